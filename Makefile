@@ -1,0 +1,41 @@
+# `make serve` and `make test` are all that a newcomer needs: each sets up .venv first, and a second call installs nothing.
+# Another interpreter: make PYTHON=python3.12 serve. Arguments: make serve ARGS="--port 9000"; make test ARGS="-k bundle".
+
+PYTHON ?= python3
+ARGS ?=
+VENV := .venv
+BIN := $(VENV)/bin
+INSTALLED := $(VENV)/.installed
+# onnxruntime and onnxruntime-gpu hold the same module: exactly one of them is installed.
+ACCELERATOR := $(if $(findstring GPU,$(shell nvidia-smi -L 2>/dev/null)),gpu,cpu)
+
+.DEFAULT_GOAL := help
+.PHONY: help install serve test check format
+
+help: ## Print this list
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+install: $(INSTALLED) ## Set up .venv with everything that serving, training and testing need
+
+serve: $(INSTALLED) ## Serve the bundles in artifacts/ on 127.0.0.1:8000; settings come from RECALL_* and ARGS
+	@exec $(BIN)/recall-server serve $(ARGS)
+
+test: check ## Run every check and the whole test suite
+	$(BIN)/python -m pytest $(ARGS)
+
+check: $(INSTALLED) ## Lint, formatting, types and import contracts
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+format: $(INSTALLED) ## Put every file into the house's format
+	$(BIN)/ruff check --fix
+	$(BIN)/ruff format
+
+$(INSTALLED): pyproject.toml clients/python/pyproject.toml constraints.txt
+	@command -v $(PYTHON) >/dev/null || { echo "no $(PYTHON) here: install Python 3.11 or newer, or name one with PYTHON=" >&2; exit 1; }
+	@$(PYTHON) -c 'import sys; sys.version_info >= (3, 11) or sys.exit("$(PYTHON) is Python %d.%d: this needs 3.11 or newer; name one with PYTHON=" % sys.version_info[:2])'
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install -c constraints.txt -e '.[server,trainer,$(ACCELERATOR),dev]' -e clients/python
+	@touch $@

@@ -1,0 +1,149 @@
+"""Few-shot over HTTP: pictures posted to the real server, a fresh classifier back, scored on other pictures.
+
+    python -m benchmarks.few_shot [--data FOLDER] [--pairs 10] [--quick]
+
+Starts `recall-server serve` on a free port with the bundles in artifacts/, waits for a warm worker, then for every
+pair of classes posts 5 test pictures of each by field name, waits for the classifier and sends it 200 other pictures
+of those classes. Beside it, on the very same pictures: the nearest class mean in the encoder's feature space, and the
+same network trained on the ten pictures alone. The last line is JSON.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import socket
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import httpx2
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from recall_client import RecallClient
+from recall_server.bundle import MemoryBundle
+from recall_server.query_encoder import QueryEncoder
+from trainer.datasets import load_dataset
+from trainer.few_shot import Episode, FewShot, draw_episode
+from trainer.publish import device_name
+
+ARTIFACTS = Path(__file__).resolve().parent.parent / "artifacts"
+BUNDLE = "fashion-mnist-images"
+WAYS, SHOTS, TESTS = 2, 5, 200
+PATIENCE = 120.0
+
+
+@contextmanager
+def running_server() -> Iterator[RecallClient]:
+    """The real command in a process of its own, with an empty state folder; stopped at the end."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    with tempfile.TemporaryDirectory() as state:
+        command = [sys.executable, "-m", "recall_server", "serve", "--port", str(port)]
+        settings = {"RECALL_ARTIFACTS": str(ARTIFACTS), "RECALL_STATE": state}
+        process = subprocess.Popen(command, env=os.environ | settings, stderr=subprocess.DEVNULL)
+        try:
+            wait_until_ready(f"http://127.0.0.1:{port}", process)
+            with RecallClient(f"http://127.0.0.1:{port}", timeout=PATIENCE) as client:
+                yield client
+        finally:
+            process.terminate()
+            process.wait(30)
+
+
+def wait_until_ready(url: str, process: subprocess.Popen[bytes]) -> None:
+    """Return when bundles are loaded and the worker is warm; RuntimeError when that does not happen."""
+    deadline = time.monotonic() + PATIENCE
+    while time.monotonic() < deadline and process.poll() is None:
+        try:
+            if httpx2.get(f"{url}/health/ready").is_success:
+                return
+        except httpx2.TransportError:
+            pass  # not listening yet
+        time.sleep(0.2)
+    raise RuntimeError("the server did not become ready")
+
+
+def pictures(pixels: torch.Tensor) -> list[NDArray[np.uint8]]:
+    """[N, 1, H, W] in 0..1 -> N arrays [H, W] as a person's pictures come."""
+    return list((pixels[:, 0] * 255).round().byte().numpy())
+
+
+def answer(client: RecallClient, episode: Episode) -> tuple[float, float]:
+    """Accuracy on the episode's test pictures and the seconds from sending the shots to holding the classifier."""
+    names = [f"class {number}" for number in range(WAYS)]
+    started = time.perf_counter()
+    classifier = client.train({name: pictures(shots) for name, shots in zip(names, episode.shots, strict=True)}).wait()
+    seconds = time.perf_counter() - started
+    predictions = classifier.predict(pictures(episode.test.pixels()))
+    right = [
+        prediction.label == names[label]
+        for prediction, label in zip(predictions, episode.test.labels.tolist(), strict=True)
+    ]
+    classifier.delete()
+    return statistics.mean(right), seconds
+
+
+def local_baselines() -> FewShot:
+    """The bundle's own encoder and preprocessing, for the baselines."""
+    bundle = MemoryBundle.load(ARTIFACTS / "bundles" / f"{BUNDLE}.safetensors")
+    reference = bundle.manifest.query_encoder
+    assert reference is not None
+    encoder = QueryEncoder(ARTIFACTS / "encoders" / reference.file, reference.sha256)
+    return FewShot(
+        bundle.memory,
+        bundle.preprocessing,
+        bundle.manifest.retraining,
+        encode=lambda pixels: torch.from_numpy(encoder.encode(pixels.numpy())),
+        device=torch.device("cpu"),
+    )
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", default="fashion-mnist", help="the data set, as `recall-trainer --dataset` takes it")
+    parser.add_argument("--pairs", type=int, default=10)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--quick", action="store_true", help="3 pairs")
+    options = parser.parse_args()
+    dataset = load_dataset(options.data)
+    generator = torch.Generator().manual_seed(options.seed)
+    episodes = [
+        draw_episode(dataset.test, dataset.classes, ways=WAYS, shots=SHOTS, tests=TESTS, generator=generator)
+        for _ in range(3 if options.quick else options.pairs)
+    ]
+    few_shot = local_baselines()
+    accuracies: dict[str, list[float]] = {"recalled": [], "nearest_class_mean": [], "shots_alone": []}
+    times = []
+    with running_server() as client:
+        for number, episode in enumerate(episodes):
+            accuracy, seconds = answer(client, episode)
+            accuracies["recalled"].append(accuracy)
+            accuracies["nearest_class_mean"].append(few_shot.nearest_mean(episode))
+            accuracies["shots_alone"].append(few_shot.shots_alone(episode, number))
+            times.append(seconds)
+            figures = ", ".join(f"{name} {100 * values[-1]:.1f}" for name, values in accuracies.items())
+            sys.stdout.write(f"{' / '.join(episode.labels):28} {figures}; {seconds:.1f} s\n")
+    summary = {
+        "accuracy": statistics.mean(accuracies["recalled"]),
+        "accuracy_nearest_class_mean": statistics.mean(accuracies["nearest_class_mean"]),
+        "accuracy_shots_alone": statistics.mean(accuracies["shots_alone"]),
+        "lowest_accuracy": min(accuracies["recalled"]),
+        "seconds": statistics.mean(times),
+        "longest_seconds": max(times),
+    }
+    document = {name: round(value, 4) for name, value in summary.items()}
+    sys.stdout.write(json.dumps(document | {"pairs": len(episodes), "device": device_name(torch.device("cpu"))}) + "\n")
+
+
+if __name__ == "__main__":
+    main()

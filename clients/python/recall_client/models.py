@@ -1,0 +1,176 @@
+"""What the server answers, as frozen models. Fields that a later server adds are kept in `model_extra`."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+from collections.abc import Mapping
+from datetime import datetime
+from typing import Annotated, Any
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict
+
+from .pictures import Picture
+
+_DATA_URI = "data:image/png;base64,"
+
+
+def _picture_from_data_uri(value: object) -> object:
+    if not isinstance(value, str) or not value.startswith(_DATA_URI):
+        raise ValueError("a PNG data URI is expected")
+    try:
+        return Picture(base64.b64decode(value.removeprefix(_DATA_URI), validate=True))
+    except binascii.Error as error:
+        raise ValueError("the data URI holds no base64") from error
+
+
+class _Answer(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="allow", protected_namespaces=())
+
+
+class ImageShape(_Answer):
+    """Channels, height and width of a bundle's pictures."""
+
+    channels: int
+    height: int
+    width: int
+
+
+class BundleReference(_Answer):
+    """A bundle by name, and by the digest of its file."""
+
+    name: str
+    sha256: str
+
+
+class Accuracy(_Answer):
+    """What fresh networks trained from a bundle reach: `mean` and `spread` (standard deviation) over `runs` of them."""
+
+    network: str
+    protocol: str
+    runs: int
+    mean: float
+    spread: float
+    data: str
+
+
+class Bundle(BundleReference):
+    """A loaded memory bundle. `queries` says how it is addressed: by "labels" or by "images" (pictures).
+
+    `manifest` holds the whole manifest of the file where a single bundle was asked for, else None.
+    """
+
+    file_bytes: int
+    queries: str
+    labels: tuple[str, ...]
+    groups: Mapping[str, tuple[str, ...]]
+    image: ImageShape
+    network: str
+    dataset: str
+    images_per_class: float
+    accuracy: tuple[Accuracy, ...]
+    manifest: Mapping[str, Any] | None = None
+
+
+class RecalledQuery(_Answer):
+    """What one label, mixture, vector or set of pictures recalled: `rows` are the memory's rows behind `images`.
+
+    `target` is what a classifier should answer for these images: the share of each label.
+    """
+
+    name: str
+    bundle: str
+    target: Mapping[str, float]
+    rows: tuple[int, ...]
+    image: ImageShape
+    images: tuple[Annotated[Picture, BeforeValidator(_picture_from_data_uri)], ...]
+
+
+class Recalled(_Answer):
+    """Recalled pictures, one entry of `recalled` for each query in the order asked."""
+
+    seed: int | None
+    bundles: tuple[BundleReference, ...]
+    recalled: tuple[RecalledQuery, ...]
+
+
+class Progress(_Answer):
+    """How far a training is: `done` of `total` steps; the loss of the latest one, where it is known."""
+
+    done: int
+    total: int
+    loss: float | None = None
+
+
+class ClassifierFile(_Answer):
+    """Size and digest of a finished classifier's safetensors file."""
+
+    bytes: int
+    sha256: str
+
+
+class Failure(_Answer):
+    """Why a training failed."""
+
+    type: str
+    title: str
+    detail: str
+
+
+class ClassifierState(_Answer):
+    """A classifier as the server last described it.
+
+    `status` is "queued", "running", "succeeded", "failed" or "cancelled"; `is_terminal` says that it is one of the last
+    three. `progress` is None before training has started, `file` before it has succeeded, `error` unless it failed.
+    """
+
+    id: str
+    status: str
+    is_terminal: bool
+    labels: tuple[str, ...]
+    bundle: BundleReference
+    queries: str
+    pictures: Mapping[str, int] | None = None
+    image: ImageShape
+    network: str
+    seed: int
+    progress: Progress | None = None
+    created_at: datetime
+    started_at: datetime | None = None
+    finished_at: datetime | None = None
+    seconds: float | None = None
+    file: ClassifierFile | None = None
+    error: Failure | None = None
+
+
+class Prediction(_Answer):
+    """The likeliest label of one picture, and the probability of each."""
+
+    label: str
+    probabilities: Mapping[str, float]
+
+
+class ServerInfo(_Answer):
+    """What runs at the other end."""
+
+    name: str
+    version: str
+    limits: Mapping[str, float]
+
+
+class BundleList(_Answer):
+    """The answer of GET /bundles."""
+
+    bundles: tuple[Bundle, ...]
+
+
+class ClassifierList(_Answer):
+    """The answer of GET /classifier, newest first."""
+
+    classifiers: tuple[ClassifierState, ...]
+
+
+class Predictions(_Answer):
+    """The answer of POST /classifier/{id}/predict, in the order sent."""
+
+    predictions: tuple[Prediction, ...]

@@ -1,0 +1,118 @@
+"""The command `recall-server`: serve the bundles of a folder, or examine whether this machine can."""
+
+from __future__ import annotations
+
+import inspect
+import logging
+import sys
+from collections.abc import Callable
+from typing import Annotated, Any
+
+import torch
+import typer
+import uvicorn
+from pydantic import ValidationError
+
+from recall_server import __version__
+from recall_server.api.app import create_app
+from recall_server.doctor import examine
+from recall_server.errors import RecallError
+from recall_server.service import RecallService
+from recall_server.settings import Settings
+
+cli = typer.Typer(
+    help="Serve memory bundles: recall images, train fresh classifiers, predict.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+
+
+def with_settings(command: Callable[[Settings], None]) -> Callable[..., None]:
+    """Give a command one flag for every setting; what is not given comes from the environment, then the default."""
+
+    def run(**flags: Any) -> None:
+        try:
+            settings = Settings(**{name: value for name, value in flags.items() if value is not None})
+        except ValidationError as error:
+            for fault in error.errors():
+                name = str(fault["loc"][0])
+                typer.echo(f"error: {_flag(name)} (RECALL_{name.upper()}): {fault['msg']}", err=True)
+            raise typer.Exit(2) from error
+        command(settings)
+
+    parameters = [
+        inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=_option(name))
+        for name in Settings.model_fields
+    ]
+    run.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+    run.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
+    run.__doc__ = command.__doc__
+    return run
+
+
+def serve(settings: Settings) -> None:
+    """Serve the bundles in the artifacts folder over HTTP until SIGTERM or Ctrl-C."""
+    logging.basicConfig(
+        level=settings.log_level.upper(), format="%(asctime)s %(levelname)s %(name)s: %(message)s", stream=sys.stderr
+    )
+    try:
+        app = create_app(RecallService.assemble(settings))
+    except RecallError as error:
+        typer.echo(f"error: {error}", err=True)
+        raise typer.Exit(1) from error
+    # Beside a training that takes all cores, threads that wait for each other make a prediction slower, not faster.
+    torch.set_num_threads(1)
+    uvicorn.run(
+        app,
+        host=settings.host,
+        port=settings.port,
+        log_level=settings.log_level,
+        timeout_graceful_shutdown=settings.shutdown_seconds,
+        server_header=False,
+    )
+
+
+def doctor(settings: Settings) -> None:
+    """Examine devices, bundles and folders, print what was found, and exit with 1 if something stands in the way."""
+    findings = examine(settings)
+    for finding in findings:
+        typer.echo(f"{'ok     ' if finding.good else 'PROBLEM'} {finding.subject}: {finding.detail}")
+    raise typer.Exit(0 if all(finding.good for finding in findings) else 1)
+
+
+def _option(name: str) -> Any:
+    field = Settings.model_fields[name]
+    kind = field.annotation if field.annotation in (int, float) else str
+    help_text = f"{field.description} [env: RECALL_{name.upper()}]"
+    return Annotated[kind | None, typer.Option(_flag(name), help=help_text, show_default=str(field.default))]
+
+
+def _flag(name: str) -> str:
+    return f"--{name.replace('_', '-')}"
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(__version__)
+        raise typer.Exit
+
+
+@cli.callback()
+def _root(
+    version: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True, help="Print it.")] = False,
+) -> None:
+    pass
+
+
+cli.command("serve")(with_settings(serve))
+cli.command("doctor")(with_settings(doctor))
+
+
+def main() -> None:
+    """The entry point of the distribution."""
+    cli()
+
+
+if __name__ == "__main__":
+    main()

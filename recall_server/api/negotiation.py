@@ -1,0 +1,55 @@
+"""What the headers Accept (RFC 9110) and Prefer (RFC 7240) ask for."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Sequence
+
+from fastapi import Request
+from starlette.exceptions import HTTPException
+
+WAIT = re.compile(r"""(?:^|[,;])\s*wait\s*=\s*"?(\d+(?:\.\d+)?)"?\s*(?=[,;]|$)""", re.IGNORECASE)
+
+
+def accepted(request: Request, offers: Sequence[str]) -> str:
+    """The offer that the caller likes best; the first of equals, and the first if nothing is said. Raises a 406."""
+    ranges = [
+        _parse(part) for header in request.headers.getlist("accept") for part in header.split(",") if part.strip()
+    ]
+    if not ranges:
+        return offers[0]
+    best = max(offers, key=lambda offer: _quality(offer, ranges))
+    if _quality(best, ranges) <= 0:
+        raise HTTPException(406, f"this can be sent as {', '.join(offers)}, none of which is accepted")
+    return best
+
+
+def preferred_wait(request: Request, longest: float) -> float | None:
+    """Seconds from `Prefer: wait=N`, at most `longest`. None where nothing (or nothing legible) is preferred."""
+    found = WAIT.search(",".join(request.headers.getlist("prefer")))
+    return None if found is None else min(float(found.group(1)), longest)
+
+
+def _parse(part: str) -> tuple[str, float]:
+    """ "image/png; q=0.5" -> ("image/png", 0.5); what cannot be read counts as 1, as if it were not there."""
+    media_range, *parameters = (piece.strip().lower() for piece in part.split(";"))
+    for parameter in parameters:
+        name, _, value = parameter.partition("=")
+        if name.strip() == "q":
+            try:
+                quality = float(value)
+            except ValueError:
+                break
+            return media_range, quality if math.isfinite(quality) else 1.0
+    return media_range, 1.0
+
+
+def _quality(offer: str, ranges: Sequence[tuple[str, float]]) -> float:
+    """The quality of the most specific range that covers the offer; 0 if none does."""
+    kind = offer.partition("/")[0]
+    for pattern in (offer, f"{kind}/*", "*/*"):
+        found = [quality for media_range, quality in ranges if media_range == pattern]
+        if found:
+            return max(found)
+    return 0.0

@@ -1,0 +1,186 @@
+"""Errors -> RFC 9457 problem documents, by one table. No answer holds a stack trace or a path of this machine."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass
+from http import HTTPStatus
+from typing import Any
+
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse
+from pydantic import BaseModel
+from starlette.exceptions import HTTPException
+
+from recall_server import errors
+
+MEDIA_TYPE = "application/problem+json"
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class ProblemType:
+    """One kind of problem: the last part of its type URI, a title that never changes, and its HTTP status."""
+
+    slug: str
+    title: str
+    status: int
+
+    @property
+    def uri(self) -> str:
+        return f"/problems/{self.slug}"
+
+
+INVALID_REQUEST = ProblemType("invalid-request", "Invalid request", 422)
+INTERNAL_ERROR = ProblemType("internal-error", "Internal error", 500)
+BODY_TOO_LARGE = ProblemType("body-too-large", "Request body too large", 413)
+
+PROBLEMS: dict[type[errors.RecallError], ProblemType] = {
+    errors.RecallError: INTERNAL_ERROR,
+    errors.InvalidRequest: INVALID_REQUEST,
+    errors.UnknownLabel: ProblemType("unknown-label", "Unknown label", 422),
+    errors.AmbiguousLabel: ProblemType("ambiguous-label", "Ambiguous label", 422),
+    errors.UnreadablePicture: ProblemType("unreadable-picture", "Unreadable picture", 422),
+    errors.PictureTooLarge: ProblemType("picture-too-large", "Picture too large", 413),
+    errors.UnsupportedQuery: ProblemType("unsupported-query", "Unsupported query", 422),
+    errors.NotFound: ProblemType("not-found", "Not found", 404),
+    errors.NotReady: ProblemType("not-ready", "Not ready", 409),
+    errors.NotFitted: INTERNAL_ERROR,
+    errors.InvalidBundle: INTERNAL_ERROR,
+    errors.InvalidDataset: INTERNAL_ERROR,
+    errors.InvalidCheckpoint: INTERNAL_ERROR,
+    errors.TrainingFailed: ProblemType("training-failed", "Training failed", 500),
+    errors.StorageFailed: ProblemType("storage-failed", "Storage failed", 507),
+}
+
+STATUSES: dict[int, ProblemType] = {
+    400: ProblemType("invalid-request", "Invalid request", 400),
+    404: PROBLEMS[errors.NotFound],
+    405: ProblemType("method-not-allowed", "Method not allowed", 405),
+    406: ProblemType("not-acceptable", "Not acceptable", 406),
+    413: BODY_TOO_LARGE,
+    415: ProblemType("unsupported-media-type", "Unsupported media type", 415),
+    422: INVALID_REQUEST,
+}
+
+
+class FieldProblem(BaseModel):
+    """What is wrong with one parameter or field."""
+
+    parameter: str
+    detail: str
+
+
+class Problem(BaseModel):
+    """A problem document (RFC 9457); `parameter` and what follows are extensions, present where they apply."""
+
+    type: str
+    title: str
+    status: int
+    detail: str
+    instance: str
+    parameter: str | None = None
+    suggestions: list[str] | None = None
+    candidates: list[str] | None = None
+    errors: list[FieldProblem] | None = None
+
+
+def responses(*statuses: int) -> dict[int | str, dict[str, Any]]:
+    """What a route declares of its problems."""
+    return {status: _described(HTTPStatus(status).phrase) for status in statuses}
+
+
+def any_problem() -> dict[int | str, dict[str, Any]]:
+    """What an application declares of the problems that its routes do not name."""
+    return {"default": _described("a problem")}
+
+
+def _described(description: str) -> dict[str, Any]:
+    return {"description": description, "content": {MEDIA_TYPE: {"schema": Problem.model_json_schema()}}}
+
+
+def problem_type(kind: str) -> ProblemType:
+    """The type of an error by the name of its class, as jobs record it."""
+    return next((known for error, known in PROBLEMS.items() if error.__name__ == kind), INTERNAL_ERROR)
+
+
+def problem_response(
+    known: ProblemType, detail: str, instance: str, *, headers: dict[str, str] | None = None, **extensions: Any
+) -> JSONResponse:
+    """The document as an answer; extensions that are None are left out."""
+    document = Problem(
+        type=known.uri, title=known.title, status=known.status, detail=detail, instance=instance, **extensions
+    )
+    content = document.model_dump(mode="json", exclude_none=True)
+    return JSONResponse(content, status_code=known.status, media_type=MEDIA_TYPE, headers=headers)
+
+
+def install(app: FastAPI) -> None:
+    """Answer every error of this app with a problem document."""
+    app.add_exception_handler(errors.RecallError, _recall_error)
+    app.add_exception_handler(RequestValidationError, _validation_error)
+    app.add_exception_handler(HTTPException, _http_error)
+    app.add_exception_handler(Exception, _unforeseen)
+
+
+def _recall_error(request: Request, error: Exception) -> JSONResponse:
+    assert isinstance(error, errors.RecallError)
+    known = PROBLEMS[type(error)]
+    if known is INTERNAL_ERROR:
+        logger.error("an error that no request should cause", exc_info=error)
+        return _unforeseen(request, error)
+    return problem_response(
+        known,
+        str(error),
+        request.url.path,
+        parameter=getattr(error, "parameter", None),
+        suggestions=getattr(error, "suggestions", None),
+        candidates=getattr(error, "candidates", None),
+    )
+
+
+def _validation_error(request: Request, error: Exception) -> JSONResponse:
+    assert isinstance(error, RequestValidationError)
+    return invalid_fields(request, error.errors())
+
+
+def invalid_fields(request: Request, faults: Any) -> JSONResponse:
+    """A 422 from pydantic's list of faults."""
+    fields = [
+        FieldProblem(
+            parameter=".".join(str(part) for part in fault["loc"] if part not in ("query", "path", "body")),
+            detail=str(fault["msg"]).removeprefix("Value error, "),
+        )
+        for fault in faults
+    ]
+    detail = "; ".join(f"{field.parameter}: {field.detail}" for field in fields[:5])
+    parameter = fields[0].parameter if fields else None
+    return problem_response(INVALID_REQUEST, detail, request.url.path, parameter=parameter, errors=fields)
+
+
+def _http_error(request: Request, error: Exception) -> JSONResponse:
+    assert isinstance(error, HTTPException)
+    status = error.status_code
+    known = STATUSES.get(status) or ProblemType("http-error", HTTPStatus(status).phrase, status)
+    headers = dict(error.headers) if error.headers else None
+    return problem_response(known, _sentence(request, error), request.url.path, headers=headers)
+
+
+def _sentence(request: Request, error: HTTPException) -> str:
+    """The framework's own errors only repeat the name of the status; say what would be right instead."""
+    if error.status_code == 404:
+        return "nothing is served at this address; GET / lists what is"
+    if error.status_code == 405:
+        allowed = (error.headers or {}).get("Allow", "another method")
+        return f"{request.method} is not possible here; {allowed} is"
+    if error.status_code == 413:
+        return "the request body is larger than this server accepts; GET /info says how large it may be"
+    return str(error.detail)
+
+
+def _unforeseen(request: Request, error: Exception) -> JSONResponse:
+    """Starlette logs the error itself, with its trace; the caller learns that it is not their fault."""
+    detail = "the server failed in a way it should not; its log says more"
+    return problem_response(INTERNAL_ERROR, detail, request.url.path)

@@ -1,0 +1,85 @@
+"""GET and POST /recall."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Query, Request, Response
+
+from recall_server.api.bodies import FORM, JSON, body_schema, media_type, read_json, read_pictures
+from recall_server.api.context import Context, Served
+from recall_server.api.negotiation import accepted
+from recall_server.api.problems import responses
+from recall_server.api.schemas import LabelRecallParameters, RecallAnswer, RecallBody, RecallFormat, RecallParameters
+from recall_server.errors import InvalidRequest
+from recall_server.recalled import Recalled
+
+PNG = "image/png"
+SAFETENSORS = "application/vnd.safetensors"
+BYTES = "application/octet-stream"
+FORMATS: dict[str, RecallFormat] = {JSON: "json", PNG: "png", SAFETENSORS: "safetensors", BYTES: "safetensors"}
+
+router = APIRouter(tags=["recall"])
+
+ANSWERS: dict[int | str, dict[str, Any]] = {
+    200: {
+        "description": "recalled images, by `format` or Accept as JSON, a contact sheet, or tensors in pixel space",
+        "model": RecallAnswer,
+        "content": {media: {"schema": {"type": "string", "format": "binary"}} for media in (PNG, SAFETENSORS)},
+    },
+    **responses(406, 422),
+}
+
+
+@router.get("/recall", responses=ANSWERS, response_class=Response)
+async def recall_labels(
+    request: Request, parameters: Annotated[LabelRecallParameters, Query()], context: Served
+) -> Response:
+    """Recalled images of labels, from whichever loaded bundles know them."""
+    form = _format(request, parameters)
+    recalled = await context.run(context.service.recall_labels, parameters.names(), parameters.options())
+    return await _answer(context, recalled, form)
+
+
+@router.post(
+    "/recall",
+    responses=ANSWERS | responses(400, 406, 413, 415, 422),
+    response_class=Response,
+    openapi_extra=body_schema(RecallBody.model_json_schema(), "pictures; parts of one name are averaged to one query"),
+)
+async def recall_queries(
+    request: Request, parameters: Annotated[RecallParameters, Query()], context: Served
+) -> Response:
+    """Recalled images of mixtures of labels, of query vectors, or of pictures."""
+    form = _format(request, parameters)
+    service, options = context.service, parameters.options()
+    if media_type(request) == FORM:
+        pictures = await read_pictures(request, max_pictures=context.settings.max_pictures)
+        recalled = await context.run(service.recall_pictures, pictures, options)
+    else:
+        body = await read_json(request, RecallBody)
+        if body.mixtures is not None and body.vectors is None:
+            recalled = await context.run(service.recall_mixtures, body.mixtures, options)
+        elif body.vectors is not None and body.mixtures is None:
+            recalled = await context.run(service.recall_vectors, body.vectors, options)
+        else:
+            raise InvalidRequest("send either 'mixtures' or 'vectors'", parameter="mixtures")
+    return await _answer(context, recalled, form)
+
+
+def _format(request: Request, parameters: RecallParameters) -> RecallFormat:
+    return parameters.format or FORMATS[accepted(request, list(FORMATS))]
+
+
+async def _answer(context: Context, recalled: Recalled, form: RecallFormat) -> Response:
+    """In a thread, for encoding some thousand PNGs takes a while."""
+    content, media = await context.run(_encode, recalled, form)
+    return Response(content, media_type=media, headers={"Vary": "Accept"})
+
+
+def _encode(recalled: Recalled, form: RecallFormat) -> tuple[bytes, str]:
+    if form == "png":
+        return recalled.to_contact_sheet(), PNG
+    if form == "safetensors":
+        return recalled.to_safetensors(), SAFETENSORS
+    return RecallAnswer.of(recalled).model_dump_json().encode(), JSON

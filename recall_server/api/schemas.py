@@ -1,0 +1,286 @@
+"""The JSON of requests and answers."""
+
+from __future__ import annotations
+
+import base64
+from typing import Annotated, Any, Literal
+
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
+
+from recall_server.api.problems import problem_type
+from recall_server.jobs.backend import BackendState
+from recall_server.jobs.records import (
+    BundleIdentity,
+    ClassifierRecord,
+    FinishedFile,
+    ImageSize,
+    JobError,
+    JobStatus,
+    Progress,
+)
+from recall_server.library import LoadedBundle
+from recall_server.manifest import Manifest, MeasuredAccuracy
+from recall_server.pictures import encode_png
+from recall_server.recalled import PerLabel, Recalled, RecalledQuery
+from recall_server.service import RecallOptions
+
+LARGEST_SEED = 2**63 - 1
+
+Seed = Annotated[int, Field(ge=0, le=LARGEST_SEED)]
+RecallFormat = Literal["json", "png", "safetensors"]
+
+
+class Request(BaseModel):
+    """Something a caller sends: a name that is not known is a mistake, and said so."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class RecallParameters(Request):
+    """The options of a recall: how many images for each query, drawn how, sent as what."""
+
+    per_label: Annotated[int, Field(ge=1)] | Literal["all"] | None = Field(
+        None, description="images for each query; 10 if not given, or all where a memory has fewer"
+    )
+    seed: Seed | None = Field(None, description="draw the rows with this seed; without it the first rows are taken")
+    format: RecallFormat | None = Field(None, description="wins over the header Accept")
+    bundle: str | None = Field(None, description="look names up in this bundle only")
+
+    def options(self) -> RecallOptions:
+        per_label: PerLabel = self.per_label
+        return RecallOptions(bundle=self.bundle, per_label=per_label, seed=self.seed)
+
+
+class LabelRecallParameters(RecallParameters):
+    labels: list[str] = Field(description="separated by commas, or repeated; `bundle:label` where two bundles know it")
+
+    def names(self) -> list[str]:
+        return [name for text in self.labels for name in text.split(",")]
+
+
+class RecallBody(Request):
+    """Exactly one of mixtures (weights of labels) and vectors (raw queries)."""
+
+    mixtures: list[dict[str, float]] | None = None
+    vectors: list[list[float]] | None = None
+
+
+class ClassifierParameters(Request):
+    seed: Seed | None = Field(None, description="0 if not given")
+    bundle: str | None = None
+
+
+class LabelsBody(ClassifierParameters):
+    labels: list[str]
+
+
+class RecalledEntry(BaseModel):
+    """What one query recalled. `rows` are rows of the memory; the images are 8-bit PNGs as data URIs."""
+
+    name: str
+    bundle: str
+    target: dict[str, float]
+    rows: list[int]
+    image: ImageSize
+    images: list[str]
+
+    @classmethod
+    def of(cls, recalled: RecalledQuery) -> RecalledEntry:
+        channels, height, width = recalled.images.shape[1:]
+        return cls(
+            name=recalled.query.name,
+            bundle=recalled.query.loaded.name,
+            target=recalled.query.target,
+            rows=list(recalled.rows),
+            image=ImageSize(channels=channels, height=height, width=width),
+            images=[
+                f"data:image/png;base64,{base64.b64encode(encode_png(image)).decode()}" for image in recalled.images
+            ],
+        )
+
+
+class RecallAnswer(BaseModel):
+    seed: int | None
+    bundles: list[BundleIdentity]
+    recalled: list[RecalledEntry]
+
+    @classmethod
+    def of(cls, recalled: Recalled) -> RecallAnswer:
+        return cls(
+            seed=recalled.seed,
+            bundles=[BundleIdentity(name=loaded.name, sha256=loaded.sha256) for loaded in recalled.bundles],
+            recalled=[RecalledEntry.of(query) for query in recalled.queries],
+        )
+
+
+class JobProblem(BaseModel):
+    """Why a job failed, in the words of a problem document."""
+
+    type: str
+    title: str
+    detail: str
+
+    @classmethod
+    def of(cls, error: JobError) -> JobProblem:
+        known = problem_type(error.kind)
+        return cls(type=known.uri, title=known.title, detail=error.detail)
+
+
+class ClassifierAnswer(BaseModel):
+    """A training request and what became of it."""
+
+    id: str
+    status: JobStatus
+    is_terminal: bool
+    labels: list[str]
+    bundle: BundleIdentity
+    queries: Literal["labels", "images"]
+    pictures: dict[str, int] | None
+    image: ImageSize
+    network: str
+    seed: int
+    progress: Progress | None
+    created_at: AwareDatetime
+    started_at: AwareDatetime | None
+    finished_at: AwareDatetime | None
+    seconds: float | None
+    file: FinishedFile | None
+    error: JobProblem | None
+    links: dict[str, str]
+
+    @classmethod
+    def of(cls, record: ClassifierRecord) -> ClassifierAnswer:
+        self_link = classifier_path(record.id)
+        fields: dict[str, Any] = dict(record)
+        fields["labels"] = list(record.labels)
+        fields["is_terminal"] = record.status.is_terminal
+        fields["error"] = None if record.error is None else JobProblem.of(record.error)
+        fields["links"] = {"self": self_link} | {
+            name: f"{self_link}/{name}" for name in ("predict", "cancel", "download")
+        }
+        return cls(**fields)
+
+
+class ClassifierList(BaseModel):
+    classifiers: list[ClassifierAnswer]
+
+
+class PredictionEntry(BaseModel):
+    label: str
+    probabilities: dict[str, float]
+
+
+class Predictions(BaseModel):
+    predictions: list[PredictionEntry]
+
+
+class MemorySummary(BaseModel):
+    kind: str
+    rows: int
+    query_size: int
+
+
+class EncoderSummary(BaseModel):
+    """The query encoder, and where it really runs."""
+
+    file: str
+    sha256: str
+    provider: str
+
+
+class BundleSummary(BaseModel):
+    name: str
+    sha256: str
+    file_bytes: int
+    queries: Literal["labels", "images"]
+    labels: list[str]
+    groups: dict[str, list[str]]
+    image: ImageSize
+    memory: MemorySummary
+    network: str
+    dataset: str
+    images_per_class: float
+    accuracy: list[MeasuredAccuracy]
+    query_encoder: EncoderSummary | None
+    links: dict[str, str]
+
+
+class BundleDetails(BundleSummary):
+    manifest: Manifest
+
+
+class BundleList(BaseModel):
+    bundles: list[BundleSummary]
+
+
+class Live(BaseModel):
+    status: Literal["live"] = "live"
+
+
+class RejectedFile(BaseModel):
+    file: str
+    reason: str
+
+
+class Readiness(BaseModel):
+    status: Literal["ready", "starting", "not ready"]
+    reasons: list[str]
+    bundles: list[str]
+    rejected: list[RejectedFile]
+    worker: BackendState
+
+
+class Devices(BaseModel):
+    """What was asked for, and where training and the query encoders really run."""
+
+    requested: str
+    training: str | None
+    query_encoder: str | None
+
+
+class Info(BaseModel):
+    name: str
+    version: str
+    python: str
+    torch: str
+    device: Devices
+    limits: dict[str, float]
+    bundles: int
+
+
+class Index(BaseModel):
+    name: str
+    version: str
+    links: dict[str, str]
+
+
+def classifier_path(identifier: str) -> str:
+    return f"/classifier/{identifier}"
+
+
+def bundle_summary(loaded: LoadedBundle) -> BundleSummary:
+    bundle, manifest = loaded.bundle, loaded.bundle.manifest
+    encoder = None
+    if loaded.encoder is not None and manifest.query_encoder is not None:
+        reference = manifest.query_encoder
+        encoder = EncoderSummary(file=reference.file, sha256=reference.sha256, provider=loaded.encoder.provider)
+    return BundleSummary(
+        name=loaded.name,
+        sha256=loaded.sha256,
+        file_bytes=bundle.file_bytes or 0,
+        queries=manifest.queries,
+        labels=list(manifest.labels),
+        groups={name: list(members) for name, members in manifest.groups.items()},
+        image=ImageSize(channels=manifest.image.channels, height=manifest.image.height, width=manifest.image.width),
+        memory=MemorySummary(kind=bundle.memory.kind, rows=bundle.memory.rows, query_size=bundle.memory.query_size),
+        network=str(manifest.retraining.network),
+        dataset=manifest.provenance.dataset,
+        images_per_class=manifest.budget.images_per_class,
+        accuracy=list(manifest.accuracy),
+        query_encoder=encoder,
+        links={"self": f"/bundles/{loaded.name}"},
+    )
+
+
+def bundle_details(loaded: LoadedBundle) -> BundleDetails:
+    return BundleDetails(**dict(bundle_summary(loaded)), manifest=loaded.bundle.manifest)

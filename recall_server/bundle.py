@@ -1,0 +1,229 @@
+"""A memory bundle: one .safetensors file with a memory, its preprocessing and a manifest (artifacts/README.md).
+
+Whatever is loaded has been checked against its manifest; whatever was saved can be loaded again, because saving
+reads its own bytes back through the same checks before it writes them.
+"""
+
+from __future__ import annotations
+
+import difflib
+import hashlib
+import math
+import os
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Self, final
+
+import torch
+from torch import Tensor
+
+from recall_server.atomic import write_atomically
+from recall_server.errors import InvalidBundle, InvalidRequest, NotFound, UnknownLabel, UnsupportedQuery
+from recall_server.manifest import Manifest, MeasuredAccuracy
+from recall_server.memory import MEMORIES, AbstractMemory
+from recall_server.networks import AbstractNetwork, build_network
+from recall_server.preprocessing import PREPROCESSINGS, AbstractPreprocessing
+from recall_server.tensor_file import DEFAULT_LIMITS, Limits, pack, printable, read_bounded, unpack
+
+__all__ = ["DEFAULT_LIMITS", "METADATA_KEY", "Limits", "MemoryBundle"]
+
+METADATA_KEY = "memory_bundle"
+PREFIX = "preprocessing."
+LARGEST_MAGNITUDE = 1e6  # of a stored number: keeps every recalled image finite in float32
+
+
+@final
+@dataclass(frozen=True, eq=False)
+class MemoryBundle:
+    """A memory and all that is needed to use it. `sha256` and `file_bytes` are of its file, None until it has one.
+
+    Raises InvalidBundle, with one sentence, when the manifest says something else than the tensors.
+    """
+
+    manifest: Manifest
+    memory: AbstractMemory
+    preprocessing: AbstractPreprocessing
+    sha256: str | None = None
+    file_bytes: int | None = None
+
+    def __post_init__(self) -> None:
+        _check_memory(self.manifest, self.memory)
+        _check_queries(self.manifest, self.memory)
+        _check_preprocessing(self.manifest, self.preprocessing)
+        _network(self.manifest)
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        return self.manifest.labels
+
+    def to_bytes(self) -> bytes:
+        """The file as bytes, float32 throughout: the same content always gives the same bytes."""
+        prefixed = {f"{PREFIX}{name}": tensor for name, tensor in self.preprocessing.tensors().items()}
+        stored = self.memory.tensors() | prefixed
+        tensors = {name: tensor.detach().to(torch.float32) for name, tensor in stored.items()}
+        return pack(tensors, key=METADATA_KEY, text=self.manifest.to_json())
+
+    def save(self, path: str | os.PathLike[str], *, limits: Limits = DEFAULT_LIMITS) -> MemoryBundle:
+        """Write the file, whole or not at all, and return this bundle with the file's sha256 and size.
+
+        Raises InvalidBundle for what `load` would refuse (numbers that are not finite, a file too large), before
+        anything is written, and StorageFailed when the disk is full or the place cannot be written to.
+        """
+        data = self.to_bytes()
+        checked = MemoryBundle.from_bytes(data, limits=limits)
+        write_atomically(path, data)
+        return replace(self, sha256=checked.sha256, file_bytes=checked.file_bytes)
+
+    @classmethod
+    def load(
+        cls,
+        path: str | os.PathLike[str],
+        *,
+        expected_sha256: str | None = None,
+        limits: Limits = DEFAULT_LIMITS,
+    ) -> Self:
+        """Read a file that nobody vouches for. Tensors arrive as float32 on the CPU.
+
+        Raises NotFound where there is no file, and InvalidBundle, with the file's name and one sentence, for one that
+        is damaged, hostile, of another version, or not the one with `expected_sha256`.
+        """
+        name = Path(path).name
+        try:
+            return cls.from_bytes(read_bounded(path, limits.file_bytes), expected_sha256=expected_sha256, limits=limits)
+        except FileNotFoundError as error:
+            raise NotFound(f"there is no bundle file {name}") from error
+        except OSError as error:
+            raise InvalidBundle(f"{name}: the file cannot be read ({error.strerror or error})") from error
+        except (InvalidBundle, ValueError) as error:
+            raise InvalidBundle(f"{name}: {error}") from error
+
+    @classmethod
+    def from_bytes(cls, data: bytes, *, expected_sha256: str | None = None, limits: Limits = DEFAULT_LIMITS) -> Self:
+        """`load`, of bytes that came from elsewhere."""
+        digest = hashlib.sha256(data).hexdigest()
+        if expected_sha256 is not None and digest != expected_sha256.lower():
+            raise InvalidBundle(f"the file's sha256 is {digest}, not the expected {printable(expected_sha256)}")
+        try:
+            stored, text = unpack(data, key=METADATA_KEY, limits=limits)
+            manifest = Manifest.from_json(text)
+            tensors = {name: _usable(name, tensor) for name, tensor in stored.items()}
+            memory, preprocessing = _rebuild(manifest, tensors)
+        except ValueError as error:
+            raise InvalidBundle(str(error)) from error
+        bundle = cls(manifest=manifest, memory=memory, preprocessing=preprocessing, sha256=digest, file_bytes=len(data))
+        _check_cost(bundle, limits.numbers)
+        return bundle
+
+    def label_queries(self, names: Sequence[str]) -> Tensor:
+        """One-hot queries [len(names), len(labels)], float32, one row for each name.
+
+        Raises UnknownLabel with the nearest labels, InvalidRequest for no names at all, and UnsupportedQuery where
+        the memory is addressed by pictures.
+        """
+        if self.manifest.queries != "labels":
+            raise UnsupportedQuery(f"the memory {self.manifest.name!r} is addressed by pictures, not by labels")
+        if not names:
+            raise InvalidRequest("one label or more is needed", parameter="labels")
+        index = {label: position for position, label in enumerate(self.labels)}
+        for name in names:
+            if name not in index:
+                raise UnknownLabel(name, difflib.get_close_matches(name, self.labels))
+        return torch.eye(len(self.labels))[[index[name] for name in names]]
+
+    def with_accuracy(self, rows: Iterable[MeasuredAccuracy]) -> MemoryBundle:
+        """The same bundle with these measurements instead of those in its manifest; it has no file yet."""
+        manifest = self.manifest.model_copy(update={"accuracy": tuple(rows)})
+        return replace(self, manifest=manifest, sha256=None, file_bytes=None)
+
+
+def _usable(name: str, tensor: Tensor) -> Tensor:
+    values = tensor.to(torch.float32)
+    if not bool(values.isfinite().all()):
+        raise ValueError(f"the tensor {printable(name)!r} holds values that are not finite")
+    if bool((values.abs() > LARGEST_MAGNITUDE).any()):
+        raise ValueError(f"the tensor {printable(name)!r} holds values beyond {LARGEST_MAGNITUDE:g}")
+    return values
+
+
+def _rebuild(manifest: Manifest, tensors: Mapping[str, Tensor]) -> tuple[AbstractMemory, AbstractPreprocessing]:
+    """Memory and preprocessing from exactly the tensors that they need: none missing, none left over."""
+    memory_type = MEMORIES.get(manifest.memory.kind)
+    if memory_type is None:
+        raise ValueError(f"the memory kind {manifest.memory.kind!r} is not one of {', '.join(MEMORIES)}")
+    preprocessing_type = PREPROCESSINGS.get(manifest.preprocessing)
+    if preprocessing_type is None:
+        raise ValueError(f"the preprocessing {manifest.preprocessing!r} is not one of {', '.join(PREPROCESSINGS)}")
+    prefixed = {name.removeprefix(PREFIX): value for name, value in tensors.items() if name.startswith(PREFIX)}
+    own = {name: value for name, value in tensors.items() if not name.startswith(PREFIX)}
+    try:
+        memory = memory_type.from_tensors(own, manifest.memory.geometry)
+        preprocessing = preprocessing_type.from_tensors(prefixed)
+    except KeyError as error:
+        raise ValueError(
+            f"{error} is missing: a memory {manifest.memory.kind} with preprocessing {manifest.preprocessing} needs it"
+        ) from error
+    extra = set(own) - set(memory.tensors()) | {PREFIX + name for name in set(prefixed) - set(preprocessing.tensors())}
+    if extra:
+        raise ValueError(f"the tensor {printable(min(extra))!r} does not belong in this kind of bundle")
+    return memory, preprocessing
+
+
+def _check_memory(manifest: Manifest, memory: AbstractMemory) -> None:
+    described = manifest.memory
+    if described.kind != memory.kind or described.geometry != memory.geometry():
+        raise InvalidBundle(
+            f"the manifest describes a memory {described.kind} {described.geometry}, "
+            f"but the tensors make {memory.kind} {memory.geometry()}"
+        )
+    if memory.image_shape != manifest.image.shape:
+        raise InvalidBundle(
+            f"the manifest describes images of {list(manifest.image.shape)}, "
+            f"but the memory recalls {list(memory.image_shape)}"
+        )
+    if memory.stored_numbers() != manifest.budget.numbers_stored:
+        raise InvalidBundle(
+            f"the manifest's budget is {manifest.budget.numbers_stored} numbers, "
+            f"but the memory stores {memory.stored_numbers()}"
+        )
+
+
+def _check_queries(manifest: Manifest, memory: AbstractMemory) -> None:
+    encoder = manifest.query_encoder
+    expected = len(manifest.labels) if encoder is None else encoder.query_size
+    source = "labels" if encoder is None else "numbers of the query encoder"
+    if memory.query_size != expected:
+        raise InvalidBundle(f"the memory takes queries of {memory.query_size} numbers, not of the {expected} {source}")
+
+
+def _check_preprocessing(manifest: Manifest, preprocessing: AbstractPreprocessing) -> None:
+    if preprocessing.kind != manifest.preprocessing:
+        raise InvalidBundle(
+            f"the manifest names the preprocessing {manifest.preprocessing!r}, "
+            f"but the tensors are of {preprocessing.kind!r}"
+        )
+    if not preprocessing.fits(manifest.image.shape):
+        raise InvalidBundle(f"the preprocessing is not made for images of {list(manifest.image.shape)}")
+
+
+def _network(manifest: Manifest) -> AbstractNetwork:
+    """The network that the memory was distilled for, as small as a classifier can make it: with two classes."""
+    try:
+        return build_network(manifest.retraining.network, manifest.image.shape, classes=2)
+    except ValueError as error:
+        raise InvalidBundle(f"the manifest's network cannot be built: {error}") from error
+
+
+def _check_cost(bundle: MemoryBundle, numbers: int) -> None:
+    """Refuse what is small in the file but huge in use: one 1x1 basis can ask to be enlarged to any size.
+
+    Whatever a memory turns into full-size images (K bases, r rows, d_y stored images) is counted along the first
+    dimension of one of its tensors, or recalled as rows.
+    """
+    channels, height, width = bundle.memory.image_shape
+    images = max(bundle.memory.rows, *(tensor.shape[0] for tensor in bundle.memory.tensors().values()))
+    if images * channels * height * width > numbers:
+        raise InvalidBundle(f"recalling takes {images} images of {height}x{width} at once, more than {numbers} numbers")
+    parameters = sum(math.prod(shape) for shape in _network(bundle.manifest).shapes().values())
+    if parameters > numbers:
+        raise InvalidBundle(f"the manifest's network has {parameters} parameters, more than {numbers}")

@@ -1,0 +1,279 @@
+"""A k-way image classifier, trained from scratch on what a memory recalls; it can be used, saved and taken away.
+
+Training is the memory's own schedule (`Retraining`), which is what the memory was distilled for: a tenth of the
+images that the paper's evaluation looks at, for the same accuracy. `benchmarks/fit.py` measures both side by side.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import os
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Annotated, Final, Literal, Self, final
+
+import torch
+from pydantic import BaseModel, ConfigDict, Field
+from torch import Tensor
+from torch.nn.functional import cross_entropy
+
+from recall_server.atomic import write_atomically
+from recall_server.augment import AUGMENTATIONS, augment
+from recall_server.errors import InvalidBundle, NotFitted, NotFound, TrainingFailed
+from recall_server.networks import AbstractNetwork, Parameters, build_network
+from recall_server.networks.fused import fused_logits, trained_names
+from recall_server.onnx_export import export_network
+from recall_server.preprocessing import PREPROCESSINGS, AbstractPreprocessing
+from recall_server.retraining import Retraining
+from recall_server.tensor_file import Limits, canonical_json, pack, parse_json, read_bounded, unpack
+
+METADATA_KEY: Final = "fresh_classifier"
+NETWORK, PREPROCESSING = "network.", "preprocessing."
+LIMITS = Limits(file_bytes=2**29, numbers=2**27)  # the widest network that a manifest may ask for is below both
+PREDICTED_AT_ONCE = 250  # pictures: bounds the memory that a prediction takes
+
+Progress = Callable[[int, int, float], None]
+
+
+class Header(BaseModel):
+    """What a classifier's file says beside its tensors; `extra` is the caller's."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    format_version: Literal[1] = 1
+    labels: tuple[str, ...]
+    image_shape: tuple[Annotated[int, Field(ge=1, le=1024)], ...]
+    preprocessing: str
+    retraining: Retraining
+    seed: int
+    extra: dict[str, str]
+
+
+@final
+class FreshClassifier:
+    """scikit-learn's contract: the constructor stores, `fit` works and returns self, and a second `fit` forgets.
+
+    `labels` name the k columns of the targets; `image_shape` is (channels, height, width); `seed` draws the initial
+    parameters, the minibatches and the augmentation. Raises ValueError for what does not go together.
+    """
+
+    def __init__(
+        self,
+        labels: Sequence[str],
+        image_shape: tuple[int, int, int],
+        preprocessing: AbstractPreprocessing,
+        retraining: Retraining,
+        *,
+        seed: int = 0,
+        device: str | torch.device = "cpu",
+    ) -> None:
+        if len(labels) < 2 or len(set(labels)) < len(labels):
+            raise ValueError(f"a classifier needs two or more labels, each once, not {list(labels)}")
+        if not preprocessing.fits(image_shape):
+            raise ValueError(f"the preprocessing is not made for images of {list(image_shape)}")
+        self.labels = tuple(labels)
+        self.image_shape = image_shape
+        self.preprocessing = preprocessing
+        self.retraining = retraining
+        self.seed = seed
+        self.device = torch.device(device)
+        self.network: AbstractNetwork = build_network(retraining.network, image_shape, len(labels))
+        self.extra: dict[str, str] = {}
+        self._parameters: Parameters | None = None
+
+    def fit(self, images: Tensor, targets: Tensor, *, progress: Progress | None = None) -> Self:
+        """Train on recalled images [q, r, C, H, W] in model space, where row i of `targets` [q, k] goes with query i.
+
+        Every step takes `rows_per_class` other rows of every query (all, if there are fewer), without replacement.
+        `progress(done, total, loss)` is called after every step; what it raises ends the training. The same inputs
+        and seed give the same parameters, bit for bit, on one machine. Raises ValueError for shapes that do not fit,
+        and TrainingFailed when training diverges.
+        """
+        self._check(images, targets)
+        self._parameters = None
+        generator = torch.Generator().manual_seed(self.seed)
+        parameters = {name: value.to(self.device) for name, value in self.network.initialise(generator).items()}
+        images, targets = images.to(self.device, torch.float32), targets.to(self.device, torch.float32)
+        batches = minibatches(images, targets, self.retraining, generator)
+        optimiser = _Momentum(parameters, trained_names(self.network))
+        parameters |= optimiser.leaves
+        total = self.retraining.steps
+        with torch.enable_grad(), _deterministic(self.device):
+            for done, (batch, target) in zip(range(total), batches, strict=False):
+                loss = cross_entropy(fused_logits(self.network, parameters, batch), target)
+                optimiser.step(loss, rate=_rate(self.retraining, done), momentum=self.retraining.momentum)
+                self._report(done + 1, float(loss.detach()), progress)
+        if not bool(optimiser.values.isfinite().all()):
+            raise self._diverged(total)
+        self._parameters = {name: value.detach() for name, value in parameters.items()}
+        return self
+
+    @torch.no_grad()
+    def predict_probabilities(self, pixels: Tensor) -> Tensor:
+        """Pictures [N, C, H, W] in pixel space -> probabilities [N, k] on the CPU. ValueError for another shape."""
+        parameters = self._fitted()
+        if pixels.ndim != 4 or tuple(pixels.shape[1:]) != self.image_shape:
+            raise ValueError(f"pictures must be [N, {', '.join(map(str, self.image_shape))}], not {list(pixels.shape)}")
+        chunks = [torch.empty(0, len(self.labels))]
+        for chunk in torch.split(pixels, PREDICTED_AT_ONCE):
+            images = self.preprocessing.to_model(chunk.to(self.device, torch.float32))
+            chunks.append(fused_logits(self.network, parameters, images).softmax(dim=1).cpu())
+        return torch.cat(chunks)
+
+    def predict(self, pixels: Tensor) -> list[str]:
+        """Pictures [N, C, H, W] in pixel space -> the most probable label of each."""
+        return [self.labels[index] for index in self.predict_probabilities(pixels).argmax(dim=1).tolist()]
+
+    def save(self, path: str | os.PathLike[str], extra: Mapping[str, str] | None = None) -> None:
+        """Write one safetensors file, the same bytes for the same content; raises StorageFailed, leaving no half.
+
+        `extra` is kept with it and comes back as the attribute `extra` of the loaded classifier.
+        """
+        header = Header(
+            labels=self.labels,
+            image_shape=self.image_shape,
+            preprocessing=self.preprocessing.kind,
+            retraining=self.retraining,
+            seed=self.seed,
+            extra=dict(self.extra if extra is None else extra),
+        )
+        tensors = {NETWORK + name: value for name, value in self._fitted().items()}
+        tensors |= {PREPROCESSING + name: value for name, value in self.preprocessing.tensors().items()}
+        text = canonical_json(header.model_dump(mode="json"))
+        write_atomically(path, pack(tensors, key=METADATA_KEY, text=text))
+
+    @classmethod
+    def load(cls, path: str | os.PathLike[str], *, device: str | torch.device = "cpu") -> Self:
+        """Read what `save` wrote. Raises NotFound, or InvalidBundle for anything that is not exactly such a file."""
+        try:
+            data = read_bounded(path, LIMITS.file_bytes)
+            tensors, text = unpack(data, key=METADATA_KEY, limits=LIMITS, dtypes=frozenset({"F32"}))
+            return cls._from_file(tensors, Header.model_validate(parse_json(text)), device)
+        except FileNotFoundError as error:
+            raise NotFound(f"there is no classifier {Path(path).name}") from error
+        except (OSError, ValueError) as error:
+            raise InvalidBundle(f"{Path(path).name} is no classifier that can be loaded: {error}") from error
+
+    def export_onnx(self) -> bytes:
+        """An ONNX model: "images" [N, C, H, W] in pixel space -> "probabilities" [N, k], preprocessing inside.
+
+        The model's metadata holds the `labels`, as a JSON list in the order of the columns, and what `extra` holds.
+        """
+        return export_network(
+            self.network,
+            self._fitted(),
+            self.preprocessing,
+            self.image_shape,
+            output="probabilities",
+            metadata=self.extra | {"labels": canonical_json(self.labels)},
+        )
+
+    def _fitted(self) -> Parameters:
+        if self._parameters is None:
+            raise NotFitted("this classifier has not been trained; call fit first")
+        return self._parameters
+
+    def _check(self, images: Tensor, targets: Tensor) -> None:
+        if images.ndim != 5 or 0 in images.shape or tuple(images.shape[2:]) != self.image_shape:
+            raise ValueError(
+                f"recalled images must be [queries, rows, {', '.join(map(str, self.image_shape))}], "
+                f"not {list(images.shape)}"
+            )
+        if targets.shape != (len(images), len(self.labels)):
+            raise ValueError(f"targets must be [{len(images)}, {len(self.labels)}], not {list(targets.shape)}")
+        if not bool(images.isfinite().all() and targets.isfinite().all()):
+            raise ValueError("recalled images and targets must be finite numbers")
+
+    def _report(self, done: int, loss: float, progress: Progress | None) -> None:
+        if not math.isfinite(loss):
+            raise self._diverged(done)
+        if progress is not None:
+            progress(done, self.retraining.steps, loss)
+
+    def _diverged(self, done: int) -> TrainingFailed:
+        rate = self.retraining.learning_rate
+        return TrainingFailed(
+            f"training diverged after {done} of {self.retraining.steps} steps; a learning rate below {rate:g} is needed"
+        )
+
+    @classmethod
+    def _from_file(cls, tensors: Mapping[str, Tensor], header: Header, device: str | torch.device) -> Self:
+        """Raises ValueError, with a sentence, for a header and tensors that do not make a classifier."""
+        if len(header.image_shape) != 3:
+            raise ValueError(f"image_shape must be channels, height and width, not {list(header.image_shape)}")
+        if header.preprocessing not in PREPROCESSINGS:
+            raise ValueError(f"the preprocessing {header.preprocessing!r} is not one of {', '.join(PREPROCESSINGS)}")
+        channels, height, width = header.image_shape
+        stored = _with_prefix(PREPROCESSING, tensors)
+        try:
+            preprocessing = PREPROCESSINGS[header.preprocessing].from_tensors(stored)
+        except KeyError as error:
+            raise ValueError(f"the tensor {PREPROCESSING}{error.args[0]} is missing") from error
+        classifier = cls(
+            header.labels, (channels, height, width), preprocessing, header.retraining, seed=header.seed, device=device
+        )
+        parameters = _with_prefix(NETWORK, tensors)
+        found = {name: tuple(value.shape) for name, value in parameters.items()}
+        if found != classifier.network.shapes() or len(found) + len(preprocessing.tensors()) != len(tensors):
+            raise ValueError(f"the tensors are not exactly those of {header.retraining.network}")
+        if not all(bool(value.isfinite().all()) for value in tensors.values()):
+            raise ValueError("the tensors hold numbers that are not finite")
+        # In the network's order, which is what makes a saved copy equal to the original.
+        classifier._parameters = {name: parameters[name].to(classifier.device) for name in classifier.network.shapes()}
+        classifier.extra = header.extra
+        return classifier
+
+
+def _deterministic(device: torch.device) -> contextlib.AbstractContextManager[None]:
+    """On CUDA, only kernels that give the same bits every time; on the CPU all of ours do."""
+    if device.type == "cuda":
+        return torch.backends.cudnn.flags(enabled=True, deterministic=True)
+    return contextlib.nullcontext()
+
+
+class _Momentum:
+    """SGD with momentum on one vector of all trained parameters: a few operations a step, however deep the network.
+
+    m <- momentum * m + g, then p <- p - rate * m, as in the paper (section 4) and in torch's own SGD.
+    """
+
+    def __init__(self, parameters: Parameters, names: Sequence[str]) -> None:
+        self.values = torch.cat([parameters[name].flatten() for name in names])
+        self._velocity = torch.zeros_like(self.values)
+        pieces = torch.split(self.values, [parameters[name].numel() for name in names])
+        self.leaves = {
+            name: piece.view_as(parameters[name]).requires_grad_() for name, piece in zip(names, pieces, strict=True)
+        }
+
+    def step(self, loss: Tensor, *, rate: float, momentum: float) -> None:
+        gradients = torch.autograd.grad(loss, list(self.leaves.values()))
+        with torch.no_grad():
+            self._velocity.mul_(momentum).add_(torch.cat([gradient.flatten() for gradient in gradients]))
+            self.values.sub_(self._velocity, alpha=rate)
+
+
+def _rate(retraining: Retraining, done: int) -> float:
+    """The learning rate of the step that comes after `done` steps."""
+    if retraining.decay == "cosine":
+        return retraining.learning_rate * 0.5 * (1 + math.cos(math.pi * done / retraining.steps))
+    return retraining.learning_rate
+
+
+def minibatches(
+    images: Tensor, targets: Tensor, retraining: Retraining, generator: torch.Generator
+) -> Iterator[tuple[Tensor, Tensor]]:
+    """Endless minibatches [q * n, C, H, W] with targets [q * n, k], n distinct rows of each of q queries."""
+    queries, rows = images.shape[:2]
+    drawn = min(retraining.rows_per_class, rows)
+    kinds = AUGMENTATIONS[retraining.augmentation]
+    repeated = targets.repeat_interleave(drawn, dim=0)  # [q * n, k]
+    query = torch.arange(queries).unsqueeze(1)
+    while True:
+        chosen = torch.rand(queries, rows, generator=generator).argsort(dim=1)[:, :drawn]  # [q, n]
+        batch = images[query.to(images.device), chosen.to(images.device)].flatten(0, 1)
+        yield augment(batch, kinds, generator), repeated
+
+
+def _with_prefix(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    return {name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)}

@@ -1,0 +1,93 @@
+"""What is known of one training request, from the moment it is accepted: immutable, and plain JSON."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from enum import StrEnum
+from typing import Literal
+
+from pydantic import AwareDatetime, BaseModel, ConfigDict
+
+
+class JobStatus(StrEnum):
+    """queued -> running -> succeeded | failed | cancelled."""
+
+    QUEUED = "queued"
+    RUNNING = "running"
+    SUCCEEDED = "succeeded"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+
+    @property
+    def is_terminal(self) -> bool:
+        return self not in (JobStatus.QUEUED, JobStatus.RUNNING)
+
+
+class Record(BaseModel):
+    """A part of a record: immutable, with no unknown key."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class BundleIdentity(Record):
+    """Which bundle, exactly: the name may be given to another file tomorrow, the digest may not."""
+
+    name: str
+    sha256: str
+
+
+class ImageSize(Record):
+    channels: int
+    height: int
+    width: int
+
+
+class Progress(Record):
+    """`done` of `total` training steps, and the loss of the latest, where it is known."""
+
+    done: int
+    total: int
+    loss: float | None = None
+
+
+class FinishedFile(Record):
+    """The classifier's safetensors file."""
+
+    bytes: int
+    sha256: str
+
+
+class JobError(Record):
+    """Why a job failed: the name of a class of `recall_server.errors`, and one sentence for the caller."""
+
+    kind: str
+    detail: str
+
+
+class ClassifierRecord(Record):
+    """One training request and what became of it. Times are UTC; `seconds` is the time the training itself took.
+
+    `pictures` counts what was sent per class, where the request was made of pictures.
+    """
+
+    id: str
+    status: JobStatus = JobStatus.QUEUED
+    labels: tuple[str, ...]
+    bundle: BundleIdentity
+    queries: Literal["labels", "images"]
+    pictures: dict[str, int] | None = None
+    image: ImageSize
+    network: str
+    seed: int
+    progress: Progress | None = None
+    created_at: AwareDatetime
+    started_at: AwareDatetime | None = None
+    finished_at: AwareDatetime | None = None
+    seconds: float | None = None
+    file: FinishedFile | None = None
+    error: JobError | None = None
+
+
+def now() -> datetime:
+    """The time that records carry."""
+    return datetime.now(UTC)

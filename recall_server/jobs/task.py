@@ -1,0 +1,84 @@
+"""What is to be trained, as one value: the same task on the same machine always gives the same bytes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Self, final
+
+import torch
+from pydantic import BaseModel, ConfigDict
+from torch import Tensor
+
+from recall_server.classifier import FreshClassifier
+from recall_server.preprocessing import PREPROCESSINGS, AbstractPreprocessing
+from recall_server.retraining import Retraining
+from recall_server.tensor_file import Limits, pack, unpack
+
+METADATA_KEY = "training_task"
+PREFIX = "preprocessing."
+UNLIMITED = Limits(file_bytes=2**62, header_bytes=2**62, numbers=2**62)  # the limits are the caller's business
+
+ProgressReport = Callable[[int, int, float], None]
+
+
+class TaskDescription(BaseModel):
+    """All of a task that is no tensor. `metadata` goes into the classifier's file."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    labels: tuple[str, ...]
+    preprocessing: str
+    retraining: Retraining
+    seed: int
+    metadata: dict[str, str]
+
+
+@final
+@dataclass(frozen=True, eq=False)
+class TrainingTask:
+    """Recalled images [k, r, C, H, W] in model space, the target [k, k] of each query, and how to train on them."""
+
+    images: Tensor
+    targets: Tensor
+    preprocessing: AbstractPreprocessing
+    description: TaskDescription
+
+    def train(self, path: Path, *, device: str, progress: ProgressReport | None = None) -> None:
+        """Train a fresh classifier and save it at `path`; raises TrainingFailed and StorageFailed."""
+        channels, height, width = self.images.shape[2:]
+        classifier = FreshClassifier(
+            self.description.labels,
+            (channels, height, width),
+            self.preprocessing,
+            self.description.retraining,
+            seed=self.description.seed,
+            device=device,
+        )
+        classifier.fit(self.images, self.targets, progress=progress)
+        classifier.save(path, self.description.metadata)
+
+    def to_bytes(self) -> bytes:
+        """One safetensors file: how a task reaches another process."""
+        tensors = {"images": self.images, "targets": self.targets}
+        tensors |= {f"{PREFIX}{name}": tensor for name, tensor in self.preprocessing.tensors().items()}
+        return pack(tensors, key=METADATA_KEY, text=self.description.model_dump_json())
+
+    @classmethod
+    def from_bytes(cls, data: bytes) -> Self:
+        """The inverse of `to_bytes`; raises ValueError."""
+        tensors, text = unpack(data, key=METADATA_KEY, limits=UNLIMITED)
+        description = TaskDescription.model_validate_json(text)
+        stored = {name.removeprefix(PREFIX): value for name, value in tensors.items() if name.startswith(PREFIX)}
+        preprocessing = PREPROCESSINGS[description.preprocessing].from_tensors(stored)
+        return cls(
+            images=tensors["images"], targets=tensors["targets"], preprocessing=preprocessing, description=description
+        )
+
+
+def resolve_device(device: str) -> str:
+    """ "auto" -> "cuda" where torch can use it, else "cpu"; other names as they are."""
+    if device != "auto":
+        return device
+    return "cuda" if torch.cuda.is_available() else "cpu"

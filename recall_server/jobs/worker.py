@@ -1,0 +1,128 @@
+"""The training process: warms itself up, then trains one task after the other, and says so over a pipe.
+
+What goes through the pipe is safetensors one way and JSON the other, so neither end ever unpickles.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import logging
+import signal
+import tempfile
+import time
+from multiprocessing.connection import Connection
+from pathlib import Path
+from typing import Annotated, Literal
+
+import torch
+from pydantic import Field, TypeAdapter
+
+from recall_server.errors import RecallError, TrainingFailed
+from recall_server.jobs.records import FinishedFile, JobError, Progress, Record
+from recall_server.jobs.task import TaskDescription, TrainingTask, resolve_device
+from recall_server.networks import NetworkSpec
+from recall_server.preprocessing import Standardise
+from recall_server.retraining import Retraining
+
+SECONDS_BETWEEN_REPORTS = 0.1
+
+logger = logging.getLogger(__name__)
+
+
+class Ready(Record):
+    """Warm: the next task starts without delay."""
+
+    event: Literal["ready"] = "ready"
+    device: str
+
+
+class Progressed(Record):
+    event: Literal["progressed"] = "progressed"
+    progress: Progress
+
+
+class Succeeded(Record):
+    event: Literal["succeeded"] = "succeeded"
+    file: FinishedFile
+    seconds: float
+
+
+class Failed(Record):
+    event: Literal["failed"] = "failed"
+    error: JobError
+
+
+Message = Ready | Progressed | Succeeded | Failed
+MESSAGES: TypeAdapter[Message] = TypeAdapter(Annotated[Message, Field(discriminator="event")])
+
+
+def run_worker(connection: Connection, device: str, threads: int) -> None:
+    """The whole life of the process: it ends when the other end of the pipe is closed, even by a crash."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the server decides when to stop
+    if threads:
+        torch.set_num_threads(threads)
+    device = resolve_device(device)
+    with contextlib.suppress(EOFError, BrokenPipeError, ConnectionResetError):
+        _warm_up(device)
+        _send(connection, Ready(device=device))
+        while True:
+            path = Path(connection.recv_bytes().decode())
+            task = connection.recv_bytes()
+            _send(connection, _perform(task, path, device, connection))
+
+
+def _perform(task: bytes, path: Path, device: str, connection: Connection) -> Message:
+    """Train, and turn every way it can end into a message; only the loss of the pipe ends the process."""
+    began = time.monotonic()
+    try:
+        TrainingTask.from_bytes(task).train(path, device=device, progress=_Reporter(connection))
+        data = path.read_bytes()
+    except RecallError as error:
+        return Failed(error=JobError(kind=type(error).__name__, detail=str(error)))
+    except (BrokenPipeError, ConnectionResetError):
+        raise
+    except Exception:
+        logger.exception("training failed unexpectedly")
+        detail = "training failed unexpectedly; the server's log says more"
+        return Failed(error=JobError(kind=TrainingFailed.__name__, detail=detail))
+    file = FinishedFile(bytes=len(data), sha256=hashlib.sha256(data).hexdigest())
+    return Succeeded(file=file, seconds=time.monotonic() - began)
+
+
+class _Reporter:
+    """Passes on the progress of a fit, a few times a second."""
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+        self._next = 0.0
+
+    def __call__(self, done: int, total: int, loss: float) -> None:
+        if time.monotonic() < self._next and done < total:
+            return
+        self._next = time.monotonic() + SECONDS_BETWEEN_REPORTS
+        _send(self._connection, Progressed(progress=Progress(done=done, total=total, loss=loss)))
+
+
+def _send(connection: Connection, message: Message) -> None:
+    connection.send_bytes(message.model_dump_json().encode())
+
+
+def _warm_up(device: str) -> None:
+    """Train something tiny: the first steps in a process pay for libraries, threads and kernels."""
+    tiny = TrainingTask(
+        images=torch.rand(2, 4, 1, 8, 8, generator=torch.Generator().manual_seed(0)),
+        targets=torch.eye(2),
+        preprocessing=Standardise(mean=torch.zeros(1), deviation=torch.ones(1)),
+        description=TaskDescription(
+            labels=("one", "other"),
+            preprocessing=Standardise.kind,
+            retraining=Retraining(
+                network=NetworkSpec(filters=8, depth=2), steps=2, learning_rate=0.01, rows_per_class=2
+            ),
+            seed=0,
+            metadata={},
+        ),
+    )
+    with tempfile.TemporaryDirectory() as folder:
+        tiny.train(Path(folder) / "warm.safetensors", device=device)

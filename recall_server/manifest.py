@@ -1,0 +1,181 @@
+"""What a bundle says about itself: the one JSON text beside its tensors (artifacts/README.md specifies every key)."""
+
+from __future__ import annotations
+
+import math
+import unicodedata
+from datetime import datetime
+from typing import Annotated, Any, Final, Literal, Self
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from recall_server.retraining import Retraining
+from recall_server.tensor_file import canonical_json, parse_json, printable
+
+FORMAT_VERSION: Final = 1
+DIRECTION_MARKS = frozenset({"LRE", "RLE", "LRO", "RLO", "PDF", "LRI", "RLI", "FSI", "PDI"})
+
+
+def _check_label(label: str) -> str:
+    """A label is typed by people, split at commas, and shown in pages and logs."""
+    if label != label.strip():
+        raise ValueError(f"the label {label!r} must not begin or end with white space")
+    if ":" in label or "," in label:
+        raise ValueError(f"the label {label!r} must not contain ':' or ',', which separate labels in a request")
+    for character in label:
+        unseen = unicodedata.category(character) in {"Cc", "Cs", "Zl", "Zp"}
+        if unseen or unicodedata.bidirectional(character) in DIRECTION_MARKS:
+            raise ValueError(f"the label {label!r} must not contain control characters")
+    return label
+
+
+def _check_date(date: str) -> str:
+    try:
+        datetime.fromisoformat(date)
+    except ValueError:
+        raise ValueError(f"the date {date!r} must be ISO 8601, like 2026-11-21 or 2026-11-21T14:30:00Z") from None
+    return date
+
+
+Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+Label = Annotated[str, Field(min_length=1, max_length=200), AfterValidator(_check_label)]
+Kind = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]{0,63}$")]
+FileName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$")]
+Phrase = Annotated[str, Field(max_length=1000)]
+Scalar = bool | int | float | Annotated[str, Field(max_length=1000)] | None
+Size = Annotated[int, Field(ge=1, le=2**53)]  # 2^53: every JSON reader agrees on whole numbers up to here
+
+
+class Section(BaseModel):
+    """A part of the manifest: immutable, with no key that is not specified and no NaN."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+
+class MemoryDescription(Section):
+    """Which memory the tensors make up, and the numbers that rebuild it beside them."""
+
+    kind: Kind
+    geometry: dict[Kind, Annotated[int, Field(ge=0, le=2**53)]] = {}
+
+
+class ImageDescription(Section):
+    """The pictures that the memory recalls: grey or colour, in pixels."""
+
+    channels: Literal[1, 3]
+    height: Annotated[int, Field(ge=1, le=1024)]
+    width: Annotated[int, Field(ge=1, le=1024)]
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        return self.channels, self.height, self.width
+
+
+class EncoderReference(Section):
+    """The ONNX file that turns pictures into queries: a bare file name, its identity, and the length of a query."""
+
+    file: FileName
+    sha256: Sha256
+    query_size: Size
+
+
+class Budget(Section):
+    """What the memory claims to cost: images per class, numbers stored in it, bytes of the data it was made from.
+
+    The bytes of the bundle cannot stand inside it; `MemoryBundle.file_bytes` has them.
+    """
+
+    images_per_class: Annotated[float, Field(gt=0)]
+    numbers_stored: Size
+    dataset_bytes: Size
+
+
+class Provenance(Section):
+    """How the bundle came to be, enough to make it again. `date` is ISO 8601; `seconds` is wall-clock time."""
+
+    dataset: Phrase
+    dataset_sha256: Sha256
+    dataset_licence: Phrase
+    method: Phrase
+    hyper_parameters: dict[Phrase, Scalar]
+    seed: int
+    outer_steps: Annotated[int, Field(ge=0)]
+    seconds: Annotated[float, Field(ge=0)]
+    device: Phrase
+    code_version: Phrase
+    date: Annotated[str, Field(max_length=40), AfterValidator(_check_date)]
+
+
+class MeasuredAccuracy(Section):
+    """Accuracy of `runs` fresh networks on `data`: mean and standard deviation, as fractions from 0 to 1."""
+
+    network: Phrase
+    protocol: Phrase
+    runs: Annotated[int, Field(ge=1)]
+    mean: Annotated[float, Field(ge=0, le=1)]
+    spread: Annotated[float, Field(ge=0, le=1)]
+    data: Phrase
+
+
+class Manifest(Section):
+    """Everything that a bundle says about itself; impossible combinations refuse here, with a sentence.
+
+    `queries`: "labels", where a query is one-hot (or a mixture) over `labels` in their order, or "images", where a
+    query is what `query_encoder` makes of a picture; `labels` then only names what the memory was distilled from.
+    """
+
+    format_version: Literal[1] = FORMAT_VERSION
+    name: FileName
+    memory: MemoryDescription
+    queries: Literal["labels", "images"]
+    labels: Annotated[tuple[Label, ...], Field(min_length=1, max_length=10_000)]
+    groups: dict[Label, tuple[Label, ...]] = {}
+    image: ImageDescription
+    preprocessing: Kind
+    retraining: Retraining
+    query_encoder: EncoderReference | None = None
+    budget: Budget
+    provenance: Provenance
+    accuracy: tuple[MeasuredAccuracy, ...] = ()
+
+    @model_validator(mode="after")
+    def _check_combinations(self) -> Self:
+        known = set(self.labels)
+        if len(known) != len(self.labels):
+            raise ValueError("the labels must be different from each other")
+        for group, members in self.groups.items():
+            if not members or len(set(members)) != len(members) or not known.issuperset(members):
+                raise ValueError(f"the group {group!r} must hold one or more of the labels, each once")
+        if (self.queries == "images") != (self.query_encoder is not None):
+            raise ValueError("a memory has a query encoder if, and only if, its queries are images")
+        available = round(self.budget.images_per_class * len(self.labels) * math.prod(self.image.shape))
+        if self.budget.numbers_stored > available:
+            raise ValueError(
+                f"{self.budget.numbers_stored} numbers are more than the {available} "
+                f"of the {self.budget.images_per_class:g} images per class that the budget claims"
+            )
+        return self
+
+    def to_json(self) -> str:
+        """Canonical JSON: the same manifest always gives the same text."""
+        return canonical_json(self.model_dump(mode="json"))
+
+    @classmethod
+    def from_json(cls, text: str) -> Self:
+        """Read what `to_json` wrote; raises ValueError with one sentence that names the key at fault."""
+        raw = parse_json(text)
+        version = raw.get("format_version") if isinstance(raw, dict) else None
+        if type(version) is not int or version != FORMAT_VERSION:  # first: other versions have other keys
+            raise ValueError(f"the format version is {printable(repr(version))}; this code reads {FORMAT_VERSION}")
+        try:
+            return cls.model_validate_json(text, strict=True)
+        except ValidationError as error:
+            raise ValueError(f"the manifest is not valid: {_first_fault(error)}") from error
+
+
+def _first_fault(error: ValidationError) -> str:
+    """The first of pydantic's complaints as a clause: where, and what would be right."""
+    fault: Any = error.errors(include_url=False, include_input=False)[0]
+    place = ".".join(str(part) for part in fault["loc"])
+    sentence = str(fault["msg"]).removeprefix("Value error, ")
+    return printable(f"{place}: {sentence}" if place else sentence, longest=300)

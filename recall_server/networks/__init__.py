@@ -1,0 +1,25 @@
+"""The architectures, as pure functions of explicit parameters, and the table that builds them by name."""
+
+from recall_server.networks.alexnet import AlexNet
+from recall_server.networks.base import AbstractNetwork, Parameters
+from recall_server.networks.convnet import ConvNet
+from recall_server.networks.resnet import ResNet
+from recall_server.networks.spec import DEFAULT_DEPTH, DEFAULT_FILTERS, NetworkSpec
+
+__all__ = ["AbstractNetwork", "AlexNet", "ConvNet", "NetworkSpec", "Parameters", "ResNet", "build_network"]
+
+
+def build_network(spec: NetworkSpec, image_shape: tuple[int, int, int], classes: int) -> AbstractNetwork:
+    """The network of `spec` for images of (channels, height, width) and that many classes.
+
+    Raises ValueError, with a sentence, where the two do not go together (images too small for the poolings).
+    """
+    channels, height, width = image_shape
+    if min(channels, height, width, classes) < 1:
+        raise ValueError(f"a network needs images and classes, not {channels}x{height}x{width} and {classes} classes")
+    if spec.architecture == "resnet":
+        return ResNet(channels=channels, height=height, width=width, classes=classes)
+    if spec.architecture == "alexnet":
+        return AlexNet(channels=channels, height=height, width=width, classes=classes)
+    filters, depth = spec.filters or DEFAULT_FILTERS, spec.depth or DEFAULT_DEPTH
+    return ConvNet(channels=channels, height=height, width=width, classes=classes, filters=filters, depth=depth)

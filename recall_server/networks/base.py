@@ -1,0 +1,54 @@
+"""A network is a pure function of explicit parameters: nothing is hidden in modules, so it can be differentiated
+through its own training, compiled whole, and initialised from a seed without touching global random state."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+Parameters = dict[str, Tensor]
+
+
+@dataclass(frozen=True, kw_only=True)
+class AbstractNetwork(ABC):
+    """An architecture for images of [channels, height, width] and a number of classes; holds no weights.
+
+    `convolution_dtype` is how convolutions are computed (None: as the images come), an execution detail that
+    changes neither the parameters nor their precision.
+    """
+
+    channels: int
+    height: int
+    width: int
+    classes: int
+    convolution_dtype: torch.dtype | None = None
+
+    @abstractmethod
+    def shapes(self) -> dict[str, tuple[int, ...]]:
+        """Name and shape of every parameter, in the order in which they are drawn from the generator."""
+
+    @abstractmethod
+    def logits(self, parameters: Parameters, images: Tensor) -> Tensor:
+        """[N, C, H, W] -> [N, classes]."""
+
+    def initialise(self, generator: torch.Generator) -> Parameters:
+        """Fresh float32 parameters on the CPU, the same for the same seed on every device.
+
+        Weights and biases are uniform in +-1/sqrt(fan in), torch's own default and the one that the paper's
+        authors use; scales of normalisation start at one and shifts at zero.
+        """
+        parameters: Parameters = {}
+        bound = 1.0
+        for name, shape in self.shapes().items():
+            if name.endswith(".scale"):
+                parameters[name] = torch.ones(shape)
+            elif name.endswith(".shift"):
+                parameters[name] = torch.zeros(shape)
+            else:
+                if name.endswith(".weight"):  # the bias that follows a weight shares its fan in
+                    bound = torch.Size(shape[1:]).numel() ** -0.5
+                parameters[name] = torch.empty(shape).uniform_(-bound, bound, generator=generator)
+        return parameters

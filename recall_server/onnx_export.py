@@ -1,0 +1,150 @@
+"""Networks as ONNX models, node by node from their blueprint: pictures in pixel space go in, preprocessing is inside.
+
+Written with the onnx package's own helpers and not by tracing, so that the result is small, legible, the same bytes
+for the same network, and needs no exporter at run time. The operators are those of opset 17, and InstanceNormalization
+and AveragePool are exactly what the networks do.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+import numpy as np
+import onnx
+from onnx import TensorProto, helper, numpy_helper
+from torch import Tensor
+
+from recall_server.networks import AbstractNetwork, Parameters
+from recall_server.networks.blueprint import CLASSIFIER, Layer, Plain, Residual, blueprint
+from recall_server.networks.layers import EPSILON
+from recall_server.preprocessing import ZCA, AbstractPreprocessing, Standardise
+
+OPSET = 17
+IR_VERSION = 8  # of the same year as the opset: runtimes from 2022 on read it
+
+
+def export_network(
+    network: AbstractNetwork,
+    parameters: Parameters,
+    preprocessing: AbstractPreprocessing,
+    image_shape: tuple[int, int, int],
+    *,
+    output: Literal["probabilities", "queries"],
+    metadata: Mapping[str, str],
+) -> bytes:
+    """A checked ONNX model: "images" [N, C, H, W] float32 in pixel space -> `output` [N, classes] float32.
+
+    "probabilities" are the softmax of the logits, "queries" the logits themselves. `metadata` goes into the model's
+    metadata_props. The same arguments give the same bytes. Raises ValueError where the arguments do not go together.
+    """
+    if (network.channels, network.height, network.width) != image_shape or not preprocessing.fits(image_shape):
+        raise ValueError(f"network and preprocessing are not both made for images of {list(image_shape)}")
+    graph = _Graph()
+    images = _preprocess(graph, preprocessing, image_shape)
+    logits = _logits(graph, network, parameters, images)
+    if output == "probabilities":
+        graph.add("Softmax", [logits], output=output, axis=1)
+    else:
+        graph.add("Identity", [logits], output=output)
+    return graph.model(image_shape, {output: network.classes}, metadata)
+
+
+@dataclass
+class _Graph:
+    """Nodes and constants in the order in which they were added; every value is known by its name."""
+
+    nodes: list[onnx.NodeProto] = field(default_factory=list)
+    constants: dict[str, onnx.TensorProto] = field(default_factory=dict)
+
+    def add(self, operator: str, inputs: list[str], *, output: str = "", **attributes: Any) -> str:
+        """Append a node, and return the name of what it computes."""
+        name = output or f"{operator.lower()}_{len(self.nodes)}"
+        self.nodes.append(helper.make_node(operator, inputs, [name], name=name, **attributes))
+        return name
+
+    def constant(self, name: str, value: Tensor | list[int]) -> str:
+        """Store numbers under a name (a list as int64), and return the name."""
+        array = np.array(value, np.int64) if isinstance(value, list) else value.detach().cpu().float().numpy()
+        self.constants[name] = numpy_helper.from_array(np.ascontiguousarray(array), name)
+        return name
+
+    def model(
+        self, image_shape: tuple[int, int, int], outputs: Mapping[str, int], metadata: Mapping[str, str]
+    ) -> bytes:
+        """The whole as bytes, after the onnx package has checked it."""
+        graph = helper.make_graph(
+            self.nodes,
+            "memory-recall",
+            [helper.make_tensor_value_info("images", TensorProto.FLOAT, ["N", *image_shape])],
+            [helper.make_tensor_value_info(name, TensorProto.FLOAT, ["N", size]) for name, size in outputs.items()],
+            list(self.constants.values()),
+        )
+        opset = helper.make_opsetid("", OPSET)
+        model = helper.make_model(graph, opset_imports=[opset], ir_version=IR_VERSION, producer_name="memory-recall")
+        helper.set_model_props(model, dict(sorted(metadata.items())))
+        onnx.checker.check_model(model, full_check=True)
+        data: bytes = model.SerializeToString(deterministic=True)
+        return data
+
+
+def _preprocess(graph: _Graph, preprocessing: AbstractPreprocessing, image_shape: tuple[int, int, int]) -> str:
+    """The nodes of `preprocessing.to_model`; raises TypeError for one that has none yet."""
+    if isinstance(preprocessing, Standardise):
+        mean = graph.constant("preprocessing.mean", preprocessing.mean.view(1, -1, 1, 1))
+        deviation = graph.constant("preprocessing.deviation", preprocessing.deviation.view(1, -1, 1, 1))
+        return graph.add("Div", [graph.add("Sub", ["images", mean]), deviation])
+    if isinstance(preprocessing, ZCA):
+        return _whiten(graph, preprocessing, image_shape)
+    raise TypeError(f"there is no ONNX form of {type(preprocessing).__name__}")
+
+
+def _whiten(graph: _Graph, zca: ZCA, image_shape: tuple[int, int, int]) -> str:
+    """D^T ((g - rest) * D x0) + rest * x0, the one form of it that needs D only twice."""
+    mean = graph.constant("preprocessing.mean", zca.mean.view(1, *image_shape))
+    flat = graph.add("Flatten", [graph.add("Sub", ["images", mean])], axis=1)  # [N, d]
+    directions = graph.constant("preprocessing.directions", zca.directions)
+    along = graph.add("Gemm", [flat, directions], transB=1)  # [N, m]
+    scaled = graph.add("Mul", [along, graph.constant("preprocessing.gains_beyond_rest", zca.gains - zca.rest)])
+    rest = graph.add("Mul", [flat, graph.constant("preprocessing.rest", zca.rest)])
+    whitened = graph.add("Gemm", [scaled, directions, rest])  # the third input is added
+    return graph.add("Reshape", [whitened, graph.constant("preprocessing.shape", [-1, *image_shape])])
+
+
+def _logits(graph: _Graph, network: AbstractNetwork, parameters: Parameters, images: str) -> str:
+    """The nodes of `network.logits`."""
+    plan = blueprint(network)
+    if any(plan.padding):
+        left, right, top, bottom = plan.padding
+        pads = graph.constant("padding", [0, 0, top, left, 0, 0, bottom, right])
+        images = graph.add("Pad", [images, pads])
+    for block in plan.blocks:
+        if isinstance(block, Plain):
+            images = graph.add("Relu", [_layer(graph, parameters, block.layer, images)])
+            images = _halve(graph, images) if block.halve else images
+        else:
+            images = _residual(graph, parameters, block, images)
+    weight, bias = (graph.constant(name, parameters[name]) for name in (f"{CLASSIFIER}.weight", f"{CLASSIFIER}.bias"))
+    return graph.add("Gemm", [graph.add("Flatten", [images], axis=1), weight, bias], transB=1)
+
+
+def _residual(graph: _Graph, parameters: Parameters, block: Residual, images: str) -> str:
+    inner = graph.add("Relu", [_layer(graph, parameters, block.first, images)])
+    inner = _layer(graph, parameters, block.second, inner)
+    if block.shortcut is None:
+        return graph.add("Relu", [graph.add("Add", [inner, images])])
+    both = graph.add("Add", [inner, _layer(graph, parameters, block.shortcut, images)])
+    return graph.add("Relu", [_halve(graph, both)])
+
+
+def _layer(graph: _Graph, parameters: Parameters, layer: Layer, images: str) -> str:
+    """A convolution, its bias left out where there is one (the norm subtracts it), and the instance norm behind it."""
+    weight = graph.constant(f"{layer.convolution}.weight", parameters[f"{layer.convolution}.weight"])
+    convolved = graph.add("Conv", [images, weight], kernel_shape=[layer.kernel] * 2, pads=[layer.kernel // 2] * 4)
+    scale, shift = (graph.constant(name, parameters[name]) for name in (f"{layer.norm}.scale", f"{layer.norm}.shift"))
+    return graph.add("InstanceNormalization", [convolved, scale, shift], epsilon=EPSILON)
+
+
+def _halve(graph: _Graph, images: str) -> str:
+    return graph.add("AveragePool", [images], kernel_shape=[2, 2], strides=[2, 2])

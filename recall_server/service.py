@@ -1,0 +1,199 @@
+"""The verbs of the server, free of HTTP: what a route calls, and what a script can call as well."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal, Self, final
+
+import torch
+
+from recall_server.classifier import FreshClassifier
+from recall_server.errors import InvalidRequest, UnsupportedQuery
+from recall_server.jobs.files import ClassifierFiles
+from recall_server.jobs.local import LocalBackend
+from recall_server.jobs.records import BundleIdentity, ClassifierRecord, ImageSize, now
+from recall_server.jobs.store import MemoryJobStore
+from recall_server.jobs.task import TaskDescription, TrainingTask
+from recall_server.jobs.training_jobs import TrainingJobs
+from recall_server.library import Library, LoadedBundle
+from recall_server.queries import (
+    Picture,
+    PictureLimits,
+    Query,
+    decode_all,
+    label_queries,
+    mixture_queries,
+    picture_queries,
+    vector_queries,
+)
+from recall_server.recalled import PerLabel, Recalled, recall
+from recall_server.settings import Settings
+
+DownloadFormat = Literal["safetensors", "onnx"]
+
+
+@final
+@dataclass(frozen=True)
+class RecallOptions:
+    """How many images of each query, drawn with which seed, and in which bundle names are looked up."""
+
+    bundle: str | None = None
+    per_label: PerLabel = None
+    seed: int | None = None
+
+
+@final
+@dataclass(frozen=True)
+class Prediction:
+    """The most probable label of one picture, and the probability of each."""
+
+    label: str
+    probabilities: dict[str, float]
+
+
+@final
+class RecallService:
+    """Recall, train, predict and take away. Methods may be called from several threads."""
+
+    def __init__(self, library: Library, jobs: TrainingJobs, settings: Settings) -> None:
+        self.library, self.jobs, self.settings = library, jobs, settings
+        self._picture_limits = PictureLimits(pictures=settings.max_pictures, pixels=settings.max_picture_pixels)
+
+    @classmethod
+    def assemble(cls, settings: Settings) -> Self:
+        """A service of the bundles in `settings.artifacts`, to train in one local process, which is not started yet.
+
+        Raises StorageFailed where the state folder cannot be used.
+        """
+        library = Library.load(settings.artifacts, device=settings.device)
+        backend = LocalBackend(
+            device=settings.device, threads=settings.worker_threads, training_seconds=settings.training_seconds
+        )
+        jobs = TrainingJobs(MemoryJobStore(), ClassifierFiles(settings.state), backend)
+        jobs.open()
+        return cls(library, jobs, settings)
+
+    def recall_labels(self, labels: Sequence[str], options: RecallOptions = RecallOptions()) -> Recalled:
+        """Images of these labels."""
+        return self._recall(label_queries(self.library, labels, options.bundle), options)
+
+    def recall_mixtures(
+        self, mixtures: Sequence[Mapping[str, float]], options: RecallOptions = RecallOptions()
+    ) -> Recalled:
+        """Images of weighted sums of labels."""
+        return self._recall(mixture_queries(self.library, mixtures, options.bundle), options)
+
+    def recall_vectors(self, vectors: Sequence[Sequence[float]], options: RecallOptions = RecallOptions()) -> Recalled:
+        """Images of raw query vectors [d_y]."""
+        return self._recall(vector_queries(self.library, vectors, options.bundle), options)
+
+    def recall_pictures(self, pictures: Sequence[Picture], options: RecallOptions = RecallOptions()) -> Recalled:
+        """What the memory recalls for these pictures; those of one part are averaged to one query."""
+        queries = picture_queries(self.library, pictures, options.bundle, limits=self._picture_limits)
+        return self._recall(queries, options)
+
+    def train_labels(self, labels: Sequence[str], *, bundle: str | None = None, seed: int = 0) -> ClassifierRecord:
+        """Queue the training of a classifier that tells these labels of one bundle apart."""
+        self._check_classes(len(labels), "labels")
+        queries = label_queries(self.library, labels, bundle)
+        used = list(dict.fromkeys(query.loaded.name for query in queries))
+        if len(used) > 1:
+            raise UnsupportedQuery(
+                f"the labels are of different bundles ({', '.join(used)}); a classifier is trained from one bundle",
+                parameter="labels",
+            )
+        return self._train(queries, seed, pictures=None)
+
+    def train_pictures(
+        self, pictures: Sequence[Picture], *, bundle: str | None = None, seed: int = 0
+    ) -> ClassifierRecord:
+        """Queue the training of a classifier whose classes are the names of the parts."""
+        parts = [picture.part for picture in pictures]
+        self._check_classes(len(set(parts)), None)
+        queries = picture_queries(self.library, pictures, bundle, limits=self._picture_limits)
+        return self._train(queries, seed, pictures={query.name: parts.count(query.name) for query in queries})
+
+    def predict(self, identifier: str, pictures: Sequence[Picture]) -> list[Prediction]:
+        """What a trained classifier sees in each picture, in their order; raises NotFound and NotReady."""
+        path = self.jobs.finished_file(identifier)
+        if not pictures:
+            raise InvalidRequest("send one picture or more, as files in parts named 'images'", parameter="images")
+        classifier = FreshClassifier.load(path)
+        pixels = torch.from_numpy(decode_all(pictures, classifier.image_shape, limits=self._picture_limits))
+        predictions = []
+        for row in classifier.predict_probabilities(pixels).tolist():
+            probabilities = dict(zip(classifier.labels, row, strict=True))
+            predictions.append(Prediction(max(probabilities, key=probabilities.__getitem__), probabilities))
+        return predictions
+
+    def download(self, identifier: str, file_format: DownloadFormat) -> bytes:
+        """A trained classifier as a file of that format; raises NotFound and NotReady."""
+        if file_format == "safetensors":
+            return self.jobs.read(identifier)
+        return FreshClassifier.load(self.jobs.finished_file(identifier)).export_onnx()
+
+    def _recall(self, queries: Sequence[Query], options: RecallOptions) -> Recalled:
+        limit = self.settings.max_recalled_numbers
+        return recall(queries, per_label=options.per_label, seed=options.seed, max_numbers=limit)
+
+    def _check_classes(self, count: int, parameter: str | None) -> None:
+        if count < 2:
+            raise InvalidRequest(
+                "a classifier tells classes apart, so it needs two or more; "
+                f"this request names {'one' if count else 'none'}",
+                parameter=parameter,
+            )
+        if count > self.settings.max_classes:
+            raise InvalidRequest(
+                f"{count} classes are more than the {self.settings.max_classes} of one classifier", parameter=parameter
+            )
+
+    def _train(self, queries: Sequence[Query], seed: int, *, pictures: dict[str, int] | None) -> ClassifierRecord:
+        """Recall for queries to one bundle, and hand the images to the training process."""
+        loaded, labels = queries[0].loaded, tuple(query.name for query in queries)
+        source: Literal["labels", "images"] = "labels" if pictures is None else "images"
+        self._check_size(loaded, len(queries))
+        channels, height, width = loaded.bundle.memory.image_shape
+        record = ClassifierRecord(
+            id=uuid.uuid4().hex,
+            labels=labels,
+            bundle=BundleIdentity(name=loaded.name, sha256=loaded.sha256),
+            queries=source,
+            pictures=pictures,
+            image=ImageSize(channels=channels, height=height, width=width),
+            network=str(loaded.bundle.manifest.retraining.network),
+            seed=seed,
+            created_at=now(),
+        )
+        return self.jobs.submit(record, _task(queries, record))
+
+    def _check_size(self, loaded: LoadedBundle, classes: int) -> None:
+        channels, height, width = loaded.bundle.memory.image_shape
+        numbers = classes * loaded.bundle.memory.rows * channels * height * width
+        if numbers > self.settings.max_recalled_numbers:
+            raise InvalidRequest(
+                f"training on {classes} classes takes {numbers:,} recalled numbers, more than the "
+                f"{self.settings.max_recalled_numbers:,} of one request; ask for fewer classes"
+            )
+
+
+def _task(queries: Sequence[Query], record: ClassifierRecord) -> TrainingTask:
+    """All rows of all queries, each with its own class as the target."""
+    bundle = queries[0].loaded.bundle
+    with torch.inference_mode():
+        images = bundle.memory.recall(torch.stack([query.vector for query in queries]))
+    return TrainingTask(
+        images=images,
+        targets=torch.eye(len(queries)),
+        preprocessing=bundle.preprocessing,
+        description=TaskDescription(
+            labels=record.labels,
+            preprocessing=bundle.manifest.preprocessing,
+            retraining=bundle.manifest.retraining,
+            seed=record.seed,
+            # Nothing that differs between two equal requests, or their files would differ.
+            metadata={"bundle": record.bundle.name, "bundle_sha256": record.bundle.sha256, "queries": record.queries},
+        ),
+    )

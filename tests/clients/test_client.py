@@ -1,0 +1,324 @@
+"""What the verbs of `RecallClient` send, what they make of the answers, and how they fail."""
+
+from __future__ import annotations
+
+import base64
+import json
+import re
+import struct
+from typing import Any
+
+import httpx2
+import numpy
+import pytest
+
+import recall_client
+from recall_client import RecallClient
+
+PNG = b"\x89PNG of a sneaker"
+RECALLED = {
+    "seed": None,
+    "bundles": [{"name": "fashion-mnist", "sha256": "ab"}],
+    "recalled": [
+        {
+            "name": "Sneaker",
+            "bundle": "fashion-mnist",
+            "target": {"Sneaker": 1.0},
+            "rows": [3],
+            "image": {"channels": 1, "height": 28, "width": 28},
+            "images": ["data:image/png;base64," + base64.b64encode(PNG).decode()],
+        }
+    ],
+}
+
+
+def bundle_body(name: str, labels: list[str], *, queries: str = "labels") -> dict[str, Any]:
+    return {
+        "name": name,
+        "sha256": "ab",
+        "file_bytes": 33000,
+        "queries": queries,
+        "labels": labels,
+        "groups": {},
+        "image": {"channels": 1, "height": 28, "width": 28},
+        "network": "convnet:filters=128,depth=3",
+        "dataset": name,
+        "images_per_class": 1.0,
+        "accuracy": [
+            {"network": "convnet", "protocol": "paper", "runs": 5, "mean": 0.85, "spread": 0.002, "data": "test"}
+        ],
+        "a_field_of_a_later_server": 1,
+    }
+
+
+def safetensors(tensors: dict[str, numpy.ndarray[Any, Any]], metadata: dict[str, Any], dtype: str = "F32") -> bytes:
+    header: dict[str, Any] = {"__metadata__": {"recall": json.dumps(metadata)}}
+    body = b""
+    for name, tensor in tensors.items():
+        data = tensor.astype("<f4").tobytes()
+        header[name] = {"dtype": dtype, "shape": tensor.shape, "data_offsets": [len(body), len(body) + len(data)]}
+        body += data
+    encoded = json.dumps(header).encode()
+    return struct.pack("<Q", len(encoded)) + encoded + body
+
+
+def test_labels_are_recalled_as_pictures_with_their_targets(server: Any, client: RecallClient) -> None:
+    server.on("GET", "/recall", httpx2.Response(200, json=RECALLED))
+    recalled = client.recall(["Sneaker", "Été & co"], per_label=1, seed=7)
+    assert server.asked[0].url.params.multi_items() == [
+        ("labels", "Sneaker"), ("labels", "Été & co"), ("per_label", "1"), ("seed", "7"),
+    ]  # fmt: skip
+    assert server.asked[0].headers["accept"] == "application/json"
+    (query,) = recalled.recalled
+    assert (query.name, query.target, query.rows, query.image.height) == ("Sneaker", {"Sneaker": 1.0}, (3,), 28)
+    assert query.images[0].png == PNG
+
+
+def test_what_was_not_asked_for_is_not_sent(server: Any, client: RecallClient) -> None:
+    server.on("GET", "/recall", httpx2.Response(200, json=RECALLED))
+    client.recall(["Sneaker"])
+    assert server.asked[0].url.query == b"labels=Sneaker"
+
+
+@pytest.mark.parametrize(
+    ("queries", "body"),
+    [
+        ([{"Sneaker": 0.5, "Bag": 0.5}], {"mixtures": [{"Sneaker": 0.5, "Bag": 0.5}]}),
+        ([[1, 0.5], (0, 2)], {"vectors": [[1.0, 0.5], [0.0, 2.0]]}),
+        (numpy.eye(2, dtype=numpy.float32), {"vectors": [[1.0, 0.0], [0.0, 1.0]]}),
+    ],
+)
+def test_mixtures_and_vectors_go_as_json(server: Any, client: RecallClient, queries: Any, body: Any) -> None:
+    server.on("POST", "/recall", httpx2.Response(200, json=RECALLED))
+    client.recall(queries, per_label="all", bundle="fashion-mnist")
+    assert json.loads(server.asked[0].content) == body
+    assert dict(server.asked[0].url.params) == {"per_label": "all", "bundle": "fashion-mnist"}
+
+
+def test_each_picture_goes_as_a_part_named_after_its_class(server: Any, client: RecallClient) -> None:
+    server.on("POST", "/recall", httpx2.Response(200, json=RECALLED))
+    client.recall({"bear": [b"first", b"second"], "été": [b"third"]})
+    body = server.asked[0].content
+    assert [name.decode() for name in re.findall(rb' name="([^"]*)"; filename=', body)] == ["bear", "bear", "été"]
+    assert [body.index(data) for data in (b"first", b"second", b"third")] == sorted(
+        body.index(data) for data in (b"first", b"second", b"third")
+    )
+
+
+@pytest.mark.parametrize(
+    ("queries", "error", "message"),
+    [
+        ("Sneaker", TypeError, r"write \['Sneaker'\]"),
+        ([], ValueError, "nothing to recall"),
+        (["Sneaker", {"Bag": 1.0}], TypeError, "cannot be recalled in one call"),
+        ([1.0, 2.0], TypeError, "not 1.0"),
+        ({}, ValueError, "there are no classes"),
+        ({"bear": []}, ValueError, "bear: there are no pictures"),
+        ({'the "bear"': [b""]}, ValueError, "quotes and line breaks"),
+        ({"": [b""]}, ValueError, "name of a class"),
+    ],
+)
+def test_what_is_no_query_is_refused_unsent(
+    server: Any, client: RecallClient, queries: Any, error: type[Exception], message: str
+) -> None:
+    with pytest.raises(error, match=message):
+        client.recall(queries)
+    assert server.asked == []
+
+
+def test_recalled_arrays_are_the_exact_floats(server: Any, client: RecallClient) -> None:
+    images = numpy.linspace(-0.3, 1.2, 2 * 1 * 3 * 4, dtype=numpy.float32).reshape(2, 1, 3, 4)
+    targets = numpy.array([[1, 0], [0.25, 0.75]], dtype=numpy.float32)
+    names = {"labels": ["Sneaker", "Bag"], "names": ["a", "b"]}
+    metadata = {"bundles": RECALLED["bundles"], "rows": [[0], [5]], "seed": 4} | names
+    content = safetensors({"images": images, "targets": targets}, metadata)
+    server.on("GET", "/recall", httpx2.Response(200, content=content))
+    recalled = client.recall_arrays(["Sneaker", "Bag"])
+    assert server.asked[0].headers["accept"] == "application/vnd.safetensors"
+    assert recalled.images.dtype == numpy.float32 and numpy.array_equal(recalled.images, images)
+    assert numpy.array_equal(recalled.targets, targets)
+    assert (recalled.labels, recalled.names, recalled.rows) == (("Sneaker", "Bag"), ("a", "b"), ((0,), (5,)))
+    assert (recalled.seed, recalled.bundles[0].name) == (4, "fashion-mnist")
+    recalled.images[0] = 0  # the caller's own, not a view of the answer
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"",
+        b"<html>",
+        struct.pack("<Q", 10**12),
+        struct.pack("<Q", 2) + b"[]",
+        struct.pack("<Q", 2) + b"{}",
+        safetensors({"images": numpy.zeros(1), "targets": numpy.zeros(1)}, {}),
+        safetensors({"images": numpy.zeros(1)}, {"bundles": [], "labels": [], "names": [], "rows": [], "seed": None}),
+        safetensors({"images": numpy.zeros(2), "targets": numpy.zeros(2)},
+                    {"bundles": [], "labels": [], "names": [], "rows": [], "seed": None}, dtype="F64"),
+        safetensors({"images": numpy.zeros(2), "targets": numpy.zeros(2)},
+                    {"bundles": [], "labels": [], "names": [], "rows": [], "seed": None})[:-4],
+    ],
+)  # fmt: skip
+def test_damaged_arrays_are_refused(server: Any, client: RecallClient, content: bytes) -> None:
+    server.on("GET", "/recall", httpx2.Response(200, content=content))
+    with pytest.raises(recall_client.UnexpectedAnswer, match="not a safetensors file of this kind"):
+        client.recall_arrays(["Sneaker"])
+
+
+def test_a_contact_sheet_is_one_picture(server: Any, client: RecallClient) -> None:
+    server.on("GET", "/recall", httpx2.Response(200, content=PNG))
+    assert client.contact_sheet(["Sneaker"]).png == PNG
+    assert server.asked[0].headers["accept"] == "image/png"
+
+
+def test_labels_are_qualified_where_two_bundles_share_them(server: Any, client: RecallClient) -> None:
+    loaded = [
+        bundle_body("a", ["Bag", "Coat"]),
+        bundle_body("b", ["Bag", "zero"]),
+        bundle_body("c", ["Coat"], queries="images"),
+    ]
+    server.on("GET", "/bundles", httpx2.Response(200, json={"bundles": loaded}))
+    assert client.labels() == ["a:Bag", "Coat", "b:Bag", "zero"]
+    assert [bundle.name for bundle in client.bundles()] == ["a", "b", "c"]
+
+
+def test_a_bundle_comes_with_its_manifest_and_keeps_what_is_new(server: Any, client: RecallClient) -> None:
+    body = bundle_body("fashion-mnist", ["Bag"]) | {"manifest": {"format_version": 1}}
+    server.on("GET", "/bundles/fashion-mnist", httpx2.Response(200, json=body))
+    bundle = client.bundle("fashion-mnist")
+    assert bundle.manifest == {"format_version": 1}
+    assert (bundle.accuracy[0].mean, bundle.accuracy[0].runs) == (0.85, 5)
+    assert bundle.model_extra == {"a_field_of_a_later_server": 1}
+
+
+def test_a_name_cannot_escape_its_path(server: Any, client: RecallClient) -> None:
+    server.refuse("GET", "/bundles/../classifier", 404, "not-found")
+    with pytest.raises(recall_client.NotFound):
+        client.bundle("../classifier")
+    assert server.asked[0].url.raw_path == b"/bundles/..%2Fclassifier"
+
+
+@pytest.mark.parametrize(
+    ("status", "kind", "expected"),
+    [
+        (422, "invalid-request", "InvalidRequest"),
+        (400, "invalid-request", "InvalidRequest"),
+        (422, "unknown-label", "UnknownLabel"),
+        (422, "ambiguous-label", "AmbiguousLabel"),
+        (422, "unreadable-picture", "UnreadablePicture"),
+        (422, "unsupported-query", "UnsupportedQuery"),
+        (413, "picture-too-large", "PictureTooLarge"),
+        (413, "body-too-large", "BodyTooLarge"),
+        (404, "not-found", "NotFound"),
+        (409, "not-ready", "NotReady"),
+        (507, "storage-failed", "StorageFailed"),
+        (500, "internal-error", "ServerFailed"),
+        (422, "of-a-later-server", "InvalidRequest"),
+        (429, "of-a-later-server", "Problem"),
+        (503, "of-a-later-server", "ServerFailed"),
+    ],
+)
+def test_each_problem_type_is_its_own_error(
+    server: Any, client: RecallClient, status: int, kind: str, expected: str
+) -> None:
+    server.refuse("GET", "/recall", status, kind, parameter="labels")
+    with pytest.raises(recall_client.Problem, match=f"^about {kind}$") as caught:
+        client.recall(["Sneaker"])
+    assert type(caught.value).__name__ == expected
+    assert (caught.value.status, caught.value.parameter) == (status, "labels")
+
+
+def test_errors_carry_what_would_have_been_right(server: Any, client: RecallClient) -> None:
+    server.refuse("GET", "/recall", 422, "unknown-label", suggestions=["Sneaker"])
+    with pytest.raises(recall_client.UnknownLabel) as unknown:
+        client.recall(["Snaeker"])
+    assert unknown.value.suggestions == ("Sneaker",)
+    server.refuse("GET", "/recall", 422, "ambiguous-label", candidates=["a:Bag", "b:Bag"])
+    with pytest.raises(recall_client.AmbiguousLabel) as ambiguous:
+        client.recall(["Bag"])
+    assert ambiguous.value.candidates == ("a:Bag", "b:Bag")
+    server.refuse("GET", "/recall", 422, "invalid-request", errors=[{"parameter": "seed", "detail": "too small"}])
+    with pytest.raises(recall_client.InvalidRequest, match="about invalid-request; seed: too small"):
+        client.recall(["Bag"], seed=-1)
+
+
+@pytest.mark.parametrize(
+    ("headers", "content"),
+    [
+        ({"Content-Type": "text/html"}, b"<h1>Bad Gateway</h1>"),
+        ({"Content-Type": "application/problem+json"}, b"{broken"),
+        ({"Content-Type": "application/problem+json"}, b'{"detail": 7}'),
+        ({}, b""),
+    ],
+)
+def test_an_error_from_something_in_between_still_names_the_request(
+    server: Any, client: RecallClient, headers: dict[str, str], content: bytes
+) -> None:
+    server.on("GET", "/info", httpx2.Response(502, headers=headers, content=content))
+    with pytest.raises(recall_client.ServerFailed, match="GET http://fake/info was answered 502 Bad Gateway"):
+        client.info()
+
+
+@pytest.mark.parametrize(
+    ("answer", "message"),
+    [
+        (
+            httpx2.Response(200, content=b"<html>"),
+            "GET http://fake/bundles is not what this client understands; body: ",
+        ),
+        (httpx2.Response(200, json={"bundles": [{"name": "a"}]}), "bundles.0.sha256: Field required"),
+        (httpx2.Response(302, headers={"Location": "/login"}), "status 302"),
+    ],
+)
+def test_an_answer_of_another_kind_of_server_is_refused(
+    server: Any, client: RecallClient, answer: httpx2.Response, message: str
+) -> None:
+    server.on("GET", "/bundles", answer)
+    with pytest.raises(recall_client.UnexpectedAnswer, match=message):
+        client.bundles()
+
+
+def test_recalled_pictures_that_are_no_data_uris_are_refused(server: Any, client: RecallClient) -> None:
+    for uri in ("https://elsewhere/1.png", "data:image/png;base64,?"):
+        query = RECALLED["recalled"][0] | {"images": [uri]}  # type: ignore[index,operator]
+        server.on("GET", "/recall", httpx2.Response(200, json=RECALLED | {"recalled": [query]}))
+        with pytest.raises(recall_client.UnexpectedAnswer, match="recalled.0.images.0"):
+            client.recall(["Sneaker"])
+
+
+def test_a_server_that_is_not_there_and_one_that_hangs_are_told_apart(server: Any, client: RecallClient) -> None:
+    server.on("GET", "/info", httpx2.ConnectError("Connection refused"), httpx2.ReadTimeout("too slow"))
+    with pytest.raises(recall_client.NoAnswer, match="GET http://fake/info got no answer .Connection refused.") as gone:
+        client.info()
+    assert not isinstance(gone.value, TimeoutError)
+    with pytest.raises(TimeoutError, match="not answered within 30 s"):
+        client.info()
+
+
+def test_a_slash_after_the_address_makes_no_difference(server: Any) -> None:
+    server.on("GET", "/info", httpx2.ConnectError("Connection refused"))
+    with RecallClient("http://fake/", transport=httpx2.MockTransport(server)) as client:
+        with pytest.raises(recall_client.NoAnswer, match="GET http://fake/info"):
+            client.info()
+
+
+def test_an_address_without_a_scheme_is_explained() -> None:
+    with RecallClient("127.0.0.1:8000") as client, pytest.raises(recall_client.NoAnswer, match="http://"):
+        client.info()
+
+
+def test_headers_go_with_every_request_and_the_client_names_itself(server: Any) -> None:
+    server.on(
+        "GET", "/prefix/info", httpx2.Response(200, json={"name": "n", "version": "0.1.0", "limits": {"classes": 2}})
+    )
+    transport = httpx2.MockTransport(server)
+    with RecallClient("http://fake/prefix/", headers={"Authorization": "Bearer k"}, transport=transport) as client:
+        assert client.info().limits == {"classes": 2.0}
+    assert server.asked[0].headers["authorization"] == "Bearer k"
+    assert server.asked[0].headers["user-agent"] == f"recall-client/{recall_client.__version__}"
+
+
+def test_every_error_of_the_tree_can_be_imported_and_caught_as_one() -> None:
+    exported = [getattr(recall_client, name) for name in recall_client.__all__]
+    errors = [value for value in exported if isinstance(value, type) and issubclass(value, Exception)]
+    assert len(errors) == 20
+    assert all(issubclass(error, recall_client.RecallError) for error in errors)

@@ -1,0 +1,143 @@
+"""Hostile bundles in a sound container: tensors that cannot be used, or that cost too much to use."""
+
+from __future__ import annotations
+
+from tests.hostile_bundles.draft import HostileBundle, Json, Numbers, build
+
+MEGAPIXEL: Json = {"image": {"height": 1024, "width": 1024}, "memory": {"geometry": {"height": 1024, "width": 1024}}}
+
+
+def contents() -> list[HostileBundle]:
+    return [*names(), *numbers(), *shapes(), *preprocessings(), *costs()]
+
+
+def changed(name: str, abuse: str, sentence: str, tensors: dict[str, Numbers | None]) -> HostileBundle:
+    return HostileBundle(name, abuse, sentence, build(tensors=tensors))
+
+
+def names() -> list[HostileBundle]:
+    """Tensors missing or left over."""
+    missing = "'{}' is missing: a memory addressed_bases with preprocessing standardise needs it"
+    extra = "the tensor '{}' does not belong in this kind of bundle"
+    one = ([1], [1.0])
+    return [
+        changed("tensor-missing", "no addressing", missing.format("addressing"), {"addressing": None}),
+        changed("preprocessing-missing", "no mean", missing.format("mean"), {"preprocessing.mean": None}),
+        changed("tensor-extra", "a tensor that nothing reads", extra.format("hidden"), {"hidden": one}),
+        changed(
+            "preprocessing-extra",
+            "a tensor of another preprocessing",
+            extra.format("preprocessing.gains"),
+            {"preprocessing.gains": one},
+        ),
+    ]
+
+
+def numbers() -> list[HostileBundle]:
+    """Numbers that spread to everything recalled."""
+    infinite = "the tensor '{}' holds values that are not finite"
+    return [
+        changed(
+            "number-nan",
+            "one NaN among the bases",
+            infinite.format("bases"),
+            {"bases": ([2, 1, 2, 2], [float("nan")] + [0.0] * 7)},
+        ),
+        changed(
+            "number-infinite",
+            "one infinity among the addresses",
+            infinite.format("addressing"),
+            {"addressing": ([3, 2, 2], [float("-inf")] + [0.0] * 11)},
+        ),
+        changed(
+            "number-enormous",
+            "finite numbers whose products are not",
+            "the tensor 'bases' holds values beyond 1e+06",
+            {"bases": ([2, 1, 2, 2], [1e30] * 8)},
+        ),
+    ]
+
+
+def shapes() -> list[HostileBundle]:
+    """Tensors that do not make a memory."""
+    return [
+        changed(
+            "bases-of-wrong-rank",
+            "bases without channels",
+            "bases must be [K, C, h, w] and addressing [r, d_y, K], not [2, 2, 2] and [3, 2, 2]",
+            {"bases": ([2, 2, 2], [0.0] * 8)},
+        ),
+        changed(
+            "addressing-of-other-bases",
+            "addresses of three bases, where there are two",
+            "2 bases, but addressing combines 3",
+            {"addressing": ([2, 2, 3], [0.0] * 12)},
+        ),
+        changed(
+            "bases-larger-than-images",
+            "bases that would have to be shrunk",
+            "bases of 8x2 are larger than the images of 4x4",
+            {"bases": ([2, 1, 8, 2], [0.0] * 32)},
+        ),
+    ]
+
+
+def preprocessings() -> list[HostileBundle]:
+    """Maps that cannot be undone, or that are made for other images."""
+    scales = "deviation must lie between 1e-06 and 1e+06, or the map cannot be inverted"
+    two, three = ([2], [0.5] * 2), ([3], [0.5] * 3)
+    slanted: dict[str, Numbers | None] = {
+        "preprocessing.deviation": None,
+        "preprocessing.mean": ([1, 4, 4], [0.5] * 16),
+        "preprocessing.directions": ([2, 16], [1.0] + [0.0] * 15 + [0.6, 0.8] + [0.0] * 14),
+        "preprocessing.gains": ([2], [1.0, 1.0]),
+        "preprocessing.rest": ([], [1.0]),
+    }
+    return [
+        changed("deviation-zero", "a division by zero", scales, {"preprocessing.deviation": ([1], [0.0])}),
+        changed("deviation-negative", "images inside out", scales, {"preprocessing.deviation": ([1], [-0.5])}),
+        changed(
+            "preprocessing-of-wrong-shape",
+            "two means and one deviation",
+            "mean and deviation must both be [channels], not [2] and [1]",
+            {"preprocessing.mean": two},
+        ),
+        changed(
+            "preprocessing-of-other-images",
+            "preprocessing of colour images, memory of grey ones",
+            "the preprocessing is not made for images of [1, 4, 4]",
+            {"preprocessing.mean": three, "preprocessing.deviation": three},
+        ),
+        HostileBundle(
+            "zca-not-orthonormal",
+            "whitening that cannot be undone",
+            "directions must have orthonormal rows, or the map cannot be inverted",
+            build(manifest={"preprocessing": "zca"}, tensors=slanted),
+        ),
+    ]
+
+
+def costs() -> list[HostileBundle]:
+    """Small to store, ruinous to use."""
+    network = MEGAPIXEL | {"retraining": {"network": {"filters": 1024}}}
+    parameters = 1024 * 9 + 3 * 1024 + 2 * 1024 * 512**2 + 2
+    return [
+        blow_up("recall-bomb", "64 bases of 1x1, each to be enlarged to a megapixel", bases=64, rows=1),
+        blow_up("recall-bomb-of-rows", "one basis, recalled 64 times over at a megapixel", bases=1, rows=64),
+        HostileBundle(
+            "network-bomb",
+            "a classifier of two gigabytes",
+            f"the manifest's network has {parameters} parameters, more than 64000000",
+            build(manifest=network),
+        ),
+    ]
+
+
+def blow_up(name: str, abuse: str, *, bases: int, rows: int) -> HostileBundle:
+    manifest = MEGAPIXEL | {"budget": {"numbers_stored": bases + 2 * rows * bases}}
+    tensors: dict[str, Numbers | None] = {
+        "bases": ([bases, 1, 1, 1], [1.0] * bases),
+        "addressing": ([rows, 2, bases], [1.0] * (2 * rows * bases)),
+    }
+    sentence = "recalling takes 64 images of 1024x1024 at once, more than 64000000 numbers"
+    return HostileBundle(name, abuse, sentence, build(manifest=manifest, tensors=tensors))

@@ -1,0 +1,115 @@
+"""A good bundle as plain bytes, open to every abuse.
+
+Put together by hand, without the project's own writer and without the safetensors package: a second opinion on the
+format, and the only way to files that no decent writer would produce.
+"""
+
+from __future__ import annotations
+
+import json
+import struct
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
+
+Json = dict[str, Any]
+Numbers = tuple[list[int], list[float]]  # shape and values
+
+
+class HostileBundle(NamedTuple):
+    """A file, what is wrong with it, and the sentence that `MemoryBundle.load` must refuse it with."""
+
+    name: str
+    abuse: str
+    sentence: str
+    data: bytes
+
+    @property
+    def file(self) -> str:
+        return f"{self.name}.safetensors"
+
+
+MANIFEST: Json = {
+    "accuracy": [],
+    "budget": {"dataset_bytes": 3200, "images_per_class": 1.0, "numbers_stored": 20},
+    "format_version": 1,
+    "groups": {},
+    "image": {"channels": 1, "height": 4, "width": 4},
+    "labels": ["bear", "deer"],
+    "memory": {"geometry": {"height": 4, "width": 4}, "kind": "addressed_bases"},
+    "name": "hostile",
+    "preprocessing": "standardise",
+    "provenance": {
+        "code_version": "0.1.0",
+        "dataset": "made up",
+        "dataset_licence": "MIT",
+        "dataset_sha256": "0" * 64,
+        "date": "2026-11-21",
+        "device": "cpu",
+        "hyper_parameters": {"bases": 2},
+        "method": "none",
+        "outer_steps": 0,
+        "seconds": 0.5,
+        "seed": 0,
+    },
+    "queries": "labels",
+    "query_encoder": None,
+    "retraining": {
+        "augmentation": "none",
+        "decay": "constant",
+        "learning_rate": 0.01,
+        "momentum": 0.9,
+        "network": {"architecture": "convnet", "depth": 1, "filters": 4},
+        "rows_per_class": 3,
+        "steps": 10,
+    },
+}
+
+# Two bases of 2x2, and three rows for each of two labels.
+TENSORS: dict[str, Numbers] = {
+    "addressing": ([3, 2, 2], [0.25 * index for index in range(12)]),
+    "bases": ([2, 1, 2, 2], [0.5 * index for index in range(8)]),
+    "preprocessing.deviation": ([1], [0.5]),
+    "preprocessing.mean": ([1], [0.25]),
+}
+
+
+def build(  # one parameter for each place where something can be wrong
+    *,
+    manifest: Mapping[str, Any] | None = None,
+    tensors: Mapping[str, Numbers | None] | None = None,
+    header: Mapping[str, Any] | None = None,
+    edit_manifest: Callable[[str], str] = str,
+    edit_header: Callable[[str], str] = str,
+    surplus: bytes = b"",
+) -> bytes:
+    """The good bundle's bytes, but for patches to its parts (`patched`), edits of its two texts, or surplus bytes."""
+    entries, body = Json(), b""
+    for name, (shape, values) in patched(TENSORS, tensors or {}).items():
+        data = struct.pack(f"<{len(values)}f", *values)
+        entries[name] = {"dtype": "F32", "shape": shape, "data_offsets": [len(body), len(body) + len(data)]}
+        body += data
+    entries["__metadata__"] = {"memory_bundle": edit_manifest(canonical(patched(MANIFEST, manifest or {})))}
+    text = edit_header(json.dumps(patched(entries, header or {})))
+    return frame(text.encode(), body + surplus)
+
+
+def frame(header: bytes, body: bytes = b"", *, length: int | None = None) -> bytes:
+    """The outermost layer: the header's length in eight bytes (or a lie about it), the header, the numbers."""
+    return struct.pack("<Q", len(header) if length is None else length) + header + body
+
+
+def canonical(value: Any) -> str:
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+
+
+def patched(original: Mapping[str, Any], patch: Mapping[str, Any]) -> Json:
+    """A JSON merge patch (RFC 7396): objects merge, None deletes, anything else replaces."""
+    result = dict(original)
+    for key, value in patch.items():
+        if value is None:
+            del result[key]
+        elif isinstance(value, dict) and isinstance(result.get(key), dict):
+            result[key] = patched(result[key], value)
+        else:
+            result[key] = value
+    return result

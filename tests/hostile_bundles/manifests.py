@@ -1,0 +1,232 @@
+"""Hostile bundles whose manifest is wrong: as text, in its values, or in what it says about the tensors."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from tests.hostile_bundles.draft import HostileBundle, Json, build
+
+FILE_NAME = "String should match pattern '^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$'"
+
+
+def manifests() -> list[HostileBundle]:
+    return [*texts(), *versions(), *values(), *labels(), *combinations(), *contradictions()]
+
+
+def changed(name: str, abuse: str, sentence: str, manifest: Json) -> HostileBundle:
+    return HostileBundle(name, abuse, sentence, build(manifest=manifest))
+
+
+def invalid(name: str, abuse: str, reason: str, manifest: Json) -> HostileBundle:
+    return changed(name, abuse, f"the manifest is not valid: {reason}", manifest)
+
+
+def encoder(**other: Any) -> Json:
+    return {"query_encoder": {"file": "encoder.onnx", "query_size": 2, "sha256": "0" * 64} | other}
+
+
+def texts() -> list[HostileBundle]:
+    """A manifest that is not the JSON it should be."""
+
+    def case(name: str, abuse: str, sentence: str, edit: Callable[[str], str]) -> HostileBundle:
+        return HostileBundle(name, abuse, sentence, build(edit_manifest=edit))
+
+    return [
+        case(
+            "manifest-not-json",
+            "prose",
+            "this is not JSON: Expecting value: line 1 column 1 (char 0)",
+            lambda text: "a bundle of bears",
+        ),
+        case(
+            "manifest-key-twice",
+            "two names: two readers may see two bundles",
+            "the key 'name' appears twice",
+            lambda text: text.replace('"name"', '"name":"other","name"', 1),
+        ),
+        case(
+            "manifest-nan",
+            "a number that is none",
+            "NaN is not a JSON number",
+            lambda text: text.replace('"seconds":0.5', '"seconds":NaN'),
+        ),
+        case(
+            "manifest-overflow",
+            "a number too large for a float",
+            "the manifest is not valid: provenance.seconds: Input should be a finite number",
+            lambda text: text.replace('"seconds":0.5', '"seconds":1e999'),
+        ),
+        case(
+            "manifest-half-character",
+            "half a surrogate pair, which cannot be written again",
+            "the JSON holds half of a surrogate pair, which is no character",
+            lambda text: text.replace('"bear"', '"\\ud800"'),
+        ),
+        case(
+            "manifest-nested-deeply",
+            "a hundred thousand brackets",
+            "the JSON is nested too deeply",
+            lambda text: "[" * 100_000,
+        ),
+    ]
+
+
+def versions() -> list[HostileBundle]:
+    """Formats that this code does not read."""
+    sentence = "the format version is {}; this code reads 1"
+    listed = build(edit_manifest=lambda text: "[]")
+    return [
+        changed("version-2", "a format of the future", sentence.format("2"), {"format_version": 2}),
+        changed(
+            "version-true", "a version that equals 1 and is not", sentence.format("True"), {"format_version": True}
+        ),
+        changed("version-missing", "no version", sentence.format("None"), {"format_version": None}),
+        HostileBundle("manifest-not-an-object", "a list instead", sentence.format("None"), listed),
+    ]
+
+
+def values() -> list[HostileBundle]:
+    """Keys and values that the specification does not have."""
+    return [
+        invalid("key-missing", "no labels", "labels: Field required", {"labels": None}),
+        invalid("key-unknown", "a wish", "on_load: Extra inputs are not permitted", {"on_load": "rm -rf /"}),
+        invalid(
+            "number-as-text",
+            "a seed in quotes",
+            "provenance.seed: Input should be a valid integer",
+            {"provenance": {"seed": "0"}},
+        ),
+        invalid(
+            "date-in-words",
+            "a date that sorts nowhere",
+            "provenance.date: the date 'yesterday' must be ISO 8601, like 2026-11-21 or 2026-11-21T14:30:00Z",
+            {"provenance": {"date": "yesterday"}},
+        ),
+        invalid(
+            "name-is-a-path", "a bundle named like a file elsewhere", f"name: {FILE_NAME}", {"name": "../../passwd"}
+        ),
+        invalid(
+            "encoder-is-a-path",
+            "an encoder from outside the folder of encoders",
+            f"query_encoder.file: {FILE_NAME}",
+            {"queries": "images"} | encoder(file="../../evil.onnx"),
+        ),
+        invalid(
+            "retraining-for-days",
+            "a schedule of a billion steps",
+            "retraining.steps: Input should be less than or equal to 100000",
+            {"retraining": {"steps": 10**9}},
+        ),
+    ]
+
+
+def labels() -> list[HostileBundle]:
+    """Names that would mislead people, logs or requests."""
+
+    def first(name: str, abuse: str, reason: str, label: str) -> HostileBundle:
+        return invalid(name, abuse, f"labels.0: {reason}", {"labels": [label, "deer"]})
+
+    controls = "the label {!r} must not contain control characters"
+    separators = "the label {!r} must not contain ':' or ',', which separate labels in a request"
+    forged, backwards = "bear\nERROR disk on fire", "\u202eraeb"
+    return [
+        invalid(
+            "labels-none",
+            "no labels",
+            "labels: Tuple should have at least 1 item after validation, not 0",
+            {"labels": []},
+        ),
+        invalid(
+            "label-twice", "one name for two", "the labels must be different from each other", {"labels": ["a", "a"]}
+        ),
+        first("label-empty", "a label without letters", "String should have at least 1 character", ""),
+        first("label-long", "a label of 201 letters", "String should have at most 200 characters", "a" * 201),
+        first("label-with-line-break", "a label that forges a line in a log", controls.format(forged), forged),
+        first("label-written-backwards", "a label that looks like another", controls.format(backwards), backwards),
+        first("label-with-comma", "a label that reads as two", separators.format("bear,deer"), "bear,deer"),
+        first("label-with-colon", "a label that names a bundle", separators.format("other:bear"), "other:bear"),
+        first(
+            "label-with-space-around",
+            "a label that no request can spell",
+            "the label ' bear' must not begin or end with white space",
+            " bear",
+        ),
+        invalid(
+            "group-of-strangers",
+            "a group with a label that is none",
+            "the group 'pets' must hold one or more of the labels, each once",
+            {"groups": {"pets": ["bear", "dog"]}},
+        ),
+    ]
+
+
+def combinations() -> list[HostileBundle]:
+    """A manifest that contradicts itself."""
+    encoders = "a memory has a query encoder if, and only if, its queries are images"
+    return [
+        invalid("encoder-missing", "picture queries without an encoder", encoders, {"queries": "images"}),
+        invalid("encoder-unwanted", "label queries with an encoder", encoders, encoder()),
+        invalid(
+            "budget-too-good",
+            "a claim of half an image per class, by a memory of more",
+            "20 numbers are more than the 16 of the 0.5 images per class that the budget claims",
+            {"budget": {"images_per_class": 0.5}},
+        ),
+        changed(
+            "network-too-deep",
+            "retraining that cannot run on these images",
+            "the manifest's network cannot be built: "
+            "images of 4x4 are too small for 3 poolings; use a depth of 2 or less",
+            {"retraining": {"network": {"depth": 3}}},
+        ),
+    ]
+
+
+def contradictions() -> list[HostileBundle]:
+    """A manifest that says something else than the tensors."""
+    queries = "the memory takes queries of 2 numbers, not of the {}"
+    of_64 = {"queries": "images"} | encoder(query_size=64)
+    memory = "the manifest describes a memory addressed_bases {'depth': 4, 'height': 4, 'width': 4}, "
+    return [
+        changed("encoder-of-other-size", "queries of 64", queries.format("64 numbers of the query encoder"), of_64),
+        changed(
+            "labels-three", "a memory of two labels", queries.format("3 labels"), {"labels": ["bear", "deer", "elk"]}
+        ),
+        changed(
+            "memory-unknown",
+            "a memory that this code does not have",
+            "the memory kind 'dreams' is not one of pixels, addressed_bases",
+            {"memory": {"kind": "dreams"}},
+        ),
+        changed(
+            "preprocessing-unknown",
+            "a preprocessing that this code does not have",
+            "the preprocessing 'magic' is not one of standardise, zca",
+            {"preprocessing": "magic"},
+        ),
+        changed(
+            "geometry-missing",
+            "a memory without its height",
+            "'height' is missing: a memory addressed_bases with preprocessing standardise needs it",
+            {"memory": {"geometry": {"height": None}}},
+        ),
+        changed(
+            "geometry-extra",
+            "a number that the memory does not have",
+            memory + "but the tensors make addressed_bases {'height': 4, 'width': 4}",
+            {"memory": {"geometry": {"depth": 4}}},
+        ),
+        changed(
+            "image-of-other-size",
+            "colour images of a grey memory",
+            "the manifest describes images of [3, 4, 4], but the memory recalls [1, 4, 4]",
+            {"image": {"channels": 3}},
+        ),
+        changed(
+            "budget-of-other-memory",
+            "a smaller memory than there is",
+            "the manifest's budget is 19 numbers, but the memory stores 20",
+            {"budget": {"numbers_stored": 19}},
+        ),
+    ]

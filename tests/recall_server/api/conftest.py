@@ -1,0 +1,50 @@
+"""The web application over small bundles and a backend that trains when it is told to."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from fastapi.testclient import TestClient
+
+from recall_server.api.app import create_app
+from recall_server.jobs.files import ClassifierFiles
+from recall_server.jobs.store import MemoryJobStore
+from recall_server.jobs.training_jobs import TrainingJobs
+from recall_server.library import Library
+from recall_server.service import RecallService
+from recall_server.settings import Settings
+from tests.recall_server.serving_examples import ManualBackend
+
+Open = Callable[..., TestClient]
+
+
+@pytest.fixture
+def backend() -> ManualBackend:
+    return ManualBackend(eager=True)
+
+
+@pytest.fixture
+def open_app(library: Library, backend: ManualBackend, tmp_path: Path) -> Iterator[Open]:
+    """Open an application with settings of the test's choice; errors that nobody foresaw are answers, as for real."""
+    opened: list[TestClient] = []
+
+    def open_app(*, bundles: Library = library, **changed: Any) -> TestClient:
+        jobs = TrainingJobs(MemoryJobStore(), ClassifierFiles(tmp_path), backend)
+        jobs.open()
+        app = create_app(RecallService(bundles, jobs, Settings(state=tmp_path, **changed)))
+        client = TestClient(app, raise_server_exceptions=False)
+        opened.append(client)
+        client.__enter__()
+        return client
+
+    yield open_app
+    for client in opened:
+        client.__exit__(None, None, None)
+
+
+@pytest.fixture
+def client(open_app: Open) -> TestClient:
+    return open_app()

@@ -1,0 +1,33 @@
+"""How the tests ask."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from httpx2 import Response
+
+from tests.recall_server.serving_examples import picture, png
+
+Part = tuple[str, tuple[str, bytes, str]]
+
+
+def parts(*labels: str, count: int = 2, seed: int = 100, name: str | None = None) -> list[Part]:
+    """Multipart parts: `count` pictures of each label, in parts called as the label, or `name`."""
+    return [
+        (name or label, (f"{label}{index}.png", png(picture(label, seed + index)), "image/png"))
+        for label in labels
+        for index in range(count)
+    ]
+
+
+def problem(response: Response, status: int, slug: str) -> dict[str, Any]:
+    """The problem document of an answer, which must be one, of this kind."""
+    assert response.status_code == status, response.text
+    assert response.headers["content-type"] == "application/problem+json"
+    document: dict[str, Any] = response.json()
+    assert document["type"] == f"/problems/{slug}"
+    assert document["status"] == status
+    assert document["title"]
+    assert document["detail"]
+    assert document["instance"] == response.request.url.path
+    return document

@@ -1,0 +1,163 @@
+"""A folder of small bundles that really can be learned from, and a backend that trains when it is told to.
+
+The pictures are grey, 8x8, with one bright column; where it is, is the class.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+from pathlib import Path
+
+import numpy as np
+import onnx
+import torch
+from numpy.typing import NDArray
+from onnx import TensorProto, helper, numpy_helper
+from PIL import Image
+
+from recall_server.bundle import MemoryBundle
+from recall_server.errors import RecallError
+from recall_server.jobs.backend import BackendListener, BackendState
+from recall_server.jobs.records import FinishedFile, JobError, Progress
+from recall_server.jobs.task import TrainingTask
+from recall_server.manifest import EncoderReference
+from recall_server.memory import Pixels
+from recall_server.networks import NetworkSpec
+from recall_server.preprocessing import Standardise
+from recall_server.retraining import Retraining
+from tests.recall_server.bundle_examples import example_manifest
+
+SIDE = 8
+COLUMNS = {"left": 1, "middle": 3, "right": 6}
+ROWS = 6
+RETRAINING = Retraining(network=NetworkSpec(filters=8, depth=2), steps=30, learning_rate=0.05, rows_per_class=4)
+
+
+def picture(label: str, seed: int, *, side: int = SIDE) -> NDArray[np.uint8]:
+    """Noise [side, side] with the bright column of the label."""
+    values = np.random.default_rng(seed).integers(0, 100, (side, side), dtype=np.uint8)
+    values[:, COLUMNS[label] * side // SIDE] = 255
+    return values
+
+
+def png(values: NDArray[np.uint8]) -> bytes:
+    stream = io.BytesIO()
+    Image.fromarray(values).save(stream, format="PNG")
+    return stream.getvalue()
+
+
+def memory_of_columns(*, side: int = SIDE) -> tuple[Pixels, Standardise]:
+    """ROWS pictures of each column, standardised."""
+    shown = np.stack([picture(label, seed, side=side) for label in COLUMNS for seed in range(ROWS)])
+    pixels = torch.from_numpy(shown)[:, None].float() / 255
+    preprocessing = Standardise.fit(pixels)
+    return Pixels(preprocessing.to_model(pixels).unflatten(0, (len(COLUMNS), ROWS))), preprocessing
+
+
+def label_bundle(
+    name: str, labels: tuple[str, ...], *, side: int = SIDE, retraining: Retraining = RETRAINING
+) -> MemoryBundle:
+    """Three labels for the three columns."""
+    memory, preprocessing = memory_of_columns(side=side)
+    manifest = example_manifest(memory, preprocessing, name=name, labels=labels, retraining=retraining)
+    return MemoryBundle(manifest=manifest, memory=memory, preprocessing=preprocessing)
+
+
+def image_bundle(name: str, encoder: bytes, *, file: str = "columns.onnx") -> MemoryBundle:
+    """The same memory, addressed by how bright each of the three columns of a picture is."""
+    memory, preprocessing = memory_of_columns()
+    manifest = example_manifest(
+        memory,
+        preprocessing,
+        name=name,
+        labels=("unseen class",),
+        queries="images",
+        query_encoder=EncoderReference(file=file, sha256=hashlib.sha256(encoder).hexdigest(), query_size=len(COLUMNS)),
+        budget={"images_per_class": 18, "numbers_stored": memory.stored_numbers(), "dataset_bytes": 1},
+        retraining=RETRAINING,
+    )
+    return MemoryBundle(manifest=manifest, memory=memory, preprocessing=preprocessing)
+
+
+def column_encoder(*, side: int = SIDE, size: int = len(COLUMNS), output: str = "queries") -> bytes:
+    """An ONNX file: images [N, 1, side, side] -> how far each column stands out [N, size]."""
+    weights = np.zeros((side, side, size), dtype=np.float32)
+    for index, column in enumerate(list(COLUMNS.values())[:size]):
+        weights[:, column * side // SIDE, index] = 1.6 / side
+    weights -= 0.6 / (side * side)
+    graph = helper.make_graph(
+        [
+            helper.make_node("Flatten", ["images"], ["flat"], axis=1),
+            helper.make_node("MatMul", ["flat", "weights"], ["brightness"]),
+            helper.make_node("Softmax", ["scaled"], [output], axis=1),
+        ],
+        "columns",
+        [helper.make_tensor_value_info("images", TensorProto.FLOAT, ["N", 1, side, side])],
+        [helper.make_tensor_value_info(output, TensorProto.FLOAT, ["N", size])],
+        [
+            numpy_helper.from_array(weights.reshape(-1, size), "weights"),
+            numpy_helper.from_array(np.array(20, dtype=np.float32), "sharpness"),
+        ],
+    )
+    graph.node.insert(2, helper.make_node("Mul", ["brightness", "sharpness"], ["scaled"]))
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+    onnx.checker.check_model(model)
+    return bytes(model.SerializeToString())
+
+
+def write_artifacts(folder: Path) -> Path:
+    """`columns` and `places` (both know the label middle; images of other sizes), and `columns-images`."""
+    encoder = column_encoder()
+    (folder / "encoders").mkdir(parents=True)
+    (folder / "encoders" / "columns.onnx").write_bytes(encoder)
+    for bundle in (
+        label_bundle("columns", tuple(COLUMNS)),
+        label_bundle("places", ("near", "middle", "far"), side=16),
+        image_bundle("columns-images", encoder),
+    ):
+        bundle.save(folder / "bundles" / f"{bundle.manifest.name}.safetensors")
+    return folder
+
+
+class ManualBackend:
+    """Trains in the calling thread, and only when told to: `perform` one job, or every job at once if `eager`."""
+
+    def __init__(self, *, eager: bool = False) -> None:
+        self.eager = eager
+        self.state: BackendState = "ready"
+        self.device: str | None = "cpu"
+        self.waiting: dict[str, tuple[TrainingTask, Path]] = {}
+        self.cancelled: list[str] = []
+        self.stopped = False
+
+    def start(self, listener: BackendListener) -> None:
+        self.listener = listener
+
+    def submit(self, identifier: str, task: TrainingTask, path: Path) -> None:
+        self.waiting[identifier] = (task, path)
+        if self.eager:
+            self.perform()
+
+    def cancel(self, identifier: str) -> None:
+        self.waiting.pop(identifier, None)
+        self.cancelled.append(identifier)
+
+    def stop(self) -> None:
+        self.stopped = True
+
+    def perform(self) -> None:
+        """Train what waits longest."""
+        identifier = next(iter(self.waiting))
+        self.listener.started(identifier)
+        task, path = self.waiting.pop(identifier)
+        try:
+            task.train(path, device="cpu", progress=lambda done, total, loss: self._report(identifier, done, total))
+        except RecallError as error:
+            return self.listener.failed(identifier, JobError(kind=type(error).__name__, detail=str(error)))
+        data = path.read_bytes()
+        file = FinishedFile(bytes=len(data), sha256=hashlib.sha256(data).hexdigest())
+        self.listener.succeeded(identifier, file, 0.5)
+
+    def _report(self, identifier: str, done: int, total: int) -> None:
+        self.listener.progressed(identifier, Progress(done=done, total=total, loss=0.5))

@@ -1,0 +1,207 @@
+"""The real command in a process of its own: everything a person does with the server, once, and how it ends."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import httpx2
+import numpy as np
+import onnxruntime
+import pytest
+import safetensors.torch
+
+from tests.recall_server.api.requests import parts
+from tests.recall_server.serving_examples import RETRAINING, label_bundle, picture, write_artifacts
+
+PATIENCE = 60.0
+WAIT = {"Prefer": "wait=30"}
+
+
+class RunningServer:
+    """`recall-server serve` on a free port, its log, and a client for it."""
+
+    def __init__(self, artifacts: Path, folder: Path) -> None:
+        self.log = folder / "server.log"
+        command = [sys.executable, "-m", "recall_server", "serve", "--port=0", "--worker-threads=1"]
+        environment = os.environ | {"RECALL_ARTIFACTS": str(artifacts), "RECALL_STATE": str(folder / "state")}
+        with self.log.open("w") as log:
+            self.process = subprocess.Popen(command, env=environment, stderr=log, stdout=log)
+        self.client = httpx2.Client(base_url=self._address(), timeout=PATIENCE)
+
+    def _address(self) -> str:
+        limit = time.monotonic() + PATIENCE
+        while time.monotonic() < limit and self.process.poll() is None:
+            found = re.search(r"http://127\.0\.0\.1:\d+", self.log.read_text())
+            if found:
+                return found.group()
+            time.sleep(0.05)
+        raise AssertionError(f"the server does not start: {self.log.read_text()}")
+
+    def wait_until_ready(self) -> dict[str, Any]:
+        limit = time.monotonic() + PATIENCE
+        while (answer := self.client.get("/health/ready")).status_code != 200:
+            assert time.monotonic() < limit, answer.text
+            time.sleep(0.05)
+        body: dict[str, Any] = answer.json()
+        return body
+
+    def children(self) -> list[int]:
+        """The processes that it started; where the system does not tell, the test cannot be made."""
+        listing = Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children")
+        if not listing.exists():
+            pytest.skip("this system does not list the children of a process")
+        tasks = Path(f"/proc/{self.process.pid}/task").glob("*/children")
+        return [int(child) for path in tasks for child in path.read_text().split()]
+
+    def end(self, how: signal.Signals) -> int:
+        self.process.send_signal(how)
+        return self.process.wait(PATIENCE)
+
+
+@contextmanager
+def running(artifacts: Path, folder: Path) -> Iterator[RunningServer]:
+    server = RunningServer(artifacts, folder)
+    try:
+        yield server
+    finally:
+        server.process.kill()
+        server.process.wait(PATIENCE)
+        server.client.close()
+
+
+@pytest.fixture(scope="module")
+def slow_artifacts(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The small bundles, one whose training never ends, and one that must not be loaded."""
+    folder = write_artifacts(tmp_path_factory.mktemp("slow"))
+    bundle = label_bundle(
+        "slow", ("up", "down", "strange"), retraining=RETRAINING.model_copy(update={"steps": 100_000})
+    )
+    bundle.save(folder / "bundles" / "slow.safetensors")
+    (folder / "bundles" / "hostile.safetensors").write_bytes(b"\xff" * 100)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def server(slow_artifacts: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningServer]:
+    with running(slow_artifacts, tmp_path_factory.mktemp("server")) as server:
+        server.wait_until_ready()
+        yield server
+
+
+def right_of_40(server: RunningServer, links: dict[str, str], **names: str) -> int:
+    """How many of 40 pictures that were never sent before are told apart."""
+    right = 0
+    for column, name in names.items():
+        answer = server.client.post(links["predict"], files=parts(column, count=20, seed=5000, name="images"))
+        right += sum(each["label"] == name for each in answer.json()["predictions"])
+    return right
+
+
+def test_the_server_is_ready_with_what_could_be_loaded(server: RunningServer) -> None:
+    body = server.wait_until_ready()
+    assert body["bundles"] == ["columns", "columns-images", "places", "slow"]
+    (rejected,) = body["rejected"]
+    assert rejected["file"] == "hostile.safetensors"
+    assert "bundle rejected: hostile.safetensors" in server.log.read_text()
+
+
+def test_labels_to_images_to_a_classifier_to_predictions(server: RunningServer) -> None:
+    recalled = server.client.get("/recall", params={"labels": "left,right", "format": "safetensors"})
+    assert safetensors.torch.load(recalled.content)["images"].shape == (12, 1, 8, 8)
+    answer = server.client.post("/classifier", json={"labels": ["left", "right"]}, headers=WAIT)
+    assert answer.status_code == 201, answer.text
+    links = answer.json()["links"]
+    assert right_of_40(server, links, left="left", right="right") >= 38
+    session = onnxruntime.InferenceSession(server.client.get(links["download"] + "?format=onnx").content)
+    (probabilities,) = session.run(None, {"images": picture("left", 7)[None, None].astype(np.float32) / 255})
+    assert probabilities[0, 0] > 0.5
+
+
+def test_a_few_pictures_to_a_classifier(server: RunningServer) -> None:
+    answer = server.client.post("/classifier", files=parts("left", "right", count=3), headers=WAIT)
+    assert answer.status_code == 201, answer.text
+    assert right_of_40(server, answer.json()["links"], left="left", right="right") >= 38
+
+
+def test_training_does_not_hold_up_requests(server: RunningServer) -> None:
+    endless = server.client.post("/classifier", json={"labels": ["up", "down"]}).json()
+    while server.client.get(endless["links"]["self"]).json()["progress"] is None:
+        time.sleep(0.02)
+    times = []
+    for _ in range(50):
+        began = time.monotonic()
+        assert server.client.get("/recall?labels=left&per_label=1").status_code == 200
+        times.append(time.monotonic() - began)
+    assert server.client.get(endless["links"]["self"]).json()["status"] == "running"
+    assert server.client.post(endless["links"]["cancel"]).json()["status"] == "cancelled"
+    assert sorted(times)[25] < 0.5
+
+
+def test_sigterm_in_the_middle_of_a_training_leaves_no_process_and_what_was_finished_is_found_again(
+    slow_artifacts: Path, tmp_path: Path
+) -> None:
+    with running(slow_artifacts, tmp_path) as server:
+        server.wait_until_ready()
+        finished = server.client.post("/classifier", json={"labels": ["left", "right"]}, headers=WAIT).json()
+        endless = server.client.post("/classifier", json={"labels": ["up", "down"]}).json()
+        while server.client.get(endless["links"]["self"]).json()["status"] != "running":
+            time.sleep(0.02)
+        children = server.children()
+        assert children
+        began = time.monotonic()
+        assert server.end(signal.SIGTERM) in (0, -signal.SIGTERM)
+        assert time.monotonic() - began < 15
+        wait_until_gone(children)
+        assert "Traceback" not in server.log.read_text()
+    with running(slow_artifacts, tmp_path) as server:
+        assert server.client.get("/classifier").json() == {"classifiers": [finished]}
+        assert right_of_40(server, finished["links"], left="left", right="right") >= 38
+
+
+def test_even_a_killed_server_leaves_no_process_behind(slow_artifacts: Path, tmp_path: Path) -> None:
+    with running(slow_artifacts, tmp_path) as server:
+        server.wait_until_ready()
+        endless = server.client.post("/classifier", json={"labels": ["up", "down"]}).json()
+        while server.client.get(endless["links"]["self"]).json()["progress"] is None:
+            time.sleep(0.02)
+        children = server.children()
+        server.end(signal.SIGKILL)
+        wait_until_gone(children)
+
+
+def wait_until_gone(processes: list[int]) -> None:
+    """Python's own resource tracker takes a moment to notice that it is alone."""
+    limit = time.monotonic() + 10
+    while left := [process for process in processes if is_running(process)]:
+        assert time.monotonic() < limit, left
+        time.sleep(0.02)
+
+
+def is_running(process: int) -> bool:
+    """Neither gone nor a zombie that nobody has waited for yet."""
+    try:
+        return Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except OSError:
+        return False
+
+
+def test_a_state_folder_that_cannot_be_written_is_one_line_and_an_exit_code(
+    slow_artifacts: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "state").touch()
+    command = [sys.executable, "-m", "recall_server", "serve", f"--artifacts={slow_artifacts}", "--port=0"]
+    ended = subprocess.run(
+        [*command, f"--state={tmp_path / 'state'}"], capture_output=True, text=True, timeout=PATIENCE, check=False
+    )
+    assert ended.returncode not in (0, None)
+    assert "error: the state folder cannot be written: Not a directory" in ended.stderr
+    assert "Traceback" not in ended.stderr

@@ -1,0 +1,53 @@
+"""What a bundle may say about itself."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from recall_server.bundle import MemoryBundle
+from recall_server.manifest import Budget, Manifest, MeasuredAccuracy
+from tests.recall_server.bundle_examples import (
+    example_bundle,
+    example_manifest,
+    example_memory,
+    example_preprocessing,
+)
+
+
+@pytest.mark.parametrize("label", ["bear\x00", "bear\x85", "a\u2028b", "bear\t", "\u2066bear", "bear:deer", " "])
+def test_labels_that_would_mislead_are_refused(label: str) -> None:
+    with pytest.raises(ValueError, match="must not"):
+        example_bundle(labels=("a", "b", label))
+
+
+@pytest.mark.parametrize("label", ["T-shirt/top", "0", "Käfer", "灰熊", "नेवला", "می‌خواهم", "👩‍🚀", "it's"])
+def test_labels_of_every_language_are_kept(label: str) -> None:
+    """Joiners stay: Persian, Hindi and emoji need them."""
+    bundle = MemoryBundle.from_bytes(example_bundle(labels=("a", "b", label)).to_bytes())
+    assert bundle.labels[2] == label
+
+
+def test_a_budget_may_be_used_up_to_its_last_number() -> None:
+    """115 / (7 * 64) images for each of 7 classes of 64 numbers come to 114.99999999999999 in floats."""
+    memory, preprocessing = example_memory(labels=7, rows=1, bases=5), example_preprocessing()
+    assert memory.stored_numbers() == 115
+    budget = Budget(images_per_class=115 / (7 * 64), numbers_stored=115, dataset_bytes=1)
+    assert example_manifest(memory, preprocessing, budget=budget).budget == budget
+
+
+def test_a_manifest_cannot_be_changed_afterwards() -> None:
+    manifest: Any = example_bundle().manifest
+    with pytest.raises(ValueError, match="frozen"):
+        manifest.name = "other"
+
+
+def test_accuracy_is_a_fraction() -> None:
+    with pytest.raises(ValueError, match="less than or equal to 1"):
+        MeasuredAccuracy(network="n", protocol="p", runs=5, mean=85.0, spread=0.3, data="test set")
+
+
+def test_a_manifest_survives_its_own_text() -> None:
+    manifest = example_bundle(groups={"pair": ("class 0", "class 2")}).manifest
+    assert Manifest.from_json(manifest.to_json()) == manifest

@@ -1,0 +1,189 @@
+"""Memories recall what the paper's formula says, are differentiable, and count what they store."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+from torch import Tensor
+from torch.autograd import gradcheck
+
+from recall_server.memory import MEMORIES, AbstractMemory, AddressedBases, Pixels
+from recall_server.memory.addressed_bases import largest_rows
+
+
+def random(*shape: int, seed: int = 0) -> Tensor:
+    return torch.randn(shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+
+
+def addressed_bases(*, height: int = 6, width: int = 4) -> AddressedBases:
+    """Five bases of 3x2 with two channels, three rows, queries of four numbers."""
+    return AddressedBases(
+        bases=random(5, 2, 3, 2, seed=1), addressing=random(3, 4, 5, seed=2), height=height, width=width
+    )
+
+
+def pixels() -> Pixels:
+    """Queries of four numbers, three rows, images of 2x6x4."""
+    return Pixels(images=random(4, 3, 2, 6, 4, seed=3))
+
+
+EVERY_KIND = [addressed_bases(), pixels()]
+every_kind = pytest.mark.parametrize("memory", EVERY_KIND, ids=lambda memory: memory.kind)
+
+
+def test_every_kind_is_tested_here() -> None:
+    assert {memory.kind: type(memory) for memory in EVERY_KIND} == MEMORIES
+
+
+def upsampled(image: Tensor, height: int, width: int) -> Tensor:
+    """Bilinear interpolation of [h, w] pixel by pixel: pixels are squares with values at their centres."""
+
+    def neighbours(position: int, size: int, stored: int) -> list[tuple[int, float]]:
+        centre = min(max((position + 0.5) * stored / size - 0.5, 0.0), stored - 1.0)
+        lower = math.floor(centre)
+        return [(lower, 1 - (centre - lower)), (min(lower + 1, stored - 1), centre - lower)]
+
+    result = torch.zeros(height, width, dtype=image.dtype)
+    for row in range(height):
+        for column in range(width):
+            for y, weight_y in neighbours(row, height, image.shape[0]):
+                for x, weight_x in neighbours(column, width, image.shape[1]):
+                    result[row, column] += weight_y * weight_x * image[y, x]
+    return result
+
+
+@pytest.mark.parametrize(("height", "width"), [(3, 2), (6, 4), (7, 5), (9, 2)])
+def test_addressed_bases_recall_the_papers_formula(height: int, width: int) -> None:
+    """x_i = (y A_i) B (paper, section 4), upsampled: number by number."""
+    memory = addressed_bases(height=height, width=width)
+    queries = random(2, 4, seed=4)
+    recalled = memory.recall(queries)
+    assert recalled.shape == (2, 3, 2, height, width)
+    for query in range(2):
+        for row in range(3):
+            coefficients = queries[query] @ memory.addressing[row]
+            combined = sum(coefficients[k] * memory.bases[k] for k in range(5))
+            assert isinstance(combined, Tensor)
+            for channel in range(2):
+                expected = upsampled(combined[channel], height, width)
+                torch.testing.assert_close(recalled[query, row, channel], expected, rtol=0, atol=1e-12)
+
+
+def test_pixels_recall_the_stored_images_of_a_label() -> None:
+    memory = pixels()
+    recalled = memory.recall(torch.eye(4, dtype=torch.float64)[[2, 0]])
+    assert torch.equal(recalled, memory.images[[2, 0]])
+
+
+@every_kind
+def test_a_mixture_of_labels_recalls_the_mixture_of_their_images(memory: AbstractMemory) -> None:
+    labels = torch.eye(4, dtype=torch.float64)
+    mixed = memory.recall(0.3 * labels[:1] + 0.7 * labels[1:2])
+    first, second = memory.recall(labels[:2])
+    torch.testing.assert_close(mixed[0], 0.3 * first + 0.7 * second, rtol=0, atol=1e-12)
+
+
+@every_kind
+def test_a_query_recalls_the_same_alone_and_in_company(memory: AbstractMemory) -> None:
+    queries = random(3, 4, seed=5)
+    together = memory.recall(queries)
+    for position in range(3):
+        alone = memory.recall(queries[position : position + 1])[0]
+        torch.testing.assert_close(together[position], alone, rtol=0, atol=1e-12)
+
+
+@every_kind
+def test_recall_is_differentiable_in_the_queries_and_in_every_stored_tensor(memory: AbstractMemory) -> None:
+    names = list(memory.tensors())
+
+    def recall(queries: Tensor, *stored: Tensor) -> Tensor:
+        return memory.replace(dict(zip(names, stored, strict=True))).recall(queries)
+
+    inputs = [random(2, 4, seed=6), *memory.tensors().values()]
+    assert gradcheck(recall, [value.detach().clone().requires_grad_() for value in inputs], fast_mode=True)
+
+
+@every_kind
+def test_a_memory_rebuilt_from_its_tensors_recalls_the_same_bits(memory: AbstractMemory) -> None:
+    rebuilt = type(memory).from_tensors(memory.tensors(), memory.geometry())
+    queries = random(2, 4, seed=7)
+    assert torch.equal(rebuilt.recall(queries), memory.recall(queries))
+    assert rebuilt.geometry() == memory.geometry()
+
+
+@every_kind
+def test_a_memory_describes_what_it_recalls(memory: AbstractMemory) -> None:
+    assert memory.query_size == 4
+    assert memory.rows == 3
+    assert memory.image_shape == (2, 6, 4)
+    assert memory.recall(random(5, 4)).shape == (5, memory.rows, *memory.image_shape)
+
+
+@every_kind
+def test_recall_does_not_change_the_memory(memory: AbstractMemory) -> None:
+    before = {name: tensor.clone() for name, tensor in memory.tensors().items()}
+    memory.recall(random(2, 4)).mul_(0)
+    assert all(torch.equal(before[name], tensor) for name, tensor in memory.tensors().items())
+
+
+def test_stored_numbers_are_those_that_the_budget_counts() -> None:
+    assert addressed_bases().stored_numbers() == 5 * 2 * 3 * 2 + 3 * 4 * 5
+    assert pixels().stored_numbers() == 4 * 3 * 2 * 6 * 4
+
+
+@pytest.mark.parametrize(
+    ("bases", "addressing", "height", "width", "sentence"),
+    [
+        ((5, 3, 2), (3, 4, 5), 6, 4, r"bases must be \[K, C, h, w\] and addressing \[r, d_y, K\], not \[5, 3, 2\]"),
+        ((5, 2, 3, 2), (4, 5), 6, 4, r"not \[5, 2, 3, 2\] and \[4, 5\]"),
+        ((5, 2, 3, 2), (3, 4, 6), 6, 4, "5 bases, but addressing combines 6"),
+        ((5, 2, 3, 2), (3, 4, 5), 2, 4, "bases of 3x2 are larger than the images of 2x4"),
+        ((5, 2, 3, 2), (3, 4, 5), 6, 1, "bases of 3x2 are larger than the images of 6x1"),
+    ],
+)
+def test_addressed_bases_refuse_shapes_that_do_not_fit(
+    bases: tuple[int, ...], addressing: tuple[int, ...], height: int, width: int, sentence: str
+) -> None:
+    with pytest.raises(ValueError, match=sentence):
+        AddressedBases(bases=random(*bases), addressing=random(*addressing), height=height, width=width)
+
+
+def test_pixels_refuse_images_without_rows() -> None:
+    with pytest.raises(ValueError, match=r"images must be \[labels, rows, C, H, W\], not \[4, 2, 6, 4\]"):
+        Pixels(images=random(4, 2, 6, 4))
+
+
+GREY, COLOUR, TINY = 28 * 28, 3 * 32 * 32, 3 * 64 * 64
+
+
+@pytest.mark.parametrize(
+    ("images_per_class", "classes", "image_numbers", "bases", "rows"),
+    [
+        (1, 10, GREY, 8, 78),
+        (1, 10, GREY, 16, 29),
+        (1, 10, GREY, 32, 4),
+        (10, 10, GREY, 64, 102),
+        (50, 10, GREY, 1024, 18),
+        (1, 10, COLOUR, 16, 115),
+        (10, 10, COLOUR, 64, 403),
+        (50, 10, COLOUR, 512, 223),
+        (1, 100, COLOUR, 256, 4),
+        (10, 100, COLOUR, 1024, 22),
+        (1, 200, TINY, 64, 176),
+    ],
+)
+def test_the_budget_equation_gives_the_rows_of_the_published_settings(
+    images_per_class: int, classes: int, image_numbers: int, bases: int, rows: int
+) -> None:
+    """K * d/4 + C * r * K <= N * C * d; CIFAR-10 at one image per class with 16 bases is the released command."""
+    found = largest_rows(
+        images_per_class, classes=classes, image_numbers=image_numbers, base_numbers=image_numbers // 4, bases=bases
+    )
+    assert found == rows
+
+
+def test_bases_that_do_not_fit_the_budget_leave_no_rows() -> None:
+    assert largest_rows(1, classes=10, image_numbers=GREY, base_numbers=GREY // 4, bases=40) == 0
+    assert largest_rows(1, classes=10, image_numbers=GREY, base_numbers=GREY // 4, bases=64) < 0

@@ -1,0 +1,159 @@
+"""The command line from data to bundle, as a person uses it: distill, interrupt, resume, evaluate, inspect."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+from typer.testing import CliRunner
+
+from recall_server.bundle import MemoryBundle
+from recall_server.query_encoder import QueryEncoder
+from trainer.__main__ import app, main
+from trainer.datasets import ImageDataset
+
+# Compiling costs half a minute and is tested with the unroll; here the steps run eagerly.
+SMALL = (
+    "--set network=convnet:filters=4,depth=2 --set steps=4 --set window=2 --set real_batch=12 --set rate=0.1".split()
+)
+SMALL += "--set retraining.network=convnet:filters=8,depth=2 --set retraining.steps=40 --set eager=true".split()
+BUDGET = "--images-per-class 2 --bases 4".split()
+
+
+def distill(folder: Path, output: Path, *arguments: str) -> list[str]:
+    return ["distill", "--dataset", str(folder), "--output", str(output), *BUDGET, *SMALL, *arguments]
+
+
+def run(*arguments: str) -> str:
+    result = CliRunner().invoke(app, arguments, catch_exceptions=False)
+    assert result.exit_code == 0, result.output
+    return result.output
+
+
+@pytest.fixture(scope="module")
+def bundle(bars_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("artifacts") / "bundles" / "bars.safetensors"
+    run(*distill(bars_folder, path, "--outer-steps", "5", "--validate-every", "5"))
+    return path
+
+
+def test_distill_writes_a_bundle_that_says_where_it_comes_from(bundle: Path, bars_dataset: ImageDataset) -> None:
+    manifest = MemoryBundle.load(bundle).manifest
+    assert manifest.labels == ("top", "middle", "bottom")
+    assert manifest.provenance.dataset_sha256 == bars_dataset.digest
+    assert (manifest.provenance.outer_steps, manifest.provenance.method) == (5, "window")
+    assert manifest.budget.numbers_stored <= 2 * 3 * 64
+    assert manifest.provenance.hyper_parameters["bases"] == 4
+
+
+def test_a_distilled_memory_teaches_a_fresh_network_the_task(bundle: Path, bars_folder: Path) -> None:
+    output = run(
+        "evaluate", str(bundle), "--dataset", str(bars_folder), "--runs", "2", "--record", "--protocol", "bundle"
+    )
+    assert "recalled" in output
+    assert "random real images" in output
+    (row,) = MemoryBundle.load(bundle).manifest.accuracy
+    assert row.mean > 0.9
+    assert (row.runs, row.protocol) == (2, "bundle")
+    assert f"{100 * row.mean:.2f}" in run("inspect", str(bundle))
+
+
+def test_inspect_draws_bases_and_recalled_images(bundle: Path, tmp_path: Path) -> None:
+    picture = tmp_path / "bars.png"
+    output = run("inspect", str(bundle), "--picture", str(picture))
+    assert "top, middle, bottom" in output
+    assert picture.read_bytes().startswith(b"\x89PNG")
+
+
+def test_a_memory_addressed_by_pictures_comes_with_its_encoder(bars_folder: Path, tmp_path: Path) -> None:
+    path = tmp_path / "bundles" / "bars-images.safetensors"
+    settings = "--set classes_per_step=2 --set shots=2 --set query_size=5 --set encoder=convnet:filters=4,depth=2"
+    run(
+        *distill(bars_folder, path, "--method", "image-addressing", "--outer-steps", "2", "--rows", "6"),
+        *settings.split(),
+    )
+    bundle = MemoryBundle.load(path)
+    reference = bundle.manifest.query_encoder
+    assert reference is not None
+    encoder = QueryEncoder(tmp_path / "encoders" / reference.file, reference.sha256)
+    queries = torch.from_numpy(encoder.encode(torch.rand(3, 1, 8, 8).numpy()))
+    assert bundle.memory.recall(queries).shape == (3, 6, 1, 8, 8)
+
+
+def interrupted(*arguments: str, when: Path) -> tuple[int, str]:
+    """Exit status and stderr of a real process that gets a Ctrl-C as soon as the file `when` is there."""
+    process = subprocess.Popen([sys.executable, "-m", "trainer", *arguments], stderr=subprocess.PIPE, text=True)
+    try:
+        while process.poll() is None and not when.exists():
+            time.sleep(0.02)
+        process.send_signal(signal.SIGINT)
+        _, message = process.communicate(timeout=100)
+    finally:
+        process.kill()
+    return process.returncode, message
+
+
+def refusal(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
+    """What the console script says on stderr as it ends with status 2."""
+    monkeypatch.setattr(sys, "argv", ["recall-trainer", *arguments])
+    with pytest.raises(SystemExit) as ended:
+        main()
+    assert ended.value.code == 2
+    return capsys.readouterr().err
+
+
+def test_ctrl_c_keeps_a_checkpoint_and_resuming_ends_in_the_same_bytes(bars_folder: Path, tmp_path: Path) -> None:
+    whole, halves = tmp_path / "whole" / "bars.safetensors", tmp_path / "halves" / "bars.safetensors"
+    steps = ["--outer-steps", "40", "--validate-every", "20"]
+    run(*distill(bars_folder, whole, *steps))
+    # The run writes its first checkpoint as it starts.
+    status, message = interrupted(
+        *distill(bars_folder, halves, *steps, "--threads", "1"), when=halves.with_suffix(".checkpoint")
+    )
+    assert status == 130, message
+    assert "the checkpoint is kept, go on with --resume" in message
+    assert not halves.exists()
+
+    run(*distill(bars_folder, halves, *steps, "--resume"))
+    one, other = MemoryBundle.load(whole), MemoryBundle.load(halves)
+    for name, tensor in one.memory.tensors().items():
+        assert tensor.numpy().tobytes() == other.memory.tensors()[name].numpy().tobytes()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--dataset", "nothing-like-it"], "neither a folder nor one of the known data sets"),
+        (["--output", "bundle.pt"], "--output must end in .safetensors"),
+        (["--bases", "1000"], "do not fit in 1 images per class"),
+        (["--method", "magic"], "unknown method 'magic'"),
+        (["--set", "network=transformer"], "architecture: Input should be 'convnet'"),
+        (["--resume"], "is not a checkpoint that can be resumed"),
+        (["--device", "tpu"], "unknown device 'tpu'; use auto, cpu or cuda"),
+    ],
+)
+def test_what_cannot_be_done_ends_in_one_sentence_and_status_2(  # noqa: PLR0917
+    bars_folder: Path,
+    tmp_path: Path,
+    arguments: list[str],
+    message: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    base = ["distill", "--dataset", str(bars_folder), "--output", str(tmp_path / "x.safetensors"), "--bases", "2"]
+    said = refusal(monkeypatch, capsys, *base, *SMALL, *arguments)
+    assert message in said
+    assert said.startswith("error: ")
+    assert not list(tmp_path.glob("*.safetensors"))
+
+
+def test_a_bundle_of_other_data_is_not_evaluated(
+    bundle: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    said = refusal(monkeypatch, capsys, "evaluate", str(bundle), "--dataset", "digits")
+    assert "digits has other classes or another image size than bars was made from" in said

@@ -1,0 +1,203 @@
+"""The outer loop: it learns, repeats itself, resumes to the same bytes, and stops without losing anything."""
+
+from __future__ import annotations
+
+import os
+import signal
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor
+
+from recall_server.errors import InvalidCheckpoint, StorageFailed
+from recall_server.networks import NetworkSpec
+from trainer.compose import Budget, fit_preprocessing, make_learner, make_objective, real_data
+from trainer.datasets import ImageDataset
+from trainer.distill import Distillation, Interrupted, Limits, Progress
+from trainer.learners import RealData
+from trainer.methods import Method, compose
+
+SMALL = ["eager=true", "network=convnet:filters=4,depth=2", "steps=4", "window=2", "real_batch=12", "rate=0.1"]
+
+
+class Run:
+    """One small distillation with everything it needs."""
+
+    def __init__(
+        self, dataset: ImageDataset, *overrides: str, path: Path | None = None, method: str = "window"
+    ) -> None:
+        self.method: Method = compose(method, [*SMALL, *overrides])
+        budget = Budget.fit(dataset, self.method, images_per_class=2, bases=4, rows=None)
+        self.generator = torch.Generator().manual_seed(0)
+        cpu = torch.device("cpu")
+        self.data: RealData = real_data(dataset, fit_preprocessing(dataset, self.method), cpu)
+        self.learner = make_learner(dataset, self.method, budget, self.data, self.generator)
+        self.distillation = Distillation(
+            self.learner,
+            make_objective(dataset, self.method, cpu),
+            self.method,
+            run={"overrides": list(overrides)},
+            limits=Limits(self.method.outer_steps, validate_every=2),
+            generator=self.generator,
+            checkpoint=path,
+        )
+
+    def go(self, **arguments: object) -> dict[str, Tensor]:
+        return self.distillation.distill(self.data, **arguments)  # type: ignore[arg-type]
+
+
+def same(one: dict[str, Tensor], other: dict[str, Tensor]) -> bool:
+    return one.keys() == other.keys() and all(torch.equal(one[name], other[name]) for name in one)
+
+
+METHODS = {
+    "window": [],
+    "bptt": ["augmentation=none"],
+    "rtp": ["steps=3", "window=3", "augmentation=none"],
+    "image-addressing": ["classes_per_step=2", "shots=2", "query_size=5", "encoder=convnet:filters=4,depth=2"],
+}
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_every_learned_tensor_moves_and_the_loss_falls(bars_dataset: ImageDataset, method: str) -> None:
+    run = Run(bars_dataset, *METHODS[method], "outer_steps=25", "optimiser=adam", "outer_rate=0.05", method=method)
+    before = {name: leaf.detach().clone() for name, leaf in run.learner.tensors().items()}
+    losses: list[float] = []
+    after = run.go(report=lambda progress: losses.append(progress.loss))
+    assert all(not torch.equal(before[name], after[name]) for name in before)
+    assert sum(losses[-8:]) < sum(losses[:8])
+
+
+def test_the_same_seed_gives_the_same_memory_and_global_randomness_is_untouched(bars_dataset: ImageDataset) -> None:
+    state = torch.random.get_rng_state()
+    assert same(Run(bars_dataset, "outer_steps=3").go(), Run(bars_dataset, "outer_steps=3").go())
+    assert torch.equal(state, torch.random.get_rng_state())
+
+
+def test_a_run_killed_in_the_middle_resumes_to_the_same_bytes(bars_dataset: ImageDataset, tmp_path: Path) -> None:
+    whole = Run(bars_dataset, "outer_steps=6").go(validate=lambda: 0.5)
+    path = tmp_path / "run.checkpoint"
+    killed = Run(bars_dataset, "outer_steps=6", path=path)
+
+    def interrupt(progress: Progress) -> None:
+        if progress.step == 3:
+            os.kill(os.getpid(), signal.SIGINT)
+
+    with pytest.raises(Interrupted):
+        killed.go(validate=lambda: 0.5, report=interrupt)
+    resumed = Run(bars_dataset, "outer_steps=6", path=path)
+    resumed.distillation.resume(path)
+    assert resumed.distillation.progress.step == 3
+    assert same(whole, resumed.go(validate=lambda: 0.5))
+
+
+def test_a_checkpoint_of_another_run_is_refused_and_says_what_differs(
+    bars_dataset: ImageDataset, tmp_path: Path
+) -> None:
+    path = tmp_path / "run.checkpoint"
+    Run(bars_dataset, "outer_steps=1", path=path).go()
+    with pytest.raises(InvalidCheckpoint, match="another run: its overrides is"):
+        Run(bars_dataset, "outer_steps=2", path=path).distillation.resume(path)
+
+
+@pytest.mark.parametrize("content", [b"", b"garbage", b"\x08\x00\x00\x00\x00\x00\x00\x00{}      "])
+def test_a_damaged_or_missing_checkpoint_is_refused(bars_dataset: ImageDataset, tmp_path: Path, content: bytes) -> None:
+    path = tmp_path / "run.checkpoint"
+    if content:
+        path.write_bytes(content)
+    with pytest.raises(InvalidCheckpoint, match=r"run\.checkpoint is not a checkpoint that can be resumed"):
+        Run(bars_dataset, path=path).distillation.resume(path)
+
+
+def test_the_best_on_validation_is_kept_not_the_last(bars_dataset: ImageDataset) -> None:
+    run = Run(bars_dataset, "outer_steps=6")
+    scores = iter([0.2, 0.9, 0.3])
+    kept: list[dict[str, Tensor]] = []
+
+    def validate() -> float:
+        kept.append({name: leaf.detach().clone() for name, leaf in run.learner.tensors().items()})
+        return next(scores)
+
+    best = run.go(validate=validate)
+    assert same(best, kept[1])
+    assert run.distillation.progress.history == [[2, 0.2], [4, 0.9], [6, 0.3]]
+
+
+def test_a_loss_that_is_not_finite_stops_the_run_and_keeps_the_last_good_state(
+    bars_dataset: ImageDataset, tmp_path: Path
+) -> None:
+    path = tmp_path / "run.checkpoint"
+    run = Run(bars_dataset, "outer_steps=4", "clip=0", path=path)
+
+    def poison(progress: Progress) -> None:
+        if progress.step == 2:
+            run.data.images[:] = torch.nan
+
+    with pytest.raises(FloatingPointError, match="the outer loss is nan at outer step 2"):
+        run.go(report=poison)
+    resumed = Run(bars_dataset, "outer_steps=4", "clip=0", path=path)
+    resumed.distillation.resume(path)
+    assert all(leaf.isfinite().all() for leaf in resumed.learner.tensors().values())
+
+
+def test_a_full_disk_leaves_the_last_checkpoint_whole(
+    bars_dataset: ImageDataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "run.checkpoint"
+    run = Run(bars_dataset, "outer_steps=2", path=path)
+    run.go()
+    before = path.read_bytes()
+
+    def full(descriptor: int) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(StorageFailed):
+        run.distillation.save()
+    assert path.read_bytes() == before
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_limit_on_the_clock_stops_the_run_between_two_steps(bars_dataset: ImageDataset) -> None:
+    run = Run(bars_dataset, "outer_steps=100000")
+    run.distillation.limits = Limits(100_000, minutes=0.01)
+    run.go()
+    assert 0 < run.distillation.progress.step < 100_000
+
+
+def test_zero_outer_steps_give_the_start_itself(bars_dataset: ImageDataset) -> None:
+    run = Run(bars_dataset, method="principal")
+    assert same({name: leaf.detach() for name, leaf in run.learner.tensors().items()}, run.go())
+
+
+def test_the_network_spec_of_a_method_can_be_overridden_from_text() -> None:
+    method = compose("window", ["network=convnet:filters=8", "retraining.network=resnet", "retraining.steps=7"])
+    assert method.network == NetworkSpec(filters=8)
+    assert (str(method.retraining.network), method.retraining.steps) == ("resnet", 7)
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        (["windw=3"], "'windw=3' is not field=value with one of the fields"),
+        (["window"], "'window' is not field=value"),
+        (["window=0"], "window: "),
+        (["window=300"], "a window of 300 is longer than the longest training of 60 steps"),
+        (["precision=float8"], "precision: "),
+    ],
+)
+def test_an_override_that_does_not_fit_is_refused(overrides: list[str], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        compose("window", overrides)
+
+
+def test_an_unknown_method_lists_the_known_ones() -> None:
+    with pytest.raises(ValueError, match="unknown method 'magic'; known methods: window, rtp"):
+        compose("magic")
+
+
+@pytest.mark.parametrize(("bases", "advice"), [(500, "at most"), (0, "at most")])
+def test_a_budget_that_is_too_small_says_what_would_fit(bars_dataset: ImageDataset, bases: int, advice: str) -> None:
+    with pytest.raises(ValueError, match=advice):
+        Budget.fit(bars_dataset, compose("window"), images_per_class=1, bases=bases, rows=None)

@@ -1,0 +1,94 @@
+"""Evaluation: the paper's protocol to the letter, honest counting, and episodes that never test on their own shots."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from recall_server.memory import AddressedBases
+from recall_server.networks import NetworkSpec
+from recall_server.preprocessing import Standardise
+from recall_server.retraining import Retraining
+from trainer.datasets import ImageDataset, Split
+from trainer.evaluate import Accuracies, fresh_accuracy, paper_protocol
+from trainer.few_shot import FewShot, draw_episode
+from trainer.start import noise
+
+RETRAINING = Retraining(
+    network=NetworkSpec(filters=8, depth=2), steps=60, learning_rate=0.02, rows_per_class=8, decay="cosine"
+)
+
+
+@pytest.mark.parametrize(
+    ("queries", "rows", "each", "steps"),
+    [(10, 29, 29, 300), (10, 115, 64, 600), (100, 40, 6, 2100), (10, 1, 1, 300)],
+    ids=["one batch an epoch", "1,150 images are two batches of 640", "100 classes", "one image a class"],
+)
+def test_the_papers_protocol_is_300_epochs_of_batches_of_640(queries: int, rows: int, each: int, steps: int) -> None:
+    protocol = paper_protocol(RETRAINING, queries=queries, rows=rows)
+    assert (protocol.rows_per_class, protocol.steps) == (each, steps)
+    assert (protocol.learning_rate, protocol.momentum, protocol.decay) == (0.01, 0.9, "constant")
+    assert protocol.network == RETRAINING.network
+
+
+def test_mean_and_spread_are_those_of_the_runs() -> None:
+    accuracies = Accuracies((0.5, 0.7))
+    assert accuracies.mean == pytest.approx(0.6)
+    assert accuracies.spread == pytest.approx(0.1414, abs=1e-4)
+    assert Accuracies((0.5,)).spread == 0
+
+
+def test_fresh_networks_learn_from_real_pictures_and_repeat_themselves(bars_dataset: ImageDataset) -> None:
+    preprocessing = Standardise.fit(bars_dataset.train.pixels())
+    train = bars_dataset.train
+    members = torch.stack([torch.nonzero(train.labels == label).flatten()[:8] for label in range(3)])
+    images = preprocessing.to_model(train.select(members.flatten()).pixels()).reshape(3, 8, 1, 8, 8)
+    arguments = {
+        "labels": bars_dataset.classes,
+        "preprocessing": preprocessing,
+        "retraining": RETRAINING,
+        "seeds": [0, 1],
+        "device": torch.device("cpu"),
+    }
+    first = fresh_accuracy(images, torch.eye(3), bars_dataset.test, **arguments)  # type: ignore[arg-type]
+    assert first.mean > 0.95
+    assert fresh_accuracy(images, torch.eye(3), bars_dataset.test, **arguments) == first  # type: ignore[arg-type]
+
+
+def test_an_episode_never_tests_on_its_own_shots(bars_dataset: ImageDataset) -> None:
+    episode = draw_episode(
+        bars_dataset.test, bars_dataset.classes, ways=2, shots=5, tests=20, generator=torch.Generator().manual_seed(0)
+    )
+    shown = {image.numpy().tobytes() for image in (episode.shots.flatten(0, 1) * 255).round().byte()}
+    tested = {image.numpy().tobytes() for image in episode.test.images}
+    assert len(shown) == 10
+    assert len(tested) == 20
+    assert not shown & tested
+    assert episode.test.labels.tolist() == [0] * 10 + [1] * 10
+
+
+def test_an_episode_that_asks_for_more_pictures_than_there_are_says_so(bars_dataset: ImageDataset) -> None:
+    with pytest.raises(ValueError, match="has 20 pictures; 5 shots and 50 tests are asked"):
+        draw_episode(bars_dataset.test, bars_dataset.classes, ways=2, shots=5, tests=100, generator=torch.Generator())
+
+
+def test_both_baselines_see_the_same_pictures_and_are_scored_on_the_same_test(bars_dataset: ImageDataset) -> None:
+    """With pixels as features the classes are far apart, so the nearest mean is right everywhere."""
+    memory: AddressedBases = noise(
+        (1, 8, 8), bases=2, rows=2, query_size=64, generator=torch.Generator().manual_seed(0)
+    )
+    few_shot = FewShot(
+        memory,
+        Standardise.fit(bars_dataset.train.pixels()),
+        RETRAINING,
+        encode=lambda pixels: pixels.flatten(1),
+        device=torch.device("cpu"),
+    )
+    generator = torch.Generator().manual_seed(0)
+    episode = draw_episode(bars_dataset.test, bars_dataset.classes, ways=2, shots=5, tests=20, generator=generator)
+    assert few_shot.nearest_mean(episode) == 1
+    assert few_shot.shots_alone(episode, 0) > 0.9
+    assert 0 <= few_shot.recalled(episode, 0) <= 1
+    swapped = Split(episode.test.images, 1 - episode.test.labels)
+    wrong = type(episode)(episode.labels, episode.shots, swapped)
+    assert few_shot.nearest_mean(wrong) == 0

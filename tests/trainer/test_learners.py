@@ -1,0 +1,103 @@
+"""Episodes: some classes take part, query and outer pictures differ, and gradients reach every tensor."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch.nn.functional import interpolate
+
+from recall_server.memory import AddressedBases
+from recall_server.networks import ConvNet
+from trainer.learners import ImageLearner, LabelLearner, RealData
+from trainer.start import noise, principal
+
+
+def numbered_data(classes: int = 4, each: int = 6) -> RealData:
+    """Every picture is filled with its own number, so that an episode tells which pictures it drew."""
+    count = classes * each
+    images = torch.arange(count, dtype=torch.float32).view(-1, 1, 1, 1).expand(count, 1, 8, 8).clone()
+    return RealData.of(images, torch.arange(count) // each, classes)
+
+
+def memory(query_size: int) -> AddressedBases:
+    return noise((1, 8, 8), bases=3, rows=2, query_size=query_size, generator=torch.Generator().manual_seed(0))
+
+
+def image_learner(shots: int = 2, real_batch: int = 6) -> ImageLearner:
+    encoder = ConvNet(channels=1, height=8, width=8, classes=5, filters=4, depth=2)
+    parameters = encoder.initialise(torch.Generator().manual_seed(0))
+    return ImageLearner(memory(5), encoder, parameters, classes_per_step=3, shots=shots, real_batch=real_batch)
+
+
+def test_a_step_with_some_classes_recalls_and_scores_those_classes_alone() -> None:
+    learner = LabelLearner(memory(4), classes_per_step=2, real_batch=6)
+    episode = learner.episode(numbered_data(), torch.Generator().manual_seed(3))
+    assert episode.recalled.shape == (2, 2, 1, 8, 8)
+    assert torch.equal(episode.targets, torch.eye(2))
+    drawn = (episode.images[:, 0, 0, 0] // 6).int().tolist()
+    assert len(set(drawn)) == 2
+    assert drawn == sorted(drawn)
+    assert torch.equal(episode.image_targets.argmax(dim=1), torch.tensor([0, 0, 0, 1, 1, 1]))
+
+
+def test_query_pictures_and_outer_pictures_never_overlap() -> None:
+    learner = image_learner()
+    seen: list[torch.Tensor] = []
+    queries = learner.queries
+    learner.queries = lambda pictures: (seen.append(pictures), queries(pictures))[1]  # type: ignore[method-assign]
+    episode = learner.episode(numbered_data(), torch.Generator().manual_seed(0))
+    shown = set(seen[0][..., 0, 0, 0].flatten().tolist())
+    scored = set(episode.images[:, 0, 0, 0].tolist())
+    assert len(shown) == len(scored) == 6
+    assert not shown & scored
+
+
+def test_the_query_of_a_class_is_the_mean_of_its_pictures_features() -> None:
+    learner = image_learner()
+    pictures = torch.randn(3, 2, 1, 8, 8, generator=torch.Generator().manual_seed(1))
+    single = [learner.queries(pictures[:, [shot]]) for shot in range(2)]
+    torch.testing.assert_close(learner.queries(pictures), (single[0] + single[1]) / 2)
+
+
+def test_the_outer_loss_reaches_bases_matrices_and_encoder() -> None:
+    learner = image_learner()
+    episode = learner.episode(numbered_data(), torch.Generator().manual_seed(0))
+    episode.recalled.square().sum().backward()
+    for name, leaf in learner.tensors().items():
+        # A shift before the last normalisation's scale is the only place where a zero could be honest; none is.
+        assert leaf.grad is not None and leaf.grad.abs().max() > 0, name
+
+
+def test_an_encoder_of_another_size_than_the_memory_is_refused() -> None:
+    encoder = ConvNet(channels=1, height=8, width=8, classes=7, filters=4, depth=2)
+    with pytest.raises(ValueError, match="the encoder gives 7 features, the memory asks for 5"):
+        ImageLearner(memory(5), encoder, {}, classes_per_step=2, shots=1, real_batch=4)
+
+
+def test_a_class_with_too_few_pictures_is_drawn_with_repetition() -> None:
+    index = numbered_data(each=3).draw(1, 10, torch.Generator().manual_seed(0))
+    assert set(index.tolist()) == {3, 4, 5}
+
+
+def test_principal_bases_span_low_rank_pictures_exactly() -> None:
+    """Pictures that are mixtures of two smooth patterns are recalled by two bases, each from its own coefficients."""
+    generator = torch.Generator().manual_seed(0)
+    ramp = torch.linspace(-1, 1, 8)
+    patterns = torch.stack([ramp.view(8, 1).expand(8, 8), ramp.view(1, 8).expand(8, 8)])
+    mixtures = torch.randn(40, 2, generator=generator)
+    images = torch.einsum("nk,khw->nhw", mixtures, patterns).unsqueeze(1)
+    found = principal(
+        images, torch.arange(40) % 2, classes=2, bases=2, rows=20, generator=torch.Generator().manual_seed(0)
+    )
+    stored = torch.einsum("rdk,kchw->drchw", found.addressing, found.bases).flatten(0, 1).flatten(1)
+    small = interpolate(images, size=(4, 4), mode="bilinear", antialias=True, align_corners=False).flatten(1)
+    # With as many centres as pictures every centre is a picture.
+    assert torch.cdist(stored, small).min(dim=1).values.max() < 1e-2
+    assert abs(found.bases.std() / found.addressing.std() - 1) < 0.5
+
+
+def test_more_bases_than_numbers_in_a_small_picture_are_refused() -> None:
+    with pytest.raises(ValueError, match="17 bases are more than the 16 numbers of a half-resolution image"):
+        principal(
+            torch.randn(20, 1, 8, 8), torch.arange(20) % 2, classes=2, bases=17, rows=1, generator=torch.Generator()
+        )

@@ -1,0 +1,61 @@
+"""One safetensors file that holds everything a run needs to go on to the same end: tensors, optimiser, generator.
+
+Written atomically; never pickled. The description of the run goes along, so that a checkpoint of another run is
+refused with the name of what differs.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save
+from torch import Tensor
+
+from recall_server.atomic import write_atomically
+from recall_server.errors import InvalidCheckpoint
+
+FORMAT = 1
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """`run` describes the run (must agree on resume), `progress` how far it has come, `tensors` all of its state."""
+
+    run: Mapping[str, Any]
+    progress: Mapping[str, Any]
+    tensors: Mapping[str, Tensor]
+
+    def save(self, path: Path) -> None:
+        """Write atomically; StorageFailed when the disk will not take it, and the last checkpoint stays."""
+        document = {"format": FORMAT, "run": dict(self.run), "progress": dict(self.progress)}
+        text = json.dumps(document, sort_keys=True, separators=(",", ":"))
+        tensors = {name: value.detach().cpu().contiguous() for name, value in self.tensors.items()}
+        write_atomically(path, save(tensors, metadata={"checkpoint": text}))
+
+    @classmethod
+    def load(cls, path: Path) -> Checkpoint:
+        """Read a checkpoint; InvalidCheckpoint when it is missing, damaged or of another format."""
+        try:
+            with safe_open(path, framework="pt") as file:
+                document = json.loads((file.metadata() or {})["checkpoint"])
+                tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+        except (OSError, SafetensorError, KeyError, ValueError) as error:
+            raise InvalidCheckpoint(f"{path.name} is not a checkpoint that can be resumed: {error}") from error
+        if document.get("format") != FORMAT:
+            raise InvalidCheckpoint(f"{path.name} has checkpoint format {document.get('format')}, this code {FORMAT}")
+        return cls(document["run"], document["progress"], tensors)
+
+    def require(self, run: Mapping[str, Any]) -> None:
+        """Refuse to go on with another run than the one that wrote this; names the first thing that differs."""
+        theirs, ours = json.loads(json.dumps(dict(self.run))), json.loads(json.dumps(dict(run)))
+        for key in sorted(theirs.keys() | ours.keys()):
+            if theirs.get(key) != ours.get(key):
+                raise InvalidCheckpoint(
+                    f"the checkpoint belongs to another run: its {key} is {theirs.get(key)!r}, "
+                    f"this run's is {ours.get(key)!r}; use the same options, or start anew without --resume"
+                )

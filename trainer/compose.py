@@ -1,0 +1,135 @@
+"""From a data set, a method and a budget to the pieces that a run is made of."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from recall_server.memory import AbstractMemory, AddressedBases, Pixels
+from recall_server.memory.addressed_bases import largest_rows
+from recall_server.networks import AbstractNetwork, build_network
+from recall_server.preprocessing import ZCA, AbstractPreprocessing, Standardise
+from trainer.datasets import ImageDataset
+from trainer.inner_step import InnerStep, can_compile
+from trainer.learners import AbstractLearner, ImageLearner, LabelLearner, RealData
+from trainer.methods import Method
+from trainer.objectives.unrolled import Unrolled, with_precision
+from trainer.start import noise, principal
+
+DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
+
+
+@dataclass(frozen=True)
+class Budget:
+    """How much a memory may store: N images per class, as K bases and r rows (paper, section 4)."""
+
+    images_per_class: float
+    bases: int
+    rows: int
+
+    @classmethod
+    def fit(
+        cls, dataset: ImageDataset, method: Method, *, images_per_class: float, bases: int, rows: int | None
+    ) -> Budget:
+        """The largest r that fits unless it is given; ValueError says which K would fit where this one does not."""
+        if method.memory == "pixels":
+            return cls(images_per_class, 0, rows or int(images_per_class))
+        channels, height, width = dataset.image_shape
+        base_numbers = channels * ((height + 1) // 2) * ((width + 1) // 2)
+        size = method.query_size if method.queries == "images" else len(dataset.classes)
+        allowed = images_per_class * len(dataset.classes) * dataset.image_numbers
+        if rows is None:
+            rows = int((allowed - bases * base_numbers) // (size * bases)) if bases > 0 else 0
+        numbers = bases * base_numbers + rows * size * bases
+        if bases < 1 or rows < 1 or numbers > allowed:
+            most = int(allowed // (base_numbers + size * max(rows, 1)))
+            advice = f"with at most {most} bases" if most > 0 else "with more images per class"
+            raise ValueError(
+                f"{bases} bases and {rows} rows do not fit in {images_per_class:g} images per class; try {advice}"
+            )
+        return cls(images_per_class, bases, rows)
+
+
+def fit_preprocessing(dataset: ImageDataset, method: Method) -> AbstractPreprocessing:
+    """Standardise or whiten by the training pictures."""
+    pixels = dataset.train.pixels()
+    return ZCA.fit(pixels) if method.preprocessing == "zca" else Standardise.fit(pixels)
+
+
+def make_learner(
+    dataset: ImageDataset, method: Method, budget: Budget, data: RealData, generator: torch.Generator
+) -> AbstractLearner:
+    """The memory at its start, and the encoder where pictures address it."""
+    device = data.images.device
+    classes = method.classes_per_step or len(dataset.classes)
+    if classes > len(dataset.classes):
+        raise ValueError(f"{classes} classes per step, but {dataset.name} has {len(dataset.classes)}")
+    memory = make_memory(dataset, method, budget, data, generator)
+    memory = memory.replace({name: value.to(device) for name, value in memory.tensors().items()})
+    if method.queries == "labels":
+        return LabelLearner(memory, classes_per_step=classes, real_batch=method.real_batch)
+    encoder = build_network(method.encoder, dataset.image_shape, method.query_size)
+    parameters = {name: value.to(device) for name, value in encoder.initialise(generator).items()}
+    return ImageLearner(
+        memory,
+        encoder,
+        parameters,
+        classes_per_step=classes,
+        shots=method.shots,
+        real_batch=method.real_batch,
+    )
+
+
+def make_memory(
+    dataset: ImageDataset, method: Method, budget: Budget, data: RealData, generator: torch.Generator
+) -> AbstractMemory:
+    """The memory at its start, on the CPU."""
+    if method.memory == "pixels":
+        shape = len(dataset.classes), budget.rows, *dataset.image_shape
+        return Pixels(torch.randn(shape, generator=generator))
+    size = method.query_size if method.queries == "images" else len(dataset.classes)
+    random = noise(dataset.image_shape, bases=budget.bases, rows=budget.rows, query_size=size, generator=generator)
+    if method.start == "noise":
+        return random
+    start = principal(
+        data.images.cpu(),
+        data.labels.cpu(),
+        classes=len(dataset.classes),
+        bases=budget.bases,
+        rows=budget.rows,
+        generator=generator,
+    )
+    if method.queries == "labels":
+        return start
+    # Features do not exist yet, so only the bases are principal; coefficients start random at the same scale.
+    scale = start.addressing.std() / random.addressing.std()
+    return AddressedBases(start.bases, random.addressing * scale, start.height, start.width)
+
+
+def make_objective(dataset: ImageDataset, method: Method, device: torch.device) -> Unrolled:
+    """The unrolled objective; its steps are compiled where that is possible and wanted."""
+    classes = method.classes_per_step or len(dataset.classes)
+    network: AbstractNetwork = build_network(method.network, dataset.image_shape, classes)
+    step = InnerStep(
+        with_precision(network, DTYPES[method.precision]), compiled=not method.eager and can_compile(device)
+    )
+    return Unrolled(
+        step=step,
+        steps=method.steps,
+        window=method.window,
+        rate=method.rate,
+        momentum=method.momentum,
+        rows_per_class=method.rows_per_class,
+        augmentation=() if method.augmentation == "none" else tuple(method.augmentation.split("+")),
+    )
+
+
+def real_data(dataset: ImageDataset, preprocessing: AbstractPreprocessing, device: torch.device) -> RealData:
+    """The training pictures in model space, resident on the device."""
+    images: Tensor = preprocessing.to_model(dataset.train.pixels()).to(device)
+    return RealData.of(images, dataset.train.labels.to(device), len(dataset.classes))
+
+
+__all__ = ["Budget", "fit_preprocessing", "largest_rows", "make_learner", "make_memory", "make_objective", "real_data"]

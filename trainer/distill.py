@@ -1,0 +1,209 @@
+"""The one outer loop: draw an episode, score it, step, report, validate, checkpoint, resume.
+
+It knows neither memories nor objectives from the inside. A run is a pure function of its description: killed at any
+moment and resumed, it ends in the same bytes on the CPU, unless a limit on the clock shaped its learning rate.
+"""
+
+from __future__ import annotations
+
+import math
+import signal
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from trainer.checkpoint import Checkpoint
+from trainer.learners import AbstractLearner, RealData
+from trainer.methods import Method
+from trainer.objectives.base import AbstractObjective
+
+FINAL_RATE = 0.05  # what the cosine leaves of the outer rate
+
+
+class Interrupted(Exception):
+    """Ctrl-C: the run stopped between two outer steps, and its checkpoint is written."""
+
+
+@dataclass
+class Progress:
+    """How far a run has come. `history` holds [outer step, validation accuracy] pairs, `seconds` its time so far."""
+
+    step: int = 0
+    seconds: float = 0.0
+    loss: float = math.nan
+    best: float = -math.inf
+    history: list[list[float]] = field(default_factory=list)
+
+    def to_json(self) -> dict[str, Any]:
+        return {"step": self.step, "seconds": self.seconds, "best": self.best, "history": self.history}
+
+
+@dataclass(frozen=True)
+class Limits:
+    """When to stop, validate and checkpoint. `minutes` bounds the time of the whole run, resumed parts included."""
+
+    outer_steps: int
+    minutes: float | None = None
+    validate_every: int = 250
+    checkpoint_seconds: float = 60.0
+
+
+class Distillation:
+    """One run over a learner and an objective; `run` describes it in full, for checkpoints."""
+
+    def __init__(
+        self,
+        learner: AbstractLearner,
+        objective: AbstractObjective,
+        method: Method,
+        *,
+        run: Mapping[str, Any],
+        limits: Limits,
+        generator: torch.Generator,
+        checkpoint: Path | None = None,
+    ) -> None:
+        self.learner, self.objective, self.method = learner, objective, method
+        self.run, self.limits, self.generator, self.checkpoint = run, limits, generator, checkpoint
+        self.progress = Progress()
+        self.best: dict[str, Tensor] = {}
+        self.optimiser = make_optimiser(learner.tensors(), method)
+
+    def resume(self, path: Path) -> None:
+        """Go on where the checkpoint ended; InvalidCheckpoint when it is of another run."""
+        checkpoint = Checkpoint.load(path)
+        checkpoint.require(self.run)
+        tensors = checkpoint.tensors
+        with torch.no_grad():
+            for name, leaf in self.learner.tensors().items():
+                leaf.copy_(tensors[f"learned.{name}"])
+        for name, leaf in self.learner.tensors().items():
+            prefix = f"optimiser.{name}/"
+            state = {key.removeprefix(prefix): value for key, value in tensors.items() if key.startswith(prefix)}
+            if state:
+                self.optimiser.state[leaf] = {
+                    key: value if key == "step" else value.to(leaf.device) for key, value in state.items()
+                }
+        self.best = {key.removeprefix("best."): value for key, value in tensors.items() if key.startswith("best.")}
+        self.generator.set_state(tensors["generator"])
+        self.progress = Progress(**checkpoint.progress)
+
+    def save(self) -> None:
+        """Write the checkpoint, where the run has one."""
+        if self.checkpoint is None:
+            return
+        tensors = {f"learned.{name}": leaf for name, leaf in self.learner.tensors().items()}
+        for name, leaf in self.learner.tensors().items():
+            for key, value in self.optimiser.state.get(leaf, {}).items():
+                tensors[f"optimiser.{name}/{key}"] = value
+        tensors |= {f"best.{name}": value for name, value in self.best.items()}
+        tensors["generator"] = self.generator.get_state()
+        Checkpoint(self.run, self.progress.to_json(), tensors).save(self.checkpoint)
+
+    def distill(
+        self,
+        data: RealData,
+        *,
+        validate: Callable[[], float] | None = None,
+        report: Callable[[Progress], None] = lambda progress: None,
+    ) -> dict[str, Tensor]:
+        """Run to the end and return the learned tensors that were best on validation (the last without validation).
+
+        Raises Interrupted after Ctrl-C and FloatingPointError on a loss that is not finite; both leave a checkpoint
+        of the last good state.
+        """
+        started = time.monotonic() - self.progress.seconds
+        saved = time.monotonic()
+        with _deferred_interrupt() as interrupted:
+            self.save()
+            while self._fraction() < 1:
+                self._outer_step(data)
+                self.progress.seconds = time.monotonic() - started
+                if self._fraction() >= 1 or self.progress.step % self.limits.validate_every == 0:
+                    self._validate(validate)
+                report(self.progress)
+                if interrupted():
+                    self.save()
+                    raise Interrupted
+                if time.monotonic() - saved > self.limits.checkpoint_seconds:
+                    self.save()
+                    saved = time.monotonic()
+        self.save()
+        return self.best or self._learned()
+
+    def _fraction(self) -> float:
+        """How much of the run is done, by steps or by the clock, whichever is further."""
+        by_steps = self.progress.step / self.limits.outer_steps if self.limits.outer_steps else 1.0
+        by_clock = self.progress.seconds / (60 * self.limits.minutes) if self.limits.minutes else 0.0
+        return max(by_steps, by_clock)
+
+    def _outer_step(self, data: RealData) -> None:
+        decay = 1.0
+        if self.method.outer_decay == "cosine":
+            decay = FINAL_RATE + (1 - FINAL_RATE) * 0.5 * (1 + math.cos(math.pi * min(1.0, self._fraction())))
+        for group in self.optimiser.param_groups:
+            group["lr"] = group["initial_lr"] * decay
+        self.optimiser.zero_grad()
+        loss = self.objective.loss(self.learner.episode(data, self.generator), self.generator)
+        if not torch.isfinite(loss):
+            self.save()
+            raise FloatingPointError(
+                f"the outer loss is {loss.item()} at outer step {self.progress.step}; the last good state is kept. "
+                "Lower `rate` or `outer_rate`"
+            )
+        loss.backward()  # type: ignore[no-untyped-call]
+        if self.method.clip:
+            torch.nn.utils.clip_grad_norm_(self.learner.tensors().values(), self.method.clip)
+        self.optimiser.step()
+        self.progress.step += 1
+        self.progress.loss = loss.item()
+
+    def _validate(self, validate: Callable[[], float] | None) -> None:
+        if validate is None:
+            return
+        accuracy = validate()
+        self.progress.history.append([self.progress.step, accuracy])
+        if accuracy >= self.progress.best:
+            self.progress.best = accuracy
+            self.best = self._learned()
+
+    def _learned(self) -> dict[str, Tensor]:
+        return {name: leaf.detach().clone() for name, leaf in self.learner.tensors().items()}
+
+
+def make_optimiser(tensors: Mapping[str, Tensor], method: Method) -> torch.optim.Optimizer:
+    """Adam, or the paper's SGD with momentum 0.5; an encoder has a rate of its own."""
+    memory = [leaf for name, leaf in tensors.items() if not name.startswith("encoder.")]
+    encoder = [leaf for name, leaf in tensors.items() if name.startswith("encoder.")]
+    groups: list[dict[str, Any]] = [{"params": memory, "lr": method.outer_rate, "initial_lr": method.outer_rate}]
+    if encoder:
+        groups.append({"params": encoder, "lr": method.encoder_rate, "initial_lr": method.encoder_rate})
+    if method.optimiser == "sgd":
+        return torch.optim.SGD(groups, momentum=0.5)
+    return torch.optim.Adam(groups)
+
+
+@contextmanager
+def _deferred_interrupt() -> Iterator[Callable[[], bool]]:
+    """Within the block the first Ctrl-C is remembered instead of raised, so that it falls between two steps."""
+    received = False
+
+    def remember(number: int, frame: object) -> None:
+        nonlocal received
+        received = True
+        signal.signal(signal.SIGINT, previous)  # a second Ctrl-C stops at once
+
+    try:
+        previous = signal.signal(signal.SIGINT, remember)
+    except ValueError:  # not the main thread: Ctrl-C is not ours to take
+        yield lambda: False
+        return
+    try:
+        yield lambda: received
+    finally:
+        signal.signal(signal.SIGINT, previous)

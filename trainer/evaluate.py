@@ -1,0 +1,143 @@
+"""recall -> fresh networks -> accuracy with its spread, and baselines at the same number of stored floats.
+
+One evaluation for every method; there is no branch on how a memory was made. Validation during a run and the test
+set at the end go through the same functions.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from recall_server.bundle import MemoryBundle
+from recall_server.classifier import FreshClassifier
+from recall_server.manifest import MeasuredAccuracy
+from recall_server.preprocessing import AbstractPreprocessing
+from recall_server.retraining import Retraining
+from trainer.datasets import Split
+
+PAPER_EPOCHS, PAPER_BATCH, PAPER_RATE = 300, 640, 0.01
+
+
+@dataclass(frozen=True)
+class Accuracies:
+    """Accuracies, 0 to 1, of independent fresh networks (or episodes)."""
+
+    values: tuple[float, ...]
+
+    @property
+    def mean(self) -> float:
+        return sum(self.values) / len(self.values)
+
+    @property
+    def spread(self) -> float:
+        """Standard deviation over the runs; 0 for a single one."""
+        return float(torch.tensor(self.values, dtype=torch.float64).std()) if len(self.values) > 1 else 0.0
+
+    def __str__(self) -> str:
+        return f"{100 * self.mean:.2f} +- {100 * self.spread:.2f} % ({len(self.values)} runs)"
+
+    def row(self, *, network: str, protocol: str, data: str) -> MeasuredAccuracy:
+        return MeasuredAccuracy(
+            network=network, protocol=protocol, runs=len(self.values), mean=self.mean, spread=self.spread, data=data
+        )
+
+
+def paper_protocol(retraining: Retraining, *, queries: int, rows: int) -> Retraining:
+    """300 epochs over everything recalled, batches of 640, SGD 0.01 with momentum 0.9, constant (appendix A.1)."""
+    each = max(1, min(rows, PAPER_BATCH // queries))
+    return retraining.model_copy(
+        update={
+            "steps": PAPER_EPOCHS * -(-rows // each),
+            "learning_rate": PAPER_RATE,
+            "momentum": 0.9,
+            "rows_per_class": each,
+            "decay": "constant",
+        }
+    )
+
+
+def fresh_accuracy(
+    images: Tensor,
+    targets: Tensor,
+    split: Split,
+    *,
+    labels: Sequence[str],
+    preprocessing: AbstractPreprocessing,
+    retraining: Retraining,
+    seeds: Sequence[int],
+    device: torch.device,
+) -> Accuracies:
+    """Train one fresh network for every seed on images [q, r, C, H, W] with targets [q, k]; score each on `split`."""
+    shape = split.images.shape[1], split.images.shape[2], split.images.shape[3]
+    values = []
+    for seed in seeds:
+        classifier = FreshClassifier(labels, shape, preprocessing, retraining, seed=seed, device=device)
+        classifier.fit(images, targets)
+        values.append(score(classifier, split))
+    return Accuracies(tuple(values))
+
+
+def score(classifier: FreshClassifier, split: Split, batch: int = 500) -> float:
+    """Share of the split's pictures that the classifier names rightly; its labels are in the order of its classes."""
+    right = 0
+    for start in range(0, len(split), batch):
+        part = split.select(torch.arange(start, min(start + batch, len(split))))
+        guesses = classifier.predict_probabilities(part.pixels()).argmax(dim=1).cpu()
+        right += int((guesses == part.labels).sum())
+    return right / len(split)
+
+
+def evaluate_labels(
+    bundle: MemoryBundle, split: Split, *, retraining: Retraining, seeds: Sequence[int], device: torch.device
+) -> Accuracies:
+    """All classes of a label-addressed bundle."""
+    labels = bundle.manifest.labels
+    return fresh_accuracy(
+        bundle.memory.recall(bundle.label_queries(labels)),
+        torch.eye(len(labels)),
+        split,
+        labels=labels,
+        preprocessing=bundle.preprocessing,
+        retraining=retraining,
+        seeds=seeds,
+        device=device,
+    )
+
+
+def evaluate_real(
+    bundle: MemoryBundle,
+    train: Split,
+    test: Split,
+    *,
+    retraining: Retraining,
+    seeds: Sequence[int],
+    device: torch.device,
+) -> Accuracies:
+    """The baseline: random real images, as many as the same number of stored floats holds, trained in the same way."""
+    labels = bundle.manifest.labels
+    each = max(1, int(bundle.manifest.budget.images_per_class))
+    values: list[float] = []
+    for seed in seeds:
+        generator = torch.Generator().manual_seed(seed)
+        chosen = [
+            members[torch.randperm(len(members), generator=generator)[:each]]
+            for members in (torch.nonzero(train.labels == label).flatten() for label in range(len(labels)))
+        ]
+        rows = min(len(index) for index in chosen)
+        images = torch.stack([train.select(index[:rows]).pixels() for index in chosen])  # [k, n, C, H, W]
+        model_space = bundle.preprocessing.to_model(images.flatten(0, 1)).reshape(images.shape)
+        values += fresh_accuracy(
+            model_space,
+            torch.eye(len(labels)),
+            test,
+            labels=labels,
+            preprocessing=bundle.preprocessing,
+            retraining=retraining,
+            seeds=[seed],
+            device=device,
+        ).values
+    return Accuracies(tuple(values))

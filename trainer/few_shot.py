@@ -1,0 +1,98 @@
+"""Few-shot episodes: a few pictures of a few classes address the memory, other pictures of them are the test.
+
+The memory's answer stands beside two baselines that see the same pictures: the nearest class mean in the encoder's
+feature space (paper, Table 4), and a network trained on the few pictures alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from recall_server.memory import AbstractMemory
+from recall_server.preprocessing import AbstractPreprocessing
+from recall_server.retraining import Retraining
+from trainer.datasets import Split
+from trainer.evaluate import Accuracies, fresh_accuracy
+
+Encode = Callable[[Tensor], Tensor]  # pixels [N, C, H, W] -> query vectors [N, d_y]
+
+
+@dataclass(frozen=True)
+class Episode:
+    """pixels [k, shots, C, H, W] of k classes, and a test split labelled 0..k-1."""
+
+    labels: tuple[str, ...]
+    shots: Tensor
+    test: Split
+
+
+def draw_episode(
+    split: Split, classes: tuple[str, ...], *, ways: int, shots: int, tests: int, generator: torch.Generator
+) -> Episode:
+    """`ways` random classes with `shots` pictures each, and `tests` other pictures in all."""
+    chosen: list[int] = torch.randperm(len(classes), generator=generator)[:ways].tolist()
+    each = tests // ways
+    pixels, images = [], []
+    for label in chosen:
+        members = torch.nonzero(split.labels == label).flatten()
+        if len(members) < shots + each:
+            raise ValueError(f"{classes[label]} has {len(members)} pictures; {shots} shots and {each} tests are asked")
+        members = members[torch.randperm(len(members), generator=generator)]
+        pixels.append(split.select(members[:shots]).pixels())
+        images.append(split.images[members[shots : shots + each]])
+    test = Split(torch.cat(images), torch.arange(ways).repeat_interleave(each))
+    return Episode(tuple(classes[label] for label in chosen), torch.stack(pixels), test)
+
+
+@dataclass(frozen=True)
+class FewShot:
+    """How one memory answers episodes; `encode` is its query encoder."""
+
+    memory: AbstractMemory
+    preprocessing: AbstractPreprocessing
+    retraining: Retraining
+    encode: Encode
+    device: torch.device
+
+    def recalled(self, episode: Episode, seed: int) -> float:
+        """Accuracy of a fresh network trained on what the pictures recall."""
+        return self._train(self.memory.recall(self._class_means(episode)), episode, seed)
+
+    def shots_alone(self, episode: Episode, seed: int) -> float:
+        """Baseline: the same network trained on the few pictures themselves."""
+        images = self.preprocessing.to_model(episode.shots.flatten(0, 1)).reshape(episode.shots.shape)
+        return self._train(images, episode, seed)
+
+    def nearest_mean(self, episode: Episode) -> float:
+        """Baseline: nearest class mean in the encoder's feature space; no training at all."""
+        guesses = torch.cdist(self.encode(episode.test.pixels()), self._class_means(episode)).argmin(dim=1)
+        return float((guesses == episode.test.labels).float().mean())
+
+    def _class_means(self, episode: Episode) -> Tensor:
+        features = self.encode(episode.shots.flatten(0, 1))
+        return features.reshape(*episode.shots.shape[:2], -1).mean(dim=1)
+
+    def _train(self, images: Tensor, episode: Episode, seed: int) -> float:
+        return fresh_accuracy(
+            images,
+            torch.eye(len(episode.labels)),
+            episode.test,
+            labels=episode.labels,
+            preprocessing=self.preprocessing,
+            retraining=self.retraining,
+            seeds=[seed],
+            device=self.device,
+        ).mean
+
+
+def evaluate_few_shot(few_shot: FewShot, episodes: list[Episode]) -> dict[str, Accuracies]:
+    """Accuracy over the episodes: the memory's, and both baselines' on the very same pictures."""
+    return {
+        "recalled": Accuracies(tuple(few_shot.recalled(episode, seed) for seed, episode in enumerate(episodes))),
+        "nearest class mean": Accuracies(tuple(few_shot.nearest_mean(episode) for episode in episodes)),
+        "shots alone": Accuracies(tuple(few_shot.shots_alone(episode, seed) for seed, episode in enumerate(episodes))),
+    }

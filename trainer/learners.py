@@ -1,0 +1,141 @@
+"""What the outer loop optimises: a memory addressed by labels, or one addressed by pictures through an encoder.
+
+A learner holds the leaf tensors and draws episodes from real data; the objective scores them. Both kinds of
+addressing share every other line of the trainer.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import final
+
+import torch
+from torch import Tensor
+
+from recall_server.memory import AbstractMemory
+from recall_server.networks import AbstractNetwork, Parameters
+from trainer.objectives.base import Episode
+
+
+@dataclass(frozen=True)
+class RealData:
+    """Training pictures in model space on the device, with the members of every class."""
+
+    images: Tensor
+    labels: Tensor
+    members: tuple[Tensor, ...]
+
+    @classmethod
+    def of(cls, images: Tensor, labels: Tensor, classes: int) -> RealData:
+        members = tuple(torch.nonzero(labels.cpu() == label).flatten() for label in range(classes))
+        return cls(images, labels, members)
+
+    def draw(self, label: int, count: int, generator: torch.Generator) -> Tensor:
+        """Indices [count] of pictures of one class, without replacement while there are enough."""
+        members = self.members[label]
+        if count > len(members):
+            return members[torch.randint(len(members), (count,), generator=generator)]
+        return members[torch.randperm(len(members), generator=generator)[:count]]
+
+
+class AbstractLearner(ABC):
+    """Leaf tensors by name, and episodes drawn from real data."""
+
+    memory: AbstractMemory
+
+    @abstractmethod
+    def tensors(self) -> dict[str, Tensor]:
+        """Everything that is optimised, by name."""
+
+    @abstractmethod
+    def episode(self, data: RealData, generator: torch.Generator) -> Episode:
+        """Recall for some classes, and draw real pictures of the same classes."""
+
+
+def _leaf(tensor: Tensor) -> Tensor:
+    return tensor.detach().clone().requires_grad_()
+
+
+def _draw_classes(total: int, count: int, generator: torch.Generator) -> list[int]:
+    chosen: list[int] = torch.randperm(total, generator=generator)[:count].tolist()
+    return sorted(chosen)
+
+
+def _real_batch(data: RealData, classes: list[int], batch: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+    """About `batch` pictures, the same number of each class, and their one-hot targets."""
+    each = max(1, batch // len(classes))
+    index = torch.cat([data.draw(label, each, generator) for label in classes])
+    targets = torch.eye(len(classes)).repeat_interleave(each, dim=0)
+    return data.images[index.to(data.images.device)], targets.to(data.images.device)
+
+
+@final
+class LabelLearner(AbstractLearner):
+    """A memory addressed by one-hot labels. `classes_per_step` classes take part in every outer step."""
+
+    def __init__(self, memory: AbstractMemory, *, classes_per_step: int, real_batch: int) -> None:
+        self.memory = memory.replace({name: _leaf(value) for name, value in memory.tensors().items()})
+        self.classes_per_step = classes_per_step
+        self.real_batch = real_batch
+
+    def tensors(self) -> dict[str, Tensor]:
+        return self.memory.tensors()
+
+    def episode(self, data: RealData, generator: torch.Generator) -> Episode:
+        classes = _draw_classes(self.memory.query_size, self.classes_per_step, generator)
+        device = data.images.device
+        queries = torch.eye(self.memory.query_size, device=device)[classes]
+        images, targets = _real_batch(data, classes, self.real_batch, generator)
+        return Episode(self.memory.recall(queries), torch.eye(len(classes), device=device), images, targets)
+
+
+@final
+class ImageLearner(AbstractLearner):
+    """A memory addressed by pictures (paper, 5.3.2 and B.3): encoder, bases and matrices are trained together.
+
+    A class's query is the mean of its pictures' feature vectors, `shots` pictures a class; the real pictures of the
+    outer loss are others than the query pictures.
+    """
+
+    def __init__(
+        self,
+        memory: AbstractMemory,
+        encoder: AbstractNetwork,
+        parameters: Mapping[str, Tensor],
+        *,
+        classes_per_step: int,
+        shots: int,
+        real_batch: int,
+    ) -> None:
+        if encoder.classes != memory.query_size:
+            raise ValueError(f"the encoder gives {encoder.classes} features, the memory asks for {memory.query_size}")
+        self.memory = memory.replace({name: _leaf(value) for name, value in memory.tensors().items()})
+        self.encoder = encoder
+        self.parameters: Parameters = {name: _leaf(value) for name, value in parameters.items()}
+        self.classes_per_step = classes_per_step
+        self.shots = shots
+        self.real_batch = real_batch
+
+    def tensors(self) -> dict[str, Tensor]:
+        return self.memory.tensors() | {f"encoder.{name}": value for name, value in self.parameters.items()}
+
+    def queries(self, pictures: Tensor) -> Tensor:
+        """[q, shots, C, H, W] in model space -> [q, d_y]."""
+        features = self.encoder.logits(self.parameters, pictures.flatten(0, 1))
+        return features.reshape(*pictures.shape[:2], -1).mean(dim=1)
+
+    def episode(self, data: RealData, generator: torch.Generator) -> Episode:
+        classes = _draw_classes(len(data.members), self.classes_per_step, generator)
+        each = self.shots + max(1, self.real_batch // len(classes))
+        index = torch.stack([data.draw(label, each, generator) for label in classes]).to(data.images.device)
+        pictures = data.images[index[:, : self.shots]]  # [q, shots, C, H, W]
+        real = data.images[index[:, self.shots :]]
+        targets = torch.eye(len(classes), device=data.images.device)
+        return Episode(
+            self.memory.recall(self.queries(pictures)),
+            targets,
+            real.flatten(0, 1),
+            targets.repeat_interleave(real.shape[1], dim=0),
+        )

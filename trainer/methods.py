@@ -1,0 +1,143 @@
+"""The named points of the grid memory x objective: short compositions with a citation, no hidden ladders.
+
+A method is plain data. Every field can be overridden on the command line (`--set window=30`), and every field ends up
+in the bundle's manifest.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from recall_server.networks import NetworkSpec
+from recall_server.retraining import Retraining
+
+Count = Annotated[int, Field(ge=1)]
+Rate = Annotated[float, Field(gt=0)]
+
+
+class Method(BaseModel):
+    """One way to distill: memory, start, inner training (the objective), outer training, and how to retrain."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    name: str
+    memory: Literal["addressed_bases", "pixels"] = "addressed_bases"
+    start: Literal["principal", "noise"] = "principal"
+    preprocessing: Literal["standardise", "zca"] = "standardise"
+    augmentation: Literal["none", "flip", "flip+rotate"] = "none"
+    # inner training
+    network: NetworkSpec = NetworkSpec()
+    steps: Count
+    window: Count
+    rate: Rate
+    momentum: Annotated[float, Field(ge=0, lt=1)] = 0.9
+    rows_per_class: Count
+    precision: Literal["float32", "bfloat16"] = "float32"
+    eager: bool = False  # do not compile the steps: for short runs, where compiling takes longer than it saves
+    # outer training
+    classes_per_step: Annotated[int, Field(ge=0)] = 0  # 0: all of them
+    real_batch: Count
+    optimiser: Literal["adam", "sgd"]
+    outer_rate: Rate
+    outer_decay: Literal["constant", "cosine"] = "constant"
+    clip: Annotated[float, Field(ge=0)] = 0.0  # norm of the outer gradient; 0: not clipped
+    outer_steps: Annotated[int, Field(ge=0)]
+    # addressing by pictures
+    queries: Literal["labels", "images"] = "labels"
+    shots: Count = 5
+    encoder: NetworkSpec = NetworkSpec(filters=32)
+    query_size: Count = 32
+    encoder_rate: Rate = 1e-3
+    # what the bundle asks its users to do
+    retraining: Retraining
+
+    @model_validator(mode="after")
+    def _check(self) -> Method:
+        if self.window > self.steps:
+            raise ValueError(f"a window of {self.window} is longer than the longest training of {self.steps} steps")
+        if self.memory == "pixels" and (self.start == "principal" or self.queries == "images"):
+            raise ValueError("a pixels memory starts from noise and is addressed by labels only")
+        return self
+
+
+PAPER_RETRAINING = Retraining(network=NetworkSpec(), steps=150, learning_rate=0.01, rows_per_class=32)
+
+
+def rtp() -> Method:
+    """Deng and Russakovsky, "Remember the Past" (2022), section 4 with appendix A.1 and the authors' code."""
+    return Method(
+        name="rtp", start="noise", preprocessing="zca", augmentation="flip+rotate", steps=150, window=150, rate=0.01,
+        rows_per_class=32, real_batch=640, optimiser="sgd", outer_rate=0.1, clip=2.0, outer_steps=50_000,
+        retraining=PAPER_RETRAINING,
+    )  # fmt: skip
+
+
+def bptt() -> Method:
+    """The same without bases: one stored image per recalled image (paper, Table 2, row BPTT)."""
+    return rtp().model_copy(update={"name": "bptt", "memory": "pixels", "rows_per_class": 1})
+
+
+def window() -> Method:
+    """Addressed bases trained through random windows (RaT-BPTT, Feng et al., 2024) from the leading eigenvectors."""
+    return Method(
+        name="window", network=NetworkSpec(filters=64), steps=60, window=20, rate=0.02, rows_per_class=3,
+        real_batch=256, optimiser="adam", outer_rate=0.02, outer_decay="cosine", clip=2.0, outer_steps=2_000,
+        retraining=Retraining(
+            network=NetworkSpec(), steps=150, learning_rate=0.02, rows_per_class=6, decay="cosine"
+        ),
+    )  # fmt: skip
+
+
+def principal() -> Method:
+    """No gradient step at all: leading eigenvectors as bases, k-means centres as coefficients. A baseline."""
+    return window().model_copy(update={"name": "principal", "outer_steps": 0})
+
+
+def image_addressing() -> Method:
+    """A memory addressed by pictures, trained jointly with its query encoder (paper, 5.3.2 and B.3)."""
+    return window().model_copy(
+        update={
+            "name": "image-addressing",
+            "queries": "images",
+            "classes_per_step": 5,
+            "rows_per_class": 6,
+            "steps": 40,
+        }
+    )
+
+
+METHODS: dict[str, Callable[[], Method]] = {
+    "window": window,
+    "rtp": rtp,
+    "bptt": bptt,
+    "principal": principal,
+    "image-addressing": image_addressing,
+}
+
+
+def compose(name: str, overrides: Iterable[str] = ()) -> Method:
+    """A named method with `field=value` overrides; ValueError with one sentence on anything that does not fit."""
+    if name not in METHODS:
+        raise ValueError(f"unknown method {name!r}; known methods: {', '.join(METHODS)}")
+    fields: dict[str, Any] = METHODS[name]().model_dump()
+    try:
+        for override in overrides:
+            _override(fields, override)
+        return Method.model_validate(fields)
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(map(str, first["loc"])) or "method"
+        raise ValueError(f"{where}: {first['msg']}") from error
+
+
+def _override(fields: dict[str, Any], override: str) -> None:
+    """Set `field=value` or `retraining.field=value`; networks are written as `convnet:filters=64`."""
+    key, equals, value = override.partition("=")
+    section, dot, inner = key.partition(".")
+    target, field = (fields[section], inner) if dot and section == "retraining" else (fields, key)
+    if not equals or field not in target:
+        raise ValueError(f"{override!r} is not field=value with one of the fields {', '.join(fields)}")
+    target[field] = NetworkSpec.parse(value).model_dump() if field in ("network", "encoder") else value

@@ -1,0 +1,31 @@
+"""AXIS 2 of the design: what a memory is trained for.
+
+An objective scores one episode: a few queries, the images that they recalled, and real pictures of the same classes.
+Inner networks and schedules belong to the objective; the outer loop (`trainer/distill.py`) knows none of them.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Episode:
+    """recalled [q, r, C, H, W] with targets [q, k]; real images [N, C, H, W] with targets [N, k]. Model space."""
+
+    recalled: Tensor
+    targets: Tensor
+    images: Tensor
+    image_targets: Tensor
+
+
+class AbstractObjective(ABC):
+    """A scalar loss of one episode, differentiable in the recalled images."""
+
+    @abstractmethod
+    def loss(self, episode: Episode, generator: torch.Generator) -> Tensor:
+        """The loss to descend; every random choice comes from the generator (a CPU one)."""

@@ -1,0 +1,86 @@
+"""Performance matching through the inner loop: train a fresh network on what was recalled, score it on real images.
+
+Backpropagation through training with full momentum is the paper's objective (section 4). With a window of M steps
+within a randomly drawn number of steps it is RaT-BPTT (Feng et al., 2024), which costs a fraction.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import final
+
+import torch
+from torch import Tensor
+
+from recall_server.augment import augment
+from recall_server.networks import AbstractNetwork, Parameters
+from trainer.inner_step import InnerStep
+from trainer.objectives.base import AbstractObjective, Episode
+from trainer.unroll import train, unroll
+
+
+@final
+@dataclass(frozen=True)
+class Unrolled(AbstractObjective):
+    """`steps` is the longest training; its last `window` steps are differentiated.
+
+    With window == steps every training has exactly that length (the paper); otherwise the length is drawn uniformly
+    from window..steps for every outer step. Each inner step sees `rows_per_class` rows of every query, drawn without
+    replacement. `augmentation` is drawn for every image of every step, and for the real pictures.
+    """
+
+    step: InnerStep
+    steps: int
+    window: int
+    rate: float
+    momentum: float
+    rows_per_class: int
+    augmentation: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        if not 1 <= self.window <= self.steps:
+            raise ValueError(f"a window of {self.window} does not lie within 1..{self.steps} inner steps")
+
+    def loss(self, episode: Episode, generator: torch.Generator) -> Tensor:
+        device = episode.recalled.device
+        length = int(torch.randint(self.window, self.steps + 1, (), generator=generator))
+        parameters = {name: value.to(device) for name, value in self.network.initialise(generator).items()}
+        velocity: Parameters = {name: torch.zeros_like(value) for name, value in parameters.items()}
+        index = self._draw_rows(length, episode, generator).to(device)
+        constants = {
+            "rate": torch.tensor(self.rate, device=device),
+            "momentum": torch.tensor(self.momentum, device=device),
+        }
+
+        before = length - self.window
+        with torch.no_grad():
+            images, targets = self._minibatches(episode, index[:before], generator)
+        parameters, velocity = train(self.step, images, targets, parameters, velocity, **constants)
+        images, targets = self._minibatches(episode, index[before:], generator)
+        parameters, _ = unroll(self.step, images, targets, parameters, velocity, **constants)
+        real = augment(episode.images, self.augmentation, generator)
+        return self.step.evaluate(parameters, real, episode.image_targets)
+
+    @property
+    def network(self) -> AbstractNetwork:
+        return self.step.network
+
+    def _draw_rows(self, length: int, episode: Episode, generator: torch.Generator) -> Tensor:
+        """[length, q, rows_per_class] distinct rows of every query for every inner step."""
+        queries, rows = episode.recalled.shape[:2]
+        keys = torch.rand(length, queries, rows, generator=generator)
+        return keys.argsort(dim=2)[:, :, : self.rows_per_class]
+
+    def _minibatches(self, episode: Episode, index: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+        """index [T, q, n] -> images [T, q * n, C, H, W] and targets [T, q * n, k]."""
+        steps, queries, drawn = index.shape
+        query = torch.arange(queries, device=index.device).view(1, queries, 1).expand_as(index)
+        images = episode.recalled[query, index].flatten(0, 2)  # [T * q * n, C, H, W]
+        images = augment(images, self.augmentation, generator).reshape(steps, queries * drawn, *images.shape[1:])
+        targets = episode.targets.repeat_interleave(drawn, dim=0)
+        return images, targets.expand(steps, *targets.shape)
+
+
+def with_precision(network: AbstractNetwork, dtype: torch.dtype) -> AbstractNetwork:
+    """The same network with its convolutions multiplied in `dtype`; parameters and all else stay float32."""
+    return replace(network, convolution_dtype=None if dtype == torch.float32 else dtype)

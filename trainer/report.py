@@ -1,0 +1,192 @@
+"""What `evaluate` and `inspect` tell a person: accuracy beside its baselines, the manifest, and pictures."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from rich.console import Console
+from rich.table import Table
+from torch import Tensor
+
+from recall_server.atomic import write_atomically
+from recall_server.bundle import MemoryBundle
+from recall_server.contact_sheet import contact_sheet
+from recall_server.errors import InvalidDataset
+from recall_server.manifest import MeasuredAccuracy
+from recall_server.memory import AddressedBases
+from recall_server.networks import NetworkSpec
+from recall_server.query_encoder import QueryEncoder
+from recall_server.retraining import Retraining
+from trainer.datasets import ImageDataset
+from trainer.evaluate import Accuracies, evaluate_labels, evaluate_real, paper_protocol
+from trainer.few_shot import FewShot, draw_episode, evaluate_few_shot
+
+WAYS, SHOTS, TESTS = 2, 5, 200
+SHEET_LABELS, SHEET_IMAGES, SHEET_COLUMNS = 20, 10, 8
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """A bundle measured on the test set of the data it was made from, with `retraining` as its schedule."""
+
+    path: Path
+    bundle: MemoryBundle
+    dataset: ImageDataset
+    retraining: Retraining
+    seeds: Sequence[int]
+    device: torch.device
+
+    def label_addressed(self, protocol: str) -> dict[str, Accuracies]:
+        """All classes, by the paper's protocol or the bundle's own; beside random real images."""
+        queries, rows = len(self.dataset.classes), self.bundle.memory.rows
+        paper = paper_protocol(self.retraining, queries=queries, rows=rows)
+        real = paper_protocol(self.retraining, queries=queries, rows=1)
+        retraining = paper if protocol == "paper" else self.retraining
+        train, test = self.dataset.train, self.dataset.test
+        return {
+            "recalled": evaluate_labels(self.bundle, test, retraining=retraining, seeds=self.seeds, device=self.device),
+            "random real images, same number of floats": evaluate_real(
+                self.bundle, train, test, retraining=real, seeds=self.seeds, device=self.device
+            ),
+        }
+
+    def image_addressed(self) -> dict[str, Accuracies]:
+        """Few-shot episodes, one for every seed, beside two baselines that see the same pictures."""
+        reference = self.bundle.manifest.query_encoder
+        assert reference is not None, "the manifest checks that a bundle addressed by pictures names its encoder"
+        encoder = QueryEncoder(self.path.parent.parent / "encoders" / reference.file, reference.sha256)
+
+        def encode(pixels: Tensor) -> Tensor:
+            return torch.from_numpy(encoder.encode(pixels.numpy()))
+
+        few_shot = FewShot(self.bundle.memory, self.bundle.preprocessing, self.retraining, encode, self.device)
+        test, classes = self.dataset.test, self.dataset.classes
+        generators = [torch.Generator().manual_seed(seed) for seed in self.seeds]
+        episodes = [
+            draw_episode(test, classes, ways=WAYS, shots=SHOTS, tests=TESTS, generator=generator)
+            for generator in generators
+        ]
+        return evaluate_few_shot(few_shot, episodes)
+
+
+def evaluate_bundle(
+    path: Path,
+    dataset: ImageDataset,
+    *,
+    seeds: Sequence[int],
+    network: str | None,
+    protocol: str,
+    record: bool,
+    device: torch.device,
+) -> dict[str, Accuracies]:
+    """Measure a bundle on the test set beside its baselines, print the table, and record the accuracy if asked."""
+    if protocol not in ("paper", "bundle"):
+        raise ValueError(f"unknown protocol {protocol!r}; use paper or bundle")
+    bundle = MemoryBundle.load(path)
+    _require_same_pictures(bundle, dataset)
+    retraining = bundle.manifest.retraining
+    if network is not None:
+        retraining = retraining.model_copy(update={"network": NetworkSpec.parse(network)})
+    evaluation = Evaluation(path, bundle, dataset, retraining, seeds, device)
+    if bundle.manifest.queries == "images":
+        task, protocol = f"{WAYS}-way {SHOTS}-shot, {TESTS} pictures", "bundle"
+        results = evaluation.image_addressed()
+    else:
+        task = f"{len(dataset.classes)}-way, {len(dataset.test)} pictures"
+        results = evaluation.label_addressed(protocol)
+    print_accuracies(f"{path.stem} on {dataset.name} test: {task}", results)
+    if record:
+        data = f"{dataset.name} test, {task}"
+        row = results["recalled"].row(network=str(retraining.network), protocol=protocol, data=data)
+        bundle.with_accuracy([*bundle.manifest.accuracy, row]).save(path)
+    return results
+
+
+def _require_same_pictures(bundle: MemoryBundle, dataset: ImageDataset) -> None:
+    if dataset.classes != bundle.manifest.labels or dataset.image_shape != bundle.manifest.image.shape:
+        raise InvalidDataset(
+            f"{dataset.name} has other classes or another image size than {bundle.manifest.name} was made from "
+            f"({bundle.manifest.provenance.dataset}, {bundle.manifest.image.shape})"
+        )
+
+
+def print_accuracies(title: str, results: dict[str, Accuracies]) -> None:
+    """A table on stdout: accuracy with its spread over runs."""
+    table = Table(title=title)
+    for heading in ("trained on", "accuracy", "spread", "runs"):
+        table.add_column(heading, justify="left" if heading == "trained on" else "right")
+    for name, accuracies in results.items():
+        table.add_row(
+            name, f"{100 * accuracies.mean:.2f}", f"{100 * accuracies.spread:.2f}", str(len(accuracies.values))
+        )
+    Console().print(table)
+
+
+def print_manifest(path: Path) -> None:
+    """A bundle's manifest on stdout, for people."""
+    bundle = MemoryBundle.load(path)
+    manifest = bundle.manifest
+    made = manifest.provenance
+    table = Table(title=f"{path.name}  {bundle.file_bytes:,} bytes", show_header=False)
+    budget = manifest.budget
+    rows = {
+        "sha256": bundle.sha256,
+        "memory": f"{manifest.memory.kind}, {_shapes(bundle)}",
+        "addressed by": manifest.queries,
+        "labels": ", ".join(manifest.labels),
+        "images": f"{manifest.image.height}x{manifest.image.width}, {manifest.image.channels} channel(s)",
+        "preprocessing": manifest.preprocessing,
+        "retraining": str(manifest.retraining),
+        "query encoder": str(manifest.query_encoder),
+        "budget": f"{budget.numbers_stored:,} numbers within {budget.images_per_class:g} images per class; original: "
+        f"{budget.dataset_bytes:,} bytes, {budget.dataset_bytes / (bundle.file_bytes or 1):,.0f} times the file's",
+        "made from": f"{made.dataset} ({made.dataset_licence}), sha256 {made.dataset_sha256}",
+        "made by": f"{made.method}, {made.outer_steps} outer steps, {made.seconds:.0f} s on {made.device}, "
+        f"seed {made.seed}, code {made.code_version}, {made.date}",
+        "hyper-parameters": ", ".join(f"{key}={value}" for key, value in made.hyper_parameters.items()),
+        "accuracy": "\n".join(map(describe_accuracy, manifest.accuracy)) or "not measured",
+    }
+    for name, value in rows.items():
+        table.add_row(name, str(value))
+    Console().print(table)
+
+
+def describe_accuracy(row: MeasuredAccuracy) -> str:
+    """An accuracy with what it was measured on and how, in one line."""
+    how = f"{row.network}, {row.protocol}, {row.runs} runs"
+    return f"{100 * row.mean:.2f} +- {100 * row.spread:.2f} % on {row.data} ({how})"
+
+
+def _shapes(bundle: MemoryBundle) -> str:
+    return ", ".join(f"{name} {list(tensor.shape)}" for name, tensor in bundle.memory.tensors().items())
+
+
+def write_picture(path: Path, picture: Path) -> None:
+    """A PNG of a bundle's bases and of images that its labels (or random queries) recall."""
+    bundle = MemoryBundle.load(path)
+    rows = [(name, images.clamp(0, 1).numpy()) for name, images in picture_rows(bundle)]
+    write_atomically(picture, contact_sheet(rows))
+
+
+def picture_rows(bundle: MemoryBundle) -> list[tuple[str, Tensor]]:
+    """(caption, images [n, C, H, W] in 0..1). Bases have no pixel values of their own: each is stretched to 0..1."""
+    rows: list[tuple[str, Tensor]] = []
+    if isinstance(bundle.memory, AddressedBases):
+        bases = bundle.memory.bases.detach()
+        low, high = bases.amin(dim=(1, 2, 3), keepdim=True), bases.amax(dim=(1, 2, 3), keepdim=True)
+        stretched = (bases - low) / (high - low).clamp(min=1e-12)
+        for start in range(0, len(bases), SHEET_COLUMNS):
+            rows.append((f"bases from {start}", stretched[start : start + SHEET_COLUMNS]))
+    if bundle.manifest.queries == "labels":
+        names = bundle.manifest.labels[:SHEET_LABELS]
+        recalled = bundle.memory.recall(bundle.label_queries(names))
+    else:
+        names = tuple(f"random query {number}" for number in range(4))
+        generator = torch.Generator().manual_seed(0)
+        recalled = bundle.memory.recall(torch.randn(len(names), bundle.memory.query_size, generator=generator))
+    for name, images in zip(names, recalled, strict=True):
+        rows.append((name, bundle.preprocessing.to_pixels(images[:SHEET_IMAGES].detach())))
+    return rows
