@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import inspect
 import logging
 import sys
 from collections.abc import Callable
+from types import FrameType
 from typing import Annotated, Any
 
 import torch
@@ -26,6 +28,18 @@ cli = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
+
+
+class _Server(uvicorn.Server):
+    """Tells when it is asked to stop, before it waits for the requests that are open."""
+
+    def __init__(self, config: uvicorn.Config, on_exit: Callable[[], None]) -> None:
+        super().__init__(config)
+        self._on_exit = on_exit
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        self._on_exit()
+        super().handle_exit(sig, frame)
 
 
 def with_settings(command: Callable[[Settings], None]) -> Callable[..., None]:
@@ -57,20 +71,25 @@ def serve(settings: Settings) -> None:
         level=settings.log_level.upper(), format="%(asctime)s %(levelname)s %(name)s: %(message)s", stream=sys.stderr
     )
     try:
-        app = create_app(RecallService.assemble(settings))
+        service = RecallService.assemble(settings)
     except RecallError as error:
         typer.echo(f"error: {error}", err=True)
         raise typer.Exit(1) from error
     # Beside a training that takes all cores, threads that wait for each other make a prediction slower, not faster.
     torch.set_num_threads(1)
-    uvicorn.run(
-        app,
+    config = uvicorn.Config(
+        create_app(service),
         host=settings.host,
         port=settings.port,
         log_level=settings.log_level,
         timeout_graceful_shutdown=settings.shutdown_seconds,
         server_header=False,
     )
+    server = _Server(config, service.jobs.end_waits)
+    with contextlib.suppress(KeyboardInterrupt):  # which uvicorn raises again after it has stopped
+        server.run()
+    if not server.started:
+        raise typer.Exit(1)
 
 
 def doctor(settings: Settings) -> None:

@@ -16,13 +16,13 @@ from typing import Annotated, Final, Literal, Self, final
 import torch
 from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor
-from torch.nn.functional import cross_entropy
 
 from recall_server.atomic import write_atomically
 from recall_server.augment import AUGMENTATIONS, augment
 from recall_server.errors import InvalidBundle, NotFitted, NotFound, TrainingFailed
 from recall_server.networks import AbstractNetwork, Parameters, build_network
-from recall_server.networks.fused import fused_logits, trained_names
+from recall_server.networks.descent import MomentumDescent, images_at_once
+from recall_server.networks.fused import fused_logits
 from recall_server.onnx_export import export_network
 from recall_server.preprocessing import PREPROCESSINGS, AbstractPreprocessing
 from recall_server.retraining import Retraining
@@ -31,7 +31,6 @@ from recall_server.tensor_file import Limits, canonical_json, pack, parse_json, 
 METADATA_KEY: Final = "fresh_classifier"
 NETWORK, PREPROCESSING = "network.", "preprocessing."
 LIMITS = Limits(file_bytes=2**29, numbers=2**27)  # the widest network that a manifest may ask for is below both
-PREDICTED_AT_ONCE = 250  # pictures: bounds the memory that a prediction takes
 
 Progress = Callable[[int, int, float], None]
 
@@ -96,17 +95,14 @@ class FreshClassifier:
         parameters = {name: value.to(self.device) for name, value in self.network.initialise(generator).items()}
         images, targets = images.to(self.device, torch.float32), targets.to(self.device, torch.float32)
         batches = minibatches(images, targets, self.retraining, generator)
-        optimiser = _Momentum(parameters, trained_names(self.network))
-        parameters |= optimiser.leaves
-        total = self.retraining.steps
+        descent, momentum = MomentumDescent(self.network, parameters), self.retraining.momentum
         with torch.enable_grad(), _deterministic(self.device):
-            for done, (batch, target) in zip(range(total), batches, strict=False):
-                loss = cross_entropy(fused_logits(self.network, parameters, batch), target)
-                optimiser.step(loss, rate=_rate(self.retraining, done), momentum=self.retraining.momentum)
-                self._report(done + 1, float(loss.detach()), progress)
-        if not bool(optimiser.values.isfinite().all()):
-            raise self._diverged(total)
-        self._parameters = {name: value.detach() for name, value in parameters.items()}
+            for done, (batch, target) in zip(range(self.retraining.steps), batches, strict=False):
+                loss = descent.step(batch, target, rate=_rate(self.retraining, done), momentum=momentum)
+                self._report(done + 1, float(loss), progress)
+        if not descent.finite():
+            raise self._diverged(self.retraining.steps)
+        self._parameters = descent.parameters()
         return self
 
     @torch.no_grad()
@@ -116,7 +112,7 @@ class FreshClassifier:
         if pixels.ndim != 4 or tuple(pixels.shape[1:]) != self.image_shape:
             raise ValueError(f"pictures must be [N, {', '.join(map(str, self.image_shape))}], not {list(pixels.shape)}")
         chunks = [torch.empty(0, len(self.labels))]
-        for chunk in torch.split(pixels, PREDICTED_AT_ONCE):
+        for chunk in torch.split(pixels, images_at_once(self.network, self.device)):
             images = self.preprocessing.to_model(chunk.to(self.device, torch.float32))
             chunks.append(fused_logits(self.network, parameters, images).softmax(dim=1).cpu())
         return torch.cat(chunks)
@@ -230,27 +226,6 @@ def _deterministic(device: torch.device) -> contextlib.AbstractContextManager[No
     if device.type == "cuda":
         return torch.backends.cudnn.flags(enabled=True, deterministic=True)
     return contextlib.nullcontext()
-
-
-class _Momentum:
-    """SGD with momentum on one vector of all trained parameters: a few operations a step, however deep the network.
-
-    m <- momentum * m + g, then p <- p - rate * m, as in the paper (section 4) and in torch's own SGD.
-    """
-
-    def __init__(self, parameters: Parameters, names: Sequence[str]) -> None:
-        self.values = torch.cat([parameters[name].flatten() for name in names])
-        self._velocity = torch.zeros_like(self.values)
-        pieces = torch.split(self.values, [parameters[name].numel() for name in names])
-        self.leaves = {
-            name: piece.view_as(parameters[name]).requires_grad_() for name, piece in zip(names, pieces, strict=True)
-        }
-
-    def step(self, loss: Tensor, *, rate: float, momentum: float) -> None:
-        gradients = torch.autograd.grad(loss, list(self.leaves.values()))
-        with torch.no_grad():
-            self._velocity.mul_(momentum).add_(torch.cat([gradient.flatten() for gradient in gradients]))
-            self.values.sub_(self._velocity, alpha=rate)
 
 
 def _rate(retraining: Retraining, done: int) -> float:

@@ -21,6 +21,8 @@ from recall_server.errors import (
 )
 from recall_server.query_encoder import QueryEncoder
 
+LONGEST_NAME = 400  # characters of `bundle:label`: no bundle has longer ones, and errors repeat what was asked
+
 logger = logging.getLogger(__name__)
 
 
@@ -168,6 +170,8 @@ class Library:
         wanted, label = (prefix, rest.strip()) if colon else (bundle, rest)
         if not label:
             raise InvalidRequest("a label is empty; separate labels by single commas", parameter=parameter)
+        if len(text) > LONGEST_NAME:
+            raise InvalidRequest(f"a label has more than {LONGEST_NAME} characters", parameter=parameter)
         if colon and bundle not in (None, prefix):
             raise InvalidRequest(f"the label {text!r} is not of the bundle {bundle!r}", parameter=parameter)
         if wanted is not None:

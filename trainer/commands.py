@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +20,7 @@ from trainer.few_shot import FewShot, draw_episode
 from trainer.learners import AbstractLearner, ImageLearner
 from trainer.methods import Method
 from trainer.progress import Display
-from trainer.publish import Made, publish
+from trainer.publish import Made, describe, publish
 
 VALIDATION_PICTURES = 2_000
 VALIDATION_NETWORKS = 2
@@ -76,13 +76,16 @@ def distill(request: Request) -> MemoryBundle:
         generator=generator,
         checkpoint=request.checkpoint,
     )
-    request.output.parent.mkdir(parents=True, exist_ok=True)
+    made = Made(request.dataset, request.method, request.budget, request.seed, run.progress, request.device)
+    # What the format would refuse is refused now, not after hours.
+    describe(
+        learner.memory, preprocessing, made, request.output, encoder=b"" if made.method.queries == "images" else None
+    )
     if request.resume:
         run.resume(request.checkpoint)
     with Display(limits, started_at=run.progress) as display:
         best = run.distill(data, validate=lambda: validate(learner, request, preprocessing), report=display)
-    made = Made(request.dataset, request.method, request.budget, request.seed, run.progress, request.device)
-    return publish(learner, best, preprocessing, made, request.output)
+    return publish(learner, best, preprocessing, replace(made, progress=run.progress), request.output)
 
 
 def validate(learner: AbstractLearner, request: Request, preprocessing: AbstractPreprocessing) -> float:

@@ -86,7 +86,7 @@ def window() -> Method:
         name="window", network=NetworkSpec(filters=64), steps=60, window=20, rate=0.02, rows_per_class=3,
         real_batch=256, optimiser="adam", outer_rate=0.02, outer_decay="cosine", clip=2.0, outer_steps=2_000,
         retraining=Retraining(
-            network=NetworkSpec(), steps=150, learning_rate=0.02, rows_per_class=6, decay="cosine"
+            network=NetworkSpec(), steps=150, learning_rate=0.02, rows_per_class=3, decay="cosine"
         ),
     )  # fmt: skip
 
@@ -98,9 +98,12 @@ def principal() -> Method:
 
 def image_addressing() -> Method:
     """A memory addressed by pictures, trained jointly with its query encoder (paper, 5.3.2 and B.3)."""
-    return window().model_copy(
+    method = window()
+    return method.model_copy(
         update={
             "name": "image-addressing",
+            # Episodes have fewer classes than a data set, so each gives more of its rows to a minibatch.
+            "retraining": method.retraining.model_copy(update={"rows_per_class": 12}),
             "queries": "images",
             "classes_per_step": 5,
             "rows_per_class": 6,

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
+from pydantic import ValidationError
 from torch import Tensor
 
 from recall_server import __version__
@@ -16,6 +17,7 @@ from recall_server.atomic import write_atomically
 from recall_server.bundle import MemoryBundle
 from recall_server.manifest import Budget as StoredBudget
 from recall_server.manifest import EncoderReference, ImageDescription, Manifest, MemoryDescription, Provenance
+from recall_server.memory import AbstractMemory
 from recall_server.onnx_export import export_network
 from recall_server.preprocessing import AbstractPreprocessing
 from trainer.compose import Budget
@@ -43,7 +45,7 @@ def publish(
     """Write OUTPUT (a bundle) and, where pictures address it, its encoder to `../encoders` beside OUTPUT's folder."""
     tensors = {name: value.detach().cpu() for name, value in tensors.items()}
     memory = learner.memory.replace({name: tensors[name] for name in learner.memory.tensors()})
-    encoder = None
+    model = None
     if isinstance(learner, ImageLearner):
         parameters = {name.removeprefix("encoder."): v for name, v in tensors.items() if name.startswith("encoder.")}
         model = export_network(
@@ -54,31 +56,45 @@ def publish(
             output="queries",
             metadata={"bundle": output.stem, "dataset": made.dataset.name},
         )
-        path = output.parent.parent / "encoders" / f"{output.stem}.onnx"
-        path.parent.mkdir(parents=True, exist_ok=True)
-        write_atomically(path, model)
-        encoder = EncoderReference(
-            file=path.name, sha256=hashlib.sha256(model).hexdigest(), query_size=memory.query_size
-        )
-    channels, height, width = made.dataset.image_shape
-    manifest = Manifest(
-        name=output.stem,
-        memory=MemoryDescription(kind=memory.kind, geometry=memory.geometry()),
-        queries="images" if encoder else "labels",
-        labels=made.dataset.classes,
-        image=ImageDescription(channels=channels, height=height, width=width),
-        preprocessing=preprocessing.kind,
-        retraining=made.method.retraining,
-        query_encoder=encoder,
-        budget=StoredBudget(
-            images_per_class=made.budget.images_per_class,
-            numbers_stored=memory.stored_numbers(),
-            dataset_bytes=made.dataset.training_bytes,
-        ),
-        provenance=provenance(made),
-    )
-    output.parent.mkdir(parents=True, exist_ok=True)
+        write_atomically(output.parent.parent / "encoders" / encoder_name(output), model)
+    manifest = describe(memory, preprocessing, made, output, encoder=model)
     return MemoryBundle(manifest, memory, preprocessing).save(output)
+
+
+def encoder_name(output: Path) -> str:
+    return f"{output.stem}.onnx"
+
+
+def describe(
+    memory: AbstractMemory, preprocessing: AbstractPreprocessing, made: Made, output: Path, *, encoder: bytes | None
+) -> Manifest:
+    """The manifest of a bundle. Raises ValueError with one sentence where the format refuses it (a label, a name)."""
+    channels, height, width = made.dataset.image_shape
+    reference = None
+    if encoder is not None:
+        digest = hashlib.sha256(encoder).hexdigest()
+        reference = EncoderReference(file=encoder_name(output), sha256=digest, query_size=memory.query_size)
+    try:
+        return Manifest(
+            name=output.stem,
+            memory=MemoryDescription(kind=memory.kind, geometry=memory.geometry()),
+            queries=made.method.queries,
+            labels=made.dataset.classes,
+            image=ImageDescription(channels=channels, height=height, width=width),
+            preprocessing=preprocessing.kind,
+            retraining=made.method.retraining,
+            query_encoder=reference,
+            budget=StoredBudget(
+                images_per_class=made.budget.images_per_class,
+                numbers_stored=memory.stored_numbers(),
+                dataset_bytes=made.dataset.training_bytes,
+            ),
+            provenance=provenance(made),
+        )
+    except ValidationError as error:
+        fault = error.errors(include_url=False)[0]
+        where = ".".join(map(str, fault["loc"])) or "manifest"
+        raise ValueError(f"a bundle cannot say this: {where}: {fault['msg']} (it is {fault['input']!r})") from error
 
 
 def provenance(made: Made) -> Provenance:

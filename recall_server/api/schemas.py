@@ -27,6 +27,7 @@ from recall_server.service import RecallOptions
 LARGEST_SEED = 2**63 - 1
 
 Seed = Annotated[int, Field(ge=0, le=LARGEST_SEED)]
+BundleName = Annotated[str, Field(max_length=100)]
 RecallFormat = Literal["json", "png", "safetensors"]
 
 
@@ -44,7 +45,7 @@ class RecallParameters(Request):
     )
     seed: Seed | None = Field(None, description="draw the rows with this seed; without it the first rows are taken")
     format: RecallFormat | None = Field(None, description="wins over the header Accept")
-    bundle: str | None = Field(None, description="look names up in this bundle only")
+    bundle: BundleName | None = Field(None, description="look names up in this bundle only")
 
     def options(self) -> RecallOptions:
         per_label: PerLabel = self.per_label
@@ -67,7 +68,7 @@ class RecallBody(Request):
 
 class ClassifierParameters(Request):
     seed: Seed | None = Field(None, description="0 if not given")
-    bundle: str | None = None
+    bundle: BundleName | None = Field(None, description="the bundle to train from, where several could be meant")
 
 
 class LabelsBody(ClassifierParameters):
@@ -244,7 +245,7 @@ class Info(BaseModel):
     python: str
     torch: str
     device: Devices
-    limits: dict[str, float]
+    limits: dict[str, int | float]
     bundles: int
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import threading
+import time
 from concurrent.futures import Future
 from pathlib import Path
 from typing import Any, final
@@ -17,6 +18,7 @@ from recall_server.jobs.store import JobStore
 from recall_server.jobs.task import TrainingTask
 
 OPEN = (JobStatus.QUEUED, JobStatus.RUNNING)
+SECONDS_BETWEEN_LOOKS = 0.5  # of somebody who waits, at whether the server is stopping
 
 logger = logging.getLogger(__name__)
 
@@ -29,6 +31,7 @@ class TrainingJobs:
         self._store, self._files, self._backend = store, files, backend
         self._lock = threading.Lock()
         self._unfinished: dict[str, Future[None]] = {}
+        self._leaving = False
 
     @property
     def backend_state(self) -> BackendState:
@@ -70,13 +73,20 @@ class TrainingJobs:
         return self._store.newest(limit)
 
     async def wait(self, identifier: str, seconds: float) -> ClassifierRecord:
-        """The record once it has reached its end, or as it is after `seconds`; raises NotFound."""
+        """The record once it has reached its end, or as it is after `seconds` or `end_waits`; raises NotFound."""
         with self._lock:
             unfinished = self._unfinished.get(identifier)
-        if unfinished is not None and seconds > 0:
-            # wait and not wait_for: the time-out of one listener must not cancel what others wait for.
-            await asyncio.wait([asyncio.wrap_future(unfinished)], timeout=seconds)
+        if unfinished is not None:
+            ended = asyncio.wrap_future(unfinished)
+            limit = time.monotonic() + seconds
+            while not ended.done() and not self._leaving and (left := limit - time.monotonic()) > 0:
+                # wait and not wait_for: the time-out of one listener must not cancel what others wait for.
+                await asyncio.wait([ended], timeout=min(left, SECONDS_BETWEEN_LOOKS))
         return self._store.get(identifier)
+
+    def end_waits(self) -> None:
+        """Let everybody who waits go within a moment, for the server is about to stop. Safe in a signal handler."""
+        self._leaving = True
 
     def cancel(self, identifier: str) -> ClassifierRecord:
         """Stop a job that has not ended; one that has ended is given back unchanged. Raises NotFound."""

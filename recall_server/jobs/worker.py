@@ -26,6 +26,7 @@ from recall_server.preprocessing import Standardise
 from recall_server.retraining import Retraining
 
 SECONDS_BETWEEN_REPORTS = 0.1
+UNFORESEEN = JobError(kind=TrainingFailed.__name__, detail="training failed unexpectedly; the server's log says more")
 
 logger = logging.getLogger(__name__)
 
@@ -49,8 +50,11 @@ class Succeeded(Record):
 
 
 class Failed(Record):
+    """No classifier; where `and_ended`, no process any more either."""
+
     event: Literal["failed"] = "failed"
     error: JobError
+    and_ended: bool = False
 
 
 Message = Ready | Progressed | Succeeded | Failed
@@ -58,7 +62,11 @@ MESSAGES: TypeAdapter[Message] = TypeAdapter(Annotated[Message, Field(discrimina
 
 
 def run_worker(connection: Connection, device: str, threads: int) -> None:
-    """The whole life of the process: it ends when the other end of the pipe is closed, even by a crash."""
+    """The whole life of the process: it ends when the other end of the pipe is closed, even by a crash.
+
+    It also ends after an error that nobody foresaw, because a process may be broken by it (CUDA's are): the next
+    task then gets a new one.
+    """
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the server decides when to stop
     if threads:
         torch.set_num_threads(threads)
@@ -69,23 +77,23 @@ def run_worker(connection: Connection, device: str, threads: int) -> None:
         while True:
             path = Path(connection.recv_bytes().decode())
             task = connection.recv_bytes()
-            _send(connection, _perform(task, path, device, connection))
+            try:
+                _send(connection, _perform(task, path, device, connection))
+            except (BrokenPipeError, ConnectionResetError):
+                raise
+            except Exception:
+                logger.exception("training failed unexpectedly")
+                return _send(connection, Failed(error=UNFORESEEN, and_ended=True))
 
 
 def _perform(task: bytes, path: Path, device: str, connection: Connection) -> Message:
-    """Train, and turn every way it can end into a message; only the loss of the pipe ends the process."""
+    """Train and save, and say how it ended."""
     began = time.monotonic()
     try:
         TrainingTask.from_bytes(task).train(path, device=device, progress=_Reporter(connection))
-        data = path.read_bytes()
     except RecallError as error:
         return Failed(error=JobError(kind=type(error).__name__, detail=str(error)))
-    except (BrokenPipeError, ConnectionResetError):
-        raise
-    except Exception:
-        logger.exception("training failed unexpectedly")
-        detail = "training failed unexpectedly; the server's log says more"
-        return Failed(error=JobError(kind=TrainingFailed.__name__, detail=detail))
+    data = path.read_bytes()
     file = FinishedFile(bytes=len(data), sha256=hashlib.sha256(data).hexdigest())
     return Succeeded(file=file, seconds=time.monotonic() - began)
 

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -146,8 +147,9 @@ def test_training_does_not_hold_up_requests(server: RunningServer) -> None:
     assert sorted(times)[25] < 0.5
 
 
-def test_sigterm_in_the_middle_of_a_training_leaves_no_process_and_what_was_finished_is_found_again(
-    slow_artifacts: Path, tmp_path: Path
+@pytest.mark.parametrize("stop", [signal.SIGTERM, signal.SIGINT])
+def test_stopping_in_the_middle_of_a_training_answers_all_leaves_no_process_and_loses_nothing_finished(
+    slow_artifacts: Path, tmp_path: Path, stop: signal.Signals
 ) -> None:
     with running(slow_artifacts, tmp_path) as server:
         server.wait_until_ready()
@@ -157,9 +159,13 @@ def test_sigterm_in_the_middle_of_a_training_leaves_no_process_and_what_was_fini
             time.sleep(0.02)
         children = server.children()
         assert children
-        began = time.monotonic()
-        assert server.end(signal.SIGTERM) in (0, -signal.SIGTERM)
-        assert time.monotonic() - began < 15
+        with ThreadPoolExecutor() as pool:
+            waiting = pool.submit(server.client.get, endless["links"]["self"], headers=WAIT)
+            time.sleep(0.3)
+            began = time.monotonic()
+            assert server.end(stop) in (0, -stop)
+            assert time.monotonic() - began < 15
+            assert waiting.result().json()["status"] == "running"
         wait_until_gone(children)
         assert "Traceback" not in server.log.read_text()
     with running(slow_artifacts, tmp_path) as server:

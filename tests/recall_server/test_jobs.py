@@ -224,6 +224,20 @@ def test_waiting_ends_with_the_job_or_with_the_time(tmp_path: Path) -> None:
     assert finished == [JobStatus.SUCCEEDED] * 3
 
 
+def test_whoever_waits_is_let_go_when_the_server_stops(tmp_path: Path) -> None:
+    jobs = jobs_with(ManualBackend(), tmp_path)
+    identifier = jobs.submit(record(), training_task()).id
+
+    async def scenario() -> JobStatus:
+        waiting = asyncio.create_task(jobs.wait(identifier, PATIENCE))
+        await asyncio.sleep(0.01)
+        jobs.end_waits()
+        return (await asyncio.wait_for(waiting, 5)).status
+
+    assert asyncio.run(scenario()) is JobStatus.QUEUED
+    assert asyncio.run(jobs.wait(identifier, PATIENCE)).status is JobStatus.QUEUED
+
+
 def test_waiting_for_nobody_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(NotFound):
         asyncio.run(jobs_with(ManualBackend(), tmp_path).wait("nobody", 1))

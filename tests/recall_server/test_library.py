@@ -65,6 +65,7 @@ def test_an_unknown_label_names_the_nearest_known_ones(library: Library) -> None
         (["columns:"], None, "a label is empty"),
         (["left", "left"], None, "the label 'left' is named twice"),
         (["left", "columns:LEFT"], None, "the label 'left' is named twice"),
+        (["x" * 401], None, "a label has more than 400 characters"),
         (["left"], "nowhere", "no bundle is named 'nowhere'; loaded are 'columns', 'columns-images', 'places'"),
         (["nowhere:left"], None, "no bundle is named 'nowhere'"),
         (["columns:left"], "places", "the label 'columns:left' is not of the bundle 'places'"),

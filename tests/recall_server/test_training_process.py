@@ -85,14 +85,18 @@ def test_a_training_that_fails_leaves_the_process_warm(warm: TrainingJobs) -> No
     assert warm.backend_state == "ready"
 
 
-def test_what_nobody_foresaw_is_logged_here_and_not_told_to_the_caller(
+def test_what_nobody_foresaw_is_logged_here_not_told_to_the_caller_and_costs_the_process(
     capfd: pytest.CaptureFixture[str], start: Start
 ) -> None:
-    jobs, _ = start()
+    jobs, backend = start()
+    eventually(lambda: jobs.backend_state == "ready", "the process is warm")
+    process = backend.process_id
     failed = finished(jobs, jobs.submit(record("broken"), training_task(targets=torch.eye(2))).id)
     assert failed.error == JobError(
         kind="TrainingFailed", detail="training failed unexpectedly; the server's log says more"
     )
+    assert finished(jobs, jobs.submit(record("next"), training_task()).id).status is JobStatus.SUCCEEDED
+    assert backend.process_id != process
     assert "targets must be" in capfd.readouterr().err
 
 
@@ -123,7 +127,7 @@ def test_a_process_that_is_killed_fails_its_job_and_is_replaced(start: Start) ->
     under_way(jobs, doomed)
     os.kill(backend.process_id or 0, signal.SIGKILL)
     assert finished(jobs, doomed).error == JobError(
-        kind="TrainingFailed", detail="the training process died (exit code -9)"
+        kind="TrainingFailed", detail="the training process ended (exit code -9)"
     )
     assert finished(jobs, waiting).status is JobStatus.SUCCEEDED
     idle = backend.process_id
@@ -153,6 +157,16 @@ def test_stopping_leaves_no_process_and_no_job_that_waits_for_ever(start: Start)
         assert jobs.get(identifier).error == JobError(
             kind="TrainingFailed", detail="the server stopped before this was trained"
         )
+
+
+def test_the_threads_of_the_process_sleep_while_they_wait(start: Start, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("OMP_WAIT_POLICY", raising=False)
+    jobs, backend = start()
+    eventually(lambda: jobs.backend_state == "ready", "the process is warm")
+    environment = Path(f"/proc/{backend.process_id}/environ")
+    if environment.exists():
+        assert b"OMP_WAIT_POLICY=PASSIVE" in environment.read_bytes()
+    assert "OMP_WAIT_POLICY" not in os.environ
 
 
 def die(*_: object) -> None:

@@ -8,6 +8,7 @@ import sys
 import time
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from typer.testing import CliRunner
@@ -150,6 +151,19 @@ def test_what_cannot_be_done_ends_in_one_sentence_and_status_2(  # noqa: PLR0917
     assert message in said
     assert said.startswith("error: ")
     assert not list(tmp_path.glob("*.safetensors"))
+
+
+def test_a_class_name_that_no_bundle_may_hold_is_refused_before_distilling(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for split in ("train", "test"):
+        images, labels = np.zeros((8, 8, 8), np.uint8), np.arange(8) % 2
+        np.savez(tmp_path / f"{split}.npz", images=images, labels=labels, classes=["cat, tabby", "dog"])
+    output = tmp_path / "pets.safetensors"
+    said = refusal(monkeypatch, capsys, *distill(tmp_path, output, "--outer-steps", "100000"))
+    assert "labels" in said
+    assert "cat, tabby" in said
+    assert not list(tmp_path.glob("pets*"))
 
 
 def test_a_bundle_of_other_data_is_not_evaluated(

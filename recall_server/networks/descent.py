@@ -1,0 +1,85 @@
+"""Training a network by SGD with momentum, eagerly, in bounded memory and with few operations a step."""
+
+from __future__ import annotations
+
+import functools
+from typing import final
+
+import torch
+from torch import Tensor
+from torch.nn.functional import cross_entropy
+
+from recall_server.networks.base import AbstractNetwork, Parameters
+from recall_server.networks.fused import fused_logits, trained_names
+
+MEBIBYTE = 2**20
+
+
+@final
+class MomentumDescent:
+    """m <- momentum * m + g, then p <- p - rate * m (paper, section 4), for the parameters p of one network.
+
+    All trained parameters are views of one vector, so that an update is three operations however deep the network.
+    `parameters` are those to start from; they are not written to.
+    """
+
+    def __init__(self, network: AbstractNetwork, parameters: Parameters) -> None:
+        names = trained_names(network)
+        self._network = network
+        self._values = torch.cat([parameters[name].flatten() for name in names])
+        self._velocity = torch.zeros_like(self._values)
+        pieces = torch.split(self._values, [parameters[name].numel() for name in names])
+        self._leaves = {
+            name: piece.view_as(parameters[name]).requires_grad_() for name, piece in zip(names, pieces, strict=True)
+        }
+        self._parameters = parameters | self._leaves
+        if not self._values.is_cuda:
+            keep_freed_memory()
+
+    def step(self, images: Tensor, targets: Tensor, *, rate: float, momentum: float) -> Tensor:
+        """One step on a minibatch [N, C, H, W] with target distributions [N, k]; returns the loss before it, a scalar.
+
+        A large minibatch goes through in parts whose gradients add up, so that memory does not grow with it.
+        """
+        parts = -(-len(images) // images_at_once(self._network, images.device))
+        gradient, loss = torch.zeros_like(self._values), torch.zeros((), device=images.device)
+        for some, their_targets in zip(torch.chunk(images, parts), torch.chunk(targets, parts), strict=True):
+            logits = fused_logits(self._network, self._parameters, some)
+            share = cross_entropy(logits, their_targets, reduction="sum") / len(images)
+            pieces = torch.autograd.grad(share, list(self._leaves.values()))
+            gradient += torch.cat([piece.flatten() for piece in pieces])
+            loss += share.detach()
+        with torch.no_grad():
+            self._velocity.mul_(momentum).add_(gradient)
+            self._values.sub_(self._velocity, alpha=rate)
+        return loss
+
+    def finite(self) -> bool:
+        """Whether every parameter still is a number."""
+        return bool(self._values.isfinite().all())
+
+    def parameters(self) -> Parameters:
+        """All of the network's parameters as they are now, apart from the graph."""
+        return {name: value.detach() for name, value in self._parameters.items()}
+
+
+def images_at_once(network: AbstractNetwork, device: torch.device) -> int:
+    """How many images to compute on together: few enough for caches and memory, enough to keep the device busy.
+
+    What is bounded is the output of the first convolution, the largest tensor there is: to 8 MiB on the CPU, where
+    larger parts are no faster, and to 1 GiB on a GPU.
+    """
+    filters = next(shape[0] for shape in network.shapes().values() if len(shape) == 4)
+    image_bytes = 4 * filters * network.height * network.width
+    return max(1, (1024 if device.type == "cuda" else 8) * MEBIBYTE // image_bytes)
+
+
+@functools.cache
+def keep_freed_memory() -> None:
+    """Have the C library keep the memory of freed tensors for the next ones, once in a process.
+
+    glibc hands large blocks back to the kernel, and getting them again costs page faults: a fifth of the time of a
+    training step. It stops doing so for sizes that it has seen freed, up to 32 MiB (mallopt(3), M_MMAP_THRESHOLD), so
+    freeing one block just below that is enough. Where the C library is another one, nothing happens.
+    """
+    torch.empty(32 * MEBIBYTE - 2**16, dtype=torch.uint8)
