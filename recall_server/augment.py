@@ -26,6 +26,8 @@ def augment(images: Tensor, kinds: tuple[str, ...], generator: torch.Generator) 
     unknown = set(kinds) - {"flip", "rotate"}
     if unknown:
         raise ValueError(f"there is no augmentation {min(unknown)!r}; use 'flip' or 'rotate'")
+    if not len(images):
+        return images
     if "flip" in kinds:
         images = _flip(images, torch.rand(len(images), generator=generator) < 0.5)
     if "rotate" in kinds:

@@ -170,10 +170,10 @@ class Manifest(Section):
         try:
             return cls.model_validate_json(text, strict=True)
         except ValidationError as error:
-            raise ValueError(f"the manifest is not valid: {_first_fault(error)}") from error
+            raise ValueError(f"the manifest is not valid: {first_fault(error)}") from error
 
 
-def _first_fault(error: ValidationError) -> str:
+def first_fault(error: ValidationError) -> str:
     """The first of pydantic's complaints as a clause: where, and what would be right."""
     fault: Any = error.errors(include_url=False, include_input=False)[0]
     place = ".".join(str(part) for part in fault["loc"])

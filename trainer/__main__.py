@@ -20,7 +20,7 @@ from trainer import commands
 from trainer.allocator import keep_freed_memory
 from trainer.compose import Budget
 from trainer.datasets import load_dataset
-from trainer.distill import Interrupted
+from trainer.distill import Interrupted, Limits
 from trainer.methods import METHODS, compose
 from trainer.report import evaluate_bundle, print_manifest, write_picture
 
@@ -38,11 +38,13 @@ def distill(  # noqa: PLR0913  (a command line has as many options as it has)
     output: Annotated[Path, typer.Option(help="The bundle to write, NAME.safetensors.")],
     images_per_class: Annotated[float, typer.Option(help="The budget: numbers of that many images per class.")] = 1,
     bases: Annotated[int, typer.Option(help="K, the number of bases.")] = 16,
-    rows: Annotated[int | None, typer.Option(help="r; default: the largest that fits the budget.")] = None,
+    rows: Annotated[int | None, typer.Option(help="r; default: the largest that fits the budget.", min=1)] = None,
     method: Annotated[str, typer.Option(help=f"One of {', '.join(METHODS)}.")] = "window",
     override: Annotated[list[str] | None, typer.Option("--set", help="field=value of the method; repeatable.")] = None,
-    outer_steps: Annotated[int | None, typer.Option(help="Outer steps; default: the method's.", min=0)] = None,
-    minutes: Annotated[float | None, typer.Option(help="Stop cleanly after so many minutes.", min=0)] = None,
+    outer_steps: Annotated[
+        int | None, typer.Option(help="Outer steps; default: the method's, without --minutes.", min=0)
+    ] = None,
+    minutes: Annotated[float | None, typer.Option(help="Stop cleanly after so many minutes.", min=0.01)] = None,
     validate_every: Annotated[int, typer.Option(help="Outer steps between validations.", min=1)] = 250,
     resume: Annotated[bool, typer.Option("--resume", help="Go on from the checkpoint beside OUTPUT.")] = False,
     image_size: ImageSize = None,
@@ -57,18 +59,20 @@ def distill(  # noqa: PLR0913  (a command line has as many options as it has)
         raise ValueError(f"--output must end in .safetensors, not {output.name!r}")
     steps = [] if outer_steps is None else [f"outer_steps={outer_steps}"]
     composed = compose(method, [*(override or []), *steps])
+    # Without a number of steps the clock alone shapes the run; a method without steps has none to time.
+    by_clock = minutes is not None and outer_steps is None and composed.outer_steps > 0
+    limits = Limits(None if by_clock else composed.outer_steps, minutes, validate_every)
     data = load_dataset(dataset, image_size=image_size, seed=seed)
     budget = Budget.fit(data, composed, images_per_class=images_per_class, bases=bases, rows=rows)
     request = commands.Request(
         dataset=data,
         method=composed,
         budget=budget,
-        output=output,
+        output=output.resolve(),
         seed=seed,
         device=commands.pick_device(device),
-        minutes=minutes,
+        limits=limits,
         resume=resume,
-        validate_every=validate_every,
     )
     bundle = commands.distill(request)
     typer.echo(f"{output}: {bundle.memory.stored_numbers()} numbers, {bundle.file_bytes} bytes, sha256 {bundle.sha256}")

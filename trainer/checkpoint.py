@@ -12,14 +12,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save
 from torch import Tensor
 
 from recall_server.atomic import write_atomically
 from recall_server.errors import InvalidCheckpoint
+from recall_server.tensor_file import ELEMENT_BYTES, Limits, canonical_json, pack, parse_json, read_bounded, unpack
 
 FORMAT = 1
+LIMITS = Limits(file_bytes=2**31, numbers=2**29)
 
 
 @dataclass(frozen=True)
@@ -33,22 +33,20 @@ class Checkpoint:
     def save(self, path: Path) -> None:
         """Write atomically; StorageFailed when the disk will not take it, and the last checkpoint stays."""
         document = {"format": FORMAT, "run": dict(self.run), "progress": dict(self.progress)}
-        text = json.dumps(document, sort_keys=True, separators=(",", ":"))
-        tensors = {name: value.detach().cpu().contiguous() for name, value in self.tensors.items()}
-        write_atomically(path, save(tensors, metadata={"checkpoint": text}))
+        write_atomically(path, pack(self.tensors, key="checkpoint", text=canonical_json(document)))
 
     @classmethod
     def load(cls, path: Path) -> Checkpoint:
         """Read a checkpoint; InvalidCheckpoint when it is missing, damaged or of another format."""
         try:
-            with safe_open(path, framework="pt") as file:
-                document = json.loads((file.metadata() or {})["checkpoint"])
-                tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-        except (OSError, SafetensorError, KeyError, ValueError) as error:
+            data = read_bounded(path, LIMITS.file_bytes)
+            tensors, text = unpack(data, key="checkpoint", limits=LIMITS, dtypes=frozenset(ELEMENT_BYTES))
+            document = parse_json(text)
+            if document["format"] != FORMAT:
+                raise ValueError(f"its format is {document['format']}, this code's {FORMAT}")
+            return cls(document["run"], document["progress"], tensors)
+        except (OSError, ValueError, KeyError, TypeError) as error:
             raise InvalidCheckpoint(f"{path.name} is not a checkpoint that can be resumed: {error}") from error
-        if document.get("format") != FORMAT:
-            raise InvalidCheckpoint(f"{path.name} has checkpoint format {document.get('format')}, this code {FORMAT}")
-        return cls(document["run"], document["progress"], tensors)
 
     def require(self, run: Mapping[str, Any]) -> None:
         """Refuse to go on with another run than the one that wrote this; names the first thing that differs."""

@@ -2,25 +2,26 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 
+from recall_server.atomic import write_atomically
 from recall_server.bundle import MemoryBundle
-from recall_server.errors import InvalidRequest
+from recall_server.errors import InvalidCheckpoint, InvalidRequest
 from recall_server.preprocessing import AbstractPreprocessing
 from recall_server.retraining import Retraining
 from trainer.compose import Budget, fit_preprocessing, make_learner, make_objective, real_data
 from trainer.datasets import ImageDataset
-from trainer.distill import Distillation, Limits
+from trainer.distill import Distillation, Limits, Progress
 from trainer.evaluate import fresh_accuracy
-from trainer.few_shot import FewShot, draw_episode
+from trainer.few_shot import FewShot, draw_episode, largest_task
 from trainer.learners import AbstractLearner, ImageLearner
 from trainer.methods import Method
 from trainer.progress import Display
-from trainer.publish import Made, describe, publish
+from trainer.publish import Draft, Made, draft, encoder_folder, publish
 
 VALIDATION_PICTURES = 2_000
 VALIDATION_NETWORKS = 2
@@ -38,54 +39,83 @@ class Request:
     output: Path
     seed: int
     device: torch.device
-    minutes: float | None
+    limits: Limits
     resume: bool
-    validate_every: int
 
     def describe(self) -> dict[str, Any]:
-        """What makes a run this run: a checkpoint of another description is refused."""
+        """What makes a run this run: a checkpoint of another description is refused, naming what differs."""
+        method = self.method.model_dump(mode="json")
         return {
             "dataset": self.dataset.name,
             "dataset_sha256": self.dataset.digest,
-            "method": self.method.model_dump(mode="json", exclude={"retraining"}),
+            **{f"method.{name}": value for name, value in method.items()},
             "bases": self.budget.bases,
             "rows": self.budget.rows,
             "seed": self.seed,
-            "minutes": self.minutes,
+            "outer_steps": self.limits.outer_steps,
+            "minutes": self.limits.minutes,
+            "validate_every": self.limits.validate_every,
             "device": self.device.type,
+            "threads": torch.get_num_threads(),
         }
 
     @property
     def checkpoint(self) -> Path:
         return self.output.with_suffix(".checkpoint")
 
+    def made(self, progress: Progress) -> Made:
+        """What the manifest says about this run."""
+        return Made(
+            self.dataset, self.method, self.budget, self.seed, progress, self.device, minutes=self.limits.minutes
+        )
+
 
 def distill(request: Request) -> MemoryBundle:
-    """Distill and write the bundle; resumes from the checkpoint beside OUTPUT where that is asked for."""
+    """Distill and write the bundle; resumes from the checkpoint beside OUTPUT where that is asked for.
+
+    Whatever can be refused is refused before the first step: what the format does not take, a folder that cannot be
+    written, a checkpoint that would be overwritten. The checkpoint goes once the bundle is written.
+    """
+    if request.checkpoint.exists() and not request.resume:
+        raise InvalidCheckpoint(
+            f"{request.checkpoint.name} holds an unfinished run; go on with --resume, or delete it to start anew"
+        )
     generator = torch.Generator().manual_seed(request.seed)
     preprocessing = fit_preprocessing(request.dataset, request.method)
     data = real_data(request.dataset, preprocessing, request.device)
     learner = make_learner(request.dataset, request.method, request.budget, data, generator)
-    limits = Limits(request.method.outer_steps, request.minutes, request.validate_every)
     run = Distillation(
         learner,
         make_objective(request.dataset, request.method, request.device),
         request.method,
         run=request.describe(),
-        limits=limits,
+        limits=request.limits,
         generator=generator,
         checkpoint=request.checkpoint,
     )
-    made = Made(request.dataset, request.method, request.budget, request.seed, run.progress, request.device)
-    # What the format would refuse is refused now, not after hours.
-    describe(
-        learner.memory, preprocessing, made, request.output, encoder=b"" if made.method.queries == "images" else None
-    )
+    check = draft(learner, learner.tensors(), preprocessing, request.made(run.progress), request.output.stem)
+    _check_writable(request.output, check)
+    if isinstance(learner, ImageLearner):
+        _validation_task(request)
     if request.resume:
         run.resume(request.checkpoint)
-    with Display(limits, started_at=run.progress) as display:
+    with Display(request.limits, started_at=run.progress) as display:
         best = run.distill(data, validate=lambda: validate(learner, request, preprocessing), report=display)
-    return publish(learner, best, preprocessing, replace(made, progress=run.progress), request.output)
+    made = request.made(run.progress)
+    bundle = publish(draft(learner, best, preprocessing, made, request.output.stem), request.output)
+    request.checkpoint.unlink(missing_ok=True)
+    return bundle
+
+
+def _check_writable(output: Path, check: Draft) -> None:
+    """StorageFailed now and not after hours, where a file of this size cannot be written beside OUTPUT."""
+    if output.is_dir():
+        raise ValueError(f"--output must name a file, but {output.name} is a folder")
+    folders = [output.parent] if check.encoder is None else [output.parent, encoder_folder(output)]
+    for folder in folders:
+        probe = folder / f".{output.name}.tmp"
+        write_atomically(probe, check.bundle.to_bytes() + (check.encoder or b""))
+        probe.unlink()
 
 
 def validate(learner: AbstractLearner, request: Request, preprocessing: AbstractPreprocessing) -> float:
@@ -117,18 +147,29 @@ def _validate_few_shot(
         learner.memory,
         preprocessing,
         retraining,
-        encode=lambda pixels: learner.encoder.logits(learner.parameters, preprocessing.to_model(pixels)),
+        encode=lambda pixels: learner.encoder.logits(
+            learner.parameters, preprocessing.to_model(pixels.to(request.device))
+        ),
         device=request.device,
     )
-    validation, classes = request.dataset.validation, request.dataset.classes
-    fewest = int(torch.bincount(validation.labels, minlength=len(classes)).min())
-    shots = max(1, min(request.method.shots, fewest // 2))
-    tests = min(VALIDATION_TESTS, 2 * (fewest - shots))
+    shots, tests = _validation_task(request)
     episodes = [
-        draw_episode(validation, classes, ways=2, shots=shots, tests=tests, generator=generator)
+        draw_episode(
+            request.dataset.validation, request.dataset.classes, ways=2, shots=shots, tests=tests, generator=generator
+        )
         for _ in range(VALIDATION_EPISODES)
     ]
     return sum(few_shot.recalled(episode, seed) for seed, episode in enumerate(episodes)) / len(episodes)
+
+
+def _validation_task(request: Request) -> tuple[int, int]:
+    return largest_task(
+        request.dataset.validation,
+        request.dataset.classes,
+        ways=2,
+        shots=request.method.shots,
+        tests=VALIDATION_TESTS,
+    )
 
 
 def pick_device(name: str) -> torch.device:

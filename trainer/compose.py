@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from recall_server.augment import AUGMENTATIONS
 from recall_server.memory import AbstractMemory, AddressedBases, Pixels
 from recall_server.memory.addressed_bases import largest_rows
 from recall_server.networks import AbstractNetwork, build_network
@@ -35,13 +36,14 @@ class Budget:
     ) -> Budget:
         """The largest r that fits unless it is given; ValueError says which K would fit where this one does not."""
         if method.memory == "pixels":
-            return cls(images_per_class, 0, rows or int(images_per_class))
+            return cls._of_pixels(images_per_class, rows)
         channels, height, width = dataset.image_shape
         base_numbers = channels * ((height + 1) // 2) * ((width + 1) // 2)
         size = method.query_size if method.queries == "images" else len(dataset.classes)
         allowed = images_per_class * len(dataset.classes) * dataset.image_numbers
-        if rows is None:
-            rows = int((allowed - bases * base_numbers) // (size * bases)) if bases > 0 else 0
+        if rows is None and bases > 0:
+            rows = largest_rows(allowed, query_size=size, base_numbers=base_numbers, bases=bases)
+        rows = rows or 0
         numbers = bases * base_numbers + rows * size * bases
         if bases < 1 or rows < 1 or numbers > allowed:
             most = int(allowed // (base_numbers + size * max(rows, 1)))
@@ -50,6 +52,16 @@ class Budget:
                 f"{bases} bases and {rows} rows do not fit in {images_per_class:g} images per class; try {advice}"
             )
         return cls(images_per_class, bases, rows)
+
+    @classmethod
+    def _of_pixels(cls, images_per_class: float, rows: int | None) -> Budget:
+        rows = int(images_per_class) if rows is None else rows
+        if not 1 <= rows <= images_per_class:
+            raise ValueError(
+                f"{rows} stored images of each class do not fit in {images_per_class:g} images per class; "
+                "a memory of pixels needs one or more"
+            )
+        return cls(images_per_class, 0, rows)
 
 
 def fit_preprocessing(dataset: ImageDataset, method: Method) -> AbstractPreprocessing:
@@ -122,7 +134,7 @@ def make_objective(dataset: ImageDataset, method: Method, device: torch.device) 
         rate=method.rate,
         momentum=method.momentum,
         rows_per_class=method.rows_per_class,
-        augmentation=() if method.augmentation == "none" else tuple(method.augmentation.split("+")),
+        augmentation=AUGMENTATIONS[method.augmentation],
     )
 
 
@@ -130,6 +142,3 @@ def real_data(dataset: ImageDataset, preprocessing: AbstractPreprocessing, devic
     """The training pictures in model space, resident on the device."""
     images: Tensor = preprocessing.to_model(dataset.train.pixels()).to(device)
     return RealData.of(images, dataset.train.labels.to(device), len(dataset.classes))
-
-
-__all__ = ["Budget", "fit_preprocessing", "largest_rows", "make_learner", "make_memory", "make_objective", "real_data"]

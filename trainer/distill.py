@@ -18,6 +18,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from recall_server.errors import InvalidCheckpoint, TrainingFailed
 from trainer.checkpoint import Checkpoint
 from trainer.learners import AbstractLearner, RealData
 from trainer.methods import Method
@@ -41,14 +42,18 @@ class Progress:
     history: list[list[float]] = field(default_factory=list)
 
     def to_json(self) -> dict[str, Any]:
-        return {"step": self.step, "seconds": self.seconds, "best": self.best, "history": self.history}
+        best = self.best if self.history else None  # JSON has no infinity
+        return {"step": self.step, "seconds": self.seconds, "best": best, "history": self.history}
 
 
 @dataclass(frozen=True)
 class Limits:
-    """When to stop, validate and checkpoint. `minutes` bounds the time of the whole run, resumed parts included."""
+    """When to stop, validate and checkpoint; whichever of steps and minutes is reached first ends the run.
 
-    outer_steps: int
+    `minutes` bounds the time of the whole run, resumed parts included.
+    """
+
+    outer_steps: int | None
     minutes: float | None = None
     validate_every: int = 250
     checkpoint_seconds: float = 60.0
@@ -78,6 +83,12 @@ class Distillation:
         """Go on where the checkpoint ended; InvalidCheckpoint when it is of another run."""
         checkpoint = Checkpoint.load(path)
         checkpoint.require(self.run)
+        try:
+            self._restore(checkpoint)
+        except (KeyError, TypeError, RuntimeError) as error:
+            raise InvalidCheckpoint(f"{path.name} is not a checkpoint that can be resumed: {error}") from error
+
+    def _restore(self, checkpoint: Checkpoint) -> None:
         tensors = checkpoint.tensors
         with torch.no_grad():
             for name, leaf in self.learner.tensors().items():
@@ -91,7 +102,8 @@ class Distillation:
                 }
         self.best = {key.removeprefix("best."): value for key, value in tensors.items() if key.startswith("best.")}
         self.generator.set_state(tensors["generator"])
-        self.progress = Progress(**checkpoint.progress)
+        best = checkpoint.progress["best"]
+        self.progress = Progress(**{**checkpoint.progress, "best": -math.inf if best is None else best})
 
     def save(self) -> None:
         """Write the checkpoint, where the run has one."""
@@ -138,8 +150,11 @@ class Distillation:
 
     def _fraction(self) -> float:
         """How much of the run is done, by steps or by the clock, whichever is further."""
-        by_steps = self.progress.step / self.limits.outer_steps if self.limits.outer_steps else 1.0
-        by_clock = self.progress.seconds / (60 * self.limits.minutes) if self.limits.minutes else 0.0
+        by_steps = by_clock = 0.0
+        if self.limits.outer_steps is not None:
+            by_steps = self.progress.step / self.limits.outer_steps if self.limits.outer_steps else 1.0
+        if self.limits.minutes is not None:
+            by_clock = self.progress.seconds / (60 * self.limits.minutes)
         return max(by_steps, by_clock)
 
     def _outer_step(self, data: RealData) -> None:
@@ -150,15 +165,14 @@ class Distillation:
             group["lr"] = group["initial_lr"] * decay
         self.optimiser.zero_grad()
         loss = self.objective.loss(self.learner.episode(data, self.generator), self.generator)
-        if not torch.isfinite(loss):
-            self.save()
-            raise FloatingPointError(
-                f"the outer loss is {loss.item()} at outer step {self.progress.step}; the last good state is kept. "
-                "Lower `rate` or `outer_rate`"
-            )
         loss.backward()  # type: ignore[no-untyped-call]
-        if self.method.clip:
-            torch.nn.utils.clip_grad_norm_(self.learner.tensors().values(), self.method.clip)
+        norm = torch.nn.utils.clip_grad_norm_(self.learner.tensors().values(), self.method.clip or math.inf)
+        if not (torch.isfinite(loss) and torch.isfinite(norm)):
+            self.save()  # what was learned so far; nothing of this step has touched it
+            raise FloatingPointError(
+                f"the outer loss is {loss.item():g} and its gradient has norm {norm.item():g} at outer step "
+                f"{self.progress.step}; the last good state is kept. Start anew with a lower `rate` or `outer_rate`"
+            )
         self.optimiser.step()
         self.progress.step += 1
         self.progress.loss = loss.item()
@@ -166,7 +180,10 @@ class Distillation:
     def _validate(self, validate: Callable[[], float] | None) -> None:
         if validate is None:
             return
-        accuracy = validate()
+        try:
+            accuracy = validate()
+        except TrainingFailed:  # a fresh network that diverges has learned nothing; the run itself goes on
+            accuracy = 0.0
         self.progress.history.append([self.progress.step, accuracy])
         if accuracy >= self.progress.best:
             self.progress.best = accuracy

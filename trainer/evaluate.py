@@ -37,9 +37,6 @@ class Accuracies:
         """Standard deviation over the runs; 0 for a single one."""
         return float(torch.tensor(self.values, dtype=torch.float64).std()) if len(self.values) > 1 else 0.0
 
-    def __str__(self) -> str:
-        return f"{100 * self.mean:.2f} +- {100 * self.spread:.2f} % ({len(self.values)} runs)"
-
     def row(self, *, network: str, protocol: str, data: str) -> MeasuredAccuracy:
         return MeasuredAccuracy(
             network=network, protocol=protocol, runs=len(self.values), mean=self.mean, spread=self.spread, data=data
@@ -83,6 +80,8 @@ def fresh_accuracy(
 
 def score(classifier: FreshClassifier, split: Split, batch: int = 500) -> float:
     """Share of the split's pictures that the classifier names rightly; its labels are in the order of its classes."""
+    if not len(split):
+        raise ValueError("there are no pictures to score a classifier on")
     right = 0
     for start in range(0, len(split), batch):
         part = split.select(torch.arange(start, min(start + batch, len(split))))
@@ -117,18 +116,11 @@ def evaluate_real(
     seeds: Sequence[int],
     device: torch.device,
 ) -> Accuracies:
-    """The baseline: random real images, as many as the same number of stored floats holds, trained in the same way."""
+    """The baseline: random real images, as many as the same number of stored floats holds, trained by `retraining`."""
     labels = bundle.manifest.labels
-    each = max(1, int(bundle.manifest.budget.images_per_class))
     values: list[float] = []
     for seed in seeds:
-        generator = torch.Generator().manual_seed(seed)
-        chosen = [
-            members[torch.randperm(len(members), generator=generator)[:each]]
-            for members in (torch.nonzero(train.labels == label).flatten() for label in range(len(labels)))
-        ]
-        rows = min(len(index) for index in chosen)
-        images = torch.stack([train.select(index[:rows]).pixels() for index in chosen])  # [k, n, C, H, W]
+        images = _real_images(train, len(labels), real_rows(bundle), torch.Generator().manual_seed(seed))
         model_space = bundle.preprocessing.to_model(images.flatten(0, 1)).reshape(images.shape)
         values += fresh_accuracy(
             model_space,
@@ -141,3 +133,16 @@ def evaluate_real(
             device=device,
         ).values
     return Accuracies(tuple(values))
+
+
+def real_rows(bundle: MemoryBundle) -> int:
+    """How many real images of each class are as many numbers as the bundle's budget allows."""
+    return max(1, int(bundle.manifest.budget.images_per_class))
+
+
+def _real_images(train: Split, classes: int, each: int, generator: torch.Generator) -> Tensor:
+    """Random training pictures [classes, n, C, H, W] in pixel space; n is `each`, or as many as every class has."""
+    members = [torch.nonzero(train.labels == label).flatten() for label in range(classes)]
+    count = min(each, *map(len, members))
+    chosen = [index[torch.randperm(len(index), generator=generator)[:count]] for index in members]
+    return torch.stack([train.select(index).pixels() for index in chosen])

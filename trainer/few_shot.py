@@ -36,6 +36,8 @@ def draw_episode(
     """`ways` random classes with `shots` pictures each, and `tests` other pictures in all."""
     chosen: list[int] = torch.randperm(len(classes), generator=generator)[:ways].tolist()
     each = tests // ways
+    if shots < 1 or each < 1:
+        raise ValueError(f"an episode needs a shot and a test picture of each class, not {shots} and {each}")
     pixels, images = [], []
     for label in chosen:
         members = torch.nonzero(split.labels == label).flatten()
@@ -46,6 +48,22 @@ def draw_episode(
         images.append(split.images[members[shots : shots + each]])
     test = Split(torch.cat(images), torch.arange(ways).repeat_interleave(each))
     return Episode(tuple(classes[label] for label in chosen), torch.stack(pixels), test)
+
+
+def largest_task(split: Split, classes: tuple[str, ...], *, ways: int, shots: int, tests: int) -> tuple[int, int]:
+    """(shots, tests) that every class of the split has pictures for: what is asked for, or as much as there is.
+
+    Raises ValueError where a class has fewer than two pictures, one to show and one to test.
+    """
+    counts = torch.bincount(split.labels, minlength=len(classes))
+    fewest = int(counts.min())
+    if fewest < 2:
+        raise ValueError(
+            f"few-shot episodes need two pictures or more of each class, but {classes[int(counts.argmin())]} has "
+            f"{fewest} that may be used; add pictures of it"
+        )
+    shots = min(shots, max(1, fewest // 2))
+    return shots, min(tests, ways * (fewest - shots))
 
 
 @dataclass(frozen=True)
@@ -69,7 +87,7 @@ class FewShot:
 
     def nearest_mean(self, episode: Episode) -> float:
         """Baseline: nearest class mean in the encoder's feature space; no training at all."""
-        guesses = torch.cdist(self.encode(episode.test.pixels()), self._class_means(episode)).argmin(dim=1)
+        guesses = torch.cdist(self.encode(episode.test.pixels()), self._class_means(episode)).argmin(dim=1).cpu()
         return float((guesses == episode.test.labels).float().mean())
 
     def _class_means(self, episode: Episode) -> Tensor:

@@ -7,9 +7,12 @@ graph; differentiating twice through an already compiled module is what torch ca
 from __future__ import annotations
 
 import logging
+import os
 import shutil
+import sysconfig
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -27,11 +30,17 @@ def soft_cross_entropy(logits: Tensor, targets: Tensor) -> Tensor:
 
 
 def can_compile(device: torch.device) -> bool:
-    """Whether torch.compile can work here: on the CPU it needs a C++ compiler, on CUDA triton brings its own."""
-    if device.type == "cpu" and not (shutil.which("g++") or shutil.which("clang++")):
-        logger.warning("no C++ compiler found (g++ or clang++): the unroll runs eagerly, at about half the speed")
-        return False
-    return True
+    """Whether torch.compile finds what it needs: the compiler that it calls, and on the CPU Python's headers."""
+    if device.type == "cpu":
+        compilers, headers = [os.environ.get("CXX") or "g++"], Path(sysconfig.get_path("include")) / "Python.h"
+    else:  # triton builds its launcher in C
+        compilers, headers = [os.environ["CC"]] if os.environ.get("CC") else ["gcc", "clang"], None
+    missing = "" if any(map(shutil.which, compilers)) else f"no C++ compiler found ({' or '.join(compilers)})"
+    if headers is not None and not headers.is_file():
+        missing = missing or "Python's headers are not installed"
+    if missing:
+        logger.warning("%s: the unroll runs eagerly, at about half the speed", missing)
+    return not missing
 
 
 @dataclass(frozen=True)

@@ -16,6 +16,7 @@ from torch import Tensor
 
 from recall_server.memory import AbstractMemory
 from recall_server.networks import AbstractNetwork, Parameters
+from recall_server.networks.fused import trained_names
 from trainer.objectives.base import Episode
 
 
@@ -34,10 +35,23 @@ class RealData:
 
     def draw(self, label: int, count: int, generator: torch.Generator) -> Tensor:
         """Indices [count] of pictures of one class, without replacement while there are enough."""
+        return _draw(self.members[label], count, generator)
+
+    def draw_apart(self, label: int, shots: int, count: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+        """Indices [shots] of pictures of one class, and [count] of others; no picture is in both.
+
+        A class with too few pictures shows at most half of them, and repeats some within each part.
+        """
         members = self.members[label]
-        if count > len(members):
-            return members[torch.randint(len(members), (count,), generator=generator)]
-        return members[torch.randperm(len(members), generator=generator)[:count]]
+        members = members[torch.randperm(len(members), generator=generator)]
+        shown = min(shots, len(members) // 2)
+        return _draw(members[:shown], shots, generator), _draw(members[shown:], count, generator)
+
+
+def _draw(members: Tensor, count: int, generator: torch.Generator) -> Tensor:
+    if count > len(members):
+        return members[torch.randint(len(members), (count,), generator=generator)]
+    return members[torch.randperm(len(members), generator=generator)[:count]]
 
 
 class AbstractLearner(ABC):
@@ -113,13 +127,15 @@ class ImageLearner(AbstractLearner):
             raise ValueError(f"the encoder gives {encoder.classes} features, the memory asks for {memory.query_size}")
         self.memory = memory.replace({name: _leaf(value) for name, value in memory.tensors().items()})
         self.encoder = encoder
-        self.parameters: Parameters = {name: _leaf(value) for name, value in parameters.items()}
+        # A bias in front of a norm has no gradient but rounding noise, which Adam would turn into steps.
+        self.leaves: Parameters = {name: _leaf(parameters[name]) for name in trained_names(encoder)}
+        self.parameters: Parameters = dict(parameters) | self.leaves
         self.classes_per_step = classes_per_step
         self.shots = shots
         self.real_batch = real_batch
 
     def tensors(self) -> dict[str, Tensor]:
-        return self.memory.tensors() | {f"encoder.{name}": value for name, value in self.parameters.items()}
+        return self.memory.tensors() | {f"encoder.{name}": value for name, value in self.leaves.items()}
 
     def queries(self, pictures: Tensor) -> Tensor:
         """[q, shots, C, H, W] in model space -> [q, d_y]."""
@@ -128,10 +144,10 @@ class ImageLearner(AbstractLearner):
 
     def episode(self, data: RealData, generator: torch.Generator) -> Episode:
         classes = _draw_classes(len(data.members), self.classes_per_step, generator)
-        each = self.shots + max(1, self.real_batch // len(classes))
-        index = torch.stack([data.draw(label, each, generator) for label in classes]).to(data.images.device)
-        pictures = data.images[index[:, : self.shots]]  # [q, shots, C, H, W]
-        real = data.images[index[:, self.shots :]]
+        each = max(1, self.real_batch // len(classes))
+        drawn = [data.draw_apart(label, self.shots, each, generator) for label in classes]
+        shown, others = (torch.stack(index).to(data.images.device) for index in zip(*drawn, strict=True))
+        pictures, real = data.images[shown], data.images[others]  # [q, shots, C, H, W] and [q, each, C, H, W]
         targets = torch.eye(len(classes), device=data.images.device)
         return Episode(
             self.memory.recall(self.queries(pictures)),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from types import TracebackType
 from typing import Self
@@ -59,8 +60,10 @@ class Display:
         """Loss, validation accuracy, speed and time left, in one line."""
         steps, seconds = progress.step - self.first[0], progress.seconds - self.first[1]
         speed = steps / max(seconds, 1e-9)
-        left = (self.limits.outer_steps - progress.step) / max(speed, 1e-9)
-        if self.limits.minutes:
+        left = math.inf
+        if self.limits.outer_steps is not None:
+            left = (self.limits.outer_steps - progress.step) / max(speed, 1e-9)
+        if self.limits.minutes is not None:
             left = min(left, 60 * self.limits.minutes - progress.seconds)
         parts = [f"loss {self.loss:.3f}"]
         if progress.history:

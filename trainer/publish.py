@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime
 import hashlib
 import platform
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,7 +17,14 @@ from recall_server import __version__
 from recall_server.atomic import write_atomically
 from recall_server.bundle import MemoryBundle
 from recall_server.manifest import Budget as StoredBudget
-from recall_server.manifest import EncoderReference, ImageDescription, Manifest, MemoryDescription, Provenance
+from recall_server.manifest import (
+    EncoderReference,
+    ImageDescription,
+    Manifest,
+    MemoryDescription,
+    Provenance,
+    first_fault,
+)
 from recall_server.memory import AbstractMemory
 from recall_server.onnx_export import export_network
 from recall_server.preprocessing import AbstractPreprocessing
@@ -37,53 +45,70 @@ class Made:
     seed: int
     progress: Progress
     device: torch.device
+    minutes: float | None
 
 
-def publish(
-    learner: AbstractLearner, tensors: dict[str, Tensor], preprocessing: AbstractPreprocessing, made: Made, output: Path
-) -> MemoryBundle:
-    """Write OUTPUT (a bundle) and, where pictures address it, its encoder to `../encoders` beside OUTPUT's folder."""
-    tensors = {name: value.detach().cpu() for name, value in tensors.items()}
-    memory = learner.memory.replace({name: tensors[name] for name in learner.memory.tensors()})
-    model = None
+@dataclass(frozen=True)
+class Draft:
+    """A bundle, and the encoder's ONNX file where pictures address it, before anything is written."""
+
+    bundle: MemoryBundle
+    encoder: bytes | None
+
+
+def draft(
+    learner: AbstractLearner, tensors: Mapping[str, Tensor], preprocessing: AbstractPreprocessing, made: Made, name: str
+) -> Draft:
+    """What `publish` would write. Raises ValueError or InvalidBundle, in one sentence, for what no reader takes."""
+    tensors = {key: value.detach().cpu() for key, value in tensors.items()}
+    memory = learner.memory.replace({key: tensors[key] for key in learner.memory.tensors()})
+    encoder = reference = None
     if isinstance(learner, ImageLearner):
-        parameters = {name.removeprefix("encoder."): v for name, v in tensors.items() if name.startswith("encoder.")}
-        model = export_network(
-            learner.encoder,
-            parameters,
-            preprocessing,
-            made.dataset.image_shape,
-            output="queries",
-            metadata={"bundle": output.stem, "dataset": made.dataset.name},
-        )
-        write_atomically(output.parent.parent / "encoders" / encoder_name(output), model)
-    manifest = describe(memory, preprocessing, made, output, encoder=model)
-    return MemoryBundle(manifest, memory, preprocessing).save(output)
-
-
-def encoder_name(output: Path) -> str:
-    return f"{output.stem}.onnx"
-
-
-def describe(
-    memory: AbstractMemory, preprocessing: AbstractPreprocessing, made: Made, output: Path, *, encoder: bytes | None
-) -> Manifest:
-    """The manifest of a bundle. Raises ValueError with one sentence where the format refuses it (a label, a name)."""
-    channels, height, width = made.dataset.image_shape
-    reference = None
-    if encoder is not None:
+        leaves = {key.removeprefix("encoder."): value for key, value in tensors.items()}
+        parameters = {key: leaves.get(key, value.detach().cpu()) for key, value in learner.parameters.items()}
+        metadata = {"bundle": name, "dataset": made.dataset.name}
+        shape = made.dataset.image_shape
+        encoder = export_network(learner.encoder, parameters, preprocessing, shape, output="queries", metadata=metadata)
         digest = hashlib.sha256(encoder).hexdigest()
-        reference = EncoderReference(file=encoder_name(output), sha256=digest, query_size=memory.query_size)
+        # Named by its content, so that a new encoder never takes the place of the one an older bundle refers to.
+        reference = EncoderReference(file=f"{name}-{digest[:8]}.onnx", sha256=digest, query_size=memory.query_size)
+    bundle = MemoryBundle(_manifest(memory, preprocessing, made, name, reference), memory, preprocessing)
+    MemoryBundle.from_bytes(bundle.to_bytes())
+    return Draft(bundle, encoder)
+
+
+def publish(draft: Draft, output: Path) -> MemoryBundle:
+    """Write the encoder, then the bundle that refers to it; StorageFailed where the disk does not take them."""
+    reference = draft.bundle.manifest.query_encoder
+    if draft.encoder is not None and reference is not None:
+        write_atomically(encoder_folder(output) / reference.file, draft.encoder)
+    return draft.bundle.save(output)
+
+
+def encoder_folder(bundle: Path) -> Path:
+    """Where the encoder of a bundle lies: `encoders` beside the folder `bundles`, or within any other folder."""
+    folder = bundle.resolve().parent
+    return (folder.parent if folder.name == "bundles" else folder) / "encoders"
+
+
+def _manifest(
+    memory: AbstractMemory,
+    preprocessing: AbstractPreprocessing,
+    made: Made,
+    name: str,
+    encoder: EncoderReference | None,
+) -> Manifest:
+    channels, height, width = made.dataset.image_shape
     try:
         return Manifest(
-            name=output.stem,
+            name=name,
             memory=MemoryDescription(kind=memory.kind, geometry=memory.geometry()),
             queries=made.method.queries,
             labels=made.dataset.classes,
             image=ImageDescription(channels=channels, height=height, width=width),
             preprocessing=preprocessing.kind,
             retraining=made.method.retraining,
-            query_encoder=reference,
+            query_encoder=encoder,
             budget=StoredBudget(
                 images_per_class=made.budget.images_per_class,
                 numbers_stored=memory.stored_numbers(),
@@ -92,9 +117,7 @@ def describe(
             provenance=provenance(made),
         )
     except ValidationError as error:
-        fault = error.errors(include_url=False)[0]
-        where = ".".join(map(str, fault["loc"])) or "manifest"
-        raise ValueError(f"a bundle cannot say this: {where}: {fault['msg']} (it is {fault['input']!r})") from error
+        raise ValueError(f"a bundle cannot say this: {first_fault(error)}") from error
 
 
 def provenance(made: Made) -> Provenance:
@@ -109,7 +132,8 @@ def provenance(made: Made) -> Provenance:
         dataset_sha256=made.dataset.digest,
         dataset_licence=made.dataset.licence,
         method=made.method.name,
-        hyper_parameters=hyper_parameters | {"bases": made.budget.bases, "rows": made.budget.rows},
+        hyper_parameters=hyper_parameters
+        | {"bases": made.budget.bases, "rows": made.budget.rows, "minutes": made.minutes},
         seed=made.seed,
         outer_steps=made.progress.step,
         seconds=round(made.progress.seconds, 1),

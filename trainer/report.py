@@ -9,6 +9,7 @@ from pathlib import Path
 import torch
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 from torch import Tensor
 
 from recall_server.atomic import write_atomically
@@ -21,8 +22,9 @@ from recall_server.networks import NetworkSpec
 from recall_server.query_encoder import QueryEncoder
 from recall_server.retraining import Retraining
 from trainer.datasets import ImageDataset
-from trainer.evaluate import Accuracies, evaluate_labels, evaluate_real, paper_protocol
-from trainer.few_shot import FewShot, draw_episode, evaluate_few_shot
+from trainer.evaluate import Accuracies, evaluate_labels, evaluate_real, paper_protocol, real_rows
+from trainer.few_shot import FewShot, draw_episode, evaluate_few_shot, largest_task
+from trainer.publish import encoder_folder
 
 WAYS, SHOTS, TESTS = 2, 5, 200
 SHEET_LABELS, SHEET_IMAGES, SHEET_COLUMNS = 20, 10, 8
@@ -42,9 +44,10 @@ class Evaluation:
     def label_addressed(self, protocol: str) -> dict[str, Accuracies]:
         """All classes, by the paper's protocol or the bundle's own; beside random real images."""
         queries, rows = len(self.dataset.classes), self.bundle.memory.rows
-        paper = paper_protocol(self.retraining, queries=queries, rows=rows)
-        real = paper_protocol(self.retraining, queries=queries, rows=1)
-        retraining = paper if protocol == "paper" else self.retraining
+        retraining = real = self.retraining
+        if protocol == "paper":
+            retraining = paper_protocol(self.retraining, queries=queries, rows=rows)
+            real = paper_protocol(self.retraining, queries=queries, rows=real_rows(self.bundle))
         train, test = self.dataset.train, self.dataset.test
         return {
             "recalled": evaluate_labels(self.bundle, test, retraining=retraining, seeds=self.seeds, device=self.device),
@@ -53,11 +56,17 @@ class Evaluation:
             ),
         }
 
+    def few_shot_task(self) -> tuple[int, int]:
+        """Shots and test pictures of an episode."""
+        return largest_task(self.dataset.test, self.dataset.classes, ways=WAYS, shots=SHOTS, tests=TESTS)
+
     def image_addressed(self) -> dict[str, Accuracies]:
         """Few-shot episodes, one for every seed, beside two baselines that see the same pictures."""
+        shots, tests = self.few_shot_task()
         reference = self.bundle.manifest.query_encoder
         assert reference is not None, "the manifest checks that a bundle addressed by pictures names its encoder"
-        encoder = QueryEncoder(self.path.parent.parent / "encoders" / reference.file, reference.sha256)
+        path = encoder_folder(self.path) / reference.file
+        encoder = QueryEncoder(path, reference.sha256, device="cuda" if self.device.type == "cuda" else "cpu")
 
         def encode(pixels: Tensor) -> Tensor:
             return torch.from_numpy(encoder.encode(pixels.numpy()))
@@ -66,7 +75,7 @@ class Evaluation:
         test, classes = self.dataset.test, self.dataset.classes
         generators = [torch.Generator().manual_seed(seed) for seed in self.seeds]
         episodes = [
-            draw_episode(test, classes, ways=WAYS, shots=SHOTS, tests=TESTS, generator=generator)
+            draw_episode(test, classes, ways=WAYS, shots=shots, tests=tests, generator=generator)
             for generator in generators
         ]
         return evaluate_few_shot(few_shot, episodes)
@@ -92,7 +101,8 @@ def evaluate_bundle(
         retraining = retraining.model_copy(update={"network": NetworkSpec.parse(network)})
     evaluation = Evaluation(path, bundle, dataset, retraining, seeds, device)
     if bundle.manifest.queries == "images":
-        task, protocol = f"{WAYS}-way {SHOTS}-shot, {TESTS} pictures", "bundle"
+        shots, tests = evaluation.few_shot_task()
+        task, protocol = f"{WAYS}-way {shots}-shot, {tests} pictures", "bundle"
         results = evaluation.image_addressed()
     else:
         task = f"{len(dataset.classes)}-way, {len(dataset.test)} pictures"
@@ -106,16 +116,23 @@ def evaluate_bundle(
 
 
 def _require_same_pictures(bundle: MemoryBundle, dataset: ImageDataset) -> None:
+    """Other pictures could be a test set that the memory was trained on."""
+    made = bundle.manifest.provenance
     if dataset.classes != bundle.manifest.labels or dataset.image_shape != bundle.manifest.image.shape:
         raise InvalidDataset(
             f"{dataset.name} has other classes or another image size than {bundle.manifest.name} was made from "
-            f"({bundle.manifest.provenance.dataset}, {bundle.manifest.image.shape})"
+            f"({made.dataset}, {bundle.manifest.image.shape})"
+        )
+    if dataset.digest != made.dataset_sha256:
+        raise InvalidDataset(
+            f"{dataset.name} holds other pictures than {bundle.manifest.name} was made from (sha256 "
+            f"{dataset.digest[:12]} and {made.dataset_sha256[:12]}), so its test pictures may have been trained on"
         )
 
 
 def print_accuracies(title: str, results: dict[str, Accuracies]) -> None:
     """A table on stdout: accuracy with its spread over runs."""
-    table = Table(title=title)
+    table = Table(title=Text(title))
     for heading in ("trained on", "accuracy", "spread", "runs"):
         table.add_column(heading, justify="left" if heading == "trained on" else "right")
     for name, accuracies in results.items():
@@ -131,7 +148,7 @@ def print_manifest(path: Path) -> None:
     manifest = bundle.manifest
     made = manifest.provenance
     table = Table(title=f"{path.name}  {bundle.file_bytes:,} bytes", show_header=False)
-    budget = manifest.budget
+    budget, encoder = manifest.budget, manifest.query_encoder
     rows = {
         "sha256": bundle.sha256,
         "memory": f"{manifest.memory.kind}, {_shapes(bundle)}",
@@ -139,8 +156,10 @@ def print_manifest(path: Path) -> None:
         "labels": ", ".join(manifest.labels),
         "images": f"{manifest.image.height}x{manifest.image.width}, {manifest.image.channels} channel(s)",
         "preprocessing": manifest.preprocessing,
-        "retraining": str(manifest.retraining),
-        "query encoder": str(manifest.query_encoder),
+        "retraining": ", ".join(
+            f"{key} {getattr(manifest.retraining, key)!s}" for key in type(manifest.retraining).model_fields
+        ),
+        "query encoder": f"{encoder.file}, sha256 {encoder.sha256}" if encoder else "none",
         "budget": f"{budget.numbers_stored:,} numbers within {budget.images_per_class:g} images per class; original: "
         f"{budget.dataset_bytes:,} bytes, {budget.dataset_bytes / (bundle.file_bytes or 1):,.0f} times the file's",
         "made from": f"{made.dataset} ({made.dataset_licence}), sha256 {made.dataset_sha256}",
@@ -149,8 +168,10 @@ def print_manifest(path: Path) -> None:
         "hyper-parameters": ", ".join(f"{key}={value}" for key, value in made.hyper_parameters.items()),
         "accuracy": "\n".join(map(describe_accuracy, manifest.accuracy)) or "not measured",
     }
+    table.add_column()
+    table.add_column(overflow="fold")  # digests are to be copied whole
     for name, value in rows.items():
-        table.add_row(name, str(value))
+        table.add_row(name, Text(str(value)))  # text of strangers, which is not to be read as markup
     Console().print(table)
 
 

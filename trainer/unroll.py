@@ -85,25 +85,27 @@ class _Unroll(torch.autograd.Function):
             if ctx.needs_rate or ctx.needs_momentum:
                 velocities.append(velocity)
         ctx.step, ctx.names = step, names
-        ctx.weights, ctx.velocities = weights[:-1], velocities
-        ctx.save_for_backward(images, targets, rate, momentum)
+        # The last velocity is an output: kept on the context it would be a reference cycle.
+        ctx.weights, ctx.velocities = weights[:-1], velocities[: len(images)]
+        ctx.save_for_backward(images, targets, rate, momentum, *velocity.values())
         return *parameters.values(), *velocity.values()
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, *flat: Tensor) -> tuple[Tensor | None, ...]:
-        images, targets, rate, momentum = ctx.saved_tensors
+        images, targets, rate, momentum, *last = ctx.saved_tensors
         names: tuple[str, ...] = ctx.names
+        velocities = [*ctx.velocities, dict(zip(names, last, strict=True))]
         lam = dict(zip(names, flat[: len(names)], strict=True))
         mu = dict(zip(names, flat[len(names) :], strict=True))
         for_images, for_targets = torch.empty_like(images), torch.empty_like(targets)
         for_rate, for_momentum = torch.zeros_like(rate), torch.zeros_like(momentum)
         for t in reversed(range(len(images))):
             if ctx.needs_rate:
-                for_rate -= _inner_product(ctx.velocities[t + 1], lam)
+                for_rate -= _inner_product(velocities[t + 1], lam)
             mu = {name: mu[name] - rate * lam[name] for name in names}
             if ctx.needs_momentum:
-                for_momentum += _inner_product(ctx.velocities[t], mu)
+                for_momentum += _inner_product(velocities[t], mu)
             for_images[t], for_targets[t], product = ctx.step.reverse(ctx.weights[t], images[t], targets[t], mu)
             lam = {name: lam[name] + product[name] for name in names}
             mu = {name: momentum * mu[name] for name in names}

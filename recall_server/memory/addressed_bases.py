@@ -75,9 +75,10 @@ class AddressedBases(AbstractMemory):
         return torch.einsum("qrk,kchw->qrchw", coefficients, bases)
 
 
-def largest_rows(images_per_class: float, *, classes: int, image_numbers: int, base_numbers: int, bases: int) -> int:
-    """The largest r within the budget of N images per class (paper, section 4).
+def largest_rows(numbers: float, *, query_size: int, base_numbers: int, bases: int) -> int:
+    """The largest r that a budget of so many numbers holds beside K bases (paper, section 4).
 
-    K * base_numbers + C * r * K <= N * C * image_numbers. Zero or less means that K bases do not fit.
+    K * base_numbers + query_size * r * K <= numbers, where N images of d numbers for each of C classes allow
+    numbers = N * C * d, and a label query has query_size = C. Zero or less means that K bases do not fit.
     """
-    return int((images_per_class * classes * image_numbers - bases * base_numbers) // (classes * bases))
+    return int((numbers - bases * base_numbers) // (query_size * bases))

@@ -178,12 +178,10 @@ def test_the_budget_equation_gives_the_rows_of_the_published_settings(
     images_per_class: int, classes: int, image_numbers: int, bases: int, rows: int
 ) -> None:
     """K * d/4 + C * r * K <= N * C * d; CIFAR-10 at one image per class with 16 bases is the released command."""
-    found = largest_rows(
-        images_per_class, classes=classes, image_numbers=image_numbers, base_numbers=image_numbers // 4, bases=bases
-    )
-    assert found == rows
+    numbers = images_per_class * classes * image_numbers
+    assert largest_rows(numbers, query_size=classes, base_numbers=image_numbers // 4, bases=bases) == rows
 
 
 def test_bases_that_do_not_fit_the_budget_leave_no_rows() -> None:
-    assert largest_rows(1, classes=10, image_numbers=GREY, base_numbers=GREY // 4, bases=40) == 0
-    assert largest_rows(1, classes=10, image_numbers=GREY, base_numbers=GREY // 4, bases=64) < 0
+    assert largest_rows(10 * GREY, query_size=10, base_numbers=GREY // 4, bases=40) == 0
+    assert largest_rows(10 * GREY, query_size=10, base_numbers=GREY // 4, bases=64) < 0

@@ -81,6 +81,7 @@ def test_a_memory_addressed_by_pictures_comes_with_its_encoder(bars_folder: Path
     bundle = MemoryBundle.load(path)
     reference = bundle.manifest.query_encoder
     assert reference is not None
+    assert "nearest class mean" in run("evaluate", str(path), "--dataset", str(bars_folder), "--runs", "1")
     encoder = QueryEncoder(tmp_path / "encoders" / reference.file, reference.sha256)
     queries = torch.from_numpy(encoder.encode(torch.rand(3, 1, 8, 8).numpy()))
     assert bundle.memory.recall(queries).shape == (3, 6, 1, 8, 8)
@@ -108,7 +109,9 @@ def refusal(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str],
     return capsys.readouterr().err
 
 
-def test_ctrl_c_keeps_a_checkpoint_and_resuming_ends_in_the_same_bytes(bars_folder: Path, tmp_path: Path) -> None:
+def test_ctrl_c_keeps_a_checkpoint_and_resuming_ends_in_the_same_bytes(
+    bars_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     whole, halves = tmp_path / "whole" / "bars.safetensors", tmp_path / "halves" / "bars.safetensors"
     steps = ["--outer-steps", "40", "--validate-every", "20"]
     run(*distill(bars_folder, whole, *steps))
@@ -120,7 +123,14 @@ def test_ctrl_c_keeps_a_checkpoint_and_resuming_ends_in_the_same_bytes(bars_fold
     assert "the checkpoint is kept, go on with --resume" in message
     assert not halves.exists()
 
-    run(*distill(bars_folder, halves, *steps, "--resume"))
+    with pytest.raises(SystemExit):
+        refuse_to_overwrite = ["recall-trainer", *distill(bars_folder, halves, *steps)]
+        monkeypatch.setattr(sys, "argv", refuse_to_overwrite)
+        main()
+    assert "holds an unfinished run; go on with --resume" in capsys.readouterr().err
+
+    run(*distill(bars_folder, halves, *steps, "--threads", "1", "--resume"))
+    assert not halves.with_suffix(".checkpoint").exists()
     one, other = MemoryBundle.load(whole), MemoryBundle.load(halves)
     for name, tensor in one.memory.tensors().items():
         assert tensor.numpy().tobytes() == other.memory.tensors()[name].numpy().tobytes()
@@ -135,6 +145,8 @@ def test_ctrl_c_keeps_a_checkpoint_and_resuming_ends_in_the_same_bytes(bars_fold
         (["--method", "magic"], "unknown method 'magic'"),
         (["--set", "network=transformer"], "architecture: Input should be 'convnet'"),
         (["--resume"], "is not a checkpoint that can be resumed"),
+        (["--set", "retraining.network=convnet:depth=4"], "images of 8x8 are too small for 4 poolings"),
+        (["--output", "."], "--output must end in .safetensors"),
         (["--device", "tpu"], "unknown device 'tpu'; use auto, cpu or cuda"),
     ],
 )

@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from recall_server.errors import InvalidCheckpoint, StorageFailed
+from recall_server.errors import InvalidCheckpoint, StorageFailed, TrainingFailed
 from recall_server.networks import NetworkSpec
 from trainer.compose import Budget, fit_preprocessing, make_learner, make_objective, real_data
 from trainer.datasets import ImageDataset
@@ -37,7 +37,7 @@ class Run:
             self.learner,
             make_objective(dataset, self.method, cpu),
             self.method,
-            run={"overrides": list(overrides)},
+            run={f"method.{name}": value for name, value in self.method.model_dump(mode="json").items()},
             limits=Limits(self.method.outer_steps, validate_every=2),
             generator=self.generator,
             checkpoint=path,
@@ -53,8 +53,8 @@ def same(one: dict[str, Tensor], other: dict[str, Tensor]) -> bool:
 
 METHODS = {
     "window": [],
-    "bptt": ["augmentation=none"],
-    "rtp": ["steps=3", "window=3", "augmentation=none"],
+    "bptt": [],
+    "rtp": ["steps=3", "window=3"],
     "image-addressing": ["classes_per_step=2", "shots=2", "query_size=5", "encoder=convnet:filters=4,depth=2"],
 }
 
@@ -97,7 +97,7 @@ def test_a_checkpoint_of_another_run_is_refused_and_says_what_differs(
 ) -> None:
     path = tmp_path / "run.checkpoint"
     Run(bars_dataset, "outer_steps=1", path=path).go()
-    with pytest.raises(InvalidCheckpoint, match="another run: its overrides is"):
+    with pytest.raises(InvalidCheckpoint, match=r"another run: its method\.outer_steps is 1, this run's is 2"):
         Run(bars_dataset, "outer_steps=2", path=path).distillation.resume(path)
 
 
@@ -134,11 +134,40 @@ def test_a_loss_that_is_not_finite_stops_the_run_and_keeps_the_last_good_state(
         if progress.step == 2:
             run.data.images[:] = torch.nan
 
-    with pytest.raises(FloatingPointError, match="the outer loss is nan at outer step 2"):
+    with pytest.raises(FloatingPointError, match="the outer loss is nan and its gradient has norm nan at outer step 2"):
         run.go(report=poison)
     resumed = Run(bars_dataset, "outer_steps=4", "clip=0", path=path)
     resumed.distillation.resume(path)
     assert all(leaf.isfinite().all() for leaf in resumed.learner.tensors().values())
+
+
+def test_a_gradient_that_is_not_finite_never_reaches_the_memory(bars_dataset: ImageDataset, tmp_path: Path) -> None:
+    """The loss alone may be finite: clipping by a norm of NaN once turned every number of the memory into NaN."""
+    path = tmp_path / "run.checkpoint"
+    run = Run(bars_dataset, "outer_steps=4", path=path)
+    leaf = next(iter(run.learner.tensors().values()))
+    leaf.register_hook(lambda gradient: gradient * torch.nan)
+    with pytest.raises(FloatingPointError, match="gradient has norm nan at outer step 0"):
+        run.go()
+    resumed = Run(bars_dataset, "outer_steps=4", path=path)
+    resumed.distillation.resume(path)
+    assert all(leaf.isfinite().all() for leaf in resumed.learner.tensors().values())
+
+
+def test_a_validation_network_that_diverges_counts_as_nothing_and_the_run_goes_on(
+    bars_dataset: ImageDataset,
+) -> None:
+    run = Run(bars_dataset, "outer_steps=4")
+    scores: list[float | Exception] = [TrainingFailed("diverged"), 0.4]
+
+    def validate() -> float:
+        score = scores.pop(0)
+        if isinstance(score, Exception):
+            raise score
+        return score
+
+    run.go(validate=validate)
+    assert run.distillation.progress.history == [[2, 0.0], [4, 0.4]]
 
 
 def test_a_full_disk_leaves_the_last_checkpoint_whole(
@@ -183,6 +212,9 @@ def test_the_network_spec_of_a_method_can_be_overridden_from_text() -> None:
         (["windw=3"], "'windw=3' is not field=value with one of the fields"),
         (["window"], "'window' is not field=value"),
         (["window=0"], "window: "),
+        (["classes_per_step=1"], "one class per step leaves nothing to tell apart"),
+        (["name=rtp"], "'name=rtp' is not field=value with one of the fields memory"),
+        (["retraining.stepps=1"], "'retraining.stepps=1' is not field=value with one of the fields network, steps"),
         (["window=300"], "a window of 300 is longer than the longest training of 60 steps"),
         (["precision=float8"], "precision: "),
     ],
@@ -197,7 +229,20 @@ def test_an_unknown_method_lists_the_known_ones() -> None:
         compose("magic")
 
 
-@pytest.mark.parametrize(("bases", "advice"), [(500, "at most"), (0, "at most")])
-def test_a_budget_that_is_too_small_says_what_would_fit(bars_dataset: ImageDataset, bases: int, advice: str) -> None:
-    with pytest.raises(ValueError, match=advice):
-        Budget.fit(bars_dataset, compose("window"), images_per_class=1, bases=bases, rows=None)
+def test_a_budget_that_is_too_small_says_how_many_bases_would_fit_and_that_is_true(
+    bars_dataset: ImageDataset,
+) -> None:
+    method = compose("window")
+    with pytest.raises(
+        ValueError, match="500 bases and -?[0-9]+ rows do not fit in 1 images per class; try with at most "
+    ) as refused:
+        Budget.fit(bars_dataset, method, images_per_class=1, bases=500, rows=None)
+    most = int(str(refused.value).split("at most ")[1].split()[0])
+    assert Budget.fit(bars_dataset, method, images_per_class=1, bases=most, rows=None).rows >= 1
+    with pytest.raises(ValueError, match="do not fit"):
+        Budget.fit(bars_dataset, method, images_per_class=1, bases=most + 1, rows=None)
+
+
+def test_a_memory_of_pixels_refuses_more_images_than_its_budget(bars_dataset: ImageDataset) -> None:
+    with pytest.raises(ValueError, match="3 stored images of each class do not fit in 2 images per class"):
+        Budget.fit(bars_dataset, compose("bptt"), images_per_class=2, bases=0, rows=3)

@@ -11,7 +11,7 @@ from recall_server.preprocessing import Standardise
 from recall_server.retraining import Retraining
 from trainer.datasets import ImageDataset, Split
 from trainer.evaluate import Accuracies, fresh_accuracy, paper_protocol
-from trainer.few_shot import FewShot, draw_episode
+from trainer.few_shot import FewShot, draw_episode, largest_task
 from trainer.start import noise
 
 RETRAINING = Retraining(
@@ -88,7 +88,20 @@ def test_both_baselines_see_the_same_pictures_and_are_scored_on_the_same_test(ba
     episode = draw_episode(bars_dataset.test, bars_dataset.classes, ways=2, shots=5, tests=20, generator=generator)
     assert few_shot.nearest_mean(episode) == 1
     assert few_shot.shots_alone(episode, 0) > 0.9
-    assert 0 <= few_shot.recalled(episode, 0) <= 1
     swapped = Split(episode.test.images, 1 - episode.test.labels)
     wrong = type(episode)(episode.labels, episode.shots, swapped)
     assert few_shot.nearest_mean(wrong) == 0
+
+
+@pytest.mark.parametrize(("asked", "given"), [((5, 200), (5, 30)), ((40, 20), (10, 20)), ((2, 6), (2, 6))])
+def test_a_task_is_cut_down_to_the_pictures_that_there_are(
+    bars_dataset: ImageDataset, asked: tuple[int, int], given: tuple[int, int]
+) -> None:
+    shots, tests = asked
+    assert largest_task(bars_dataset.test, bars_dataset.classes, ways=2, shots=shots, tests=tests) == given
+
+
+def test_a_class_with_one_picture_makes_no_episode_and_is_named() -> None:
+    split = Split(torch.zeros(3, 1, 8, 8, dtype=torch.uint8), torch.tensor([0, 0, 1]))
+    with pytest.raises(ValueError, match="two pictures or more of each class, but dog has 1"):
+        largest_task(split, ("cat", "dog"), ways=2, shots=1, tests=2)

@@ -63,8 +63,8 @@ def test_the_outer_loss_reaches_bases_matrices_and_encoder() -> None:
     learner = image_learner()
     episode = learner.episode(numbered_data(), torch.Generator().manual_seed(0))
     episode.recalled.square().sum().backward()
+    assert not any("convolution.bias" in name for name in learner.tensors()), "a norm takes these away: no gradient"
     for name, leaf in learner.tensors().items():
-        # A shift before the last normalisation's scale is the only place where a zero could be honest; none is.
         assert leaf.grad is not None and leaf.grad.abs().max() > 0, name
 
 
@@ -72,6 +72,13 @@ def test_an_encoder_of_another_size_than_the_memory_is_refused() -> None:
     encoder = ConvNet(channels=1, height=8, width=8, classes=7, filters=4, depth=2)
     with pytest.raises(ValueError, match="the encoder gives 7 features, the memory asks for 5"):
         ImageLearner(memory(5), encoder, {}, classes_per_step=2, shots=1, real_batch=4)
+
+
+def test_a_class_with_few_pictures_still_keeps_query_and_outer_pictures_apart() -> None:
+    shown, others = numbered_data(each=5).draw_apart(2, 4, 20, torch.Generator().manual_seed(0))
+    assert (len(shown), len(others)) == (4, 20)
+    assert set(shown.tolist()) | set(others.tolist()) <= {10, 11, 12, 13, 14}
+    assert not set(shown.tolist()) & set(others.tolist())
 
 
 def test_a_class_with_too_few_pictures_is_drawn_with_repetition() -> None:
