@@ -1,17 +1,23 @@
 """Names, folders and arrays -> train, validation and test pictures, never mixed.
 
-A source is the name of a torchvision data set, scikit-learn's `digits`, a folder of class folders, or a folder with
-`train.npz` and `test.npz` (`images` uint8 [N, H, W, C] or [N, H, W], `labels` int [N], `classes` str). A name is first
-looked for as a folder of that name in $RECALL_DATA.
+A source is one of
+
+* the bare name of a known data set (`digits`, which is scikit-learn's, or a torchvision name): it means that data set,
+  read from the folder $RECALL_DATA/NAME where that holds anything, else from the library. A folder of the same name in
+  the working directory is never meant: write `./NAME` for it.
+* the path of a folder of class folders, or of a folder with `train.npz` and `test.npz` (`images` uint8 [N, H, W, C] or
+  [N, H, W], `labels` int [N], `classes` str). A bare name that is no known one and no folder here, or an empty one, is
+  looked for in $RECALL_DATA.
+
+Only what came by its known name has a known licence; whatever a path leads to is its owner's.
 """
 
 from __future__ import annotations
 
 import hashlib
+import json
 import os
-import zipfile
-from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -19,9 +25,13 @@ import torch
 from torch import Tensor
 
 from recall_server.errors import InvalidDataset
-from trainer.image_folder import read_image_folder
+from trainer.arrays import FILES, holds_arrays, read_arrays
+from trainer.image_folder import survey
 
 VALIDATION_SHARE = 0.1
+TEST_SHARE = 0.2  # of data that come in one piece
+LARGEST_SIZE = 256  # of pictures in folders, unless a size is asked for
+UNKNOWN_LICENCE = "unknown: the owner's own"
 LICENCES = {
     "digits": "UCI Optical Recognition of Handwritten Digits (E. Alpaydin, C. Kaynak), CC BY 4.0",
     "mnist": "MNIST (Y. LeCun, C. Cortes), CC BY-SA 3.0",
@@ -59,7 +69,7 @@ class Split:
 
 @dataclass(frozen=True)
 class ImageDataset:
-    """Three disjoint splits of one data set; `digest` is the sha256 of all its pictures and labels."""
+    """Three disjoint splits of one data set; `digest` is a sha256 of its data, whatever the seed."""
 
     name: str
     classes: tuple[str, ...]
@@ -87,57 +97,73 @@ class ImageDataset:
 def load_dataset(source: str, *, image_size: int | None = None, seed: int = 0) -> ImageDataset:
     """Read a data set and split a tenth of its training pictures, class by class, off for validation.
 
-    `image_size` is for folders of pictures, which may be of any size. Raises InvalidDataset, with what would be right.
+    The module's docstring says what a source is. `image_size` is for folders of pictures, which may be of any size,
+    and refused for all else. Raises InvalidDataset, with what would be right.
     """
-    name, read = _reader(source, image_size)
-    classes, train, test = read()
+    name, folder, licence = _locate(source)
+    classes, train, test = _read(name, folder, image_size)
+    if train.images.shape[1:] != test.images.shape[1:]:
+        raise InvalidDataset(
+            f"{name}: training and test pictures must be of one shape, not {list(train.images.shape[1:])} and "
+            f"{list(test.images.shape[1:])} (channels, height, width)"
+        )
     for split, part in (("training", train), ("test", test)):
         _check(name, split, part, classes)
+    digest = _digest(classes, train, test)
     train, validation = _hold_out(train, VALIDATION_SHARE, seed)
-    digest = _digest(train, validation, test)
-    return ImageDataset(name, classes, train, validation, test, digest, LICENCES.get(name, "unknown: the owner's own"))
+    return ImageDataset(name, classes, train, validation, test, digest, licence)
 
 
 Read = tuple[tuple[str, ...], Split, Split]
 
 
-def _reader(source: str, image_size: int | None) -> tuple[str, Callable[[], Read]]:
-    folder = Path(source)
-    shared = Path(os.environ.get("RECALL_DATA", "")) / source
-    if not folder.is_dir() and os.environ.get("RECALL_DATA") and shared.is_dir():
-        folder = shared
-    if (folder / "train.npz").is_file():
-        return folder.resolve().name, lambda: _read_arrays(folder)
-    if folder.is_dir():
-        return folder.resolve().name, lambda: _read_folder(folder, image_size)
-    if source == "digits":
-        return source, _read_digits
-    if source in TORCHVISION:
-        return source, lambda: _read_torchvision(source)
-    known = ", ".join(["digits", *TORCHVISION])
-    raise InvalidDataset(f"{source!r} is neither a folder nor one of the known data sets: {known}")
+def _locate(source: str) -> tuple[str, Path | None, str]:
+    """(name of the data set, its folder or None where a library brings it, its licence)."""
+    root = os.environ.get("RECALL_DATA")
+    bare = bool(source) and source == Path(source).name
+    shared = Path(root, source).resolve() if root and bare and _holds_anything(Path(root, source)) else None
+    if source in LICENCES:
+        return source, shared, LICENCES[source]
+    folder = Path(source).resolve()
+    if source and _holds_anything(folder):
+        return folder.name, folder, UNKNOWN_LICENCE
+    if shared is not None:
+        return source, shared, UNKNOWN_LICENCE
+    if source and folder.is_dir():
+        raise InvalidDataset(f"the folder {source!r} is empty; it must hold class folders, or {' and '.join(FILES)}")
+    raise InvalidDataset(f"{source!r} is neither a folder nor one of the known data sets: {', '.join(LICENCES)}")
 
 
-def _read_arrays(folder: Path) -> Read:
-    parts: list[Split] = []
-    classes: tuple[str, ...] = ()
-    for split in ("train", "test"):
-        path = folder / f"{split}.npz"
-        try:
-            with np.load(path, allow_pickle=False) as arrays:
-                images, labels = arrays["images"], arrays["labels"]
-                classes = tuple(str(name) for name in arrays["classes"])
-        except (OSError, KeyError, ValueError, zipfile.BadZipFile) as error:
-            raise InvalidDataset(f"{path.name} must hold the arrays images, labels and classes: {error}") from error
-        parts.append(_split(images, labels, path.name))
-    return classes, parts[0], parts[1]
+def _holds_anything(folder: Path) -> bool:
+    return folder.is_dir() and any(not path.name.startswith(".") for path in folder.iterdir())
+
+
+def _read(name: str, folder: Path | None, image_size: int | None) -> Read:
+    if folder is not None and not holds_arrays(folder):
+        return _read_pictures(name, folder, image_size)
+    if image_size is not None:
+        raise InvalidDataset(
+            f"an image size can be chosen for a folder of pictures only; the pictures of {name} have their size"
+        )
+    if folder is not None:
+        return _read_arrays(name, folder)
+    return _read_digits() if name == "digits" else _read_torchvision(name)
+
+
+def _read_arrays(name: str, folder: Path) -> Read:
+    parts = [read_arrays(folder / file) for file in FILES]
+    classes = parts[0][0]
+    if parts[1][0] != classes:
+        raise InvalidDataset(f"{name}: {' and '.join(FILES)} must hold the same classes in the same order")
+    train, test = (_split(images, labels, file) for file, (_, images, labels) in zip(FILES, parts, strict=True))
+    return classes, train, test
 
 
 def _split(images: np.ndarray, labels: np.ndarray, name: str) -> Split:
     """[N, H, W] or [N, H, W, C] uint8 -> Split, or InvalidDataset."""
     if images.ndim == 3:
         images = images[..., None]
-    if images.ndim != 4 or images.dtype != np.uint8 or images.shape[3] not in (1, 3):
+    if images.ndim != 4 or images.dtype != np.uint8 or images.shape[3] not in (1, 3) or 0 in images.shape[1:]:
         raise InvalidDataset(f"{name}: images must be uint8 [N, H, W, 1 or 3], not {images.dtype} {list(images.shape)}")
     if labels.ndim != 1 or len(labels) != len(images) or not np.issubdtype(labels.dtype, np.integer):
         raise InvalidDataset(f"{name}: labels must be {len(images)} integers, not {labels.dtype} {list(labels.shape)}")
@@ -146,21 +172,23 @@ def _split(images: np.ndarray, labels: np.ndarray, name: str) -> Split:
     )
 
 
-def _read_folder(folder: Path, image_size: int | None) -> Read:
-    """A folder of class folders; `train` and `test` sub-folders are kept as they are, else a fifth is the test."""
-    if (folder / "train").is_dir() and (folder / "test").is_dir():
-        train_classes, train_images, train_labels = read_image_folder(folder / "train", image_size)
-        size = train_images.shape[1]
-        classes, test_images, test_labels = read_image_folder(folder / "test", size)
-        if classes != train_classes:
-            raise InvalidDataset(f"{folder.name}: train and test must hold the same class folders")
-        return (
-            classes,
-            _split(train_images, train_labels, folder.name),
-            _split(test_images, test_labels, folder.name),
-        )
-    classes, images, labels = read_image_folder(folder, image_size)
-    train, test = _hold_out(_split(images, labels, folder.name), 0.2, seed=0)
+def _read_pictures(name: str, folder: Path, image_size: int | None) -> Read:
+    """A folder of class folders; `train` and `test` sub-folders are kept as they are, else a fifth is the test.
+
+    Pictures become square, of the size of the first one's shorter side (at most 256) unless one is asked for, and
+    grey where all are grey, else colour.
+    """
+    if image_size is not None and image_size < 1:
+        raise InvalidDataset(f"an image size must be 1 or more, not {image_size}")
+    halves = (folder / "train").is_dir() and (folder / "test").is_dir()
+    parts = [survey(folder / part) for part in ("train", "test")] if halves else [survey(folder)]
+    classes = parts[0].classes
+    if any(part.classes != classes for part in parts):
+        raise InvalidDataset(f"{name}: train and test must hold the same class folders")
+    size = image_size or min(parts[0].shorter_side, LARGEST_SIZE)
+    shape = (1 if all(part.grey for part in parts) else 3, size, size)
+    splits = [_split(*part.read(shape), name) for part in parts]
+    train, test = splits if halves else _hold_out(splits[0], TEST_SHARE, seed=0)
     return classes, train, test
 
 
@@ -170,7 +198,7 @@ def _read_digits() -> Read:
 
     digits = load_digits()
     images = np.rint(digits.images * (255 / 16)).astype(np.uint8)
-    train, test = _hold_out(_split(images, digits.target, "digits"), 0.2, seed=0)
+    train, test = _hold_out(_split(images, digits.target, "digits"), TEST_SHARE, seed=0)
     return tuple("0123456789"), train, test
 
 
@@ -222,14 +250,11 @@ def _hold_out(split: Split, share: float, seed: int) -> tuple[Split, Split]:
     return split.select(~held), split.select(held)
 
 
-def _digest(*splits: Split) -> str:
-    digest = hashlib.sha256()
-    for split in splits:
-        digest.update(split.images.numpy().tobytes())
-        digest.update(split.labels.numpy().tobytes())
+def _digest(classes: tuple[str, ...], train: Split, test: Split) -> str:
+    """Over shapes and class names, then images and labels in the order in which they were read."""
+    header = {"classes": classes, "train": list(train.images.shape), "test": list(test.images.shape)}
+    digest = hashlib.sha256(json.dumps(header, sort_keys=True).encode())
+    for split in (train, test):
+        digest.update(split.images.numpy().data)
+        digest.update(split.labels.numpy().astype("<i8").data)
     return digest.hexdigest()
-
-
-def subset(dataset: ImageDataset, *, train: int) -> ImageDataset:
-    """The same data set with only the first `train` training pictures: for quick tests and probes."""
-    return replace(dataset, train=Split(dataset.train.images[:train], dataset.train.labels[:train]))

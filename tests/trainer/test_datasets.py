@@ -1,20 +1,17 @@
-"""Data sets: splits never mix, and what cannot be used is refused with what would be right."""
+"""Data sets: splits never mix, and a name means one thing."""
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from PIL import Image
 
 from recall_server.errors import InvalidDataset
-from trainer.datasets import ImageDataset, load_dataset
-
-
-def rows(images: torch.Tensor) -> set[bytes]:
-    return {image.numpy().tobytes() for image in images}
+from tests.trainer.data_examples import Library, archives, rows
+from trainer.datasets import LICENCES, ImageDataset, Split, load_dataset
 
 
 def test_train_validation_and_test_never_share_a_picture(bars_dataset: ImageDataset) -> None:
@@ -53,83 +50,103 @@ def test_an_unknown_name_lists_the_known_ones() -> None:
         load_dataset("imagenet-22k")
 
 
-def class_folder(root: Path, name: str, count: int, size: tuple[int, int] = (12, 9), mode: str = "RGB") -> Path:
-    folder = root / name
-    folder.mkdir(parents=True)
-    for number in range(count):
-        Image.new(mode, size, number * 10 if mode == "L" else (number * 10, 20, 30)).save(folder / f"{number}.png")
-    return folder
+def test_an_image_size_is_refused_where_none_can_be_chosen(bars_folder: Path) -> None:
+    for source in (str(bars_folder), "digits"):
+        with pytest.raises(InvalidDataset, match="an image size can be chosen for a folder of pictures only"):
+            load_dataset(source, image_size=16)
 
 
-def test_a_folder_of_class_folders_becomes_a_data_set(tmp_path: Path) -> None:
-    class_folder(tmp_path, "cat", 10)
-    class_folder(tmp_path, "dog", 10, size=(30, 40))
-    dataset = load_dataset(str(tmp_path), image_size=8)
-    assert dataset.classes == ("cat", "dog")
-    assert dataset.image_shape == (3, 8, 8)
-    assert (len(dataset.train), len(dataset.validation), len(dataset.test)) == (14, 2, 4)
+def test_the_digest_is_of_the_data_alone(tmp_path: Path) -> None:
+    folder = archives(tmp_path / "data")
+    first, other_seed = (load_dataset(str(folder), seed=seed) for seed in (0, 1))
+    assert not torch.equal(first.validation.images, other_seed.validation.images)
+    assert first.digest == other_seed.digest
+    images = np.random.default_rng(0).integers(0, 256, size=(8, 8, 8), dtype=np.uint8)
+    changed = images.copy()
+    changed[0, 0, 0] ^= 1
+    others = [
+        archives(tmp_path / "classes", classes=np.array(["a", "c"])),
+        archives(tmp_path / "shape", images=images.reshape(8, 4, 16)),
+        archives(tmp_path / "pixel", images=changed),
+        archives(tmp_path / "labels", labels=1 - np.arange(8) % 2),
+        archives(tmp_path / "test", test={"images": changed}),
+    ]
+    assert len({first.digest, *(load_dataset(str(other)).digest for other in others)}) == 6
 
 
-def test_a_folder_of_grey_pictures_stays_grey(tmp_path: Path) -> None:
-    for name in ("a", "b"):
-        class_folder(tmp_path, name, 8, mode="L")
-    assert load_dataset(str(tmp_path)).image_shape == (1, 9, 9)
+def test_a_known_name_means_the_data_set_and_never_a_folder_here(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("RECALL_DATA", raising=False)
+    archives(tmp_path / "digits")
+    assert load_dataset("digits").licence == LICENCES["digits"]
+    assert len(load_dataset("digits").classes) == 10
+    mine = load_dataset("./digits")
+    assert (mine.name, mine.classes, mine.licence) == ("digits", ("a", "b"), "unknown: the owner's own")
+    archives(tmp_path / "data" / "digits", classes=np.array(["shared", "data"]))
+    monkeypatch.setenv("RECALL_DATA", str(tmp_path / "data"))
+    shared = load_dataset("digits")
+    assert (shared.name, shared.classes, shared.licence) == ("digits", ("shared", "data"), LICENCES["digits"])
+    assert load_dataset(str(tmp_path / "data" / "digits")).licence == "unknown: the owner's own"
 
 
-def test_a_turned_photo_is_turned_upright(tmp_path: Path) -> None:
-    for name in ("a", "b"):
-        folder = class_folder(tmp_path, name, 7)
-        picture = Image.new("RGB", (8, 8), "black")
-        picture.paste("white", (0, 0, 8, 4))
-        exif = Image.Exif()
-        exif[0x0112] = 3  # half a turn
-        picture.save(folder / "turned.jpg", exif=exif, quality=95)
-    dataset = load_dataset(str(tmp_path), image_size=8)
-    images = torch.cat([dataset.train.images, dataset.validation.images, dataset.test.images]).float()
-    turned = [image for image in images if image.std() > 100]
-    assert len(turned) == 2
-    assert all(image[:, 4:].mean() > 240 and image[:, :4].mean() < 15 for image in turned)
+def test_an_empty_folder_shadows_no_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("RECALL_DATA", str(tmp_path / "data"))
+    for folder in ("digits", "mine", "data/digits"):
+        (tmp_path / folder).mkdir(parents=True)
+    assert load_dataset("digits").image_shape == (1, 8, 8)
+    with pytest.raises(InvalidDataset, match="the folder 'mine' is empty"):
+        load_dataset("mine")
+    archives(tmp_path / "data" / "mine")
+    assert load_dataset("mine").classes == ("a", "b")
+    assert load_dataset("mine").licence == "unknown: the owner's own"
 
 
-def test_one_class_is_refused(tmp_path: Path) -> None:
-    class_folder(tmp_path, "only", 5)
-    with pytest.raises(InvalidDataset, match="pictures in 1 class folder; it must hold two or more"):
-        load_dataset(str(tmp_path))
+def test_no_name_at_all_is_not_the_working_directory(bars_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(bars_folder)
+    monkeypatch.setenv("RECALL_DATA", str(bars_folder))
+    with pytest.raises(InvalidDataset, match="'' is neither a folder nor"):
+        load_dataset("")
+    assert load_dataset(".").name == bars_folder.name
 
 
-def test_an_unreadable_picture_is_named(tmp_path: Path) -> None:
-    class_folder(tmp_path, "a", 5)
-    (class_folder(tmp_path, "b", 5) / "broken.png").write_bytes(b"not a picture")
-    with pytest.raises(InvalidDataset, match=r"b/broken\.png is not a readable picture"):
-        load_dataset(str(tmp_path))
+@pytest.fixture
+def library(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> type[Library]:
+    monkeypatch.setenv("RECALL_DATA", str(tmp_path))
+    monkeypatch.setattr(Library, "made", [], raising=False)
+    for name in ("MNIST", "SVHN"):
+        monkeypatch.setattr(f"torchvision.datasets.{name}", Library)
+    return Library
 
 
-def test_too_few_pictures_of_a_class_are_refused(tmp_path: Path) -> None:
-    class_folder(tmp_path, "a", 9)
-    class_folder(tmp_path, "b", 2)
-    with pytest.raises(InvalidDataset, match="fewer than 3 training pictures of b"):
-        load_dataset(str(tmp_path))
+def in_order(train: Split, validation: Split) -> set[tuple[bytes, int]]:
+    return {
+        (image.numpy().tobytes(), int(label))
+        for part in (train, validation)
+        for image, label in zip(part.images, part.labels, strict=True)
+    }
 
 
 @pytest.mark.parametrize(
-    ("arrays", "message"),
-    [
-        ({"images": np.zeros((3, 8, 8), np.float32)}, "images must be uint8"),
-        ({"labels": np.zeros(2, np.int64)}, "labels must be 3 integers"),
-        ({"labels": np.array([0, 1, 7])}, "labels must lie between 0 and 1"),
-        ({"classes": np.array(["same", "same"])}, "two classes have the same name"),
-    ],
+    ("name", "halves", "shape", "first"),
+    [("mnist", [True, False], (1, 6, 5), "0 - name"), ("svhn", ["train", "test"], (3, 6, 5), "0")],
 )
-def test_bad_arrays_are_refused_with_what_would_be_right(tmp_path: Path, arrays: dict, message: str) -> None:
-    good = {"images": np.zeros((3, 8, 8), np.uint8), "labels": np.array([0, 1, 1]), "classes": np.array(["a", "b"])}
-    for split in ("train", "test"):
-        np.savez(tmp_path / f"{split}.npz", **(good | arrays))
-    with pytest.raises(InvalidDataset, match=message):
-        load_dataset(str(tmp_path))
+def test_torchvision_s_data_sets_are_read(
+    library: type[Library], name: str, halves: list[object], shape: tuple[int, int, int], first: str
+) -> None:
+    dataset = load_dataset(name)
+    assert library.made == [(Path(os.environ["RECALL_DATA"]), half) for half in halves]
+    assert (dataset.image_shape, dataset.licence, dataset.classes[0]) == (shape, LICENCES[name], first)
+    assert (len(dataset.train) + len(dataset.validation), len(dataset.test)) == (40, 20)
+    pictures = (np.arange(40 * np.prod(shape)) % 251).astype(np.uint8).reshape(40, *shape)
+    assert in_order(dataset.train, dataset.validation) == {
+        (picture.tobytes(), number % 10) for number, picture in enumerate(pictures)
+    }
 
 
-def test_a_pickled_array_is_never_unpickled(tmp_path: Path) -> None:
-    for split in ("train", "test"):
-        np.savez(tmp_path / f"{split}.npz", images=np.array([{}], dtype=object), labels=np.zeros(1), classes=["a"])
-    with pytest.raises(InvalidDataset, match="Object arrays cannot be loaded"):
-        load_dataset(str(tmp_path))
+def test_a_download_that_fails_says_where_it_went(library: type[Library], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(library, "error", OSError("no route"))
+    with pytest.raises(InvalidDataset, match=r"mnist could not be downloaded to .*: no route"):
+        load_dataset("mnist")

@@ -1,0 +1,44 @@
+"""Small data sets to be read: archives, and a stand-in for those of torchvision."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import torch
+
+
+def rows(images: torch.Tensor) -> set[bytes]:
+    return {image.numpy().tobytes() for image in images}
+
+
+def archives(folder: Path, *, test: dict[str, np.ndarray] | None = None, **changed: np.ndarray) -> Path:
+    """A good train.npz and test.npz of two classes, but for what is changed in both or in the test alone."""
+    folder.mkdir(parents=True, exist_ok=True)
+    images = np.random.default_rng(0).integers(0, 256, size=(8, 8, 8), dtype=np.uint8)
+    good = {"images": images, "labels": np.arange(8) % 2, "classes": np.array(["a", "b"])} | changed
+    np.savez(folder / "train.npz", **good)
+    np.savez(folder / "test.npz", **(good | (test or {})))
+    return folder
+
+
+class Library:
+    """The part of torchvision's data sets that is relied on: MNIST's `targets`, or SVHN's `labels` and [N, C, H, W]."""
+
+    made: list[tuple[Path, object]]
+    error: OSError | None = None
+
+    def __init__(self, root: Path, download: bool, train: bool | None = None, split: str | None = None) -> None:
+        assert download
+        self.made.append((root, split if train is None else train))
+        if self.error:
+            raise self.error
+        count = 40 if train or split == "train" else 20
+        values = np.arange(count * 3 * 6 * 5, dtype=np.int64) % 251
+        if train is None:
+            self.data: object = values.astype(np.uint8).reshape(count, 3, 6, 5)
+            self.labels = np.arange(count) % 10
+        else:
+            self.data = torch.from_numpy(values.astype(np.uint8)[: count * 30]).reshape(count, 6, 5)
+            self.targets = torch.arange(count) % 10
+            self.classes = [f"{digit} - name" for digit in range(10)]
