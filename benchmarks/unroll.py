@@ -19,6 +19,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
+from recall_server.allocator import keep_freed_memory
 from recall_server.networks import AbstractNetwork, ConvNet, Parameters
 from trainer.inner_step import InnerStep, can_compile, soft_cross_entropy
 from trainer.publish import device_name
@@ -108,6 +109,7 @@ def main() -> None:
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--threads", type=int, default=0)
     options = parser.parse_args()
+    keep_freed_memory()
     if options.threads:
         torch.set_num_threads(options.threads)
     if options.quick:

@@ -1,7 +1,7 @@
 """A k-way image classifier, trained from scratch on what a memory recalls; it can be used, saved and taken away.
 
-Training is the memory's own schedule (`Retraining`), which is what the memory was distilled for: a tenth of the
-images that the paper's evaluation looks at, for the same accuracy. `benchmarks/fit.py` measures both side by side.
+Training follows the memory's own schedule (`Retraining`), which it was distilled for and which looks at far fewer
+images than the paper's evaluation does, for the same accuracy: `benchmarks/fit.py` measures the two side by side.
 """
 
 from __future__ import annotations

@@ -15,9 +15,9 @@ import torch
 import typer
 from pydantic import ValidationError
 
+from recall_server.allocator import keep_freed_memory
 from recall_server.errors import RecallError
 from trainer import commands
-from trainer.allocator import keep_freed_memory
 from trainer.compose import Budget
 from trainer.datasets import load_dataset
 from trainer.distill import Interrupted, Limits

@@ -89,7 +89,7 @@ def window() -> Method:
         name="window", network=NetworkSpec(filters=64), steps=60, window=20, rate=0.02, rows_per_class=3,
         real_batch=256, optimiser="adam", outer_rate=0.02, outer_decay="cosine", clip=2.0, outer_steps=2_000,
         retraining=Retraining(
-            network=NetworkSpec(), steps=150, learning_rate=0.02, rows_per_class=3, decay="cosine"
+            network=NetworkSpec(), steps=100, learning_rate=0.02, rows_per_class=3, decay="cosine"
         ),
     )  # fmt: skip
 
@@ -107,7 +107,7 @@ def image_addressing() -> Method:
             "name": "image-addressing",
             # Chosen on validation episodes: half the width is as good with two classes, and three times as fast.
             "retraining": method.retraining.model_copy(
-                update={"network": NetworkSpec(filters=64), "rows_per_class": 6}
+                update={"network": NetworkSpec(filters=64), "rows_per_class": 6, "steps": 150}
             ),
             "queries": "images",
             "classes_per_step": 5,

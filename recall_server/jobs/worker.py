@@ -18,6 +18,7 @@ from typing import Annotated, Literal
 import torch
 from pydantic import Field, TypeAdapter
 
+from recall_server.allocator import keep_freed_memory
 from recall_server.errors import RecallError, TrainingFailed
 from recall_server.jobs.records import FinishedFile, JobError, Progress, Record
 from recall_server.jobs.task import TaskDescription, TrainingTask, resolve_device
@@ -68,6 +69,7 @@ def run_worker(connection: Connection, device: str, threads: int) -> None:
     task then gets a new one.
     """
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the server decides when to stop
+    keep_freed_memory()
     if threads:
         torch.set_num_threads(threads)
     device = resolve_device(device)

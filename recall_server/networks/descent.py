@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 from typing import final
 
 import torch
@@ -33,8 +32,6 @@ class MomentumDescent:
             name: piece.view_as(parameters[name]).requires_grad_() for name, piece in zip(names, pieces, strict=True)
         }
         self._parameters = parameters | self._leaves
-        if not self._values.is_cuda:
-            keep_freed_memory()
 
     def step(self, images: Tensor, targets: Tensor, *, rate: float, momentum: float) -> Tensor:
         """One step on a minibatch [N, C, H, W] with target distributions [N, k]; returns the loss before it, a scalar.
@@ -72,14 +69,3 @@ def images_at_once(network: AbstractNetwork, device: torch.device) -> int:
     filters = next(shape[0] for shape in network.shapes().values() if len(shape) == 4)
     image_bytes = 4 * filters * network.height * network.width
     return max(1, (1024 if device.type == "cuda" else 8) * MEBIBYTE // image_bytes)
-
-
-@functools.cache
-def keep_freed_memory() -> None:
-    """Have the C library keep the memory of freed tensors for the next ones, once in a process.
-
-    glibc hands large blocks back to the kernel, and getting them again costs page faults: a fifth of the time of a
-    training step. It stops doing so for sizes that it has seen freed, up to 32 MiB (mallopt(3), M_MMAP_THRESHOLD), so
-    freeing one block just below that is enough. Where the C library is another one, nothing happens.
-    """
-    torch.empty(32 * MEBIBYTE - 2**16, dtype=torch.uint8)

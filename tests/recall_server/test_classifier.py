@@ -43,7 +43,7 @@ def _pictures(per_class: int, *, seed: int = 0) -> tuple[Tensor, Tensor]:
 
 def _recalled(rows: int = 5, *, preprocessing: AbstractPreprocessing = PREPROCESSING) -> Tensor:
     """The same as a memory would recall it: [q, r, C, H, W] in model space."""
-    return preprocessing.to_model(_pictures(rows)[0]).unflatten(0, (3, rows))
+    return preprocessing.to_model(_pictures(rows)[0]).view(3, rows, *SHAPE)
 
 
 def _classifier(*, seed: int = 0, **fields: object) -> FreshClassifier:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 
 import onnx
 import onnxruntime
@@ -69,7 +70,7 @@ def test_an_exported_classifier_predicts_what_it_predicts_here(spec: str, kind: 
     shape = (1, 12, 12)
     preprocessing, labels = _preprocessing(kind, shape), ["bear", "grün", "wolf"]
     retraining = Retraining(network=NetworkSpec.parse(spec), steps=3, learning_rate=0.01, rows_per_class=4)
-    recalled = preprocessing.to_model(_pixels(shape, 12)).unflatten(0, (3, 4))
+    recalled = preprocessing.to_model(_pixels(shape, 12)).view(3, 4, *shape)
     classifier = FreshClassifier(labels, shape, preprocessing, retraining).fit(recalled, torch.eye(3))
     model, pixels = classifier.export_onnx(), _pixels(shape, 9)
     found, expected = _run(model, pixels, "probabilities"), classifier.predict_probabilities(pixels)
@@ -136,7 +137,8 @@ def test_a_preprocessing_without_an_onnx_form_says_so() -> None:
         def to_model(self, pixels: Tensor) -> Tensor:
             return pixels
 
-        to_pixels = to_model
+        def to_pixels(self, images: Tensor) -> Tensor:
+            return images
 
         def fits(self, image_shape: tuple[int, int, int]) -> bool:
             return True
@@ -145,7 +147,7 @@ def test_a_preprocessing_without_an_onnx_form_says_so() -> None:
             return {}
 
         @classmethod
-        def from_tensors(cls, tensors: object) -> Unheard:
+        def from_tensors(cls, tensors: Mapping[str, Tensor]) -> Unheard:
             return cls()
 
     network, parameters = _network(SPECS[0], (1, 12, 12))

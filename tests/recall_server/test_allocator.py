@@ -10,7 +10,7 @@ import pytest
 
 PROBE = """
 import resource, sys, torch
-from trainer.allocator import keep_freed_memory
+from recall_server.allocator import keep_freed_memory
 if sys.argv[1] == "kept":
     assert keep_freed_memory()
 def faults():

@@ -1,8 +1,9 @@
 """Keep freed memory in the process instead of handing it back to the system after every tensor.
 
-glibc serves large tensors by mmap and returns them when they die, so each step of training pays again for fresh, zeroed
-pages: a fifth of the time of a reverse step, and more where several processes share the machine. Other C libraries
-are left as they are.
+For processes that train, as they start: `recall-trainer`, the server's training process, and the benchmarks (for
+both sides). glibc serves large tensors by mmap and returns them when they die, so each step of training pays again for
+fresh, zeroed pages: a fifth of the time of a reverse step, and more where processes share the machine. Other C
+libraries are left as they are.
 """
 
 from __future__ import annotations

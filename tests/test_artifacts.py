@@ -1,0 +1,100 @@
+"""The committed bundles do what they claim, on real pictures: the larger checks run where RECALL_DATA has the data."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+import torch
+
+from recall_server.bundle import MemoryBundle
+from recall_server.networks import NetworkSpec
+from recall_server.query_encoder import QueryEncoder
+from trainer.datasets import ImageDataset, load_dataset
+from trainer.evaluate import evaluate_labels
+from trainer.few_shot import FewShot, draw_episode, evaluate_few_shot
+from trainer.publish import encoder_folder
+
+BUNDLES = sorted((Path(__file__).parent.parent / "artifacts" / "bundles").glob("*.safetensors"))
+CPU = torch.device("cpu")
+needs_fashion_mnist = pytest.mark.skipif(
+    not (Path(os.environ.get("RECALL_DATA", "")) / "fashion-mnist" / "train.npz").is_file(),
+    reason="RECALL_DATA names no folder with fashion-mnist",
+)
+
+
+def load(name: str) -> MemoryBundle:
+    return MemoryBundle.load(next(path for path in BUNDLES if path.stem == name))
+
+
+@pytest.fixture(scope="module")
+def fashion_mnist() -> ImageDataset:
+    return load_dataset("fashion-mnist")
+
+
+@pytest.mark.parametrize("path", BUNDLES, ids=lambda path: path.stem)
+def test_every_bundle_says_what_it_is_made_from_and_how_good_it_is(path: Path) -> None:
+    bundle = MemoryBundle.load(path)
+    assert bundle.manifest.name == path.stem
+    assert "unknown" not in bundle.manifest.provenance.dataset_licence
+    assert bundle.manifest.accuracy, "record it with `recall-trainer evaluate --record`"
+    assert bundle.file_bytes is not None
+    assert bundle.file_bytes < 200_000
+
+
+@pytest.mark.parametrize("path", BUNDLES, ids=lambda path: path.stem)
+def test_every_encoder_is_there_and_is_the_one_that_the_memory_was_trained_with(path: Path) -> None:
+    bundle = MemoryBundle.load(path)
+    reference = bundle.manifest.query_encoder
+    assert (reference is None) == (bundle.manifest.queries == "labels")
+    if reference is not None:
+        encoder = QueryEncoder(encoder_folder(path) / reference.file, reference.sha256, device="cpu")
+        shape = bundle.manifest.image.shape
+        assert encoder.encode(torch.rand(2, *shape).numpy()).shape == (2, bundle.memory.query_size)
+
+
+def test_the_budget_of_fashion_mnist_is_one_image_per_class() -> None:
+    manifest = load("fashion-mnist").manifest
+    assert manifest.budget.numbers_stored * 4 <= 31_360
+    assert manifest.budget.images_per_class == 1
+
+
+def test_digits_teach_a_fresh_network_to_read() -> None:
+    bundle, digits = load("digits"), load_dataset("digits")
+    accuracy = evaluate_labels(bundle, digits.test, retraining=bundle.manifest.retraining, seeds=[0], device=CPU)
+    assert accuracy.mean > 0.85
+
+
+@needs_fashion_mnist
+def test_fashion_mnist_teaches_a_network_narrower_than_the_bundles_own(fashion_mnist: ImageDataset) -> None:
+    bundle = load("fashion-mnist")
+    narrow = bundle.manifest.retraining.model_copy(update={"network": NetworkSpec(filters=32)})
+    test = fashion_mnist.test.select(torch.arange(2000))
+    assert evaluate_labels(bundle, test, retraining=narrow, seeds=[0], device=CPU).mean > 0.7
+
+
+@needs_fashion_mnist
+def test_five_pictures_of_two_classes_recall_a_classifier_that_beats_training_on_them_alone(
+    fashion_mnist: ImageDataset,
+) -> None:
+    bundle = load("fashion-mnist-images")
+    reference = bundle.manifest.query_encoder
+    assert reference is not None
+    encoder = QueryEncoder(encoder_folder(BUNDLES[0]) / reference.file, reference.sha256, device="cpu")
+    few_shot = FewShot(
+        bundle.memory,
+        bundle.preprocessing,
+        bundle.manifest.retraining,
+        encode=lambda pixels: torch.from_numpy(encoder.encode(pixels.numpy())),
+        device=CPU,
+    )
+    generator = torch.Generator().manual_seed(1)
+    # On validation pictures: the test set is for the benchmark.
+    episodes = [
+        draw_episode(fashion_mnist.validation, fashion_mnist.classes, ways=2, shots=5, tests=200, generator=generator)
+        for _ in range(4)
+    ]
+    results = evaluate_few_shot(few_shot, episodes)
+    assert results["recalled"].mean > 0.85
+    assert results["recalled"].mean > results["shots alone"].mean - 0.02
