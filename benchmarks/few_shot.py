@@ -32,12 +32,12 @@ from recall_client import RecallClient
 from recall_server.bundle import MemoryBundle
 from recall_server.query_encoder import QueryEncoder
 from trainer.datasets import load_dataset
-from trainer.few_shot import Episode, FewShot, draw_episode
-from trainer.publish import device_name
+from trainer.few_shot import FewShot, Task, draw_episode
+from trainer.publish import device_name, encoder_folder
+from trainer.report import SHOTS, TESTS, WAYS
 
 ARTIFACTS = Path(__file__).resolve().parent.parent / "artifacts"
 BUNDLE = "fashion-mnist-images"
-WAYS, SHOTS, TESTS = 2, 5, 200
 PATIENCE = 120.0
 
 
@@ -49,8 +49,9 @@ def running_server() -> Iterator[RecallClient]:
         port = probe.getsockname()[1]
     with tempfile.TemporaryDirectory() as state:
         command = [sys.executable, "-m", "recall_server", "serve", "--port", str(port)]
-        settings = {"RECALL_ARTIFACTS": str(ARTIFACTS), "RECALL_STATE": state}
-        process = subprocess.Popen(command, env=os.environ | settings, stderr=subprocess.DEVNULL)
+        others = {name: value for name, value in os.environ.items() if not name.startswith("RECALL_")}
+        settings = {"RECALL_ARTIFACTS": str(ARTIFACTS), "RECALL_STATE": state, "RECALL_LOG_LEVEL": "warning"}
+        process = subprocess.Popen(command, env=others | settings)
         try:
             wait_until_ready(f"http://127.0.0.1:{port}", process)
             with RecallClient(f"http://127.0.0.1:{port}", timeout=PATIENCE) as client:
@@ -78,7 +79,7 @@ def pictures(pixels: torch.Tensor) -> list[NDArray[np.uint8]]:
     return list((pixels[:, 0] * 255).round().byte().numpy())
 
 
-def answer(client: RecallClient, episode: Episode) -> tuple[float, float]:
+def answer(client: RecallClient, episode: Task) -> tuple[float, float]:
     """Accuracy on the episode's test pictures and the seconds from sending the shots to holding the classifier."""
     names = [f"class {number}" for number in range(WAYS)]
     started = time.perf_counter()
@@ -95,10 +96,11 @@ def answer(client: RecallClient, episode: Episode) -> tuple[float, float]:
 
 def local_baselines() -> FewShot:
     """The bundle's own encoder and preprocessing, for the baselines."""
-    bundle = MemoryBundle.load(ARTIFACTS / "bundles" / f"{BUNDLE}.safetensors")
+    path = ARTIFACTS / "bundles" / f"{BUNDLE}.safetensors"
+    bundle = MemoryBundle.load(path)
     reference = bundle.manifest.query_encoder
     assert reference is not None
-    encoder = QueryEncoder(ARTIFACTS / "encoders" / reference.file, reference.sha256)
+    encoder = QueryEncoder(encoder_folder(path) / reference.file, reference.sha256)
     return FewShot(
         bundle.memory,
         bundle.preprocessing,

@@ -30,11 +30,11 @@ from recall_server.classifier import FreshClassifier
 from recall_server.networks import ConvNet, Parameters, build_network
 from recall_server.retraining import Retraining
 from trainer.datasets import Split, load_dataset
-from trainer.evaluate import score
+from trainer.evaluate import PAPER_BATCH, PAPER_EPOCHS, PAPER_RATE, score
 from trainer.publish import device_name
 
 BUNDLES = Path(__file__).resolve().parent.parent / "artifacts" / "bundles"
-PAPER_EPOCHS, PAPER_BATCH, PAPER_RATE, PAPER_MOMENTUM = 300, 640, 0.01, 0.9
+PAPER_MOMENTUM = 0.9
 QUICK_SECONDS, QUICK_PICTURES = 15.0, 1000
 
 

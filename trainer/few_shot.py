@@ -22,7 +22,7 @@ Encode = Callable[[Tensor], Tensor]  # pixels [N, C, H, W] -> query vectors [N, 
 
 
 @dataclass(frozen=True)
-class Episode:
+class Task:
     """pixels [k, shots, C, H, W] of k classes, and a test split labelled 0..k-1."""
 
     labels: tuple[str, ...]
@@ -32,7 +32,7 @@ class Episode:
 
 def draw_episode(
     split: Split, classes: tuple[str, ...], *, ways: int, shots: int, tests: int, generator: torch.Generator
-) -> Episode:
+) -> Task:
     """`ways` random classes with `shots` pictures each, and `tests` other pictures in all."""
     chosen: list[int] = torch.randperm(len(classes), generator=generator)[:ways].tolist()
     each = tests // ways
@@ -47,7 +47,7 @@ def draw_episode(
         pixels.append(split.select(members[:shots]).pixels())
         images.append(split.images[members[shots : shots + each]])
     test = Split(torch.cat(images), torch.arange(ways).repeat_interleave(each))
-    return Episode(tuple(classes[label] for label in chosen), torch.stack(pixels), test)
+    return Task(tuple(classes[label] for label in chosen), torch.stack(pixels), test)
 
 
 def largest_task(split: Split, classes: tuple[str, ...], *, ways: int, shots: int, tests: int) -> tuple[int, int]:
@@ -76,25 +76,25 @@ class FewShot:
     encode: Encode
     device: torch.device
 
-    def recalled(self, episode: Episode, seed: int) -> float:
+    def recalled(self, episode: Task, seed: int) -> float:
         """Accuracy of a fresh network trained on what the pictures recall."""
         return self._train(self.memory.recall(self._class_means(episode)), episode, seed)
 
-    def shots_alone(self, episode: Episode, seed: int) -> float:
+    def shots_alone(self, episode: Task, seed: int) -> float:
         """Baseline: the same network trained on the few pictures themselves."""
         images = self.preprocessing.to_model(episode.shots.flatten(0, 1)).reshape(episode.shots.shape)
         return self._train(images, episode, seed)
 
-    def nearest_mean(self, episode: Episode) -> float:
+    def nearest_mean(self, episode: Task) -> float:
         """Baseline: nearest class mean in the encoder's feature space; no training at all."""
         guesses = torch.cdist(self.encode(episode.test.pixels()), self._class_means(episode)).argmin(dim=1).cpu()
         return float((guesses == episode.test.labels).float().mean())
 
-    def _class_means(self, episode: Episode) -> Tensor:
+    def _class_means(self, episode: Task) -> Tensor:
         features = self.encode(episode.shots.flatten(0, 1))
         return features.reshape(*episode.shots.shape[:2], -1).mean(dim=1)
 
-    def _train(self, images: Tensor, episode: Episode, seed: int) -> float:
+    def _train(self, images: Tensor, episode: Task, seed: int) -> float:
         return fresh_accuracy(
             images,
             torch.eye(len(episode.labels)),
@@ -107,7 +107,7 @@ class FewShot:
         ).mean
 
 
-def evaluate_few_shot(few_shot: FewShot, episodes: list[Episode]) -> dict[str, Accuracies]:
+def evaluate_few_shot(few_shot: FewShot, episodes: list[Task]) -> dict[str, Accuracies]:
     """Accuracy over the episodes: the memory's, and both baselines' on the very same pictures."""
     return {
         "recalled": Accuracies(tuple(few_shot.recalled(episode, seed) for seed, episode in enumerate(episodes))),
