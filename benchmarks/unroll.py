@@ -3,18 +3,23 @@
     python -m benchmarks.unroll [--quick] [--filters 64] [--steps 20] [--batch 30] [--device cpu] [--threads 2]
 
 An outer step trains a ConvNet-3 for T steps, scores it on 256 images and takes the gradient for all T * B training
-images. Both sides use the same network, images and T, and their gradients are compared. The last line is JSON.
+images. Both sides use the same network, images and T, and their gradients are compared. Naive unrolling runs as torch
+comes, in a process of its own; ours runs as in `recall-trainer`, which keeps freed memory (recall_server/allocator.py).
+Naive unrolling with that setting too is the third row. The last line is JSON.
 """
 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
+import multiprocessing
 import statistics
 import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from multiprocessing.connection import Connection
 
 import torch
 from torch import Tensor
@@ -87,6 +92,29 @@ class Problem:
         return gradient
 
 
+class OwnProcess:
+    """Naive unrolling in a process without our allocator setting; a call returns its gradient."""
+
+    def __init__(self, size: tuple[int, int, int, torch.device]) -> None:
+        context = multiprocessing.get_context("spawn")
+        self._ours, theirs = context.Pipe()
+        arguments = (theirs, size, torch.get_num_threads())
+        self._process = context.Process(target=_serve_naive, args=arguments, daemon=True)
+        self._process.start()
+
+    def __call__(self) -> Tensor:
+        self._ours.send_bytes(b"go")
+        return torch.frombuffer(bytearray(self._ours.recv_bytes()), dtype=torch.float32)
+
+
+def _serve_naive(connection: Connection, size: tuple[int, int, int, torch.device], threads: int) -> None:
+    torch.set_num_threads(threads)
+    side = Problem.draw(*size).naive()
+    with contextlib.suppress(EOFError):
+        while connection.recv_bytes():
+            connection.send_bytes(side().cpu().numpy().tobytes())
+
+
 def time_in_turns(sides: dict[str, OuterStep], repeats: int, device: torch.device) -> dict[str, float]:
     """Median seconds of each side, taken in turns, so that a machine whose speed drifts slows all of them."""
     times: dict[str, list[float]] = {name: [] for name in sides}
@@ -109,24 +137,30 @@ def main() -> None:
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--threads", type=int, default=0)
     options = parser.parse_args()
-    keep_freed_memory()
     if options.threads:
         torch.set_num_threads(options.threads)
     if options.quick:
         options.filters, options.steps = min(options.filters, 16), min(options.steps, 8)
     device = torch.device(options.device)
     compiled = can_compile(device)
-    problem = Problem.draw(options.filters, options.steps, options.batch, device)
-    sides = {"naive": problem.naive(), "ours": problem.ours(compiled=compiled)}
+    size = (options.filters, options.steps, options.batch, device)
+    naive = OwnProcess(size)
+    keep_freed_memory()
+    problem = Problem.draw(*size)
+    sides: dict[str, OuterStep] = {
+        "naive": naive,
+        "ours": problem.ours(compiled=compiled),
+        "naive_with_our_memory": problem.naive(),
+    }
     if not options.quick:
         sides["ours_bfloat16"] = problem.ours(compiled=compiled, dtype=torch.bfloat16)
     gradients = {name: side() for name, side in sides.items()}  # also warms up: compilation is not timed
     seconds = time_in_turns(sides, 3 if options.quick else 7, device)
-    flat = {name: value.flatten().double() for name, value in gradients.items()}
+    flat = {name: value.flatten().double().cpu() for name, value in gradients.items()}
     cosines = {name: float(torch.cosine_similarity(flat[name], flat["naive"], dim=0)) for name in sides}
     for name in sides:
         sys.stdout.write(
-            f"{name:14} {1 / seconds[name]:7.3f} outer steps/s, {seconds['naive'] / seconds[name]:5.2f}x naive, "
+            f"{name:22} {1 / seconds[name]:7.3f} outer steps/s, {seconds['naive'] / seconds[name]:5.2f}x naive, "
             f"cosine of its gradient with naive {cosines[name]:.6f}\n"
         )
     figures = {
