@@ -14,7 +14,7 @@ from recall_server.memory.base import AbstractMemory
 
 
 @final
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class AddressedBases(AbstractMemory):
     """`bases` [K, C, h, w] at stored (half) resolution and `addressing` [r, d_y, K].
 

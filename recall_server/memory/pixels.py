@@ -13,7 +13,7 @@ from recall_server.memory.base import AbstractMemory
 
 
 @final
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Pixels(AbstractMemory):
     """`images` [d_y, r, C, H, W]: r images for each of d_y labels; a mixture of labels mixes their images."""
 
