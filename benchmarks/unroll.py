@@ -1,11 +1,20 @@
-"""Outer steps per second: the compiled unroll against naive unrolling with create_graph, side by side in one run.
+"""Outer steps per second: our unroll against other people's, side by side in one run.
 
     python -m benchmarks.unroll [--quick] [--filters 64] [--steps 20] [--batch 30] [--device cpu] [--threads 2]
 
 An outer step trains a ConvNet-3 for T steps, scores it on 256 images and takes the gradient for all T * B training
-images. Both sides use the same network, images and T, and their gradients are compared. Naive unrolling runs as torch
-comes, in a process of its own; ours runs as in `recall-trainer`, which keeps freed memory (recall_server/allocator.py).
-Naive unrolling with that setting too is the third row. The last line is JSON.
+images. All sides use the same network, images and T, and their gradients are compared.
+
+naive         the whole training in one graph (create_graph), eagerly
+host_offload  the memory-saving scheme of the paper's authors: the weights of each step are copied to host memory, and
+              the reverse goes step by step, each with the graph of one step
+ours          `trainer.unroll` with the step that `recall-trainer` would take, in float32
+ours_bfloat16 the same with convolutions in bfloat16
+
+Other people's sides run as torch comes, each in a process of its own; ours run as in `recall-trainer`, which keeps
+freed memory (recall_server/allocator.py). `share_of_convolution_rate` is the arithmetic of the convolutions that the
+reverse needs, per second of the whole outer step, over the rate that this device reaches in one convolution of the
+second block. The last line is JSON.
 """
 
 from __future__ import annotations
@@ -26,8 +35,9 @@ from torch import Tensor
 
 from recall_server.allocator import keep_freed_memory
 from recall_server.networks import AbstractNetwork, ConvNet, Parameters
-from trainer.inner_step import InnerStep, can_compile, soft_cross_entropy
+from trainer.inner_step import soft_cross_entropy
 from trainer.publish import device_name
+from trainer.steps import inner_step
 from trainer.unroll import unroll
 
 CLASSES, REAL, RATE, MOMENTUM = 10, 256, 0.02, 0.9
@@ -78,41 +88,113 @@ class Problem:
 
         return gradient
 
-    def ours(self, *, compiled: bool, dtype: torch.dtype | None = None) -> OuterStep:
-        """`trainer.unroll`, with one compiled step and one compiled reverse step."""
-        step = InnerStep(replace(self.network, convolution_dtype=dtype), compiled=compiled)
+    def host_offload(self) -> OuterStep:
+        """Forward without a graph, weights to the host; backward through one step at a time, eagerly."""
+
+        def loss(parameters: Parameters, batch: Tensor, target: Tensor) -> Tensor:
+            return soft_cross_entropy(self.network.logits(parameters, batch), target)
+
+        def leaves(parameters: Parameters) -> Parameters:
+            return {name: value.to(self.images.device).requires_grad_() for name, value in parameters.items()}
+
+        def gradient() -> Tensor:
+            parameters = {name: value.clone() for name, value in self.parameters.items()}
+            velocity = {name: torch.zeros_like(value) for name, value in parameters.items()}
+            host: list[Parameters] = []
+            for batch, target in zip(self.images, self.targets, strict=True):
+                host.append({name: value.detach().to("cpu", copy=True) for name, value in parameters.items()})
+                parameters = leaves(parameters)
+                slopes = torch.autograd.grad(loss(parameters, batch, target), list(parameters.values()))
+                velocity = {
+                    name: MOMENTUM * velocity[name] + slope for name, slope in zip(parameters, slopes, strict=True)
+                }
+                parameters = {name: parameters[name].detach() - RATE * velocity[name] for name in parameters}
+            parameters = leaves(parameters)
+            outer = loss(parameters, self.real, self.real_targets)
+            lam = list(torch.autograd.grad(outer, list(parameters.values())))
+            mu = [torch.zeros_like(value) for value in lam]
+            for_images = torch.empty_like(self.images)
+            for t in reversed(range(len(self.images))):
+                mu = [m - RATE * value for m, value in zip(mu, lam, strict=True)]
+                parameters, batch = leaves(host[t]), self.images[t].clone().requires_grad_()
+                values = list(parameters.values())
+                slopes = torch.autograd.grad(loss(parameters, batch, self.targets[t]), values, create_graph=True)
+                *products, for_images[t] = torch.autograd.grad(slopes, [*values, batch], mu)
+                lam = [value + product for value, product in zip(lam, products, strict=True)]
+                mu = [MOMENTUM * m for m in mu]
+            return for_images
+
+        return gradient
+
+    def ours(self, dtype: torch.dtype | None = None) -> OuterStep:
+        """`trainer.unroll` with the step that `recall-trainer` takes for this network and device."""
+        step = inner_step(replace(self.network, convolution_dtype=dtype), self.images.device)
         rate, momentum = (torch.tensor(value, device=self.images.device) for value in (RATE, MOMENTUM))
 
         def gradient() -> Tensor:
             images = self.images.clone().requires_grad_()
+            parameters = {name: value.clone().requires_grad_() for name, value in self.parameters.items()}
             velocity = {name: torch.zeros_like(value) for name, value in self.parameters.items()}
-            parameters, _ = unroll(step, images, self.targets, self.parameters, velocity, rate=rate, momentum=momentum)
-            return torch.autograd.grad(step.evaluate(parameters, self.real, self.real_targets), images)[0]
+            trained, _ = unroll(step, images, self.targets, parameters, velocity, rate=rate, momentum=momentum)
+            return torch.autograd.grad(step.evaluate(trained, self.real, self.real_targets), images)[0]
 
         return gradient
 
+    def convolution_flops(self) -> float:
+        """Of the convolutions that one outer step needs: 3 a block and step forward, 8 in reverse; less for the images.
+
+        The first block has no gradient for its input in the forward step, and there the images have no direction.
+        """
+        steps, batch, channels = self.images.shape[:3]
+        assert isinstance(self.network, ConvNet)
+        filters, (height, width) = self.network.filters, self.network.padded()
+        total = 0.0
+        for block in range(self.network.depth):
+            pixels = (height >> block) * (width >> block)
+            one = 2 * 9 * pixels * filters * (filters if block else channels)
+            training, reverse = (3, 8) if block else (2, 5)
+            total += one * (steps * batch * (training + reverse) + REAL * training)
+        return total
+
+    def convolution_rate(self, dtype: torch.dtype) -> float:
+        """Operations a second of one convolution of the second block's size, the best of twenty."""
+        assert isinstance(self.network, ConvNet)
+        filters, (height, width) = self.network.filters, self.network.padded()
+        shape = self.images.shape[1], filters, height // 2, width // 2
+        images = torch.randn(shape, device=self.images.device).to(dtype, memory_format=torch.channels_last)
+        weight = torch.randn(filters, filters, 3, 3, device=self.images.device)
+        weight = weight.to(dtype, memory_format=torch.channels_last)
+        seconds = []
+        for _ in range(20):
+            started = time.perf_counter()
+            torch.nn.functional.conv2d(images, weight, padding=1)
+            _finish(self.images.device)
+            seconds.append(time.perf_counter() - started)
+        return 2 * 9 * filters * images.numel() / min(seconds)
+
 
 class OwnProcess:
-    """Naive unrolling in a process without our allocator setting; a call returns its gradient."""
+    """A side of `Problem` in a process without our allocator setting; a call returns its gradient."""
 
-    def __init__(self, size: tuple[int, int, int, torch.device]) -> None:
+    def __init__(self, side: str, size: tuple[int, int, int, torch.device]) -> None:
         context = multiprocessing.get_context("spawn")
         self._ours, theirs = context.Pipe()
-        arguments = (theirs, size, torch.get_num_threads())
-        self._process = context.Process(target=_serve_naive, args=arguments, daemon=True)
+        arguments = (theirs, side, size, torch.get_num_threads())
+        self._process = context.Process(target=_serve, args=arguments, daemon=True)
         self._process.start()
+        theirs.close()
 
     def __call__(self) -> Tensor:
         self._ours.send_bytes(b"go")
         return torch.frombuffer(bytearray(self._ours.recv_bytes()), dtype=torch.float32)
 
 
-def _serve_naive(connection: Connection, size: tuple[int, int, int, torch.device], threads: int) -> None:
+def _serve(connection: Connection, side: str, size: tuple[int, int, int, torch.device], threads: int) -> None:
     torch.set_num_threads(threads)
-    side = Problem.draw(*size).naive()
+    step = getattr(Problem.draw(*size), side)()
     with contextlib.suppress(EOFError):
         while connection.recv_bytes():
-            connection.send_bytes(side().cpu().numpy().tobytes())
+            connection.send_bytes(step().cpu().numpy().tobytes())
 
 
 def time_in_turns(sides: dict[str, OuterStep], repeats: int, device: torch.device) -> dict[str, float]:
@@ -122,10 +204,14 @@ def time_in_turns(sides: dict[str, OuterStep], repeats: int, device: torch.devic
         for name, side in sides.items():
             started = time.perf_counter()
             side()
-            if device.type == "cuda":
-                torch.cuda.synchronize()
+            _finish(device)
             times[name].append(time.perf_counter() - started)
     return {name: statistics.median(values) for name, values in times.items()}
+
+
+def _finish(device: torch.device) -> None:
+    if device.type == "cuda":
+        torch.cuda.synchronize()
 
 
 def main() -> None:
@@ -142,32 +228,33 @@ def main() -> None:
     if options.quick:
         options.filters, options.steps = min(options.filters, 16), min(options.steps, 8)
     device = torch.device(options.device)
-    compiled = can_compile(device)
     size = (options.filters, options.steps, options.batch, device)
-    naive = OwnProcess(size)
+    sides: dict[str, OuterStep] = {name: OwnProcess(name, size) for name in ("naive", "host_offload")}
     keep_freed_memory()
     problem = Problem.draw(*size)
-    sides: dict[str, OuterStep] = {
-        "naive": naive,
-        "ours": problem.ours(compiled=compiled),
-        "naive_with_our_memory": problem.naive(),
-    }
-    if not options.quick:
-        sides["ours_bfloat16"] = problem.ours(compiled=compiled, dtype=torch.bfloat16)
+    sides["ours"] = problem.ours()
+    sides["ours_bfloat16"] = problem.ours(torch.bfloat16)
     gradients = {name: side() for name, side in sides.items()}  # also warms up: compilation is not timed
     seconds = time_in_turns(sides, 3 if options.quick else 7, device)
     flat = {name: value.flatten().double().cpu() for name, value in gradients.items()}
     cosines = {name: float(torch.cosine_similarity(flat[name], flat["naive"], dim=0)) for name in sides}
     for name in sides:
         sys.stdout.write(
-            f"{name:22} {1 / seconds[name]:7.3f} outer steps/s, {seconds['naive'] / seconds[name]:5.2f}x naive, "
+            f"{name:14} {1 / seconds[name]:7.3f} outer steps/s, {seconds['naive'] / seconds[name]:5.2f}x naive, "
+            f"{seconds['host_offload'] / seconds[name]:5.2f}x host_offload, "
             f"cosine of its gradient with naive {cosines[name]:.6f}\n"
         )
+    rates = {"ours": problem.convolution_rate(torch.float32), "ours_bfloat16": problem.convolution_rate(torch.bfloat16)}
     figures = {
         "speedup_over_naive": seconds["naive"] / seconds["ours"],
+        "speedup_over_host_offload": seconds["host_offload"] / seconds["ours"],
+        "speedup_over_naive_bfloat16": seconds["naive"] / seconds["ours_bfloat16"],
+        "speedup_over_host_offload_bfloat16": seconds["host_offload"] / seconds["ours_bfloat16"],
+        "share_of_convolution_rate": {
+            name: problem.convolution_flops() / seconds[name] / rate for name, rate in rates.items()
+        },
         "outer_steps_per_second": {name: 1 / value for name, value in seconds.items()},
         "gradient_cosine_with_naive": cosines,
-        "compiled": compiled,
         "filters": options.filters,
         "steps": options.steps,
         "batch": options.batch,

@@ -13,11 +13,11 @@ from recall_server.memory.addressed_bases import largest_rows
 from recall_server.networks import AbstractNetwork, build_network
 from recall_server.preprocessing import ZCA, AbstractPreprocessing, Standardise
 from trainer.datasets import ImageDataset
-from trainer.inner_step import InnerStep, can_compile
 from trainer.learners import AbstractLearner, ImageLearner, LabelLearner, RealData
 from trainer.methods import Method
 from trainer.objectives.unrolled import Unrolled, with_precision
 from trainer.start import noise, principal
+from trainer.steps import inner_step
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 
@@ -124,9 +124,7 @@ def make_objective(dataset: ImageDataset, method: Method, device: torch.device) 
     """The unrolled objective; its steps are compiled where that is possible and wanted."""
     classes = method.classes_per_step or len(dataset.classes)
     network: AbstractNetwork = build_network(method.network, dataset.image_shape, classes)
-    step = InnerStep(
-        with_precision(network, DTYPES[method.precision]), compiled=not method.eager and can_compile(device)
-    )
+    step = inner_step(with_precision(network, DTYPES[method.precision]), device, compiled=not method.eager)
     return Unrolled(
         step=step,
         steps=method.steps,

@@ -20,11 +20,11 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from recall_server.networks import Parameters
-from trainer.inner_step import InnerStep
+from trainer.inner_step import AbstractInnerStep
 
 
 def unroll(
-    step: InnerStep,
+    step: AbstractInnerStep,
     images: Tensor,
     targets: Tensor,
     parameters: Parameters,
@@ -46,7 +46,7 @@ def unroll(
 
 
 def train(
-    step: InnerStep,
+    step: AbstractInnerStep,
     images: Tensor,
     targets: Tensor,
     parameters: Parameters,
@@ -66,7 +66,7 @@ class _Unroll(torch.autograd.Function):
     @staticmethod
     def forward(  # noqa: PLR0917, PLR0913  (autograd passes every argument by position)
         ctx: Any,
-        step: InnerStep,
+        step: AbstractInnerStep,
         names: tuple[str, ...],
         images: Tensor,
         targets: Tensor,

@@ -9,10 +9,25 @@ import torch
 from torch import Tensor
 
 from recall_server.networks import ConvNet, Parameters
-from trainer.inner_step import InnerStep, can_compile, soft_cross_entropy
+from trainer.differentiated_step import DifferentiatedStep, can_compile
+from trainer.explicit_step import ConvNetStep
+from trainer.inner_step import AbstractInnerStep, soft_cross_entropy
+from trainer.kernels import TorchBlocks, native_blocks
 from trainer.unroll import train, unroll
 
 NETWORK = ConvNet(channels=1, height=4, width=4, classes=3, filters=2, depth=2)
+
+
+STEPS = {
+    "derived": lambda: DifferentiatedStep(NETWORK, compiled=False),
+    "by hand, in torch": lambda: ConvNetStep(NETWORK, TorchBlocks()),
+    "by hand, in C++": lambda: ConvNetStep(NETWORK, native_blocks() or pytest.skip("no C++ compiler")),
+}
+
+
+@pytest.fixture(params=STEPS)
+def step(request: pytest.FixtureRequest) -> AbstractInnerStep:
+    return STEPS[request.param]()
 
 
 def make_inputs(steps: int = 4, batch: int = 3, dtype: torch.dtype = torch.float64) -> dict[str, Tensor | Parameters]:
@@ -68,18 +83,16 @@ def gradients(function, inputs: dict) -> list[Tensor]:
     return [outer_loss(parameters, velocity).detach(), *torch.autograd.grad(outer_loss(parameters, velocity), flat)]
 
 
-def test_gradients_for_every_input_equal_naive_unrolling_in_float64() -> None:
+def test_gradients_for_every_input_equal_naive_unrolling_in_float64(step: AbstractInnerStep) -> None:
     inputs = make_inputs()
-    step = InnerStep(NETWORK, compiled=False)
     ours = gradients(lambda *a, **k: unroll(step, *a, **k), inputs)
     naive = gradients(naive_unroll, inputs)
     for mine, oracle in zip(ours, naive, strict=True):
         assert (mine - oracle).abs().max() <= 1e-9 * max(1.0, oracle.abs().max().item())
 
 
-def test_passes_gradcheck_for_images_targets_parameters_rate_and_momentum() -> None:
+def test_passes_gradcheck_for_images_targets_parameters_rate_and_momentum(step: AbstractInnerStep) -> None:
     inputs = leaves(make_inputs(steps=2, batch=2))
-    step = InnerStep(NETWORK, compiled=False)
     names = list(inputs["parameters"])
 
     def function(images, targets, rate, momentum, *parameters):
@@ -93,16 +106,15 @@ def test_passes_gradcheck_for_images_targets_parameters_rate_and_momentum() -> N
     )
 
 
-def test_the_networks_own_parameters_come_out_bit_identical() -> None:
+def test_the_networks_own_parameters_come_out_bit_identical(step: AbstractInnerStep) -> None:
     inputs = make_inputs()
     before = {name: value.clone() for name, value in inputs["parameters"].items()}
-    gradients(lambda *a, **k: unroll(InnerStep(NETWORK, compiled=False), *a, **k), inputs)
+    gradients(lambda *a, **k: unroll(step, *a, **k), inputs)
     assert all(torch.equal(before[name], value) for name, value in inputs["parameters"].items())
 
 
-def test_training_without_a_gradient_takes_the_same_steps() -> None:
+def test_training_without_a_gradient_takes_the_same_steps(step: AbstractInnerStep) -> None:
     inputs = make_inputs()
-    step = InnerStep(NETWORK, compiled=False)
     arguments = inputs["images"], inputs["targets"], inputs["parameters"], inputs["velocity"]
     rates = {"rate": inputs["rate"], "momentum": inputs["momentum"]}
     plain, unrolled = train(step, *arguments, **rates), unroll(step, *arguments, **rates)
@@ -110,13 +122,13 @@ def test_training_without_a_gradient_takes_the_same_steps() -> None:
         assert all(torch.equal(one[name], other[name]) for name in one)
 
 
-def bytes_kept(steps: int, *, learned_rate: bool) -> int:
+def bytes_kept(step: AbstractInnerStep, steps: int, *, learned_rate: bool) -> int:
     """Bytes of all tensors that an unroll brings into being and keeps alive, as the garbage collector sees them."""
     inputs = leaves(make_inputs(steps=steps))
     rate = inputs["rate"] if learned_rate else inputs["rate"].detach()
     before = {id(tensor) for tensor in living_tensors()}
     trained, velocity = unroll(
-        InnerStep(NETWORK, compiled=False),
+        step,
         inputs["images"],
         inputs["targets"],
         inputs["parameters"],
@@ -135,18 +147,19 @@ def living_tensors() -> list[Tensor]:
 
 
 @pytest.mark.parametrize(("learned_rate", "sets"), [(False, 1), (True, 2)], ids=["weights", "weights and velocities"])
-def test_memory_grows_by_nothing_but_the_stored_weights(learned_rate: bool, sets: int) -> None:
+def test_memory_grows_by_nothing_but_the_stored_weights(step: AbstractInnerStep, learned_rate: bool, sets: int) -> None:
     weights = sum(value.nbytes for value in make_inputs(steps=1)["parameters"].values())
-    growth = bytes_kept(12, learned_rate=learned_rate) - bytes_kept(4, learned_rate=learned_rate)
+    growth = bytes_kept(step, 12, learned_rate=learned_rate) - bytes_kept(step, 4, learned_rate=learned_rate)
     assert growth == 8 * sets * weights
 
 
 @pytest.mark.parametrize("learned_rate", [False, True])
-def test_an_unroll_that_is_let_go_frees_its_weights_without_the_garbage_collector(learned_rate: bool) -> None:
+def test_an_unroll_that_is_let_go_frees_its_weights_without_the_garbage_collector(
+    step: AbstractInnerStep, learned_rate: bool
+) -> None:
     inputs = leaves(make_inputs(steps=3))
     rate = inputs["rate"] if learned_rate else inputs["rate"].detach()
     arguments = inputs["images"], inputs["targets"], inputs["parameters"], inputs["velocity"]
-    step = InnerStep(NETWORK, compiled=False)
     before = len(living_tensors())
     gc.disable()
     try:
@@ -157,7 +170,7 @@ def test_an_unroll_that_is_let_go_frees_its_weights_without_the_garbage_collecto
 
 
 @pytest.mark.parametrize(("variable", "value"), [("CXX", "no-such-compiler"), ("PATH", "")])
-def test_without_a_compiler_the_unroll_says_so_and_runs_eagerly(
+def test_without_a_compiler_a_derived_step_says_so_and_runs_eagerly(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, variable: str, value: str
 ) -> None:
     monkeypatch.delenv("CXX", raising=False)
@@ -170,7 +183,7 @@ def test_without_a_compiler_the_unroll_says_so_and_runs_eagerly(
 @pytest.mark.skipif(not can_compile(torch.device("cpu")), reason="no C++ compiler")
 def test_compiled_steps_agree_with_eager_ones_in_float32() -> None:
     inputs = make_inputs(steps=3, dtype=torch.float32)
-    eager = gradients(lambda *a, **k: unroll(InnerStep(NETWORK, compiled=False), *a, **k), inputs)
-    compiled = gradients(lambda *a, **k: unroll(InnerStep(NETWORK, compiled=True), *a, **k), inputs)
+    eager = gradients(lambda *a, **k: unroll(DifferentiatedStep(NETWORK, compiled=False), *a, **k), inputs)
+    compiled = gradients(lambda *a, **k: unroll(DifferentiatedStep(NETWORK, compiled=True), *a, **k), inputs)
     for mine, oracle in zip(compiled, eager, strict=True):
         torch.testing.assert_close(mine, oracle, rtol=1e-3, atol=1e-4)

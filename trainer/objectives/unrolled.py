@@ -14,7 +14,7 @@ from torch import Tensor
 
 from recall_server.augment import augment
 from recall_server.networks import AbstractNetwork, Parameters
-from trainer.inner_step import InnerStep
+from trainer.inner_step import AbstractInnerStep
 from trainer.objectives.base import AbstractObjective, Episode
 from trainer.unroll import train, unroll
 
@@ -29,7 +29,7 @@ class Unrolled(AbstractObjective):
     replacement. `augmentation` is drawn for every image of every step, and for the real pictures.
     """
 
-    step: InnerStep
+    step: AbstractInnerStep
     steps: int
     window: int
     rate: float

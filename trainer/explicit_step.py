@@ -1,0 +1,224 @@
+"""The inner step of a ConvNet and its reverse, written out by hand: no graph is ever built.
+
+The reverse of a step needs (dg/dtheta)^T mu and (dg/dx)^T mu, with g the gradient of the loss for the parameters. The
+first is a Hessian times mu, and both are the derivative of a whole gradient computation along the direction mu of the
+parameters: forward over reverse (Pearlmutter, 1994). So every tensor x of one forward and one backward pass gets a
+partner x_dot, and a block costs eight convolutions where a training step takes three. Tensor and partner lie behind
+each other in one batch, so that convolutions with the same weights are one call.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any, final
+
+import torch
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+from torch.nn.functional import log_softmax, pad
+
+from recall_server.networks import ConvNet, Parameters
+from recall_server.networks.descent import images_at_once
+from trainer.inner_step import AbstractInnerStep
+from trainer.kernels import AbstractBlocks, Affine, BlockTangent, BlockValue
+from trainer.kernels.convolutions import AbstractConvolution, convolution_of
+
+WEIGHT, BIAS = "classifier.weight", "classifier.bias"
+
+
+@final
+@dataclass(frozen=True)
+class ConvNetStep(AbstractInnerStep):
+    """One step on a ConvNet, with the operations of `blocks`. Large minibatches go through in parts that add up."""
+
+    network: ConvNet
+    blocks: AbstractBlocks
+
+    def forward(
+        self,
+        parameters: Parameters,
+        velocity: Parameters,
+        images: Tensor,
+        targets: Tensor,
+        *,
+        rate: Tensor,
+        momentum: Tensor,
+    ) -> tuple[Parameters, Parameters]:
+        with torch.no_grad():
+            _, gradient = self._loss_and_gradient(parameters, images, targets)
+            names = list(parameters)
+            velocities = torch._foreach_mul([velocity[name] for name in names], momentum)
+            torch._foreach_add_(velocities, [gradient[name] for name in names])
+            values = torch._foreach_sub([parameters[name] for name in names], torch._foreach_mul(velocities, rate))
+        return dict(zip(names, values, strict=True)), dict(zip(names, velocities, strict=True))
+
+    def reverse(
+        self, parameters: Parameters, images: Tensor, targets: Tensor, mu: Parameters
+    ) -> tuple[Tensor, Tensor, Parameters]:
+        with torch.no_grad():
+            total = _zeros(parameters)
+            for_images, for_targets = [], []
+            for some, theirs in self._parts(images, targets):
+                image_part, target_part, product = _Reverse(self, parameters, mu, len(images)).run(some, theirs)
+                for_images.append(image_part)
+                for_targets.append(target_part)
+                for name, value in product.items():
+                    total[name] += value
+        return torch.cat(for_images), torch.cat(for_targets), total
+
+    def evaluate(self, parameters: Parameters, images: Tensor, targets: Tensor) -> Tensor:
+        loss: Tensor = _Loss.apply(self, tuple(parameters), images, targets, *parameters.values())
+        return loss
+
+    def _loss_and_gradient(self, parameters: Parameters, images: Tensor, targets: Tensor) -> tuple[Tensor, Parameters]:
+        loss, total = images.new_zeros(()), _zeros(parameters)
+        for some, theirs in self._parts(images, targets):
+            part, gradient = self._part(parameters, some, theirs, len(images))
+            loss += part
+            for name, value in gradient.items():
+                total[name] += value
+        return loss, total
+
+    def _parts(self, images: Tensor, targets: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
+        parts = -(-len(images) // images_at_once(self.network, images.device))
+        return zip(torch.chunk(images, parts), torch.chunk(targets, parts), strict=True)
+
+    def _part(self, parameters: Parameters, images: Tensor, targets: Tensor, count: int) -> tuple[Tensor, Parameters]:
+        """The share of these images in the mean loss over `count`, and its gradient; biases before a norm have none."""
+        layers: list[tuple[AbstractConvolution, BlockValue]] = []
+        y = self.padded(images)
+        for block in range(self.network.depth):
+            convolution = convolution_of(y, self.stored(y.dtype))
+            y, value = self.blocks.forward(convolution.apply(parameters[_weight(block)]), _norm(parameters, block))
+            layers.append((convolution, value))
+        features = y.flatten(1).to(images.dtype)
+        logarithms = log_softmax(features @ parameters[WEIGHT].T + parameters[BIAS], dim=1)
+        for_logits = (logarithms.exp() * targets.sum(dim=1, keepdim=True) - targets) / count
+        gradient = {WEIGHT: for_logits.T @ features, BIAS: for_logits.sum(dim=0)}
+        gy = (for_logits @ parameters[WEIGHT]).view(y.shape).to(y.dtype)
+        for block in reversed(range(self.network.depth)):
+            convolution, value = layers[block]
+            ga, for_scale, for_shift = self.blocks.backward(value, gy)
+            gradient |= {f"block{block}.norm.scale": for_scale, f"block{block}.norm.shift": for_shift}
+            gradient[_weight(block)] = convolution.for_weight(ga, parameters[_weight(block)])
+            if block:
+                gy = convolution.for_input(ga, parameters[_weight(block)])
+        return -(targets * logarithms).sum() / count, gradient
+
+    def padded(self, images: Tensor) -> Tensor:
+        """With zeros around, as the network pads."""
+        top, bottom, left, right = self._padding()
+        return pad(images, (left, right, top, bottom)) if any((top, bottom, left, right)) else images
+
+    def cropped(self, images: Tensor) -> Tensor:
+        """The inverse of `padded`."""
+        top, _, left, _ = self._padding()
+        return images[:, :, top : top + self.network.height, left : left + self.network.width]
+
+    def stored(self, dtype: torch.dtype) -> torch.dtype:
+        """The type that convolutions are computed in."""
+        return self.network.convolution_dtype or dtype
+
+    def _padding(self) -> tuple[int, int, int, int]:
+        height, width = self.network.padded()
+        down, right = height - self.network.height, width - self.network.width
+        return down // 2, down - down // 2, right // 2, right - right // 2
+
+
+@final
+class _Reverse:
+    """The reverse of one step for some of its `count` images, along `mu`."""
+
+    def __init__(self, step: ConvNetStep, parameters: Parameters, mu: Parameters, count: int) -> None:
+        self.step, self.parameters, self.mu, self.count = step, parameters, mu, count
+        self.layers: list[tuple[AbstractConvolution, BlockTangent]] = []
+        self.product: Parameters = {}
+
+    def run(self, images: Tensor, targets: Tensor) -> tuple[Tensor, Tensor, Parameters]:
+        """(dg/dimages^T mu, dg/dtargets^T mu, dg/dparameters^T mu without what is zero)."""
+        features = self._forward(images)
+        gf, gf_dot, for_targets = self._classifier(*(part.flatten(1).to(images.dtype) for part in features), targets)
+        shape, dtype = features[0].shape, features[0].dtype
+        for_images = self._backward(gf.view(shape).to(dtype), gf_dot.view(shape).to(dtype))
+        return self.step.cropped(for_images).to(images.dtype), for_targets, self.product
+
+    def _forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        """y and y_dot after the last block. The images themselves stand still: their partner is zero."""
+        both = self.step.padded(images)
+        stored, count = self.step.stored(images.dtype), len(images)
+        for block in range(self.step.network.depth):
+            weight, weight_dot = self.parameters[_weight(block)], self.mu[_weight(block)]
+            convolution = convolution_of(both, stored)
+            if block:
+                a, a_dot = convolution.apply(weight).split(count)
+                more = convolution.first(count).apply(weight_dot)
+            else:
+                a, a_dot, more = convolution.apply(weight), convolution.apply(weight_dot), None
+            both, value = self.step.blocks.forward_tangent(
+                a, a_dot, more, _norm(self.parameters, block), _norm(self.mu, block)
+            )
+            self.layers.append((convolution, value))
+        y, y_dot = both.split(count)
+        return y, y_dot
+
+    def _classifier(self, features: Tensor, features_dot: Tensor, targets: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Gradient for the features, its derivative, and dg/dtargets^T mu."""
+        weight, weight_dot = self.parameters[WEIGHT], self.mu[WEIGHT]
+        logits = features @ weight.T + self.parameters[BIAS]
+        logits_dot = features_dot @ weight.T + features @ weight_dot.T + self.mu[BIAS]
+        probabilities = logits.softmax(dim=1)
+        centred = logits_dot - (probabilities * logits_dot).sum(dim=1, keepdim=True)
+        mass = targets.sum(dim=1, keepdim=True)
+        gl = (probabilities * mass - targets) / self.count
+        gl_dot = probabilities * centred * mass / self.count
+        self.product[WEIGHT] = gl_dot.T @ features + gl.T @ features_dot
+        self.product[BIAS] = gl_dot.sum(dim=0)
+        return gl @ weight, gl_dot @ weight + gl @ weight_dot, -centred / self.count
+
+    def _backward(self, gy: Tensor, gy_dot: Tensor) -> Tensor:
+        more, count = None, len(gy)
+        for block in reversed(range(self.step.network.depth)):
+            weight, weight_dot = self.parameters[_weight(block)], self.mu[_weight(block)]
+            convolution, value = self.layers[block]
+            both, for_scale, for_shift = self.step.blocks.backward_tangent(value, gy, gy_dot, more)
+            self.product |= {f"block{block}.norm.scale": for_scale, f"block{block}.norm.shift": for_shift}
+            ga_dot, ga = both.split(count)
+            if block:  # the batch holds (y, y_dot) and the gradients (ga_dot, ga): pairs that belong together
+                self.product[_weight(block)] = convolution.for_weight(both, weight)
+                gy_dot, gy = convolution.for_input(both, weight).split(count)
+                more = convolution.first(count).for_input(ga, weight_dot)
+            else:
+                self.product[_weight(block)] = convolution.for_weight(ga_dot, weight)
+        return convolution.for_input(ga_dot, weight) + convolution.for_input(ga, weight_dot)
+
+
+class _Loss(torch.autograd.Function):
+    """The mean loss; its gradient is computed with it, for the parameters alone."""
+
+    @staticmethod
+    def forward(  # noqa: PLR0917, PLR0913  (autograd passes every argument by position)
+        ctx: Any, step: ConvNetStep, names: tuple[str, ...], images: Tensor, targets: Tensor, *values: Tensor
+    ) -> Tensor:
+        if any(ctx.needs_input_grad[2:4]):
+            raise NotImplementedError("evaluate is differentiable for the parameters, not for images or targets")
+        loss, gradient = step._loss_and_gradient(dict(zip(names, values, strict=True)), images, targets)
+        ctx.save_for_backward(*(gradient[name] for name in names))
+        return loss
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, *outer: Tensor) -> tuple[Tensor | None, ...]:
+        return None, None, None, None, *(outer[0] * gradient for gradient in ctx.saved_tensors)
+
+
+def _weight(block: int) -> str:
+    return f"block{block}.convolution.weight"
+
+
+def _norm(parameters: Parameters, block: int) -> Affine:
+    return Affine(parameters[f"block{block}.norm.scale"], parameters[f"block{block}.norm.shift"])
+
+
+def _zeros(parameters: Parameters) -> Parameters:
+    return {name: torch.zeros_like(value) for name, value in parameters.items()}

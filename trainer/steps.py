@@ -1,0 +1,18 @@
+"""Which implementation of the inner step a network gets on a device: the fastest that there is."""
+
+from __future__ import annotations
+
+import torch
+
+from recall_server.networks import AbstractNetwork, ConvNet
+from trainer.differentiated_step import DifferentiatedStep, can_compile
+from trainer.explicit_step import ConvNetStep
+from trainer.inner_step import AbstractInnerStep
+from trainer.kernels import TorchBlocks, native_blocks
+
+
+def inner_step(network: AbstractNetwork, device: torch.device, *, compiled: bool = True) -> AbstractInnerStep:
+    """The step of a ConvNet on the CPU is written by hand; all others are derived, and compiled unless told not to."""
+    if isinstance(network, ConvNet) and device.type == "cpu":
+        return ConvNetStep(network, native_blocks() or TorchBlocks())
+    return DifferentiatedStep(network, compiled=compiled and can_compile(device))
