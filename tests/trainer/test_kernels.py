@@ -106,6 +106,15 @@ def test_channels_that_do_not_vary_give_finite_numbers(native: NativeBlocks) -> 
     assert all(tensor.isfinite().all() for tensor in drawn.tangent(native))
 
 
+@pytest.mark.parametrize("kind", ["torch", "C++"])
+def test_a_number_that_is_none_is_not_lost_in_the_relu(kind: str, native: NativeBlocks) -> None:
+    drawn = Drawn(torch.float32)
+    drawn.a[1, 5, 0, 0] = torch.nan
+    for tensor in drawn.value(TorchBlocks() if kind == "torch" else native)[:2]:
+        assert tensor[1, 5].isnan().all()
+        assert tensor[0].isfinite().all()
+
+
 @pytest.mark.parametrize("kind", [Windows, Direct])
 def test_both_kinds_of_convolution_have_the_gradients_of_autograd(kind: type[Windows] | type[Direct]) -> None:
     generator = torch.Generator().manual_seed(0)

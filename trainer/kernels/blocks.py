@@ -108,7 +108,7 @@ class TorchBlocks(AbstractBlocks):
         )
         z = value.scale * n + value.shift
         z_dot = tangent.scale_dot * n + value.scale * _normalised_dot(tangent, n) + _column(norm_dot.shift)
-        y, y_dot = avg_pool2d(z.clamp(min=0), 2), avg_pool2d(torch.where(z > 0, z_dot, 0), 2)
+        y, y_dot = avg_pool2d(z.clamp(min=0), 2), avg_pool2d(torch.where(z <= 0, 0, z_dot), 2)
         return torch.cat((y, y_dot)).to(a.dtype), tangent
 
     def backward_tangent(
@@ -151,4 +151,4 @@ def _column(vector: Tensor) -> Tensor:
 
 def _unpool(gy: Tensor, z: Tensor) -> Tensor:
     spread = interpolate(gy.to(z.dtype), scale_factor=2.0, mode="nearest")
-    return torch.where(z > 0, spread / 4, 0)
+    return torch.where(z <= 0, 0, spread / 4)

@@ -4,7 +4,7 @@
 // The formulas are written out in trainer/kernels/blocks.py, which is the reference that the tests compare with; a prime
 // there is an ending _dot here. All images are channels-last: a[image][row][column][channel]. One task is one image and
 // as many channels as a vector has lanes: it fits the second-level cache, and every sum runs over pixels within a lane,
-// so that no result depends on the number of threads.
+// so that no result depends on the number of threads. A NaN is not "<= 0": it passes the ReLU, and the run stops on it.
 
 #include <cmath>
 #include <cstdint>
@@ -135,10 +135,10 @@ struct Forward {
                     const int64_t at = task.corner(row, column, index);
                     const Vector n = (images.load(a + at) - m) * r;
                     const Vector z = s * n + b;
-                    sum += z > 0 ? z : 0;
+                    sum += z <= 0 ? 0 : z;
                     if constexpr (TANGENT) {
                         const Vector n_dot = r * (images.load(a_dot + at) - m_dot - n * k);
-                        sum_dot += z > 0 ? s_dot * n + s * n_dot + b_dot : 0;
+                        sum_dot += z <= 0 ? 0 : s_dot * n + s * n_dot + b_dot;
                     }
                 }
                 images.store(y + task.pooled(row, column), sum / 4);
@@ -190,13 +190,13 @@ struct Backward {
                 for (int index = 0; index < 4; ++index) {
                     const int64_t at = task.corner(row, column, index);
                     const Vector n = (images.load(a + at) - m) * r;
-                    const auto active = s * n + b > 0;
-                    const Vector gz = active ? quarter : 0;
+                    const auto cut = s * n + b <= 0;
+                    const Vector gz = cut ? 0 : quarter;
                     sum += gz;
                     sum_n += gz * n;
                     if constexpr (TANGENT) {
                         const Vector n_dot = r * (images.load(a_dot + at) - m_dot - n * k);
-                        const Vector gz_dot = active ? quarter_dot : 0;
+                        const Vector gz_dot = cut ? 0 : quarter_dot;
                         sum_dot += gz_dot;
                         sum_n_dot += gz_dot * n + gz * n_dot;
                     }
@@ -219,13 +219,13 @@ struct Backward {
                 for (int index = 0; index < 4; ++index) {
                     const int64_t at = task.corner(row, column, index);
                     const Vector n = (images.load(a + at) - m) * r;
-                    const auto active = s * n + b > 0;
-                    const Vector gz = active ? quarter : 0;
+                    const auto cut = s * n + b <= 0;
+                    const Vector gz = cut ? 0 : quarter;
                     const Vector u = s * gz - first - n * second;
                     images.store(ga + at, r * u);
                     if constexpr (TANGENT) {
                         const Vector n_dot = r * (images.load(a_dot + at) - m_dot - n * k);
-                        const Vector gz_dot = active ? quarter_dot : 0;
+                        const Vector gz_dot = cut ? 0 : quarter_dot;
                         const Vector u_dot =
                             s_dot * gz + s * gz_dot - first_dot - n_dot * second - n * second_dot;
                         images.store(ga_dot + at, r * (u_dot - r * k * u));
