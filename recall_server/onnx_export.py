@@ -17,7 +17,7 @@ from onnx import TensorProto, helper, numpy_helper
 from torch import Tensor
 
 from recall_server.networks import AbstractNetwork, Parameters
-from recall_server.networks.blueprint import CLASSIFIER, Layer, Plain, Residual, blueprint
+from recall_server.networks.blueprint import CLASSIFIER, Dense, Layer, Plain, Residual, blueprint
 from recall_server.networks.layers import EPSILON
 from recall_server.preprocessing import ZCA, AbstractPreprocessing, Standardise
 
@@ -120,12 +120,19 @@ def _logits(graph: _Graph, network: AbstractNetwork, parameters: Parameters, ima
         pads = graph.constant("padding", [0, 0, top, left, 0, 0, bottom, right])
         images = graph.add("Pad", [images, pads])
     for block in plan.blocks:
-        if isinstance(block, Plain):
-            images = graph.add("Relu", [_layer(graph, parameters, block.layer, images)])
-            images = _halve(graph, images) if block.halve else images
-        else:
-            images = _residual(graph, parameters, block, images)
-    weight, bias = (graph.constant(name, parameters[name]) for name in (f"{CLASSIFIER}.weight", f"{CLASSIFIER}.bias"))
+        match block:
+            case Plain(layer, halve):
+                images = graph.add("Relu", [_layer(graph, parameters, layer, images)])
+                images = _halve(graph, images) if halve else images
+            case Residual():
+                images = _residual(graph, parameters, block, images)
+            case Dense(name):
+                images = graph.add("Relu", [_linear(graph, parameters, name, images)])
+    return _linear(graph, parameters, CLASSIFIER, images)
+
+
+def _linear(graph: _Graph, parameters: Parameters, name: str, images: str) -> str:
+    weight, bias = (graph.constant(f"{name}.{part}", parameters[f"{name}.{part}"]) for part in ("weight", "bias"))
     return graph.add("Gemm", [graph.add("Flatten", [images], axis=1), weight, bias], transB=1)
 
 

@@ -48,8 +48,8 @@ class DifferentiatedStep(AbstractInnerStep):
     _functions: tuple[Callable[..., Any], ...] = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
-        functions = self._forward, self._reverse, self._loss
-        object.__setattr__(self, "_functions", tuple(map(self._compile, functions)))
+        functions: tuple[Callable[..., Any], ...] = (self._forward, self._reverse, self._loss)
+        object.__setattr__(self, "_functions", tuple(self._compile(function) for function in functions))
 
     def forward(
         self,

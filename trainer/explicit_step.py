@@ -16,7 +16,7 @@ from typing import Any, final
 import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
-from torch.nn.functional import log_softmax, pad
+from torch.nn.functional import log_softmax
 
 from recall_server.networks import ConvNet, Parameters
 from recall_server.networks.descent import images_at_once
@@ -87,7 +87,7 @@ class ConvNetStep(AbstractInnerStep):
     def _part(self, parameters: Parameters, images: Tensor, targets: Tensor, count: int) -> tuple[Tensor, Parameters]:
         """The share of these images in the mean loss over `count`, and its gradient; biases before a norm have none."""
         layers: list[tuple[AbstractConvolution, BlockValue]] = []
-        y = self.padded(images)
+        y = self.network.pad(images)
         for block in range(self.network.depth):
             convolution = convolution_of(y, self.stored(y.dtype))
             y, value = self.blocks.forward(convolution.apply(parameters[_weight(block)]), _norm(parameters, block))
@@ -106,24 +106,14 @@ class ConvNetStep(AbstractInnerStep):
                 gy = convolution.for_input(ga, parameters[_weight(block)])
         return -(targets * logarithms).sum() / count, gradient
 
-    def padded(self, images: Tensor) -> Tensor:
-        """With zeros around, as the network pads."""
-        top, bottom, left, right = self._padding()
-        return pad(images, (left, right, top, bottom)) if any((top, bottom, left, right)) else images
-
     def cropped(self, images: Tensor) -> Tensor:
-        """The inverse of `padded`."""
-        top, _, left, _ = self._padding()
+        """What is left when the network's padding is taken away."""
+        left, _, top, _ = self.network.padding()
         return images[:, :, top : top + self.network.height, left : left + self.network.width]
 
     def stored(self, dtype: torch.dtype) -> torch.dtype:
         """The type that convolutions are computed in."""
         return self.network.convolution_dtype or dtype
-
-    def _padding(self) -> tuple[int, int, int, int]:
-        height, width = self.network.padded()
-        down, right = height - self.network.height, width - self.network.width
-        return down // 2, down - down // 2, right // 2, right - right // 2
 
 
 @final
@@ -137,21 +127,21 @@ class _Reverse:
 
     def run(self, images: Tensor, targets: Tensor) -> tuple[Tensor, Tensor, Parameters]:
         """(dg/dimages^T mu, dg/dtargets^T mu, dg/dparameters^T mu without what is zero)."""
-        features = self._forward(images)
-        gf, gf_dot, for_targets = self._classifier(*(part.flatten(1).to(images.dtype) for part in features), targets)
-        shape, dtype = features[0].shape, features[0].dtype
-        for_images = self._backward(gf.view(shape).to(dtype), gf_dot.view(shape).to(dtype))
+        y, y_dot = self._forward(images)
+        features, features_dot = (part.flatten(1).to(images.dtype) for part in (y, y_dot))
+        gf, gf_dot, for_targets = self._classifier(features, features_dot, targets)
+        for_images = self._backward(gf.view(y.shape).to(y.dtype), gf_dot.view(y.shape).to(y.dtype))
         return self.step.cropped(for_images).to(images.dtype), for_targets, self.product
 
     def _forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
         """y and y_dot after the last block. The images themselves stand still: their partner is zero."""
-        both = self.step.padded(images)
+        both = self.step.network.pad(images)
         stored, count = self.step.stored(images.dtype), len(images)
         for block in range(self.step.network.depth):
             weight, weight_dot = self.parameters[_weight(block)], self.mu[_weight(block)]
             convolution = convolution_of(both, stored)
             if block:
-                a, a_dot = convolution.apply(weight).split(count)
+                a, a_dot = convolution.apply(weight).chunk(2)
                 more = convolution.first(count).apply(weight_dot)
             else:
                 a, a_dot, more = convolution.apply(weight), convolution.apply(weight_dot), None
@@ -159,7 +149,7 @@ class _Reverse:
                 a, a_dot, more, _norm(self.parameters, block), _norm(self.mu, block)
             )
             self.layers.append((convolution, value))
-        y, y_dot = both.split(count)
+        y, y_dot = both.chunk(2)
         return y, y_dot
 
     def _classifier(self, features: Tensor, features_dot: Tensor, targets: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -183,10 +173,10 @@ class _Reverse:
             convolution, value = self.layers[block]
             both, for_scale, for_shift = self.step.blocks.backward_tangent(value, gy, gy_dot, more)
             self.product |= {f"block{block}.norm.scale": for_scale, f"block{block}.norm.shift": for_shift}
-            ga_dot, ga = both.split(count)
+            ga_dot, ga = both.chunk(2)
             if block:  # the batch holds (y, y_dot) and the gradients (ga_dot, ga): pairs that belong together
                 self.product[_weight(block)] = convolution.for_weight(both, weight)
-                gy_dot, gy = convolution.for_input(both, weight).split(count)
+                gy_dot, gy = convolution.for_input(both, weight).chunk(2)
                 more = convolution.first(count).for_input(ga, weight_dot)
             else:
                 self.product[_weight(block)] = convolution.for_weight(ga_dot, weight)

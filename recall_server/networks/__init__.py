@@ -1,12 +1,22 @@
 """The architectures, as pure functions of explicit parameters, and the table that builds them by name."""
 
+from collections.abc import Callable
+
 from recall_server.networks.alexnet import AlexNet
 from recall_server.networks.base import AbstractNetwork, Parameters
 from recall_server.networks.convnet import ConvNet
+from recall_server.networks.mlp import MLP
 from recall_server.networks.resnet import ResNet
-from recall_server.networks.spec import DEFAULT_DEPTH, DEFAULT_FILTERS, NetworkSpec
+from recall_server.networks.spec import NetworkSpec
 
-__all__ = ["AbstractNetwork", "AlexNet", "ConvNet", "NetworkSpec", "Parameters", "ResNet", "build_network"]
+__all__ = ["MLP", "AbstractNetwork", "AlexNet", "ConvNet", "NetworkSpec", "Parameters", "ResNet", "build_network"]
+
+ARCHITECTURES: dict[str, Callable[..., AbstractNetwork]] = {
+    "convnet": ConvNet,
+    "resnet": ResNet,
+    "alexnet": AlexNet,
+    "mlp": MLP,
+}
 
 
 def build_network(spec: NetworkSpec, image_shape: tuple[int, int, int], classes: int) -> AbstractNetwork:
@@ -17,9 +27,5 @@ def build_network(spec: NetworkSpec, image_shape: tuple[int, int, int], classes:
     channels, height, width = image_shape
     if min(channels, height, width, classes) < 1:
         raise ValueError(f"a network needs images and classes, not {channels}x{height}x{width} and {classes} classes")
-    if spec.architecture == "resnet":
-        return ResNet(channels=channels, height=height, width=width, classes=classes)
-    if spec.architecture == "alexnet":
-        return AlexNet(channels=channels, height=height, width=width, classes=classes)
-    filters, depth = spec.filters or DEFAULT_FILTERS, spec.depth or DEFAULT_DEPTH
-    return ConvNet(channels=channels, height=height, width=width, classes=classes, filters=filters, depth=depth)
+    architecture = ARCHITECTURES[spec.architecture]
+    return architecture(channels=channels, height=height, width=width, classes=classes, **spec.settings())

@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from typing import final
 
 from torch import Tensor
-from torch.nn.functional import pad
 
 from recall_server.networks.base import AbstractNetwork, Parameters
 from recall_server.networks.layers import (
@@ -39,7 +38,7 @@ class AlexNet(AbstractNetwork):
             raise ValueError(f"images of {self.height}x{self.width} are too small for an alexnet; use 8x8 or larger")
 
     def padded(self) -> tuple[int, int]:
-        """Height and width after padding: the next multiples of 8."""
+        """The next multiples of 8."""
         return -(-self.height // 8) * 8, -(-self.width // 8) * 8
 
     def shapes(self) -> dict[str, tuple[int, ...]]:
@@ -55,10 +54,7 @@ class AlexNet(AbstractNetwork):
 
     def features(self, parameters: Parameters, images: Tensor) -> Tensor:
         """[N, C, H, W] -> [N, 192 * h * w], what the last linear layer sees."""
-        height, width = self.padded()
-        down, right = height - self.height, width - self.width
-        if down or right:
-            images = pad(images, (right // 2, right - right // 2, down // 2, down - down // 2))
+        images = self.pad(images)
         for layer, (_, kernel, halve) in enumerate(LAYERS):
             name = f"layer{layer}.convolution"
             images = convolution(parameters, name, images, padding=kernel // 2, dtype=self.convolution_dtype)

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
+from torch.nn.functional import pad
 
 Parameters = dict[str, Tensor]
 
@@ -17,7 +18,7 @@ class AbstractNetwork(ABC):
     """An architecture for images of [channels, height, width] and a number of classes; holds no weights.
 
     `convolution_dtype` is how convolutions are computed (None: as the images come), an execution detail that
-    changes neither the parameters nor their precision.
+    changes neither the parameters nor their precision. A network without convolutions ignores it.
     """
 
     channels: int
@@ -33,6 +34,21 @@ class AbstractNetwork(ABC):
     @abstractmethod
     def logits(self, parameters: Parameters, images: Tensor) -> Tensor:
         """[N, C, H, W] -> [N, classes]."""
+
+    def padded(self) -> tuple[int, int]:
+        """Height and width of the images that the first layer sees."""
+        return self.height, self.width
+
+    def padding(self) -> tuple[int, int, int, int]:
+        """(left, right, top, bottom), as `torch.nn.functional.pad` takes it: the image stays in the middle."""
+        height, width = self.padded()
+        down, right = height - self.height, width - self.width
+        return right // 2, right - right // 2, down // 2, down - down // 2
+
+    def pad(self, images: Tensor) -> Tensor:
+        """[N, C, H, W] with zeros around, where this network wants any."""
+        padding = self.padding()
+        return pad(images, padding) if any(padding) else images
 
     def initialise(self, generator: torch.Generator) -> Parameters:
         """Fresh float32 parameters on the CPU, the same for the same seed on every device.

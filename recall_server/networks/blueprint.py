@@ -14,6 +14,7 @@ from typing import Final
 from recall_server.networks.alexnet import LAYERS, AlexNet
 from recall_server.networks.base import AbstractNetwork
 from recall_server.networks.convnet import ConvNet
+from recall_server.networks.mlp import MLP
 from recall_server.networks.resnet import STAGES, ResNet
 
 CLASSIFIER: Final = "classifier"
@@ -46,11 +47,18 @@ class Residual:
 
 
 @dataclass(frozen=True)
+class Dense:
+    """Flatten, a linear layer by the name of its parameters, and ReLU."""
+
+    linear: str
+
+
+@dataclass(frozen=True)
 class Blueprint:
     """`padding` is (left, right, top, bottom), as torch.nn.functional.pad takes it."""
 
     padding: tuple[int, int, int, int]
-    blocks: tuple[Plain | Residual, ...]
+    blocks: tuple[Plain | Residual | Dense, ...]
 
 
 @cache
@@ -58,14 +66,16 @@ def blueprint(network: AbstractNetwork) -> Blueprint:
     """The blocks of a network, in order. Raises TypeError for an architecture that has no description yet."""
     if isinstance(network, ConvNet):
         plain = [Plain(_layer(f"block{block}"), halve=True) for block in range(network.depth)]
-        return Blueprint(_padding(network, network.padded()), tuple(plain))
+        return Blueprint(network.padding(), tuple(plain))
     if isinstance(network, AlexNet):
         plain = [Plain(_layer(f"layer{i}", kernel), halve) for i, (_, kernel, halve) in enumerate(LAYERS)]
-        return Blueprint(_padding(network, network.padded()), tuple(plain))
+        return Blueprint(network.padding(), tuple(plain))
     if isinstance(network, ResNet):
         stem = Plain(Layer("stem", "stem.norm"), halve=False)
         residual = [_residual(f"stage{stage}", halve=stage > 0) for stage in range(len(STAGES))]
-        return Blueprint(_padding(network, network.padded()), (stem, *residual))
+        return Blueprint(network.padding(), (stem, *residual))
+    if isinstance(network, MLP):
+        return Blueprint(network.padding(), tuple(Dense(f"layer{layer}") for layer in range(network.depth)))
     raise TypeError(f"there is no blueprint of {type(network).__name__}")
 
 
@@ -77,8 +87,3 @@ def _residual(name: str, *, halve: bool) -> Residual:
     first, second = (Layer(f"{name}.{part}", f"{name}.{part}.norm") for part in ("first", "second"))
     shortcut = Layer(f"{name}.shortcut", f"{name}.shortcut.norm", kernel=1) if halve else None
     return Residual(first, second, shortcut)
-
-
-def _padding(network: AbstractNetwork, padded: tuple[int, int]) -> tuple[int, int, int, int]:
-    down, right = padded[0] - network.height, padded[1] - network.width
-    return right // 2, right - right // 2, down // 2, down - down // 2

@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from typing import final
 
 from torch import Tensor
-from torch.nn.functional import pad
 
 from recall_server.networks.base import AbstractNetwork, Parameters
 from recall_server.networks.layers import (
@@ -41,7 +40,7 @@ class ConvNet(AbstractNetwork):
             )
 
     def padded(self) -> tuple[int, int]:
-        """Height and width after padding: the next multiples of 2^depth."""
+        """The next multiples of 2^depth."""
         unit = 2**self.depth
         return -(-self.height // unit) * unit, -(-self.width // unit) * unit
 
@@ -58,10 +57,7 @@ class ConvNet(AbstractNetwork):
 
     def features(self, parameters: Parameters, images: Tensor) -> Tensor:
         """[N, C, H, W] -> [N, filters * h * w], what the last linear layer sees."""
-        height, width = self.padded()
-        down, right = height - self.height, width - self.width
-        if down or right:
-            images = pad(images, (right // 2, right - right // 2, down // 2, down - down // 2))
+        images = self.pad(images)
         for block in range(self.depth):
             name = f"block{block}.convolution"
             images = convolution(parameters, name, images, padding=1, dtype=self.convolution_dtype)

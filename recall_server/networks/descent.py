@@ -63,9 +63,10 @@ class MomentumDescent:
 def images_at_once(network: AbstractNetwork, device: torch.device) -> int:
     """How many images to compute on together: few enough for caches and memory, enough to keep the device busy.
 
-    What is bounded is the output of the first convolution, the largest tensor there is: to 8 MiB on the CPU, where
-    larger parts are no faster, and to 1 GiB on a GPU.
+    What is bounded is the output of the first layer, or the images themselves where they are larger: to 8 MiB on the
+    CPU, where larger parts are no faster, and to 1 GiB on a GPU.
     """
-    filters = next(shape[0] for shape in network.shapes().values() if len(shape) == 4)
-    image_bytes = 4 * filters * network.height * network.width
-    return max(1, (1024 if device.type == "cuda" else 8) * MEBIBYTE // image_bytes)
+    first = next(iter(network.shapes().values()))  # [filters, channels, k, k] of a convolution, [units, inputs] else
+    pixels = network.height * network.width
+    numbers = max(first[0] * (pixels if len(first) == 4 else 1), network.channels * pixels)
+    return max(1, (1024 if device.type == "cuda" else 8) * MEBIBYTE // (4 * numbers))

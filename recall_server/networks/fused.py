@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.nn.functional import avg_pool2d, conv2d, group_norm, linear, pad, relu
 
 from recall_server.networks.base import AbstractNetwork, Parameters
-from recall_server.networks.blueprint import CLASSIFIER, Layer, Plain, Residual, blueprint
+from recall_server.networks.blueprint import CLASSIFIER, Dense, Layer, Plain, Residual, blueprint
 from recall_server.networks.layers import EPSILON
 
 
@@ -22,15 +22,22 @@ def fused_logits(network: AbstractNetwork, parameters: Parameters, images: Tenso
     plan, dtype = blueprint(network), network.convolution_dtype
     if dtype is not None:
         parameters = {name: value.to(dtype) if value.ndim == 4 else value for name, value in parameters.items()}
-    images = pad(images, plan.padding) if any(plan.padding) else images
+    images = network.pad(images)
     for block in plan.blocks:
-        images = _plain(block, parameters, images) if isinstance(block, Plain) else _residual(block, parameters, images)
+        match block:
+            case Plain():
+                images = _plain(block, parameters, images)
+            case Residual():
+                images = _residual(block, parameters, images)
+            case Dense(name):
+                hidden = linear(images.flatten(1), parameters[f"{name}.weight"], parameters[f"{name}.bias"])
+                images = relu(hidden, inplace=True)
     return linear(images.flatten(1), parameters[f"{CLASSIFIER}.weight"], parameters[f"{CLASSIFIER}.bias"])
 
 
 def trained_names(network: AbstractNetwork) -> list[str]:
     """The parameters that training changes: all but the biases in front of a norm, which takes them away again."""
-    return [name for name in network.shapes() if not name.endswith(".bias") or name.startswith(CLASSIFIER)]
+    return [name for name in network.shapes() if not name.endswith(".convolution.bias")]
 
 
 def _plain(block: Plain, parameters: Parameters, images: Tensor) -> Tensor:

@@ -11,7 +11,7 @@ from typing import final
 
 import torch
 from torch import Tensor
-from torch.nn.functional import conv2d, pad
+from torch.nn.functional import conv2d
 
 from recall_server.networks.base import AbstractNetwork, Parameters
 from recall_server.networks.layers import (
@@ -42,7 +42,7 @@ class ResNet(AbstractNetwork):
             raise ValueError(f"images of {self.height}x{self.width} are too small for a resnet; use 8x8 or larger")
 
     def padded(self) -> tuple[int, int]:
-        """Height and width after padding: the next multiples of 8."""
+        """The next multiples of 8."""
         return -(-self.height // UNIT) * UNIT, -(-self.width // UNIT) * UNIT
 
     def shapes(self) -> dict[str, tuple[int, ...]]:
@@ -59,10 +59,7 @@ class ResNet(AbstractNetwork):
 
     def features(self, parameters: Parameters, images: Tensor) -> Tensor:
         """[N, C, H, W] -> [N, 512 * h * w], what the last linear layer sees."""
-        height, width = self.padded()
-        down, right = height - self.height, width - self.width
-        if down or right:
-            images = pad(images, (right // 2, right - right // 2, down // 2, down - down // 2))
+        images = self.pad(images)
         images = relu(self._convolution_norm(parameters, "stem", images))
         images = self._basic_block(parameters, "stage0", images)
         for stage in range(1, len(STAGES)):

@@ -2,40 +2,48 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Final, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-DEFAULT_FILTERS = 128
-DEFAULT_DEPTH = 3
-_CONVNET_ONLY = {"filters": DEFAULT_FILTERS, "depth": DEFAULT_DEPTH}
+# What each architecture can be told, and what it is if it is not told: the paper's networks (appendix A.1 and A.2).
+SETTINGS: Final[dict[str, dict[str, int]]] = {
+    "convnet": {"filters": 128, "depth": 3},
+    "resnet": {},
+    "alexnet": {},
+    "mlp": {"hidden": 256, "depth": 1},
+}
+_NAMES: Final = dict.fromkeys(name for settings in SETTINGS.values() for name in settings)
 
 
 class NetworkSpec(BaseModel):
     """An architecture without the shape of its images and the number of its classes.
 
-    `filters` and `depth` belong to the ConvNet (128 and 3 unless given, as in the paper's appendix A.1) and are
-    None for the others, which refuse them.
+    Settings that an architecture does not have are None, and refused where they are given.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    architecture: Literal["convnet", "resnet", "alexnet"] = "convnet"
+    architecture: Literal["convnet", "resnet", "alexnet", "mlp"] = "convnet"
     filters: Annotated[int, Field(ge=1, le=1024)] | None = None
+    hidden: Annotated[int, Field(ge=1, le=65_536)] | None = None
     depth: Annotated[int, Field(ge=1, le=8)] | None = None
 
     @model_validator(mode="before")
     @classmethod
-    def _settle_convnet_only(cls, fields: Any) -> Any:
-        """Fill in the ConvNet's defaults, and refuse its settings on an architecture that has none."""
+    def _settle(cls, fields: Any) -> Any:
+        """Fill in the architecture's defaults, and refuse settings that belong to others."""
         if not isinstance(fields, dict):
             return fields
-        if fields.get("architecture", "convnet") == "convnet":
-            return fields | {name: value for name, value in _CONVNET_ONLY.items() if fields.get(name) is None}
-        refused = [name for name in _CONVNET_ONLY if fields.get(name) is not None]
+        architecture = fields.get("architecture", "convnet")
+        if not isinstance(architecture, str) or architecture not in SETTINGS:
+            return fields  # refused by its type
+        known = SETTINGS[architecture]
+        refused = [name for name in _NAMES if name not in known and fields.get(name) is not None]
         if refused:
-            raise ValueError(f"{fields['architecture']} has a fixed shape; {' and '.join(refused)} belong to convnet")
-        return fields
+            takes = f"takes {' and '.join(known)}" if known else "has a fixed shape"
+            raise ValueError(f"{architecture} {takes}, and no {' or '.join(refused)}")
+        return fields | {name: value for name, value in known.items() if fields.get(name) is None}
 
     @classmethod
     def parse(cls, text: str) -> Self:
@@ -44,12 +52,15 @@ class NetworkSpec(BaseModel):
         fields: dict[str, str] = {"architecture": architecture}
         for setting in filter(None, settings.split(",")):
             name, equals, value = setting.partition("=")
-            if not equals or name not in _CONVNET_ONLY or name in fields:
+            if not equals or name not in _NAMES or name in fields:
                 raise ValueError(f"{text!r} is no network; write for example 'convnet:filters=64,depth=3' or 'resnet'")
             fields[name] = value
         return cls.model_validate(fields)
 
+    def settings(self) -> dict[str, int]:
+        """The settings of this architecture, by name."""
+        return {name: getattr(self, name) for name in SETTINGS[self.architecture]}
+
     def __str__(self) -> str:
-        if self.architecture != "convnet":
-            return self.architecture
-        return f"convnet:filters={self.filters},depth={self.depth}"
+        settings = ",".join(f"{name}={value}" for name, value in self.settings().items())
+        return f"{self.architecture}:{settings}" if settings else self.architecture

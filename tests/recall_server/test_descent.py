@@ -53,6 +53,8 @@ def test_a_minibatch_larger_than_goes_through_at_once_is_one_step_on_all_of_it()
         ("resnet", 32, 32),
         ("alexnet", 32, 16),
         ("convnet:filters=1024", 512, 1),
+        ("mlp", 28, 2674),
+        ("mlp:hidden=2048", 28, 1024),
     ],
 )
 def test_what_goes_through_at_once_is_bounded_by_memory(spec: str, side: int, images: int) -> None:

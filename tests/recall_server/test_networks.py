@@ -13,7 +13,8 @@ from recall_server.networks import AbstractNetwork, NetworkSpec, build_network
 from recall_server.networks.blueprint import blueprint
 from recall_server.networks.fused import fused_logits, halve, trained_names
 
-SPECS = ["convnet:filters=8,depth=3", "convnet:filters=4,depth=1", "resnet", "alexnet"]
+CONVOLUTIONAL = ["convnet:filters=8,depth=3", "convnet:filters=4,depth=1", "resnet", "alexnet"]
+SPECS = [*CONVOLUTIONAL, "mlp:hidden=16,depth=2"]
 SHAPES = [(1, 28, 28), (3, 16, 16), (3, 9, 13)]  # padded to 32; as they are; odd and oblong
 
 
@@ -33,6 +34,8 @@ def _generator(seed: int = 0) -> torch.Generator:
         ("convnet:filters=64,depth=3", "convnet:filters=64,depth=3"),
         ("resnet", "resnet"),
         ("alexnet", "alexnet"),
+        ("mlp", "mlp:hidden=256,depth=1"),
+        ("mlp:depth=3,hidden=10", "mlp:hidden=10,depth=3"),
     ],
 )
 def test_a_spec_survives_text_and_json(text: str, canonical: str) -> None:
@@ -46,9 +49,11 @@ def test_a_spec_survives_text_and_json(text: str, canonical: str) -> None:
 @pytest.mark.parametrize(
     ("text", "says"),
     [
-        ("vgg", "'convnet', 'resnet' or 'alexnet'"),
-        ("", "'convnet', 'resnet' or 'alexnet'"),
-        ("resnet:depth=3", "resnet has a fixed shape; depth belong"),
+        ("vgg", "'convnet', 'resnet', 'alexnet' or 'mlp'"),
+        ("", "'convnet', 'resnet', 'alexnet' or 'mlp'"),
+        ("resnet:depth=3", "resnet has a fixed shape, and no depth"),
+        ("convnet:hidden=3", "convnet takes filters and depth, and no hidden"),
+        ("mlp:filters=64", "mlp takes hidden and depth, and no filters"),
         ("convnet:filters=0", "greater than or equal to 1"),
         ("convnet:filters=99999", "less than or equal to 1024"),
         ("convnet:filters", "is no network; write for example"),
@@ -153,7 +158,7 @@ def test_pooling_drops_a_last_odd_row_or_column_and_differentiates(size: tuple[i
     assert torch.autograd.gradcheck(halve, images)
 
 
-@pytest.mark.parametrize("spec", SPECS)
+@pytest.mark.parametrize("spec", CONVOLUTIONAL)
 def test_convolutions_in_bfloat16_stay_near_and_leave_the_rest_in_float32(spec: str) -> None:
     network = _network(spec)
     parameters = network.initialise(_generator())
