@@ -29,11 +29,9 @@ import torch
 from numpy.typing import NDArray
 
 from recall_client import RecallClient
-from recall_server.bundle import MemoryBundle
-from recall_server.query_encoder import QueryEncoder
 from trainer.datasets import load_dataset
 from trainer.few_shot import FewShot, Task, draw_episode
-from trainer.publish import device_name, encoder_folder
+from trainer.publish import device_name
 from trainer.report import SHOTS, TESTS, WAYS
 
 ARTIFACTS = Path(__file__).resolve().parent.parent / "artifacts"
@@ -94,22 +92,6 @@ def answer(client: RecallClient, episode: Task) -> tuple[float, float]:
     return statistics.mean(right), seconds
 
 
-def local_baselines() -> FewShot:
-    """The bundle's own encoder and preprocessing, for the baselines."""
-    path = ARTIFACTS / "bundles" / f"{BUNDLE}.safetensors"
-    bundle = MemoryBundle.load(path)
-    reference = bundle.manifest.query_encoder
-    assert reference is not None
-    encoder = QueryEncoder(encoder_folder(path) / reference.file, reference.sha256)
-    return FewShot(
-        bundle.memory,
-        bundle.preprocessing,
-        bundle.manifest.retraining,
-        encode=lambda pixels: torch.from_numpy(encoder.encode(pixels.numpy())),
-        device=torch.device("cpu"),
-    )
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", default="fashion-mnist", help="the data set, as `recall-trainer --dataset` takes it")
@@ -123,7 +105,8 @@ def main() -> None:
         draw_episode(dataset.test, dataset.classes, ways=WAYS, shots=SHOTS, tests=TESTS, generator=generator)
         for _ in range(3 if options.quick else options.pairs)
     ]
-    few_shot = local_baselines()
+    # The bundle's own encoder and preprocessing, for the baselines.
+    few_shot = FewShot.of_bundle(ARTIFACTS / "bundles" / f"{BUNDLE}.safetensors", torch.device("cpu"))
     accuracies: dict[str, list[float]] = {"recalled": [], "nearest_class_mean": [], "shots_alone": []}
     times = []
     with running_server() as client:

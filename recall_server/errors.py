@@ -9,11 +9,18 @@ RecallError
 │   └── UnsupportedQuery         the memory cannot be addressed this way
 ├── NotFound                     no bundle, classifier or file of that name
 ├── NotReady                     it exists but cannot be used yet (a classifier still training)
+├── Conflict                     it contradicts what was said before (an idempotency key of another request)
+├── Unauthorised                 no key, or one that nobody was given
+├── Forbidden                    a good key that does not reach this far
+├── Overloaded                   too much work at the moment: the queue is full, the caller's share is used up
+├── Unavailable                  nobody is there to do it: the server is stopping, or has no worker
 ├── NotFitted                    predict, save or export before fit
 ├── InvalidBundle                a bundle file that must not be loaded
 ├── InvalidDataset               a data set that cannot be distilled or evaluated
 ├── InvalidCheckpoint            a checkpoint of another run, or a damaged one
 ├── TrainingFailed               a training job ended without a classifier
+│   ├── WorkerLost               its worker died, as often as it was tried
+│   └── QueueExpired             it waited longer than a job may wait
 └── StorageFailed                the disk is full or cannot be written; nothing half-written is left behind
 """
 
@@ -73,6 +80,34 @@ class NotReady(RecallError):
     """It exists, but it cannot be used yet or any more (a classifier that is still training, or failed)."""
 
 
+class Conflict(RecallError):
+    """It contradicts what was said before: an idempotency key that came with another request."""
+
+
+class Unauthorised(RecallError):
+    """No key was sent where one is needed, or one that nobody was given."""
+
+
+class Forbidden(RecallError):
+    """The key is good, but its scope does not reach this far."""
+
+
+class Overloaded(RecallError):
+    """Too much work at the moment. After `retry_after` seconds it is worth another try."""
+
+    def __init__(self, message: str, *, retry_after: int = 1) -> None:
+        super().__init__(message)
+        self.retry_after = retry_after
+
+
+class Unavailable(RecallError):
+    """Nobody is there to do it at the moment. After `retry_after` seconds it is worth another try."""
+
+    def __init__(self, message: str, *, retry_after: int = 1) -> None:
+        super().__init__(message)
+        self.retry_after = retry_after
+
+
 class NotFitted(RecallError):
     """`predict`, `save` or `export_onnx` was called before `fit`."""
 
@@ -91,6 +126,14 @@ class InvalidCheckpoint(RecallError):
 
 class TrainingFailed(RecallError):
     """A training job ended without a classifier."""
+
+
+class WorkerLost(TrainingFailed):
+    """The worker died in the middle of the job, as often as it was tried."""
+
+
+class QueueExpired(TrainingFailed):
+    """The job waited longer than a job may wait, and was not begun."""
 
 
 class StorageFailed(RecallError):

@@ -4,43 +4,26 @@ from __future__ import annotations
 
 import difflib
 import logging
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal, Self, final
+from typing import Self, final
 
-from recall_server.bundle import MemoryBundle
+from recall_server.bundle_folder import BundleFile, Device, EncoderOptions, LoadedBundle, Rejection, read_folder
 from recall_server.errors import (
     AmbiguousLabel,
-    InvalidBundle,
     InvalidRequest,
     NotFound,
-    RecallError,
     UnknownLabel,
     UnsupportedQuery,
 )
 from recall_server.query_encoder import QueryEncoder
 
+__all__ = ["LabelReference", "Library", "LoadedBundle", "Rejection"]
+
 LONGEST_NAME = 400  # characters of `bundle:label`: no bundle has longer ones, and errors repeat what was asked
 
 logger = logging.getLogger(__name__)
-
-
-@final
-@dataclass(frozen=True, eq=False)
-class LoadedBundle:
-    """A bundle and, where it has one, its query encoder."""
-
-    bundle: MemoryBundle
-    encoder: QueryEncoder | None = None
-
-    @property
-    def name(self) -> str:
-        return self.bundle.manifest.name
-
-    @property
-    def sha256(self) -> str:
-        return self.bundle.sha256 or ""
 
 
 @final
@@ -57,21 +40,16 @@ class LabelReference:
 
 
 @final
-@dataclass(frozen=True)
-class Rejection:
-    """A file that was not loaded, and why, in one sentence."""
-
-    file: str
-    reason: str
-
-
-@final
 @dataclass(frozen=True, eq=False)
 class Library:
-    """All bundles of a server by name, and the files that were rejected. Immutable: a reload makes another."""
+    """All bundles of a server by name, and the files that were rejected. Immutable: a reload makes another.
+
+    A file is in `rejected` also where what it held before is still served; `files` is what a reload compares with.
+    """
 
     bundles: dict[str, LoadedBundle]
     rejected: tuple[Rejection, ...] = ()
+    files: Mapping[str, BundleFile] = field(default_factory=dict, repr=False)
     _labels: dict[str, list[LabelReference]] = field(init=False, repr=False)
     _folded: dict[str, list[LabelReference]] = field(init=False, repr=False)
 
@@ -89,25 +67,35 @@ class Library:
         object.__setattr__(self, "_folded", by_folded_name)
 
     @classmethod
-    def load(cls, folder: Path, *, device: Literal["auto", "cpu", "cuda"] = "auto", encoder_threads: int = 1) -> Self:
+    def load(
+        cls,
+        folder: Path,
+        *,
+        device: Device = "auto",
+        encoder_threads: int = 1,
+        previous: Library | None = None,
+    ) -> Self:
         """Load `bundles/*.safetensors` with their encoders from `encoders/`, in order of file name.
 
-        A file that cannot be loaded is logged and listed in `rejected`; the others are served all the same.
+        A file that cannot be loaded, or that `bundles.lock` does not vouch for, is logged and listed in `rejected`;
+        the others are served all the same. With `previous`, files that have not changed since then are not read
+        again, and a file that has become bad leaves in place what was served from it. Raises OSError where the folder
+        is there but cannot be listed.
         """
+        before = {} if previous is None else previous.files
+        files = read_folder(folder, before, EncoderOptions(device, encoder_threads))
         bundles: dict[str, LoadedBundle] = {}
         rejected: list[Rejection] = []
-        for path in sorted((folder / "bundles").glob("*.safetensors")):
-            try:
-                loaded = _load(path, folder / "encoders", device, encoder_threads)
-                if loaded.name in bundles:
-                    raise InvalidBundle(f"{path.name}: another file holds a bundle named {loaded.name!r} already")
-            except RecallError as error:
-                logger.error("bundle rejected: %s", error)
-                rejected.append(Rejection(path.name, str(error)))
-            else:
+        for file, read in files.items():
+            reason, loaded = read.reason, read.serves
+            if loaded is not None and loaded.name in bundles:
+                reason = f"{file}: another file holds a bundle named {loaded.name!r} already"
+                logger.error("bundle rejected: %s", reason)
+            elif loaded is not None:
                 bundles[loaded.name] = loaded
-                logger.info("bundle loaded: %s, sha256 %s", path.name, loaded.sha256)
-        return cls(bundles=dict(sorted(bundles.items())), rejected=tuple(rejected))
+            if reason:
+                rejected.append(Rejection(file, reason))
+        return cls(bundles=dict(sorted(bundles.items())), rejected=tuple(rejected), files=files)
 
     def get(self, name: str) -> LoadedBundle:
         """The bundle of that name; raises NotFound with the names that exist."""
@@ -204,17 +192,3 @@ class Library:
     @staticmethod
     def _known(names: Iterable[str]) -> str:
         return ", ".join(map(repr, names)) or "none"
-
-
-def _load(path: Path, encoders: Path, device: Literal["auto", "cpu", "cuda"], threads: int) -> LoadedBundle:
-    bundle = MemoryBundle.load(path)
-    reference = bundle.manifest.query_encoder
-    if reference is None:
-        return LoadedBundle(bundle)
-    encoder = QueryEncoder(encoders / reference.file, reference.sha256, device=device, threads=threads)
-    if encoder.query_size != bundle.memory.query_size or encoder.image_shape != bundle.manifest.image.shape:
-        raise InvalidBundle(
-            f"{path.name}: its query encoder turns {list(encoder.image_shape)} into {encoder.query_size} numbers, "
-            f"but the memory has {list(bundle.manifest.image.shape)} and {bundle.memory.query_size}"
-        )
-    return LoadedBundle(bundle, encoder)

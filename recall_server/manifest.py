@@ -12,7 +12,8 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationErr
 from recall_server.retraining import Retraining
 from recall_server.tensor_file import canonical_json, parse_json, printable
 
-FORMAT_VERSION: Final = 1
+FORMAT_VERSION: Final = 2  # what is written; version 1 is the same without `progress`, and read as well
+READ_VERSIONS: Final = (1, 2)
 DIRECTION_MARKS = frozenset({"LRE", "RLE", "LRO", "RLO", "PDF", "LRI", "RLI", "FSI", "PDI"})
 
 
@@ -117,6 +118,33 @@ class MeasuredAccuracy(Section):
     data: Phrase
 
 
+class ValidationPoint(Section):
+    """Accuracy on validation pictures (a fraction from 0 to 1) after so many outer steps and minutes of the run."""
+
+    outer_steps: Annotated[int, Field(ge=0, le=2**53)]
+    minutes: Annotated[float, Field(ge=0)]
+    accuracy: Annotated[float, Field(ge=0, le=1)]
+
+
+class RunProgress(Section):
+    """How far the run had come that wrote this file: a run writes better and better versions of one bundle.
+
+    `version` counts the bundles that the run has written, this one included; `minutes` is the time that it had spent;
+    `validation` is its curve so far, in order, of which this bundle holds the best by the run's own rule.
+    """
+
+    version: Size
+    minutes: Annotated[float, Field(ge=0)]
+    validation: Annotated[tuple[ValidationPoint, ...], Field(max_length=10_000)]
+
+    @model_validator(mode="after")
+    def _check_order(self) -> Self:
+        steps = [point.outer_steps for point in self.validation]
+        if steps != sorted(set(steps)):
+            raise ValueError("the points of the validation curve must be in the order of their outer steps, each once")
+        return self
+
+
 class Manifest(Section):
     """Everything that a bundle says about itself; impossible combinations refuse here, with a sentence.
 
@@ -124,7 +152,7 @@ class Manifest(Section):
     query is what `query_encoder` makes of a picture; `labels` then only names what the memory was distilled from.
     """
 
-    format_version: Literal[1] = FORMAT_VERSION
+    format_version: Literal[1, 2] = FORMAT_VERSION
     name: FileName
     memory: MemoryDescription
     queries: Literal["labels", "images"]
@@ -137,9 +165,12 @@ class Manifest(Section):
     budget: Budget
     provenance: Provenance
     accuracy: tuple[MeasuredAccuracy, ...] = ()
+    progress: RunProgress | None = None
 
     @model_validator(mode="after")
     def _check_combinations(self) -> Self:
+        if self.format_version == 1 and self.progress is not None:
+            raise ValueError("the key progress came with format version 2")
         known = set(self.labels)
         if len(known) != len(self.labels):
             raise ValueError("the labels must be different from each other")
@@ -157,16 +188,20 @@ class Manifest(Section):
         return self
 
     def to_json(self) -> str:
-        """Canonical JSON: the same manifest always gives the same text."""
-        return canonical_json(self.model_dump(mode="json"))
+        """Canonical JSON: the same manifest always gives the same text, in the version that it was read in."""
+        later = {"progress"} if self.format_version == 1 else None
+        return canonical_json(self.model_dump(mode="json", exclude=later))
 
     @classmethod
     def from_json(cls, text: str) -> Self:
         """Read what `to_json` wrote; raises ValueError with one sentence that names the key at fault."""
         raw = parse_json(text)
         version = raw.get("format_version") if isinstance(raw, dict) else None
-        if type(version) is not int or version != FORMAT_VERSION:  # first: other versions have other keys
-            raise ValueError(f"the format version is {printable(repr(version))}; this code reads {FORMAT_VERSION}")
+        if type(version) is not int or version not in READ_VERSIONS:  # first: other versions have other keys
+            readable = " and ".join(map(str, READ_VERSIONS))
+            raise ValueError(f"the format version is {printable(repr(version))}; this code reads {readable}")
+        if version == 1 and "progress" in raw:
+            raise ValueError("the manifest is not valid: the key progress came with format version 2")
         try:
             return cls.model_validate_json(text, strict=True)
         except ValidationError as error:

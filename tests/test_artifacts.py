@@ -78,17 +78,7 @@ def test_fashion_mnist_teaches_a_network_narrower_than_the_bundles_own(fashion_m
 def test_five_pictures_of_two_classes_recall_a_classifier_that_beats_training_on_them_alone(
     fashion_mnist: ImageDataset,
 ) -> None:
-    bundle = load("fashion-mnist-images")
-    reference = bundle.manifest.query_encoder
-    assert reference is not None
-    encoder = QueryEncoder(encoder_folder(BUNDLES[0]) / reference.file, reference.sha256, device="cpu")
-    few_shot = FewShot(
-        bundle.memory,
-        bundle.preprocessing,
-        bundle.manifest.retraining,
-        encode=lambda pixels: torch.from_numpy(encoder.encode(pixels.numpy())),
-        device=CPU,
-    )
+    few_shot = FewShot.of_bundle(next(path for path in BUNDLES if path.stem == "fashion-mnist-images"), CPU)
     generator = torch.Generator().manual_seed(1)
     # On validation pictures: the test set is for the benchmark.
     episodes = [

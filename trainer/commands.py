@@ -2,88 +2,104 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import torch
+from rich.console import Console
 
-from recall_server.atomic import write_atomically
 from recall_server.bundle import MemoryBundle
-from recall_server.errors import InvalidCheckpoint, InvalidRequest
-from recall_server.preprocessing import AbstractPreprocessing
-from recall_server.retraining import Retraining
+from recall_server.errors import InvalidRequest
 from trainer.compose import Budget, fit_preprocessing, make_learner, make_objective, real_data
-from trainer.datasets import ImageDataset
-from trainer.distill import Distillation, Limits, Progress
-from trainer.evaluate import fresh_accuracy
-from trainer.few_shot import FewShot, draw_episode, largest_task
-from trainer.learners import AbstractLearner, ImageLearner
+from trainer.datasets import ImageDataset, load_dataset
+from trainer.distill import Distillation
+from trainer.instant import budgets, instant, is_instant
+from trainer.learners import ImageLearner
 from trainer.methods import Method
 from trainer.progress import Display
-from trainer.publish import Draft, Made, draft, encoder_folder, publish
+from trainer.request import Publisher, Request, check_nothing_is_lost, check_writable
+from trainer.second_moments import SecondMoments
+from trainer.validation import validate, validation_task
 
-VALIDATION_PICTURES = 2_000
-VALIDATION_NETWORKS = 2
-VALIDATION_EPISODES = 10
-VALIDATION_TESTS = 200
+DEFAULT_BASES = 16
+MOST_BYTES = 2**27  # of pictures that are kept of a folder, for an instant memory
 
 
-@dataclass(frozen=True)
-class Request:
-    """Everything that `distill` is asked to do."""
+def read_start(start: str | None) -> tuple[list[str], MemoryBundle | None]:
+    """`--start` -> (overrides of the method, the bundle to go on from). A path is never taken for one of the words."""
+    if start is None:
+        return [], None
+    if start in ("principal", "noise"):
+        return [f"start={start}"], None
+    if not Path(start).is_file():
+        raise ValueError(f"--start must be principal, noise or the file of a bundle, not {start!r}")
+    return ["start=bundle"], MemoryBundle.load(start)
 
-    dataset: ImageDataset
-    method: Method
-    budget: Budget
-    output: Path
-    seed: int
-    device: torch.device
-    limits: Limits
-    resume: bool
 
-    def describe(self) -> dict[str, Any]:
-        """What makes a run this run: a checkpoint of another description is refused, naming what differs."""
-        method = self.method.model_dump(mode="json")
-        return {
-            "dataset": self.dataset.name,
-            "dataset_sha256": self.dataset.digest,
-            **{f"method.{name}": value for name, value in method.items()},
-            "bases": self.budget.bases,
-            "rows": self.budget.rows,
-            "seed": self.seed,
-            "outer_steps": self.limits.outer_steps,
-            "minutes": self.limits.minutes,
-            "validate_every": self.limits.validate_every,
-            "device": self.device.type,
-            "threads": torch.get_num_threads(),
-        }
+def read_data(
+    source: str, method: Method, *, image_size: int | None, seed: int
+) -> tuple[ImageDataset, SecondMoments | None]:
+    """The data set, complaints about it on stderr. For an instant memory a folder of any size is read in one pass."""
+    if not is_instant(method):
+        dataset, moments = load_dataset(source, image_size=image_size, seed=seed), None
+    else:
+        moments = SecondMoments()
+        dataset = load_dataset(source, image_size=image_size, seed=seed, most_bytes=MOST_BYTES, observe=moments)
+    for sentence in dataset.complaints():
+        tell(sentence)
+    return dataset, moments
 
-    @property
-    def checkpoint(self) -> Path:
-        return self.output.with_suffix(".checkpoint")
 
-    def made(self, progress: Progress) -> Made:
-        """What the manifest says about this run."""
-        return Made(
-            self.dataset, self.method, self.budget, self.seed, progress, self.device, minutes=self.limits.minutes
-        )
+def choose_budgets(
+    dataset: ImageDataset,
+    method: Method,
+    start: MemoryBundle | None,
+    *,
+    images_per_class: float | None,
+    bases: int | None,
+    rows: int | None,
+) -> list[Budget]:
+    """The budget of the bundle to go on from, or what is asked for; several where the choice is left to the data."""
+    if start is not None:
+        return [Budget.of_bundle(start, images_per_class=images_per_class, bases=bases, rows=rows)]
+    size = 1 if images_per_class is None else images_per_class
+    if is_instant(method) and bases is None and rows is None:
+        return budgets(dataset, method, images_per_class=size)
+    count = DEFAULT_BASES if bases is None else bases
+    return [Budget.fit(dataset, method, images_per_class=size, bases=count, rows=rows)]
+
+
+def make(request: Request, choices: Sequence[Budget], moments: SecondMoments | None) -> MemoryBundle:
+    """An instant memory where the method is one, else a distilled one."""
+    if is_instant(request.method):
+        return instant(request, choices, moments=moments, report=tell)
+    return distill(request)
+
+
+def tell(sentence: str) -> None:
+    """To whoever watches: one line on stderr."""
+    Console(stderr=True).print(sentence, highlight=False, markup=False, soft_wrap=True)
 
 
 def distill(request: Request) -> MemoryBundle:
-    """Distill and write the bundle; resumes from the checkpoint beside OUTPUT where that is asked for.
+    """Distill into a bundle that is there at once and gets better; resumes from the checkpoint beside OUTPUT.
 
     Whatever can be refused is refused before the first step: what the format does not take, a folder that cannot be
-    written, a checkpoint that would be overwritten. The checkpoint goes once the bundle is written.
+    written, a checkpoint or a bundle that would be overwritten. The start is a bundle already; each better version
+    takes its place whole. The checkpoint goes once the last one is written.
     """
-    if request.checkpoint.exists() and not request.resume:
-        raise InvalidCheckpoint(
-            f"{request.checkpoint.name} holds an unfinished run; go on with --resume, or delete it to start anew"
-        )
+    check_nothing_is_lost(request)
     generator = torch.Generator().manual_seed(request.seed)
-    preprocessing = fit_preprocessing(request.dataset, request.method)
-    data = real_data(request.dataset, preprocessing, request.device)
-    learner = make_learner(request.dataset, request.method, request.budget, data, generator)
+    preprocessing = fit_preprocessing(request.dataset, request.method, request.start)
+    learner = make_learner(
+        request.dataset,
+        request.method,
+        request.budget,
+        preprocessing,
+        generator,
+        device=request.device,
+        start=request.start,
+    )
     run = Distillation(
         learner,
         make_objective(request.dataset, request.method, request.device),
@@ -93,83 +109,23 @@ def distill(request: Request) -> MemoryBundle:
         generator=generator,
         checkpoint=request.checkpoint,
     )
-    check = draft(learner, learner.tensors(), preprocessing, request.made(run.progress), request.output.stem)
-    _check_writable(request.output, check)
+    publisher = Publisher(request, learner, preprocessing)
+    check_writable(request.output, publisher.draft(learner.tensors(), run.progress))
     if isinstance(learner, ImageLearner):
-        _validation_task(request)
+        validation_task(request.dataset, request.method)
     if request.resume:
         run.resume(request.checkpoint)
+    data = real_data(request.dataset, preprocessing, request.device)
     with Display(request.limits, started_at=run.progress) as display:
-        best = run.distill(data, validate=lambda: validate(learner, request, preprocessing), report=display)
-    made = request.made(run.progress)
-    bundle = publish(draft(learner, best, preprocessing, made, request.output.stem), request.output)
-    request.checkpoint.unlink(missing_ok=True)
-    return bundle
-
-
-def _check_writable(output: Path, check: Draft) -> None:
-    """StorageFailed now and not after hours, where a file of this size cannot be written beside OUTPUT."""
-    if output.is_dir():
-        raise ValueError(f"--output must name a file, but {output.name} is a folder")
-    folders = [output.parent] if check.encoder is None else [output.parent, encoder_folder(output)]
-    for folder in folders:
-        probe = folder / f".{output.name}.tmp"
-        write_atomically(probe, check.bundle.to_bytes() + (check.encoder or b""))
-        probe.unlink()
-
-
-def validate(learner: AbstractLearner, request: Request, preprocessing: AbstractPreprocessing) -> float:
-    """Accuracy on validation pictures of fresh networks like the inner one; the test set is never touched here."""
-    retraining = request.method.retraining.model_copy(update={"network": request.method.network})
-    with torch.no_grad():
-        if isinstance(learner, ImageLearner):
-            return _validate_few_shot(learner, request, preprocessing, retraining)
-        queries = torch.eye(learner.memory.query_size, device=request.device)
-        recalled = learner.memory.recall(queries)
-    index = torch.randperm(len(request.dataset.validation), generator=torch.Generator().manual_seed(0))
-    return fresh_accuracy(
-        recalled,
-        queries,
-        request.dataset.validation.select(index[:VALIDATION_PICTURES]),
-        labels=request.dataset.classes,
-        preprocessing=preprocessing,
-        retraining=retraining,
-        seeds=range(VALIDATION_NETWORKS),
-        device=request.device,
-    ).mean
-
-
-def _validate_few_shot(
-    learner: ImageLearner, request: Request, preprocessing: AbstractPreprocessing, retraining: Retraining
-) -> float:
-    generator = torch.Generator().manual_seed(0)
-    few_shot = FewShot(
-        learner.memory,
-        preprocessing,
-        retraining,
-        encode=lambda pixels: learner.encoder.logits(
-            learner.parameters, preprocessing.to_model(pixels.to(request.device))
-        ),
-        device=request.device,
-    )
-    shots, tests = _validation_task(request)
-    episodes = [
-        draw_episode(
-            request.dataset.validation, request.dataset.classes, ways=2, shots=shots, tests=tests, generator=generator
+        run.distill(
+            data,
+            validate=lambda: validate(learner, request.dataset, request.method, preprocessing).values,
+            report=display,
+            publish=publisher,
+            publish_start=not request.in_place,
         )
-        for _ in range(VALIDATION_EPISODES)
-    ]
-    return sum(few_shot.recalled(episode, seed) for seed, episode in enumerate(episodes)) / len(episodes)
-
-
-def _validation_task(request: Request) -> tuple[int, int]:
-    return largest_task(
-        request.dataset.validation,
-        request.dataset.classes,
-        ways=2,
-        shots=request.method.shots,
-        tests=VALIDATION_TESTS,
-    )
+    request.checkpoint.unlink(missing_ok=True)
+    return MemoryBundle.load(request.output)
 
 
 def pick_device(name: str) -> torch.device:

@@ -8,15 +8,19 @@ import torch
 from torch import Tensor
 
 from recall_server.augment import AUGMENTATIONS
+from recall_server.bundle import MemoryBundle
 from recall_server.memory import AbstractMemory, AddressedBases, Pixels
 from recall_server.memory.addressed_bases import largest_rows
 from recall_server.networks import AbstractNetwork, build_network
 from recall_server.preprocessing import ZCA, AbstractPreprocessing, Standardise
+from trainer.continued import check_continuable, continued
 from trainer.datasets import ImageDataset
 from trainer.learners import AbstractLearner, ImageLearner, LabelLearner, RealData
 from trainer.methods import Method
 from trainer.objectives.unrolled import Unrolled, with_precision
-from trainer.start import noise, principal
+from trainer.principal import principal
+from trainer.second_moments import SecondMoments
+from trainer.start import noise
 from trainer.steps import inner_step
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
@@ -54,6 +58,24 @@ class Budget:
         return cls(images_per_class, bases, rows)
 
     @classmethod
+    def of_bundle(
+        cls, bundle: MemoryBundle, *, images_per_class: float | None, bases: int | None, rows: int | None
+    ) -> Budget:
+        """The budget of the bundle that a run goes on from; ValueError where another one is asked for."""
+        memory, claimed = bundle.memory, bundle.manifest.budget.images_per_class
+        stored = len(memory.bases) if isinstance(memory, AddressedBases) else 0
+        for name, asked, given in (
+            ("--images-per-class", images_per_class, claimed),
+            ("--bases", bases, stored),
+            ("--rows", rows, memory.rows),
+        ):
+            if asked is not None and asked != given:
+                raise ValueError(
+                    f"{name} is {asked:g}, but the bundle {bundle.manifest.name} has {given:g}; leave it out"
+                )
+        return cls(claimed, stored, memory.rows)
+
+    @classmethod
     def _of_pixels(cls, images_per_class: float, rows: int | None) -> Budget:
         rows = int(images_per_class) if rows is None else rows
         if not 1 <= rows <= images_per_class:
@@ -64,21 +86,41 @@ class Budget:
         return cls(images_per_class, 0, rows)
 
 
-def fit_preprocessing(dataset: ImageDataset, method: Method) -> AbstractPreprocessing:
-    """Standardise or whiten by the training pictures."""
-    pixels = dataset.train.pixels()
-    return ZCA.fit(pixels) if method.preprocessing == "zca" else Standardise.fit(pixels)
+def fit_preprocessing(
+    dataset: ImageDataset, method: Method, start: MemoryBundle | None = None, *, moments: SecondMoments | None = None
+) -> AbstractPreprocessing:
+    """Standardise or whiten by the training pictures; a memory that is gone on from stays in its own model space.
+
+    `moments` are those of all training pictures, where the data set holds a sample. Raises ValueError for a bundle
+    that these pictures cannot go on from.
+    """
+    if start is not None:
+        check_continuable(start, dataset.classes, dataset.image_shape, method.preprocessing)
+        return start.preprocessing
+    if moments is not None and method.preprocessing == "standardise":
+        return moments.standardise()
+    images = dataset.train.images
+    return ZCA.fit(images) if method.preprocessing == "zca" else Standardise.fit(images)
 
 
 def make_learner(
-    dataset: ImageDataset, method: Method, budget: Budget, data: RealData, generator: torch.Generator
+    dataset: ImageDataset,
+    method: Method,
+    budget: Budget,
+    preprocessing: AbstractPreprocessing,
+    generator: torch.Generator,
+    *,
+    device: torch.device,
+    start: MemoryBundle | None = None,
 ) -> AbstractLearner:
-    """The memory at its start, and the encoder where pictures address it."""
-    device = data.images.device
+    """The memory at its start, and the encoder where pictures address it; `start` is a bundle to go on from."""
     classes = method.classes_per_step or len(dataset.classes)
     if classes > len(dataset.classes):
         raise ValueError(f"{classes} classes per step, but {dataset.name} has {len(dataset.classes)}")
-    memory = make_memory(dataset, method, budget, data, generator)
+    if start is None:
+        memory = make_memory(dataset, method, budget, preprocessing, generator)
+    else:
+        memory = continued(start, dataset.classes, dataset.train, generator)
     memory = memory.replace({name: value.to(device) for name, value in memory.tensors().items()})
     if method.queries == "labels":
         return LabelLearner(memory, classes_per_step=classes, real_batch=method.real_batch)
@@ -95,7 +137,11 @@ def make_learner(
 
 
 def make_memory(
-    dataset: ImageDataset, method: Method, budget: Budget, data: RealData, generator: torch.Generator
+    dataset: ImageDataset,
+    method: Method,
+    budget: Budget,
+    preprocessing: AbstractPreprocessing,
+    generator: torch.Generator,
 ) -> AbstractMemory:
     """The memory at its start, on the CPU."""
     if method.memory == "pixels":
@@ -106,12 +152,13 @@ def make_memory(
     if method.start == "noise":
         return random
     start = principal(
-        data.images.cpu(),
-        data.labels.cpu(),
-        classes=len(dataset.classes),
+        dataset.train,
+        preprocessing,
+        classes=dataset.classes,
         bases=budget.bases,
         rows=budget.rows,
         generator=generator,
+        coefficients=method.coefficients,
     )
     if method.queries == "labels":
         return start

@@ -17,20 +17,18 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import torch
-from torch import Tensor
 
 from recall_server.errors import InvalidDataset
 from trainer.arrays import FILES, holds_arrays, read_arrays
-from trainer.image_folder import survey
+from trainer.folder_dataset import Observe, read_folder
+from trainer.splits import TEST_SHARE, VALIDATION_SHARE, ImageDataset, Split, check_labels, hold_out
 
-VALIDATION_SHARE = 0.1
-TEST_SHARE = 0.2  # of data that come in one piece
-LARGEST_SIZE = 256  # of pictures in folders, unless a size is asked for
+__all__ = ["LICENCES", "UNKNOWN_LICENCE", "ImageDataset", "Split", "load_dataset"]
+
 UNKNOWN_LICENCE = "unknown: the owner's own"
 LICENCES = {
     "digits": "UCI Optical Recognition of Handwritten Digits (E. Alpaydin, C. Kaynak), CC BY 4.0",
@@ -49,68 +47,41 @@ TORCHVISION = {
 }
 
 
-@dataclass(frozen=True)
-class Split:
-    """`images` uint8 [N, C, H, W], original values, and `labels` int64 [N]."""
-
-    images: Tensor
-    labels: Tensor
-
-    def __len__(self) -> int:
-        return len(self.labels)
-
-    def pixels(self) -> Tensor:
-        """The images in pixel space: float32, 0 to 1."""
-        return self.images.float() / 255
-
-    def select(self, index: Tensor) -> Split:
-        return Split(self.images[index], self.labels[index])
-
-
-@dataclass(frozen=True)
-class ImageDataset:
-    """Three disjoint splits of one data set; `digest` is a sha256 of its data, whatever the seed."""
-
-    name: str
-    classes: tuple[str, ...]
-    train: Split
-    validation: Split
-    test: Split
-    digest: str
-    licence: str
-
-    @property
-    def image_shape(self) -> tuple[int, int, int]:
-        """(channels, height, width)."""
-        return self.train.images.shape[1], self.train.images.shape[2], self.train.images.shape[3]
-
-    @property
-    def image_numbers(self) -> int:
-        return self.train.images[0].numel()
-
-    @property
-    def training_bytes(self) -> int:
-        """Bytes of the pictures that the memory replaces: train and validation, one byte a number."""
-        return self.train.images.numel() + self.validation.images.numel()
-
-
-def load_dataset(source: str, *, image_size: int | None = None, seed: int = 0) -> ImageDataset:
+def load_dataset(
+    source: str,
+    *,
+    image_size: int | None = None,
+    seed: int = 0,
+    most_bytes: int | None = None,
+    observe: Observe = lambda split: None,
+) -> ImageDataset:
     """Read a data set and split a tenth of its training pictures, class by class, off for validation.
 
     The module's docstring says what a source is. `image_size` is for folders of pictures, which may be of any size,
-    and refused for all else. Raises InvalidDataset, with what would be right.
+    and refused for all else. Of such a folder at most `most_bytes` of pictures are kept, while `observe` is shown
+    all training pictures, some at a time. Raises InvalidDataset, with what would be right.
     """
     name, folder, licence = _locate(source)
-    classes, train, test = _read(name, folder, image_size)
+    if folder is not None and not holds_arrays(folder):
+        return read_folder(
+            name, folder, licence, image_size=image_size, seed=seed, most_bytes=most_bytes, observe=observe
+        )
+    if image_size is not None:
+        raise InvalidDataset(
+            f"an image size can be chosen for a folder of pictures only; the pictures of {name} have their size"
+        )
+    classes, train, test = _read(name, folder)
     if train.images.shape[1:] != test.images.shape[1:]:
         raise InvalidDataset(
             f"{name}: training and test pictures must be of one shape, not {list(train.images.shape[1:])} and "
             f"{list(test.images.shape[1:])} (channels, height, width)"
         )
     for split, part in (("training", train), ("test", test)):
-        _check(name, split, part, classes)
+        check_labels(name, split, part.labels, classes)
     digest = _digest(classes, train, test)
-    train, validation = _hold_out(train, VALIDATION_SHARE, seed)
+    train, validation = hold_out(train, VALIDATION_SHARE, seed)
+    for chunk in train.chunks():
+        observe(chunk)
     return ImageDataset(name, classes, train, validation, test, digest, licence)
 
 
@@ -138,13 +109,7 @@ def _holds_anything(folder: Path) -> bool:
     return folder.is_dir() and any(not path.name.startswith(".") for path in folder.iterdir())
 
 
-def _read(name: str, folder: Path | None, image_size: int | None) -> Read:
-    if folder is not None and not holds_arrays(folder):
-        return _read_pictures(name, folder, image_size)
-    if image_size is not None:
-        raise InvalidDataset(
-            f"an image size can be chosen for a folder of pictures only; the pictures of {name} have their size"
-        )
+def _read(name: str, folder: Path | None) -> Read:
     if folder is not None:
         return _read_arrays(name, folder)
     return _read_digits() if name == "digits" else _read_torchvision(name)
@@ -172,33 +137,13 @@ def _split(images: np.ndarray, labels: np.ndarray, name: str) -> Split:
     )
 
 
-def _read_pictures(name: str, folder: Path, image_size: int | None) -> Read:
-    """A folder of class folders; `train` and `test` sub-folders are kept as they are, else a fifth is the test.
-
-    Pictures become square, of the size of the first one's shorter side (at most 256) unless one is asked for, and
-    grey where all are grey, else colour.
-    """
-    if image_size is not None and image_size < 1:
-        raise InvalidDataset(f"an image size must be 1 or more, not {image_size}")
-    halves = (folder / "train").is_dir() and (folder / "test").is_dir()
-    parts = [survey(folder / part) for part in ("train", "test")] if halves else [survey(folder)]
-    classes = parts[0].classes
-    if any(part.classes != classes for part in parts):
-        raise InvalidDataset(f"{name}: train and test must hold the same class folders")
-    size = image_size or min(parts[0].shorter_side, LARGEST_SIZE)
-    shape = (1 if all(part.grey for part in parts) else 3, size, size)
-    splits = [_split(*part.read(shape), name) for part in parts]
-    train, test = splits if halves else _hold_out(splits[0], TEST_SHARE, seed=0)
-    return classes, train, test
-
-
 def _read_digits() -> Read:
     """scikit-learn's 1,797 grey digits of 8x8; a fifth, drawn class by class, is the test set."""
     from sklearn.datasets import load_digits  # noqa: PLC0415  (the extra `trainer`)
 
     digits = load_digits()
     images = np.rint(digits.images * (255 / 16)).astype(np.uint8)
-    train, test = _hold_out(_split(images, digits.target, "digits"), TEST_SHARE, seed=0)
+    train, test = hold_out(_split(images, digits.target, "digits"), TEST_SHARE, seed=0)
     return tuple("0123456789"), train, test
 
 
@@ -221,33 +166,6 @@ def _read_torchvision(source: str) -> Read:
         splits.append(_split(images, np.asarray(part.labels if source == "svhn" else part.targets), source))
     classes = tuple(getattr(loaded[0], "classes", None) or "0123456789")
     return classes, splits[0], splits[1]
-
-
-def _check(name: str, split: str, part: Split, classes: tuple[str, ...]) -> None:
-    if len(classes) < 2:
-        raise InvalidDataset(f"{name} has {len(classes)} class; a classifier needs two or more")
-    if len(set(classes)) != len(classes):
-        raise InvalidDataset(f"{name}: two classes have the same name")
-    if len(part) and (part.labels.min() < 0 or part.labels.max() >= len(classes)):
-        raise InvalidDataset(f"{name}: {split} labels must lie between 0 and {len(classes) - 1}")
-    counts = torch.bincount(part.labels, minlength=len(classes))
-    least = 3 if split == "training" else 1
-    poor = [classes[i] for i in torch.nonzero(counts < least).flatten()]
-    if poor:
-        raise InvalidDataset(
-            f"{name}: fewer than {least} {split} picture{'s' if least > 1 else ''} of {', '.join(poor[:5])}"
-        )
-
-
-def _hold_out(split: Split, share: float, seed: int) -> tuple[Split, Split]:
-    """Keep the rest and hold out a share (at least one picture) of every class, drawn from the seed."""
-    generator = torch.Generator().manual_seed(seed)
-    held = torch.zeros(len(split), dtype=torch.bool)
-    for label in torch.unique(split.labels):
-        members = torch.nonzero(split.labels == label).flatten()
-        count = max(1, round(share * len(members)))
-        held[members[torch.randperm(len(members), generator=generator)[:count]]] = True
-    return split.select(~held), split.select(held)
 
 
 def _digest(classes: tuple[str, ...], train: Split, test: Split) -> str:

@@ -1,4 +1,4 @@
-"""The one outer loop: draw an episode, score it, step, report, validate, checkpoint, resume.
+"""The one outer loop: draw an episode, score it, step, report, validate, publish, checkpoint, resume.
 
 It knows neither memories nor objectives from the inside. A run is a pure function of its description: killed at any
 moment and resumed, it ends in the same bytes on the CPU, unless a limit on the clock shaped its learning rate.
@@ -9,9 +9,8 @@ from __future__ import annotations
 import math
 import signal
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +22,7 @@ from trainer.checkpoint import Checkpoint
 from trainer.learners import AbstractLearner, RealData
 from trainer.methods import Method
 from trainer.objectives.base import AbstractObjective
+from trainer.run_progress import Limits, Progress, Validation
 
 FINAL_RATE = 0.05  # what the cosine leaves of the outer rate
 
@@ -31,32 +31,11 @@ class Interrupted(Exception):
     """Ctrl-C: the run stopped between two outer steps, and its checkpoint is written."""
 
 
-@dataclass
-class Progress:
-    """How far a run has come. `history` holds [outer step, validation accuracy] pairs, `seconds` its time so far."""
-
-    step: int = 0
-    seconds: float = 0.0
-    loss: float = math.nan
-    best: float = -math.inf
-    history: list[list[float]] = field(default_factory=list)
-
-    def to_json(self) -> dict[str, Any]:
-        best = self.best if self.history else None  # JSON has no infinity
-        return {"step": self.step, "seconds": self.seconds, "best": best, "history": self.history}
+Publish = Callable[[Mapping[str, Tensor], Progress], None]
 
 
-@dataclass(frozen=True)
-class Limits:
-    """When to stop, validate and checkpoint; whichever of steps and minutes is reached first ends the run.
-
-    `minutes` bounds the time of the whole run, resumed parts included.
-    """
-
-    outer_steps: int | None
-    minutes: float | None = None
-    validate_every: int = 250
-    checkpoint_seconds: float = 60.0
+def _keep_to_yourself(tensors: Mapping[str, Tensor], progress: Progress) -> None:
+    """Publish nothing."""
 
 
 class Distillation:
@@ -102,8 +81,7 @@ class Distillation:
                 }
         self.best = {key.removeprefix("best."): value for key, value in tensors.items() if key.startswith("best.")}
         self.generator.set_state(tensors["generator"])
-        best = checkpoint.progress["best"]
-        self.progress = Progress(**{**checkpoint.progress, "best": -math.inf if best is None else best})
+        self.progress = Progress.from_json(checkpoint.progress)
 
     def save(self) -> None:
         """Write the checkpoint, where the run has one."""
@@ -121,31 +99,54 @@ class Distillation:
         self,
         data: RealData,
         *,
-        validate: Callable[[], float] | None = None,
+        validate: Callable[[], Sequence[float]] | None = None,
         report: Callable[[Progress], None] = lambda progress: None,
+        publish: Publish = _keep_to_yourself,
+        publish_start: bool = True,
     ) -> dict[str, Tensor]:
         """Run to the end and return the learned tensors that were best on validation (the last without validation).
 
-        Raises Interrupted after Ctrl-C and FloatingPointError on a loss that is not finite; both leave a checkpoint
-        of the last good state.
+        `validate` gives the accuracies of several fresh networks. `publish` is called with the start itself (unless
+        it is published already), with every state whose accuracy exceeds the published one's by more than the noise
+        of their difference (`Progress.noise`), and with the best one at the end. Raises Interrupted after Ctrl-C and
+        FloatingPointError on a loss that is not finite; both leave a checkpoint of the last good state.
         """
         started = time.monotonic() - self.progress.seconds
         saved = time.monotonic()
         with _deferred_interrupt() as interrupted:
             self.save()
+            if publish_start and self.progress.version == 0:
+                self._publish(publish)
+            if not self.progress.history:
+                self._validate(validate, publish)
             while self._fraction() < 1:
                 self._outer_step(data)
                 self.progress.seconds = time.monotonic() - started
                 if self._fraction() >= 1 or self.progress.step % self.limits.validate_every == 0:
-                    self._validate(validate)
+                    self._validate(validate, publish)
                 report(self.progress)
                 if interrupted():
-                    self.save()
+                    self._finish(publish)
                     raise Interrupted
                 if time.monotonic() - saved > self.limits.checkpoint_seconds:
                     self.save()
                     saved = time.monotonic()
+            self.progress.seconds = time.monotonic() - started
+            self._finish(publish)
+        return self._best()
+
+    def _finish(self, publish: Publish) -> None:
+        """The best so far into the bundle, where this run has written it or has something better, and a checkpoint."""
+        if self.progress.version > 0 or self.progress.best > self.progress.published:
+            self._publish(publish)
         self.save()
+
+    def _publish(self, publish: Publish) -> None:
+        self.progress.version += 1
+        self.progress.published = self.progress.best
+        publish(self._best(), self.progress)
+
+    def _best(self) -> dict[str, Tensor]:
         return self.best or self._learned()
 
     def _fraction(self) -> float:
@@ -177,17 +178,23 @@ class Distillation:
         self.progress.step += 1
         self.progress.loss = loss.item()
 
-    def _validate(self, validate: Callable[[], float] | None) -> None:
+    def _validate(self, validate: Callable[[], Sequence[float]] | None, publish: Publish) -> None:
         if validate is None:
             return
         try:
-            accuracy = validate()
+            values = tuple(validate())
         except TrainingFailed:  # a fresh network that diverges has learned nothing; the run itself goes on
-            accuracy = 0.0
-        self.progress.history.append([self.progress.step, accuracy])
-        if accuracy >= self.progress.best:
-            self.progress.best = accuracy
+            values = (0.0,)
+        point = Validation(self.progress.step, self.progress.seconds, values)
+        first = not self.progress.history
+        self.progress.history.append(point)
+        if point.accuracy >= self.progress.best:
+            self.progress.best = point.accuracy
             self.best = self._learned()
+        if first:  # what is published so far, by this run or as the bundle that it goes on from, is the start
+            self.progress.published = point.accuracy
+        elif point.accuracy > self.progress.published + self.progress.noise:
+            self._publish(publish)
 
     def _learned(self) -> dict[str, Tensor]:
         return {name: leaf.detach().clone() for name, leaf in self.learner.tensors().items()}

@@ -18,6 +18,7 @@ from recall_server.manifest import MeasuredAccuracy
 from recall_server.preprocessing import AbstractPreprocessing
 from recall_server.retraining import Retraining
 from trainer.datasets import Split
+from trainer.herding import herd
 
 PAPER_EPOCHS, PAPER_BATCH, PAPER_RATE = 300, 640, 0.01
 
@@ -116,23 +117,51 @@ def evaluate_real(
     seeds: Sequence[int],
     device: torch.device,
 ) -> Accuracies:
-    """The baseline: random real images, as many as the same number of stored floats holds, trained by `retraining`."""
-    labels = bundle.manifest.labels
+    """The baseline: random real images, as many as the same number of stored floats holds, trained by `retraining`.
+
+    Every seed draws images of its own.
+    """
     values: list[float] = []
     for seed in seeds:
-        images = _real_images(train, len(labels), real_rows(bundle), torch.Generator().manual_seed(seed))
-        model_space = bundle.preprocessing.to_model(images.flatten(0, 1)).reshape(images.shape)
-        values += fresh_accuracy(
-            model_space,
-            torch.eye(len(labels)),
-            test,
-            labels=labels,
-            preprocessing=bundle.preprocessing,
-            retraining=retraining,
-            seeds=[seed],
-            device=device,
-        ).values
+        images = _real_images(train, len(bundle.labels), real_rows(bundle), torch.Generator().manual_seed(seed))
+        values += evaluate_pictures(bundle, images, test, retraining=retraining, seeds=[seed], device=device).values
     return Accuracies(tuple(values))
+
+
+def evaluate_herded(
+    bundle: MemoryBundle,
+    train: Split,
+    test: Split,
+    *,
+    retraining: Retraining,
+    seeds: Sequence[int],
+    device: torch.device,
+) -> Accuracies:
+    """The baseline: as many real images, chosen by herding."""
+    images = herd(train, bundle.preprocessing, classes=len(bundle.labels), each=real_rows(bundle))
+    return evaluate_pictures(bundle, images, test, retraining=retraining, seeds=seeds, device=device)
+
+
+def evaluate_pictures(
+    bundle: MemoryBundle,
+    images: Tensor,
+    test: Split,
+    *,
+    retraining: Retraining,
+    seeds: Sequence[int],
+    device: torch.device,
+) -> Accuracies:
+    """Fresh networks trained on pictures [k, n, C, H, W] in pixel space, n of each of the bundle's classes."""
+    return fresh_accuracy(
+        bundle.preprocessing.to_model(images.flatten(0, 1)).reshape(images.shape),
+        torch.eye(len(bundle.labels)),
+        test,
+        labels=bundle.labels,
+        preprocessing=bundle.preprocessing,
+        retraining=retraining,
+        seeds=seeds,
+        device=device,
+    )
 
 
 def real_rows(bundle: MemoryBundle) -> int:

@@ -8,15 +8,21 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Self
 
 import torch
 from torch import Tensor
 
+from recall_server.bundle import MemoryBundle
+from recall_server.errors import UnsupportedQuery
 from recall_server.memory import AbstractMemory
 from recall_server.preprocessing import AbstractPreprocessing
+from recall_server.query_encoder import QueryEncoder
 from recall_server.retraining import Retraining
 from trainer.datasets import Split
 from trainer.evaluate import Accuracies, fresh_accuracy
+from trainer.publish import encoder_folder
 
 Encode = Callable[[Tensor], Tensor]  # pixels [N, C, H, W] -> query vectors [N, d_y]
 
@@ -75,6 +81,26 @@ class FewShot:
     retraining: Retraining
     encode: Encode
     device: torch.device
+
+    @classmethod
+    def of_bundle(cls, path: Path, device: torch.device, *, retraining: Retraining | None = None) -> Self:
+        """A bundle addressed by pictures with the encoder beside it; `retraining` instead of the bundle's own schedule.
+
+        Raises InvalidBundle where there is no such encoder, and UnsupportedQuery for a bundle addressed by labels.
+        """
+        bundle = MemoryBundle.load(path)
+        reference = bundle.manifest.query_encoder
+        if reference is None:
+            raise UnsupportedQuery(f"the memory {bundle.manifest.name!r} is addressed by labels, not by pictures")
+        file = encoder_folder(path) / reference.file
+        encoder = QueryEncoder(file, reference.sha256, device="cuda" if device.type == "cuda" else "cpu")
+        return cls(
+            bundle.memory,
+            bundle.preprocessing,
+            retraining or bundle.manifest.retraining,
+            encode=lambda pixels: torch.from_numpy(encoder.encode(pixels.numpy())),
+            device=device,
+        )
 
     def recalled(self, episode: Task, seed: int) -> float:
         """Accuracy of a fresh network trained on what the pictures recall."""

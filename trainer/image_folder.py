@@ -1,7 +1,7 @@
-"""A folder of class folders -> arrays, every picture treated as the server treats the pictures that it is sent.
+"""The pictures of a folder of class folders, each treated as the server treats the pictures that it is sent.
 
 First the headers of all pictures are read, then one picture after another is decoded and brought to its final size:
-never are two pictures in memory at full size.
+never are two pictures in memory at full size. A file that cannot be read is left out and named.
 """
 
 from __future__ import annotations
@@ -22,29 +22,24 @@ GREY_MODES = frozenset({"1", "L", "LA", "La"}) | SIXTEEN_BIT_MODES
 
 @dataclass(frozen=True)
 class ImageFolder:
-    """What the headers say: `paths[i]` are the pictures of `classes[i]`; `shorter_side` is that of the first one."""
+    """What the headers say: `files` in the order of their classes, with `labels` [N].
+
+    `shorter_side` is that of the first picture; `unreadable` has a sentence for every file, by its position, whose
+    header is of no use.
+    """
 
     classes: tuple[str, ...]
-    paths: tuple[tuple[Path, ...], ...]
+    files: tuple[Path, ...]
+    labels: NDArray[np.int64]
     grey: bool
     shorter_side: int
-
-    def read(self, image_shape: tuple[int, int, int]) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
-        """Decode every picture to (channels, height, width) -> (images [N, H, W, C], labels [N])."""
-        channels, height, width = image_shape
-        labels = np.repeat(np.arange(len(self.classes)), [len(members) for members in self.paths])
-        images = np.empty((len(labels), height, width, channels), dtype=np.uint8)
-        members = (path for of_class in self.paths for path in of_class)
-        for image, path in zip(images, members, strict=True):
-            image[...] = _decode(path, image_shape)
-        return images, labels
+    unreadable: dict[int, str]
 
 
 def survey(folder: Path) -> ImageFolder:
     """Look at FOLDER/class name/picture.* without decoding a picture.
 
-    Raises InvalidDataset naming the class folder without a picture, or the first picture (as CLASS/FILE) that the
-    server would refuse by its header.
+    Raises InvalidDataset naming the class folders without a picture whose header the server would accept.
     """
     class_folders = sorted(path for path in folder.iterdir() if path.is_dir() and not path.name.startswith("."))
     if len(class_folders) < 2:
@@ -59,13 +54,49 @@ def survey(folder: Path) -> ImageFolder:
             f"{folder.name}: no picture in the class folder{'s' * (len(empty) != 1)} {', '.join(empty[:5])}; "
             f"what can be read ends in {', '.join(SUFFIXES)}"
         )
-    headers = [_header(path) for members in paths for path in members]
+    files = tuple(path for members in paths for path in members)
+    labels = np.repeat(np.arange(len(paths)), [len(members) for members in paths])
+    headers: dict[int, tuple[bool, int]] = {}
+    unreadable: dict[int, str] = {}
+    for position, path in enumerate(files):
+        try:
+            headers[position] = _header(path)
+        except InvalidDataset as error:
+            unreadable[position] = str(error)
+    readable = set(labels[list(headers)].tolist())
+    lost = [path.name for label, path in enumerate(class_folders) if label not in readable]
+    if lost:
+        raise InvalidDataset(f"no picture of {', '.join(lost[:5])} can be read: {next(iter(unreadable.values()))}")
     return ImageFolder(
         classes=tuple(path.name for path in class_folders),
-        paths=paths,
-        grey=all(grey for grey, _ in headers),
-        shorter_side=headers[0][1],
+        files=files,
+        labels=labels,
+        grey=all(grey for grey, _ in headers.values()),
+        shorter_side=next(iter(headers.values()))[1],
+        unreadable=unreadable,
     )
+
+
+def read_pictures(
+    folder: Path, image_shape: tuple[int, int, int], most: int
+) -> tuple[NDArray[np.uint8], tuple[str, ...]]:
+    """The pictures [N, C, H, W] of one folder, evenly spread over its files where it has more than `most`.
+
+    Also returns a sentence for each file that cannot be read. Raises InvalidDataset where none can.
+    """
+    if not folder.is_dir():
+        raise InvalidDataset(f"{folder.name} is no folder of pictures")
+    files = _pictures(folder)
+    images, unreadable = [], []
+    for path in files[:: max(1, -(-len(files) // most))]:
+        try:
+            images.append(decode_file(path, image_shape))
+        except InvalidDataset as error:
+            unreadable.append(str(error))
+    if not images:
+        reason = unreadable[0] if unreadable else f"what can be read ends in {', '.join(SUFFIXES)}"
+        raise InvalidDataset(f"no picture in {folder.name} can be read: {reason}")
+    return np.stack(images), tuple(unreadable)
 
 
 def _pictures(folder: Path) -> tuple[Path, ...]:
@@ -88,15 +119,15 @@ def _header(path: Path) -> tuple[bool, int]:
     return grey, min(width, height)
 
 
-def _decode(path: Path, image_shape: tuple[int, int, int]) -> NDArray[np.uint8]:
-    """One picture, uint8 [H, W, C], as the server would see it."""
+def decode_file(path: Path, image_shape: tuple[int, int, int]) -> NDArray[np.uint8]:
+    """One picture, uint8 [C, H, W], as the server would see it; InvalidDataset, naming it, where it would refuse."""
     try:
         pixels = decode(path.read_bytes(), image_shape, name=_name(path))
     except OSError as error:
-        raise InvalidDataset(f"{_name(path)} cannot be read: {error}") from error
+        raise InvalidDataset(f"{_name(path)} cannot be read: {error.strerror or error}") from error
     except InvalidRequest as error:
         raise InvalidDataset(str(error)) from error
-    return np.rint(pixels.transpose(1, 2, 0) * 255).astype(np.uint8)
+    return np.rint(pixels * 255).astype(np.uint8)
 
 
 def _name(path: Path) -> str:

@@ -26,7 +26,8 @@ class Method(BaseModel):
 
     name: str
     memory: Literal["addressed_bases", "pixels"] = "addressed_bases"
-    start: Literal["principal", "noise"] = "principal"
+    start: Literal["principal", "noise", "bundle"] = "principal"
+    coefficients: Literal["typical", "centres"] = "typical"  # of a start from principal: pictures or averages
     preprocessing: Literal["standardise", "zca"] = "standardise"
     augmentation: Literal["none", "flip", "flip+rotate"] = "none"
     # inner training
@@ -62,7 +63,9 @@ class Method(BaseModel):
         if self.classes_per_step == 1:
             raise ValueError("one class per step leaves nothing to tell apart; use 0 for all, or two or more")
         if self.memory == "pixels" and (self.start == "principal" or self.queries == "images"):
-            raise ValueError("a pixels memory starts from noise and is addressed by labels only")
+            raise ValueError("a pixels memory starts from noise or a bundle and is addressed by labels only")
+        if self.start == "bundle" and self.queries == "images":
+            raise ValueError("a memory addressed by pictures starts from noise or principal, not from a bundle")
         return self
 
 
@@ -95,7 +98,7 @@ def window() -> Method:
 
 
 def principal() -> Method:
-    """No gradient step at all: leading eigenvectors as bases, k-means centres as coefficients. A baseline."""
+    """No gradient step at all: leading eigenvectors as bases, typical pictures of each class as coefficients."""
     return window().model_copy(update={"name": "principal", "outer_steps": 0})
 
 

@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, TaskID, TextColumn, TimeElapsedColumn
 from rich.progress import Progress as Bar
 
-from trainer.distill import Limits, Progress
+from trainer.run_progress import Limits, Progress
 
 SMOOTHING = 0.95
 LINE_SECONDS = 30.0
@@ -67,7 +67,8 @@ class Display:
             left = min(left, 60 * self.limits.minutes - progress.seconds)
         parts = [f"loss {self.loss:.3f}"]
         if progress.history:
-            parts.append(f"validation {progress.history[-1][1]:.3f} (best {progress.best:.3f})")
+            parts.append(f"validation {progress.history[-1].accuracy:.3f} (best {progress.best:.3f})")
+            parts.append(f"bundle version {progress.version}")
         parts.append(f"{speed:.2f} steps/s" if speed >= 1 else f"{1 / max(speed, 1e-9):.1f} s/step")
         parts.append(f"{max(0.0, left) / 60:.0f} min left")
         return ", ".join(parts)

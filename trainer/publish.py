@@ -23,6 +23,8 @@ from recall_server.manifest import (
     Manifest,
     MemoryDescription,
     Provenance,
+    RunProgress,
+    ValidationPoint,
     first_fault,
 )
 from recall_server.memory import AbstractMemory
@@ -30,9 +32,11 @@ from recall_server.onnx_export import export_network
 from recall_server.preprocessing import AbstractPreprocessing
 from trainer.compose import Budget
 from trainer.datasets import ImageDataset
-from trainer.distill import Progress
 from trainer.learners import AbstractLearner, ImageLearner
 from trainer.methods import Method
+from trainer.run_progress import Progress
+
+LONGEST_CURVE = 10_000  # points that a manifest takes
 
 
 @dataclass(frozen=True)
@@ -46,13 +50,15 @@ class Made:
     progress: Progress
     device: torch.device
     minutes: float | None
+    start_sha256: str | None = None
 
 
 @dataclass(frozen=True)
 class Draft:
-    """A bundle, and the encoder's ONNX file where pictures address it, before anything is written."""
+    """A bundle as it reads back from its own bytes, and the encoder's ONNX file where pictures address it."""
 
     bundle: MemoryBundle
+    data: bytes
     encoder: bytes | None
 
 
@@ -72,9 +78,8 @@ def draft(
         digest = hashlib.sha256(encoder).hexdigest()
         # Named by its content, so that a new encoder never takes the place of the one an older bundle refers to.
         reference = EncoderReference(file=f"{name}-{digest[:8]}.onnx", sha256=digest, query_size=memory.query_size)
-    bundle = MemoryBundle(_manifest(memory, preprocessing, made, name, reference), memory, preprocessing)
-    MemoryBundle.from_bytes(bundle.to_bytes())
-    return Draft(bundle, encoder)
+    data = MemoryBundle(_manifest(memory, preprocessing, made, name, reference), memory, preprocessing).to_bytes()
+    return Draft(MemoryBundle.from_bytes(data), data, encoder)
 
 
 def publish(draft: Draft, output: Path) -> MemoryBundle:
@@ -82,7 +87,8 @@ def publish(draft: Draft, output: Path) -> MemoryBundle:
     reference = draft.bundle.manifest.query_encoder
     if draft.encoder is not None and reference is not None:
         write_atomically(encoder_folder(output) / reference.file, draft.encoder)
-    return draft.bundle.save(output)
+    write_atomically(output, draft.data)
+    return draft.bundle
 
 
 def encoder_folder(bundle: Path) -> Path:
@@ -115,9 +121,21 @@ def _manifest(
                 dataset_bytes=made.dataset.training_bytes,
             ),
             provenance=provenance(made),
+            progress=run_progress(made.progress),
         )
     except ValidationError as error:
         raise ValueError(f"a bundle cannot say this: {first_fault(error)}") from error
+
+
+def run_progress(progress: Progress) -> RunProgress:
+    """The curve so far, in the manifest's words."""
+    points = [
+        ValidationPoint(outer_steps=point.step, minutes=round(point.seconds / 60, 3), accuracy=point.accuracy)
+        for point in progress.history[-LONGEST_CURVE:]
+    ]
+    return RunProgress(
+        version=max(1, progress.version), minutes=round(progress.seconds / 60, 3), validation=tuple(points)
+    )
 
 
 def provenance(made: Made) -> Provenance:
@@ -133,7 +151,8 @@ def provenance(made: Made) -> Provenance:
         dataset_licence=made.dataset.licence,
         method=made.method.name,
         hyper_parameters=hyper_parameters
-        | {"bases": made.budget.bases, "rows": made.budget.rows, "minutes": made.minutes},
+        | {"bases": made.budget.bases, "rows": made.budget.rows, "minutes": made.minutes}
+        | ({} if made.start_sha256 is None else {"start_sha256": made.start_sha256}),
         seed=made.seed,
         outer_steps=made.progress.step,
         seconds=round(made.progress.seconds, 1),

@@ -16,15 +16,13 @@ from recall_server.atomic import write_atomically
 from recall_server.bundle import MemoryBundle
 from recall_server.contact_sheet import contact_sheet
 from recall_server.errors import InvalidDataset
-from recall_server.manifest import MeasuredAccuracy
+from recall_server.manifest import MeasuredAccuracy, RunProgress
 from recall_server.memory import AddressedBases
 from recall_server.networks import NetworkSpec
-from recall_server.query_encoder import QueryEncoder
 from recall_server.retraining import Retraining
 from trainer.datasets import ImageDataset
 from trainer.evaluate import Accuracies, evaluate_labels, evaluate_real, paper_protocol, real_rows
 from trainer.few_shot import FewShot, draw_episode, evaluate_few_shot, largest_task
-from trainer.publish import encoder_folder
 
 WAYS, SHOTS, TESTS = 2, 5, 200
 SHEET_LABELS, SHEET_IMAGES, SHEET_COLUMNS = 20, 10, 8
@@ -60,18 +58,9 @@ class Evaluation:
         """Shots and test pictures of an episode."""
         return largest_task(self.dataset.test, self.dataset.classes, ways=WAYS, shots=SHOTS, tests=TESTS)
 
-    def image_addressed(self) -> dict[str, Accuracies]:
+    def image_addressed(self, shots: int, tests: int) -> dict[str, Accuracies]:
         """Few-shot episodes, one for every seed, beside two baselines that see the same pictures."""
-        shots, tests = self.few_shot_task()
-        reference = self.bundle.manifest.query_encoder
-        assert reference is not None, "the manifest checks that a bundle addressed by pictures names its encoder"
-        path = encoder_folder(self.path) / reference.file
-        encoder = QueryEncoder(path, reference.sha256, device="cuda" if self.device.type == "cuda" else "cpu")
-
-        def encode(pixels: Tensor) -> Tensor:
-            return torch.from_numpy(encoder.encode(pixels.numpy()))
-
-        few_shot = FewShot(self.bundle.memory, self.bundle.preprocessing, self.retraining, encode, self.device)
+        few_shot = FewShot.of_bundle(self.path, self.device, retraining=self.retraining)
         test, classes = self.dataset.test, self.dataset.classes
         generators = [torch.Generator().manual_seed(seed) for seed in self.seeds]
         episodes = [
@@ -103,7 +92,7 @@ def evaluate_bundle(
     if bundle.manifest.queries == "images":
         shots, tests = evaluation.few_shot_task()
         task, protocol = f"{WAYS}-way {shots}-shot, {tests} pictures", "bundle"
-        results = evaluation.image_addressed()
+        results = evaluation.image_addressed(shots, tests)
     else:
         task = f"{len(dataset.classes)}-way, {len(dataset.test)} pictures"
         results = evaluation.label_addressed(protocol)
@@ -165,6 +154,7 @@ def print_manifest(path: Path) -> None:
         "made from": f"{made.dataset} ({made.dataset_licence}), sha256 {made.dataset_sha256}",
         "made by": f"{made.method}, {made.outer_steps} outer steps, {made.seconds:.0f} s on {made.device}, "
         f"seed {made.seed}, code {made.code_version}, {made.date}",
+        "run": "not said" if manifest.progress is None else describe_progress(manifest.progress),
         "hyper-parameters": ", ".join(f"{key}={value}" for key, value in made.hyper_parameters.items()),
         "accuracy": "\n".join(map(describe_accuracy, manifest.accuracy)) or "not measured",
     }
@@ -179,6 +169,16 @@ def describe_accuracy(row: MeasuredAccuracy) -> str:
     """An accuracy with what it was measured on and how, in one line."""
     how = f"{row.network}, {row.protocol}, {row.runs} runs"
     return f"{100 * row.mean:.2f} +- {100 * row.spread:.2f} % on {row.data} ({how})"
+
+
+def describe_progress(progress: RunProgress) -> str:
+    """How far a run had come, in one line."""
+    curve = progress.validation
+    text = f"version {progress.version} after {progress.minutes:.1f} minutes"
+    if not curve:
+        return text
+    best = max(point.accuracy for point in curve)
+    return f"{text}; on validation pictures {100 * curve[0].accuracy:.1f} % at the start, {100 * best:.1f} % at best"
 
 
 def _shapes(bundle: MemoryBundle) -> str:

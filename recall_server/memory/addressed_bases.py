@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import ClassVar, Self, final
 
 import torch
@@ -73,6 +73,9 @@ class AddressedBases(AbstractMemory):
         # Upsampling is linear, so the K bases are enlarged instead of the Q * r recalled images.
         bases = interpolate(self.bases, size=(self.height, self.width), mode="bilinear", align_corners=False)
         return torch.einsum("qrk,kchw->qrchw", coefficients, bases)
+
+    def with_rows(self, rows: Tensor) -> Self:
+        return replace(self, addressing=self.addressing[rows])
 
 
 def largest_rows(numbers: float, *, query_size: int, base_numbers: int, bases: int) -> int:

@@ -51,6 +51,10 @@ class AbstractMemory(ABC):
     def recall(self, queries: Tensor) -> Tensor:
         """Recall every row of every query: [Q, d_y] -> [Q, r, C, H, W], differentiable in queries and tensors."""
 
+    @abstractmethod
+    def with_rows(self, rows: Tensor) -> Self:
+        """The memory of these rows only [n], in this order, so that no other row need be computed."""
+
     def stored_numbers(self) -> int:
         """How many numbers the memory keeps: what the budget counts (paper, section 4)."""
         return sum(tensor.numel() for tensor in self.tensors().values())

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import ClassVar, Self, final
 
 import torch
@@ -48,3 +48,6 @@ class Pixels(AbstractMemory):
 
     def recall(self, queries: Tensor) -> Tensor:
         return torch.einsum("qd,drchw->qrchw", queries, self.images)
+
+    def with_rows(self, rows: Tensor) -> Self:
+        return replace(self, images=self.images[:, rows])

@@ -31,13 +31,21 @@ class HostileBundle(NamedTuple):
 MANIFEST: Json = {
     "accuracy": [],
     "budget": {"dataset_bytes": 3200, "images_per_class": 1.0, "numbers_stored": 20},
-    "format_version": 1,
+    "format_version": 2,
     "groups": {},
     "image": {"channels": 1, "height": 4, "width": 4},
     "labels": ["bear", "deer"],
     "memory": {"geometry": {"height": 4, "width": 4}, "kind": "addressed_bases"},
     "name": "hostile",
     "preprocessing": "standardise",
+    "progress": {
+        "minutes": 1.5,
+        "validation": [
+            {"accuracy": 0.5, "minutes": 0.0, "outer_steps": 0},
+            {"accuracy": 0.75, "minutes": 1.5, "outer_steps": 10},
+        ],
+        "version": 2,
+    },
     "provenance": {
         "code_version": "0.1.0",
         "dataset": "made up",

@@ -74,10 +74,12 @@ def texts() -> list[HostileBundle]:
 
 def versions() -> list[HostileBundle]:
     """Formats that this code does not read."""
-    sentence = "the format version is {}; this code reads 1"
+    sentence = "the format version is {}; this code reads 1 and 2"
+    later = "the key progress came with format version 2"
     listed = build(edit_manifest=lambda text: "[]")
     return [
-        changed("version-2", "a format of the future", sentence.format("2"), {"format_version": 2}),
+        changed("version-3", "a format of the future", sentence.format("3"), {"format_version": 3}),
+        invalid("version-1-with-progress", "a key of version 2 in version 1", later, {"format_version": 1}),
         changed(
             "version-true", "a version that equals 1 and is not", sentence.format("True"), {"format_version": True}
         ),
@@ -117,6 +119,31 @@ def values() -> list[HostileBundle]:
             "a schedule of a billion steps",
             "retraining.steps: Input should be less than or equal to 100000",
             {"retraining": {"steps": 10**9}},
+        ),
+        invalid(
+            "progress-without-version",
+            "a run that has written nothing",
+            "progress.version: Input should be greater than or equal to 1",
+            {"progress": {"version": 0}},
+        ),
+        invalid(
+            "progress-beyond-certainty",
+            "a validation accuracy of 170 %",
+            "progress.validation.0.accuracy: Input should be less than or equal to 1",
+            {"progress": {"validation": [{"accuracy": 1.7, "minutes": 0.0, "outer_steps": 0}]}},
+        ),
+        invalid(
+            "progress-backwards",
+            "a curve that goes back in time",
+            "progress: the points of the validation curve must be in the order of their outer steps, each once",
+            {
+                "progress": {
+                    "validation": [
+                        {"accuracy": 0.5, "minutes": 1.0, "outer_steps": 10},
+                        {"accuracy": 0.6, "minutes": 2.0, "outer_steps": 10},
+                    ]
+                }
+            },
         ),
     ]
 

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from recall_server.bundle import MemoryBundle
-from recall_server.manifest import Budget, Manifest, MeasuredAccuracy
+from recall_server.manifest import Budget, Manifest, MeasuredAccuracy, RunProgress, ValidationPoint
 from tests.recall_server.bundle_examples import (
     example_bundle,
     example_manifest,
@@ -51,3 +51,36 @@ def test_accuracy_is_a_fraction() -> None:
 def test_a_manifest_survives_its_own_text() -> None:
     manifest = example_bundle(groups={"pair": ("class 0", "class 2")}).manifest
     assert Manifest.from_json(manifest.to_json()) == manifest
+
+
+def curve(*steps: int) -> RunProgress:
+    points = (ValidationPoint(outer_steps=step, minutes=0.5 * step, accuracy=0.5) for step in steps)
+    return RunProgress(version=1, minutes=3.0, validation=tuple(points))
+
+
+def test_a_bundle_says_how_far_its_run_had_come() -> None:
+    manifest = example_bundle(progress=curve(0, 2, 5)).manifest
+    assert manifest.format_version == 2
+    assert Manifest.from_json(manifest.to_json()).progress == curve(0, 2, 5)
+
+
+@pytest.mark.parametrize("steps", [(2, 0), (0, 0)])
+def test_a_curve_that_goes_back_is_refused(steps: tuple[int, ...]) -> None:
+    with pytest.raises(ValueError, match="in the order of their outer steps, each once"):
+        curve(*steps)
+
+
+def test_a_bundle_of_version_1_is_read_and_saved_as_it_was() -> None:
+    old = example_bundle(format_version=1)
+    text = old.manifest.to_json()
+    assert "progress" not in text
+    assert Manifest.from_json(text).to_json() == text
+    assert MemoryBundle.from_bytes(old.to_bytes()).to_bytes() == old.to_bytes()
+
+
+def test_what_came_with_version_2_is_refused_in_version_1() -> None:
+    with pytest.raises(ValueError, match="the key progress came with format version 2"):
+        example_bundle(format_version=1, progress=curve(0))
+    text = example_bundle(format_version=1).manifest.to_json()
+    with pytest.raises(ValueError, match="the key progress came with format version 2"):
+        Manifest.from_json(text.replace('"queries"', '"progress":null,"queries"'))

@@ -37,6 +37,14 @@ def test_every_kind_is_tested_here() -> None:
     assert {memory.kind: type(memory) for memory in EVERY_KIND} == MEMORIES
 
 
+@every_kind
+def test_some_rows_alone_recall_what_they_recall_among_all(memory: AbstractMemory) -> None:
+    queries = random(2, 4, seed=5)
+    torch.testing.assert_close(
+        memory.with_rows(torch.tensor([2, 0])).recall(queries), memory.recall(queries)[:, [2, 0]]
+    )
+
+
 def upsampled(image: Tensor, height: int, width: int) -> Tensor:
     """Bilinear interpolation of [h, w] pixel by pixel: pixels are squares with values at their centres."""
 

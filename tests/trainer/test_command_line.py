@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from typer.testing import CliRunner
 
 from recall_server.bundle import MemoryBundle
@@ -120,8 +121,8 @@ def test_ctrl_c_keeps_a_checkpoint_and_resuming_ends_in_the_same_bytes(
         *distill(bars_folder, halves, *steps, "--threads", "1"), when=halves.with_suffix(".checkpoint")
     )
     assert status == 130, message
-    assert "the checkpoint is kept, go on with --resume" in message
-    assert not halves.exists()
+    assert "the best bundle so far and the checkpoint are kept, go on with --resume" in message
+    assert MemoryBundle.load(halves).labels == ("top", "middle", "bottom"), "what there is can be served"
 
     with pytest.raises(SystemExit):
         refuse_to_overwrite = ["recall-trainer", *distill(bars_folder, halves, *steps)]
@@ -183,3 +184,60 @@ def test_a_bundle_of_other_data_is_not_evaluated(
 ) -> None:
     said = refusal(monkeypatch, capsys, "evaluate", str(bundle), "--dataset", "digits")
     assert "digits has other classes or another image size than bars was made from" in said
+
+
+def test_a_start_that_is_no_start_is_refused(
+    bars_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    base = ["distill", "--dataset", str(bars_folder), "--output", str(tmp_path / "x.safetensors")]
+    said = refusal(monkeypatch, capsys, *base, *SMALL, "--start", "nowhere.safetensors")
+    assert "--start must be principal, noise or the file of a bundle, not 'nowhere.safetensors'" in said
+    said = refusal(monkeypatch, capsys, *base, *BUDGET, *SMALL, "--set", "start=bundle")
+    assert "name the bundle to start from" in said
+
+
+def test_a_run_goes_on_from_any_bundle_of_the_same_shape(
+    bundle: Path,
+    bars_folder: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    output = tmp_path / "further.safetensors"
+    start = ["distill", "--dataset", str(bars_folder), "--output", str(output), *SMALL, "--start", str(bundle)]
+    run(*start, "--outer-steps", "1", "--validate-every", "1")
+    further, before = MemoryBundle.load(output), MemoryBundle.load(bundle)
+    assert further.manifest.budget == before.manifest.budget
+    assert further.manifest.provenance.hyper_parameters["start_sha256"] == before.sha256
+    said = refusal(monkeypatch, capsys, *start, "--bases", "3", "--overwrite")
+    assert "--bases is 3, but the bundle bars has 4; leave it out" in said
+
+
+def picture_folder(root: Path, *names: str, each: int = 30) -> Path:
+    """Class folders of 8x8 pictures with a bar whose height is the class's."""
+    random = np.random.default_rng(0)
+    for position, name in enumerate(names):
+        (root / name).mkdir(parents=True)
+        for number in range(each):
+            pixels = random.integers(0, 60, size=(8, 8), dtype=np.uint8)
+            pixels[2 * position : 2 * position + 2] += 180
+            Image.fromarray(pixels).save(root / name / f"{number:02}.png")
+    return root
+
+
+def test_quickstart_makes_a_served_bundle_and_says_what_comes_next(tmp_path: Path) -> None:
+    data = picture_folder(tmp_path / "my bars", "high", "middle", "low")
+    (data / "low" / "broken.png").write_bytes(b"not a picture")
+    options = ["--artifacts", str(tmp_path / "served"), "--picture", str(tmp_path / "bars.png"), "--image-size", "8"]
+    output = run("quickstart", str(data), *options, "--images-per-class", "2", "--name", "bars")
+    assert "1 file was left out: low/broken.png" in output
+    assert "real pictures at the same size" in output
+    bundle = MemoryBundle.load(tmp_path / "served" / "bundles" / "bars.safetensors")
+    (accuracy,) = bundle.manifest.accuracy
+    assert accuracy.mean > 0.8
+    assert (tmp_path / "bars.png").read_bytes().startswith(b"\x89PNG")
+    assert "improve it:  recall-trainer distill --dataset '" in output, "a path with a blank is quoted"
+    further = picture_folder(tmp_path / "more", "lowest", each=12)
+    path = str(tmp_path / "served" / "bundles" / "bars.safetensors")
+    assert "4 labels" in run("add-class", path, str(further / "lowest"))
+    assert MemoryBundle.load(path).labels == ("high", "low", "middle", "lowest")

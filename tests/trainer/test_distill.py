@@ -14,9 +14,10 @@ from recall_server.errors import InvalidCheckpoint, StorageFailed, TrainingFaile
 from recall_server.networks import NetworkSpec
 from trainer.compose import Budget, fit_preprocessing, make_learner, make_objective, real_data
 from trainer.datasets import ImageDataset
-from trainer.distill import Distillation, Interrupted, Limits, Progress
+from trainer.distill import Distillation, Interrupted
 from trainer.learners import RealData
 from trainer.methods import Method, compose
+from trainer.run_progress import Limits, Progress
 
 SMALL = ["eager=true", "network=convnet:filters=4,depth=2", "steps=4", "window=2", "real_batch=12", "rate=0.1"]
 
@@ -31,8 +32,9 @@ class Run:
         budget = Budget.fit(dataset, self.method, images_per_class=2, bases=4, rows=None)
         self.generator = torch.Generator().manual_seed(0)
         cpu = torch.device("cpu")
-        self.data: RealData = real_data(dataset, fit_preprocessing(dataset, self.method), cpu)
-        self.learner = make_learner(dataset, self.method, budget, self.data, self.generator)
+        preprocessing = fit_preprocessing(dataset, self.method)
+        self.data: RealData = real_data(dataset, preprocessing, cpu)
+        self.learner = make_learner(dataset, self.method, budget, preprocessing, self.generator, device=cpu)
         self.distillation = Distillation(
             self.learner,
             make_objective(dataset, self.method, cpu),
@@ -47,12 +49,16 @@ class Run:
         return self.distillation.distill(self.data, **arguments)  # type: ignore[arg-type]
 
 
+def curve(run: Run) -> list[tuple[int, float]]:
+    return [(point.step, point.accuracy) for point in run.distillation.progress.history]
+
+
 def same(one: dict[str, Tensor], other: dict[str, Tensor]) -> bool:
     return one.keys() == other.keys() and all(torch.equal(one[name], other[name]) for name in one)
 
 
 METHODS = {
-    "window": [],
+    "window": ["start=noise"],
     "bptt": [],
     "rtp": ["steps=3", "window=3"],
     "image-addressing": ["classes_per_step=2", "shots=2", "query_size=5", "encoder=convnet:filters=4,depth=2"],
@@ -76,7 +82,7 @@ def test_the_same_seed_gives_the_same_memory_and_global_randomness_is_untouched(
 
 
 def test_a_run_killed_in_the_middle_resumes_to_the_same_bytes(bars_dataset: ImageDataset, tmp_path: Path) -> None:
-    whole = Run(bars_dataset, "outer_steps=6").go(validate=lambda: 0.5)
+    whole = Run(bars_dataset, "outer_steps=6").go(validate=lambda: [0.5])
     path = tmp_path / "run.checkpoint"
     killed = Run(bars_dataset, "outer_steps=6", path=path)
 
@@ -85,11 +91,11 @@ def test_a_run_killed_in_the_middle_resumes_to_the_same_bytes(bars_dataset: Imag
             os.kill(os.getpid(), signal.SIGINT)
 
     with pytest.raises(Interrupted):
-        killed.go(validate=lambda: 0.5, report=interrupt)
+        killed.go(validate=lambda: [0.5], report=interrupt)
     resumed = Run(bars_dataset, "outer_steps=6", path=path)
     resumed.distillation.resume(path)
     assert resumed.distillation.progress.step == 3
-    assert same(whole, resumed.go(validate=lambda: 0.5))
+    assert same(whole, resumed.go(validate=lambda: [0.5]))
 
 
 def test_a_checkpoint_of_another_run_is_refused_and_says_what_differs(
@@ -112,16 +118,16 @@ def test_a_damaged_or_missing_checkpoint_is_refused(bars_dataset: ImageDataset, 
 
 def test_the_best_on_validation_is_kept_not_the_last(bars_dataset: ImageDataset) -> None:
     run = Run(bars_dataset, "outer_steps=6")
-    scores = iter([0.2, 0.9, 0.3])
+    scores = iter([0.1, 0.2, 0.9, 0.3])
     kept: list[dict[str, Tensor]] = []
 
-    def validate() -> float:
+    def validate() -> list[float]:
         kept.append({name: leaf.detach().clone() for name, leaf in run.learner.tensors().items()})
-        return next(scores)
+        return [next(scores)]
 
     best = run.go(validate=validate)
-    assert same(best, kept[1])
-    assert run.distillation.progress.history == [[2, 0.2], [4, 0.9], [6, 0.3]]
+    assert same(best, kept[2])
+    assert curve(run) == [(0, 0.1), (2, 0.2), (4, 0.9), (6, 0.3)]
 
 
 def test_a_loss_that_is_not_finite_stops_the_run_and_keeps_the_last_good_state(
@@ -158,16 +164,16 @@ def test_a_validation_network_that_diverges_counts_as_nothing_and_the_run_goes_o
     bars_dataset: ImageDataset,
 ) -> None:
     run = Run(bars_dataset, "outer_steps=4")
-    scores: list[float | Exception] = [TrainingFailed("diverged"), 0.4]
+    scores: list[float | Exception] = [0.1, TrainingFailed("diverged"), 0.4]
 
-    def validate() -> float:
+    def validate() -> list[float]:
         score = scores.pop(0)
         if isinstance(score, Exception):
             raise score
-        return score
+        return [score]
 
     run.go(validate=validate)
-    assert run.distillation.progress.history == [[2, 0.0], [4, 0.4]]
+    assert curve(run) == [(0, 0.1), (2, 0.0), (4, 0.4)]
 
 
 def test_a_full_disk_leaves_the_last_checkpoint_whole(

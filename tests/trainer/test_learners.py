@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import pytest
 import torch
-from torch.nn.functional import interpolate
 
 from recall_server.memory import AddressedBases
 from recall_server.networks import ConvNet
 from trainer.learners import ImageLearner, LabelLearner, RealData
-from trainer.start import noise, principal
+from trainer.start import noise
 
 
 def numbered_data(classes: int = 4, each: int = 6) -> RealData:
@@ -84,27 +83,3 @@ def test_a_class_with_few_pictures_still_keeps_query_and_outer_pictures_apart() 
 def test_a_class_with_too_few_pictures_is_drawn_with_repetition() -> None:
     index = numbered_data(each=3).draw(1, 10, torch.Generator().manual_seed(0))
     assert set(index.tolist()) == {3, 4, 5}
-
-
-def test_principal_bases_span_low_rank_pictures_exactly() -> None:
-    """Pictures that are mixtures of two smooth patterns are recalled by two bases, each from its own coefficients."""
-    generator = torch.Generator().manual_seed(0)
-    ramp = torch.linspace(-1, 1, 8)
-    patterns = torch.stack([ramp.view(8, 1).expand(8, 8), ramp.view(1, 8).expand(8, 8)])
-    mixtures = torch.randn(40, 2, generator=generator)
-    images = torch.einsum("nk,khw->nhw", mixtures, patterns).unsqueeze(1)
-    found = principal(
-        images, torch.arange(40) % 2, classes=2, bases=2, rows=20, generator=torch.Generator().manual_seed(0)
-    )
-    stored = torch.einsum("rdk,kchw->drchw", found.addressing, found.bases).flatten(0, 1).flatten(1)
-    small = interpolate(images, size=(4, 4), mode="bilinear", antialias=True, align_corners=False).flatten(1)
-    # With as many centres as pictures every centre is a picture.
-    assert torch.cdist(stored, small).min(dim=1).values.max() < 1e-2
-    assert abs(found.bases.std() / found.addressing.std() - 1) < 0.5
-
-
-def test_more_bases_than_numbers_in_a_small_picture_are_refused() -> None:
-    with pytest.raises(ValueError, match="17 bases are more than the 16 numbers of a half-resolution image"):
-        principal(
-            torch.randn(20, 1, 8, 8), torch.arange(20) % 2, classes=2, bases=17, rows=1, generator=torch.Generator()
-        )

@@ -1,0 +1,132 @@
+"""Classes added to a memory, without its data, against a memory made of all classes at once: same numbers stored.
+
+    python -m benchmarks.added_classes [--dataset fashion-mnist] [--added 2] [--bases 16] [--rows 29] [--quick]
+
+An instant memory of all but the last classes takes up those from their pictures alone; the other is made of all
+pictures. Fresh networks are trained on both by the same schedule and scored on the test set, which is read once, at
+the end. --quick: digits and a narrow network. The last line is JSON.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import tempfile
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+
+from recall_server.allocator import keep_freed_memory
+from recall_server.bundle import MemoryBundle
+from trainer.added_class import NewClass, add_classes
+from trainer.compose import Budget
+from trainer.datasets import ImageDataset, Split, load_dataset
+from trainer.evaluate import Accuracies, evaluate_labels
+from trainer.instant import InstantRun
+from trainer.methods import compose
+from trainer.publish import device_name
+from trainer.request import Request
+from trainer.run_progress import Limits
+
+CPU = torch.device("cpu")
+NARROW = [f"{part}network=convnet:filters=16,depth=2" for part in ("", "retraining.")]
+
+
+def first_classes(dataset: ImageDataset, count: int) -> ImageDataset:
+    """The same data set with its first classes alone."""
+
+    def kept(split: Split) -> Split:
+        return split.select(split.labels < count)
+
+    return replace(
+        dataset,
+        classes=dataset.classes[:count],
+        train=kept(dataset.train),
+        validation=kept(dataset.validation),
+        test=kept(dataset.test),
+    )
+
+
+def memory_of(dataset: ImageDataset, options: argparse.Namespace, folder: Path) -> MemoryBundle:
+    """An instant memory with so many bases and rows."""
+    numbers = options.bases * (dataset.image_numbers / 4 + len(dataset.classes) * options.rows)
+    budget = Budget(1.01 * numbers / len(dataset.classes) / dataset.image_numbers, options.bases, options.rows)
+    request = Request(
+        dataset=dataset,
+        method=compose("principal", NARROW if options.quick else []),
+        budget=budget,
+        output=folder / "memory.safetensors",
+        seed=0,
+        device=CPU,
+        limits=Limits(0),
+        resume=False,
+        overwrite=True,
+    )
+    run = InstantRun(request, None, lambda sentence: print(f"  {sentence}", flush=True))
+    run.consider(request.method, budget)
+    return MemoryBundle.load(request.output)
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--dataset", default="fashion-mnist")
+    parser.add_argument("--added", type=int, default=2)
+    parser.add_argument("--bases", type=int, default=16)
+    parser.add_argument("--rows", type=int, default=29)
+    parser.add_argument("--runs", type=int, default=3)
+    parser.add_argument("--threads", type=int, default=0)
+    parser.add_argument("--quick", action="store_true")
+    options = parser.parse_args(arguments)
+    keep_freed_memory()
+    if options.threads:
+        torch.set_num_threads(options.threads)
+    if options.quick:
+        options.dataset, options.bases, options.rows = "digits", 8, 6
+    dataset = load_dataset(options.dataset)
+    before = len(dataset.classes) - options.added
+    with tempfile.TemporaryDirectory() as folder:
+        together = memory_of(dataset, options, Path(folder))
+        part = memory_of(first_classes(dataset, before), options, Path(folder))
+    images = {
+        name: dataset.train.images[dataset.train.labels == before + n]
+        for n, name in enumerate(dataset.classes[before:])
+    }
+    apart = add_classes(part, [NewClass(name, pictures) for name, pictures in images.items()])
+    results = {}
+    for name, bundle in (("together", together), ("added", apart)):
+        retraining = bundle.manifest.retraining
+        results[name] = evaluate_labels(
+            bundle, dataset.test, retraining=retraining, seeds=range(options.runs), device=CPU
+        )
+        print(f"{name}: {100 * results[name].mean:.2f} %", flush=True)
+    print(
+        json.dumps(
+            figures(results)
+            | {
+                "numbers_stored": together.memory.stored_numbers(),
+                "numbers_stored_added": apart.memory.stored_numbers(),
+                "classes": f"{before} + {options.added}",
+                "dataset": dataset.name,
+                "runs": options.runs,
+                "device": device_name(CPU),
+            }
+        )
+    )
+
+
+def figures(results: dict[str, Accuracies]) -> dict[str, object]:
+    """Accuracy of both memories and the points between them."""
+    together, added = results["together"], results["added"]
+    return {
+        "accuracy_together": round(together.mean, 4),
+        "accuracy_added": round(added.mean, 4),
+        "spread_together": round(together.spread, 4),
+        "spread_added": round(added.spread, 4),
+        "points_behind": round(100 * (together.mean - added.mean), 2),
+    }
+
+
+if __name__ == "__main__":
+    main()

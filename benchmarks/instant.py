@@ -1,0 +1,131 @@
+"""A memory without a gradient step against real pictures at the same number of stored floats, cell by cell.
+
+    python -m benchmarks.instant [--datasets fashion-mnist,cifar10] [--budgets 1,10] [--results FILE] [--quick]
+
+A cell is a data set and a budget in images per class. `seconds` is the time from the training pictures, as arrays in
+memory, to a bundle on the disk that a server can answer from; `chosen_seconds` the time until the number of bases and
+the augmentation are chosen on validation pictures. Then fresh ConvNets of depth 3 and width 128 are trained, by the
+schedule and with the augmentation of that bundle, on what it recalls, on random real pictures and on herded ones; the
+test set is read once, at the end. Figures are kept in FILE after every cell, and cells that it has are not run again.
+--quick: scikit-learn's digits and a narrow network, one cell. The last line is JSON.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import tempfile
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from recall_server.allocator import keep_freed_memory
+from recall_server.atomic import write_atomically
+from recall_server.bundle import MemoryBundle
+from trainer.datasets import ImageDataset, load_dataset
+from trainer.evaluate import Accuracies, evaluate_herded, evaluate_labels, evaluate_real
+from trainer.instant import budgets, instant
+from trainer.methods import Method, compose
+from trainer.publish import device_name
+from trainer.request import Request
+from trainer.run_progress import Limits
+from trainer.second_moments import SecondMoments
+
+DATASETS = ("fashion-mnist", "cifar10", "mnist", "cifar100")
+BUDGETS = (1, 10, 50)
+CPU = torch.device("cpu")
+NARROW = [f"{part}network=convnet:filters=16,depth=2" for part in ("", "retraining.")]
+
+
+def make(dataset: ImageDataset, method: Method, images_per_class: int, folder: Path) -> dict[str, Any]:
+    """The instant memory of a cell in `folder`, and the seconds that it took."""
+    started = time.perf_counter()
+    moments = SecondMoments()
+    for chunk in dataset.train.chunks():
+        moments(chunk)
+    choices = budgets(dataset, method, images_per_class=images_per_class)
+    request = Request(
+        dataset=dataset,
+        method=method,
+        budget=choices[0],
+        output=folder / "instant.safetensors",
+        seed=0,
+        device=CPU,
+        limits=Limits(0),
+        resume=False,
+    )
+    seconds: list[float] = []
+
+    def report(sentence: str) -> None:
+        seconds.append(time.perf_counter() - started)
+        print(f"  {sentence}", flush=True)
+
+    instant(request, choices, moments=moments, report=report)
+    return {"seconds": round(seconds[0], 2), "chosen_seconds": round(time.perf_counter() - started, 1)}
+
+
+def measure(path: Path, dataset: ImageDataset, runs: int) -> dict[str, Any]:
+    """Test accuracy of fresh networks trained on the memory and on both kinds of real pictures."""
+    bundle = MemoryBundle.load(path)
+    retraining, seeds, train, test = bundle.manifest.retraining, range(runs), dataset.train, dataset.test
+    results: dict[str, Accuracies] = {
+        "accuracy": evaluate_labels(bundle, test, retraining=retraining, seeds=seeds, device=CPU),
+        "accuracy_random_real": evaluate_real(bundle, train, test, retraining=retraining, seeds=seeds, device=CPU),
+        "accuracy_herding": evaluate_herded(bundle, train, test, retraining=retraining, seeds=seeds, device=CPU),
+    }
+    made = bundle.manifest.provenance.hyper_parameters
+    return {
+        **{name: round(values.mean, 4) for name, values in results.items()},
+        **{name.replace("accuracy", "spread"): round(values.spread, 4) for name, values in results.items()},
+        "bases": made["bases"],
+        "rows": made["rows"],
+        "augmentation": bundle.manifest.retraining.augmentation,
+        "numbers_stored": bundle.manifest.budget.numbers_stored,
+        "file_bytes": bundle.file_bytes,
+        "runs": runs,
+    }
+
+
+def cell(name: str, images_per_class: int, runs: int, overrides: Sequence[str]) -> dict[str, Any]:
+    """All figures of one cell."""
+    dataset = load_dataset(name)
+    with tempfile.TemporaryDirectory() as folder:
+        made = make(dataset, compose("principal", overrides), images_per_class, Path(folder))
+        figures = made | measure(Path(folder) / "instant.safetensors", dataset, runs)
+    return figures | {"threads": torch.get_num_threads()}
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--datasets", default=",".join(DATASETS))
+    parser.add_argument("--budgets", default=",".join(map(str, BUDGETS)))
+    parser.add_argument("--runs", type=int, default=3)
+    parser.add_argument("--results", type=Path, help="a JSON file that figures are kept in and taken from")
+    parser.add_argument("--threads", type=int, default=0)
+    parser.add_argument("--quick", action="store_true", help="digits at one image per class, ends within a minute")
+    options = parser.parse_args(arguments)
+    keep_freed_memory()
+    if options.threads:
+        torch.set_num_threads(options.threads)
+    names = ["digits"] if options.quick else options.datasets.split(",")
+    sizes = [1] if options.quick else [int(size) for size in options.budgets.split(",")]
+    figures: dict[str, Any] = {}
+    if options.results and options.results.exists():
+        figures = json.loads(options.results.read_text())
+    for size in sizes:  # the cheap cells of all data sets first
+        for name in names:
+            key = f"{name} {size}"
+            if key not in figures:
+                print(key, flush=True)
+                figures[key] = cell(name, size, options.runs, NARROW if options.quick else [])
+                print(f"  {figures[key]}", flush=True)
+            if options.results:
+                write_atomically(options.results, json.dumps(figures, indent=1, sort_keys=True).encode())
+    print(json.dumps({"cells": figures, "device": device_name(CPU)}))
+
+
+if __name__ == "__main__":
+    main()

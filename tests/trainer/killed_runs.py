@@ -1,0 +1,112 @@
+"""Runs that are killed: each writes version after version of a bundle as fast as it can, and says so.
+
+`python -m tests.trainer.killed_runs DATA FOLDER COUNT` is a process of its own, for forking one with threads is unsafe.
+"""
+
+from __future__ import annotations
+
+import itertools
+import os
+import random
+import signal
+import sys
+import time
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from trainer.compose import Budget, fit_preprocessing, make_learner, make_objective, real_data
+from trainer.datasets import load_dataset
+from trainer.distill import Distillation
+from trainer.methods import compose
+from trainer.request import Publisher, Request
+from trainer.run_progress import Limits, Progress
+
+SMALL = ["eager=true", "network=convnet:filters=4,depth=1", "steps=1", "window=1", "real_batch=3", "rows_per_class=1"]
+SMALL += ["retraining.network=convnet:filters=4,depth=1", "start=noise"]
+
+
+def request(data: Path, output: Path, *overrides: str, steps: int = 100_000) -> Request:
+    """A run over the bars, of so many outer steps with a validation after each."""
+    dataset = load_dataset(str(data))
+    method = compose("window", [*SMALL, f"outer_steps={steps}", *overrides])
+    return Request(
+        dataset=dataset,
+        method=method,
+        budget=Budget.fit(dataset, method, images_per_class=1, bases=2, rows=None),
+        output=output,
+        seed=0,
+        device=torch.device("cpu"),
+        limits=Limits(steps, validate_every=1),
+        resume=False,
+    )
+
+
+class Killable:
+    """Everything that a run needs, made once, so that a forked child starts within milliseconds."""
+
+    def __init__(self, data: Path) -> None:
+        self.wish = request(data, Path("replaced"))
+        self.preprocessing = fit_preprocessing(self.wish.dataset, self.wish.method)
+        self.data = real_data(self.wish.dataset, self.preprocessing, self.wish.device)
+        self.objective = make_objective(self.wish.dataset, self.wish.method, self.wish.device)
+        torch.optim.SGD([torch.zeros(1, requires_grad=True)])  # the first optimiser imports for seconds
+
+    def run(self, output: Path) -> None:
+        """Distil until killed. Validations go up and down; a line in `said` follows every version written."""
+        wish, generator = replace(self.wish, output=output), torch.Generator().manual_seed(0)
+        learner = make_learner(
+            wish.dataset, wish.method, wish.budget, self.preprocessing, generator, device=wish.device
+        )
+        run = Distillation(
+            learner,
+            self.objective,
+            wish.method,
+            run=wish.describe(),
+            limits=wish.limits,
+            generator=generator,
+            checkpoint=wish.checkpoint,
+        )
+        publisher, validations = Publisher(wish, learner, self.preprocessing), itertools.count(1)
+        said = os.open(output.parent / "said", os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+
+        def validate() -> list[float]:
+            number = next(validations)
+            return [number / 1_000_000 if number % 3 else 0.0]
+
+        def publish(tensors: Mapping[str, Tensor], progress: Progress) -> None:
+            publisher(tensors, progress)
+            os.write(said, b"%d\n" % progress.version)
+
+        run.distill(self.data, validate=validate, publish=publish)
+
+
+def _said(output: Path) -> list[str]:
+    file = output.parent / "said"
+    return file.read_text().split() if file.exists() else []
+
+
+def main(data: Path, folder: Path, kills: int) -> None:
+    """Start and kill so many runs, each over a folder of its own, at a moment that only the dice know."""
+    torch.set_num_threads(1)
+    killable, moments = Killable(data), random.Random(0)
+    for number in range(kills):
+        output = folder / str(number) / "bars.safetensors"
+        output.parent.mkdir()
+        child = os.fork()
+        if not child:
+            killable.run(output)
+            os._exit(0)
+        wanted = moments.randrange(6)  # versions that are surely written, however busy the machine is
+        while len(_said(output)) < wanted or not output.exists():
+            time.sleep(0.002)
+        time.sleep(moments.uniform(0, 0.03))
+        os.kill(child, signal.SIGKILL)
+        os.waitpid(child, 0)
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]), Path(sys.argv[2]), int(sys.argv[3]))

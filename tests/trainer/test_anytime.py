@@ -1,0 +1,146 @@
+"""A bundle is there at once and only ever gets better, whatever ends the run."""
+
+from __future__ import annotations
+
+import math
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from recall_server.bundle import MemoryBundle
+from recall_server.errors import StorageFailed
+from tests.trainer.killed_runs import request
+from tests.trainer.test_distill import Run
+from trainer import commands
+from trainer.datasets import ImageDataset
+from trainer.run_progress import Progress, Validation
+
+ROOT = Path(__file__).resolve().parents[2]
+KILLS = 100
+
+
+def versions(run: Run, scores: list[list[float]]) -> list[tuple[int, int, float]]:
+    """(outer step, version, validation accuracy) of everything that a run publishes."""
+    published: list[tuple[int, int, float]] = []
+    waiting = iter(scores)
+    run.go(
+        validate=lambda: next(waiting),
+        publish=lambda tensors, progress: published.append((progress.step, progress.version, progress.published)),
+    )
+    return published
+
+
+def test_the_start_is_published_at_once_and_then_whatever_is_better(bars_dataset: ImageDataset) -> None:
+    scores = [[0.3], [0.2], [0.5], [0.4]]
+    found = versions(Run(bars_dataset, "outer_steps=6"), scores)
+    assert found == [(0, 1, -math.inf), (4, 2, 0.5), (6, 3, 0.5)]
+
+
+def test_a_rise_within_the_noise_is_no_rise(bars_dataset: ImageDataset) -> None:
+    """Two networks 0.02 apart: the standard error of a difference of two such means is 0.014."""
+    scores = [[0.49, 0.51], [0.5, 0.52], [0.51, 0.53], [0.4, 0.42]]
+    found = versions(Run(bars_dataset, "outer_steps=6"), scores)
+    assert [step for step, _, _ in found] == [0, 4, 6]
+    assert found[1][2] == pytest.approx(0.52), "a rise is against what is published, so that small ones add up"
+
+
+def test_noise_is_the_standard_error_of_the_difference_between_two_validations() -> None:
+    progress = Progress(history=[Validation(0, 0.0, (0.4, 0.6)), Validation(1, 1.0, (0.5, 0.5))])
+    assert progress.noise == pytest.approx(math.sqrt(2 * (0.02 / 2 + 0.0) / 2))
+    assert Progress(history=[Validation(0, 0.0, (0.4,))]).noise == 0
+
+
+def test_progress_survives_its_own_json() -> None:
+    for progress in (Progress(), Progress(3, 2.0, math.nan, 0.5, 2, 0.4, [Validation(0, 0.1, (0.4, 0.6))])):
+        again = Progress.from_json(progress.to_json())
+        assert again.to_json() == progress.to_json()
+        assert (again.best, again.published) == (progress.best, progress.published)
+
+
+def test_a_distilled_bundle_says_its_version_its_minutes_and_its_curve(bars_folder: Path, tmp_path: Path) -> None:
+    output = tmp_path / "bars.safetensors"
+    bundle = commands.distill(request(bars_folder, output, steps=3))
+    progress = bundle.manifest.progress
+    assert progress is not None
+    assert [point.outer_steps for point in progress.validation] == [0, 1, 2, 3]
+    assert progress.version >= 2
+    assert progress.minutes == pytest.approx(bundle.manifest.provenance.seconds / 60, abs=0.01)
+
+
+def test_a_bundle_that_is_there_is_not_overwritten_unless_asked(bars_folder: Path, tmp_path: Path) -> None:
+    wish = request(bars_folder, tmp_path / "bars.safetensors", steps=1)
+    commands.distill(wish)
+    before = wish.output.read_bytes()
+    with pytest.raises(ValueError, match=r"bars\.safetensors exists already; go on from it with --start"):
+        commands.distill(wish)
+    assert wish.output.read_bytes() == before
+    commands.distill(replace(wish, overwrite=True))
+
+
+def test_going_on_in_place_keeps_the_bundle_until_there_is_a_better_one(
+    bars_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    wish = request(bars_folder, tmp_path / "bars.safetensors", steps=2)
+    first = commands.distill(wish)
+    method = wish.method.model_copy(update={"start": "bundle"})
+    again = replace(wish, method=method, start=first)
+    before = wish.output.read_bytes()
+    scores = iter([[0.5], [0.4], [0.3]])
+    monkeypatch.setattr(commands, "validate", lambda *_: Scores(next(scores)))
+    commands.distill(again)
+    assert wish.output.read_bytes() == before, "nothing better was found"
+    scores = iter([[0.5], [0.4], [0.6]])
+    better = commands.distill(again)
+    assert better.sha256 != first.sha256
+    assert better.manifest.provenance.hyper_parameters["start_sha256"] == first.sha256
+
+
+class Scores:
+    """What `validate` gives."""
+
+    def __init__(self, values: list[float]) -> None:
+        self.values = tuple(values)
+
+
+def test_a_full_disk_leaves_the_version_before(
+    bars_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    wish = request(bars_folder, tmp_path / "bars.safetensors", steps=3)
+    scores = iter([[0.1], [0.5], [0.9]])
+    first: list[bytes] = []
+
+    def validate(*_: object) -> Scores:
+        if len(first) == 1:
+            monkeypatch.setattr("os.fsync", full)
+        first.append(wish.output.read_bytes())
+        return Scores(next(scores))
+
+    def full(descriptor: int) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(commands, "validate", validate)
+    with pytest.raises(StorageFailed, match="No space left on device"):
+        commands.distill(wish)
+    assert wish.output.read_bytes() == first[0]
+    assert MemoryBundle.load(wish.output).manifest.progress is not None
+
+
+@pytest.mark.timeout(300)  # a few seconds, but it forks and syncs a lot, which a busy machine is slow at
+def test_a_run_killed_at_any_moment_leaves_the_best_bundle_that_it_wrote(bars_folder: Path, tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "tests.trainer.killed_runs", str(bars_folder), str(tmp_path), str(KILLS)]
+    subprocess.run(command, cwd=ROOT, check=True, timeout=290)
+    written = []
+    for folder in tmp_path.iterdir():
+        progress = MemoryBundle.load(folder / "bars.safetensors").manifest.progress
+        assert progress is not None
+        said = (folder / "said").read_text().split() if (folder / "said").exists() else []
+        # The kill may fall between writing a version and saying so.
+        assert progress.version in (len(said), len(said) + 1)
+        accuracies = [point.accuracy for point in progress.validation]
+        assert progress.version == 1 or accuracies[-1] == max(accuracies)
+        written.append(progress.version)
+    assert len(written) == KILLS
+    assert len(set(written)) > 3, "the moments were not random enough to test anything"

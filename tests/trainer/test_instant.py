@@ -1,0 +1,103 @@
+"""An instant memory: served at once, then the best of a few, all chosen on validation pictures."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from recall_server.bundle import MemoryBundle
+from trainer import instant as module
+from trainer.datasets import ImageDataset
+from trainer.evaluate import Accuracies
+from trainer.instant import budgets, instant, is_instant
+from trainer.methods import compose
+from trainer.request import Request
+from trainer.run_progress import Limits
+
+NARROW = ["network=convnet:filters=4,depth=2", "retraining.network=convnet:filters=4,depth=2", "retraining.steps=3"]
+
+
+def request(dataset: ImageDataset, output: Path) -> Request:
+    method = compose("principal", NARROW)
+    return Request(
+        dataset=dataset,
+        method=method,
+        budget=budgets(dataset, method, images_per_class=1)[0],
+        output=output,
+        seed=0,
+        device=torch.device("cpu"),
+        limits=Limits(0),
+        resume=False,
+    )
+
+
+def scored(monkeypatch: pytest.MonkeyPatch, scores: list[tuple[float, ...]], seen: list[Path], output: Path) -> None:
+    """Validation gives these scores in turn, and notes what is served at that moment."""
+    waiting = iter(scores)
+
+    def validate(*_: object) -> Accuracies:
+        seen.append(output)
+        assert MemoryBundle.load(output).manifest.progress is not None
+        return Accuracies(next(waiting))
+
+    monkeypatch.setattr(module, "validate", validate)
+
+
+def choices(dataset: ImageDataset) -> list[tuple[int, int]]:
+    return [(each.bases, each.rows) for each in budgets(dataset, compose("principal"), images_per_class=1)]
+
+
+def test_budgets_use_up_what_they_may_and_no_more(bars_dataset: ImageDataset) -> None:
+    allowed = 3 * 64
+    found = choices(bars_dataset)
+    assert len(found) == 3
+    for bases, rows in found:
+        assert bases * (16 + 3 * rows) <= allowed < bases * (16 + 3 * (rows + 1))
+
+
+def test_no_more_rows_than_pictures_of_a_class(bars_dataset: ImageDataset) -> None:
+    large = budgets(bars_dataset, compose("principal"), images_per_class=30)
+    assert max(each.rows for each in large) == 27
+    assert max(each.bases for each in large) == 16, "more bases than numbers of a half-resolution image do not exist"
+
+
+def test_the_first_is_served_before_anything_is_measured(
+    bars_dataset: ImageDataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    output, seen = tmp_path / "bars.safetensors", list[Path]()
+    scored(monkeypatch, [(0.5, 0.5)] * 5, seen, output)
+    sentences: list[str] = []
+    wish = request(bars_dataset, output)
+    options = budgets(bars_dataset, wish.method, images_per_class=1)
+    made = instant(wish, options, report=sentences.append)
+    assert "written after" in sentences[0]
+    assert len(seen) == 5, "three budgets, then centres, then flips"
+    assert made.manifest.provenance.hyper_parameters["bases"] == options[0].bases, "nothing was better"
+    assert made.manifest.retraining.augmentation == "none"
+    progress = made.manifest.progress
+    assert progress is not None
+    assert (progress.version, [point.accuracy for point in progress.validation]) == (2, [0.5])
+
+
+def test_what_is_better_by_more_than_the_noise_is_chosen(
+    bars_dataset: ImageDataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    output = tmp_path / "bars.safetensors"
+    # Bases: the second is better, the third within its noise. Centres are no better, flips are.
+    scores = [(0.5, 0.5), (0.6, 0.6), (0.5, 0.8), (0.6, 0.6), (0.7, 0.7)]
+    scored(monkeypatch, scores, [], output)
+    wish = request(bars_dataset, output)
+    options = budgets(bars_dataset, wish.method, images_per_class=1)
+    made = instant(wish, options)
+    assert made.manifest.provenance.hyper_parameters["bases"] == options[1].bases
+    assert made.manifest.provenance.hyper_parameters["coefficients"] == "typical"
+    assert made.manifest.retraining.augmentation == "flip"
+
+
+def test_only_a_method_without_steps_from_the_eigenvectors_is_instant() -> None:
+    assert is_instant(compose("principal"))
+    assert not is_instant(compose("window"))
+    assert not is_instant(compose("principal", ["outer_steps=5"]))
+    assert not is_instant(compose("principal", ["start=noise"]))

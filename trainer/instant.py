@@ -1,0 +1,133 @@
+"""An instant memory: a bundle within seconds, without a gradient step, and then the best of a few such bundles.
+
+The first is written at once. What is left to choose (how many bases, pictures or averages, and whether a flipped
+picture is one of its class) is chosen on validation data, one candidate after another.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+
+import torch
+
+from recall_server.bundle import MemoryBundle
+from recall_server.errors import TrainingFailed
+from trainer.compose import Budget, fit_preprocessing
+from trainer.datasets import ImageDataset
+from trainer.learners import LabelLearner
+from trainer.methods import Method
+from trainer.principal import principal
+from trainer.request import Publisher, Request, check_nothing_is_lost, check_writable
+from trainer.run_progress import Progress, Validation
+from trainer.second_moments import SecondMoments
+from trainer.validation import validate
+
+SHARES = (0.4, 0.6, 0.2)  # of the budget that bases may take; the first is the guess that is served at once
+
+Report = Callable[[str], None]
+
+
+def _keep_quiet(sentence: str) -> None:
+    """Nobody is watching."""
+
+
+def is_instant(method: Method) -> bool:
+    """Whether a method takes no outer step from the leading eigenvectors, addressed by labels."""
+    return method.outer_steps == 0 and method.start == "principal" and method.queries == "labels"
+
+
+def budgets(dataset: ImageDataset, method: Method, *, images_per_class: float) -> list[Budget]:
+    """The budgets to choose among, the first guess first; ValueError where nothing fits."""
+    channels, height, width = dataset.image_shape
+    stored = channels * ((height + 1) // 2) * ((width + 1) // 2)
+    allowed = images_per_class * len(dataset.classes) * dataset.image_numbers
+    counts = dict.fromkeys(max(1, min(stored, int(share * allowed / stored))) for share in SHARES)
+    most = int(torch.bincount(dataset.train.labels).max())  # no class has more pictures to recall
+    fitted = [
+        Budget.fit(dataset, method, images_per_class=images_per_class, bases=count, rows=None) for count in counts
+    ]
+    return [replace(budget, rows=min(budget.rows, most)) for budget in fitted]
+
+
+def instant(
+    request: Request, choices: Sequence[Budget], *, moments: SecondMoments | None = None, report: Report = _keep_quiet
+) -> MemoryBundle:
+    """Write the first of `choices` at once and the best in the end; returns what was written last.
+
+    `moments` are those of all training pictures, where the data set holds a sample. `report` is told each step in a
+    sentence. Raises what `trainer.commands.distill` raises, before anything is written.
+    """
+    check_nothing_is_lost(request)
+    run = InstantRun(request, moments, report)
+    for budget in choices:
+        run.consider(request.method, budget)
+    for vary in (_with_centres, _with_flips):
+        run.consider(vary(run.best.method), run.best.budget)
+    run.publish()
+    return MemoryBundle.load(request.output)
+
+
+def _with_centres(method: Method) -> Method:
+    return method.model_copy(update={"coefficients": "centres"})
+
+
+def _with_flips(method: Method) -> Method:
+    return method.model_copy(update={"retraining": method.retraining.model_copy(update={"augmentation": "flip"})})
+
+
+class InstantRun:
+    """The bundle at `request.output`, and the best candidate for it so far."""
+
+    def __init__(self, request: Request, moments: SecondMoments | None, report: Report) -> None:
+        self.moments, self.report = moments, report
+        self.started = time.monotonic()
+        self.preprocessing = fit_preprocessing(request.dataset, request.method, moments=moments)
+        self.best = request
+        self.progress = Progress()
+        self._learner: LabelLearner | None = None
+
+    def consider(self, method: Method, budget: Budget) -> None:
+        """Make a memory and measure it; it becomes the best where it is better by more than the noise.
+
+        The very first is written before it is measured.
+        """
+        request = replace(self.best, method=method, budget=budget)
+        name = f"{budget.bases} bases, {budget.rows} {method.coefficients}, {method.retraining.augmentation} augmented"
+        learner = self._make(request)
+        if self._learner is None:
+            self.best, self._learner = request, learner
+            publisher = Publisher(request, learner, self.preprocessing)
+            check_writable(request.output, publisher.draft(learner.tensors(), self.progress))
+            self.publish()
+            self.report(f"{name}: written after {self.progress.seconds:.1f} s")
+        try:
+            values = validate(learner, request.dataset, method, self.preprocessing).values
+        except TrainingFailed:  # it teaches nothing, or nothing can be learnt from these pictures
+            values = (0.0,)
+        point = Validation(0, time.monotonic() - self.started, values)
+        self.report(f"{name}: {100 * point.accuracy:.1f} % on validation pictures")
+        if point.accuracy > self.progress.best + replace(self.progress, history=[point]).noise:
+            self.best, self._learner = request, learner
+            self.progress.best, self.progress.history = point.accuracy, [point]
+
+    def publish(self) -> None:
+        """Write the best so far; raises StorageFailed, and what was there stays."""
+        assert self._learner is not None
+        self.progress.version += 1
+        self.progress.seconds = time.monotonic() - self.started
+        Publisher(self.best, self._learner, self.preprocessing)(self._learner.tensors(), self.progress)
+
+    def _make(self, request: Request) -> LabelLearner:
+        memory = principal(
+            request.dataset.train,
+            self.preprocessing,
+            classes=request.dataset.classes,
+            bases=request.budget.bases,
+            rows=request.budget.rows,
+            generator=torch.Generator().manual_seed(request.seed),
+            moments=self.moments,
+            coefficients=request.method.coefficients,
+        )
+        return LabelLearner(memory, classes_per_step=len(request.dataset.classes), real_batch=request.method.real_batch)

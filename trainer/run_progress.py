@@ -1,0 +1,91 @@
+"""How far a run has come, how good it was on the way, and when it ends."""
+
+from __future__ import annotations
+
+import math
+import statistics
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Self
+
+
+@dataclass(frozen=True)
+class Validation:
+    """Accuracies of several fresh networks (or episodes) on validation pictures, after so many steps and seconds."""
+
+    step: int
+    seconds: float
+    values: tuple[float, ...]
+
+    @property
+    def accuracy(self) -> float:
+        return statistics.fmean(self.values)
+
+    def to_json(self) -> list[Any]:
+        return [self.step, self.seconds, list(self.values)]
+
+
+@dataclass
+class Progress:
+    """How far a run has come, with `seconds` its time so far and `history` its validations in their order.
+
+    `version` counts the bundles that it has written, `published` is the validation accuracy of the last of them, and
+    `best` the highest of all (minus infinity before the first validation).
+    """
+
+    step: int = 0
+    seconds: float = 0.0
+    loss: float = math.nan
+    best: float = -math.inf
+    version: int = 0
+    published: float = -math.inf
+    history: list[Validation] = field(default_factory=list)
+
+    @property
+    def noise(self) -> float:
+        """The standard error of the difference between two validations: sqrt(2 v / n).
+
+        v is the variance between the n networks of one validation, averaged over all validations so far; 0 while none
+        had two networks.
+        """
+        several = [point.values for point in self.history if len(point.values) > 1]
+        if not several:
+            return 0.0
+        return math.sqrt(2 * statistics.fmean(statistics.variance(values) / len(values) for values in several))
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            "step": self.step,
+            "seconds": self.seconds,
+            "version": self.version,
+            "published": self.published if math.isfinite(self.published) else None,  # JSON has no infinity
+            "best": self.best if math.isfinite(self.best) else None,
+            "history": [point.to_json() for point in self.history],
+        }
+
+    @classmethod
+    def from_json(cls, stored: Mapping[str, Any]) -> Self:
+        """What `to_json` made; raises KeyError or TypeError for anything else."""
+        best, published = (-math.inf if stored[key] is None else stored[key] for key in ("best", "published"))
+        history = [Validation(step, seconds, tuple(values)) for step, seconds, values in stored["history"]]
+        return cls(
+            step=stored["step"],
+            seconds=stored["seconds"],
+            best=best,
+            version=stored["version"],
+            published=published,
+            history=history,
+        )
+
+
+@dataclass(frozen=True)
+class Limits:
+    """When to stop, validate and checkpoint; whichever of steps and minutes is reached first ends the run.
+
+    `minutes` bounds the time of the whole run, resumed parts included.
+    """
+
+    outer_steps: int | None
+    minutes: float | None = None
+    validate_every: int = 250
+    checkpoint_seconds: float = 60.0

@@ -1,0 +1,120 @@
+"""Training, validation and test pictures of one data set, and how a share is held out. They never share a picture."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from recall_server.errors import InvalidDataset
+
+VALIDATION_SHARE = 0.1
+TEST_SHARE = 0.2  # of data that come in one piece
+NAMED = 5  # files or classes that a complaint names
+CHUNK = 1024  # pictures at a time, wherever a whole data set is gone through
+
+
+@dataclass(frozen=True)
+class Split:
+    """`images` uint8 [N, C, H, W], original values, and `labels` int64 [N]."""
+
+    images: Tensor
+    labels: Tensor
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def pixels(self) -> Tensor:
+        """The images in pixel space: float32, 0 to 1."""
+        return self.images.float() / 255
+
+    def select(self, index: Tensor) -> Split:
+        return Split(self.images[index], self.labels[index])
+
+    def of_class(self, label: int, most: int) -> Split:
+        """The first pictures of one class."""
+        return self.select(torch.nonzero(self.labels == label).flatten()[:most])
+
+    def chunks(self, size: int = CHUNK) -> Iterator[Split]:
+        """The whole split, a bounded number of pictures at a time."""
+        for start in range(0, len(self), size):
+            yield Split(self.images[start : start + size], self.labels[start : start + size])
+
+
+@dataclass(frozen=True)
+class ImageDataset:
+    """Three disjoint splits of one data set; `digest` is a sha256 of its data, whatever the seed.
+
+    `unreadable` has a sentence for every file that was left out. Where the splits are a sample of a larger folder,
+    `pictures` is the number of its training and validation pictures altogether.
+    """
+
+    name: str
+    classes: tuple[str, ...]
+    train: Split
+    validation: Split
+    test: Split
+    digest: str
+    licence: str
+    unreadable: tuple[str, ...] = ()
+    pictures: int | None = None
+
+    @property
+    def image_shape(self) -> tuple[int, int, int]:
+        """(channels, height, width)."""
+        return self.train.images.shape[1], self.train.images.shape[2], self.train.images.shape[3]
+
+    @property
+    def image_numbers(self) -> int:
+        return self.train.images[0].numel()
+
+    def complaints(self) -> list[str]:
+        """What should be known about the files: how many were left out, the first by name."""
+        if not self.unreadable:
+            return []
+        count = len(self.unreadable)
+        files = "1 file was" if count == 1 else f"{count} files were"
+        named = "; ".join(self.unreadable[:NAMED])
+        return [f"{files} left out: {named}{'; and so on' if count > NAMED else ''}"]
+
+    @property
+    def training_bytes(self) -> int:
+        """Bytes of the pictures that the memory replaces: train and validation, one byte a number."""
+        count = len(self.train) + len(self.validation) if self.pictures is None else self.pictures
+        return count * self.image_numbers
+
+
+def check_labels(name: str, split: str, labels: Tensor, classes: tuple[str, ...]) -> None:
+    """Raises InvalidDataset for labels [N] that no classifier of these classes can be trained or tested on."""
+    if len(classes) < 2:
+        raise InvalidDataset(f"{name} has {len(classes)} class; a classifier needs two or more")
+    if len(set(classes)) != len(classes):
+        raise InvalidDataset(f"{name}: two classes have the same name")
+    if len(labels) and (labels.min() < 0 or labels.max() >= len(classes)):
+        raise InvalidDataset(f"{name}: {split} labels must lie between 0 and {len(classes) - 1}")
+    counts = torch.bincount(labels, minlength=len(classes))
+    least = 3 if split == "training" else 1
+    poor = [classes[i] for i in torch.nonzero(counts < least).flatten()]
+    if poor:
+        raise InvalidDataset(
+            f"{name}: fewer than {least} {split} picture{'s' if least > 1 else ''} of {', '.join(poor[:5])}"
+        )
+
+
+def hold_out(split: Split, share: float, seed: int) -> tuple[Split, Split]:
+    """Keep the rest and hold out a share (at least one picture) of every class, drawn from the seed."""
+    held = held_out(split.labels, share, seed)
+    return split.select(~held), split.select(held)
+
+
+def held_out(labels: Tensor, share: float, seed: int) -> Tensor:
+    """Which of the pictures with these labels [N] are held out: bool [N]."""
+    generator = torch.Generator().manual_seed(seed)
+    held = torch.zeros(len(labels), dtype=torch.bool)
+    for label in torch.unique(labels):
+        members = torch.nonzero(labels == label).flatten()
+        count = max(1, round(share * len(members)))
+        held[members[torch.randperm(len(members), generator=generator)[:count]]] = True
+    return held
