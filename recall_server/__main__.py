@@ -1,24 +1,26 @@
-"""The command `recall-server`: serve the bundles of a folder, or examine whether this machine can."""
+"""The command `recall-server`: serve the bundles of a folder, vouch for them, or examine whether this machine can."""
 
 from __future__ import annotations
 
 import contextlib
 import inspect
-import logging
-import sys
+import signal
 from collections.abc import Callable
 from types import FrameType
-from typing import Annotated, Any
+from typing import Annotated, Any, NoReturn
 
 import torch
 import typer
 import uvicorn
-from pydantic import ValidationError
+from pydantic import SecretStr, ValidationError
 
 from recall_server import __version__
 from recall_server.api.app import create_app
+from recall_server.bundle_lock import BundleLock
 from recall_server.doctor import examine
 from recall_server.errors import RecallError
+from recall_server.exposure import exposure_refusal
+from recall_server.logs import configure_logs
 from recall_server.service import RecallService
 from recall_server.settings import Settings
 
@@ -67,29 +69,41 @@ def with_settings(command: Callable[[Settings], None]) -> Callable[..., None]:
 
 def serve(settings: Settings) -> None:
     """Serve the bundles in the artifacts folder over HTTP until SIGTERM or Ctrl-C."""
-    logging.basicConfig(
-        level=settings.log_level.upper(), format="%(asctime)s %(levelname)s %(name)s: %(message)s", stream=sys.stderr
-    )
+    if (refusal := exposure_refusal(settings)) is not None:
+        _fail(refusal)
+    configure_logs(settings.log_level, settings.log_format)
     try:
         service = RecallService.assemble(settings)
     except RecallError as error:
-        typer.echo(f"error: {error}", err=True)
-        raise typer.Exit(1) from error
+        _fail(str(error))
     # Beside a training that takes all cores, threads that wait for each other make a prediction slower, not faster.
     torch.set_num_threads(1)
     config = uvicorn.Config(
         create_app(service),
         host=settings.host,
         port=settings.port,
-        log_level=settings.log_level,
-        timeout_graceful_shutdown=settings.shutdown_seconds,
+        log_config=None,  # what uvicorn says goes where everything else goes
+        access_log=False,
+        timeout_graceful_shutdown=settings.drain_seconds,
         server_header=False,
     )
-    server = _Server(config, service.jobs.end_waits)
+    server = _Server(config, service.begin_drain)
+    signal.signal(signal.SIGTERM, _leave)
     with contextlib.suppress(KeyboardInterrupt):  # which uvicorn raises again after it has stopped
         server.run()
     if not server.started:
         raise typer.Exit(1)
+
+
+def lock(settings: Settings) -> None:
+    """Vouch for the bundles in the artifacts folder as they are now: from then on no other is served from there."""
+    try:
+        vouched = BundleLock.of(settings.artifacts)
+        vouched.write(settings.artifacts)
+    except RecallError as error:
+        _fail(str(error))
+    for name, digest in vouched.digests.items():
+        typer.echo(f"{digest}  {name}")
 
 
 def doctor(settings: Settings) -> None:
@@ -100,11 +114,22 @@ def doctor(settings: Settings) -> None:
     raise typer.Exit(0 if all(finding.good for finding in findings) else 1)
 
 
+def _leave(sig: int, frame: FrameType | None) -> NoReturn:
+    """Being asked to stop is no failure. Uvicorn raises the signal again for this handler once it has stopped."""
+    raise SystemExit(0)
+
+
+def _fail(message: str) -> NoReturn:
+    typer.echo(f"error: {message}", err=True)
+    raise typer.Exit(1)
+
+
 def _option(name: str) -> Any:
     field = Settings.model_fields[name]
-    kind = field.annotation if field.annotation in (int, float) else str
+    kind = field.annotation if field.annotation in (bool, int, float) else str
+    default = "" if field.annotation is SecretStr else str(field.default)
     help_text = f"{field.description} [env: RECALL_{name.upper()}]"
-    return Annotated[kind | None, typer.Option(_flag(name), help=help_text, show_default=str(field.default))]
+    return Annotated[kind | None, typer.Option(_flag(name), help=help_text, show_default=default)]
 
 
 def _flag(name: str) -> str:
@@ -125,6 +150,7 @@ def _root(
 
 
 cli.command("serve")(with_settings(serve))
+cli.command("lock")(with_settings(lock))
 cli.command("doctor")(with_settings(doctor))
 
 

@@ -9,19 +9,20 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
-from recall_server.pictures import to_picture
+from recall_server.pictures import from_bytes, to_bytes
 
 CELL = 64  # pixels: images smaller than this are enlarged by whole factors
 GAP = 4
 TEXT = 14  # height of a label in pixels
 MARGIN = 8
+COMPRESSION = 1  # of zlib: half the time of its default for a seventh more bytes
 
 
 def contact_sheet(rows: Sequence[tuple[str, NDArray[np.float32]]], *, cell: int = CELL) -> bytes:
     """Rows of (label, images [n, C, H, W] in pixel space) -> the bytes of a PNG; the same input gives the same bytes.
 
     Values are clipped to 0..1. Rows may differ in image size and in number of images; small images are enlarged by a
-    whole factor, without smoothing, to about `cell` pixels.
+    whole factor, without smoothing, to about `cell` pixels. A sheet of grey images is grey.
     """
     if not rows:
         raise ValueError("a contact sheet needs at least one row of images")
@@ -29,7 +30,8 @@ def contact_sheet(rows: Sequence[tuple[str, NDArray[np.float32]]], *, cell: int 
     strips = [_strip(images, cell) for _, images in rows]
     widest = max(max(strip.width for strip in strips), *(int(font.getlength(label)) for label, _ in rows))
     height = MARGIN + sum(TEXT + 2 * GAP + strip.height + MARGIN for strip in strips)
-    sheet = Image.new("RGB", (widest + 2 * MARGIN, height), "white")
+    mode = "L" if all(strip.mode == "L" for strip in strips) else "RGB"
+    sheet = Image.new(mode, (widest + 2 * MARGIN, height), "white")
     draw = ImageDraw.Draw(sheet)
     top = MARGIN
     for (label, _), strip in zip(rows, strips, strict=True):
@@ -38,17 +40,16 @@ def contact_sheet(rows: Sequence[tuple[str, NDArray[np.float32]]], *, cell: int 
         sheet.paste(strip, (MARGIN, top))
         top += strip.height + MARGIN
     stream = io.BytesIO()
-    sheet.save(stream, format="PNG")
+    sheet.save(stream, format="PNG", compress_level=COMPRESSION)
     return stream.getvalue()
 
 
 def _strip(images: NDArray[np.float32], cell: int) -> Image.Image:
-    """One row: the images side by side with a gap between."""
-    count, _, height, width = images.shape
+    """One row: the images [n, C, H, W] side by side with a gap between, all at once."""
+    count, channels, height, width = images.shape
     factor = max(1, round(cell / max(height, width)))
-    step = width * factor + GAP
-    strip = Image.new("RGB", (max(1, count * step - GAP), height * factor), "white")
-    for position, image in enumerate(images):
-        picture = to_picture(image).resize((width * factor, height * factor), Image.Resampling.NEAREST)
-        strip.paste(picture, (position * step, 0))
-    return strip
+    enlarged = to_bytes(images).repeat(factor, axis=2).repeat(factor, axis=3)
+    row = np.full((channels, height * factor, count, width * factor + GAP), 255, dtype=np.uint8)
+    row[..., : width * factor] = enlarged.transpose(1, 2, 0, 3)
+    strip = row.reshape(channels, height * factor, -1)[..., : max(1, row.shape[2] * row.shape[3] - GAP)]
+    return from_bytes(strip)

@@ -14,11 +14,14 @@ from typing import final
 import torch
 
 from recall_server import __version__
+from recall_server.bundle_lock import LOCK_FILE, BundleLock
+from recall_server.errors import InvalidBundle, StorageFailed
+from recall_server.exposure import exposure_refusal
+from recall_server.jobs.store import SqlJobStore
 from recall_server.library import Library
 from recall_server.settings import Settings
 
 RUNTIMES = ("onnxruntime", "onnxruntime-gpu")
-LITTLE_SPACE = 2**28  # bytes: some hundred classifiers
 
 
 @final
@@ -33,7 +36,15 @@ class Finding:
 
 def examine(settings: Settings) -> list[Finding]:
     """Look at everything that `serve` with these settings will need."""
-    return [*_versions(), _device(settings), *_bundles(settings), _state(settings.state)]
+    return [
+        *_versions(),
+        _exposure(settings),
+        _device(settings),
+        *_lock(settings.artifacts),
+        *_bundles(settings),
+        _state(settings),
+        _job_table(settings),
+    ]
 
 
 def _versions() -> Iterator[Finding]:
@@ -67,14 +78,42 @@ def _bundles(settings: Settings) -> Iterator[Finding]:
         yield Finding("bundles", False, f"none could be loaded from {settings.artifacts / 'bundles'}")
 
 
-def _state(folder: Path) -> Finding:
+def _exposure(settings: Settings) -> Finding:
+    refusal = exposure_refusal(settings)
+    if refusal is not None:
+        return Finding("address", False, refusal)
+    keys = ", ".join(f"{key.name} ({key.scope.name.lower()})" for key in settings.keys.keys)
+    return Finding("address", True, f"{settings.host}, API keys: {keys or 'none, everybody who reaches it may use it'}")
+
+
+def _lock(artifacts: Path) -> Iterator[Finding]:
+    """Nothing where there is none: a lock is a choice."""
+    try:
+        lock = BundleLock.read(artifacts)
+    except InvalidBundle as error:
+        yield Finding("lock", False, str(error))
+    else:
+        if lock is not None:
+            yield Finding("lock", True, f"{LOCK_FILE} vouches for {len(lock.digests)} bundles")
+
+
+def _state(settings: Settings) -> Finding:
+    folder = settings.state
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=folder):
             free = shutil.disk_usage(folder).free
     except OSError as error:
         return Finding("state", False, f"{folder} cannot be written to: {error.strerror}")
-    return Finding("state", free >= LITTLE_SPACE, f"{folder} has {free // 2**20} MiB free")
+    return Finding("state", free >= settings.min_free_bytes, f"{folder} has {free // 2**20} MiB free")
+
+
+def _job_table(settings: Settings) -> Finding:
+    try:
+        SqlJobStore.open(settings.database_url).close()
+    except StorageFailed as error:
+        return Finding("job table", False, str(error))
+    return Finding("job table", True, "can be written to")
 
 
 def _is_installed(distribution: str) -> bool:

@@ -55,10 +55,19 @@ def encode_png(image: NDArray[np.float32]) -> bytes:
 
 def to_picture(image: NDArray[np.float32]) -> Image.Image:
     """Pixels [C, H, W], clipped to 0..1 and rounded to 8 bits -> a picture of mode L or RGB. C must be 1 or 3."""
-    rounded = np.rint(np.clip(image, 0, 1) * 255).astype(np.uint8)
+    return from_bytes(to_bytes(image))
+
+
+def to_bytes(pixels: NDArray[np.float32]) -> NDArray[np.uint8]:
+    """Pixels of any shape, clipped to 0..1 and rounded to 8 bits."""
+    return np.rint(np.clip(pixels, 0, 1) * 255).astype(np.uint8)
+
+
+def from_bytes(image: NDArray[np.uint8]) -> Image.Image:
+    """Bytes [C, H, W] -> a picture of mode L or RGB. C must be 1 or 3."""
     if image.shape[0] == 1:
-        return Image.fromarray(rounded[0])
-    return Image.fromarray(np.ascontiguousarray(rounded.transpose(1, 2, 0)))
+        return Image.fromarray(np.ascontiguousarray(image[0]))
+    return Image.fromarray(np.ascontiguousarray(image.transpose(1, 2, 0)))
 
 
 def _open(data: bytes, name: str, max_pixels: int) -> Image.Image:

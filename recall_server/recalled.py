@@ -51,6 +51,11 @@ class Recalled:
         """All labels of all targets, each once, in the order of the queries: the columns of `targets`."""
         return list(dict.fromkeys(label for recalled in self.queries for label in recalled.query.target))
 
+    @property
+    def images(self) -> int:
+        """How many images there are altogether."""
+        return sum(len(recalled.rows) for recalled in self.queries)
+
     def to_contact_sheet(self) -> bytes:
         """A PNG with one labelled row of images for each query."""
         return contact_sheet([(recalled.query.name, recalled.images) for recalled in self.queries])
@@ -88,9 +93,10 @@ class Recalled:
 def recall(queries: Sequence[Query], *, per_label: PerLabel, seed: int | None, max_numbers: int) -> Recalled:
     """Recall `per_label` images for each query (10 where there are so many, if None).
 
-    Without a seed the first rows, with one a draw of rows without replacement, in their order. Each query is answered
-    by itself and with the same rows, so its images do not depend on what else is asked. Raises InvalidRequest for
-    more rows than a memory has, and for more than `max_numbers` numbers altogether.
+    Without a seed the first rows, with one a draw of rows without replacement, in their order. All queries to one
+    bundle are answered by one matrix product and with the same rows: up to rounding, the images of each do not depend
+    on what else is asked. Raises InvalidRequest for more rows than a memory has, and for more than `max_numbers`
+    numbers altogether.
     """
     counts = [_count(query.loaded, per_label) for query in queries]
     numbers = sum(count * _numbers(query) for count, query in zip(counts, queries, strict=True))
@@ -100,8 +106,19 @@ def recall(queries: Sequence[Query], *, per_label: PerLabel, seed: int | None, m
             "ask for fewer labels or a smaller per_label",
             parameter="per_label",
         )
-    answers = [_answer(query, count, seed) for count, query in zip(counts, queries, strict=True)]
-    return Recalled(queries=tuple(answers), seed=seed)
+    answers: dict[int, RecalledQuery] = {}
+    for positions in _by_bundle(queries).values():
+        asked = [queries[position] for position in positions]
+        answers |= zip(positions, _answer(asked, counts[positions[0]], seed), strict=True)
+    return Recalled(queries=tuple(answers[position] for position in range(len(queries))), seed=seed)
+
+
+def _by_bundle(queries: Sequence[Query]) -> dict[str, list[int]]:
+    """The positions of the queries to each bundle."""
+    positions: dict[str, list[int]] = {}
+    for position, query in enumerate(queries):
+        positions.setdefault(query.loaded.name, []).append(position)
+    return positions
 
 
 def _count(loaded: LoadedBundle, per_label: PerLabel) -> int:
@@ -122,13 +139,17 @@ def _numbers(query: Query) -> int:
     return channels * height * width
 
 
-def _answer(query: Query, count: int, seed: int | None) -> RecalledQuery:
-    bundle = query.loaded.bundle
+def _answer(queries: Sequence[Query], count: int, seed: int | None) -> list[RecalledQuery]:
+    """`count` rows of one bundle for each of these queries to it."""
+    bundle = queries[0].loaded.bundle
     rows = torch.arange(count)
     if seed is not None:
         generator = torch.Generator().manual_seed(seed)
         rows = torch.randperm(bundle.memory.rows, generator=generator)[:count].sort().values
     with torch.inference_mode():
-        images = bundle.memory.recall(query.vector[None])[0]  # [r, C, H, W] in model space
-        pixels = bundle.preprocessing.to_pixels(images[rows])
-    return RecalledQuery(query=query, rows=tuple(rows.tolist()), images=pixels.numpy())
+        images = bundle.memory.with_rows(rows).recall(torch.stack([query.vector for query in queries]))
+        pixels = bundle.preprocessing.to_pixels(images.flatten(0, 1)).view_as(images).numpy()
+    return [
+        RecalledQuery(query=query, rows=tuple(rows.tolist()), images=shown)
+        for query, shown in zip(queries, pixels, strict=True)
+    ]

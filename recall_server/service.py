@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 import uuid
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -12,9 +13,10 @@ import torch
 from recall_server.classifier import FreshClassifier
 from recall_server.errors import InvalidRequest, UnsupportedQuery
 from recall_server.jobs.files import ClassifierFiles
+from recall_server.jobs.limits import JobLimits
 from recall_server.jobs.local import LocalBackend
 from recall_server.jobs.records import BundleIdentity, ClassifierRecord, ImageSize, now
-from recall_server.jobs.store import MemoryJobStore
+from recall_server.jobs.store import SqlJobStore
 from recall_server.jobs.task import TaskDescription, TrainingTask
 from recall_server.jobs.training_jobs import TrainingJobs
 from recall_server.library import Library, LoadedBundle
@@ -30,6 +32,7 @@ from recall_server.queries import (
 )
 from recall_server.recalled import PerLabel, Recalled, recall
 from recall_server.settings import Settings
+from recall_server.watched_library import WatchedLibrary
 
 DownloadFormat = Literal["safetensors", "onnx"]
 
@@ -46,6 +49,24 @@ class RecallOptions:
 
 @final
 @dataclass(frozen=True)
+class Asked:
+    """Who asks for a training, and the key under which the same request may be repeated."""
+
+    idempotency_key: str | None = None
+    caller: str | None = None
+
+
+@final
+@dataclass(frozen=True)
+class Accepted:
+    """A training that was accepted, and how many pictures it will compute; none where it is shared or known already."""
+
+    record: ClassifierRecord
+    work: int
+
+
+@final
+@dataclass(frozen=True)
 class Prediction:
     """The most probable label of one picture, and the probability of each."""
 
@@ -57,27 +78,57 @@ class Prediction:
 class RecallService:
     """Recall, train, predict and take away. Methods may be called from several threads."""
 
-    def __init__(self, library: Library, jobs: TrainingJobs, settings: Settings) -> None:
-        self.library, self.jobs, self.settings = library, jobs, settings
+    def __init__(self, library: Library | WatchedLibrary, jobs: TrainingJobs, settings: Settings) -> None:
+        self._library, self.jobs, self.settings = library, jobs, settings
+        self._draining_since: float | None = None
         self._picture_limits = PictureLimits(pictures=settings.max_pictures, pixels=settings.max_picture_pixels)
 
     @classmethod
     def assemble(cls, settings: Settings) -> Self:
-        """A service of the bundles in `settings.artifacts`, to train in one local process, which is not started yet.
+        """A service of the bundles in `settings.artifacts`, followed as they change, and of local training processes.
 
         Raises StorageFailed where the state folder cannot be used.
         """
-        library = Library.load(settings.artifacts, device=settings.device)
-        backend = LocalBackend(
-            device=settings.device, threads=settings.worker_threads, training_seconds=settings.training_seconds
+        library = WatchedLibrary(
+            lambda previous: Library.load(settings.artifacts, device=settings.device, previous=previous),
+            settings.artifacts,
         )
-        jobs = TrainingJobs(MemoryJobStore(), ClassifierFiles(settings.state), backend)
+        backend = LocalBackend(device=settings.device, threads=settings.worker_threads, workers=settings.workers)
+        files, store = ClassifierFiles(settings.state), SqlJobStore.open(settings.database_url)
+        jobs = TrainingJobs(store, files, backend, job_limits(settings))
         jobs.open()
         return cls(library, jobs, settings)
 
-    def recall_labels(self, labels: Sequence[str], options: RecallOptions = RecallOptions()) -> Recalled:
-        """Images of these labels."""
-        return self._recall(label_queries(self.library, labels, options.bundle), options)
+    @property
+    def library(self) -> Library:
+        """The bundles loaded now. Another one may stand here a moment later: read it once for each request."""
+        return self._library.current if isinstance(self._library, WatchedLibrary) else self._library
+
+    def start(self) -> None:
+        """Begin to train, and to look for bundles that change."""
+        if isinstance(self._library, WatchedLibrary):
+            self._library.start()
+        self.jobs.start()
+
+    def begin_drain(self) -> None:
+        """Take no more trainings, and let everybody who waits go: the server is about to stop. For signal handlers."""
+        if self._draining_since is None:
+            self._draining_since = time.monotonic()
+        self.jobs.begin_drain()
+
+    def stop(self) -> None:
+        """End all trainings, those under way once the settings' `drain_seconds` since `begin_drain` are over."""
+        self.begin_drain()
+        if isinstance(self._library, WatchedLibrary):
+            self._library.stop()
+        spent = time.monotonic() - (self._draining_since or 0.0)
+        self.jobs.stop(max(0.0, self.settings.drain_seconds - spent))
+
+    def recall_labels(
+        self, labels: Sequence[str], options: RecallOptions = RecallOptions(), *, library: Library | None = None
+    ) -> Recalled:
+        """Images of these labels, from the bundles loaded now or from those of `library`."""
+        return self._recall(label_queries(library or self.library, labels, options.bundle), options)
 
     def recall_mixtures(
         self, mixtures: Sequence[Mapping[str, float]], options: RecallOptions = RecallOptions()
@@ -94,7 +145,9 @@ class RecallService:
         queries = picture_queries(self.library, pictures, options.bundle, limits=self._picture_limits)
         return self._recall(queries, options)
 
-    def train_labels(self, labels: Sequence[str], *, bundle: str | None = None, seed: int = 0) -> ClassifierRecord:
+    def train_labels(
+        self, labels: Sequence[str], *, bundle: str | None = None, seed: int = 0, asked: Asked = Asked()
+    ) -> Accepted:
         """Queue the training of a classifier that tells these labels of one bundle apart."""
         self._check_classes(len(labels), "labels")
         queries = label_queries(self.library, labels, bundle)
@@ -104,16 +157,16 @@ class RecallService:
                 f"the labels are of different bundles ({', '.join(used)}); a classifier is trained from one bundle",
                 parameter="labels",
             )
-        return self._train(queries, seed, pictures=None)
+        return self._train(queries, seed, asked, pictures=None)
 
     def train_pictures(
-        self, pictures: Sequence[Picture], *, bundle: str | None = None, seed: int = 0
-    ) -> ClassifierRecord:
+        self, pictures: Sequence[Picture], *, bundle: str | None = None, seed: int = 0, asked: Asked = Asked()
+    ) -> Accepted:
         """Queue the training of a classifier whose classes are the names of the parts."""
         parts = [picture.part for picture in pictures]
         self._check_classes(len(set(parts)), None)
         queries = picture_queries(self.library, pictures, bundle, limits=self._picture_limits)
-        return self._train(queries, seed, pictures={query.name: parts.count(query.name) for query in queries})
+        return self._train(queries, seed, asked, pictures={query.name: parts.count(query.name) for query in queries})
 
     def predict(self, identifier: str, pictures: Sequence[Picture]) -> list[Prediction]:
         """What a trained classifier sees in each picture, in their order; raises NotFound and NotReady."""
@@ -150,7 +203,7 @@ class RecallService:
                 f"{count} classes are more than the {self.settings.max_classes} of one classifier", parameter=parameter
             )
 
-    def _train(self, queries: Sequence[Query], seed: int, *, pictures: dict[str, int] | None) -> ClassifierRecord:
+    def _train(self, queries: Sequence[Query], seed: int, asked: Asked, *, pictures: dict[str, int] | None) -> Accepted:
         """Recall for queries to one bundle, and hand the images to the training process."""
         loaded, labels = queries[0].loaded, tuple(query.name for query in queries)
         source: Literal["labels", "images"] = "labels" if pictures is None else "images"
@@ -167,7 +220,12 @@ class RecallService:
             seed=seed,
             created_at=now(),
         )
-        return self.jobs.submit(record, _task(queries, record))
+        submitted = self.jobs.submit(
+            record, _task(queries, record), idempotency_key=asked.idempotency_key, caller=asked.caller
+        )
+        retraining = loaded.bundle.manifest.retraining
+        work = len(labels) * retraining.rows_per_class * retraining.steps
+        return Accepted(submitted.record, work if submitted.created else 0)
 
     def _check_size(self, loaded: LoadedBundle, classes: int) -> None:
         channels, height, width = loaded.bundle.memory.image_shape
@@ -177,6 +235,19 @@ class RecallService:
                 f"training on {classes} classes takes {numbers:,} recalled numbers, more than the "
                 f"{self.settings.max_recalled_numbers:,} of one request; ask for fewer classes"
             )
+
+
+def job_limits(settings: Settings) -> JobLimits:
+    """What the settings say of jobs; a 0 that stands for "without limit" becomes None."""
+    return JobLimits(
+        queue=settings.queue_limit,
+        queue_seconds=settings.queue_seconds,
+        training_seconds=settings.training_seconds,
+        attempts=settings.training_attempts,
+        keep_seconds=settings.keep_days * 86_400 or None,
+        keep_bytes=settings.keep_bytes or None,
+        lease_seconds=settings.lease_seconds,
+    )
 
 
 def _task(queries: Sequence[Query], record: ClassifierRecord) -> TrainingTask:

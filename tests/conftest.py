@@ -1,10 +1,60 @@
-"""One thread a process: the tensors here are tiny, and threads that wait for each other cost more than they bring."""
+"""One thread a process, and a real server for whoever needs one.
+
+The tensors here are tiny, and threads that wait for each other cost more than they bring.
+"""
 
 from __future__ import annotations
 
 import os
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
 
+import httpx2
+import pytest
 import torch
+
+PATIENCE = 60.0  # seconds until a real server's worker must be warm
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # for the processes that tests start
 torch.set_num_threads(1)
+
+
+@pytest.fixture(scope="session")
+def serve(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[Path], str]]:
+    """serve(folder) starts a server with the bundles in `folder`, and returns its address when it is ready."""
+    with ExitStack() as running:
+        yield lambda folder: running.enter_context(_running_server(folder, tmp_path_factory.mktemp("server")))
+
+
+@contextmanager
+def _running_server(artifacts: Path, folder: Path) -> Iterator[str]:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    command = [sys.executable, "-m", "recall_server", "serve", "--port", str(port)]
+    settings = {"RECALL_ARTIFACTS": str(artifacts), "RECALL_STATE": str(folder / "state"), "RECALL_DEVICE": "cpu"}
+    with (folder / "log").open("wb") as log:
+        process = subprocess.Popen(command, env=os.environ | settings, stdout=log, stderr=log)
+        try:
+            _wait_until_ready(f"http://127.0.0.1:{port}", process, folder / "log")
+            yield f"http://127.0.0.1:{port}"
+        finally:
+            process.terminate()
+            process.wait(timeout=20)
+
+
+def _wait_until_ready(address: str, process: subprocess.Popen[bytes], log: Path) -> None:
+    deadline = time.monotonic() + PATIENCE
+    while time.monotonic() < deadline and process.poll() is None:
+        try:
+            if httpx2.get(f"{address}/health/ready").status_code == 200:
+                return
+        except httpx2.TransportError:
+            pass
+        time.sleep(0.2)
+    pytest.fail(f"the server did not become ready:\n{log.read_text()}")

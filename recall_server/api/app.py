@@ -10,35 +10,55 @@ from fastapi import FastAPI
 from starlette.middleware.body_limit import RequestBodyLimitMiddleware
 
 from recall_server import __version__
-from recall_server.api import bundles, classifiers, operations, problems, recall
-from recall_server.api.body_limit import DeclaredBodyLimit
+from recall_server.api import bundles, classifiers, events, operations, page, problems, recall
+from recall_server.api.admission import Admission
+from recall_server.api.body_limit import BodyLimits
 from recall_server.api.context import Context
+from recall_server.api.guard import Guard
+from recall_server.api.known_recalls import KnownRecalls
+from recall_server.api.observed import Observed
+from recall_server.exposure import trusts_this_machine_only
 from recall_server.service import RecallService
 
 
 def create_app(service: RecallService) -> FastAPI:
     """An ASGI application that starts the service's jobs when it starts, and stops them when it stops."""
+    settings, context = service.settings, Context.of(service)
 
     @contextlib.asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-        service.jobs.start()
+        service.start()
         try:
             yield
         finally:
-            await to_thread.run_sync(service.jobs.stop)
+            await to_thread.run_sync(service.stop)
 
     app = FastAPI(
         title="Memory recall",
         version=__version__,
         summary="Recall training images from distilled memories, and train fresh classifiers from them.",
         lifespan=lifespan,
-        responses=problems.any_problem(),
+        responses=problems.everywhere(),
+        docs_url=None,  # both pages come from elsewhere, and bring scripts of elsewhere
+        redoc_url=None,
+        telemetry={
+            "auto_configure": True
+        },  # by the variables OTEL_*; without them, and their packages, it does nothing
     )
-    app.state.context = Context(service)
+    app.state.context = context
     problems.install(app)
-    for router in (recall.router, classifiers.router, bundles.router, operations.router):
-        app.include_router(router)
-    # Added last is outermost: what is declared is checked before what arrives is counted.
-    app.add_middleware(RequestBodyLimitMiddleware, max_body_size=service.settings.max_body_bytes)
-    app.add_middleware(DeclaredBodyLimit, max_bytes=service.settings.max_body_bytes)
+    for module in (recall, classifiers, events, bundles, operations, page):
+        app.include_router(module.router)
+    # Added last is outermost. What is seen is told, who asks is known before anything is read, and what is declared is
+    # checked before what arrives is counted.
+    app.add_middleware(KnownRecalls, context=context)
+    app.add_middleware(RequestBodyLimitMiddleware, max_body_size=settings.max_body_bytes)
+    app.add_middleware(BodyLimits, max_bytes=settings.max_body_bytes, max_seconds=settings.max_body_seconds)
+    app.add_middleware(
+        Guard,
+        keys=settings.keys,
+        admission=Admission(context),
+        only_local=trusts_this_machine_only(settings),
+    )
+    app.add_middleware(Observed, metrics=context.metrics)
     return app

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any, TypeVar
+from collections.abc import AsyncGenerator, Sequence
+from typing import Any, TypeVar, final
 
 from fastapi import Request
 from fastapi.exceptions import RequestValidationError
 from pydantic import BaseModel, ValidationError
 from starlette.datastructures import UploadFile
 from starlette.exceptions import HTTPException
+from starlette.formparsers import MultiPartException, MultiPartParser
 
 from recall_server.errors import InvalidRequest
 from recall_server.queries import Picture
@@ -45,8 +46,12 @@ async def read_json(request: Request, model: type[Body]) -> Body:
 
 async def read_pictures(request: Request, *, max_pictures: int) -> list[Picture]:
     """All parts of a multipart form, in the order sent. Raises InvalidRequest for a part that is no file."""
+    try:
+        form = await _WholeForm(request, max_files=max_pictures, max_fields=MAX_TEXT_PARTS).parse()
+    except MultiPartException as error:
+        raise HTTPException(400, f"the form cannot be read: {error.message}") from error
     pictures = []
-    async with request.form(max_files=max_pictures, max_fields=MAX_TEXT_PARTS) as form:
+    try:
         for name, value in form.multi_items():
             if not isinstance(value, UploadFile):
                 raise InvalidRequest(
@@ -54,7 +59,31 @@ async def read_pictures(request: Request, *, max_pictures: int) -> list[Picture]
                     parameter=name[:200],
                 )
             pictures.append(Picture(part=name, filename=(value.filename or "")[:200], data=await value.read()))
+    finally:
+        await form.close()
     return pictures
+
+
+@final
+class _WholeForm(MultiPartParser):
+    """Starlette's parser, but a form without its closing boundary is refused: the part that is cut off would be lost.
+
+    Raises MultiPartException.
+    """
+
+    def __init__(self, request: Request, *, max_files: int, max_fields: int) -> None:
+        super().__init__(request.headers, self._to_the_end(request), max_files=max_files, max_fields=max_fields)
+        self._whole = False
+
+    def on_end(self) -> None:
+        """The parser has met the closing boundary."""
+        self._whole = True
+
+    async def _to_the_end(self, request: Request) -> AsyncGenerator[bytes, None]:
+        async for chunk in request.stream():
+            yield chunk
+        if not self._whole:
+            raise MultiPartException("it is cut off before its closing boundary")
 
 
 def body_schema(json_schema: dict[str, Any], form_description: str) -> dict[str, Any]:

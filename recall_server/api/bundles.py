@@ -17,7 +17,7 @@ async def list_bundles(context: Served) -> BundleList:
     return BundleList(bundles=[bundle_summary(loaded) for loaded in context.service.library.bundles.values()])
 
 
-@router.get("/bundles/{name}", responses=responses(404))
+@router.get("/bundles/{name}", responses=responses(404, 422))
 async def show_bundle(name: str, context: Served) -> BundleDetails:
     """One bundle with its whole manifest: accuracy, provenance, retraining."""
     return bundle_details(context.service.library.get(name))

@@ -8,8 +8,8 @@ from typing import Annotated, Any, TypeVar
 from fastapi import APIRouter, Query, Request, Response
 
 from recall_server.api.bodies import FORM, body_schema, media_type, read_json, read_pictures
-from recall_server.api.context import Context, Served
-from recall_server.api.negotiation import preferred_wait
+from recall_server.api.context import CALLER, Context, Served
+from recall_server.api.negotiation import idempotency_key, names_etag, preferred_wait
 from recall_server.api.problems import responses
 from recall_server.api.schemas import (
     ClassifierAnswer,
@@ -22,7 +22,7 @@ from recall_server.api.schemas import (
 )
 from recall_server.errors import InvalidRequest
 from recall_server.jobs.records import ClassifierRecord, JobStatus
-from recall_server.service import DownloadFormat
+from recall_server.service import Asked, DownloadFormat
 
 PREDICT_PART = "images"
 MEDIA_TYPES: dict[DownloadFormat, str] = {
@@ -44,58 +44,66 @@ ANSWER: dict[str, Any] = {"model": ClassifierAnswer}
     responses={
         201: {**ANSWER, "description": "trained within the time of `Prefer: wait`"},
         202: {**ANSWER, "description": "accepted; its address is in Location"},
-        **responses(400, 413, 415, 422, 507),
+        **responses(400, 408, 409, 413, 415, 422, 503, 507),
     },
     openapi_extra=body_schema(LabelsBody.model_json_schema(), "the name of each part is its class"),
 )
 async def train(request: Request, parameters: Annotated[ClassifierParameters, Query()], context: Served) -> Response:
     """Train a fresh classifier from labels, or from a few pictures of each class."""
     service = context.service
+    asked = Asked(idempotency_key=idempotency_key(request), caller=request.scope.get(CALLER))
     if media_type(request) == FORM:
         pictures = await read_pictures(request, max_pictures=context.settings.max_pictures)
-        record = await context.run(
-            service.train_pictures, pictures, bundle=parameters.bundle, seed=parameters.seed or 0
+        accepted = await context.run(
+            service.train_pictures, pictures, bundle=parameters.bundle, seed=parameters.seed or 0, asked=asked
         )
+        context.pay(request, len(pictures))
     else:
         body = await read_json(request, LabelsBody)
         bundle = _agreed("bundle", parameters.bundle, body.bundle)
         seed = _agreed("seed", parameters.seed, body.seed)
-        record = await context.run(service.train_labels, body.labels, bundle=bundle, seed=seed or 0)
-    return await _waited(request, context, record, created=True)
+        accepted = await context.run(service.train_labels, body.labels, bundle=bundle, seed=seed or 0, asked=asked)
+    context.pay(request, accepted.work)
+    return await _waited(request, context, accepted.record, created=True)
 
 
-@router.get("/classifier")
-async def list_classifiers(context: Served, limit: Annotated[int, Query(ge=1, le=1000)] = 100) -> ClassifierList:
-    """The newest classifiers, finished or not."""
-    return ClassifierList(classifiers=[ClassifierAnswer.of(record) for record in context.service.jobs.newest(limit)])
+@router.get("/classifier", responses=responses(422, 507))
+async def list_classifiers(
+    context: Served,
+    limit: Annotated[int, Query(ge=1, le=1000)] = 100,
+    cursor: Annotated[str | None, Query(max_length=200, description="`next` of the page before")] = None,
+) -> ClassifierList:
+    """The newest classifiers, finished or not, page by page."""
+    page = await context.look(context.service.jobs.page, limit, cursor)
+    return ClassifierList(classifiers=[ClassifierAnswer.of(record) for record in page.records], next=page.next)
 
 
 @router.get(
     "/classifier/{identifier}",
     response_class=Response,
-    responses={200: {**ANSWER, "description": "as it is now"}, **responses(404)},
+    responses={200: {**ANSWER, "description": "as it is now"}, **responses(404, 422, 507)},
 )
 async def show_classifier(request: Request, identifier: str, context: Served) -> Response:
     """One classifier; with `Prefer: wait=N`, once it has reached its end or N seconds have passed."""
-    return await _waited(request, context, context.service.jobs.get(identifier), created=False)
+    return await _waited(request, context, await context.look(context.service.jobs.get, identifier), created=False)
 
 
-@router.post("/classifier/{identifier}/cancel", responses=responses(404))
+@router.post("/classifier/{identifier}/cancel", responses=responses(404, 422, 507))
 async def cancel(identifier: str, context: Served) -> ClassifierAnswer:
     """Stop a training. One that has ended already is answered unchanged."""
-    return ClassifierAnswer.of(await context.run(context.service.jobs.cancel, identifier))
+    return ClassifierAnswer.of(await context.look(context.service.jobs.cancel, identifier))
 
 
-@router.delete("/classifier/{identifier}", status_code=204, responses=responses(404, 507))
+@router.delete("/classifier/{identifier}", status_code=204, responses=responses(404, 422, 507))
 async def delete(identifier: str, context: Served) -> Response:
     """Forget a classifier and remove its file; a training under way is stopped."""
-    await context.run(context.service.jobs.delete, identifier)
+    await context.look(context.service.jobs.delete, identifier)
     return Response(status_code=204)
 
 
 @router.post(
     "/classifier/{identifier}/predict",
-    responses=responses(400, 404, 409, 413, 415, 422),
+    responses=responses(400, 404, 408, 409, 413, 415, 422, 507),
     openapi_extra={
         "requestBody": {
             "required": True,
@@ -119,13 +127,14 @@ async def delete(identifier: str, context: Served) -> Response:
 )
 async def predict(request: Request, identifier: str, context: Served) -> Predictions:
     """The probability of each class for each picture, in the order sent."""
-    context.service.jobs.finished_file(identifier)  # before an upload is read that cannot be used
+    await context.look(context.service.jobs.finished_file, identifier)  # before an upload is read that cannot be used
     media_type(request, only=(FORM,))
     pictures = await read_pictures(request, max_pictures=context.settings.max_pictures)
     other = next((picture.part for picture in pictures if picture.part != PREDICT_PART), None)
     if other is not None:
         raise InvalidRequest(f"parts must be named {PREDICT_PART!r}, not {other[:200]!r}", parameter=other[:200])
     predictions = await context.run(context.service.predict, identifier, pictures)
+    context.pay(request, len(pictures))
     return Predictions(
         predictions=[PredictionEntry(label=each.label, probabilities=each.probabilities) for each in predictions]
     )
@@ -139,18 +148,19 @@ async def predict(request: Request, identifier: str, context: Served) -> Predict
             "description": "the file",
             "content": {media: {"schema": {"type": "string", "format": "binary"}} for media in MEDIA_TYPES.values()},
         },
-        **responses(404, 409, 422),
+        304: {"description": "what If-None-Match names is still right"},
+        **responses(404, 409, 422, 507),
     },
 )
 async def download(
-    identifier: str, context: Served, format: Annotated[DownloadFormat, Query()] = "safetensors"
+    request: Request, identifier: str, context: Served, format: Annotated[DownloadFormat, Query()] = "safetensors"
 ) -> Response:
     """Take the classifier away; the ONNX file holds the preprocessing."""
     data = await context.run(context.service.download, identifier, format)
-    headers = {
-        "Content-Disposition": f'attachment; filename="classifier-{identifier[:8]}.{format}"',
-        "ETag": f'"{hashlib.sha256(data).hexdigest()}"',
-    }
+    etag = f'"{hashlib.sha256(data).hexdigest()}"'
+    if names_etag(request.headers, etag):
+        return Response(status_code=304, headers={"ETag": etag})
+    headers = {"Content-Disposition": f'attachment; filename="classifier-{identifier[:8]}.{format}"', "ETag": etag}
     return Response(data, media_type=MEDIA_TYPES[format], headers=headers)
 
 

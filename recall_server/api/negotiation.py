@@ -1,4 +1,4 @@
-"""What the headers Accept (RFC 9110) and Prefer (RFC 7240) ask for."""
+"""What the headers Accept and If-None-Match (RFC 9110), Prefer (RFC 7240) and Idempotency-Key ask for."""
 
 from __future__ import annotations
 
@@ -7,9 +7,13 @@ import re
 from collections.abc import Sequence
 
 from fastapi import Request
+from starlette.datastructures import Headers
 from starlette.exceptions import HTTPException
 
+from recall_server.errors import InvalidRequest
+
 WAIT = re.compile(r"""(?:^|[,;])\s*wait\s*=\s*"?(\d+(?:\.\d+)?)"?\s*(?=[,;]|$)""", re.IGNORECASE)
+IDEMPOTENCY_KEY = re.compile(r"[\x20-\x7e]{1,255}")
 
 
 def accepted(request: Request, offers: Sequence[str]) -> str:
@@ -29,6 +33,22 @@ def preferred_wait(request: Request, longest: float) -> float | None:
     """Seconds from `Prefer: wait=N`, at most `longest`. None where nothing (or nothing legible) is preferred."""
     found = WAIT.search(",".join(request.headers.getlist("prefer")))
     return None if found is None else min(float(found.group(1)), longest)
+
+
+def names_etag(headers: Headers, etag: str) -> bool:
+    """Whether If-None-Match names this ETag, so that a 304 is answer enough."""
+    named = [part.strip().removeprefix("W/") for part in ",".join(headers.getlist("if-none-match")).split(",")]
+    return etag in named or "*" in named
+
+
+def idempotency_key(request: Request) -> str | None:
+    """The key that makes repeating a POST harmless; None where there is none. Raises InvalidRequest."""
+    key = request.headers.get("idempotency-key")
+    if key is not None and not IDEMPOTENCY_KEY.fullmatch(key):
+        raise InvalidRequest(
+            "Idempotency-Key must have 1 to 255 printable ASCII characters", parameter="Idempotency-Key"
+        )
+    return key
 
 
 def _parse(part: str) -> tuple[str, float]:

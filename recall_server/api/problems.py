@@ -47,11 +47,18 @@ PROBLEMS: dict[type[errors.RecallError], ProblemType] = {
     errors.UnsupportedQuery: ProblemType("unsupported-query", "Unsupported query", 422),
     errors.NotFound: ProblemType("not-found", "Not found", 404),
     errors.NotReady: ProblemType("not-ready", "Not ready", 409),
+    errors.Conflict: ProblemType("conflict", "Conflict", 409),
+    errors.Unauthorised: ProblemType("unauthorised", "Unauthorised", 401),
+    errors.Forbidden: ProblemType("forbidden", "Forbidden", 403),
+    errors.Overloaded: ProblemType("overloaded", "Too much work", 429),
+    errors.Unavailable: ProblemType("unavailable", "Unavailable", 503),
     errors.NotFitted: INTERNAL_ERROR,
     errors.InvalidBundle: INTERNAL_ERROR,
     errors.InvalidDataset: INTERNAL_ERROR,
     errors.InvalidCheckpoint: INTERNAL_ERROR,
     errors.TrainingFailed: ProblemType("training-failed", "Training failed", 500),
+    errors.WorkerLost: ProblemType("worker-lost", "Worker lost", 500),
+    errors.QueueExpired: ProblemType("queue-expired", "Waited too long", 500),
     errors.StorageFailed: ProblemType("storage-failed", "Storage failed", 507),
 }
 
@@ -60,6 +67,7 @@ STATUSES: dict[int, ProblemType] = {
     404: PROBLEMS[errors.NotFound],
     405: ProblemType("method-not-allowed", "Method not allowed", 405),
     406: ProblemType("not-acceptable", "Not acceptable", 406),
+    408: ProblemType("request-timeout", "Request took too long", 408),
     413: BODY_TOO_LARGE,
     415: ProblemType("unsupported-media-type", "Unsupported media type", 415),
     422: INVALID_REQUEST,
@@ -92,9 +100,9 @@ def responses(*statuses: int) -> dict[int | str, dict[str, Any]]:
     return {status: _described(HTTPStatus(status).phrase) for status in statuses}
 
 
-def any_problem() -> dict[int | str, dict[str, Any]]:
-    """What an application declares of the problems that its routes do not name."""
-    return {"default": _described("a problem")}
+def everywhere() -> dict[int | str, dict[str, Any]]:
+    """What an application declares of the problems that every route can have: those of the guard."""
+    return responses(401, 403, 429)
 
 
 def _described(description: str) -> dict[str, Any]:
@@ -122,19 +130,29 @@ def install(app: FastAPI) -> None:
     app.add_exception_handler(errors.RecallError, _recall_error)
     app.add_exception_handler(RequestValidationError, _validation_error)
     app.add_exception_handler(HTTPException, _http_error)
-    app.add_exception_handler(Exception, _unforeseen)
 
 
 def _recall_error(request: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, errors.RecallError)
+    return recall_problem(error, request.url.path)
+
+
+def recall_problem(error: errors.RecallError, instance: str, *, has_body: bool = False) -> JSONResponse:
+    """The answer to an error of the tree. `has_body`: the request has one that was not read, and will not be."""
     known = PROBLEMS[type(error)]
     if known is INTERNAL_ERROR:
         logger.error("an error that no request should cause", exc_info=error)
-        return _unforeseen(request, error)
+        return unforeseen(instance)
+    headers = {"Connection": "close"} if has_body else {}
+    if isinstance(error, errors.Overloaded | errors.Unavailable):
+        headers["Retry-After"] = str(error.retry_after)
+    if isinstance(error, errors.Unauthorised):
+        headers["WWW-Authenticate"] = "Bearer"
     return problem_response(
         known,
         str(error),
-        request.url.path,
+        instance,
+        headers=headers,
         parameter=getattr(error, "parameter", None),
         suggestions=getattr(error, "suggestions", None),
         candidates=getattr(error, "candidates", None),
@@ -180,7 +198,7 @@ def _sentence(request: Request, error: HTTPException) -> str:
     return str(error.detail)
 
 
-def _unforeseen(request: Request, error: Exception) -> JSONResponse:
-    """Starlette logs the error itself, with its trace; the caller learns that it is not their fault."""
+def unforeseen(instance: str) -> JSONResponse:
+    """A 500 that tells nothing of the inside; whoever answers with it logs the error."""
     detail = "the server failed in a way it should not; its log says more"
-    return problem_response(INTERNAL_ERROR, detail, request.url.path)
+    return problem_response(INTERNAL_ERROR, detail, instance)

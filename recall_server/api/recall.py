@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Query, Request, Response
 
+from recall_server.api.answer_cache import Answer
 from recall_server.api.bodies import FORM, JSON, body_schema, media_type, read_json, read_pictures
 from recall_server.api.context import Context, Served
+from recall_server.api.known_recalls import ASKED, Asked, recall_response
 from recall_server.api.negotiation import accepted
 from recall_server.api.problems import responses
 from recall_server.api.schemas import LabelRecallParameters, RecallAnswer, RecallBody, RecallFormat, RecallParameters
@@ -31,19 +35,25 @@ ANSWERS: dict[int | str, dict[str, Any]] = {
 }
 
 
-@router.get("/recall", responses=ANSWERS, response_class=Response)
+NOT_MODIFIED: dict[int | str, dict[str, Any]] = {304: {"description": "what If-None-Match names is still right"}}
+
+
+@router.get("/recall", responses=ANSWERS | NOT_MODIFIED, response_class=Response)
 async def recall_labels(
     request: Request, parameters: Annotated[LabelRecallParameters, Query()], context: Served
 ) -> Response:
     """Recalled images of labels, from whichever loaded bundles know them."""
     form = _format(request, parameters)
-    recalled = await context.run(context.service.recall_labels, parameters.names(), parameters.options())
-    return await _answer(context, recalled, form)
+    asked: Asked = request.scope[ASKED]
+    recall = partial(context.service.recall_labels, parameters.names(), parameters.options(), library=asked.library)
+    answer = Answer.of(*await _made(request, context, recall, form))
+    context.cache.put(asked.key, answer)
+    return recall_response(answer, request.headers)
 
 
 @router.post(
     "/recall",
-    responses=ANSWERS | responses(400, 406, 413, 415, 422),
+    responses=ANSWERS | responses(400, 408, 413, 415),
     response_class=Response,
     openapi_extra=body_schema(RecallBody.model_json_schema(), "pictures; parts of one name are averaged to one query"),
 )
@@ -55,26 +65,36 @@ async def recall_queries(
     service, options = context.service, parameters.options()
     if media_type(request) == FORM:
         pictures = await read_pictures(request, max_pictures=context.settings.max_pictures)
-        recalled = await context.run(service.recall_pictures, pictures, options)
+        recall = partial(service.recall_pictures, pictures, options)
     else:
         body = await read_json(request, RecallBody)
         if body.mixtures is not None and body.vectors is None:
-            recalled = await context.run(service.recall_mixtures, body.mixtures, options)
+            recall = partial(service.recall_mixtures, body.mixtures, options)
         elif body.vectors is not None and body.mixtures is None:
-            recalled = await context.run(service.recall_vectors, body.vectors, options)
+            recall = partial(service.recall_vectors, body.vectors, options)
         else:
             raise InvalidRequest("send either 'mixtures' or 'vectors'", parameter="mixtures")
-    return await _answer(context, recalled, form)
+    content, media = await _made(request, context, recall, form)
+    return Response(content, media_type=media, headers={"Vary": "Accept"})
 
 
 def _format(request: Request, parameters: RecallParameters) -> RecallFormat:
     return parameters.format or FORMATS[accepted(request, list(FORMATS))]
 
 
-async def _answer(context: Context, recalled: Recalled, form: RecallFormat) -> Response:
-    """In a thread, for encoding some thousand PNGs takes a while."""
-    content, media = await context.run(_encode, recalled, form)
-    return Response(content, media_type=media, headers={"Vary": "Accept"})
+async def _made(
+    request: Request, context: Context, recall: Callable[[], Recalled], form: RecallFormat
+) -> tuple[bytes, str]:
+    """Content and media type, made in one go in a thread, for encoding PNGs takes a while; the caller pays."""
+
+    def make() -> tuple[int, tuple[bytes, str]]:
+        recalled = recall()
+        return recalled.images, _encode(recalled, form)
+
+    images, made = await context.run(make)
+    context.metrics.recalled_images.inc(images)
+    context.pay(request, images)
+    return made
 
 
 def _encode(recalled: Recalled, form: RecallFormat) -> tuple[bytes, str]:

@@ -8,10 +8,10 @@ from typing import Annotated, Any, Literal
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
 
 from recall_server.api.problems import problem_type
-from recall_server.jobs.backend import BackendState
 from recall_server.jobs.records import (
     BundleIdentity,
     ClassifierRecord,
+    Event,
     FinishedFile,
     ImageSize,
     JobError,
@@ -140,6 +140,7 @@ class ClassifierAnswer(BaseModel):
     image: ImageSize
     network: str
     seed: int
+    attempt: int
     progress: Progress | None
     created_at: AwareDatetime
     started_at: AwareDatetime | None
@@ -157,13 +158,44 @@ class ClassifierAnswer(BaseModel):
         fields["is_terminal"] = record.status.is_terminal
         fields["error"] = None if record.error is None else JobProblem.of(record.error)
         fields["links"] = {"self": self_link} | {
-            name: f"{self_link}/{name}" for name in ("predict", "cancel", "download")
+            name: f"{self_link}/{name}" for name in ("predict", "events", "cancel", "download")
         }
         return cls(**fields)
 
 
 class ClassifierList(BaseModel):
+    """A page, newest first. `next` is the cursor of the page after it; null where this is the last."""
+
     classifiers: list[ClassifierAnswer]
+    next: str | None
+
+
+class EventAnswer(BaseModel):
+    """Something that happened to a training; `number` counts from 1 within one training."""
+
+    number: int
+    at: AwareDatetime
+    kind: Literal["status", "progress"]
+    status: JobStatus
+    progress: Progress | None
+    error: JobProblem | None
+
+    @classmethod
+    def of(cls, event: Event) -> EventAnswer:
+        return cls(
+            number=event.number,
+            at=event.at,
+            kind=event.kind,
+            status=event.status,
+            progress=event.progress,
+            error=None if event.error is None else JobProblem.of(event.error),
+        )
+
+
+class EventPage(BaseModel):
+    """Events in order; the page after it is `?after=` and the number of the last."""
+
+    events: list[EventAnswer]
 
 
 class PredictionEntry(BaseModel):
@@ -212,47 +244,6 @@ class BundleDetails(BundleSummary):
 
 class BundleList(BaseModel):
     bundles: list[BundleSummary]
-
-
-class Live(BaseModel):
-    status: Literal["live"] = "live"
-
-
-class RejectedFile(BaseModel):
-    file: str
-    reason: str
-
-
-class Readiness(BaseModel):
-    status: Literal["ready", "starting", "not ready"]
-    reasons: list[str]
-    bundles: list[str]
-    rejected: list[RejectedFile]
-    worker: BackendState
-
-
-class Devices(BaseModel):
-    """What was asked for, and where training and the query encoders really run."""
-
-    requested: str
-    training: str | None
-    query_encoder: str | None
-
-
-class Info(BaseModel):
-    name: str
-    version: str
-    python: str
-    torch: str
-    device: Devices
-    limits: dict[str, int | float]
-    bundles: int
-
-
-class Index(BaseModel):
-    name: str
-    version: str
-    links: dict[str, str]
 
 
 def classifier_path(identifier: str) -> str:

@@ -10,7 +10,7 @@ from pydantic import AwareDatetime, BaseModel, ConfigDict
 
 
 class JobStatus(StrEnum):
-    """queued -> running -> succeeded | failed | cancelled."""
+    """queued -> running -> succeeded | failed | cancelled; back to queued where a worker or a server was lost."""
 
     QUEUED = "queued"
     RUNNING = "running"
@@ -20,7 +20,10 @@ class JobStatus(StrEnum):
 
     @property
     def is_terminal(self) -> bool:
-        return self not in (JobStatus.QUEUED, JobStatus.RUNNING)
+        return self not in OPEN
+
+
+OPEN = (JobStatus.QUEUED, JobStatus.RUNNING)
 
 
 class Record(BaseModel):
@@ -67,7 +70,8 @@ class JobError(Record):
 class ClassifierRecord(Record):
     """One training request and what became of it. Times are UTC; `seconds` is the time the training itself took.
 
-    `pictures` counts what was sent per class, where the request was made of pictures.
+    `pictures` counts what was sent per class, where the request was made of pictures. `attempt` counts from 1; it
+    rises when a worker or a server is lost and the training begins anew.
     """
 
     id: str
@@ -79,6 +83,7 @@ class ClassifierRecord(Record):
     image: ImageSize
     network: str
     seed: int
+    attempt: int = 1
     progress: Progress | None = None
     created_at: AwareDatetime
     started_at: AwareDatetime | None = None
@@ -86,6 +91,34 @@ class ClassifierRecord(Record):
     seconds: float | None = None
     file: FinishedFile | None = None
     error: JobError | None = None
+
+
+class Event(Record):
+    """Something that happened to a job; they are numbered 1, 2, ... per job.
+
+    The `error` of one that is back in the queue says what its last attempt came to.
+    """
+
+    number: int
+    at: AwareDatetime
+    kind: Literal["status", "progress"]
+    status: JobStatus
+    progress: Progress | None = None
+    error: JobError | None = None
+
+
+class Submitted(Record):
+    """The job that answers a request, and whether it was made for it or was there before."""
+
+    record: ClassifierRecord
+    created: bool
+
+
+class Page(Record):
+    """Records, newest first, and the cursor of those that come after them; None where these are the last."""
+
+    records: tuple[ClassifierRecord, ...]
+    next: str | None = None
 
 
 def now() -> datetime:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,6 +12,7 @@ import torch
 from pydantic import BaseModel, ConfigDict
 from torch import Tensor
 
+from recall_server import __version__
 from recall_server.classifier import FreshClassifier
 from recall_server.preprocessing import PREPROCESSINGS, AbstractPreprocessing
 from recall_server.retraining import Retraining
@@ -77,8 +79,9 @@ class TrainingTask:
         )
 
 
-def resolve_device(device: str) -> str:
-    """ "auto" -> "cuda" where torch can use it, else "cpu"; other names as they are."""
-    if device != "auto":
-        return device
-    return "cuda" if torch.cuda.is_available() else "cpu"
+def fingerprint(task: bytes) -> str:
+    """Two tasks with the same fingerprint give the same classifier: sha256 of all that it is a function of.
+
+    That is the task's bytes, which hold its seed, and the code that trains.
+    """
+    return hashlib.sha256(f"{__version__} torch {torch.__version__}\n".encode() + task).hexdigest()

@@ -1,37 +1,61 @@
-"""Training requests from submission to the finished file: store, files and backend put together."""
+"""Training requests from submission to the finished file: table, files and backend put together."""
 
 from __future__ import annotations
 
 import asyncio
 import logging
-import threading
 import time
-from concurrent.futures import Future
 from pathlib import Path
-from typing import Any, final
+from typing import final
 
-from recall_server.errors import NotFound, NotReady, StorageFailed
-from recall_server.jobs.backend import Backend, BackendState
+from recall_server.errors import InvalidRequest, NotReady, Overloaded, StorageFailed, Unavailable
+from recall_server.jobs.assignments import Assignments
+from recall_server.jobs.backend import Backend, BackendState, WorkerInfo
 from recall_server.jobs.files import ClassifierFiles
-from recall_server.jobs.records import ClassifierRecord, FinishedFile, JobError, JobStatus, Progress, now
-from recall_server.jobs.store import JobStore
-from recall_server.jobs.task import TrainingTask
+from recall_server.jobs.leases import Lease
+from recall_server.jobs.limits import JobLimits, Room
+from recall_server.jobs.queue_watch import QueueWatch
+from recall_server.jobs.records import ClassifierRecord, Event, JobError, JobStatus, Page, Submitted
+from recall_server.jobs.statistics import JobStatistics, Tally
+from recall_server.jobs.store import SqlJobStore
+from recall_server.jobs.task import TrainingTask, fingerprint
+from recall_server.jobs.transitions import Key
+from recall_server.jobs.upkeep import Upkeep
+from recall_server.jobs.watchers import News, Watchers
 
-OPEN = (JobStatus.QUEUED, JobStatus.RUNNING)
 SECONDS_BETWEEN_LOOKS = 0.5  # of somebody who waits, at whether the server is stopping
+SECONDS_TO_RECOVER = 10  # after which a server that cannot work at the moment is worth another try
+FILE_GONE = JobError(kind=StorageFailed.__name__, detail="the file of this classifier was taken away")
 
 logger = logging.getLogger(__name__)
 
 
 @final
 class TrainingJobs:
-    """The verbs on classifiers that are or were trained here; the listener of its backend."""
+    """The verbs on classifiers that are or were trained, here or by a server that shares table and state folder.
 
-    def __init__(self, store: JobStore, files: ClassifierFiles, backend: Backend) -> None:
-        self._store, self._files, self._backend = store, files, backend
-        self._lock = threading.Lock()
-        self._unfinished: dict[str, Future[None]] = {}
-        self._leaving = False
+    Safe to use from several threads. Where the table cannot be used, every verb raises StorageFailed.
+    """
+
+    def __init__(self, store: SqlJobStore, files: ClassifierFiles, backend: Backend, limits: JobLimits) -> None:
+        self._store, self._files, self._backend, self._limits = store, files, backend, limits
+        self._tally, self._watchers, self._queue = Tally(), Watchers(), QueueWatch()
+        self._lease = Lease(store.database, limits.lease_seconds)
+        self._assignments = Assignments(
+            store, files, self._lease, limits, queue=self._queue, tally=self._tally, watchers=self._watchers
+        )
+        self._upkeep = Upkeep(
+            store,
+            files,
+            backend,
+            limits,
+            lease=self._lease,
+            assignments=self._assignments,
+            queue=self._queue,
+            tally=self._tally,
+            watchers=self._watchers,
+        )
+        self._draining = False
 
     @property
     def backend_state(self) -> BackendState:
@@ -41,110 +65,188 @@ class TrainingJobs:
     def device(self) -> str | None:
         return self._backend.device
 
+    @property
+    def workers(self) -> tuple[WorkerInfo, ...]:
+        return self._backend.workers
+
     def open(self) -> None:
-        """Find the classifiers of earlier runs again. Raises StorageFailed where new ones could not be stored."""
+        """Make the folders, and take in the classifiers of version 0.1.0. Raises StorageFailed."""
         self._files.prepare()
-        for record in self._files.records():
-            self._store.add(record)
+        for record in self._files.of_older_version():
+            self._store.adopt(record)
+            self._files.forget_older_record(record.id)
+        self._queue.look(self._store.queued())
 
     def start(self) -> None:
-        """Start the backend."""
-        self._backend.start(self)
+        """Start the workers, and whatever keeps jobs from being lost. Raises StorageFailed."""
+        self._lease.acquire()
+        self._upkeep.start()
+        self._backend.start(self._assignments)
 
-    def stop(self) -> None:
-        """Stop the backend; what it had not finished is failed."""
+    def begin_drain(self) -> None:
+        """Accept and begin nothing more, and let everybody who waits go within a moment. Safe in a signal handler."""
+        self._draining = self._assignments.closed = True
+
+    def stop(self, drain_seconds: float = 0.0) -> None:
+        """Let running jobs end for so long, then stop them; what has not ended is queued, for a later server.
+
+        Returns when no process is left.
+        """
+        self.begin_drain()
+        self._assignments.close(drain_seconds)
         self._backend.stop()
+        self._upkeep.stop()
+        try:
+            self._lease.release()
+        except StorageFailed:
+            logger.error("the table could not be told that this server stops; others will notice")
+        self._store.close()
 
-    def submit(self, record: ClassifierRecord, task: TrainingTask) -> ClassifierRecord:
-        """Queue a training. Raises StorageFailed where its result could not be stored."""
-        path = self._files.workplace(record.id)
-        with self._lock:
-            self._unfinished[record.id] = Future()
-        self._store.add(record)
-        self._backend.submit(record.id, task, path)
-        return record
+    def room(self, caller: str | None = None) -> Room:
+        """Whether a job would be accepted, as far as can be told without the disk; every caller is told the same."""
+        limit, queued = self._limits.queue * len(self._backend.workers), self._queue.length
+        if self._draining:
+            return Room(False, "draining", SECONDS_TO_RECOVER, queued, limit)
+        if self._upkeep.storage_failed:
+            return Room(False, "storage", SECONDS_TO_RECOVER, queued, limit)
+        if self._backend.state == "failed":
+            return Room(False, "no worker", SECONDS_TO_RECOVER, queued, limit)
+        if queued >= limit:
+            return Room(False, "full", self._tally.retry_after(queued, len(self._backend.workers)), queued, limit)
+        return Room(True, "", 0, queued, limit)
+
+    def submit(
+        self,
+        record: ClassifierRecord,
+        task: TrainingTask,
+        *,
+        idempotency_key: str | None = None,
+        caller: str | None = None,
+    ) -> Submitted:
+        """Queue a training, or answer with the job that an identical request made before.
+
+        A key, which belongs to its caller, always stands for the job that it came with first, whatever became of it:
+        Conflict where it comes with another request. Without one, a job is shared that is queued, running or has
+        succeeded, as long as its file is there. Raises Overloaded where too many jobs wait, Unavailable where nobody
+        is going to train, and StorageFailed.
+        """
+        data = task.to_bytes()
+        digest, key = fingerprint(data), None if idempotency_key is None else Key(caller or "", idempotency_key)
+        shared = self._store.share(digest, key)
+        if shared is not None and shared.status is JobStatus.SUCCEEDED and not self._files.has(shared):
+            self._store.file_gone(shared.id, FILE_GONE)
+            shared = None
+        if shared is not None:
+            return Submitted(record=shared, created=False)
+        submitted = self._enter(record, data, digest, key)
+        if submitted.created:
+            self._backend.wake()
+        return submitted
 
     def get(self, identifier: str) -> ClassifierRecord:
         """The record as it is now; raises NotFound."""
         return self._store.get(identifier)
 
-    def newest(self, limit: int) -> list[ClassifierRecord]:
-        """At most `limit` records, newest first."""
-        return self._store.newest(limit)
+    def page(self, limit: int, cursor: str | None = None) -> Page:
+        """At most `limit` records, newest first, from where the page before ended; InvalidRequest for a bad cursor."""
+        if cursor is not None and not (cursor.isascii() and cursor.isdigit() and len(cursor) < 19):
+            raise InvalidRequest("the cursor must be the `next` of a page before", parameter="cursor")
+        found = self._store.page(limit + 1, before=None if cursor is None else int(cursor))
+        following = str(found[limit - 1][0]) if len(found) > limit else None
+        return Page(records=tuple(record for _, record in found[:limit]), next=following)
+
+    def events(self, identifier: str, *, after: int = 0, limit: int = 100) -> list[Event]:
+        """What happened to a job after the event of that number, oldest first; raises NotFound."""
+        return self._store.events(identifier, after=after, limit=limit)
 
     async def wait(self, identifier: str, seconds: float) -> ClassifierRecord:
-        """The record once it has reached its end, or as it is after `seconds` or `end_waits`; raises NotFound."""
-        with self._lock:
-            unfinished = self._unfinished.get(identifier)
-        if unfinished is not None:
-            ended = asyncio.wrap_future(unfinished)
-            limit = time.monotonic() + seconds
-            while not ended.done() and not self._leaving and (left := limit - time.monotonic()) > 0:
-                # wait and not wait_for: the time-out of one listener must not cancel what others wait for.
-                await asyncio.wait([ended], timeout=min(left, SECONDS_BETWEEN_LOOKS))
-        return self._store.get(identifier)
+        """The record once it has reached its end, or as it is after `seconds` or `begin_drain`; raises NotFound."""
+        limit = time.monotonic() + seconds
+        with self._watchers.watching(identifier) as news:
+            while True:
+                record = await asyncio.to_thread(self.get, identifier)
+                if record.status.is_terminal or not await self._news(news, limit):
+                    return record
 
-    def end_waits(self) -> None:
-        """Let everybody who waits go within a moment, for the server is about to stop. Safe in a signal handler."""
-        self._leaving = True
+    async def wait_for_events(self, identifier: str, *, after: int, seconds: float) -> list[Event]:
+        """Events after that number as soon as there are any; none after `seconds` or `begin_drain`."""
+        limit = time.monotonic() + seconds
+        with self._watchers.watching(identifier) as news:
+            while True:
+                events = await asyncio.to_thread(self.events, identifier, after=after)
+                if events or not await self._news(news, limit):
+                    return events
 
     def cancel(self, identifier: str) -> ClassifierRecord:
         """Stop a job that has not ended; one that has ended is given back unchanged. Raises NotFound."""
-        update = {"status": JobStatus.CANCELLED, "finished_at": now()}
-        if self._store.change(identifier, OPEN, lambda record: record.model_copy(update=update)) is not None:
-            self._backend.cancel(identifier)
-            self._files.discard(identifier)
-            self._release(identifier)
-        return self._store.get(identifier)
+        cancelled = self._store.cancelled(identifier)
+        if cancelled is None:
+            return self._store.get(identifier)
+        self._backend.cancel(identifier)
+        self._assignments.drop(identifier)
+        self._queue.left(identifier)
+        self._files.discard_task(identifier)
+        self._tally.ended(cancelled.status)
+        self._watchers.tell(identifier)
+        return cancelled
 
     def delete(self, identifier: str) -> None:
         """Cancel if need be, and forget. Raises NotFound, and StorageFailed where the file cannot be removed."""
         self.cancel(identifier)
         self._files.remove(identifier)
         self._store.remove(identifier)
+        self._watchers.tell(identifier)
 
     def finished_file(self, identifier: str) -> Path:
         """Where the file of a classifier that has succeeded is; raises NotFound and NotReady."""
-        status = self._store.get(identifier).status
-        if status is not JobStatus.SUCCEEDED:
-            raise NotReady(f"the classifier {identifier} cannot be used: it is {status}")
-        return self._files.path(identifier)
+        record = self._succeeded(identifier)
+        return self._files.path(identifier, record.attempt)
 
     def read(self, identifier: str) -> bytes:
         """The bytes of that file."""
-        self.finished_file(identifier)
-        return self._files.read(identifier)
+        return self._files.read(identifier, self._succeeded(identifier).attempt)
 
-    def started(self, identifier: str) -> None:
-        self._change(identifier, (JobStatus.QUEUED,), status=JobStatus.RUNNING, started_at=now())
+    def statistics(self) -> JobStatistics:
+        """What waits and runs in the table, and what this server has done."""
+        waited = self._queue.look(self._store.queued())
+        return self._tally.statistics(
+            queued=len(waited),
+            running=self._store.count(JobStatus.RUNNING),
+            oldest=max(waited.values(), default=0.0),
+        )
 
-    def progressed(self, identifier: str, progress: Progress) -> None:
-        self._change(identifier, (JobStatus.RUNNING,), progress=progress)
-
-    def succeeded(self, identifier: str, file: FinishedFile, seconds: float) -> None:
-        end = {"status": JobStatus.SUCCEEDED, "finished_at": now(), "file": file, "seconds": seconds}
+    def _enter(self, record: ClassifierRecord, data: bytes, digest: str, key: Key | None) -> Submitted:
+        """A new row, whose task is on the disk before anybody can take it."""
+        room = self.room()
+        if room.reason == "full":
+            raise self._overloaded(room)
+        if not room.accepting:
+            raise Unavailable(f"nothing can be trained here at the moment: {room.reason}", retry_after=room.retry_after)
+        self._files.save_task(record.id, data)
+        submitted = None
         try:
-            self._files.commit(self._store.get(identifier).model_copy(update=end))
-        except NotFound:
-            return self._files.discard(identifier)  # deleted while the last step was under way
-        except StorageFailed as error:
-            return self.failed(identifier, JobError(kind=StorageFailed.__name__, detail=str(error)))
-        if not self._change(identifier, OPEN, **end):
-            self._files.remove(identifier)  # cancelled, likewise
-        self._release(identifier)
+            submitted = self._store.add(record, fingerprint=digest, limit=room.limit, key=key)
+        finally:
+            if submitted is None or not submitted.created:
+                self._files.discard_task(record.id)
+        self._queue.look(self._store.queued())
+        if submitted is None:
+            raise self._overloaded(self.room())
+        return submitted
 
-    def failed(self, identifier: str, error: JobError) -> None:
-        logger.error("training of classifier %s failed: %s", identifier, error.detail)
-        self._files.discard(identifier)
-        self._change(identifier, OPEN, status=JobStatus.FAILED, finished_at=now(), error=error)
-        self._release(identifier)
+    def _overloaded(self, room: Room) -> Overloaded:
+        detail = f"{room.limit} trainings wait already, and that is all that may"
+        return Overloaded(detail, retry_after=self._tally.retry_after(room.queued, len(self._backend.workers)))
 
-    def _change(self, identifier: str, allowed: tuple[JobStatus, ...], **update: Any) -> bool:
-        return self._store.change(identifier, allowed, lambda record: record.model_copy(update=update)) is not None
+    def _succeeded(self, identifier: str) -> ClassifierRecord:
+        record = self._store.get(identifier)
+        if record.status is not JobStatus.SUCCEEDED:
+            raise NotReady(f"the classifier {identifier} cannot be used: it is {record.status}")
+        return record
 
-    def _release(self, identifier: str) -> None:
-        """Wake whoever waits for the end."""
-        with self._lock:
-            unfinished = self._unfinished.pop(identifier, None)
-        if unfinished is not None:
-            unfinished.set_result(None)
+    async def _news(self, news: News, limit: float) -> bool:
+        """Whether something has happened; False when it is time to go."""
+        while not self._draining and (left := limit - time.monotonic()) > 0:
+            if await news.wait(min(left, SECONDS_BETWEEN_LOOKS)):
+                return True
+        return False

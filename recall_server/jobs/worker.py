@@ -1,15 +1,18 @@
 """The training process: warms itself up, then trains one task after the other, and says so over a pipe.
 
-What goes through the pipe is safetensors one way and JSON the other, so neither end ever unpickles.
+What goes through the pipe is safetensors one way, and JSON and safetensors the other, so neither end ever unpickles.
+The process keeps no file: what it trains it hands back.
 """
 
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import logging
+import multiprocessing
+import os
 import signal
 import tempfile
+import threading
 import time
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -20,8 +23,8 @@ from pydantic import Field, TypeAdapter
 
 from recall_server.allocator import keep_freed_memory
 from recall_server.errors import RecallError, TrainingFailed
-from recall_server.jobs.records import FinishedFile, JobError, Progress, Record
-from recall_server.jobs.task import TaskDescription, TrainingTask, resolve_device
+from recall_server.jobs.records import JobError, Progress, Record
+from recall_server.jobs.task import ProgressReport, TaskDescription, TrainingTask
 from recall_server.networks import NetworkSpec
 from recall_server.preprocessing import Standardise
 from recall_server.retraining import Retraining
@@ -45,8 +48,9 @@ class Progressed(Record):
 
 
 class Succeeded(Record):
+    """The next message is the classifier's file, as it is."""
+
     event: Literal["succeeded"] = "succeeded"
-    file: FinishedFile
     seconds: float
 
 
@@ -63,41 +67,57 @@ MESSAGES: TypeAdapter[Message] = TypeAdapter(Annotated[Message, Field(discrimina
 
 
 def run_worker(connection: Connection, device: str, threads: int) -> None:
-    """The whole life of the process: it ends when the other end of the pipe is closed, even by a crash.
+    """The whole life of the process: it ends when the other end of the pipe is closed, and at once with its parent.
 
     It also ends after an error that nobody foresaw, because a process may be broken by it (CUDA's are): the next
     task then gets a new one.
     """
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the server decides when to stop
+    threading.Thread(target=_end_with_parent, name="parent", daemon=True).start()
     keep_freed_memory()
     if threads:
         torch.set_num_threads(threads)
-    device = resolve_device(device)
     with contextlib.suppress(EOFError, BrokenPipeError, ConnectionResetError):
         _warm_up(device)
         _send(connection, Ready(device=device))
-        while True:
-            path = Path(connection.recv_bytes().decode())
-            task = connection.recv_bytes()
-            try:
-                _send(connection, _perform(task, path, device, connection))
-            except (BrokenPipeError, ConnectionResetError):
-                raise
-            except Exception:
-                logger.exception("training failed unexpectedly")
-                return _send(connection, Failed(error=UNFORESEEN, and_ended=True))
+        while _serve(connection, device):
+            pass
 
 
-def _perform(task: bytes, path: Path, device: str, connection: Connection) -> Message:
-    """Train and save, and say how it ended."""
+def _serve(connection: Connection, device: str) -> bool:
+    """Train one task. False where that has cost the process its health."""
+    task = connection.recv_bytes()
     began = time.monotonic()
     try:
-        TrainingTask.from_bytes(task).train(path, device=device, progress=_Reporter(connection))
+        classifier = _train(task, device, _Reporter(connection))
+    except (BrokenPipeError, ConnectionResetError):
+        raise
     except RecallError as error:
-        return Failed(error=JobError(kind=type(error).__name__, detail=str(error)))
-    data = path.read_bytes()
-    file = FinishedFile(bytes=len(data), sha256=hashlib.sha256(data).hexdigest())
-    return Succeeded(file=file, seconds=time.monotonic() - began)
+        _send(connection, Failed(error=JobError(kind=type(error).__name__, detail=str(error))))
+    except Exception:
+        logger.exception("training failed unexpectedly")
+        _send(connection, Failed(error=UNFORESEEN, and_ended=True))
+        return False
+    else:
+        _send(connection, Succeeded(seconds=time.monotonic() - began))
+        connection.send_bytes(classifier)
+    return True
+
+
+def _train(task: bytes, device: str, progress: ProgressReport | None) -> bytes:
+    """The file of the classifier."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "classifier.safetensors"
+        TrainingTask.from_bytes(task).train(path, device=device, progress=progress)
+        return path.read_bytes()
+
+
+def _end_with_parent() -> None:
+    """A training must not go on for nobody; between two steps it would not notice for a while."""
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        parent.join()
+        os._exit(1)
 
 
 class _Reporter:
@@ -134,5 +154,4 @@ def _warm_up(device: str) -> None:
             metadata={},
         ),
     )
-    with tempfile.TemporaryDirectory() as folder:
-        tiny.train(Path(folder) / "warm.safetensors", device=device)
+    _train(tiny.to_bytes(), device, None)

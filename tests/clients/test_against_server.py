@@ -143,7 +143,7 @@ def test_the_same_request_gives_the_same_classifier(client: RecallClient, tmp_pa
         trained.download(tmp_path / f"{number}.safetensors") for number, trained in enumerate((first, second, other))
     ]
     contents = [path.read_bytes() for path in files]
-    assert first.id != second.id and contents[0] == contents[1] != contents[2]
+    assert first.id == second.id != other.id and contents[0] == contents[1] != contents[2]
     assert first.state.file is not None and first.state.file.sha256 == sha256(contents[0]).hexdigest()
 
 

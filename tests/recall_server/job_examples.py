@@ -2,24 +2,31 @@
 
 from __future__ import annotations
 
+import hashlib
+import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import pytest
 import torch
+from sqlalchemy import create_engine
+from sqlalchemy.schema import CreateSchema
 from torch import Tensor
 
 from recall_server.jobs.backend import Backend
 from recall_server.jobs.files import ClassifierFiles
+from recall_server.jobs.limits import JobLimits
 from recall_server.jobs.records import BundleIdentity, ClassifierRecord, ImageSize, now
-from recall_server.jobs.store import MemoryJobStore
+from recall_server.jobs.store import SqlJobStore
 from recall_server.jobs.task import TaskDescription, TrainingTask
 from recall_server.jobs.training_jobs import TrainingJobs
 from tests.recall_server.serving_examples import COLUMNS, RETRAINING, memory_of_columns
 
 PATIENCE = 60.0
 ENDLESS = 100_000  # steps
+_started: list[TrainingJobs] = []
 DIVERGING = torch.eye(3) * 3e38  # targets whose loss is infinite
 
 
@@ -37,7 +44,7 @@ def record(identifier: str = "a" * 32, **changed: Any) -> ClassifierRecord:
     return ClassifierRecord(**(fields | changed))
 
 
-def training_task(*, steps: int = RETRAINING.steps, targets: Tensor | None = None) -> TrainingTask:
+def training_task(*, steps: int = RETRAINING.steps, targets: Tensor | None = None, seed: int = 3) -> TrainingTask:
     memory, preprocessing = memory_of_columns()
     retraining = RETRAINING.model_copy(update={"steps": steps})
     return TrainingTask(
@@ -45,7 +52,11 @@ def training_task(*, steps: int = RETRAINING.steps, targets: Tensor | None = Non
         targets=torch.eye(3) if targets is None else targets,
         preprocessing=preprocessing,
         description=TaskDescription(
-            labels=tuple(COLUMNS), preprocessing="standardise", retraining=retraining, seed=3, metadata={"bundle": "x"}
+            labels=tuple(COLUMNS),
+            preprocessing="standardise",
+            retraining=retraining,
+            seed=seed,
+            metadata={"bundle": "x"},
         ),
     )
 
@@ -57,8 +68,31 @@ def eventually(condition: Callable[[], bool], what: str) -> None:
         time.sleep(0.01)
 
 
-def jobs_with(backend: Backend, state: Path) -> TrainingJobs:
-    jobs = TrainingJobs(MemoryJobStore(), ClassifierFiles(state), backend)
+def database(state: Path) -> str:
+    """The URL of a table of this state folder's own: a file in it, or a schema of the PostgreSQL that tests may use."""
+    server = os.environ.get("RECALL_POSTGRES")
+    if not server:
+        return f"sqlite:///{state / 'jobs.sqlite'}"
+    schema = f"test_{hashlib.sha256(str(state).encode()).hexdigest()[:16]}"
+    engine = create_engine(server)
+    with engine.begin() as connection:
+        connection.execute(CreateSchema(schema, if_not_exists=True))
+    engine.dispose()
+    return f"{server}?options=-csearch_path%3D{schema}"
+
+
+def jobs_with(backend: Backend, state: Path, **limits: Any) -> TrainingJobs:
+    """A server's jobs; several may share one state folder."""
+    jobs = TrainingJobs(SqlJobStore.open(database(state)), ClassifierFiles(state), backend, JobLimits(**limits))
     jobs.open()
     jobs.start()
+    _started.append(jobs)
     return jobs
+
+
+@pytest.fixture(autouse=True)
+def stop_all_jobs() -> Iterator[None]:
+    """For test modules to import: what `jobs_with` started ends with the test."""
+    yield
+    while _started:
+        _started.pop().stop()

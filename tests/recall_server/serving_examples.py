@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import io
+import tempfile
 from pathlib import Path
 
 import numpy as np
@@ -18,8 +19,8 @@ from PIL import Image
 
 from recall_server.bundle import MemoryBundle
 from recall_server.errors import RecallError
-from recall_server.jobs.backend import BackendListener, BackendState
-from recall_server.jobs.records import FinishedFile, JobError, Progress
+from recall_server.jobs.backend import Assignment, BackendState, JobSource, WorkerInfo
+from recall_server.jobs.records import JobError, Progress
 from recall_server.jobs.task import TrainingTask
 from recall_server.manifest import EncoderReference
 from recall_server.memory import Pixels
@@ -127,37 +128,54 @@ class ManualBackend:
         self.eager = eager
         self.state: BackendState = "ready"
         self.device: str | None = "cpu"
-        self.waiting: dict[str, tuple[TrainingTask, Path]] = {}
         self.cancelled: list[str] = []
         self.stopped = False
+        self._under_way: list[Assignment] = []
 
-    def start(self, listener: BackendListener) -> None:
-        self.listener = listener
+    @property
+    def workers(self) -> tuple[WorkerInfo, ...]:
+        return (WorkerInfo(state=self.state, pid=None, device=self.device),)
 
-    def submit(self, identifier: str, task: TrainingTask, path: Path) -> None:
-        self.waiting[identifier] = (task, path)
-        if self.eager:
-            self.perform()
+    def start(self, source: JobSource) -> None:
+        self.source = source
+        self.wake()
+
+    def wake(self) -> None:
+        while self.eager and (assignment := self.source.take()) is not None:
+            self.perform(assignment)
 
     def cancel(self, identifier: str) -> None:
-        self.waiting.pop(identifier, None)
+        self._under_way = [each for each in self._under_way if each.identifier != identifier]
         self.cancelled.append(identifier)
 
     def stop(self) -> None:
         self.stopped = True
+        while self._under_way:
+            self.source.returned(self._under_way.pop())
 
-    def perform(self) -> None:
-        """Train what waits longest."""
-        identifier = next(iter(self.waiting))
-        self.listener.started(identifier)
-        task, path = self.waiting.pop(identifier)
+    def begin(self) -> Assignment:
+        """Take what waits longest."""
+        assignment = self.source.take()
+        assert assignment is not None, "no job waits"
+        self._under_way.append(assignment)
+        return assignment
+
+    def perform(self, assignment: Assignment | None = None) -> None:
+        """Train it, or what waits longest."""
+        job = assignment or self.begin()
         try:
-            task.train(path, device="cpu", progress=lambda done, total, loss: self._report(identifier, done, total))
+            classifier = self._train(job)
         except RecallError as error:
-            return self.listener.failed(identifier, JobError(kind=type(error).__name__, detail=str(error)))
-        data = path.read_bytes()
-        file = FinishedFile(bytes=len(data), sha256=hashlib.sha256(data).hexdigest())
-        self.listener.succeeded(identifier, file, 0.5)
+            return self.source.failed(job, JobError(kind=type(error).__name__, detail=str(error)))
+        finally:
+            self._under_way = [each for each in self._under_way if each != job]
+        self.source.succeeded(job, classifier, 0.5)
 
-    def _report(self, identifier: str, done: int, total: int) -> None:
-        self.listener.progressed(identifier, Progress(done=done, total=total, loss=0.5))
+    def _train(self, job: Assignment) -> bytes:
+        def report(done: int, total: int, loss: float) -> None:
+            self.source.progressed(job, Progress(done=done, total=total, loss=0.5))
+
+        with tempfile.TemporaryDirectory() as folder:
+            path = Path(folder) / "classifier"
+            TrainingTask.from_bytes(job.task).train(path, device="cpu", progress=report)
+            return path.read_bytes()

@@ -1,4 +1,4 @@
-"""The process that trains: warm, watched, replaced when it dies, and gone when the server goes."""
+"""The processes that train: warm, watched, replaced when they die, and gone when the server goes."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from pathlib import Path
 import pytest
 import torch
 
-from recall_server.jobs import local
-from recall_server.jobs.local import LocalBackend
+from recall_server.jobs import slot
+from recall_server.jobs.local import LocalBackend, _devices
 from recall_server.jobs.records import ClassifierRecord, JobError, JobStatus
 from recall_server.jobs.training_jobs import TrainingJobs
 from tests.recall_server.job_examples import DIVERGING, ENDLESS, eventually, jobs_with, record, training_task
 from tests.recall_server.serving_examples import RETRAINING
 
-Start = Callable[..., tuple[TrainingJobs, LocalBackend]]
+Start = Callable[..., TrainingJobs]
 
 
 def is_alive(process: int | None) -> bool:
@@ -27,6 +27,13 @@ def is_alive(process: int | None) -> bool:
     except ProcessLookupError:
         return False
     return True
+
+
+def process_of(jobs: TrainingJobs) -> int:
+    """The only worker's."""
+    (worker,) = jobs.workers
+    assert worker.pid is not None
+    return worker.pid
 
 
 def finished(jobs: TrainingJobs, identifier: str) -> ClassifierRecord:
@@ -38,48 +45,61 @@ def under_way(jobs: TrainingJobs, identifier: str) -> None:
     eventually(lambda: jobs.get(identifier).progress is not None, "training is under way")
 
 
+def kill_in_attempt(jobs: TrainingJobs, identifier: str, attempt: int) -> None:
+    eventually(lambda: jobs.get(identifier).attempt == attempt, f"attempt {attempt} has begun")
+    under_way(jobs, identifier)
+    os.kill(process_of(jobs), signal.SIGKILL)
+    eventually(lambda: jobs.get(identifier).progress is None or jobs.get(identifier).status != "running", "is noticed")
+
+
+def ready(jobs: TrainingJobs) -> None:
+    eventually(lambda: all(worker.state == "ready" for worker in jobs.workers), "all processes are warm")
+
+
 @pytest.fixture(scope="module")
 def warm(tmp_path_factory: pytest.TempPathFactory) -> Iterator[TrainingJobs]:
     """Jobs on a warm process, for the tests that leave it warm."""
-    backend = LocalBackend(device="cpu", threads=1)
-    jobs = jobs_with(backend, tmp_path_factory.mktemp("state"))
-    eventually(lambda: jobs.backend_state == "ready", "the process is warm")
-    process = backend.process_id
+    with pytest.MonkeyPatch.context() as patch:
+        patch.delenv("OMP_WAIT_POLICY", raising=False)
+        jobs = jobs_with(LocalBackend(device="cpu", threads=1), tmp_path_factory.mktemp("state"))
+        ready(jobs)
+        assert "OMP_WAIT_POLICY" not in os.environ
+    process = process_of(jobs)
     yield jobs
-    assert backend.process_id == process, "the process did not stay the same"
+    assert process_of(jobs) == process, "the process did not stay the same"
     jobs.stop()
     assert not is_alive(process)
 
 
 @pytest.fixture
 def start(tmp_path: Path) -> Iterator[Start]:
-    """Start jobs on a process of the test's own."""
+    """Start jobs on processes of the test's own."""
     started: list[TrainingJobs] = []
 
-    def start(**options: float) -> tuple[TrainingJobs, LocalBackend]:
-        backend = LocalBackend(device="cpu", threads=1, **options)
-        jobs = jobs_with(backend, tmp_path)
+    def start(*, workers: int = 1, **limits: float) -> TrainingJobs:
+        jobs = jobs_with(LocalBackend(device="cpu", threads=1, workers=workers), tmp_path, **limits)
         started.append(jobs)
-        return jobs, backend
+        return jobs
 
     yield start
     for jobs in started:
         jobs.stop()
 
 
-def test_the_same_task_gives_the_same_file(warm: TrainingJobs) -> None:
-    first, again = (finished(warm, warm.submit(record(name), training_task()).id) for name in ("first", "again"))
+def test_a_task_is_trained_to_its_last_step(warm: TrainingJobs) -> None:
+    first = finished(warm, warm.submit(record("first"), training_task()).record.id)
     assert first.status is JobStatus.SUCCEEDED, first.error
     assert first.seconds is not None
     assert first.progress is not None
     assert first.progress.done == first.progress.total == RETRAINING.steps
     assert warm.device == "cpu"
-    assert again.file == first.file
-    assert warm.read("again") == warm.read("first")
+    assert [(worker.state, worker.device) for worker in warm.workers] == [("ready", "cpu")]
+    assert first.file is not None
+    assert len(warm.read("first")) == first.file.bytes
 
 
 def test_a_training_that_fails_leaves_the_process_warm(warm: TrainingJobs) -> None:
-    failed = finished(warm, warm.submit(record("diverging"), training_task(targets=DIVERGING)).id)
+    failed = finished(warm, warm.submit(record("diverging"), training_task(targets=DIVERGING)).record.id)
     assert failed.error is not None
     assert failed.error.kind == "TrainingFailed"
     assert warm.backend_state == "ready"
@@ -88,85 +108,106 @@ def test_a_training_that_fails_leaves_the_process_warm(warm: TrainingJobs) -> No
 def test_what_nobody_foresaw_is_logged_here_not_told_to_the_caller_and_costs_the_process(
     capfd: pytest.CaptureFixture[str], start: Start
 ) -> None:
-    jobs, backend = start()
-    eventually(lambda: jobs.backend_state == "ready", "the process is warm")
-    process = backend.process_id
-    failed = finished(jobs, jobs.submit(record("broken"), training_task(targets=torch.eye(2))).id)
+    jobs = start()
+    ready(jobs)
+    process = process_of(jobs)
+    failed = finished(jobs, jobs.submit(record("broken"), training_task(targets=torch.eye(2))).record.id)
     assert failed.error == JobError(
         kind="TrainingFailed", detail="training failed unexpectedly; the server's log says more"
     )
-    assert finished(jobs, jobs.submit(record("next"), training_task()).id).status is JobStatus.SUCCEEDED
-    assert backend.process_id != process
+    assert finished(jobs, jobs.submit(record("next"), training_task()).record.id).status is JobStatus.SUCCEEDED
+    assert process_of(jobs) != process
     assert "targets must be" in capfd.readouterr().err
 
 
 def test_cancelling_a_queued_job_does_not_disturb_the_running_one(warm: TrainingJobs) -> None:
-    running = warm.submit(record("running"), training_task(steps=300))
-    queued = warm.submit(record("queued"), training_task())
+    running = warm.submit(record("running"), training_task(steps=300)).record
+    queued = warm.submit(record("queued"), training_task(seed=8)).record
     assert warm.cancel(queued.id).status is JobStatus.CANCELLED
     assert finished(warm, running.id).status is JobStatus.SUCCEEDED
     assert warm.get(queued.id).started_at is None
 
 
 def test_a_running_job_is_stopped_at_once_and_the_next_is_trained(start: Start, tmp_path: Path) -> None:
-    jobs, backend = start()
-    endless = jobs.submit(record("endless"), training_task(steps=ENDLESS)).id
+    jobs = start()
+    endless = jobs.submit(record("endless"), training_task(steps=ENDLESS)).record.id
     under_way(jobs, endless)
-    process = backend.process_id
+    process = process_of(jobs)
     assert jobs.cancel(endless).status is JobStatus.CANCELLED
     eventually(lambda: not is_alive(process), "the process is gone")
-    assert finished(jobs, jobs.submit(record("after"), training_task()).id).status is JobStatus.SUCCEEDED
+    assert finished(jobs, jobs.submit(record("after"), training_task()).record.id).status is JobStatus.SUCCEEDED
     assert jobs.get(endless).status is JobStatus.CANCELLED
     assert {path.stem for path in (tmp_path / "classifiers").iterdir()} == {"after"}
 
 
-def test_a_process_that_is_killed_fails_its_job_and_is_replaced(start: Start) -> None:
-    jobs, backend = start()
-    doomed = jobs.submit(record("doomed"), training_task(steps=ENDLESS)).id
-    waiting = jobs.submit(record("waiting"), training_task()).id
-    under_way(jobs, doomed)
-    os.kill(backend.process_id or 0, signal.SIGKILL)
+def test_the_job_of_a_process_that_is_killed_is_tried_again_and_then_lost(start: Start) -> None:
+    jobs = start(attempts=2)
+    doomed = jobs.submit(record("doomed"), training_task(steps=ENDLESS)).record.id
+    waiting = jobs.submit(record("waiting"), training_task()).record.id
+    kill_in_attempt(jobs, doomed, 1)
+    kill_in_attempt(jobs, doomed, 2)
     assert finished(jobs, doomed).error == JobError(
-        kind="TrainingFailed", detail="the training process ended (exit code -9)"
+        kind="WorkerLost", detail="attempt 2 of 2 was lost: the training process ended (exit code -9)"
     )
     assert finished(jobs, waiting).status is JobStatus.SUCCEEDED
-    idle = backend.process_id
-    os.kill(idle or 0, signal.SIGKILL)
+
+
+def test_an_idle_process_that_is_killed_is_replaced_and_any_process_makes_the_same_file(
+    start: Start, warm: TrainingJobs
+) -> None:
+    jobs = start()
+    ready(jobs)
+    idle = process_of(jobs)
+    os.kill(idle, signal.SIGKILL)
     eventually(lambda: jobs.backend_state == "restarting", "the loss of an idle process is noticed")
-    eventually(lambda: jobs.backend_state == "ready", "it is replaced")
-    assert backend.process_id != idle
+    ready(jobs)
+    assert process_of(jobs) != idle
+    one, other = (finished(each, each.submit(record(), training_task()).record.id).id for each in (jobs, warm))
+    assert jobs.read(one) == warm.read(other)
 
 
 def test_training_that_takes_too_long_is_stopped(start: Start) -> None:
-    jobs, _ = start(training_seconds=0.3)
-    failed = finished(jobs, jobs.submit(record("slow"), training_task(steps=ENDLESS)).id)
+    jobs = start(training_seconds=0.3)
+    failed = finished(jobs, jobs.submit(record("slow"), training_task(steps=ENDLESS)).record.id)
     assert failed.error == JobError(kind="TrainingFailed", detail="training took longer than 0.3 seconds")
 
 
-def test_stopping_leaves_no_process_and_no_job_that_waits_for_ever(start: Start) -> None:
-    jobs, backend = start()
-    running = jobs.submit(record("running"), training_task(steps=ENDLESS)).id
-    queued = jobs.submit(record("queued"), training_task()).id
+def test_several_processes_train_at_a_time_and_the_loss_of_one_is_not_felt_by_the_other(start: Start) -> None:
+    jobs = start(workers=2)
+    ready(jobs)
+    for name in ("one", "other"):
+        jobs.submit(record(name), training_task(steps=ENDLESS, seed=len(name)))
+    for name in ("one", "other"):
+        under_way(jobs, name)
+    before = {worker.pid for worker in jobs.workers}
+    assert len(before) == 2
+    jobs.cancel("one")
+    eventually(lambda: len(before & {worker.pid for worker in jobs.workers}) == 1, "one process is killed")
+    assert jobs.get("other").status is JobStatus.RUNNING
+    assert jobs.get("other").attempt == 1
+    assert finished(jobs, jobs.submit(record("next"), training_task()).record.id).status is JobStatus.SUCCEEDED
+    assert jobs.get("other").status is JobStatus.RUNNING
+
+
+def test_stopping_leaves_no_process_and_loses_no_job(start: Start) -> None:
+    jobs = start()
+    running = jobs.submit(record("running"), training_task(steps=ENDLESS)).record.id
+    queued = jobs.submit(record("queued"), training_task()).record.id
     under_way(jobs, running)
-    process = backend.process_id
+    process = process_of(jobs)
     began = time.monotonic()
     jobs.stop()
     assert time.monotonic() - began < 5
     assert not is_alive(process)
-    for identifier in (running, queued):
-        assert jobs.get(identifier).error == JobError(
-            kind="TrainingFailed", detail="the server stopped before this was trained"
-        )
+    assert [jobs.get(each).status for each in (running, queued)] == [JobStatus.QUEUED] * 2
+    assert jobs.get(running).started_at is None
 
 
-def test_the_threads_of_the_process_sleep_while_they_wait(start: Start, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delenv("OMP_WAIT_POLICY", raising=False)
-    jobs, backend = start()
-    eventually(lambda: jobs.backend_state == "ready", "the process is warm")
-    environment = Path(f"/proc/{backend.process_id}/environ")
-    if environment.exists():
-        assert b"OMP_WAIT_POLICY=PASSIVE" in environment.read_bytes()
-    assert "OMP_WAIT_POLICY" not in os.environ
+def test_the_threads_of_the_process_sleep_while_they_wait(warm: TrainingJobs) -> None:
+    environment = Path(f"/proc/{process_of(warm)}/environ")
+    if not environment.exists():
+        pytest.skip("this system does not show the environment of a process")
+    assert b"OMP_WAIT_POLICY=PASSIVE" in environment.read_bytes()
 
 
 def die(*_: object) -> None:
@@ -174,32 +215,56 @@ def die(*_: object) -> None:
     os._exit(7)
 
 
-def test_a_process_that_never_starts_fails_what_waits_for_it(start: Start, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(local, "run_worker", die)
-    monkeypatch.setattr(local, "LONGEST_PAUSE", 0.01)
-    monkeypatch.setattr(local, "FAILED_STARTS", 2)
-    jobs, _ = start()
-    failed = finished(jobs, jobs.submit(record(), training_task()).id)
-    assert failed.error is not None
-    assert failed.error.detail == "the training process cannot be started; the server's log says more"
+@pytest.fixture
+def hasty(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Give up soon, and try again soon."""
+    monkeypatch.setattr(slot, "LONGEST_PAUSE", 0.01)
+    monkeypatch.setattr(slot, "FAILED_STARTS", 2)
+
+
+@pytest.mark.usefixtures("hasty")
+def test_a_process_that_never_starts_is_said_and_the_jobs_wait_for_another(
+    start: Start, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(slot, "run_worker", die)
+    jobs = start()
+    waiting = jobs.submit(record(), training_task()).record.id
+    eventually(lambda: jobs.room().reason == "no worker", "it is noticed")
     assert jobs.backend_state == "failed"
+    assert jobs.get(waiting).status is JobStatus.QUEUED
 
 
+@pytest.mark.usefixtures("hasty")
 def test_a_process_that_cannot_even_be_created_is_the_same(start: Start, monkeypatch: pytest.MonkeyPatch) -> None:
     def no_more_processes(*_: object, **__: object) -> None:
         raise BlockingIOError("Resource temporarily unavailable")
 
     monkeypatch.setattr("multiprocessing.context.SpawnProcess._Popen", no_more_processes)
-    monkeypatch.setattr(local, "LONGEST_PAUSE", 0.01)
-    monkeypatch.setattr(local, "FAILED_STARTS", 2)
-    jobs, _ = start()
-    assert finished(jobs, jobs.submit(record(), training_task()).id).status is JobStatus.FAILED
+    jobs = start()
+    waiting = jobs.submit(record(), training_task()).record.id
+    eventually(lambda: jobs.room().reason == "no worker", "it is noticed")
     monkeypatch.undo()
-    eventually(lambda: jobs.backend_state == "ready", "it recovers once processes can be created again")
+    assert finished(jobs, waiting).status is JobStatus.SUCCEEDED, "it recovers once processes can be created again"
+    assert jobs.room().accepting
 
 
-def test_a_job_that_was_forgotten_behind_its_back_does_not_disturb_the_next(start: Start) -> None:
-    jobs, _ = start()
-    forgotten = jobs.submit(record("forgotten"), training_task()).id
+def test_a_job_that_was_forgotten_behind_its_back_is_stopped_and_does_not_disturb_the_next(start: Start) -> None:
+    jobs = start()
+    forgotten = jobs.submit(record("forgotten"), training_task(steps=ENDLESS)).record.id
+    under_way(jobs, forgotten)
+    process = process_of(jobs)
     jobs._store.remove(forgotten)
-    assert finished(jobs, jobs.submit(record("next"), training_task()).id).status is JobStatus.SUCCEEDED
+    assert finished(jobs, jobs.submit(record("next"), training_task()).record.id).status is JobStatus.SUCCEEDED
+    assert not is_alive(process)
+
+
+def test_one_worker_is_given_to_each_device(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert _devices("cpu", 0) == ["cpu"]
+    assert _devices("cpu", 2) == ["cpu", "cpu"]
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    assert _devices("auto", 0) == ["cuda:0", "cuda:1"]
+    assert _devices("cuda", 3) == ["cuda:0", "cuda:1", "cuda:0"]
+    assert _devices("cuda:1", 0) == ["cuda:1"]
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 0)
+    assert _devices("auto", 0) == ["cpu"]
+    assert _devices("cuda", 0) == ["cuda"], "what was asked for and is not there fails loudly"

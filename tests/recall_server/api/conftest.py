@@ -11,10 +11,10 @@ from fastapi.testclient import TestClient
 
 from recall_server.api.app import create_app
 from recall_server.jobs.files import ClassifierFiles
-from recall_server.jobs.store import MemoryJobStore
+from recall_server.jobs.store import SqlJobStore
 from recall_server.jobs.training_jobs import TrainingJobs
 from recall_server.library import Library
-from recall_server.service import RecallService
+from recall_server.service import RecallService, job_limits
 from recall_server.settings import Settings
 from tests.recall_server.serving_examples import ManualBackend
 
@@ -32,10 +32,11 @@ def open_app(library: Library, backend: ManualBackend, tmp_path: Path) -> Iterat
     opened: list[TestClient] = []
 
     def open_app(*, bundles: Library = library, **changed: Any) -> TestClient:
-        jobs = TrainingJobs(MemoryJobStore(), ClassifierFiles(tmp_path), backend)
+        settings = Settings(state=tmp_path, **{"min_free_bytes": 0} | changed)
+        jobs = TrainingJobs(SqlJobStore.open("sqlite://"), ClassifierFiles(tmp_path), backend, job_limits(settings))
         jobs.open()
-        app = create_app(RecallService(bundles, jobs, Settings(state=tmp_path, **changed)))
-        client = TestClient(app, raise_server_exceptions=False)
+        app = create_app(RecallService(bundles, jobs, settings))
+        client = TestClient(app, base_url="http://127.0.0.1", raise_server_exceptions=False)
         opened.append(client)
         client.__enter__()
         return client

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import threading
 import time
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -18,6 +19,7 @@ from tests.recall_server.api.requests import Part, parts, problem
 from tests.recall_server.serving_examples import ManualBackend, picture, png
 
 WAIT = {"Prefer": "wait=30"}
+NOTHING: dict[str, Any] = {"classifiers": [], "next": None}
 BOMB_SIDE = 9000
 
 
@@ -75,12 +77,12 @@ def test_without_patience_the_job_is_accepted_and_can_be_followed(client: TestCl
     problem(client.get(f"{location}/download"), 409, "not-ready")
     document = problem(client.post(f"{location}/predict", files=parts("left", name="images")), 409, "not-ready")
     assert "it is queued" in document["detail"]
-    backend.listener.started(body["id"])
-    backend.listener.progressed(body["id"], Progress(done=3, total=30, loss=1.5))
+    assignment = backend.begin()
+    backend.source.progressed(assignment, Progress(done=3, total=30, loss=1.5))
     body = client.get(location).json()
     assert (body["status"], body["progress"]) == ("running", {"done": 3, "total": 30, "loss": 1.5})
     assert body["started_at"]
-    backend.perform()
+    backend.perform(assignment)
     assert client.get(location).json()["status"] == "succeeded"
 
 
@@ -126,12 +128,12 @@ def test_the_longest_wait_is_the_servers(open_app: Open) -> None:
     assert answer.headers["preference-applied"] == "wait=0.5"
 
 
-def test_a_training_that_fails_says_why(client: TestClient, backend: ManualBackend) -> None:
+def test_a_training_that_fails_says_why(client: TestClient, backend: ManualBackend, tmp_path: Path) -> None:
     backend.eager = False
     body = client.post("/classifier", json={"labels": ["left", "right"]}).json()
-    task, path = backend.waiting[body["id"]]
-    path.parent.rmdir()
-    path.parent.touch()  # where the classifier would be saved there is no folder any more
+    folder = tmp_path / "classifiers"
+    folder.rmdir()
+    folder.touch()  # where the classifier would be saved there is no folder any more
     backend.perform()
     answer = client.get(body["links"]["self"], headers=WAIT)
     failed = answer.json()
@@ -139,21 +141,31 @@ def test_a_training_that_fails_says_why(client: TestClient, backend: ManualBacke
     assert failed["error"]["type"] == "/problems/storage-failed"
     assert failed["error"]["title"] == "Storage failed"
     assert "could not be written" in failed["error"]["detail"]
-    assert str(path.parent) not in failed["error"]["detail"]
+    assert str(tmp_path) not in failed["error"]["detail"]
 
 
 def test_classifiers_are_listed_newest_first(client: TestClient) -> None:
     made = [trained(client, json={"labels": ["left", "right"], "seed": seed}) for seed in range(3)]
-    assert client.get("/classifier").json() == {"classifiers": made[::-1]}
-    assert client.get("/classifier?limit=1").json() == {"classifiers": made[:1:-1]}
+    assert client.get("/classifier").json() == {"classifiers": made[::-1], "next": None}
     problem(client.get("/classifier?limit=0"), 422, "invalid-request")
+
+
+def test_a_list_is_read_page_by_page_whatever_is_added_meanwhile(client: TestClient) -> None:
+    made = [trained(client, json={"labels": ["left", "right"], "seed": seed}) for seed in range(5)]
+    first = client.get("/classifier?limit=2").json()
+    trained(client, json={"labels": ["left", "right"], "seed": 5})
+    second = client.get("/classifier", params={"limit": 2, "cursor": first["next"]}).json()
+    last = client.get("/classifier", params={"limit": 2, "cursor": second["next"]}).json()
+    assert first["classifiers"] + second["classifiers"] + last["classifiers"] == made[::-1]
+    assert last["next"] is None
+    problem(client.get("/classifier?cursor=no-such-page"), 422, "invalid-request")
 
 
 def test_a_cancelled_job_is_cancelled_and_a_finished_one_is_not(client: TestClient, backend: ManualBackend) -> None:
     done = trained(client, json={"labels": ["left", "right"]})
     assert client.post(done["links"]["cancel"]).json() == done
     backend.eager = False
-    body = client.post("/classifier", json={"labels": ["left", "right"]}).json()
+    body = client.post("/classifier", json={"labels": ["left", "right"], "seed": 1}).json()
     cancelled = client.post(body["links"]["cancel"])
     assert (cancelled.status_code, cancelled.json()["status"]) == (200, "cancelled")
     assert backend.cancelled == [body["id"]]
@@ -185,6 +197,42 @@ def test_the_same_request_and_seed_is_the_same_file(client: TestClient) -> None:
     assert file(1, **labels) == file(1, **labels)
     assert file(1, **labels) != file(2, **labels)
     assert file(1, files=parts("left", "right")) == file(1, files=parts("left", "right"))
+
+
+def test_identical_requests_share_one_training(client: TestClient, backend: ManualBackend) -> None:
+    backend.eager = False
+    first = client.post("/classifier", json={"labels": ["left", "right"]})
+    second = client.post("/classifier", json={"labels": ["LEFT", "right"], "seed": 0})
+    other = client.post("/classifier", json={"labels": ["left", "right"], "seed": 1})
+    assert (first.status_code, second.status_code) == (202, 202)
+    assert first.json()["id"] == second.json()["id"] != other.json()["id"]
+    backend.perform()
+    third = client.post("/classifier", json={"labels": ["left", "right"]})
+    assert (third.status_code, third.json()["id"]) == (201, first.json()["id"])
+
+
+def test_a_request_with_a_key_may_be_repeated_but_not_changed(client: TestClient, backend: ManualBackend) -> None:
+    backend.eager = False
+    key = {"Idempotency-Key": "order 77"}
+    first = client.post("/classifier", files=parts("left", "right"), headers=key)
+    again = client.post("/classifier", files=parts("left", "right"), headers=key)
+    assert again.status_code == 202
+    assert again.json() == first.json()
+    changed = client.post("/classifier", files=parts("left", "middle"), headers=key)
+    problem(changed, 409, "conflict")
+    client.post(first.json()["links"]["cancel"])
+    cancelled = client.post("/classifier", files=parts("left", "right"), headers=key)
+    assert (cancelled.json()["id"], cancelled.json()["status"]) == (first.json()["id"], "cancelled")
+    for bad in ("", "x" * 256, "\t"):
+        answer = client.post("/classifier", json={"labels": ["left", "right"]}, headers={"Idempotency-Key": bad})
+        assert problem(answer, 422, "invalid-request")["parameter"] == "Idempotency-Key"
+
+
+def test_what_was_downloaded_before_need_not_be_sent_again(client: TestClient) -> None:
+    body = trained(client, json={"labels": ["left", "right"]})
+    etag = client.get(body["links"]["download"]).headers["etag"]
+    again = client.get(body["links"]["download"], headers={"If-None-Match": etag})
+    assert (again.status_code, again.content, again.headers["etag"]) == (304, b"", etag)
 
 
 def test_a_classifier_can_be_taken_away(client: TestClient) -> None:
@@ -222,7 +270,7 @@ def test_bad_labels_are_refused_and_nothing_is_queued(
     client: TestClient, body: dict[str, Any], slug: str, sentence: str
 ) -> None:
     assert sentence in problem(client.post("/classifier", json=body), 422, slug)["detail"]
-    assert client.get("/classifier").json() == {"classifiers": []}
+    assert client.get("/classifier").json() == NOTHING
 
 
 def file_part(name: str, data: bytes) -> Part:
@@ -245,7 +293,7 @@ def test_bad_pictures_are_refused_and_nothing_is_queued(
 ) -> None:
     answer = client.post("/classifier", files=[*parts("left"), *extra])
     assert sentence in problem(answer, status, slug)["detail"]
-    assert client.get("/classifier").json() == {"classifiers": []}
+    assert client.get("/classifier").json() == NOTHING
 
 
 def test_a_picture_of_81_million_pixels_is_refused(client: TestClient) -> None:

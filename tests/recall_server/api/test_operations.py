@@ -39,8 +39,9 @@ def test_one_bundle_comes_with_its_manifest(client: TestClient) -> None:
 
 
 def test_live_is_live(client: TestClient) -> None:
-    answer = client.get("/health/live")
-    assert (answer.status_code, answer.json()) == (200, {"status": "live"})
+    for path in ("/health/live", "/v2/health/live"):
+        answer = client.get(path)
+        assert (answer.status_code, answer.json()) == (200, {"status": "live"})
 
 
 @pytest.mark.parametrize("worker", ["ready", "restarting"])
@@ -49,13 +50,18 @@ def test_ready_is_ready_even_while_a_process_is_replaced(
 ) -> None:
     backend.state = worker  # type: ignore[assignment]
     answer = client.get("/health/ready")
+    assert client.get("/v2/health/ready").json() == answer.json()
     assert answer.status_code == 200
     assert answer.json() == {
         "status": "ready",
         "reasons": [],
         "bundles": ["columns", "columns-images", "places"],
         "rejected": [],
+        "encoders": {"columns-images": "CPUExecutionProvider"},
         "worker": worker,
+        "workers": 1,
+        "queued": 0,
+        "queue_limit": 16,
     }
 
 
@@ -73,7 +79,11 @@ def test_not_ready_says_why(open_app: Open, backend: ManualBackend) -> None:
         "reasons": ["no bundle is loaded", "the training process cannot be started"],
         "bundles": [],
         "rejected": [{"file": "bad.safetensors", "reason": "bad.safetensors: too short"}],
+        "encoders": {},
         "worker": "failed",
+        "workers": 1,
+        "queued": 0,
+        "queue_limit": 16,
     }
 
 
@@ -122,7 +132,7 @@ def test_a_wrong_method_says_which_is_right(client: TestClient) -> None:
 
 
 def test_an_unforeseen_error_tells_nothing_of_the_inside(client: TestClient, monkeypatch: pytest.MonkeyPatch) -> None:
-    def broken(*_: object) -> None:
+    def broken(*_: object, **__: object) -> None:
         raise RuntimeError("secret /home/somebody")
 
     monkeypatch.setattr(RecallService, "recall_labels", broken)
@@ -138,7 +148,7 @@ def test_an_unforeseen_error_tells_nothing_of_the_inside(client: TestClient, mon
 def test_an_error_that_no_caller_can_cause_tells_nothing_either(
     client: TestClient, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    def broken(*_: object) -> None:
+    def broken(*_: object, **__: object) -> None:
         raise errors.InvalidBundle("the file /home/somebody/x is damaged")
 
     monkeypatch.setattr(RecallService, "recall_labels", broken)
@@ -171,20 +181,21 @@ def test_stopping_the_application_stops_the_jobs(open_app: Open, backend: Manual
     assert not backend.stopped
     client.__exit__(None, None, None)
     assert backend.stopped
-    client.__enter__()  # for the fixture to close
 
 
 def test_the_description_of_the_api_is_whole(client: TestClient) -> None:
     schema = client.get("/openapi.json").json()
     assert set(schema["paths"]) == {
         "/", "/recall", "/classifier", "/classifier/{identifier}", "/classifier/{identifier}/cancel",
-        "/classifier/{identifier}/predict", "/classifier/{identifier}/download", "/bundles", "/bundles/{name}",
-        "/health/live", "/health/ready", "/info",
+        "/classifier/{identifier}/events", "/classifier/{identifier}/predict", "/classifier/{identifier}/download",
+        "/bundles", "/bundles/{name}", "/health/live", "/health/ready", "/v2/health/live", "/v2/health/ready", "/info",
+        "/metrics",
     }  # fmt: skip
     for path, methods in schema["paths"].items():
         for method, operation in methods.items():
             assert operation.get("summary") or operation.get("description"), (path, method)
-            assert "default" in operation["responses"]
+            assert "default" not in operation["responses"]  # which would declare anything
+            assert {"401", "403", "429"} <= set(operation["responses"])
             for status, answer in operation["responses"].items():
-                if status == "default" or (int(status) >= 400 and path != "/health/ready"):
+                if int(status) >= 400 and (status != "503" or "/health/ready" not in path):
                     assert set(answer["content"]) == {"application/problem+json"}, (path, method, status)

@@ -12,6 +12,9 @@ import safetensors.torch
 from fastapi.testclient import TestClient
 from PIL import Image
 
+from recall_server.errors import Overloaded
+from recall_server.library import Library
+from recall_server.service import RecallService
 from tests.recall_server.api.conftest import Open
 from tests.recall_server.api.requests import parts, problem
 from tests.recall_server.serving_examples import COLUMNS, ROWS, picture
@@ -91,6 +94,53 @@ def test_the_same_request_is_the_same_bytes(client: TestClient, form: str) -> No
 
     assert content(4) == content(4)
     assert len({content(seed) for seed in range(8)}) > 1
+
+
+@pytest.mark.parametrize("form", ["json", "png", "safetensors"])
+def test_what_the_caller_has_is_not_sent_again(client: TestClient, form: str) -> None:
+    path = f"/recall?labels=left,right&per_label=2&format={form}"
+    first, known = client.get(path), client.get(path)
+    assert (first.content, first.headers["etag"]) == (known.content, known.headers["etag"])
+    assert {**first.headers, "x-request-id": ""} == {**known.headers, "x-request-id": ""}
+    for named in (first.headers["etag"], f'"other", W/{first.headers["etag"]}', "*"):
+        answer = client.get(path, headers={"If-None-Match": named})
+        assert (answer.status_code, answer.content) == (304, b"")
+        assert answer.headers["etag"] == first.headers["etag"]
+        assert answer.headers["vary"] == "Accept"
+    assert client.get(path, headers={"If-None-Match": '"other"'}).content == first.content
+
+
+def test_an_etag_changes_with_the_bytes_and_with_nothing_else(open_app: Open) -> None:
+    def etag(client: TestClient, query: str) -> str:
+        return client.get(f"/recall?labels={query}").headers["etag"]
+
+    client, without_cache = open_app(), open_app(cache_bytes=0)
+    queries = ["left", "right", "left&seed=1", "left&format=png", "left&per_label=2"]
+    etags = [etag(client, query) for query in queries]
+    assert len(set(etags)) == len(queries)
+    assert [etag(without_cache, query) for query in queries] == etags
+
+
+def test_another_library_is_asked_anew(open_app: Open, library: Library, monkeypatch: pytest.MonkeyPatch) -> None:
+    client = open_app()
+    before = client.get("/recall?labels=far")
+    assert before.status_code == 200
+    fewer = Library({name: loaded for name, loaded in library.bundles.items() if name != "places"})
+    monkeypatch.setattr(RecallService, "library", fewer)
+    problem(client.get("/recall?labels=far"), 422, "unknown-label")
+    assert client.get("/recall?labels=middle").status_code == 200  # which two bundles knew
+
+
+def test_an_error_is_not_kept(client: TestClient, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: object, **__: object) -> None:
+        raise Overloaded("later", retry_after=3)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(RecallService, "recall_labels", full)
+        answer = client.get("/recall?labels=left")
+        problem(answer, 429, "overloaded")
+        assert answer.headers["retry-after"] == "3"
+    assert client.get("/recall?labels=left").status_code == 200
 
 
 def test_safetensors_hold_pixels_that_are_not_clipped(client: TestClient) -> None:

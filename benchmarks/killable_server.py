@@ -1,0 +1,83 @@
+"""A server to be killed with -9 and started again on the same port, over a state folder that others may share."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import httpx2
+
+LEASE_SECONDS = 2.0
+PATIENCE = 180.0
+
+
+class KillableServer:
+    """One `recall-server serve`, with one training process, that can be killed and started again on its port."""
+
+    def __init__(self, folder: Path, name: str) -> None:
+        self._folder, self._log = folder, folder / f"{name}.log"
+        self.url = f"http://127.0.0.1:{free_port()}"
+        self.client = httpx2.Client(base_url=self.url, timeout=PATIENCE)
+        self.start()
+
+    def start(self) -> None:
+        command = [sys.executable, "-m", "recall_server", "serve", f"--port={self.url.rpartition(':')[2]}"]
+        environment = {name: value for name, value in os.environ.items() if not name.startswith("RECALL_")}
+        environment |= {
+            "RECALL_ARTIFACTS": str(self._folder / "artifacts"),
+            "RECALL_STATE": str(self._folder / "state"),
+            "RECALL_DEVICE": "cpu",
+            "RECALL_WORKER_THREADS": "1",
+            "RECALL_LEASE_SECONDS": f"{LEASE_SECONDS}",
+        }
+        with self._log.open("ab") as log:
+            self.process = subprocess.Popen([*command], env=environment, stdout=log, stderr=log)
+
+    def answers(self) -> bool:
+        with contextlib.suppress(httpx2.HTTPError):
+            return self.client.get("/health/live").status_code == 200
+        return False
+
+    def is_ready(self) -> bool:
+        """Warm, so that the next training begins at once."""
+        with contextlib.suppress(httpx2.HTTPError):
+            return self.client.get("/health/ready").status_code == 200
+        return False
+
+    def family(self) -> list[int]:
+        """The processes that it started."""
+        tasks = Path(f"/proc/{self.process.pid}/task").glob("*/children")
+        return [int(child) for path in tasks for child in path.read_text().split()]
+
+    def workers(self) -> list[int]:
+        return [child for child in self.family() if b"spawn_main" in bytes_of(Path(f"/proc/{child}/cmdline"))]
+
+    def kill(self) -> list[int]:
+        """-9 to the server; the processes that it leaves must end by themselves."""
+        left = self.family()
+        self.process.kill()
+        self.process.wait(PATIENCE)
+        return left
+
+    def terminate(self) -> int:
+        self.process.terminate()
+        return self.process.wait(PATIENCE)
+
+    def log(self) -> str:
+        return self._log.read_text()
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def bytes_of(path: Path) -> bytes:
+    with contextlib.suppress(OSError):
+        return path.read_bytes()
+    return b""

@@ -1,0 +1,121 @@
+"""200 connections that recall without pause while jobs train: no error, and memory that stays where it is.
+
+    python -m benchmarks.load [--quick] [--minutes 5] [--connections 200]
+
+Nine of ten recalls are of a few that the cache knows, the tenth was never asked for. One training after another keeps
+the worker busy. Resident memory is that of the web process; its growth is the mean of the last fifth against that of
+the second. The cache is made small, so that it is full within the first fifth: what grows after that is a leak. The
+last line is JSON.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import itertools
+import json
+import statistics
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+import httpx2
+
+from benchmarks.connections import get, keep_asking
+from benchmarks.running_server import RunningServer, running_server
+
+CACHE = 4 * 2**20
+LABELS = ("Trouser", "Dress", "Coat", "Sandal", "Shirt", "Bag")
+
+
+@dataclass
+class Watcher:
+    """Resident memory second by second, and trainings one after another, until told to stop."""
+
+    server: RunningServer
+    resident: list[int] = field(default_factory=list)
+    trained: int = 0
+    failed: int = 0
+
+    def __post_init__(self) -> None:
+        self._stop = threading.Event()
+        self._threads = [threading.Thread(target=work, daemon=True) for work in (self._sample, self._train)]
+
+    def __enter__(self) -> Watcher:
+        for thread in self._threads:
+            thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stop.set()
+        for thread in self._threads:
+            thread.join(120)
+
+    def _sample(self) -> None:
+        while not self._stop.wait(1.0):
+            self.resident.append(self.server.resident_bytes())
+
+    def _train(self) -> None:
+        with httpx2.Client(base_url=self.server.url, timeout=90) as client:
+            seed = 0
+            while not self._stop.is_set():
+                body = {"labels": ["digits:3", "digits:8", "digits:0"], "seed": seed}
+                record = client.post("/classifier", json=body, headers={"Prefer": "wait=30"}).json()
+                while not record["is_terminal"] and not self._stop.is_set():
+                    record = client.get(record["links"]["self"], headers={"Prefer": "wait=10"}).json()
+                self.trained += record["status"] == "succeeded"
+                self.failed += record["status"] == "failed"
+                seed += 1
+
+
+def recalls(server: RunningServer) -> Iterator[bytes]:
+    """Requests without end, of which every tenth is another than all before."""
+    known = [f"fashion-mnist:{label}&per_label=3&format={form}" for label in LABELS for form in ("png", "json")]
+    for number in itertools.count():
+        fresh = f"fashion-mnist:{LABELS[number % len(LABELS)]}&per_label=3&seed={number}"
+        asked = fresh if number % 10 == 0 else known[number % len(known)]
+        yield get(server.host, server.port, f"/recall?labels={asked}")
+
+
+def growth(resident: list[int]) -> float:
+    """Mean of the last fifth over the mean of the second, less one."""
+    fifth = max(1, len(resident) // 5)
+    return statistics.mean(resident[-fifth:]) / statistics.mean(resident[fifth : 2 * fifth]) - 1
+
+
+def main(arguments: list[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--minutes", type=float, default=5.0)
+    parser.add_argument("--connections", type=int, default=200)
+    parser.add_argument("--quick", action="store_true", help="20 seconds")
+    options = parser.parse_args(arguments)
+    seconds = 20.0 if options.quick else 60 * options.minutes
+    flags = ["--device=cpu", "--workers=1", "--worker-threads=1", f"--cache-bytes={CACHE}"]
+    with running_server(*flags) as server:
+        requests = recalls(server)
+        began = time.perf_counter()
+        with Watcher(server) as watcher:
+            tally = asyncio.run(
+                keep_asking(server.host, server.port, requests, connections=options.connections, seconds=seconds)
+            )
+        spent = time.perf_counter() - began
+    figures = {
+        "connections": options.connections,
+        "seconds": round(spent, 1),
+        "recalls": tally.statuses.total(),
+        "errors": {str(status): count for status, count in tally.statuses.items() if status != 200},
+        "recalls_per_second": round(tally.statuses.total() / seconds),
+        "p50_ms": round(1000 * tally.quantile(0.5), 1),
+        "p99_ms": round(1000 * tally.quantile(0.99), 1),
+        "trained_meanwhile": watcher.trained,
+        "failed_meanwhile": watcher.failed,
+        "resident_megabytes": [round(watcher.resident[index] / 2**20) for index in (0, -1)],
+        "resident_growth": round(growth(watcher.resident), 4),
+    }
+    sys.stdout.write(json.dumps(figures) + "\n")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,73 @@
+"""`recall-server serve` in a process of its own, for benchmarks that must measure the real thing."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import httpx2
+
+ARTIFACTS = Path(__file__).resolve().parent.parent / "artifacts"
+PATIENCE = 120.0
+
+
+@dataclass(frozen=True)
+class RunningServer:
+    """Where it listens, and its process."""
+
+    host: str
+    port: int
+    process: subprocess.Popen[bytes]
+
+    @property
+    def url(self) -> str:
+        return f"http://{self.host}:{self.port}"
+
+    def resident_bytes(self) -> int:
+        """Memory of the web process alone, without its workers (Linux)."""
+        pages = int(Path(f"/proc/{self.process.pid}/statm").read_text().split()[1])
+        return pages * os.sysconf("SC_PAGE_SIZE")
+
+
+@contextlib.contextmanager
+def running_server(*flags: str, artifacts: Path = ARTIFACTS) -> Iterator[RunningServer]:
+    """A server on a free port with a state folder of its own, ready; it has ended when the context does."""
+    with tempfile.TemporaryDirectory() as folder:
+        log_path = Path(folder) / "log"
+        command = [sys.executable, "-m", "recall_server", "serve", "--port=0", "--log-level=info", *flags]
+        environment = {name: value for name, value in os.environ.items() if not name.startswith("RECALL_")}
+        environment |= {"RECALL_ARTIFACTS": str(artifacts), "RECALL_STATE": str(Path(folder) / "state")}
+        with log_path.open("wb") as log:
+            process = subprocess.Popen(command, env=environment, stdout=log, stderr=log)
+        try:
+            server = RunningServer("127.0.0.1", _port(process, log_path), process)
+            _wait_until_ready(server)
+            yield server
+        finally:
+            process.terminate()
+            process.wait(PATIENCE)
+
+
+def _port(process: subprocess.Popen[bytes], log: Path) -> int:
+    limit = time.monotonic() + PATIENCE
+    while time.monotonic() < limit and process.poll() is None:
+        if found := re.search(r"http://127\.0\.0\.1:(\d+)", log.read_text()):
+            return int(found.group(1))
+        time.sleep(0.05)
+    raise RuntimeError(f"the server does not start:\n{log.read_text()}")
+
+
+def _wait_until_ready(server: RunningServer) -> None:
+    limit = time.monotonic() + PATIENCE
+    while (answer := httpx2.get(f"{server.url}/health/ready")).status_code != 200:
+        if time.monotonic() > limit or server.process.poll() is not None:
+            raise RuntimeError(f"the server does not become ready: {answer.text}")
+        time.sleep(0.1)

@@ -1,0 +1,170 @@
+"""Jobs on their way through a backend: taken from the table, and what became of them written back."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import logging
+import threading
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import final
+
+from recall_server.errors import NotFound, StorageFailed
+from recall_server.jobs.backend import Assignment
+from recall_server.jobs.files import ClassifierFiles
+from recall_server.jobs.leases import Lease
+from recall_server.jobs.limits import JobLimits
+from recall_server.jobs.queue_watch import QueueWatch
+from recall_server.jobs.records import ClassifierRecord, FinishedFile, JobError, JobStatus, Progress
+from recall_server.jobs.statistics import Tally
+from recall_server.jobs.store import SqlJobStore
+from recall_server.jobs.transitions import Hold
+from recall_server.jobs.watchers import Watchers
+
+SECONDS_BETWEEN_NOTES = 0.5  # of the progress of one job: each is a transaction
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(eq=False)
+class _Held:
+    hold: Hold
+    noted: float = 0.0  # on the monotonic clock
+
+
+@final
+class Assignments:
+    """The JobSource of one server's backend."""
+
+    def __init__(
+        self,
+        store: SqlJobStore,
+        files: ClassifierFiles,
+        lease: Lease,
+        limits: JobLimits,
+        *,
+        queue: QueueWatch,
+        tally: Tally,
+        watchers: Watchers,
+    ) -> None:
+        self._store, self._files, self._lease, self._limits = store, files, lease, limits
+        self._queue, self._tally, self._watchers = queue, tally, watchers
+        self._held: dict[str, _Held] = {}
+        self._changed = threading.Condition()
+        self.closed = False
+
+    @property
+    def held(self) -> set[Hold]:
+        """What the backend has."""
+        with self._changed:
+            return {held.hold for held in self._held.values()}
+
+    def close(self, seconds: float) -> None:
+        """Give out no more jobs, and wait so long for those under way."""
+        self.closed = True
+        with self._changed:
+            self._changed.wait_for(lambda: not self._held, seconds)
+
+    def take(self) -> Assignment | None:
+        while not self.closed:
+            try:
+                claimed = self._store.claim(self._lease.owner)
+            except StorageFailed:  # which is in the log; the worker will ask again
+                return None
+            if claimed is None:
+                return None
+            hold, _, waited = claimed
+            with self._changed:
+                self._held[hold.identifier] = _Held(hold)
+            self._queue.left(hold.identifier)
+            self._tally.stage("queue", waited)
+            self._watchers.tell(hold.identifier)
+            assignment = self._assignment(hold)
+            if assignment is not None:
+                return assignment
+        return None
+
+    def progressed(self, assignment: Assignment, progress: Progress) -> bool:
+        held = self._held.get(assignment.identifier)
+        if held is None or held.hold.attempt != assignment.attempt:
+            return False
+        if time.monotonic() - held.noted < SECONDS_BETWEEN_NOTES and progress.done < progress.total:
+            return True
+        held.noted = time.monotonic()
+        counts = True
+        with _logged():
+            counts = self._store.progressed(held.hold, progress)
+        self._watchers.tell(assignment.identifier)
+        if not counts:
+            self.drop(assignment.identifier)
+        return counts
+
+    def succeeded(self, assignment: Assignment, classifier: bytes, seconds: float) -> None:
+        file = FinishedFile(bytes=len(classifier), sha256=hashlib.sha256(classifier).hexdigest())
+        try:
+            self._files.save(assignment.identifier, assignment.attempt, classifier)
+        except StorageFailed as error:
+            return self.failed(assignment, JobError(kind=StorageFailed.__name__, detail=str(error)))
+        if self._end(assignment, lambda hold: self._store.succeeded(hold, file, seconds)):
+            self._tally.stage("training", seconds)
+        else:
+            self._files.remove_attempt(assignment.identifier, assignment.attempt)
+
+    def failed(self, assignment: Assignment, error: JobError) -> None:
+        logger.error("training of classifier %s failed: %s", assignment.identifier, error.detail)
+        self._end(assignment, lambda hold: self._store.failed(hold, error))
+
+    def lost(self, assignment: Assignment, reason: str) -> None:
+        logger.error("training of classifier %s was lost: %s", assignment.identifier, reason)
+        record = self._end(assignment, lambda hold: self._store.lost(hold, reason, attempts=self._limits.attempts))
+        if record is not None and record.status is JobStatus.QUEUED:
+            self._tally.retried()
+
+    def returned(self, assignment: Assignment) -> None:
+        self._end(assignment, self._store.returned)
+
+    def drop(self, identifier: str) -> None:
+        """The backend does not have it any more, and nothing is to be written."""
+        with self._changed:
+            self._held.pop(identifier, None)
+            self._changed.notify_all()
+
+    def _assignment(self, hold: Hold) -> Assignment | None:
+        """Everything that a worker needs; where it cannot be read the job has failed."""
+        empty = Assignment(hold.identifier, hold.attempt, b"", self._limits.training_seconds)
+        try:
+            task = self._files.task(hold.identifier)
+        except (NotFound, StorageFailed) as error:
+            self.failed(empty, JobError(kind=StorageFailed.__name__, detail=str(error)))
+            return None
+        return Assignment(hold.identifier, hold.attempt, task, self._limits.training_seconds)
+
+    def _end(self, assignment: Assignment, write: Callable[[Hold], ClassifierRecord | None]) -> ClassifierRecord | None:
+        """Write the end of an attempt; None where it did not count. What cannot be written, upkeep will repair."""
+        held = self._held.get(assignment.identifier)
+        if held is None or held.hold.attempt != assignment.attempt:
+            return None
+        record = None
+        try:
+            with _logged():
+                record = write(held.hold)
+        finally:
+            self.drop(assignment.identifier)
+        if record is not None and record.status.is_terminal:
+            self._files.discard_task(record.id)
+            self._tally.ended(record.status)
+        self._watchers.tell(assignment.identifier)
+        return record
+
+
+@contextlib.contextmanager
+def _logged() -> Iterator[None]:
+    """Nothing that goes wrong here may end the thread that watches over a worker."""
+    try:
+        yield
+    except StorageFailed as error:
+        logger.error("what a job came to could not be recorded: %s", error)
+    except Exception:
+        logger.exception("what a job came to could not be recorded")

@@ -1,0 +1,37 @@
+"""The benchmarks of instant memories, in their quick form: they end in one line of JSON with the figures promised."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from benchmarks import added_classes, instant
+from benchmarks.start import at_every_minute
+
+
+def last_line(capsys: pytest.CaptureFixture[str]) -> dict:
+    return json.loads(capsys.readouterr().out.splitlines()[-1])
+
+
+def test_instant_keeps_its_cells_and_runs_none_twice(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    results = tmp_path / "results.json"
+    instant.main(["--quick", "--runs", "1", "--results", str(results)])
+    (cell,) = last_line(capsys)["cells"].values()
+    assert {"seconds", "accuracy", "accuracy_random_real", "accuracy_herding"} <= cell.keys()
+    assert 0.3 < cell["accuracy"] <= 1
+    results.write_text(results.read_text().replace(str(cell["accuracy"]), "0.125"))
+    instant.main(["--quick", "--runs", "1", "--results", str(results)])
+    assert last_line(capsys)["cells"]["digits 1"]["accuracy"] == 0.125
+
+
+def test_added_classes_store_the_same_numbers(capsys: pytest.CaptureFixture[str]) -> None:
+    added_classes.main(["--quick", "--runs", "1"])
+    figures = last_line(capsys)
+    assert figures["numbers_stored"] == figures["numbers_stored_added"]
+    assert figures["accuracy_added"] > 0.3
+
+
+def test_a_curve_is_read_off_at_every_tenth_as_the_best_so_far() -> None:
+    assert at_every_minute([[0.0, 0.5], [2.0, 0.4], [3.5, 0.7]], 5.0) == [0.5] * 6 + [0.7] * 4

@@ -1,0 +1,48 @@
+"""The application behind a real socket in this process, for what an in-process client smooths over."""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+import threading
+import time
+from collections.abc import Iterator
+
+import uvicorn
+from starlette.types import ASGIApp
+
+PATIENCE = 20.0
+
+
+@contextlib.contextmanager
+def listening(app: ASGIApp) -> Iterator[tuple[str, int]]:
+    """The address of a uvicorn that serves `app`, which is running already, in a thread."""
+    config = uvicorn.Config(app, port=0, lifespan="off", log_config=None, access_log=False, server_header=False)
+    server = uvicorn.Server(config)
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        thread = threading.Thread(target=server.run, args=([listener],), daemon=True)
+        thread.start()
+        limit = time.monotonic() + PATIENCE
+        while not server.started:
+            assert time.monotonic() < limit
+            time.sleep(0.01)
+        try:
+            yield listener.getsockname()
+        finally:
+            server.should_exit = True
+            thread.join(PATIENCE)
+
+
+def exchange(address: tuple[str, int], data: bytes, *, hang_up: bool = False) -> bytes:
+    """Send raw bytes, close our side where we are to `hang_up`, and read until the server closes its own."""
+    with socket.create_connection(address, timeout=PATIENCE) as connection:
+        with contextlib.suppress(OSError):  # an early answer may close the connection while we still send
+            connection.sendall(data)
+            if hang_up:
+                connection.shutdown(socket.SHUT_WR)
+        received = b""
+        with contextlib.suppress(OSError):
+            while piece := connection.recv(65536):
+                received += piece
+        return received

@@ -1,0 +1,63 @@
+"""The page as files: who gets it, that nothing in it comes from elsewhere, and that it stays small."""
+
+from __future__ import annotations
+
+import re
+from importlib.resources import files
+
+import pytest
+from fastapi.testclient import TestClient
+
+from tests.recall_server.api.conftest import Open
+
+BROWSER = {"Accept": "text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8"}
+FILES = sorted(entry.name for entry in (files("recall_server") / "web").iterdir())
+
+
+def test_a_browser_gets_the_page_and_everybody_else_the_index(client: TestClient) -> None:
+    page, index = client.get("/", headers=BROWSER), client.get("/")
+    assert page.headers["content-type"] == "text/html; charset=utf-8"
+    assert "<h1>Memory recall</h1>" in page.text
+    assert index.json()["name"] == "recall-server"
+    assert page.headers["vary"] == index.headers["vary"] == "Accept"
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_every_file_is_served_and_is_not_sent_again_while_it_is_the_same(client: TestClient, name: str) -> None:
+    first = client.get(f"/web/{name}")
+    assert first.status_code == 200
+    assert first.content == (files("recall_server") / "web" / name).read_bytes()
+    again = client.get(f"/web/{name}", headers={"If-None-Match": first.headers["etag"]})
+    assert (again.status_code, again.content) == (304, b"")
+
+
+@pytest.mark.parametrize("name", ["nothing.js", "..%2Fsettings.py", "../settings.py", "%2e%2e/errors.py"])
+def test_nothing_but_the_pages_files_is_served(client: TestClient, name: str) -> None:
+    answer = client.get(f"/web/{name}")
+    assert answer.status_code == 404
+    assert answer.headers["content-type"] == "application/problem+json"
+
+
+def test_the_browser_is_told_to_load_nothing_from_elsewhere_and_to_run_nothing_inline(client: TestClient) -> None:
+    policy = client.get("/", headers=BROWSER).headers["content-security-policy"]
+    assert "default-src 'none'" in policy
+    assert "script-src 'self';" in policy
+    assert "unsafe" not in policy
+    assert "http" not in policy
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_no_file_names_an_address_elsewhere(name: str) -> None:
+    text = (files("recall_server") / "web" / name).read_text()
+    assert set(re.findall(r"https?://[^\"' ]+", text)) <= {"http://www.w3.org/2000/svg"}
+
+
+def test_the_whole_page_is_below_200_kilobytes() -> None:
+    assert sum(len((files("recall_server") / "web" / name).read_bytes()) for name in FILES) < 200_000
+
+
+def test_the_page_needs_no_key_but_what_it_shows_does(open_app: Open) -> None:
+    client = open_app(api_keys="someone:read:a-key-that-is-long-enough-to-be-one")
+    assert client.get("/", headers=BROWSER).status_code == 200
+    assert client.get("/web/main.js").status_code == 200
+    assert client.get("/bundles").status_code == 401
