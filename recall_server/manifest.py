@@ -12,7 +12,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationErr
 from recall_server.retraining import Retraining
 from recall_server.tensor_file import canonical_json, parse_json, printable
 
-FORMAT_VERSION: Final = 2  # what is written; version 1 is the same without `progress`, and read as well
+FORMAT_VERSION: Final = 2  # what is written; version 1 is the same without `progress` and mlp, and read as well
 READ_VERSIONS: Final = (1, 2)
 DIRECTION_MARKS = frozenset({"LRE", "RLE", "LRO", "RLO", "PDF", "LRI", "RLI", "FSI", "PDI"})
 
@@ -171,6 +171,8 @@ class Manifest(Section):
     def _check_combinations(self) -> Self:
         if self.format_version == 1 and self.progress is not None:
             raise ValueError("the key progress came with format version 2")
+        if self.format_version == 1 and self.retraining.network.architecture == "mlp":
+            raise ValueError("the architecture mlp came with format version 2")
         known = set(self.labels)
         if len(known) != len(self.labels):
             raise ValueError("the labels must be different from each other")
@@ -189,8 +191,8 @@ class Manifest(Section):
 
     def to_json(self) -> str:
         """Canonical JSON: the same manifest always gives the same text, in the version that it was read in."""
-        later = {"progress"} if self.format_version == 1 else None
-        return canonical_json(self.model_dump(mode="json", exclude=later))
+        later: dict[str, Any] = {"progress": True, "retraining": {"network": {"hidden"}}}
+        return canonical_json(self.model_dump(mode="json", exclude=later if self.format_version == 1 else None))
 
     @classmethod
     def from_json(cls, text: str) -> Self:
@@ -200,12 +202,19 @@ class Manifest(Section):
         if type(version) is not int or version not in READ_VERSIONS:  # first: other versions have other keys
             readable = " and ".join(map(str, READ_VERSIONS))
             raise ValueError(f"the format version is {printable(repr(version))}; this code reads {readable}")
-        if version == 1 and "progress" in raw:
-            raise ValueError("the manifest is not valid: the key progress came with format version 2")
+        if version == 1 and (later := _keys_of_version_2(raw)):
+            raise ValueError(f"the manifest is not valid: the key {later[0]} came with format version 2")
         try:
             return cls.model_validate_json(text, strict=True)
         except ValidationError as error:
             raise ValueError(f"the manifest is not valid: {first_fault(error)}") from error
+
+
+def _keys_of_version_2(raw: dict[str, Any]) -> list[str]:
+    retraining = raw.get("retraining")
+    network = retraining.get("network") if isinstance(retraining, dict) else None
+    hidden = ["retraining.network.hidden"] if isinstance(network, dict) and "hidden" in network else []
+    return (["progress"] if "progress" in raw else []) + hidden
 
 
 def first_fault(error: ValidationError) -> str:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -74,6 +76,7 @@ def test_a_bundle_of_version_1_is_read_and_saved_as_it_was() -> None:
     old = example_bundle(format_version=1)
     text = old.manifest.to_json()
     assert "progress" not in text
+    assert "hidden" not in text
     assert Manifest.from_json(text).to_json() == text
     assert MemoryBundle.from_bytes(old.to_bytes()).to_bytes() == old.to_bytes()
 
@@ -84,3 +87,13 @@ def test_what_came_with_version_2_is_refused_in_version_1() -> None:
     text = example_bundle(format_version=1).manifest.to_json()
     with pytest.raises(ValueError, match="the key progress came with format version 2"):
         Manifest.from_json(text.replace('"queries"', '"progress":null,"queries"'))
+    with pytest.raises(ValueError, match=r"the key retraining\.network\.hidden came with format version 2"):
+        Manifest.from_json(text.replace('"filters"', '"hidden":null,"filters"'))
+    with pytest.raises(ValueError, match="the architecture mlp came with format version 2"):
+        Manifest.from_json(re.sub(r'"network":\{[^}]*\}', '"network":{"architecture":"mlp"}', text))
+
+
+@pytest.mark.parametrize("name", ["digits", "fashion-mnist-images"])
+def test_a_bundle_that_an_earlier_release_wrote_keeps_its_bytes(name: str) -> None:
+    path = Path(__file__).parents[2] / "artifacts" / "bundles" / f"{name}.safetensors"
+    assert MemoryBundle.load(path).to_bytes() == path.read_bytes()
