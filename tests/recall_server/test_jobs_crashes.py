@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import signal
+import sqlite3
 import subprocess
 import sys
 import time
@@ -79,6 +81,19 @@ def test_the_jobs_of_a_server_that_is_killed_are_trained_by_another_one_and_end_
     assert list((tmp_path / "tasks").iterdir()) == []
 
 
+def freeze_between_writes(process: subprocess.Popen[bytes], state: Path) -> None:
+    """In the middle of a write it would keep SQLite's lock, and nobody could take over anything until it thaws."""
+    while True:
+        process.send_signal(signal.SIGSTOP)
+        with contextlib.closing(sqlite3.connect(state / "jobs.sqlite", timeout=1.0, isolation_level=None)) as table:
+            try:
+                table.execute("BEGIN IMMEDIATE")
+                return table.execute("ROLLBACK").close()
+            except sqlite3.OperationalError:
+                process.send_signal(signal.SIGCONT)
+        time.sleep(0.02)
+
+
 def test_a_server_that_was_frozen_does_not_disturb_the_one_that_took_over(
     doomed: subprocess.Popen[bytes], tmp_path: Path
 ) -> None:
@@ -86,7 +101,7 @@ def test_a_server_that_was_frozen_does_not_disturb_the_one_that_took_over(
     jobs = jobs_with(backend, tmp_path, lease_seconds=1.0)
     identifier = jobs.submit(record("x"), training_task(steps=LONG)).record.id
     under_way(jobs, identifier)
-    doomed.send_signal(signal.SIGSTOP)
+    freeze_between_writes(doomed, tmp_path)
     eventually(lambda: jobs.get(identifier).status is JobStatus.QUEUED, "its job is taken over")
     assignment = backend.begin()
     doomed.send_signal(signal.SIGCONT)
