@@ -51,7 +51,7 @@ class BundleLock:
     @classmethod
     def of(cls, artifacts: Path) -> Self:
         """A lock of the bundles as they lie in the folder now. Raises InvalidBundle for one that cannot be served."""
-        paths = sorted((artifacts / FOLDER).glob("*.safetensors"))
+        paths = sorted((artifacts / FOLDER).glob("[!.]*.safetensors"))
         if not paths:
             raise InvalidBundle(f"there is no bundle in {FOLDER}/ of the artifacts folder to vouch for")
         return cls({path.name: MemoryBundle.load(path).sha256 or "" for path in paths})

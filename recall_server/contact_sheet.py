@@ -9,12 +9,15 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
+from recall_server.errors import InvalidRequest
 from recall_server.pictures import from_bytes, to_bytes
 
 CELL = 64  # pixels: images smaller than this are enlarged by whole factors
 GAP = 4
 TEXT = 14  # height of a label in pixels
 MARGIN = 8
+LONGEST_LABEL = 100  # characters that are drawn
+LARGEST_SHEET = 50_000_000  # pixels
 COMPRESSION = 1  # of zlib: half the time of its default for a seventh more bytes
 
 
@@ -22,19 +25,23 @@ def contact_sheet(rows: Sequence[tuple[str, NDArray[np.float32]]], *, cell: int 
     """Rows of (label, images [n, C, H, W] in pixel space) -> the bytes of a PNG; the same input gives the same bytes.
 
     Values are clipped to 0..1. Rows may differ in image size and in number of images; small images are enlarged by a
-    whole factor, without smoothing, to about `cell` pixels. A sheet of grey images is grey.
+    whole factor, without smoothing, to about `cell` pixels. A sheet of grey images is grey. Raises InvalidRequest for
+    one of more pixels than anybody could look at.
     """
     if not rows:
         raise ValueError("a contact sheet needs at least one row of images")
     font = ImageFont.load_default(TEXT)
+    labels = [label if len(label) <= LONGEST_LABEL else f"{label[: LONGEST_LABEL - 1]}…" for label, _ in rows]
     strips = [_strip(images, cell) for _, images in rows]
-    widest = max(max(strip.width for strip in strips), *(int(font.getlength(label)) for label, _ in rows))
+    widest = max(max(strip.width for strip in strips), *(int(font.getlength(label)) for label in labels))
     height = MARGIN + sum(TEXT + 2 * GAP + strip.height + MARGIN for strip in strips)
+    if (widest + 2 * MARGIN) * height > LARGEST_SHEET:
+        raise InvalidRequest(f"a sheet of {len(rows)} rows would be too large to look at; ask for fewer")
     mode = "L" if all(strip.mode == "L" for strip in strips) else "RGB"
     sheet = Image.new(mode, (widest + 2 * MARGIN, height), "white")
     draw = ImageDraw.Draw(sheet)
     top = MARGIN
-    for (label, _), strip in zip(rows, strips, strict=True):
+    for label, strip in zip(labels, strips, strict=True):
         draw.text((MARGIN, top), label, fill="black", font=font)
         top += TEXT + 2 * GAP
         sheet.paste(strip, (MARGIN, top))

@@ -12,8 +12,9 @@ RecallError
 ├── Conflict                     it contradicts what was said before (an idempotency key of another request)
 ├── Unauthorised                 no key, or one that nobody was given
 ├── Forbidden                    a good key that does not reach this far
-├── Overloaded                   too much work at the moment: the queue is full, the caller's share is used up
-├── Unavailable                  nobody is there to do it: the server is stopping, or has no worker
+├── TryAgain                     not at the moment; it says after how many seconds another try is worth it
+│   ├── Overloaded               too much work: the queue is full, the caller's share is used up
+│   └── Unavailable              nobody is there to do it: the server is stopping, or has no worker
 ├── NotFitted                    predict, save or export before fit
 ├── InvalidBundle                a bundle file that must not be loaded
 ├── InvalidDataset               a data set that cannot be distilled or evaluated
@@ -92,20 +93,20 @@ class Forbidden(RecallError):
     """The key is good, but its scope does not reach this far."""
 
 
-class Overloaded(RecallError):
-    """Too much work at the moment. After `retry_after` seconds it is worth another try."""
+class TryAgain(RecallError):
+    """Not at the moment. After `retry_after` seconds it is worth another try."""
 
     def __init__(self, message: str, *, retry_after: int = 1) -> None:
         super().__init__(message)
         self.retry_after = retry_after
 
 
-class Unavailable(RecallError):
-    """Nobody is there to do it at the moment. After `retry_after` seconds it is worth another try."""
+class Overloaded(TryAgain):
+    """Too much work at the moment."""
 
-    def __init__(self, message: str, *, retry_after: int = 1) -> None:
-        super().__init__(message)
-        self.retry_after = retry_after
+
+class Unavailable(TryAgain):
+    """Nobody is there to do it at the moment."""
 
 
 class NotFitted(RecallError):

@@ -18,6 +18,7 @@ from recall_server.queries import Query
 from recall_server.tensor_file import canonical_json, pack
 
 METADATA_KEY = "recall"
+MOST_TARGETS = 32_000_000  # numbers: images times labels
 DEFAULT_PER_LABEL = 10
 
 PerLabel = int | Literal["all"] | None
@@ -67,6 +68,12 @@ class Recalled:
             raise InvalidRequest(
                 "these labels have images of different sizes, which no tensor can hold; ask for one bundle at a time",
                 parameter="labels",
+            )
+        count = sum(len(recalled.rows) for recalled in self.queries)
+        if count * len(self.labels) > MOST_TARGETS:
+            raise InvalidRequest(
+                f"{count} images of {len(self.labels)} labels have a larger table of targets than one answer holds; "
+                "ask for fewer at a time"
             )
         images = torch.from_numpy(np.concatenate([recalled.images for recalled in self.queries]))
         description = {

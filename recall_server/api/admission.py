@@ -35,7 +35,7 @@ class Admission:
         if method != "POST":
             return
         if path == "/classifier":
-            self._check_queue(caller)
+            self._check_queue()
         elif COMPUTES.fullmatch(path):
             self._context.check_threads()
 
@@ -43,8 +43,8 @@ class Admission:
         """Count a refusal."""
         self._context.metrics.refusals.labels(REASONS.get(type(error), "other")).inc()
 
-    def _check_queue(self, caller: str) -> None:
-        room = self._context.service.jobs.room(caller)
+    def _check_queue(self) -> None:
+        room = self._context.service.jobs.room()
         if room.reason == "storage" or self._context.disk_is_low():
             raise StorageFailed("the disk of this server is full or cannot be written, so nothing can be trained")
         if room.accepting:

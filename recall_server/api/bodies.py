@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncGenerator, Sequence
 from typing import Any, TypeVar, final
 
+from anyio import to_thread
 from fastapi import Request
 from fastapi.exceptions import RequestValidationError
 from pydantic import BaseModel, ValidationError
@@ -18,6 +19,7 @@ from recall_server.tensor_file import parse_json
 
 JSON = "application/json"
 FORM = "multipart/form-data"
+LARGEST_JSON = 4 * 2**20  # bytes: names and numbers; pictures come as forms
 MAX_TEXT_PARTS = 100  # a part that is no file is a mistake anyway; this many are read to say so
 
 Body = TypeVar("Body", bound=BaseModel)
@@ -32,8 +34,14 @@ def media_type(request: Request, *, only: Sequence[str] = (JSON, FORM)) -> str:
 
 
 async def read_json(request: Request, model: type[Body]) -> Body:
-    """The body as `model`. Raises a 400 for what is no JSON, and a 422 for JSON of another shape."""
+    """The body as `model`. Raises a 400 for what is no JSON, a 413 for too much of it, and a 422 for another shape."""
     data = await request.body()
+    if len(data) > LARGEST_JSON:
+        raise HTTPException(413)
+    return await to_thread.run_sync(_parse, data, model)
+
+
+def _parse(data: bytes, model: type[Body]) -> Body:
     try:
         value: Any = parse_json(data.decode("utf-8"))
     except ValueError as error:  # UnicodeDecodeError is one

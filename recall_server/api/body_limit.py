@@ -18,6 +18,7 @@ from recall_server.errors import Overloaded
 
 SMALL = 2**16  # bytes: bodies up to here are let in whatever else is on its way
 AT_ONCE = 4  # bodies of the largest size that may be held at a time
+RELEASE = "recall.release"  # the key of the ASGI scope: call it once the body is held no longer
 TIME_OUT = "the request body took longer than this server waits for it"
 
 
@@ -41,11 +42,17 @@ class BodyLimits:
         if refusal is not None:
             return await refusal(scope, receive, send)
         self._held += reserved
+
+        def release() -> None:
+            nonlocal reserved
+            self._held, reserved = self._held - reserved, 0
+
+        scope[RELEASE] = release
         try:
             body = _Body(receive, send, self.max_seconds)
             await self.app(scope, body.receive, body.send)
         finally:
-            self._held -= reserved
+            release()
 
     def _announced(self, scope: Scope) -> int:
         """Bytes that may come: what is declared, or the most that is accepted where nothing is."""

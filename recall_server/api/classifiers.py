@@ -8,6 +8,7 @@ from typing import Annotated, Any, TypeVar
 from fastapi import APIRouter, Query, Request, Response
 
 from recall_server.api.bodies import FORM, body_schema, media_type, read_json, read_pictures
+from recall_server.api.body_limit import RELEASE
 from recall_server.api.context import CALLER, Context, Served
 from recall_server.api.negotiation import idempotency_key, names_etag, preferred_wait
 from recall_server.api.problems import responses
@@ -54,10 +55,13 @@ async def train(request: Request, parameters: Annotated[ClassifierParameters, Qu
     asked = Asked(idempotency_key=idempotency_key(request), caller=request.scope.get(CALLER))
     if media_type(request) == FORM:
         pictures = await read_pictures(request, max_pictures=context.settings.max_pictures)
+        context.pay(request, len(pictures))
         accepted = await context.run(
             service.train_pictures, pictures, bundle=parameters.bundle, seed=parameters.seed or 0, asked=asked
         )
-        context.pay(request, len(pictures))
+        del pictures  # they are a task on the disk now, and others may send theirs while this caller waits
+        if RELEASE in request.scope:
+            request.scope[RELEASE]()
     else:
         body = await read_json(request, LabelsBody)
         bundle = _agreed("bundle", parameters.bundle, body.bundle)
@@ -133,8 +137,8 @@ async def predict(request: Request, identifier: str, context: Served) -> Predict
     other = next((picture.part for picture in pictures if picture.part != PREDICT_PART), None)
     if other is not None:
         raise InvalidRequest(f"parts must be named {PREDICT_PART!r}, not {other[:200]!r}", parameter=other[:200])
-    predictions = await context.run(context.service.predict, identifier, pictures)
     context.pay(request, len(pictures))
+    predictions = await context.run(context.service.predict, identifier, pictures)
     return Predictions(
         predictions=[PredictionEntry(label=each.label, probabilities=each.probabilities) for each in predictions]
     )

@@ -82,9 +82,11 @@ async def _lines(context: Context, identifier: str, found: list[Event], after: i
                 return
         if jobs.room().reason == "draining":
             return
-        if not found:
-            yield KEEPALIVE_COMMENT
         try:
+            if not found:
+                if (await context.look(jobs.get, identifier)).status.is_terminal:
+                    return  # its last event was known already
+                yield KEEPALIVE_COMMENT
             found = await jobs.wait_for_events(identifier, after=after, seconds=SECONDS_BETWEEN_SIGNS)
         except NotFound:
             return
@@ -92,6 +94,6 @@ async def _lines(context: Context, identifier: str, found: list[Event], after: i
 
 def _last_event(request: Request) -> int:
     sent = request.headers.get("last-event-id", "0")
-    if not sent.isdecimal() or len(sent) > 10:
+    if not sent.isdecimal() or len(sent) > 10 or int(sent) > LARGEST_NUMBER:
         raise InvalidRequest("Last-Event-ID must be the number of an event of this training", parameter="Last-Event-ID")
     return int(sent)

@@ -39,15 +39,16 @@ class Guard:
         self.app, self._keys, self._admission, self._only_local = app, keys, admission, only_local
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http" or scope["path"] in OPEN or scope["path"].startswith(PAGE):
+        if scope["type"] != "http":
             return await self.app(scope, receive, send)
         headers = Headers(scope=scope)
         try:
             if self._only_local:
                 _check_origin(scope["method"], headers)
-            caller = self._caller(scope, headers)
-            scope[CALLER] = caller
-            self._admission.admit(scope["method"], scope["path"], caller)
+            if scope["path"] not in OPEN and not scope["path"].startswith(PAGE):
+                caller = self._caller(scope, headers)
+                scope[CALLER] = caller
+                self._admission.admit(scope["method"], scope["path"], caller)
         except RecallError as error:
             self._admission.refused(error)
             response = recall_problem(error, scope["path"], has_body=_has_body(headers))

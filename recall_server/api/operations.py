@@ -9,6 +9,7 @@ import torch
 from fastapi import APIRouter, Request, Response
 
 from recall_server import __version__
+from recall_server.api.bodies import LARGEST_JSON
 from recall_server.api.context import Context, Served
 from recall_server.api.metrics import MEDIA_TYPE
 from recall_server.api.negotiation import accepted
@@ -121,6 +122,7 @@ async def info(context: Served) -> Info:
         ),
         limits={
             "body_bytes": settings.max_body_bytes,
+            "json_bytes": LARGEST_JSON,
             "body_seconds": settings.max_body_seconds,
             "picture_pixels": settings.max_picture_pixels,
             "pictures": settings.max_pictures,

@@ -16,6 +16,7 @@ from starlette.exceptions import HTTPException
 from recall_server import errors
 
 MEDIA_TYPE = "application/problem+json"
+MOST_FAULTS = 20  # that an answer names
 
 logger = logging.getLogger(__name__)
 
@@ -47,6 +48,7 @@ PROBLEMS: dict[type[errors.RecallError], ProblemType] = {
     errors.UnsupportedQuery: ProblemType("unsupported-query", "Unsupported query", 422),
     errors.NotFound: ProblemType("not-found", "Not found", 404),
     errors.NotReady: ProblemType("not-ready", "Not ready", 409),
+    errors.TryAgain: INTERNAL_ERROR,
     errors.Conflict: ProblemType("conflict", "Conflict", 409),
     errors.Unauthorised: ProblemType("unauthorised", "Unauthorised", 401),
     errors.Forbidden: ProblemType("forbidden", "Forbidden", 403),
@@ -171,7 +173,7 @@ def invalid_fields(request: Request, faults: Any) -> JSONResponse:
             parameter=".".join(str(part) for part in fault["loc"] if part not in ("query", "path", "body")),
             detail=str(fault["msg"]).removeprefix("Value error, "),
         )
-        for fault in faults
+        for fault in faults[:MOST_FAULTS]
     ]
     detail = "; ".join(f"{field.parameter}: {field.detail}" for field in fields[:5])
     parameter = fields[0].parameter if fields else None

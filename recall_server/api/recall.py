@@ -85,16 +85,11 @@ def _format(request: Request, parameters: RecallParameters) -> RecallFormat:
 async def _made(
     request: Request, context: Context, recall: Callable[[], Recalled], form: RecallFormat
 ) -> tuple[bytes, str]:
-    """Content and media type, made in one go in a thread, for encoding PNGs takes a while; the caller pays."""
-
-    def make() -> tuple[int, tuple[bytes, str]]:
-        recalled = recall()
-        return recalled.images, _encode(recalled, form)
-
-    images, made = await context.run(make)
-    context.metrics.recalled_images.inc(images)
-    context.pay(request, images)
-    return made
+    """Content and media type, made in threads, for encoding PNGs takes a while; what is recalled is paid for."""
+    recalled = await context.run(recall)
+    context.metrics.recalled_images.inc(recalled.images)
+    context.pay(request, recalled.images)
+    return await context.run(_encode, recalled, form)
 
 
 def _encode(recalled: Recalled, form: RecallFormat) -> tuple[bytes, str]:

@@ -25,7 +25,9 @@ from recall_server.recalled import PerLabel, Recalled, RecalledQuery
 from recall_server.service import RecallOptions
 
 LARGEST_SEED = 2**63 - 1
+MOST_QUERIES = 10_000  # of one recall: its table of targets grows with their square
 
+Vector = Annotated[list[float], Field(fail_fast=True)]  # one fault is said, and not a million
 Seed = Annotated[int, Field(ge=0, le=LARGEST_SEED)]
 BundleName = Annotated[str, Field(max_length=100)]
 RecallFormat = Literal["json", "png", "safetensors"]
@@ -62,8 +64,8 @@ class LabelRecallParameters(RecallParameters):
 class RecallBody(Request):
     """Exactly one of mixtures (weights of labels) and vectors (raw queries)."""
 
-    mixtures: list[dict[str, float]] | None = None
-    vectors: list[list[float]] | None = None
+    mixtures: Annotated[list[dict[str, float]], Field(max_length=MOST_QUERIES, fail_fast=True)] | None = None
+    vectors: Annotated[list[Vector], Field(max_length=MOST_QUERIES, fail_fast=True)] | None = None
 
 
 class ClassifierParameters(Request):

@@ -28,12 +28,13 @@ function list(labels) {
 
 async function predict(files) {
   complain("predict-error", null);
+  const mine = classifier;  // another one may be trained before the last picture is seen
   for (let start = 0; start < files.length; start += AT_ONCE) {
     const some = files.slice(start, start + AT_ONCE);
     const form = new FormData();
     for (const file of some) form.append("images", file);
     try {
-      const { predictions } = await json(`/classifier/${classifier.id}/predict`, { method: "POST", body: form });
+      const { predictions } = await json(`/classifier/${mine.id}/predict`, { method: "POST", body: form });
       $("predictions").prepend(...predictions.map((prediction, index) => entry(some[index], prediction)));
     } catch (error) {
       complain("predict-error", error);

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 from typing import Any
 
@@ -96,3 +97,11 @@ def test_json_that_two_readers_may_read_differently_is_refused(text: str) -> Non
 def test_text_from_a_file_is_shown_on_one_short_line() -> None:
     assert printable("bear\nERROR\x1b[31m") == "bear?ERROR?[31m"
     assert printable("a" * 1000) == "a" * 200 + "..."
+
+
+def test_a_key_that_appears_twice_is_found_in_a_moment_among_a_hundred_thousand() -> None:
+    text = "{" + ",".join(f'"{index}":0' for index in [*range(100_000), 99_999]) + "}"
+    began = time.monotonic()
+    with pytest.raises(ValueError, match="the key '99999' appears twice"):
+        parse_json(text)
+    assert time.monotonic() - began < 5

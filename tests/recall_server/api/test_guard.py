@@ -187,3 +187,17 @@ def test_a_page_of_another_site_changes_nothing(client: TestClient, open_app: Op
     keyed = open_app(api_keys=KEYS, host="0.0.0.0")
     headers = evil | bearer(TRAIN) | {"Host": "recall.example"}
     assert keyed.post("/classifier", json=LABELS, headers=headers).status_code in (201, 202)
+
+
+@pytest.mark.parametrize("path", ["/", "/health/ready", "/openapi.json", "/web/main.js"])
+def test_what_needs_no_key_is_not_for_pages_that_borrow_this_machines_name_either(
+    client: TestClient, path: str
+) -> None:
+    assert client.get(path, headers={"Host": "evil.example"}).status_code == 403
+
+
+def test_recalling_is_paid_for_even_if_it_cannot_be_sent(open_app: Open) -> None:
+    client = open_app(work_rate="20/hour")
+    wish = {"mixtures": [{"left": 1}] * 9_000}
+    assert client.post("/recall?per_label=1&format=png", json=wish).status_code == 422
+    assert client.post("/recall?per_label=1&format=png", json=wish).status_code == 429

@@ -258,3 +258,33 @@ def test_what_is_promised_in_the_description_is_what_is_sent(client: TestClient)
     assert set(answers) >= {"200", "406", "422"}
     assert set(answers["422"]["content"]) == {"application/problem+json"}
     json.dumps(schema)
+
+
+def test_more_json_than_names_and_numbers_need_is_refused(client: TestClient) -> None:
+    body = b'{"vectors": [[0' + b",0" * (2 * 2**20) + b"]]}"
+    answer = client.post("/recall", content=body, headers={"Content-Type": "application/json"})
+    assert "GET /info says how large it may be" in problem(answer, 413, "body-too-large")["detail"]
+    assert client.get("/info").json()["limits"]["json_bytes"] < len(body)
+
+
+@pytest.mark.parametrize("body", [{"vectors": [[0.0]] * 10_001}, {"mixtures": [{"left": 1}] * 10_001}])
+def test_more_queries_than_one_answer_holds_are_refused(client: TestClient, body: dict[str, object]) -> None:
+    answer = client.post("/recall", json=body)
+    assert "at most 10000" in problem(answer, 422, "invalid-request")["detail"]
+
+
+def test_a_million_faults_are_said_once(client: TestClient) -> None:
+    answer = client.post("/recall", json={"vectors": [["a"] * 100_000]})
+    assert answer.status_code == 422
+    assert len(answer.content) < 10_000
+
+
+def test_a_table_of_targets_that_no_answer_holds_is_refused(client: TestClient) -> None:
+    vectors = [[1.0] * len(COLUMNS)] * 6_000  # each of them a label of its own
+    answer = client.post("/recall?per_label=1&format=safetensors&bundle=columns", json={"vectors": vectors})
+    assert "table of targets" in problem(answer, 422, "invalid-request")["detail"]
+
+
+def test_a_sheet_that_nobody_could_look_at_is_refused(client: TestClient) -> None:
+    answer = client.post("/recall?per_label=1&format=png", json={"mixtures": [{"left": 1}] * 9_000})
+    assert "too large to look at" in problem(answer, 422, "invalid-request")["detail"]
