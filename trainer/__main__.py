@@ -185,18 +185,21 @@ def add_class(
     name: Annotated[list[str] | None, typer.Option(help="Of a class, in the order of the folders.")] = None,
     further_bases: Annotated[int, typer.Option(help="Bases to add, where the budget has room for them.", min=0)] = 0,
     output: Annotated[Path | None, typer.Option(help="The bundle to write; default: BUNDLE itself.")] = None,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace a bundle that OUTPUT holds already.")] = False,
     seed: int = 0,
 ) -> None:
     """Add classes to a memory from pictures, without the data that it was made from. Old classes stay as they are."""
     names = name or [folder.resolve().name for folder in folders]
     if len(names) != len(folders):
         raise ValueError(f"{len(folders)} folders need as many --name, not {len(names)}")
+    target = output or bundle
     before = MemoryBundle.load(bundle)
+    if target.exists() and not overwrite and not target.samefile(bundle):
+        raise ValueError(f"{target.name} exists already; write to another --output, or replace it with --overwrite")
     added = [NewClass.read(folder, before, each) for folder, each in zip(folders, names, strict=True)]
     for each in added:
         for sentence in each.unreadable:
             commands.tell(f"left out: {sentence}")
-    target = output or bundle
     larger = add_classes(before, added, further_bases=further_bases, seed=seed, name=target.stem).save(target)
     typer.echo(f"{target}: {len(larger.labels)} labels, {larger.memory.stored_numbers()} numbers")
 

@@ -24,6 +24,7 @@ from trainer.datasets import UNKNOWN_LICENCE
 from trainer.half_resolution import HalfResolution
 from trainer.image_folder import read_pictures
 from trainer.principal import enlarged_bases, leading_eigenvectors, project, representatives
+from trainer.second_moments import LARGEST
 from trainer.splits import Split
 
 MOST_PICTURES = 6_000  # of one class
@@ -56,8 +57,9 @@ def add_classes(
     """The bundle with these classes after its own, not written yet; accuracies that it claimed are not claimed again.
 
     `further_bases` extend the bases by leading directions of what the old ones miss of the new pictures. Raises
-    ValueError for a memory that is not of bases, or not addressed by labels, for a name that it knows already, and for
-    more numbers than the bundle's budget allows that many classes.
+    ValueError for a memory that is not of bases, or not addressed by labels, for a name that it knows already, for
+    more numbers than the bundle's budget allows that many classes, and for further bases of images that are too large
+    for their second moments, or where the bases are not at half resolution.
     """
     memory = _check(bundle, [each.name for each in added])
     size = bundle.manifest.budget.images_per_class
@@ -95,6 +97,7 @@ def _extended(memory: AddressedBases, splits: Sequence[Split], bundle: MemoryBun
     """The memory with `count` more bases: leading directions of what its own miss of these pictures."""
     channels, height, width = memory.image_shape
     half = HalfResolution.of(height, width)
+    _check_extensible(memory, half)
     own = half.coordinates(enlarged_bases(memory))  # [K, p]
     span, _ = torch.linalg.qr(own.T)
     product = torch.zeros(own.shape[1], own.shape[1], dtype=torch.float64)
@@ -108,6 +111,22 @@ def _extended(memory: AddressedBases, splits: Sequence[Split], bundle: MemoryBun
     bases = torch.cat([memory.bases, half.stored(directions, channels) * scale])
     zeros = torch.zeros(memory.rows, memory.query_size, count)
     return AddressedBases(bases, torch.cat([memory.addressing, zeros], dim=2), height, width)
+
+
+def _check_extensible(memory: AddressedBases, half: HalfResolution) -> None:
+    """ValueError, before anything large is made, for bases that further ones cannot be found for."""
+    channels, *size = memory.bases.shape[1:]
+    numbers = channels * half.numbers
+    if tuple(size) != half.stored_size:
+        raise ValueError(
+            f"the bases are stored at {size[0]}x{size[1]}, and further ones can only be found where they are at half "
+            f"resolution, {half.stored_size[0]}x{half.stored_size[1]}; leave out --further-bases"
+        )
+    if numbers > LARGEST:  # what is missed of the pictures is summed as [numbers, numbers] in float64
+        raise ValueError(
+            f"a half-resolution image has {numbers} numbers, more than the {LARGEST} that further bases can be found "
+            "for; leave out --further-bases"
+        )
 
 
 def _manifest(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from recall_server.atomic import write_atomically
 from recall_server.bundle import MemoryBundle
 from recall_server.errors import InvalidCheckpoint
 from recall_server.preprocessing import AbstractPreprocessing
+from trainer.checkpoint import Checkpoint
 from trainer.compose import Budget
 from trainer.datasets import ImageDataset
 from trainer.learners import AbstractLearner
@@ -59,9 +61,19 @@ class Request:
             "threads": torch.get_num_threads(),
         }
 
-    @property
+    @cached_property
     def start_sha256(self) -> str | None:
-        return None if self.start is None else self.start.sha256
+        """The bundle that the run began from, even where OUTPUT was that bundle and is a later version of it by now.
+
+        Raises InvalidCheckpoint where the checkpoint has to be asked and cannot be read.
+        """
+        if self.start is None:
+            return None
+        before = self.start.manifest.provenance.hyper_parameters.get("start_sha256")
+        if self.resume and before is not None and self._starts_from_output:
+            if Checkpoint.load(self.checkpoint).run.get("start_sha256") == before:
+                return str(before)
+        return self.start.sha256
 
     @property
     def checkpoint(self) -> Path:
@@ -83,9 +95,14 @@ class Request:
     @property
     def in_place(self) -> bool:
         """Whether OUTPUT is the very bundle that the run goes on from: then it stays until there is a better one."""
-        if self.start is None or self.start.labels != self.dataset.classes or not self.output.is_file():
+        return self.start is not None and self.start.labels == self.dataset.classes and self._starts_from_output
+
+    @property
+    def _starts_from_output(self) -> bool:
+        # By what OUTPUT holds now: a resumed run finds its own latest version there, and must not undo it.
+        if self.start is None or not self.output.is_file():
             return False
-        return MemoryBundle.load(self.output).sha256 == self.start_sha256
+        return MemoryBundle.load(self.output).sha256 == self.start.sha256
 
 
 def check_nothing_is_lost(request: Request) -> None:

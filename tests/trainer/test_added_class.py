@@ -13,7 +13,7 @@ from recall_server.bundle import MemoryBundle
 from recall_server.errors import InvalidDataset
 from recall_server.memory import AddressedBases
 from recall_server.preprocessing import Standardise
-from tests.recall_server.bundle_examples import example_bundle, example_manifest, example_memory
+from tests.recall_server.bundle_examples import example_bundle, example_manifest, example_memory, example_preprocessing
 from trainer.added_class import NewClass, add_classes
 from trainer.continued import check_continuable, continued
 from trainer.principal import enlarged_bases
@@ -68,6 +68,27 @@ def test_more_than_the_budget_is_refused() -> None:
     bundle = MemoryBundle(tight, memory, preprocessing)
     with pytest.raises(ValueError, match=r"numbers are more than the 128 of 0\.5 images per class for 4 classes"):
         add_classes(bundle, [NewClass("new", pictures())], further_bases=8)
+
+
+@pytest.mark.parametrize(
+    ("size", "stored", "sentence"),
+    [
+        (114, 57, "a half-resolution image has 3249 numbers, more than the 3072 that further bases can be found for"),
+        (
+            8,
+            8,
+            "the bases are stored at 8x8, and further ones can only be found where they are at half resolution, 4x4",
+        ),
+    ],
+)
+def test_bases_that_further_ones_cannot_be_found_for_are_refused(size: int, stored: int, sentence: str) -> None:
+    memory = AddressedBases(torch.randn(4, 1, stored, stored), torch.randn(2, 3, 4), size, size)
+    preprocessing = example_preprocessing()
+    bundle = MemoryBundle(example_manifest(memory, preprocessing), memory, preprocessing)
+    images = torch.zeros(2, 1, size, size, dtype=torch.uint8)
+    with pytest.raises(ValueError, match=sentence):
+        add_classes(bundle, [NewClass("new", images)], further_bases=1)
+    assert "new" in add_classes(bundle, [NewClass("new", images)]).labels, "without further bases it takes up classes"
 
 
 @pytest.mark.parametrize(("names", "known"), [(("class 1",), "class 1"), (("new", "new"), "new")])

@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 import math
+import signal
 import subprocess
 import sys
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from recall_server.bundle import MemoryBundle
-from recall_server.errors import StorageFailed
+from recall_server.errors import InvalidCheckpoint, StorageFailed
 from tests.trainer.killed_runs import request
 from tests.trainer.test_distill import Run
 from trainer import commands
 from trainer.datasets import ImageDataset
+from trainer.distill import Interrupted
+from trainer.learners import AbstractLearner
 from trainer.run_progress import Progress, Validation
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -96,6 +100,103 @@ def test_going_on_in_place_keeps_the_bundle_until_there_is_a_better_one(
     better = commands.distill(again)
     assert better.sha256 != first.sha256
     assert better.manifest.provenance.hyper_parameters["start_sha256"] == first.sha256
+
+
+class CrashedError(Exception):
+    """A run dies without a word."""
+
+
+def crash() -> None:
+    raise CrashedError
+
+
+def ctrl_c() -> None:
+    signal.raise_signal(signal.SIGINT)
+
+
+@pytest.mark.parametrize("published", [False, True], ids=["before a better version", "after one"])
+@pytest.mark.parametrize(
+    ("stop", "checkpoint_seconds"),
+    [(crash, math.inf), (crash, -1.0), (ctrl_c, math.inf)],
+    ids=["a crash long after the checkpoint", "a crash right after it", "Ctrl-C"],
+)
+def test_an_interrupted_run_in_place_resumes_to_the_same_bytes(  # noqa: PLR0917
+    bars_folder: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    stop: Callable[[], None],
+    checkpoint_seconds: float,
+    published: bool,
+) -> None:
+    """Resumed as it was begun, with OUTPUT itself as the start, which is another bundle once it was written over."""
+    wish = request(bars_folder, tmp_path / "bars.safetensors", steps=4)
+    first = commands.distill(wish)
+    start = wish.output.read_bytes()
+    limits = replace(wish.limits, checkpoint_seconds=checkpoint_seconds)
+    again = replace(wish, method=wish.method.model_copy(update={"start": "bundle"}), start=first, limits=limits)
+
+    score_of: dict[bytes, float] = {}
+    waiting = iter([0.5, 0.6 if published else 0.4, 0.3, 0.7, 0.2])
+
+    def scored(learner: AbstractLearner) -> Scores:
+        """By what was learned: a run that goes on with anything else meets states that the whole one never saw."""
+        return Scores([score_of[state(learner)]])
+
+    def first_scored(learner: AbstractLearner, *_: object) -> Scores:
+        score_of[state(learner)] = next(waiting)
+        return scored(learner)
+
+    monkeypatch.setattr(commands, "validate", first_scored)
+    whole = commands.distill(again)
+
+    wish.output.write_bytes(start)
+    seen: list[bytes] = []
+
+    def stopped(learner: AbstractLearner, *_: object) -> Scores:
+        seen.append(wish.output.read_bytes())
+        if len(seen) == 3:
+            stop()
+        return scored(learner)
+
+    monkeypatch.setattr(commands, "validate", stopped)
+    with pytest.raises((CrashedError, Interrupted)):
+        commands.distill(again)
+    left = wish.output.read_bytes()
+    assert (left != start) == published
+    resumed = commands.distill(replace(again, start=MemoryBundle.load(wish.output), resume=True))
+    assert seen[3] == left, "what there is stays until there is a better one"
+    for name, tensor in whole.memory.tensors().items():
+        assert tensor.numpy().tobytes() == resumed.memory.tensors()[name].numpy().tobytes()
+    assert resumed.manifest.provenance.hyper_parameters == whole.manifest.provenance.hyper_parameters
+    assert resumed.manifest.provenance.hyper_parameters["start_sha256"] == first.sha256
+    assert not wish.checkpoint.exists()
+
+
+def test_a_run_in_place_is_not_resumed_from_a_bundle_that_it_did_not_write(
+    bars_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    wish = request(bars_folder, tmp_path / "bars.safetensors", steps=1)
+    first, other = (commands.distill(replace(wish, seed=seed, overwrite=True)) for seed in (0, 1))
+    again = replace(wish, method=wish.method.model_copy(update={"start": "bundle"}), start=first)
+    first.save(wish.output)
+    with monkeypatch.context() as patch:
+        patch.setattr(commands, "validate", lambda *_: crash())
+        with pytest.raises(CrashedError):
+            commands.distill(again)
+    checkpoint = wish.checkpoint.read_bytes()
+    wish.checkpoint.unlink()
+    other.save(wish.output)
+    further = commands.distill(replace(again, start=other, overwrite=True))
+    wish.checkpoint.write_bytes(checkpoint)
+    for bundle in (other, further):
+        bundle.save(wish.output)
+        with pytest.raises(InvalidCheckpoint, match=f"its start_sha256 is '{first.sha256}', this run's is"):
+            commands.distill(replace(again, start=bundle, resume=True))
+        assert MemoryBundle.load(wish.output).sha256 == bundle.sha256
+
+
+def state(learner: AbstractLearner) -> bytes:
+    return b"".join(tensor.detach().numpy().tobytes() for tensor in learner.tensors().values())
 
 
 class Scores:

@@ -16,6 +16,7 @@ from typer.testing import CliRunner
 
 from recall_server.bundle import MemoryBundle
 from recall_server.query_encoder import QueryEncoder
+from tests.recall_server.bundle_examples import example_bundle
 from trainer.__main__ import app, main
 from trainer.datasets import ImageDataset
 
@@ -223,6 +224,26 @@ def picture_folder(root: Path, *names: str, each: int = 30) -> Path:
             pixels[2 * position : 2 * position + 2] += 180
             Image.fromarray(pixels).save(root / name / f"{number:02}.png")
     return root
+
+
+def test_adding_a_class_replaces_another_bundle_only_where_it_is_asked_to(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = picture_folder(tmp_path / "more", "lowest", each=3) / "lowest"
+    path, other = tmp_path / "bars.safetensors", tmp_path / "other.safetensors"
+    for each in (path, other):
+        example_bundle().save(each)
+    before = other.read_bytes()
+    command = ["add-class", str(path), str(folder), "--output"]
+    said = refusal(monkeypatch, capsys, *command, str(other))
+    assert said == (
+        "error: other.safetensors exists already; write to another --output, or replace it with --overwrite\n"
+    )
+    assert other.read_bytes() == before
+    run(*command, str(other), "--overwrite")
+    assert MemoryBundle.load(other).labels[-1] == "lowest"
+    run(*command, str(tmp_path / "more" / ".." / "bars.safetensors"))
+    assert MemoryBundle.load(path).labels[-1] == "lowest", "BUNDLE itself is what a class is added to"
 
 
 def test_quickstart_makes_a_served_bundle_and_says_what_comes_next(tmp_path: Path) -> None:
