@@ -145,6 +145,7 @@ class Distillation:
         self.progress.version += 1
         self.progress.published = self.progress.best
         publish(self._best(), self.progress)
+        self.save()  # whoever resumes must know of this version, or would replace it by one that is no better
 
     def _best(self) -> dict[str, Tensor]:
         return self.best or self._learned()
