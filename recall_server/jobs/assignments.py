@@ -73,6 +73,9 @@ class Assignments:
                 claimed = self._store.claim(self._lease.owner)
             except StorageFailed:  # which is in the log; the worker will ask again
                 return None
+            except Exception:  # a row that a newer server wrote, say; the worker has nothing to do with it
+                logger.exception("the job that waits longest cannot be read")
+                return None
             if claimed is None:
                 return None
             hold, _, waited = claimed
@@ -87,8 +90,8 @@ class Assignments:
         return None
 
     def progressed(self, assignment: Assignment, progress: Progress) -> bool:
-        held = self._held.get(assignment.identifier)
-        if held is None or held.hold.attempt != assignment.attempt:
+        held = self._holding(assignment)
+        if held is None:
             return False
         if time.monotonic() - held.noted < SECONDS_BETWEEN_NOTES and progress.done < progress.total:
             return True
@@ -98,19 +101,19 @@ class Assignments:
             counts = self._store.progressed(held.hold, progress)
         self._watchers.tell(assignment.identifier)
         if not counts:
-            self.drop(assignment.identifier)
+            self.drop(held.hold)
         return counts
 
     def succeeded(self, assignment: Assignment, classifier: bytes, seconds: float) -> None:
+        if self._holding(assignment) is None:
+            return
         file = FinishedFile(bytes=len(classifier), sha256=hashlib.sha256(classifier).hexdigest())
         try:
             self._files.save(assignment.identifier, assignment.attempt, classifier)
         except StorageFailed as error:
             return self.failed(assignment, JobError(kind=StorageFailed.__name__, detail=str(error)))
-        if self._end(assignment, lambda hold: self._store.succeeded(hold, file, seconds)):
+        if self._end(assignment, lambda hold: self._finished(hold, file, seconds)):
             self._tally.stage("training", seconds)
-        else:
-            self._files.remove_attempt(assignment.identifier, assignment.attempt)
 
     def failed(self, assignment: Assignment, error: JobError) -> None:
         logger.error("training of classifier %s failed: %s", assignment.identifier, error.detail)
@@ -125,11 +128,32 @@ class Assignments:
     def returned(self, assignment: Assignment) -> None:
         self._end(assignment, self._store.returned)
 
-    def drop(self, identifier: str) -> None:
-        """The backend does not have it any more, and nothing is to be written."""
+    def drop(self, hold: Hold) -> bool:
+        """Nothing that is said of this attempt counts any more; False where it is over, though another may be held."""
+        with self._changed:
+            held = self._held.get(hold.identifier)
+            if held is None or held.hold != hold:
+                return False
+            del self._held[hold.identifier]
+            self._changed.notify_all()
+            return True
+
+    def forget(self, identifier: str) -> None:
+        """`drop` whatever attempt at this job is held, for the job has ended."""
         with self._changed:
             self._held.pop(identifier, None)
             self._changed.notify_all()
+
+    def _holding(self, assignment: Assignment) -> _Held | None:
+        """None where this attempt does not count any more."""
+        held = self._held.get(assignment.identifier)
+        return held if held is not None and held.hold.attempt == assignment.attempt else None
+
+    def _finished(self, hold: Hold, file: FinishedFile, seconds: float) -> ClassifierRecord | None:
+        record = self._store.succeeded(hold, file, seconds)
+        if record is None:  # not where the database failed: it may have written that the file is there
+            self._files.remove_attempt(hold.identifier, hold.attempt)
+        return record
 
     def _assignment(self, hold: Hold) -> Assignment | None:
         """Everything that a worker needs; where it cannot be read the job has failed."""
@@ -143,15 +167,15 @@ class Assignments:
 
     def _end(self, assignment: Assignment, write: Callable[[Hold], ClassifierRecord | None]) -> ClassifierRecord | None:
         """Write the end of an attempt; None where it did not count. What cannot be written, upkeep will repair."""
-        held = self._held.get(assignment.identifier)
-        if held is None or held.hold.attempt != assignment.attempt:
+        held = self._holding(assignment)
+        if held is None:
             return None
         record = None
         try:
             with _logged():
                 record = write(held.hold)
         finally:
-            self.drop(assignment.identifier)
+            self.drop(held.hold)
         if record is not None and record.status.is_terminal:
             self._files.discard_task(record.id)
             self._tally.ended(record.status)

@@ -38,7 +38,8 @@ class WorkerInfo:
 class JobSource(Protocol):
     """Where workers get jobs from, and say what becomes of them. Safe to use from any thread; nothing raises.
 
-    Each assignment that was taken ends with one call of `succeeded`, `failed`, `lost` or `returned`, or by `cancel`.
+    Each assignment that was taken ends with one call of `succeeded`, `failed`, `lost` or `returned`, or by `cancel`,
+    after which none of them changes anything.
     """
 
     def take(self) -> Assignment | None:
@@ -57,7 +58,7 @@ class JobSource(Protocol):
         """The worker died in the middle; another attempt may go better."""
 
     def returned(self, assignment: Assignment) -> None:
-        """The backend is stopping and did not finish; the job is none the worse for it."""
+        """The backend was stopped before it finished; the job is none the worse for it."""
 
 
 class Backend(Protocol):
@@ -70,7 +71,7 @@ class Backend(Protocol):
         """There is a new job: let an idle worker look now rather than in a while."""
 
     def cancel(self, identifier: str) -> None:
-        """Stop the job if a worker has it, without another word to the source."""
+        """Stop the job if a worker has it; at most, the source is told that it was `returned`."""
 
     @property
     def state(self) -> BackendState:

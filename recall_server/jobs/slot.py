@@ -29,6 +29,7 @@ FAILED_STARTS = 3  # in a row, after which this counts as failed, though it is t
 LONGEST_PAUSE = 30.0  # seconds between two attempts to start
 SECONDS_BETWEEN_LOOKS = 0.5  # at whether another server has queued a job
 SECONDS_TO_STOP = 10.0
+UNWATCHED = "the server failed to watch over it"
 WAIT_POLICY = "OMP_WAIT_POLICY"
 
 logger = logging.getLogger(__name__)
@@ -114,30 +115,45 @@ class WorkerSlot:
 
     def _supervise(self, source: JobSource) -> None:
         while not self._stopping.is_set():
-            worker = self._spawn()
-            if worker is not None:
-                self._worker = worker
-                self._watch(worker, source)
-                self._worker = None
-                worker.kill()
-            if worker is None or worker.device is None:
-                self._start_failed()
+            good = False
+            try:
+                good = self._serve(source)
+            except Exception:  # this thread must outlive whatever it meets, or nothing would be trained here again
+                logger.exception("a training process cannot be watched over")
+            if not good:
+                self._failed()
+
+    def _serve(self, source: JobSource) -> bool:
+        """Run one process until it has to be replaced. False where it never got warm."""
+        worker = self._worker = self._spawn()
+        if worker is None:
+            return False
+        try:
+            self._watch(worker, source)
+        except Exception:
+            if worker.job is not None:
+                source.lost(worker.job, UNWATCHED)
+            raise
+        finally:
+            self._worker = None
+            worker.kill()
+        return worker.device is not None
 
     def _spawn(self) -> _Worker | None:
         context = multiprocessing.get_context("spawn")
-        ours, theirs = context.Pipe()
-        process = context.Process(
-            target=run_worker, args=(theirs, self._device, self._threads), name=self._name, daemon=True
-        )
-        try:
-            with _blocking_threads():
-                process.start()
-        except OSError:
-            logger.exception("the training process cannot be started")
-            ours.close()
-            return None
-        finally:
-            theirs.close()  # or the end of the process would not close the pipe
+        with contextlib.ExitStack() as unused:
+            try:
+                ours, theirs = context.Pipe()
+                unused.enter_context(ours)
+                with theirs, _blocking_threads():  # closed here, or the end of the process would not close the pipe
+                    process = context.Process(
+                        target=run_worker, args=(theirs, self._device, self._threads), name=self._name, daemon=True
+                    )
+                    process.start()
+            except OSError:
+                logger.exception("the training process cannot be started")
+                return None
+            unused.pop_all()
         return _Worker(process, ours)
 
     def _watch(self, worker: _Worker, source: JobSource) -> None:
@@ -148,11 +164,11 @@ class WorkerSlot:
             if self._wake_reader in readable:
                 self._was_woken()
             if self._was_cancelled(worker):
-                return
+                return self._returned(worker, source)  # which counts for nothing, unless another attempt was meant
             if worker.connection in readable and not self._hear(worker, source):
                 return self._was_lost(worker, source)
             if self._stopping.is_set():
-                return None if worker.job is None else source.returned(worker.job)
+                return self._returned(worker, source)
             if worker.deadline is not None and time.monotonic() >= worker.deadline:
                 return self._took_too_long(worker, source)
 
@@ -213,6 +229,10 @@ class WorkerSlot:
         with self._lock:
             return worker.job is not None and worker.job.identifier in self._cancelled
 
+    def _returned(self, worker: _Worker, source: JobSource) -> None:
+        if worker.job is not None:
+            source.returned(worker.job)
+
     def _was_lost(self, worker: _Worker, source: JobSource) -> None:
         if worker.job is not None:
             worker.process.join(SECONDS_TO_STOP)
@@ -223,12 +243,12 @@ class WorkerSlot:
             detail = f"training took longer than {worker.job.seconds:g} seconds"
             source.failed(worker.job, JobError(kind=TrainingFailed.__name__, detail=detail))
 
-    def _start_failed(self) -> None:
+    def _failed(self) -> None:
         """Try again after a pause that grows. Jobs wait meanwhile: another worker or server may take them."""
         if self._stopping.is_set():
             return
         self._failed_starts += 1
-        logger.error("the training process did not start (%d times in a row)", self._failed_starts)
+        logger.error("there is no training process: another try follows (%d in a row failed)", self._failed_starts)
         self._stopping.wait(min(LONGEST_PAUSE, 2.0 ** (self._failed_starts - 1)))
 
 

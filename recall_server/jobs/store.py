@@ -6,7 +6,7 @@ from collections.abc import Collection, Iterator, Sequence
 from datetime import datetime
 from typing import Any, Self, final
 
-from sqlalchemy import delete, func, select
+from sqlalchemy import Connection, delete, func, select
 
 from recall_server.jobs import transitions
 from recall_server.jobs.database import Database
@@ -51,7 +51,7 @@ class SqlJobStore:
         Raises Conflict for a key that came with another request before.
         """
         with self.database.writing() as connection:
-            connection.execute(select(schema).with_for_update())  # one at a time, or two could both be the last
+            _wait_for_turn(connection)  # or two could both be the last
             row = transitions.same_request(connection, fingerprint, key)
             created = row is None
             if row is None:
@@ -69,6 +69,7 @@ class SqlJobStore:
             if row is None or key is None:
                 return None if row is None else record_of(row)
         with self.database.writing() as connection:
+            _wait_for_turn(connection)  # or two could both be the first with this key
             row = transitions.same_request(connection, fingerprint, key)
             if row is not None:
                 transitions.remember(connection, key, row)
@@ -139,28 +140,36 @@ class SqlJobStore:
                 known |= {row.id: (JobStatus(row.status), row.starts) for row in rows}
         return known
 
-    def ended_before(self, moment: datetime) -> list[str]:
-        """The jobs that reached their end before then."""
+    def ended_before(self, moment: datetime, *, limit: int) -> list[str]:
+        """At most `limit` jobs that reached their end before then, the oldest first."""
+        query = select(jobs.c.id).where(jobs.c.finished_at < moment).order_by(jobs.c.finished_at, jobs.c.number)
         with self.database.reading() as connection:
-            return list(connection.scalars(select(jobs.c.id).where(jobs.c.finished_at < moment)))
+            return list(connection.scalars(query.limit(limit)))
 
-    def beyond(self, size: int) -> list[str]:
-        """The classifiers to remove, the oldest first, for the rest to have no more than so many bytes."""
+    def beyond(self, size: int, *, limit: int) -> list[str]:
+        """The classifiers to remove for the rest to have no more than so many bytes: the `limit` oldest of them."""
         newest = (jobs.c.finished_at.desc(), jobs.c.number.desc())
         total = func.sum(jobs.c.file_bytes).over(order_by=newest)
         kept = select(jobs.c.id, jobs.c.finished_at, jobs.c.number, total.label("total"))
         ranked = kept.where(jobs.c.status == JobStatus.SUCCEEDED).subquery()
         query = select(ranked.c.id).where(ranked.c.total > size).order_by(ranked.c.finished_at, ranked.c.number)
         with self.database.reading() as connection:
-            return list(connection.scalars(query))
+            return list(connection.scalars(query.limit(limit)))
 
     def claim(self, owner: str) -> tuple[Hold, ClassifierRecord, float] | None:
-        """The job that waits longest, from now on this server's, and the seconds that it waited; None for none."""
+        """The job that waits longest, from now on this server's, and the seconds that it waited; None for none.
+
+        None, too, for a server that is not in the table any more, because the others took it for dead.
+        """
+        alive = select(servers.c.id).where(servers.c.id == owner)
         oldest = select(jobs).where(jobs.c.status == JobStatus.QUEUED).order_by(jobs.c.number).limit(1)
         with self.database.reading() as connection:
             if connection.execute(oldest).one_or_none() is None:
                 return None
         with self.database.writing() as connection:
+            # Kept from being buried until the claim is seen; its heartbeat, which changes no key, need not wait.
+            if connection.execute(alive.with_for_update(read=True, key_share=True)).one_or_none() is None:
+                return None
             row = connection.execute(oldest.with_for_update(skip_locked=True)).one_or_none()
             if row is None:
                 return None
@@ -236,6 +245,11 @@ class SqlJobStore:
         """Take the job out of the table, with its events and keys; False where it is not in there."""
         with self.database.writing() as connection:
             return connection.execute(delete(jobs).where(jobs.c.id == identifier)).rowcount == 1
+
+
+def _wait_for_turn(connection: Connection) -> None:
+    """One at a time until the end of the transaction, as on SQLite in any case."""
+    connection.execute(select(schema).with_for_update())
 
 
 def _batches(identifiers: Collection[str]) -> Iterator[Sequence[str]]:

@@ -25,6 +25,7 @@ from recall_server.jobs.watchers import News, Watchers
 
 SECONDS_BETWEEN_LOOKS = 0.5  # of somebody who waits, at whether the server is stopping
 SECONDS_TO_RECOVER = 10  # after which a server that cannot work at the moment is worth another try
+CURSOR_DIGITS = 9  # which any database holds in an INTEGER
 FILE_GONE = JobError(kind=StorageFailed.__name__, detail="the file of this classifier was taken away")
 
 logger = logging.getLogger(__name__)
@@ -102,7 +103,7 @@ class TrainingJobs:
             logger.error("the table could not be told that this server stops; others will notice")
         self._store.close()
 
-    def room(self, caller: str | None = None) -> Room:
+    def room(self) -> Room:
         """Whether a job would be accepted, as far as can be told without the disk; every caller is told the same."""
         limit, queued = self._limits.queue * len(self._backend.workers), self._queue.length
         if self._draining:
@@ -112,7 +113,7 @@ class TrainingJobs:
         if self._backend.state == "failed":
             return Room(False, "no worker", SECONDS_TO_RECOVER, queued, limit)
         if queued >= limit:
-            return Room(False, "full", self._tally.retry_after(queued, len(self._backend.workers)), queued, limit)
+            return self._full(queued, limit)
         return Room(True, "", 0, queued, limit)
 
     def submit(
@@ -149,7 +150,7 @@ class TrainingJobs:
 
     def page(self, limit: int, cursor: str | None = None) -> Page:
         """At most `limit` records, newest first, from where the page before ended; InvalidRequest for a bad cursor."""
-        if cursor is not None and not (cursor.isascii() and cursor.isdigit() and len(cursor) < 19):
+        if cursor is not None and not (cursor.isascii() and cursor.isdigit() and len(cursor) <= CURSOR_DIGITS):
             raise InvalidRequest("the cursor must be the `next` of a page before", parameter="cursor")
         found = self._store.page(limit + 1, before=None if cursor is None else int(cursor))
         following = str(found[limit - 1][0]) if len(found) > limit else None
@@ -183,7 +184,7 @@ class TrainingJobs:
         if cancelled is None:
             return self._store.get(identifier)
         self._backend.cancel(identifier)
-        self._assignments.drop(identifier)
+        self._assignments.forget(identifier)
         self._queue.left(identifier)
         self._files.discard_task(identifier)
         self._tally.ended(cancelled.status)
@@ -219,7 +220,7 @@ class TrainingJobs:
         """A new row, whose task is on the disk before anybody can take it."""
         room = self.room()
         if room.reason == "full":
-            raise self._overloaded(room)
+            raise _overloaded(room)
         if not room.accepting:
             raise Unavailable(f"nothing can be trained here at the moment: {room.reason}", retry_after=room.retry_after)
         self._files.save_task(record.id, data)
@@ -231,12 +232,11 @@ class TrainingJobs:
                 self._files.discard_task(record.id)
         self._queue.look(self._store.queued())
         if submitted is None:
-            raise self._overloaded(self.room())
+            raise _overloaded(self._full(self._queue.length, room.limit))
         return submitted
 
-    def _overloaded(self, room: Room) -> Overloaded:
-        detail = f"{room.limit} trainings wait already, and that is all that may"
-        return Overloaded(detail, retry_after=self._tally.retry_after(room.queued, len(self._backend.workers)))
+    def _full(self, queued: int, limit: int) -> Room:
+        return Room(False, "full", self._tally.retry_after(queued, len(self._backend.workers)), queued, limit)
 
     def _succeeded(self, identifier: str) -> ClassifierRecord:
         record = self._store.get(identifier)
@@ -250,3 +250,7 @@ class TrainingJobs:
             if await news.wait(min(left, SECONDS_BETWEEN_LOOKS)):
                 return True
         return False
+
+
+def _overloaded(room: Room) -> Overloaded:
+    return Overloaded(f"{room.limit} trainings wait already, and that is all that may", retry_after=room.retry_after)

@@ -26,6 +26,7 @@ from recall_server.jobs.watchers import Watchers
 SECONDS_BETWEEN_LOOKS = 0.25  # at jobs that somebody waits for and another server trains
 SECONDS_BETWEEN_CHECKS = 1.0
 SECONDS_BETWEEN_CLEANINGS = 60.0
+CLEANED_AT_ONCE = 50  # for the heartbeat, on the same thread, has to wait
 UNRECORDED = "its end could not be recorded"
 
 logger = logging.getLogger(__name__)
@@ -59,11 +60,12 @@ class Upkeep:
         self._lease, self._assignments, self._queue = lease, assignments, queue
         self._tally, self._watchers = tally, watchers
         self._unheld: set[Hold] = set()
+        self._cleaning = _Chore(self.clean, SECONDS_BETWEEN_CLEANINGS)
         self._chores = [
             _Chore(self.beat, limits.lease_seconds / BEATS),
             _Chore(self.look, SECONDS_BETWEEN_LOOKS),
             _Chore(self.check, SECONDS_BETWEEN_CHECKS),
-            _Chore(self.clean, SECONDS_BETWEEN_CLEANINGS),
+            self._cleaning,
         ]
         self._stopping = threading.Event()
         self._thread: threading.Thread | None = None
@@ -85,7 +87,7 @@ class Upkeep:
             lost = self._assignments.held
             self._lease.acquire()
             for hold in lost:
-                self._give_up(hold.identifier)
+                self._give_up(hold)
         self._lease.bury_the_dead()
         for record in self._store.take_over(attempts=self._limits.attempts):
             logger.warning("the server that trained classifier %s is gone: it is %s", record.id, record.status)
@@ -109,7 +111,7 @@ class Upkeep:
         before = self._assignments.held
         in_table = self._store.held(self._lease.owner)
         for hold in before - in_table:  # cancelled, or taken over, by another server
-            self._give_up(hold.identifier)
+            self._give_up(hold)
         unheld = in_table - self._assignments.held
         for hold in unheld & self._unheld:  # twice in a row, for a job is in the table a moment before it is here
             record = self._store.lost(hold, UNRECORDED, attempts=self._limits.attempts)
@@ -118,25 +120,36 @@ class Upkeep:
         self._unheld = unheld
 
     def clean(self) -> None:
-        """Remove what is too old, or too much, and what crashes left behind."""
-        expired = []
-        if self._limits.keep_seconds is not None:
-            expired += self._store.ended_before(now() - timedelta(seconds=self._limits.keep_seconds))
-        if self._limits.keep_bytes is not None:
-            expired += self._store.beyond(self._limits.keep_bytes)
-        for identifier in expired:
-            try:
-                self._files.remove(identifier)
-            except StorageFailed as error:
-                logger.error("an expired classifier stays: %s", error)
-                continue
-            self._store.remove(identifier)
-            self._watchers.tell(identifier)
-        self._files.tidy(self._store.attempts)
+        """Remove what is too old, or too much, a little at a time, and then what crashes left behind."""
+        removed = sum(self._remove(identifier) for identifier in self._expired())
+        if removed == CLEANED_AT_ONCE:  # there may be more
+            self._cleaning.due = time.monotonic() + SECONDS_BETWEEN_CHECKS
+        else:
+            self._files.tidy(self._store.attempts)
 
-    def _give_up(self, identifier: str) -> None:
-        self._backend.cancel(identifier)
-        self._assignments.drop(identifier)
+    def _expired(self) -> list[str]:
+        """Some of the jobs that are too old, or too much."""
+        expired: list[str] = []
+        if self._limits.keep_seconds is not None:
+            moment = now() - timedelta(seconds=self._limits.keep_seconds)
+            expired = self._store.ended_before(moment, limit=CLEANED_AT_ONCE)
+        if self._limits.keep_bytes is not None:
+            expired += self._store.beyond(self._limits.keep_bytes, limit=CLEANED_AT_ONCE - len(expired))
+        return expired
+
+    def _remove(self, identifier: str) -> bool:
+        try:
+            self._files.remove(identifier)
+        except StorageFailed as error:
+            logger.error("an expired classifier stays: %s", error)
+            return False
+        self._store.remove(identifier)
+        self._watchers.tell(identifier)
+        return True
+
+    def _give_up(self, hold: Hold) -> None:
+        if self._assignments.drop(hold):  # or it has ended meanwhile, and another attempt at the job may be under way
+            self._backend.cancel(hold.identifier)
 
     def _ended(self, record: ClassifierRecord) -> None:
         if record.status is JobStatus.QUEUED:

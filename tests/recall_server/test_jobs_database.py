@@ -12,14 +12,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from sqlalchemy import event, select, text, update
+from sqlalchemy import delete, event, insert, select, text, update
 from sqlalchemy.exc import IntegrityError
 
 from recall_server.errors import NotFound, StorageFailed
 from recall_server.jobs.records import JobError, JobStatus, Progress
 from recall_server.jobs.store import SqlJobStore
 from recall_server.jobs.table import jobs as job_table
-from recall_server.jobs.table import schema
+from recall_server.jobs.table import schema, servers
 from tests.recall_server.job_examples import (  # noqa: F401
     PATIENCE,
     database,
@@ -45,6 +45,8 @@ def queued(store: SqlJobStore, identifier: str = "1", fingerprint: str = "f") ->
 @pytest.fixture
 def store(tmp_path: Path) -> Iterator[SqlJobStore]:
     store = SqlJobStore.open(database(tmp_path) if "RECALL_POSTGRES" in os.environ else "sqlite://")
+    with store.database.writing() as connection:
+        connection.execute(insert(servers).values(id="me", beat=0))
     yield store
     store.close()
 
@@ -76,6 +78,14 @@ def test_jobs_are_claimed_in_the_order_in_which_they_came(store: SqlJobStore) ->
     for identifier in ("b", "a", "c"):
         queued(store, identifier, identifier)
     assert [claim[0].identifier for _ in range(3) if (claim := store.claim("me"))] == ["b", "a", "c"]
+
+
+def test_a_server_that_was_taken_for_dead_can_claim_nothing(store: SqlJobStore) -> None:
+    queued(store)
+    with store.database.writing() as connection:
+        connection.execute(delete(servers))
+    assert store.claim("me") is None
+    assert store.get("1").status is JobStatus.QUEUED
 
 
 @pytest.mark.parametrize(

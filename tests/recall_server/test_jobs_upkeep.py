@@ -5,18 +5,25 @@ from __future__ import annotations
 import asyncio
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
+from sqlalchemy import update
 
 from recall_server.errors import Conflict, NotFound, StorageFailed
-from recall_server.jobs import queue_watch
+from recall_server.jobs import queue_watch, upkeep
+from recall_server.jobs.backend import Assignment
 from recall_server.jobs.leases import Lease
+from recall_server.jobs.limits import JobLimits
 from recall_server.jobs.queue_watch import QueueWatch
-from recall_server.jobs.records import JobError, JobStatus, Progress, now
+from recall_server.jobs.records import ClassifierRecord, JobError, JobStatus, Progress, now
 from recall_server.jobs.store import SqlJobStore
+from recall_server.jobs.table import jobs as job_table
 from recall_server.jobs.training_jobs import TrainingJobs
+from recall_server.jobs.transitions import Hold
 from tests.recall_server.job_examples import (  # noqa: F401
     PATIENCE,
     database,
@@ -78,11 +85,23 @@ def test_identical_requests_to_two_servers_share_one_job_and_one_key(tmp_path: P
         pair.other.submit(record("third"), training_task(seed=4), idempotency_key="k")
 
 
+def test_requests_that_bring_the_same_new_key_at_once_share_it_too(tmp_path: Path) -> None:
+    pair = Pair(tmp_path)
+    pair.one.submit(record("first"), training_task())
+    with ThreadPoolExecutor(8) as threads:
+        for attempt in range(5):
+            submitted = [
+                threads.submit(jobs.submit, record("again"), training_task(), idempotency_key=f"{attempt}")
+                for jobs in (pair.one, pair.other) * 4
+            ]
+            assert {each.result().record.id for each in submitted} == {"first"}
+
+
 def test_whoever_waits_at_one_server_sees_what_another_one_does(tmp_path: Path) -> None:
     pair = Pair(tmp_path)
     identifier = pair.one.submit(record(), training_task()).record.id
 
-    async def scenario() -> tuple[str, list[str]]:
+    async def scenario() -> tuple[JobStatus, list[JobStatus]]:
         end = asyncio.create_task(pair.one.wait(identifier, PATIENCE))
         event = asyncio.create_task(pair.one.wait_for_events(identifier, after=1, seconds=PATIENCE))
         await asyncio.sleep(0.01)
@@ -194,7 +213,69 @@ def test_an_end_that_could_not_be_recorded_is_made_good(tmp_path: Path, monkeypa
     eventually(lambda: jobs.get(identifier).status is JobStatus.QUEUED, "somebody notices that nobody works on it")
     backend.perform()
     assert jobs.get(identifier).status is JobStatus.SUCCEEDED
+    jobs._upkeep.clean()
     assert files(tmp_path) == {"x.2.safetensors"}
+
+
+def test_a_classifier_is_kept_whose_end_was_recorded_though_the_answer_got_lost(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    backend = ManualBackend()
+    jobs = jobs_with(backend, tmp_path)
+    identifier = jobs.submit(record(), training_task()).record.id
+    succeeded = SqlJobStore.succeeded
+
+    def write_and_break(*arguments: Any) -> None:
+        succeeded(*arguments)
+        raise StorageFailed("the job table cannot be used: the connection was closed")
+
+    monkeypatch.setattr(SqlJobStore, "succeeded", write_and_break)
+    backend.perform()
+    assert jobs.get(identifier).status is JobStatus.SUCCEEDED
+    assert jobs.read(identifier)
+
+
+@pytest.mark.parametrize("moment", ["before the table is read", "after the loss is written"])
+def test_an_attempt_that_was_lost_does_not_take_the_next_one_with_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, moment: str
+) -> None:
+    backend = ManualBackend()
+    jobs = jobs_with(backend, tmp_path)
+    silence(jobs)
+    jobs.submit(record(), training_task())
+    first = backend.begin()
+    held, lost, again = SqlJobStore.held, SqlJobStore.lost, list[Assignment]()
+
+    def lose_and_hold(store: SqlJobStore, owner: str) -> set[Hold]:
+        backend.source.lost(first, "it fell over")
+        again.append(backend.begin())
+        return held(store, owner)
+
+    def lose_and_begin(store: SqlJobStore, hold: Hold, reason: str, *, attempts: int) -> ClassifierRecord | None:
+        waiting = lost(store, hold, reason, attempts=attempts)
+        again.append(backend.begin())
+        return waiting
+
+    if moment == "before the table is read":
+        monkeypatch.setattr(SqlJobStore, "held", lose_and_hold)
+        jobs._upkeep.check()
+    else:
+        monkeypatch.setattr(SqlJobStore, "lost", lose_and_begin)
+        backend.source.lost(first, "it fell over")
+    (second,) = again
+    assert second.attempt == 2
+    assert backend.cancelled == []
+    assert backend.source.progressed(second, Progress(done=1, total=2))
+
+
+def test_a_job_that_cannot_be_read_is_left_to_a_server_that_can(tmp_path: Path) -> None:
+    backend = ManualBackend()
+    jobs = jobs_with(backend, tmp_path)
+    jobs.submit(record(), training_task())
+    with jobs._store.database.writing() as connection:
+        connection.execute(update(job_table).values(request='{"network": 7}'))
+    assert backend.source.take() is None
+    assert jobs._store.count(JobStatus.QUEUED) == 1
 
 
 def test_a_job_that_waits_too_long_expires(tmp_path: Path) -> None:
@@ -253,6 +334,20 @@ def test_the_oldest_classifiers_expire_until_the_rest_is_small_enough(tmp_path: 
     assert files(tmp_path) == {"new.safetensors", "middle.safetensors"}
     jobs._upkeep.clean()
     assert len(jobs.page(9).records) == 2
+
+
+def test_what_expires_in_great_number_is_removed_a_little_at_a_time_and_soon(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(upkeep, "CLEANED_AT_ONCE", 2)
+    jobs = three_classifiers(tmp_path)
+    silence(jobs)
+    jobs._upkeep._limits = JobLimits(keep_seconds=0.0)
+    jobs._upkeep.clean()
+    assert [each.id for each in jobs.page(9).records] == ["new"]
+    assert jobs._upkeep._cleaning.due <= time.monotonic() + upkeep.SECONDS_BETWEEN_CHECKS
+    jobs._upkeep.clean()
+    assert files(tmp_path) == set()
 
 
 def test_what_a_crash_left_is_removed_and_what_nobody_knows_is_not(tmp_path: Path) -> None:

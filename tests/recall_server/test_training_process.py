@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -12,10 +13,11 @@ import pytest
 import torch
 
 from recall_server.jobs import slot
+from recall_server.jobs.assignments import Assignments
 from recall_server.jobs.local import LocalBackend, _devices
 from recall_server.jobs.records import ClassifierRecord, JobError, JobStatus
 from recall_server.jobs.training_jobs import TrainingJobs
-from tests.recall_server.job_examples import DIVERGING, ENDLESS, eventually, jobs_with, record, training_task
+from tests.recall_server.job_examples import DIVERGING, ENDLESS, PATIENCE, eventually, jobs_with, record, training_task
 from tests.recall_server.serving_examples import RETRAINING
 
 Start = Callable[..., TrainingJobs]
@@ -235,17 +237,48 @@ def test_a_process_that_never_starts_is_said_and_the_jobs_wait_for_another(
 
 
 @pytest.mark.usefixtures("hasty")
-def test_a_process_that_cannot_even_be_created_is_the_same(start: Start, monkeypatch: pytest.MonkeyPatch) -> None:
-    def no_more_processes(*_: object, **__: object) -> None:
-        raise BlockingIOError("Resource temporarily unavailable")
+@pytest.mark.parametrize(
+    ("what", "error"),
+    [
+        ("SpawnProcess._Popen", BlockingIOError("Resource temporarily unavailable")),
+        ("SpawnProcess._Popen", RuntimeError("unforeseen")),
+        ("BaseContext.Pipe", OSError("Too many open files")),
+    ],
+)
+def test_a_process_that_cannot_even_be_created_is_the_same(
+    start: Start, monkeypatch: pytest.MonkeyPatch, what: str, error: Exception
+) -> None:
+    submitted = threading.Event()
 
-    monkeypatch.setattr("multiprocessing.context.SpawnProcess._Popen", no_more_processes)
+    def no_more_processes(*_: object, **__: object) -> None:
+        submitted.wait(PATIENCE)  # or the server would know already that it has no worker, and refuse the job
+        raise error
+
+    monkeypatch.setattr(f"multiprocessing.context.{what}", no_more_processes)
     jobs = start()
     waiting = jobs.submit(record(), training_task()).record.id
+    submitted.set()
     eventually(lambda: jobs.room().reason == "no worker", "it is noticed")
     monkeypatch.undo()
     assert finished(jobs, waiting).status is JobStatus.SUCCEEDED, "it recovers once processes can be created again"
     assert jobs.room().accepting
+
+
+@pytest.mark.usefixtures("hasty")
+def test_a_fault_of_the_server_costs_an_attempt_and_not_the_worker(
+    start: Start, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fault(*_: object) -> bool:
+        monkeypatch.undo()
+        raise RuntimeError("unforeseen")
+
+    monkeypatch.setattr(Assignments, "progressed", fault)
+    jobs = start()
+    done = finished(jobs, jobs.submit(record(), training_task()).record.id)
+    assert (done.status, done.attempt) == (JobStatus.SUCCEEDED, 2)
+    assert JobError(kind="WorkerLost", detail="attempt 1 of 2 was lost: the server failed to watch over it") in [
+        event.error for event in jobs.events(done.id)
+    ]
 
 
 def test_a_job_that_was_forgotten_behind_its_back_is_stopped_and_does_not_disturb_the_next(start: Start) -> None:
