@@ -4,6 +4,7 @@ recall-trainer quickstart FOLDER
 recall-trainer distill --dataset fashion-mnist --bases 16 --output artifacts/bundles/NAME.safetensors
 recall-trainer evaluate artifacts/bundles/NAME.safetensors --dataset fashion-mnist
 recall-trainer inspect artifacts/bundles/NAME.safetensors --picture NAME.png
+recall-trainer stream FOLDER_OF_TASKS --bundles artifacts/bundles
 """
 
 from __future__ import annotations
@@ -30,6 +31,7 @@ from trainer.report import evaluate_bundle, print_manifest, write_picture
 from trainer.request import Request
 from trainer.run_progress import Limits
 from trainer.second_moments import SecondMoments
+from trainer.streams.command import stream
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help=__doc__)
 Threads = Annotated[int, typer.Option(help="Processor threads to use; 0 leaves the choice to torch.", min=0)]
@@ -202,6 +204,9 @@ def add_class(
             commands.tell(f"left out: {sentence}")
     larger = add_classes(before, added, further_bases=further_bases, seed=seed, name=target.stem).save(target)
     typer.echo(f"{target}: {len(larger.labels)} labels, {larger.memory.stored_numbers()} numbers")
+
+
+app.command()(stream)
 
 
 def main() -> None:

@@ -113,7 +113,7 @@ class Distillation:
         """
         started = time.monotonic() - self.progress.seconds
         saved = time.monotonic()
-        with _deferred_interrupt() as interrupted:
+        with deferred_interrupt() as interrupted:
             self.save()
             if publish_start and self.progress.version == 0:
                 self._publish(publish)
@@ -214,7 +214,7 @@ def make_optimiser(tensors: Mapping[str, Tensor], method: Method) -> torch.optim
 
 
 @contextmanager
-def _deferred_interrupt() -> Iterator[Callable[[], bool]]:
+def deferred_interrupt() -> Iterator[Callable[[], bool]]:
     """Within the block the first Ctrl-C is remembered instead of raised, so that it falls between two steps."""
     received = False
 

@@ -1,0 +1,82 @@
+"""Small streams: bright bars in 8x8 grey pictures, three classes, each task with its bars in an order of its own."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from recall_server.preprocessing import Standardise
+from trainer.splits import Split
+from trainer.streams.compress import CompressThenRecall
+from trainer.streams.recipe import Recipe, compose
+from trainer.streams.task import AbstractStream, Header, Pictures, Task
+
+CLASSES = ("top", "middle", "bottom")
+SHAPE = (1, 8, 8)
+PLAIN = Standardise(torch.tensor([0.0]), torch.tensor([0.25]))
+SMALL = ["network=mlp:hidden=16", "retraining.network=mlp:hidden=16", "bases=4", "steps=6", "window=3", "replays=1"]
+SMALL += ["rate=0.1", "retraining.learning_rate=0.1", "retraining.steps=40", "start_after=20", "real_batch=20"]
+
+
+def recipe(*overrides: str, method: str = "window") -> Recipe:
+    return compose(method, "rotations", [*SMALL, *overrides])
+
+
+def learner(*overrides: str, method: str = "window", tasks: int = 2, images: int = 6) -> CompressThenRecall:
+    """With a buffer of so many real images for each task."""
+    return CompressThenRecall(
+        recipe(*overrides, method=method), PLAIN, capacity=images * 64 * tasks, tasks=tasks, seed=0
+    )
+
+
+def bars(count: int, seed: int, side: int = 8) -> Split:
+    """Balanced classes; the order of the bars depends on the seed."""
+    random = np.random.default_rng(seed)
+    places = random.permutation(3)
+    labels = np.arange(count) % 3
+    images = random.integers(0, 80, size=(count, 1, side, side), dtype=np.uint8)
+    for image, label in zip(images, labels, strict=True):
+        image[0, 3 * places[label] : 3 * places[label] + 2] += 160
+    return Split(torch.from_numpy(images), torch.from_numpy(labels))
+
+
+def header(name: str = "bars-0", classes: tuple[str, ...] = CLASSES, shape: tuple[int, int, int] = SHAPE) -> Header:
+    return Header(name, classes, shape)
+
+
+class BarStream(AbstractStream):
+    """Tasks of `samples` bars each, `planned` of them although fewer may come."""
+
+    name, licence = "bars", "none"
+
+    def __init__(self, tasks: int = 2, samples: int = 60, *, planned: int | None = None) -> None:
+        self._count, self._samples, self._planned = tasks, samples, planned or tasks
+
+    @property
+    def tasks(self) -> int:
+        return self._planned
+
+    def task(self, number: int) -> Task | None:
+        if not 0 <= number < self._count:
+            return None
+        both = bars(self._samples + 90, seed=number)
+        order = torch.arange(len(both))
+        train, test = order[: self._samples], order[self._samples :]
+        return Task(
+            header(f"bars-{number}"),
+            Pictures(both.images, train, both.labels[train]),
+            Pictures(both.images, test, both.labels[test]),
+        )
+
+
+def write_task(folder: Path, seed: int, *, side: int = 8, classes: tuple[str, ...] = CLASSES) -> Path:
+    """A task of a person's own, as archives."""
+    folder.mkdir(parents=True)
+    for split, count in (("train", 60), ("test", 30)):
+        made = bars(count, seed, side)
+        images = made.images.numpy().transpose(0, 2, 3, 1)
+        labels = np.minimum(made.labels.numpy(), len(classes) - 1)
+        np.savez(folder / f"{split}.npz", images=images, labels=labels, classes=np.array(classes))
+    return folder

@@ -1,0 +1,189 @@
+"""Compress, then recall (paper, section 5.2 and appendix B.2): no network is trained while the stream runs.
+
+While a task is seen, the part of the buffer that finished memories leave holds real samples, drawn by reservoir
+sampling, and every minibatch drives outer steps on them and on itself. When the task ends its memory takes 1/T of the
+buffer and the samples go. Asked for a task, the learner trains a fresh network on what the task's memory recalls.
+
+Two tasks that share classes keep a memory each: a classifier for the one never depends on the other.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from typing import final
+
+import torch
+
+from recall_server.classifier import FreshClassifier
+from recall_server.errors import InvalidDataset
+from recall_server.memory import AddressedBases
+from recall_server.preprocessing import AbstractPreprocessing
+from trainer.splits import Split
+from trainer.streams.buffer import Buffer
+from trainer.streams.construction import Construction
+from trainer.streams.learner import AbstractStreamLearner, Predict, State, prefixed, with_prefix
+from trainer.streams.recipe import Recipe
+from trainer.streams.samples import AbstractSamples, CodedSamples, RawSamples
+from trainer.streams.starts import plane
+from trainer.streams.task import Header
+
+
+@dataclass
+class Seen:
+    """What is known of a task besides its memory: how many samples of each class came, and a digest of them all."""
+
+    header: Header
+    counts: list[int]
+    outer_steps: int = 0
+    digest: str = ""
+
+    def add(self, batch: Split) -> None:
+        for label in batch.labels.tolist():
+            self.counts[label] += 1
+        content = batch.images.numpy().tobytes() + batch.labels.numpy().astype("<i8").tobytes()
+        self.digest = hashlib.sha256(self.digest.encode() + content).hexdigest()
+
+
+@final
+class CompressThenRecall(AbstractStreamLearner):
+    """A buffer of `capacity` numbers for `tasks` tasks, filled by a recipe. `seed` decides everything.
+
+    Tasks need not have the same classes or sizes; the number of samples of a task need not be known.
+    """
+
+    name = "recall"
+    settled = True
+
+    def __init__(
+        self, recipe: Recipe, preprocessing: AbstractPreprocessing, *, capacity: int, tasks: int, seed: int
+    ) -> None:
+        self.recipe, self.preprocessing, self.seed = recipe, preprocessing, seed
+        self.buffer = Buffer(capacity, tasks)
+        self.seen: list[Seen] = []
+        self._generator = torch.Generator().manual_seed(seed)
+        self._construction: Construction | None = None
+
+    def begin(self, header: Header) -> None:
+        if self._construction is not None:
+            raise ValueError(f"{self.seen[-1].header.name} has not ended; finish or abandon it first")
+        self._open(header, self.check(header))
+        self.seen.append(Seen(header, [0] * len(header.classes)))
+
+    def check(self, header: Header) -> int:
+        """r of the memory that such a task would get. Raises as `begin` does."""
+        if not self.preprocessing.fits(header.image_shape):
+            raise InvalidDataset(f"the images of {header.name} do not go through this stream's preprocessing")
+        if self.seen and header.image_shape != self.seen[0].header.image_shape:
+            first = self.seen[0].header
+            raise InvalidDataset(
+                f"the images of {header.name} are {_size(header)}, those of {first.name} {_size(first)}; bring all to "
+                "one size"
+            )
+        numbers = header.image_shape[0] * plane(self.recipe, header).numbers
+        return self.buffer.rows(header, base_numbers=numbers, bases=self.recipe.bases)
+
+    def _open(self, header: Header, rows: int) -> None:
+        self._construction = Construction(
+            self.recipe, header, rows, finished=self.buffer.memories, generator=self._generator
+        )
+        self.buffer.samples = self._new_samples(header)
+
+    def _new_samples(self, header: Header) -> AbstractSamples:
+        """Room for samples of a new task: all that the finished memories leave."""
+        free, recipe = self.buffer.free, self.recipe
+        if recipe.stored == "raw":
+            return RawSamples(free, header.image_shape, self._generator)
+        flat = plane(recipe, header)
+        return CodedSamples(free, header.image_shape, self._generator, flat, recipe.directions, recipe.least_samples)
+
+    def observe(self, batch: Split) -> None:
+        construction, samples = self._current()
+        images = self.preprocessing.to_model(batch.pixels())
+        construction.observe(images, batch.labels, samples)
+        samples.offer(images, batch.labels)
+        self.seen[-1].add(batch)
+
+    def finish(self) -> None:
+        construction, samples = self._current()
+        seen = self.seen[-1]
+        missing = [name for name, count in zip(seen.header.classes, seen.counts, strict=True) if not count]
+        if missing:
+            what = "without a sample" if len(missing) == len(seen.counts) else f"without a sample of {missing[0]}"
+            raise InvalidDataset(f"the task {seen.header.name} ended {what}; go on with it, or abandon it")
+        self.buffer.close(construction.finish(samples))
+        seen.outer_steps = construction.steps
+        self._construction = None
+
+    def abandon(self) -> None:
+        """Forget the task that is under way; its share of the buffer is free again."""
+        self._current()
+        self.buffer.discard()
+        self._construction = None
+        self.seen.pop()
+
+    def _current(self) -> tuple[Construction, AbstractSamples]:
+        if self._construction is None or self.buffer.samples is None:
+            raise ValueError("no task is under way; begin one first")
+        return self._construction, self.buffer.samples
+
+    def memory(self, number: int) -> AddressedBases:
+        """The memory of a finished task."""
+        if not 0 <= number < len(self.buffer.memories):
+            raise ValueError(f"{len(self.buffer.memories)} tasks have ended; there is no memory of number {number}")
+        return self.buffer.memories[number]
+
+    def predictor(self, number: int) -> Predict:
+        memory, header = self.memory(number), self.seen[number].header
+        queries = torch.eye(memory.query_size)
+        classifier = FreshClassifier(
+            header.classes, header.image_shape, self.preprocessing, self.recipe.retraining, seed=self.seed + number
+        ).fit(memory.recall(queries), queries)
+        return lambda pixels: classifier.predict_probabilities(pixels).argmax(dim=1)
+
+    def numbers(self) -> int:
+        return self.buffer.numbers()
+
+    def state(self) -> State:
+        values = {
+            "seen": [
+                [
+                    seen.header.name,
+                    seen.header.classes,
+                    seen.header.image_shape,
+                    seen.counts,
+                    seen.outer_steps,
+                    seen.digest,
+                ]
+                for seen in self.seen
+            ],
+            "finished": len(self.buffer.memories),
+            "construction": None,
+        }
+        tensors = {"generator": self._generator.get_state()} | prefixed("memories", self.buffer.tensors())
+        if self._construction is not None and self.buffer.samples is not None:
+            under_way = self._construction.state()
+            values["construction"] = dict(under_way.values) | {"rows": self._construction.rows}
+            tensors |= prefixed("construction", under_way.tensors)
+            tensors |= prefixed("samples", self.buffer.samples.tensors())
+        return State(values, tensors)
+
+    def restore(self, state: State) -> None:
+        values = state.values
+        self.seen = [
+            Seen(Header(name, tuple(classes), tuple(shape)), list(counts), steps, digest)
+            for name, classes, shape, counts, steps, digest in values["seen"]
+        ]
+        sizes = [list(seen.header.image_shape[1:]) for seen in self.seen[: values["finished"]]]
+        self.buffer.restore(with_prefix("memories", state.tensors), sizes)
+        if values["construction"] is not None:
+            self._open(self.seen[-1].header, values["construction"]["rows"])
+            construction, samples = self._current()
+            construction.restore(State(values["construction"], with_prefix("construction", state.tensors)))
+            samples.restore(with_prefix("samples", state.tensors))
+        self._generator.set_state(state.tensors["generator"])
+
+
+def _size(header: Header) -> str:
+    channels, height, width = header.image_shape
+    return f"{height}x{width} in {'grey' if channels == 1 else 'colour'}"

@@ -1,0 +1,168 @@
+"""A stream with everything that is compared on it: the learner, baselines at the same memory, and the upper bound."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from recall_server.errors import InvalidDataset
+from recall_server.preprocessing import Standardise
+from trainer.streams.bundles import bundle_path, task_bundle
+from trainer.streams.compress import CompressThenRecall
+from trainer.streams.coreset import Coreset
+from trainer.streams.folder import FolderStream
+from trainer.streams.joint import joint_accuracies
+from trainer.streams.learner import AbstractStreamLearner
+from trainer.streams.named import STREAMS, named_stream
+from trainer.streams.recipe import Recipe
+from trainer.streams.run import StreamRun
+from trainer.streams.shared_network import SharedNetwork
+from trainer.streams.task import MINIBATCH, AbstractStream, Header, Task
+
+MARKS = 10  # how often, along a stream, all tasks so far are judged
+MEMORY = 10  # real images for each task, where nothing else is said (paper, Table 5)
+JOINT_EPOCHS = 10
+# Chosen on validation pictures, each for itself: rate, steps for every minibatch, samples of the buffer in each step.
+ONLINE, REPLAY, JOINT = (0.003, 1, 0), (0.1, 4, 50), (0.1, 1, 0)
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """Which stream, learned how. `memory` is the buffer in real images; a folder's name or path is a stream as well."""
+
+    source: str
+    recipe: Recipe
+    seed: int
+    memory: int | None = None
+    tasks: int | None = None
+    samples: int | None = None
+    image_size: int | None = None
+    follow: bool = False
+    validate: bool = False
+    baselines: bool = True
+
+    def stream(self) -> AbstractStream:
+        """Raises InvalidDataset for what is no stream."""
+        if self.source in STREAMS:
+            if self.follow or self.image_size:
+                raise InvalidDataset(
+                    f"the stream {self.source} is whole and has its size; that is for folders of tasks"
+                )
+            return named_stream(
+                self.source, seed=self.seed, tasks=self.tasks, samples=self.samples, validate=self.validate
+            )
+        if self.samples:
+            raise InvalidDataset("a number of samples is for the named streams; a folder's tasks are taken whole")
+        return FolderStream(
+            Path(self.source),
+            seed=self.seed,
+            tasks=self.tasks,
+            image_size=self.image_size,
+            follow=self.follow,
+            validate=self.validate,
+        )
+
+    def capacity(self, stream: AbstractStream, header: Header) -> int:
+        """The buffer in numbers; a shortened stream has the same share for each task as the whole one."""
+        if self.memory is not None:
+            return self.memory * header.image_numbers
+        spec = STREAMS.get(self.source)
+        each = spec.memory / spec.tasks if spec else MEMORY
+        return int(each * stream.tasks) * header.image_numbers
+
+    def learners(self, stream: AbstractStream, first: Task) -> list[AbstractStreamLearner]:
+        """Ours first. Raises ValueError for a buffer that is too small."""
+        header, prepared = first.header, preprocessing(first)
+        capacity = self.capacity(stream, header)
+        recall = CompressThenRecall(self.recipe, prepared, capacity=capacity, tasks=stream.tasks, seed=self.seed)
+        recall.check(header)
+        if not self.baselines or self.follow:
+            return [recall]
+        coreset = Coreset(self.recipe.retraining, prepared, capacity=capacity, tasks=stream.tasks, seed=self.seed)
+        return [
+            recall,
+            self._network(stream, first, "online SGD", ONLINE),
+            self._network(stream, first, "experience replay", REPLAY, capacity),
+            coreset,
+        ]
+
+    def _network(  # noqa: PLR0917
+        self, stream: AbstractStream, first: Task, name: str, training: tuple[float, int, int], capacity: int = 0
+    ) -> SharedNetwork:
+        rate, updates, replayed = training
+        return SharedNetwork(
+            name,
+            self.recipe.network,
+            stream.classes(),
+            first.header.image_shape,
+            preprocessing(first),
+            capacity=capacity,
+            rate=rate,
+            updates=updates,
+            replayed=replayed,
+            seed=self.seed,
+        )
+
+    def joint(self, stream: AbstractStream) -> list[float]:
+        """Accuracy of joint training on every task."""
+        first = stream.task(0)
+        assert first is not None, "a stream has a task"
+        network = self._network(stream, first, "joint training", JOINT)
+        return joint_accuracies(stream, network, epochs=JOINT_EPOCHS, seed=self.seed)
+
+    def description(self, stream: AbstractStream, header: Header) -> dict[str, Any]:
+        """What a checkpoint must agree with."""
+        recipe = {f"recipe.{name}": value for name, value in self.recipe.model_dump(mode="json").items()}
+        return recipe | {
+            "stream": stream.name,
+            "tasks": stream.tasks,
+            "samples": self.samples,
+            "seed": self.seed,
+            "memory": self.capacity(stream, header),
+            "baselines": self.baselines,
+            "judged on": "validation" if self.validate else "test",
+        }
+
+
+def preprocessing(first: Task) -> Standardise:
+    """Standardised by the first minibatch of the first task, and so for good: nothing is known of what comes later."""
+    return Standardise.fit(first.train.select(torch.arange(min(MINIBATCH, len(first.train)))).images)
+
+
+def prepare(
+    experiment: Experiment,
+    *,
+    bundles: Path | None = None,
+    checkpoint: Path | None = None,
+    report: Callable[[str], None] = lambda sentence: None,
+    stopped: Callable[[], bool] = lambda: False,
+) -> StreamRun:
+    """A run at its beginning, which waits for the first task. Every finished one is written to the folder `bundles`."""
+    stream = experiment.stream()
+    first = stream.await_task(0, stopped=stopped)
+    if first is None:
+        raise InvalidDataset(f"{stream.name} ended before its first task")
+    learners = experiment.learners(stream, first)
+    recall = learners[0]
+    assert isinstance(recall, CompressThenRecall), "ours comes first"
+
+    def publish(number: int) -> None:
+        if bundles is not None:
+            seconds = run.seconds.spent[recall.name]
+            made = task_bundle(recall, number, stream=stream.name, licence=stream.licence, seconds=seconds)
+            made.save(bundle_path(bundles, made))
+
+    run = StreamRun(
+        stream,
+        learners,
+        description=experiment.description(stream, first.header),
+        judge_every=max(1, stream.tasks // MARKS),
+        checkpoint=checkpoint,
+        finished=publish,
+        report=report,
+    )
+    return run

@@ -1,0 +1,176 @@
+"""One pass over a stream: every learner sees every minibatch once, every finished task is published and judged.
+
+The state of all learners can be written between any two minibatches. A run that was killed goes on from its last
+checkpoint and, on the CPU, ends in the same bits.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+from recall_server.errors import InvalidCheckpoint
+from trainer.checkpoint import Checkpoint
+from trainer.distill import Interrupted
+from trainer.streams.learner import AbstractStreamLearner, State, prefixed, with_prefix
+from trainer.streams.scores import Scores
+from trainer.streams.task import CHUNK, MINIBATCH, AbstractStream, Pictures, Task
+
+Finished = Callable[[int], None]  # is told the number of every task that has ended
+
+
+@dataclass
+class Position:
+    """Where in the stream: the next minibatch of a task, and whether the task has begun."""
+
+    task: int = 0
+    minibatch: int = 0
+
+
+@dataclass
+class Seconds:
+    """Where the time goes: making pictures, each learner, judging, and writing checkpoints."""
+
+    spent: dict[str, float] = field(default_factory=dict)
+
+    def measure(self, name: str, started: float) -> None:
+        self.spent[name] = self.spent.get(name, 0.0) + time.perf_counter() - started
+
+
+class StreamRun:
+    """`judge_every` tasks, and after the last, every learner is judged on all tasks so far; else on the new one."""
+
+    def __init__(
+        self,
+        stream: AbstractStream,
+        learners: Sequence[AbstractStreamLearner],
+        *,
+        description: Mapping[str, Any],
+        judge_every: int = 1,
+        checkpoint: Path | None = None,
+        checkpoint_seconds: float = 60.0,
+        finished: Finished = lambda number: None,
+        report: Callable[[str], None] = lambda sentence: None,
+    ) -> None:
+        self.stream, self.learners, self.description = stream, learners, description
+        self.scores, self.position, self.seconds = Scores(), Position(), Seconds()
+        self._judge_every, self._checkpoint, self._save_after = judge_every, checkpoint, checkpoint_seconds
+        self._finished, self._report = finished, report
+        self._saved = time.monotonic()
+
+    def run(self, *, stopped: Callable[[], bool] = lambda: False) -> Scores:
+        """To the end of the stream; `stopped` is asked between any two minibatches. Raises Interrupted when it says so.
+
+        An error leaves the last checkpoint and all bundles of finished tasks.
+        """
+        while (task := self.stream.await_task(self.position.task, stopped=stopped)) is not None:
+            self._learn(task, stopped)
+            self._end(task)
+            self.save()
+            if stopped():
+                raise Interrupted
+        if self.stream.arriving and self.position.task < self.stream.tasks:
+            raise Interrupted  # while waiting for the next task; what has been learned is saved
+        return self.scores
+
+    def _learn(self, task: Task, stopped: Callable[[], bool]) -> None:
+        if self.position.minibatch == 0:
+            for learner in self.learners:
+                learner.begin(task.header)
+        started = time.perf_counter()
+        for batch in task.train.chunks(MINIBATCH, start=self.position.minibatch * MINIBATCH):
+            self.seconds.measure("pictures", started)
+            for learner in self.learners:
+                started = time.perf_counter()
+                learner.observe(batch)
+                self.seconds.measure(learner.name, started)
+            self.position.minibatch += 1
+            if stopped():
+                self.save()
+                raise Interrupted
+            if time.monotonic() - self._saved > self._save_after:
+                self.save()
+            started = time.perf_counter()
+
+    def _end(self, task: Task) -> None:
+        for learner in self.learners:
+            started = time.perf_counter()
+            learner.finish()
+            self.seconds.measure(learner.name, started)
+        number = self.position.task
+        self._finished(number)
+        started = time.perf_counter()
+        self._judge(number, task)
+        self.seconds.measure("judging", started)
+        self.position = Position(number + 1)
+
+    def _judge(self, number: int, task: Task) -> None:
+        self._judge_on(number, number, task.test, self.learners)
+        unsettled = [learner for learner in self.learners if not learner.settled]
+        whole = (number + 1) % self._judge_every == 0 or number + 1 == self.stream.tasks
+        for earlier in range(number):
+            for learner in self.learners:
+                if learner.settled:  # nothing that comes later changes what it made of a task
+                    value = self.scores.rows[learner.name][earlier][earlier]
+                    self.scores.add(learner.name, after=number, task=earlier, accuracy=value)
+            if whole and unsettled and (old := self.stream.task(earlier)) is not None:
+                self._judge_on(number, earlier, old.test, unsettled)
+        means = ", ".join(
+            f"{learner.name} {self.scores.rows[learner.name][number][number]:.3f}" for learner in self.learners
+        )
+        self._report(f"task {number + 1} of {self.stream.tasks}: {means}")
+
+    def _judge_on(self, after: int, number: int, pictures: Pictures, learners: Sequence[AbstractStreamLearner]) -> None:
+        """All learners at once, so that the pictures are made once."""
+        predictors = {learner.name: learner.predictor(number) for learner in learners}
+        right = dict.fromkeys(predictors, 0)
+        for part in pictures.chunks(CHUNK):
+            pixels = part.pixels()
+            for name, predict in predictors.items():
+                right[name] += int((predict(pixels) == part.labels).sum())
+        for name, count in right.items():
+            self.scores.add(name, after=after, task=number, accuracy=count / len(pictures))
+
+    def save(self) -> None:
+        """Write the checkpoint, where the run has one."""
+        self._saved = time.monotonic()
+        if self._checkpoint is None:
+            return
+        started = time.perf_counter()
+        tensors: dict[str, Tensor] = {}
+        values: dict[str, Any] = {}
+        for index, learner in enumerate(self.learners):
+            state = learner.state()
+            values[learner.name] = state.values
+            tensors |= prefixed(str(index), state.tensors)
+        progress = {
+            "task": self.position.task,
+            "minibatch": self.position.minibatch,
+            "scores": self.scores.to_json(),
+            "seconds": self.seconds.spent,
+            "learners": values,
+        }
+        tensors = {name: value.contiguous() for name, value in tensors.items()}
+        Checkpoint(self.description, progress, tensors).save(self._checkpoint)
+        self.seconds.measure("checkpoints", started)
+
+    def resume(self) -> None:
+        """Go on where the checkpoint ended; InvalidCheckpoint when it is of another run."""
+        assert self._checkpoint is not None, "only a run with a checkpoint is resumed"
+        checkpoint = Checkpoint.load(self._checkpoint)
+        checkpoint.require(self.description)
+        progress = checkpoint.progress
+        try:
+            for index, learner in enumerate(self.learners):
+                tensors = with_prefix(str(index), checkpoint.tensors)
+                learner.restore(State(progress["learners"][learner.name], tensors))
+            self.scores = Scores.from_json(progress["scores"])
+            self.seconds = Seconds(dict(progress["seconds"]))
+            self.position = Position(progress["task"], progress["minibatch"])
+        except (KeyError, TypeError, ValueError, RuntimeError) as error:
+            raise InvalidCheckpoint(f"{self._checkpoint.name} cannot be resumed: {error}") from error
