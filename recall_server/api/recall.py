@@ -85,11 +85,20 @@ def _format(request: Request, parameters: RecallParameters) -> RecallFormat:
 async def _made(
     request: Request, context: Context, recall: Callable[[], Recalled], form: RecallFormat
 ) -> tuple[bytes, str]:
-    """Content and media type, made in threads, for encoding PNGs takes a while; what is recalled is paid for."""
-    recalled = await context.run(recall)
-    context.metrics.recalled_images.inc(recalled.images)
-    context.pay(request, recalled.images)
-    return await context.run(_encode, recalled, form)
+    """Content and media type, made in a thread, for encoding PNGs takes a while; what is recalled is paid for."""
+    computed = 0
+
+    def make() -> tuple[bytes, str]:  # one way to a thread and back: it costs as much as a small recall
+        nonlocal computed
+        recalled = recall()
+        computed = recalled.images
+        return _encode(recalled, form)
+
+    try:
+        return await context.run(make)
+    finally:  # whatever became of it
+        context.metrics.recalled_images.inc(computed)
+        context.pay(request, computed)
 
 
 def _encode(recalled: Recalled, form: RecallFormat) -> tuple[bytes, str]:
