@@ -20,7 +20,7 @@ from torch.nn.functional import log_softmax
 
 from recall_server.networks import ConvNet, Parameters
 from recall_server.networks.descent import images_at_once
-from trainer.inner_step import AbstractInnerStep
+from trainer.inner_step import AbstractInnerStep, gradient_along
 from trainer.kernels import AbstractBlocks, Affine, BlockTangent, BlockValue
 from trainer.kernels.convolutions import AbstractConvolution, convolution_of
 
@@ -157,14 +157,10 @@ class _Reverse:
         weight, weight_dot = self.parameters[WEIGHT], self.mu[WEIGHT]
         logits = features @ weight.T + self.parameters[BIAS]
         logits_dot = features_dot @ weight.T + features @ weight_dot.T + self.mu[BIAS]
-        probabilities = logits.softmax(dim=1)
-        centred = logits_dot - (probabilities * logits_dot).sum(dim=1, keepdim=True)
-        mass = targets.sum(dim=1, keepdim=True)
-        gl = (probabilities * mass - targets) / self.count
-        gl_dot = probabilities * centred * mass / self.count
+        gl, gl_dot, for_targets = gradient_along(logits, logits_dot, targets, self.count)
         self.product[WEIGHT] = gl_dot.T @ features + gl.T @ features_dot
         self.product[BIAS] = gl_dot.sum(dim=0)
-        return gl @ weight, gl_dot @ weight + gl @ weight_dot, -centred / self.count
+        return gl @ weight, gl_dot @ weight + gl @ weight_dot, for_targets
 
     def _backward(self, gy: Tensor, gy_dot: Tensor) -> Tensor:
         more, count = None, len(gy)

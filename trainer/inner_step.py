@@ -15,6 +15,17 @@ def soft_cross_entropy(logits: Tensor, targets: Tensor) -> Tensor:
     return -(targets * log_softmax(logits, dim=1)).sum(dim=1).mean()
 
 
+def gradient_along(logits: Tensor, logits_dot: Tensor, targets: Tensor, count: int) -> tuple[Tensor, Tensor, Tensor]:
+    """Of these images' share in the mean loss over `count`, along a direction of the logits [N, k].
+
+    The gradient for the logits, its derivative, and the loss's own derivative differentiated for the targets.
+    """
+    probabilities = logits.softmax(dim=1)
+    centred = logits_dot - (probabilities * logits_dot).sum(dim=1, keepdim=True)
+    mass = targets.sum(dim=1, keepdim=True)
+    return (probabilities * mass - targets) / count, probabilities * centred * mass / count, -centred / count
+
+
 class AbstractInnerStep(ABC):
     """One step of SGD with momentum on the mean soft cross-entropy of a network, and the reverse of that step.
 

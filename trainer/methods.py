@@ -7,13 +7,13 @@ in the bundle's manifest.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from recall_server.manifest import first_fault
 from recall_server.networks import NetworkSpec
 from recall_server.retraining import Retraining
+from trainer.overrides import overridden
 
 Count = Annotated[int, Field(ge=1)]
 Rate = Annotated[float, Field(gt=0)]
@@ -133,21 +133,4 @@ def compose(name: str, overrides: Iterable[str] = ()) -> Method:
     """A named method with `field=value` overrides; ValueError with one sentence on anything that does not fit."""
     if name not in METHODS:
         raise ValueError(f"unknown method {name!r}; known methods: {', '.join(METHODS)}")
-    fields: dict[str, Any] = METHODS[name]().model_dump()
-    try:
-        for override in overrides:
-            _override(fields, override)
-        return Method.model_validate(fields)
-    except ValidationError as error:
-        raise ValueError(first_fault(error)) from error
-
-
-def _override(fields: dict[str, Any], override: str) -> None:
-    """Set `field=value` or `retraining.field=value`; networks are written as `convnet:filters=64`."""
-    key, equals, value = override.partition("=")
-    section, dot, inner = key.partition(".")
-    target, field = (fields[section], inner) if dot and section == "retraining" else (fields, key)
-    if not equals or field not in target or field == "name":
-        known = ", ".join(name for name in target if name != "name")
-        raise ValueError(f"{override!r} is not field=value with one of the fields {known}")
-    target[field] = NetworkSpec.parse(value).model_dump() if field in ("network", "encoder") else value
+    return overridden(Method, METHODS[name]().model_dump(), overrides, fixed=("name",))

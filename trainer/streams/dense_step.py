@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from recall_server.networks import MLP, Parameters
-from trainer.inner_step import AbstractInnerStep, soft_cross_entropy
+from trainer.inner_step import AbstractInnerStep, gradient_along, soft_cross_entropy
 
 HIDDEN_WEIGHT, HIDDEN_BIAS = "layer0.weight", "layer0.bias"
 WEIGHT, BIAS = "classifier.weight", "classifier.bias"
@@ -51,7 +51,7 @@ class DenseStep(AbstractInnerStep):
         self, parameters: Parameters, images: Tensor, targets: Tensor, mu: Parameters
     ) -> tuple[Tensor, Tensor, Parameters]:
         with torch.no_grad():
-            x, count = images.flatten(1), len(images)
+            x = images.flatten(1)
             weight, weight_dot = parameters[WEIGHT], mu[WEIGHT]
             before = torch.addmm(parameters[HIDDEN_BIAS], x, parameters[HIDDEN_WEIGHT].T)
             hidden = before.relu()
@@ -60,11 +60,7 @@ class DenseStep(AbstractInnerStep):
 
             logits = torch.addmm(parameters[BIAS], hidden, weight.T)
             logits_dot = torch.addmm(mu[BIAS], hidden_dot, weight.T).addmm_(hidden, weight_dot.T)
-            probabilities = logits.softmax(dim=1)
-            centred = logits_dot - (probabilities * logits_dot).sum(dim=1, keepdim=True)
-            mass = targets.sum(dim=1, keepdim=True)
-            gl = (probabilities * mass - targets).div_(count)
-            gl_dot = (probabilities * centred * mass).div_(count)
+            gl, gl_dot, for_targets = gradient_along(logits, logits_dot, targets, len(images))
 
             gh = (gl @ weight).mul_(active)
             gh_dot = torch.addmm(gl @ weight_dot, gl_dot, weight).mul_(active)
@@ -75,7 +71,7 @@ class DenseStep(AbstractInnerStep):
                 BIAS: gl_dot.sum(dim=0),
             }
             for_images = torch.addmm(gh @ mu[HIDDEN_WEIGHT], gh_dot, parameters[HIDDEN_WEIGHT])
-            return for_images.view_as(images), centred.div_(-count), product
+            return for_images.view_as(images), for_targets, product
 
     def evaluate(self, parameters: Parameters, images: Tensor, targets: Tensor) -> Tensor:
         return soft_cross_entropy(self.network.logits(parameters, images), targets)

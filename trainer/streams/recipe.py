@@ -8,11 +8,11 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from recall_server.manifest import first_fault
 from recall_server.networks import NetworkSpec
 from recall_server.retraining import Retraining
+from trainer.overrides import overridden
 
 Count = Annotated[int, Field(ge=1)]
 Rate = Annotated[float, Field(gt=0)]
@@ -100,21 +100,5 @@ def compose(name: str, stream: str, overrides: Iterable[str] = ()) -> Recipe:
     if name not in RECIPES:
         raise ValueError(f"unknown method {name!r}; known methods: {', '.join(RECIPES)}")
     recipe = RECIPES[name](**SETTINGS.get(stream, SETTINGS["rotations"]))
-    fields: dict[str, Any] = recipe.model_dump() | dict(CHOSEN.get((name, stream), {}))
-    try:
-        for override in overrides:
-            _override(fields, override)
-        return Recipe.model_validate(fields)
-    except ValidationError as error:
-        raise ValueError(first_fault(error)) from error
-
-
-def _override(fields: dict[str, Any], override: str) -> None:
-    """Set `field=value` or `retraining.field=value`; networks are written as `mlp:hidden=64`."""
-    key, equals, value = override.partition("=")
-    section, dot, inner = key.partition(".")
-    target, field = (fields[section], inner) if dot and section == "retraining" else (fields, key)
-    if not equals or field not in target or field in ("name", "retraining"):
-        known = ", ".join(name for name in target if name not in ("name", "retraining"))
-        raise ValueError(f"{override!r} is not field=value with one of the fields {known}")
-    target[field] = NetworkSpec.parse(value).model_dump() if field == "network" else value
+    fields = recipe.model_dump() | dict(CHOSEN.get((name, stream), {}))
+    return overridden(Recipe, fields, overrides, fixed=("name", "retraining"))
