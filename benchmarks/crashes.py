@@ -31,7 +31,8 @@ from typing import Any, Literal
 
 import httpx2
 
-from benchmarks.killable_server import LEASE_SECONDS, PATIENCE, KillableServer, bytes_of
+from benchmarks.killable_server import LEASE_SECONDS, PATIENCE, KillableServer
+from benchmarks.process_tree import bytes_of, is_running
 from benchmarks.running_server import ARTIFACTS
 from recall_server.classifier import FreshClassifier
 
@@ -130,11 +131,6 @@ def orphans(processes: list[int]) -> int:
     while (left := [process for process in processes if is_running(process)]) and time.monotonic() < limit:
         time.sleep(0.05)
     return len(left)
-
-
-def is_running(process: int) -> bool:
-    """Neither gone nor a zombie that nobody has waited for yet."""
-    return bytes_of(Path(f"/proc/{process}/stat")).rpartition(b")")[2].split()[:1] not in ([], [b"Z"])
 
 
 def audit(server: KillableServer, state: Path, findings: Findings) -> dict[str, Any]:

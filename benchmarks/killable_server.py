@@ -11,6 +11,8 @@ from pathlib import Path
 
 import httpx2
 
+from benchmarks.process_tree import children, descendants
+
 LEASE_SECONDS = 2.0
 PATIENCE = 180.0
 
@@ -49,12 +51,12 @@ class KillableServer:
         return False
 
     def family(self) -> list[int]:
-        """The processes that it started."""
-        tasks = Path(f"/proc/{self.process.pid}/task").glob("*/children")
-        return [int(child) for path in tasks for child in path.read_text().split()]
+        """The processes that it started, and those that they did."""
+        return descendants(self.process.pid)
 
     def workers(self) -> list[int]:
-        return [child for child in self.family() if b"spawn_main" in bytes_of(Path(f"/proc/{child}/cmdline"))]
+        """What the processes that it started have started: those that train."""
+        return [each for child in children(self.process.pid) for each in descendants(child)]
 
     def kill(self) -> list[int]:
         """-9 to the server; the processes that it leaves must end by themselves."""
@@ -75,9 +77,3 @@ def free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])
-
-
-def bytes_of(path: Path) -> bytes:
-    with contextlib.suppress(OSError):
-        return path.read_bytes()
-    return b""

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import io
+import math
 from collections.abc import Sequence
+from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
@@ -30,19 +32,17 @@ def contact_sheet(rows: Sequence[tuple[str, NDArray[np.float32]]], *, cell: int 
     """
     if not rows:
         raise ValueError("a contact sheet needs at least one row of images")
-    font = ImageFont.load_default(TEXT)
-    labels = [label if len(label) <= LONGEST_LABEL else f"{label[: LONGEST_LABEL - 1]}…" for label, _ in rows]
+    labels = [_drawn(label) for label, _ in rows]
     strips = [_strip(images, cell) for _, images in rows]
-    widest = max(max(strip.width for strip in strips), *(int(font.getlength(label)) for label in labels))
+    widest = max(image.width for image in (*strips, *labels))
     height = MARGIN + sum(TEXT + 2 * GAP + strip.height + MARGIN for strip in strips)
     if (widest + 2 * MARGIN) * height > LARGEST_SHEET:
         raise InvalidRequest(f"a sheet of {len(rows)} rows would be too large to look at; ask for fewer")
     mode = "L" if all(strip.mode == "L" for strip in strips) else "RGB"
     sheet = Image.new(mode, (widest + 2 * MARGIN, height), "white")
-    draw = ImageDraw.Draw(sheet)
     top = MARGIN
     for label, strip in zip(labels, strips, strict=True):
-        draw.text((MARGIN, top), label, fill="black", font=font)
+        sheet.paste(label, (MARGIN, top))
         top += TEXT + 2 * GAP
         sheet.paste(strip, (MARGIN, top))
         top += strip.height + MARGIN
@@ -51,12 +51,22 @@ def contact_sheet(rows: Sequence[tuple[str, NDArray[np.float32]]], *, cell: int 
     return stream.getvalue()
 
 
+@lru_cache(maxsize=1024)
+def _drawn(label: str) -> Image.Image:
+    """A label in black on white, as wide as it is; drawing it takes longer than recalling its images."""
+    text = label if len(label) <= LONGEST_LABEL else f"{label[: LONGEST_LABEL - 1]}…"
+    font = ImageFont.load_default(TEXT)
+    image = Image.new("L", (max(1, math.ceil(font.getlength(text))), TEXT + 2 * GAP), "white")
+    ImageDraw.Draw(image).text((0, 0), text, fill="black", font=font)
+    return image
+
+
 def _strip(images: NDArray[np.float32], cell: int) -> Image.Image:
     """One row: the images [n, C, H, W] side by side with a gap between, all at once."""
     count, channels, height, width = images.shape
     factor = max(1, round(cell / max(height, width)))
-    enlarged = to_bytes(images).repeat(factor, axis=2).repeat(factor, axis=3)
-    row = np.full((channels, height * factor, count, width * factor + GAP), 255, dtype=np.uint8)
-    row[..., : width * factor] = enlarged.transpose(1, 2, 0, 3)
-    strip = row.reshape(channels, height * factor, -1)[..., : max(1, row.shape[2] * row.shape[3] - GAP)]
+    row = np.full((channels, height, factor, count, width * factor + GAP), 255, dtype=np.uint8)
+    wide = to_bytes(images).repeat(factor, axis=3)
+    row[..., : width * factor] = wide.transpose(1, 2, 0, 3)[:, :, None]
+    strip = row.reshape(channels, height * factor, -1)[..., : max(1, count * (width * factor + GAP) - GAP)]
     return from_bytes(strip)

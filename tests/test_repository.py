@@ -47,7 +47,7 @@ for name in ("fastapi", "starlette", "uvicorn", "python_multipart"):
 for package in ("recall_server", "trainer"):
     for path in sorted(pathlib.Path(package).rglob("*.py")):
         module = ".".join(path.with_suffix("").parts).removesuffix(".__init__")
-        if not module.startswith("recall_server.api") and not module.endswith("__main__"):
+        if not module.startswith(("recall_server.api", "recall_server.command")) and not module.endswith("__main__"):
             importlib.import_module(module)
             print(module)
 """
@@ -129,11 +129,13 @@ def test_modules_and_functions_stay_readable() -> None:
 
 
 def test_imports_stand_at_the_top_unless_the_dependency_is_optional() -> None:
+    entry = ROOT / "recall_server" / "__main__.py"  # whose purpose is what happens before it imports the rest
     optional = {"PIL", "matplotlib", "numpy", "onnxruntime", "recall_client", "rich"}
     optional |= {"sklearn", "torchvision", "uvicorn"}
     deferred = [
         f"{path.relative_to(ROOT)}:{node.lineno}: {ast.unparse(node)}"
         for path in code_files()
+        if path != entry
         for function in ast.walk(ast.parse(path.read_text()))
         if isinstance(function, ast.FunctionDef | ast.AsyncFunctionDef)
         for node in ast.walk(function)

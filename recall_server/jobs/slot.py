@@ -1,7 +1,7 @@
 """One warm training process on this machine, watched by a thread: started again whenever it dies or is killed.
 
 A process and not a thread, so that training never holds up a request, a cancelled training stops at once, and
-whatever it took is given back. Started with `spawn`, because `fork` breaks CUDA and locks.
+whatever it took is given back.
 """
 
 from __future__ import annotations
@@ -9,10 +9,8 @@ from __future__ import annotations
 import contextlib
 import logging
 import multiprocessing
-import os
 import threading
 import time
-from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
@@ -22,18 +20,17 @@ from pydantic import ValidationError
 
 from recall_server.errors import TrainingFailed
 from recall_server.jobs.backend import Assignment, BackendState, JobSource, WorkerInfo
+from recall_server.jobs.processes import prepared
 from recall_server.jobs.records import JobError
-from recall_server.jobs.worker import MESSAGES, Failed, Progressed, Ready, Succeeded, run_worker
+from recall_server.jobs.worker import MESSAGES, Progressed, Ready, Succeeded, run_worker
 
 FAILED_STARTS = 3  # in a row, after which this counts as failed, though it is tried again
 LONGEST_PAUSE = 30.0  # seconds between two attempts to start
 SECONDS_BETWEEN_LOOKS = 0.5  # at whether another server has queued a job
 SECONDS_TO_STOP = 10.0
 UNWATCHED = "the server failed to watch over it"
-WAIT_POLICY = "OMP_WAIT_POLICY"
 
 logger = logging.getLogger(__name__)
-_environment = threading.Lock()
 
 
 @dataclass(eq=False)
@@ -140,12 +137,12 @@ class WorkerSlot:
         return worker.device is not None
 
     def _spawn(self) -> _Worker | None:
-        context = multiprocessing.get_context("spawn")
         with contextlib.ExitStack() as unused:
             try:
+                context = prepared()
                 ours, theirs = context.Pipe()
                 unused.enter_context(ours)
-                with theirs, _blocking_threads():  # closed here, or the end of the process would not close the pipe
+                with theirs:  # closed here, or the end of the process would not close the pipe
                     process = context.Process(
                         target=run_worker, args=(theirs, self._device, self._threads), name=self._name, daemon=True
                     )
@@ -217,12 +214,16 @@ class WorkerSlot:
                 return True
             worker.end_job()
             return False  # a training that nobody wants: replacing the process is the only way to end it
+        goes_on = True
         if isinstance(message, Succeeded):
             source.succeeded(worker.job, classifier, message.seconds)
         else:
+            if message.traceback is not None:
+                goes_on = False
+                logger.error("training failed unexpectedly\n%s", message.traceback)
             source.failed(worker.job, message.error)
         worker.end_job()
-        return not (isinstance(message, Failed) and message.and_ended)
+        return goes_on
 
     def _was_cancelled(self, worker: _Worker) -> bool:
         """Whether the running job was cancelled."""
@@ -250,20 +251,3 @@ class WorkerSlot:
         self._failed_starts += 1
         logger.error("there is no training process: another try follows (%d in a row failed)", self._failed_starts)
         self._stopping.wait(min(LONGEST_PAUSE, 2.0 ** (self._failed_starts - 1)))
-
-
-@contextlib.contextmanager
-def _blocking_threads() -> Iterator[None]:
-    """Let a process started here put its idle OpenMP threads to sleep, unless the operator has chosen otherwise.
-
-    By default they spin while they wait for each other. On two cores that something else keeps busy, that made a step
-    of training 2 to 100 times slower than a single thread; asleep, they cost nothing worth measuring.
-    """
-    with _environment:  # which all slots share
-        chosen = os.environ.get(WAIT_POLICY)
-        os.environ[WAIT_POLICY] = chosen or "PASSIVE"
-        try:
-            yield
-        finally:
-            if chosen is None:
-                del os.environ[WAIT_POLICY]

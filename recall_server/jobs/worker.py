@@ -7,13 +7,13 @@ The process keeps no file: what it trains it hands back.
 from __future__ import annotations
 
 import contextlib
-import logging
 import multiprocessing
 import os
 import signal
 import tempfile
 import threading
 import time
+import traceback
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Annotated, Literal
@@ -31,8 +31,6 @@ from recall_server.retraining import Retraining
 
 SECONDS_BETWEEN_REPORTS = 0.1
 UNFORESEEN = JobError(kind=TrainingFailed.__name__, detail="training failed unexpectedly; the server's log says more")
-
-logger = logging.getLogger(__name__)
 
 
 class Ready(Record):
@@ -55,11 +53,11 @@ class Succeeded(Record):
 
 
 class Failed(Record):
-    """No classifier; where `and_ended`, no process any more either."""
+    """No classifier. With a `traceback`, which is for the server's log alone, there is no process any more either."""
 
     event: Literal["failed"] = "failed"
     error: JobError
-    and_ended: bool = False
+    traceback: str | None = None
 
 
 Message = Ready | Progressed | Succeeded | Failed
@@ -95,8 +93,7 @@ def _serve(connection: Connection, device: str) -> bool:
     except RecallError as error:
         _send(connection, Failed(error=JobError(kind=type(error).__name__, detail=str(error))))
     except Exception:
-        logger.exception("training failed unexpectedly")
-        _send(connection, Failed(error=UNFORESEEN, and_ended=True))
+        _send(connection, Failed(error=UNFORESEEN, traceback=traceback.format_exc()))
         return False
     else:
         _send(connection, Succeeded(seconds=time.monotonic() - began))

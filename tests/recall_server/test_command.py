@@ -24,7 +24,8 @@ import pytest
 import safetensors.torch
 from typer.testing import CliRunner
 
-from recall_server.__main__ import cli
+from benchmarks.process_tree import LISTED, descendants, is_running
+from recall_server.command import cli
 from tests.recall_server.api.requests import parts
 from tests.recall_server.serving_examples import RETRAINING, label_bundle, picture, write_artifacts
 
@@ -59,14 +60,6 @@ class RunningServer:
             time.sleep(0.05)
         body: dict[str, Any] = answer.json()
         return body
-
-    def children(self) -> list[int]:
-        """The processes that it started; where the system does not tell, the test cannot be made."""
-        listing = Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children")
-        if not listing.exists():
-            pytest.skip("this system does not list the children of a process")
-        tasks = Path(f"/proc/{self.process.pid}/task").glob("*/children")
-        return [int(child) for path in tasks for child in path.read_text().split()]
 
     def end(self, how: signal.Signals) -> int:
         self.process.send_signal(how)
@@ -221,8 +214,8 @@ def test_stopping_in_the_middle_of_a_training_answers_all_leaves_no_process_and_
         endless = server.client.post("/classifier", json={"labels": ["up", "down"]}).json()
         while server.client.get(endless["links"]["self"]).json()["status"] != "running":
             time.sleep(0.02)
-        children = server.children()
-        assert children
+        started = descendants(server.process.pid)
+        assert started or not LISTED
         stopped = threading.Event()
         with ThreadPoolExecutor() as pool:
             load = [pool.submit(recall_until, stopped, server.client, seed) for seed in range(3)]
@@ -234,7 +227,7 @@ def test_stopping_in_the_middle_of_a_training_answers_all_leaves_no_process_and_
             assert waiting.result().json()["status"] == "running"
             stopped.set()
             assert {status for each in load for status in each.result()} == {200}
-        wait_until_gone(children)
+        wait_until_gone(started)
         assert "Traceback" not in server.log.read_text()
     with running(slow_artifacts, tmp_path) as server:
         begun_again, kept = server.client.get("/classifier").json()["classifiers"]
@@ -249,9 +242,9 @@ def test_even_a_killed_server_leaves_no_process_behind(slow_artifacts: Path, tmp
         endless = server.client.post("/classifier", json={"labels": ["up", "down"]}).json()
         while server.client.get(endless["links"]["self"]).json()["progress"] is None:
             time.sleep(0.02)
-        children = server.children()
+        started = descendants(server.process.pid)
         server.end(signal.SIGKILL)
-        wait_until_gone(children)
+        wait_until_gone(started)
 
 
 def recall_until(stopped: threading.Event, client: httpx2.Client, seed: int) -> set[int]:
@@ -278,14 +271,6 @@ def wait_until_gone(processes: list[int]) -> None:
     while left := [process for process in processes if is_running(process)]:
         assert time.monotonic() < limit, left
         time.sleep(0.02)
-
-
-def is_running(process: int) -> bool:
-    """Neither gone nor a zombie that nobody has waited for yet."""
-    try:
-        return Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
-    except OSError:
-        return False
 
 
 def test_a_state_folder_that_cannot_be_written_is_one_line_and_an_exit_code(

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.crashes import is_running
+from benchmarks.process_tree import LISTED, descendants, is_running
 from recall_server.classifier import FreshClassifier
 from recall_server.jobs.records import JobStatus
 from recall_server.jobs.training_jobs import TrainingJobs
@@ -41,13 +41,6 @@ def doomed(tmp_path: Path) -> Iterator[subprocess.Popen[bytes]]:
     process.wait(PATIENCE)
 
 
-def children(process: subprocess.Popen[bytes]) -> list[int]:
-    tasks = list(Path(f"/proc/{process.pid}/task").glob("*/children"))
-    if not tasks:
-        pytest.skip("this system does not list the children of a process")
-    return [int(child) for path in tasks for child in path.read_text().split()]
-
-
 def under_way(jobs: TrainingJobs, identifier: str) -> None:
     eventually(lambda: jobs.get(identifier).progress is not None, "training is under way")
 
@@ -60,7 +53,8 @@ def test_the_jobs_of_a_server_that_is_killed_are_trained_by_another_one_and_end_
     running = jobs.submit(record("running"), training_task(steps=LONG)).record.id
     queued = jobs.submit(record("queued"), training_task()).record.id
     under_way(jobs, running)
-    left = children(doomed)
+    left = descendants(doomed.pid)
+    assert left or not LISTED
     doomed.kill()
     doomed.wait(PATIENCE)
     eventually(lambda: not any(is_running(process) for process in left), "its processes have gone too")

@@ -10,8 +10,7 @@ import typer
 from pydantic import ValidationError
 from typer.testing import CliRunner
 
-from recall_server import __main__ as command
-from recall_server import __version__
+from recall_server import __version__, command
 from recall_server.settings import Settings
 
 

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from benchmarks.process_tree import LISTED, children
 from recall_server.jobs import slot
 from recall_server.jobs.assignments import Assignments
 from recall_server.jobs.local import LocalBackend, _devices
@@ -108,7 +109,7 @@ def test_a_training_that_fails_leaves_the_process_warm(warm: TrainingJobs) -> No
 
 
 def test_what_nobody_foresaw_is_logged_here_not_told_to_the_caller_and_costs_the_process(
-    capfd: pytest.CaptureFixture[str], start: Start
+    caplog: pytest.LogCaptureFixture, start: Start
 ) -> None:
     jobs = start()
     ready(jobs)
@@ -119,7 +120,7 @@ def test_what_nobody_foresaw_is_logged_here_not_told_to_the_caller_and_costs_the
     )
     assert finished(jobs, jobs.submit(record("next"), training_task()).record.id).status is JobStatus.SUCCEEDED
     assert process_of(jobs) != process
-    assert "targets must be" in capfd.readouterr().err
+    assert "targets must be" in caplog.text
 
 
 def test_cancelling_a_queued_job_does_not_disturb_the_running_one(warm: TrainingJobs) -> None:
@@ -212,6 +213,17 @@ def test_the_threads_of_the_process_sleep_while_they_wait(warm: TrainingJobs) ->
     assert b"OMP_WAIT_POLICY=PASSIVE" in environment.read_bytes()
 
 
+def test_a_process_that_died_is_replaced_by_a_copy_of_one_that_has_everything_loaded(start: Start) -> None:
+    jobs = start()
+    ready(jobs)
+    process = process_of(jobs)
+    loaded = [each for each in children(os.getpid()) if process in children(each)]
+    assert len(loaded) == LISTED
+    os.kill(process, signal.SIGKILL)
+    eventually(lambda: jobs.backend_state == "ready" and process_of(jobs) != process, "another one is warm")
+    assert [each for each in children(os.getpid()) if process_of(jobs) in children(each)] == loaded
+
+
 def die(*_: object) -> None:
     """A worker that does not get as far as being ready."""
     os._exit(7)
@@ -240,8 +252,8 @@ def test_a_process_that_never_starts_is_said_and_the_jobs_wait_for_another(
 @pytest.mark.parametrize(
     ("what", "error"),
     [
-        ("SpawnProcess._Popen", BlockingIOError("Resource temporarily unavailable")),
-        ("SpawnProcess._Popen", RuntimeError("unforeseen")),
+        ("ForkServerProcess._Popen", BlockingIOError("Resource temporarily unavailable")),
+        ("ForkServerProcess._Popen", RuntimeError("unforeseen")),
         ("BaseContext.Pipe", OSError("Too many open files")),
     ],
 )
