@@ -1,0 +1,96 @@
+"""Seconds and memory of an instant memory of a folder of PNG files, at one size and at half of it.
+
+    python -m benchmarks.instant_folder [--dataset cifar10] [--quick]
+
+The training pictures of a data set are written as files, and `recall-trainer distill --method principal` runs on their
+folder in a process of its own. `seconds` is from the start of that process, imports included, to a bundle on the disk
+that a server can answer from; `peak_megabytes` is the most memory that the process ever held, to the end of its
+choices. Both come beside those of every second picture: memory that is bounded does not follow the number of files.
+--quick: scikit-learn's digits. The last line is JSON.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from recall_server.pictures import from_bytes
+from trainer.datasets import load_dataset
+from trainer.publish import device_name
+from trainer.splits import Split
+
+POLL = 0.02  # seconds
+
+
+def write_pictures(split: Split, classes: Sequence[str], folder: Path) -> int:
+    """Each picture as FOLDER/class/number.png; returns the bytes of all."""
+    size = 0
+    for name in classes:
+        (folder / name).mkdir(parents=True)
+    for number, (image, label) in enumerate(zip(split.images, split.labels.tolist(), strict=True)):
+        path = folder / classes[label] / f"{number:06}.png"
+        from_bytes(np.asarray(image)).save(path)
+        size += path.stat().st_size
+    return size
+
+
+def run(folder: Path, output: Path, budget: str) -> dict[str, Any]:
+    """The command, watched from outside."""
+    command = [sys.executable, "-m", "trainer", "distill", "--dataset", str(folder), "--output", str(output)]
+    began = time.perf_counter()
+    process = subprocess.Popen(
+        [*command, "--method", "principal", "--images-per-class", budget, "--device", "cpu"], stderr=subprocess.DEVNULL
+    )
+    seconds = None
+    while seconds is None:
+        if output.exists():
+            seconds = time.perf_counter() - began
+        elif process.poll() is not None:
+            raise SystemExit(f"recall-trainer ended with {process.returncode} and no bundle")
+        time.sleep(POLL)
+    _, status, usage = os.wait4(process.pid, 0)
+    process.returncode = os.waitstatus_to_exitcode(status)
+    if process.returncode:
+        raise SystemExit(f"recall-trainer ended with {process.returncode}")
+    return {
+        "seconds": round(seconds, 1),
+        "chosen_seconds": round(time.perf_counter() - began, 1),
+        "peak_megabytes": round(usage.ru_maxrss / 1024),
+    }
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--dataset", default="cifar10")
+    parser.add_argument("--images-per-class", default="1")
+    parser.add_argument("--quick", action="store_true")
+    options = parser.parse_args(arguments)
+    dataset = load_dataset("digits" if options.quick else options.dataset)
+    everything = Split(
+        torch.cat([dataset.train.images, dataset.validation.images]),
+        torch.cat([dataset.train.labels, dataset.validation.labels]),
+    )
+    figures: dict[str, Any] = {}
+    with tempfile.TemporaryDirectory() as temporary:
+        for name, step in (("half", 2), ("all", 1)):
+            folder, split = Path(temporary) / name, everything.select(torch.arange(0, len(everything), step))
+            size = write_pictures(split, dataset.classes, folder)
+            found = run(folder, Path(temporary) / f"{name}.safetensors", options.images_per_class)
+            figures[name] = {"pictures": len(split), "megabytes": round(size / 1e6, 1)} | found
+            print(f"{name}: {figures[name]}", flush=True)
+    print(json.dumps({"dataset": dataset.name, **figures, "device": device_name(torch.device("cpu"))}))
+
+
+if __name__ == "__main__":
+    main()
