@@ -1,4 +1,4 @@
-"""Small data sets to be read: bright bars that are learnt in a few steps, archives, and a stand-in for torchvision's."""
+"""Small data sets to be read: bright bars, learnt in a few steps; archives; and a stand-in for torchvision's."""
 
 from __future__ import annotations
 
