@@ -20,10 +20,10 @@ from torch import Tensor
 
 from recall_server.atomic import write_atomically
 from recall_server.errors import InvalidBundle, InvalidRequest, NotFound, UnknownLabel, UnsupportedQuery
-from recall_server.manifest import Manifest, MeasuredAccuracy
-from recall_server.memory import MEMORIES, AbstractMemory
+from recall_server.manifest import FORMAT_VERSION, Manifest, MeasuredAccuracy
+from recall_server.memory import MEMORIES, AbstractMemory, AddressedBases
 from recall_server.networks import AbstractNetwork, build_network
-from recall_server.preprocessing import PREPROCESSINGS, AbstractPreprocessing
+from recall_server.preprocessing import PREPROCESSINGS, AbstractPreprocessing, Projected, Standardise
 from recall_server.tensor_file import DEFAULT_LIMITS, Limits, pack, printable, read_bounded, unpack
 
 __all__ = ["DEFAULT_LIMITS", "METADATA_KEY", "Limits", "MemoryBundle"]
@@ -50,7 +50,7 @@ class MemoryBundle:
     def __post_init__(self) -> None:
         _check_memory(self.manifest, self.memory)
         _check_queries(self.manifest, self.memory)
-        _check_preprocessing(self.manifest, self.preprocessing)
+        _check_preprocessing(self.manifest, self.memory, self.preprocessing)
         _network(self.manifest)
 
     @property
@@ -59,7 +59,7 @@ class MemoryBundle:
 
     def to_bytes(self) -> bytes:
         """The file as bytes, float32 throughout: the same content always gives the same bytes."""
-        prefixed = {f"{PREFIX}{name}": tensor for name, tensor in self.preprocessing.tensors().items()}
+        prefixed = {f"{PREFIX}{name}": tensor for name, tensor in _stored(self.preprocessing).items()}
         stored = self.memory.tensors() | prefixed
         tensors = {name: tensor.detach().to(torch.float32) for name, tensor in stored.items()}
         return pack(tensors, key=METADATA_KEY, text=self.manifest.to_json())
@@ -108,11 +108,11 @@ class MemoryBundle:
             stored, text = unpack(data, key=METADATA_KEY, limits=limits)
             manifest = Manifest.from_json(text)
             tensors = {name: _usable(name, tensor) for name, tensor in stored.items()}
-            memory, preprocessing = _rebuild(manifest, tensors)
+            memory, preprocessing = _rebuild(manifest, tensors, limits.numbers)
         except ValueError as error:
             raise InvalidBundle(str(error)) from error
         bundle = cls(manifest=manifest, memory=memory, preprocessing=preprocessing, sha256=digest, file_bytes=len(data))
-        _check_cost(bundle, limits.numbers)
+        _check_network_cost(bundle, limits.numbers)
         return bundle
 
     def label_queries(self, names: Sequence[str]) -> Tensor:
@@ -132,8 +132,14 @@ class MemoryBundle:
         return torch.eye(len(self.labels))[[index[name] for name in names]]
 
     def with_accuracy(self, rows: Iterable[MeasuredAccuracy]) -> MemoryBundle:
-        """The same bundle with these measurements instead of those in its manifest; it has no file yet."""
-        manifest = self.manifest.model_copy(update={"accuracy": tuple(rows)})
+        """The same bundle with these measurements instead of those in its manifest; it has no file yet.
+
+        Confusions make it one of today's format version, for earlier ones cannot hold them.
+        """
+        accuracy, version = tuple(rows), self.manifest.format_version
+        if any(row.confusions is not None for row in accuracy):
+            version = FORMAT_VERSION
+        manifest = self.manifest.model_copy(update={"accuracy": accuracy, "format_version": version})
         return replace(self, manifest=manifest, sha256=None, file_bytes=None)
 
 
@@ -146,7 +152,17 @@ def _usable(name: str, tensor: Tensor) -> Tensor:
     return values
 
 
-def _rebuild(manifest: Manifest, tensors: Mapping[str, Tensor]) -> tuple[AbstractMemory, AbstractPreprocessing]:
+def _stored(preprocessing: AbstractPreprocessing) -> dict[str, Tensor]:
+    """What a bundle holds of it: all but what follows from the memory beside it."""
+    tensors = preprocessing.tensors()
+    if isinstance(preprocessing, Projected):
+        del tensors["directions"]
+    return tensors
+
+
+def _rebuild(
+    manifest: Manifest, tensors: Mapping[str, Tensor], numbers: int
+) -> tuple[AbstractMemory, AbstractPreprocessing]:
     """Memory and preprocessing from exactly the tensors that they need: none missing, none left over."""
     memory_type = MEMORIES.get(manifest.memory.kind)
     if memory_type is None:
@@ -158,15 +174,26 @@ def _rebuild(manifest: Manifest, tensors: Mapping[str, Tensor]) -> tuple[Abstrac
     own = {name: value for name, value in tensors.items() if not name.startswith(PREFIX)}
     try:
         memory = memory_type.from_tensors(own, manifest.memory.geometry)
-        preprocessing = preprocessing_type.from_tensors(prefixed)
+        _check_recall_cost(memory, numbers)
+        if preprocessing_type is Projected:
+            preprocessing: AbstractPreprocessing = _projected(memory, prefixed)
+        else:
+            preprocessing = preprocessing_type.from_tensors(prefixed)
     except KeyError as error:
         raise ValueError(
             f"{error} is missing: a memory {manifest.memory.kind} with preprocessing {manifest.preprocessing} needs it"
         ) from error
-    extra = set(own) - set(memory.tensors()) | {PREFIX + name for name in set(prefixed) - set(preprocessing.tensors())}
+    extra = set(own) - set(memory.tensors()) | {PREFIX + name for name in set(prefixed) - set(_stored(preprocessing))}
     if extra:
         raise ValueError(f"the tensor {printable(min(extra))!r} does not belong in this kind of bundle")
     return memory, preprocessing
+
+
+def _projected(memory: AbstractMemory, tensors: Mapping[str, Tensor]) -> Projected:
+    """Onto the span of what the memory recalls; KeyError and ValueError as `from_tensors`."""
+    if not isinstance(memory, AddressedBases):
+        raise ValueError(f"a memory {memory.kind} has no bases that pictures could be projected onto")
+    return Projected.onto(memory.enlarged(), Standardise.from_tensors(tensors), tensors["rest"])
 
 
 def _check_memory(manifest: Manifest, memory: AbstractMemory) -> None:
@@ -196,7 +223,7 @@ def _check_queries(manifest: Manifest, memory: AbstractMemory) -> None:
         raise InvalidBundle(f"the memory takes queries of {memory.query_size} numbers, not of the {expected} {source}")
 
 
-def _check_preprocessing(manifest: Manifest, preprocessing: AbstractPreprocessing) -> None:
+def _check_preprocessing(manifest: Manifest, memory: AbstractMemory, preprocessing: AbstractPreprocessing) -> None:
     if preprocessing.kind != manifest.preprocessing:
         raise InvalidBundle(
             f"the manifest names the preprocessing {manifest.preprocessing!r}, "
@@ -204,6 +231,18 @@ def _check_preprocessing(manifest: Manifest, preprocessing: AbstractPreprocessin
         )
     if not preprocessing.fits(manifest.image.shape):
         raise InvalidBundle(f"the preprocessing is not made for images of {list(manifest.image.shape)}")
+    if isinstance(preprocessing, Projected):
+        _check_projection(memory, preprocessing)
+
+
+def _check_projection(memory: AbstractMemory, preprocessing: Projected) -> None:
+    """The directions are made again from the bases when the file is read, so they must be of these bases."""
+    if not isinstance(memory, AddressedBases):
+        raise InvalidBundle(f"a memory {memory.kind} has no bases that pictures could be projected onto")
+    bases = memory.enlarged().flatten(1)
+    span = preprocessing.directions
+    if len(span) > len(bases) or not torch.allclose(bases @ span.T @ span, bases, atol=1e-3 * float(bases.abs().max())):
+        raise InvalidBundle("the preprocessing projects onto the span of other bases than those of the memory")
 
 
 def _network(manifest: Manifest) -> AbstractNetwork:
@@ -214,16 +253,19 @@ def _network(manifest: Manifest) -> AbstractNetwork:
         raise InvalidBundle(f"the manifest's network cannot be built: {error}") from error
 
 
-def _check_cost(bundle: MemoryBundle, numbers: int) -> None:
+def _check_recall_cost(memory: AbstractMemory, numbers: int) -> None:
     """Refuse what is small in the file but huge in use: one 1x1 basis can ask to be enlarged to any size.
 
     Whatever a memory turns into full-size images (K bases, r rows, d_y stored images) is counted along the first
     dimension of one of its tensors, or recalled as rows.
     """
-    channels, height, width = bundle.memory.image_shape
-    images = max(bundle.memory.rows, *(tensor.shape[0] for tensor in bundle.memory.tensors().values()))
+    channels, height, width = memory.image_shape
+    images = max(memory.rows, *(tensor.shape[0] for tensor in memory.tensors().values()))
     if images * channels * height * width > numbers:
         raise InvalidBundle(f"recalling takes {images} images of {height}x{width} at once, more than {numbers} numbers")
+
+
+def _check_network_cost(bundle: MemoryBundle, numbers: int) -> None:
     parameters = sum(math.prod(shape) for shape in _network(bundle.manifest).shapes().values())
     if parameters > numbers:
         raise InvalidBundle(f"the manifest's network has {parameters} parameters, more than {numbers}")

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Literal, final
 
 from recall_server.bundle import MemoryBundle
-from recall_server.bundle_lock import LOCK_FILE, BundleLock
+from recall_server.bundle_lock import LOCK_FILE, SIGNATURE_FILE, BundleLock
 from recall_server.errors import InvalidBundle, RecallError
 from recall_server.query_encoder import QueryEncoder
 
@@ -84,11 +84,12 @@ class BundleFile:
 
 @final
 @dataclass(frozen=True)
-class EncoderOptions:
-    """Where and on how many threads query encoders run."""
+class LoadOptions:
+    """Where and on how many threads query encoders run, and who must have signed the lock file, if anybody."""
 
     device: Device = "auto"
     threads: int = 1
+    public_key: Path | None = None
 
 
 def scan(folder: Path) -> dict[str, Stamp | None]:
@@ -98,7 +99,7 @@ def scan(folder: Path) -> dict[str, Stamp | None]:
     """
     stamps = {f"{BUNDLES}/{path.name}": Stamp.of(path) for path in bundle_paths(folder)}
     stamps |= {f"{ENCODERS}/{path.name}": Stamp.of(path) for path in _listed(folder / ENCODERS)}
-    return stamps | {LOCK_FILE: Stamp.of(folder / LOCK_FILE)}
+    return stamps | {name: Stamp.of(folder / name) for name in (LOCK_FILE, SIGNATURE_FILE)}
 
 
 def bundle_paths(folder: Path) -> list[Path]:
@@ -113,12 +114,12 @@ def _listed(folder: Path) -> list[Path]:
         return []
 
 
-def read_folder(folder: Path, previous: Mapping[str, BundleFile], options: EncoderOptions) -> dict[str, BundleFile]:
+def read_folder(folder: Path, previous: Mapping[str, BundleFile], options: LoadOptions) -> dict[str, BundleFile]:
     """Every file of `folder/bundles`, by its name: those that are as `previous` saw them are not opened again.
 
     What a file held before goes on being served where the new content is refused: as damaged, or by the lock file.
     """
-    lock, trouble = _read_lock(folder)
+    lock, trouble = _read_lock(folder, options.public_key)
     files: dict[str, BundleFile] = {}
     for path in bundle_paths(folder):
         before = previous.get(path.name)
@@ -127,9 +128,9 @@ def read_folder(folder: Path, previous: Mapping[str, BundleFile], options: Encod
     return files
 
 
-def _read_lock(folder: Path) -> tuple[BundleLock | None, str]:
+def _read_lock(folder: Path, public_key: Path | None) -> tuple[BundleLock | None, str]:
     try:
-        return BundleLock.read(folder), ""
+        return BundleLock.read(folder, public_key), ""
     except InvalidBundle as error:
         logger.error("nothing new is loaded: %s", error)
         return None, str(error)
@@ -144,7 +145,7 @@ def _encoder_path(bundle: Path, file: str) -> Path:
     return bundle.parent.parent / ENCODERS / file
 
 
-def _read(path: Path, options: EncoderOptions) -> BundleFile:
+def _read(path: Path, options: LoadOptions) -> BundleFile:
     """Stamps are taken before the file is opened: what changes meanwhile is then read once more."""
     stamp, encoder, encoder_stamp = Stamp.of(path), None, None
     try:
@@ -159,7 +160,7 @@ def _read(path: Path, options: EncoderOptions) -> BundleFile:
         return BundleFile(stamp, encoder, encoder_stamp, None, str(error))
 
 
-def _with_encoder(path: Path, bundle: MemoryBundle, options: EncoderOptions) -> LoadedBundle:
+def _with_encoder(path: Path, bundle: MemoryBundle, options: LoadOptions) -> LoadedBundle:
     reference = bundle.manifest.query_encoder
     assert reference is not None
     file = _encoder_path(path, reference.file)

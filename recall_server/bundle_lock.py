@@ -2,7 +2,8 @@
 
 `bundles.lock` lies in the artifacts folder and has the lines of `sha256sum`, which can check it as well:
 `sha256sum -c bundles.lock`. Where it is present, a bundle that it does not name, or names with another digest, is not
-served. A query encoder needs no line: the digest of its file stands in the bundle's manifest.
+served. A query encoder needs no line: the digest of its file stands in the bundle's manifest. An operator may ask for
+the lock to be signed (`signatures.py`): then no lock, or one that nobody trusted has signed, vouches for nothing.
 """
 
 from __future__ import annotations
@@ -16,8 +17,10 @@ from typing import Self, final
 from recall_server.atomic import write_atomically
 from recall_server.bundle import MemoryBundle
 from recall_server.errors import InvalidBundle
+from recall_server.signatures import Signer
 
 LOCK_FILE = "bundles.lock"
+SIGNATURE_FILE = f"{LOCK_FILE}.sig"
 FOLDER = "bundles"
 LARGEST_LOCK = 2**20
 LINE = re.compile(rf"([0-9a-f]{{64}})  {FOLDER}/([^/\0]+)")
@@ -31,21 +34,26 @@ class BundleLock:
     digests: Mapping[str, str]
 
     @classmethod
-    def read(cls, artifacts: Path) -> Self | None:
+    def read(cls, artifacts: Path, public_key: Path | None = None) -> Self | None:
         """The lock of an artifacts folder; None where there is none. Raises InvalidBundle where it cannot be read.
 
-        A lock that is damaged must not count as no lock, or damaging it would unlock everything.
+        A lock that is damaged must not count as no lock, or damaging it would unlock everything. With a public key,
+        one that is missing or that this key has not signed is no better than a damaged one.
         """
         path = artifacts / LOCK_FILE
         try:
             with path.open("rb") as file:
                 data = file.read(LARGEST_LOCK + 1)
         except FileNotFoundError:
+            if public_key is not None:
+                raise InvalidBundle(f"there is no {LOCK_FILE}, and a signed one is asked for") from None
             return None
         except OSError as error:
             raise InvalidBundle(f"{LOCK_FILE} cannot be read: {error.strerror}") from error
         if len(data) > LARGEST_LOCK:
             raise InvalidBundle(f"{LOCK_FILE} has more than {LARGEST_LOCK} bytes")
+        if public_key is not None:
+            Signer.read(public_key).check(data, artifacts / SIGNATURE_FILE)
         return cls(_parse(data))
 
     @classmethod

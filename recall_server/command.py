@@ -127,7 +127,7 @@ def _fail(message: str) -> NoReturn:
 def _option(name: str) -> Any:
     field = Settings.model_fields[name]
     kind = field.annotation if field.annotation in (bool, int, float) else str
-    default = "" if field.annotation is SecretStr else str(field.default)
+    default = "" if field.annotation is SecretStr or field.default is None else str(field.default)
     help_text = f"{field.description} [env: RECALL_{name.upper()}]"
     return Annotated[kind | None, typer.Option(_flag(name), help=help_text, show_default=default)]
 

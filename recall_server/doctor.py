@@ -68,7 +68,7 @@ def _device(settings: Settings) -> Finding:
 
 
 def _bundles(settings: Settings) -> Iterator[Finding]:
-    library = Library.load(settings.artifacts, device=settings.device)
+    library = Library.load(settings.artifacts, device=settings.device, public_key=settings.public_key)
     for loaded in library.bundles.values():
         where = f", query encoder on {loaded.encoder.provider}" if loaded.encoder else ""
         yield Finding(f"bundle {loaded.name}", True, f"{len(loaded.bundle.labels)} labels{where}")

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Self, final
 
-from recall_server.bundle_folder import BundleFile, Device, EncoderOptions, LoadedBundle, Rejection, read_folder
+from recall_server.bundle_folder import BundleFile, Device, LoadedBundle, LoadOptions, Rejection, read_folder
 from recall_server.errors import (
     AmbiguousLabel,
     InvalidRequest,
@@ -73,17 +73,18 @@ class Library:
         *,
         device: Device = "auto",
         encoder_threads: int = 1,
+        public_key: Path | None = None,
         previous: Library | None = None,
     ) -> Self:
         """Load `bundles/*.safetensors` with their encoders from `encoders/`, in order of file name.
 
         A file that cannot be loaded, or that `bundles.lock` does not vouch for, is logged and listed in `rejected`;
-        the others are served all the same. With `previous`, files that have not changed since then are not read
-        again, and a file that has become bad leaves in place what was served from it. Raises OSError where the folder
-        is there but cannot be listed.
+        the others are served all the same. With `public_key` the lock must be there, and signed by that key. With
+        `previous`, files that have not changed since then are not read again, and a file that has become bad leaves
+        in place what was served from it. Raises OSError where the folder is there but cannot be listed.
         """
         before = {} if previous is None else previous.files
-        files = read_folder(folder, before, EncoderOptions(device, encoder_threads))
+        files = read_folder(folder, before, LoadOptions(device, encoder_threads, public_key))
         bundles: dict[str, LoadedBundle] = {}
         rejected: list[Rejection] = []
         for file, read in files.items():

@@ -12,8 +12,10 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationErr
 from recall_server.retraining import Retraining
 from recall_server.tensor_file import canonical_json, parse_json, printable
 
-FORMAT_VERSION: Final = 2  # what is written; version 1 is the same without `progress` and mlp, and read as well
+FORMAT_VERSION: Final = 2  # what is written; version 1 has no `progress`, `confusions`, mlp and projected
 READ_VERSIONS: Final = (1, 2)
+ROUNDING = 1e-6  # of a mean accuracy, which was added up in another order
+MOST_CONFUSED: Final = 200  # labels: a table of confusions grows with their square
 DIRECTION_MARKS = frozenset({"LRE", "RLE", "LRO", "RLO", "PDF", "LRI", "RLI", "FSI", "PDI"})
 
 
@@ -45,6 +47,10 @@ FileName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$")]
 Phrase = Annotated[str, Field(max_length=1000)]
 Scalar = bool | int | float | Annotated[str, Field(max_length=1000)] | None
 Size = Annotated[int, Field(ge=1, le=2**53)]  # 2^53: every JSON reader agrees on whole numbers up to here
+Confusions = Annotated[
+    tuple[Annotated[tuple[Annotated[int, Field(ge=0, le=2**53)], ...], Field(max_length=MOST_CONFUSED)], ...],
+    Field(min_length=1, max_length=MOST_CONFUSED),
+]
 
 
 class Section(BaseModel):
@@ -107,7 +113,7 @@ class Provenance(Section):
     date: Annotated[str, Field(max_length=40), AfterValidator(_check_date)]
 
 
-class MeasuredAccuracy(Section):
+class Accuracy(Section):
     """Accuracy of `runs` fresh networks on `data`: mean and standard deviation, as fractions from 0 to 1."""
 
     network: Phrase
@@ -116,6 +122,30 @@ class MeasuredAccuracy(Section):
     mean: Annotated[float, Field(ge=0, le=1)]
     spread: Annotated[float, Field(ge=0, le=1)]
     data: Phrase
+
+
+class MeasuredAccuracy(Accuracy):
+    """An accuracy and, where they were counted, the `confusions` behind it.
+
+    Row i and column j of the table count how often the networks, all runs together, said label j of a picture of
+    label i. Every run looks at every picture, so that a row's sum is the label's pictures times the runs.
+    """
+
+    confusions: Confusions | None = None
+
+    @model_validator(mode="after")
+    def _check_confusions(self) -> Self:
+        if self.confusions is None:
+            return self
+        if any(len(row) != len(self.confusions) for row in self.confusions):
+            raise ValueError("confusions must be a square table, with a row and a column for each label")
+        if any(sum(row) % self.runs for row in self.confusions):
+            raise ValueError(f"each row of confusions must count every picture {self.runs} times, once for each run")
+        total = sum(map(sum, self.confusions))
+        right = sum(row[label] for label, row in enumerate(self.confusions))
+        if total == 0 or abs(right / total - self.mean) > ROUNDING:
+            raise ValueError(f"confusions with {right} right of {total} do not make a mean accuracy of {self.mean:g}")
+        return self
 
 
 class ValidationPoint(Section):
@@ -173,6 +203,9 @@ class Manifest(Section):
             raise ValueError("the key progress came with format version 2")
         if self.format_version == 1 and self.retraining.network.architecture == "mlp":
             raise ValueError("the architecture mlp came with format version 2")
+        if self.format_version == 1 and self.preprocessing == "projected":
+            raise ValueError("the preprocessing projected came with format version 2")
+        self._check_confusions()
         known = set(self.labels)
         if len(known) != len(self.labels):
             raise ValueError("the labels must be different from each other")
@@ -189,9 +222,23 @@ class Manifest(Section):
             )
         return self
 
+    def _check_confusions(self) -> None:
+        counted = [row.confusions for row in self.accuracy if row.confusions is not None]
+        if counted and self.format_version == 1:
+            raise ValueError("the key confusions came with format version 2")
+        if counted and self.queries != "labels":
+            raise ValueError("a memory whose queries are images has no labels to confuse, so no confusions")
+        for confusions in counted:
+            if len(confusions) != len(self.labels):
+                raise ValueError(f"confusions of {len(confusions)} labels do not belong to {len(self.labels)} labels")
+
     def to_json(self) -> str:
         """Canonical JSON: the same manifest always gives the same text, in the version that it was read in."""
-        later: dict[str, Any] = {"progress": True, "retraining": {"network": {"hidden"}}}
+        later: dict[str, Any] = {
+            "progress": True,
+            "retraining": {"network": {"hidden"}},
+            "accuracy": {"__all__": {"confusions"}},
+        }
         return canonical_json(self.model_dump(mode="json", exclude=later if self.format_version == 1 else None))
 
     @classmethod
@@ -214,7 +261,9 @@ def _keys_of_version_2(raw: dict[str, Any]) -> list[str]:
     retraining = raw.get("retraining")
     network = retraining.get("network") if isinstance(retraining, dict) else None
     hidden = ["retraining.network.hidden"] if isinstance(network, dict) and "hidden" in network else []
-    return (["progress"] if "progress" in raw else []) + hidden
+    rows = raw.get("accuracy")
+    counted = isinstance(rows, list) and any(isinstance(row, dict) and "confusions" in row for row in rows)
+    return (["progress"] if "progress" in raw else []) + hidden + (["accuracy.confusions"] if counted else [])
 
 
 def first_fault(error: ValidationError) -> str:

@@ -19,7 +19,7 @@ from torch import Tensor
 from recall_server.networks import AbstractNetwork, Parameters
 from recall_server.networks.blueprint import CLASSIFIER, Dense, Layer, Plain, Residual, blueprint
 from recall_server.networks.layers import EPSILON
-from recall_server.preprocessing import ZCA, AbstractPreprocessing, Standardise
+from recall_server.preprocessing import ZCA, AbstractPreprocessing, Projected, Standardise
 
 OPSET = 17
 IR_VERSION = 8  # of the same year as the opset: runtimes from 2022 on read it
@@ -92,12 +92,29 @@ class _Graph:
 def _preprocess(graph: _Graph, preprocessing: AbstractPreprocessing, image_shape: tuple[int, int, int]) -> str:
     """The nodes of `preprocessing.to_model`; raises TypeError for one that has none yet."""
     if isinstance(preprocessing, Standardise):
-        mean = graph.constant("preprocessing.mean", preprocessing.mean.view(1, -1, 1, 1))
-        deviation = graph.constant("preprocessing.deviation", preprocessing.deviation.view(1, -1, 1, 1))
-        return graph.add("Div", [graph.add("Sub", ["images", mean]), deviation])
+        return _standardise(graph, preprocessing)
     if isinstance(preprocessing, ZCA):
         return _whiten(graph, preprocessing, image_shape)
+    if isinstance(preprocessing, Projected):
+        return _project(graph, preprocessing, image_shape)
     raise TypeError(f"there is no ONNX form of {type(preprocessing).__name__}")
+
+
+def _standardise(graph: _Graph, standard: Standardise) -> str:
+    mean = graph.constant("preprocessing.mean", standard.mean.view(1, -1, 1, 1))
+    deviation = graph.constant("preprocessing.deviation", standard.deviation.view(1, -1, 1, 1))
+    return graph.add("Div", [graph.add("Sub", ["images", mean]), deviation])
+
+
+def _project(graph: _Graph, projected: Projected, image_shape: tuple[int, int, int]) -> str:
+    """(1 - rest) * D^T D z + rest * z."""
+    flat = graph.add("Flatten", [_standardise(graph, projected.standard)], axis=1)  # [N, d]
+    directions = graph.constant("preprocessing.directions", projected.directions)
+    along = graph.add("Gemm", [flat, directions], transB=1)  # [N, k]
+    within = graph.add("Mul", [along, graph.constant("preprocessing.beyond_rest", 1 - projected.rest)])
+    rest = graph.add("Mul", [flat, graph.constant("preprocessing.rest", projected.rest)])
+    faded = graph.add("Gemm", [within, directions, rest])
+    return graph.add("Reshape", [faded, graph.constant("preprocessing.shape", [-1, *image_shape])])
 
 
 def _whiten(graph: _Graph, zca: ZCA, image_shape: tuple[int, int, int]) -> str:

@@ -26,12 +26,16 @@ LABEL: TypeAdapter[str] = TypeAdapter(Label)
 @final
 @dataclass(frozen=True, eq=False)
 class Query:
-    """One query [d_y] to one bundle; `target` is what its images are paired with: weights of labels."""
+    """One query [d_y] to one bundle; `target` is what its images are paired with: weights of labels.
+
+    `pictures` [n, d_y] are the encoded pictures that the vector is the mean of, where it was made of some.
+    """
 
     name: str
     loaded: LoadedBundle
     vector: Tensor
     target: dict[str, float]
+    pictures: Tensor | None = None
 
 
 @final
@@ -112,9 +116,10 @@ def picture_queries(
     for position, picture in enumerate(pictures):
         members.setdefault(_class_name(picture.part), []).append(position)
     encoded = torch.from_numpy(encoder.encode(decode_all(pictures, encoder.image_shape, limits=limits)))
+    shown = {name: encoded[positions] for name, positions in members.items()}
     return [
-        Query(name=name, loaded=loaded, vector=encoded[positions].mean(dim=0), target={name: 1.0})
-        for name, positions in members.items()
+        Query(name=name, loaded=loaded, vector=each.mean(dim=0), target={name: 1.0}, pictures=each)
+        for name, each in shown.items()
     ]
 
 

@@ -9,7 +9,10 @@ from dataclasses import dataclass
 from typing import Literal, Self, final
 
 import torch
+from torch import Tensor
 
+from recall_server.cards.bundle_card import bundle_card
+from recall_server.cards.classifier_card import classifier_card
 from recall_server.classifier import FreshClassifier
 from recall_server.errors import InvalidRequest, UnsupportedQuery
 from recall_server.jobs.files import ClassifierFiles
@@ -20,6 +23,7 @@ from recall_server.jobs.store import SqlJobStore
 from recall_server.jobs.task import TaskDescription, TrainingTask
 from recall_server.jobs.training_jobs import TrainingJobs
 from recall_server.library import Library, LoadedBundle
+from recall_server.quality import quality_of_labels, quality_of_pictures
 from recall_server.queries import (
     Picture,
     PictureLimits,
@@ -90,7 +94,9 @@ class RecallService:
         Raises StorageFailed where the state folder cannot be used.
         """
         library = WatchedLibrary(
-            lambda previous: Library.load(settings.artifacts, device=settings.device, previous=previous),
+            lambda previous: Library.load(
+                settings.artifacts, device=settings.device, public_key=settings.public_key, previous=previous
+            ),
             settings.artifacts,
         )
         backend = LocalBackend(device=settings.device, threads=settings.worker_threads, workers=settings.workers)
@@ -157,16 +163,16 @@ class RecallService:
                 f"the labels are of different bundles ({', '.join(used)}); a classifier is trained from one bundle",
                 parameter="labels",
             )
-        return self._train(queries, seed, asked, pictures=None)
+        return self._train(queries, seed, asked)
 
     def train_pictures(
         self, pictures: Sequence[Picture], *, bundle: str | None = None, seed: int = 0, asked: Asked = Asked()
     ) -> Accepted:
         """Queue the training of a classifier whose classes are the names of the parts."""
-        parts = [picture.part for picture in pictures]
-        self._check_classes(len(set(parts)), None)
+        self._check_classes(len({picture.part for picture in pictures}), None)
+        began = time.perf_counter()
         queries = picture_queries(self.library, pictures, bundle, limits=self._picture_limits)
-        return self._train(queries, seed, asked, pictures={query.name: parts.count(query.name) for query in queries})
+        return self._train(queries, seed, asked, {"encoding": time.perf_counter() - began})
 
     def predict(self, identifier: str, pictures: Sequence[Picture]) -> list[Prediction]:
         """What a trained classifier sees in each picture, in their order; raises NotFound and NotReady."""
@@ -187,6 +193,18 @@ class RecallService:
             return self.jobs.read(identifier)
         return FreshClassifier.load(self.jobs.finished_file(identifier)).export_onnx()
 
+    def bundle_card(self, name: str) -> str:
+        """The card of a loaded memory, as Markdown; raises NotFound."""
+        return bundle_card(self.library.get(name).bundle)
+
+    def classifier_card(self, identifier: str) -> str:
+        """The card of a trained classifier, as Markdown; raises NotFound and NotReady."""
+        classifier = FreshClassifier.load(self.jobs.finished_file(identifier))
+        record = self.jobs.get(identifier)
+        loaded = self.library.bundles.get(record.bundle.name)
+        same = loaded is not None and loaded.sha256 == record.bundle.sha256
+        return classifier_card(record, classifier, loaded.bundle if loaded is not None and same else None)
+
     def _recall(self, queries: Sequence[Query], options: RecallOptions) -> Recalled:
         limit = self.settings.max_recalled_numbers
         return recall(queries, per_label=options.per_label, seed=options.seed, max_numbers=limit)
@@ -203,25 +221,32 @@ class RecallService:
                 f"{count} classes are more than the {self.settings.max_classes} of one classifier", parameter=parameter
             )
 
-    def _train(self, queries: Sequence[Query], seed: int, asked: Asked, *, pictures: dict[str, int] | None) -> Accepted:
-        """Recall for queries to one bundle, and hand the images to the training process."""
+    def _train(
+        self, queries: Sequence[Query], seed: int, asked: Asked, spent: Mapping[str, float] | None = None
+    ) -> Accepted:
+        """Recall for queries to one bundle, and hand the images to the training process; `spent` has gone by before."""
         loaded, labels = queries[0].loaded, tuple(query.name for query in queries)
-        source: Literal["labels", "images"] = "labels" if pictures is None else "images"
+        shown = {query.name: query.pictures for query in queries if query.pictures is not None}
         self._check_size(loaded, len(queries))
+        began = time.perf_counter()
+        images = _recalled(queries)
+        recalling = time.perf_counter() - began
         channels, height, width = loaded.bundle.memory.image_shape
         record = ClassifierRecord(
             id=uuid.uuid4().hex,
             labels=labels,
             bundle=BundleIdentity(name=loaded.name, sha256=loaded.sha256),
-            queries=source,
-            pictures=pictures,
+            queries="images" if shown else "labels",
+            pictures={name: len(each) for name, each in shown.items()} or None,
             image=ImageSize(channels=channels, height=height, width=width),
             network=str(loaded.bundle.manifest.retraining.network),
             seed=seed,
+            quality=quality_of_pictures(shown) if shown else quality_of_labels(loaded.bundle.manifest, labels),
+            preparation=dict(spent or {}) | {"recalling": recalling},
             created_at=now(),
         )
         submitted = self.jobs.submit(
-            record, _task(queries, record), idempotency_key=asked.idempotency_key, caller=asked.caller
+            record, _task(loaded, images, record), idempotency_key=asked.idempotency_key, caller=asked.caller
         )
         retraining = loaded.bundle.manifest.retraining
         work = len(labels) * retraining.rows_per_class * retraining.steps
@@ -250,14 +275,18 @@ def job_limits(settings: Settings) -> JobLimits:
     )
 
 
-def _task(queries: Sequence[Query], record: ClassifierRecord) -> TrainingTask:
-    """All rows of all queries, each with its own class as the target."""
-    bundle = queries[0].loaded.bundle
+def _recalled(queries: Sequence[Query]) -> Tensor:
+    """All rows [k, r, C, H, W] of all queries to one bundle, in model space."""
     with torch.inference_mode():
-        images = bundle.memory.recall(torch.stack([query.vector for query in queries]))
+        return queries[0].loaded.bundle.memory.recall(torch.stack([query.vector for query in queries]))
+
+
+def _task(loaded: LoadedBundle, images: Tensor, record: ClassifierRecord) -> TrainingTask:
+    """Images [k, r, C, H, W] of that bundle, those of each query with its own class as the target."""
+    bundle = loaded.bundle
     return TrainingTask(
         images=images,
-        targets=torch.eye(len(queries)),
+        targets=torch.eye(len(images)),
         preprocessing=bundle.preprocessing,
         description=TaskDescription(
             labels=record.labels,

@@ -28,6 +28,9 @@ class Settings(BaseSettings):
         SecretStr, Field(description="NAME:SCOPE:KEY, separated by commas; SCOPE is read, train or admin")
     ] = SecretStr("")
     artifacts: Annotated[Path, Field(description="folder with bundles/ and encoders/")] = Path("artifacts")
+    public_key: Annotated[
+        Path | None, Field(description="Ed25519 key in PEM that must have signed bundles.lock; without, none need have")
+    ] = None
     state: Annotated[Path, Field(description="folder for jobs and trained classifiers")] = Path("state")
     database: Annotated[str, Field(description="SQLAlchemy URL of the job table; empty for a file in `state`")] = ""
     device: Annotated[Device, Field(description="where to train and to encode pictures: auto, cpu or cuda")] = "auto"

@@ -27,7 +27,7 @@ from trainer.distill import Interrupted
 from trainer.methods import METHODS, compose
 from trainer.quickstart import Quickstart, next_steps
 from trainer.quickstart import quickstart as make_quickly
-from trainer.report import evaluate_bundle, print_manifest, write_picture
+from trainer.report import evaluate_bundle, print_manifest, write_card, write_picture
 from trainer.request import Request
 from trainer.run_progress import Limits
 from trainer.second_moments import SecondMoments
@@ -204,6 +204,12 @@ def add_class(
             commands.tell(f"left out: {sentence}")
     larger = add_classes(before, added, further_bases=further_bases, seed=seed, name=target.stem).save(target)
     typer.echo(f"{target}: {len(larger.labels)} labels, {larger.memory.stored_numbers()} numbers")
+
+
+@app.command()
+def card(bundle: Annotated[Path, typer.Argument(help="A bundle.")]) -> None:
+    """Write a bundle's card, NAME.md beside it: what it knows, how good it is, what not to use it for."""
+    typer.echo(f"{write_card(bundle)}: the card of {bundle.name}")
 
 
 app.command()(stream)

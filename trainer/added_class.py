@@ -20,10 +20,11 @@ from recall_server import __version__
 from recall_server.bundle import MemoryBundle
 from recall_server.manifest import FORMAT_VERSION, Budget, Manifest, first_fault
 from recall_server.memory import AddressedBases
+from recall_server.preprocessing import AbstractPreprocessing, Projected, unprojected
 from trainer.datasets import UNKNOWN_LICENCE
 from trainer.half_resolution import HalfResolution
 from trainer.image_folder import read_pictures
-from trainer.principal import enlarged_bases, leading_eigenvectors, project, representatives
+from trainer.principal import leading_eigenvectors, project, representatives
 from trainer.second_moments import LARGEST
 from trainer.splits import Split
 
@@ -61,13 +62,13 @@ def add_classes(
     more numbers than the bundle's budget allows that many classes, and for further bases of images that are too large
     for their second moments, or where the bases are not at half resolution.
     """
-    memory = _check(bundle, [each.name for each in added])
+    memory, space = _check(bundle, [each.name for each in added]), unprojected(bundle.preprocessing)
     size = bundle.manifest.budget.images_per_class
     labels = (*bundle.labels, *(each.name for each in added))
     splits = [Split(each.images, torch.zeros(len(each.images), dtype=torch.int64)) for each in added]
     if further_bases:
-        memory = _extended(memory, splits, bundle, further_bases)
-    points = [project(memory, split, bundle.preprocessing) for split in splits]
+        memory = _extended(memory, splits, space, further_bases)
+    points = [project(memory, split, space) for split in splits]
     found = torch.stack([representatives(each, memory.rows, seed) for each in points], dim=1)
     addressing = torch.cat([memory.addressing, found], dim=1)
     larger = AddressedBases(memory.bases, addressing, memory.height, memory.width)
@@ -78,7 +79,9 @@ def add_classes(
             f"{larger.stored_numbers()} numbers are more than the {allowed} of {size:g} images per class for "
             f"{len(labels)} classes; add fewer bases than {further_bases}"
         )
-    return MemoryBundle(_manifest(bundle, larger, labels, added, name), larger, bundle.preprocessing)
+    if isinstance(bundle.preprocessing, Projected):
+        space = Projected.onto(larger.enlarged(), bundle.preprocessing.standard, bundle.preprocessing.rest)
+    return MemoryBundle(_manifest(bundle, larger, labels, added, name), larger, space)
 
 
 def _check(bundle: MemoryBundle, names: Sequence[str]) -> AddressedBases:
@@ -93,17 +96,19 @@ def _check(bundle: MemoryBundle, names: Sequence[str]) -> AddressedBases:
     return memory
 
 
-def _extended(memory: AddressedBases, splits: Sequence[Split], bundle: MemoryBundle, count: int) -> AddressedBases:
+def _extended(
+    memory: AddressedBases, splits: Sequence[Split], space: AbstractPreprocessing, count: int
+) -> AddressedBases:
     """The memory with `count` more bases: leading directions of what its own miss of these pictures."""
     channels, height, width = memory.image_shape
     half = HalfResolution.of(height, width)
     _check_extensible(memory, half)
-    own = half.coordinates(enlarged_bases(memory))  # [K, p]
+    own = half.coordinates(memory.enlarged())  # [K, p]
     span, _ = torch.linalg.qr(own.T)
     product = torch.zeros(own.shape[1], own.shape[1], dtype=torch.float64)
     for split in splits:
         for chunk in split.chunks():
-            coordinates = half.coordinates(bundle.preprocessing.to_model(chunk.pixels()))
+            coordinates = half.coordinates(space.to_model(chunk.pixels()))
             missed = coordinates - (coordinates @ span) @ span.T
             product += (missed.T @ missed) / len(split)
     directions = leading_eigenvectors(product, count)

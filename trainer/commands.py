@@ -116,10 +116,17 @@ def distill(request: Request) -> MemoryBundle:
     if request.resume:
         run.resume(request.checkpoint)
     data = real_data(request.dataset, preprocessing, request.device)
+    # What stays in its place until there is something better is measured as it is, which may be with a projection.
+    served = request.start.preprocessing if request.start is not None and request.in_place else preprocessing
+
+    def measure() -> Sequence[float]:
+        space = preprocessing if run.progress.history else served
+        return validate(learner, request.dataset, request.method, space).values
+
     with Display(request.limits, started_at=run.progress) as display:
         run.distill(
             data,
-            validate=lambda: validate(learner, request.dataset, request.method, preprocessing).values,
+            validate=measure,
             report=display,
             publish=publisher,
             publish_start=not request.in_place,

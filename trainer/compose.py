@@ -12,7 +12,7 @@ from recall_server.bundle import MemoryBundle
 from recall_server.memory import AbstractMemory, AddressedBases, Pixels
 from recall_server.memory.addressed_bases import largest_rows
 from recall_server.networks import AbstractNetwork, build_network
-from recall_server.preprocessing import ZCA, AbstractPreprocessing, Standardise
+from recall_server.preprocessing import ZCA, AbstractPreprocessing, Standardise, unprojected
 from trainer.continued import check_continuable, continued
 from trainer.datasets import ImageDataset
 from trainer.learners import AbstractLearner, ImageLearner, LabelLearner, RealData
@@ -91,16 +91,16 @@ def fit_preprocessing(
 ) -> AbstractPreprocessing:
     """Standardise or whiten by the training pictures; a memory that is gone on from stays in its own model space.
 
-    `moments` are those of all training pictures, where the data set holds a sample. Raises ValueError for a bundle
-    that these pictures cannot go on from.
+    Onto what pictures are projected the memory decides, later; one that is to change has no projection. `moments` are
+    those of all training pictures, where the data set holds a sample. Raises ValueError for a bundle that these
+    pictures cannot go on from.
     """
     if start is not None:
         check_continuable(start, dataset.classes, dataset.image_shape, method.preprocessing)
-        return start.preprocessing
-    if moments is not None and method.preprocessing == "standardise":
-        return moments.standardise()
-    images = dataset.train.images
-    return ZCA.fit(images) if method.preprocessing == "zca" else Standardise.fit(images)
+        return unprojected(start.preprocessing)
+    if method.preprocessing == "zca":
+        return ZCA.fit(dataset.train.images)
+    return Standardise.fit(dataset.train.images) if moments is None else moments.standardise()
 
 
 def make_learner(

@@ -8,6 +8,7 @@ import torch
 
 from recall_server.bundle import MemoryBundle
 from recall_server.memory import AbstractMemory, AddressedBases
+from recall_server.preprocessing import unprojected
 from trainer.principal import PICTURES_FOR_CENTRES, project, representatives
 from trainer.splits import Split
 
@@ -28,7 +29,7 @@ def check_continuable(
             f"{name} recalls images of {list(manifest.image.shape)}, but the data set has {list(image_shape)} "
             "(channels, height, width)"
         )
-    if manifest.preprocessing != preprocessing:
+    if unprojected(bundle.preprocessing).kind != preprocessing:
         raise ValueError(
             f"{name} has the preprocessing {manifest.preprocessing!r}, not {preprocessing!r}; "
             f"use --set preprocessing={manifest.preprocessing}"

@@ -14,8 +14,8 @@ from torch import Tensor
 
 from recall_server.bundle import MemoryBundle
 from recall_server.classifier import FreshClassifier
-from recall_server.manifest import MeasuredAccuracy
-from recall_server.preprocessing import AbstractPreprocessing
+from recall_server.manifest import MOST_CONFUSED, Confusions, MeasuredAccuracy
+from recall_server.preprocessing import AbstractPreprocessing, unprojected
 from recall_server.retraining import Retraining
 from trainer.datasets import Split
 from trainer.herding import herd
@@ -25,9 +25,13 @@ PAPER_EPOCHS, PAPER_BATCH, PAPER_RATE = 300, 640, 0.01
 
 @dataclass(frozen=True)
 class Accuracies:
-    """Accuracies, 0 to 1, of independent fresh networks (or episodes)."""
+    """Accuracies, 0 to 1, of independent fresh networks (or episodes).
+
+    `confusions` [k][k], where they were counted: how often all of them said label j of a picture of label i.
+    """
 
     values: tuple[float, ...]
+    confusions: Confusions | None = None
 
     @property
     def mean(self) -> float:
@@ -40,7 +44,13 @@ class Accuracies:
 
     def row(self, *, network: str, protocol: str, data: str) -> MeasuredAccuracy:
         return MeasuredAccuracy(
-            network=network, protocol=protocol, runs=len(self.values), mean=self.mean, spread=self.spread, data=data
+            network=network,
+            protocol=protocol,
+            runs=len(self.values),
+            mean=self.mean,
+            spread=self.spread,
+            data=data,
+            confusions=self.confusions,
         )
 
 
@@ -71,24 +81,43 @@ def fresh_accuracy(
 ) -> Accuracies:
     """Train one fresh network for every seed on images [q, r, C, H, W] with targets [q, k]; score each on `split`."""
     shape = split.images.shape[1], split.images.shape[2], split.images.shape[3]
-    values = []
+    values, said = [], []
     for seed in seeds:
         classifier = FreshClassifier(labels, shape, preprocessing, retraining, seed=seed, device=device)
         classifier.fit(images, targets)
-        values.append(score(classifier, split))
-    return Accuracies(tuple(values))
+        guesses = guess(classifier, split)
+        values.append(_share(guesses == split.labels))
+        said.append(guesses)
+    return Accuracies(tuple(values), confusions=confusions(said, split.labels, len(labels)))
 
 
-def score(classifier: FreshClassifier, split: Split, batch: int = 500) -> float:
+def score(classifier: FreshClassifier, split: Split) -> float:
     """Share of the split's pictures that the classifier names rightly; its labels are in the order of its classes."""
+    return _share(guess(classifier, split) == split.labels)
+
+
+def guess(classifier: FreshClassifier, split: Split, batch: int = 500) -> Tensor:
+    """The label [N] that the classifier gives to each picture, as a number. ValueError where there are no pictures."""
     if not len(split):
         raise ValueError("there are no pictures to score a classifier on")
-    right = 0
+    guesses = []
     for start in range(0, len(split), batch):
         part = split.select(torch.arange(start, min(start + batch, len(split))))
-        guesses = classifier.predict_probabilities(part.pixels()).argmax(dim=1).cpu()
-        right += int((guesses == part.labels).sum())
-    return right / len(split)
+        guesses.append(classifier.predict_probabilities(part.pixels()).argmax(dim=1).cpu())
+    return torch.cat(guesses)
+
+
+def confusions(guesses: Sequence[Tensor], labels: Tensor, classes: int) -> Confusions | None:
+    """The table [classes][classes] of all guesses [N] at pictures of these labels [N]; None where it would be large."""
+    if classes > MOST_CONFUSED:
+        return None
+    pairs = torch.cat([labels * classes + each for each in guesses])
+    counts = torch.bincount(pairs, minlength=classes * classes).reshape(classes, classes)
+    return tuple(map(tuple, counts.tolist()))
+
+
+def _share(right: Tensor) -> float:
+    return int(right.sum()) / len(right)
 
 
 def evaluate_labels(
@@ -138,7 +167,7 @@ def evaluate_herded(
     device: torch.device,
 ) -> Accuracies:
     """The baseline: as many real images, chosen by herding."""
-    images = herd(train, bundle.preprocessing, classes=len(bundle.labels), each=real_rows(bundle))
+    images = herd(train, unprojected(bundle.preprocessing), classes=len(bundle.labels), each=real_rows(bundle))
     return evaluate_pictures(bundle, images, test, retraining=retraining, seeds=seeds, device=device)
 
 
@@ -151,13 +180,17 @@ def evaluate_pictures(
     seeds: Sequence[int],
     device: torch.device,
 ) -> Accuracies:
-    """Fresh networks trained on pictures [k, n, C, H, W] in pixel space, n of each of the bundle's classes."""
+    """Fresh networks trained on pictures [k, n, C, H, W] in pixel space, n of each of the bundle's classes.
+
+    They see pictures as they are, and not as the memory's bases could have recalled them.
+    """
+    preprocessing = unprojected(bundle.preprocessing)
     return fresh_accuracy(
-        bundle.preprocessing.to_model(images.flatten(0, 1)).reshape(images.shape),
+        preprocessing.to_model(images.flatten(0, 1)).reshape(images.shape),
         torch.eye(len(bundle.labels)),
         test,
         labels=bundle.labels,
-        preprocessing=bundle.preprocessing,
+        preprocessing=preprocessing,
         retraining=retraining,
         seeds=seeds,
         device=device,

@@ -9,11 +9,13 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from typing import NamedTuple
 
 import torch
 
 from recall_server.bundle import MemoryBundle
 from recall_server.errors import TrainingFailed
+from recall_server.preprocessing import AbstractPreprocessing, Projected, Standardise
 from trainer.compose import Budget, fit_preprocessing
 from trainer.datasets import ImageDataset
 from trainer.learners import LabelLearner
@@ -77,16 +79,23 @@ def _with_flips(method: Method) -> Method:
     return method.model_copy(update={"retraining": method.retraining.model_copy(update={"augmentation": "flip"})})
 
 
+class Made(NamedTuple):
+    """A candidate: its memory, and the space in which classifiers see pictures."""
+
+    learner: LabelLearner
+    preprocessing: AbstractPreprocessing
+
+
 class InstantRun:
     """The bundle at `request.output`, and the best candidate for it so far."""
 
     def __init__(self, request: Request, moments: SecondMoments | None, report: Report) -> None:
         self.moments, self.report = moments, report
         self.started = time.monotonic()
-        self.preprocessing = fit_preprocessing(request.dataset, request.method, moments=moments)
+        self.fitted = fit_preprocessing(request.dataset, request.method, moments=moments)
         self.best = request
         self.progress = Progress()
-        self._learner: LabelLearner | None = None
+        self._made: Made | None = None
 
     def consider(self, method: Method, budget: Budget) -> None:
         """Make a memory and measure it; it becomes the best where it is better by more than the noise.
@@ -95,34 +104,33 @@ class InstantRun:
         """
         request = replace(self.best, method=method, budget=budget)
         name = f"{budget.bases} bases, {budget.rows} {method.coefficients}, {method.retraining.augmentation} augmented"
-        learner = self._make(request)
-        if self._learner is None:
-            self.best, self._learner = request, learner
-            publisher = Publisher(request, learner, self.preprocessing)
-            check_writable(request.output, publisher.draft(learner.tensors(), self.progress))
+        made = self._make(request)
+        if self._made is None:
+            self.best, self._made = request, made
+            check_writable(request.output, Publisher(request, *made).draft(made.learner.tensors(), self.progress))
             self.publish()
             self.report(f"{name}: written after {self.progress.seconds:.1f} s")
         try:
-            values = validate(learner, request.dataset, method, self.preprocessing).values
+            values = validate(made.learner, request.dataset, method, made.preprocessing).values
         except TrainingFailed:  # it teaches nothing, or nothing can be learnt from these pictures
             values = (0.0,)
         point = Validation(0, time.monotonic() - self.started, values)
         self.report(f"{name}: {100 * point.accuracy:.1f} % on validation pictures")
         if point.accuracy > self.progress.best + replace(self.progress, history=[point]).noise:
-            self.best, self._learner = request, learner
+            self.best, self._made = request, made
             self.progress.best, self.progress.history = point.accuracy, [point]
 
     def publish(self) -> None:
         """Write the best so far; raises StorageFailed, and what was there stays."""
-        assert self._learner is not None
+        assert self._made is not None
         self.progress.version += 1
         self.progress.seconds = time.monotonic() - self.started
-        Publisher(self.best, self._learner, self.preprocessing)(self._learner.tensors(), self.progress)
+        Publisher(self.best, *self._made)(self._made.learner.tensors(), self.progress)
 
-    def _make(self, request: Request) -> LabelLearner:
+    def _make(self, request: Request) -> Made:
         memory = principal(
             request.dataset.train,
-            self.preprocessing,
+            self.fitted,
             classes=request.dataset.classes,
             bases=request.budget.bases,
             rows=request.budget.rows,
@@ -130,4 +138,7 @@ class InstantRun:
             moments=self.moments,
             coefficients=request.method.coefficients,
         )
-        return LabelLearner(memory, classes_per_step=len(request.dataset.classes), real_batch=request.method.real_batch)
+        learner = LabelLearner(memory, classes_per_step=len(memory.addressing[0]), real_batch=request.method.real_batch)
+        if request.method.preprocessing == "projected" and isinstance(self.fitted, Standardise):
+            return Made(learner, Projected.onto(memory.enlarged(), self.fitted))
+        return Made(learner, self.fitted)

@@ -28,7 +28,7 @@ class Method(BaseModel):
     memory: Literal["addressed_bases", "pixels"] = "addressed_bases"
     start: Literal["principal", "noise", "bundle"] = "principal"
     coefficients: Literal["typical", "centres"] = "typical"  # of a start from principal: pictures or averages
-    preprocessing: Literal["standardise", "zca"] = "standardise"
+    preprocessing: Literal["standardise", "zca", "projected"] = "standardise"
     augmentation: Literal["none", "flip", "flip+rotate"] = "none"
     # inner training
     network: NetworkSpec = NetworkSpec()
@@ -64,6 +64,11 @@ class Method(BaseModel):
             raise ValueError("one class per step leaves nothing to tell apart; use 0 for all, or two or more")
         if self.memory == "pixels" and (self.start == "principal" or self.queries == "images"):
             raise ValueError("a pixels memory starts from noise or a bundle and is addressed by labels only")
+        changes = bool(self.outer_steps) or self.start != "principal" or self.queries == "images"
+        if self.preprocessing == "projected" and changes:
+            raise ValueError(
+                "pictures are projected only onto bases that no step changes; use preprocessing=standardise"
+            )
         if self.start == "bundle" and self.queries == "images":
             raise ValueError("a memory addressed by pictures starts from noise or principal, not from a bundle")
         return self
@@ -99,7 +104,7 @@ def window() -> Method:
 
 def principal() -> Method:
     """No gradient step at all: leading eigenvectors as bases, typical pictures of each class as coefficients."""
-    return window().model_copy(update={"name": "principal", "outer_steps": 0})
+    return window().model_copy(update={"name": "principal", "outer_steps": 0, "preprocessing": "projected"})
 
 
 def image_addressing() -> Method:

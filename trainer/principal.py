@@ -137,14 +137,8 @@ def _coefficients(
 
 def project(memory: AddressedBases, split: Split, preprocessing: AbstractPreprocessing) -> Tensor:
     """Coefficients [N, K] of pictures over the enlarged bases of any memory, by least squares."""
-    inverse = torch.linalg.pinv(enlarged_bases(memory).flatten(1))  # [C * H * W, K]
+    inverse = torch.linalg.pinv(memory.enlarged().flatten(1))  # [C * H * W, K]
     return torch.cat([preprocessing.to_model(chunk.pixels()).flatten(1) @ inverse for chunk in split.chunks()])
-
-
-def enlarged_bases(memory: AddressedBases) -> Tensor:
-    """The bases as they are recalled: [K, C, H, W]."""
-    identity = torch.eye(len(memory.bases)).unsqueeze(1)  # [K, d_y = 1, K] recalls every basis by itself
-    return AddressedBases(memory.bases, identity, memory.height, memory.width).recall(torch.ones(1, 1))[0]
 
 
 def representatives(points: Tensor, count: int, seed: int, kind: Coefficients = "typical") -> Tensor:

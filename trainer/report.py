@@ -6,18 +6,20 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
-from torch import Tensor
 
 from recall_server.atomic import write_atomically
 from recall_server.bundle import MemoryBundle
+from recall_server.cards.bundle_card import bundle_card
 from recall_server.contact_sheet import contact_sheet
 from recall_server.errors import InvalidDataset
+from recall_server.inspection import displayed_bases, has_bases, sheet_rows
 from recall_server.manifest import MeasuredAccuracy, RunProgress
-from recall_server.memory import AddressedBases
 from recall_server.networks import NetworkSpec
 from recall_server.retraining import Retraining
 from trainer.datasets import ImageDataset
@@ -25,7 +27,7 @@ from trainer.evaluate import Accuracies, evaluate_labels, evaluate_real, paper_p
 from trainer.few_shot import FewShot, draw_episode, evaluate_few_shot, largest_task
 
 WAYS, SHOTS, TESTS = 2, 5, 200
-SHEET_LABELS, SHEET_IMAGES, SHEET_COLUMNS = 20, 10, 8
+SHEET_LABELS, SHEET_IMAGES = 20, 10
 
 
 @dataclass(frozen=True)
@@ -100,8 +102,14 @@ def evaluate_bundle(
     if record:
         data = f"{dataset.name} test, {task}"
         row = results["recalled"].row(network=str(retraining.network), protocol=protocol, data=data)
-        bundle.with_accuracy([*bundle.manifest.accuracy, row]).save(path)
+        bundle.with_accuracy(recorded(bundle.manifest.accuracy, row)).save(path)
     return results
+
+
+def recorded(rows: Sequence[MeasuredAccuracy], row: MeasuredAccuracy) -> list[MeasuredAccuracy]:
+    """The measurements with a new one at their end; it takes the place of one of the same kind, made before."""
+    kind = (row.network, row.protocol, row.data)
+    return [each for each in rows if (each.network, each.protocol, each.data) != kind] + [row]
 
 
 def _require_same_pictures(bundle: MemoryBundle, dataset: ImageDataset) -> None:
@@ -185,22 +193,24 @@ def _shapes(bundle: MemoryBundle) -> str:
     return ", ".join(f"{name} {list(tensor.shape)}" for name, tensor in bundle.memory.tensors().items())
 
 
+def write_card(path: Path) -> Path:
+    """The card of a bundle, NAME.md beside it."""
+    card = path.with_suffix(".md")
+    write_atomically(card, bundle_card(MemoryBundle.load(path)).encode())
+    return card
+
+
 def write_picture(path: Path, picture: Path) -> None:
     """A PNG of a bundle's bases and of images that its labels (or random queries) recall."""
     bundle = MemoryBundle.load(path)
-    rows = [(name, images.clamp(0, 1).numpy()) for name, images in picture_rows(bundle)]
-    write_atomically(picture, contact_sheet(rows))
+    write_atomically(picture, contact_sheet(picture_rows(bundle)))
 
 
-def picture_rows(bundle: MemoryBundle) -> list[tuple[str, Tensor]]:
-    """(caption, images [n, C, H, W] in 0..1). Bases have no pixel values of their own: each is stretched to 0..1."""
-    rows: list[tuple[str, Tensor]] = []
-    if isinstance(bundle.memory, AddressedBases):
-        bases = bundle.memory.bases.detach()
-        low, high = bases.amin(dim=(1, 2, 3), keepdim=True), bases.amax(dim=(1, 2, 3), keepdim=True)
-        stretched = (bases - low) / (high - low).clamp(min=1e-12)
-        for start in range(0, len(bases), SHEET_COLUMNS):
-            rows.append((f"bases from {start}", stretched[start : start + SHEET_COLUMNS]))
+def picture_rows(bundle: MemoryBundle) -> list[tuple[str, NDArray[np.float32]]]:
+    """(caption, images [n, C, H, W] in pixel space); bases as `displayed_bases` shows them."""
+    rows: list[tuple[str, NDArray[np.float32]]] = []
+    if has_bases(bundle):
+        rows += sheet_rows(displayed_bases(bundle))
     if bundle.manifest.queries == "labels":
         names = bundle.manifest.labels[:SHEET_LABELS]
         recalled = bundle.memory.recall(bundle.label_queries(names))
@@ -209,5 +219,5 @@ def picture_rows(bundle: MemoryBundle) -> list[tuple[str, Tensor]]:
         generator = torch.Generator().manual_seed(0)
         recalled = bundle.memory.recall(torch.randn(len(names), bundle.memory.query_size, generator=generator))
     for name, images in zip(names, recalled, strict=True):
-        rows.append((name, bundle.preprocessing.to_pixels(images[:SHEET_IMAGES].detach())))
+        rows.append((name, bundle.preprocessing.to_pixels(images[:SHEET_IMAGES].detach()).numpy()))
     return rows

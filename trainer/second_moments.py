@@ -6,7 +6,8 @@ import torch
 from torch import Tensor
 
 from recall_server.errors import InvalidDataset
-from recall_server.preprocessing import SMALLEST, Standardise
+from recall_server.preprocessing import Standardise
+from recall_server.preprocessing.base import SMALLEST
 from trainer.half_resolution import HalfResolution
 from trainer.splits import Split
 

@@ -13,6 +13,8 @@ from recall_server.api.context import CALLER, Context, Served
 from recall_server.api.negotiation import idempotency_key, names_etag, preferred_wait
 from recall_server.api.problems import responses
 from recall_server.api.schemas import (
+    CARD,
+    MARKDOWN,
     ClassifierAnswer,
     ClassifierList,
     ClassifierParameters,
@@ -166,6 +168,15 @@ async def download(
         return Response(status_code=304, headers={"ETag": etag})
     headers = {"Content-Disposition": f'attachment; filename="classifier-{identifier[:8]}.{format}"', "ETag": etag}
     return Response(data, media_type=MEDIA_TYPES[format], headers=headers)
+
+
+@router.get(
+    "/classifier/{identifier}/card", response_class=Response, responses=MARKDOWN | responses(404, 409, 422, 507)
+)
+async def show_card(identifier: str, context: Served) -> Response:
+    """What the classifier is, how good it is likely to be, and how to use its file, as a page of Markdown."""
+    card = await context.run(context.service.classifier_card, identifier)
+    return Response(card, headers={"Content-Type": CARD})
 
 
 async def _waited(request: Request, context: Context, record: ClassifierRecord, *, created: bool) -> Response:

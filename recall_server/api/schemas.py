@@ -5,6 +5,8 @@ from __future__ import annotations
 import base64
 from typing import Annotated, Any, Literal
 
+import numpy as np
+from numpy.typing import NDArray
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
 
 from recall_server.api.problems import problem_type
@@ -18,19 +20,28 @@ from recall_server.jobs.records import (
     JobStatus,
     Progress,
 )
-from recall_server.library import LoadedBundle
-from recall_server.manifest import Manifest, MeasuredAccuracy
 from recall_server.pictures import encode_png
+from recall_server.quality import Quality
 from recall_server.recalled import PerLabel, Recalled, RecalledQuery
 from recall_server.service import RecallOptions
 
 LARGEST_SEED = 2**63 - 1
 MOST_QUERIES = 10_000  # of one recall: its table of targets grows with their square
 
+CARD = "text/markdown; charset=utf-8"
+MARKDOWN: dict[int | str, dict[str, Any]] = {
+    200: {"description": "the card", "content": {"text/markdown": {"schema": {"type": "string"}}}}
+}
+
 Vector = Annotated[list[float], Field(fail_fast=True)]  # one fault is said, and not a million
 Seed = Annotated[int, Field(ge=0, le=LARGEST_SEED)]
 BundleName = Annotated[str, Field(max_length=100)]
 RecallFormat = Literal["json", "png", "safetensors"]
+
+
+def png_uri(image: NDArray[np.float32]) -> str:
+    """Pixels [C, H, W] as a data URI of an 8-bit PNG."""
+    return f"data:image/png;base64,{base64.b64encode(encode_png(image)).decode()}"
 
 
 class Request(BaseModel):
@@ -96,9 +107,7 @@ class RecalledEntry(BaseModel):
             target=recalled.query.target,
             rows=list(recalled.rows),
             image=ImageSize(channels=channels, height=height, width=width),
-            images=[
-                f"data:image/png;base64,{base64.b64encode(encode_png(image)).decode()}" for image in recalled.images
-            ],
+            images=[png_uri(image) for image in recalled.images],
         )
 
 
@@ -142,12 +151,14 @@ class ClassifierAnswer(BaseModel):
     image: ImageSize
     network: str
     seed: int
+    quality: Quality | None = Field(description="how good it is likely to be; null where nothing is known of that")
     attempt: int
     progress: Progress | None
     created_at: AwareDatetime
     started_at: AwareDatetime | None
     finished_at: AwareDatetime | None
     seconds: float | None
+    stages: dict[str, float] | None = Field(description="seconds by stage, once it has ended")
     file: FinishedFile | None
     error: JobProblem | None
     links: dict[str, str]
@@ -158,9 +169,10 @@ class ClassifierAnswer(BaseModel):
         fields: dict[str, Any] = dict(record)
         fields["labels"] = list(record.labels)
         fields["is_terminal"] = record.status.is_terminal
+        fields["stages"] = record.stages
         fields["error"] = None if record.error is None else JobProblem.of(record.error)
         fields["links"] = {"self": self_link} | {
-            name: f"{self_link}/{name}" for name in ("predict", "events", "cancel", "download")
+            name: f"{self_link}/{name}" for name in ("predict", "events", "cancel", "download", "card")
         }
         return cls(**fields)
 
@@ -209,72 +221,5 @@ class Predictions(BaseModel):
     predictions: list[PredictionEntry]
 
 
-class MemorySummary(BaseModel):
-    kind: str
-    rows: int
-    query_size: int
-
-
-class EncoderSummary(BaseModel):
-    """The query encoder, and where it really runs."""
-
-    file: str
-    sha256: str
-    provider: str
-
-
-class BundleSummary(BaseModel):
-    name: str
-    sha256: str
-    file_bytes: int
-    queries: Literal["labels", "images"]
-    labels: list[str]
-    groups: dict[str, list[str]]
-    image: ImageSize
-    memory: MemorySummary
-    network: str
-    dataset: str
-    images_per_class: float
-    accuracy: list[MeasuredAccuracy]
-    query_encoder: EncoderSummary | None
-    links: dict[str, str]
-
-
-class BundleDetails(BundleSummary):
-    manifest: Manifest
-
-
-class BundleList(BaseModel):
-    bundles: list[BundleSummary]
-
-
 def classifier_path(identifier: str) -> str:
     return f"/classifier/{identifier}"
-
-
-def bundle_summary(loaded: LoadedBundle) -> BundleSummary:
-    bundle, manifest = loaded.bundle, loaded.bundle.manifest
-    encoder = None
-    if loaded.encoder is not None and manifest.query_encoder is not None:
-        reference = manifest.query_encoder
-        encoder = EncoderSummary(file=reference.file, sha256=reference.sha256, provider=loaded.encoder.provider)
-    return BundleSummary(
-        name=loaded.name,
-        sha256=loaded.sha256,
-        file_bytes=bundle.file_bytes or 0,
-        queries=manifest.queries,
-        labels=list(manifest.labels),
-        groups={name: list(members) for name, members in manifest.groups.items()},
-        image=ImageSize(channels=manifest.image.channels, height=manifest.image.height, width=manifest.image.width),
-        memory=MemorySummary(kind=bundle.memory.kind, rows=bundle.memory.rows, query_size=bundle.memory.query_size),
-        network=str(manifest.retraining.network),
-        dataset=manifest.provenance.dataset,
-        images_per_class=manifest.budget.images_per_class,
-        accuracy=list(manifest.accuracy),
-        query_encoder=encoder,
-        links={"self": f"/bundles/{loaded.name}"},
-    )
-
-
-def bundle_details(loaded: LoadedBundle) -> BundleDetails:
-    return BundleDetails(**dict(bundle_summary(loaded)), manifest=loaded.bundle.manifest)

@@ -8,6 +8,8 @@ from typing import Literal
 
 from pydantic import AwareDatetime, BaseModel, ConfigDict
 
+from recall_server.quality import Quality
+
 
 class JobStatus(StrEnum):
     """queued -> running -> succeeded | failed | cancelled; back to queued where a worker or a server was lost."""
@@ -70,8 +72,9 @@ class JobError(Record):
 class ClassifierRecord(Record):
     """One training request and what became of it. Times are UTC; `seconds` is the time the training itself took.
 
-    `pictures` counts what was sent per class, where the request was made of pictures. `attempt` counts from 1; it
-    rises when a worker or a server is lost and the training begins anew.
+    `pictures` counts what was sent per class, where the request was made of pictures. `quality` is an estimate made as
+    the request was accepted, and `preparation` the seconds that it took until then, by stage. `attempt` counts from 1;
+    it rises when a worker or a server is lost and the training begins anew.
     """
 
     id: str
@@ -83,6 +86,8 @@ class ClassifierRecord(Record):
     image: ImageSize
     network: str
     seed: int
+    quality: Quality | None = None
+    preparation: dict[str, float] = {}
     attempt: int = 1
     progress: Progress | None = None
     created_at: AwareDatetime
@@ -91,6 +96,23 @@ class ClassifierRecord(Record):
     seconds: float | None = None
     file: FinishedFile | None = None
     error: JobError | None = None
+
+    @property
+    def stages(self) -> dict[str, float] | None:
+        """Where the time went, in seconds by stage and in their order, once it has ended; None before.
+
+        `queued` ends where the attempt begins that came to the end, so that earlier attempts are within it;
+        `transferring` is the way of the task to the worker and of the classifier back to the disk.
+        """
+        if self.finished_at is None:
+            return None
+        began = self.started_at or self.finished_at
+        spent = dict(self.preparation) | {"queued": (began - self.created_at).total_seconds()}
+        if self.started_at is not None:
+            whole = (self.finished_at - self.started_at).total_seconds()
+            spent["training"] = whole if self.seconds is None else self.seconds
+            spent["transferring"] = max(0.0, whole - spent["training"])
+        return {stage: round(seconds, 4) for stage, seconds in spent.items()}
 
 
 class Event(Record):

@@ -71,8 +71,11 @@ class AddressedBases(AbstractMemory):
     def recall(self, queries: Tensor) -> Tensor:
         coefficients = torch.einsum("qd,rdk->qrk", queries, self.addressing)
         # Upsampling is linear, so the K bases are enlarged instead of the Q * r recalled images.
-        bases = interpolate(self.bases, size=(self.height, self.width), mode="bilinear", align_corners=False)
-        return torch.einsum("qrk,kchw->qrchw", coefficients, bases)
+        return torch.einsum("qrk,kchw->qrchw", coefficients, self.enlarged())
+
+    def enlarged(self) -> Tensor:
+        """The bases as they are recalled: [K, C, H, W]."""
+        return interpolate(self.bases, size=(self.height, self.width), mode="bilinear", align_corners=False)
 
     def with_rows(self, rows: Tensor) -> Self:
         return replace(self, addressing=self.addressing[rows])

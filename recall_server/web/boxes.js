@@ -1,42 +1,63 @@
-// Boxes that pictures go into: dropped, chosen as files, or taken with the camera.
+// Boxes that pictures go into: dropped, with whole folders, chosen as files, or taken with the camera.
 
-import { $, complain, make } from "./dom.js";
+import { hasCamera, takePictures } from "./camera.js";
+import { counted, make, number } from "./dom.js";
 
 const THUMBNAILS = 12;
+const EMPTY = matchMedia("(hover: hover)").matches ? "Drop pictures here" : "No pictures yet"; // a finger drops nothing
 
-/** A place for pictures; `changed` hears of every addition. Files that are no pictures are said so and left out. */
+const nobody = () => {};
+
+/**
+ * A place for pictures. `added` hears of what was put in, `cleared` when all was taken out. Files that are no pictures
+ * are left out, and said so.
+ */
 export class PictureBox {
-  constructor(caption, changed) {
+  constructor(caption, { added = nobody, cleared = nobody } = {}) {
     this.files = [];
-    this.changed = changed;
+    this.shown = new Map(); // file -> its thumbnail
+    this.refused = 0;
+    this.added = added;
+    this.cleared = cleared;
     this.row = make("div", { className: "row" });
     this.thumbnails = make("div", { className: "thumbs" });
     this.count = make("p", { className: "note" });
     this.count.setAttribute("role", "status");
     this.element = make("div", { className: "box" }, this.row, this.thumbnails, this.count);
+    this.element.setAttribute("role", "group");
+    this.element.setAttribute("aria-label", caption);
     const input = make("input", { type: "file", multiple: true, accept: "image/*" });
-    input.setAttribute("aria-label", caption);
+    input.setAttribute("aria-label", `${caption}: choose files`);
     input.addEventListener("change", () => { this.add([...input.files]); input.value = ""; });
     this.row.append(make("span", { className: "file" }, "Choose pictures", input));
-    if (navigator.mediaDevices?.getUserMedia) {
-      const camera = make("button", { type: "button", textContent: "Camera" });
-      camera.setAttribute("aria-label", `${caption}: take them with the camera`);
-      camera.addEventListener("click", () => takePictures(this));
-      this.row.append(camera);
+    if (hasCamera()) {
+      this.button("Camera", `${caption}: take them with the camera`, () => takePictures((file) => this.add([file])));
     }
-    const clear = make("button", { type: "button", textContent: "Clear" });
-    clear.setAttribute("aria-label", `${caption}: take all out again`);
-    clear.addEventListener("click", () => this.clear());
-    this.row.append(clear);
+    this.empty = this.button("Clear", `${caption}: take all out again`, () => {
+      this.clear();
+      input.focus(); // the button that had the focus is gone
+      this.cleared();
+    });
     this.listen();
     this.show();
+  }
+
+  button(text, label, pressed) {
+    const button = make("button", { type: "button", textContent: text });
+    button.setAttribute("aria-label", label);
+    button.addEventListener("click", pressed);
+    this.row.append(button);
+    return button;
   }
 
   listen() {
     const over = (event, yes) => { event.preventDefault(); this.element.classList.toggle("over", yes); };
     this.element.addEventListener("dragover", (event) => over(event, true));
     this.element.addEventListener("dragleave", (event) => over(event, false));
-    this.element.addEventListener("drop", (event) => { over(event, false); this.add([...event.dataTransfer.files]); });
+    this.element.addEventListener("drop", async (event) => {
+      over(event, false);
+      this.add(await dropped(event.dataTransfer));
+    });
   }
 
   add(files) {
@@ -44,7 +65,7 @@ export class PictureBox {
     this.refused = files.length - pictures.length;
     this.files.push(...pictures);
     this.show();
-    this.changed(pictures);
+    if (pictures.length) this.added(pictures);
   }
 
   clear() {
@@ -53,28 +74,32 @@ export class PictureBox {
     this.show();
   }
 
+  /** The first few as thumbnails, and how many there are: a thousand large pictures would take the page's breath. */
   show() {
-    for (const image of this.thumbnails.children) URL.revokeObjectURL(image.src);
-    const shown = this.files.slice(0, THUMBNAILS);
-    this.thumbnails.replaceChildren(...shown.map((file) => make("img", { src: URL.createObjectURL(file), alt: file.name })));
-    const hidden = this.files.length - shown.length;
-    const parts = [this.files.length === 1 ? "1 picture" : `${this.files.length} pictures`];
-    if (hidden > 0) parts.push(`${hidden} of them not shown`);
-    if (this.refused) parts.push(`${this.refused} left out: no ${this.refused === 1 ? "picture" : "pictures"}`);
+    const first = this.files.slice(0, THUMBNAILS);
+    for (const [file, image] of this.shown) {
+      if (first.includes(file)) continue;
+      URL.revokeObjectURL(image.src);
+      this.shown.delete(file);
+    }
+    for (const file of first) if (!this.shown.has(file)) this.shown.set(file, thumbnail(file));
+    this.thumbnails.replaceChildren(...first.map((file) => this.shown.get(file)));
+    const hidden = this.files.length - first.length;
+    const parts = [this.files.length ? counted(this.files.length, "picture") : EMPTY];
+    if (hidden > 0) parts.push(`the first ${first.length} shown`);
+    if (this.refused) parts.push(`${number(this.refused)} left out: no ${this.refused === 1 ? "picture" : "pictures"}`);
     this.count.textContent = parts.join(", ");
+    this.empty.hidden = !this.files.length;
   }
 }
 
 /** A box with the name of its class. */
 export class ClassBox extends PictureBox {
   constructor(number, removed) {
-    super(`Pictures of class ${number}`, () => {});
+    super(`Pictures of class ${number}`);
     this.name = make("input", { type: "text", placeholder: `class ${number}`, maxLength: 200, autocomplete: "off" });
-    const remove = make("button", { type: "button", textContent: "Remove" });
-    remove.setAttribute("aria-label", `Remove class ${number}`);
-    remove.addEventListener("click", () => removed(this));
-    this.row.append(remove);
-    this.element.prepend(make("label", { className: "name" }, `Class ${number}`, this.name));
+    this.element.prepend(make("label", { className: "name" }, `Name of class ${number}`, this.name));
+    this.button("Remove", `Remove class ${number}`, () => removed(this));
     this.fallback = `class ${number}`;
   }
 
@@ -83,30 +108,23 @@ export class ClassBox extends PictureBox {
   }
 }
 
-async function takePictures(box) {
-  const [dialog, video] = [$("camera"), $("viewfinder")];
-  let stream = null;
-  let taken = 0;
-  const stop = () => { for (const track of stream?.getTracks() ?? []) track.stop(); video.srcObject = null; };
-  complain("camera-error", null);
-  $("snapped").textContent = "";
-  $("snap").onclick = async () => {
-    if (!video.videoWidth) return;
-    const canvas = make("canvas", { width: video.videoWidth, height: video.videoHeight });
-    canvas.getContext("2d").drawImage(video, 0, 0);
-    const blob = await new Promise((resolve) => canvas.toBlob(resolve, "image/jpeg", 0.92));
-    box.add([new File([blob], `camera-${Date.now()}.jpg`, { type: "image/jpeg" })]);
-    $("snapped").textContent = `${++taken} taken`;
-  };
-  $("camera-done").onclick = () => dialog.close();
-  dialog.onclose = stop;
-  dialog.showModal();
-  try {
-    stream = await navigator.mediaDevices.getUserMedia({ video: { facingMode: "environment" } });
-    if (!dialog.open) return stop();
-    video.srcObject = stream;
-    await video.play();
-  } catch (error) {
-    complain("camera-error", `The camera cannot be used: ${error.message || error.name}.`);
+function thumbnail(file) {
+  return make("img", { src: URL.createObjectURL(file), alt: file.name, decoding: "async" });
+}
+
+/** All files of a drop, those inside of folders too. What was dropped must be read before anything is waited for. */
+async function dropped(transfer) {
+  const entries = [...transfer.items].map((item) => item.webkitGetAsEntry?.());
+  if (!entries.some((entry) => entry?.isDirectory)) return [...transfer.files];
+  return (await Promise.all(entries.filter(Boolean).map(inside))).flat();
+}
+
+async function inside(entry) {
+  if (entry.isFile) return [await new Promise((resolve, reject) => { entry.file(resolve, reject); })];
+  const reader = entry.createReader();
+  const entries = [];
+  for (let some; !some || some.length; entries.push(...some)) { // a hundred at a time
+    some = await new Promise((resolve, reject) => { reader.readEntries(resolve, reject); });
   }
+  return (await Promise.all(entries.map(inside))).flat();
 }

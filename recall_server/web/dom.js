@@ -15,15 +15,38 @@ export function complain(id, error) {
   place.hidden = !error;
 }
 
+/** Hand the browser a file to keep. */
+export function save(blob, name) {
+  const address = URL.createObjectURL(blob);
+  make("a", { href: address, download: name }).click();
+  setTimeout(() => URL.revokeObjectURL(address), 10_000);
+}
+
 export function bytes(count) {
   const units = ["bytes", "kB", "MB", "GB"];
   let unit = 0;
-  while (count >= 1000 && unit < units.length - 1) [count, unit] = [count / 1000, unit + 1];
-  return `${unit ? count.toPrecision(3).replace(/\.?0+$/, "") : count} ${units[unit]}`;
+  while (count >= 999.5 && unit < units.length - 1) [count, unit] = [count / 1000, unit + 1];
+  return `${unit ? Number(count.toPrecision(3)) : count} ${units[unit]}`;
 }
 
 export function percent(fraction, digits = 1) {
   return `${(100 * fraction).toFixed(digits)} %`;
+}
+
+export function number(count) {
+  return count.toLocaleString("en");
+}
+
+/** "1 picture", "1,000 pictures" */
+export function counted(count, thing) {
+  return `${number(count)} ${thing}${count === 1 ? "" : "s"}`;
+}
+
+/** "a", "a and b", "a, b and c", and where there are many "a, b, c, d, e, f and 4 more" */
+export function list(names, most = 6) {
+  if (names.length < 2) return names.join("");
+  if (names.length > most + 1) return `${names.slice(0, most).join(", ")} and ${number(names.length - most)} more`;
+  return `${names.slice(0, -1).join(", ")} and ${names.at(-1)}`;
 }
 
 /** "convnet:filters=64,depth=2" as people say it. */

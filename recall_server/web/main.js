@@ -1,39 +1,69 @@
 // Puts the page together: is the server there, which memories are loaded, and who hears of what.
 
-import { $, complain } from "./dom.js";
-import { showMemories } from "./memories.js";
-import { key, json, ServerError } from "./server.js";
+import { $ } from "./dom.js";
+import { prepareInside } from "./inside.js";
+import { fetchMemories, showMemories } from "./memories.js";
+import { resume } from "./progress.js";
+import { connection, key, readiness } from "./server.js";
 import { prepareTraining, useMemory } from "./training.js";
 import { useClassifier } from "./trying.js";
 
-async function start() {
-  try {
-    const ready = await readiness();
-    $("state").textContent = ready.status === "ready" ? "The server is ready." : `The server is ${ready.status}: ${ready.reasons.join("; ")}.`;
-    $("state").classList.toggle("good", ready.status === "ready");
-    if (ready.status === "starting") setTimeout(start, 1500);
-  } catch (error) {
-    $("state").textContent = error.message;
-    setTimeout(start, 5000);
-    return;
+const [SOON, LATER] = [1000, 8000];
+let looking = false;
+let shown = null;
+
+/** Look for the server until it is ready, and show its memories as soon as it has any to show. */
+async function look() {
+  if (looking) return;
+  looking = true;
+  for (let wait = SOON, gone = false; ; wait = Math.min(2 * wait, LATER)) {
+    try {
+      const ready = await readiness();
+      const done = ready.status === "ready";
+      const news = gone ? "The server is back." : "The server is ready.";
+      if (done) state(news, "good");
+      else state(`The server is ${ready.status}: ${ready.reasons.join("; ")}.`);
+      await refresh();
+      if (done) break;
+    } catch (error) {
+      gone = true;
+      state(`${error.message} Trying again…`, "error");
+    }
+    await new Promise((resolve) => { setTimeout(resolve, wait); });
   }
-  if (!$("cards").children.length) prepareTraining(await showMemories(useMemory), useClassifier);
+  looking = false;
 }
 
-async function readiness() {
-  try {
-    return await json("/health/ready");
-  } catch (error) {
-    if (!(error instanceof ServerError) || error.status !== 503) throw error;
-    return (await fetch("/health/ready")).json();
-  }
+function state(text, kind = "") {
+  if ($("state").textContent !== text) $("state").textContent = text; // or it would be read out again
+  $("state").className = kind;
 }
 
-$("key-form").addEventListener("submit", async (event) => {
+/** Show the memories, unless these very ones are shown already: what somebody has chosen among them would be lost. */
+async function refresh() {
+  const memories = await fetchMemories();
+  if (!memories) return;
+  const digests = memories.map((each) => each.sha256).join();
+  if (digests === shown) return prepareInside.again();
+  const first = shown === null;
+  shown = digests;
+  prepareTraining(memories, useClassifier);
+  showMemories(memories, (memory) => {
+    prepareInside(memory);
+    useMemory(memory);
+  });
+  if (first) resume(useClassifier);
+}
+
+$("key-form").addEventListener("submit", (event) => {
   event.preventDefault();
   key.set($("key").value.trim());
-  complain("memories-error", null);
-  prepareTraining(await showMemories(useMemory), useClassifier);
+  shown = null;
+  refresh();
 });
+connection.addEventListener("locked", () => { $("key-box").open = true; });
+connection.addEventListener("lost", look);
+// A file that is dropped beside a box would open in place of the page.
+for (const kind of ["dragover", "drop"]) window.addEventListener(kind, (event) => event.preventDefault());
 $("key").value = key.get();
-start();
+look();

@@ -1,110 +1,94 @@
-// The loaded memories, and what one of them recalls for a name or between two.
+// The loaded memories, each on a sheet of its own: what it knows, how large it is, how good.
 
-import { $, bytes, complain, make, network, percent } from "./dom.js";
-import { json, postJson } from "./server.js";
+import { showCard } from "./card.js";
+import { $, bytes, complain, make, network, number, percent } from "./dom.js";
+import { json } from "./server.js";
 
-const SHOWN = 12;
-let chosen = null;
-let asking = null;
-let waiting = 0;
-
-/** Fill the cards; `choose` hears of the memory that was picked, which at first is the first one. */
-export async function showMemories(choose) {
-  complain("memories-error", null);
-  let bundles;
+/** All loaded memories; null, with a sentence on the page, where the server does not tell. */
+export async function fetchMemories() {
   try {
-    ({ bundles } = await json("/bundles"));
+    const { bundles } = await json("/bundles");
+    const nothing = "No memory is loaded: put a bundle into the server's folder. It is taken up without a restart.";
+    complain("memories-error", bundles.length ? null : nothing);
+    return bundles;
   } catch (error) {
     complain("memories-error", error);
-    return [];
+    return null;
   }
-  if (!bundles.length) complain("memories-error", "No memory is loaded: put a bundle into the server's folder.");
-  const details = await Promise.all(bundles.map((bundle) => json(bundle.links.self).catch(() => bundle)));
-  const pick = (bundle, card) => {
-    chosen = bundle;
-    for (const other of $("cards").children) {
-      other.firstChild.classList.toggle("chosen", other === card);
-      other.querySelector("button").setAttribute("aria-pressed", String(other === card));
-    }
-    explore(bundle);
-    choose(bundle);
-  };
-  const cards = details.map((bundle) => card(bundle, pick));
-  $("cards").replaceChildren(...cards);
-  const first = details.findIndex((bundle) => bundle.file_bytes === Math.max(...details.filter(byName).map((each) => each.file_bytes)));
-  if (cards.length) pick(details[Math.max(first, 0)], cards[Math.max(first, 0)]);
-  return details;
 }
 
-const byName = (bundle) => bundle.queries === "labels";
+/** Fill the list; `choose` hears of the memory that was picked, which at first is the largest that names address. */
+export function showMemories(memories, choose) {
+  const pick = (memory, item) => {
+    for (const other of $("cards").children) {
+      other.firstChild.classList.toggle("chosen", other === item);
+      other.querySelector(".use").setAttribute("aria-pressed", String(other === item));
+    }
+    choose(memory);
+  };
+  const items = memories.map((memory) => sheet(memory, pick));
+  $("cards").replaceChildren(...items);
+  const named = memories.filter((memory) => memory.queries === "labels");
+  const [first] = (named.length ? named : memories).toSorted((one, other) => other.file_bytes - one.file_bytes);
+  $("inside").hidden = !first;
+  if (first) pick(first, items[memories.indexOf(first)]);
+}
 
-function card(bundle, pick) {
-  const facts = [["Data", bundle.dataset], ["Classes", String(bundle.labels.length)], ["Size", size(bundle)]];
-  const best = [...bundle.accuracy].pop();
-  if (best) facts.push(["Accuracy", `${percent(best.mean)} ± ${(100 * best.spread).toFixed(1)} (${network(best.network)})`]);
-  facts.push(["Addressed by", bundle.queries === "images" ? "pictures" : "names"]);
-  const list = make("dl");
-  for (const [name, value] of facts) list.append(make("dt", { textContent: name }), make("dd", { textContent: value }));
-  const button = make("button", { type: "button", textContent: "Use this memory" });
-  const item = make("li", {}, make("div", { className: "card" }, make("h3", { textContent: bundle.name }), list, button));
-  if (byName(bundle)) strip(bundle).then((images) => list.before(images), () => {});  // an ornament: no image, no complaint
-  button.addEventListener("click", () => pick(bundle, item));
+function sheet(memory, pick) {
+  const facts = [
+    ["Knows", memory.queries === "images" ? "classes that you show it" : `${memory.labels.length} names`],
+    ["Size", size(memory)],
+    ["Accuracy", accuracy(memory)],
+    ["Made from", memory.dataset],
+    ["Addressed by", memory.queries === "images" ? "pictures" : "names"],
+  ];
+  const terms = make("dl");
+  for (const [name, value] of facts) terms.append(make("dt", { textContent: name }), make("dd", {}, value));
+  const use = make("button", { type: "button", className: "use", textContent: "Use this memory" });
+  const buttons = make("div", { className: "row" }, use);
+  const title = make("h3", { textContent: memory.name });
+  const item = make("li", {}, make("div", { className: "card" }, title, ornament(memory), terms, buttons));
+  use.addEventListener("click", () => pick(memory, item));
+  if (memory.links.card) {
+    const card = make("button", { type: "button", textContent: "Card" });
+    card.setAttribute("aria-label", `Card of ${memory.name}`);
+    card.addEventListener("click", () => showCard(memory.links.card, memory.name));
+    buttons.append(card);
+  }
   return item;
 }
 
-/** One recalled image of each of the first ten labels. */
-async function strip(bundle) {
-  const parameters = new URLSearchParams({ bundle: bundle.name, per_label: 1, format: "json" });
-  for (const label of bundle.labels.slice(0, 10)) parameters.append("labels", label);
+function size(memory) {
+  const original = memory.dataset_bytes;
+  if (!original) return bytes(memory.file_bytes);
+  const times = original / memory.file_bytes;
+  const rounded = times < 10 ? times.toFixed(1) : number(Math.round(times));
+  const compared = times < 1.05 ? "no smaller" : `${rounded} times smaller`;
+  return `${bytes(memory.file_bytes)}, ${compared} than the ${bytes(original)} of its data`;
+}
+
+/** The last measurement: what is recorded later is what was measured more carefully, or under a newer schedule. */
+function accuracy(memory) {
+  const measured = memory.accuracy.at(-1);
+  if (!measured) return "not measured";
+  const runs = measured.runs === 1 ? "one fresh network" : `mean of ${measured.runs} fresh networks`;
+  const how = `${runs} (${network(measured.network)}) on ${measured.data}`;
+  const spread = measured.runs === 1 ? "" : ` ± ${(100 * measured.spread).toFixed(1)}`;
+  return make("span", {}, percent(measured.mean) + spread, make("span", { className: "note how", textContent: how }));
+}
+
+/** One recalled image of each of the first ten names, or one of the first bases. */
+function ornament(memory) {
+  const strip = make("div", { className: "strip" });
+  const show = (sources) => strip.append(...sources.map((src) => make("img", { src, alt: "" })));
+  sources(memory).then(show, () => {}); // an ornament: no image, no complaint
+  return strip;
+}
+
+async function sources(memory) {
+  if (memory.queries === "images") return memory.links.bases ? (await json(memory.links.bases)).bases.slice(0, 10) : [];
+  const parameters = new URLSearchParams({ bundle: memory.name, per_label: 1, format: "json" });
+  for (const label of memory.labels.slice(0, 10)) parameters.append("labels", label);
   const { recalled } = await json(`/recall?${parameters}`);
-  const images = recalled.map((each) => make("img", { src: each.images[0], alt: "", title: each.name }));
-  return make("div", { className: "strip" }, ...images);
+  return recalled.map((each) => each.images[0]);
 }
-
-function size(bundle) {
-  const original = bundle.manifest?.budget?.dataset_bytes;
-  const share = original ? `, ${Math.round(original / bundle.file_bytes).toLocaleString("en")} times smaller than the data` : "";
-  return `${bytes(bundle.file_bytes)}${share}`;
-}
-
-function explore(bundle) {
-  $("look").hidden = !byName(bundle);
-  if (!byName(bundle)) return;
-  const names = () => bundle.labels.map((label) => make("option", { value: label, textContent: label }));
-  $("first").replaceChildren(...names());
-  $("second").replaceChildren(make("option", { value: "", textContent: "nothing else" }), ...names());
-  $("mix").value = 0;
-  recall();
-}
-
-/** Ask for the mixture that the controls show; a newer wish replaces one that is under way. */
-function recall() {
-  const [first, second] = [$("first").value, $("second").value];
-  const mixed = Boolean(second) && second !== first;
-  $("mix").disabled = !mixed;
-  const part = mixed ? Number($("mix").value) / 100 : 0;
-  $("mix-label").textContent = mixed ? `${Math.round(100 - 100 * part)} % ${first}, ${Math.round(100 * part)} % ${second}` : "Mixture";
-  clearTimeout(waiting);
-  waiting = setTimeout(() => fetchRecalled(first, second, part), 60);
-}
-
-async function fetchRecalled(first, second, part) {
-  asking?.abort();
-  asking = new AbortController();
-  const mixture = part > 0 ? { [first]: 1 - part, [second]: part } : { [first]: 1 };
-  if (part === 1) delete mixture[first];
-  const parameters = new URLSearchParams({ bundle: chosen.name, per_label: Math.min(SHOWN, chosen.memory.rows) });
-  try {
-    const headers = { Accept: "application/json" };
-    const answer = await postJson(`/recall?${parameters}`, { mixtures: [mixture] }, { headers, signal: asking.signal });
-    const images = answer.recalled[0].images.map((source) => make("img", { src: source, alt: "" }));
-    $("recalled").replaceChildren(...images);
-    $("recalled").setAttribute("aria-label", `${images.length} images recalled for ${$("mix-label").textContent === "Mixture" ? first : $("mix-label").textContent}`);
-    complain("look-error", null);
-  } catch (error) {
-    if (error.name !== "AbortError") complain("look-error", error);
-  }
-}
-
-for (const id of ["first", "second"]) $(id).addEventListener("change", () => { $("mix").value = id === "second" ? 50 : $("mix").value; recall(); });
-$("mix").addEventListener("input", recall);

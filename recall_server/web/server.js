@@ -1,6 +1,10 @@
 // Talking to the server. Every failure becomes a ServerError whose message can be shown as it is.
 
 const KEY = "recall-api-key";
+const GONE = "The server does not answer. Is it running, and is this machine online?";
+
+/** Tells of "lost", when the server did not answer, and of "locked", when it wants another key. */
+export const connection = new EventTarget();
 
 export class ServerError extends Error {
   constructor(message, status = 0) {
@@ -17,25 +21,24 @@ export const key = {
 /** fetch, with the key and with errors in words; answers that are no success are thrown. */
 export async function ask(path, options = {}) {
   const headers = new Headers(options.headers);
-  if (key.get()) headers.set("Authorization", `Bearer ${key.get()}`);
   let answer;
   try {
+    if (key.get()) headers.set("Authorization", `Bearer ${key.get()}`);
     answer = await fetch(path, { ...options, headers });
   } catch (error) {
     if (error.name === "AbortError") throw error;
-    throw new ServerError("The server does not answer. Is it running, and is this machine online?");
+    const unusable = key.get() && !headers.has("Authorization"); // a header holds no such letters
+    if (unusable) throw new ServerError("This cannot be an API key: look at its letters again.");
+    connection.dispatchEvent(new Event("lost"));
+    throw new ServerError(GONE);
   }
-  if (!answer.ok) throw new ServerError(await reason(answer), answer.status);
+  if (!answer.ok) throw await failure(answer);
   return answer;
 }
 
 export async function json(path, options) {
   const answer = await ask(path, options);
-  try {
-    return await answer.json();
-  } catch {
-    throw new ServerError("Something between this page and the server answered in its place.", answer.status);
-  }
+  return read(answer, () => answer.json());
 }
 
 export function postJson(path, body, options = {}) {
@@ -43,53 +46,57 @@ export function postJson(path, body, options = {}) {
   return json(path, { ...options, method: "POST", headers, body: JSON.stringify(body) });
 }
 
+/** The body of an answer; what is cut off, or was not sent by the server at all, is said in words. */
+export async function read(answer, reader) {
+  try {
+    return await reader();
+  } catch (error) {
+    if (error.name === "AbortError") throw error;
+    if (!(error instanceof SyntaxError)) {
+      connection.dispatchEvent(new Event("lost"));
+      throw new ServerError("The connection was lost before the answer had arrived.");
+    }
+    throw new ServerError("Something between this page and the server answered in its place.", answer.status);
+  }
+}
+
+/** What /health/ready says, whether it is ready or not. */
+export async function readiness() {
+  const answer = await fetch("/health/ready", { signal: AbortSignal.timeout(10_000) }).catch(() => null);
+  if (!answer) throw new ServerError(GONE);
+  if (!answer.ok && answer.status !== 503) throw await failure(answer);
+  const state = await answer.json().catch(() => null);
+  if (!state?.status || !Array.isArray(state.reasons)) throw new ServerError(unexplained(answer), answer.status);
+  return state;
+}
+
+async function failure(answer) {
+  if (answer.status === 401) connection.dispatchEvent(new Event("locked"));
+  return new ServerError(await reason(answer), answer.status);
+}
+
 async function reason(answer) {
-  const wait = answer.headers.get("Retry-After");
-  const later = wait && (answer.status === 429 || answer.status === 503) ? ` Try again in ${wait} s.` : "";
   try {
     const problem = await answer.json();
     const faults = (problem.errors ?? []).map((each) => `${each.parameter}: ${each.detail}`).join("; ");
     const text = faults || problem.detail || problem.title;
-    if (text) return `${text.charAt(0).toUpperCase()}${text.slice(1)}.${later}`.replace(/\.\.(?= |$)/, ".");
+    if (text) return sentence(text) + later(answer);
   } catch {
     // not a problem document: a proxy's page, most likely
   }
-  return `The server, or something before it, answered with status ${answer.status}.${later}`;
+  return unexplained(answer);
 }
 
-/** Calls `seen` with every event of a training until it ends; connects again where a connection is lost. */
-export async function follow(identifier, seen, signal) {
-  let last = 0;
-  for (let failures = 0; ; ) {
-    try {
-      const headers = { Accept: "text/event-stream", "Last-Event-ID": String(last) };
-      const answer = await ask(`/classifier/${identifier}/events`, { headers, signal });
-      if (answer.status === 204) return;
-      for await (const event of events(answer.body)) {
-        failures = 0;
-        last = event.number;
-        seen(event);
-        if (["succeeded", "failed", "cancelled"].includes(event.status)) return;
-      }
-    } catch (error) {
-      if (error.name === "AbortError" || (error.status >= 400 && error.status < 500)) throw error;
-      if (++failures > 20) throw error;
-    }
-    await new Promise((resolve) => setTimeout(resolve, Math.min(500 * 2 ** failures, 8000)));
-  }
+function unexplained(answer) {
+  return `The server, or something before it, answered with status ${answer.status}.${later(answer)}`;
 }
 
-async function* events(body) {
-  const reader = body.pipeThrough(new TextDecoderStream()).getReader();
-  for (let text = ""; ; ) {
-    const { value, done } = await reader.read();
-    if (done) return;
-    text += value;
-    const parts = text.split(/\r?\n\r?\n/);
-    text = parts.pop();
-    for (const part of parts) {
-      const data = part.split(/\r?\n/).filter((line) => line.startsWith("data:")).map((line) => line.slice(5));
-      if (data.length) yield JSON.parse(data.join("\n"));
-    }
-  }
+function later(answer) {
+  const wait = answer.headers.get("Retry-After");
+  return wait && (answer.status === 429 || answer.status === 503) ? ` Try again in ${wait} s.` : "";
+}
+
+/** A clause as a sentence. */
+export function sentence(text) {
+  return `${text.charAt(0).toUpperCase()}${text.slice(1)}${/[.!?]$/.test(text) ? "" : "."}`;
 }

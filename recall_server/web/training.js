@@ -1,20 +1,23 @@
-// Making a classifier: what it is made from, how its training goes, and how it is stopped.
+// Making a classifier: what it is made from.
 
 import { ClassBox } from "./boxes.js";
-import { $, complain, make } from "./dom.js";
-import { ask, follow, json, postJson } from "./server.js";
+import { $, complain, counted, make, number } from "./dom.js";
+import { preparing, quiet, starting, watch } from "./progress.js";
+import { json, postJson } from "./server.js";
+import { form, prepared } from "./upload.js";
 
+const FINDABLE = 24; // names from which on one can search among them
 let memory = null;
 let boxes = [];
-let running = null;
+let numbered = 0;
 
 /** `memories` are all that are loaded; `finished` hears of each classifier that came out of a training. */
 export function prepareTraining(memories, finished) {
   const byPictures = memories.some((each) => each.queries === "images");
-  const radio = document.querySelector('input[value="pictures"]');
-  radio.disabled = !byPictures;
-  if (!byPictures) radio.parentElement.title = "No memory that pictures address is loaded";
-  if (!boxes.length) [1, 2].forEach(addBox);
+  $("no-pictures").hidden = byPictures;
+  document.querySelector('input[value="pictures"]').disabled = !byPictures;
+  document.querySelector('input[value="labels"]').disabled = !memories.some((each) => each.queries === "labels");
+  while (boxes.length < 2) addBox();
   $("train-form").onsubmit = (event) => { event.preventDefault(); train(memories, finished); };
 }
 
@@ -23,12 +26,28 @@ export function useMemory(bundle) {
   memory = bundle;
   const byName = bundle.queries === "labels";
   document.querySelector(`input[value="${byName ? "labels" : "pictures"}"]`).checked = true;
-  if (byName) $("chips").replaceChildren(...bundle.labels.map(chip));
+  if (byName) {
+    $("chips").replaceChildren(...bundle.labels.map(chip));
+    $("find-line").hidden = bundle.labels.length < FINDABLE;
+    $("find").value = $("found").textContent = "";
+  }
   showSource();
 }
 
 function chip(label) {
   return make("label", {}, make("input", { type: "checkbox", name: "label", value: label }), ` ${label}`);
+}
+
+/** Leave the names that hold what is searched for, and those that are chosen already. */
+function find() {
+  const wanted = $("find").value.trim().toLowerCase();
+  let left = 0;
+  for (const item of $("chips").children) {
+    const matches = item.textContent.toLowerCase().includes(wanted);
+    left += matches;
+    item.hidden = !matches && !item.firstChild.checked;
+  }
+  $("found").textContent = wanted ? counted(left, "name") : "";
 }
 
 function source() {
@@ -42,9 +61,11 @@ function showSource() {
 }
 
 function addBox() {
-  const box = new ClassBox(boxes.length + 1, (gone) => {
+  const box = new ClassBox(++numbered, (gone) => {
     boxes = boxes.filter((each) => each !== gone);
+    gone.clear();
     gone.item.remove();
+    $("add-box").focus();
   });
   box.item = make("li", {}, box.element);
   boxes.push(box);
@@ -57,16 +78,16 @@ async function train(memories, finished) {
     const record = source() === "labels" ? await trainLabels() : await trainPictures(memories);
     await watch(record, finished);
   } catch (error) {
-    if (error.name !== "AbortError") complain("train-error", error);
+    complain("train-error", error);
   } finally {
-    busy(false);
+    quiet();
   }
 }
 
 async function trainLabels() {
   const labels = [...document.querySelectorAll('input[name="label"]:checked')].map((each) => each.value);
   if (labels.length < 2) throw new Error("Choose two names or more: a classifier tells classes apart.");
-  busy(true, "Sending…");
+  starting("Sending…");
   return postJson("/classifier", { labels, bundle: memory.name });
 }
 
@@ -74,61 +95,18 @@ async function trainPictures(memories) {
   const filled = boxes.filter((box) => box.files.length);
   if (filled.length < 2) throw new Error("Give pictures to two classes or more: a classifier tells classes apart.");
   const names = filled.map((box) => box.label);
+  const odd = names.find((name) => name.endsWith("\\")); // what reads forms takes it for a part of the name's end
+  if (odd) throw new Error(`The name “${odd}” ends in a backslash: leave that out.`);
   const twice = names.find((name, index) => names.indexOf(name) !== index);
   if (twice) throw new Error(`Two classes are called “${twice}”: give each a name of its own.`);
-  const form = new FormData();
-  for (const box of filled) for (const file of box.files) form.append(box.label, file);
   const able = memory?.queries === "images" ? memory : memories.find((each) => each.queries === "images");
-  busy(true, "Sending the pictures…");
-  return json(`/classifier?${new URLSearchParams({ bundle: able.name })}`, { method: "POST", body: form });
-}
-
-async function watch(record, finished) {
-  const losses = [];
-  running = record.id;
-  say(record.status, record.progress);
-  await follow(record.id, (event) => {
-    if (event.progress?.loss != null) losses.push(event.progress);
-    say(event.status, event.progress);
-    draw(losses);
-  });
-  const end = await json(`/classifier/${record.id}`);
-  say(end.status, end.progress);
-  if (end.status === "failed") throw new Error(`The training failed: ${end.error?.detail ?? "no reason was given"}.`);
-  if (end.status === "succeeded") finished(end);
-}
-
-function say(status, progress) {
-  const words = { queued: "Waiting for its turn…", running: "Training…", succeeded: "Trained.", failed: "Failed.", cancelled: "Stopped." };
-  const steps = status === "running" && progress ? ` Step ${progress.done} of ${progress.total}.` : "";
-  $("progress-text").textContent = (words[status] ?? status) + steps;
-  $("bar").value = status === "succeeded" ? 1 : progress ? progress.done / progress.total : 0;
-  $("cancel").hidden = !["queued", "running"].includes(status);
-}
-
-function draw(losses) {
-  if (losses.length < 2) return;
-  const top = Math.max(...losses.map((each) => each.loss)) || 1;
-  const total = losses[0].total;
-  const points = losses.map(({ done, loss }) => `${(300 * done) / total},${58 - (54 * loss) / top}`);
-  $("curve").firstElementChild.setAttribute("points", points.join(" "));
-}
-
-function busy(yes, text = "") {
-  $("train").disabled = yes;
-  if (yes) {
-    $("progress").hidden = false;
-    $("progress-text").textContent = text;
-    $("bar").value = 0;
-    $("curve").firstElementChild.setAttribute("points", "");
-  } else {
-    $("cancel").hidden = true;
-    running = null;
-  }
+  const parts = filled.flatMap((box) => box.files.map((file) => [box.label, file]));
+  const came = (count) => preparing(`Making pictures ready: ${number(count)} of ${number(parts.length)}…`);
+  const ready = await prepared(parts, Math.max(able.image.height, able.image.width), came);
+  starting(`Sending ${counted(ready.length, "picture")}…`);
+  return json(`/classifier?${new URLSearchParams({ bundle: able.name })}`, form(ready));
 }
 
 $("add-box").addEventListener("click", () => { addBox(); boxes.at(-1).name.focus(); });
-$("cancel").addEventListener("click", () => {
-  if (running) ask(`/classifier/${running}/cancel`, { method: "POST" }).catch((error) => complain("train-error", error));
-});
+$("find").addEventListener("input", find);
 for (const radio of document.querySelectorAll('input[name="from"]')) radio.addEventListener("change", showSource);

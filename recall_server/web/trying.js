@@ -1,72 +1,118 @@
-// Using a classifier that was just trained: predictions for dropped pictures, and its files.
+// Using a classifier that was just trained: predictions for dropped pictures, its files and its card.
 
 import { PictureBox } from "./boxes.js";
-import { $, complain, make, network, percent } from "./dom.js";
-import { ask, json } from "./server.js";
+import { showCard } from "./card.js";
+import { $, complain, counted, list, make, network, number, percent, save } from "./dom.js";
+import { estimate, stages } from "./quality.js";
+import { ask, json, read } from "./server.js";
+import { form, prepared } from "./upload.js";
 
 const AT_ONCE = 50;
+const SHOWN = 48;
 const SHOWN_LABELS = 5;
-let classifier = null;
+let current = null; // { record, seen, shown }: another one once the pictures are cleared, or another classifier made
+let box = null;
+let queue = Promise.resolve();
 
-export function useClassifier(record) {
-  classifier = record;
-  const seconds = record.seconds == null ? "" : ` in ${record.seconds.toFixed(1)} s`;
-  $("made").textContent = `A fresh network (${network(record.network)}) that tells ${list(record.labels)} apart, trained${seconds} from what ${record.bundle.name} recalled.`;
-  const box = new PictureBox("Pictures to look at", predict);
+/** Show this classifier. `quietly`: it was there before, so nobody is taken to it. */
+export function useClassifier(record, { quietly = false } = {}) {
+  const time = record.seconds == null ? "" : ` in ${record.seconds.toFixed(1)} s`;
+  $("made").textContent =
+    `A fresh network (${network(record.network)}) that tells ${list(record.labels)} apart, trained${time} from what ` +
+    `${record.bundle.name} recalled.`;
+  $("stages").textContent = stages(record);
+  $("quality").replaceChildren(...estimate(record));
+  $("classifier-card").hidden = !record.links.card;
+  complain("download-error", null);
+  box?.clear();
+  box = new PictureBox("Pictures to look at", {
+    added: (files) => {
+      const mine = current;
+      queue = queue.then(() => predict(mine, files));
+    },
+    cleared: () => begin(record),
+  });
   $("predict-box").replaceChildren(box.element);
-  $("predictions").replaceChildren();
+  begin(record);
   $("try").hidden = false;
-  $("try-title").tabIndex = -1;
-  $("try-title").focus({ preventScroll: false });
+  if (!quietly) $("try-title").focus();
 }
 
-function list(labels) {
-  const shown = labels.slice(0, 6);
-  const rest = labels.length - shown.length;
-  return rest ? `${shown.join(", ")} and ${rest} more` : `${shown.slice(0, -1).join(", ")} and ${shown.at(-1)}`;
-}
-
-async function predict(files) {
+function begin(record) {
+  current = { record, seen: [], shown: SHOWN };
   complain("predict-error", null);
-  const mine = classifier;  // another one may be trained before the last picture is seen
-  for (let start = 0; start < files.length; start += AT_ONCE) {
+  $("predictions").replaceChildren();
+  showPredictions();
+}
+
+/** Look at these files, some at a time, until all are seen or they are wanted no longer. */
+async function predict(mine, files) {
+  const { id, image } = mine.record;
+  for (let start = 0; start < files.length && current === mine; start += AT_ONCE) {
     const some = files.slice(start, start + AT_ONCE);
-    const form = new FormData();
-    for (const file of some) form.append("images", file);
+    if (!start) complain("predict-error", null);
+    $("predict-text").textContent = `Looking at ${counted(files.length, "picture")}: ${number(start)} done…`;
     try {
-      const { predictions } = await json(`/classifier/${mine.id}/predict`, { method: "POST", body: form });
-      $("predictions").prepend(...predictions.map((prediction, index) => entry(some[index], prediction)));
+      const parts = await prepared(some.map((file) => ["images", file]), Math.max(image.height, image.width));
+      const { predictions } = await json(`/classifier/${encodeURIComponent(id)}/predict`, form(parts));
+      mine.seen.push(...predictions.map((prediction, index) => [some[index], prediction]));
     } catch (error) {
-      complain("predict-error", error);
-      return;
+      if (current !== mine) return;
+      const left = files.length - start;
+      complain("predict-error", left > 1 ? `${error.message} ${counted(left, "picture")} not looked at.` : error);
+      start = files.length;
     }
+    if (current === mine) showPredictions();
   }
+}
+
+/** How many of each, and the pictures themselves as far as anybody would look at them. */
+function showPredictions() {
+  const { seen, shown } = current;
+  const counts = new Map();
+  for (const [, { label }] of seen) counts.set(label, (counts.get(label) ?? 0) + 1);
+  const ranked = [...counts].sort((one, other) => other[1] - one[1]);
+  const words = list(ranked.map(([label, count]) => `${number(count)} × ${label}`));
+  $("predict-text").textContent = seen.length ? `${counted(seen.length, "picture")} seen: ${words}.` : "";
+  const entries = seen.slice($("predictions").children.length, shown);
+  $("predictions").append(...entries.map(([file, prediction]) => entry(file, prediction)));
+  $("more-predictions").hidden = seen.length <= shown;
 }
 
 function entry(file, { label, probabilities }) {
   const ranked = Object.entries(probabilities).sort((one, other) => other[1] - one[1]).slice(0, SHOWN_LABELS);
   const rows = ranked.map(([name, value]) => {
-    const meter = make("meter", { value, textContent: percent(value) });
-    meter.setAttribute("aria-label", `${name}: ${percent(value)}`);
-    return make("tr", {}, make("th", { scope: "row", textContent: name }), make("td", {}, meter), make("td", { textContent: percent(value, 0) }));
+    const meter = make("meter", { value });
+    meter.setAttribute("aria-hidden", "true"); // the number beside it says the same
+    return make(
+      "tr",
+      {},
+      make("th", { scope: "row", textContent: name }),
+      make("td", {}, meter),
+      make("td", { textContent: percent(value, 0) }),
+    );
   });
-  const picture = make("img", { src: URL.createObjectURL(file), alt: `${file.name}, seen as ${label}` });
-  picture.addEventListener("load", () => URL.revokeObjectURL(picture.src), { once: true });
+  const src = URL.createObjectURL(file);
+  const picture = make("img", { src, alt: `${file.name}, seen as ${label}`, decoding: "async" });
+  for (const kind of ["load", "error"]) picture.addEventListener(kind, () => URL.revokeObjectURL(src), { once: true });
   return make("li", {}, picture, make("table", {}, make("tbody", {}, ...rows)));
 }
 
 async function download(format) {
+  const { id } = current.record;
   complain("download-error", null);
   try {
-    const answer = await ask(`/classifier/${classifier.id}/download?format=${format}`);
-    const address = URL.createObjectURL(await answer.blob());
-    make("a", { href: address, download: `classifier-${classifier.id.slice(0, 8)}.${format}` }).click();
-    setTimeout(() => URL.revokeObjectURL(address), 10_000);
+    const answer = await ask(`/classifier/${encodeURIComponent(id)}/download?format=${format}`);
+    save(await read(answer, () => answer.blob()), `${fileName(id)}.${format}`);
   } catch (error) {
     complain("download-error", error);
   }
 }
 
+const fileName = (id) => `classifier-${id.slice(0, 8)}`;
+
 for (const button of document.querySelectorAll("[data-download]")) {
   button.addEventListener("click", () => download(button.dataset.download));
 }
+$("more-predictions").addEventListener("click", () => { current.shown += SHOWN; showPredictions(); });
+$("classifier-card").addEventListener("click", () => showCard(current.record.links.card, fileName(current.record.id)));

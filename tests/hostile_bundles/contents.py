@@ -114,6 +114,30 @@ def preprocessings() -> list[HostileBundle]:
             "directions must have orthonormal rows, or the map cannot be inverted",
             build(manifest={"preprocessing": "zca"}, tensors=slanted),
         ),
+        HostileBundle(
+            "projected-forgets",
+            "a projection that cannot be undone",
+            "rest must lie between 1e-06 and 1e+06, or the map cannot be inverted",
+            build(manifest={"preprocessing": "projected"}, tensors={"preprocessing.rest": ([], [0.0])}),
+        ),
+        HostileBundle(
+            "projected-in-version-1",
+            "a preprocessing of version 2 in version 1",
+            "the manifest is not valid: the preprocessing projected came with format version 2",
+            build(
+                manifest={"preprocessing": "projected", "format_version": 1, "progress": None},
+                tensors={"preprocessing.rest": ([], [0.5])},
+            ),
+        ),
+        HostileBundle(
+            "projected-elsewhere",
+            "directions that do not follow from the bases",
+            "the tensor 'preprocessing.directions' does not belong in this kind of bundle",
+            build(
+                manifest={"preprocessing": "projected"},
+                tensors={"preprocessing.rest": ([], [0.5]), "preprocessing.directions": ([1, 16], [1.0] + [0.0] * 15)},
+            ),
+        ),
     ]
 
 

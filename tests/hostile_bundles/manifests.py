@@ -11,7 +11,7 @@ FILE_NAME = "String should match pattern '^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$'"
 
 
 def manifests() -> list[HostileBundle]:
-    return [*texts(), *versions(), *values(), *labels(), *combinations(), *contradictions()]
+    return [*texts(), *versions(), *values(), *confusions(), *labels(), *combinations(), *contradictions()]
 
 
 def changed(name: str, abuse: str, sentence: str, manifest: Json) -> HostileBundle:
@@ -148,6 +148,78 @@ def values() -> list[HostileBundle]:
     ]
 
 
+def confusions() -> list[HostileBundle]:
+    """Tables that count what cannot have been counted."""
+
+    def counted(name: str, abuse: str, reason: str, table: Any, **other: Any) -> HostileBundle:
+        row = {"data": "made up", "mean": 0.75, "network": "none", "protocol": "none", "runs": 2, "spread": 0.0}
+        return invalid(name, abuse, reason, {"accuracy": [row | {"confusions": table}]} | other)
+
+    square = "accuracy.0: confusions must be a square table, with a row and a column for each label"
+    return [
+        counted("confusions-not-square", "a column for a label that is none", square, [[3, 1, 0], [1, 3, 0]]),
+        counted("confusions-ragged", "a row that ends early", square, [[3, 1], [4]]),
+        counted(
+            "confusions-negative",
+            "fewer than no pictures",
+            "accuracy.0.confusions.0.1: Input should be greater than or equal to 0",
+            [[5, -1], [1, 3]],
+        ),
+        counted(
+            "confusions-in-halves",
+            "half a picture",
+            "accuracy.0.confusions.0.0: Input should be a valid integer",
+            [[2.5, 1.5], [1, 3]],
+        ),
+        counted(
+            "confusions-of-no-picture",
+            "an accuracy measured on nothing",
+            "accuracy.0: confusions with 0 right of 0 do not make a mean accuracy of 0.75",
+            [[0, 0], [0, 0]],
+        ),
+        counted(
+            "confusions-worse-than-claimed",
+            "a mean accuracy that the table does not bear out",
+            "accuracy.0: confusions with 4 right of 8 do not make a mean accuracy of 0.75",
+            [[2, 2], [2, 2]],
+        ),
+        counted(
+            "confusions-of-half-a-run",
+            "an odd number of answers by two networks",
+            "accuracy.0: each row of confusions must count every picture 2 times, once for each run",
+            [[3, 0], [1, 0]],
+        ),
+        counted(
+            "confusions-of-other-labels",
+            "a table of three labels for a memory of two",
+            "confusions of 3 labels do not belong to 2 labels",
+            [[4, 0, 0], [0, 4, 0], [2, 2, 4]],
+        ),
+        counted(
+            "confusions-huge",
+            "a table of more labels than one may have",
+            "accuracy.0.confusions: Tuple should have at most 200 items after validation, not 201",
+            [[0]] * 201,
+        ),
+        counted(
+            "confusions-in-version-1",
+            "a key of version 2 in version 1",
+            "the key accuracy.confusions came with format version 2",
+            [[3, 1], [1, 3]],
+            format_version=1,
+            progress=None,
+        ),
+        counted(
+            "confusions-of-pictures",
+            "confused labels, of a memory that has none",
+            "a memory whose queries are images has no labels to confuse, so no confusions",
+            [[3, 1], [1, 3]],
+            queries="images",
+            **encoder(),
+        ),
+    ]
+
+
 def labels() -> list[HostileBundle]:
     """Names that would mislead people, logs or requests."""
 
@@ -229,7 +301,7 @@ def contradictions() -> list[HostileBundle]:
         changed(
             "preprocessing-unknown",
             "a preprocessing that this code does not have",
-            "the preprocessing 'magic' is not one of standardise, zca",
+            "the preprocessing 'magic' is not one of standardise, zca, projected",
             {"preprocessing": "magic"},
         ),
         changed(

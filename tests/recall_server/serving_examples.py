@@ -9,6 +9,7 @@ import hashlib
 import io
 import tempfile
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -22,8 +23,8 @@ from recall_server.errors import RecallError
 from recall_server.jobs.backend import Assignment, BackendState, JobSource, WorkerInfo
 from recall_server.jobs.records import JobError, Progress
 from recall_server.jobs.task import TrainingTask
-from recall_server.manifest import EncoderReference
-from recall_server.memory import Pixels
+from recall_server.manifest import EncoderReference, MeasuredAccuracy
+from recall_server.memory import AddressedBases, Pixels
 from recall_server.networks import NetworkSpec
 from recall_server.preprocessing import Standardise
 from recall_server.retraining import Retraining
@@ -32,6 +33,20 @@ from tests.recall_server.bundle_examples import example_manifest
 SIDE = 8
 COLUMNS = {"left": 1, "middle": 3, "right": 6}
 ROWS = 6
+PLACES: dict[str, Any] = {
+    "accuracy": (
+        MeasuredAccuracy(
+            network="convnet:filters=8,depth=2",
+            protocol="bundle",
+            runs=2,
+            mean=48 / 60,
+            spread=0.1,
+            data="columns of other seeds, 3-way, 30 pictures",
+            confusions=((12, 8, 0), (0, 16, 4), (0, 0, 20)),
+        ),
+    ),
+    "budget": {"images_per_class": 30, "numbers_stored": 18 * 16 * 16 + 6 * 3 * 18, "dataset_bytes": 7_680},
+}
 RETRAINING = Retraining(network=NetworkSpec(filters=8, depth=2), steps=30, learning_rate=0.05, rows_per_class=4)
 
 
@@ -57,12 +72,22 @@ def memory_of_columns(*, side: int = SIDE) -> tuple[Pixels, Standardise]:
 
 
 def label_bundle(
-    name: str, labels: tuple[str, ...], *, side: int = SIDE, retraining: Retraining = RETRAINING
+    name: str, labels: tuple[str, ...], *, side: int = SIDE, based: bool = False, **changed: Any
 ) -> MemoryBundle:
-    """Three labels for the three columns."""
-    memory, preprocessing = memory_of_columns(side=side)
-    manifest = example_manifest(memory, preprocessing, name=name, labels=labels, retraining=retraining)
+    """Three labels for the three columns; `based`: of bases that recall the same. `changed` replaces manifest keys."""
+    pixels, preprocessing = memory_of_columns(side=side)
+    memory = as_bases(pixels) if based else pixels
+    fields = {"name": name, "labels": labels, "retraining": RETRAINING} | changed
+    manifest = example_manifest(memory, preprocessing, **fields)
     return MemoryBundle(manifest=manifest, memory=memory, preprocessing=preprocessing)
+
+
+def as_bases(memory: Pixels) -> AddressedBases:
+    """Each stored image as a basis of its own, and coefficients that pick it out."""
+    labels, rows = memory.query_size, memory.rows
+    addressing = torch.eye(labels * rows).unflatten(0, (labels, rows)).transpose(0, 1)
+    height, width = memory.image_shape[1:]
+    return AddressedBases(memory.images.flatten(0, 1), addressing.contiguous(), height, width)
 
 
 def image_bundle(name: str, encoder: bytes, *, file: str = "columns.onnx") -> MemoryBundle:
@@ -108,13 +133,16 @@ def column_encoder(*, side: int = SIDE, size: int = len(COLUMNS), output: str = 
 
 
 def write_artifacts(folder: Path) -> Path:
-    """`columns` and `places` (both know the label middle; images of other sizes), and `columns-images`."""
+    """`columns` and `places` (both know the label middle; images of other sizes), and `columns-images`.
+
+    `places` is of bases, and was evaluated: far was always taken for what it is, near never for far.
+    """
     encoder = column_encoder()
     (folder / "encoders").mkdir(parents=True)
     (folder / "encoders" / "columns.onnx").write_bytes(encoder)
     for bundle in (
         label_bundle("columns", tuple(COLUMNS)),
-        label_bundle("places", ("near", "middle", "far"), side=16),
+        label_bundle("places", ("near", "middle", "far"), side=16, based=True, **PLACES),
         image_bundle("columns-images", encoder),
     ):
         bundle.save(folder / "bundles" / f"{bundle.manifest.name}.safetensors")

@@ -15,10 +15,10 @@ import safetensors.torch
 import torch
 
 from recall_server.bundle import METADATA_KEY, MemoryBundle
-from recall_server.errors import InvalidRequest, UnknownLabel, UnsupportedQuery
+from recall_server.errors import InvalidBundle, InvalidRequest, UnknownLabel, UnsupportedQuery
 from recall_server.manifest import EncoderReference, MeasuredAccuracy
 from recall_server.memory import AbstractMemory, AddressedBases, Pixels
-from recall_server.preprocessing import ZCA, AbstractPreprocessing, Standardise
+from recall_server.preprocessing import ZCA, AbstractPreprocessing, Projected, Standardise
 from tests.recall_server.bundle_examples import example_bundle, example_manifest, example_memory, example_preprocessing
 
 MEMORIES = [example_memory(), Pixels(torch.randn(3, 2, 1, 8, 8, generator=torch.Generator().manual_seed(1)))]
@@ -52,6 +52,32 @@ def test_a_loaded_bundle_is_the_saved_one_to_the_last_bit(
     )
     assert loaded.manifest == saved.manifest
     assert (loaded.sha256, loaded.file_bytes) == (saved.sha256, saved.file_bytes)
+
+
+def projected_bundle() -> MemoryBundle:
+    memory, standard = example_memory(), Standardise(torch.tensor([0.4]), torch.tensor([0.2]))
+    preprocessing = Projected.onto(memory.enlarged(), standard)
+    return MemoryBundle(example_manifest(memory, preprocessing), memory, preprocessing)
+
+
+def test_the_directions_of_a_projection_are_not_stored_because_they_follow_from_the_bases(path: Path) -> None:
+    bundle = projected_bundle()
+    bundle.save(path)
+    assert set(safetensors.torch.load_file(path)) == {
+        "bases", "addressing", "preprocessing.mean", "preprocessing.deviation", "preprocessing.rest",
+    }  # fmt: skip
+    pixels = torch.rand(5, 1, 8, 8, generator=torch.Generator().manual_seed(4))
+    assert torch.equal(MemoryBundle.load(path).preprocessing.to_model(pixels), bundle.preprocessing.to_model(pixels))
+
+
+def test_a_projection_onto_anything_but_the_bases_is_refused() -> None:
+    bundle, memory = projected_bundle(), example_memory()
+    others = replace(memory, bases=memory.bases.flip(3) + torch.rand(memory.bases.shape))
+    with pytest.raises(InvalidBundle, match="projects onto the span of other bases than those of the memory"):
+        MemoryBundle(bundle.manifest, others, bundle.preprocessing)
+    pixels = MEMORIES[1]
+    with pytest.raises(InvalidBundle, match="a memory pixels has no bases that pictures could be projected onto"):
+        MemoryBundle(example_manifest(pixels, bundle.preprocessing), pixels, bundle.preprocessing)
 
 
 def test_a_saved_bundle_knows_its_file(path: Path) -> None:

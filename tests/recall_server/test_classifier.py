@@ -298,7 +298,7 @@ def _say(key: str, value: object) -> Edit:
         (_say("labels", ["bear", "deer", "deer"]), "each once"),
         (_say("image_shape", [1, 8]), "channels, height and width"),
         (_say("image_shape", [1, 8, 10**9]), "less than or equal to 1024"),
-        (_say("preprocessing", "magic"), "'magic' is not one of standardise, zca"),
+        (_say("preprocessing", "magic"), "'magic' is not one of standardise, zca, projected"),
         (_say("more", 1), "Extra inputs"),
     ],
 )

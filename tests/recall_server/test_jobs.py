@@ -84,7 +84,9 @@ def test_events_tell_the_story_of_a_job_in_their_order(tmp_path: Path) -> None:
     events = jobs.events(identifier)
     assert [event.number for event in events] == list(range(1, len(events) + 1))
     assert [event.status for event in events if event.kind == "status"] == ["queued", "running", "succeeded"]
-    assert [event.progress.done for event in events if event.progress] == [1, 30]
+    done = [event.progress.done for event in events if event.progress]
+    assert (done[0], done[-1]) == (1, 30)
+    assert done == sorted(set(done)), "how many are noted in between is a matter of time"
     assert jobs.events(identifier, after=2, limit=2) == events[2:4]
     assert jobs.events(identifier, after=len(events)) == []
     with pytest.raises(NotFound):

@@ -93,6 +93,31 @@ def test_what_came_with_version_2_is_refused_in_version_1() -> None:
         Manifest.from_json(re.sub(r'"network":\{[^}]*\}', '"network":{"architecture":"mlp"}', text))
 
 
+def counted(*table: tuple[int, ...]) -> MeasuredAccuracy:
+    right = sum(row[label] for label, row in enumerate(table)) / sum(map(sum, table))
+    return MeasuredAccuracy(network="n", protocol="p", runs=2, mean=right, spread=0, data="d", confusions=table)
+
+
+def test_a_bundle_says_what_its_networks_confused() -> None:
+    """A label without test pictures has a row of zeros."""
+    row = counted((4, 2, 0), (0, 0, 0), (1, 1, 6))
+    manifest = example_bundle(accuracy=(row,)).manifest
+    assert Manifest.from_json(manifest.to_json()) == manifest
+    assert '"confusions":[[4,2,0],[0,0,0],[1,1,6]]' in manifest.to_json()
+
+
+def test_confusions_make_a_bundle_of_version_1_one_of_version_2() -> None:
+    old, row = example_bundle(format_version=1), counted((4, 2, 0), (0, 0, 0), (1, 1, 6))
+    without = row.model_copy(update={"confusions": None})
+    assert "confusions" not in old.with_accuracy([without]).manifest.to_json()
+    assert old.with_accuracy([without]).manifest.format_version == 1
+    recorded = MemoryBundle.from_bytes(old.with_accuracy([without, row]).to_bytes())
+    assert recorded.manifest.format_version == 2
+    assert recorded.manifest.accuracy == (without, row)
+    with pytest.raises(ValueError, match="the key confusions came with format version 2"):
+        example_bundle(format_version=1, accuracy=(row,))
+
+
 @pytest.mark.parametrize("name", ["digits", "fashion-mnist-images"])
 def test_a_bundle_that_an_earlier_release_wrote_keeps_its_bytes(name: str) -> None:
     path = Path(__file__).parents[2] / "artifacts" / "bundles" / f"{name}.safetensors"

@@ -14,7 +14,7 @@ from torch import Tensor
 from recall_server.classifier import FreshClassifier
 from recall_server.networks import AbstractNetwork, NetworkSpec, Parameters, build_network
 from recall_server.onnx_export import OPSET, export_network
-from recall_server.preprocessing import PREPROCESSINGS, ZCA, AbstractPreprocessing, Standardise
+from recall_server.preprocessing import PREPROCESSINGS, ZCA, AbstractPreprocessing, Projected, Standardise
 from recall_server.retraining import Retraining
 
 SPECS = ["convnet:filters=8,depth=3", "convnet:filters=4,depth=1", "resnet", "alexnet", "mlp:hidden=16,depth=2"]
@@ -28,7 +28,10 @@ def _pixels(shape: tuple[int, int, int], number: int = 7) -> Tensor:
 
 def _preprocessing(kind: str, shape: tuple[int, int, int], directions: int | None = 20) -> AbstractPreprocessing:
     pixels = _pixels(shape, 60)
-    return Standardise.fit(pixels) if kind == "standardise" else ZCA.fit(pixels, directions=directions)
+    if kind == "zca":
+        return ZCA.fit(pixels, directions=directions)
+    standard = Standardise.fit(pixels)
+    return Projected.onto(pixels[:directions], standard) if kind == "projected" else standard
 
 
 def _network(spec: str, shape: tuple[int, int, int]) -> tuple[AbstractNetwork, Parameters]:
@@ -49,7 +52,7 @@ def _run(model: bytes, pixels: Tensor, output: str) -> Tensor:
 
 
 def test_the_table_of_preprocessings_is_covered() -> None:
-    assert set(PREPROCESSINGS) == {"standardise", "zca"}
+    assert set(PREPROCESSINGS) == {"standardise", "zca", "projected"}
 
 
 @pytest.mark.parametrize("kind", PREPROCESSINGS)

@@ -13,7 +13,8 @@ from torch import Tensor
 from torch.autograd import gradcheck
 
 from recall_server.errors import InvalidDataset
-from recall_server.preprocessing import CHUNK, PREPROCESSINGS, ZCA, AbstractPreprocessing, Standardise
+from recall_server.preprocessing import PREPROCESSINGS, ZCA, AbstractPreprocessing, Projected, Standardise
+from recall_server.preprocessing.base import CHUNK
 
 SHAPE = (3, 4, 5)  # 60 numbers an image
 
@@ -37,8 +38,10 @@ FITTED: list[AbstractPreprocessing] = [
     Standardise.fit(photographs()),
     ZCA.fit(photographs()),
     ZCA.fit(photographs(), directions=12),
+    Projected.onto(torch.randn(7, *SHAPE, generator=torch.Generator().manual_seed(1)), Standardise.fit(photographs())),
 ]
-every_one = pytest.mark.parametrize("preprocessing", FITTED, ids=["standardise", "zca of all", "zca of 12 directions"])
+NAMES = ["standardise", "zca of all", "zca of 12 directions", "projected"]
+every_one = pytest.mark.parametrize("preprocessing", FITTED, ids=NAMES)
 
 
 def test_every_kind_is_tested_here() -> None:
@@ -86,7 +89,7 @@ def test_images_of_another_kind_do_not_fit(preprocessing: AbstractPreprocessing)
     assert not preprocessing.fits((1, 4, 5))
 
 
-@pytest.mark.parametrize("kind", PREPROCESSINGS.values(), ids=list(PREPROCESSINGS))
+@pytest.mark.parametrize("kind", [Standardise, ZCA], ids=["standardise", "zca"])
 def test_fitting_bytes_is_fitting_their_pixels(kind: type[Standardise] | type[ZCA]) -> None:
     photographed = in_bytes(photographs())
     of_bytes, of_pixels = kind.fit(photographed), kind.fit(photographed / 255)
@@ -96,7 +99,7 @@ def test_fitting_bytes_is_fitting_their_pixels(kind: type[Standardise] | type[ZC
         torch.testing.assert_close(tensor, of_pixels.tensors()[name])
 
 
-@pytest.mark.parametrize("kind", PREPROCESSINGS.values(), ids=list(PREPROCESSINGS))
+@pytest.mark.parametrize("kind", [Standardise, ZCA], ids=["standardise", "zca"])
 def test_arrays_are_fitted_however_they_lie_in_memory(kind: type[Standardise] | type[ZCA]) -> None:
     """Read-only (a memory map), channels last (a data set), reversed, and of another machine's byte order."""
     plain = photographs()
@@ -106,17 +109,17 @@ def test_arrays_are_fitted_however_they_lie_in_memory(kind: type[Standardise] | 
     assert all(torch.equal(fitted[name], tensor) for name, tensor in expected.items())
 
 
-@pytest.mark.parametrize("kind", PREPROCESSINGS.values(), ids=list(PREPROCESSINGS))
+@pytest.mark.parametrize("kind", [Standardise, ZCA], ids=["standardise", "zca"])
 def test_fitting_in_chunks_is_fitting_at_once(
     kind: type[Standardise] | type[ZCA], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     at_once = kind.fit(photographs()).to_model(batch())
-    monkeypatch.setattr("recall_server.preprocessing.CHUNK", 37)
+    monkeypatch.setattr("recall_server.preprocessing.base.CHUNK", 37)
     assert len(photographs()) < CHUNK and len(photographs()) % 37
     torch.testing.assert_close(kind.fit(photographs()).to_model(batch()), at_once, rtol=0, atol=1e-4)
 
 
-@pytest.mark.parametrize("kind", PREPROCESSINGS.values(), ids=list(PREPROCESSINGS))
+@pytest.mark.parametrize("kind", [Standardise, ZCA], ids=["standardise", "zca"])
 def test_fitting_leaves_images_and_global_randomness_alone(kind: type[Standardise] | type[ZCA]) -> None:
     images = photographs()
     before, state = images.copy(), torch.get_rng_state()
@@ -125,7 +128,7 @@ def test_fitting_leaves_images_and_global_randomness_alone(kind: type[Standardis
     assert torch.equal(torch.get_rng_state(), state)
 
 
-@pytest.mark.parametrize("kind", PREPROCESSINGS.values(), ids=list(PREPROCESSINGS))
+@pytest.mark.parametrize("kind", [Standardise, ZCA], ids=["standardise", "zca"])
 def test_images_that_cannot_be_fitted_are_refused(kind: type[Standardise] | type[ZCA]) -> None:
     with pytest.raises(ValueError, match=r"images must be \[N, C, H, W\], not \[4, 5\]"):
         kind.fit(np.zeros((4, 5)))
@@ -244,6 +247,29 @@ def test_standardise_refuses_deviations_that_cannot_be_inverted(deviation: float
 def test_standardise_refuses_shapes_that_differ() -> None:
     with pytest.raises(ValueError, match=r"must both be \[channels\], not \[3\] and \[1\]"):
         Standardise(mean=torch.zeros(3), deviation=torch.ones(1))
+
+
+def test_what_lies_in_the_span_goes_through_and_what_lies_outside_is_faded() -> None:
+    standard, bases = Standardise.fit(photographs()), batch(4)
+    projected = Projected.onto(bases, standard, rest=0.25)
+    within = torch.einsum("nk,kchw->nchw", torch.randn(9, 4, generator=torch.Generator().manual_seed(0)), bases)
+    torch.testing.assert_close(projected.to_model(standard.to_pixels(within)), within, rtol=1e-4, atol=1e-4)
+    images = batch(20) - within[:1]
+    flat, span = images.flatten(1), bases.flatten(1)
+    inside = flat @ torch.linalg.pinv(span) @ span
+    outside = (flat - inside).view_as(images)
+    torch.testing.assert_close(projected.to_model(standard.to_pixels(outside)), 0.25 * outside, rtol=1e-3, atol=1e-4)
+
+
+@pytest.mark.parametrize(("bases", "directions"), [(batch(3)[[0, 1, 2, 1, 0]], 3), (torch.zeros(4, *SHAPE), 0)])
+def test_bases_that_others_make_up_and_empty_ones_add_no_direction(bases: Tensor, directions: int) -> None:
+    assert len(Projected.onto(bases, Standardise.fit(photographs())).directions) == directions
+
+
+@pytest.mark.parametrize("rest", [0.0, -0.5, float("nan")])
+def test_projected_refuses_to_forget_what_lies_outside(rest: float) -> None:
+    with pytest.raises(ValueError, match="rest must lie between"):
+        Projected.onto(batch(2), Standardise.fit(photographs()), rest)
 
 
 @pytest.mark.skipif("RECALL_DATA" not in os.environ, reason="RECALL_DATA names no folder of data sets")

@@ -65,7 +65,8 @@ def test_every_setting_is_a_flag_of_serve_with_a_description(seen: list[Settings
         assert field.description, name
     values = {
         "host": "0.0.0.0", "port": 1, "api_keys": "me:admin:0123456789abcdef", "artifacts": "a", "state": "s",
-        "database": "sqlite://", "device": "cpu", "workers": 2, "worker_threads": 3, "training_seconds": 1.5,
+        "public_key": "p", "database": "sqlite://", "device": "cpu", "workers": 2, "worker_threads": 3,
+        "training_seconds": 1.5,
         "training_attempts": 4, "queue_limit": 5, "queue_seconds": 2.5, "lease_seconds": 3.5, "keep_days": 4.5,
         "keep_bytes": 6, "min_free_bytes": 7, "cache_bytes": 8, "request_rate": "9/second", "work_rate": "10/hour",
         "max_body_bytes": 2048, "max_body_seconds": 5.5, "max_picture_pixels": 5, "max_pictures": 6, "max_classes": 7,

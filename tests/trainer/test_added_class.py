@@ -12,11 +12,10 @@ from PIL import Image
 from recall_server.bundle import MemoryBundle
 from recall_server.errors import InvalidDataset
 from recall_server.memory import AddressedBases
-from recall_server.preprocessing import Standardise
+from recall_server.preprocessing import Projected, Standardise
 from tests.recall_server.bundle_examples import example_bundle, example_manifest, example_memory, example_preprocessing
 from trainer.added_class import NewClass, add_classes
 from trainer.continued import check_continuable, continued
-from trainer.principal import enlarged_bases
 from trainer.splits import Split
 
 
@@ -43,15 +42,23 @@ def test_a_new_class_recalls_the_pictures_that_the_bases_can_hold() -> None:
     bundle = example_bundle()
     assert isinstance(bundle.memory, AddressedBases)
     mixtures = 0.1 * torch.randn(2, 4, generator=torch.Generator().manual_seed(0))
-    images = torch.einsum("nk,kchw->nchw", mixtures, enlarged_bases(bundle.memory))
+    images = torch.einsum("nk,kchw->nchw", mixtures, bundle.memory.enlarged())
     pixels = (bundle.preprocessing.to_pixels(images).clamp(0, 1) * 255).round().to(torch.uint8)
     after = add_classes(bundle, [NewClass("new", pixels)])
     shown = bundle.preprocessing.to_pixels(recalled(after, "new")[0])
     assert (shown - pixels / 255).abs().max() < 0.02
 
 
-def test_further_bases_bring_new_pictures_closer_and_leave_old_ones_alone() -> None:
-    before, new = example_bundle(), pictures(2)
+def projected_bundle() -> MemoryBundle:
+    bundle = example_bundle()
+    assert isinstance(bundle.memory, AddressedBases) and isinstance(bundle.preprocessing, Standardise)
+    preprocessing = Projected.onto(bundle.memory.enlarged(), bundle.preprocessing)
+    return MemoryBundle(example_manifest(bundle.memory, preprocessing), bundle.memory, preprocessing)
+
+
+@pytest.mark.parametrize("before", [example_bundle(), projected_bundle()], ids=["standardised", "projected"])
+def test_further_bases_bring_new_pictures_closer_and_leave_old_ones_alone(before: MemoryBundle) -> None:
+    new = pictures(2)
 
     def distance(bundle: MemoryBundle) -> float:
         return float((bundle.preprocessing.to_pixels(recalled(bundle, "new")[0]) - new / 255).norm())
@@ -59,6 +66,10 @@ def test_further_bases_bring_new_pictures_closer_and_leave_old_ones_alone() -> N
     few, more = (add_classes(before, [NewClass("new", new)], further_bases=count) for count in (0, 3))
     assert distance(more) < distance(few)
     torch.testing.assert_close(recalled(more, *before.labels), recalled(before, *before.labels))
+    if isinstance(more.preprocessing, Projected):
+        assert len(more.preprocessing.directions) == len(more.memory.tensors()["bases"]), "pictures keep what is added"
+    plain = add_classes(example_bundle(), [NewClass("new", new)], further_bases=3)
+    torch.testing.assert_close(recalled(more, "new"), recalled(plain, "new"))
 
 
 def test_more_than_the_budget_is_refused() -> None:

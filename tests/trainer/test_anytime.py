@@ -14,6 +14,8 @@ import pytest
 
 from recall_server.bundle import MemoryBundle
 from recall_server.errors import InvalidCheckpoint, StorageFailed
+from recall_server.memory import AddressedBases
+from recall_server.preprocessing import AbstractPreprocessing, Projected, Standardise
 from tests.trainer.killed_runs import request
 from tests.trainer.test_distill import Run
 from trainer import commands
@@ -100,6 +102,29 @@ def test_going_on_in_place_keeps_the_bundle_until_there_is_a_better_one(
     better = commands.distill(again)
     assert better.sha256 != first.sha256
     assert better.manifest.provenance.hyper_parameters["start_sha256"] == first.sha256
+
+
+def test_what_is_gone_on_from_is_measured_as_it_is_served_and_goes_on_without_its_projection(
+    bars_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    wish = request(bars_folder, tmp_path / "bars.safetensors", "start=principal", steps=2)
+    plain = commands.distill(wish)
+    assert isinstance(plain.preprocessing, Standardise) and isinstance(plain.memory, AddressedBases)
+    projection = Projected.onto(plain.memory.enlarged(), plain.preprocessing)
+    manifest = plain.manifest.model_copy(update={"preprocessing": "projected"})
+    instant = MemoryBundle(manifest, plain.memory, projection).save(wish.output)
+    spaces: list[str] = []
+
+    def validate(learner: object, dataset: object, method: object, preprocessing: AbstractPreprocessing) -> Scores:
+        spaces.append(preprocessing.kind)
+        return Scores([0.5 if len(spaces) < 3 else 0.7])
+
+    monkeypatch.setattr(commands, "validate", validate)
+    again = replace(wish, method=wish.method.model_copy(update={"start": "bundle"}), start=instant)
+    better = commands.distill(again)
+    assert spaces == ["projected", "standardise", "standardise"]
+    assert better.manifest.preprocessing == "standardise"
+    assert better.sha256 != instant.sha256
 
 
 class CrashedError(Exception):

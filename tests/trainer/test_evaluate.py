@@ -2,16 +2,27 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+from typing import Any
+
 import pytest
 import torch
 
+from recall_server.bundle import MemoryBundle
+from recall_server.manifest import MOST_CONFUSED
 from recall_server.memory import AddressedBases
 from recall_server.networks import NetworkSpec
 from recall_server.preprocessing import Standardise
 from recall_server.retraining import Retraining
-from trainer.datasets import ImageDataset, Split
-from trainer.evaluate import Accuracies, fresh_accuracy, paper_protocol
+from trainer.compose import Budget
+from trainer.datasets import ImageDataset, Split, load_dataset
+from trainer.evaluate import Accuracies, confusions, fresh_accuracy, paper_protocol
 from trainer.few_shot import FewShot, draw_episode, largest_task
+from trainer.instant import instant
+from trainer.methods import compose
+from trainer.report import evaluate_bundle, recorded, write_card
+from trainer.request import Request
+from trainer.run_progress import Limits
 from trainer.start import noise
 
 RETRAINING = Retraining(
@@ -52,7 +63,47 @@ def test_fresh_networks_learn_from_real_pictures_and_repeat_themselves(bars_data
     }
     first = fresh_accuracy(images, torch.eye(3), bars_dataset.test, **arguments)  # type: ignore[arg-type]
     assert first.mean > 0.95
+    assert first.confusions is not None
+    assert [sum(row) for row in first.confusions] == [40, 40, 40], "20 test pictures of each class, seen by 2 networks"
+    assert sum(row[label] for label, row in enumerate(first.confusions)) == round(first.mean * 120)
     assert fresh_accuracy(images, torch.eye(3), bars_dataset.test, **arguments) == first  # type: ignore[arg-type]
+
+
+def test_confusions_count_every_answer_of_every_network() -> None:
+    labels = torch.tensor([0, 0, 1, 2])
+    guesses = [torch.tensor([0, 1, 1, 0]), torch.tensor([0, 0, 1, 0])]
+    assert confusions(guesses, labels, 4) == ((3, 1, 0, 0), (0, 2, 0, 0), (2, 0, 0, 0), (0, 0, 0, 0))
+
+
+def test_a_table_of_more_labels_than_a_manifest_takes_is_left_out() -> None:
+    many = torch.arange(MOST_CONFUSED + 1)
+    assert confusions([many], many, MOST_CONFUSED + 1) is None
+    assert confusions([many[:-1]], many[:-1], MOST_CONFUSED) is not None
+
+
+def test_a_measurement_takes_the_place_of_an_earlier_one_of_its_kind_and_of_no_other() -> None:
+    paper = Accuracies((0.5,)).row(network="n", protocol="paper", data="d")
+    bundle = Accuracies((0.5,)).row(network="n", protocol="bundle", data="d")
+    again = Accuracies((0.5, 0.75), confusions=((4, 0), (3, 1))).row(network="n", protocol="paper", data="d")
+    assert recorded([paper, bundle], again) == [bundle, again]
+
+
+def test_what_is_recorded_can_be_read_and_names_what_was_confused(bars_folder: Path, tmp_path: Path) -> None:
+    path = tmp_path / "bars.safetensors"
+    dataset = load_dataset(str(bars_folder))
+    method = compose("principal")
+    budget = Budget.fit(dataset, method, images_per_class=2, bases=4, rows=None)
+    request = Request(dataset, method, budget, path, seed=0, device=torch.device("cpu"), limits=Limits(0), resume=False)
+    instant(request, [budget], moments=None, report=lambda sentence: None)
+    arguments: Any = {"seeds": [0, 1], "network": "convnet:filters=8,depth=2", "device": torch.device("cpu")}
+    for _ in range(2):
+        evaluate_bundle(path, dataset, protocol="bundle", record=True, **arguments)
+    (row,) = MemoryBundle.load(path).manifest.accuracy
+    assert row.confusions is not None
+    assert [sum(counts) for counts in row.confusions] == [40, 40, 40]
+    card = write_card(path)
+    assert card == tmp_path / "bars.md"
+    assert f"**{100 * row.mean:.2f} %** right on {dataset.name} test" in card.read_text()
 
 
 def test_an_episode_never_tests_on_its_own_shots(bars_dataset: ImageDataset) -> None:

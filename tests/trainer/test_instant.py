@@ -8,6 +8,9 @@ import pytest
 import torch
 
 from recall_server.bundle import MemoryBundle
+from recall_server.memory import AddressedBases
+from recall_server.preprocessing import AbstractPreprocessing, Projected
+from trainer import evaluate
 from trainer import instant as module
 from trainer.datasets import ImageDataset
 from trainer.evaluate import Accuracies
@@ -99,5 +102,30 @@ def test_what_is_better_by_more_than_the_noise_is_chosen(
 def test_only_a_method_without_steps_from_the_eigenvectors_is_instant() -> None:
     assert is_instant(compose("principal"))
     assert not is_instant(compose("window"))
-    assert not is_instant(compose("principal", ["outer_steps=5"]))
-    assert not is_instant(compose("principal", ["start=noise"]))
+    assert not is_instant(compose("principal", ["preprocessing=standardise", "outer_steps=5"]))
+    assert not is_instant(compose("principal", ["preprocessing=standardise", "start=noise"]))
+
+
+@pytest.mark.parametrize("override", ["outer_steps=5", "start=noise", "queries=images"])
+def test_no_picture_is_projected_onto_bases_that_change(override: str) -> None:
+    with pytest.raises(ValueError, match="only onto bases that no step changes; use preprocessing=standardise"):
+        compose("principal", [override])
+
+
+def test_pictures_are_projected_onto_the_bases_of_an_instant_memory_and_real_ones_of_the_baseline_are_not(
+    bars_dataset: ImageDataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    wish = request(bars_dataset, tmp_path / "bars.safetensors")
+    made = instant(wish, budgets(bars_dataset, wish.method, images_per_class=1)[:1])
+    assert isinstance(made.preprocessing, Projected)
+    assert isinstance(made.memory, AddressedBases)
+    assert len(made.preprocessing.directions) == len(made.memory.bases)
+    seen: list[AbstractPreprocessing] = []
+    monkeypatch.setattr(
+        evaluate, "fresh_accuracy", lambda *_, preprocessing, **__: seen.append(preprocessing) or Accuracies((0.5,))
+    )
+    how = {"retraining": made.manifest.retraining, "seeds": [0], "device": torch.device("cpu")}
+    evaluate.evaluate_real(made, bars_dataset.train, bars_dataset.test, **how)
+    evaluate.evaluate_herded(made, bars_dataset.train, bars_dataset.test, **how)
+    evaluate.evaluate_labels(made, bars_dataset.test, **how)
+    assert seen == [made.preprocessing.standard] * 2 + [made.preprocessing]

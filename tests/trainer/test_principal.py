@@ -11,7 +11,7 @@ from recall_server.memory import AddressedBases
 from recall_server.preprocessing import Standardise
 from trainer.half_resolution import HalfResolution
 from trainer.herding import herd, herding
-from trainer.principal import enlarged_bases, principal, project, representatives
+from trainer.principal import principal, project, representatives
 from trainer.second_moments import SecondMoments
 from trainer.splits import Split
 
@@ -61,9 +61,8 @@ def test_pictures_that_bases_can_hold_are_recalled_as_they_were() -> None:
 
 def test_enlarged_directions_are_orthonormal_and_closest_to_the_pictures() -> None:
     split, half = noisy_pictures(30), HalfResolution.of(9, 8)
-    everything = enlarged_bases(
-        AddressedBases(half.stored(torch.eye(half.numbers), 1), torch.zeros(1, 1, half.numbers), 9, 8)
-    ).flatten(1)
+    memory = AddressedBases(half.stored(torch.eye(half.numbers), 1), torch.zeros(1, 1, half.numbers), 9, 8)
+    everything = memory.enlarged().flatten(1)
     torch.testing.assert_close(everything @ everything.T, torch.eye(half.numbers), atol=1e-5, rtol=0)
     pixels = split.pixels()
     nearest = half.coordinates(pixels) @ everything

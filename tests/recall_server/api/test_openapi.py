@@ -51,8 +51,9 @@ def make_real(case: Any, identifier: str) -> None:
     if "identifier" in (case.path_parameters or {}):
         case.path_parameters["identifier"] = identifier
     if "name" in (case.path_parameters or {}):
-        case.path_parameters["name"] = "columns"
-    case.query = {"labels": ["left", "right"]} if "labels" in (case.query or {}) else {}
+        case.path_parameters["name"] = "places"
+    known = ["near", "far"] if case.path.startswith("/bundles/") else ["left", "right"]
+    case.query = {"labels": known} if "labels" in (case.query or {}) else {}
     if isinstance(case.body, dict) and case.media_type == "application/json":
         case.body = {"labels": ["left", "right"]} if "labels" in case.body else {"mixtures": [{"left": 0.5}]}
 

@@ -188,8 +188,9 @@ def test_the_description_of_the_api_is_whole(client: TestClient) -> None:
     assert set(schema["paths"]) == {
         "/", "/recall", "/classifier", "/classifier/{identifier}", "/classifier/{identifier}/cancel",
         "/classifier/{identifier}/events", "/classifier/{identifier}/predict", "/classifier/{identifier}/download",
-        "/bundles", "/bundles/{name}", "/health/live", "/health/ready", "/v2/health/live", "/v2/health/ready", "/info",
-        "/metrics",
+        "/classifier/{identifier}/card", "/bundles", "/bundles/{name}", "/bundles/{name}/bases",
+        "/bundles/{name}/similarity", "/bundles/{name}/card", "/health/live", "/health/ready", "/v2/health/live",
+        "/v2/health/ready", "/info", "/metrics",
     }  # fmt: skip
     for path, methods in schema["paths"].items():
         for method, operation in methods.items():

@@ -1,0 +1,160 @@
+"""How good the estimate of a classifier's quality is: what is promised beside what is then measured.
+
+    python -m benchmarks.quality [--data fashion-mnist] [--tasks 10] [--runs 3] [--quick]
+
+For random pairs and triples of classes, a classifier is trained as the server trains it and scored on test pictures.
+Beside it stand the estimate that the server gives, and what one would say without it. For classifiers of labels the
+memory is evaluated on half of the test pictures, and each classifier scored on the other half. For classifiers of
+pictures it is the leave-one-out estimate from 5 of each class, and each classifier is scored on others. Errors are in
+fractions; a positive bias promises too much. The last line is JSON.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import statistics
+import sys
+import time
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from recall_server.bundle import MemoryBundle
+from recall_server.quality import quality_of_labels, quality_of_pictures
+from trainer.datasets import ImageDataset, Split, load_dataset
+from trainer.evaluate import evaluate_labels, fresh_accuracy
+from trainer.few_shot import FewShot, draw_episode
+from trainer.publish import device_name
+
+BUNDLES = Path(__file__).resolve().parent.parent / "artifacts" / "bundles"
+CPU = torch.device("cpu")
+WAYS = (2, 3)
+SHOTS, TESTS = 5, 300
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """One classifier: `promised` is the estimate, `otherwise` what there would be without it, `found` the truth."""
+
+    labels: tuple[str, ...]
+    promised: float
+    otherwise: float
+    found: float
+
+    def __str__(self) -> str:
+        shares = f"promised {100 * self.promised:5.1f}, found {100 * self.found:5.1f}"
+        return f"{' / '.join(self.labels):40} {shares}"
+
+
+def halves(split: Split, classes: int) -> tuple[Split, Split]:
+    """Every other picture of each class to one side, the rest to the other."""
+    order = [torch.nonzero(split.labels == label).flatten() for label in range(classes)]
+    return split.select(torch.cat([each[::2] for each in order])), split.select(
+        torch.cat([each[1::2] for each in order])
+    )
+
+
+def drawn(classes: int, tasks: int, generator: torch.Generator) -> Iterator[list[int]]:
+    """`tasks` random sets of classes of each size."""
+    for ways in WAYS:
+        for _ in range(tasks):
+            yield torch.randperm(classes, generator=generator)[:ways].tolist()
+
+
+def compare_labels(
+    bundle: MemoryBundle, dataset: ImageDataset, tasks: int, runs: int, seed: int
+) -> Iterator[Comparison]:
+    """Classifiers of labels, against the confusions of `runs` networks that told all labels apart."""
+    retraining = bundle.manifest.retraining
+    seen, unseen = halves(dataset.test, len(dataset.classes))
+    measured = evaluate_labels(bundle, seen, retraining=retraining, seeds=range(1000, 1000 + runs), device=CPU)
+    row = measured.row(network=str(retraining.network), protocol="bundle", data=f"half of {dataset.name} test")
+    manifest = bundle.with_accuracy([row]).manifest
+    for number, chosen in enumerate(drawn(len(dataset.classes), tasks, torch.Generator().manual_seed(seed))):
+        labels = tuple(dataset.classes[label] for label in chosen)
+        quality = quality_of_labels(manifest, labels)
+        if quality is None:
+            continue
+        found = fresh_accuracy(
+            bundle.memory.recall(bundle.label_queries(labels)),
+            torch.eye(len(labels)),
+            relabelled(unseen, chosen),
+            labels=labels,
+            preprocessing=bundle.preprocessing,
+            retraining=retraining,
+            seeds=[seed + number],
+            device=CPU,
+        )
+        yield Comparison(labels, quality.accuracy, measured.mean, found.mean)
+
+
+def relabelled(split: Split, chosen: Sequence[int]) -> Split:
+    """The pictures of these classes alone, numbered 0, 1, ... in the order chosen."""
+    members = [torch.nonzero(split.labels == label).flatten() for label in chosen]
+    numbers = torch.cat([torch.full((len(each),), number) for number, each in enumerate(members)])
+    return Split(split.images[torch.cat(members)], numbers)
+
+
+def compare_pictures(path: Path, dataset: ImageDataset, tasks: int, seed: int) -> Iterator[Comparison]:
+    """Classifiers of pictures, against leave-one-out among those pictures."""
+    few_shot, generator = FewShot.of_bundle(path, CPU), torch.Generator().manual_seed(seed)
+    overall = MemoryBundle.load(path).manifest.accuracy[-1].mean
+    for number, ways in enumerate([ways for ways in WAYS for _ in range(tasks)]):
+        episode = draw_episode(dataset.test, dataset.classes, ways=ways, shots=SHOTS, tests=TESTS, generator=generator)
+        features = {name: few_shot.encode(shots) for name, shots in zip(episode.labels, episode.shots, strict=True)}
+        quality = quality_of_pictures(features)
+        if quality is not None:
+            yield Comparison(episode.labels, quality.accuracy, overall, few_shot.recalled(episode, seed + number))
+
+
+def told(title: str, comparisons: Iterable[Comparison]) -> list[Comparison]:
+    """Each as it comes, for whoever watches."""
+    sys.stdout.write(f"{title}\n")
+    kept = []
+    for comparison in comparisons:
+        sys.stdout.write(f"  {comparison}\n")
+        sys.stdout.flush()
+        kept.append(comparison)
+    return kept
+
+
+def figures(name: str, comparisons: Sequence[Comparison]) -> dict[str, float | int]:
+    """Mean absolute error and bias, together and by the number of classes, and the error without the estimate."""
+    document: dict[str, float | int] = {f"{name}_classifiers": len(comparisons)}
+    groups = {"": comparisons} | {
+        f"_{ways}_way": [each for each in comparisons if len(each.labels) == ways] for ways in WAYS
+    }
+    for group, some in groups.items():
+        differences = [each.promised - each.found for each in some]
+        document[f"{name}{group}_mean_absolute_error"] = round(statistics.mean(map(abs, differences)), 4)
+        document[f"{name}{group}_bias"] = round(statistics.mean(differences), 4)
+    without = [abs(each.otherwise - each.found) for each in comparisons]
+    return document | {f"{name}_mean_absolute_error_without": round(statistics.mean(without), 4)}
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", default="fashion-mnist", help="data set and bundle; NAME-images is that of pictures")
+    parser.add_argument("--tasks", type=int, default=10, help="pairs, and as many triples")
+    parser.add_argument("--runs", type=int, default=3, help="networks behind the confusions")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--quick", action="store_true", help="labels of digits, 3 pairs and 3 triples")
+    options = parser.parse_args(arguments)
+    tasks, name = (3, "digits") if options.quick else (options.tasks, options.data)
+    began = time.monotonic()
+    bundle = MemoryBundle.load(BUNDLES / f"{name}.safetensors")
+    labels = compare_labels(bundle, load_dataset(name), tasks, options.runs, options.seed)
+    document: dict[str, float | int | str] = dict(figures("labels", told(f"classifiers of labels, {name}", labels)))
+    pictures = compare_pictures(
+        BUNDLES / f"{options.data}-images.safetensors", load_dataset(options.data), tasks, options.seed
+    )
+    document |= figures("pictures", told(f"classifiers of {SHOTS} pictures of each class, {options.data}", pictures))
+    document |= {"seconds": round(time.monotonic() - began, 1), "device": device_name(CPU)}
+    sys.stdout.write(json.dumps(document) + "\n")
+
+
+if __name__ == "__main__":
+    main()

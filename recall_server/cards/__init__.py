@@ -1,0 +1,1 @@
+"""Cards: what a memory or a classifier says about itself to people, as Markdown."""

@@ -1,0 +1,74 @@
+// What is inside the chosen memory: what it recalls, the bases that it holds, and which of its names share them.
+
+import { useBases } from "./bases.js";
+import { $, complain, make } from "./dom.js";
+import { postJson } from "./server.js";
+import { useSimilarity } from "./similarity.js";
+
+const SHOWN = 12;
+let chosen = null;
+let asking = null;
+let waiting = 0;
+
+/** Show this memory. `prepareInside.again()` asks once more for whatever could not be had. */
+export function prepareInside(memory) {
+  chosen = memory;
+  const named = memory.queries === "labels";
+  $("inside-title").textContent = `Inside ${memory.name}`;
+  $("look").hidden = !named;
+  $("no-names").hidden = named;
+  useBases(memory);
+  useSimilarity(memory);
+  if (!named) return;
+  const names = () => memory.labels.map((label) => make("option", { value: label, textContent: label }));
+  $("first").replaceChildren(...names());
+  $("second").replaceChildren(make("option", { value: "", textContent: "nothing else" }), ...names());
+  $("mix").value = 0;
+  recall();
+}
+
+prepareInside.again = () => {
+  if (!chosen) return;
+  if (!$("look-error").hidden) recall();
+  if (!$("bases-error").hidden) useBases(chosen);
+  if (!$("similarity-error").hidden) useSimilarity(chosen);
+};
+
+/** Ask for the mixture that the controls show; a newer wish replaces one that is under way. */
+function recall() {
+  const [first, second] = [$("first").value, $("second").value];
+  const mixed = Boolean(second) && second !== first;
+  const part = mixed ? Number($("mix").value) / 100 : 0;
+  const words = `${Math.round(100 - 100 * part)} % ${first}, ${Math.round(100 * part)} % ${second}`;
+  $("mix").disabled = !mixed;
+  $("mix").setAttribute("aria-valuetext", mixed ? words : "no mixture");
+  $("mix-label").textContent = mixed ? words : "Mixture";
+  clearTimeout(waiting);
+  waiting = setTimeout(() => fetchRecalled(first, second, part, mixed ? words : first), 60);
+}
+
+async function fetchRecalled(first, second, part, words) {
+  asking?.abort();
+  asking = new AbortController();
+  const mixture = part > 0 ? { [first]: 1 - part, [second]: part } : { [first]: 1 };
+  if (part === 1) delete mixture[first];
+  const parameters = new URLSearchParams({ bundle: chosen.name, per_label: Math.min(SHOWN, chosen.memory.rows) });
+  try {
+    const headers = { Accept: "application/json" };
+    const answer = await postJson(`/recall?${parameters}`, { mixtures: [mixture] }, { headers, signal: asking.signal });
+    const images = answer.recalled[0].images.map((source) => make("img", { src: source, alt: "" }));
+    $("recalled").replaceChildren(...images);
+    $("recalled").setAttribute("aria-label", `${images.length} images recalled for ${words}`);
+    complain("look-error", null);
+  } catch (error) {
+    if (error.name !== "AbortError") complain("look-error", error);
+  }
+}
+
+for (const id of ["first", "second"]) {
+  $(id).addEventListener("change", () => {
+    if (id === "second") $("mix").value = 50;
+    recall();
+  });
+}
+$("mix").addEventListener("input", recall);

@@ -1,0 +1,115 @@
+// How a training goes: live, through lost connections, and after the page was loaded again.
+
+import { $, complain, number } from "./dom.js";
+import { follow } from "./events.js";
+import { ask, json, sentence } from "./server.js";
+
+const IN_ADDRESS = "#classifier=";
+const ADDRESSED = new RegExp(`^${IN_ADDRESS}([0-9a-z-]+)$`);
+const WORDS = {
+  queued: "Waiting for its turn…",
+  running: "Training…",
+  succeeded: "Trained.",
+  failed: "The training failed.",
+  cancelled: "Stopped.",
+};
+const LOST = "The connection is lost. The training does not need this page; trying to get back to it…";
+let running = null;
+let stopped = false;
+
+/** Show that something is about to be trained, in these words, and may still be stopped. Throws where it was. */
+export function preparing(text) {
+  if (stopped) throw new Error("Stopped, before anything was sent.");
+  starting(text);
+  $("cancel").hidden = false;
+}
+
+/** Show that something is being sent, in these words. */
+export function starting(text) {
+  $("train").disabled = true;
+  $("cancel").hidden = true;
+  $("progress").hidden = false;
+  $("loss").hidden = true;
+  $("bar").removeAttribute("value"); // nobody knows how long yet
+  $("progress-text").textContent = text;
+}
+
+/** Nothing is being trained any more. */
+export function quiet() {
+  $("train").disabled = false;
+  $("cancel").hidden = true;
+  if (!$("bar").hasAttribute("value")) $("progress").hidden = true; // it never began
+  running = null;
+  stopped = false;
+}
+
+/** Follow a training to its end; `finished` hears of the classifier. Throws an Error where there is none. */
+export async function watch(record, finished) {
+  const losses = [];
+  running = record.id;
+  // So that it is found again after the page was loaded again.
+  history.replaceState(null, "", IN_ADDRESS + encodeURIComponent(record.id));
+  say(record.status, record.progress);
+  const seen = (event) => {
+    if (event.progress?.loss != null) losses.push(event.progress);
+    say(event.status, event.progress);
+    draw(losses);
+  };
+  await follow(record.id, seen, () => tell(LOST));
+  const end = await json(`/classifier/${encodeURIComponent(record.id)}`);
+  say(end.status, end.progress);
+  if (end.status === "failed") {
+    throw new Error(`The training failed. ${sentence(end.error?.detail ?? "no reason was given")}`);
+  }
+  if (end.status === "succeeded") finished(end);
+}
+
+/** Go on with the training that the page's address names, if it does. */
+export async function resume(finished) {
+  const [, identifier] = ADDRESSED.exec(location.hash) ?? [];
+  if (!identifier) return;
+  try {
+    const record = await json(`/classifier/${identifier}`);
+    if (record.status === "succeeded") return finished(record, { quietly: true });
+    starting("");
+    await watch(record, finished);
+  } catch (error) {
+    complain("train-error", error);
+  } finally {
+    quiet();
+  }
+}
+
+function say(status, progress) {
+  const steps = status === "running" && progress ? ` Step ${number(progress.done)} of ${number(progress.total)}.` : "";
+  tell((WORDS[status] ?? status) + steps, WORDS[status] ?? status);
+  if (status === "succeeded") $("bar").value = 1;
+  else if (progress) $("bar").value = progress.done / progress.total;
+  else if (status !== "queued" && status !== "running") $("bar").value = 0;
+  $("cancel").hidden = !["queued", "running"].includes(status);
+}
+
+/** What is shown changes with every step; what is read out changes with the state only. */
+function tell(shown, heard = shown) {
+  $("progress-text").textContent = shown;
+  if ($("progress-heard").textContent !== heard) $("progress-heard").textContent = heard;
+}
+
+/** The loss over the steps, down from its highest. */
+function draw(losses) {
+  $("loss").hidden = losses.length < 2;
+  if (losses.length < 2) return;
+  const top = Math.max(...losses.map((each) => each.loss)) || 1;
+  const { done, loss, total } = losses.at(-1);
+  const points = losses.map((each) => `${(300 * each.done) / total},${58 - (54 * each.loss) / top}`);
+  $("curve").firstElementChild.setAttribute("points", points.join(" "));
+  const [now, before] = [loss, losses[0].loss].map((each) => (each < 0.001 ? "below 0.001" : each.toPrecision(2)));
+  $("loss-text").textContent = `Loss ${now} after ${number(done)} of ${number(total)} steps; it began at ${before}.`;
+}
+
+$("cancel").addEventListener("click", () => {
+  stopped = true;
+  if (!running) return;
+  const path = `/classifier/${encodeURIComponent(running)}/cancel`;
+  ask(path, { method: "POST" }).catch((error) => complain("train-error", error));
+});

@@ -1,0 +1,63 @@
+// How good a classifier should be: the server's estimate, in words and for each class.
+
+import { make, number, percent } from "./dom.js";
+
+const FEW = 3; // pictures of a class below which nothing can be estimated from them
+const STAGES = {
+  encoding: "encoded the pictures",
+  recalling: "recalled",
+  queued: "waited",
+  training: "trained",
+  transferring: "stored",
+};
+
+/** The estimate as elements; a sentence that says why where there is none. */
+export function estimate(record) {
+  const title = make("h3", { textContent: "How good it should be" });
+  const { quality } = record;
+  if (!quality) return [title, make("p", { className: "note", textContent: missing(record) })];
+  const value = make("p", { className: "figure" }, percent(quality.accuracy));
+  const explanation = make("p", { className: "note", textContent: quality.explanation });
+  return [title, value, explanation, perLabel(record.labels, quality)];
+}
+
+function missing(record) {
+  const fewest = Math.min(...Object.values(record.pictures ?? {}));
+  const tooFew = record.queries === "images" && fewest < FEW;
+  const unknown = "nothing was measured that it could be taken from";
+  const reason = tooFew ? `it takes ${FEW} pictures or more of each class` : unknown;
+  return `There is no estimate: ${reason}. Show it pictures below, and see for yourself.`;
+}
+
+function perLabel(labels, quality) {
+  const rows = labels.map((label) => {
+    const value = quality.per_label[label];
+    const bar = make("meter", { value });
+    bar.setAttribute("aria-hidden", "true"); // the number beside it says the same
+    const counted = quality.counts[label];
+    return make(
+      "tr",
+      {},
+      make("th", { scope: "row", textContent: label }),
+      make("td", { className: "bar" }, bar),
+      make("td", { textContent: percent(value) }),
+      make("td", { textContent: counted == null ? "" : number(counted) }),
+    );
+  });
+  const heads = ["Class", "", "Right", "of pictures"].map((text) => make(text ? "th" : "td", { textContent: text }));
+  const head = make("thead", {}, make("tr", {}, ...heads));
+  const table = make("table", { className: "estimate" }, head, make("tbody", {}, ...rows));
+  return make("details", { open: labels.length <= 10 }, make("summary", { textContent: "Class by class" }), table);
+}
+
+/** "Waited 0.1 s, recalled 0.2 s, trained 2.1 s."; nothing where it is not known. */
+export function stages(record) {
+  const each = ([stage, seconds]) => `${STAGES[stage] ?? stage} ${time(seconds)}`;
+  const text = Object.entries(record.stages ?? {}).map(each).join(", ");
+  return text && `${text.charAt(0).toUpperCase()}${text.slice(1)}.`;
+}
+
+function time(seconds) {
+  if (seconds < 60) return `${seconds.toFixed(seconds < 10 ? 2 : 1)} s`;
+  return `${Math.floor(seconds / 60)} min ${Math.floor(seconds % 60)} s`;
+}

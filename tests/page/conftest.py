@@ -1,0 +1,155 @@
+"""The page in a real browser, over a real server: committed bundles to look at, small ones to train from in a moment.
+
+Runs where Debian's Chromium is installed.
+"""
+
+from __future__ import annotations
+
+import io
+import shutil
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from recall_server.bundle import MemoryBundle
+from recall_server.manifest import MeasuredAccuracy
+from recall_server.retraining import Retraining
+from tests.recall_server.bundle_examples import example_manifest, example_memory, example_preprocessing
+from tests.recall_server.serving_examples import RETRAINING, column_encoder, image_bundle, label_bundle, picture, png
+
+ARTIFACTS = Path(__file__).parents[2] / "artifacts"
+CHROMIUM = Path("/usr/bin/chromium")
+CAMERA = ("--use-fake-device-for-media-stream", "--use-fake-ui-for-media-stream")
+PATIENCE = 60_000  # milliseconds that a busy machine may take for anything
+LABELS = ("left / links", "<b>middle</b>", "右 derecha")
+
+OpenPage = Callable[..., Any]
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Without a browser there is nothing to see here."""
+    if CHROMIUM.exists():
+        return
+    for item in items:
+        if Path(__file__).parent in item.path.parents:
+            item.add_marker(pytest.mark.skip(reason="Chromium is not installed"))
+
+
+@pytest.fixture(scope="session")
+def browser() -> Iterator[Any]:
+    playwright = pytest.importorskip("playwright.sync_api")
+    with playwright.sync_playwright() as started:
+        browser = started.chromium.launch(executable_path=str(CHROMIUM), args=["--no-sandbox", *CAMERA])
+        yield browser
+        browser.close()
+
+
+@pytest.fixture(scope="session")
+def address(serve: Callable[[Path], str], tmp_path_factory: pytest.TempPathFactory) -> str:
+    return serve(write_memories(tmp_path_factory.mktemp("memories")))
+
+
+@pytest.fixture
+def open_page(browser: Any, address: str) -> Iterator[OpenPage]:
+    """open_page() is the page with its memories shown; its arguments are those of a browser's context.
+
+    Fails for an error in its console, unless it is `trouble` that is asked for, and always for an error in its code
+    and for a request to anywhere else.
+    """
+    contexts: list[Any] = []
+    faults: list[str] = []
+
+    def open_page(*, at: str = address, path: str = "/", trouble: bool = False, shown: bool = True, **more: Any) -> Any:
+        context = browser.new_context(**more)
+        contexts.append(context)
+        page = context.new_page()
+        page.set_default_timeout(PATIENCE)
+        page.on("pageerror", lambda error: faults.append(str(error)))
+        page.on("console", lambda message: faults.append(message.text) if _complains(message) and not trouble else None)
+        page.on("request", lambda request: None if is_own(request.url, at) else faults.append(request.url))
+        page.goto(at + path)
+        if shown:
+            page.wait_for_selector("#recalled img")
+        return page
+
+    yield open_page
+    for context in contexts:
+        context.close()
+    assert not faults
+
+
+@pytest.fixture
+def page(open_page: OpenPage) -> Any:
+    return open_page()
+
+
+def is_own(url: str, address: str) -> bool:
+    """Whether a request stays with the server that the page came from."""
+    return url.startswith((f"{address}/", "data:", f"blob:{address}/"))
+
+
+def _complains(message: Any) -> bool:
+    return bool(message.type == "error")
+
+
+def file(label: str, seed: int) -> dict[str, Any]:
+    """A small picture of left, middle or right, as a browser can be handed it."""
+    return {"name": f"{label} {seed}.png", "mimeType": "image/png", "buffer": png(picture(label, seed))}
+
+
+def photograph(*, side: int) -> bytes:
+    """A JPEG of noise, whose bytes are many for its size."""
+    pixels = np.random.default_rng(0).integers(0, 255, (side, side, 3), dtype=np.uint8)
+    data = io.BytesIO()
+    Image.fromarray(pixels).save(data, "JPEG", quality=95)
+    return data.getvalue()
+
+
+def choose_memory(page: Any, name: str) -> None:
+    """Press the button on the sheet of this memory."""
+    page.locator(".card", has=page.get_by_role("heading", name=name, exact=True)).locator(".use").click()
+
+
+def write_memories(folder: Path) -> Path:
+    """Two committed memories with bases, and small ones: `marks` and `marks-images`, and some for what goes wrong."""
+    bundles, encoder = folder / "bundles", column_encoder()
+    bundles.mkdir(parents=True)
+    (folder / "encoders").mkdir()
+    (folder / "encoders" / "columns.onnx").write_bytes(encoder)
+    for name in ("fashion-mnist", "digits"):
+        shutil.copy(ARTIFACTS / "bundles" / f"{name}.safetensors", bundles)
+    endless = Retraining(network=RETRAINING.network, steps=100_000, learning_rate=0.01, rows_per_class=1)
+    for bundle in (
+        _measured(label_bundle("marks", LABELS)),
+        label_bundle("endless", ("this", "that", "other"), retraining=endless),
+        image_bundle("marks-images", encoder),
+        _many_names(),
+    ):
+        bundle.save(bundles / f"{bundle.manifest.name}.safetensors")
+    return folder
+
+
+def _measured(bundle: MemoryBundle) -> MemoryBundle:
+    """With an evaluation of 100 pictures of each label, once."""
+    accuracy = MeasuredAccuracy(
+        network=str(bundle.manifest.retraining.network),
+        protocol="bundle",
+        runs=1,
+        mean=0.8,
+        spread=0.0,
+        data="drawn columns, 300 pictures",
+        confusions=((90, 10, 0), (20, 60, 20), (0, 10, 90)),
+    )
+    manifest = bundle.manifest.model_copy(update={"accuracy": (accuracy,)})
+    return MemoryBundle(manifest=manifest, memory=bundle.memory, preprocessing=bundle.preprocessing)
+
+
+def _many_names() -> MemoryBundle:
+    memory, preprocessing = example_memory(labels=60, rows=1), example_preprocessing()
+    labels = tuple(f"sort {index}" for index in range(60))
+    manifest = example_manifest(memory, preprocessing, name="many", labels=labels)
+    return MemoryBundle(manifest=manifest, memory=memory, preprocessing=preprocessing)

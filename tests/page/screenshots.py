@@ -1,0 +1,93 @@
+"""The pictures of the page in docs/, made anew from a running server that has the committed bundles.
+
+python -m tests.page.screenshots http://127.0.0.1:8000 [FOLDER]
+
+Needs Debian's Chromium, and Fashion-MNIST as `recall-trainer` finds it, for a sneaker and a bag to look at.
+"""
+
+from __future__ import annotations
+
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from PIL import Image
+from playwright.sync_api import sync_playwright
+
+from tests.page.conftest import CHROMIUM, choose_memory
+from trainer.datasets import load_dataset
+
+DOCS = Path(__file__).parents[2] / "docs"
+PATIENCE = 600_000  # milliseconds
+SHOWN = ("Sneaker", "Bag")
+MARGIN = 16
+DESK: dict[str, Any] = {"color_scheme": "light", "viewport": {"width": 1100, "height": 900}}
+PHONE: dict[str, Any] = {"color_scheme": "dark", "viewport": {"width": 390, "height": 844}}
+# From the top of one part of the page to the bottom of another.
+PICTURES = (
+    (DESK, "page.png", "header", "#held"),
+    (DESK, "page-classifier.png", "#make", "#try"),
+    (PHONE, "page-phone-inside.png", "#look", "#alike"),
+    (PHONE, "page-phone-classifier.png", "#try", "#predictions"),
+)
+
+
+def main(address: str, folder: Path) -> None:
+    """Write page.png and page-classifier.png, at a desk in the light, and page-phone-*.png in the dark."""
+    with sync_playwright() as playwright, tempfile.TemporaryDirectory() as pictures:
+        browser = playwright.chromium.launch(executable_path=str(CHROMIUM), args=["--no-sandbox"])
+        shown = _pictures(Path(pictures))
+        for view in (DESK, PHONE):
+            page = browser.new_page(**view)
+            page.set_default_timeout(PATIENCE)
+            page.goto(address)
+            _use(page, shown)
+            for chosen, name, first, last in PICTURES:
+                if chosen is view:
+                    _save(page, first, last, folder / name)
+        browser.close()
+
+
+def _pictures(folder: Path) -> list[Path]:
+    """The first test picture of each class that is shown."""
+    data = load_dataset("fashion-mnist")
+    paths = []
+    for name in SHOWN:
+        image = data.test.of_class(data.classes.index(name), 1).images[0, 0]
+        paths.append(folder / f"{name.lower()}.png")
+        Image.fromarray(image.numpy()).save(paths[-1])
+    return paths
+
+
+def _use(page: Any, pictures: list[Path]) -> None:
+    """Mix two names, train a classifier of them, and show it a picture of each."""
+    choose_memory(page, "fashion-mnist")
+    page.locator("#similarity td[data-pair]").first.wait_for()
+    page.locator("#bases img").first.wait_for()
+    page.select_option("#first", SHOWN[0])
+    page.select_option("#second", SHOWN[1])
+    page.locator("#recalled[aria-label*='50 %'] img").first.wait_for()
+    page.locator("#similarity td[data-pair^='Sneaker and Sandal']").hover()
+    for name in SHOWN:
+        page.get_by_label(name, exact=True).check()
+    page.click("#train")
+    page.locator("#try").wait_for()
+    page.set_input_files("#predict-box input[type=file]", pictures)
+    page.locator("#predictions li").nth(1).wait_for()
+    page.mouse.move(0, 0)
+    page.evaluate("document.activeElement.blur()")
+
+
+def _save(page: Any, first: str, last: str, path: Path) -> None:
+    """The page from one part to another, in 256 colours: it is nearly grey, and has a third of the bytes so."""
+    edges = "(part) => { const box = part.getBoundingClientRect(); return [box.top + scrollY, box.bottom + scrollY]; }"
+    top = max(page.locator(first).evaluate(edges)[0] - MARGIN, 0)
+    bottom = page.locator(last).evaluate(edges)[1] + MARGIN
+    clip = {"x": 0, "y": top, "width": page.viewport_size["width"], "height": bottom - top}
+    page.screenshot(path=path, full_page=True, clip=clip)
+    Image.open(path).convert("RGB").quantize(256, Image.Quantize.MAXCOVERAGE).save(path, optimize=True)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1], Path(sys.argv[2]) if len(sys.argv) > 2 else DOCS)

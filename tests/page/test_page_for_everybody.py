@@ -1,0 +1,87 @@
+"""With a keyboard, with a screen reader, on a telephone, in the dark."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from tests.page.conftest import LABELS, OpenPage, choose_memory, file
+
+PHONE = {"width": 390, "height": 844}
+# The first sheet of the page is seen without a mouse by whoever presses Tab; this is more than it takes to get there.
+MOST_TABS = 120
+
+
+def train(page: Any) -> None:
+    choose_memory(page, "marks")
+    for label in LABELS[:2]:
+        page.get_by_label(label, exact=True).check()
+    page.click("#train")
+    page.wait_for_selector("#try:not([hidden])")
+    page.set_input_files("#predict-box input[type=file]", [file("left", 1)])
+    page.locator("#predictions li").first.wait_for()
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_axe_finds_no_accessibility_fault(open_page: OpenPage, scheme: str) -> None:
+    axe = pytest.importorskip("axe_playwright_python.sync_playwright")
+    page = open_page(color_scheme=scheme, bypass_csp=True)  # axe is put into the page as a script
+    train(page)
+    choose_memory(page, "fashion-mnist")
+    page.locator("#similarity td[data-pair]").first.wait_for()
+    page.locator("#bases img").first.wait_for()
+    page.evaluate("for (const part of document.querySelectorAll('[hidden]')) part.hidden = false")
+    found = {"page": axe.Axe().run(page)}
+    page.click("#classifier-card")
+    page.get_by_role("dialog").get_by_role("heading", name="Licence").wait_for()
+    found["card"] = axe.Axe().run(page)
+    page.keyboard.press("Escape")
+    page.get_by_role("button", name="Pictures of class 1: take them with the camera").click()
+    page.locator("#snap:enabled").click()
+    page.locator("#shots img").wait_for()
+    found["camera"] = axe.Axe().run(page)
+    assert all(each.response["passes"] for each in found.values())
+    faults = {name: [fault["id"] for fault in each.response["violations"]] for name, each in found.items()}
+    assert faults == {"page": [], "card": [], "camera": []}
+
+
+def test_everything_goes_without_a_mouse(page: Any) -> None:
+    def press_tab_until(selector: str) -> None:
+        for _ in range(MOST_TABS):
+            page.keyboard.press("Tab")
+            if page.evaluate("(selector) => document.activeElement.matches(selector)", selector):
+                return
+        pytest.fail(f"{selector} cannot be reached with the Tab key")
+
+    press_tab_until("nav a[href='#make']")
+    page.keyboard.press("Enter")
+    press_tab_until("#chips input[value=Sandal]")
+    page.keyboard.press("Space")
+    press_tab_until("#train")
+    page.keyboard.press("Enter")
+    page.locator("#train-error", has_text="Choose two names or more").wait_for()
+    page.keyboard.press("Shift+Tab")
+    assert page.evaluate("document.activeElement.value") == "Ankle boot"
+    assert page.is_checked("#chips input[value=Sandal]")
+
+
+@pytest.mark.parametrize("memory", ["fashion-mnist", "many", "marks-images"])
+def test_a_telephone_shows_everything_without_scrolling_sideways(open_page: OpenPage, memory: str) -> None:
+    page = open_page(viewport=PHONE, has_touch=True)
+    choose_memory(page, memory)
+    page.locator("#inside-title", has_text=f"Inside {memory}").wait_for()
+    page.evaluate("for (const part of document.querySelectorAll('[hidden]')) part.hidden = false")
+    assert page.evaluate("document.documentElement.scrollWidth") <= PHONE["width"]
+
+
+def test_a_training_is_read_out_by_its_states_and_not_by_its_steps(page: Any) -> None:
+    page.evaluate("""() => {
+      window.heard = [];
+      const place = document.getElementById("progress-heard");
+      new MutationObserver(() => heard.push(place.textContent)).observe(place, { childList: true });
+    }""")
+    train(page)
+    heard = page.evaluate("heard")
+    assert heard[-1] == "Trained."
+    assert not [text for text in heard if "Step" in text]
