@@ -1,14 +1,16 @@
-"""A server to talk to that answers what it was told to; the real one is `serve`, of tests/conftest.py."""
+"""Servers to talk to: one that answers what it was told to, and the real one with toy memories."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import httpx2
 import pytest
 
 from recall_client import RecallClient
+from tests.clients.toy_server import toy_artifacts
 
 Answer = httpx2.Response | Exception | Callable[[httpx2.Request], httpx2.Response]
 
@@ -50,8 +52,35 @@ def server() -> FakeServer:
 
 @pytest.fixture
 def client(server: FakeServer) -> Iterator[RecallClient]:
-    with RecallClient("http://fake", transport=httpx2.MockTransport(server)) as client:
+    """Asks once: what comes of a second try is told by test_retries.py."""
+    with RecallClient("http://fake", retries=0, transport=httpx2.MockTransport(server)) as client:
         yield client
+
+
+@pytest.fixture
+def pauses(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    """Nobody waits; how long they would have is kept here."""
+    slept: list[float] = []
+
+    async def sleep(seconds: float) -> None:
+        slept.append(seconds)
+
+    monkeypatch.setattr("recall_client.connection.time.sleep", slept.append)
+    monkeypatch.setattr("recall_client.async_connection.asyncio.sleep", sleep)
+    return slept
+
+
+@pytest.fixture
+def patient(server: FakeServer) -> Iterator[RecallClient]:
+    """Asks up to four times."""
+    with RecallClient("http://fake", retries=3, transport=httpx2.MockTransport(server)) as client:
+        yield client
+
+
+@pytest.fixture(scope="session")
+def address(serve: Callable[[Path], str], tmp_path_factory: pytest.TempPathFactory) -> str:
+    """The address of a real server with the toy memories."""
+    return serve(toy_artifacts(tmp_path_factory.mktemp("artifacts")))
 
 
 def classifier_body(status: str = "queued", **members: Any) -> dict[str, Any]:

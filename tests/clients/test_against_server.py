@@ -1,99 +1,94 @@
-"""The client and the server as two processes that talk over a socket: every verb once, on a memory of toy pictures."""
+"""Both clients and the server as two processes that talk over a socket, every public call, and nothing asked twice.
+
+The asynchronous client goes through the same tests, in an event loop of another thread.
+"""
 
 from __future__ import annotations
 
+import ast
 import socket
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from hashlib import sha256
 from pathlib import Path
+from typing import Any
 
 import numpy
 import onnxruntime
 import pytest
 import torch
+from anyio.from_thread import start_blocking_portal
 from PIL import Image
 
 import recall_client
 import recall_server
-from recall_client import RecallClient
-from recall_server.bundle import MemoryBundle
+from recall_client import AsyncClassifier, AsyncRecallClient, Classifier, LocalClassifier, RecallClient
 from recall_server.classifier import FreshClassifier
-from recall_server.manifest import EncoderReference
-from recall_server.memory import Pixels
-from recall_server.networks import NetworkSpec, build_network
-from recall_server.onnx_export import export_network
-from recall_server.preprocessing import Standardise
-from tests.recall_server.bundle_examples import example_bundle, example_manifest
-
-SIDE = 8
-LABELS = ("left", "right", "middle")
+from tests.clients.blocking import Blocking
+from tests.clients.toy_server import LABELS, SIDE, toy_pictures
 
 
-def toy_pictures(label: str, count: int, *, seed: int) -> numpy.ndarray:
-    """Grey pictures uint8 [count, SIDE, SIDE] with a bright column where the label says, and noise all over."""
-    pictures = numpy.random.default_rng(seed).integers(0, 100, (count, SIDE, SIDE), dtype=numpy.uint8)
-    column = {"left": 1, "right": SIDE - 2, "middle": SIDE // 2}[label]
-    pictures[:, :, column] = 255
-    return pictures
+@pytest.fixture(params=["RecallClient", "AsyncRecallClient"])
+def client(address: str, request: pytest.FixtureRequest) -> Iterator[Any]:
+    if request.param == "RecallClient":
+        with RecallClient(address, retries=0) as client:
+            yield client
+        return
+    with start_blocking_portal() as portal:
+        blocking = Blocking(AsyncRecallClient(address, retries=0), portal)
+        yield blocking
+        blocking.aclose()
 
 
-def label_bundle() -> MemoryBundle:
-    pixels = torch.from_numpy(numpy.stack([toy_pictures(label, 6, seed=1) for label in LABELS])[:, :, None] / 255.0)
-    preprocessing = Standardise.fit(pixels.flatten(0, 1))
-    memory = Pixels(preprocessing.to_model(pixels.flatten(0, 1)).unflatten(0, (len(LABELS), 6)).float())
-    manifest = example_manifest(memory, preprocessing, name="columns", labels=LABELS)
-    return MemoryBundle(manifest=manifest, memory=memory, preprocessing=preprocessing)
+def test_both_clients_have_the_same_calls() -> None:
+    for one, other in ((RecallClient, AsyncRecallClient), (Classifier, AsyncClassifier)):
+        names = {name for name in dir(one) if not name.startswith("_")} - {"close"}
+        assert names == {name for name in dir(other) if not name.startswith("_")} - {"aclose"}
 
 
-def picture_bundle(folder: Path) -> MemoryBundle:
-    """A memory that pictures address, and its encoder in `folder`: an untrained network, as good here as any."""
-    bundle = example_bundle()
-    network = build_network(
-        NetworkSpec(filters=4, depth=2), image_shape=(1, SIDE, SIDE), classes=bundle.memory.query_size
-    )
-    parameters = network.initialise(torch.Generator().manual_seed(3))
-    encoder = export_network(network, parameters, bundle.preprocessing, (1, SIDE, SIDE), output="queries", metadata={})
-    (folder / "toy.onnx").write_bytes(encoder)
-    reference = EncoderReference(
-        file="toy.onnx", sha256=sha256(encoder).hexdigest(), query_size=bundle.memory.query_size
-    )
-    manifest = example_manifest(
-        bundle.memory, bundle.preprocessing, name="by-picture", queries="images", labels=LABELS, query_encoder=reference
-    )
-    return MemoryBundle(manifest=manifest, memory=bundle.memory, preprocessing=bundle.preprocessing)
+def test_every_public_call_is_made_here() -> None:
+    tree = ast.parse(Path(__file__).read_text(encoding="utf-8"))
+    made = {
+        node.func.attr for node in ast.walk(tree) if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute)
+    }
+    read = {node.attr for node in ast.walk(tree) if isinstance(node, ast.Attribute)}
+    for kind in (AsyncRecallClient, AsyncClassifier, LocalClassifier):
+        for name in dir(kind):
+            if not name.startswith("_"):
+                assert name in (made if callable(getattr(kind, name)) else read), f"{kind.__name__}.{name}"
 
 
-@pytest.fixture(scope="module")
-def address(serve: Callable[[Path], str], tmp_path_factory: pytest.TempPathFactory) -> str:
-    """The address of a running server with both bundles."""
-    folder = tmp_path_factory.mktemp("artifacts")
-    (folder / "bundles").mkdir()
-    (folder / "encoders").mkdir()
-    label_bundle().save(folder / "bundles" / "columns.safetensors")
-    picture_bundle(folder / "encoders").save(folder / "bundles" / "by-picture.safetensors")
-    return serve(folder)
-
-
-@pytest.fixture
-def client(address: str) -> Iterator[RecallClient]:
-    with RecallClient(address) as client:
-        yield client
-
-
-def test_what_is_loaded_is_listed(client: RecallClient) -> None:
+def test_what_is_loaded_is_listed(client: Any) -> None:
     assert [(bundle.name, bundle.queries) for bundle in client.bundles()] == [
+        ("bases", "labels"),
         ("by-picture", "images"),
         ("columns", "labels"),
     ]
-    assert client.labels() == list(LABELS)
-    manifest = client.bundle("columns").manifest
-    assert manifest is not None and manifest["memory"]["kind"] == "pixels"
+    assert client.labels() == ["one", "two", "three", *LABELS]
+    columns = client.bundle("columns")
+    assert columns.manifest["memory"]["kind"] == "pixels" and columns.dataset_bytes == 64_000
+    assert columns.links["bases"] is None
     assert client.info().version == recall_server.__version__
-    with pytest.raises(recall_client.NotFound, match="columns"):
+    assert client.info().limits["pictures"] == 1000
+    with pytest.raises(recall_client.NotFound, match="rows"):
         client.bundle("rows")
 
 
-def test_recalled_pictures_arrays_and_sheet_show_the_same(client: RecallClient) -> None:
+def test_what_a_memory_is_made_of_is_shown(client: Any) -> None:
+    shown = client.bases("bases")
+    assert (shown.bundle.name, len(shown.bases), shown.image.height) == ("bases", 4, SIDE // 2)
+    assert shown.bases[0].to_pillow().size == (SIDE // 2, SIDE // 2)
+    assert client.bases_sheet("bases").to_pillow().width > SIDE
+    likeness = client.similarity("bases")
+    assert likeness.labels == ("one", "two", "three")
+    assert numpy.allclose(numpy.diag(likeness.similarity), 1) and len(likeness.similarity) == 3
+    assert client.similarity("bases", ["three", "one"]).similarity[0][1] == likeness.similarity[2][0]
+    assert client.bundle_card("bases").startswith("# ")
+    for nothing_to_show in (lambda: client.bases("columns"), lambda: client.similarity("by-picture")):
+        with pytest.raises(recall_client.NotFound):
+            nothing_to_show()
+
+
+def test_recalled_pictures_arrays_and_sheet_show_the_same(client: Any) -> None:
     recalled = client.recall(["left", "right"], per_label=2)
     arrays = client.recall_arrays(["left", "right"], per_label=2)
     assert [query.name for query in recalled.recalled] == list(arrays.names) == ["left", "right"]
@@ -105,7 +100,7 @@ def test_recalled_pictures_arrays_and_sheet_show_the_same(client: RecallClient) 
     assert client.contact_sheet(["left", "right"]).to_pillow().width > SIDE
 
 
-def test_mixtures_vectors_and_pictures_are_recalled(client: RecallClient) -> None:
+def test_mixtures_vectors_and_pictures_are_recalled(client: Any) -> None:
     (mixed,) = client.recall([{"left": 0.5, "right": 0.5}], seed=1).recalled
     assert mixed.target == {"left": 0.5, "right": 0.5}
     by_vector = client.recall_arrays([[0.5, 0.5, 0.0]], bundle="columns", seed=1)
@@ -115,29 +110,43 @@ def test_mixtures_vectors_and_pictures_are_recalled(client: RecallClient) -> Non
     assert by_picture.bundles[0].name == "by-picture"
 
 
-def test_a_classifier_by_labels_is_right_about_pictures_it_never_saw(client: RecallClient, tmp_path: Path) -> None:
+def test_a_classifier_by_labels_is_right_about_pictures_it_never_saw(client: Any, tmp_path: Path) -> None:
     progress: list[int] = []
     classifier = client.train(["right", "left"], seed=2)
     classifier.wait(60, on_progress=lambda state: progress.append(state.progress.done if state.progress else 0))
-    assert classifier.labels == ("right", "left")
+    assert classifier.labels == ("right", "left") and set(classifier.stages) >= {"queued", "training"}
     unseen = [*toy_pictures("left", 5, seed=9), *toy_pictures("right", 5, seed=9)]
     predictions = classifier.predict(unseen)
     assert [said.label for said in predictions] == ["left"] * 5 + ["right"] * 5
     assert all(abs(sum(said.probabilities.values()) - 1) < 1e-4 for said in predictions)
+    assert "right, left" in classifier.card()
 
     path = classifier.download(tmp_path / "columns.onnx")
-    session = onnxruntime.InferenceSession(path)
-    (probabilities,) = session.run(None, {"images": (numpy.stack(unseen)[:, None] / 255).astype(numpy.float32)})
+    pixels = (numpy.stack(unseen)[:, None] / 255).astype(numpy.float32)
+    (probabilities,) = onnxruntime.InferenceSession(path).run(None, {"images": pixels})
     said = [[each.probabilities["right"], each.probabilities["left"]] for each in predictions]
     assert numpy.allclose(probabilities, said, atol=1e-4)
 
     kept = FreshClassifier.load(classifier.download(tmp_path / "columns.safetensors"))
-    assert kept.predict(torch.from_numpy(numpy.stack(unseen)[:, None] / 255).float()) == [
-        each.label for each in predictions
-    ]
+    assert kept.predict(torch.from_numpy(pixels)) == [each.label for each in predictions]
 
 
-def test_the_same_request_gives_the_same_classifier(client: RecallClient, tmp_path: Path) -> None:
+def test_a_classifier_says_the_same_without_the_server(client: Any, tmp_path: Path) -> None:
+    classifier = client.train(["right", "left"], seed=2).wait(60)
+    unseen = [*toy_pictures("left", 3, seed=9), *toy_pictures("right", 3, seed=9)]
+    remote = classifier.predict(unseen)
+    for local in (classifier.local(), LocalClassifier.load(classifier.download(tmp_path / "columns.onnx"))):
+        assert (local.labels, local.image.height) == (("right", "left"), SIDE)
+        assert local.metadata["bundle"] == "columns"
+        said = local.predict(unseen)
+        assert [each.label for each in said] == [each.label for each in remote]
+        ours, theirs = ([each.probabilities["left"] for each in answers] for answers in (said, remote))
+        assert numpy.allclose(ours, theirs, atol=1e-4)
+        pixels = (numpy.stack(unseen)[:, None] / 255).astype(numpy.float32)
+        assert numpy.allclose(local.predict_arrays(pixels)[:, 1], theirs, atol=1e-4)
+
+
+def test_the_same_request_gives_the_same_classifier(client: Any, tmp_path: Path) -> None:
     first, second, other = (client.train(["left", "middle"], seed=seed).wait(60) for seed in (4, 4, 5))
     files = [
         trained.download(tmp_path / f"{number}.safetensors") for number, trained in enumerate((first, second, other))
@@ -147,30 +156,60 @@ def test_the_same_request_gives_the_same_classifier(client: RecallClient, tmp_pa
     assert first.state.file is not None and first.state.file.sha256 == sha256(contents[0]).hexdigest()
 
 
-def test_a_classifier_is_trained_from_a_few_pictures(client: RecallClient, tmp_path: Path) -> None:
-    photo = tmp_path / "été.png"
+def test_a_key_of_ones_own_stands_for_one_request(client: Any) -> None:
+    key = f"today, {type(client).__name__}"
+    first = client.train(["left", "right"], seed=70, idempotency_key=key)
+    assert client.train(["left", "right"], seed=70, idempotency_key=key).id == first.id
+    with pytest.raises(recall_client.Conflict):
+        client.train(["left", "middle"], seed=70, idempotency_key=key)
+
+
+@pytest.mark.parametrize(
+    "names", [("glühbirne", "été"), ("two words", "a/b"), ("a\\b", "50% off"), ("猫", "🐻‍❄️"), ("a;b=c", "[x] 'y' <z>")]
+)
+def test_a_class_may_be_called_anything_that_people_type(client: Any, tmp_path: Path, names: tuple[str, str]) -> None:
+    photo = tmp_path / "ete.png"
     Image.fromarray(toy_pictures("right", 1, seed=5)[0]).save(photo)
-    classifier = client.train({"glühbirne": toy_pictures("left", 3, seed=5), "été": [photo, photo.read_bytes()]}).wait(
-        60
-    )
-    assert classifier.labels == ("glühbirne", "été")
-    assert classifier.state.pictures == {"glühbirne": 3, "été": 2}
+    several = {names[0]: toy_pictures("left", 3, seed=5), names[1]: [photo, photo.read_bytes(), Image.open(photo)]}
+    classifier = client.train(several).wait(60)
+    assert classifier.labels == names
+    assert classifier.state.pictures == {names[0]: 3, names[1]: 3}
+    assert classifier.quality is not None and set(classifier.quality.per_label) == set(names)
     (said,) = classifier.predict([photo])
-    assert set(said.probabilities) == {"glühbirne", "été"}
+    assert set(said.probabilities) == set(names)
 
 
-def test_classifiers_are_listed_found_and_deleted(client: RecallClient) -> None:
+def test_a_thousand_pictures_at_once(client: Any) -> None:
+    many = {"left": toy_pictures("left", 500, seed=3), "right": toy_pictures("right", 500, seed=3)}
+    classifier = client.train(many).wait(60)
+    assert classifier.state.pictures == {"left": 500, "right": 500}
+    assert len(classifier.predict(numpy.concatenate(list(many.values())))) == 1000
+    with pytest.raises(recall_client.InvalidRequest, match="1000"):
+        client.train({"left": toy_pictures("left", 1000, seed=3), "right": toy_pictures("right", 1, seed=3)})
+
+
+def test_a_training_is_followed_event_by_event(client: Any) -> None:
+    classifier = client.train(["left", "right", "middle"], seed=8)
+    events = list(classifier.events())
+    assert [each.number for each in events] == list(range(1, len(events) + 1))
+    assert (events[0].status, events[-1].status) == ("queued", "succeeded")
+    assert [each.number for each in classifier.events(after=2)] == [each.number for each in events[2:]]
+    assert list(classifier.events(after=events[-1].number)) == []
+
+
+def test_classifiers_are_listed_found_and_deleted(client: Any) -> None:
     classifier = client.train(["left", "right"])
     assert classifier.id in [each.id for each in client.classifiers()]
+    assert [each.id for each in client.classifiers(limit=None)][:2] == [each.id for each in client.classifiers(limit=2)]
     assert client.classifier(classifier.id).labels == ("left", "right")
     classifier.cancel()
-    assert classifier.refresh().state.is_terminal
+    assert classifier.refresh().state.is_terminal and classifier.status in ("cancelled", "succeeded")
     classifier.delete()
     with pytest.raises(recall_client.NotFound):
         classifier.refresh()
 
 
-def test_what_the_server_refuses_is_told_as_its_own_error(client: RecallClient) -> None:
+def test_what_the_server_refuses_is_told_as_its_own_error(client: Any) -> None:
     with pytest.raises(recall_client.UnknownLabel) as unknown:
         client.recall(["lfet"])
     assert unknown.value.suggestions[0] == "left" and unknown.value.parameter == "labels"
@@ -186,9 +225,16 @@ def test_what_the_server_refuses_is_told_as_its_own_error(client: RecallClient) 
         client.classifier("0" * 32)
 
 
+def test_too_much_at_once_is_refused_before_it_is_sent(client: Any) -> None:
+    with pytest.raises(recall_client.BodyTooLarge, match="83,886,080 bytes together, more than the 67,108,864"):
+        client.train({"left": [bytes(40 * 2**20)], "right": [bytes(40 * 2**20)]})
+    with pytest.raises(recall_client.UnreadablePicture):  # large, but not too large
+        client.recall({"left": [bytes(20 * 2**20)]})
+
+
 def test_nobody_at_the_address_is_said_clearly() -> None:
     with socket.socket() as held:  # bound, but nobody listens
         held.bind(("127.0.0.1", 0))
-        with RecallClient(f"http://127.0.0.1:{held.getsockname()[1]}") as client:
+        with RecallClient(f"http://127.0.0.1:{held.getsockname()[1]}", retries=1) as client:
             with pytest.raises(recall_client.NoAnswer, match="is the server running?"):
                 client.info()

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable
 from hashlib import sha256
+from io import StringIO
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +14,8 @@ import httpx2
 import pytest
 
 import recall_client
-from recall_client import Classifier, RecallClient
+from recall_client import Classifier, ClassifierState, RecallClient
+from recall_client.progress import ProgressLine
 
 Describe = Callable[..., httpx2.Response]
 
@@ -26,7 +29,7 @@ def queued(server: Any, client: RecallClient, describe: Describe) -> Classifier:
 @pytest.fixture
 def no_pause(monkeypatch: pytest.MonkeyPatch) -> None:
     """The fake server never holds an answer back, so that every pause would be slept in full."""
-    monkeypatch.setattr("recall_client.classifier._PAUSE", 0.0)
+    monkeypatch.setattr("recall_client.training._PAUSE", 0.0)
 
 
 def test_training_by_labels_returns_at_once(server: Any, client: RecallClient, describe: Describe) -> None:
@@ -193,12 +196,120 @@ def test_classifiers_are_listed_as_the_server_orders_them(
     server: Any, client: RecallClient, describe: Describe
 ) -> None:
     listed = [describe("running", id="newer").json(), describe("failed", id="older").json()]
-    server.on("GET", "/classifier", httpx2.Response(200, json={"classifiers": listed}))
+    server.on("GET", "/classifier", httpx2.Response(200, json={"classifiers": listed, "next": None}))
     assert [(each.id, each.status) for each in client.classifiers(limit=2)] == [
         ("newer", "running"),
         ("older", "failed"),
     ]
-    assert server.asked[0].url.params["limit"] == "2"
+    assert dict(server.asked[0].url.params) == {"limit": "2"}
+
+
+def test_a_list_goes_on_from_page_to_page_until_there_are_enough(
+    server: Any, client: RecallClient, describe: Describe
+) -> None:
+    def page(request: httpx2.Request) -> httpx2.Response:
+        first, limit = int(request.url.params.get("cursor", "0")), int(request.url.params["limit"])
+        listed = [
+            describe("succeeded", id=f"c{number}").json() for number in range(first, min(7, first + min(3, limit)))
+        ]
+        behind = str(first + len(listed)) if first + len(listed) < 7 else None
+        return httpx2.Response(200, json={"classifiers": listed, "next": behind})
+
+    server.on("GET", "/classifier", page)
+    assert [each.id for each in client.classifiers(limit=None)] == [f"c{number}" for number in range(7)]
+    assert [each.id for each in client.classifiers(limit=4)] == ["c0", "c1", "c2", "c3"]
+    assert client.classifiers(limit=0) == []
+    with pytest.raises(ValueError, match="limit must be 0 or more"):
+        client.classifiers(limit=-1)
+
+
+def test_each_training_has_a_key_of_its_own_or_the_callers(
+    server: Any, client: RecallClient, describe: Describe
+) -> None:
+    server.on("POST", "/classifier", describe("queued"))
+    client.train(["Sneaker", "Bag"])
+    client.train(["Sneaker", "Bag"])
+    client.train({"a": [b"1"], "b": [b"2"]}, idempotency_key="tuesday's")
+    first, second, own = (request.headers["idempotency-key"] for request in server.asked)
+    assert len(first) > 20 and first != second and own == "tuesday's"
+    for key in ("", "clé", "two\nlines"):
+        with pytest.raises(ValueError, match="an idempotency key is made of"):
+            client.train(["Sneaker", "Bag"], idempotency_key=key)
+
+
+def test_a_classifier_tells_its_quality_and_where_the_time_went(
+    server: Any, client: RecallClient, describe: Describe
+) -> None:
+    quality = {"accuracy": 0.97, "source": "evaluation", "per_label": {"Bag": 0.99}, "counts": {"Bag": 1000},
+               "explanation": "measured on test pictures"}  # fmt: skip
+    server.on("GET", "/classifier/c1", describe("succeeded", quality=quality, stages={"queued": 0.1, "training": 2.5}))
+    classifier = client.classifier("c1")
+    assert classifier.quality is not None and classifier.quality.per_label == {"Bag": 0.99}
+    assert classifier.stages == {"queued": 0.1, "training": 2.5}
+    server.on("GET", "/classifier/c1", describe("succeeded"))
+    assert client.classifier("c1").quality is None
+
+
+def test_a_thousand_pictures_go_in_batches_and_come_back_in_order(server: Any, queued: Classifier) -> None:
+    def answer(request: httpx2.Request) -> httpx2.Response:
+        said = [int(found) for found in re.findall(rb"picture number (\d+)", request.content)]
+        predictions = [{"label": "Bag", "probabilities": {"Bag": number / 1000}} for number in said]
+        return httpx2.Response(200, json={"predictions": predictions})
+
+    server.on("POST", "/classifier/c1/predict", answer)
+    predictions = queued.predict(b"picture number %d" % number for number in range(1000))
+    assert [round(each.probabilities["Bag"] * 1000) for each in predictions] == list(range(1000))
+    assert len(server.asked) == 1 + 4
+    large = [b"picture number %d" % number + bytes(9 * 2**20) for number in range(3)]
+    assert len(queued.predict(large)) == 3
+    assert len(server.asked) == 1 + 4 + 3
+
+
+def test_fewer_predictions_than_pictures_are_noticed(server: Any, queued: Classifier) -> None:
+    server.on("POST", "/classifier/c1/predict", httpx2.Response(200, json={"predictions": []}))
+    with pytest.raises(recall_client.UnexpectedAnswer, match="1 pictures were answered with 0 predictions"):
+        queued.predict([b"picture"])
+
+
+@pytest.mark.parametrize(
+    ("kind", "error"),
+    [("worker-lost", "WorkerLost"), ("queue-expired", "QueueExpired"), ("of-a-later-server", "TrainingFailed")],
+)
+def test_the_ways_to_fail_are_told_apart(
+    server: Any, queued: Classifier, describe: Describe, kind: str, error: str
+) -> None:
+    reason = {"type": f"/problems/{kind}", "title": kind, "detail": "no luck"}
+    server.on("GET", "/classifier/c1", describe("failed", error=reason))
+    with pytest.raises(recall_client.TrainingFailed, match="no luck") as caught:
+        queued.wait()
+    assert type(caught.value).__name__ == error
+
+
+@pytest.mark.usefixtures("no_pause")
+def test_progress_is_shown_on_stderr(
+    server: Any, queued: Classifier, describe: Describe, capsys: pytest.CaptureFixture[str]
+) -> None:
+    running = describe("running", progress={"done": 40, "total": 160, "loss": 0.3125})
+    server.on("GET", "/classifier/c1", running, running, describe("succeeded"))
+    queued.wait(progress=True)
+    shown = capsys.readouterr()
+    assert shown.err.splitlines() == ["c1: training [######..................] 40/160, loss 0.312", "c1: succeeded"]
+    assert shown.out == ""
+
+
+def test_progress_on_a_terminal_is_one_line(describe: Describe) -> None:
+    class Terminal(StringIO):
+        def isatty(self) -> bool:
+            return True
+
+    terminal = Terminal()
+    line = ProgressLine(terminal)
+    for body in (describe("queued"), describe("running"), describe("running", progress={"done": 9, "total": 9})):
+        line(ClassifierState.model_validate(body.json()))
+    line(ClassifierState.model_validate(describe("succeeded").json()))
+    *_, last = terminal.getvalue().split("\r")
+    assert last.rstrip(" \n") == "succeeded" and last.endswith("\n") and len(last) > len("succeeded\n")
+    assert terminal.getvalue().count("\n") == 1
 
 
 def test_a_deleted_classifier_is_gone(server: Any, queued: Classifier) -> None:

@@ -6,6 +6,7 @@ import base64
 import json
 import re
 import struct
+from pathlib import Path
 from typing import Any
 
 import httpx2
@@ -13,7 +14,7 @@ import numpy
 import pytest
 
 import recall_client
-from recall_client import RecallClient
+from recall_client import AsyncRecallClient, RecallClient
 
 PNG = b"\x89PNG of a sneaker"
 RECALLED = {
@@ -114,7 +115,9 @@ def test_each_picture_goes_as_a_part_named_after_its_class(server: Any, client: 
         ([1.0, 2.0], TypeError, "not 1.0"),
         ({}, ValueError, "there are no classes"),
         ({"bear": []}, ValueError, "bear: there are no pictures"),
-        ({'the "bear"': [b""]}, ValueError, "quotes and line breaks"),
+        ({'the "bear"': [b""]}, ValueError, "neither quotes nor control characters"),
+        ({"the\tbear": [b""]}, ValueError, "neither quotes nor control characters"),
+        ({"b\udce9ar": [b""]}, ValueError, "neither quotes nor control characters"),
         ({"": [b""]}, ValueError, "name of a class"),
     ],
 )
@@ -126,7 +129,7 @@ def test_what_is_no_query_is_refused_unsent(
     assert server.asked == []
 
 
-def test_recalled_arrays_are_the_exact_floats(server: Any, client: RecallClient) -> None:
+def test_recalled_arrays_are_the_exact_floats(server: Any, client: RecallClient, tmp_path: Path) -> None:
     images = numpy.linspace(-0.3, 1.2, 2 * 1 * 3 * 4, dtype=numpy.float32).reshape(2, 1, 3, 4)
     targets = numpy.array([[1, 0], [0.25, 0.75]], dtype=numpy.float32)
     names = {"labels": ["Sneaker", "Bag"], "names": ["a", "b"]}
@@ -140,6 +143,11 @@ def test_recalled_arrays_are_the_exact_floats(server: Any, client: RecallClient)
     assert (recalled.labels, recalled.names, recalled.rows) == (("Sneaker", "Bag"), ("a", "b"), ((0,), (5,)))
     assert (recalled.seed, recalled.bundles[0].name) == (4, "fashion-mnist")
     recalled.images[0] = 0  # the caller's own, not a view of the answer
+    assert recalled.features().shape == (2, 12) and recalled.classes().tolist() == [0, 1]
+    with numpy.load(recalled.save(tmp_path / "recalled.npz")) as archive:
+        assert numpy.array_equal(archive["targets"], targets) and archive["labels"].tolist() == ["Sneaker", "Bag"]
+    with pytest.raises(ValueError, match="must end in .npz"):
+        recalled.save(tmp_path / "recalled.npy")
 
 
 @pytest.mark.parametrize(
@@ -170,6 +178,34 @@ def test_a_contact_sheet_is_one_picture(server: Any, client: RecallClient) -> No
     assert server.asked[0].headers["accept"] == "image/png"
 
 
+@pytest.mark.parametrize("verb", ["bases_sheet", "contact_sheet"])
+def test_a_page_in_place_of_a_picture_is_refused(server: Any, client: RecallClient, verb: str) -> None:
+    page = httpx2.Response(200, headers={"Content-Type": "text/html"}, content=b"<h1>Please log in</h1>")
+    server.on("GET", "/bundles/a/bases", page)
+    server.on("GET", "/recall", page)
+    with pytest.raises(recall_client.UnexpectedAnswer, match="is no PNG picture"):
+        client.bases_sheet("a") if verb == "bases_sheet" else client.contact_sheet(["Bag"])
+
+
+def test_a_card_is_markdown_and_nothing_else(server: Any, client: RecallClient) -> None:
+    markdown = {"Content-Type": "text/markdown; charset=utf-8"}
+    server.on("GET", "/bundles/a/card", httpx2.Response(200, headers=markdown, content="# Été".encode()))
+    assert client.bundle_card("a") == "# Été"
+    server.on("GET", "/bundles/a/card", httpx2.Response(200, headers={"Content-Type": "text/html"}, content=b"<h1>"))
+    with pytest.raises(recall_client.UnexpectedAnswer, match="text/html where text/markdown belongs"):
+        client.bundle_card("a")
+
+
+def test_bases_and_similarity_are_typed(server: Any, client: RecallClient) -> None:
+    bundle, image = {"name": "a", "sha256": "ab"}, {"channels": 1, "height": 14, "width": 14}
+    uri = "data:image/png;base64," + base64.b64encode(PNG).decode()
+    server.on("GET", "/bundles/a/bases", httpx2.Response(200, json={"bundle": bundle, "image": image, "bases": [uri]}))
+    assert (client.bases("a").bases[0].png, client.bases("a").image.height) == (PNG, 14)
+    likeness = {"bundle": bundle, "labels": ["x", "y"], "similarity": [[1.0, 0.5], [0.5, 1.0]]}
+    server.on("GET", "/bundles/a/similarity", httpx2.Response(200, json=likeness))
+    assert client.similarity("a").similarity[0] == (1.0, 0.5)
+
+
 def test_labels_are_qualified_where_two_bundles_share_them(server: Any, client: RecallClient) -> None:
     loaded = [
         bundle_body("a", ["Bag", "Coat"]),
@@ -197,6 +233,13 @@ def test_a_name_cannot_escape_its_path(server: Any, client: RecallClient) -> Non
     assert server.asked[0].url.raw_path == b"/bundles/..%2Fclassifier"
 
 
+@pytest.mark.parametrize("name", ["", ".", ".."])
+def test_what_would_be_another_path_is_refused_unsent(server: Any, client: RecallClient, name: str) -> None:
+    with pytest.raises(ValueError, match="the name of no bundle"):
+        client.bundle(name)
+    assert server.asked == []
+
+
 @pytest.mark.parametrize(
     ("status", "kind", "expected"),
     [
@@ -213,8 +256,21 @@ def test_a_name_cannot_escape_its_path(server: Any, client: RecallClient) -> Non
         (507, "storage-failed", "StorageFailed"),
         (500, "internal-error", "ServerFailed"),
         (422, "of-a-later-server", "InvalidRequest"),
-        (429, "of-a-later-server", "Problem"),
-        (503, "of-a-later-server", "ServerFailed"),
+        (401, "unauthorised", "Unauthorised"),
+        (403, "forbidden", "Forbidden"),
+        (409, "conflict", "Conflict"),
+        (429, "overloaded", "Overloaded"),
+        (503, "unavailable", "Unavailable"),
+        (401, "of-a-later-server", "Unauthorised"),
+        (403, "of-a-later-server", "Forbidden"),
+        (405, "method-not-allowed", "InvalidRequest"),
+        (406, "not-acceptable", "InvalidRequest"),
+        (408, "request-timeout", "InvalidRequest"),
+        (409, "of-a-later-server", "Problem"),
+        (415, "unsupported-media-type", "InvalidRequest"),
+        (429, "of-a-later-server", "Overloaded"),
+        (502, "of-a-later-server", "ServerFailed"),
+        (503, "of-a-later-server", "Unavailable"),
     ],
 )
 def test_each_problem_type_is_its_own_error(
@@ -265,6 +321,10 @@ def test_an_error_from_something_in_between_still_names_the_request(
             httpx2.Response(200, content=b"<html>"),
             "GET http://fake/bundles is not what this client understands; body: ",
         ),
+        (
+            httpx2.Response(200, headers={"Content-Type": "text/html; charset=utf-8"}, content=b"<h1>Log in</h1>"),
+            "GET http://fake/bundles is text/html where application/json belongs; is a recall server there?",
+        ),
         (httpx2.Response(200, json={"bundles": [{"name": "a"}]}), "bundles.0.sha256: Field required"),
         (httpx2.Response(302, headers={"Location": "/login"}), "status 302"),
     ],
@@ -294,16 +354,49 @@ def test_a_server_that_is_not_there_and_one_that_hangs_are_told_apart(server: An
         client.info()
 
 
-def test_a_slash_after_the_address_makes_no_difference(server: Any) -> None:
+@pytest.mark.parametrize("address", ["http://fake/", " http://fake ", "http://fake"])
+def test_a_slash_after_the_address_makes_no_difference(server: Any, address: str) -> None:
     server.on("GET", "/info", httpx2.ConnectError("Connection refused"))
-    with RecallClient("http://fake/", transport=httpx2.MockTransport(server)) as client:
+    with RecallClient(address, retries=0, transport=httpx2.MockTransport(server)) as client:
         with pytest.raises(recall_client.NoAnswer, match="GET http://fake/info"):
             client.info()
 
 
-def test_an_address_without_a_scheme_is_explained() -> None:
-    with RecallClient("127.0.0.1:8000") as client, pytest.raises(recall_client.NoAnswer, match="http://"):
-        client.info()
+@pytest.mark.parametrize("address", ["127.0.0.1:8000", "", "ftp://host", "http://", "/info", "http://host:port"])
+def test_what_is_no_address_of_a_server_is_explained(address: str) -> None:
+    with pytest.raises(ValueError, match="no address of a server"):
+        RecallClient(address)
+    with pytest.raises(ValueError, match="no address of a server"):
+        AsyncRecallClient(address)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"timeout": 0}, "timeout must be more than 0"),
+        ({"retries": -1}, "retries must be 0 or more"),
+        ({"api_key": "two words"}, "API key"),
+        ({"api_key": "clé"}, "API key"),
+    ],
+)
+def test_what_a_client_cannot_be_made_of_is_refused(arguments: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message) as caught:
+        RecallClient(**arguments)
+    assert "two words" not in str(caught.value)  # a key does not belong into a log
+
+
+def test_the_key_is_that_of_the_argument_else_of_the_environment(server: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    server.on("GET", "/bundles", httpx2.Response(200, json={"bundles": []}))
+    for variable, argument, sent in (
+        ("", None, None),
+        ("of-environment\n", None, "Bearer of-environment"),
+        ("of-environment", "own", "Bearer own"),
+        ("of-environment", "", None),
+    ):
+        monkeypatch.setenv("RECALL_API_KEY", variable)
+        with RecallClient("http://fake", api_key=argument, transport=httpx2.MockTransport(server)) as client:
+            client.bundles()
+        assert server.asked[-1].headers.get("authorization") == sent
 
 
 def test_headers_go_with_every_request_and_the_client_names_itself(server: Any) -> None:
@@ -320,5 +413,5 @@ def test_headers_go_with_every_request_and_the_client_names_itself(server: Any) 
 def test_every_error_of_the_tree_can_be_imported_and_caught_as_one() -> None:
     exported = [getattr(recall_client, name) for name in recall_client.__all__]
     errors = [value for value in exported if isinstance(value, type) and issubclass(value, Exception)]
-    assert len(errors) == 20
+    assert len(errors) == 29
     assert all(issubclass(error, recall_client.RecallError) for error in errors)

@@ -12,6 +12,7 @@ import pytest
 ROOT = Path(__file__).resolve().parents[2]
 
 
+@pytest.mark.timeout(300)  # it trains two classifiers
 @pytest.mark.skipif("RECALL_DATA" not in os.environ, reason="RECALL_DATA names no folder of unpacked datasets")
 def test_the_session_of_the_readme_is_real(
     serve: Callable[[Path], str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch

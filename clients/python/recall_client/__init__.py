@@ -7,6 +7,9 @@ with RecallClient("http://127.0.0.1:8000") as client:
     print(classifier.predict(["photo.jpg"])[0].label)
 """
 
+from importlib import import_module
+from typing import TYPE_CHECKING
+
 from ._version import __version__
 from .arrays import RecalledArrays
 from .classifier import Classifier
@@ -15,12 +18,17 @@ from .errors import (
     AmbiguousLabel,
     AnswerTimeout,
     BodyTooLarge,
+    Conflict,
+    Forbidden,
     InvalidRequest,
     NoAnswer,
     NotFound,
     NotReady,
+    Overloaded,
     PictureTooLarge,
     Problem,
+    ProblemDocument,
+    QueueExpired,
     RecallError,
     ServerFailed,
     StillTraining,
@@ -28,31 +36,80 @@ from .errors import (
     TrainingCancelled,
     TrainingEnded,
     TrainingFailed,
+    TryAgain,
+    Unauthorised,
+    Unavailable,
     UnexpectedAnswer,
     UnknownLabel,
+    UnreadableClassifier,
     UnreadablePicture,
     UnsupportedQuery,
+    WorkerLost,
 )
-from .models import Bundle, ClassifierState, Prediction, Recalled, RecalledQuery, ServerInfo
+from .folders import class_folders
+from .local import LocalClassifier
+from .models import (
+    Accuracy,
+    Bases,
+    Bundle,
+    BundleReference,
+    ClassifierFile,
+    ClassifierState,
+    Event,
+    Failure,
+    ImageShape,
+    Prediction,
+    Progress,
+    Quality,
+    Recalled,
+    RecalledQuery,
+    ServerInfo,
+    Similarity,
+)
 from .pictures import Picture, PictureLike, Pictures
+from .requests import Labels, PicturesByName, Queries
+
+if TYPE_CHECKING:
+    from .async_classifier import AsyncClassifier
+    from .async_client import AsyncRecallClient
 
 __all__ = [
+    "Accuracy",
     "AmbiguousLabel",
     "AnswerTimeout",
+    "AsyncClassifier",
+    "AsyncRecallClient",
+    "Bases",
     "BodyTooLarge",
     "Bundle",
+    "BundleReference",
     "Classifier",
+    "ClassifierFile",
     "ClassifierState",
+    "Conflict",
+    "Event",
+    "Failure",
+    "Forbidden",
+    "ImageShape",
     "InvalidRequest",
+    "Labels",
+    "LocalClassifier",
     "NoAnswer",
     "NotFound",
     "NotReady",
+    "Overloaded",
     "Picture",
     "PictureLike",
     "PictureTooLarge",
     "Pictures",
+    "PicturesByName",
     "Prediction",
     "Problem",
+    "ProblemDocument",
+    "Progress",
+    "Quality",
+    "Queries",
+    "QueueExpired",
     "RecallClient",
     "RecallError",
     "Recalled",
@@ -60,14 +117,30 @@ __all__ = [
     "RecalledQuery",
     "ServerFailed",
     "ServerInfo",
+    "Similarity",
     "StillTraining",
     "StorageFailed",
     "TrainingCancelled",
     "TrainingEnded",
     "TrainingFailed",
+    "TryAgain",
+    "Unauthorised",
+    "Unavailable",
     "UnexpectedAnswer",
     "UnknownLabel",
+    "UnreadableClassifier",
     "UnreadablePicture",
     "UnsupportedQuery",
+    "WorkerLost",
     "__version__",
+    "class_folders",
 ]
+
+_ASYNCHRONOUS = {"AsyncClassifier": ".async_classifier", "AsyncRecallClient": ".async_client"}
+
+
+def __getattr__(name: str) -> object:
+    """The asynchronous half, once it is asked for: who needs no event loop does not pay for asyncio."""
+    if name not in _ASYNCHRONOUS:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(_ASYNCHRONOUS[name], __name__), name)

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pydantic import BaseModel, ConfigDict, ValidationError
@@ -37,6 +39,27 @@ class RecalledArrays:
     rows: tuple[tuple[int, ...], ...]
     bundles: tuple[BundleReference, ...]
     seed: int | None
+
+    def features(self) -> NDArray[numpy.float32]:
+        """The images as rows of numbers [N, channels * height * width], as scikit-learn wants them."""
+        return self.images.reshape(len(self.images), -1)
+
+    def classes(self) -> NDArray[numpy.intp]:
+        """The heaviest label of each row as an index into `labels` [N]: exact for labels, a choice for mixtures."""
+        import numpy
+
+        heaviest: NDArray[numpy.intp] = numpy.argmax(self.targets, axis=1)
+        return heaviest
+
+    def save(self, path: str | os.PathLike[str]) -> Path:
+        """Write `images`, `targets` and `labels` as a NumPy archive to `path`, which must end in .npz; return it."""
+        import numpy
+
+        target = Path(path)
+        if target.suffix != ".npz":
+            raise ValueError(f"{target.name!r} must end in .npz")
+        numpy.savez(target, images=self.images, targets=self.targets, labels=numpy.array(self.labels))
+        return target
 
 
 def require_numpy() -> None:

@@ -2,22 +2,20 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Mapping
 from types import TracebackType
-from typing import Literal
 
 import httpx2
 
-from . import requests
-from ._version import __version__
-from .answers import parse
-from .arrays import RecalledArrays, recalled_arrays, require_numpy
+from . import training, verbs
+from .arrays import RecalledArrays
 from .classifier import Classifier
+from .configuration import BASE_URL, RETRIES, TIMEOUT, Configuration
 from .connection import Connection
-from .models import Bundle, BundleList, ClassifierList, ClassifierState, Recalled, ServerInfo
+from .models import Bases, Bundle, ClassifierState, Recalled, ServerInfo, Similarity
 from .pictures import Picture
 from .requests import Labels, PicturesByName, Queries
+from .verbs import PerLabel
 
 
 class RecallClient:
@@ -28,20 +26,28 @@ class RecallClient:
             print(classifier.predict(["photo.jpg"])[0].label)
 
     Safe to share between threads. Every method raises NoAnswer where the server cannot be reached, and the Problem that
-    it answers with (`errors.py` draws the tree).
+    it answers with (`errors.py` draws the tree). `AsyncRecallClient` is the same for event loops.
     """
 
     def __init__(
         self,
-        base_url: str = "http://127.0.0.1:8000",
+        base_url: str = BASE_URL,
         *,
-        timeout: float = 30.0,
+        api_key: str | None = None,
+        timeout: float = TIMEOUT,
+        retries: int = RETRIES,
         headers: Mapping[str, str] | None = None,
         transport: httpx2.BaseTransport | None = None,
     ) -> None:
-        """`timeout` is in seconds for one answer; `headers` go with every request; `transport` replaces the network."""
-        sent = {"User-Agent": f"recall-client/{__version__}", "Accept": "application/json", **(headers or {})}
-        self._connection = Connection(base_url.rstrip("/"), timeout=timeout, headers=sent, transport=transport)
+        """`api_key` is that of the variable RECALL_API_KEY where None; `timeout` is in seconds for one answer.
+
+        What fails for a while (no connection, 429, 502, 503, 504) is tried `retries` more times, with growing random
+        pauses and no earlier than the server's Retry-After. `headers` go with every request; `transport` replaces the
+        network. Raises ValueError for an address, a key or a number that cannot be.
+        """
+        made = Configuration.of(base_url, api_key=api_key, timeout=timeout, retries=retries, headers=headers)
+        self._dialogue = made.dialogue()
+        self._connection = Connection(httpx2.Client(transport=transport, **made.http_arguments()))
 
     def __enter__(self) -> RecallClient:
         return self
@@ -56,30 +62,42 @@ class RecallClient:
         self._connection.close()
 
     def info(self) -> ServerInfo:
-        """Version and limits of the server."""
-        return parse(self._connection.send(requests.info()), ServerInfo)
+        """Version, limits, rates and devices of the server."""
+        return self._connection.run(verbs.info(self._dialogue))
 
     def bundles(self) -> list[Bundle]:
         """The loaded bundles, in order of name."""
-        return list(parse(self._connection.send(requests.bundles()), BundleList).bundles)
+        return self._connection.run(verbs.bundles(self._dialogue))
 
     def bundle(self, name: str) -> Bundle:
         """One bundle with its whole manifest. Raises NotFound."""
-        return parse(self._connection.send(requests.bundle(name)), Bundle)
+        return self._connection.run(verbs.bundle(self._dialogue, name))
+
+    def bundle_card(self, name: str) -> str:
+        """What a bundle knows, how good it is, and what not to use it for: Markdown. Raises NotFound."""
+        return self._connection.run(verbs.bundle_card(self._dialogue, name))
+
+    def bases(self, name: str) -> Bases:
+        """The pictures that a bundle's memory is made of. Raises NotFound, also for a memory without bases."""
+        return self._connection.run(verbs.bases(self._dialogue, name))
+
+    def bases_sheet(self, name: str) -> Picture:
+        """The same as one picture."""
+        return self._connection.run(verbs.bases_sheet(self._dialogue, name))
+
+    def similarity(self, name: str, labels: Labels | None = None) -> Similarity:
+        """How alike labels of a bundle are to its memory, all or these. Raises NotFound, also where that is unknown."""
+        return self._connection.run(verbs.similarity(self._dialogue, name, labels))
 
     def labels(self) -> list[str]:
         """Every label that can be asked for by name, as `bundle:label` where several bundles know it."""
-        known = [
-            (bundle.name, label) for bundle in self.bundles() if bundle.queries == "labels" for label in bundle.labels
-        ]
-        bundles_of = Counter(label for _, label in known)
-        return [label if bundles_of[label] == 1 else f"{bundle}:{label}" for bundle, label in known]
+        return self._connection.run(verbs.labels(self._dialogue))
 
     def recall(
         self,
         queries: Queries,
         *,
-        per_label: int | Literal["all"] | None = None,
+        per_label: PerLabel = None,
         seed: int | None = None,
         bundle: str | None = None,
     ) -> Recalled:
@@ -89,52 +107,55 @@ class RecallClient:
         or pictures by name ({"bear": ["1.jpg", "2.jpg"]}: one query for each name). `per_label` images of each, the
         server's default where None; `seed` draws them, else they are the first; `bundle` names the only one to ask.
         """
-        asked = requests.parameters(per_label=per_label, seed=seed, bundle=bundle)
-        return parse(self._connection.send(requests.recall(queries, asked, accept="application/json")), Recalled)
+        return self._connection.run(verbs.recall(self._dialogue, queries, per_label, seed, bundle))
 
     def recall_arrays(
         self,
         queries: Queries,
         *,
-        per_label: int | Literal["all"] | None = None,
+        per_label: PerLabel = None,
         seed: int | None = None,
         bundle: str | None = None,
     ) -> RecalledArrays:
         """The same as exact floats with their targets, to train with. Needs NumPy; all images must be of one size."""
-        require_numpy()
-        asked = requests.parameters(per_label=per_label, seed=seed, bundle=bundle)
-        answer = self._connection.send(requests.recall(queries, asked, accept="application/vnd.safetensors"))
-        return recalled_arrays(answer.content)
+        return self._connection.run(verbs.recall_arrays(self._dialogue, queries, per_label, seed, bundle))
 
     def contact_sheet(
         self,
         queries: Queries,
         *,
-        per_label: int | Literal["all"] | None = None,
+        per_label: PerLabel = None,
         seed: int | None = None,
         bundle: str | None = None,
     ) -> Picture:
         """The same as one picture: a row for each query."""
-        asked = requests.parameters(per_label=per_label, seed=seed, bundle=bundle)
-        return Picture(self._connection.send(requests.recall(queries, asked, accept="image/png")).content)
+        return self._connection.run(verbs.contact_sheet(self._dialogue, queries, per_label, seed, bundle))
 
     def train(
-        self, classes: Labels | PicturesByName, *, seed: int | None = None, bundle: str | None = None
+        self,
+        classes: Labels | PicturesByName,
+        *,
+        seed: int | None = None,
+        bundle: str | None = None,
+        idempotency_key: str | None = None,
     ) -> Classifier:
         """Start training a fresh classifier, and return at once; `wait` on it for the result.
 
-        `classes` are labels, or a few pictures of each class by its name: {"bear": ["1.jpg", "2.jpg"], "deer": [...]}.
-        The same classes and `seed` (0 where None) give the same classifier, byte for byte.
+        `classes` are labels, or a few pictures of each class by its name: {"bear": ["1.jpg", "2.jpg"], "deer": [...]};
+        `class_folders` makes that of a folder. The same classes and `seed` (0 where None) give the same classifier,
+        byte for byte. However often the request has to be sent, one training comes of it; an `idempotency_key` of your
+        own makes that hold across processes, and raises Conflict where it came with another request before.
         """
-        request = requests.train(classes, requests.parameters(seed=seed, bundle=bundle))
-        return Classifier(self._connection, parse(self._connection.send(request), ClassifierState))
+        exchange = verbs.train(self._dialogue, classes, seed, bundle, idempotency_key)
+        return self._handle(self._connection.run(exchange))
 
     def classifier(self, identifier: str) -> Classifier:
         """A handle on a classifier by its id, for instance from an earlier session. Raises NotFound."""
-        state = parse(self._connection.send(requests.classifier(identifier)), ClassifierState)
-        return Classifier(self._connection, state)
+        return self._handle(self._connection.run(training.refresh(self._dialogue, identifier)))
 
-    def classifiers(self, *, limit: int = 100) -> list[Classifier]:
-        """The newest classifiers first, `limit` at most."""
-        answer = parse(self._connection.send(requests.classifiers(limit)), ClassifierList)
-        return [Classifier(self._connection, state) for state in answer.classifiers]
+    def classifiers(self, *, limit: int | None = 100) -> list[Classifier]:
+        """The newest classifiers first, `limit` at most, or all of them where it is None."""
+        return [self._handle(state) for state in self._connection.run(verbs.classifiers(self._dialogue, limit))]
+
+    def _handle(self, state: ClassifierState) -> Classifier:
+        return Classifier(self._connection, self._dialogue, state)

@@ -1,66 +1,84 @@
-"""The wire: sends a `Request`, and turns what goes wrong into this client's errors."""
+"""Runs exchanges in the thread that asks."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
-from typing import Any
+import time
+from collections.abc import Iterator
+from contextlib import closing
+from typing import Any, TypeVar
 
 import httpx2
 
-from .answers import raise_for_problem
-from .errors import AnswerTimeout, NoAnswer
-from .requests import Request
+from .exchange import Exchange, Next, Open, Outcome, Pause, Send, Step, Work
+from .requests import http_arguments
+
+T = TypeVar("T")
 
 
 class Connection:
     """A pool of connections to one server. Safe to share between threads."""
 
-    def __init__(
-        self, base_url: str, *, timeout: float, headers: Mapping[str, str], transport: httpx2.BaseTransport | None
-    ) -> None:
-        self.base_url = base_url
-        self._timeout = timeout
-        self._http = httpx2.Client(base_url=base_url, headers=dict(headers), transport=transport)
+    def __init__(self, http: httpx2.Client) -> None:
+        self._http = http
 
     def close(self) -> None:
         self._http.close()
 
-    def send(self, request: Request) -> httpx2.Response:
-        """The answer, fully read. Raises NoAnswer, or the Problem that the answer reports."""
-        with self._errors_of(request):
-            response = self._http.request(request.method, request.path, **self._arguments(request))
-        raise_for_problem(response)
+    def run(self, exchange: Exchange[T]) -> T:
+        """Everything that the exchange asks for, to its end. Raises what it raises."""
+        with closing(self.session()) as session:
+            return session.run(exchange)
+
+    def session(self) -> Session:
+        """For exchanges that read one answer between them; to be closed."""
+        return Session(self._http)
+
+
+class Session:
+    """Runs exchanges one after another, and keeps an answer open between them."""
+
+    def __init__(self, http: httpx2.Client) -> None:
+        self._http = http
+        self._open: httpx2.Response | None = None
+        self._items: Iterator[bytes | httpx2.ServerSentEvent] = iter(())
+
+    def close(self) -> None:
+        """Let go of the answer that is open."""
+        if self._open is not None:
+            self._open.close()
+            self._open = None
+
+    def run(self, exchange: Exchange[T]) -> T:
+        """As `Connection.run`."""
+        outcome = Outcome()
+        while True:
+            try:
+                step = outcome.resume(exchange)
+            except StopIteration as end:
+                result: T = end.value
+                return result
+            try:
+                outcome = Outcome(self._perform(step))
+            except BaseException as error:  # the exchange cleans up behind itself, and raises it again
+                outcome = Outcome(error=error)
+
+    def _perform(self, step: Step) -> Any:
+        match step:
+            case Send(request, timeout):
+                return self._http.send(self._http.build_request(**http_arguments(request, timeout)))
+            case Open(request, timeout, as_events):
+                return self._begin(self._http.build_request(**http_arguments(request, timeout)), as_events)
+            case Next():
+                return next(self._items, None)
+            case Pause(seconds):
+                return time.sleep(seconds)
+            case Work(function):
+                return function()
+
+    def _begin(self, request: httpx2.Request, as_events: bool) -> httpx2.Response:
+        self.close()
+        self._open = response = self._http.send(request, stream=True)
+        if not response.is_success:
+            response.read()
+        self._items = iter(httpx2.EventSource(response)) if as_events else response.iter_bytes()
         return response
-
-    @contextmanager
-    def stream(self, request: Request) -> Iterator[httpx2.Response]:
-        """The answer with its body still to be read, for what may be large. Raises as `send` does."""
-        with self._errors_of(request):
-            with self._http.stream(request.method, request.path, **self._arguments(request)) as response:
-                if not response.is_success:
-                    response.read()
-                    raise_for_problem(response)
-                yield response
-
-    def _arguments(self, request: Request) -> dict[str, Any]:
-        arguments: dict[str, Any] = {
-            "params": request.parameters,
-            "headers": dict(request.headers),
-            "timeout": httpx2.Timeout(self._timeout, read=self._timeout + request.patience),
-        }
-        if request.json is not None:
-            arguments["json"] = request.json
-        if request.parts:
-            arguments["files"] = [(name, (upload.filename, upload.data)) for name, upload in request.parts]
-        return arguments
-
-    @contextmanager
-    def _errors_of(self, request: Request) -> Iterator[None]:
-        asked = f"{request.method} {self.base_url}{request.path}"
-        try:
-            yield
-        except httpx2.TimeoutException as error:
-            raise AnswerTimeout(f"{asked} was not answered within {self._timeout + request.patience:g} s") from error
-        except httpx2.RequestError as error:
-            raise NoAnswer(f"{asked} got no answer ({error}); is the server running?") from error

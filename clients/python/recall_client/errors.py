@@ -4,9 +4,12 @@
     ├── NoAnswer                 the server could not be reached, or broke off
     │   └── AnswerTimeout        it did not answer in time (also a TimeoutError)
     ├── UnexpectedAnswer         an answer that this version of the client does not understand
+    ├── UnreadableClassifier     a file that is no classifier to predict with
     ├── StillTraining            `wait` ran out of time; the classifier trains on (also a TimeoutError)
     ├── TrainingEnded            there will be no classifier
     │   ├── TrainingFailed       the training failed; the message says why
+    │   │   ├── WorkerLost           its worker died, as often as it was tried
+    │   │   └── QueueExpired         it waited longer than a training may wait
     │   └── TrainingCancelled    somebody cancelled it
     └── Problem                  the server refused: a problem document (RFC 9457)
         ├── InvalidRequest       what was sent cannot be answered; the message says what would be right
@@ -18,7 +21,13 @@
         │   └── UnsupportedQuery     the memory cannot be addressed this way
         ├── NotFound             no bundle or classifier of that name
         ├── NotReady             the classifier is still training, failed or was cancelled
-        └── ServerFailed         the server's own fault
+        ├── Conflict             an idempotency key that came with another request before
+        ├── Unauthorised         no API key, or one that the server does not know
+        ├── Forbidden            a good API key that does not reach this far
+        ├── TryAgain             not at the moment; `retry_after` says when another try is worth it
+        │   ├── Overloaded           too much work: the queue is full, or the caller's share is used up
+        │   └── Unavailable          nobody is there to do it: the server is stopping, or has no worker
+        └── ServerFailed         the server's own fault, or that of something in between
             └── StorageFailed    its disk is full or cannot be written
 
 Arguments that are seen to be wrong without asking the server raise Python's `TypeError`, `ValueError` and `OSError`.
@@ -46,6 +55,10 @@ class UnexpectedAnswer(RecallError):
     """An answer that this version of the client does not understand; perhaps another kind of server gave it."""
 
 
+class UnreadableClassifier(RecallError):
+    """A file that is no classifier to predict with: damaged, or of another kind."""
+
+
 class StillTraining(RecallError, TimeoutError):
     """`wait` ran out of time. The classifier trains on, and can be waited for again."""
 
@@ -58,13 +71,24 @@ class TrainingFailed(TrainingEnded):
     """The training failed; the message is the server's reason."""
 
 
+class WorkerLost(TrainingFailed):
+    """The worker that trained it died, as often as it was tried."""
+
+
+class QueueExpired(TrainingFailed):
+    """It waited in the queue for longer than a training may wait."""
+
+
 class TrainingCancelled(TrainingEnded):
     """Somebody cancelled the training."""
 
 
 @dataclass(frozen=True)
 class ProblemDocument:
-    """What RFC 9457 and the server say about a refusal. `parameter` names the culprit, where there is one."""
+    """What RFC 9457 and the server say about a refusal. `parameter` names the culprit, where there is one.
+
+    `retry_after` is in seconds, from the header Retry-After; None without one.
+    """
 
     status: int
     type: str = "about:blank"
@@ -75,6 +99,7 @@ class ProblemDocument:
     suggestions: Sequence[str] = ()
     candidates: Sequence[str] = ()
     errors: Sequence[Mapping[str, object]] = ()
+    retry_after: float | None = None
 
     @property
     def sentence(self) -> str:
@@ -145,8 +170,36 @@ class NotReady(Problem):
     """It exists but cannot be used: a classifier that is still training, that failed, or that was cancelled."""
 
 
+class Conflict(Problem):
+    """It contradicts what was said before: an idempotency key that came with another request."""
+
+
+class Unauthorised(Problem):
+    """No API key was sent where one is needed, or one that the server does not know."""
+
+
+class Forbidden(Problem):
+    """The API key is good, but its scope does not reach this far."""
+
+
+class TryAgain(Problem):
+    """Not at the moment. After `retry_after` seconds another try is worth it; None where the server named no time."""
+
+    @property
+    def retry_after(self) -> float | None:
+        return self.document.retry_after
+
+
+class Overloaded(TryAgain):
+    """Too much work at the moment: the queue is full, or the caller's share of requests or pictures is used up."""
+
+
+class Unavailable(TryAgain):
+    """Nobody is there to do it at the moment: the server is stopping or starting, or has no worker."""
+
+
 class ServerFailed(Problem):
-    """The server's own fault; nothing about the request was wrong."""
+    """The fault of the server, or of something in between; nothing about the request was wrong."""
 
 
 class StorageFailed(ServerFailed):
@@ -156,26 +209,48 @@ class StorageFailed(ServerFailed):
 _BY_TYPE: dict[str, type[Problem]] = {
     "ambiguous-label": AmbiguousLabel,
     "body-too-large": BodyTooLarge,
+    "conflict": Conflict,
+    "forbidden": Forbidden,
     "invalid-request": InvalidRequest,
     "not-found": NotFound,
     "not-ready": NotReady,
+    "overloaded": Overloaded,
     "picture-too-large": PictureTooLarge,
     "storage-failed": StorageFailed,
+    "unauthorised": Unauthorised,
+    "unavailable": Unavailable,
     "unknown-label": UnknownLabel,
     "unreadable-picture": UnreadablePicture,
     "unsupported-query": UnsupportedQuery,
 }
 _BY_STATUS: dict[int, type[Problem]] = {
     400: InvalidRequest,
+    401: Unauthorised,
+    403: Forbidden,
     404: NotFound,
+    405: InvalidRequest,
+    406: InvalidRequest,
+    408: InvalidRequest,
     413: BodyTooLarge,
+    415: InvalidRequest,
     422: InvalidRequest,
+    429: Overloaded,
+    503: Unavailable,
     507: StorageFailed,
 }
+_ENDED_BY_TYPE: dict[str, type[TrainingFailed]] = {"worker-lost": WorkerLost, "queue-expired": QueueExpired}
 
 
 def problem(document: ProblemDocument) -> Problem:
     """The error of the tree for a problem document; of a type that is not known here, the nearest by its status."""
-    name = document.type.rpartition("/")[2]
     by_status = _BY_STATUS.get(document.status, ServerFailed if document.status >= 500 else Problem)
-    return _BY_TYPE.get(name, by_status)(document)
+    return _BY_TYPE.get(_slug(document.type), by_status)(document)
+
+
+def training_failure(problem_type: str, message: str) -> TrainingFailed:
+    """The error of the tree for the type of problem that ended a training."""
+    return _ENDED_BY_TYPE.get(_slug(problem_type), TrainingFailed)(message)
+
+
+def _slug(problem_type: str) -> str:
+    return problem_type.rpartition("/")[2]

@@ -6,7 +6,7 @@ import base64
 import binascii
 from collections.abc import Mapping
 from datetime import datetime
-from typing import Annotated, Any
+from typing import Annotated, Any, TypeAlias
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict
 
@@ -22,6 +22,9 @@ def _picture_from_data_uri(value: object) -> object:
         return Picture(base64.b64decode(value.removeprefix(_DATA_URI), validate=True))
     except binascii.Error as error:
         raise ValueError("the data URI holds no base64") from error
+
+
+PngPicture: TypeAlias = Annotated[Picture, BeforeValidator(_picture_from_data_uri)]
 
 
 class _Answer(BaseModel):
@@ -57,6 +60,7 @@ class Accuracy(_Answer):
 class Bundle(BundleReference):
     """A loaded memory bundle. `queries` says how it is addressed: by "labels" or by "images" (pictures).
 
+    `dataset_bytes` is how large the original dataset was, where the bundle says so; `links` are paths on the server.
     `manifest` holds the whole manifest of the file where a single bundle was asked for, else None.
     """
 
@@ -69,7 +73,25 @@ class Bundle(BundleReference):
     dataset: str
     images_per_class: float
     accuracy: tuple[Accuracy, ...]
+    dataset_bytes: int | None = None
+    links: Mapping[str, str | None] = {}
     manifest: Mapping[str, Any] | None = None
+
+
+class Bases(_Answer):
+    """The pictures that a memory is made of, at the resolution they are stored in, each in its own range of grey."""
+
+    bundle: BundleReference
+    image: ImageShape
+    bases: tuple[PngPicture, ...]
+
+
+class Similarity(_Answer):
+    """How alike a memory's labels are: row i holds the cosine similarity of label i's coefficients to every label's."""
+
+    bundle: BundleReference
+    labels: tuple[str, ...]
+    similarity: tuple[tuple[float, ...], ...]
 
 
 class RecalledQuery(_Answer):
@@ -83,7 +105,7 @@ class RecalledQuery(_Answer):
     target: Mapping[str, float]
     rows: tuple[int, ...]
     image: ImageShape
-    images: tuple[Annotated[Picture, BeforeValidator(_picture_from_data_uri)], ...]
+    images: tuple[PngPicture, ...]
 
 
 class Recalled(_Answer):
@@ -117,11 +139,26 @@ class Failure(_Answer):
     detail: str
 
 
+class Quality(_Answer):
+    """An estimate of how often a classifier is right, made before anybody has used it.
+
+    `source` is "evaluation" (measured on real pictures when the memory was evaluated) or "pictures" (from the pictures
+    that were sent); `counts` says on how many of each label, and `explanation` in words what was measured.
+    """
+
+    accuracy: float
+    source: str
+    per_label: Mapping[str, float] = {}
+    counts: Mapping[str, int] = {}
+    explanation: str = ""
+
+
 class ClassifierState(_Answer):
     """A classifier as the server last described it.
 
     `status` is "queued", "running", "succeeded", "failed" or "cancelled"; `is_terminal` says that it is one of the last
     three. `progress` is None before training has started, `file` before it has succeeded, `error` unless it failed.
+    `quality` is None where nothing could be estimated; `stages` are the seconds by stage once it has ended.
     """
 
     id: str
@@ -139,7 +176,25 @@ class ClassifierState(_Answer):
     started_at: datetime | None = None
     finished_at: datetime | None = None
     seconds: float | None = None
+    attempt: int = 1
+    quality: Quality | None = None
+    stages: Mapping[str, float] | None = None
     file: ClassifierFile | None = None
+    error: Failure | None = None
+    links: Mapping[str, str | None] = {}
+
+
+class Event(_Answer):
+    """Something that happened to a training: a change of `status`, or progress (`kind` says which).
+
+    `number` counts from 1 within one training; `events(after=number)` goes on behind it.
+    """
+
+    number: int
+    at: datetime
+    kind: str
+    status: str
+    progress: Progress | None = None
     error: Failure | None = None
 
 
@@ -151,11 +206,13 @@ class Prediction(_Answer):
 
 
 class ServerInfo(_Answer):
-    """What runs at the other end."""
+    """What runs at the other end: its limits, its rates ("600/minute", None for no limit), and the devices in use."""
 
     name: str
     version: str
     limits: Mapping[str, float]
+    rates: Mapping[str, str | None] = {}
+    device: Mapping[str, str | None] = {}
 
 
 class BundleList(_Answer):
@@ -165,9 +222,10 @@ class BundleList(_Answer):
 
 
 class ClassifierList(_Answer):
-    """The answer of GET /classifier, newest first."""
+    """A page of GET /classifier, newest first; `next` is the cursor of the page after it."""
 
     classifiers: tuple[ClassifierState, ...]
+    next: str | None = None
 
 
 class Predictions(_Answer):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from io import BytesIO
 from pathlib import Path
@@ -23,6 +23,7 @@ Pictures: TypeAlias = "Iterable[PictureLike]"
 """Several pictures: any iterable of them, or one NumPy array [N, height, width] or [N, height, width, channels]."""
 
 _CHANNELS = (1, 3, 4)
+_AT_ONCE, _BYTES_AT_ONCE = 250, 16 * 2**20  # pictures and bytes of one request: a fraction of what servers accept
 _SENDABLE_MODES = ("1", "I;16", "L", "LA", "P", "RGB", "RGBA")
 
 
@@ -70,19 +71,38 @@ def uploads(pictures: Pictures, *, of: str) -> tuple[Upload, ...]:
     Raises ValueError for none at all or for an array that is no picture, TypeError for one picture where several
     belong or for something that is no picture, OSError for a file that cannot be read.
     """
+    return tuple(_each(pictures, of))
+
+
+def batches(pictures: Pictures, *, of: str) -> Iterator[tuple[Upload, ...]]:
+    """The same, as many at a time as go well into one request: only those are held in memory. Raises as `uploads`."""
+    batch: list[Upload] = []
+    size = 0
+    for upload in _each(pictures, of):
+        if batch and (len(batch) == _AT_ONCE or size + len(upload.data) > _BYTES_AT_ONCE):
+            yield tuple(batch)
+            batch, size = [], 0
+        batch.append(upload)
+        size += len(upload.data)
+    yield tuple(batch)
+
+
+def _each(pictures: Pictures, of: str) -> Iterator[Upload]:
     if isinstance(pictures, str | bytes | os.PathLike | Picture) or _is_pillow(pictures) or _is_one_array(pictures):
         raise TypeError(f"{of}: a list of pictures belongs here, not a single one; write [picture]")
-    found = tuple(_upload(picture, f"{of}, picture {number}") for number, picture in enumerate(pictures, start=1))
-    if not found:
+    number = 0
+    for number, picture in enumerate(pictures, start=1):
+        yield _upload(picture, f"{of}, picture {number}")
+    if number == 0:
         raise ValueError(f"{of}: there are no pictures; at least one is needed")
-    return found
 
 
 def _upload(picture: PictureLike, name: str) -> Upload:
     if isinstance(picture, bytes):
         return Upload(name, picture)
     if isinstance(picture, str | os.PathLike):
-        return Upload(Path(picture).name, Path(picture).read_bytes())
+        # A name in no known encoding cannot be sent as it is, and only serves messages.
+        return Upload(Path(picture).name.encode(errors="replace").decode(), Path(picture).read_bytes())
     if isinstance(picture, Picture):
         return Upload(f"{name}.png", picture.png)
     if _is_pillow(picture):

@@ -1,0 +1,197 @@
+"""The command `recall`, typed as people type it, against the real server."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy
+import pytest
+from PIL import Image
+
+from recall_client.commands import run
+from recall_client.commands.names import Names, check_name
+from tests.clients.toy_server import LABELS, toy_pictures
+
+
+class Ran(NamedTuple):
+    status: int
+    out: str
+    err: str
+
+    @property
+    def document(self) -> Any:
+        return json.loads(self.out)
+
+
+Recall = Callable[..., Ran]
+
+
+@pytest.fixture
+def recall(address: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Recall:
+    """recall("train", "left", "right") is what a shell would run in a folder and a home of this test's own."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "config"))
+    monkeypatch.setenv("RECALL_SERVER", address)
+
+    def typed(*words: str) -> Ran:
+        monkeypatch.setattr(sys, "argv", ["recall", *words])
+        with pytest.raises(SystemExit) as left:
+            run()
+        said = capsys.readouterr()
+        code = left.value.code
+        return Ran(code if isinstance(code, int) else 0 if code is None else 1, said.out, said.err)
+
+    return typed
+
+
+@pytest.fixture
+def shots(tmp_path: Path) -> Path:
+    """A folder of class folders, with names as people give them."""
+    for name, label in (("my left", "left"), ("été", "right")):
+        (tmp_path / "pets" / name).mkdir(parents=True)
+        for number, picture in enumerate(toy_pictures(label, 4, seed=6)):
+            Image.fromarray(picture).resize((40, 30)).save(tmp_path / "pets" / name / f"{number}.png")
+    return tmp_path / "pets"
+
+
+def test_labels_and_bundles_are_listed(recall: Recall) -> None:
+    assert recall("labels").out.split() == ["one", "two", "three", *LABELS]
+    assert recall("labels", "--bundle", "columns", "--json").document == list(LABELS)
+    assert recall("labels", "--bundle", "nothing").status == 1
+    table = recall("bundles").out
+    assert "by-picture" in table and "columns" in table
+    assert [bundle["name"] for bundle in recall("bundles", "--json").document] == ["bases", "by-picture", "columns"]
+
+
+def test_images_are_saved_to_look_at_or_to_train_with(recall: Recall, shots: Path) -> None:
+    assert recall("images", "left", "right", "-o", "sheet.png").out == "sheet.png\n"
+    with Image.open("sheet.png") as sheet:
+        assert sheet.width > 8
+    assert recall("images", "left", "right", "-o", "rows.npz", "--per-label", "2", "--seed", "3").status == 0
+    with numpy.load("rows.npz") as archive:
+        assert archive["images"].shape == (4, 1, 8, 8) and archive["labels"].tolist() == ["left", "right"]
+    assert recall("images", "--shots", str(shots), "--json").document == {"output": "recalled.png"}
+    refused = recall("images", "left", "-o", "sheet.jpg")
+    assert (refused.status, refused.err) == (2, "error: --output must end in .png or .npz, not 'sheet.jpg'\n")
+
+
+def test_a_classifier_of_ones_own_pictures_by_its_name(recall: Recall, shots: Path, tmp_path: Path) -> None:
+    trained = recall("train", "--shots", "pets/", "--name", "my pets", "--json")
+    assert trained.document["names"] == ["my pets"] and set(trained.document["labels"]) == {"my left", "été"}
+    identifier = trained.document["id"]
+    assert identifier in recall("train", "--shots", "pets/", "--name", "again").out  # the same request, the same one
+    photo = str(shots / "été" / "0.png")
+    for name in ("my pets", identifier, identifier[:8]):
+        (said,) = recall("predict", name, photo, "--json").document
+        assert said["picture"] == photo and set(said["probabilities"]) == {"my left", "été"}
+    shown = recall("predict", "my pets", photo).out
+    assert photo in shown and "%" in shown
+
+    assert recall("download", "my pets").out == "my pets.onnx\n"
+    (local,) = recall("predict", "my pets.onnx", photo, "--json").document
+    assert local["probabilities"]["été"] == pytest.approx(said["probabilities"]["été"], abs=1e-4)
+    assert recall("download", "my pets", "-o", "pets.safetensors").status == 0
+    assert Path("pets.safetensors").stat().st_size > 1000
+
+    listed = {each["id"]: each["names"] for each in recall("classifiers", "--json").document}
+    assert listed[identifier] == ["again", "my pets"]
+    assert "my pets" in recall("classifiers", "--limit", "5").out
+    assert recall("card", "my pets").out.startswith("# ") and recall("card", "columns").out.startswith("# ")
+    assert "succeeded" in recall("wait", "my pets").out
+
+    assert recall("delete", "my pets", "mistyped").status == 1  # and nothing is gone
+    renamed = recall("train", "left", "middle", "--name", "again", "--no-wait")
+    assert f"'again' was classifier {identifier} until now" in renamed.err
+    assert recall("delete", "my pets", identifier).out == f"{identifier}: deleted\n"
+    gone = recall("predict", "my pets", photo)
+    assert gone.status == 1 and "no classifier is called 'my pets'" in gone.err
+
+
+def test_a_training_may_be_left_alone_and_stopped(recall: Recall) -> None:
+    started = recall("train", "left", "middle", "--seed", "31", "--name", "later", "--no-wait", "--json")
+    assert started.document["status"] in ("queued", "running")
+    cancelled = recall("cancel", "later", "--json").document
+    assert cancelled["names"] == ["later"] and cancelled["is_terminal"]
+    if cancelled["status"] == "cancelled":
+        ended = recall("wait", "later")
+        assert ended.status == 1 and "was cancelled" in ended.err
+
+
+@pytest.mark.parametrize(
+    ("words", "status", "message"),
+    [
+        (("train", "lfet", "right"), 1, "did you mean 'left'?"),
+        (("train", "left"), 1, "two or more"),
+        (("train",), 2, "name labels, or a folder with --shots"),
+        (("train", "left", "--shots", "pets"), 2, "name labels, or a folder with --shots"),
+        (("train", "--shots", "nowhere"), 2, "error: nowhere: No such file or directory"),
+        (("train", "left", "right", "--name", "0" * 32), 2, "looks like the id"),
+        (("train", "left", "right", "--name", " "), 2, "cannot be a name"),
+        (("train", "left", "right", "--seed", "-1"), 2, "--seed"),
+        (("predict", "nobody", "1.png"), 1, "no classifier is called 'nobody'"),
+        (("predict", "0" * 32, "1.png"), 1, "error: "),
+        (("predict", "abc", "1.png"), 1, "no classifier is called 'abc'"),
+        (("predict", "damaged.onnx", "1.png"), 1, "damaged.onnx is no ONNX model"),
+        (("download", "nobody"), 1, "no classifier"),
+        (("delete", "nobody"), 1, "no classifier"),
+        (("card", "nobody"), 1, "no classifier"),
+        (("labels", "--server", "127.0.0.1:9"), 2, "no address of a server; write it as in http://"),
+        (("labels", "--server", "http://127.0.0.1:9"), 3, "is the server running?"),
+        (("labels", "--api-key", "two words"), 2, "API key"),
+        (("nonsense",), 2, "nonsense"),
+    ],
+)
+def test_what_cannot_be_is_one_sentence_and_a_status(
+    recall: Recall, tmp_path: Path, words: tuple[str, ...], status: int, message: str
+) -> None:
+    (tmp_path / "1.png").write_bytes(b"no picture")
+    (tmp_path / "damaged.onnx").write_bytes(b"no model")
+    ran = recall(*words)
+    assert ran.status == status and message in ran.err and "Traceback" not in ran.err and ran.out == ""
+    assert status == 2 or ran.err.count("\n") == 1
+
+
+def test_names_are_kept_for_each_server(tmp_path: Path) -> None:
+    path = tmp_path / "deep/names.sqlite"
+    here, there = Names("http://here/", path), Names("http://there", path)
+    assert here.get("pets") is None and here.by_id() == {} and not path.exists()
+    here.give("pets", "1" * 32)
+    here.give("Été; DROP TABLE names", "1" * 32)
+    there.give("pets", "2" * 32)
+    assert (here.get("pets"), Names("http://here", path).get("pets"), there.get("pets")) == (
+        "1" * 32, "1" * 32, "2" * 32,
+    )  # fmt: skip
+    here.give("pets", "3" * 32)
+    assert here.by_id() == {"1" * 32: ["Été; DROP TABLE names"], "3" * 32: ["pets"]}
+    here.forget("1" * 32)
+    assert here.get("Été; DROP TABLE names") is None and there.get("pets") == "2" * 32
+
+
+def test_a_damaged_file_of_names_is_said_and_left_alone(tmp_path: Path) -> None:
+    (tmp_path / "names.sqlite").write_bytes(b"not a database, but somebody's notes" * 100)
+    with pytest.raises(OSError, match="names.sqlite, which holds the names of classifiers, cannot be used"):
+        Names("http://here", tmp_path / "names.sqlite").give("pets", "1" * 32)
+    assert (tmp_path / "names.sqlite").read_bytes().startswith(b"not a database")
+
+
+@pytest.mark.parametrize("name", ["", " ", " pets", "two\nlines", "\x1b[31m", "a" * 32])
+def test_a_name_that_could_be_something_else_is_refused(name: str) -> None:
+    with pytest.raises(ValueError, match="cannot be a name"):
+        check_name(name)
+
+
+def test_a_reader_that_has_seen_enough_and_a_missing_package_are_no_tracebacks(address: str) -> None:
+    environment = os.environ | {"RECALL_SERVER": address}
+    piped = f"{sys.executable} -m recall_client labels | head -1"
+    ran = subprocess.run(piped, shell=True, env=environment, capture_output=True, text=True, check=True)
+    assert (ran.stdout, ran.stderr) == ("one\n", "")
+    program = "import sys; sys.modules['typer'] = None\nfrom recall_client.__main__ import main; main()"
+    without = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
+    assert (without.returncode, without.stdout) == (2, "")
+    assert without.stderr == "error: the command needs typer and rich: pip install 'recall-client[cli]'\n"

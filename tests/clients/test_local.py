@@ -1,0 +1,176 @@
+"""A downloaded classifier sees pictures exactly as the server does, and refuses what it cannot use."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from hashlib import sha256
+from io import BytesIO
+from pathlib import Path
+from typing import Any
+
+import httpx2
+import numpy
+import onnx
+import pytest
+from onnx import TensorProto, helper
+from PIL import Image
+
+import recall_client
+from recall_client import LocalClassifier, RecallClient
+from recall_client.models import ImageShape
+from recall_client.pictures import Upload
+from recall_client.preparation import prepared
+from recall_server.pictures import decode
+
+RANDOM = numpy.random.default_rng(4)
+COLOUR = RANDOM.integers(0, 256, (30, 50, 3), dtype=numpy.uint8)
+
+
+def encoded(image: Image.Image, form: str = "PNG", **options: Any) -> bytes:
+    stream = BytesIO()
+    image.save(stream, format=form, **options)
+    return stream.getvalue()
+
+
+def turned() -> bytes:
+    image = Image.fromarray(COLOUR)
+    exif = image.getexif()
+    exif[0x0112] = 6
+    return encoded(image, "JPEG", exif=exif)
+
+
+def see_through() -> Image.Image:
+    alpha = RANDOM.integers(0, 256, (30, 50, 1), dtype=numpy.uint8)
+    return Image.fromarray(numpy.concatenate([COLOUR, alpha], axis=2))
+
+
+PICTURES = {
+    "colour": encoded(Image.fromarray(COLOUR)),
+    "grey": encoded(Image.fromarray(COLOUR[:, :, 0])),
+    "jpeg": encoded(Image.fromarray(COLOUR), "JPEG"),
+    "cmyk": encoded(Image.fromarray(COLOUR).convert("CMYK"), "JPEG"),
+    "webp": encoded(Image.fromarray(COLOUR), "WEBP"),
+    "turned": turned(),
+    "transparent": encoded(see_through()),
+    "palette": encoded(see_through().quantize(8)),
+    "one bit": encoded(Image.fromarray(COLOUR[:, :, 0]).convert("1")),
+    "sixteen bit": encoded(Image.fromarray(RANDOM.integers(0, 2**16, (20, 20), dtype=numpy.uint16))),
+    "one pixel": encoded(Image.new("RGB", (1, 1), "red")),
+    "very wide": encoded(Image.new("L", (300, 2), 90)),
+    "very tall": encoded(Image.fromarray(COLOUR[:, :3])),
+}
+
+
+@pytest.mark.parametrize("shape", [(1, 28, 28), (3, 8, 8), (3, 20, 11)])
+@pytest.mark.parametrize("kind", PICTURES)
+def test_a_picture_is_prepared_bit_for_bit_as_the_server_does_it(kind: str, shape: tuple[int, int, int]) -> None:
+    channels, height, width = shape
+    (ours,) = prepared([Upload(kind, PICTURES[kind])], ImageShape(channels=channels, height=height, width=width))
+    assert numpy.array_equal(ours, decode(PICTURES[kind], shape))
+
+
+def animation() -> bytes:
+    frames = [Image.new("RGB", (4, 4), colour) for colour in ("red", "blue")]
+    return encoded(frames[0], "PNG", save_all=True, append_images=frames[1:])
+
+
+@pytest.mark.parametrize(
+    ("data", "message"),
+    [
+        (b"", "is no JPEG, PNG or WebP picture"),
+        (b"GIF89a but not really", "is no JPEG, PNG or WebP picture"),
+        (encoded(Image.new("RGB", (4, 4)), "GIF"), "is no JPEG, PNG or WebP picture"),
+        (PICTURES["colour"][:-40], "is damaged"),
+        (encoded(Image.new("1", (5000, 4000))), "more than 16,000,000"),
+        (animation(), "is animated"),
+    ],
+)
+def test_what_is_no_picture_is_refused_by_its_name(data: bytes, message: str) -> None:
+    with pytest.raises(ValueError, match=f"^bear.jpg {message}|^bear.jpg has .*{message}"):
+        prepared([Upload("bear.jpg", data)], ImageShape(channels=1, height=8, width=8))
+
+
+def model(*, labels: str | None = '["dark", "bright"]', output: str = "probabilities", rank: int = 4) -> bytes:
+    """An ONNX model whose second class is as probable as the picture is bright."""
+    shape = ["N", 1, 4, 4][:rank]
+    nodes = [
+        helper.make_node("ReduceMean", ["images"], ["bright"], axes=list(range(1, rank)), keepdims=0),
+        helper.make_node("Unsqueeze", ["bright", "axis"], ["column"]),
+        helper.make_node("Sub", ["one", "column"], ["other"]),
+        helper.make_node("Concat", ["other", "column"], [output], axis=1),
+    ]
+    constants = [
+        helper.make_tensor("axis", TensorProto.INT64, [1], [1]),
+        helper.make_tensor("one", TensorProto.FLOAT, [1, 1], [1.0]),
+    ]
+    graph = helper.make_graph(
+        nodes, "brightness",
+        [helper.make_tensor_value_info("images", TensorProto.FLOAT, shape)],
+        [helper.make_tensor_value_info(output, TensorProto.FLOAT, ["N", 2])],
+        constants,
+    )  # fmt: skip
+    made = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+    if labels is not None:
+        helper.set_model_props(made, {"labels": labels})
+    return made.SerializeToString()
+
+
+def test_a_file_predicts_without_a_server(tmp_path: Path) -> None:
+    (tmp_path / "brightness.onnx").write_bytes(model())
+    classifier = LocalClassifier.load(tmp_path / "brightness.onnx")
+    assert repr(classifier) == "LocalClassifier(labels=['dark', 'bright'])"
+    many = [numpy.full((9, 9), value, dtype=numpy.uint8) for value in (0, 51, 255)] * 200
+    said = classifier.predict(many)
+    assert [each.label for each in said[:3]] == ["dark", "dark", "bright"] and len(said) == 600
+    assert said[1].probabilities["bright"] == pytest.approx(0.2)
+    with pytest.raises(ValueError, match=r"must be \[N, 1, 4, 4\], not \[2, 4, 4\]"):
+        classifier.predict_arrays(numpy.zeros((2, 4, 4), dtype=numpy.float32))
+    with pytest.raises(TypeError, match="write \\[picture\\]"):
+        classifier.predict("photo.jpg")
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"", "no ONNX model that can be run"),
+        (b"<html>", "no ONNX model that can be run"),
+        (model(labels=None), "no classifier of a recall server"),
+        (model(labels='{"dark": 0}'), "no classifier of a recall server"),
+        (model(output="queries"), "no classifier of a recall server"),
+        (model(rank=3), "no classifier of a recall server"),
+    ],
+)
+def test_a_file_of_another_kind_is_refused(tmp_path: Path, content: bytes, message: str) -> None:
+    (tmp_path / "strange.onnx").write_bytes(content)
+    with pytest.raises(recall_client.UnreadableClassifier, match=f"strange.onnx is .*{message}"):
+        LocalClassifier.load(tmp_path / "strange.onnx")
+    with pytest.raises(FileNotFoundError):
+        LocalClassifier.load(tmp_path / "nowhere.onnx")
+
+
+def test_a_damaged_download_is_never_used(server: Any, client: RecallClient, describe: Any) -> None:
+    server.on("GET", "/classifier/c1", describe("succeeded"))
+    whole = model()
+    etag = {"ETag": f'"{sha256(whole).hexdigest()}"'}
+    server.on("GET", "/classifier/c1/download", httpx2.Response(200, headers=etag, content=whole))
+    assert client.classifier("c1").local().labels == ("dark", "bright")
+    server.on("GET", "/classifier/c1/download", httpx2.Response(200, headers=etag, content=whole[:-1] + b"?"))
+    with pytest.raises(recall_client.UnexpectedAnswer, match="arrived damaged"):
+        client.classifier("c1").local()
+
+
+def test_what_is_missing_is_said_before_anything_is_downloaded() -> None:
+    program = (
+        "import sys\n"
+        "sys.modules['onnxruntime'] = None\n"
+        "from recall_client import LocalClassifier\n"
+        "try: LocalClassifier(b'')\n"
+        "except ImportError as error: print(error)\n"
+    )
+    ran = subprocess.run([sys.executable, "-W", "error", "-c", program], capture_output=True, text=True, check=True)
+    assert "pip install 'recall-client[local]'" in ran.stdout
+
+
+def test_the_models_of_this_file_are_valid() -> None:
+    onnx.checker.check_model(onnx.load_from_string(model()), full_check=True)
