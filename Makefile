@@ -10,7 +10,7 @@ INSTALLED := $(VENV)/.installed
 ACCELERATOR := $(if $(findstring GPU,$(shell nvidia-smi -L 2>/dev/null)),gpu,cpu)
 
 .DEFAULT_GOAL := help
-.PHONY: help install serve test check format
+.PHONY: help install serve test check format docs
 
 help: ## Print this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -29,6 +29,9 @@ check: $(INSTALLED) ## Lint, formatting, types and import contracts
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
+docs: $(INSTALLED) ## Build the documentation from docs/ into build/site, strictly
+	$(BIN)/zensical build --strict
+
 format: $(INSTALLED) ## Put every file into the house's format
 	$(BIN)/ruff check --fix
 	$(BIN)/ruff format
@@ -37,5 +40,5 @@ $(INSTALLED): pyproject.toml clients/python/pyproject.toml constraints.txt
 	@command -v $(PYTHON) >/dev/null || { echo "no $(PYTHON) here: install Python 3.11 or newer, or name one with PYTHON=" >&2; exit 1; }
 	@$(PYTHON) -c 'import sys; sys.version_info >= (3, 11) or sys.exit("$(PYTHON) is Python %d.%d: this needs 3.11 or newer; name one with PYTHON=" % sys.version_info[:2])'
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install -c constraints.txt -e '.[server,trainer,$(ACCELERATOR),dev]' -e clients/python
+	$(BIN)/python -m pip install -c constraints.txt -e '.[server,trainer,$(ACCELERATOR),dev,docs]' -e clients/python
 	@touch $@

@@ -1,0 +1,86 @@
+"""How long an inner training has to be, and why with momentum: python docs/pictures/unroll.py WORK_FOLDER
+
+Distills scikit-learn's digits from noise, by the commands that anybody can type, once for each length of the unroll and
+each kind of inner training; then draws what the manifests say. About ten minutes on one core. Bundles that WORK_FOLDER
+holds already are not made again.
+"""
+
+from __future__ import annotations
+
+import argparse
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+import matplotlib as mpl
+import matplotlib.pyplot as plt
+
+from recall_server.bundle import MemoryBundle
+
+PICTURE = Path(__file__).with_name("unroll.png")
+LENGTHS = (1, 5, 10, 20, 40)
+OUTER_STEPS = 200
+COMMAND = (
+    "-m trainer distill --dataset digits --bases 8 --method window --start noise --threads 1 "
+    f"--outer-steps {OUTER_STEPS} --validate-every {OUTER_STEPS} "
+    "--set network=convnet:filters=32,depth=2 --set retraining.network=convnet:filters=32,depth=2 "
+    "--set retraining.learning_rate=0.05"
+).split()
+
+
+@dataclass(frozen=True)
+class Kind:
+    """One kind of inner training. Without momentum the same rate goes a tenth as far, so it is drawn at both."""
+
+    name: str
+    momentum: float
+    rate: float
+    style: str
+
+    def distill(self, length: int, folder: Path) -> Path:
+        output = folder / f"momentum-{self.momentum:g}-rate-{self.rate:g}-{length}.safetensors"
+        if not output.exists():
+            settings = [f"steps={length}", f"window={length}", f"momentum={self.momentum}", f"rate={self.rate}"]
+            flags = [flag for setting in settings for flag in ("--set", setting)]
+            subprocess.run([sys.executable, *COMMAND, *flags, "--output", str(output)], check=True)
+        return output
+
+
+KINDS = (
+    Kind("momentum 0.9, rate 0.05", 0.9, 0.05, "o-"),
+    Kind("no momentum, rate 0.5", 0.0, 0.5, "s--"),
+    Kind("no momentum, rate 0.05", 0.0, 0.05, "^:"),
+)
+
+
+def validation_accuracy(path: Path) -> float:
+    """On pictures held out of the training set, after the last outer step: not the best moment, the last."""
+    progress = MemoryBundle.load(path).manifest.progress
+    if progress is None or progress.validation[-1].outer_steps != OUTER_STEPS:
+        raise ValueError(f"{path.name} is no finished run of {OUTER_STEPS} outer steps")
+    return progress.validation[-1].accuracy
+
+
+def main() -> None:
+    """Distill what is missing, then draw."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("folder", type=Path)
+    folder = parser.parse_args().folder
+    folder.mkdir(parents=True, exist_ok=True)
+    mpl.use("agg")
+    figure, axes = plt.subplots(figsize=(6.4, 3.6), dpi=150)
+    for kind in KINDS:
+        values = [100 * validation_accuracy(kind.distill(length, folder)) for length in LENGTHS]
+        axes.plot(LENGTHS, values, kind.style, label=kind.name)
+    axes.set(xlabel="inner steps that are differentiated (T)", ylabel="accuracy of fresh networks, %", xscale="log")
+    axes.set_xticks(LENGTHS, [str(length) for length in LENGTHS])
+    axes.minorticks_off()
+    axes.grid(alpha=0.3)
+    axes.legend()
+    figure.tight_layout()
+    figure.savefig(PICTURE, metadata={"Software": None})
+
+
+if __name__ == "__main__":
+    main()

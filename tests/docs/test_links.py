@@ -1,0 +1,55 @@
+"""No link of the documentation leads nowhere. Of addresses elsewhere only the form is checked: tests use no network."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from urllib.parse import unquote, urlsplit
+
+import pytest
+
+from tests.docs.pages import DOCS, ROOT, anchors, links, name_of, pages
+
+# Pages of the repository itself. Those that the site includes must not link relatively: they stand elsewhere there.
+OTHERS = ["README.md", "CHANGELOG.md", "artifacts/README.md", "clients/python/README.md"]
+INCLUDED = ["artifacts/README.md", "artifacts/RESULTS.md", "CONTRIBUTING.md", "SECURITY.md"]
+
+
+def fault(target: str, page: Path) -> str | None:
+    """What is wrong with a link on a page, or None."""
+    address = urlsplit(target)
+    if address.scheme or address.netloc:
+        if address.scheme != "https" or "." not in address.netloc or " " in target:
+            return "is no https address"
+        return None
+    to = page if not address.path else (page.parent / unquote(address.path)).resolve()
+    if not to.exists():
+        return "does not exist"
+    if page.is_relative_to(DOCS) and not to.is_relative_to(DOCS):
+        return "leads out of the site"
+    if address.fragment and address.fragment not in anchors(to):
+        return f"has no heading #{address.fragment}"
+    return None
+
+
+@pytest.mark.parametrize("page", [*pages(), *(ROOT / name for name in dict.fromkeys(OTHERS + INCLUDED))], ids=name_of)
+def test_every_link_of_a_page_leads_somewhere(page: Path) -> None:
+    faults = [(link, fault(link.target, page)) for link in links(page)]
+    assert [f"{name_of(page)}:{link.line}: {link.target} {what}" for link, what in faults if what] == []
+
+
+@pytest.mark.parametrize("name", INCLUDED)
+def test_a_page_that_is_shown_in_two_places_has_no_relative_links(name: str) -> None:
+    relative = [link.target for link in links(ROOT / name) if not urlsplit(link.target).scheme]
+    assert relative == []
+
+
+def test_links_that_lead_nowhere_are_found(tmp_path: Path) -> None:
+    page = tmp_path / "page.md"
+    page.write_text("# A heading, with *marks*\n")
+    assert fault("#a-heading-with-marks", page) is None
+    assert fault("page.md#a-heading-with-marks", page) is None
+    assert fault("#another", page) == "has no heading #another"
+    assert fault("other.md", page) == "does not exist"
+    assert fault("http://example.org/", page) == "is no https address"
+    assert fault("https://nowhere", page) == "is no https address"
+    assert fault("../README.md", DOCS / "index.md") == "leads out of the site"
