@@ -112,7 +112,7 @@ def _size(bundle: MemoryBundle) -> str:
     ]
     if bundle.file_bytes is not None:
         share = budget.dataset_bytes / bundle.file_bytes
-        rows.append(("the file", f"{bundle.file_bytes:,} bytes: the original pictures are {share:,.3g} times as large"))
+        rows.append(("the file", f"{bundle.file_bytes:,} bytes: the original pictures are {share:,.0f} times as large"))
         rows.append(("its SHA-256", f"`{bundle.sha256}`"))
     if bundle.manifest.query_encoder is not None:
         rows.append(("query encoder", "a file of its own beside this one, which is not counted here"))

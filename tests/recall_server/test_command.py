@@ -151,10 +151,18 @@ def test_the_server_is_ready_with_what_could_be_loaded(server: RunningServer) ->
 def test_what_is_logged_is_json_with_the_id_of_the_request(server: RunningServer) -> None:
     sent = {"X-Request-ID": "order-77", "Authorization": "Bearer 0123456789abcdef"}
     assert server.client.get("/recall?labels=left&seed=77", headers=sent).headers["x-request-id"] == "order-77"
-    lines = [json.loads(line) for line in server.log.read_text().splitlines()]
-    (line,) = [line for line in lines if line.get("request_id") == "order-77"]
+    limit = time.monotonic() + PATIENCE
+    while not (found := [line for line in logged(server) if line.get("request_id") == "order-77"]):
+        assert time.monotonic() < limit, "it is logged once the answer has gone"
+        time.sleep(0.02)
+    (line,) = found
     assert (line["event"], line["route"], line["status"]) == ("request", "/recall", "200")
     assert "0123456789abcdef" not in server.log.read_text()
+
+
+def logged(server: RunningServer) -> list[dict[str, Any]]:
+    """All lines that are whole."""
+    return [json.loads(line) for line in server.log.read_text().splitlines(keepends=True) if line.endswith("\n")]
 
 
 def test_traces_go_to_a_collector_where_the_environment_names_one(server: RunningServer, collector: Collector) -> None:

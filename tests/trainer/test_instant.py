@@ -70,13 +70,13 @@ def test_the_first_is_served_before_anything_is_measured(
     bars_dataset: ImageDataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     output, seen = tmp_path / "bars.safetensors", list[Path]()
-    scored(monkeypatch, [(0.5, 0.5)] * 5, seen, output)
+    scored(monkeypatch, [(0.5, 0.5)] * 6, seen, output)
     sentences: list[str] = []
     wish = request(bars_dataset, output)
     options = budgets(bars_dataset, wish.method, images_per_class=1)
     made = instant(wish, options, report=sentences.append)
     assert "written after" in sentences[0]
-    assert len(seen) == 5, "three budgets, then centres, then flips"
+    assert len(seen) == 6, "three budgets, then centres, flips, and more steps"
     assert made.manifest.provenance.hyper_parameters["bases"] == options[0].bases, "nothing was better"
     assert made.manifest.retraining.augmentation == "none"
     progress = made.manifest.progress
@@ -88,15 +88,15 @@ def test_what_is_better_by_more_than_the_noise_is_chosen(
     bars_dataset: ImageDataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     output = tmp_path / "bars.safetensors"
-    # Bases: the second is better, the third within its noise. Centres are no better, flips are.
-    scores = [(0.5, 0.5), (0.6, 0.6), (0.5, 0.8), (0.6, 0.6), (0.7, 0.7)]
+    # Bases: the second is better, the third within its noise. Centres are no better, flips are, more steps are not.
+    scores = [(0.5, 0.5), (0.6, 0.6), (0.5, 0.8), (0.6, 0.6), (0.7, 0.7), (0.7, 0.7)]
     scored(monkeypatch, scores, [], output)
     wish = request(bars_dataset, output)
     options = budgets(bars_dataset, wish.method, images_per_class=1)
     made = instant(wish, options)
     assert made.manifest.provenance.hyper_parameters["bases"] == options[1].bases
     assert made.manifest.provenance.hyper_parameters["coefficients"] == "typical"
-    assert made.manifest.retraining.augmentation == "flip"
+    assert (made.manifest.retraining.augmentation, made.manifest.retraining.steps) == ("flip", 3)
 
 
 def test_only_a_method_without_steps_from_the_eigenvectors_is_instant() -> None:
