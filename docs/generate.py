@@ -1,6 +1,7 @@
 """Writes the pages that are made from data: python docs/generate.py
 
 artifacts/RESULTS.md   what the manifests of the bundles say about how good they are and how they were made
+artifacts/bundles/     a card beside every bundle
 docs/settings.md       every setting of the server
 
 The suite fails where one of them is not what this would write.
@@ -16,6 +17,7 @@ from pydantic import SecretStr
 
 from recall_server.atomic import write_atomically
 from recall_server.bundle import MemoryBundle
+from recall_server.cards.bundle_card import bundle_card
 from recall_server.manifest import Manifest
 from recall_server.settings import Settings
 
@@ -137,8 +139,11 @@ def _default(value: Any) -> str:
 
 def pages() -> dict[Path, str]:
     """What every generated page should hold."""
-    bundles = [MemoryBundle.load(path) for path in sorted(BUNDLES.glob("*.safetensors"), key=lambda path: path.stem)]
-    return {ROOT / "artifacts" / "RESULTS.md": results(bundles), ROOT / "docs" / "settings.md": settings()}
+    paths = sorted(BUNDLES.glob("*.safetensors"), key=lambda path: path.stem)
+    bundles = [MemoryBundle.load(path) for path in paths]
+    cards = {path.with_suffix(".md"): bundle_card(bundle) for path, bundle in zip(paths, bundles, strict=True)}
+    generated = {ROOT / "artifacts" / "RESULTS.md": results(bundles), ROOT / "docs" / "settings.md": settings()}
+    return generated | cards
 
 
 def main() -> None:
