@@ -16,7 +16,7 @@ from collections.abc import Iterator
 from multiprocessing import forkserver
 from multiprocessing.context import ForkServerContext
 
-LOADED = ("recall_server.jobs.worker",)
+LOADED = ("recall_server.jobs.loading",)
 # Idle OpenMP threads sleep, unless the operator has chosen otherwise. By default they spin while they wait for each
 # other: on two cores that something else keeps busy, that made a step of training 2 to 100 times slower than a single
 # thread; asleep, they cost nothing worth measuring. OpenBLAS (NumPy's) would start threads when it is loaded.

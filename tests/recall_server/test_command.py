@@ -255,6 +255,20 @@ def test_even_a_killed_server_leaves_no_process_behind(slow_artifacts: Path, tmp
         wait_until_gone(started)
 
 
+def test_a_server_that_is_killed_while_it_loads_leaves_no_process_behind_either(
+    slow_artifacts: Path, tmp_path: Path
+) -> None:
+    command = [sys.executable, "-m", "recall_server", "serve", "--port=0", f"--artifacts={slow_artifacts}"]
+    starting = subprocess.Popen([*command, f"--state={tmp_path}"], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    limit = time.monotonic() + PATIENCE
+    while not (started := descendants(starting.pid)):
+        assert time.monotonic() < limit or not LISTED
+        time.sleep(0.01)
+    starting.kill()
+    starting.wait(PATIENCE)
+    wait_until_gone(started)
+
+
 def recall_until(stopped: threading.Event, client: httpx2.Client, seed: int) -> set[int]:
     """The statuses of recalls that were answered before the server was gone."""
     statuses = set()
