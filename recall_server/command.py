@@ -24,6 +24,10 @@ from recall_server.logs import configure_logs
 from recall_server.service import RecallService
 from recall_server.settings import Settings
 
+# Seconds that an idle connection is kept. Longer than clients and proxies do, so that they let go first: a request that
+# is sent while the server closes gets no answer, and with uvicorn's 5 seconds, which are httpx's too, that did happen.
+KEEP_ALIVE = 75
+
 cli = typer.Typer(
     help="Serve memory bundles: recall images, train fresh classifiers, predict.",
     no_args_is_help=True,
@@ -85,6 +89,7 @@ def serve(settings: Settings) -> None:
         log_config=None,  # what uvicorn says goes where everything else goes
         access_log=False,
         timeout_graceful_shutdown=settings.drain_seconds,
+        timeout_keep_alive=KEEP_ALIVE,
         server_header=False,
     )
     server = _Server(config, service.begin_drain)
