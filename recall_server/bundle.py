@@ -191,9 +191,14 @@ def _rebuild(
 
 def _projected(memory: AbstractMemory, tensors: Mapping[str, Tensor]) -> Projected:
     """Onto the span of what the memory recalls; KeyError and ValueError as `from_tensors`."""
+    return Projected.onto(_enlarged(memory), Standardise.from_tensors(tensors), tensors["rest"])
+
+
+def _enlarged(memory: AbstractMemory) -> Tensor:
+    """The bases [K, C, H, W] that pictures are projected onto; InvalidBundle for a memory without any."""
     if not isinstance(memory, AddressedBases):
-        raise ValueError(f"a memory {memory.kind} has no bases that pictures could be projected onto")
-    return Projected.onto(memory.enlarged(), Standardise.from_tensors(tensors), tensors["rest"])
+        raise InvalidBundle(f"a memory {memory.kind} has no bases that pictures could be projected onto")
+    return memory.enlarged()
 
 
 def _check_memory(manifest: Manifest, memory: AbstractMemory) -> None:
@@ -237,9 +242,7 @@ def _check_preprocessing(manifest: Manifest, memory: AbstractMemory, preprocessi
 
 def _check_projection(memory: AbstractMemory, preprocessing: Projected) -> None:
     """The directions are made again from the bases when the file is read, so they must be of these bases."""
-    if not isinstance(memory, AddressedBases):
-        raise InvalidBundle(f"a memory {memory.kind} has no bases that pictures could be projected onto")
-    bases = memory.enlarged().flatten(1)
+    bases = _enlarged(memory).flatten(1)
     span = preprocessing.directions
     if len(span) > len(bases) or not torch.allclose(bases @ span.T @ span, bases, atol=1e-3 * float(bases.abs().max())):
         raise InvalidBundle("the preprocessing projects onto the span of other bases than those of the memory")

@@ -15,9 +15,9 @@ from limits.storage import MemoryStorage
 from limits.strategies import FixedWindowRateLimiter
 
 from recall_server.errors import Overloaded
+from recall_server.jobs.statistics import LONGEST_WAIT
 
 REQUESTS, WORK = "requests", "pictures"
-LONGEST_WAIT = 120  # seconds: common clients give up where they are asked to wait longer
 
 
 @final

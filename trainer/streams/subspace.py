@@ -14,7 +14,6 @@ from typing import final
 
 import torch
 from torch import Tensor
-from torch.nn.functional import interpolate
 
 from recall_server.memory import AddressedBases
 from recall_server.networks import MLP, Parameters
@@ -69,9 +68,7 @@ class SubspaceUnrolled(AbstractStreamObjective):
 
 def span(memory: AddressedBases) -> tuple[Tensor, Tensor]:
     """An orthonormal basis [d, K] of all that the memory can recall, and what it does recall, [d_y, r, K] over it."""
-    size = memory.height, memory.width
-    enlarged = interpolate(memory.bases, size=size, mode="bilinear", align_corners=False).flatten(1)  # [K, d]
-    basis, triangular = torch.linalg.qr(enlarged.T)
+    basis, triangular = torch.linalg.qr(memory.enlarged().flatten(1).T)
     return basis, (memory.addressing @ triangular.T).transpose(0, 1)
 
 
