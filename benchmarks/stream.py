@@ -48,6 +48,7 @@ def measure(source: str, seed: int, options: argparse.Namespace) -> dict[str, An
         tasks=options.tasks,
         samples=options.samples,
         validate=options.validate,
+        baselines=not options.no_baselines,
     )
     started = time.perf_counter()
     run = prepare(experiment, report=lambda sentence: print(f"  {sentence}", flush=True))
@@ -93,6 +94,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--samples", type=int, help="samples of each task")
     parser.add_argument("--set", dest="overrides", action="append", default=[], metavar="FIELD=VALUE")
     parser.add_argument("--validate", action="store_true")
+    parser.add_argument("--no-baselines", action="store_true", help="the learner alone")
     parser.add_argument("--no-joint", action="store_true", help="leave the upper bound out")
     parser.add_argument("--plot", type=Path, help="a folder")
     parser.add_argument("--results", type=Path, help="a JSON file that figures are kept in and taken from")

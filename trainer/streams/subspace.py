@@ -17,11 +17,9 @@ from torch import Tensor
 
 from recall_server.memory import AddressedBases
 from recall_server.networks import MLP, Parameters
-from trainer.differentiated_step import DifferentiatedStep
-from trainer.inner_step import AbstractInnerStep, soft_cross_entropy
-from trainer.streams.dense_step import HIDDEN_WEIGHT, DenseStep
+from trainer.inner_step import soft_cross_entropy
+from trainer.streams.narrow_training import HIDDEN_WEIGHT, narrow_training
 from trainer.streams.objective import AbstractStreamObjective
-from trainer.unroll import train, unroll
 
 
 @final
@@ -46,8 +44,7 @@ class SubspaceUnrolled(AbstractStreamObjective):
         velocity: Parameters = {name: torch.zeros_like(value) for name, value in parameters.items()}
         basis, coordinates = span(memory)
         index = draw_rows(length, coordinates, self.rows_per_class, generator)
-        step = reduced_step(self.network, len(memory.bases))
-        constants = {"rate": torch.tensor(self.rate), "momentum": torch.tensor(self.momentum)}
+        training = narrow_training(self.network, len(memory.bases), rate=self.rate, momentum=self.momentum)
 
         wide = parameters[HIDDEN_WEIGHT]
         narrow = parameters | {HIDDEN_WEIGHT: wide @ basis}
@@ -55,15 +52,21 @@ class SubspaceUnrolled(AbstractStreamObjective):
         before = length - self.window
         if before:
             with torch.no_grad():
-                batches = minibatches(coordinates, index[:before])
-                narrow, velocity = train(step, *batches, narrow, velocity, **constants)
+                narrow, velocity = training.train(coordinates, index[:before], narrow, velocity)
                 wide = widened(wide, narrow[HIDDEN_WEIGHT], basis)
-            # The window starts from this weight as a constant, and only its projection depends on the bases.
+                moving = velocity[HIDDEN_WEIGHT] @ basis.T
+            # The window starts from this weight and this velocity as constants; only what the bases see of them
+            # depends on the bases. What they do not see goes on at the velocity that it had.
             narrow = narrow | {HIDDEN_WEIGHT: wide @ basis}
-        batches = minibatches(coordinates, index[before:])
-        narrow, _ = unroll(step, *batches, narrow, velocity, **constants)
+            velocity = velocity | {HIDDEN_WEIGHT: moving @ basis}
+            wide = wide - self.rate * self._coasting() * moving
+        narrow = training.unroll(coordinates, index[before:], narrow, velocity)
         trained = narrow | {HIDDEN_WEIGHT: widened(wide, narrow[HIDDEN_WEIGHT], basis)}
         return soft_cross_entropy(self.network.logits(trained, images), targets)
+
+    def _coasting(self) -> float:
+        """How far a velocity carries over the window, in steps, where no gradient follows: sum of beta^1 .. beta^M."""
+        return sum(self.momentum**step for step in range(1, self.window + 1))
 
 
 def span(memory: AddressedBases) -> tuple[Tensor, Tensor]:
@@ -77,26 +80,9 @@ def widened(wide: Tensor, narrow: Tensor, basis: Tensor) -> Tensor:
     return wide + (narrow - wide @ basis) @ basis.T
 
 
-def reduced_step(network: MLP, inputs: int) -> AbstractInnerStep:
-    """The step of the same network with so many inputs."""
-    reduced = MLP(
-        channels=1, height=1, width=inputs, classes=network.classes, hidden=network.hidden, depth=network.depth
-    )
-    return DenseStep(reduced) if network.depth == 1 else DifferentiatedStep(reduced, compiled=False)
-
-
 def draw_rows(length: int, coordinates: Tensor, rows_per_class: int, generator: torch.Generator) -> Tensor:
     """[length, d_y, n] distinct rows of every class for every step; all of them, in order, where there are no more."""
     classes, rows = coordinates.shape[:2]
     if rows_per_class >= rows:
         return torch.arange(rows).expand(length, classes, rows)
     return torch.rand(length, classes, rows, generator=generator).argsort(dim=2)[:, :, :rows_per_class]
-
-
-def minibatches(coordinates: Tensor, index: Tensor) -> tuple[Tensor, Tensor]:
-    """index [T, d_y, n] -> images [T, d_y * n, 1, 1, K] and targets [T, d_y * n, d_y]."""
-    steps, classes, drawn = index.shape
-    label = torch.arange(classes).view(1, classes, 1).expand_as(index)
-    images = coordinates[label, index].reshape(steps, classes * drawn, 1, 1, -1)
-    targets = torch.eye(classes, dtype=images.dtype).repeat_interleave(drawn, dim=0)
-    return images, targets.expand(steps, *targets.shape)

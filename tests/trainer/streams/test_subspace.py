@@ -1,4 +1,4 @@
-"""Inner training within the span of the bases, and the step written by hand, are exactly the ordinary ones."""
+"""Inner training within the span of the bases is exactly training on the recalled pictures."""
 
 from __future__ import annotations
 
@@ -10,7 +10,6 @@ from recall_server.memory import AddressedBases
 from recall_server.networks import MLP
 from trainer.differentiated_step import DifferentiatedStep
 from trainer.objectives.unrolled import Unrolled
-from trainer.streams.dense_step import DenseStep
 from trainer.streams.objective import AbstractStreamObjective, RecalledUnrolled
 from trainer.streams.subspace import SubspaceUnrolled
 
@@ -25,8 +24,8 @@ def memory(side: int = 4) -> AddressedBases:
     return AddressedBases(bases.requires_grad_(), addressing.requires_grad_(), 8, 8)
 
 
-def loss_and_gradients(objective: AbstractStreamObjective, memory: AddressedBases) -> tuple[Tensor, ...]:
-    generator = torch.Generator().manual_seed(1)
+def loss_and_gradients(objective: AbstractStreamObjective, memory: AddressedBases, seed: int) -> tuple[Tensor, ...]:
+    generator = torch.Generator().manual_seed(seed)
     images = torch.randn(20, 1, 8, 8, generator=torch.Generator().manual_seed(2))
     loss = objective.loss(memory, images, torch.eye(3)[torch.arange(20) % 3], generator)
     return loss.detach(), *torch.autograd.grad(loss, list(memory.tensors().values()))
@@ -41,33 +40,11 @@ def test_loss_and_gradients_are_those_of_training_on_the_pictures(
     step = DifferentiatedStep(network, compiled=False)
     whole = RecalledUnrolled(Unrolled(step, window=window, rows_per_class=rows, **SCHEDULE))  # type: ignore[arg-type]
     narrow = SubspaceUnrolled(network, window=window, rows_per_class=rows, **SCHEDULE)  # type: ignore[arg-type]
-    for expected, found in zip(
-        loss_and_gradients(whole, memory(side)), loss_and_gradients(narrow, memory(side)), strict=True
-    ):
+    for seed in range(4):  # which decides how many steps come before the window
+        expected, found = (loss_and_gradients(objective, memory(side), seed) for objective in (whole, narrow))
         torch.testing.assert_close(found, expected, atol=1e-5, rtol=2e-3)
 
 
-def test_the_step_by_hand_and_its_reverse_are_the_derived_ones() -> None:
-    generator = torch.Generator().manual_seed(0)
-    parameters = {name: value.double() for name, value in NETWORK.initialise(generator).items()}
-    velocity, mu = (
-        {name: torch.randn(value.shape, generator=generator, dtype=torch.float64) for name, value in parameters.items()}
-        for _ in range(2)
-    )
-    images = torch.randn(9, 1, 8, 8, generator=generator, dtype=torch.float64)
-    targets = torch.rand(9, 3, generator=generator, dtype=torch.float64)
-    constants = {"rate": torch.tensor(0.1), "momentum": torch.tensor(0.9)}
-    derived, by_hand = DifferentiatedStep(NETWORK, compiled=False), DenseStep(NETWORK)
-    expected = derived.forward(parameters, velocity, images, targets, **constants)
-    torch.testing.assert_close(
-        by_hand.forward(parameters, velocity, images, targets, **constants), expected, rtol=1e-6, atol=1e-8
-    )
-    reverse = derived.reverse(parameters, images, targets, mu)
-    torch.testing.assert_close(by_hand.reverse(parameters, images, targets, mu), reverse, rtol=1e-9, atol=1e-12)
-
-
 def test_what_cannot_be_is_refused() -> None:
-    with pytest.raises(ValueError, match="for one hidden layer, not for 2"):
-        DenseStep(DEEP)
     with pytest.raises(ValueError, match="window of 8 does not lie within 1..7"):
         SubspaceUnrolled(NETWORK, window=8, rows_per_class=1, **SCHEDULE)  # type: ignore[arg-type]

@@ -1,0 +1,99 @@
+"""An outer step of compress-then-recall on MNIST streams, by three ways to the same gradient.
+
+    python -m benchmarks.stream_step [--repeats 20] [--quick]
+
+For the paper's recipe and this project's, on Rotations (24 bases at half resolution) and Permutations (8 at full):
+`pictures` trains on recalled pictures by a derived step, `coordinates` on their coordinates over the bases by a derived
+step, `native` on the coordinates without leaving C++. Milliseconds of an outer step, the least of several, taken in
+turn. The gradients of all three are compared. --quick: fewer steps. The last line is JSON.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import time
+from collections.abc import Mapping, Sequence
+from unittest.mock import patch
+
+import torch
+from torch import Tensor
+
+from recall_server.allocator import keep_freed_memory
+from recall_server.memory import AddressedBases
+from recall_server.networks import build_network
+from trainer.differentiated_step import DifferentiatedStep
+from trainer.kernels import dense
+from trainer.objectives.unrolled import Unrolled
+from trainer.publish import device_name
+from trainer.streams.construction import make_objective
+from trainer.streams.objective import AbstractStreamObjective, RecalledUnrolled
+from trainer.streams.recipe import Recipe, compose
+from trainer.streams.starts import noise_memory
+from trainer.streams.task import Header
+
+HEADER = Header("digits", tuple(map(str, range(10))), (1, 28, 28))
+ROWS = {"rotations": 13, "permutations": 19}  # what a twentieth of the paper's buffer leaves room for
+NATIVE = dense.native_dense
+SAMPLES = {"paper": 110, "window": 40}  # real pictures in the outer loss
+
+
+def pictures(recipe: Recipe) -> AbstractStreamObjective:
+    """Training on what is recalled, as any network would be."""
+    network = build_network(recipe.network, HEADER.image_shape, len(HEADER.classes))
+    step = DifferentiatedStep(network, compiled=False)
+    return RecalledUnrolled(
+        Unrolled(step, recipe.steps, recipe.window, recipe.rate, recipe.momentum, recipe.rows_per_class)
+    )
+
+
+def outer_step(
+    objective: AbstractStreamObjective, memory: AddressedBases, real: tuple[Tensor, Tensor]
+) -> tuple[float, Tensor]:
+    """Seconds, and the gradient of the bases."""
+    started = time.perf_counter()
+    loss = objective.loss(memory, *real, torch.Generator().manual_seed(1))
+    (gradient, _) = torch.autograd.grad(loss, list(memory.tensors().values()))
+    return time.perf_counter() - started, gradient
+
+
+def measure(recipe: Recipe, stream: str, repeats: int) -> dict[str, float]:
+    """Milliseconds of each way, in turn, and how far apart their gradients are."""
+    generator = torch.Generator().manual_seed(0)
+    memory = noise_memory(recipe, HEADER, ROWS[stream], generator)
+    memory = memory.replace({name: value.requires_grad_() for name, value in memory.tensors().items()})
+    count = SAMPLES[recipe.name]
+    labels = torch.randint(10, (count,), generator=generator)
+    real = torch.randn(count, *HEADER.image_shape, generator=generator), torch.eye(10)[labels]
+    narrow = make_objective(recipe, HEADER)
+    seconds: dict[str, list[float]] = {"pictures": [], "coordinates": [], "native": []}
+    gradients: dict[str, Tensor] = {}
+    for _ in range(repeats):
+        for name, values in seconds.items():
+            with patch.object(dense, "native_dense", (lambda: None) if name != "native" else NATIVE):
+                spent, gradients[name] = outer_step(pictures(recipe) if name == "pictures" else narrow, memory, real)
+            values.append(spent)
+    far = max(float((gradients[name] - gradients["native"]).norm()) for name in seconds)
+    return {name: round(1e3 * min(values), 1) for name, values in seconds.items()} | {
+        "gradient_difference": far / float(gradients["native"].norm())
+    }
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--repeats", type=int, default=20)
+    parser.add_argument("--quick", action="store_true")
+    options = parser.parse_args(arguments)
+    keep_freed_memory()
+    torch.set_num_threads(1)
+    found: dict[str, Mapping[str, float]] = {}
+    for method in ("paper", "window"):
+        for stream in ROWS:
+            recipe = compose(method, stream, ["steps=10", "window=5"] if options.quick else [])
+            found[f"{method} {stream}"] = measure(recipe, stream, 2 if options.quick else options.repeats)
+            print(f"{method} {stream}: {found[f'{method} {stream}']}", flush=True)
+    print(json.dumps({"milliseconds": found, "device": device_name(torch.device("cpu"))}))
+
+
+if __name__ == "__main__":
+    main()
