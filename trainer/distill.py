@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import math
 import signal
-import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -111,8 +110,8 @@ class Distillation:
         of their difference (`Progress.noise`), and with the best one at the end. Raises Interrupted after Ctrl-C and
         FloatingPointError on a loss that is not finite; both leave a checkpoint of the last good state.
         """
-        started = time.monotonic() - self.progress.seconds
-        saved = time.monotonic()
+        started = self.limits.clock() - self.progress.seconds
+        saved = self.limits.clock()
         with deferred_interrupt() as interrupted:
             self.save()
             if publish_start and self.progress.version == 0:
@@ -121,17 +120,17 @@ class Distillation:
                 self._validate(validate, publish)
             while self._fraction() < 1:
                 self._outer_step(data)
-                self.progress.seconds = time.monotonic() - started
+                self.progress.seconds = self.limits.clock() - started
                 if self._fraction() >= 1 or self.progress.step % self.limits.validate_every == 0:
                     self._validate(validate, publish)
                 report(self.progress)
                 if interrupted():
                     self._finish(publish)
                     raise Interrupted
-                if time.monotonic() - saved > self.limits.checkpoint_seconds:
+                if self.limits.clock() - saved > self.limits.checkpoint_seconds:
                     self.save()
-                    saved = time.monotonic()
-            self.progress.seconds = time.monotonic() - started
+                    saved = self.limits.clock()
+            self.progress.seconds = self.limits.clock() - started
             self._finish(publish)
         return self._best()
 

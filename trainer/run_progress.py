@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 import statistics
-from collections.abc import Mapping
+import time
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Self
 
@@ -82,10 +83,11 @@ class Progress:
 class Limits:
     """When to stop, validate and checkpoint; whichever of steps and minutes is reached first ends the run.
 
-    `minutes` bounds the time of the whole run, resumed parts included.
+    `minutes` bounds the time of the whole run, resumed parts included, by a `clock` of seconds.
     """
 
     outer_steps: int | None
     minutes: float | None = None
     validate_every: int = 250
     checkpoint_seconds: float = 60.0
+    clock: Callable[[], float] = time.monotonic
