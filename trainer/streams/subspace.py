@@ -5,6 +5,10 @@ z = R a for coefficients a. The gradient of the first layer's weights W [h, d] i
 never leaves W_0 + P Q^T, and P = W Q moves by exactly the gradient that a network with the K inputs z has for its first
 layer. Training on images of d pixels and training on their K coordinates from P_0 = W_0 Q are the same; afterwards
 W_T = W_0 + (P_T - P_0) Q^T. MNIST has 784 pixels, and the paper's memories of its streams 24 or 8 bases.
+
+Where a window begins late, what was learned before is a constant. It is one in coordinates: the weights W_0 + L Q^T and
+their velocity v Q^T, with L and v as they are, still turn with the bases, as they would have if the past had been
+differentiated as well. Held constant in pixels instead, 1 to 1.5 points are lost (docs/tried.md).
 """
 
 from __future__ import annotations
@@ -25,7 +29,10 @@ from trainer.streams.objective import AbstractStreamObjective
 @final
 @dataclass(frozen=True)
 class SubspaceUnrolled(AbstractStreamObjective):
-    """`trainer.objectives.unrolled.Unrolled` of an MLP on the CPU, exactly; see there for the schedule."""
+    """`trainer.objectives.unrolled.Unrolled` of an MLP on the CPU, with the same losses; see there for the schedule.
+
+    Without a window its gradients are the same too; with one they follow the bases further into the past.
+    """
 
     network: MLP
     steps: int
@@ -52,21 +59,12 @@ class SubspaceUnrolled(AbstractStreamObjective):
         before = length - self.window
         if before:
             with torch.no_grad():
-                narrow, velocity = training.train(coordinates, index[:before], narrow, velocity)
-                wide = widened(wide, narrow[HIDDEN_WEIGHT], basis)
-                moving = velocity[HIDDEN_WEIGHT] @ basis.T
-            # The window starts from this weight and this velocity as constants; only what the bases see of them
-            # depends on the bases. What they do not see goes on at the velocity that it had.
-            narrow = narrow | {HIDDEN_WEIGHT: wide @ basis}
-            velocity = velocity | {HIDDEN_WEIGHT: moving @ basis}
-            wide = wide - self.rate * self._coasting() * moving
+                past, velocity = training.train(coordinates, index[:before], narrow, velocity)
+                learned = past[HIDDEN_WEIGHT] - narrow[HIDDEN_WEIGHT]
+            narrow = past | {HIDDEN_WEIGHT: narrow[HIDDEN_WEIGHT] + learned}
         narrow = training.unroll(coordinates, index[before:], narrow, velocity)
         trained = narrow | {HIDDEN_WEIGHT: widened(wide, narrow[HIDDEN_WEIGHT], basis)}
         return soft_cross_entropy(self.network.logits(trained, images), targets)
-
-    def _coasting(self) -> float:
-        """How far a velocity carries over the window, in steps, where no gradient follows: sum of beta^1 .. beta^M."""
-        return sum(self.momentum**step for step in range(1, self.window + 1))
 
 
 def span(memory: AddressedBases) -> tuple[Tensor, Tensor]:
