@@ -1,0 +1,18 @@
+"""The benchmark of a stream's outer step: three ways, one gradient."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from benchmarks import stream_step
+
+
+def test_all_ways_are_timed_and_agree(capsys: pytest.CaptureFixture[str]) -> None:
+    stream_step.main(["--quick"])
+    found = json.loads(capsys.readouterr().out.splitlines()[-1])["milliseconds"]
+    assert len(found) == 4
+    for figures in found.values():
+        assert min(figures["pictures"], figures["coordinates"], figures["native"]) > 0
+        assert figures["gradient_difference"] < 1e-2
