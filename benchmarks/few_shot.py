@@ -4,8 +4,9 @@
 
 Starts `recall-server serve` on a free port with the bundles in artifacts/, waits for a warm worker, then for every
 pair of classes posts 5 test pictures of each by field name, waits for the classifier and sends it 200 other pictures
-of those classes. Beside it, on the very same pictures: the nearest class mean in the encoder's feature space, and the
-same network trained on the ten pictures alone. The last line is JSON.
+of those classes. Beside it, on the very same pictures: prototypes over HTTP as well (the nearest class mean in
+the encoder's feature space), classify-then-recall, and the same network trained on the ten pictures alone. The seconds
+are from sending the pictures to holding a classifier that can be used. The last line is JSON.
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from recall_client import RecallClient
+from recall_client import Addressing, RecallClient
 from trainer.datasets import load_dataset
 from trainer.few_shot import FewShot, Task, draw_episode
 from trainer.publish import device_name
@@ -77,11 +78,12 @@ def pictures(pixels: torch.Tensor) -> list[NDArray[np.uint8]]:
     return list((pixels[:, 0] * 255).round().byte().numpy())
 
 
-def answer(client: RecallClient, episode: Task) -> tuple[float, float]:
+def answer(client: RecallClient, episode: Task, addressing: Addressing) -> tuple[float, float]:
     """Accuracy on the episode's test pictures and the seconds from sending the shots to holding the classifier."""
     names = [f"class {number}" for number in range(WAYS)]
     started = time.perf_counter()
-    classifier = client.train({name: pictures(shots) for name, shots in zip(names, episode.shots, strict=True)}).wait()
+    shown = {name: pictures(shots) for name, shots in zip(names, episode.shots, strict=True)}
+    classifier = client.train(shown, addressing=addressing).wait()
     seconds = time.perf_counter() - started
     predictions = classifier.predict(pictures(episode.test.pixels()))
     right = [
@@ -105,26 +107,36 @@ def main() -> None:
         draw_episode(dataset.test, dataset.classes, ways=WAYS, shots=SHOTS, tests=TESTS, generator=generator)
         for _ in range(3 if options.quick else options.pairs)
     ]
-    # The bundle's own encoder and preprocessing, for the baselines.
+    # The bundle's own encoder and preprocessing, for the rivals that no server is asked for.
     few_shot = FewShot.of_bundle(ARTIFACTS / "bundles" / f"{BUNDLE}.safetensors", torch.device("cpu"))
-    accuracies: dict[str, list[float]] = {"recalled": [], "nearest_class_mean": [], "shots_alone": []}
-    times = []
+    known = few_shot.known_classes(dataset.train, len(dataset.classes))
+    accuracies: dict[str, list[float]] = {
+        "recalled": [],
+        "nearest_class_mean": [],
+        "classified_then_recalled": [],
+        "shots_alone": [],
+    }
+    times, prototype_times = [], []
     with running_server() as client:
         for number, episode in enumerate(episodes):
-            accuracy, seconds = answer(client, episode)
+            accuracy, seconds = answer(client, episode, "prototypes")
+            accuracies["nearest_class_mean"].append(accuracy)
+            prototype_times.append(seconds)
+            accuracy, seconds = answer(client, episode, "images")
             accuracies["recalled"].append(accuracy)
-            accuracies["nearest_class_mean"].append(few_shot.nearest_mean(episode))
+            accuracies["classified_then_recalled"].append(few_shot.classified(episode, known, number))
             accuracies["shots_alone"].append(few_shot.shots_alone(episode, number))
             times.append(seconds)
             figures = ", ".join(f"{name} {100 * values[-1]:.1f}" for name, values in accuracies.items())
             sys.stdout.write(f"{' / '.join(episode.labels):28} {figures}; {seconds:.1f} s\n")
-    summary = {
-        "accuracy": statistics.mean(accuracies["recalled"]),
-        "accuracy_nearest_class_mean": statistics.mean(accuracies["nearest_class_mean"]),
-        "accuracy_shots_alone": statistics.mean(accuracies["shots_alone"]),
-        "lowest_accuracy": min(accuracies["recalled"]),
+    recalled = accuracies.pop("recalled")
+    summary = {"accuracy": statistics.mean(recalled), "lowest_accuracy": min(recalled)}
+    summary |= {f"accuracy_{name}": statistics.mean(values) for name, values in accuracies.items()}
+    summary |= {
         "seconds": statistics.mean(times),
         "longest_seconds": max(times),
+        "prototype_seconds": statistics.mean(prototype_times),
+        "longest_prototype_seconds": max(prototype_times),
     }
     document = {name: round(value, 4) for name, value in summary.items()}
     sys.stdout.write(json.dumps(document | {"pairs": len(episodes), "device": device_name(torch.device("cpu"))}) + "\n")

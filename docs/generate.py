@@ -20,6 +20,8 @@ from recall_server.bundle import MemoryBundle
 from recall_server.cards.bundle_card import bundle_card
 from recall_server.manifest import Manifest
 from recall_server.settings import Settings
+from trainer.evaluation_file import evaluations, file_of, memory_digest
+from trainer.report import HERDED, RANDOM
 
 ROOT = Path(__file__).resolve().parent.parent
 BUNDLES = ROOT / "artifacts" / "bundles"
@@ -29,8 +31,9 @@ RESULTS_HEAD = """# Results
 
 What the bundles of this repository say about themselves: this page is made from their manifests by
 `python docs/generate.py`. Accuracy is the mean of fresh networks with their standard deviation, on test pictures, and
-"numbers" counts bases and addressing matrices. Baselines that were measured in the same run, and everything about
-speed, stand in the README, each with its command.
+"numbers" counts bases and addressing matrices. Random and herded real pictures, as many as the same number of stored
+floats holds, were measured in the same run, where the JSON beside the bundle has them (`recall-trainer evaluate
+--record`). Everything about speed stands in the README, each with its command.
 """
 SETTINGS_HEAD = """# Settings
 
@@ -80,12 +83,14 @@ def results(bundles: Iterable[MemoryBundle]) -> str:
 
 def _section(bundle: MemoryBundle) -> str:
     manifest, made = bundle.manifest, bundle.manifest.provenance
+    beside = _baselines(bundle)
     accuracy = table(
-        ("accuracy, %", "±", "networks", "network", "protocol", "on"),
+        ("accuracy, %", "±", "random real, %", "herded real, %", "networks", "network", "protocol", "on"),
         [
             (
                 per_cent(row.mean),
                 per_cent(row.spread),
+                *beside.get((row.network, row.protocol, row.data), ("", "")),
                 str(row.runs),
                 f"`{row.network}`",
                 cell(row.protocol),
@@ -107,6 +112,19 @@ def _section(bundle: MemoryBundle) -> str:
         "sha256": f"`{bundle.sha256}`",
     }
     return f"## {manifest.name}\n\n{accuracy}\n{table(('what', 'value'), facts.items())}"
+
+
+def _baselines(bundle: MemoryBundle) -> dict[tuple[str, str, str], tuple[str, str]]:
+    """(network, protocol, data) -> accuracies on real pictures, where the file beside the bundle has them."""
+    path = file_of(BUNDLES / f"{bundle.manifest.name}.safetensors")
+    if not path.exists():
+        return {}
+    found = {}
+    for evaluation in evaluations(path, memory_digest(bundle)):
+        means = {result["trained_on"]: per_cent(result["mean"]) for result in evaluation["results"]}
+        kind = evaluation["network"], evaluation["protocol"], evaluation["data"]
+        found[kind] = means.get(RANDOM, ""), means.get(HERDED, "")
+    return found
 
 
 def _shapes(bundle: MemoryBundle) -> str:

@@ -21,15 +21,17 @@ from torch import Tensor
 from recall_server.atomic import write_atomically
 from recall_server.errors import InvalidBundle, InvalidRequest, NotFound, UnknownLabel, UnsupportedQuery
 from recall_server.manifest import FORMAT_VERSION, Manifest, MeasuredAccuracy
-from recall_server.memory import MEMORIES, AbstractMemory, AddressedBases
+from recall_server.memory import MEMORIES, AbstractMemory, AddressedBases, Storage
+from recall_server.memory.storage import restored, stored
 from recall_server.networks import AbstractNetwork, build_network
 from recall_server.preprocessing import PREPROCESSINGS, AbstractPreprocessing, Projected, Standardise
-from recall_server.tensor_file import DEFAULT_LIMITS, Limits, pack, printable, read_bounded, unpack
+from recall_server.tensor_file import DEFAULT_LIMITS, FLOATS, Limits, pack, printable, read_bounded, unpack
 
 __all__ = ["DEFAULT_LIMITS", "METADATA_KEY", "Limits", "MemoryBundle"]
 
 METADATA_KEY = "memory_bundle"
 PREFIX = "preprocessing."
+TYPES = FLOATS | {"I8"}  # of elements
 LARGEST_MAGNITUDE = 1e6  # of a stored number: keeps every recalled image finite in float32
 
 
@@ -38,12 +40,14 @@ LARGEST_MAGNITUDE = 1e6  # of a stored number: keeps every recalled image finite
 class MemoryBundle:
     """A memory and all that is needed to use it. `sha256` and `file_bytes` are of its file, None until it has one.
 
+    `storage` is how the memory's numbers are, or will be, stored. One that is not float32 rounds them when it is saved.
     Raises InvalidBundle, with one sentence, when the manifest says something else than the tensors.
     """
 
     manifest: Manifest
     memory: AbstractMemory
     preprocessing: AbstractPreprocessing
+    storage: Storage = "float32"
     sha256: str | None = None
     file_bytes: int | None = None
 
@@ -52,20 +56,22 @@ class MemoryBundle:
         _check_queries(self.manifest, self.memory)
         _check_preprocessing(self.manifest, self.memory, self.preprocessing)
         _network(self.manifest)
+        if self.storage == "int8" and self.manifest.format_version == 1:
+            raise InvalidBundle("the storage int8 came with format version 2")
 
     @property
     def labels(self) -> tuple[str, ...]:
         return self.manifest.labels
 
     def to_bytes(self) -> bytes:
-        """The file as bytes, float32 throughout: the same content always gives the same bytes."""
-        prefixed = {f"{PREFIX}{name}": tensor for name, tensor in _stored(self.preprocessing).items()}
-        stored = self.memory.tensors() | prefixed
-        tensors = {name: tensor.detach().to(torch.float32) for name, tensor in stored.items()}
+        """The file as bytes, the memory in its storage, all else as float32: the same content, the same bytes."""
+        tensors = stored(self.memory, self.storage)
+        for name, tensor in _stored(self.preprocessing).items():
+            tensors[PREFIX + name] = tensor.detach().to(torch.float32)
         return pack(tensors, key=METADATA_KEY, text=self.manifest.to_json())
 
     def save(self, path: str | os.PathLike[str], *, limits: Limits = DEFAULT_LIMITS) -> MemoryBundle:
-        """Write the file, whole or not at all, and return this bundle with the file's sha256 and size.
+        """Write the file, whole or not at all, and return the bundle that it holds, with its sha256 and size.
 
         Raises InvalidBundle for what `load` would refuse (numbers that are not finite, a file too large), before
         anything is written, and StorageFailed when the disk is full or the place cannot be written to.
@@ -73,7 +79,7 @@ class MemoryBundle:
         data = self.to_bytes()
         checked = MemoryBundle.from_bytes(data, limits=limits)
         write_atomically(path, data)
-        return replace(self, sha256=checked.sha256, file_bytes=checked.file_bytes)
+        return checked
 
     @classmethod
     def load(
@@ -105,13 +111,12 @@ class MemoryBundle:
         if expected_sha256 is not None and digest != expected_sha256.lower():
             raise InvalidBundle(f"the file's sha256 is {digest}, not the expected {printable(expected_sha256)}")
         try:
-            stored, text = unpack(data, key=METADATA_KEY, limits=limits)
+            tensors, text = unpack(data, key=METADATA_KEY, limits=limits, dtypes=TYPES)
             manifest = Manifest.from_json(text)
-            tensors = {name: _usable(name, tensor) for name, tensor in stored.items()}
-            memory, preprocessing = _rebuild(manifest, tensors, limits.numbers)
+            memory, preprocessing, storage = _rebuild(manifest, tensors, limits.numbers)
         except ValueError as error:
             raise InvalidBundle(str(error)) from error
-        bundle = cls(manifest=manifest, memory=memory, preprocessing=preprocessing, sha256=digest, file_bytes=len(data))
+        bundle = cls(manifest, memory, preprocessing, storage, sha256=digest, file_bytes=len(data))
         _check_network_cost(bundle, limits.numbers)
         return bundle
 
@@ -144,6 +149,8 @@ class MemoryBundle:
 
 
 def _usable(name: str, tensor: Tensor) -> Tensor:
+    if tensor.dtype == torch.int8:
+        raise ValueError(f"the tensor {printable(name)!r} holds whole numbers, which only a memory's own tensors may")
     values = tensor.to(torch.float32)
     if not bool(values.isfinite().all()):
         raise ValueError(f"the tensor {printable(name)!r} holds values that are not finite")
@@ -162,17 +169,21 @@ def _stored(preprocessing: AbstractPreprocessing) -> dict[str, Tensor]:
 
 def _rebuild(
     manifest: Manifest, tensors: Mapping[str, Tensor], numbers: int
-) -> tuple[AbstractMemory, AbstractPreprocessing]:
-    """Memory and preprocessing from exactly the tensors that they need: none missing, none left over."""
+) -> tuple[AbstractMemory, AbstractPreprocessing, Storage]:
+    """Memory, preprocessing and storage from exactly the tensors that they need: none missing, none left over."""
     memory_type = MEMORIES.get(manifest.memory.kind)
     if memory_type is None:
         raise ValueError(f"the memory kind {manifest.memory.kind!r} is not one of {', '.join(MEMORIES)}")
     preprocessing_type = PREPROCESSINGS.get(manifest.preprocessing)
     if preprocessing_type is None:
         raise ValueError(f"the preprocessing {manifest.preprocessing!r} is not one of {', '.join(PREPROCESSINGS)}")
-    prefixed = {name.removeprefix(PREFIX): value for name, value in tensors.items() if name.startswith(PREFIX)}
+    prefixed = {
+        name.removeprefix(PREFIX): _usable(name, value) for name, value in tensors.items() if name.startswith(PREFIX)
+    }
     own = {name: value for name, value in tensors.items() if not name.startswith(PREFIX)}
     try:
+        own, storage = restored(own, memory_type)
+        own = {name: _usable(name, value) for name, value in own.items()}
         memory = memory_type.from_tensors(own, manifest.memory.geometry)
         _check_recall_cost(memory, numbers)
         if preprocessing_type is Projected:
@@ -186,7 +197,7 @@ def _rebuild(
     extra = set(own) - set(memory.tensors()) | {PREFIX + name for name in set(prefixed) - set(_stored(preprocessing))}
     if extra:
         raise ValueError(f"the tensor {printable(min(extra))!r} does not belong in this kind of bundle")
-    return memory, preprocessing
+    return memory, preprocessing, storage
 
 
 def _projected(memory: AbstractMemory, tensors: Mapping[str, Tensor]) -> Projected:

@@ -13,9 +13,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal, final
 
+from recall_server.aliases import ALIASES_FILE
 from recall_server.bundle import MemoryBundle
 from recall_server.bundle_lock import LOCK_FILE, SIGNATURE_FILE, BundleLock
 from recall_server.errors import InvalidBundle, RecallError
+from recall_server.familiarity import Familiarity, beside
 from recall_server.query_encoder import QueryEncoder
 
 logger = logging.getLogger(__name__)
@@ -27,10 +29,11 @@ Device = Literal["auto", "cpu", "cuda"]
 @final
 @dataclass(frozen=True, eq=False)
 class LoadedBundle:
-    """A bundle and, where it has one, its query encoder."""
+    """A bundle and, where it has them, its query encoder and what that makes of known pictures."""
 
     bundle: MemoryBundle
     encoder: QueryEncoder | None = None
+    familiarity: Familiarity | None = None
 
     @property
     def name(self) -> str:
@@ -76,7 +79,7 @@ class BundleFile:
 
     stamp: Stamp | None
     encoder: str | None  # the file in `encoders` that it names
-    encoder_stamp: Stamp | None
+    encoder_stamp: tuple[Stamp | None, ...]  # of that file, and of what lies beside it
     holds: LoadedBundle | None
     reason: str = ""
     serves: LoadedBundle | None = None
@@ -99,7 +102,7 @@ def scan(folder: Path) -> dict[str, Stamp | None]:
     """
     stamps = {f"{BUNDLES}/{path.name}": Stamp.of(path) for path in bundle_paths(folder)}
     stamps |= {f"{ENCODERS}/{path.name}": Stamp.of(path) for path in _listed(folder / ENCODERS)}
-    return stamps | {name: Stamp.of(folder / name) for name in (LOCK_FILE, SIGNATURE_FILE)}
+    return stamps | {name: Stamp.of(folder / name) for name in (LOCK_FILE, SIGNATURE_FILE, ALIASES_FILE)}
 
 
 def bundle_paths(folder: Path) -> list[Path]:
@@ -137,8 +140,14 @@ def _read_lock(folder: Path, public_key: Path | None) -> tuple[BundleLock | None
 
 
 def _unchanged(path: Path, before: BundleFile) -> bool:
-    encoder = None if before.encoder is None else Stamp.of(_encoder_path(path, before.encoder))
-    return Stamp.of(path) == before.stamp and encoder == before.encoder_stamp
+    return Stamp.of(path) == before.stamp and _encoder_stamp(path, before.encoder) == before.encoder_stamp
+
+
+def _encoder_stamp(path: Path, file: str | None) -> tuple[Stamp | None, ...]:
+    if file is None:
+        return ()
+    encoder = _encoder_path(path, file)
+    return Stamp.of(encoder), Stamp.of(beside(encoder))
 
 
 def _encoder_path(bundle: Path, file: str) -> Path:
@@ -147,14 +156,15 @@ def _encoder_path(bundle: Path, file: str) -> Path:
 
 def _read(path: Path, options: LoadOptions) -> BundleFile:
     """Stamps are taken before the file is opened: what changes meanwhile is then read once more."""
-    stamp, encoder, encoder_stamp = Stamp.of(path), None, None
+    stamp, encoder = Stamp.of(path), None
+    encoder_stamp: tuple[Stamp | None, ...] = ()
     try:
         bundle = MemoryBundle.load(path)
         reference = bundle.manifest.query_encoder
         if reference is None:
-            return BundleFile(stamp, None, None, LoadedBundle(bundle))
+            return BundleFile(stamp, None, (), LoadedBundle(bundle))
         encoder = reference.file
-        encoder_stamp = Stamp.of(_encoder_path(path, encoder))
+        encoder_stamp = _encoder_stamp(path, encoder)
         return BundleFile(stamp, encoder, encoder_stamp, _with_encoder(path, bundle, options))
     except RecallError as error:
         return BundleFile(stamp, encoder, encoder_stamp, None, str(error))
@@ -170,7 +180,19 @@ def _with_encoder(path: Path, bundle: MemoryBundle, options: LoadOptions) -> Loa
             f"{path.name}: its query encoder turns {list(encoder.image_shape)} into {encoder.query_size} numbers, "
             f"but the memory has {list(bundle.manifest.image.shape)} and {bundle.memory.query_size}"
         )
-    return LoadedBundle(bundle, encoder)
+    return LoadedBundle(bundle, encoder, _familiarity(file, reference.sha256, encoder.query_size))
+
+
+def _familiarity(encoder: Path, sha256: str, size: int) -> Familiarity | None:
+    """None, and a line in the log, for a file that cannot be used: the memory can do without."""
+    try:
+        found = Familiarity.load(encoder, sha256)
+        if found is not None and found.centres.shape[1] != size:
+            raise InvalidBundle(f"{beside(encoder).name} cannot be used: it is not of queries of {size} numbers")
+        return found
+    except InvalidBundle as error:
+        logger.error("nothing will be said of how strange pictures are: %s", error)
+        return None
 
 
 def _decide(

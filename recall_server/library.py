@@ -2,41 +2,21 @@
 
 from __future__ import annotations
 
-import difflib
 import logging
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Self, final
 
+from recall_server.aliases import ALIASES_FILE, Aliases, read_aliases
 from recall_server.bundle_folder import BundleFile, Device, LoadedBundle, LoadOptions, Rejection, read_folder
-from recall_server.errors import (
-    AmbiguousLabel,
-    InvalidRequest,
-    NotFound,
-    UnknownLabel,
-    UnsupportedQuery,
-)
+from recall_server.errors import InvalidBundle, InvalidRequest, NotFound, UnsupportedQuery
+from recall_server.names import LONGEST_NAME, LabelReference, Names
 from recall_server.query_encoder import QueryEncoder
 
 __all__ = ["LabelReference", "Library", "LoadedBundle", "Rejection"]
 
-LONGEST_NAME = 400  # characters of `bundle:label`: no bundle has longer ones, and errors repeat what was asked
-
 logger = logging.getLogger(__name__)
-
-
-@final
-@dataclass(frozen=True, eq=False)
-class LabelReference:
-    """One label of one bundle."""
-
-    loaded: LoadedBundle
-    label: str
-
-    @property
-    def qualified(self) -> str:
-        return f"{self.loaded.name}:{self.label}"
 
 
 @final
@@ -50,21 +30,11 @@ class Library:
     bundles: dict[str, LoadedBundle]
     rejected: tuple[Rejection, ...] = ()
     files: Mapping[str, BundleFile] = field(default_factory=dict, repr=False)
-    _labels: dict[str, list[LabelReference]] = field(init=False, repr=False)
-    _folded: dict[str, list[LabelReference]] = field(init=False, repr=False)
+    aliases: Aliases = field(default_factory=dict)
+    _names: Names = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
-        by_name: dict[str, list[LabelReference]] = {}
-        by_folded_name: dict[str, list[LabelReference]] = {}
-        for loaded in self.bundles.values():
-            if loaded.bundle.manifest.queries != "labels":
-                continue
-            for label in loaded.bundle.labels:
-                reference = LabelReference(loaded, label)
-                by_name.setdefault(label, []).append(reference)
-                by_folded_name.setdefault(label.casefold(), []).append(reference)
-        object.__setattr__(self, "_labels", by_name)
-        object.__setattr__(self, "_folded", by_folded_name)
+        object.__setattr__(self, "_names", Names(list(self.bundles.values()), self.aliases))
 
     @classmethod
     def load(
@@ -81,7 +51,8 @@ class Library:
         A file that cannot be loaded, or that `bundles.lock` does not vouch for, is logged and listed in `rejected`;
         the others are served all the same. With `public_key` the lock must be there, and signed by that key. With
         `previous`, files that have not changed since then are not read again, and a file that has become bad leaves
-        in place what was served from it. Raises OSError where the folder is there but cannot be listed.
+        in place what was served from it. So does a damaged file of aliases. Raises OSError where the folder is there
+        but cannot be listed.
         """
         before = {} if previous is None else previous.files
         files = read_folder(folder, before, LoadOptions(device, encoder_threads, public_key))
@@ -96,7 +67,13 @@ class Library:
                 bundles[loaded.name] = loaded
             if reason:
                 rejected.append(Rejection(file, reason))
-        return cls(bundles=dict(sorted(bundles.items())), rejected=tuple(rejected), files=files)
+        aliases: Aliases = {} if previous is None else previous.aliases
+        try:
+            aliases = read_aliases(folder)
+        except InvalidBundle as error:
+            logger.error("aliases rejected: %s", error)
+            rejected.append(Rejection(ALIASES_FILE, str(error)))
+        return cls(dict(sorted(bundles.items())), tuple(rejected), files, aliases)
 
     def get(self, name: str) -> LoadedBundle:
         """The bundle of that name; raises NotFound with the names that exist."""
@@ -135,29 +112,50 @@ class Library:
             )
         return loaded, loaded.encoder
 
+    def label_addressed(self, name: str | None) -> LoadedBundle:
+        """The bundle whose labels pictures are taken for: the one named, or the only one addressed by labels."""
+        able = [loaded for loaded in self.bundles.values() if loaded.bundle.manifest.queries == "labels"]
+        if not able:
+            raise UnsupportedQuery("no loaded bundle is addressed by labels, so pictures cannot be taken for any")
+        if name is None and len(able) > 1:
+            names = self._known(loaded.name for loaded in able)
+            raise InvalidRequest(f"several bundles know labels; say which: {names}", parameter="bundle")
+        loaded = able[0] if name is None else self.pick(name)
+        self._check_label_addressed(loaded)
+        return loaded
+
     def resolve(
-        self, labels: Sequence[str], *, bundle: str | None = None, parameter: str = "labels"
+        self, names: Sequence[str], *, bundle: str | None = None, parameter: str = "labels"
     ) -> list[LabelReference]:
-        """What each label means: in `bundle`, in the bundle before its colon, or in the only one that knows it.
+        """The labels that these names stand for: in `bundle`, in the bundle before a colon, or in the only one.
 
-        Upper and lower case are told apart only where they have to be. `parameter` is what errors blame. Raises
-        UnknownLabel, AmbiguousLabel, and InvalidRequest for no labels, for the same one twice and for a bundle that is
-        not loaded.
+        The name of a group stands for its labels, and an alias for what it was given for; a label that comes in by
+        several ways comes once. Upper and lower case are told apart only where they have to be. `parameter` is what
+        errors blame. Raises UnknownLabel, AmbiguousLabel, and InvalidRequest for no labels, for the same one twice and
+        for a bundle that is not loaded.
         """
-        if not labels:
-            raise InvalidRequest("one label or more is needed", parameter=parameter)
-        references: dict[str, LabelReference] = {}
-        for label in labels:
-            reference = self._resolve_one(label, bundle, parameter)
-            if reference.qualified in references:
-                raise InvalidRequest(f"the label {reference.label!r} is named twice", parameter=parameter)
-            references[reference.qualified] = reference
-        return list(references.values())
+        return [reference for some in self.resolve_each(names, bundle, parameter) for reference in some]
 
-    def _resolve_one(self, text: str, bundle: str | None, parameter: str) -> LabelReference:
+    def resolve_each(self, names: Sequence[str], bundle: str | None, parameter: str) -> list[list[LabelReference]]:
+        """The same for each name by itself; a label that an earlier one stands for is left out."""
+        if not names:
+            raise InvalidRequest("one label or more is needed", parameter=parameter)
+        seen: dict[str, bool] = {}  # whether it was named by itself
+        resolved = []
+        for name in names:
+            found = {each.qualified: each for each in self._resolve_one(name, bundle, parameter)}
+            alone = len(found) == 1
+            for qualified, each in found.items():
+                if alone and seen.get(qualified):
+                    raise InvalidRequest(f"the label {each.label!r} is named twice", parameter=parameter)
+            resolved.append([each for qualified, each in found.items() if qualified not in seen])
+            seen |= {qualified: alone or seen.get(qualified, False) for qualified in found}
+        return resolved
+
+    def _resolve_one(self, text: str, bundle: str | None, parameter: str) -> list[LabelReference]:
         prefix, colon, rest = text.strip().rpartition(":")
-        wanted, label = (prefix, rest.strip()) if colon else (bundle, rest)
-        if not label:
+        wanted, name = (prefix, rest.strip()) if colon else (bundle, rest)
+        if not name:
             raise InvalidRequest("a label is empty; separate labels by single commas", parameter=parameter)
         if len(text) > LONGEST_NAME:
             raise InvalidRequest(f"a label has more than {LONGEST_NAME} characters", parameter=parameter)
@@ -165,14 +163,7 @@ class Library:
             raise InvalidRequest(f"the label {text!r} is not of the bundle {bundle!r}", parameter=parameter)
         if wanted is not None:
             self._check_label_addressed(self.pick(wanted))
-        for known in (self._labels.get(label, []), self._folded.get(label.casefold(), [])):
-            candidates = [reference for reference in known if wanted in (None, reference.loaded.name)]
-            if len(candidates) == 1:
-                return candidates[0]
-            if candidates:
-                names = [reference.qualified for reference in candidates]
-                raise AmbiguousLabel(text, names, parameter=parameter)
-        raise UnknownLabel(text, self._nearest(label, wanted), parameter=parameter)
+        return self._names.find(text, name, wanted, parameter)
 
     def _check_label_addressed(self, loaded: LoadedBundle) -> None:
         if loaded.bundle.manifest.queries != "labels":
@@ -180,15 +171,6 @@ class Library:
                 f"the bundle {loaded.name!r} is addressed by pictures, not by labels; POST pictures instead",
                 parameter="bundle",
             )
-
-    def _nearest(self, label: str, bundle: str | None) -> list[str]:
-        """Known labels that look alike, best first, whatever their case."""
-        folded = {
-            name: references[0].label
-            for name, references in self._folded.items()
-            if any(bundle in (None, reference.loaded.name) for reference in references)
-        }
-        return [folded[name] for name in difflib.get_close_matches(label.casefold(), list(folded), n=3)]
 
     @staticmethod
     def _known(names: Iterable[str]) -> str:

@@ -205,6 +205,8 @@ class Manifest(Section):
             raise ValueError("the architecture mlp came with format version 2")
         if self.format_version == 1 and self.preprocessing == "projected":
             raise ValueError("the preprocessing projected came with format version 2")
+        if self.format_version == 1 and self.memory.kind == "pixels" and self.memory.geometry:
+            raise ValueError("the geometry of pixels came with format version 2")
         self._check_confusions()
         known = set(self.labels)
         if len(known) != len(self.labels):

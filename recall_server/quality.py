@@ -97,6 +97,14 @@ def quality_of_pictures(features: Mapping[str, Tensor]) -> Quality | None:
     )
 
 
+def unmeasured(bundles: Sequence[str]) -> str:
+    """Why there is no estimate for labels of several bundles, as a sentence."""
+    return (
+        f"Its classes are of {len(bundles)} memories ({', '.join(bundles)}), and how often pictures of one are taken "
+        "for those of another was never measured: test it on pictures of your own."
+    )
+
+
 def counted_row(manifest: Manifest) -> MeasuredAccuracy | None:
     """The measurement whose confusions to go by; None where none were counted.
 

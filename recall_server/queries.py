@@ -28,7 +28,8 @@ LABEL: TypeAdapter[str] = TypeAdapter(Label)
 class Query:
     """One query [d_y] to one bundle; `target` is what its images are paired with: weights of labels.
 
-    `pictures` [n, d_y] are the encoded pictures that the vector is the mean of, where it was made of some.
+    `pictures` [n, d_y] are the encoded pictures that the vector is the mean of, where it was made of some, and
+    `out_of_set` how far they are from what the memory knows (`familiarity.py`), 0 to 1, where that is known.
     """
 
     name: str
@@ -36,6 +37,7 @@ class Query:
     vector: Tensor
     target: dict[str, float]
     pictures: Tensor | None = None
+    out_of_set: float | None = None
 
 
 @final
@@ -112,15 +114,24 @@ def picture_queries(
     if not pictures:
         raise InvalidRequest("send one picture or more as files; the name of each part is its class")
     loaded, encoder = library.image_addressable(bundle)
+    members = by_class(pictures)
+    encoded = torch.from_numpy(encoder.encode(decode_all(pictures, encoder.image_shape, limits=limits)))
+    for picture, query in zip(pictures, encoded, strict=True):
+        if not bool(query.isfinite().all()):
+            raise UnsupportedQuery(
+                f"the query encoder of the bundle {loaded.name!r} gives no finite numbers for {picture.description}",
+                parameter=picture.part,
+            )
+    shown = {name: encoded[positions] for name, positions in members.items()}
+    return [_class_query(loaded, name, each) for name, each in shown.items()]
+
+
+def by_class(pictures: Sequence[Picture]) -> dict[str, list[int]]:
+    """The positions of the pictures of each part; raises InvalidRequest for a part whose name no class can have."""
     members: dict[str, list[int]] = {}
     for position, picture in enumerate(pictures):
         members.setdefault(_class_name(picture.part), []).append(position)
-    encoded = torch.from_numpy(encoder.encode(decode_all(pictures, encoder.image_shape, limits=limits)))
-    shown = {name: encoded[positions] for name, positions in members.items()}
-    return [
-        Query(name=name, loaded=loaded, vector=each.mean(dim=0), target={name: 1.0}, pictures=each)
-        for name, each in shown.items()
-    ]
+    return members
 
 
 def decode_all(
@@ -134,12 +145,22 @@ def decode_all(
     )
 
 
+def _class_query(loaded: LoadedBundle, name: str, encoded: Tensor) -> Query:
+    known = loaded.familiarity
+    strange = None if known is None else round(float(known.score(encoded).mean()), 4)
+    return Query(name, loaded, encoded.mean(dim=0), {name: 1.0}, pictures=encoded, out_of_set=strange)
+
+
 def _mixture_query(library: Library, mixture: Mapping[str, float], bundle: str | None) -> Query:
     if not mixture:
         raise InvalidRequest("a mixture needs one label or more", parameter="mixtures")
     weights = list(mixture.values())
     _check_weights(weights, "mixtures")
-    references = library.resolve(list(mixture), bundle=bundle, parameter="mixtures")
+    meant = library.resolve_each(list(mixture), bundle, "mixtures")
+    for name, each in zip(mixture, meant, strict=True):
+        if len(each) != 1:
+            raise UnsupportedQuery(f"a mixture weighs single labels, which {name!r} is not", parameter="mixtures")
+    references = [reference for (reference,) in meant]
     loaded = references[0].loaded
     if any(reference.loaded is not loaded for reference in references):
         raise UnsupportedQuery("the labels of a mixture must be of one bundle", parameter="mixtures")

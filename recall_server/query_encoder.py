@@ -36,6 +36,7 @@ class QueryEncoder:
 
     Raises InvalidBundle where the file is missing, is not the one with `expected_sha256`, is no such network, or
     where `device` is "cuda" and CUDA cannot be used. `auto` takes CUDA where it works and says so in `provider`.
+    `model` is the file, for those who build on it.
     """
 
     def __init__(
@@ -47,9 +48,9 @@ class QueryEncoder:
         threads: int = 1,
     ) -> None:
         self._name = Path(path).name
-        data = _read(path, expected_sha256)
+        self.model = _read(path, expected_sha256)
         with _creating:
-            self._session = _session(data, self._name, device, threads)
+            self._session = _session(self.model, self._name, device, threads)
         self.provider: str = self._session.get_providers()[0]
         self.image_shape, self.query_size = self._signature()
         self._running = threading.Lock()  # on CUDA the calls of one session share a stream

@@ -2,28 +2,26 @@
 
 from __future__ import annotations
 
+import math
 import time
-import uuid
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal, Self, final
 
 import torch
-from torch import Tensor
 
+from recall_server.addressing import Addressed, Addressing, address
 from recall_server.cards.bundle_card import bundle_card
 from recall_server.cards.classifier_card import classifier_card
-from recall_server.classifier import FreshClassifier
-from recall_server.errors import InvalidRequest, UnsupportedQuery
+from recall_server.errors import InvalidRequest
 from recall_server.jobs.files import ClassifierFiles
 from recall_server.jobs.limits import JobLimits
 from recall_server.jobs.local import LocalBackend
-from recall_server.jobs.records import BundleIdentity, ClassifierRecord, ImageSize, now
+from recall_server.jobs.records import ClassifierRecord
 from recall_server.jobs.store import SqlJobStore
-from recall_server.jobs.task import TaskDescription, TrainingTask
 from recall_server.jobs.training_jobs import TrainingJobs
-from recall_server.library import Library, LoadedBundle
-from recall_server.quality import quality_of_labels, quality_of_pictures
+from recall_server.library import Library
+from recall_server.meeting import BundleQuery, MeetingPlace, meet, meeting_place
 from recall_server.queries import (
     Picture,
     PictureLimits,
@@ -36,6 +34,8 @@ from recall_server.queries import (
 )
 from recall_server.recalled import PerLabel, Recalled, recall
 from recall_server.settings import Settings
+from recall_server.training_request import request_record, request_task
+from recall_server.usable import By, finished, usable
 from recall_server.watched_library import WatchedLibrary
 
 DownloadFormat = Literal["safetensors", "onnx"]
@@ -72,10 +72,11 @@ class Accepted:
 @final
 @dataclass(frozen=True)
 class Prediction:
-    """The most probable label of one picture, and the probability of each."""
+    """The most probable label of one picture, the probability of each, and what said so."""
 
     label: str
     probabilities: dict[str, float]
+    by: By = "classifier"
 
 
 @final
@@ -154,44 +155,51 @@ class RecallService:
     def train_labels(
         self, labels: Sequence[str], *, bundle: str | None = None, seed: int = 0, asked: Asked = Asked()
     ) -> Accepted:
-        """Queue the training of a classifier that tells these labels of one bundle apart."""
-        self._check_classes(len(labels), "labels")
+        """Queue the training of a classifier that tells these labels apart, of one bundle or of several."""
+        if not 0 < len(labels) <= self.settings.max_classes:
+            self._check_classes(len(labels), "labels")
         queries = label_queries(self.library, labels, bundle)
-        used = list(dict.fromkeys(query.loaded.name for query in queries))
-        if len(used) > 1:
-            raise UnsupportedQuery(
-                f"the labels are of different bundles ({', '.join(used)}); a classifier is trained from one bundle",
-                parameter="labels",
-            )
+        self._check_classes(len(queries), "labels")  # a group stands for several
         return self._train(queries, seed, asked)
 
     def train_pictures(
-        self, pictures: Sequence[Picture], *, bundle: str | None = None, seed: int = 0, asked: Asked = Asked()
+        self,
+        pictures: Sequence[Picture],
+        *,
+        bundle: str | None = None,
+        addressing: Addressing = "auto",
+        seed: int = 0,
+        asked: Asked = Asked(),
     ) -> Accepted:
-        """Queue the training of a classifier whose classes are the names of the parts."""
+        """A classifier whose classes are the names of the parts: queued to be trained, or, of prototypes, made."""
         self._check_classes(len({picture.part for picture in pictures}), None)
         began = time.perf_counter()
-        queries = picture_queries(self.library, pictures, bundle, limits=self._picture_limits)
-        return self._train(queries, seed, asked, {"encoding": time.perf_counter() - began})
+        addressed = address(self.library, pictures, addressing, bundle, self._picture_limits)
+        spent = {"encoding": time.perf_counter() - began}
+        if addressed.way == "prototypes":
+            return self._keep(addressed, spent, asked)
+        return self._train(addressed.queries, seed, asked, addressed, spent)
 
     def predict(self, identifier: str, pictures: Sequence[Picture]) -> list[Prediction]:
-        """What a trained classifier sees in each picture, in their order; raises NotFound and NotReady."""
-        path = self.jobs.finished_file(identifier)
+        """What a classifier sees in each picture, in their order; raises NotFound and NotReady.
+
+        One that is being trained from pictures answers by their prototypes until then.
+        """
+        classifier, by = usable(self.jobs, identifier)
         if not pictures:
             raise InvalidRequest("send one picture or more, as files in parts named 'images'", parameter="images")
-        classifier = FreshClassifier.load(path)
         pixels = torch.from_numpy(decode_all(pictures, classifier.image_shape, limits=self._picture_limits))
         predictions = []
         for row in classifier.predict_probabilities(pixels).tolist():
             probabilities = dict(zip(classifier.labels, row, strict=True))
-            predictions.append(Prediction(max(probabilities, key=probabilities.__getitem__), probabilities))
+            predictions.append(Prediction(max(probabilities, key=probabilities.__getitem__), probabilities, by))
         return predictions
 
     def download(self, identifier: str, file_format: DownloadFormat) -> bytes:
         """A trained classifier as a file of that format; raises NotFound and NotReady."""
         if file_format == "safetensors":
             return self.jobs.read(identifier)
-        return FreshClassifier.load(self.jobs.finished_file(identifier)).export_onnx()
+        return finished(self.jobs, identifier).export_onnx()
 
     def bundle_card(self, name: str) -> str:
         """The card of a loaded memory, as Markdown; raises NotFound."""
@@ -199,11 +207,14 @@ class RecallService:
 
     def classifier_card(self, identifier: str) -> str:
         """The card of a trained classifier, as Markdown; raises NotFound and NotReady."""
-        classifier = FreshClassifier.load(self.jobs.finished_file(identifier))
-        record = self.jobs.get(identifier)
-        loaded = self.library.bundles.get(record.bundle.name)
-        same = loaded is not None and loaded.sha256 == record.bundle.sha256
-        return classifier_card(record, classifier, loaded.bundle if loaded is not None and same else None)
+        classifier = finished(self.jobs, identifier)
+        record, library = self.jobs.get(identifier), self.library.bundles
+        same = {
+            each.name: found.bundle
+            for each in record.all_bundles
+            if (found := library.get(each.name)) is not None and found.sha256 == each.sha256
+        }
+        return classifier_card(record, classifier, same)
 
     def _recall(self, queries: Sequence[Query], options: RecallOptions) -> Recalled:
         limit = self.settings.max_recalled_numbers
@@ -222,39 +233,38 @@ class RecallService:
             )
 
     def _train(
-        self, queries: Sequence[Query], seed: int, asked: Asked, spent: Mapping[str, float] | None = None
+        self,
+        queries: Sequence[Query],
+        seed: int,
+        asked: Asked,
+        addressed: Addressed | None = None,
+        spent: Mapping[str, float] | None = None,
     ) -> Accepted:
-        """Recall for queries to one bundle, and hand the images to the training process; `spent` has gone by before."""
-        loaded, labels = queries[0].loaded, tuple(query.name for query in queries)
-        shown = {query.name: query.pictures for query in queries if query.pictures is not None}
-        self._check_size(loaded, len(queries))
+        """Recall, and hand the images to the training process; `spent` are seconds that have gone by before."""
+        place = meeting_place([query.loaded.bundle for query in queries])
+        self._check_size(place, len(queries))
         began = time.perf_counter()
-        images = _recalled(queries)
-        recalling = time.perf_counter() - began
-        channels, height, width = loaded.bundle.memory.image_shape
-        record = ClassifierRecord(
-            id=uuid.uuid4().hex,
-            labels=labels,
-            bundle=BundleIdentity(name=loaded.name, sha256=loaded.sha256),
-            queries="images" if shown else "labels",
-            pictures={name: len(each) for name, each in shown.items()} or None,
-            image=ImageSize(channels=channels, height=height, width=width),
-            network=str(loaded.bundle.manifest.retraining.network),
-            seed=seed,
-            quality=quality_of_pictures(shown) if shown else quality_of_labels(loaded.bundle.manifest, labels),
-            preparation=dict(spent or {}) | {"recalling": recalling},
-            created_at=now(),
-        )
-        submitted = self.jobs.submit(
-            record, _task(loaded, images, record), idempotency_key=asked.idempotency_key, caller=asked.caller
-        )
-        retraining = loaded.bundle.manifest.retraining
-        work = len(labels) * retraining.rows_per_class * retraining.steps
+        met = meet([BundleQuery(query.loaded.bundle, query.vector) for query in queries])
+        spent = dict(spent or {}) | {"recalling": time.perf_counter() - began}
+        record = request_record(queries, place, seed, addressed).model_copy(update={"preparation": spent})
+        task = request_task(met, record, None if addressed is None else addressed.prototypes)
+        submitted = self.jobs.submit(record, task, idempotency_key=asked.idempotency_key, caller=asked.caller)
+        work = len(queries) * met.retraining.rows_per_class * met.retraining.steps
         return Accepted(submitted.record, work if submitted.created else 0)
 
-    def _check_size(self, loaded: LoadedBundle, classes: int) -> None:
-        channels, height, width = loaded.bundle.memory.image_shape
-        numbers = classes * loaded.bundle.memory.rows * channels * height * width
+    def _keep(self, addressed: Addressed, spent: Mapping[str, float], asked: Asked) -> Accepted:
+        """The prototypes as a classifier of their own."""
+        assert addressed.prototypes is not None
+        place = meeting_place([query.loaded.bundle for query in addressed.queries])
+        record = request_record(addressed.queries, place, 0, addressed).model_copy(
+            update={"preparation": dict(spent), "network": "nearest class mean"}
+        )
+        data = addressed.prototypes.to_bytes()
+        submitted = self.jobs.keep(record, data, idempotency_key=asked.idempotency_key, caller=asked.caller)
+        return Accepted(submitted.record, 0)
+
+    def _check_size(self, place: MeetingPlace, classes: int) -> None:
+        numbers = classes * place.rows * math.prod(place.image_shape)
         if numbers > self.settings.max_recalled_numbers:
             raise InvalidRequest(
                 f"training on {classes} classes takes {numbers:,} recalled numbers, more than the "
@@ -272,28 +282,4 @@ def job_limits(settings: Settings) -> JobLimits:
         keep_seconds=settings.keep_days * 86_400 or None,
         keep_bytes=settings.keep_bytes or None,
         lease_seconds=settings.lease_seconds,
-    )
-
-
-def _recalled(queries: Sequence[Query]) -> Tensor:
-    """All rows [k, r, C, H, W] of all queries to one bundle, in model space."""
-    with torch.inference_mode():
-        return queries[0].loaded.bundle.memory.recall(torch.stack([query.vector for query in queries]))
-
-
-def _task(loaded: LoadedBundle, images: Tensor, record: ClassifierRecord) -> TrainingTask:
-    """Images [k, r, C, H, W] of that bundle, those of each query with its own class as the target."""
-    bundle = loaded.bundle
-    return TrainingTask(
-        images=images,
-        targets=torch.eye(len(images)),
-        preprocessing=bundle.preprocessing,
-        description=TaskDescription(
-            labels=record.labels,
-            preprocessing=bundle.manifest.preprocessing,
-            retraining=bundle.manifest.retraining,
-            seed=record.seed,
-            # Nothing that differs between two equal requests, or their files would differ.
-            metadata={"bundle": record.bundle.name, "bundle_sha256": record.bundle.sha256, "queries": record.queries},
-        ),
     )

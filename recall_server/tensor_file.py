@@ -23,8 +23,8 @@ import torch
 from safetensors import SafetensorError
 from torch import Tensor
 
-ELEMENT_BYTES = {"F64": 8, "F32": 4, "F16": 2, "BF16": 2, "I64": 8, "U8": 1}  # as safetensors spells them
-FLOATS = frozenset({"F32", "F16", "BF16"})  # the element types of a bundle
+ELEMENT_BYTES = {"F64": 8, "F32": 4, "F16": 2, "BF16": 2, "I64": 8, "I8": 1, "U8": 1}  # as safetensors spells them
+FLOATS = frozenset({"F32", "F16", "BF16"})
 LENGTH_BYTES = 8  # the file opens with the length of its header, little-endian
 MEBIBYTE = 2**20
 

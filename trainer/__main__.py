@@ -4,11 +4,14 @@ recall-trainer quickstart FOLDER
 recall-trainer distill --dataset fashion-mnist --bases 16 --output artifacts/bundles/NAME.safetensors
 recall-trainer evaluate artifacts/bundles/NAME.safetensors --dataset fashion-mnist
 recall-trainer inspect artifacts/bundles/NAME.safetensors --picture NAME.png
+recall-trainer export artifacts/bundles/NAME.safetensors --format mtt --output FOLDER
+recall-trainer plot artifacts/bundles/NAME.safetensors --output FOLDER
 recall-trainer stream FOLDER_OF_TASKS --bundles artifacts/bundles
 """
 
 from __future__ import annotations
 
+import json
 import sys
 from pathlib import Path
 from typing import Annotated
@@ -20,18 +23,28 @@ from pydantic import ValidationError
 from recall_server.allocator import keep_freed_memory
 from recall_server.bundle import MemoryBundle
 from recall_server.errors import RecallError
-from trainer import commands
+from trainer import commands, options, recipe_choice
 from trainer.added_class import NewClass, add_classes
+from trainer.byte_budget import InBytes
+from trainer.compose import Size
 from trainer.datasets import load_dataset
 from trainer.distill import Interrupted
+from trainer.export.command import export
+from trainer.familiarity import fit_familiarity
 from trainer.methods import METHODS, compose
+from trainer.overrides import given
+from trainer.plots.command import plot
+from trainer.protocol import Protocol
 from trainer.quickstart import Quickstart, next_steps
 from trainer.quickstart import quickstart as make_quickly
+from trainer.ranks import process_is_first
 from trainer.report import evaluate_bundle, print_manifest, write_card, write_picture
 from trainer.request import Request
 from trainer.run_progress import Limits
 from trainer.second_moments import SecondMoments
+from trainer.select_bases_command import select_bases
 from trainer.streams.command import stream
+from trainer.watch import Watch
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help=__doc__)
 Threads = Annotated[int, typer.Option(help="Processor threads to use; 0 leaves the choice to torch.", min=0)]
@@ -43,27 +56,25 @@ ImageSize = Annotated[int | None, typer.Option(help="Bring the pictures of a fol
 @app.command()
 def distill(  # noqa: PLR0913  (a command line has as many options as it has)
     *,
-    dataset: Dataset,
+    dataset: options.DatasetOfRecipe = None,
     output: Annotated[Path, typer.Option(help="The bundle to write, NAME.safetensors.")],
-    images_per_class: Annotated[
-        float | None, typer.Option(help="The budget: numbers of that many images per class; default: 1.")
-    ] = None,
-    bases: Annotated[
-        int | None, typer.Option(help="K, the number of bases; default: 16, or chosen on validation data by principal.")
-    ] = None,
-    rows: Annotated[int | None, typer.Option(help="r; default: the largest that fits the budget.", min=1)] = None,
-    method: Annotated[str, typer.Option(help=f"One of {', '.join(METHODS)}.")] = "window",
-    start: Annotated[
-        str | None, typer.Option(help="principal, noise, or a bundle to go on from; default: the method's own.")
-    ] = None,
-    override: Annotated[list[str] | None, typer.Option("--set", help="field=value of the method; repeatable.")] = None,
-    outer_steps: Annotated[
-        int | None, typer.Option(help="Outer steps; default: the method's, without --minutes.", min=0)
-    ] = None,
+    recipe: options.RecipeName = None,
+    images_per_class: options.ImagesPerClass = None,
+    file_bytes: options.FileBytes = None,
+    bases: options.Bases = None,
+    rows: options.Rows = None,
+    storage: options.Stored = None,
+    method: Annotated[str | None, typer.Option(help=f"One of {', '.join(METHODS)}; default: window.")] = None,
+    start: options.Start = None,
+    override: options.Overrides = None,
+    outer_steps: options.OuterSteps = None,
     minutes: Annotated[float | None, typer.Option(help="Stop cleanly after so many minutes.", min=0.01)] = None,
     validate_every: Annotated[int, typer.Option(help="Outer steps between validations.", min=1)] = 250,
     resume: Annotated[bool, typer.Option("--resume", help="Go on from the checkpoint beside OUTPUT.")] = False,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace a bundle that OUTPUT holds already.")] = False,
+    metrics: options.Metrics = None,
+    tensorboard: options.TensorBoard = None,
+    previews: options.Previews = None,
     image_size: ImageSize = None,
     seed: int = 0,
     device: Device = "auto",
@@ -77,40 +88,48 @@ def distill(  # noqa: PLR0913  (a command line has as many options as it has)
         torch.set_num_threads(threads)
     if output.suffix != ".safetensors":
         raise ValueError(f"--output must end in .safetensors, not {output.name!r}")
-    steps = [] if outer_steps is None else [f"outer_steps={outer_steps}"]
+    watch = Watch(metrics, tensorboard, previews).checked(resume=resume, overwrite=overwrite)
     begin, bundle = commands.read_start(start)
-    composed = compose(method, [*(override or []), *steps, *begin])
+    size = Size(images_per_class, bases, rows)
+    wish = recipe_choice.wish(recipe, dataset=dataset, method=method, size=size, in_bytes=file_bytes is not None)
+    composed = compose(wish.method, [*(override or []), *given(outer_steps=outer_steps, storage=storage), *begin])
     # Without a number of steps the clock alone shapes the run; a method without steps has none to time.
     by_clock = minutes is not None and outer_steps is None and composed.outer_steps > 0
-    data, moments = commands.read_data(dataset, composed, image_size=image_size, seed=seed)
-    choices = commands.choose_budgets(data, composed, bundle, images_per_class=images_per_class, bases=bases, rows=rows)
+    data, moments = commands.read_data(wish.dataset, composed, image_size=image_size, seed=seed)
+    where = commands.pick_device(device)
+    choices = commands.choose_budgets(data, composed, bundle, wish.size, InBytes.of(file_bytes, output.stem, where))
     request = Request(
         dataset=data,
         method=composed,
         budget=choices[0],
         output=output.resolve(),
         seed=seed,
-        device=commands.pick_device(device),
+        device=where,
         limits=Limits(None if by_clock else composed.outer_steps, minutes, validate_every),
         resume=resume,
         start=bundle,
         overwrite=overwrite,
     )
-    made = commands.make(request, choices, moments)
-    typer.echo(f"{output}: {made.memory.stored_numbers()} numbers, {made.file_bytes} bytes, sha256 {made.sha256}")
+    made = commands.make(request, choices, moments, watch)
+    if process_is_first():
+        typer.echo(f"{output}: {made.memory.stored_numbers()} numbers, {made.file_bytes} bytes, sha256 {made.sha256}")
 
 
 @app.command()
-def evaluate(
+def evaluate(  # noqa: PLR0913
     *,
     bundle: Annotated[Path, typer.Argument(help="A bundle to evaluate on its data set's test pictures.")],
     dataset: Dataset,
     runs: Annotated[
         int, typer.Option(help="Fresh networks, or few-shot episodes for a bundle of pictures.", min=1)
     ] = 5,
-    network: Annotated[str | None, typer.Option(help="Such as convnet:filters=64; default: the bundle's own.")] = None,
+    network: options.Network = None,
     protocol: Annotated[str, typer.Option(help="paper (300 epochs at 0.01) or bundle (its own schedule).")] = "paper",
-    record: Annotated[bool, typer.Option("--record", help="Write the accuracy into the bundle's manifest.")] = False,
+    epochs: options.Epochs = None,
+    steps: options.Steps = None,
+    augmentation: options.Augmentation = None,
+    record: options.Record = False,
+    json_file: options.JsonFile = None,
     image_size: ImageSize = None,
     seed: int = 0,
     device: Device = "auto",
@@ -119,14 +138,16 @@ def evaluate(
     """Train fresh networks on what a bundle recalls; accuracy on the test set beside its baselines."""
     if threads:
         torch.set_num_threads(threads)
+    how = Protocol(protocol, epochs, steps, augmentation)
     evaluate_bundle(
         bundle,
         load_dataset(dataset, image_size=image_size),
         seeds=range(seed, seed + runs),
         network=network,
-        protocol=protocol,
+        protocol=how,
         record=record,
         device=commands.pick_device(device),
+        json_file=json_file,
     )
 
 
@@ -212,6 +233,30 @@ def card(bundle: Annotated[Path, typer.Argument(help="A bundle.")]) -> None:
     typer.echo(f"{write_card(bundle)}: the card of {bundle.name}")
 
 
+@app.command()
+def recipes(
+    prefix: Annotated[str, typer.Argument(help="Such as table1, table7/mnist, or a whole name; default: all.")] = "",
+    as_json: Annotated[bool, typer.Option("--json", help="Everything that they set, as JSON.")] = False,
+) -> None:
+    """List the paper's experiments by name, with what each sets and what the paper reports."""
+    chosen = recipe_choice.starting_with(prefix)
+    told = [json.dumps(recipe_choice.as_json(chosen), indent=1)] if as_json else recipe_choice.lines(chosen)
+    typer.echo("\n".join(told))
+
+
+@app.command()
+def familiarity(
+    bundle: Annotated[Path, typer.Argument(help="A bundle addressed by pictures, in a folder of artifacts.")],
+    dataset: Dataset,
+    image_size: ImageSize = None,
+) -> None:
+    """Note what a memory's encoder has seen, so that a server can say how far pictures are from it."""
+    typer.echo(f"{fit_familiarity(bundle, load_dataset(dataset, image_size=image_size))}: what {bundle.name} knows")
+
+
+app.command()(export)
+app.command()(plot)
+app.command()(select_bases)
 app.command()(stream)
 
 

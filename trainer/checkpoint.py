@@ -49,9 +49,18 @@ class Checkpoint:
             raise InvalidCheckpoint(f"{path.name} is not a checkpoint that can be resumed: {error}") from error
 
     def require(self, run: Mapping[str, Any]) -> None:
-        """Refuse to go on with another run than the one that wrote this; names the first thing that differs."""
+        """Refuse to go on with another run than the one that wrote this; names the first thing that differs.
+
+        A setting that only one of the two knows is of another version of this code.
+        """
         theirs, ours = json.loads(json.dumps(dict(self.run))), json.loads(json.dumps(dict(run)))
-        for key in sorted(theirs.keys() | ours.keys()):
+        for key in sorted(theirs.keys() ^ ours.keys()):
+            where = "the checkpoint does not say" if key in ours else "this version does not know"
+            raise InvalidCheckpoint(
+                f"the checkpoint is of another version of this code: {where} {key}; finish the run with the version "
+                "that began it, or start anew without --resume"
+            )
+        for key in sorted(theirs):
             if theirs.get(key) != ours.get(key):
                 raise InvalidCheckpoint(
                     f"the checkpoint belongs to another run: its {key} is {theirs.get(key)!r}, "

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -10,19 +11,26 @@ from rich.console import Console
 
 from recall_server.bundle import MemoryBundle
 from recall_server.errors import InvalidRequest
-from trainer.compose import Budget, fit_preprocessing, make_learner, make_objective, real_data
+from recall_server.preprocessing import AbstractPreprocessing
+from trainer.byte_budget import InBytes
+from trainer.compose import Budget, Size, fit_preprocessing, make_learner, make_objective, real_data
 from trainer.datasets import ImageDataset, load_dataset
 from trainer.distill import Distillation
-from trainer.instant import budgets, instant, is_instant
+from trainer.familiarity import fit_familiarity
+from trainer.instant import SHARES, budgets, instant, is_instant
 from trainer.learners import ImageLearner
 from trainer.methods import Method
 from trainer.progress import Display
+from trainer.ranks import ALONE, AbstractRanks, process_is_first, processes, ranks
 from trainer.request import Publisher, Request, check_nothing_is_lost, check_writable
 from trainer.second_moments import SecondMoments
-from trainer.validation import validate, validation_task
+from trainer.trial import as_served
+from trainer.validation import validation_task
+from trainer.watch import Watch
 
 DEFAULT_BASES = 16
-MOST_BYTES = 2**27  # of pictures that are kept of a folder, for an instant memory
+NOBODY = Watch()
+MOST_BYTES = 2**26  # of pictures that are kept of a folder, for an instant memory
 
 
 def read_start(start: str | None) -> tuple[list[str], MemoryBundle | None]:
@@ -51,29 +59,51 @@ def read_data(
 
 
 def choose_budgets(
-    dataset: ImageDataset,
-    method: Method,
-    start: MemoryBundle | None,
-    *,
-    images_per_class: float | None,
-    bases: int | None,
-    rows: int | None,
+    dataset: ImageDataset, method: Method, start: MemoryBundle | None, size: Size, in_bytes: InBytes | None = None
 ) -> list[Budget]:
-    """The budget of the bundle to go on from, or what is asked for; several where the choice is left to the data."""
+    """The budget of the bundle to go on from, or what is asked for; several where the choice is left to the data.
+
+    `in_bytes` is a budget for the file instead of images per class.
+    """
+    if in_bytes is not None and (start is not None or size.images_per_class is not None):
+        other = "a bundle to go on from" if start is not None else "--images-per-class"
+        raise ValueError(f"--bytes is a budget, and so is {other}; leave one of them out")
     if start is not None:
-        return [Budget.of_bundle(start, images_per_class=images_per_class, bases=bases, rows=rows)]
-    size = 1 if images_per_class is None else images_per_class
-    if is_instant(method) and bases is None and rows is None:
-        return budgets(dataset, method, images_per_class=size)
-    count = DEFAULT_BASES if bases is None else bases
-    return [Budget.fit(dataset, method, images_per_class=size, bases=count, rows=rows)]
+        return [Budget.of_bundle(start, size)]
+    images_per_class = 1 if size.images_per_class is None else size.images_per_class
+    count = DEFAULT_BASES if size.bases is None else size.bases
+    free = is_instant(method) and size.bases is None and size.rows is None
+    if in_bytes is not None:
+        within = in_bytes.budget(dataset, method)
+        return within.candidates(SHARES) if free else [within.fit(count, size.rows)]
+    if free:
+        return budgets(dataset, method, images_per_class=images_per_class)
+    return [Budget.fit(dataset, method, images_per_class=images_per_class, bases=count, rows=size.rows)]
 
 
-def make(request: Request, choices: Sequence[Budget], moments: SecondMoments | None) -> MemoryBundle:
-    """An instant memory where the method is one, else a distilled one."""
+def make(
+    request: Request, choices: Sequence[Budget], moments: SecondMoments | None, watch: Watch = NOBODY
+) -> MemoryBundle:
+    """An instant memory where the method is one, else a distilled one, which can be watched."""
     if is_instant(request.method):
+        if processes() > 1:
+            raise ValueError(f"the method {request.method.name} takes no steps to share; run it without torchrun")
+        if watch.asked:
+            raise ValueError(f"the method {request.method.name} takes no steps to watch; leave {watch.asked[0]} out")
         return instant(request, choices, moments=moments, report=tell)
-    return distill(request)
+    with ranks(request.device) as group:
+        made = distill(replace(request, device=group.device), watch, group)
+    if request.method.queries == "images" and process_is_first():
+        _say_what_is_known(request)
+    return made
+
+
+def _say_what_is_known(request: Request) -> None:
+    """The file that out-of-set scores are made from, where there are pictures enough for it."""
+    try:
+        fit_familiarity(request.output, request.dataset)
+    except ValueError as error:
+        tell(f"classifiers made of pictures will not say how far off these are: {error}")
 
 
 def tell(sentence: str) -> None:
@@ -81,12 +111,12 @@ def tell(sentence: str) -> None:
     Console(stderr=True).print(sentence, highlight=False, markup=False, soft_wrap=True)
 
 
-def distill(request: Request) -> MemoryBundle:
+def distill(request: Request, watch: Watch = NOBODY, group: AbstractRanks = ALONE) -> MemoryBundle:
     """Distill into a bundle that is there at once and gets better; resumes from the checkpoint beside OUTPUT.
 
     Whatever can be refused is refused before the first step: what the format does not take, a folder that cannot be
     written, a checkpoint or a bundle that would be overwritten. The start is a bundle already; each better version
-    takes its place whole. The checkpoint goes once the last one is written.
+    takes its place whole. The checkpoint goes once the last one is written. Of several ranks the first writes.
     """
     check_nothing_is_lost(request)
     generator = torch.Generator().manual_seed(request.seed)
@@ -108,31 +138,41 @@ def distill(request: Request) -> MemoryBundle:
         limits=request.limits,
         generator=generator,
         checkpoint=request.checkpoint,
+        ranks=group,
     )
+    group.share(request.method.networks)
     publisher = Publisher(request, learner, preprocessing)
-    check_writable(request.output, publisher.draft(learner.tensors(), run.progress))
+    if group.first:
+        check_writable(request.output, publisher.draft(learner.tensors(), run.progress))
     if isinstance(learner, ImageLearner):
         validation_task(request.dataset, request.method)
     if request.resume:
         run.resume(request.checkpoint)
     data = real_data(request.dataset, preprocessing, request.device)
-    # What stays in its place until there is something better is measured as it is, which may be with a projection.
-    served = request.start.preprocessing if request.start is not None and request.in_place else preprocessing
+    served = _served(request, preprocessing)
 
     def measure() -> Sequence[float]:
         space = preprocessing if run.progress.history else served
-        return validate(learner, request.dataset, request.method, space).values
+        return as_served(learner, request.dataset, request.method, space).values
 
-    with Display(request.limits, started_at=run.progress) as display:
-        run.distill(
-            data,
-            validate=measure,
-            report=display,
-            publish=publisher,
-            publish_start=not request.in_place,
-        )
-    request.checkpoint.unlink(missing_ok=True)
+    begun = not request.in_place
+    group.wait()  # what is there already has been read by all
+    if group.first:
+        with (
+            Display(request.limits, started_at=run.progress) as display,
+            watch.reporting(display, run.progress, publisher, resume=request.resume) as report,
+        ):
+            run.distill(data, validate=measure, report=report, publish=publisher, publish_start=begun)
+        request.checkpoint.unlink(missing_ok=True)
+    else:
+        run.distill(data, validate=measure, publish_start=begun)
+    group.wait()
     return MemoryBundle.load(request.output)
+
+
+def _served(request: Request, preprocessing: AbstractPreprocessing) -> AbstractPreprocessing:
+    """What stays in its place until there is something better is measured as it is, which may be with a projection."""
+    return request.start.preprocessing if request.start is not None and request.in_place else preprocessing
 
 
 def pick_device(name: str) -> torch.device:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -17,6 +18,7 @@ from trainer.continued import check_continuable, continued
 from trainer.datasets import ImageDataset
 from trainer.learners import AbstractLearner, ImageLearner, LabelLearner, RealData
 from trainer.methods import Method
+from trainer.objectives.inner_training import AbstractInnerTraining, Adam, Momentum
 from trainer.objectives.unrolled import Unrolled, with_precision
 from trainer.principal import principal
 from trainer.second_moments import SecondMoments
@@ -26,48 +28,60 @@ from trainer.steps import inner_step
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 
 
+class Size(NamedTuple):
+    """What is asked of a budget; None is left to the defaults."""
+
+    images_per_class: float | None = None
+    bases: int | None = None
+    rows: int | None = None
+
+
 @dataclass(frozen=True)
 class Budget:
-    """How much a memory may store: N images per class, as K bases and r rows (paper, section 4)."""
+    """How much a memory may store: N images per class, as K bases and r rows (paper, section 4).
+
+    Where the budget is one in bytes, `file_bytes` is the most that the file may take.
+    """
 
     images_per_class: float
     bases: int
     rows: int
+    file_bytes: int | None = None
 
     @classmethod
     def fit(
         cls, dataset: ImageDataset, method: Method, *, images_per_class: float, bases: int, rows: int | None
     ) -> Budget:
         """The largest r that fits unless it is given; ValueError says which K would fit where this one does not."""
+        numbers_of_one = base_numbers(dataset, method)
         if method.memory == "pixels":
-            return cls._of_pixels(images_per_class, rows)
-        channels, height, width = dataset.image_shape
-        base_numbers = channels * ((height + 1) // 2) * ((width + 1) // 2)
+            most = int(images_per_class * dataset.image_numbers / numbers_of_one)
+            return cls._of_pixels(images_per_class, rows, most)
         size = method.query_size if method.queries == "images" else len(dataset.classes)
         allowed = images_per_class * len(dataset.classes) * dataset.image_numbers
-        if rows is None and bases > 0:
-            rows = largest_rows(allowed, query_size=size, base_numbers=base_numbers, bases=bases)
-        rows = rows or 0
-        numbers = bases * base_numbers + rows * size * bases
-        if bases < 1 or rows < 1 or numbers > allowed:
-            most = int(allowed // (base_numbers + size * max(rows, 1)))
+        if bases < 1:
+            raise ValueError(f"a memory needs one basis or more, not {bases}")
+        if rows is None:
+            rows = largest_rows(allowed, query_size=size, base_numbers=numbers_of_one, bases=bases)
+        numbers = bases * numbers_of_one + rows * size * bases
+        if rows < 1 or numbers > allowed:
+            least = max(rows, 1)
+            most = int(allowed // (numbers_of_one + size * least))
             advice = f"with at most {most} bases" if most > 0 else "with more images per class"
             raise ValueError(
-                f"{bases} bases and {rows} rows do not fit in {images_per_class:g} images per class; try {advice}"
+                f"{bases} bases and {least} rows do not fit in {images_per_class:g} images per class; try {advice}"
             )
         return cls(images_per_class, bases, rows)
 
     @classmethod
-    def of_bundle(
-        cls, bundle: MemoryBundle, *, images_per_class: float | None, bases: int | None, rows: int | None
-    ) -> Budget:
+    def of_bundle(cls, bundle: MemoryBundle, size: Size) -> Budget:
         """The budget of the bundle that a run goes on from; ValueError where another one is asked for."""
         memory, claimed = bundle.memory, bundle.manifest.budget.images_per_class
         stored = len(memory.bases) if isinstance(memory, AddressedBases) else 0
         for name, asked, given in (
-            ("--images-per-class", images_per_class, claimed),
-            ("--bases", bases, stored),
-            ("--rows", rows, memory.rows),
+            ("--images-per-class", size.images_per_class, claimed),
+            ("--bases", size.bases, stored),
+            ("--rows", size.rows, memory.rows),
         ):
             if asked is not None and asked != given:
                 raise ValueError(
@@ -76,14 +90,26 @@ class Budget:
         return cls(claimed, stored, memory.rows)
 
     @classmethod
-    def _of_pixels(cls, images_per_class: float, rows: int | None) -> Budget:
-        rows = int(images_per_class) if rows is None else rows
-        if not 1 <= rows <= images_per_class:
+    def _of_pixels(cls, images_per_class: float, rows: int | None, most: int) -> Budget:
+        rows = most if rows is None else rows
+        if not 1 <= rows <= most:
             raise ValueError(
                 f"{rows} stored images of each class do not fit in {images_per_class:g} images per class; "
                 "a memory of pixels needs one or more"
             )
         return cls(images_per_class, 0, rows)
+
+
+def base_numbers(dataset: ImageDataset, method: Method) -> int:
+    """How many numbers one stored image has: a basis, or a picture of a memory of pixels."""
+    height, width = stored_size(dataset, method)
+    return dataset.image_shape[0] * height * width
+
+
+def stored_size(dataset: ImageDataset, method: Method) -> tuple[int, int]:
+    """(h, w) of what is stored."""
+    _, height, width = dataset.image_shape
+    return (height, width) if method.resolution == "full" else ((height + 1) // 2, (width + 1) // 2)
 
 
 def fit_preprocessing(
@@ -99,7 +125,7 @@ def fit_preprocessing(
         check_continuable(start, dataset.classes, dataset.image_shape, method.preprocessing)
         return unprojected(start.preprocessing)
     if method.preprocessing == "zca":
-        return ZCA.fit(dataset.train.images)
+        return ZCA.fit(dataset.train.images, ridge=method.ridge)
     return Standardise.fit(dataset.train.images) if moments is None else moments.standardise()
 
 
@@ -123,7 +149,12 @@ def make_learner(
         memory = continued(start, dataset.classes, dataset.train, generator)
     memory = memory.replace({name: value.to(device) for name, value in memory.tensors().items()})
     if method.queries == "labels":
-        return LabelLearner(memory, classes_per_step=classes, real_batch=method.real_batch)
+        return LabelLearner(
+            memory,
+            classes_per_step=classes,
+            real_batch=method.real_batch,
+            rate=method.rate if method.learn_rate else None,
+        )
     encoder = build_network(method.encoder, dataset.image_shape, method.query_size)
     parameters = {name: value.to(device) for name, value in encoder.initialise(generator).items()}
     return ImageLearner(
@@ -144,11 +175,21 @@ def make_memory(
     generator: torch.Generator,
 ) -> AbstractMemory:
     """The memory at its start, on the CPU."""
+    channels, *full_size = dataset.image_shape
     if method.memory == "pixels":
-        shape = len(dataset.classes), budget.rows, *dataset.image_shape
-        return Pixels(torch.randn(shape, generator=generator))
+        shape = len(dataset.classes), budget.rows, channels, *stored_size(dataset, method)
+        images = torch.randn(shape, generator=generator)
+        return Pixels(images) if method.resolution == "full" else Pixels(images, *full_size)
     size = method.query_size if method.queries == "images" else len(dataset.classes)
-    random = noise(dataset.image_shape, bases=budget.bases, rows=budget.rows, query_size=size, generator=generator)
+    random = noise(
+        dataset.image_shape,
+        bases=budget.bases,
+        rows=budget.rows,
+        query_size=size,
+        generator=generator,
+        initialisation=method.initialisation,
+        stored_size=stored_size(dataset, method),
+    )
     if method.start == "noise":
         return random
     start = principal(
@@ -180,7 +221,13 @@ def make_objective(dataset: ImageDataset, method: Method, device: torch.device) 
         momentum=method.momentum,
         rows_per_class=method.rows_per_class,
         augmentation=AUGMENTATIONS[method.augmentation],
+        other_training=inner_training(method),
     )
+
+
+def inner_training(method: Method) -> AbstractInnerTraining:
+    """How the inner networks are trained."""
+    return Adam() if method.inner_optimiser == "adam" else Momentum(method.momentum, method.momentum_gradient)
 
 
 def real_data(dataset: ImageDataset, preprocessing: AbstractPreprocessing, device: torch.device) -> RealData:

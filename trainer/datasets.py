@@ -2,12 +2,12 @@
 
 A source is one of
 
-* the bare name of a known data set (`digits`, which is scikit-learn's, or a torchvision name): it means that data set,
-  read from the folder $RECALL_DATA/NAME where that holds anything, else from the library. A folder of the same name in
-  the working directory is never meant: write `./NAME` for it.
-* the path of a folder of class folders, or of a folder with `train.npz` and `test.npz` (`images` uint8 [N, H, W, C] or
-  [N, H, W], `labels` int [N], `classes` str). A bare name that is no known one and no folder here, or an empty one, is
-  looked for in $RECALL_DATA.
+* the bare name of a known data set (`digits`, which is scikit-learn's, or a torchvision name, or `tinyimagenet`, which
+  no library brings): it means that data set, read from the folder $RECALL_DATA/NAME where that holds anything, else
+  from the library. A folder of the same name in the working directory is never meant: write `./NAME` for it.
+* the path of a folder of class folders, of Tiny ImageNet's own folder (`tiny_imagenet.py`), or of a folder with
+  `train.npz` and `test.npz` (`images` uint8 [N, H, W, C] or [N, H, W], `labels` int [N], `classes` str). A bare name
+  that is no known one and no folder here, or an empty one, is looked for in $RECALL_DATA.
 
 Only what came by its known name has a known licence; whatever a path leads to is its owner's.
 """
@@ -26,6 +26,8 @@ from recall_server.errors import InvalidDataset
 from trainer.arrays import FILES, holds_arrays, read_arrays
 from trainer.folder_dataset import Observe, read_folder
 from trainer.splits import TEST_SHARE, VALIDATION_SHARE, ImageDataset, Split, check_labels, hold_out
+from trainer.superclasses import groups_of
+from trainer.tiny_imagenet import MISSING, holds_tiny_imagenet, read_tiny_imagenet
 
 __all__ = ["LICENCES", "UNKNOWN_LICENCE", "ImageDataset", "Split", "load_dataset"]
 
@@ -37,6 +39,7 @@ LICENCES = {
     "cifar10": "CIFAR-10 (A. Krizhevsky), free for research with citation",
     "cifar100": "CIFAR-100 (A. Krizhevsky), free for research with citation",
     "svhn": "SVHN (Y. Netzer et al.), non-commercial use only",
+    "tinyimagenet": "Tiny ImageNet (Stanford CS231n, from ImageNet), for non-commercial research and education",
 }
 TORCHVISION = {
     "mnist": "MNIST",
@@ -62,7 +65,7 @@ def load_dataset(
     all training pictures, some at a time. Raises InvalidDataset, with what would be right.
     """
     name, folder, licence = _locate(source)
-    if folder is not None and not holds_arrays(folder):
+    if folder is not None and not holds_arrays(folder) and not holds_tiny_imagenet(folder):
         return read_folder(
             name, folder, licence, image_size=image_size, seed=seed, most_bytes=most_bytes, observe=observe
         )
@@ -82,7 +85,9 @@ def load_dataset(
     train, validation = hold_out(train, VALIDATION_SHARE, seed)
     for chunk in train.chunks():
         observe(chunk)
-    return ImageDataset(name, classes, train, validation, test, digest, licence)
+    # A folder of the same name may hold anything; only what came by its known name has its groups.
+    groups = {} if licence == UNKNOWN_LICENCE else groups_of(name, classes)
+    return ImageDataset(name, classes, train, validation, test, digest, licence, groups=groups)
 
 
 Read = tuple[tuple[str, ...], Split, Split]
@@ -111,7 +116,9 @@ def _holds_anything(folder: Path) -> bool:
 
 def _read(name: str, folder: Path | None) -> Read:
     if folder is not None:
-        return _read_arrays(name, folder)
+        return read_tiny_imagenet(folder) if holds_tiny_imagenet(folder) else _read_arrays(name, folder)
+    if name == "tinyimagenet":
+        raise InvalidDataset(MISSING)
     return _read_digits() if name == "digits" else _read_torchvision(name)
 
 

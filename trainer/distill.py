@@ -21,6 +21,7 @@ from trainer.checkpoint import Checkpoint
 from trainer.learners import AbstractLearner, RealData
 from trainer.methods import Method
 from trainer.objectives.base import AbstractObjective
+from trainer.ranks import ALONE, AbstractRanks
 from trainer.run_progress import Limits, Progress, Validation
 
 FINAL_RATE = 0.05  # what the cosine leaves of the outer rate
@@ -50,9 +51,11 @@ class Distillation:
         limits: Limits,
         generator: torch.Generator,
         checkpoint: Path | None = None,
+        ranks: AbstractRanks = ALONE,
     ) -> None:
-        self.learner, self.objective, self.method = learner, objective, method
-        self.run, self.limits, self.generator, self.checkpoint = run, limits, generator, checkpoint
+        self.learner, self.objective, self.method, self.ranks = learner, objective, method, ranks
+        self.run, self.limits, self.generator = run, limits, generator
+        self.checkpoint = checkpoint if ranks.first else None
         self.progress = Progress()
         self.best: dict[str, Tensor] = {}
         self.optimiser = make_optimiser(learner.tensors(), method)
@@ -120,11 +123,11 @@ class Distillation:
                 self._validate(validate, publish)
             while self._fraction() < 1:
                 self._outer_step(data)
-                self.progress.seconds = self.limits.clock() - started
+                (self.progress.seconds,) = self.ranks.agree([self.limits.clock() - started])
                 if self._fraction() >= 1 or self.progress.step % self.limits.validate_every == 0:
                     self._validate(validate, publish)
                 report(self.progress)
-                if interrupted():
+                if any(self.ranks.agree([interrupted()])):
                     self._finish(publish)
                     raise Interrupted
                 if self.limits.clock() - saved > self.limits.checkpoint_seconds:
@@ -164,9 +167,10 @@ class Distillation:
             decay = FINAL_RATE + (1 - FINAL_RATE) * 0.5 * (1 + math.cos(math.pi * min(1.0, self._fraction())))
         for group in self.optimiser.param_groups:
             group["lr"] = group["initial_lr"] * decay
+        last = self._fraction() >= 1 - self.method.storage_share
+        self.learner.storage = self.method.storage if last else "float32"
         self.optimiser.zero_grad()
-        loss = self.objective.loss(self.learner.episode(data, self.generator), self.generator)
-        loss.backward()  # type: ignore[no-untyped-call]
+        loss = self._gradient(data)
         norm = torch.nn.utils.clip_grad_norm_(self.learner.tensors().values(), self.method.clip or math.inf)
         if not (torch.isfinite(loss) and torch.isfinite(norm)):
             self.save()  # what was learned so far; nothing of this step has touched it
@@ -176,7 +180,26 @@ class Distillation:
             )
         self.optimiser.step()
         self.progress.step += 1
-        self.progress.loss = loss.item()
+        self.progress.loss, self.progress.gradient_norm = loss.item(), norm.item()
+        self.progress.outer_rate = self.optimiser.param_groups[0]["lr"]
+
+    def _gradient(self, data: RealData) -> Tensor:
+        """The mean loss of this step's networks, of all ranks; its gradient is left in the leaves."""
+        leaves = list(self.learner.tensors().values())
+        total = torch.zeros((), device=leaves[0].device)
+        for generator in self._generators():
+            loss = self.objective.loss(self.learner.episode(data, generator), generator) / self.method.networks
+            loss.backward()  # type: ignore[no-untyped-call]
+            total += loss.detach()
+        self.ranks.add([total, *(leaf.grad for leaf in leaves if leaf.grad is not None)])
+        return total
+
+    def _generators(self) -> list[torch.Generator]:
+        """For each network of this rank one, whichever rank that is; for a single network the run's own."""
+        if self.method.networks == 1:
+            return [self.generator]
+        seeds = torch.randint(2**62, (self.method.networks,), generator=self.generator).tolist()
+        return [torch.Generator().manual_seed(seeds[number]) for number in self.ranks.share(self.method.networks)]
 
     def _validate(self, validate: Callable[[], Sequence[float]] | None, publish: Publish) -> None:
         if validate is None:

@@ -6,18 +6,24 @@ addressing share every other line of the trainer.
 
 from __future__ import annotations
 
+import copy
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import final
+from typing import Self, final
 
 import torch
 from torch import Tensor
 
-from recall_server.memory import AbstractMemory
+from recall_server.memory import AbstractMemory, Storage
+from recall_server.memory.storage import rounded
 from recall_server.networks import AbstractNetwork, Parameters
 from recall_server.networks.fused import trained_names
+from recall_server.retraining import Retraining
 from trainer.objectives.base import Episode
+
+HIGHEST_RATE = 10.0  # that a manifest takes
+LEARNED_RATE = "log_rate"  # the tensor that holds the logarithm of a learned step size
 
 
 @dataclass(frozen=True)
@@ -55,9 +61,13 @@ def _draw(members: Tensor, count: int, generator: torch.Generator) -> Tensor:
 
 
 class AbstractLearner(ABC):
-    """Leaf tensors by name, and episodes drawn from real data."""
+    """Leaf tensors by name, and episodes drawn from real data.
+
+    Episodes recall through `storage`, as the file would; gradients pass to the exact numbers of `memory`.
+    """
 
     memory: AbstractMemory
+    storage: Storage = "float32"
 
     @abstractmethod
     def tensors(self) -> dict[str, Tensor]:
@@ -66,6 +76,20 @@ class AbstractLearner(ABC):
     @abstractmethod
     def episode(self, data: RealData, generator: torch.Generator) -> Episode:
         """Recall for some classes, and draw real pictures of the same classes."""
+
+    def as_stored(self, storage: Storage) -> Self:
+        """The same learner with the memory that a file of this storage would hold; not to be optimised."""
+        other = copy.copy(self)
+        with torch.no_grad():
+            other.memory = rounded(self.memory, storage)
+        return other
+
+
+def with_learned_rate(retraining: Retraining, tensors: Mapping[str, Tensor]) -> Retraining:
+    """The schedule with the step size that was learned along with the memory, where one was."""
+    if LEARNED_RATE not in tensors:
+        return retraining
+    return retraining.model_copy(update={"learning_rate": min(HIGHEST_RATE, tensors[LEARNED_RATE].exp().item())})
 
 
 def _leaf(tensor: Tensor) -> Tensor:
@@ -87,22 +111,31 @@ def _real_batch(data: RealData, classes: list[int], batch: int, generator: torch
 
 @final
 class LabelLearner(AbstractLearner):
-    """A memory addressed by one-hot labels. `classes_per_step` classes take part in every outer step."""
+    """A memory addressed by one-hot labels. `classes_per_step` classes take part in every outer step.
 
-    def __init__(self, memory: AbstractMemory, *, classes_per_step: int, real_batch: int) -> None:
+    Where a `rate` is given the step size of inner training is learned, from there on, as its logarithm.
+    """
+
+    def __init__(
+        self, memory: AbstractMemory, *, classes_per_step: int, real_batch: int, rate: float | None = None
+    ) -> None:
         self.memory = memory.replace({name: _leaf(value) for name, value in memory.tensors().items()})
         self.classes_per_step = classes_per_step
         self.real_batch = real_batch
+        device = next(iter(self.memory.tensors().values())).device
+        self.rate = {} if rate is None else {LEARNED_RATE: _leaf(torch.tensor(rate, device=device).log())}
 
     def tensors(self) -> dict[str, Tensor]:
-        return self.memory.tensors()
+        return self.memory.tensors() | self.rate
 
     def episode(self, data: RealData, generator: torch.Generator) -> Episode:
         classes = _draw_classes(self.memory.query_size, self.classes_per_step, generator)
         device = data.images.device
         queries = torch.eye(self.memory.query_size, device=device)[classes]
         images, targets = _real_batch(data, classes, self.real_batch, generator)
-        return Episode(self.memory.recall(queries), torch.eye(len(classes), device=device), images, targets)
+        recalled = rounded(self.memory, self.storage).recall(queries)
+        rate = self.rate[LEARNED_RATE].exp() if self.rate else None
+        return Episode(recalled, torch.eye(len(classes), device=device), images, targets, rate)
 
 
 @final
@@ -150,7 +183,7 @@ class ImageLearner(AbstractLearner):
         pictures, real = data.images[shown], data.images[others]  # [q, shots, C, H, W] and [q, each, C, H, W]
         targets = torch.eye(len(classes), device=data.images.device)
         return Episode(
-            self.memory.recall(self.queries(pictures)),
+            rounded(self.memory, self.storage).recall(self.queries(pictures)),
             targets,
             real.flatten(0, 1),
             targets.repeat_interleave(real.shape[1], dim=0),

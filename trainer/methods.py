@@ -11,9 +11,11 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from recall_server.memory import Storage
 from recall_server.networks import NetworkSpec
 from recall_server.retraining import Retraining
 from trainer.overrides import overridden
+from trainer.start import Initialisation
 
 Count = Annotated[int, Field(ge=1)]
 Rate = Annotated[float, Field(gt=0)]
@@ -26,27 +28,37 @@ class Method(BaseModel):
 
     name: str
     memory: Literal["addressed_bases", "pixels"] = "addressed_bases"
+    resolution: Literal["half", "full"] = "half"  # of what is stored
     start: Literal["principal", "noise", "bundle"] = "principal"
+    initialisation: Initialisation = "xavier"  # of a start from noise
     coefficients: Literal["typical", "centres"] = "typical"  # of a start from principal: pictures or averages
     preprocessing: Literal["standardise", "zca", "projected"] = "standardise"
+    ridge: Annotated[float, Field(ge=0)] = 0.1  # of zca, in units of the mean eigenvalue
     augmentation: Literal["none", "flip", "flip+rotate"] = "none"
     # inner training
     network: NetworkSpec = NetworkSpec()
     steps: Count
     window: Count
     rate: Rate
+    learn_rate: bool = False  # the inner rate is learned along with the memory, and is what the bundle asks for
+    inner_optimiser: Literal["sgd", "adam"] = "sgd"
     momentum: Annotated[float, Field(ge=0, lt=1)] = 0.9
+    momentum_gradient: Literal["full", "forward"] = "full"  # forward: momentum acts, but is not differentiated
     rows_per_class: Count
     precision: Literal["float32", "bfloat16"] = "float32"
     eager: bool = False  # do not compile the steps: for short runs, where compiling takes longer than it saves
     # outer training
     classes_per_step: Annotated[int, Field(ge=0)] = 0  # 0: all of them
+    networks: Count = 1  # of an outer step, each with real pictures of its own; their gradients are averaged
     real_batch: Count
     optimiser: Literal["adam", "sgd"]
     outer_rate: Rate
     outer_decay: Literal["constant", "cosine"] = "constant"
     clip: Annotated[float, Field(ge=0)] = 0.0  # norm of the outer gradient; 0: not clipped
     outer_steps: Annotated[int, Field(ge=0)]
+    # what a file keeps of the numbers, and the share of the outer steps, the last, that recall through what it keeps
+    storage: Storage = "float32"
+    storage_share: Annotated[float, Field(ge=0, le=1)] = 0.2
     # addressing by pictures
     queries: Literal["labels", "images"] = "labels"
     shots: Count = 5
@@ -73,6 +85,16 @@ class Method(BaseModel):
             raise ValueError("a memory addressed by pictures starts from noise or principal, not from a bundle")
         return self
 
+    @model_validator(mode="after")
+    def _check_variants(self) -> Method:
+        if self.resolution == "full" and self.start == "principal":
+            raise ValueError("principal finds bases at half resolution; start from noise to store full resolution")
+        if self.inner_optimiser == "adam" and self.momentum_gradient == "forward":
+            raise ValueError("Adam has no momentum term to leave undifferentiated; use inner_optimiser=sgd")
+        if self.learn_rate and self.queries == "images":
+            raise ValueError("the inner rate is learned with a memory addressed by labels, not by pictures")
+        return self
+
 
 PAPER_RETRAINING = Retraining(network=NetworkSpec(), steps=150, learning_rate=0.01, rows_per_class=32)
 
@@ -88,7 +110,7 @@ def rtp() -> Method:
 
 def bptt() -> Method:
     """The same without bases: one stored image per recalled image (paper, Table 2, row BPTT)."""
-    return rtp().model_copy(update={"name": "bptt", "memory": "pixels", "rows_per_class": 1})
+    return rtp().model_copy(update={"name": "bptt", "memory": "pixels", "resolution": "full", "rows_per_class": 1})
 
 
 def window() -> Method:
@@ -134,8 +156,14 @@ METHODS: dict[str, Callable[[], Method]] = {
 }
 
 
-def compose(name: str, overrides: Iterable[str] = ()) -> Method:
-    """A named method with `field=value` overrides; ValueError with one sentence on anything that does not fit."""
+def named(name: str) -> Method:
+    """A method by its name; ValueError that lists the known ones."""
     if name not in METHODS:
         raise ValueError(f"unknown method {name!r}; known methods: {', '.join(METHODS)}")
-    return overridden(Method, METHODS[name]().model_dump(), overrides, fixed=("name",))
+    return METHODS[name]()
+
+
+def compose(method: str | Method, overrides: Iterable[str] = ()) -> Method:
+    """A method, or one by name, with `field=value` overrides; ValueError with one sentence on what does not fit."""
+    start = named(method) if isinstance(method, str) else method
+    return overridden(Method, start.model_dump(), overrides, fixed=("name",))

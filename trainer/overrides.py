@@ -31,6 +31,11 @@ def overridden(
         raise ValueError(first_fault(error)) from error
 
 
+def given(**values: object) -> list[str]:
+    """`field=value` of every option that was given."""
+    return [f"{field}={value}" for field, value in values.items() if value is not None]
+
+
 def _override(fields: dict[str, Any], override: str, fixed: Collection[str]) -> None:
     key, equals, value = override.partition("=")
     section, dot, inner = key.partition(".")

@@ -6,7 +6,7 @@ import datetime
 import hashlib
 import platform
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
@@ -32,11 +32,12 @@ from recall_server.onnx_export import export_network
 from recall_server.preprocessing import AbstractPreprocessing
 from trainer.compose import Budget
 from trainer.datasets import ImageDataset
-from trainer.learners import AbstractLearner, ImageLearner
+from trainer.learners import AbstractLearner, ImageLearner, with_learned_rate
 from trainer.methods import Method
 from trainer.run_progress import Progress
 
 LONGEST_CURVE = 10_000  # points that a manifest takes
+FEWEST_POINTS = 3  # of a curve that is thinned so that the file keeps within its budget
 
 
 @dataclass(frozen=True)
@@ -78,8 +79,33 @@ def draft(
         digest = hashlib.sha256(encoder).hexdigest()
         # Named by its content, so that a new encoder never takes the place of the one an older bundle refers to.
         reference = EncoderReference(file=f"{name}-{digest[:8]}.onnx", sha256=digest, query_size=memory.query_size)
-    data = MemoryBundle(_manifest(memory, preprocessing, made, name, reference), memory, preprocessing).to_bytes()
+    retraining = with_learned_rate(made.method.retraining, tensors)
+    manifest = _manifest(memory, preprocessing, made, name, reference)
+    manifest = manifest.model_copy(update={"retraining": retraining})
+    data = MemoryBundle(manifest, memory, preprocessing, made.method.storage).to_bytes()
+    if made.budget.file_bytes is not None:
+        data = _within(made.budget.file_bytes, data, MemoryBundle.from_bytes(data))
     return Draft(MemoryBundle.from_bytes(data), data, encoder)
+
+
+def _within(most: int, data: bytes, bundle: MemoryBundle) -> bytes:
+    """The file with as many points of its curve as fit: the first, the last, the best, and what lies between thinned.
+
+    Raises ValueError where the file is larger than `most` bytes even so.
+    """
+    progress = bundle.manifest.progress
+    while len(data) > most and progress is not None and len(progress.validation) > FEWEST_POINTS:
+        curve = progress.validation
+        best = max(range(len(curve)), key=lambda index: curve[index].accuracy)
+        kept = sorted({*range(0, len(curve), 2), best, len(curve) - 1})
+        if len(kept) == len(curve):
+            kept = sorted({0, best, len(curve) - 1})
+        progress = progress.model_copy(update={"validation": tuple(curve[index] for index in kept)})
+        manifest = bundle.manifest.model_copy(update={"progress": progress})
+        data = replace(bundle, manifest=manifest).to_bytes()
+    if len(data) > most:
+        raise ValueError(f"the bundle takes {len(data)} bytes, more than the {most} of its budget; allow fewer rows")
+    return data
 
 
 def publish(draft: Draft, output: Path) -> MemoryBundle:
@@ -111,6 +137,7 @@ def _manifest(
             memory=MemoryDescription(kind=memory.kind, geometry=memory.geometry()),
             queries=made.method.queries,
             labels=made.dataset.classes,
+            groups=dict(made.dataset.groups),
             image=ImageDescription(channels=channels, height=height, width=width),
             preprocessing=preprocessing.kind,
             retraining=made.method.retraining,
@@ -152,7 +179,8 @@ def provenance(made: Made) -> Provenance:
         method=made.method.name,
         hyper_parameters=hyper_parameters
         | {"bases": made.budget.bases, "rows": made.budget.rows, "minutes": made.minutes}
-        | ({} if made.start_sha256 is None else {"start_sha256": made.start_sha256}),
+        | ({} if made.start_sha256 is None else {"start_sha256": made.start_sha256})
+        | ({} if made.budget.file_bytes is None else {"file_bytes": made.budget.file_bytes}),
         seed=made.seed,
         outer_steps=made.progress.step,
         seconds=round(made.progress.seconds, 1),

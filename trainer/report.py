@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
+from pydantic import ValidationError
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
@@ -18,42 +18,51 @@ from recall_server.bundle import MemoryBundle
 from recall_server.cards.bundle_card import bundle_card
 from recall_server.contact_sheet import contact_sheet
 from recall_server.errors import InvalidDataset
-from recall_server.inspection import displayed_bases, has_bases, sheet_rows
-from recall_server.manifest import MeasuredAccuracy, RunProgress
-from recall_server.networks import NetworkSpec
+from recall_server.manifest import MeasuredAccuracy, RunProgress, first_fault
+from recall_server.networks import NetworkSpec, build_network
 from recall_server.retraining import Retraining
 from trainer.datasets import ImageDataset
-from trainer.evaluate import Accuracies, evaluate_labels, evaluate_real, paper_protocol, real_rows
+from trainer.evaluate import Accuracies, evaluate_herded, evaluate_labels, evaluate_real, real_rows
+from trainer.evaluation_file import Measured, add, evaluations, file_of, memory_digest
 from trainer.few_shot import FewShot, draw_episode, evaluate_few_shot, largest_task
+from trainer.plots.sheets import picture_rows
+from trainer.protocol import Protocol
 
 WAYS, SHOTS, TESTS = 2, 5, 200
-SHEET_LABELS, SHEET_IMAGES = 20, 10
+RECALLED = "recalled"
+RANDOM = "random real images, same number of floats"
+HERDED = "herded real images, same number of floats"
 
 
 @dataclass(frozen=True)
 class Evaluation:
-    """A bundle measured on the test set of the data it was made from, with `retraining` as its schedule."""
+    """A bundle on the test set of the data it was made from, by `protocol` with the network of `retraining`."""
 
     path: Path
     bundle: MemoryBundle
     dataset: ImageDataset
     retraining: Retraining
+    protocol: Protocol
     seeds: Sequence[int]
     device: torch.device
 
-    def label_addressed(self, protocol: str) -> dict[str, Accuracies]:
-        """All classes, by the paper's protocol or the bundle's own; beside random real images."""
+    def schedules(self) -> dict[str, Retraining]:
+        """How networks are trained on each of the things that are compared."""
         queries, rows = len(self.dataset.classes), self.bundle.memory.rows
-        retraining = real = self.retraining
-        if protocol == "paper":
-            retraining = paper_protocol(self.retraining, queries=queries, rows=rows)
-            real = paper_protocol(self.retraining, queries=queries, rows=real_rows(self.bundle))
-        train, test = self.dataset.train, self.dataset.test
+        if self.bundle.manifest.queries == "images":
+            return {RECALLED: self.protocol.schedule(self.retraining, queries=WAYS, rows=rows)}
+        real = self.protocol.schedule(self.retraining, queries=queries, rows=real_rows(self.bundle))
+        recalled = self.protocol.schedule(self.retraining, queries=queries, rows=rows)
+        return {RECALLED: recalled, RANDOM: real, HERDED: real}
+
+    def label_addressed(self) -> dict[str, Accuracies]:
+        """All classes, beside random and herded real images at the same number of stored floats."""
+        schedules, train, test = self.schedules(), self.dataset.train, self.dataset.test
+        how: dict[str, Any] = {"seeds": self.seeds, "device": self.device}
         return {
-            "recalled": evaluate_labels(self.bundle, test, retraining=retraining, seeds=self.seeds, device=self.device),
-            "random real images, same number of floats": evaluate_real(
-                self.bundle, train, test, retraining=real, seeds=self.seeds, device=self.device
-            ),
+            RECALLED: evaluate_labels(self.bundle, test, retraining=schedules[RECALLED], **how),
+            RANDOM: evaluate_real(self.bundle, train, test, retraining=schedules[RANDOM], **how),
+            HERDED: evaluate_herded(self.bundle, train, test, retraining=schedules[HERDED], **how),
         }
 
     def few_shot_task(self) -> tuple[int, int]:
@@ -61,15 +70,16 @@ class Evaluation:
         return largest_task(self.dataset.test, self.dataset.classes, ways=WAYS, shots=SHOTS, tests=TESTS)
 
     def image_addressed(self, shots: int, tests: int) -> dict[str, Accuracies]:
-        """Few-shot episodes, one for every seed, beside two baselines that see the same pictures."""
-        few_shot = FewShot.of_bundle(self.path, self.device, retraining=self.retraining)
+        """Few-shot episodes, one for every seed, beside rivals that see the same pictures."""
+        few_shot = FewShot.of_bundle(self.path, self.device, retraining=self.schedules()[RECALLED])
         test, classes = self.dataset.test, self.dataset.classes
         generators = [torch.Generator().manual_seed(seed) for seed in self.seeds]
         episodes = [
             draw_episode(test, classes, ways=WAYS, shots=shots, tests=tests, generator=generator)
             for generator in generators
         ]
-        return evaluate_few_shot(few_shot, episodes)
+        known = few_shot.known_classes(self.dataset.train, len(classes))
+        return evaluate_few_shot(few_shot, episodes, known)
 
 
 def evaluate_bundle(
@@ -78,32 +88,56 @@ def evaluate_bundle(
     *,
     seeds: Sequence[int],
     network: str | None,
-    protocol: str,
+    protocol: Protocol,
     record: bool,
     device: torch.device,
+    json_file: Path | None = None,
 ) -> dict[str, Accuracies]:
-    """Measure a bundle on the test set beside its baselines, print the table, and record the accuracy if asked."""
-    if protocol not in ("paper", "bundle"):
-        raise ValueError(f"unknown protocol {protocol!r}; use paper or bundle")
+    """Measure a bundle on the test set beside its baselines, and print the table.
+
+    `record` writes the accuracy into the bundle and everything into the JSON beside it; `json_file` is another place
+    for that. What cannot be measured is refused before anything is trained.
+    """
     bundle = MemoryBundle.load(path)
     _require_same_pictures(bundle, dataset)
-    retraining = bundle.manifest.retraining
-    if network is not None:
-        retraining = retraining.model_copy(update={"network": NetworkSpec.parse(network)})
-    evaluation = Evaluation(path, bundle, dataset, retraining, seeds, device)
-    if bundle.manifest.queries == "images":
+    files = [file for file in (json_file, file_of(path) if record else None) if file is not None]
+    for file in filter(Path.exists, files):
+        evaluations(file, memory_digest(bundle))
+    retraining = _with_network(bundle, network)
+    by_pictures = bundle.manifest.queries == "images"
+    if by_pictures:  # an episode is as large for every rival, so there is no other protocol
+        protocol = replace(protocol, name="bundle")
+    evaluation = Evaluation(path, bundle, dataset, retraining, protocol, seeds, device)
+    schedules = evaluation.schedules()
+    if by_pictures:
         shots, tests = evaluation.few_shot_task()
-        task, protocol = f"{WAYS}-way {shots}-shot, {tests} pictures", "bundle"
+        task = f"{WAYS}-way {shots}-shot, {tests} pictures"
         results = evaluation.image_addressed(shots, tests)
     else:
         task = f"{len(dataset.classes)}-way, {len(dataset.test)} pictures"
-        results = evaluation.label_addressed(protocol)
+        results = evaluation.label_addressed()
     print_accuracies(f"{path.stem} on {dataset.name} test: {task}", results)
+    data = f"{dataset.name} test, {task}"
+    measured = Measured(str(retraining.network), str(protocol), data, seeds, device, results, schedules)
+    for file in files:
+        add(file, bundle, measured)
     if record:
-        data = f"{dataset.name} test, {task}"
-        row = results["recalled"].row(network=str(retraining.network), protocol=protocol, data=data)
+        row = results[RECALLED].row(network=measured.network, protocol=measured.protocol, data=data)
         bundle.with_accuracy(recorded(bundle.manifest.accuracy, row)).save(path)
     return results
+
+
+def _with_network(bundle: MemoryBundle, network: str | None) -> Retraining:
+    """The bundle's schedule with this network; ValueError for one that there is not, or that is too deep for it."""
+    retraining = bundle.manifest.retraining
+    if network is None:
+        return retraining
+    try:
+        spec = NetworkSpec.parse(network)
+    except ValidationError as error:
+        raise ValueError(f"{network!r} is no network: {first_fault(error)}") from error
+    build_network(spec, bundle.manifest.image.shape, len(bundle.labels))
+    return retraining.model_copy(update={"network": spec})
 
 
 def recorded(rows: Sequence[MeasuredAccuracy], row: MeasuredAccuracy) -> list[MeasuredAccuracy]:
@@ -148,7 +182,7 @@ def print_manifest(path: Path) -> None:
     budget, encoder = manifest.budget, manifest.query_encoder
     rows = {
         "sha256": bundle.sha256,
-        "memory": f"{manifest.memory.kind}, {_shapes(bundle)}",
+        "memory": f"{manifest.memory.kind}, {_shapes(bundle)}, stored as {bundle.storage}",
         "addressed by": manifest.queries,
         "labels": ", ".join(manifest.labels),
         "images": f"{manifest.image.height}x{manifest.image.width}, {manifest.image.channels} channel(s)",
@@ -204,20 +238,3 @@ def write_picture(path: Path, picture: Path) -> None:
     """A PNG of a bundle's bases and of images that its labels (or random queries) recall."""
     bundle = MemoryBundle.load(path)
     write_atomically(picture, contact_sheet(picture_rows(bundle)))
-
-
-def picture_rows(bundle: MemoryBundle) -> list[tuple[str, NDArray[np.float32]]]:
-    """(caption, images [n, C, H, W] in pixel space); bases as `displayed_bases` shows them."""
-    rows: list[tuple[str, NDArray[np.float32]]] = []
-    if has_bases(bundle):
-        rows += sheet_rows(displayed_bases(bundle))
-    if bundle.manifest.queries == "labels":
-        names = bundle.manifest.labels[:SHEET_LABELS]
-        recalled = bundle.memory.recall(bundle.label_queries(names))
-    else:
-        names = tuple(f"random query {number}" for number in range(4))
-        generator = torch.Generator().manual_seed(0)
-        recalled = bundle.memory.recall(torch.randn(len(names), bundle.memory.query_size, generator=generator))
-    for name, images in zip(names, recalled, strict=True):
-        rows.append((name, bundle.preprocessing.to_pixels(images[:SHEET_IMAGES].detach()).numpy()))
-    return rows

@@ -9,6 +9,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Self
 
+LAST_STEP = ("loss", "gradient_norm", "outer_rate")  # of what is known of the last outer step
+
 
 @dataclass(frozen=True)
 class Validation:
@@ -30,6 +32,7 @@ class Validation:
 class Progress:
     """How far a run has come, with `seconds` its time so far and `history` its validations in their order.
 
+    `loss`, `gradient_norm` (before it was clipped) and `outer_rate` are of the last outer step, NaN before the first.
     `version` counts the bundles that it has written, `published` is the validation accuracy of the last of them, and
     `best` the highest of all (minus infinity before the first validation).
     """
@@ -41,6 +44,8 @@ class Progress:
     version: int = 0
     published: float = -math.inf
     history: list[Validation] = field(default_factory=list)
+    gradient_norm: float = math.nan
+    outer_rate: float = math.nan
 
     @property
     def noise(self) -> float:
@@ -58,9 +63,10 @@ class Progress:
         return {
             "step": self.step,
             "seconds": self.seconds,
+            **{name: _finite(getattr(self, name)) for name in LAST_STEP},
             "version": self.version,
-            "published": self.published if math.isfinite(self.published) else None,  # JSON has no infinity
-            "best": self.best if math.isfinite(self.best) else None,
+            "published": _finite(self.published),
+            "best": _finite(self.best),
             "history": [point.to_json() for point in self.history],
         }
 
@@ -72,11 +78,17 @@ class Progress:
         return cls(
             step=stored["step"],
             seconds=stored["seconds"],
+            **{name: math.nan if stored.get(name) is None else stored[name] for name in LAST_STEP},
             best=best,
             version=stored["version"],
             published=published,
             history=history,
         )
+
+
+def _finite(value: float) -> float | None:
+    """JSON has neither infinity nor NaN."""
+    return value if math.isfinite(value) else None
 
 
 @dataclass(frozen=True)

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
@@ -60,6 +60,7 @@ class ImageDataset:
     licence: str
     unreadable: tuple[str, ...] = ()
     pictures: int | None = None
+    groups: Mapping[str, tuple[str, ...]] = field(default_factory=dict)  # of classes, where the data set has them
 
     @property
     def image_shape(self) -> tuple[int, int, int]:

@@ -97,6 +97,7 @@ class BundleDetails(BundleSummary):
 
 class BundleList(BaseModel):
     bundles: list[BundleSummary]
+    aliases: dict[str, list[str]] = Field(description="other names, and the labels and groups that they stand for")
 
 
 def bundle_summary(loaded: LoadedBundle) -> BundleSummary:

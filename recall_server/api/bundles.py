@@ -45,7 +45,11 @@ SIMILARITY: dict[int | str, dict[str, Any]] = {200: {"description": "the table",
 @router.get("/bundles")
 async def list_bundles(context: Served) -> BundleList:
     """All loaded bundles, in order of name."""
-    return BundleList(bundles=[bundle_summary(loaded) for loaded in context.service.library.bundles.values()])
+    library = context.service.library
+    return BundleList(
+        bundles=[bundle_summary(loaded) for loaded in library.bundles.values()],
+        aliases={name: list(meanings) for name, meanings in library.aliases.items()},
+    )
 
 
 @router.get("/bundles/{name}", responses=responses(404, 422))

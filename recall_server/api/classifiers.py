@@ -17,15 +17,16 @@ from recall_server.api.schemas import (
     MARKDOWN,
     ClassifierAnswer,
     ClassifierList,
-    ClassifierParameters,
     LabelsBody,
     PredictionEntry,
     Predictions,
+    TrainParameters,
     classifier_path,
 )
 from recall_server.errors import InvalidRequest
 from recall_server.jobs.records import ClassifierRecord, JobStatus
 from recall_server.service import Asked, DownloadFormat
+from recall_server.usable import check_usable
 
 PREDICT_PART = "images"
 MEDIA_TYPES: dict[DownloadFormat, str] = {
@@ -51,7 +52,7 @@ ANSWER: dict[str, Any] = {"model": ClassifierAnswer}
     },
     openapi_extra=body_schema(LabelsBody.model_json_schema(), "the name of each part is its class"),
 )
-async def train(request: Request, parameters: Annotated[ClassifierParameters, Query()], context: Served) -> Response:
+async def train(request: Request, parameters: Annotated[TrainParameters, Query()], context: Served) -> Response:
     """Train a fresh classifier from labels, or from a few pictures of each class."""
     service = context.service
     asked = Asked(idempotency_key=idempotency_key(request), caller=request.scope.get(CALLER))
@@ -59,12 +60,19 @@ async def train(request: Request, parameters: Annotated[ClassifierParameters, Qu
         pictures = await read_pictures(request, max_pictures=context.settings.max_pictures)
         context.pay(request, len(pictures))
         accepted = await context.run(
-            service.train_pictures, pictures, bundle=parameters.bundle, seed=parameters.seed or 0, asked=asked
+            service.train_pictures,
+            pictures,
+            bundle=parameters.bundle,
+            addressing=parameters.addressing or "auto",
+            seed=parameters.seed or 0,
+            asked=asked,
         )
         del pictures  # they are a task on the disk now, and others may send theirs while this caller waits
         if RELEASE in request.scope:
             request.scope[RELEASE]()
     else:
+        if parameters.addressing is not None:
+            raise InvalidRequest("addressing says how pictures are used; labels are recalled", parameter="addressing")
         body = await read_json(request, LabelsBody)
         bundle = _agreed("bundle", parameters.bundle, body.bundle)
         seed = _agreed("seed", parameters.seed, body.seed)
@@ -109,6 +117,7 @@ async def delete(identifier: str, context: Served) -> Response:
 
 @router.post(
     "/classifier/{identifier}/predict",
+    response_model_exclude_none=True,
     responses=responses(400, 404, 408, 409, 413, 415, 422, 507),
     openapi_extra={
         "requestBody": {
@@ -133,7 +142,7 @@ async def delete(identifier: str, context: Served) -> Response:
 )
 async def predict(request: Request, identifier: str, context: Served) -> Predictions:
     """The probability of each class for each picture, in the order sent."""
-    await context.look(context.service.jobs.finished_file, identifier)  # before an upload is read that cannot be used
+    await context.look(check_usable, context.service.jobs, identifier)  # before an upload is read that cannot be used
     media_type(request, only=(FORM,))
     pictures = await read_pictures(request, max_pictures=context.settings.max_pictures)
     other = next((picture.part for picture in pictures if picture.part != PREDICT_PART), None)
@@ -142,7 +151,14 @@ async def predict(request: Request, identifier: str, context: Served) -> Predict
     context.pay(request, len(pictures))
     predictions = await context.run(context.service.predict, identifier, pictures)
     return Predictions(
-        predictions=[PredictionEntry(label=each.label, probabilities=each.probabilities) for each in predictions]
+        predictions=[
+            PredictionEntry(
+                label=each.label,
+                by="prototypes" if each.by == "prototypes" else None,
+                probabilities=each.probabilities,
+            )
+            for each in predictions
+        ]
     )
 
 

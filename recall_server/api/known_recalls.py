@@ -45,7 +45,7 @@ class KnownRecalls:
             return await self.app(scope, receive, send)
         headers = Headers(scope=scope)
         library = self._context.service.library
-        asked = _digests(library), scope["query_string"], headers.getlist("accept")
+        asked = _digests(library), library.aliases, scope["query_string"], headers.getlist("accept")
         key = hashlib.sha256(repr(asked).encode()).digest()  # as short for a long request as for any other
         answer = self._context.cache.get(key)
         self._context.metrics.cache.labels("miss" if answer is None else "hit").inc()

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
 
+from recall_server.addressing import Addressing
 from recall_server.api.problems import problem_type
 from recall_server.jobs.records import (
     BundleIdentity,
@@ -27,6 +28,8 @@ from recall_server.service import RecallOptions
 
 LARGEST_SEED = 2**63 - 1
 MOST_QUERIES = 10_000  # of one recall: its table of targets grows with their square
+
+OUT_OF_SET = "the share of known pictures that are nearer to what the memory knows; null where that is not known"
 
 CARD = "text/markdown; charset=utf-8"
 MARKDOWN: dict[int | str, dict[str, Any]] = {
@@ -66,7 +69,9 @@ class RecallParameters(Request):
 
 
 class LabelRecallParameters(RecallParameters):
-    labels: list[str] = Field(description="separated by commas, or repeated; `bundle:label` where two bundles know it")
+    labels: list[str] = Field(
+        description="by commas, or repeated: labels, groups, aliases; `bundle:label` where two bundles know it"
+    )
 
     def names(self) -> list[str]:
         return [name for text in self.labels for name in text.split(",")]
@@ -84,8 +89,12 @@ class ClassifierParameters(Request):
     bundle: BundleName | None = Field(None, description="the bundle to train from, where several could be meant")
 
 
+class TrainParameters(ClassifierParameters):
+    addressing: Addressing | None = Field(None, description="how pictures are used; auto if not given")
+
+
 class LabelsBody(ClassifierParameters):
-    labels: list[str]
+    labels: list[str] = Field(description="labels, groups and aliases; `bundle:label` where two bundles know it")
 
 
 class RecalledEntry(BaseModel):
@@ -95,6 +104,7 @@ class RecalledEntry(BaseModel):
     bundle: str
     target: dict[str, float]
     rows: list[int]
+    out_of_set: float | None = Field(description=OUT_OF_SET)
     image: ImageSize
     images: list[str]
 
@@ -106,6 +116,7 @@ class RecalledEntry(BaseModel):
             bundle=recalled.query.loaded.name,
             target=recalled.query.target,
             rows=list(recalled.rows),
+            out_of_set=recalled.query.out_of_set,
             image=ImageSize(channels=channels, height=height, width=width),
             images=[png_uri(image) for image in recalled.images],
         )
@@ -145,13 +156,17 @@ class ClassifierAnswer(BaseModel):
     status: JobStatus
     is_terminal: bool
     labels: list[str]
-    bundle: BundleIdentity
+    bundle: BundleIdentity = Field(description="by whose schedule it is trained")
+    bundles: list[BundleIdentity] = Field(description="all that its classes are of, in the order asked for")
     queries: Literal["labels", "images"]
+    addressing: Literal["images", "classify", "prototypes"] | None = Field(description="how pictures were used")
     pictures: dict[str, int] | None
+    out_of_set: dict[str, float] | None = Field(description=OUT_OF_SET)
     image: ImageSize
     network: str
     seed: int
     quality: Quality | None = Field(description="how good it is likely to be; null where nothing is known of that")
+    notes: list[str] = Field(description="sentences that whoever relies on it should know")
     attempt: int
     progress: Progress | None
     created_at: AwareDatetime
@@ -167,7 +182,7 @@ class ClassifierAnswer(BaseModel):
     def of(cls, record: ClassifierRecord) -> ClassifierAnswer:
         self_link = classifier_path(record.id)
         fields: dict[str, Any] = dict(record)
-        fields["labels"] = list(record.labels)
+        fields |= {"labels": list(record.labels), "bundles": list(record.all_bundles), "notes": list(record.notes)}
         fields["is_terminal"] = record.status.is_terminal
         fields["stages"] = record.stages
         fields["error"] = None if record.error is None else JobProblem.of(record.error)
@@ -213,7 +228,10 @@ class EventPage(BaseModel):
 
 
 class PredictionEntry(BaseModel):
+    """`by` is there where prototypes answered, for a classifier of nothing else or until it is trained."""
+
     label: str
+    by: Literal["prototypes"] | None = None
     probabilities: dict[str, float]
 
 

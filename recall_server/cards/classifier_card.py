@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from recall_server.bundle import MemoryBundle
 from recall_server.cards.bundle_card import licence, schedule
 from recall_server.cards.markdown import bullets, document, escape, escape_all, facts, percent, table
 from recall_server.classifier import FreshClassifier
 from recall_server.jobs.records import ClassifierRecord
+from recall_server.prototypes import PrototypeClassifier
 
 LIMITS = (
     "Pictures of anything else than its classes: it answers every picture with one of them.",
@@ -28,31 +31,31 @@ print(labels[probabilities[0].argmax()])
 ```"""
 
 
-def classifier_card(record: ClassifierRecord, classifier: FreshClassifier, bundle: MemoryBundle | None) -> str:
-    """The card as a page of Markdown; `bundle` is what it was trained from, None where that is not loaded any more."""
+def classifier_card(
+    record: ClassifierRecord, classifier: FreshClassifier | PrototypeClassifier, bundles: Mapping[str, MemoryBundle]
+) -> str:
+    """The card as a page of Markdown; `bundles` are what it was trained from by name, as far as they are loaded."""
     return document(
         f"Classifier of {len(record.labels)} classes",
         ("", [f"It tells apart: {escape_all(record.labels)}."]),
-        ("What it was made from", [_origin(record, bundle)]),
+        ("What it was made from", [_origin(record, bundles)]),
         ("How good it is", _quality(record)),
-        ("How it was trained", [schedule(classifier.retraining), _training(record)]),
+        ("How it was trained", _making(record, classifier)),
         ("How to use it", _use(classifier)),
         ("What not to use it for", [bullets(LIMITS)]),
-        ("Licence", [_licence(bundle)]),
+        ("Licence", _licences(record, bundles)),
     )
 
 
-def _origin(record: ClassifierRecord, bundle: MemoryBundle | None) -> str:
-    rows = [
-        ("classifier", f"`{record.id}`, {record.created_at:%Y-%m-%d}, seed {record.seed}"),
-        ("memory", escape(record.bundle.name)),
-        ("SHA-256 of the memory", f"`{record.bundle.sha256}`"),
-        ("asked by", "the names of its classes" if record.pictures is None else _pictures(record.pictures)),
-    ]
+def _origin(record: ClassifierRecord, bundles: Mapping[str, MemoryBundle]) -> str:
+    rows = [("classifier", f"`{record.id}`, {record.created_at:%Y-%m-%d}, seed {record.seed}")]
+    for identity in record.all_bundles:
+        rows += [("memory", escape(identity.name)), ("SHA-256 of the memory", f"`{identity.sha256}`")]
+        if identity.name in bundles:
+            rows.append(("data set of the memory", escape(bundles[identity.name].manifest.provenance.dataset)))
+    rows.append(("asked by", "the names of its classes" if record.pictures is None else _pictures(record.pictures)))
     if record.file is not None:
         rows.append(("its file", f"{record.file.bytes:,} bytes, SHA-256 `{record.file.sha256}`"))
-    if bundle is not None:
-        rows.append(("data set of the memory", escape(bundle.manifest.provenance.dataset)))
     return facts(rows)
 
 
@@ -62,8 +65,9 @@ def _pictures(counts: dict[str, int]) -> str:
 
 def _quality(record: ClassifierRecord) -> list[str]:
     quality = record.quality
+    notes = [escape(note) for note in record.notes]
     if quality is None:
-        return ["Nothing is known of that: test it on pictures of your own before you rely on it."]
+        return notes or ["Nothing is known of that: test it on pictures of your own before you rely on it."]
     rows = [
         (escape(label), percent(accuracy), f"{quality.counts[label]:,}")
         for label, accuracy in quality.per_label.items()
@@ -71,7 +75,14 @@ def _quality(record: ClassifierRecord) -> list[str]:
     return [
         f"Likely right: **{percent(quality.accuracy)}**. {escape(quality.explanation)}",
         table(("class", "right", "estimated from pictures"), rows),
+        *notes,
     ]
+
+
+def _making(record: ClassifierRecord, classifier: FreshClassifier | PrototypeClassifier) -> list[str]:
+    if isinstance(classifier, FreshClassifier):
+        return [schedule(classifier.retraining), _training(record)]
+    return ["It was not: a picture goes to the class whose mean is nearest in the space of the memory's query encoder."]
 
 
 def _training(record: ClassifierRecord) -> str:
@@ -79,7 +90,7 @@ def _training(record: ClassifierRecord) -> str:
     return f"Where the time went: {spent}." if spent else "Where the time went is not known."
 
 
-def _use(classifier: FreshClassifier) -> list[str]:
+def _use(classifier: FreshClassifier | PrototypeClassifier) -> list[str]:
     channels, height, width = classifier.image_shape
     said = (
         f"The ONNX file takes `images`, float32 [N, {channels}, {height}, {width}], 0 (black) to 1 (white)"
@@ -91,7 +102,10 @@ def _use(classifier: FreshClassifier) -> list[str]:
     return [said, named, "The server itself cuts pictures to these proportions around their centre first.", code]
 
 
-def _licence(bundle: MemoryBundle | None) -> str:
-    if bundle is None:
-        return "The memory is not loaded here any more: its card, found by its SHA-256, names the terms of its data."
-    return licence(bundle.manifest)
+def _licences(record: ClassifierRecord, bundles: Mapping[str, MemoryBundle]) -> list[str]:
+    said = [licence(bundles[each.name].manifest) for each in record.all_bundles if each.name in bundles]
+    if len(said) < len(record.all_bundles):
+        said.append(
+            "A memory of it is not loaded here any more: its card, found by its SHA-256, names the terms of its data."
+        )
+    return said

@@ -72,6 +72,9 @@ class JobError(Record):
 class ClassifierRecord(Record):
     """One training request and what became of it. Times are UTC; `seconds` is the time the training itself took.
 
+    `bundle` is the one by whose schedule it is trained, `bundles` all that its classes are of, in the order asked for.
+    `notes` are sentences that whoever relies on the classifier should know, `addressing` is how pictures were used.
+    `out_of_set` says of each class how far its pictures are from what the memory knows, 0 to 1, where that is known.
     `pictures` counts what was sent per class, where the request was made of pictures. `quality` is an estimate made as
     the request was accepted, and `preparation` the seconds that it took until then, by stage. `attempt` counts from 1;
     it rises when a worker or a server is lost and the training begins anew.
@@ -81,12 +84,16 @@ class ClassifierRecord(Record):
     status: JobStatus = JobStatus.QUEUED
     labels: tuple[str, ...]
     bundle: BundleIdentity
+    bundles: tuple[BundleIdentity, ...] = ()
     queries: Literal["labels", "images"]
+    addressing: Literal["images", "classify", "prototypes"] | None = None
     pictures: dict[str, int] | None = None
+    out_of_set: dict[str, float] | None = None
     image: ImageSize
     network: str
     seed: int
     quality: Quality | None = None
+    notes: tuple[str, ...] = ()
     preparation: dict[str, float] = {}
     attempt: int = 1
     progress: Progress | None = None
@@ -96,6 +103,11 @@ class ClassifierRecord(Record):
     seconds: float | None = None
     file: FinishedFile | None = None
     error: JobError | None = None
+
+    @property
+    def all_bundles(self) -> tuple[BundleIdentity, ...]:
+        """`bundles`, which records of an earlier version do not have."""
+        return self.bundles or (self.bundle,)
 
     @property
     def stages(self) -> dict[str, float] | None:

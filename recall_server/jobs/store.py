@@ -62,6 +62,25 @@ class SqlJobStore:
                 transitions.remember(connection, key, row)
             return Submitted(record=record_of(row), created=created)
 
+    def keep(self, record: ClassifierRecord, file: FinishedFile, *, fingerprint: str, key: Key | None) -> Submitted:
+        """Enter a classifier that needed no training, or find the one that answers the same request.
+
+        Raises Conflict for a key that came with another request before.
+        """
+        with self.database.writing() as connection:
+            _wait_for_turn(connection)
+            row = transitions.same_request(connection, fingerprint, key)
+            created = row is None
+            if row is None:
+                row = transitions.enter(connection, record, fingerprint)
+                end: dict[str, Any] = {"started_at": record.created_at, "seconds": 0.0, "starts": record.attempt}
+                end |= {"file_bytes": file.bytes, "file_sha256": file.sha256}
+                transitions.move(connection, row, JobStatus.SUCCEEDED, **end)
+                row = transitions.found(connection, record.id)
+            if key is not None:
+                transitions.remember(connection, key, row)
+            return Submitted(record=record_of(row), created=created)
+
     def share(self, fingerprint: str, key: Key | None) -> ClassifierRecord | None:
         """The job that answers the same request, if there is one, now known by this key too. Raises Conflict."""
         with self.database.reading() as connection:

@@ -16,10 +16,10 @@ from recall_server import __version__
 from recall_server.classifier import FreshClassifier
 from recall_server.preprocessing import PREPROCESSINGS, AbstractPreprocessing
 from recall_server.retraining import Retraining
-from recall_server.tensor_file import Limits, pack, unpack
+from recall_server.tensor_file import FLOATS, Limits, pack, unpack
 
 METADATA_KEY = "training_task"
-PREFIX = "preprocessing."
+PREFIX, INTERIM = "preprocessing.", "interim"
 UNLIMITED = Limits(file_bytes=2**62, header_bytes=2**62, numbers=2**62)  # the limits are the caller's business
 
 ProgressReport = Callable[[int, int, float], None]
@@ -40,12 +40,16 @@ class TaskDescription(BaseModel):
 @final
 @dataclass(frozen=True, eq=False)
 class TrainingTask:
-    """Recalled images [k, r, C, H, W] in model space, the target [k, k] of each query, and how to train on them."""
+    """Recalled images [k, r, C, H, W] in model space, the target [k, k] of each query, and how to train on them.
+
+    `interim` is the file of a classifier to use until the training has ended, where there is one; empty where not.
+    """
 
     images: Tensor
     targets: Tensor
     preprocessing: AbstractPreprocessing
     description: TaskDescription
+    interim: bytes = b""
 
     def train(self, path: Path, *, device: str, progress: ProgressReport | None = None) -> None:
         """Train a fresh classifier and save it at `path`; raises TrainingFailed and StorageFailed."""
@@ -65,17 +69,23 @@ class TrainingTask:
         """One safetensors file: how a task reaches another process."""
         tensors = {"images": self.images, "targets": self.targets}
         tensors |= {f"{PREFIX}{name}": tensor for name, tensor in self.preprocessing.tensors().items()}
+        if self.interim:
+            tensors[INTERIM] = torch.frombuffer(bytearray(self.interim), dtype=torch.uint8)
         return pack(tensors, key=METADATA_KEY, text=self.description.model_dump_json())
 
     @classmethod
     def from_bytes(cls, data: bytes) -> Self:
         """The inverse of `to_bytes`; raises ValueError."""
-        tensors, text = unpack(data, key=METADATA_KEY, limits=UNLIMITED)
+        tensors, text = unpack(data, key=METADATA_KEY, limits=UNLIMITED, dtypes=FLOATS | {"U8"})
         description = TaskDescription.model_validate_json(text)
         stored = {name.removeprefix(PREFIX): value for name, value in tensors.items() if name.startswith(PREFIX)}
         preprocessing = PREPROCESSINGS[description.preprocessing].from_tensors(stored)
         return cls(
-            images=tensors["images"], targets=tensors["targets"], preprocessing=preprocessing, description=description
+            images=tensors["images"],
+            targets=tensors["targets"],
+            preprocessing=preprocessing,
+            description=description,
+            interim=tensors[INTERIM].numpy().tobytes() if INTERIM in tensors else b"",
         )
 
 

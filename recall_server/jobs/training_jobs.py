@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import logging
 import time
 from pathlib import Path
@@ -15,7 +16,7 @@ from recall_server.jobs.files import ClassifierFiles
 from recall_server.jobs.leases import Lease
 from recall_server.jobs.limits import JobLimits, Room
 from recall_server.jobs.queue_watch import QueueWatch
-from recall_server.jobs.records import ClassifierRecord, Event, JobError, JobStatus, Page, Submitted
+from recall_server.jobs.records import ClassifierRecord, Event, FinishedFile, JobError, JobStatus, Page, Submitted
 from recall_server.jobs.statistics import JobStatistics, Tally
 from recall_server.jobs.store import SqlJobStore
 from recall_server.jobs.task import TrainingTask, fingerprint
@@ -132,17 +133,47 @@ class TrainingJobs:
         is going to train, and StorageFailed.
         """
         data = task.to_bytes()
-        digest, key = fingerprint(data), None if idempotency_key is None else Key(caller or "", idempotency_key)
-        shared = self._store.share(digest, key)
-        if shared is not None and shared.status is JobStatus.SUCCEEDED and not self._files.has(shared):
-            self._store.file_gone(shared.id, FILE_GONE)
-            shared = None
+        digest, key = fingerprint(data), _key(caller, idempotency_key)
+        shared = self._shared(digest, key)
         if shared is not None:
             return Submitted(record=shared, created=False)
         submitted = self._enter(record, data, digest, key)
         if submitted.created:
             self._backend.wake()
         return submitted
+
+    def keep(
+        self,
+        record: ClassifierRecord,
+        classifier: bytes,
+        *,
+        idempotency_key: str | None = None,
+        caller: str | None = None,
+    ) -> Submitted:
+        """Take in a classifier that needs no training: it has succeeded. Shared like those that are trained.
+
+        Raises Conflict and StorageFailed.
+        """
+        digest, key = fingerprint(classifier), _key(caller, idempotency_key)
+        shared = self._shared(digest, key)
+        if shared is not None:
+            return Submitted(record=shared, created=False)
+        self._files.save(record.id, record.attempt, classifier)
+        submitted = None
+        try:
+            file = FinishedFile(bytes=len(classifier), sha256=hashlib.sha256(classifier).hexdigest())
+            submitted = self._store.keep(record, file, fingerprint=digest, key=key)
+        finally:
+            if submitted is None or not submitted.created:
+                self._files.remove_attempt(record.id, record.attempt)
+        return submitted
+
+    def task(self, identifier: str) -> bytes:
+        """What a job that has not ended is to be trained from; raises NotFound, and NotReady once it has ended."""
+        record = self._store.get(identifier)
+        if record.status.is_terminal:
+            raise NotReady(f"the classifier {identifier} is {record.status}")
+        return self._files.task(identifier)
 
     def get(self, identifier: str) -> ClassifierRecord:
         """The record as it is now; raises NotFound."""
@@ -216,6 +247,14 @@ class TrainingJobs:
             oldest=max(waited.values(), default=0.0),
         )
 
+    def _shared(self, digest: str, key: Key | None) -> ClassifierRecord | None:
+        """The job that answers the same request; none where its file is gone."""
+        shared = self._store.share(digest, key)
+        if shared is not None and shared.status is JobStatus.SUCCEEDED and not self._files.has(shared):
+            self._store.file_gone(shared.id, FILE_GONE)
+            return None
+        return shared
+
     def _enter(self, record: ClassifierRecord, data: bytes, digest: str, key: Key | None) -> Submitted:
         """A new row, whose task is on the disk before anybody can take it."""
         room = self.room()
@@ -250,6 +289,10 @@ class TrainingJobs:
             if await news.wait(min(left, SECONDS_BETWEEN_LOOKS)):
                 return True
         return False
+
+
+def _key(caller: str | None, idempotency_key: str | None) -> Key | None:
+    return None if idempotency_key is None else Key(caller or "", idempotency_key)
 
 
 def _overloaded(room: Room) -> Overloaded:

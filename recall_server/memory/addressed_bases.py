@@ -68,6 +68,11 @@ class AddressedBases(AbstractMemory):
             width=geometry["width"],
         )
 
+    @classmethod
+    def scaled_along(cls, name: str) -> tuple[int, ...]:
+        """A scale for each basis, and one for all coefficients of each basis: leading bases have the large ones."""
+        return (0,) if name == "bases" else (2,)
+
     def recall(self, queries: Tensor) -> Tensor:
         coefficients = torch.einsum("qd,rdk->qrk", queries, self.addressing)
         # Upsampling is linear, so the K bases are enlarged instead of the Q * r recalled images.

@@ -55,6 +55,14 @@ class AbstractMemory(ABC):
     def with_rows(self, rows: Tensor) -> Self:
         """The memory of these rows only [n], in this order, so that no other row need be computed."""
 
+    @classmethod
+    def scaled_along(cls, name: str) -> tuple[int, ...]:
+        """The dimensions of a tensor of which each index has a scale of its own, where it is stored as int8.
+
+        The first one, unless a memory has better reasons; numbers that share a scale should be alike in size.
+        """
+        return (0,)
+
     def stored_numbers(self) -> int:
         """How many numbers the memory keeps: what the budget counts (paper, section 4)."""
         return sum(tensor.numel() for tensor in self.tensors().values())

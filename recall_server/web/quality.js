@@ -15,10 +15,11 @@ const STAGES = {
 export function estimate(record) {
   const title = make("h3", { textContent: "How good it should be" });
   const { quality } = record;
-  if (!quality) return [title, make("p", { className: "note", textContent: missing(record) })];
+  const notes = (record.notes ?? []).map((textContent) => make("p", { className: "note", textContent }));
+  if (!quality) return [title, make("p", { className: "note", textContent: missing(record) }), ...notes];
   const value = make("p", { className: "figure" }, percent(quality.accuracy));
   const explanation = make("p", { className: "note", textContent: quality.explanation });
-  return [title, value, explanation, perLabel(record.labels, quality)];
+  return [title, value, explanation, ...notes, perLabel(record.labels, quality)];
 }
 
 function missing(record) {

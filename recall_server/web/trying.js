@@ -19,7 +19,7 @@ export function useClassifier(record, { quietly = false } = {}) {
   const time = record.seconds == null ? "" : ` in ${record.seconds.toFixed(1)} s`;
   $("made").textContent =
     `A fresh network (${network(record.network)}) that tells ${list(record.labels)} apart, trained${time} from what ` +
-    `${record.bundle.name} recalled.`;
+    `${record.bundles.map(({ name }) => name).join(" and ")} recalled.`;
   $("stages").textContent = stages(record);
   $("quality").replaceChildren(...estimate(record));
   $("classifier-card").hidden = !record.links.card;

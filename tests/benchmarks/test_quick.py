@@ -6,8 +6,10 @@ import json
 from pathlib import Path
 
 import pytest
+import torch
 
-from benchmarks import added_classes, instant
+from benchmarks import across, added_classes, encoder, instant
+from benchmarks.out_of_set import auroc
 from benchmarks.start import at_every_minute
 
 
@@ -35,3 +37,26 @@ def test_added_classes_store_the_same_numbers(capsys: pytest.CaptureFixture[str]
 
 def test_a_curve_is_read_off_at_every_tenth_as_the_best_so_far() -> None:
     assert at_every_minute([[0.0, 0.5], [2.0, 0.4], [3.5, 0.7]], 5.0) == [0.5] * 6 + [0.7] * 4
+
+
+def test_pairs_across_two_memories_stand_beside_the_same_pairs_from_one(capsys: pytest.CaptureFixture[str]) -> None:
+    across.main(["--quick", "--pairs", "3"])
+    figures = last_line(capsys)
+    assert figures["pairs"] == 3
+    assert figures["points_lost"] == pytest.approx(
+        100 * (figures["accuracy_together"] - figures["accuracy_across"]), abs=0.02
+    )
+    assert figures["accuracy_across"] > 0.7
+
+
+def test_the_encoder_is_measured_where_it_really_runs(capsys: pytest.CaptureFixture[str]) -> None:
+    encoder.main(["--quick", "--threads", "1"])
+    figures = last_line(capsys)
+    assert figures["provider"] == "CPUExecutionProvider"
+    assert figures["encoded_per_second"] > 10
+
+
+def test_auroc_counts_ties_by_halves() -> None:
+    assert auroc(torch.tensor([0.1, 0.5]), torch.tensor([0.7, 0.9])) == 1
+    assert auroc(torch.tensor([0.5, 0.5]), torch.tensor([0.5])) == 0.5
+    assert auroc(torch.tensor([0.2, 0.6]), torch.tensor([0.4, 0.1])) == 0.25

@@ -64,6 +64,7 @@ def test_what_is_loaded_is_listed(client: Any) -> None:
         ("columns", "labels"),
     ]
     assert client.labels() == ["one", "two", "three", *LABELS]
+    assert client.groups() == {"edges": ("columns:left", "columns:right"), "links": ("left",)}
     columns = client.bundle("columns")
     assert columns.manifest["memory"]["kind"] == "pixels" and columns.dataset_bytes == 64_000
     assert columns.links["bases"] is None
@@ -98,6 +99,30 @@ def test_recalled_pictures_arrays_and_sheet_show_the_same(client: Any) -> None:
     assert numpy.array_equal(shown, numpy.rint(arrays.images.clip(0, 1) * 255).transpose(0, 2, 3, 1))
     assert shown[0, :, 1].min() > 250 > 120 > shown[0, :, -2].max()
     assert client.contact_sheet(["left", "right"]).to_pillow().width > SIDE
+
+
+def test_labels_of_two_memories_train_one_classifier_that_says_so(client: Any) -> None:
+    classifier = client.train(["one", "left"]).wait(timeout=60)
+    assert [bundle.name for bundle in classifier.state.bundles] == ["bases", "columns"]
+    assert classifier.quality is None
+    assert "2 memories (bases, columns)" in classifier.notes[0]
+    assert classifier.predict([toy_pictures("left", 1, seed=9)[0]])[0].label == "left"
+
+
+def test_prototypes_are_usable_at_once_and_taken_away(client: Any) -> None:
+    few = {"mine": list(toy_pictures("left", 3, seed=1)), "yours": list(toy_pictures("right", 3, seed=2))}
+    classifier = client.train(few, addressing="prototypes")
+    assert (classifier.status, classifier.state.addressing) == ("succeeded", "prototypes")
+    asked = list(toy_pictures("left", 2, seed=7))
+    there = classifier.predict(asked)
+    assert {each.by for each in there} == {"prototypes"}
+    here = classifier.local().predict(asked)
+    for one, other in zip(here, there, strict=True):
+        assert one.label == other.label
+        assert one.probabilities == pytest.approx(other.probabilities, abs=1e-4)
+    recalled = client.train(few, addressing="classify", bundle="columns").wait(timeout=60)
+    assert "mine for left, yours for right" in recalled.notes[0]
+    assert [each.label for each in recalled.predict(asked)] == ["mine", "mine"]
 
 
 def test_mixtures_vectors_and_pictures_are_recalled(client: Any) -> None:

@@ -64,6 +64,8 @@ def test_labels_and_bundles_are_listed(recall: Recall) -> None:
     assert recall("labels").out.split() == ["one", "two", "three", *LABELS]
     assert recall("labels", "--bundle", "columns", "--json").document == list(LABELS)
     assert recall("labels", "--bundle", "nothing").status == 1
+    assert recall("labels", "--groups").out.splitlines() == ["links: left", "edges: columns:left, columns:right"]
+    assert recall("labels", "--groups", "--bundle", "columns", "--json").document == {"edges": ["left", "right"]}
     table = recall("bundles").out
     assert "by-picture" in table and "columns" in table
     assert [bundle["name"] for bundle in recall("bundles", "--json").document] == ["bases", "by-picture", "columns"]

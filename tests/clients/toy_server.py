@@ -35,7 +35,8 @@ def label_bundle(schedule: Callable[[Retraining], Retraining] = lambda usual: us
     pixels = torch.from_numpy(numpy.stack([toy_pictures(label, 6, seed=1) for label in LABELS])[:, :, None] / 255.0)
     preprocessing = Standardise.fit(pixels.flatten(0, 1))
     memory = Pixels(preprocessing.to_model(pixels.flatten(0, 1)).unflatten(0, (len(LABELS), 6)).float())
-    manifest = example_manifest(memory, preprocessing, name="columns", labels=LABELS)
+    groups = {"edges": ("left", "right")}
+    manifest = example_manifest(memory, preprocessing, name="columns", labels=LABELS, groups=groups)
     manifest = manifest.model_copy(update={"retraining": schedule(manifest.retraining)})
     return MemoryBundle(manifest=manifest, memory=memory, preprocessing=preprocessing)
 
@@ -59,7 +60,8 @@ def picture_bundle(folder: Path) -> MemoryBundle:
 
 
 def toy_artifacts(folder: Path) -> Path:
-    """Write three bundles into `folder`, and return it."""
+    """Write three bundles and an alias into `folder`, and return it."""
+    (folder / "aliases.json").write_text('{"links": "left"}')
     (folder / "bundles").mkdir()
     (folder / "encoders").mkdir()
     label_bundle().save(folder / "bundles" / "columns.safetensors")

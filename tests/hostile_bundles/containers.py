@@ -105,7 +105,7 @@ def entries() -> list[HostileBundle]:
     def case(name: str, abuse: str, sentence: str, **entry: object) -> HostileBundle:
         return HostileBundle(name, abuse, sentence, build(header={"bases": entry}))
 
-    types = "the tensor 'bases' is of type {}, not one of BF16, F16, F32"
+    types = "the tensor 'bases' is of type {}, not one of BF16, F16, F32, I8"
     shape = "the tensor 'bases' must have a shape of whole numbers above zero"
     return [
         case(

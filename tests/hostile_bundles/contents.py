@@ -8,7 +8,7 @@ MEGAPIXEL: Json = {"image": {"height": 1024, "width": 1024}, "memory": {"geometr
 
 
 def contents() -> list[HostileBundle]:
-    return [*names(), *numbers(), *shapes(), *preprocessings(), *costs()]
+    return [*names(), *numbers(), *shapes(), *stored_pixels(), *preprocessings(), *costs()]
 
 
 def changed(name: str, abuse: str, sentence: str, tensors: dict[str, Numbers | None]) -> HostileBundle:
@@ -78,6 +78,56 @@ def shapes() -> list[HostileBundle]:
             "bases that would have to be shrunk",
             "bases of 8x2 are larger than the images of 4x4",
             {"bases": ([2, 1, 8, 2], [0.0] * 32)},
+        ),
+    ]
+
+
+def stored_pixels() -> list[HostileBundle]:
+    """A memory of pixels whose images are to be enlarged to what they cannot be."""
+
+    def case(name: str, abuse: str, sentence: str, manifest: Json, *, rows: int = 1, side: int = 2) -> HostileBundle:
+        count = 2 * rows * side * side
+        tensors: dict[str, Numbers | None] = {
+            "addressing": None,
+            "bases": None,
+            "images": ([2, rows, 1, side, side], [0.5] * count),
+        }
+        return HostileBundle(
+            f"pixels-{name}",
+            abuse,
+            sentence,
+            build(manifest=manifest | {"budget": {"numbers_stored": count}}, tensors=tensors),
+        )
+
+    def sized(height: int | None, width: int | None = 4) -> Json:
+        return {"memory": {"kind": "pixels", "geometry": {"height": height, "width": width}}}
+
+    return [
+        case(
+            "larger-than-images",
+            "stored images that would have to be shrunk",
+            "stored images of 2x2 are larger than the images of 1x4",
+            sized(1),
+        ),
+        case(
+            "half-sized",
+            "a height without a width",
+            "images are enlarged to a height and a width; give both or neither",
+            sized(4, None),
+        ),
+        case(
+            "enlarged-in-version-1",
+            "a geometry of version 2 in version 1",
+            "the manifest is not valid: the geometry of pixels came with format version 2",
+            sized(4) | {"format_version": 1, "progress": None},
+        ),
+        case(
+            "bomb",
+            "64 images of one number, each to be enlarged to a megapixel",
+            "recalling takes 64 images of 1024x1024 at once, more than 64000000 numbers",
+            sized(1024, 1024) | {"image": {"height": 1024, "width": 1024}},
+            rows=64,
+            side=1,
         ),
     ]
 

@@ -15,6 +15,13 @@ Json = dict[str, Any]
 Numbers = tuple[list[int], list[float]]  # shape and values
 
 
+class Whole(NamedTuple):
+    """Numbers that are stored as int8."""
+
+    shape: list[int]
+    values: list[int]
+
+
 class HostileBundle(NamedTuple):
     """A file, what is wrong with it, and the sentence that `MemoryBundle.load` must refuse it with."""
 
@@ -84,7 +91,7 @@ TENSORS: dict[str, Numbers] = {
 def build(  # one parameter for each place where something can be wrong
     *,
     manifest: Mapping[str, Any] | None = None,
-    tensors: Mapping[str, Numbers | None] | None = None,
+    tensors: Mapping[str, Numbers | Whole | None] | None = None,
     header: Mapping[str, Any] | None = None,
     edit_manifest: Callable[[str], str] = str,
     edit_header: Callable[[str], str] = str,
@@ -92,9 +99,11 @@ def build(  # one parameter for each place where something can be wrong
 ) -> bytes:
     """The good bundle's bytes, but for patches to its parts (`patched`), edits of its two texts, or surplus bytes."""
     entries, body = Json(), b""
-    for name, (shape, values) in patched(TENSORS, tensors or {}).items():
-        data = struct.pack(f"<{len(values)}f", *values)
-        entries[name] = {"dtype": "F32", "shape": shape, "data_offsets": [len(body), len(body) + len(data)]}
+    for name, tensor in patched(TENSORS, tensors or {}).items():
+        shape, values = tensor
+        code, dtype = ("b", "I8") if isinstance(tensor, Whole) else ("f", "F32")
+        data = struct.pack(f"<{len(values)}{code}", *values)
+        entries[name] = {"dtype": dtype, "shape": shape, "data_offsets": [len(body), len(body) + len(data)]}
         body += data
     entries["__metadata__"] = {"memory_bundle": edit_manifest(canonical(patched(MANIFEST, manifest or {})))}
     text = edit_header(json.dumps(patched(entries, header or {})))

@@ -8,6 +8,7 @@ from tests.hostile_bundles.containers import containers
 from tests.hostile_bundles.contents import contents
 from tests.hostile_bundles.draft import HostileBundle
 from tests.hostile_bundles.manifests import manifests
+from tests.hostile_bundles.storages import storages
 
 FOLDER = Path(__file__).parent
 TABLE = ("| file | what is wrong | `InvalidBundle` says |", "| --- | --- | --- |")
@@ -15,7 +16,7 @@ TABLE = ("| file | what is wrong | `InvalidBundle` says |", "| --- | --- | --- |
 
 def hostile_bundles() -> list[HostileBundle]:
     """Every one, in the order of the README's table."""
-    return [*containers(), *contents(), *manifests()]
+    return [*containers(), *contents(), *storages(), *manifests()]
 
 
 def readme() -> str:
@@ -26,12 +27,13 @@ def readme() -> str:
 
 
 def main() -> None:
+    bundles = hostile_bundles()
     for stale in FOLDER.glob("*.safetensors"):
         stale.unlink()
-    for bundle in hostile_bundles():
+    for bundle in bundles:
         (FOLDER / bundle.file).write_bytes(bundle.data)
     (FOLDER / "README.md").write_text(readme(), encoding="utf-8")
-    print(f"wrote README.md and {len(hostile_bundles())} bundles")
+    print(f"wrote README.md and {len(bundles)} bundles")
 
 
 if __name__ == "__main__":

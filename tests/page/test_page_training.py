@@ -174,8 +174,12 @@ def test_mistakes_are_said_in_words(page: Any) -> None:
 def test_what_the_server_refuses_is_said_in_its_words(open_page: Any) -> None:
     page = open_page(trouble=True)
     page.check("input[value=pictures]")
-    damaged = {"name": "kaputt.png", "mimeType": "image/png", "buffer": b"\x89PNG\r\n\x1a\n and no more"}
     for index, name in enumerate(("a:b", "c")):
+        damaged = {
+            "name": "kaputt.png",
+            "mimeType": "image/png",
+            "buffer": b"\x89PNG\r\n\x1a\n and no more" + b"." * index,
+        }
         box = page.locator("#boxes .box").nth(index)
         box.locator("input[type=text]").fill(name)
         box.locator("input[type=file]").set_input_files([damaged])

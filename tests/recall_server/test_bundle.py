@@ -21,7 +21,11 @@ from recall_server.memory import AbstractMemory, AddressedBases, Pixels
 from recall_server.preprocessing import ZCA, AbstractPreprocessing, Projected, Standardise
 from tests.recall_server.bundle_examples import example_bundle, example_manifest, example_memory, example_preprocessing
 
-MEMORIES = [example_memory(), Pixels(torch.randn(3, 2, 1, 8, 8, generator=torch.Generator().manual_seed(1)))]
+MEMORIES = [
+    example_memory(),
+    Pixels(torch.randn(3, 2, 1, 8, 8, generator=torch.Generator().manual_seed(1))),
+    Pixels(torch.randn(3, 2, 1, 4, 4, generator=torch.Generator().manual_seed(1)), height=8, width=8),
+]
 PREPROCESSINGS = [
     example_preprocessing(),
     ZCA.fit(torch.rand(200, 1, 8, 8, generator=torch.Generator().manual_seed(2)), directions=6),

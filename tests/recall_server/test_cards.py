@@ -137,7 +137,7 @@ def test_the_card_of_a_classifier_says_how_good_it_is_likely_to_be(library: Libr
     )
     pictures = {"left": 4, "middle": 4, "right": 4}
     classifier, made = classifier_and_record(quality=quality, pictures=pictures, queries="images")
-    card = classifier_card(made, classifier, library.get("columns").bundle)
+    card = classifier_card(made, classifier, {"columns": library.get("columns").bundle})
     for told in (
         "# Classifier of 3 classes",
         "Likely right: **50.0 %**. An &lt;estimate&gt;.",
@@ -153,16 +153,16 @@ def test_the_card_of_a_classifier_says_how_good_it_is_likely_to_be(library: Libr
 
 def test_where_nothing_is_known_the_card_of_a_classifier_says_so() -> None:
     classifier, made = classifier_and_record()
-    card = classifier_card(made, classifier, None)
+    card = classifier_card(made, classifier, {})
     assert "test it on pictures of your own before you rely on it" in card
-    assert "The memory is not loaded here any more" in card
+    assert "A memory of it is not loaded here any more" in card
 
 
 def test_the_python_on_the_card_of_a_classifier_runs(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     classifier, made = classifier_and_record()
-    (code,) = re.findall(r"```python\n(.*?)```", classifier_card(made, classifier, None), flags=re.DOTALL)
+    (code,) = re.findall(r"```python\n(.*?)```", classifier_card(made, classifier, {}), flags=re.DOTALL)
     (tmp_path / "classifier.onnx").write_bytes(classifier.export_onnx())
     values = np.zeros((8, 8), dtype=np.uint8)
     values[:, COLUMNS["right"]] = 255

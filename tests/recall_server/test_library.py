@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import logging
+import re
 import shutil
 from pathlib import Path
 
@@ -165,3 +167,109 @@ def test_a_bundle_without_its_own_encoder_is_rejected(tmp_path: Path, stored: by
 
 def test_an_empty_or_missing_folder_is_an_empty_library(tmp_path: Path) -> None:
     assert Library.load(tmp_path / "nothing").bundles == {}
+
+
+VEHICLES = {"Vehicles": ("left", "right"), "all": ("left", "middle", "right")}
+
+
+@pytest.fixture
+def grouped(tmp_path: Path) -> Path:
+    """A folder with the groups Vehicles and all in one bundle, and a label called vehicles in another."""
+    for bundle in (
+        label_bundle("columns", ("left", "middle", "right"), groups=VEHICLES),
+        label_bundle("places", ("near", "middle", "vehicles")),
+    ):
+        bundle.save(tmp_path / "bundles" / f"{bundle.manifest.name}.safetensors")
+    return tmp_path
+
+
+def with_aliases(folder: Path, aliases: object) -> Library:
+    (folder / "aliases.json").write_text(aliases if isinstance(aliases, str) else json.dumps(aliases))
+    return Library.load(folder)
+
+
+def test_the_name_of_a_group_stands_for_its_labels(grouped: Path) -> None:
+    library = Library.load(grouped)
+    assert resolved(library, "all") == ["columns:left", "columns:middle", "columns:right"]
+    assert resolved(library, "columns:vehicles", "near") == ["columns:left", "columns:right", "places:near"]
+    assert resolved(library, "vehicles") == ["places:vehicles"], "a label goes before a group"
+    assert resolved(library, "vehicles", bundle="columns") == ["columns:left", "columns:right"]
+    with pytest.raises(UnknownLabel, match="did you mean 'Vehicles'"):
+        library.resolve(["Vehicels"], bundle="columns")
+
+
+def test_a_label_that_comes_in_by_several_ways_comes_once(grouped: Path) -> None:
+    library = Library.load(grouped)
+    assert resolved(library, "right", "all") == ["columns:right", "columns:left", "columns:middle"]
+    assert resolved(library, "columns:vehicles", "all") == ["columns:left", "columns:right", "columns:middle"]
+    assert resolved(library, "all", "left") == ["columns:left", "columns:middle", "columns:right"]
+    with pytest.raises(InvalidRequest, match="the label 'left' is named twice"):
+        library.resolve(["all", "left", "LEFT"])
+
+
+def test_a_group_of_two_bundles_has_to_be_qualified(grouped: Path) -> None:
+    other = label_bundle("others", ("near", "far", "away"), groups={"all": ("near", "far")})
+    other.save(grouped / "bundles" / "others.safetensors")
+    library = Library.load(grouped)
+    with pytest.raises(AmbiguousLabel, match="columns:all, others:all"):
+        library.resolve(["all"])
+    assert resolved(library, "others:all") == ["others:near", "others:far"]
+
+
+def test_an_alias_stands_for_a_label_a_group_or_several(grouped: Path) -> None:
+    aliases = {
+        "gauche": "left",
+        "both": ["places:middle", "RIGHT", "right"],
+        "wheels": "columns:vehicles",
+        "near": "left",
+    }
+    library = with_aliases(grouped, aliases)
+    assert resolved(library, "Gauche", "both") == ["columns:left", "places:middle", "columns:right"]
+    assert resolved(library, "wheels") == ["columns:left", "columns:right"]
+    assert resolved(library, "near") == ["places:near"], "no alias changes what a memory says of itself"
+    assert resolved(library, "columns:gauche") == ["columns:left"]
+    with pytest.raises(UnknownLabel, match="did you mean 'gauche'"):
+        library.resolve(["gauch"])
+    with pytest.raises(
+        InvalidRequest, match="'both' is an alias of 'places:middle', which the bundle 'columns' does not"
+    ):
+        library.resolve(["both"], bundle="columns")
+
+
+def test_an_alias_that_leads_nowhere_says_so_when_it_is_asked_for(grouped: Path) -> None:
+    library = with_aliases(grouped, {"cat": "feline", "mid": "middle", "loop": "mid"})
+    with pytest.raises(InvalidRequest, match="'cat' is an alias of 'feline', which no loaded bundle knows"):
+        library.resolve(["cat"])
+    with pytest.raises(InvalidRequest, match="'mid' is an alias of 'middle', but several bundles know"):
+        library.resolve(["mid"])
+    with pytest.raises(InvalidRequest, match="'loop' is an alias of 'mid', which no loaded bundle knows"):
+        library.resolve(["loop"])
+    assert library.rejected == ()
+
+
+@pytest.mark.parametrize(
+    ("content", "sentence"),
+    [
+        ("{", "aliases.json cannot be read: this is not JSON"),
+        ('{"a": "left", "a": "right"}', "aliases.json cannot be read: .*twice"),
+        ("[]", "aliases.json must give labels to each of its names"),
+        ({"a": 3}, "aliases.json must give labels to each of its names: a"),
+        ({"a": []}, "aliases.json must give labels to each of its names: a"),
+        ({"a,b": "left"}, "must not contain"),
+        ({"a": "x" * 401}, "must give labels"),
+    ],
+)
+def test_a_damaged_file_of_aliases_is_told_and_leaves_the_old_one_in_place(
+    grouped: Path, content: object, sentence: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    before = with_aliases(grouped, {"gauche": "left"})
+    (grouped / "aliases.json").write_text(content if isinstance(content, str) else json.dumps(content))
+    library = Library.load(grouped, previous=before)
+    (rejection,) = library.rejected
+    assert rejection.file == "aliases.json"
+    assert re.search(sentence, rejection.reason)
+    assert rejection.reason in caplog.text
+    assert resolved(library, "gauche") == ["columns:left"]
+    (grouped / "aliases.json").unlink()
+    with pytest.raises(UnknownLabel):
+        Library.load(grouped, previous=library).resolve(["gauche"])

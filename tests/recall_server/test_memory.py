@@ -29,8 +29,13 @@ def pixels() -> Pixels:
     return Pixels(images=random(4, 3, 2, 6, 4, seed=3))
 
 
-EVERY_KIND = [addressed_bases(), pixels()]
-every_kind = pytest.mark.parametrize("memory", EVERY_KIND, ids=lambda memory: memory.kind)
+def small_pixels() -> Pixels:
+    """The same, stored at half of that size."""
+    return Pixels(images=random(4, 3, 2, 3, 2, seed=3), height=6, width=4)
+
+
+EVERY_KIND = [addressed_bases(), pixels(), small_pixels()]
+every_kind = pytest.mark.parametrize("memory", EVERY_KIND, ids=["addressed_bases", "pixels", "small pixels"])
 
 
 def test_every_kind_is_tested_here() -> None:
@@ -83,6 +88,16 @@ def test_pixels_recall_the_stored_images_of_a_label() -> None:
     memory = pixels()
     recalled = memory.recall(torch.eye(4, dtype=torch.float64)[[2, 0]])
     assert torch.equal(recalled, memory.images[[2, 0]])
+
+
+def test_small_pixels_recall_the_stored_images_enlarged() -> None:
+    memory = small_pixels()
+    recalled = memory.recall(torch.eye(4, dtype=torch.float64)[[2]])
+    assert memory.stored_numbers() == pixels().stored_numbers() / 4
+    for row in range(3):
+        for channel in range(2):
+            expected = upsampled(memory.images[2, row, channel], 6, 4)
+            torch.testing.assert_close(recalled[0, row, channel], expected, rtol=0, atol=1e-12)
 
 
 @every_kind
@@ -161,6 +176,13 @@ def test_addressed_bases_refuse_shapes_that_do_not_fit(
 def test_pixels_refuse_images_without_rows() -> None:
     with pytest.raises(ValueError, match=r"images must be \[labels, rows, C, H, W\], not \[4, 2, 6, 4\]"):
         Pixels(images=random(4, 2, 6, 4))
+
+
+def test_pixels_are_enlarged_to_a_whole_size_or_not_at_all() -> None:
+    with pytest.raises(ValueError, match="give both or neither"):
+        Pixels(images=random(4, 3, 2, 3, 2), height=6)
+    with pytest.raises(ValueError, match="stored images of 6x4 are larger than the images of 5x4"):
+        Pixels(images=random(4, 3, 2, 6, 4), height=5, width=4)
 
 
 GREY, COLOUR, TINY = 28 * 28, 3 * 32 * 32, 3 * 64 * 64

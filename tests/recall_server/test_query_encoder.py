@@ -64,6 +64,27 @@ def test_a_file_that_is_no_query_encoder_is_refused(tmp_path: Path, data: bytes,
         QueryEncoder(*write(tmp_path, data), device="cpu")
 
 
+def test_weights_in_another_file_are_not_fetched(tmp_path: Path) -> None:
+    """What lies outside the file has no digest, and a path inside it could lead anywhere."""
+    model = onnx.load_from_string(column_encoder())
+    weights = model.graph.initializer[0]
+    (tmp_path / "weights.bin").write_bytes(weights.raw_data)
+    weights.ClearField("raw_data")
+    weights.data_location = onnx.TensorProto.EXTERNAL
+    weights.external_data.add(key="location", value="weights.bin")
+    with pytest.raises(InvalidBundle, match="is no ONNX file that onnxruntime can run"):
+        QueryEncoder(*write(tmp_path, model.SerializeToString()), device="cpu")
+
+
+@pytest.mark.parametrize("shape", [["N", 1, 8], ["N", 1, "H", 8]])
+def test_an_encoder_of_pictures_of_no_fixed_size_is_refused(tmp_path: Path, shape: list[Any]) -> None:
+    model = onnx.load_from_string(column_encoder())
+    declared = onnx.helper.make_tensor_value_info("images", onnx.TensorProto.FLOAT, shape)
+    model.graph.input[0].CopyFrom(declared)
+    with pytest.raises(InvalidBundle, match=r"must take float32 images \[N, C, H, W\]|no ONNX file"):
+        QueryEncoder(*write(tmp_path, model.SerializeToString()), device="cpu")
+
+
 def test_a_missing_file_another_file_and_a_folder_are_refused_without_a_path(tmp_path: Path) -> None:
     path, _ = write(tmp_path, column_encoder())
     for culprit, sentence in (

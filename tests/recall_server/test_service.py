@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+import onnx
 import onnxruntime
 import pytest
 import safetensors.torch
@@ -18,11 +19,20 @@ from recall_server.jobs.limits import JobLimits
 from recall_server.jobs.records import ClassifierRecord, JobStatus
 from recall_server.jobs.store import SqlJobStore
 from recall_server.jobs.training_jobs import TrainingJobs
-from recall_server.library import Library
+from recall_server.library import Library, LoadedBundle
 from recall_server.queries import Picture
 from recall_server.service import RecallOptions, RecallService
 from recall_server.settings import Settings
-from tests.recall_server.serving_examples import COLUMNS, ROWS, ManualBackend, picture, png
+from tests.recall_server.serving_examples import (
+    COLUMNS,
+    ROWS,
+    ManualBackend,
+    column_encoder,
+    image_bundle,
+    label_bundle,
+    picture,
+    png,
+)
 
 Serve = Callable[..., RecallService]
 
@@ -216,6 +226,123 @@ def test_a_classifier_trained_from_pictures_has_their_names(service: RecallServi
     assert accuracy(service, record, "left", "right") > 0.95
 
 
+def named(names: dict[str, str], count: int = 3) -> list[Picture]:
+    """Pictures of each label under another name."""
+    return [
+        Picture(part=name, filename=f"{name}{index}.png", data=png(picture(label, 100 + index)))
+        for name, label in names.items()
+        for index in range(count)
+    ]
+
+
+def test_prototypes_are_a_classifier_at_once_and_without_a_worker(library: Library, tmp_path: Path) -> None:
+    jobs = TrainingJobs(SqlJobStore.open("sqlite://"), ClassifierFiles(tmp_path), ManualBackend(), JobLimits())
+    jobs.open()
+    service = RecallService(library, jobs, Settings(state=tmp_path))
+    accepted = service.train_pictures(named({"a": "left", "b": "right"}), addressing="prototypes")
+    record = accepted.record
+    assert (record.status, record.addressing, record.labels, accepted.work) == (
+        JobStatus.SUCCEEDED,
+        "prototypes",
+        ("a", "b"),
+        0,
+    )
+    assert record.pictures == {"a": 3, "b": 3}
+    assert record.quality is not None
+    assert "nearest class mean" in record.notes[0]
+    (said,) = service.predict(record.id, pictures("right", count=1, seed=900))
+    assert (said.label, said.by) == ("b", "prototypes")
+    session = onnxruntime.InferenceSession(service.download(record.id, "onnx"))
+    assert session.run(None, {"images": picture("left", 3)[None, None].astype(np.float32) / 255})[0][0, 0] > 0.5
+    assert "nearest in the space of" in service.classifier_card(record.id)
+    again = service.train_pictures(named({"a": "left", "b": "right"}), addressing="prototypes").record
+    assert again.id == record.id
+    assert [event.status for event in jobs.events(record.id)] == [JobStatus.QUEUED, JobStatus.SUCCEEDED]
+    jobs.delete(record.id)
+    with pytest.raises(NotFound):
+        service.predict(record.id, pictures("right"))
+
+
+def test_prototypes_answer_for_a_classifier_that_is_being_trained_from_pictures(
+    library: Library, tmp_path: Path
+) -> None:
+    backend = ManualBackend()
+    jobs = TrainingJobs(SqlJobStore.open("sqlite://"), ClassifierFiles(tmp_path), backend, JobLimits())
+    jobs.open()
+    jobs.start()
+    service = RecallService(library, jobs, Settings(state=tmp_path))
+    record = service.train_pictures(named({"a": "left", "b": "right"})).record
+    assert (record.status, record.addressing) == (JobStatus.QUEUED, "images")
+    asked = pictures("right", "left", count=2, seed=900)
+    before = service.predict(record.id, asked)
+    assert [(each.label, each.by) for each in before] == [("b", "prototypes")] * 2 + [("a", "prototypes")] * 2
+    with pytest.raises(NotReady):
+        service.download(record.id, "onnx")
+    assignment = backend.begin()
+    assert service.predict(record.id, asked)[0].by == "prototypes"
+    backend.perform(assignment)
+    after = service.predict(record.id, asked)
+    assert [(each.label, each.by) for each in after] == [("b", "classifier")] * 2 + [("a", "classifier")] * 2
+    cancelled = service.train_pictures(named({"c": "left", "d": "right"})).record
+    jobs.cancel(cancelled.id)
+    with pytest.raises(NotReady, match="cancelled"):
+        service.predict(cancelled.id, asked)
+
+
+def test_pictures_may_be_taken_for_labels_that_are_then_recalled(service: RecallService) -> None:
+    record = service.train_pictures(
+        named({"a": "left", "b": "right"}), addressing="classify", bundle="columns", seed=2
+    ).record
+    assert (record.addressing, record.labels, record.bundle.name) == ("classify", ("a", "b"), "columns")
+    assert "(a for left, b for right)" in record.notes[0]
+    (said,) = service.predict(record.id, pictures("right", count=1, seed=900))
+    assert said.label == "b"
+    assert record.quality is not None and record.quality.source == "pictures"
+
+
+def test_auto_takes_what_the_loaded_bundles_can_do(library: Library, service: RecallService, tmp_path: Path) -> None:
+    sent = named({"a": "left", "b": "right"})
+    assert service.train_pictures(sent).record.addressing == "images"
+    assert service.train_pictures(sent, bundle="columns").record.addressing == "classify"
+    alone = RecallService(Library({"columns": library.get("columns")}), service.jobs, Settings(state=tmp_path))
+    assert alone.train_pictures(sent).record.addressing == "classify"
+    for way in ("images", "prototypes"):
+        with pytest.raises(UnsupportedQuery, match="no loaded bundle can be addressed by pictures"):
+            alone.train_pictures(sent, addressing=way)  # type: ignore[arg-type]
+    with pytest.raises(InvalidRequest, match="several bundles know labels; say which: 'columns', 'places'"):
+        service.train_pictures(sent, addressing="classify")
+    only = RecallService(Library({"p": library.get("columns-images")}), service.jobs, Settings(state=tmp_path))
+    with pytest.raises(UnsupportedQuery, match="no loaded bundle is addressed by labels"):
+        only.train_pictures(sent, addressing="classify")
+
+
+def test_a_picture_that_the_encoder_makes_nothing_of_is_named(tmp_path: Path, serve: Serve) -> None:
+    """Grey pictures, which an encoder is tried with when it is loaded, may go well where others do not."""
+    model = onnx.load_from_string(column_encoder())
+    first = model.graph.node[0]
+    model.graph.node.insert(0, onnx.helper.make_node("Sub", ["images", "half"], ["centred"]))
+    model.graph.node.insert(1, onnx.helper.make_node("Sqrt", ["centred"], ["rooted"]))
+    model.graph.node[2].input[0] = "rooted"
+    model.graph.initializer.append(onnx.numpy_helper.from_array(np.array(0.5, dtype=np.float32), "half"))
+    assert first.op_type == "Flatten"
+    encoder = model.SerializeToString()
+    (tmp_path / "artifacts" / "encoders").mkdir(parents=True)
+    (tmp_path / "artifacts" / "encoders" / "columns.onnx").write_bytes(encoder)
+    image_bundle("nan", encoder).save(tmp_path / "artifacts" / "bundles" / "nan.safetensors")
+    library = Library.load(tmp_path / "artifacts", device="cpu")
+    service = RecallService(library, serve().jobs, Settings(state=tmp_path))
+    with pytest.raises(UnsupportedQuery, match="'nan' gives no finite numbers for the picture 'left0.png' of the part"):
+        service.train_pictures(pictures("left", "right"))
+
+
+def test_the_same_picture_in_two_classes_is_refused(service: RecallService) -> None:
+    sent = pictures("left", "right")
+    twice = [*sent, Picture("right", "again.png", sent[0].data)]
+    with pytest.raises(InvalidRequest, match="'again.png' of the part 'right' is the picture 'left0.png' of the part"):
+        service.train_pictures(twice)
+    assert service.train_pictures([*sent, sent[0]]).record.pictures == {"left": 4, "right": 3}
+
+
 def test_probabilities_are_of_each_label_and_sum_to_one(service: RecallService) -> None:
     record = service.train_labels(["left", "right", "middle"], bundle="columns").record
     (prediction,) = service.predict(record.id, pictures("middle", count=1))
@@ -253,7 +380,6 @@ def test_a_downloaded_onnx_file_predicts_the_same_without_this_project(service: 
         ([], InvalidRequest, "needs two or more; this request names none"),
         (["left"], InvalidRequest, "needs two or more; this request names one"),
         (["left", "LEFT"], InvalidRequest, "named twice"),
-        (["left", "far"], UnsupportedQuery, r"different bundles \(columns, places\)"),
     ],
 )
 def test_labels_that_make_no_classifier_are_refused(
@@ -264,11 +390,49 @@ def test_labels_that_make_no_classifier_are_refused(
     assert service.jobs.page(10).records == ()
 
 
+def test_a_classifier_over_two_bundles_says_which_and_that_nobody_measured_their_confusions(
+    service: RecallService,
+) -> None:
+    record = service.train_labels(["left", "places:middle", "far"], seed=1).record
+    assert [each.name for each in record.bundles] == ["columns", "places"]
+    assert record.bundle.name == "places", "whose images are the larger ones"
+    assert (record.image.height, record.quality) == (16, None)
+    (note,) = record.notes
+    assert "2 memories (columns, places)" in note
+    assert "never measured" in note
+    shown = [*pictures("left", count=5), *pictures("right", count=5, seed=400)]
+    assert [each.label for each in service.predict(record.id, shown)] == ["left"] * 5 + ["far"] * 5
+    card = service.classifier_card(record.id)
+    assert note in card
+    assert card.count("SHA-256 of the memory") == 2
+    assert service.train_labels(["left", "places:middle", "far"], seed=1).record.id == record.id
+
+
+def test_labels_that_two_bundles_know_are_told_apart_by_their_bundle(service: RecallService) -> None:
+    record = service.train_labels(["columns:middle", "places:middle"]).record
+    assert record.labels == ("columns:middle", "places:middle")
+    assert service.jobs.get(record.id).status is JobStatus.SUCCEEDED
+
+
+def test_a_group_is_recalled_trained_and_counted_as_its_labels(tmp_path: Path, serve: Serve) -> None:
+    grouped = label_bundle("columns", tuple(COLUMNS), groups={"edges": ("right", "left")})
+    library = Library({"columns": LoadedBundle(grouped)})
+    service = RecallService(library, serve().jobs, Settings(state=tmp_path, max_classes=2))
+    assert [entry.query.name for entry in service.recall_labels(["edges"]).queries] == ["right", "left"]
+    assert service.train_labels(["edges"]).record.labels == ("right", "left")
+    with pytest.raises(InvalidRequest, match="3 classes are more than the 2"):
+        service.train_labels(["edges", "middle"])
+    with pytest.raises(UnsupportedQuery, match="a mixture weighs single labels, which 'edges' is not"):
+        service.recall_mixtures([{"edges": 0.5, "middle": 0.5}])
+
+
 def test_more_classes_or_numbers_than_allowed_are_refused(serve: Serve) -> None:
     with pytest.raises(InvalidRequest, match="3 classes are more than the 2"):
         serve(max_classes=2).train_labels(["left", "right", "middle"])
     with pytest.raises(InvalidRequest, match="training on 2 classes takes 768 recalled numbers"):
         serve(max_recalled_numbers=767).train_labels(["left", "right"])
+    with pytest.raises(InvalidRequest, match="training on 2 classes takes 3,072 recalled numbers"):
+        serve(max_recalled_numbers=3071).train_labels(["left", "far"])  # of 16x16, as both will be
 
 
 @pytest.mark.parametrize(

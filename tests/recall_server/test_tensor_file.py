@@ -24,7 +24,7 @@ EVERY_TYPE = frozenset(ELEMENT_BYTES)
 
 
 @pytest.mark.parametrize(
-    "dtype", [torch.float64, torch.float32, torch.float16, torch.bfloat16, torch.int64, torch.uint8]
+    "dtype", [torch.float64, torch.float32, torch.float16, torch.bfloat16, torch.int64, torch.int8, torch.uint8]
 )
 def test_every_element_type_comes_back(dtype: torch.dtype) -> None:
     tensor = torch.arange(6).view(2, 3).to(dtype)

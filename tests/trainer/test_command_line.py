@@ -143,7 +143,11 @@ def test_ctrl_c_keeps_a_checkpoint_and_resuming_ends_in_the_same_bytes(
     [
         (["--dataset", "nothing-like-it"], "neither a folder nor one of the known data sets"),
         (["--output", "bundle.pt"], "--output must end in .safetensors"),
-        (["--bases", "1000"], "do not fit in 1 images per class"),
+        (["--bases", "1000"], "do not fit in 1 images per class; try with at most"),
+        (["--bases", "0"], "a memory needs one basis or more, not 0"),
+        (["--bytes", "2000"], "more than 2000; what is no memory takes"),
+        (["--storage", "int4"], "storage: Input should be 'float32', 'bfloat16' or 'int8'"),
+        (["--bytes", "9000", "--images-per-class", "1"], "--bytes is a budget, and so is --images-per-class"),
         (["--method", "magic"], "unknown method 'magic'"),
         (["--set", "network=transformer"], "architecture: Input should be 'convnet'"),
         (["--resume"], "is not a checkpoint that can be resumed"),
@@ -165,6 +169,13 @@ def test_what_cannot_be_done_ends_in_one_sentence_and_status_2(  # noqa: PLR0917
     assert message in said
     assert said.startswith("error: ")
     assert not list(tmp_path.glob("*.safetensors"))
+
+
+def test_classes_with_fewer_pictures_than_a_batch_are_distilled_all_the_same(tmp_path: Path) -> None:
+    """Three pictures of one class to learn from, where each outer step wants twenty."""
+    folder, output = picture_folder(tmp_path / "few", "high", "middle", each=5), tmp_path / "few.safetensors"
+    run(*distill(folder, output, "--outer-steps", "2", "--image-size", "8", "--set", "real_batch=40"))
+    assert MemoryBundle.load(output).manifest.provenance.outer_steps == 2
 
 
 def test_a_class_name_that_no_bundle_may_hold_is_refused_before_distilling(

@@ -12,6 +12,8 @@ from torch import Tensor
 
 from recall_server.errors import InvalidCheckpoint, StorageFailed, TrainingFailed
 from recall_server.networks import NetworkSpec
+from recall_server.tensor_file import canonical_json, pack
+from trainer.checkpoint import Checkpoint
 from trainer.compose import Budget, fit_preprocessing, make_learner, make_objective, real_data
 from trainer.datasets import ImageDataset
 from trainer.distill import Distillation, Interrupted
@@ -75,6 +77,46 @@ def test_every_learned_tensor_moves_and_the_loss_falls(bars_dataset: ImageDatase
     assert sum(losses[-8:]) < sum(losses[:8])
 
 
+VARIANTS = {
+    "no momentum": ["momentum=0"],
+    "forward-only momentum": ["momentum_gradient=forward"],
+    "adam inside": ["inner_optimiser=adam", "rate=0.02"],
+    "learned step size": ["learn_rate=true"],
+    "kaiming": ["initialisation=kaiming"],
+    "bases at full resolution": ["resolution=full"],
+    "pictures at half resolution": ["memory=pixels"],
+}
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_every_variant_of_a_method_learns(bars_dataset: ImageDataset, variant: str) -> None:
+    run = Run(bars_dataset, "start=noise", *VARIANTS[variant], "outer_steps=25", "outer_rate=0.05")
+    before = {name: leaf.detach().clone() for name, leaf in run.learner.tensors().items()}
+    losses: list[float] = []
+    after = run.go(report=lambda progress: losses.append(progress.loss))
+    assert all(not torch.equal(before[name], after[name]) for name in before)
+    assert sum(losses[-8:]) < sum(losses[:8])
+
+
+def test_a_run_that_learns_its_step_size_resumes_to_the_same_bytes(bars_dataset: ImageDataset, tmp_path: Path) -> None:
+    learned = ["learn_rate=true", "storage=int8", "outer_steps=4"]
+    whole = Run(bars_dataset, *learned).go()
+    path = tmp_path / "run.checkpoint"
+    halfway = Run(bars_dataset, *learned, path=path)
+    halfway.distillation.limits = Limits(4, validate_every=2, checkpoint_seconds=0)
+
+    def stop(progress: Progress) -> None:
+        if progress.step == 3:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        halfway.go(report=stop)
+    resumed = Run(bars_dataset, *learned, path=path)
+    resumed.distillation.resume(path)
+    assert resumed.distillation.progress.step == 2, "the checkpoint is written behind the report"
+    assert same(whole, resumed.go())
+
+
 def test_the_same_seed_gives_the_same_memory_and_global_randomness_is_untouched(bars_dataset: ImageDataset) -> None:
     state = torch.random.get_rng_state()
     assert same(Run(bars_dataset, "outer_steps=3").go(), Run(bars_dataset, "outer_steps=3").go())
@@ -105,6 +147,24 @@ def test_a_checkpoint_of_another_run_is_refused_and_says_what_differs(
     Run(bars_dataset, "outer_steps=1", path=path).go()
     with pytest.raises(InvalidCheckpoint, match=r"another run: its method\.outer_steps is 1, this run's is 2"):
         Run(bars_dataset, "outer_steps=2", path=path).distillation.resume(path)
+
+
+def test_a_checkpoint_of_another_version_is_refused_and_says_so(bars_dataset: ImageDataset, tmp_path: Path) -> None:
+    path = tmp_path / "run.checkpoint"
+    run = Run(bars_dataset, "outer_steps=1", path=path)
+    run.go()
+    written = Checkpoint.load(path)
+    older = {key: value for key, value in written.run.items() if key != "method.storage"}
+    Checkpoint(older, written.progress, written.tensors).save(path)
+    with pytest.raises(InvalidCheckpoint, match=r"of another version .*: the checkpoint does not say method\.storage"):
+        run.distillation.resume(path)
+    Checkpoint({**written.run, "method.magic": 1}, written.progress, written.tensors).save(path)
+    with pytest.raises(InvalidCheckpoint, match=r"of another version .*: this version does not know method\.magic"):
+        run.distillation.resume(path)
+    document = canonical_json({"format": 99, "run": {}, "progress": {}})
+    path.write_bytes(pack({}, key="checkpoint", text=document))
+    with pytest.raises(InvalidCheckpoint, match="its format is 99, this code's 1"):
+        run.distillation.resume(path)
 
 
 @pytest.mark.parametrize("content", [b"", b"garbage", b"\x08\x00\x00\x00\x00\x00\x00\x00{}      "])
@@ -223,6 +283,10 @@ def test_the_network_spec_of_a_method_can_be_overridden_from_text() -> None:
         (["retraining.stepps=1"], "'retraining.stepps=1' is not field=value with one of the fields network, steps"),
         (["window=300"], "a window of 300 is longer than the longest training of 60 steps"),
         (["precision=float8"], "precision: "),
+        (["storage=int4"], "storage: Input should be 'float32', 'bfloat16' or 'int8'"),
+        (["resolution=full"], "principal finds bases at half resolution; start from noise"),
+        (["inner_optimiser=adam", "momentum_gradient=forward"], "Adam has no momentum term to leave undifferentiated"),
+        (["learn_rate=true", "queries=images"], "the inner rate is learned with a memory addressed by labels"),
     ],
 )
 def test_an_override_that_does_not_fit_is_refused(overrides: list[str], message: str) -> None:
@@ -249,6 +313,30 @@ def test_a_budget_that_is_too_small_says_how_many_bases_would_fit_and_that_is_tr
         Budget.fit(bars_dataset, method, images_per_class=1, bases=most + 1, rows=None)
 
 
+@pytest.mark.parametrize("bases", [0, -3])
+def test_a_memory_without_bases_is_refused(bars_dataset: ImageDataset, bases: int) -> None:
+    with pytest.raises(ValueError, match=f"a memory needs one basis or more, not {bases}"):
+        Budget.fit(bars_dataset, compose("window"), images_per_class=1, bases=bases, rows=None)
+
+
+def test_pictures_at_half_resolution_are_four_times_as_many(bars_dataset: ImageDataset) -> None:
+    half = compose("bptt", ["resolution=half"])
+    assert Budget.fit(bars_dataset, half, images_per_class=2, bases=0, rows=None).rows == 8
+    assert Budget.fit(bars_dataset, half, images_per_class=0.5, bases=0, rows=None).rows == 2
+    with pytest.raises(ValueError, match="9 stored images of each class do not fit in 2 images per class"):
+        Budget.fit(bars_dataset, half, images_per_class=2, bases=0, rows=9)
+
+
 def test_a_memory_of_pixels_refuses_more_images_than_its_budget(bars_dataset: ImageDataset) -> None:
     with pytest.raises(ValueError, match="3 stored images of each class do not fit in 2 images per class"):
         Budget.fit(bars_dataset, compose("bptt"), images_per_class=2, bases=0, rows=3)
+
+
+@pytest.mark.parametrize(("share", "expected"), [(0.5, 3), (0.0, 0), (1.0, 6)])
+def test_the_last_outer_steps_recall_through_what_the_file_keeps(
+    bars_dataset: ImageDataset, share: float, expected: int
+) -> None:
+    run = Run(bars_dataset, "outer_steps=6", "storage=int8", f"storage_share={share}")
+    seen: list[str] = []
+    run.go(report=lambda progress: seen.append(run.learner.storage))
+    assert seen == ["float32"] * (6 - expected) + ["int8"] * expected

@@ -17,9 +17,10 @@ from recall_server.retraining import Retraining
 from trainer.compose import Budget
 from trainer.datasets import ImageDataset, Split, load_dataset
 from trainer.evaluate import Accuracies, confusions, fresh_accuracy, paper_protocol
-from trainer.few_shot import FewShot, draw_episode, largest_task
+from trainer.few_shot import FewShot, draw_episode, evaluate_few_shot, largest_task
 from trainer.instant import instant
 from trainer.methods import compose
+from trainer.protocol import Protocol
 from trainer.report import evaluate_bundle, recorded, write_card
 from trainer.request import Request
 from trainer.run_progress import Limits
@@ -97,7 +98,7 @@ def test_what_is_recorded_can_be_read_and_names_what_was_confused(bars_folder: P
     instant(request, [budget], moments=None, report=lambda sentence: None)
     arguments: Any = {"seeds": [0, 1], "network": "convnet:filters=8,depth=2", "device": torch.device("cpu")}
     for _ in range(2):
-        evaluate_bundle(path, dataset, protocol="bundle", record=True, **arguments)
+        evaluate_bundle(path, dataset, protocol=Protocol("bundle"), record=True, **arguments)
     (row,) = MemoryBundle.load(path).manifest.accuracy
     assert row.confusions is not None
     assert [sum(counts) for counts in row.confusions] == [40, 40, 40]
@@ -142,6 +143,33 @@ def test_both_baselines_see_the_same_pictures_and_are_scored_on_the_same_test(ba
     swapped = Split(episode.test.images, 1 - episode.test.labels)
     wrong = type(episode)(episode.labels, episode.shots, swapped)
     assert few_shot.nearest_mean(wrong) == 0
+
+
+def test_classify_then_recall_trains_on_what_the_known_classes_recall(bars_dataset: ImageDataset) -> None:
+    """A memory that recalls each query as the picture that it is, so that known classes are recalled as their means."""
+    standard = Standardise.fit(bars_dataset.train.pixels())
+    few_shot = FewShot(
+        AddressedBases(torch.eye(64).view(64, 1, 8, 8), torch.eye(64)[None], height=8, width=8),
+        standard,
+        RETRAINING,
+        encode=lambda pixels: standard.to_model(pixels).flatten(1),
+        device=torch.device("cpu"),
+    )
+    generator = torch.Generator().manual_seed(0)
+    episode = draw_episode(bars_dataset.test, bars_dataset.classes, ways=2, shots=5, tests=20, generator=generator)
+    known = few_shot.known_classes(bars_dataset.train, len(bars_dataset.classes))
+    assert known.shape == (len(bars_dataset.classes), 64)
+    assert few_shot.classified(episode, known, 0) > 0.9
+    blind = known[:1].expand_as(known)
+    assert few_shot.classified(episode, blind, 0) < 0.9, "both are taken for the same class, and look the same"
+    assert set(evaluate_few_shot(few_shot, [episode], known)) == {
+        "recalled",
+        "nearest class mean",
+        "classified, then recalled",
+        "shots alone",
+    }
+    with pytest.raises(ValueError, match="class 3 has no pictures"):
+        few_shot.known_classes(bars_dataset.train, 4)
 
 
 @pytest.mark.parametrize(("asked", "given"), [((5, 200), (5, 30)), ((40, 20), (10, 20)), ((2, 6), (2, 6))])

@@ -5,9 +5,10 @@ from __future__ import annotations
 import pytest
 import torch
 
-from recall_server.memory import AddressedBases
+from recall_server.memory import AddressedBases, Storage
 from recall_server.networks import ConvNet
-from trainer.learners import ImageLearner, LabelLearner, RealData
+from trainer.learners import LEARNED_RATE, ImageLearner, LabelLearner, RealData, with_learned_rate
+from trainer.methods import compose
 from trainer.start import noise
 
 
@@ -83,3 +84,50 @@ def test_a_class_with_few_pictures_still_keeps_query_and_outer_pictures_apart() 
 def test_a_class_with_too_few_pictures_is_drawn_with_repetition() -> None:
     index = numbered_data(each=3).draw(1, 10, torch.Generator().manual_seed(0))
     assert set(index.tolist()) == {3, 4, 5}
+
+
+def rounding(storage: Storage) -> tuple[LabelLearner, torch.Tensor]:
+    """A learner whose episodes recall through `storage`, and what its first episode recalls."""
+    learner = LabelLearner(memory(4), classes_per_step=4, real_batch=4)
+    learner.storage = storage
+    return learner, learner.episode(numbered_data(), torch.Generator().manual_seed(0)).recalled
+
+
+def test_episodes_recall_what_the_file_would_and_gradients_reach_the_exact_numbers() -> None:
+    exact, recalled = rounding("float32")[1], rounding("int8")[1]
+    learner = rounding("int8")[0]
+    assert not torch.equal(exact, recalled)
+    assert torch.equal(recalled, learner.as_stored("int8").memory.recall(torch.eye(4)))
+    recalled.square().sum().backward()
+    assert not learner.as_stored("int8").memory.recall(torch.eye(4)).requires_grad
+    assert all(leaf.requires_grad and leaf.is_leaf for leaf in learner.memory.tensors().values()), "as before"
+
+
+def test_a_learned_step_size_starts_where_it_is_told_and_gets_a_gradient() -> None:
+    learner = LabelLearner(memory(4), classes_per_step=2, real_batch=4, rate=0.02)
+    rate = learner.episode(numbered_data(), torch.Generator().manual_seed(0)).rate
+    assert rate is not None and rate.item() == pytest.approx(0.02)
+    rate.backward()
+    assert learner.tensors()[LEARNED_RATE].grad is not None
+
+
+def test_a_learned_step_size_is_what_the_bundle_asks_for() -> None:
+    retraining = compose("window").retraining
+    assert with_learned_rate(retraining, {}) == retraining
+    learned = with_learned_rate(retraining, {LEARNED_RATE: torch.tensor(0.125).log()})
+    assert learned.learning_rate == pytest.approx(0.125)
+    assert with_learned_rate(retraining, {LEARNED_RATE: torch.tensor(9.0)}).learning_rate == 10, "what a manifest takes"
+
+
+@pytest.mark.parametrize(("initialisation", "bounds"), [("xavier", (6 / 53, 6 / 13)), ("kaiming", (6 / 48, 6 / 5))])
+def test_noise_is_as_wide_as_its_initialisation_says(initialisation: str, bounds: tuple[float, float]) -> None:
+    start = noise(
+        (3, 8, 8),
+        bases=5,
+        rows=2,
+        query_size=4,
+        generator=torch.Generator().manual_seed(0),
+        initialisation=initialisation,  # type: ignore[arg-type]
+    )
+    for tensor, square in zip((start.bases, start.addressing), bounds, strict=True):
+        assert 0.8 * square**0.5 < tensor.abs().max() <= square**0.5

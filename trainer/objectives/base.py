@@ -15,12 +15,16 @@ from torch import Tensor
 
 @dataclass(frozen=True)
 class Episode:
-    """recalled [q, r, C, H, W] with targets [q, k]; real images [N, C, H, W] with targets [N, k]. Model space."""
+    """recalled [q, r, C, H, W] with targets [q, k]; real images [N, C, H, W] with targets [N, k]. Model space.
+
+    `rate` [] is the step size of inner training, where it is learned.
+    """
 
     recalled: Tensor
     targets: Tensor
     images: Tensor
     image_targets: Tensor
+    rate: Tensor | None = None
 
 
 class AbstractObjective(ABC):

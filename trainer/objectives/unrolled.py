@@ -13,10 +13,10 @@ import torch
 from torch import Tensor
 
 from recall_server.augment import augment
-from recall_server.networks import AbstractNetwork, Parameters
+from recall_server.networks import AbstractNetwork
 from trainer.inner_step import AbstractInnerStep
 from trainer.objectives.base import AbstractObjective, Episode
-from trainer.unroll import train, unroll
+from trainer.objectives.inner_training import AbstractInnerTraining, Momentum
 
 
 @final
@@ -26,7 +26,9 @@ class Unrolled(AbstractObjective):
 
     With window == steps every training has exactly that length (the paper); otherwise the length is drawn uniformly
     from window..steps for every outer step. Each inner step sees `rows_per_class` rows of every query, drawn without
-    replacement. `augmentation` is drawn for every image of every step, and for the real pictures.
+    replacement. `augmentation` is drawn for every image of every step, and for the real pictures. `rate` is the step
+    size, unless an episode brings a learned one. Networks are trained with momentum, fully differentiated, unless
+    `other_training` says otherwise.
     """
 
     step: AbstractInnerStep
@@ -36,6 +38,7 @@ class Unrolled(AbstractObjective):
     momentum: float
     rows_per_class: int
     augmentation: tuple[str, ...] = ()
+    other_training: AbstractInnerTraining | None = None
 
     def __post_init__(self) -> None:
         if not 1 <= self.window <= self.steps:
@@ -45,19 +48,17 @@ class Unrolled(AbstractObjective):
         device = episode.recalled.device
         length = int(torch.randint(self.window, self.steps + 1, (), generator=generator))
         parameters = {name: value.to(device) for name, value in self.network.initialise(generator).items()}
-        velocity: Parameters = {name: torch.zeros_like(value) for name, value in parameters.items()}
         index = self._draw_rows(length, episode, generator).to(device)
-        constants = {
-            "rate": torch.tensor(self.rate, device=device),
-            "momentum": torch.tensor(self.momentum, device=device),
-        }
+        rate = torch.tensor(self.rate, device=device) if episode.rate is None else episode.rate
 
         before = length - self.window
         with torch.no_grad():
             images, targets = self._minibatches(episode, index[:before], generator)
-        parameters, velocity = train(self.step, images, targets, parameters, velocity, **constants)
+        training = self.other_training or Momentum(self.momentum)
+        state = training.begin(parameters)
+        parameters, state = training.train(self.step, images, targets, parameters, state, rate=rate.detach())
         images, targets = self._minibatches(episode, index[before:], generator)
-        parameters, _ = unroll(self.step, images, targets, parameters, velocity, **constants)
+        parameters = training.unroll(self.step, images, targets, parameters, state, rate=rate)
         real = augment(episode.images, self.augmentation, generator)
         return self.step.evaluate(parameters, real, episode.image_targets)
 

@@ -67,7 +67,7 @@ from .models import (
     Similarity,
 )
 from .pictures import Picture, PictureLike, Pictures
-from .requests import Labels, PicturesByName, Queries
+from .requests import Addressing, Labels, PicturesByName, Queries
 
 if TYPE_CHECKING:
     from .async_classifier import AsyncClassifier
@@ -75,6 +75,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Accuracy",
+    "Addressing",
     "AmbiguousLabel",
     "AnswerTimeout",
     "AsyncClassifier",

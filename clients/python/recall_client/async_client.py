@@ -14,7 +14,7 @@ from .async_connection import AsyncConnection
 from .configuration import BASE_URL, RETRIES, TIMEOUT, Configuration
 from .models import Bases, Bundle, ClassifierState, Recalled, ServerInfo, Similarity
 from .pictures import Picture
-from .requests import Labels, PicturesByName, Queries
+from .requests import Addressing, Labels, PicturesByName, Queries, parameters
 from .verbs import PerLabel
 
 
@@ -87,6 +87,10 @@ class AsyncRecallClient:
         """As `RecallClient.labels`."""
         return await self._connection.run(verbs.labels(self._dialogue))
 
+    async def groups(self) -> dict[str, tuple[str, ...]]:
+        """As `RecallClient.groups`."""
+        return await self._connection.run(verbs.groups(self._dialogue))
+
     async def recall(
         self,
         queries: Queries,
@@ -126,10 +130,12 @@ class AsyncRecallClient:
         *,
         seed: int | None = None,
         bundle: str | None = None,
+        addressing: Addressing = None,
         idempotency_key: str | None = None,
     ) -> AsyncClassifier:
         """As `RecallClient.train`."""
-        exchange = verbs.train(self._dialogue, classes, seed, bundle, idempotency_key)
+        asked = parameters(seed=seed, bundle=bundle, addressing=addressing)
+        exchange = verbs.train(self._dialogue, classes, asked, idempotency_key)
         return self._handle(await self._connection.run(exchange))
 
     async def classifier(self, identifier: str) -> AsyncClassifier:

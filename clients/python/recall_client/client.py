@@ -14,7 +14,7 @@ from .configuration import BASE_URL, RETRIES, TIMEOUT, Configuration
 from .connection import Connection
 from .models import Bases, Bundle, ClassifierState, Recalled, ServerInfo, Similarity
 from .pictures import Picture
-from .requests import Labels, PicturesByName, Queries
+from .requests import Addressing, Labels, PicturesByName, Queries, parameters
 from .verbs import PerLabel
 
 
@@ -93,6 +93,10 @@ class RecallClient:
         """Every label that can be asked for by name, as `bundle:label` where several bundles know it."""
         return self._connection.run(verbs.labels(self._dialogue))
 
+    def groups(self) -> dict[str, tuple[str, ...]]:
+        """Every name that stands for labels, with those: groups of labels, and the aliases of the server."""
+        return self._connection.run(verbs.groups(self._dialogue))
+
     def recall(
         self,
         queries: Queries,
@@ -137,6 +141,7 @@ class RecallClient:
         *,
         seed: int | None = None,
         bundle: str | None = None,
+        addressing: Addressing = None,
         idempotency_key: str | None = None,
     ) -> Classifier:
         """Start training a fresh classifier, and return at once; `wait` on it for the result.
@@ -145,8 +150,12 @@ class RecallClient:
         `class_folders` makes that of a folder. The same classes and `seed` (0 where None) give the same classifier,
         byte for byte. However often the request has to be sent, one training comes of it; an `idempotency_key` of your
         own makes that hold across processes, and raises Conflict where it came with another request before.
+
+        `addressing` says how pictures are used: as queries to a memory ("images"), taken for labels that are then
+        recalled ("classify"), or as "prototypes" alone, a classifier without training. The server chooses where None.
         """
-        exchange = verbs.train(self._dialogue, classes, seed, bundle, idempotency_key)
+        asked = parameters(seed=seed, bundle=bundle, addressing=addressing)
+        exchange = verbs.train(self._dialogue, classes, asked, idempotency_key)
         return self._handle(self._connection.run(exchange))
 
     def classifier(self, identifier: str) -> Classifier:

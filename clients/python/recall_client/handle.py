@@ -38,6 +38,11 @@ class ClassifierHandle:
         return self.state.quality
 
     @property
+    def notes(self) -> tuple[str, ...]:
+        """Sentences that whoever relies on it should know."""
+        return self.state.notes
+
+    @property
     def stages(self) -> Mapping[str, float] | None:
         """Seconds by stage ("queued", "training"...), once it has ended."""
         return self.state.stages

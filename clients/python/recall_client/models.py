@@ -97,13 +97,15 @@ class Similarity(_Answer):
 class RecalledQuery(_Answer):
     """What one label, mixture, vector or set of pictures recalled: `rows` are the memory's rows behind `images`.
 
-    `target` is what a classifier should answer for these images: the share of each label.
+    `target` is what a classifier should answer for these images: the share of each label. `out_of_set` says of pictures
+    how far they are from what the memory knows, 0 to 1, where that is known.
     """
 
     name: str
     bundle: str
     target: Mapping[str, float]
     rows: tuple[int, ...]
+    out_of_set: float | None = None
     image: ImageShape
     images: tuple[PngPicture, ...]
 
@@ -158,7 +160,11 @@ class ClassifierState(_Answer):
 
     `status` is "queued", "running", "succeeded", "failed" or "cancelled"; `is_terminal` says that it is one of the last
     three. `progress` is None before training has started, `file` before it has succeeded, `error` unless it failed.
-    `quality` is None where nothing could be estimated; `stages` are the seconds by stage once it has ended.
+    `addressing` is how pictures were used: "images", "classify" or "prototypes"; None for a classifier of labels.
+    `bundle` is the memory by whose schedule it is trained, `bundles` are all that its classes are of. `quality` is None
+    where nothing could be estimated. `out_of_set` says how far the pictures of each class are from what the memory
+    knows, as the share of known pictures that are nearer; None where that is not known. `notes` are sentences that
+    whoever relies on it should know; `stages` are the seconds by stage once it has ended.
     """
 
     id: str
@@ -166,8 +172,11 @@ class ClassifierState(_Answer):
     is_terminal: bool
     labels: tuple[str, ...]
     bundle: BundleReference
+    bundles: tuple[BundleReference, ...] = ()
     queries: str
+    addressing: str | None = None
     pictures: Mapping[str, int] | None = None
+    out_of_set: Mapping[str, float] | None = None
     image: ImageShape
     network: str
     seed: int
@@ -178,6 +187,7 @@ class ClassifierState(_Answer):
     seconds: float | None = None
     attempt: int = 1
     quality: Quality | None = None
+    notes: tuple[str, ...] = ()
     stages: Mapping[str, float] | None = None
     file: ClassifierFile | None = None
     error: Failure | None = None
@@ -199,10 +209,14 @@ class Event(_Answer):
 
 
 class Prediction(_Answer):
-    """The likeliest label of one picture, and the probability of each."""
+    """The likeliest label of one picture, and the probability of each.
+
+    `by` is "prototypes" where these answered: for a classifier of nothing else, or until training has ended.
+    """
 
     label: str
     probabilities: Mapping[str, float]
+    by: str = "classifier"
 
 
 class ServerInfo(_Answer):
@@ -216,9 +230,10 @@ class ServerInfo(_Answer):
 
 
 class BundleList(_Answer):
-    """The answer of GET /bundles."""
+    """The answer of GET /bundles; `aliases` are other names, each with the labels and groups that it stands for."""
 
     bundles: tuple[Bundle, ...]
+    aliases: Mapping[str, tuple[str, ...]] = {}
 
 
 class ClassifierList(_Answer):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 from urllib.parse import quote
 
 import httpx2
@@ -26,6 +26,9 @@ Queries: TypeAlias = (
     "Labels | PicturesByName | Sequence[Mapping[str, float]] | Sequence[Iterable[float]] | NDArray[numpy.floating[Any]]"
 )
 """What to recall: labels, pictures by name, mixtures of labels (label -> weight), or query vectors (rows of floats)."""
+
+Addressing: TypeAlias = Literal["auto", "images", "classify", "prototypes"] | None
+"""How pictures are used: as queries to a memory, taken for labels that are then recalled, or as prototypes alone."""
 
 Parameters: TypeAlias = "tuple[tuple[str, str], ...]"
 

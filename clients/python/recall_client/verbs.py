@@ -15,7 +15,7 @@ from .errors import BodyTooLarge, ProblemDocument
 from .exchange import Exchange, work
 from .models import Bases, Bundle, BundleList, ClassifierList, ClassifierState, Recalled, ServerInfo, Similarity
 from .pictures import Picture
-from .requests import Labels, PicturesByName, Queries, Request
+from .requests import Labels, Parameters, PicturesByName, Queries, Request
 
 PerLabel: TypeAlias = "int | Literal['all'] | None"
 
@@ -32,6 +32,18 @@ def info(dialogue: Dialogue) -> Exchange[ServerInfo]:
 def bundles(dialogue: Dialogue) -> Exchange[list[Bundle]]:
     """The loaded bundles."""
     return list((yield from dialogue.parsed(requests.bundles(), BundleList)).bundles)
+
+
+def groups(dialogue: Dialogue) -> Exchange[dict[str, tuple[str, ...]]]:
+    """Every name that stands for labels: groups, qualified where several bundles have one, and aliases."""
+    listed = yield from dialogue.parsed(requests.bundles(), BundleList)
+    named = [(bundle.name, *each) for bundle in listed.bundles for each in bundle.groups.items()]
+    bundles_of = Counter(group for _, group, _ in named)
+    found = {
+        group if bundles_of[group] == 1 else f"{bundle}:{group}": tuple(f"{bundle}:{label}" for label in members)
+        for bundle, group, members in named
+    }
+    return dict(listed.aliases) | found
 
 
 def labels(dialogue: Dialogue) -> Exchange[list[str]]:
@@ -93,11 +105,10 @@ def contact_sheet(
 
 
 def train(
-    dialogue: Dialogue, classes: Labels | PicturesByName, seed: int | None, bundle: str | None, key: str | None
+    dialogue: Dialogue, classes: Labels | PicturesByName, parameters: Parameters, key: str | None
 ) -> Exchange[ClassifierState]:
     """Start a training. Whatever is sent twice is trained once: `key`, or one of its own, says that it is the same."""
-    asked = requests.parameters(seed=seed, bundle=bundle)
-    request = yield from work(partial(requests.train, classes, asked, key=uuid4().hex if key is None else key))
+    request = yield from work(partial(requests.train, classes, parameters, key=uuid4().hex if key is None else key))
     yield from _check_size(dialogue, request)
     return (yield from dialogue.parsed(request, ClassifierState))
 

@@ -45,6 +45,16 @@ def test_labels_become_a_classifier(client: TestClient) -> None:
     assert client.get(answer.headers["location"]).json() == body
 
 
+def test_labels_of_several_bundles_become_one_classifier(client: TestClient) -> None:
+    body = trained(client, json={"labels": ["left", "far"]})
+    assert [each["name"] for each in body["bundles"]] == ["columns", "places"]
+    assert (body["bundle"]["name"], body["quality"]) == ("places", None)
+    assert body["image"] == {"channels": 1, "height": 16, "width": 16}
+    assert "never measured" in body["notes"][0]
+    alone = trained(client, json={"labels": ["left", "right"]})
+    assert (alone["bundles"], alone["notes"]) == ([alone["bundle"]], [])
+
+
 def test_pictures_become_a_classifier_whose_classes_are_the_field_names(client: TestClient) -> None:
     sent = parts("left", "right", count=3)
     sent = [({"left": "ours", "right": "größere"}[name], file) for name, file in sent]
@@ -55,6 +65,30 @@ def test_pictures_become_a_classifier_whose_classes_are_the_field_names(client: 
     predictions = client.post(body["links"]["predict"], files=shown).json()["predictions"]
     assert [each["label"] for each in predictions] == ["größere"] * 5 + ["ours"] * 5
     assert list(predictions[0]["probabilities"]) == ["ours", "größere"]
+
+
+def test_prototypes_are_there_at_once(client: TestClient) -> None:
+    answer = client.post("/classifier?addressing=prototypes", files=parts("left", "right", count=2))
+    body = answer.json()
+    assert (answer.status_code, body["status"], body["addressing"]) == (201, "succeeded", "prototypes")
+    shown = parts("right", count=2, seed=900, name="images")
+    predictions = client.post(body["links"]["predict"], files=shown).json()["predictions"]
+    assert [(each["label"], each["by"]) for each in predictions] == [("right", "prototypes")] * 2
+    assert client.get(body["links"]["download"], params={"format": "onnx"}).status_code == 200
+    assert "nearest" in client.get(body["links"]["card"]).text
+
+
+def test_how_pictures_are_used_is_said_and_can_be_chosen(client: TestClient) -> None:
+    sent = parts("left", "right", count=2)
+    assert trained(client, files=sent)["addressing"] == "images"
+    answer = client.post("/classifier?addressing=classify&bundle=columns", files=sent, headers=WAIT)
+    assert (answer.status_code, answer.json()["addressing"]) == (201, "classify")
+    assert "taken for labels" in answer.json()["notes"][0]
+    refused = client.post("/classifier?addressing=guess", files=sent)
+    assert problem(refused, 422, "invalid-request")["parameter"] == "addressing"
+    by_name = client.post("/classifier?addressing=images", json={"labels": ["left", "right"]})
+    assert "how pictures are used" in problem(by_name, 422, "invalid-request")["detail"]
+    assert trained(client, json={"labels": ["left", "right"]})["addressing"] is None
 
 
 def test_options_may_stand_in_the_body_but_must_not_contradict(client: TestClient) -> None:
@@ -257,7 +291,6 @@ def test_a_classifier_can_be_taken_away(client: TestClient) -> None:
         ({"labels": ["left", "left"]}, "invalid-request", "named twice"),
         ({"labels": ["left", "upp"]}, "unknown-label", "no loaded bundle knows the label 'upp'"),
         ({"labels": ["left", "middle"]}, "ambiguous-label", "columns:middle, places:middle"),
-        ({"labels": ["left", "far"]}, "unsupported-query", "different bundles (columns, places)"),
         ({"labels": ["left", 3]}, "invalid-request", "labels.1: Input should be a valid string"),
         ({"labels": "left,right"}, "invalid-request", "labels: Input should be a valid list"),
         ({"labels": ["left", "right"], "seed": -1}, "invalid-request", "seed: Input should be greater"),
@@ -306,7 +339,7 @@ def test_a_picture_of_81_million_pixels_is_refused(client: TestClient) -> None:
 
 
 def test_pictures_without_a_memory_for_them_are_refused(client: TestClient) -> None:
-    answer = client.post("/classifier?bundle=columns", files=parts("left", "right"))
+    answer = client.post("/classifier?bundle=columns&addressing=images", files=parts("left", "right"))
     assert "'columns' is addressed by labels" in problem(answer, 422, "unsupported-query")["detail"]
 
 

@@ -162,5 +162,5 @@ def test_the_card_of_a_classifier_does_not_take_another_memory_for_its_own(
     body = trained(client, json={"labels": ["left", "right"]})
     renamed.bundles["columns"] = renamed.bundles["places"]
     card = client.get(body["links"]["card"]).text
-    assert "The memory is not loaded here any more" in card
+    assert "A memory of it is not loaded here any more" in card
     assert body["bundle"]["sha256"] in card

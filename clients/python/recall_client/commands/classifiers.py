@@ -5,7 +5,7 @@ from __future__ import annotations
 import shlex
 import sys
 from pathlib import Path
-from typing import Annotated, cast
+from typing import Annotated, Literal, cast
 
 import typer
 from rich.console import Console
@@ -24,6 +24,7 @@ from .memories import InBundle, Labels, Seed, Shots, chosen
 from .names import check_name
 
 Name = Annotated[str, typer.Argument(metavar="NAME", help="The name it was given, its id, or the id's beginning.")]
+Way = Literal["auto", "images", "classify", "prototypes"]
 Timeout = Annotated[float | None, typer.Option(help="Stop waiting after so many seconds; the training goes on.", min=0)]
 
 
@@ -35,6 +36,10 @@ def train(
     name: Annotated[str | None, typer.Option(help="What to call it from now on.")] = None,
     seed: Seed = None,
     bundle: InBundle = None,
+    addressing: Annotated[
+        Way | None,
+        typer.Option(help="How pictures are used; prototypes need no training. Default: the server's choice."),
+    ] = None,
     wait: Annotated[bool, typer.Option(help="Wait until it is trained.")] = True,
     timeout: Timeout = None,
 ) -> None:
@@ -46,7 +51,7 @@ def train(
     """
     kept = None if name is None else check_name(name)
     classes = cast("SomeLabels | PicturesByName", chosen(labels, shots))
-    classifier = asking.client.train(classes, seed=seed, bundle=bundle)
+    classifier = asking.client.train(classes, seed=seed, bundle=bundle, addressing=addressing)
     if kept is not None:
         before = asking.names.get(kept)
         asking.names.give(kept, classifier.id)

@@ -22,8 +22,17 @@ InBundle = Annotated[str | None, typer.Option("--bundle", metavar="BUNDLE", help
 Seed = Annotated[int | None, typer.Option(help="Draw with this seed.", min=0)]
 
 
-def labels(asking: Asking, *, bundle: InBundle = None) -> None:
+def labels(
+    asking: Asking,
+    *,
+    bundle: InBundle = None,
+    groups: Annotated[bool, typer.Option("--groups", help="Groups and aliases, and what they stand for.")] = False,
+) -> None:
     """Print the labels that can be asked for by name, one a line."""
+    if groups:
+        named = asking.client.groups() if bundle is None else dict(asking.client.bundle(bundle).groups)
+        asking.tell("\n".join(f"{name}: {', '.join(members)}" for name, members in named.items()), named)
+        return
     known = asking.client.labels() if bundle is None else list(asking.client.bundle(bundle).labels)
     asking.tell("\n".join(known), known)
 

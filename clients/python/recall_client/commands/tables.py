@@ -66,9 +66,11 @@ def outcome(state: ClassifierState, name: str | None) -> str:
     called = f"{name} ({state.id})" if name else state.id
     words = [f"{called}: {state.status}, tells apart {some(state.labels)}"]
     if state.seconds is not None:
-        words.append(f"trained in {state.seconds:.1f} s from {state.bundle.name}")
+        memories = [each.name for each in state.bundles or (state.bundle,)]
+        words.append(f"trained in {state.seconds:.1f} s from {some(memories)}")
     if state.quality is not None:
         words.append(f"about {percent(state.quality.accuracy)} right. {state.quality.explanation}".rstrip())
+    words += state.notes
     return "\n".join(words)
 
 

@@ -1,0 +1,137 @@
+"""The paper's ablations of backpropagation through training, as trends: Table 8 (momentum) and figure 4 (steps).
+
+    python -m benchmarks.ablation [--outer-steps N] [--seeds N] [--results FILE] [--plot FILE.png] [--quick]
+
+Pictures are stored, one for each class of Fashion-MNIST, and distilled by BPTT with T inner steps: without momentum,
+with momentum in training alone, and with momentum that is differentiated too. All else is the same for all cells: a
+ConvNet of depth 3 and width 16, the inner rate, the number of outer steps. The paper does this with 50,000 outer
+steps, width 128 and, in Table 8, 200 inner steps on CIFAR-10; compare directions, not figures. Accuracies are of fresh
+networks on validation pictures, trained alike whatever T was; the test set is not read. Figures are kept in FILE after
+every cell, and cells that it has are not run again. --quick: scikit-learn's digits, few steps. The last line is JSON.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import statistics
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from recall_server.allocator import keep_freed_memory
+from recall_server.atomic import write_atomically
+from trainer.compose import Budget
+from trainer.datasets import ImageDataset, load_dataset
+from trainer.methods import Method, compose
+from trainer.plots.figures import empty, to_bytes
+from trainer.publish import device_name
+from trainer.recipes import MOMENTA
+from trainer.run_progress import Limits
+from trainer.trial import trial
+
+CPU = torch.device("cpu")
+SMALL = [
+    "preprocessing=standardise", "augmentation=none", "optimiser=adam", "outer_rate=0.02", "outer_decay=cosine",
+    "rate=0.02", "real_batch=200", "retraining.steps=100", "retraining.learning_rate=0.02",
+    "retraining.rows_per_class=1", "eager=true",
+]  # fmt: skip
+WIDE, NARROW = "network=convnet:filters=16", "network=convnet:filters=8,depth=2"
+STEPS, QUICK_STEPS = (1, 2, 5, 10, 20, 40), (1, 5)
+
+
+def method(momentum: str, steps: int, outer_steps: int, network: str) -> Method:
+    """BPTT on stored pictures with T = `steps`."""
+    fields = [f"steps={steps}", f"window={steps}", f"outer_steps={outer_steps}", network, f"retraining.{network}"]
+    fields += [f"{name}={value}" for name, value in MOMENTA[momentum].items()]
+    return compose("bptt", [*SMALL, *fields])
+
+
+def cell(dataset: ImageDataset, chosen: Method, seeds: int) -> dict[str, Any]:
+    """The best validation accuracy of a run for each seed, and what noise alone scores."""
+    limits = Limits(chosen.outer_steps, validate_every=max(1, chosen.outer_steps // 4))
+    budget = Budget.fit(dataset, chosen, images_per_class=1, bases=0, rows=None)
+    runs = [trial(dataset, chosen, budget, limits=limits, seed=seed, device=CPU) for seed in range(seeds)]
+    best = [max(point.accuracy for point in history) for history in runs]
+    return {
+        "accuracy": round(statistics.fmean(best), 4),
+        "spread": round(statistics.stdev(best), 4) if seeds > 1 else 0.0,
+        "start": round(statistics.fmean(history[0].accuracy for history in runs), 4),
+        "seconds": round(statistics.fmean(history[-1].seconds for history in runs), 1),
+    }
+
+
+def table_8(cells: Mapping[str, Mapping[str, Any]], steps: int) -> dict[str, float]:
+    """Accuracy for each kind of momentum at the most inner steps."""
+    return {momentum: cells[f"{momentum} {steps}"]["accuracy"] for momentum in MOMENTA}
+
+
+def figure_4(cells: Mapping[str, Mapping[str, Any]], lengths: Sequence[int]) -> dict[str, dict[int, float]]:
+    """Accuracy against T, without momentum and with."""
+    lines = ("no-momentum", "full-momentum")
+    return {momentum: {steps: cells[f"{momentum} {steps}"]["accuracy"] for steps in lengths} for momentum in lines}
+
+
+def draw(figures: Mapping[str, Any], path: Path, title: str) -> None:
+    """Both, side by side, as a PNG."""
+    drawn = empty(8, 3.4)
+    left, right = drawn.subplots(1, 2, sharey=True)
+    for momentum, curve in figures["figure4"].items():
+        left.plot(list(curve), [100 * accuracy for accuracy in curve.values()], marker=".", label=momentum)
+    left.set_xscale("log")
+    left.set_xticks(
+        list(figures["figure4"]["full-momentum"]), [str(each) for each in figures["figure4"]["full-momentum"]]
+    )
+    left.minorticks_off()
+    left.set(xlabel="inner steps T (figure 4)", ylabel="accuracy on validation pictures, %")
+    left.legend(fontsize="small")
+    names = list(figures["table8"])
+    kinds = [name.removesuffix("-momentum") for name in names]
+    right.bar(kinds, [100 * figures["table8"][name] for name in names])
+    right.set(xlabel=f"momentum, T = {max(figures['figure4']['full-momentum'])} (Table 8)")
+    drawn.suptitle(title, fontsize="medium")
+    write_atomically(path, to_bytes(drawn, "png"))
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--outer-steps", type=int, default=300)
+    parser.add_argument("--seeds", type=int, default=2)
+    parser.add_argument("--results", type=Path, help="a JSON file that figures are kept in and taken from")
+    parser.add_argument("--plot", type=Path, help="the picture, a PNG")
+    parser.add_argument("--threads", type=int, default=0)
+    parser.add_argument("--quick", action="store_true", help="digits and few steps, ends within a minute")
+    options = parser.parse_args(arguments)
+    keep_freed_memory()
+    if options.threads:
+        torch.set_num_threads(options.threads)
+    lengths, network = (QUICK_STEPS, NARROW) if options.quick else (STEPS, WIDE)
+    outer_steps, seeds = (20, 1) if options.quick else (options.outer_steps, options.seeds)
+    dataset = load_dataset("digits" if options.quick else "fashion-mnist")
+    described = {"dataset": dataset.name, "outer_steps": outer_steps, "seeds": seeds, "network": network}
+    cells: dict[str, Any] = {}
+    if options.results and options.results.exists():
+        kept = json.loads(options.results.read_text())
+        if kept["described"] != described:
+            raise SystemExit(
+                f"{options.results.name} holds another ablation, of {kept['described']}; name another file"
+            )
+        cells = kept["cells"]
+    wanted = [(momentum, steps) for steps in lengths for momentum in ("no-momentum", "full-momentum")]
+    for momentum, steps in [*wanted, ("forward-only-momentum", max(lengths))]:
+        key = f"{momentum} {steps}"
+        if key not in cells:
+            cells[key] = cell(dataset, method(momentum, steps, outer_steps, network), seeds)
+            print(f"{key} steps: {cells[key]}", flush=True)
+        if options.results:
+            write_atomically(options.results, json.dumps({"described": described, "cells": cells}, indent=1).encode())
+    figures: dict[str, Any] = {"table8": table_8(cells, max(lengths)), "figure4": figure_4(cells, lengths)}
+    if options.plot:
+        draw(figures, options.plot, f"BPTT on {dataset.name}, one stored picture per class, {outer_steps} outer steps")
+    print(json.dumps(figures | {"cells": cells} | described | {"device": device_name(CPU)}))
+
+
+if __name__ == "__main__":
+    main()

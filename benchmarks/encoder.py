@@ -1,0 +1,87 @@
+"""Pictures encoded per second, by an encoder of the default method at 32x32 in colour, on two threads.
+
+    python -m benchmarks.encoder [--threads 2] [--pictures 4000] [--quick]
+
+An untrained encoder, for the weights make no difference to its speed, is exported and loaded as the server does, and
+the provider that it really runs on is checked. Decoding is measured beside it: JPEG files of 256x256, one by one.
+--quick: 500 pictures. The last line is JSON.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import io
+import json
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image
+
+from recall_server.networks import build_network
+from recall_server.onnx_export import export_network
+from recall_server.pictures import decode
+from recall_server.preprocessing import Standardise
+from recall_server.query_encoder import CPU, QueryEncoder
+from trainer.methods import compose
+from trainer.publish import device_name
+
+SHAPE = (3, 32, 32)
+
+
+def encoder(folder: Path, threads: int) -> QueryEncoder:
+    """As `distill --queries images` would export it; RuntimeError where it does not run where it should."""
+    method = compose("image-addressing")
+    network = build_network(method.encoder, SHAPE, method.query_size)
+    parameters = network.initialise(torch.Generator().manual_seed(0))
+    standard = Standardise(torch.full((3,), 0.5), torch.full((3,), 0.25))
+    data = export_network(network, parameters, standard, SHAPE, output="queries", metadata={})
+    (folder / "encoder.onnx").write_bytes(data)
+    made = QueryEncoder(folder / "encoder.onnx", hashlib.sha256(data).hexdigest(), device="cpu", threads=threads)
+    if made.provider != CPU:
+        raise RuntimeError(f"the encoder runs on {made.provider}, not on {CPU}")
+    return made
+
+
+def rate(seconds: float, count: int) -> float:
+    return round(count / seconds, 1)
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--pictures", type=int, default=4000)
+    parser.add_argument("--quick", action="store_true")
+    options = parser.parse_args(arguments)
+    count = 500 if options.quick else options.pictures
+    pixels = np.random.default_rng(0).random((count, *SHAPE), dtype=np.float32)
+    with tempfile.TemporaryDirectory() as folder:
+        made = encoder(Path(folder), options.threads)
+    made.encode(pixels[:64])  # the first call allocates
+    began = time.perf_counter()
+    made.encode(pixels)
+    encoding = time.perf_counter() - began
+    stream = io.BytesIO()
+    Image.fromarray(np.random.default_rng(0).integers(0, 256, (256, 256, 3), dtype=np.uint8)).save(stream, "JPEG")
+    began = time.perf_counter()
+    for _ in range(count // 10):
+        decode(stream.getvalue(), SHAPE)
+    decoding = time.perf_counter() - began
+    figures = {
+        "encoded_per_second": rate(encoding, count),
+        "decoded_per_second": rate(decoding, count // 10),
+        "provider": made.provider,
+        "threads": options.threads,
+        "pictures": count,
+        "device": device_name(torch.device("cpu")),
+    }
+    sys.stdout.write(json.dumps(figures) + "\n")
+
+
+if __name__ == "__main__":
+    main()

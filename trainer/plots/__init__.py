@@ -1,0 +1,1 @@
+"""What can be drawn of a bundle: how it was learnt, its bases, what it recalls, and which labels share bases."""
