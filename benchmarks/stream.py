@@ -5,10 +5,11 @@
 Every seed draws its own stream. The learner, online SGD, experience replay and one random real image of each class go
 through it side by side in one pass, by minibatches of ten; joint training is the upper bound. The test set is read
 when a task has ended. `seconds` says where the time goes; `tasks_per_minute` counts the learner's own time, from the
-first minibatch to the finished memory. --results keeps the figures of every seed in a file as they come, and seeds
-that it has are not run again. --validate judges on training pictures that no task learns, to choose settings by.
---plot writes the mean accuracy over the tasks seen as a stream grows, one picture for each (it needs matplotlib).
---quick: three tasks of rotated digits of few samples. The last line is JSON.
+first minibatch to the finished memory; `resident_mebibytes` is what the process held after every tenth of the tasks.
+--results keeps the figures of every seed in a file as they come, and seeds that it has are not run again. --validate
+judges on training pictures that no task learns, to choose settings by. --plot writes the mean accuracy over the tasks
+seen as a stream grows, one picture for each (it needs matplotlib). --quick: three tasks of rotated digits of few
+samples. The last line is JSON.
 """
 
 from __future__ import annotations
@@ -50,8 +51,14 @@ def measure(source: str, seed: int, options: argparse.Namespace) -> dict[str, An
         validate=options.validate,
         baselines=not options.no_baselines,
     )
+    resident: list[int] = []
+
+    def report(sentence: str) -> None:
+        resident.append(_resident_mebibytes())
+        print(f"  {sentence}", flush=True)
+
     started = time.perf_counter()
-    run = prepare(experiment, report=lambda sentence: print(f"  {sentence}", flush=True))
+    run = prepare(experiment, report=report)
     scores = run.run()
     seconds = time.perf_counter() - started
     joint = [] if options.no_joint else experiment.joint(run.stream)
@@ -63,7 +70,14 @@ def measure(source: str, seed: int, options: argparse.Namespace) -> dict[str, An
         "tasks_per_minute": round(60 * run.stream.tasks / run.seconds.spent["recall"], 2),
         "buffer_numbers": run.learners[0].numbers(),
         "peak_mebibytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024,
+        "resident_mebibytes": resident[:: max(1, len(resident) // 10)],  # after every tenth of the tasks
     }
+
+
+def _resident_mebibytes() -> int:
+    """What this process holds now; 0 where the system does not tell."""
+    statm = Path("/proc/self/statm")
+    return int(statm.read_text().split()[1]) * resource.getpagesize() // 2**20 if statm.exists() else 0
 
 
 def summary(source: str, runs: Sequence[dict[str, Any]], options: argparse.Namespace) -> dict[str, Any]:
@@ -82,6 +96,7 @@ def summary(source: str, runs: Sequence[dict[str, Any]], options: argparse.Names
         "tasks_per_minute": round(statistics.fmean(run["tasks_per_minute"] for run in runs), 2),
         "buffer_numbers": runs[-1]["buffer_numbers"],
         "peak_mebibytes": runs[-1]["peak_mebibytes"],
+        "resident_mebibytes": runs[-1].get("resident_mebibytes", []),
     }
 
 

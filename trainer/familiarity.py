@@ -8,7 +8,6 @@ from __future__ import annotations
 from pathlib import Path
 
 import torch
-from sklearn.cluster import KMeans
 from torch import Tensor
 
 from recall_server.bundle import MemoryBundle
@@ -28,6 +27,8 @@ def fit_familiarity(bundle: Path, dataset: ImageDataset, *, centres: int = CENTR
     Raises InvalidBundle and StorageFailed, UnsupportedQuery for a bundle addressed by labels, and ValueError where the
     data set has fewer training pictures than centres, or no validation pictures.
     """
+    from sklearn.cluster import KMeans  # noqa: PLC0415  (the extra `trainer`; and half a second of every start)
+
     reference = MemoryBundle.load(bundle).manifest.query_encoder
     if reference is None:
         raise UnsupportedQuery(f"the memory {bundle.stem!r} is addressed by labels, so it has no encoder")

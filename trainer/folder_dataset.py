@@ -52,7 +52,7 @@ def read_folder(
     size = image_size or min(listing.parts[0].shorter_side, LARGEST_SIZE)
     shape = (1 if all(part.grey for part in listing.parts) else 3, size, size)
     keep = _sample(listing, shape, most_bytes, seed)
-    kept: list[list[Split]] = [[], [], []]
+    kept = [_Kept.of(int((keep & (listing.roles == role)).sum()), shape) for role in (TRAIN, VALIDATION, TEST)]
     counts, unreadable = [0, 0, 0], list[str]()
     digest = hashlib.sha256(json.dumps({"classes": listing.classes, "image": shape}, sort_keys=True).encode())
     for index, images in _chunks(listing, shape, unreadable):
@@ -63,14 +63,38 @@ def read_folder(
         observe(Split(images, labels).select(roles == TRAIN))
         for role in (TRAIN, VALIDATION, TEST):
             counts[role] += int((roles == role).sum())
-            kept[role].append(Split(images, labels).select((roles == role) & keep[index]))
-    train, validation, test = (_join(parts, shape) for parts in kept)
+            kept[role].add(images, labels, (roles == role) & keep[index])
+    train, validation, test = (each.split() for each in kept)
     check_labels(name, "training", torch.cat([train.labels, validation.labels]), listing.classes)
     check_labels(name, "test", test.labels, listing.classes)
     pictures = counts[TRAIN] + counts[VALIDATION]
     return ImageDataset(
         name, listing.classes, train, validation, test, digest.hexdigest(), licence, tuple(unreadable), pictures
     )
+
+
+@dataclass
+class _Kept:
+    """Room for the pictures of a split, taken once: parts that are joined later are in memory twice, and in pieces."""
+
+    images: Tensor  # uint8 [most, C, H, W]
+    labels: Tensor
+    count: int = 0
+
+    @classmethod
+    def of(cls, most: int, shape: tuple[int, int, int]) -> _Kept:
+        return cls(torch.empty(most, *shape, dtype=torch.uint8), torch.empty(most, dtype=torch.int64))
+
+    def add(self, images: Tensor, labels: Tensor, chosen: Tensor) -> None:
+        """Those of the images [n, C, H, W] that are chosen, bool [n]."""
+        end = self.count + int(chosen.sum())
+        self.images[self.count : end] = images[chosen]
+        self.labels[self.count : end] = labels[chosen]
+        self.count = end
+
+    def split(self) -> Split:
+        """What was added: less than there is room for where files could not be read."""
+        return Split(self.images[: self.count], self.labels[: self.count])
 
 
 @dataclass(frozen=True)
@@ -135,15 +159,3 @@ def _chunks(listing: _Listing, shape: tuple[int, int, int], unreadable: list[str
             index, images = [], []
     if images:
         yield torch.tensor(index), torch.from_numpy(np.stack(images))
-
-
-def _join(parts: list[Split], shape: tuple[int, int, int]) -> Split:
-    """One split of its parts, which are let go while they are copied."""
-    labels = torch.cat([torch.zeros(0, dtype=torch.int64), *(part.labels for part in parts)])
-    joined = Split(torch.empty(len(labels), *shape, dtype=torch.uint8), labels)
-    start = 0
-    while parts:
-        part = parts.pop(0)
-        joined.images[start : start + len(part)] = part.images
-        start += len(part)
-    return joined

@@ -90,7 +90,7 @@ SETTINGS: Mapping[str, Mapping[str, Any]] = {
 # What did better on validation pictures than the recipe's own defaults.
 CHOSEN: Mapping[tuple[str, str], Mapping[str, Any]] = {
     ("window", "permutations"): {"replays": 10, "average": 0.99, "reuse": False},
-    ("window", "many"): {"reuse": False},
+    ("window", "many"): {"replays": 10, "reuse": False},
     ("window", "permutations-60000"): {"reuse": False},
 }
 
