@@ -1,8 +1,9 @@
 // Training a network with one hidden layer for many steps of SGD with momentum, and the reverse of that training.
 //
-// The formulas are those of trainer/streams/dense_step.py, which is the reference that the tests compare with. With few
-// inputs a step is a dozen small matrix products, and torch takes several times as long to begin one as to do it; here
-// nothing lies between them, and all that a step touches stays in the second-level cache.
+// The reverse is forward over reverse (Pearlmutter, 1994): every number has a partner, `_dot`, its derivative along the
+// direction mu of the parameters. The reference that the tests compare with is the derived step. With few inputs a step
+// is a dozen small matrix products, and torch takes several times as long to begin one as to do it; here nothing lies
+// between them, and all that a step touches stays in the second-level cache.
 //
 // Every product is rows of broadcast numbers times rows of vectors, so matrices are stored with the longer of hidden
 // units, classes and inputs along the lanes, padded with zeros to whole vectors. A hidden unit, an input or a class of
