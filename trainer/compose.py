@@ -13,7 +13,7 @@ from recall_server.bundle import MemoryBundle
 from recall_server.memory import AbstractMemory, AddressedBases, Pixels
 from recall_server.memory.addressed_bases import largest_rows
 from recall_server.networks import AbstractNetwork, build_network
-from recall_server.preprocessing import ZCA, AbstractPreprocessing, Standardise, unprojected
+from recall_server.preprocessing import ZCA, AbstractPreprocessing, Projected, Standardise, unprojected
 from trainer.continued import check_continuable, continued
 from trainer.datasets import ImageDataset
 from trainer.learners import AbstractLearner, ImageLearner, LabelLearner, RealData
@@ -127,6 +127,13 @@ def fit_preprocessing(
     if method.preprocessing == "zca":
         return ZCA.fit(dataset.train.images, ridge=method.ridge)
     return Standardise.fit(dataset.train.images) if moments is None else moments.standardise()
+
+
+def seen_through(method: Method, memory: AbstractMemory, fitted: AbstractPreprocessing) -> AbstractPreprocessing:
+    """The space in which classifiers see pictures: `fitted`, projected onto the memory where the method asks for it."""
+    if method.preprocessing == "projected" and isinstance(fitted, Standardise) and isinstance(memory, AddressedBases):
+        return Projected.onto(memory.enlarged().detach().cpu(), fitted)
+    return fitted
 
 
 def make_learner(

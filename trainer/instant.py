@@ -15,8 +15,8 @@ import torch
 
 from recall_server.bundle import MemoryBundle
 from recall_server.errors import TrainingFailed
-from recall_server.preprocessing import AbstractPreprocessing, Projected, Standardise
-from trainer.compose import Budget, fit_preprocessing
+from recall_server.preprocessing import AbstractPreprocessing
+from trainer.compose import Budget, fit_preprocessing, seen_through
 from trainer.datasets import ImageDataset
 from trainer.learners import LabelLearner
 from trainer.methods import Method
@@ -146,6 +146,4 @@ class InstantRun:
             coefficients=request.method.coefficients,
         )
         learner = LabelLearner(memory, classes_per_step=len(memory.addressing[0]), real_batch=request.method.real_batch)
-        if request.method.preprocessing == "projected" and isinstance(self.fitted, Standardise):
-            return Made(learner, Projected.onto(memory.enlarged(), self.fitted))
-        return Made(learner, self.fitted)
+        return Made(learner, seen_through(request.method, memory, self.fitted))

@@ -6,9 +6,8 @@ from collections.abc import Sequence
 
 import torch
 
-from recall_server.memory import AddressedBases
-from recall_server.preprocessing import AbstractPreprocessing, Projected, Standardise
-from trainer.compose import Budget, fit_preprocessing, make_learner, make_objective, real_data
+from recall_server.preprocessing import AbstractPreprocessing
+from trainer.compose import Budget, fit_preprocessing, make_learner, make_objective, real_data, seen_through
 from trainer.datasets import ImageDataset
 from trainer.distill import Distillation
 from trainer.evaluate import Accuracies
@@ -39,10 +38,7 @@ def trial(
     learner = make_learner(dataset, method, budget, preprocessing, generator, device=device)
     objective = make_objective(dataset, method, device)
     run = Distillation(learner, objective, method, run={}, limits=limits, generator=generator)
-    space = preprocessing
-    memory = learner.memory
-    if method.preprocessing == "projected" and isinstance(space, Standardise) and isinstance(memory, AddressedBases):
-        space = Projected.onto(memory.enlarged().detach().cpu(), space)
+    space = seen_through(method, learner.memory, preprocessing)
 
     def measure() -> Sequence[float]:
         return as_served(learner, dataset, method, space).values
