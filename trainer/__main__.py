@@ -40,7 +40,6 @@ from trainer.quickstart import quickstart as make_quickly
 from trainer.ranks import process_is_first
 from trainer.report import evaluate_bundle, print_manifest, write_card, write_picture
 from trainer.request import Request
-from trainer.run_progress import Limits
 from trainer.second_moments import SecondMoments
 from trainer.select_bases_command import select_bases
 from trainer.streams.command import stream
@@ -93,8 +92,6 @@ def distill(  # noqa: PLR0913  (a command line has as many options as it has)
     size = Size(images_per_class, bases, rows)
     wish = recipe_choice.wish(recipe, dataset=dataset, method=method, size=size, in_bytes=file_bytes is not None)
     composed = compose(wish.method, [*(override or []), *given(outer_steps=outer_steps, storage=storage), *begin])
-    # Without a number of steps the clock alone shapes the run; a method without steps has none to time.
-    by_clock = minutes is not None and outer_steps is None and composed.outer_steps > 0
     data, moments = commands.read_data(wish.dataset, composed, image_size=image_size, seed=seed)
     where = commands.pick_device(device)
     choices = commands.choose_budgets(data, composed, bundle, wish.size, InBytes.of(file_bytes, output.stem, where))
@@ -105,7 +102,7 @@ def distill(  # noqa: PLR0913  (a command line has as many options as it has)
         output=output.resolve(),
         seed=seed,
         device=where,
-        limits=Limits(None if by_clock else composed.outer_steps, minutes, validate_every),
+        limits=commands.limits_of(composed, outer_steps=outer_steps, minutes=minutes, validate_every=validate_every),
         resume=resume,
         start=bundle,
         overwrite=overwrite,

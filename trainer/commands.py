@@ -23,6 +23,7 @@ from trainer.methods import Method
 from trainer.progress import Display
 from trainer.ranks import ALONE, AbstractRanks, process_is_first, processes, ranks
 from trainer.request import Publisher, Request, check_nothing_is_lost, check_writable
+from trainer.run_progress import Limits
 from trainer.second_moments import SecondMoments
 from trainer.trial import as_served
 from trainer.validation import validation_task
@@ -173,6 +174,12 @@ def distill(request: Request, watch: Watch = NOBODY, group: AbstractRanks = ALON
 def _served(request: Request, preprocessing: AbstractPreprocessing) -> AbstractPreprocessing:
     """What stays in its place until there is something better is measured as it is, which may be with a projection."""
     return request.start.preprocessing if request.start is not None and request.in_place else preprocessing
+
+
+def limits_of(method: Method, *, outer_steps: int | None, minutes: float | None, validate_every: int) -> Limits:
+    """Without a number of steps the clock alone shapes a run; a method without steps has none to time."""
+    by_clock = minutes is not None and outer_steps is None and method.outer_steps > 0
+    return Limits(None if by_clock else method.outer_steps, minutes, validate_every)
 
 
 def pick_device(name: str) -> torch.device:

@@ -13,7 +13,7 @@ from recall_server.bundle import MemoryBundle
 from recall_server.memory import AbstractMemory, AddressedBases, Pixels
 from recall_server.memory.addressed_bases import largest_rows
 from recall_server.networks import AbstractNetwork, build_network
-from recall_server.preprocessing import ZCA, AbstractPreprocessing, Projected, Standardise, unprojected
+from recall_server.preprocessing import ZCA, AbstractPreprocessing, Projected, Spectral, Standardise, unprojected
 from trainer.continued import check_continuable, continued
 from trainer.datasets import ImageDataset
 from trainer.learners import AbstractLearner, ImageLearner, LabelLearner, RealData
@@ -126,6 +126,8 @@ def fit_preprocessing(
         return unprojected(start.preprocessing)
     if method.preprocessing == "zca":
         return ZCA.fit(dataset.train.images, ridge=method.ridge)
+    if method.preprocessing == "spectral":
+        return Spectral.fit(dataset.train.images, ridge=method.ridge)
     return Standardise.fit(dataset.train.images) if moments is None else moments.standardise()
 
 

@@ -32,8 +32,8 @@ class Method(BaseModel):
     start: Literal["principal", "noise", "bundle"] = "principal"
     initialisation: Initialisation = "xavier"  # of a start from noise
     coefficients: Literal["typical", "centres"] = "typical"  # of a start from principal: pictures or averages
-    preprocessing: Literal["standardise", "zca", "projected"] = "standardise"
-    ridge: Annotated[float, Field(ge=0)] = 0.1  # of zca, in units of the mean eigenvalue
+    preprocessing: Literal["standardise", "zca", "spectral", "projected"] = "standardise"
+    ridge: Annotated[float, Field(ge=0)] = 0.1  # of zca and spectral, in units of the mean eigenvalue
     augmentation: Literal["none", "flip", "flip+rotate"] = "none"
     # inner training
     network: NetworkSpec = NetworkSpec()

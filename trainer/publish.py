@@ -80,8 +80,7 @@ def draft(
         # Named by its content, so that a new encoder never takes the place of the one an older bundle refers to.
         reference = EncoderReference(file=f"{name}-{digest[:8]}.onnx", sha256=digest, query_size=memory.query_size)
     retraining = with_learned_rate(made.method.retraining, tensors)
-    manifest = _manifest(memory, preprocessing, made, name, reference)
-    manifest = manifest.model_copy(update={"retraining": retraining})
+    manifest = _manifest(memory, preprocessing, made, name, reference).model_copy(update={"retraining": retraining})
     data = MemoryBundle(manifest, memory, preprocessing, made.method.storage).to_bytes()
     if made.budget.file_bytes is not None:
         data = _within(made.budget.file_bytes, data, MemoryBundle.from_bytes(data))

@@ -16,7 +16,6 @@ from trainer.datasets import load_dataset
 from trainer.methods import compose
 from trainer.overrides import given
 from trainer.plots.figures import to_bytes
-from trainer.run_progress import Limits
 from trainer.select_bases import Sweep, best, figure
 from trainer.select_bases import select_bases as sweep_bases
 
@@ -49,12 +48,11 @@ def select_bases(  # noqa: PLR0913  (a command line has as many options as it ha
         raise ValueError(f"--output must end in .json, not {output.name!r}")
     wish = recipe_choice.wish(recipe, dataset=dataset, method=method, size=Size(images_per_class), in_bytes=False)
     composed = compose(wish.method, [*(override or []), *given(outer_steps=outer_steps)])
-    by_clock = minutes is not None and outer_steps is None and composed.outer_steps > 0
     sweep = Sweep(
         load_dataset(wish.dataset, image_size=image_size, seed=seed),
         composed,
         images_per_class=1 if wish.size.images_per_class is None else wish.size.images_per_class,
-        limits=Limits(None if by_clock else composed.outer_steps, minutes, validate_every),
+        limits=commands.limits_of(composed, outer_steps=outer_steps, minutes=minutes, validate_every=validate_every),
         seed=seed,
         device=commands.pick_device(device),
     )

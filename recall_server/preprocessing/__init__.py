@@ -9,9 +9,12 @@ from __future__ import annotations
 
 from recall_server.preprocessing.base import AbstractPreprocessing
 from recall_server.preprocessing.projected import Projected, unprojected
+from recall_server.preprocessing.spectral import Spectral
 from recall_server.preprocessing.standardise import Standardise
 from recall_server.preprocessing.zca import ZCA
 
-PREPROCESSINGS: dict[str, type[AbstractPreprocessing]] = {kind.kind: kind for kind in (Standardise, ZCA, Projected)}
+PREPROCESSINGS: dict[str, type[AbstractPreprocessing]] = {
+    kind.kind: kind for kind in (Standardise, ZCA, Projected, Spectral)
+}
 
-__all__ = ["PREPROCESSINGS", "AbstractPreprocessing", "Projected", "Standardise", "ZCA", "unprojected"]
+__all__ = ["PREPROCESSINGS", "AbstractPreprocessing", "Projected", "Spectral", "Standardise", "ZCA", "unprojected"]

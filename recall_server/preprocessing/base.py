@@ -66,8 +66,8 @@ def require_usable_scales(name: str, scales: Tensor) -> None:
         raise ValueError(f"{name} must lie between {SMALLEST:g} and {LARGEST:g}, or the map cannot be inverted")
 
 
-def require_orthonormal(directions: Tensor) -> None:
+def require_orthonormal(directions: Tensor, *, name: str = "directions") -> None:
     """D D^T = I, probed with eight vectors: the whole product of 3072 directions would take seconds to load."""
     probes = torch.randn(8, directions.shape[0], generator=torch.Generator().manual_seed(0)).to(directions)
     if not torch.allclose((probes @ directions) @ directions.T, probes, atol=1e-3):
-        raise ValueError("directions must have orthonormal rows, or the map cannot be inverted")
+        raise ValueError(f"{name} must have orthonormal rows, or the map cannot be inverted")
