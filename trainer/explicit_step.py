@@ -9,7 +9,7 @@ each other in one batch, so that convolutions with the same weights are one call
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, final
 
@@ -22,7 +22,7 @@ from recall_server.networks import ConvNet, Parameters
 from recall_server.networks.descent import images_at_once
 from trainer.inner_step import AbstractInnerStep, gradient_along
 from trainer.kernels import AbstractBlocks, Affine, BlockTangent, BlockValue
-from trainer.kernels.convolutions import AbstractConvolution, convolution_of
+from trainer.kernels.convolutions import AbstractConvolution
 
 WEIGHT, BIAS = "classifier.weight", "classifier.bias"
 
@@ -46,7 +46,7 @@ class ConvNetStep(AbstractInnerStep):
         momentum: Tensor,
     ) -> tuple[Parameters, Parameters]:
         with torch.no_grad():
-            _, gradient = self._loss_and_gradient(parameters, images, targets)
+            _, gradient = self.loss_and_gradient(parameters, images, targets)
             names = list(parameters)
             velocities = torch._foreach_mul([velocity[name] for name in names], momentum)
             torch._foreach_add_(velocities, [gradient[name] for name in names])
@@ -57,28 +57,21 @@ class ConvNetStep(AbstractInnerStep):
         self, parameters: Parameters, images: Tensor, targets: Tensor, mu: Parameters
     ) -> tuple[Tensor, Tensor, Parameters]:
         with torch.no_grad():
-            total = _zeros(parameters)
-            for_images, for_targets = [], []
-            for some, theirs in self._parts(images, targets):
-                image_part, target_part, product = _Reverse(self, parameters, mu, len(images)).run(some, theirs)
-                for_images.append(image_part)
-                for_targets.append(target_part)
-                for name, value in product.items():
-                    total[name] += value
-        return torch.cat(for_images), torch.cat(for_targets), total
+            parts = [
+                _Reverse(self, parameters, mu, len(images)).run(some, theirs)
+                for some, theirs in self._parts(images, targets)
+            ]
+            for_images, for_targets, products = zip(*parts, strict=True)
+            return torch.cat(for_images), torch.cat(for_targets), _sum(products, parameters)
 
     def evaluate(self, parameters: Parameters, images: Tensor, targets: Tensor) -> Tensor:
-        loss: Tensor = _Loss.apply(self, tuple(parameters), images, targets, *parameters.values())
-        return loss
+        return loss_of(self.loss_and_gradient, parameters, images, targets)
 
-    def _loss_and_gradient(self, parameters: Parameters, images: Tensor, targets: Tensor) -> tuple[Tensor, Parameters]:
-        loss, total = images.new_zeros(()), _zeros(parameters)
-        for some, theirs in self._parts(images, targets):
-            part, gradient = self._part(parameters, some, theirs, len(images))
-            loss += part
-            for name, value in gradient.items():
-                total[name] += value
-        return loss, total
+    def loss_and_gradient(self, parameters: Parameters, images: Tensor, targets: Tensor) -> tuple[Tensor, Parameters]:
+        """The loss [] and its gradient for the parameters."""
+        parts = [self._part(parameters, some, theirs, len(images)) for some, theirs in self._parts(images, targets)]
+        losses, gradients = zip(*parts, strict=True)
+        return torch.stack(losses).sum(), _sum(gradients, parameters)
 
     def _parts(self, images: Tensor, targets: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
         parts = -(-len(images) // images_at_once(self.network, images.device))
@@ -89,7 +82,7 @@ class ConvNetStep(AbstractInnerStep):
         layers: list[tuple[AbstractConvolution, BlockValue]] = []
         y = self.network.pad(images)
         for block in range(self.network.depth):
-            convolution = convolution_of(y, self.stored(y.dtype))
+            convolution = self.blocks.convolution(y, self.stored(y.dtype))
             y, value = self.blocks.forward(convolution.apply(parameters[_weight(block)]), _norm(parameters, block))
             layers.append((convolution, value))
         features = y.flatten(1).to(images.dtype)
@@ -139,7 +132,7 @@ class _Reverse:
         stored, count = self.step.stored(images.dtype), len(images)
         for block in range(self.step.network.depth):
             weight, weight_dot = self.parameters[_weight(block)], self.mu[_weight(block)]
-            convolution = convolution_of(both, stored)
+            convolution = self.step.blocks.convolution(both, stored)
             if block:
                 a, a_dot = convolution.apply(weight).chunk(2)
                 more = convolution.first(count).apply(weight_dot)
@@ -179,16 +172,23 @@ class _Reverse:
         return convolution.for_input(ga_dot, weight) + convolution.for_input(ga, weight_dot)
 
 
-class _Loss(torch.autograd.Function):
-    """The mean loss; its gradient is computed with it, for the parameters alone."""
+LossAndGradient = Callable[[Parameters, Tensor, Tensor], tuple[Tensor, Parameters]]
 
+
+def loss_of(function: LossAndGradient, parameters: Parameters, images: Tensor, targets: Tensor) -> Tensor:
+    """The loss that `function` gives with its gradient for the parameters, once differentiable for these alone."""
+    loss: Tensor = _Loss.apply(function, tuple(parameters), images, targets, *parameters.values())
+    return loss
+
+
+class _Loss(torch.autograd.Function):
     @staticmethod
     def forward(  # noqa: PLR0917, PLR0913  (autograd passes every argument by position)
-        ctx: Any, step: ConvNetStep, names: tuple[str, ...], images: Tensor, targets: Tensor, *values: Tensor
+        ctx: Any, function: LossAndGradient, names: tuple[str, ...], images: Tensor, targets: Tensor, *values: Tensor
     ) -> Tensor:
         if any(ctx.needs_input_grad[2:4]):
             raise NotImplementedError("evaluate is differentiable for the parameters, not for images or targets")
-        loss, gradient = step._loss_and_gradient(dict(zip(names, values, strict=True)), images, targets)
+        loss, gradient = function(dict(zip(names, values, strict=True)), images, targets)
         ctx.save_for_backward(*(gradient[name] for name in names))
         return loss
 
@@ -206,5 +206,9 @@ def _norm(parameters: Parameters, block: int) -> Affine:
     return Affine(parameters[f"block{block}.norm.scale"], parameters[f"block{block}.norm.shift"])
 
 
-def _zeros(parameters: Parameters) -> Parameters:
-    return {name: torch.zeros_like(value) for name, value in parameters.items()}
+def _sum(parts: Sequence[Parameters], like: Parameters) -> Parameters:
+    """Parts that add up, and zeros for what they lack: the biases before a norm, which have no gradient."""
+    total = dict(parts[0])
+    for part in parts[1:]:
+        total = {name: value + part[name] for name, value in total.items()}
+    return {name: total[name] if name in total else torch.zeros_like(value) for name, value in like.items()}

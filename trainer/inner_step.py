@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Iterable, Sequence
+from typing import Any, NamedTuple
 
+import torch
 from torch import Tensor
 from torch.nn.functional import log_softmax
 
@@ -24,6 +27,26 @@ def gradient_along(logits: Tensor, logits_dot: Tensor, targets: Tensor, count: i
     centred = logits_dot - (probabilities * logits_dot).sum(dim=1, keepdim=True)
     mass = targets.sum(dim=1, keepdim=True)
     return (probabilities * mass - targets) / count, probabilities * centred * mass / count, -centred / count
+
+
+class Swept(NamedTuple):
+    """Parameters and velocity after T steps; what was before each step, in a form that the step itself knows."""
+
+    parameters: Parameters
+    velocity: Parameters
+    weights: Sequence[Any]
+    velocities: Sequence[Any]
+
+
+class Reversed(NamedTuple):
+    """Gradients for all that went into T steps; those for rate and momentum are zero without velocities."""
+
+    images: Tensor
+    targets: Tensor
+    rate: Tensor
+    momentum: Tensor
+    parameters: Parameters
+    velocity: Parameters
 
 
 class AbstractInnerStep(ABC):
@@ -57,3 +80,60 @@ class AbstractInnerStep(ABC):
     @abstractmethod
     def evaluate(self, parameters: Parameters, images: Tensor, targets: Tensor) -> Tensor:
         """The loss itself, a scalar that is once differentiable for the parameters."""
+
+    def sweep(
+        self,
+        images: Tensor,
+        targets: Tensor,
+        parameters: Parameters,
+        velocity: Parameters,
+        *,
+        rate: Tensor,
+        momentum: Tensor,
+        keep: tuple[bool, bool] = (False, False),
+    ) -> Swept:
+        """T steps, on images [T, B, C, H, W]; `keep` says whether parameters and velocity before each are kept."""
+        weights, velocities = [], []
+        with torch.no_grad():
+            for batch, target in zip(images, targets, strict=True):
+                if keep[0]:
+                    weights.append(parameters)
+                if keep[1]:
+                    velocities.append(velocity)
+                parameters, velocity = self.forward(parameters, velocity, batch, target, rate=rate, momentum=momentum)
+        return Swept(parameters, velocity, weights, velocities)
+
+    def reverse_sweep(
+        self,
+        swept: Swept,
+        images: Tensor,
+        targets: Tensor,
+        lam: Parameters,
+        mu: Parameters,
+        *,
+        rate: Tensor,
+        momentum: Tensor,
+    ) -> Reversed:
+        """The reverse of T steps (the recursion of `trainer.unroll`), given the gradients for what came out of them."""
+        names = list(lam)
+        for_images, for_targets = torch.empty_like(images), torch.empty_like(targets)
+        for_rate, for_momentum = torch.zeros_like(rate), torch.zeros_like(momentum)
+        lams, mus = list(lam.values()), [mu[name] for name in names]
+        after = swept.velocity
+        for t in reversed(range(len(images))):
+            if swept.velocities:
+                for_rate -= _inner_product((after[name] for name in names), lams)
+                after = swept.velocities[t]
+            mus = list(torch._foreach_sub(mus, torch._foreach_mul(lams, rate)))
+            if swept.velocities:
+                for_momentum += _inner_product((after[name] for name in names), mus)
+            direction = dict(zip(names, mus, strict=True))
+            for_images[t], for_targets[t], product = self.reverse(swept.weights[t], images[t], targets[t], direction)
+            lams = list(torch._foreach_add(lams, [product[name] for name in names]))
+            mus = list(torch._foreach_mul(mus, momentum))
+        lam, mu = dict(zip(names, lams, strict=True)), dict(zip(names, mus, strict=True))
+        return Reversed(for_images, for_targets, for_rate, for_momentum, lam, mu)
+
+
+def _inner_product(left: Iterable[Tensor], right: Iterable[Tensor]) -> Tensor:
+    return torch.stack([(one * other).sum() for one, other in zip(left, right, strict=True)]).sum()

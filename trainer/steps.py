@@ -5,14 +5,20 @@ from __future__ import annotations
 import torch
 
 from recall_server.networks import AbstractNetwork, ConvNet
+from trainer.captured_step import CapturedStep
 from trainer.differentiated_step import DifferentiatedStep, can_compile
 from trainer.explicit_step import ConvNetStep
 from trainer.inner_step import AbstractInnerStep
-from trainer.kernels import TorchBlocks, native_blocks
+from trainer.kernels import TorchBlocks, native_blocks, triton_blocks
 
 
 def inner_step(network: AbstractNetwork, device: torch.device, *, compiled: bool = True) -> AbstractInnerStep:
-    """The step of a ConvNet on the CPU is written by hand; all others are derived, and compiled unless told not to."""
-    if isinstance(network, ConvNet) and device.type == "cpu":
+    """The step of a ConvNet is written by hand; all others are derived, and compiled unless told not to.
+
+    On CUDA the step by hand is recorded once and replayed.
+    """
+    if isinstance(network, ConvNet):
+        if device.type == "cuda":
+            return CapturedStep(ConvNetStep(network, triton_blocks() or TorchBlocks()))
         return ConvNetStep(network, native_blocks() or TorchBlocks())
     return DifferentiatedStep(network, compiled=compiled and can_compile(device))

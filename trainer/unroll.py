@@ -20,7 +20,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from recall_server.networks import Parameters
-from trainer.inner_step import AbstractInnerStep
+from trainer.inner_step import AbstractInnerStep, Swept
 
 
 def unroll(
@@ -56,10 +56,8 @@ def train(
     momentum: Tensor,
 ) -> tuple[Parameters, Parameters]:
     """The same training without a gradient: what comes before the window of a truncated unroll."""
-    with torch.no_grad():
-        for batch, target in zip(images, targets, strict=True):
-            parameters, velocity = step.forward(parameters, velocity, batch, target, rate=rate, momentum=momentum)
-    return parameters, velocity
+    swept = step.sweep(images, targets, parameters, velocity, rate=rate, momentum=momentum)
+    return swept.parameters, swept.velocity
 
 
 class _Unroll(torch.autograd.Function):
@@ -74,43 +72,27 @@ class _Unroll(torch.autograd.Function):
         momentum: Tensor,
         *flat: Tensor,
     ) -> tuple[Tensor, ...]:
-        count = len(names)
-        parameters = dict(zip(names, flat[:count], strict=True))
-        velocity = dict(zip(names, flat[count:], strict=True))
-        ctx.needs_rate, ctx.needs_momentum = ctx.needs_input_grad[4:6]
-        weights, velocities = [parameters], [velocity]  # theta_0 .. theta_T, and m_0 .. m_T where they are needed
-        for batch, target in zip(images, targets, strict=True):
-            parameters, velocity = step.forward(parameters, velocity, batch, target, rate=rate, momentum=momentum)
-            weights.append(parameters)
-            if ctx.needs_rate or ctx.needs_momentum:
-                velocities.append(velocity)
+        before, at_rest = _two(names, flat)
+        keep = True, any(ctx.needs_input_grad[4:6])
+        swept = step.sweep(images, targets, before, at_rest, rate=rate, momentum=momentum, keep=keep)
         ctx.step, ctx.names = step, names
-        # The last velocity is an output: kept on the context it would be a reference cycle.
-        ctx.weights, ctx.velocities = weights[:-1], velocities[: len(images)]
-        ctx.save_for_backward(images, targets, rate, momentum, *velocity.values())
-        return *parameters.values(), *velocity.values()
+        # What came out is an output: kept on the context it would be a reference cycle.
+        ctx.weights, ctx.velocities = swept.weights, swept.velocities
+        ctx.save_for_backward(images, targets, rate, momentum, *swept.velocity.values())
+        return *swept.parameters.values(), *swept.velocity.values()
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, *flat: Tensor) -> tuple[Tensor | None, ...]:
         images, targets, rate, momentum, *last = ctx.saved_tensors
-        names: tuple[str, ...] = ctx.names
-        velocities = [*ctx.velocities, dict(zip(names, last, strict=True))]
-        lam = dict(zip(names, flat[: len(names)], strict=True))
-        mu = dict(zip(names, flat[len(names) :], strict=True))
-        for_images, for_targets = torch.empty_like(images), torch.empty_like(targets)
-        for_rate, for_momentum = torch.zeros_like(rate), torch.zeros_like(momentum)
-        for t in reversed(range(len(images))):
-            if ctx.needs_rate:
-                for_rate -= _inner_product(velocities[t + 1], lam)
-            mu = {name: mu[name] - rate * lam[name] for name in names}
-            if ctx.needs_momentum:
-                for_momentum += _inner_product(velocities[t], mu)
-            for_images[t], for_targets[t], product = ctx.step.reverse(ctx.weights[t], images[t], targets[t], mu)
-            lam = {name: lam[name] + product[name] for name in names}
-            mu = {name: momentum * mu[name] for name in names}
-        return None, None, for_images, for_targets, for_rate, for_momentum, *lam.values(), *mu.values()
+        swept = Swept({}, dict(zip(ctx.names, last, strict=True)), ctx.weights, ctx.velocities)
+        lam, mu = _two(ctx.names, flat)
+        found = ctx.step.reverse_sweep(swept, images, targets, lam, mu, rate=rate, momentum=momentum)
+        gradients = (*found.parameters.values(), *found.velocity.values())
+        return None, None, found.images, found.targets, found.rate, found.momentum, *gradients
 
 
-def _inner_product(left: Parameters, right: Parameters) -> Tensor:
-    return torch.stack([(left[name] * right[name]).sum() for name in left]).sum()
+def _two(names: tuple[str, ...], flat: tuple[Tensor, ...]) -> tuple[Parameters, Parameters]:
+    """Two sets of parameters, one behind the other, by name."""
+    first, second = flat[: len(names)], flat[len(names) :]
+    return dict(zip(names, first, strict=True)), dict(zip(names, second, strict=True))

@@ -1,6 +1,34 @@
-"""What a ConvNet's block computes besides its convolution, in torch and in C++."""
+"""What a ConvNet's block computes besides its convolution, in torch, in C++ for the CPU, and in Triton for CUDA."""
+
+from __future__ import annotations
+
+import importlib.util
+import logging
 
 from trainer.kernels.blocks import AbstractBlocks, Affine, BlockTangent, BlockValue, TorchBlocks
 from trainer.kernels.native import NativeBlocks, native_blocks
 
-__all__ = ["AbstractBlocks", "Affine", "BlockTangent", "BlockValue", "NativeBlocks", "TorchBlocks", "native_blocks"]
+__all__ = [
+    "AbstractBlocks",
+    "Affine",
+    "BlockTangent",
+    "BlockValue",
+    "NativeBlocks",
+    "TorchBlocks",
+    "native_blocks",
+    "triton_blocks",
+]
+
+logger = logging.getLogger(__name__)
+
+
+def triton_blocks() -> AbstractBlocks | None:
+    """The operation in Triton; None, with a logged reason, where that is not installed.
+
+    It is imported only when it is asked for: who trains on the CPU need not wait for it.
+    """
+    if importlib.util.find_spec("triton") is None:
+        logger.warning("triton is not installed: training steps on CUDA run on torch's own operations, slower")
+        return None
+    blocks: AbstractBlocks = importlib.import_module("trainer.kernels.triton_blocks").TritonBlocks()
+    return blocks

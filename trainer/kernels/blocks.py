@@ -24,6 +24,7 @@ from torch import Tensor
 from torch.nn.functional import avg_pool2d, interpolate
 
 from recall_server.networks.layers import EPSILON
+from trainer.kernels.convolutions import AbstractConvolution, convolution_of
 
 
 class Affine(NamedTuple):
@@ -55,11 +56,15 @@ class BlockTangent(BlockValue):
 
 
 class AbstractBlocks(ABC):
-    """The operation for images [N, C, H, W]; y is [N, C, H/2, W/2].
+    """The operation for images [N, C, H, W]; y is [N, C, H/2, W/2]. And the convolution before it, where it is run.
 
     Where a direction, or its gradient, comes as the sum of two tensors, `more` is the second one. Implementations may
     write to a_dot and gy_dot.
     """
+
+    def convolution(self, images: Tensor, dtype: torch.dtype) -> AbstractConvolution:
+        """The block's convolution of these images, computed in `dtype`."""
+        return convolution_of(images, dtype)
 
     @abstractmethod
     def forward(self, a: Tensor, norm: Affine) -> tuple[Tensor, BlockValue]:

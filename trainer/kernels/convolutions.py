@@ -7,7 +7,7 @@ from typing import Self, final
 
 import torch
 from torch import Tensor
-from torch.nn.functional import conv2d, fold, unfold
+from torch.nn.functional import conv2d, conv_transpose2d, fold, unfold
 from torch.nn.grad import conv2d_input, conv2d_weight
 
 KERNEL = 3
@@ -54,10 +54,16 @@ class Direct(AbstractConvolution):
         return conv2d(self.images, self._weight(weight), padding=1)
 
     def for_weight(self, g: Tensor, like: Tensor) -> Tensor:
-        gradient: Tensor = conv2d_weight(self.images, like.shape, g, padding=1)  # type: ignore[no-untyped-call]
+        gradient: Tensor
+        if g.is_cuda:
+            _, gradient, _ = _cudnn_backward(g, self.images, self._weight(like), [False, True, False])
+        else:
+            gradient = conv2d_weight(self.images, like.shape, g, padding=1)  # type: ignore[no-untyped-call]
         return gradient.to(like.dtype)
 
     def for_input(self, g: Tensor, weight: Tensor) -> Tensor:
+        if g.is_cuda:  # conv2d_input would write out a stand-in for the images first
+            return conv_transpose2d(g, self._weight(weight), padding=1)
         shape = len(g), *self.images.shape[1:]
         gradient: Tensor = conv2d_input(shape, self._weight(weight), g, padding=1)  # type: ignore[no-untyped-call]
         return gradient
@@ -67,6 +73,15 @@ class Direct(AbstractConvolution):
 
     def _weight(self, weight: Tensor) -> Tensor:
         return weight.to(self.images.dtype, memory_format=torch.channels_last)
+
+
+def _cudnn_backward(g: Tensor, images: Tensor, weight: Tensor, wanted: list[bool]) -> tuple[Tensor, Tensor, Tensor]:
+    """Of a convolution with padding 1: gradients for images, weight and bias, those that are wanted."""
+    one = [1, 1]
+    gradients: tuple[Tensor, Tensor, Tensor] = torch.ops.aten.convolution_backward(
+        g, images, weight, None, one, one, one, False, [0, 0], 1, wanted
+    )
+    return gradients
 
 
 @final
@@ -88,11 +103,11 @@ class Windows(AbstractConvolution):
         return rows.view(count, height, width, -1).permute(0, 3, 1, 2)
 
     def for_weight(self, g: Tensor, like: Tensor) -> Tensor:
-        return (self.windows.T @ _rows(g)).T.reshape(like.shape).to(like.dtype)
+        return (self.windows.T @ rows_of(g)).T.reshape(like.shape).to(like.dtype)
 
     def for_input(self, g: Tensor, weight: Tensor) -> Tensor:
         count, _, height, width = self.shape
-        windows = self._weight(weight).T @ _rows(g).T  # [C * 9, N * H * W]; this order of the factors is the fast one
+        windows = self._weight(weight).T @ rows_of(g).T  # [C * 9, N * H * W]; this order of the factors is the fast one
         return fold(windows.view(-1, count, height * width).transpose(0, 1), (height, width), KERNEL, padding=1)
 
     def first(self, count: int) -> Windows:
@@ -103,6 +118,6 @@ class Windows(AbstractConvolution):
         return weight.flatten(1).to(self.windows.dtype)
 
 
-def _rows(g: Tensor) -> Tensor:
-    """[N, F, H, W] -> [N * H * W, F]."""
+def rows_of(g: Tensor) -> Tensor:
+    """Pixels of images one below the other: [N, F, H, W] -> [N * H * W, F]."""
     return g.permute(0, 2, 3, 1).flatten(0, 2)
