@@ -12,7 +12,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationErr
 from recall_server.retraining import Retraining
 from recall_server.tensor_file import canonical_json, parse_json, printable
 
-FORMAT_VERSION: Final = 2  # what is written; version 1 has no `progress`, `confusions`, mlp and projected
+FORMAT_VERSION: Final = 2  # what is written; version 1 has no `progress`, `confusions`, mlp, projected, spectral
 READ_VERSIONS: Final = (1, 2)
 ROUNDING = 1e-6  # of a mean accuracy, which was added up in another order
 MOST_CONFUSED: Final = 200  # labels: a table of confusions grows with their square
@@ -203,8 +203,8 @@ class Manifest(Section):
             raise ValueError("the key progress came with format version 2")
         if self.format_version == 1 and self.retraining.network.architecture == "mlp":
             raise ValueError("the architecture mlp came with format version 2")
-        if self.format_version == 1 and self.preprocessing == "projected":
-            raise ValueError("the preprocessing projected came with format version 2")
+        if self.format_version == 1 and self.preprocessing in {"projected", "spectral"}:
+            raise ValueError(f"the preprocessing {self.preprocessing} came with format version 2")
         if self.format_version == 1 and self.memory.kind == "pixels" and self.memory.geometry:
             raise ValueError("the geometry of pixels came with format version 2")
         self._check_confusions()

@@ -19,7 +19,8 @@ from torch import Tensor
 from recall_server.networks import AbstractNetwork, Parameters
 from recall_server.networks.blueprint import CLASSIFIER, Dense, Layer, Plain, Residual, blueprint
 from recall_server.networks.layers import EPSILON
-from recall_server.preprocessing import ZCA, AbstractPreprocessing, Projected, Standardise
+from recall_server.preprocessing import ZCA, AbstractPreprocessing, Projected, Spectral, Standardise
+from recall_server.preprocessing.spectral import cosines
 
 OPSET = 17
 IR_VERSION = 8  # of the same year as the opset: runtimes from 2022 on read it
@@ -97,6 +98,8 @@ def _preprocess(graph: _Graph, preprocessing: AbstractPreprocessing, image_shape
         return _whiten(graph, preprocessing, image_shape)
     if isinstance(preprocessing, Projected):
         return _project(graph, preprocessing, image_shape)
+    if isinstance(preprocessing, Spectral):
+        return _whiten_spectrally(graph, preprocessing)
     raise TypeError(f"there is no ONNX form of {type(preprocessing).__name__}")
 
 
@@ -127,6 +130,23 @@ def _whiten(graph: _Graph, zca: ZCA, image_shape: tuple[int, int, int]) -> str:
     rest = graph.add("Mul", [flat, graph.constant("preprocessing.rest", zca.rest)])
     whitened = graph.add("Gemm", [scaled, directions, rest])  # the third input is added
     return graph.add("Reshape", [whitened, graph.constant("preprocessing.shape", [-1, *image_shape])])
+
+
+def _whiten_spectrally(graph: _Graph, spectral: Spectral) -> str:
+    """R^T F^-1(g * F(R x0)): R is a 1x1 convolution, F a product from the left and one from the right."""
+    rotation, (_, height, width) = spectral.rotation[:, :, None, None], spectral.gains.shape
+    mean = graph.constant("preprocessing.mean", spectral.mean.view(1, -1, 1, 1))
+    there = graph.constant("preprocessing.rotation", rotation)
+    rows = graph.constant("preprocessing.row_cosines", cosines(height))
+    columns = graph.constant("preprocessing.column_cosines", cosines(width).T)
+    components = graph.add("Conv", [graph.add("Sub", ["images", mean]), there], kernel_shape=[1, 1])
+    coefficients = graph.add("MatMul", [graph.add("MatMul", [rows, components]), columns])
+    gained = graph.add("Mul", [coefficients, graph.constant("preprocessing.gains", spectral.gains)])
+    rows = graph.constant("preprocessing.row_cosines_back", cosines(height).T)
+    columns = graph.constant("preprocessing.column_cosines_back", cosines(width))
+    components = graph.add("MatMul", [graph.add("MatMul", [rows, gained]), columns])
+    back = graph.constant("preprocessing.rotation_back", rotation.transpose(0, 1))
+    return graph.add("Conv", [components, back], kernel_shape=[1, 1])
 
 
 def _logits(graph: _Graph, network: AbstractNetwork, parameters: Parameters, images: str) -> str:

@@ -164,6 +164,7 @@ def preprocessings() -> list[HostileBundle]:
             "directions must have orthonormal rows, or the map cannot be inverted",
             build(manifest={"preprocessing": "zca"}, tensors=slanted),
         ),
+        *spectral(),
         HostileBundle(
             "projected-forgets",
             "a projection that cannot be undone",
@@ -187,6 +188,55 @@ def preprocessings() -> list[HostileBundle]:
                 manifest={"preprocessing": "projected"},
                 tensors={"preprocessing.rest": ([], [0.5]), "preprocessing.directions": ([1, 16], [1.0] + [0.0] * 15)},
             ),
+        ),
+    ]
+
+
+def spectral() -> list[HostileBundle]:
+    """Whitening by frequency that cannot be undone, or that is made for other images."""
+
+    def case(
+        name: str, abuse: str, sentence: str, tensors: dict[str, Numbers | None], manifest: Json | None = None
+    ) -> HostileBundle:
+        sound: dict[str, Numbers | None] = {
+            "preprocessing.deviation": None,
+            "preprocessing.rotation": ([1, 1], [1.0]),
+            "preprocessing.gains": ([1, 4, 4], [1.0] * 16),
+        }
+        said = {"preprocessing": "spectral"} | (manifest or {})
+        return HostileBundle(f"spectral-{name}", abuse, sentence, build(manifest=said, tensors=sound | tensors))
+
+    return [
+        case(
+            "shrinks",
+            "colours that are not only turned",
+            "rotation must have orthonormal rows, or the map cannot be inverted",
+            {"preprocessing.rotation": ([1, 1], [0.5])},
+        ),
+        case(
+            "forgets",
+            "a frequency that is lost",
+            "gains must lie between 1e-06 and 1e+06, or the map cannot be inverted",
+            {"preprocessing.gains": ([1, 4, 4], [1.0] * 15 + [0.0])},
+        ),
+        case(
+            "of-wrong-shape",
+            "two channels to turn, of images that have one",
+            "mean must be [C], rotation [C, C] and gains [C, H, W], not [1], [2, 2] and [1, 4, 4]",
+            {"preprocessing.rotation": ([2, 2], [1.0, 0.0, 0.0, 1.0])},
+        ),
+        case(
+            "of-other-images",
+            "more frequencies than the images have",
+            "the preprocessing is not made for images of [1, 4, 4]",
+            {"preprocessing.gains": ([1, 4, 5], [1.0] * 20)},
+        ),
+        case(
+            "in-version-1",
+            "a preprocessing of version 2 in version 1",
+            "the manifest is not valid: the preprocessing spectral came with format version 2",
+            {},
+            {"format_version": 1, "progress": None},
         ),
     ]
 

@@ -301,7 +301,7 @@ def contradictions() -> list[HostileBundle]:
         changed(
             "preprocessing-unknown",
             "a preprocessing that this code does not have",
-            "the preprocessing 'magic' is not one of standardise, zca, projected",
+            "the preprocessing 'magic' is not one of standardise, zca, projected, spectral",
             {"preprocessing": "magic"},
         ),
         changed(

@@ -18,7 +18,7 @@ from recall_server.bundle import METADATA_KEY, MemoryBundle
 from recall_server.errors import InvalidBundle, InvalidRequest, UnknownLabel, UnsupportedQuery
 from recall_server.manifest import EncoderReference, MeasuredAccuracy
 from recall_server.memory import AbstractMemory, AddressedBases, Pixels
-from recall_server.preprocessing import ZCA, AbstractPreprocessing, Projected, Standardise
+from recall_server.preprocessing import ZCA, AbstractPreprocessing, Projected, Spectral, Standardise
 from tests.recall_server.bundle_examples import example_bundle, example_manifest, example_memory, example_preprocessing
 
 MEMORIES = [
@@ -29,6 +29,7 @@ MEMORIES = [
 PREPROCESSINGS = [
     example_preprocessing(),
     ZCA.fit(torch.rand(200, 1, 8, 8, generator=torch.Generator().manual_seed(2)), directions=6),
+    Spectral.fit(torch.rand(200, 1, 8, 8, generator=torch.Generator().manual_seed(2))),
 ]
 
 

@@ -14,7 +14,7 @@ from torch import Tensor
 from recall_server.classifier import FreshClassifier
 from recall_server.networks import AbstractNetwork, NetworkSpec, Parameters, build_network
 from recall_server.onnx_export import OPSET, export_network
-from recall_server.preprocessing import PREPROCESSINGS, ZCA, AbstractPreprocessing, Projected, Standardise
+from recall_server.preprocessing import PREPROCESSINGS, ZCA, AbstractPreprocessing, Projected, Spectral, Standardise
 from recall_server.retraining import Retraining
 
 SPECS = ["convnet:filters=8,depth=3", "convnet:filters=4,depth=1", "resnet", "alexnet", "mlp:hidden=16,depth=2"]
@@ -30,6 +30,8 @@ def _preprocessing(kind: str, shape: tuple[int, int, int], directions: int | Non
     pixels = _pixels(shape, 60)
     if kind == "zca":
         return ZCA.fit(pixels, directions=directions)
+    if kind == "spectral":
+        return Spectral.fit(pixels)
     standard = Standardise.fit(pixels)
     return Projected.onto(pixels[:directions], standard) if kind == "projected" else standard
 
@@ -52,7 +54,7 @@ def _run(model: bytes, pixels: Tensor, output: str) -> Tensor:
 
 
 def test_the_table_of_preprocessings_is_covered() -> None:
-    assert set(PREPROCESSINGS) == {"standardise", "zca", "projected"}
+    assert set(PREPROCESSINGS) == {"standardise", "zca", "projected", "spectral"}
 
 
 @pytest.mark.parametrize("kind", PREPROCESSINGS)

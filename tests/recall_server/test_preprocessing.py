@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.autograd import gradcheck
 
 from recall_server.errors import InvalidDataset
-from recall_server.preprocessing import PREPROCESSINGS, ZCA, AbstractPreprocessing, Projected, Standardise
+from recall_server.preprocessing import PREPROCESSINGS, ZCA, AbstractPreprocessing, Projected, Spectral, Standardise
 from recall_server.preprocessing.base import CHUNK
 
 SHAPE = (3, 4, 5)  # 60 numbers an image
@@ -38,10 +38,13 @@ FITTED: list[AbstractPreprocessing] = [
     Standardise.fit(photographs()),
     ZCA.fit(photographs()),
     ZCA.fit(photographs(), directions=12),
+    Spectral.fit(photographs()),
     Projected.onto(torch.randn(7, *SHAPE, generator=torch.Generator().manual_seed(1)), Standardise.fit(photographs())),
 ]
-NAMES = ["standardise", "zca of all", "zca of 12 directions", "projected"]
+NAMES = ["standardise", "zca of all", "zca of 12 directions", "spectral", "projected"]
 every_one = pytest.mark.parametrize("preprocessing", FITTED, ids=NAMES)
+Fitted = type[Standardise] | type[ZCA] | type[Spectral]
+every_fitted_kind = pytest.mark.parametrize("kind", [Standardise, ZCA, Spectral], ids=lambda kind: kind.kind)
 
 
 def test_every_kind_is_tested_here() -> None:
@@ -89,8 +92,8 @@ def test_images_of_another_kind_do_not_fit(preprocessing: AbstractPreprocessing)
     assert not preprocessing.fits((1, 4, 5))
 
 
-@pytest.mark.parametrize("kind", [Standardise, ZCA], ids=["standardise", "zca"])
-def test_fitting_bytes_is_fitting_their_pixels(kind: type[Standardise] | type[ZCA]) -> None:
+@every_fitted_kind
+def test_fitting_bytes_is_fitting_their_pixels(kind: Fitted) -> None:
     photographed = in_bytes(photographs())
     of_bytes, of_pixels = kind.fit(photographed), kind.fit(photographed / 255)
     of_tensor = kind.fit(torch.from_numpy(photographed))
@@ -99,8 +102,8 @@ def test_fitting_bytes_is_fitting_their_pixels(kind: type[Standardise] | type[ZC
         torch.testing.assert_close(tensor, of_pixels.tensors()[name])
 
 
-@pytest.mark.parametrize("kind", [Standardise, ZCA], ids=["standardise", "zca"])
-def test_arrays_are_fitted_however_they_lie_in_memory(kind: type[Standardise] | type[ZCA]) -> None:
+@every_fitted_kind
+def test_arrays_are_fitted_however_they_lie_in_memory(kind: Fitted) -> None:
     """Read-only (a memory map), channels last (a data set), reversed, and of another machine's byte order."""
     plain = photographs()
     awkward = np.asarray(plain[::-1].transpose(0, 2, 3, 1).copy(), dtype=">f8")[::-1].transpose(0, 3, 1, 2)
@@ -109,18 +112,16 @@ def test_arrays_are_fitted_however_they_lie_in_memory(kind: type[Standardise] | 
     assert all(torch.equal(fitted[name], tensor) for name, tensor in expected.items())
 
 
-@pytest.mark.parametrize("kind", [Standardise, ZCA], ids=["standardise", "zca"])
-def test_fitting_in_chunks_is_fitting_at_once(
-    kind: type[Standardise] | type[ZCA], monkeypatch: pytest.MonkeyPatch
-) -> None:
+@every_fitted_kind
+def test_fitting_in_chunks_is_fitting_at_once(kind: Fitted, monkeypatch: pytest.MonkeyPatch) -> None:
     at_once = kind.fit(photographs()).to_model(batch())
     monkeypatch.setattr("recall_server.preprocessing.base.CHUNK", 37)
     assert len(photographs()) < CHUNK and len(photographs()) % 37
     torch.testing.assert_close(kind.fit(photographs()).to_model(batch()), at_once, rtol=0, atol=1e-4)
 
 
-@pytest.mark.parametrize("kind", [Standardise, ZCA], ids=["standardise", "zca"])
-def test_fitting_leaves_images_and_global_randomness_alone(kind: type[Standardise] | type[ZCA]) -> None:
+@every_fitted_kind
+def test_fitting_leaves_images_and_global_randomness_alone(kind: Fitted) -> None:
     images = photographs()
     before, state = images.copy(), torch.get_rng_state()
     kind.fit(images)
@@ -128,8 +129,8 @@ def test_fitting_leaves_images_and_global_randomness_alone(kind: type[Standardis
     assert torch.equal(torch.get_rng_state(), state)
 
 
-@pytest.mark.parametrize("kind", [Standardise, ZCA], ids=["standardise", "zca"])
-def test_images_that_cannot_be_fitted_are_refused(kind: type[Standardise] | type[ZCA]) -> None:
+@every_fitted_kind
+def test_images_that_cannot_be_fitted_are_refused(kind: Fitted) -> None:
     with pytest.raises(ValueError, match=r"images must be \[N, C, H, W\], not \[4, 5\]"):
         kind.fit(np.zeros((4, 5)))
     with pytest.raises(InvalidDataset, match=r"there is nothing to fit in images of shape \[0, 3, 4, 5\]"):
