@@ -1,108 +1,182 @@
 """Retained accuracy on streams of tasks: compress-then-recall against baselines at exactly the same memory, one run.
 
     python -m benchmarks.stream [--stream rotations ...] [--seeds 5] [--method paper|window] [--plot FOLDER] [--quick]
+                                [--results FILE] [--processes N] [--minutes M] [--state FOLDER]
 
 Every seed draws its own stream. The learner, online SGD, experience replay and one random real image of each class go
 through it side by side in one pass, by minibatches of ten; joint training is the upper bound. The test set is read
 when a task has ended. `seconds` says where the time goes; `tasks_per_minute` counts the learner's own time, from the
 first minibatch to the finished memory; `resident_mebibytes` is what the process held after every tenth of the tasks.
---results keeps the figures of every seed in a file as they come, and seeds that it has are not run again. --validate
-judges on training pictures that no task learns, to choose settings by. --plot writes the mean accuracy over the tasks
-seen as a stream grows, one picture for each (it needs matplotlib). --quick: three tasks of rotated digits of few
-samples. The last line is JSON.
+--stream takes rows, [METHOD:]STREAM[:SEEDS] each, in the order of their worth: `paper:rotations:3 window:many`.
+--validate judges on training pictures that no task learns, to choose settings by. --plot writes the mean accuracy over
+the tasks seen as a stream grows, one picture for each (it needs matplotlib). --quick: three tasks of rotated digits of
+few samples.
+
+--processes works on so many parts at a time, of one thread each: a seed's tasks by themselves where a task's memory
+does not depend on those before it, else all its tasks; its baselines; its joint training. The scores are those of one
+pass, to the same bits; seconds are those of parts that shared a machine, added up, and `processes` says among how many.
+--results keeps figures in a file as they come, and what it has is not run again. --minutes stops after so many minutes;
+what has ended is kept, and with --state, a folder, what has not goes on from there in the next run. `unfinished` has
+the mean over the tasks that are there, of seeds that are not whole. The last line is JSON.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-import resource
 import statistics
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from recall_server.allocator import keep_freed_memory
+from benchmarks.stream_parts import Job, Record, run_all
 from recall_server.atomic import write_atomically
 from trainer.publish import device_name
 from trainer.streams import scores as results
-from trainer.streams.experiment import Experiment, prepare
+from trainer.streams.compress import CompressThenRecall
+from trainer.streams.division import divide, together
+from trainer.streams.experiment import Experiment
 from trainer.streams.named import STREAMS
 from trainer.streams.plot import plot
-from trainer.streams.recipe import compose
+from trainer.streams.recipe import RECIPES, compose
 from trainer.streams.scores import Scores
 
 QUICK = "digits-rotations"
 QUICK_SETTINGS = ["bases=8", "steps=20", "window=10", "replays=2"]
+OURS = CompressThenRecall.name
 
 
-def measure(source: str, seed: int, options: argparse.Namespace) -> dict[str, Any]:
-    """One seed of one stream: scores, seconds and memory."""
+@dataclass(frozen=True)
+class Row:
+    """Some seeds of a stream, learned by a method."""
+
+    source: str
+    method: str
+    seeds: int
+
+    @property
+    def name(self) -> str:
+        return f"{self.method}:{self.source}"
+
+    @classmethod
+    def parse(cls, text: str, method: str, seeds: int) -> Row:
+        """Of `[METHOD:]STREAM[:SEEDS]`, with what is given for all rows. Raises ValueError for anything else."""
+        words = text.split(":")
+        if words[0] in RECIPES:
+            method = words.pop(0)
+        if words[1:]:
+            seeds = int(words.pop())
+        if len(words) != 1 or words[0] not in STREAMS or seeds < 1:
+            raise ValueError(f"{text!r} is not [METHOD:]STREAM[:SEEDS] with one of the streams {', '.join(STREAMS)}")
+        return cls(words[0], method, seeds)
+
+
+@dataclass(frozen=True)
+class Run:
+    """One seed of one stream: as one job, and as many."""
+
+    whole: Job
+    parts: Sequence[Job]
+    tasks: int
+
+    def known(self, kept: Mapping[str, Record]) -> list[Record]:
+        """What has been measured of it."""
+        if self.whole.key in kept:
+            return [kept[self.whole.key]]
+        return [kept[job.key] for job in self.parts if job.key in kept]
+
+    def missing(self, kept: Mapping[str, Record]) -> list[Job]:
+        """What has not, as jobs for so many processes as the run has."""
+        if self.whole.key in kept:
+            return []
+        missing = [job for job in self.parts if job.key not in kept]
+        return missing if self.whole.processes > 1 else [self.whole][: len(missing)]
+
+
+def planned(row: Row, seed: int, options: argparse.Namespace) -> Run:
+    """What there is to do for one seed of a row."""
     overrides = [*(QUICK_SETTINGS if options.quick else []), *options.overrides]
     experiment = Experiment(
-        source,
-        compose(options.method, source, overrides),
+        row.source,
+        compose(row.method, row.source, overrides),
         seed,
         tasks=options.tasks,
         samples=options.samples,
         validate=options.validate,
         baselines=not options.no_baselines,
     )
-    resident: list[int] = []
+    whole = Job(
+        run_name(row, seed, options),
+        experiment,
+        joint=not options.no_joint,
+        processes=options.processes,
+        state=options.state,
+        until=options.until,
+    )
+    tasks = options.tasks or STREAMS[row.source].tasks
+    parts = divide(experiment.recipe, tasks, baselines=experiment.baselines, joint=whole.joint)
+    return Run(whole, [replace(whole, key=f"{whole.key}: {part}", part=part) for part in parts], tasks)
 
-    def report(sentence: str) -> None:
-        resident.append(_resident_mebibytes())
-        print(f"  {sentence}", flush=True)
 
-    started = time.perf_counter()
-    run = prepare(experiment, report=report)
-    scores = run.run()
-    seconds = time.perf_counter() - started
-    joint = [] if options.no_joint else experiment.joint(run.stream)
+def run_name(row: Row, seed: int, options: argparse.Namespace) -> str:
+    """What figures are kept under: everything that decides ours."""
+    given = {"tasks": options.tasks, "samples": options.samples, "validate": options.validate or None}
+    settings = [f"{name}={value}" for name, value in given.items() if value is not None]
+    return " ".join([row.source, row.method, *settings, *options.overrides, str(seed)])
+
+
+def joined(records: Sequence[Record], tasks: int) -> Record:
+    """The figures of parts, or of the one whole run, as those of one run of so many tasks."""
+    seconds: dict[str, float] = {}
+    for record in records:
+        for name, value in record["seconds"].items():
+            seconds[name] = round(seconds.get(name, 0.0) + value, 1)
+    scores = together([Scores.from_json(record["scores"]) for record in records if "scores" in record], tasks)
+    ours = seconds.get(OURS)
     return {
-        "scores": scores.to_json(),
-        "joint": statistics.fmean(joint) if joint else None,
-        "seconds": {name: round(value, 1) for name, value in run.seconds.spent.items()},
-        "seconds_of_all": round(seconds, 1),
-        "tasks_per_minute": round(60 * run.stream.tasks / run.seconds.spent["recall"], 2),
-        "buffer_numbers": run.learners[0].numbers(),
-        "peak_mebibytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024,
-        "resident_mebibytes": resident[:: max(1, len(resident) // 10)],  # after every tenth of the tasks
+        "scores": scores,
+        "joint": next((record["joint"] for record in records if record.get("joint")), None),
+        "seconds": seconds,
+        "seconds_of_all": round(sum(seconds.values()), 1),
+        "tasks_per_minute": round(60 * len(scores.last(OURS)) / ours, 2) if ours else 0.0,
+        "buffer_numbers": max((record["buffer_numbers"] for record in records if "scores" in record), default=0),
+        "peak_mebibytes": max((record["peak_mebibytes"] for record in records), default=0),
+        "resident_mebibytes": records[0].get("resident_mebibytes", []) if len(records) == 1 else [],
+        "processes": max((record.get("processes", 1) for record in records), default=0),
     }
 
 
-def _resident_mebibytes() -> int:
-    """What this process holds now; 0 where the system does not tell."""
-    statm = Path("/proc/self/statm")
-    return int(statm.read_text().split()[1]) * resource.getpagesize() // 2**20 if statm.exists() else 0
-
-
-def summary(source: str, runs: Sequence[dict[str, Any]], options: argparse.Namespace) -> dict[str, Any]:
-    """Print the table of a stream, draw its picture, and give its figures by name."""
-    scores = [Scores.from_json(run["scores"]) for run in runs]
+def summary(row: Row, runs: Sequence[Record], folder: Path | None) -> dict[str, Any]:
+    """Print the table of a row, draw its picture, and give its figures by name."""
+    scores = [run["scores"] for run in runs]
     joint = [run["joint"] for run in runs if run["joint"] is not None]
-    print(f"{source}, {options.method}, {len(runs)} seed{'s' if len(runs) > 1 else ''}")
+    print(f"{row.source}, {row.method}, {len(runs)} seed{'s' if len(runs) > 1 else ''}")
     print(results.table(scores, joint))
-    if options.plot:
-        plot(scores, options.plot / f"{source}-{options.method}.png", title=source, joint=joint)
+    if folder:
+        plot(scores, folder / f"{row.source}-{row.method}.png", title=row.source, joint=joint)
     return {
         "learners": results.figures(scores, joint),
         "seeds": len(runs),
         "seconds": runs[-1]["seconds"],
         "seconds_of_all": round(statistics.fmean(run["seconds_of_all"] for run in runs), 1),
         "tasks_per_minute": round(statistics.fmean(run["tasks_per_minute"] for run in runs), 2),
-        "buffer_numbers": runs[-1]["buffer_numbers"],
-        "peak_mebibytes": runs[-1]["peak_mebibytes"],
-        "resident_mebibytes": runs[-1].get("resident_mebibytes", []),
-    }
+    } | {name: runs[-1][name] for name in ("buffer_numbers", "peak_mebibytes", "resident_mebibytes", "processes")}
 
 
-def main(arguments: Sequence[str] | None = None) -> None:
+def unfinished(run: Record, tasks: int) -> dict[str, Any]:
+    """What there is of a run that is not whole: our accuracy over the tasks that have ended."""
+    scores = run["scores"]
+    seen = len(scores.last(OURS)) if OURS in scores.rows else 0
+    return {"tasks": seen, "of": tasks, OURS: round(scores.retained(OURS), 4) if seen else None}
+
+
+def parsed(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--stream", nargs="+", default=["rotations", "permutations", "many"], choices=list(STREAMS))
+    parser.add_argument("--stream", nargs="+", default=["rotations", "permutations", "many"], help="see above")
     parser.add_argument("--method", default="window")
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--tasks", type=int, help="shorten the streams")
@@ -113,29 +187,51 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--no-joint", action="store_true", help="leave the upper bound out")
     parser.add_argument("--plot", type=Path, help="a folder")
     parser.add_argument("--results", type=Path, help="a JSON file that figures are kept in and taken from")
+    parser.add_argument("--processes", type=int, default=1, help="how many parts are worked on at a time")
+    parser.add_argument("--minutes", type=float, help="stop after so many")
+    parser.add_argument("--state", type=Path, help="a folder for what is not finished by then")
     parser.add_argument("--threads", type=int, default=1, help="the operations are small: more threads rarely help")
     parser.add_argument("--quick", action="store_true")
     options = parser.parse_args(arguments)
-    keep_freed_memory()
-    torch.set_num_threads(options.threads)
-    sources = options.stream
+    if options.processes < 1:
+        parser.error("--processes must be 1 or more")
+    options.until = None if options.minutes is None else time.time() + 60 * options.minutes
     if options.quick:
-        sources, options.seeds, options.tasks, options.samples = [QUICK], 1, 3, 300
-    kept: dict[str, Any] = {}
+        options.stream, options.seeds, options.tasks, options.samples = [QUICK], 1, 3, 300
+    try:
+        options.rows = [Row.parse(text, options.method, options.seeds) for text in options.stream]
+    except ValueError as error:
+        parser.error(str(error))
+    return options
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    options = parsed(arguments)
+    kept: dict[str, Record] = {}
     if options.results and options.results.exists():
         kept = json.loads(options.results.read_text())
-    found: dict[str, Any] = {}
-    for source in sources:
-        for seed in range(options.seeds):
-            key = f"{source} {options.method} {seed}"
-            if key not in kept:
-                print(key, flush=True)
-                kept[key] = measure(source, seed, options)
-            if options.results:
-                write_atomically(options.results, json.dumps(kept, sort_keys=True).encode())
-        runs = [kept[f"{source} {options.method} {seed}"] for seed in range(options.seeds)]
-        found[source] = summary(source, runs, options)
-    print(json.dumps({"streams": found, "method": options.method, "device": device_name(torch.device("cpu"))}))
+    runs = {row: [planned(row, seed, options) for seed in range(row.seeds)] for row in options.rows}
+    missing = [job for several in runs.values() for run in several for job in run.missing(kept)]
+    for job, record in run_all(missing, options.threads):
+        kept[job.key] = record
+        if options.results:
+            write_atomically(options.results, json.dumps(kept, sort_keys=True).encode())
+        if job.checkpoint is not None:
+            job.checkpoint.unlink(missing_ok=True)
+    whole: dict[str, Any] = {}
+    rest: dict[str, Any] = {}
+    for row, several in runs.items():
+        complete = [run for run in several if not run.missing(kept)]
+        if complete:
+            name = row.source if row.method == options.method else row.name
+            whole[name] = summary(row, [joined(run.known(kept), run.tasks) for run in complete], options.plot)
+        rest |= {
+            run.whole.key: unfinished(joined(run.known(kept), run.tasks), run.tasks)
+            for run in several
+            if run not in complete
+        }
+    found = {"streams": whole, "unfinished": rest, "method": options.method}
+    print(json.dumps(found | {"device": device_name(torch.device("cpu"))}))
 
 
 if __name__ == "__main__":

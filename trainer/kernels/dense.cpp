@@ -20,10 +20,18 @@
 
 namespace {
 
+// Registers of the processor: with AVX-512 there are 32 of 64 bytes, else tiles are made for 16 of 32 bytes. A tile that
+// does not fit is spilled at every product and takes ten times as long.
+#ifdef __AVX512F__
+constexpr int VECTOR_BYTES = 64;
+#else
+constexpr int VECTOR_BYTES = 32;
+#endif
+
 template <typename Real>
 struct Lanes {
-    static constexpr int count = 64 / sizeof(Real);
-    typedef Real Vector __attribute__((vector_size(64), aligned(sizeof(Real)), may_alias));
+    static constexpr int count = VECTOR_BYTES / sizeof(Real);
+    typedef Real Vector __attribute__((vector_size(VECTOR_BYTES), aligned(sizeof(Real)), may_alias));
 };
 
 // A tile of R rows and V vectors of C (+)= A B, held in registers; A(r, k) = a[r * a_row + k * a_column].
@@ -60,7 +68,7 @@ inline void rest(int64_t rows, Real *c, int64_t c_row, const Real *a, int64_t a_
     }
 }
 
-// R rows and V vectors suit 32 registers: accumulators, what is multiplied, and little else.
+// All rows of V vectors, R at a time; R and V suit the registers: accumulators, what is multiplied, and little else.
 template <typename Real, int R, int V>
 inline void strip(int64_t rows, Real *c, int64_t c_row, const Real *a, int64_t a_row, int64_t a_column, const Real *b,
                   int64_t b_row, int64_t depth, bool add) {
@@ -70,12 +78,17 @@ inline void strip(int64_t rows, Real *c, int64_t c_row, const Real *a, int64_t a
     rest<Real, R - 1, V>(rows - row, c + row * c_row, c_row, a + row * a_row, a_row, a_column, b, b_row, depth, add);
 }
 
-// C [rows, columns] = A [rows, depth] B [depth, columns], or added to it; columns are whole vectors.
+// C [rows, columns] = A [rows, depth] B [depth, columns], or added to it; a row of columns is a multiple of 64 bytes.
 template <typename Real>
 void multiply(int64_t rows, int64_t columns, int64_t depth, Real *c, const Real *a, int64_t a_row, int64_t a_column,
               const Real *b, bool add) {
     constexpr int lanes = Lanes<Real>::count;
     int64_t column = 0;
+    if constexpr (VECTOR_BYTES < 64) {
+        for (; column < columns; column += 2 * lanes)
+            strip<Real, 6, 2>(rows, c + column, columns, a, a_row, a_column, b + column, columns, depth, add);
+        return;
+    }
     for (; column + 4 * lanes <= columns; column += 4 * lanes)
         strip<Real, 6, 4>(rows, c + column, columns, a, a_row, a_column, b + column, columns, depth, add);
     if (column + 2 * lanes <= columns) {

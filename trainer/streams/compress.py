@@ -4,7 +4,9 @@ While a task is seen, the part of the buffer that finished memories leave holds 
 sampling, and every minibatch drives outer steps on them and on itself. When the task ends its memory takes 1/T of the
 buffer and the samples go. Asked for a task, the learner trains a fresh network on what the task's memory recalls.
 
-Two tasks that share classes keep a memory each: a classifier for the one never depends on the other.
+Two tasks that share classes keep a memory each: a classifier for the one never depends on the other. And every task has
+random numbers of its own, so unless a recipe starts from finished memories (`reuse`) a task's memory depends on nothing
+but its samples, its number and the seed: tasks may be learned in any order or place, to the same bits (`skip`).
 """
 
 from __future__ import annotations
@@ -25,8 +27,10 @@ from trainer.streams.construction import Construction
 from trainer.streams.learner import AbstractStreamLearner, Predict, State, prefixed, with_prefix
 from trainer.streams.recipe import Recipe
 from trainer.streams.samples import AbstractSamples, CodedSamples, RawSamples
-from trainer.streams.starts import plane
+from trainer.streams.starts import noise_memory, plane
 from trainer.streams.task import Header
+
+SEEDS = 2**40  # where the seeds of tasks begin, away from those that streams are drawn by
 
 
 @dataclass
@@ -61,13 +65,26 @@ class CompressThenRecall(AbstractStreamLearner):
         self.recipe, self.preprocessing, self.seed = recipe, preprocessing, seed
         self.buffer = Buffer(capacity, tasks)
         self.seen: list[Seen] = []
-        self._generator = torch.Generator().manual_seed(seed)
+        self._generator = torch.Generator()
         self._construction: Construction | None = None
 
     def begin(self, header: Header) -> None:
         if self._construction is not None:
             raise ValueError(f"{self.seen[-1].header.name} has not ended; finish or abandon it first")
-        self._open(header, self.check(header))
+        rows = self.check(header)
+        self._generator.manual_seed(SEEDS + self.seed * 1_000_003 + len(self.seen))
+        self._open(header, rows)
+        self.seen.append(Seen(header, [0] * len(header.classes)))
+
+    def skip(self, header: Header) -> None:
+        """Leave the next task to a learner elsewhere: its memory takes its share of the buffer, and recalls nothing.
+
+        Raises ValueError where later tasks depend on it, and as `begin` does.
+        """
+        if self.recipe.reuse:
+            raise ValueError("a recipe that starts from finished memories (`reuse`) needs all tasks, in their order")
+        empty = noise_memory(self.recipe, header, self.check(header), torch.Generator())
+        self.buffer.close(empty.replace({name: torch.zeros_like(value) for name, value in empty.tensors().items()}))
         self.seen.append(Seen(header, [0] * len(header.classes)))
 
     def check(self, header: Header) -> int:

@@ -89,9 +89,10 @@ class Construction:
         return float(torch.stack(losses).mean())
 
     def _begin(self, start: AddressedBases) -> None:
-        self._leaves = {name: value.detach().clone().requires_grad_() for name, value in start.tensors().items()}
+        first = {name: value.detach().contiguous() for name, value in start.tensors().items()}  # as a state keeps them
+        self._leaves = {name: value.clone().requires_grad_() for name, value in first.items()}
         if self.recipe.average:
-            self._average = {name: value.detach().clone() for name, value in start.tensors().items()}
+            self._average = {name: value.clone() for name, value in first.items()}
         if self.recipe.optimiser == "sgd":
             self._optimiser = torch.optim.SGD(self._leaves.values(), lr=self.recipe.outer_rate, momentum=0.5)
         else:
@@ -108,6 +109,8 @@ class Construction:
                 f"the outer loss is {loss.item():g} and its gradient has norm {norm.item():g} at outer step "
                 f"{self.steps} of the task {self.header.name}; try a lower `rate` or `outer_rate`"
             )
+        if self.recipe.settle:  # how long a task is, is not known, so the rate falls by what has been done
+            self._optimiser.param_groups[0]["lr"] = self.recipe.outer_rate / (1 + self.steps / self.recipe.settle)
         self._optimiser.step()
         self.steps += 1
         for name, value in self._average.items():

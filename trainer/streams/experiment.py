@@ -107,12 +107,12 @@ class Experiment:
             seed=self.seed,
         )
 
-    def joint(self, stream: AbstractStream) -> list[float]:
-        """Accuracy of joint training on every task."""
+    def joint(self, stream: AbstractStream, *, stopped: Callable[[], bool] = lambda: False) -> list[float]:
+        """Accuracy of joint training on every task; Interrupted when `stopped` says so before its end."""
         first = stream.task(0)
         assert first is not None, "a stream has a task"
         network = self._network(stream, first, "joint training", JOINT)
-        return joint_accuracies(stream, network, epochs=JOINT_EPOCHS, seed=self.seed)
+        return joint_accuracies(stream, network, epochs=JOINT_EPOCHS, seed=self.seed, stopped=stopped)
 
     def description(self, stream: AbstractStream, header: Header) -> dict[str, Any]:
         """What a checkpoint must agree with."""
@@ -131,6 +131,11 @@ class Experiment:
 def preprocessing(first: Task) -> Standardise:
     """Standardised by the first minibatch of the first task, and so for good: nothing is known of what comes later."""
     return Standardise.fit(first.train.select(torch.arange(min(MINIBATCH, len(first.train)))).images)
+
+
+def judge_every(stream: AbstractStream) -> int:
+    """After how many tasks all tasks so far are judged."""
+    return max(1, stream.tasks // MARKS)
 
 
 def prepare(
@@ -160,7 +165,7 @@ def prepare(
         stream,
         learners,
         description=experiment.description(stream, first.header),
-        judge_every=max(1, stream.tasks // MARKS),
+        judge_every=judge_every(stream),
         checkpoint=checkpoint,
         finished=publish,
         report=report,

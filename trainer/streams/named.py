@@ -3,7 +3,7 @@
 MNIST Rotations and Permutations are drawn as their authors do (Lopez-Paz and Ranzato, 2017; Kirkpatrick et al., 2017):
 every task has samples of its own, an angle grows with the task's number, by nearest pixels, and a permutation is the
 same for all pictures of a task. The paper's text has 200 samples for each task of MANY, as its authors do (Riemer et
-al., 2019), its Table 5 has 1,000: `samples` decides.
+al., 2019), its Table 5 has 1,000: `many` and `many-1000`.
 """
 
 from __future__ import annotations
@@ -39,6 +39,7 @@ STREAMS: Mapping[str, StreamSpec] = {
     "rotations": StreamSpec("mnist", "rotations", 20, 1_000, 200),
     "permutations": StreamSpec("mnist", "permutations", 20, 1_000, 200),
     "many": StreamSpec("mnist", "permutations", 100, 200, 1_000),
+    "many-1000": StreamSpec("mnist", "permutations", 100, 1_000, 1_000),
     "cifar100": StreamSpec("cifar100", "splits", 20, 2_250, 200),
     "rotations-60000": StreamSpec("mnist", "rotations", 20, 60_000, 200),
     "permutations-60000": StreamSpec("mnist", "permutations", 20, 60_000, 200),

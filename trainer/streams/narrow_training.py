@@ -41,10 +41,12 @@ def narrow_training(network: MLP, inputs: int, *, rate: float, momentum: float) 
     native = dense.native_dense() if network.depth == 1 else None
     if native is not None:
         return NativeTraining(native, rate, momentum)
-    reduced = MLP(
-        channels=1, height=1, width=inputs, classes=network.classes, hidden=network.hidden, depth=network.depth
-    )
-    return StepwiseTraining(DifferentiatedStep(reduced, compiled=False), rate, momentum)
+    return StepwiseTraining(DifferentiatedStep(narrowed(network, inputs), compiled=False), rate, momentum)
+
+
+def narrowed(network: MLP, inputs: int) -> MLP:
+    """The same network for so many numbers instead of pictures."""
+    return MLP(channels=1, height=1, width=inputs, classes=network.classes, hidden=network.hidden, depth=network.depth)
 
 
 @final

@@ -47,6 +47,7 @@ class Recipe(BaseModel):
     # outer training
     optimiser: Literal["adam", "sgd"]
     outer_rate: Rate
+    settle: Annotated[int, Field(ge=0)] = 0  # outer steps after which the outer rate is half, then a third, ...
     clip: Annotated[float, Field(ge=0)] = 2.0  # norm of the outer gradient; 0: not clipped
     average: Annotated[float, Field(ge=0, lt=1)] = 0.0  # decay of the running average that is kept; 0: the last state
     retraining: Retraining
@@ -83,6 +84,7 @@ SETTINGS: Mapping[str, Mapping[str, Any]] = {
     "rotations": {"bases": 24, "resolution": "half", "replays": 4},
     "permutations": {"bases": 8, "resolution": "full", "replays": 20},
     "many": {"bases": 8, "resolution": "full", "replays": 20},
+    "many-1000": {"bases": 8, "resolution": "full", "replays": 20},
     "cifar100": {"bases": 24, "resolution": "half", "replays": 4, "network": CONVNET},
     "rotations-60000": {"bases": 24, "resolution": "half", "replays": 2},
     "permutations-60000": {"bases": 8, "resolution": "full", "replays": 2},
@@ -91,7 +93,9 @@ SETTINGS: Mapping[str, Mapping[str, Any]] = {
 CHOSEN: Mapping[tuple[str, str], Mapping[str, Any]] = {
     ("window", "permutations"): {"replays": 10, "average": 0.99, "reuse": False},
     ("window", "many"): {"replays": 10, "reuse": False},
-    ("window", "permutations-60000"): {"reuse": False},
+    ("window", "many-1000"): {"replays": 10, "average": 0.99, "reuse": False},
+    ("window", "rotations-60000"): {"reuse": False, "settle": 300},
+    ("window", "permutations-60000"): {"reuse": False, "settle": 300},
 }
 
 

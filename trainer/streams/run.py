@@ -43,7 +43,10 @@ class Seconds:
 
 
 class StreamRun:
-    """`judge_every` tasks, and after the last, every learner is judged on all tasks so far; else on the new one."""
+    """`judge_every` tasks, and after the last, every learner is judged on all tasks so far; else on the new one.
+
+    `tasks` are those that it goes through, from one to another, where learners leave the others to other runs.
+    """
 
     def __init__(
         self,
@@ -52,13 +55,16 @@ class StreamRun:
         *,
         description: Mapping[str, Any],
         judge_every: int = 1,
+        tasks: range | None = None,
         checkpoint: Path | None = None,
         checkpoint_seconds: float = 60.0,
         finished: Finished = lambda number: None,
         report: Callable[[str], None] = lambda sentence: None,
     ) -> None:
         self.stream, self.learners, self.description = stream, learners, description
-        self.scores, self.position, self.seconds = Scores(), Position(), Seconds()
+        self._stop: int | None
+        self._first, self._stop = (0, None) if tasks is None else (tasks.start, tasks.stop)
+        self.scores, self.position, self.seconds = Scores(), Position(self._first), Seconds()
         self._judge_every, self._checkpoint, self._save_after = judge_every, checkpoint, checkpoint_seconds
         self._finished, self._report = finished, report
         self._saved = time.monotonic()
@@ -68,15 +74,21 @@ class StreamRun:
 
         An error leaves the last checkpoint and all bundles of finished tasks.
         """
-        while (task := self.stream.await_task(self.position.task, stopped=stopped)) is not None:
+        while (task := self._next(stopped)) is not None:
+            if stopped():
+                self.save()
+                raise Interrupted
             self._learn(task, stopped)
             self._end(task)
             self.save()
-            if stopped():
-                raise Interrupted
         if self.stream.arriving and self.position.task < self.stream.tasks:
             raise Interrupted  # while waiting for the next task; what has been learned is saved
         return self.scores
+
+    def _next(self, stopped: Callable[[], bool]) -> Task | None:
+        if self.position.task == self._stop:
+            return None
+        return self.stream.await_task(self.position.task, stopped=stopped)
 
     def _learn(self, task: Task, stopped: Callable[[], bool]) -> None:
         if self.position.minibatch == 0:
@@ -113,7 +125,7 @@ class StreamRun:
         self._judge_on(number, number, task.test, self.learners)
         unsettled = [learner for learner in self.learners if not learner.settled]
         whole = (number + 1) % self._judge_every == 0 or number + 1 == self.stream.tasks
-        for earlier in range(number):
+        for earlier in range(self._first, number):
             for learner in self.learners:
                 if learner.settled:  # nothing that comes later changes what it made of a task
                     value = self.scores.rows[learner.name][earlier][earlier]

@@ -107,7 +107,8 @@ class CodedSamples(AbstractSamples):
         coordinates = self._plane.coordinates(images)
         before = unit_rows(self._weighted)
         _, values, vectors = torch.linalg.svd(torch.cat([self._weighted, coordinates]), full_matrices=False)
-        self._weighted = values[: self._most, None] * vectors[: self._most]
+        # Row by row, as a state that is read again is: products of another layout may round otherwise.
+        self._weighted = (values[: self._most, None] * vectors[: self._most]).contiguous()
         after = unit_rows(self._weighted)
         self._kept.values = self._filled(self._kept.values[:, : len(before)] @ (before @ after.T))
         self._kept.offer(self._filled(coordinates @ after.T), labels)

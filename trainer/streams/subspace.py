@@ -4,7 +4,8 @@ Every recalled image is a combination of the K bases, so with B^T = Q R (Q [d, K
 z = R a for coefficients a. The gradient of the first layer's weights W [h, d] is a sum of (something) times x^T, so W
 never leaves W_0 + P Q^T, and P = W Q moves by exactly the gradient that a network with the K inputs z has for its first
 layer. Training on images of d pixels and training on their K coordinates from P_0 = W_0 Q are the same; afterwards
-W_T = W_0 + (P_T - P_0) Q^T. MNIST has 784 pixels, and the paper's memories of its streams 24 or 8 bases.
+W_T = W_0 + (P_T - P_0) Q^T, so that of real images x the loss needs W_0 x, a constant, and Q^T x. MNIST has 784 pixels,
+and the paper's memories of its streams 24 or 8 bases.
 
 Where a window begins late, what was learned before is a constant. It is one in coordinates: the weights W_0 + L Q^T and
 their velocity v Q^T, with L and v as they are, still turn with the bases, as they would have if the past had been
@@ -22,7 +23,7 @@ from torch import Tensor
 from recall_server.memory import AddressedBases
 from recall_server.networks import MLP, Parameters
 from trainer.inner_step import soft_cross_entropy
-from trainer.streams.narrow_training import HIDDEN_WEIGHT, narrow_training
+from trainer.streams.narrow_training import HIDDEN_WEIGHT, narrow_training, narrowed
 from trainer.streams.objective import AbstractStreamObjective
 
 
@@ -54,28 +55,27 @@ class SubspaceUnrolled(AbstractStreamObjective):
         training = narrow_training(self.network, len(memory.bases), rate=self.rate, momentum=self.momentum)
 
         wide = parameters[HIDDEN_WEIGHT]
-        narrow = parameters | {HIDDEN_WEIGHT: wide @ basis}
-        velocity |= {HIDDEN_WEIGHT: torch.zeros_like(narrow[HIDDEN_WEIGHT])}
+        first = wide @ basis
+        narrow = parameters | {HIDDEN_WEIGHT: first}
+        velocity |= {HIDDEN_WEIGHT: torch.zeros_like(first)}
         before = length - self.window
         if before:
             with torch.no_grad():
                 past, velocity = training.train(coordinates, index[:before], narrow, velocity)
-                learned = past[HIDDEN_WEIGHT] - narrow[HIDDEN_WEIGHT]
-            narrow = past | {HIDDEN_WEIGHT: narrow[HIDDEN_WEIGHT] + learned}
+                learned = past[HIDDEN_WEIGHT] - first
+            narrow = past | {HIDDEN_WEIGHT: first + learned}
         narrow = training.unroll(coordinates, index[before:], narrow, velocity)
-        trained = narrow | {HIDDEN_WEIGHT: widened(wide, narrow[HIDDEN_WEIGHT], basis)}
-        return soft_cross_entropy(self.network.logits(trained, images), targets)
+        flat = images.flatten(1)
+        inputs = torch.cat([flat @ basis, flat @ wide.T], dim=1)  # [N, K + h]
+        same = torch.eye(len(wide), dtype=wide.dtype)
+        trained = narrow | {HIDDEN_WEIGHT: torch.cat([narrow[HIDDEN_WEIGHT] - first, same], dim=1)}
+        return soft_cross_entropy(narrowed(self.network, inputs.shape[1]).logits(trained, inputs), targets)
 
 
 def span(memory: AddressedBases) -> tuple[Tensor, Tensor]:
     """An orthonormal basis [d, K] of all that the memory can recall, and what it does recall, [d_y, r, K] over it."""
     basis, triangular = torch.linalg.qr(memory.enlarged().flatten(1).T)
     return basis, (memory.addressing @ triangular.T).transpose(0, 1)
-
-
-def widened(wide: Tensor, narrow: Tensor, basis: Tensor) -> Tensor:
-    """The weight [h, d] whose part within the span [d, K] is `narrow` [h, K], and elsewhere that of `wide`."""
-    return wide + (narrow - wide @ basis) @ basis.T
 
 
 def draw_rows(length: int, coordinates: Tensor, rows_per_class: int, generator: torch.Generator) -> Tensor:

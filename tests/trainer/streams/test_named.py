@@ -108,6 +108,7 @@ def test_the_memory_of_every_stream_is_the_papers() -> None:
         "rotations": (20, 200),
         "permutations": (20, 200),
         "many": (100, 1_000),
+        "many-1000": (100, 1_000),
         "cifar100": (20, 200),
         "rotations-60000": (20, 200),
         "permutations-60000": (20, 200),
