@@ -1,12 +1,14 @@
 """A memory without a gradient step against real pictures at the same number of stored floats, cell by cell.
 
-    python -m benchmarks.instant [--datasets fashion-mnist,cifar10] [--budgets 1,10] [--results FILE] [--quick]
+    python -m benchmarks.instant [--datasets fashion-mnist,cifar10] [--budgets 1,10] [--results FILE]
+                                 [--device auto] [--quick]
 
 A cell is a data set and a budget in images per class. `seconds` is the time from the training pictures, as arrays in
 memory, to a bundle on the disk that a server can answer from; `chosen_seconds` the time until the number of bases and
 the augmentation are chosen on validation pictures. Then fresh ConvNets of depth 3 and width 128 are trained, by the
 schedule and with the augmentation of that bundle, on what it recalls, on random real pictures and on herded ones; the
 test set is read once, at the end. Figures are kept in FILE after every cell, and cells that it has are not run again.
+Networks are trained on the device, the CPU unless another is named; eigenvectors and centres are found on the CPU.
 --quick: scikit-learn's digits and a narrow network, one cell. The last line is JSON.
 """
 
@@ -25,6 +27,8 @@ import torch
 from recall_server.allocator import keep_freed_memory
 from recall_server.atomic import write_atomically
 from recall_server.bundle import MemoryBundle
+from recall_server.errors import InvalidRequest
+from trainer.commands import pick_device
 from trainer.datasets import ImageDataset, load_dataset
 from trainer.evaluate import Accuracies, evaluate_herded, evaluate_labels, evaluate_real
 from trainer.instant import budgets, instant
@@ -40,7 +44,9 @@ CPU = torch.device("cpu")
 NARROW = [f"{part}network=convnet:filters=16,depth=2" for part in ("", "retraining.")]
 
 
-def make(dataset: ImageDataset, method: Method, images_per_class: int, folder: Path) -> dict[str, Any]:
+def make(
+    dataset: ImageDataset, method: Method, images_per_class: int, folder: Path, device: torch.device = CPU
+) -> dict[str, Any]:
     """The instant memory of a cell in `folder`, and the seconds that it took."""
     started = time.perf_counter()
     moments = SecondMoments()
@@ -53,7 +59,7 @@ def make(dataset: ImageDataset, method: Method, images_per_class: int, folder: P
         budget=choices[0],
         output=folder / "instant.safetensors",
         seed=0,
-        device=CPU,
+        device=device,
         limits=Limits(0),
         resume=False,
     )
@@ -67,14 +73,15 @@ def make(dataset: ImageDataset, method: Method, images_per_class: int, folder: P
     return {"seconds": round(seconds[0], 2), "chosen_seconds": round(time.perf_counter() - started, 1)}
 
 
-def measure(path: Path, dataset: ImageDataset, runs: int) -> dict[str, Any]:
+def measure(path: Path, dataset: ImageDataset, runs: int, device: torch.device) -> dict[str, Any]:
     """Test accuracy of fresh networks trained on the memory and on both kinds of real pictures."""
     bundle = MemoryBundle.load(path)
-    retraining, seeds, train, test = bundle.manifest.retraining, range(runs), dataset.train, dataset.test
+    train, test = dataset.train, dataset.test
+    how: dict[str, Any] = {"retraining": bundle.manifest.retraining, "seeds": range(runs), "device": device}
     results: dict[str, Accuracies] = {
-        "accuracy": evaluate_labels(bundle, test, retraining=retraining, seeds=seeds, device=CPU),
-        "accuracy_random_real": evaluate_real(bundle, train, test, retraining=retraining, seeds=seeds, device=CPU),
-        "accuracy_herding": evaluate_herded(bundle, train, test, retraining=retraining, seeds=seeds, device=CPU),
+        "accuracy": evaluate_labels(bundle, test, **how),
+        "accuracy_random_real": evaluate_real(bundle, train, test, **how),
+        "accuracy_herding": evaluate_herded(bundle, train, test, **how),
     }
     made = bundle.manifest.provenance.hyper_parameters
     return {
@@ -89,13 +96,13 @@ def measure(path: Path, dataset: ImageDataset, runs: int) -> dict[str, Any]:
     }
 
 
-def cell(name: str, images_per_class: int, runs: int, overrides: Sequence[str]) -> dict[str, Any]:
+def cell(name: str, images_per_class: int, runs: int, overrides: Sequence[str], device: torch.device) -> dict[str, Any]:
     """All figures of one cell."""
     dataset = load_dataset(name)
     with tempfile.TemporaryDirectory() as folder:
-        made = make(dataset, compose("principal", overrides), images_per_class, Path(folder))
-        figures = made | measure(Path(folder) / "instant.safetensors", dataset, runs)
-    return figures | {"threads": torch.get_num_threads()}
+        made = make(dataset, compose("principal", overrides), images_per_class, Path(folder), device)
+        figures = made | measure(Path(folder) / "instant.safetensors", dataset, runs, device)
+    return figures | {"threads": torch.get_num_threads(), "device": device_name(device)}
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -104,10 +111,15 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--budgets", default=",".join(map(str, BUDGETS)))
     parser.add_argument("--runs", type=int, default=3)
     parser.add_argument("--results", type=Path, help="a JSON file that figures are kept in and taken from")
+    parser.add_argument("--device", choices=["auto", "cpu", "cuda"], default="cpu")
     parser.add_argument("--threads", type=int, default=0)
     parser.add_argument("--quick", action="store_true", help="digits at one image per class, ends within a minute")
     options = parser.parse_args(arguments)
     keep_freed_memory()
+    try:
+        device = pick_device(options.device)
+    except InvalidRequest as error:
+        parser.error(str(error))
     if options.threads:
         torch.set_num_threads(options.threads)
     names = ["digits"] if options.quick else options.datasets.split(",")
@@ -120,11 +132,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
             key = f"{name} {size}"
             if key not in figures:
                 print(key, flush=True)
-                figures[key] = cell(name, size, options.runs, NARROW if options.quick else [])
+                figures[key] = cell(name, size, options.runs, NARROW if options.quick else [], device)
                 print(f"  {figures[key]}", flush=True)
             if options.results:
                 write_atomically(options.results, json.dumps(figures, indent=1, sort_keys=True).encode())
-    print(json.dumps({"cells": figures, "device": device_name(CPU)}))
+    print(json.dumps({"cells": figures, "device": device_name(device)}))
 
 
 if __name__ == "__main__":

@@ -14,6 +14,7 @@ import platform
 # malloc.h of glibc; mallopt(3)
 _TRIM_THRESHOLD, _MMAP_MAX = -1, -4
 _NEVER_TRIM = 2**31 - 1
+_PADDING = 0  # bytes of free memory to keep at the end of the heap; malloc_trim(3)
 
 
 def keep_freed_memory() -> bool:
@@ -22,3 +23,12 @@ def keep_freed_memory() -> bool:
         return False
     mallopt = ctypes.CDLL(None).mallopt
     return bool(mallopt(_MMAP_MAX, 0)) and bool(mallopt(_TRIM_THRESHOLD, _NEVER_TRIM))
+
+
+def release_freed_memory() -> bool:
+    """Hand back what is free by now, once; False where there is no glibc, or nothing to hand back.
+
+    For between two tasks of a process that keeps what it frees: what the one leaves in pieces is of no use to the
+    other, which would otherwise grow the process by as much again.
+    """
+    return platform.libc_ver()[0] == "glibc" and bool(ctypes.CDLL(None).malloc_trim(_PADDING))

@@ -29,23 +29,23 @@ def augment(images: Tensor, kinds: tuple[str, ...], generator: torch.Generator) 
     if not len(images):
         return images
     if "flip" in kinds:
-        images = _flip(images, torch.rand(len(images), generator=generator) < 0.5)
+        images = flip(images, torch.rand(len(images), generator=generator) < 0.5)
     if "rotate" in kinds:
         turns = torch.rand(len(images), generator=generator) * 2 - 1
-        images = _rotate(images, turns * LARGEST_ANGLE)
+        images = rotate(images, turns * LARGEST_ANGLE)
     return images
 
 
-def _flip(images: Tensor, flipped: Tensor) -> Tensor:
+def flip(images: Tensor, flipped: Tensor) -> Tensor:
     """Mirror the images [N, C, H, W] left to right where `flipped` [N] is true."""
-    return torch.where(flipped.to(images.device).view(-1, 1, 1, 1), images.flip(3), images)
+    return torch.where(flipped.to(images.device, non_blocking=True).view(-1, 1, 1, 1), images.flip(3), images)
 
 
-def _rotate(images: Tensor, angles: Tensor) -> Tensor:
+def rotate(images: Tensor, angles: Tensor) -> Tensor:
     """Turn images [N, C, H, W] about their middle by `angles` [N] in radians, anticlockwise."""
     aspect = images.shape[3] / images.shape[2]
     cosine, sine, zero = angles.cos(), angles.sin(), torch.zeros_like(angles)
     # affine_grid counts both axes from -1 to 1, so that a turn of an oblong image needs its aspect ratio.
     rows = torch.stack([cosine, -sine / aspect, zero, sine * aspect, cosine, zero], dim=1).view(-1, 2, 3)  # [N, 2, 3]
-    grid = affine_grid(rows.to(images), list(images.shape), align_corners=False)  # [N, H, W, 2]
+    grid = affine_grid(rows.to(images, non_blocking=True), list(images.shape), align_corners=False)  # [N, H, W, 2]
     return grid_sample(images, grid, mode="bilinear", padding_mode="zeros", align_corners=False)

@@ -20,9 +20,11 @@ from torch import Tensor
 from recall_server.atomic import write_atomically
 from recall_server.augment import AUGMENTATIONS, augment
 from recall_server.errors import InvalidBundle, NotFitted, NotFound, TrainingFailed
+from recall_server.memory import Combinations
 from recall_server.networks import AbstractNetwork, Parameters, build_network
 from recall_server.networks.descent import MomentumDescent, images_at_once
 from recall_server.networks.fused import fused_logits
+from recall_server.networks.late import numbers
 from recall_server.onnx_export import export_network
 from recall_server.preprocessing import PREPROCESSINGS, AbstractPreprocessing
 from recall_server.retraining import Retraining
@@ -81,13 +83,15 @@ class FreshClassifier:
         self.extra: dict[str, str] = {}
         self._parameters: Parameters | None = None
 
-    def fit(self, images: Tensor, targets: Tensor, *, progress: Progress | None = None) -> Self:
+    def fit(self, images: Tensor | Combinations, targets: Tensor, *, progress: Progress | None = None) -> Self:
         """Train on recalled images [q, r, C, H, W] in model space, where row i of `targets` [q, k] goes with query i.
 
+        Of `Combinations` only the images of a step are made at a time; the result is the same but for rounding.
         Every step takes `rows_per_class` other rows of every query (all, if there are fewer), without replacement.
-        `progress(done, total, loss)` is called after every step; what it raises ends the training. The same inputs
-        and seed give the same parameters, bit for bit, on one machine. Raises ValueError for shapes that do not fit,
-        and TrainingFailed when training diverges.
+        `progress(done, total, loss)` is called for every step, in their order; what it raises ends the training. On
+        CUDA it comes a few steps late, so that the GPU need not wait for it. The same inputs and seed give the same
+        parameters, bit for bit, on one machine. Raises ValueError for shapes that do not fit, and TrainingFailed when
+        training diverges.
         """
         self._check(images, targets)
         self._parameters = None
@@ -95,11 +99,11 @@ class FreshClassifier:
         parameters = {name: value.to(self.device) for name, value in self.network.initialise(generator).items()}
         images, targets = images.to(self.device, torch.float32), targets.to(self.device, torch.float32)
         batches = minibatches(images, targets, self.retraining, generator)
-        descent, momentum = MomentumDescent(self.network, parameters), self.retraining.momentum
+        descent = MomentumDescent(self.network, parameters)
         with torch.enable_grad(), _deterministic(self.device):
-            for done, (batch, target) in zip(range(self.retraining.steps), batches, strict=False):
-                loss = descent.step(batch, target, rate=_rate(self.retraining, done), momentum=momentum)
-                self._report(done + 1, float(loss), progress)
+            losses = _descend(descent, batches, self.retraining)
+            for done, loss in enumerate(numbers(losses, self.device), start=1):
+                self._report(done, loss, progress)
         if not descent.finite():
             raise self._diverged(self.retraining.steps)
         self._parameters = descent.parameters()
@@ -170,15 +174,16 @@ class FreshClassifier:
             raise NotFitted("this classifier has not been trained; call fit first")
         return self._parameters
 
-    def _check(self, images: Tensor, targets: Tensor) -> None:
+    def _check(self, images: Tensor | Combinations, targets: Tensor) -> None:
         if images.ndim != 5 or 0 in images.shape or tuple(images.shape[2:]) != self.image_shape:
             raise ValueError(
                 f"recalled images must be [queries, rows, {', '.join(map(str, self.image_shape))}], "
                 f"not {list(images.shape)}"
             )
-        if targets.shape != (len(images), len(self.labels)):
-            raise ValueError(f"targets must be [{len(images)}, {len(self.labels)}], not {list(targets.shape)}")
-        if not bool(images.isfinite().all() and targets.isfinite().all()):
+        if targets.shape != (images.shape[0], len(self.labels)):
+            raise ValueError(f"targets must be [{images.shape[0]}, {len(self.labels)}], not {list(targets.shape)}")
+        finite = bool(images.isfinite().all()) if isinstance(images, Tensor) else images.finite()
+        if not finite or not bool(targets.isfinite().all()):
             raise ValueError("recalled images and targets must be finite numbers")
 
     def _report(self, done: int, loss: float, progress: Progress | None) -> None:
@@ -228,7 +233,15 @@ def _deterministic(device: torch.device) -> contextlib.AbstractContextManager[No
     return contextlib.nullcontext()
 
 
-def _rate(retraining: Retraining, done: int) -> float:
+def _descend(
+    descent: MomentumDescent, batches: Iterator[tuple[Tensor, Tensor]], retraining: Retraining
+) -> Iterator[Tensor]:
+    """Take all steps, one whenever a loss is asked for."""
+    for done, (batch, target) in zip(range(retraining.steps), batches, strict=False):
+        yield descent.step(batch, target, rate=learning_rate(retraining, done), momentum=retraining.momentum)
+
+
+def learning_rate(retraining: Retraining, done: int) -> float:
     """The learning rate of the step that comes after `done` steps."""
     if retraining.decay == "cosine":
         return retraining.learning_rate * 0.5 * (1 + math.cos(math.pi * done / retraining.steps))
@@ -236,17 +249,17 @@ def _rate(retraining: Retraining, done: int) -> float:
 
 
 def minibatches(
-    images: Tensor, targets: Tensor, retraining: Retraining, generator: torch.Generator
+    images: Tensor | Combinations, targets: Tensor, retraining: Retraining, generator: torch.Generator
 ) -> Iterator[tuple[Tensor, Tensor]]:
     """Endless minibatches [q * n, C, H, W] with targets [q * n, k], n distinct rows of each of q queries."""
     queries, rows = images.shape[:2]
     drawn = min(retraining.rows_per_class, rows)
     kinds = AUGMENTATIONS[retraining.augmentation]
     repeated = targets.repeat_interleave(drawn, dim=0)  # [q * n, k]
-    query = torch.arange(queries).unsqueeze(1)
+    query = torch.arange(queries, device=images.device).unsqueeze(1)
     while True:
         chosen = torch.rand(queries, rows, generator=generator).argsort(dim=1)[:, :drawn]  # [q, n]
-        batch = images[query.to(images.device), chosen.to(images.device)].flatten(0, 1)
+        batch = images[query, chosen.to(images.device, non_blocking=True)].flatten(0, 1)
         yield augment(batch, kinds, generator), repeated
 
 

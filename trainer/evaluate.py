@@ -15,6 +15,7 @@ from torch import Tensor
 from recall_server.bundle import MemoryBundle
 from recall_server.classifier import FreshClassifier
 from recall_server.manifest import MOST_CONFUSED, Confusions, MeasuredAccuracy
+from recall_server.memory import Combinations
 from recall_server.preprocessing import AbstractPreprocessing, unprojected
 from recall_server.retraining import Retraining
 from trainer.datasets import Split
@@ -69,7 +70,7 @@ def paper_protocol(retraining: Retraining, *, queries: int, rows: int) -> Retrai
 
 
 def fresh_accuracy(
-    images: Tensor,
+    images: Tensor | Combinations,
     targets: Tensor,
     split: Split,
     *,
@@ -126,7 +127,7 @@ def evaluate_labels(
     """All classes of a label-addressed bundle."""
     labels = bundle.manifest.labels
     return fresh_accuracy(
-        bundle.memory.recall(bundle.label_queries(labels)),
+        bundle.memory.recall_lazily(bundle.label_queries(labels)),
         torch.eye(len(labels)),
         split,
         labels=labels,

@@ -6,10 +6,10 @@ feature space and classify-then-recall (paper, Table 4), and a network trained o
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Self
+from typing import Literal, Self
 
 import torch
 from torch import Tensor
@@ -21,9 +21,12 @@ from recall_server.preprocessing import AbstractPreprocessing
 from recall_server.query_encoder import QueryEncoder
 from recall_server.retraining import Retraining
 from trainer.datasets import Split
-from trainer.evaluate import Accuracies, fresh_accuracy
+from trainer.evaluate import Accuracies
+from trainer.fresh_tasks import FreshTask, fresh_accuracies
 from trainer.publish import encoder_folder
 
+RECALLED, NEAREST_MEAN = "recalled", "nearest class mean"
+CLASSIFIED, SHOTS_ALONE = "classified, then recalled", "shots alone"
 KNOWN_PICTURES = 100  # of each class that a memory was distilled from, to know it by
 
 Encode = Callable[[Tensor], Tensor]  # pixels [N, C, H, W] -> query vectors [N, d_y]
@@ -43,7 +46,14 @@ def draw_episode(
 ) -> Task:
     """`ways` random classes with `shots` pictures each, and `tests` other pictures in all."""
     chosen: list[int] = torch.randperm(len(classes), generator=generator)[:ways].tolist()
-    each = tests // ways
+    return episode_of(split, classes, chosen, shots=shots, tests=tests, generator=generator)
+
+
+def episode_of(
+    split: Split, classes: tuple[str, ...], chosen: Sequence[int], *, shots: int, tests: int, generator: torch.Generator
+) -> Task:
+    """The same of these classes, by their numbers. Raises ValueError where one has too few pictures."""
+    each = tests // len(chosen)
     if shots < 1 or each < 1:
         raise ValueError(f"an episode needs a shot and a test picture of each class, not {shots} and {each}")
     pixels, images = [], []
@@ -54,7 +64,7 @@ def draw_episode(
         members = members[torch.randperm(len(members), generator=generator)]
         pixels.append(split.select(members[:shots]).pixels())
         images.append(split.images[members[shots : shots + each]])
-    test = Split(torch.cat(images), torch.arange(ways).repeat_interleave(each))
+    test = Split(torch.cat(images), torch.arange(len(chosen)).repeat_interleave(each))
     return Task(tuple(classes[label] for label in chosen), torch.stack(pixels), test)
 
 
@@ -95,7 +105,9 @@ class FewShot:
         if reference is None:
             raise UnsupportedQuery(f"the memory {bundle.manifest.name!r} is addressed by labels, not by pictures")
         file = encoder_folder(path) / reference.file
-        encoder = QueryEncoder(file, reference.sha256, device="cuda" if device.type == "cuda" else "cpu")
+        # onnxruntime may know no CUDA where torch does; then the encoder runs on all cores.
+        where: Literal["auto", "cpu"] = "auto" if device.type == "cuda" else "cpu"
+        encoder = QueryEncoder(file, reference.sha256, device=where, threads=torch.get_num_threads())
         return cls(
             bundle.memory,
             bundle.preprocessing,
@@ -106,17 +118,28 @@ class FewShot:
 
     def recalled(self, episode: Task, seed: int) -> float:
         """Accuracy of a fresh network trained on what the pictures recall."""
-        return self._train(self.memory.recall(self._class_means(episode)), episode, seed)
+        return self._train(self.by_pictures(episode), episode, seed)
 
     def classified(self, episode: Task, known: Tensor, seed: int) -> float:
-        """Baseline: each class is recalled as the known class that most of its pictures are nearest to.
+        """Baseline: accuracy of a fresh network trained on the known classes that the pictures are taken for."""
+        return self._train(self.by_known_classes(episode, known), episode, seed)
+
+    def by_pictures(self, episode: Task) -> Tensor:
+        """What the class means of an episode's pictures recall: [k, r, C, H, W] in model space."""
+        return self.memory.recall(self._class_means(episode))
+
+    def by_known_classes(self, episode: Task, known: Tensor) -> Tensor:
+        """The same where each class is recalled as the known class that most of its pictures are nearest to.
 
         `known` [C, d_y] are the mean encodings of the classes that the memory was distilled from (`known_classes`).
         """
         features = self.encode(episode.shots.flatten(0, 1))
         nearest = torch.cdist(features, known).argmin(dim=1).reshape(episode.shots.shape[:2])
-        taken = known[nearest.mode(dim=1).values]
-        return self._train(self.memory.recall(taken), episode, seed)
+        return self.memory.recall(known[nearest.mode(dim=1).values])
+
+    def pictures_alone(self, episode: Task) -> Tensor:
+        """An episode's pictures themselves: [k, shots, C, H, W] in model space."""
+        return self.preprocessing.to_model(episode.shots.flatten(0, 1)).reshape(episode.shots.shape)
 
     def known_classes(self, split: Split, classes: int, *, each: int = KNOWN_PICTURES) -> Tensor:
         """The mean encoding [C, d_y] of the first pictures of each class of a split; ValueError where one has none."""
@@ -130,8 +153,7 @@ class FewShot:
 
     def shots_alone(self, episode: Task, seed: int) -> float:
         """Baseline: the same network trained on the few pictures themselves."""
-        images = self.preprocessing.to_model(episode.shots.flatten(0, 1)).reshape(episode.shots.shape)
-        return self._train(images, episode, seed)
+        return self._train(self.pictures_alone(episode), episode, seed)
 
     def nearest_mean(self, episode: Task) -> float:
         """Baseline: nearest class mean in the encoder's feature space; no training at all."""
@@ -142,31 +164,33 @@ class FewShot:
         features = self.encode(episode.shots.flatten(0, 1))
         return features.reshape(*episode.shots.shape[:2], -1).mean(dim=1)
 
+    def accuracies(self, episodes: Sequence[Task], images: Callable[[Task], Tensor]) -> Accuracies:
+        """Of a fresh network for each episode, trained on the images that it is given for it; its number is the seed.
+
+        `images` is `by_pictures`, or another way to answer an episode.
+        """
+        tasks = (self._task(images(episode), episode, seed) for seed, episode in enumerate(episodes))
+        return Accuracies(fresh_accuracies(tasks, self.retraining, device=self.device))
+
     def _train(self, images: Tensor, episode: Task, seed: int) -> float:
-        return fresh_accuracy(
-            images,
-            torch.eye(len(episode.labels)),
-            episode.test,
-            labels=episode.labels,
-            preprocessing=self.preprocessing,
-            retraining=self.retraining,
-            seeds=[seed],
-            device=self.device,
-        ).mean
+        return fresh_accuracies([self._task(images, episode, seed)], self.retraining, device=self.device)[0]
+
+    def _task(self, images: Tensor, episode: Task, seed: int) -> FreshTask:
+        return FreshTask(images, self.preprocessing, episode.test, seed)
 
 
-def evaluate_few_shot(few_shot: FewShot, episodes: list[Task], known: Tensor | None = None) -> dict[str, Accuracies]:
+def evaluate_few_shot(
+    few_shot: FewShot, episodes: Sequence[Task], known: Tensor | None = None
+) -> dict[str, Accuracies]:
     """Accuracy over the episodes: the memory's, and its rivals' on the very same pictures.
 
     Classify-then-recall is among them where `known` says what the classes look like that the memory knows.
     """
-    seeded = list(enumerate(episodes))
     results = {
-        "recalled": Accuracies(tuple(few_shot.recalled(episode, seed) for seed, episode in seeded)),
-        "nearest class mean": Accuracies(tuple(map(few_shot.nearest_mean, episodes))),
+        RECALLED: few_shot.accuracies(episodes, few_shot.by_pictures),
+        NEAREST_MEAN: Accuracies(tuple(map(few_shot.nearest_mean, episodes))),
     }
     if known is not None:
-        rival = tuple(few_shot.classified(episode, known, seed) for seed, episode in seeded)
-        results["classified, then recalled"] = Accuracies(rival)
-    results["shots alone"] = Accuracies(tuple(few_shot.shots_alone(episode, seed) for seed, episode in seeded))
+        results[CLASSIFIED] = few_shot.accuracies(episodes, lambda episode: few_shot.by_known_classes(episode, known))
+    results[SHOTS_ALONE] = few_shot.accuracies(episodes, few_shot.pictures_alone)
     return results

@@ -13,6 +13,7 @@ from typing import NamedTuple
 
 import torch
 
+from recall_server.allocator import release_freed_memory
 from recall_server.bundle import MemoryBundle
 from recall_server.errors import TrainingFailed
 from recall_server.preprocessing import AbstractPreprocessing
@@ -111,7 +112,9 @@ class InstantRun:
         request = replace(self.best, method=method, budget=budget)
         name = f"{budget.bases} bases, {budget.rows} {method.coefficients}, {method.retraining.augmentation} augmented"
         name += f", {method.retraining.steps} steps"
+        release_freed_memory()  # of the candidate before; the peak is then that of the largest, not of all together
         made = self._make(request)
+        release_freed_memory()  # of the search for its coefficients
         if self._made is None:
             self.best, self._made = request, made
             check_writable(request.output, Publisher(request, *made).draft(made.learner.tensors(), self.progress))
@@ -145,5 +148,6 @@ class InstantRun:
             moments=self.moments,
             coefficients=request.method.coefficients,
         )
+        memory = memory.replace({name: value.to(request.device) for name, value in memory.tensors().items()})
         learner = LabelLearner(memory, classes_per_step=len(memory.addressing[0]), real_batch=request.method.real_batch)
         return Made(learner, seen_through(request.method, memory, self.fitted))

@@ -30,7 +30,7 @@ def validate(
         if isinstance(learner, ImageLearner):
             return _few_shot(learner, dataset, method, preprocessing)
         queries = torch.eye(learner.memory.query_size, device=device)
-        recalled = learner.memory.recall(queries)
+        recalled = learner.memory.recall_lazily(queries)
     index = torch.randperm(len(dataset.validation), generator=torch.Generator().manual_seed(0))
     return fresh_accuracy(
         recalled,
@@ -61,7 +61,7 @@ def _few_shot(
         draw_episode(dataset.validation, dataset.classes, ways=2, shots=shots, tests=tests, generator=generator)
         for _ in range(VALIDATION_EPISODES)
     ]
-    return Accuracies(tuple(few_shot.recalled(episode, seed) for seed, episode in enumerate(episodes)))
+    return few_shot.accuracies(episodes, few_shot.by_pictures)
 
 
 def validation_task(dataset: ImageDataset, method: Method) -> tuple[int, int]:

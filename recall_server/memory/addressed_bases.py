@@ -11,6 +11,7 @@ from torch import Tensor
 from torch.nn.functional import interpolate
 
 from recall_server.memory.base import AbstractMemory
+from recall_server.memory.combinations import Combinations
 
 
 @final
@@ -74,9 +75,11 @@ class AddressedBases(AbstractMemory):
         return (0,) if name == "bases" else (2,)
 
     def recall(self, queries: Tensor) -> Tensor:
-        coefficients = torch.einsum("qd,rdk->qrk", queries, self.addressing)
+        return self.recall_lazily(queries).all_of_them()
+
+    def recall_lazily(self, queries: Tensor) -> Combinations:
         # Upsampling is linear, so the K bases are enlarged instead of the Q * r recalled images.
-        return torch.einsum("qrk,kchw->qrchw", coefficients, self.enlarged())
+        return Combinations(torch.einsum("qd,rdk->qrk", queries, self.addressing), self.enlarged())
 
     def enlarged(self) -> Tensor:
         """The bases as they are recalled: [K, C, H, W]."""

@@ -13,6 +13,8 @@ from typing import ClassVar, Self
 
 from torch import Tensor
 
+from recall_server.memory.combinations import Combinations
+
 
 class AbstractMemory(ABC):
     """Stored tensors that answer query vectors with images in model space (standardised or whitened)."""
@@ -50,6 +52,10 @@ class AbstractMemory(ABC):
     @abstractmethod
     def recall(self, queries: Tensor) -> Tensor:
         """Recall every row of every query: [Q, d_y] -> [Q, r, C, H, W], differentiable in queries and tensors."""
+
+    def recall_lazily(self, queries: Tensor) -> Tensor | Combinations:
+        """The same to rounding for whoever looks at some rows at a time, made at once only where that costs nothing."""
+        return self.recall(queries)
 
     @abstractmethod
     def with_rows(self, rows: Tensor) -> Self:

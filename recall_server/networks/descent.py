@@ -1,4 +1,4 @@
-"""Training a network by SGD with momentum, eagerly, in bounded memory and with few operations a step."""
+"""Training a network by SGD with momentum, in bounded memory and with few operations a step."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from torch.nn.functional import cross_entropy
 
 from recall_server.networks.base import AbstractNetwork, Parameters
 from recall_server.networks.fused import fused_logits, trained_names
+from recall_server.networks.recorded import CudaRecorder, RecordedStep, Recorder
 
 MEBIBYTE = 2**20
 
@@ -19,10 +20,11 @@ class MomentumDescent:
     """m <- momentum * m + g, then p <- p - rate * m (paper, section 4), for the parameters p of one network.
 
     All trained parameters are views of one vector, so that an update is three operations however deep the network.
-    `parameters` are those to start from; they are not written to.
+    `parameters` are those to start from; they are not written to. On CUDA, or with a `recorder`, the first steps run
+    as they are and the others as a record of one, where that is possible.
     """
 
-    def __init__(self, network: AbstractNetwork, parameters: Parameters) -> None:
+    def __init__(self, network: AbstractNetwork, parameters: Parameters, *, recorder: Recorder | None = None) -> None:
         names = trained_names(network)
         self._network = network
         self._values = torch.cat([parameters[name].flatten() for name in names])
@@ -32,12 +34,37 @@ class MomentumDescent:
             name: piece.view_as(parameters[name]).requires_grad_() for name, piece in zip(names, pieces, strict=True)
         }
         self._parameters = parameters | self._leaves
+        # What a recorded step reads: a number of Python's would stay as it was when the step was recorded.
+        self._rate, self._momentum = torch.zeros(2, device=self._values.device)
+        if recorder is None and self._values.is_cuda:
+            recorder = CudaRecorder(self._values.device)
+        self._recorded = None if recorder is None else RecordedStep(recorder)
 
     def step(self, images: Tensor, targets: Tensor, *, rate: float, momentum: float) -> Tensor:
         """One step on a minibatch [N, C, H, W] with target distributions [N, k]; returns the loss before it, a scalar.
 
         A large minibatch goes through in parts whose gradients add up, so that memory does not grow with it.
         """
+        if self._recorded is not None:
+            self._rate.fill_(rate)
+            self._momentum.fill_(momentum)
+            return self._recorded(self._step_on_device, images, targets)
+        gradient, loss = self._gradient(images, targets)
+        with torch.no_grad():
+            self._velocity.mul_(momentum).add_(gradient)
+            self._values.sub_(self._velocity, alpha=rate)
+        return loss
+
+    def _step_on_device(self, images: Tensor, targets: Tensor) -> Tensor:
+        """The same step with the rate and the momentum that lie on the device; equal to the other but for rounding."""
+        gradient, loss = self._gradient(images, targets)
+        with torch.no_grad():
+            self._velocity.mul_(self._momentum).add_(gradient)
+            self._values.addcmul_(self._velocity, self._rate, value=-1)
+        return loss
+
+    def _gradient(self, images: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
+        """The gradient [p] of the loss at the parameters as they are, and the loss."""
         parts = -(-len(images) // images_at_once(self._network, images.device))
         gradient, loss = torch.zeros_like(self._values), torch.zeros((), device=images.device)
         for some, their_targets in zip(torch.chunk(images, parts), torch.chunk(targets, parts), strict=True):
@@ -46,10 +73,7 @@ class MomentumDescent:
             pieces = torch.autograd.grad(share, list(self._leaves.values()))
             gradient += torch.cat([piece.flatten() for piece in pieces])
             loss += share.detach()
-        with torch.no_grad():
-            self._velocity.mul_(momentum).add_(gradient)
-            self._values.sub_(self._velocity, alpha=rate)
-        return loss
+        return gradient, loss
 
     def finite(self) -> bool:
         """Whether every parameter still is a number."""

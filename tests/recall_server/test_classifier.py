@@ -15,7 +15,7 @@ from torch import Tensor
 from recall_server.classifier import METADATA_KEY, FreshClassifier, minibatches
 from recall_server.errors import InvalidBundle, NotFitted, NotFound, StorageFailed, TrainingFailed
 from recall_server.networks import NetworkSpec
-from recall_server.preprocessing import ZCA, AbstractPreprocessing, Standardise
+from recall_server.preprocessing import ZCA, AbstractPreprocessing, Spectral, Standardise
 from recall_server.retraining import Retraining
 from recall_server.tensor_file import canonical_json, pack, parse_json, unpack
 
@@ -231,10 +231,13 @@ def test_pictures_of_another_shape_are_refused() -> None:
         _fitted().predict(torch.zeros(2, 3, 8, 8))
 
 
-@pytest.mark.parametrize("whitened", [False, True])
-def test_a_saved_classifier_comes_back_the_same(tmp_path: Path, whitened: bool) -> None:
+@pytest.mark.parametrize(
+    "preprocessing",
+    [PREPROCESSING, ZCA.fit(_pictures(20)[0], directions=9), Spectral.fit(_pictures(20)[0])],
+    ids=lambda preprocessing: preprocessing.kind,
+)
+def test_a_saved_classifier_comes_back_the_same(tmp_path: Path, preprocessing: AbstractPreprocessing) -> None:
     pixels, _ = _pictures(20)
-    preprocessing = ZCA.fit(pixels, directions=9) if whitened else PREPROCESSING
     classifier = FreshClassifier(LABELS, SHAPE, preprocessing, _retraining(), seed=7)
     classifier.fit(_recalled(preprocessing=preprocessing), torch.eye(3))
     classifier.save(tmp_path / "one.safetensors", {"bundle": "animals"})
@@ -298,7 +301,7 @@ def _say(key: str, value: object) -> Edit:
         (_say("labels", ["bear", "deer", "deer"]), "each once"),
         (_say("image_shape", [1, 8]), "channels, height and width"),
         (_say("image_shape", [1, 8, 10**9]), "less than or equal to 1024"),
-        (_say("preprocessing", "magic"), "'magic' is not one of standardise, zca, projected"),
+        (_say("preprocessing", "magic"), "'magic' is not one of standardise, zca, projected, spectral"),
         (_say("more", 1), "Extra inputs"),
     ],
 )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -129,3 +130,25 @@ def test_pictures_are_projected_onto_the_bases_of_an_instant_memory_and_real_one
     evaluate.evaluate_herded(made, bars_dataset.train, bars_dataset.test, **how)
     evaluate.evaluate_labels(made, bars_dataset.test, **how)
     assert seen == [made.preprocessing.standard] * 2 + [made.preprocessing]
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no CUDA here")
+def test_on_cuda_the_memory_is_that_of_the_cpu_and_its_networks_are_trained_there(
+    bars_dataset: ImageDataset, tmp_path: Path
+) -> None:
+    made = []
+    for device in ("cpu", "cuda"):
+        wish = replace(request(bars_dataset, tmp_path / f"{device}.safetensors"), device=torch.device(device))
+        made.append(instant(wish, budgets(bars_dataset, wish.method, images_per_class=1)[:1]))
+    on_cpu, on_cuda = made
+    assert on_cuda.manifest.provenance.device == torch.cuda.get_device_name()
+    assert on_cuda.memory.tensors()["bases"].device.type == "cpu"
+    assert torch.equal(on_cuda.memory.tensors()["bases"], on_cpu.memory.tensors()["bases"])
+    how = {"retraining": on_cuda.manifest.retraining, "seeds": [0, 1], "device": torch.device("cuda")}
+    for accuracies in (
+        evaluate.evaluate_labels(on_cuda, bars_dataset.test, **how),
+        evaluate.evaluate_real(on_cuda, bars_dataset.train, bars_dataset.test, **how),
+        evaluate.evaluate_herded(on_cuda, bars_dataset.train, bars_dataset.test, **how),
+    ):
+        assert len(accuracies.values) == 2
+        assert 0 <= accuracies.mean <= 1

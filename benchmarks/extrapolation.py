@@ -1,0 +1,254 @@
+"""Classifiers of classes that no memory has seen together: k classes, each from another of 20 memories (paper, 5.3.1).
+
+    python -m benchmarks.extrapolation [--bundles FOLDER] [--outer-steps N] [--tasks 1000] [--results FILE] [--quick]
+
+The 20 superclasses of CIFAR-100 are distilled apart from each other into 20 memories at one image per class. A task is
+k of them at random and a class of each at random; what they recall meets in pixel space, a fresh network is trained on
+it and scored on the test pictures of these classes. Beside it, on tasks drawn alike: as many random real pictures as
+there are numbers, and all real training pictures, the upper bound. How networks are trained on each is chosen on
+validation pictures of other tasks; test pictures are read once. Intervals are 95 % of the mean over tasks. Memories
+are kept in FOLDER and those that it has are not distilled again; figures are kept in FILE. --quick: scikit-learn's
+digits in groups of two, small networks, few tasks. The last line is JSON.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import statistics
+import sys
+import tempfile
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from benchmarks.group_memories import Recipe, groups_of, memories
+from benchmarks.meeting_classes import Chosen, Memories, RealPictures, Scored, Source, drawn
+from recall_server.allocator import keep_freed_memory
+from recall_server.atomic import write_atomically
+from recall_server.errors import TrainingFailed
+from recall_server.retraining import Retraining
+from trainer import commands
+from trainer.datasets import ImageDataset, load_dataset
+from trainer.evaluate import Accuracies
+from trainer.fresh_tasks import FreshTask, fresh_accuracies
+from trainer.methods import compose
+from trainer.overrides import given
+from trainer.publish import device_name
+
+WAYS = (2, 5)
+RECALLED, RANDOM, ALL = "recalled", "random real pictures, same number of floats", "all real training pictures"
+PAPER = {2: {RECALLED: 72.53, ALL: 92.23}, 5: {RECALLED: 46.54, ALL: 82.72}}
+LENGTHS = (1, 2, 4)  # times the steps of the memories' own schedule
+REAL_ROWS = 16  # of each class in a minibatch of the upper bound
+REAL_RATES = (0.01, 0.03)
+SMALL = ["network=convnet:filters=8,depth=2", "retraining.network=convnet:filters=8,depth=2", "eager=true"]
+SMALL += ["retraining.steps=30"]
+
+
+@dataclass(frozen=True)
+class Contender:
+    """Something to train on, in one or more ways that validation pictures decide between, for so many tasks."""
+
+    name: str
+    sources: Mapping[str, Source]
+    schedules: Mapping[str, Retraining]
+    tasks: int
+
+
+def accuracies(
+    source: Source, tasks: Sequence[Chosen], scored: Scored, retraining: Retraining, device: torch.device
+) -> Accuracies:
+    """Of a fresh network for each task, whose number is its seed."""
+
+    def made() -> Iterator[FreshTask]:
+        for seed, chosen in enumerate(tasks):
+            images, preprocessing = source(chosen, seed)
+            yield FreshTask(images, preprocessing, scored.of(chosen), seed)
+
+    return Accuracies(fresh_accuracies(made(), retraining, device=device))
+
+
+def choose(
+    contender: Contender, tasks: Sequence[Chosen], validation: Scored, device: torch.device
+) -> tuple[str, Source, Retraining]:
+    """The best pair of source and schedule on validation pictures; of equal ones the first. Nothing to choose: it."""
+    pairs = [
+        (f"{way}, {words}", source, retraining)
+        for way, source in contender.sources.items()
+        for words, retraining in contender.schedules.items()
+    ]
+
+    def score(pair: tuple[str, Source, Retraining]) -> float:
+        words, source, retraining = pair
+        try:
+            mean = accuracies(source, tasks, validation, retraining, device).mean
+        except TrainingFailed:
+            return 0.0
+        print(f"  {contender.name}: {100 * mean:.2f} on validation with {words}", flush=True)
+        return mean
+
+    return max(pairs, key=score) if len(pairs) > 1 and tasks else pairs[0]
+
+
+def contenders(
+    own: Memories, data: ImageDataset, options: argparse.Namespace, device: torch.device
+) -> Iterator[Contender]:
+    """What is compared. The upper bound is trained on few tasks, because each takes as long as many others."""
+    retraining, train = own.retraining, RealPictures(data.train, len(data.classes), device)
+    longer = {
+        f"{length * retraining.steps} steps": retraining.model_copy(update={"steps": length * retraining.steps})
+        for length in options.lengths
+    }
+    yield Contender(RECALLED, own.sources(), longer, options.tasks)
+    each = max(1, int(options.images_per_class))
+    yield Contender(RANDOM, {f"{each} of each class": train.some(each)}, longer, options.tasks)
+    real = {
+        f"{options.real_steps} steps at {rate:g}": Retraining(
+            network=retraining.network,
+            steps=options.real_steps,
+            learning_rate=rate,
+            rows_per_class=REAL_ROWS,
+            decay="cosine",
+            augmentation="flip" if data.image_shape[0] == 3 else "none",
+        )
+        for rate in REAL_RATES
+    }
+    yield Contender(ALL, {"every one": train.all}, real, options.real_tasks)
+
+
+def cell(
+    contender: Contender, tasks: Mapping[str, Sequence[Chosen]], scored: Mapping[str, Scored], device: torch.device
+) -> dict[str, Any]:
+    """One contender at one k: chosen on validation, then measured on test pictures."""
+    started = time.perf_counter()
+    # The upper bound's choice is between rates alone, and its networks take long.
+    choosing = tasks["validation"][: max(1, contender.tasks // 4)]
+    words, source, retraining = choose(contender, choosing, scored["validation"], device)
+    found = accuracies(source, tasks["test"][: contender.tasks], scored["test"], retraining, device)
+    return {
+        "accuracy": round(found.mean, 4),
+        "interval": round(1.96 * found.spread / math.sqrt(len(found.values)), 4),
+        "spread": round(found.spread, 4),
+        "tasks": len(found.values),
+        "trained": words,
+        "seconds": round(time.perf_counter() - started, 1),
+    }
+
+
+def table(cells: Mapping[str, Mapping[str, Any]]) -> str:
+    """Accuracies with their intervals beside the paper's, in percent."""
+    lines = [f"{'':46}" + "".join(f"{f'{ways}-way':>16}{'paper':>8}" for ways in WAYS)]
+    for name in (RECALLED, RANDOM, ALL):
+        line = f"{name:46}"
+        for ways in WAYS:
+            each, paper = cells[f"{ways}-way {name}"], PAPER[ways].get(name)
+            line += f"{100 * each['accuracy']:8.2f} ±{100 * each['interval']:5.2f} "
+            line += f"{paper:8.2f}" if paper else f"{'':8}"
+        lines.append(f"{line}  ({', '.join(str(cells[f'{ways}-way {name}']['tasks']) for ways in WAYS)} tasks)")
+    return "\n".join(lines)
+
+
+def kept(options: argparse.Namespace, described: Mapping[str, Any]) -> dict[str, Any]:
+    """The cells that the results file has."""
+    if not options.results or not options.results.exists():
+        return {}
+    stored = json.loads(options.results.read_text())
+    if stored["described"] != json.loads(json.dumps(described)):
+        raise SystemExit(f"{options.results.name} holds figures of another run; name another file")
+    cells: dict[str, Any] = stored["cells"]
+    return cells
+
+
+def read(arguments: Sequence[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--dataset", default="cifar100")
+    parser.add_argument("--group-size", type=int, default=5, help="classes of a memory, where the data have no groups")
+    parser.add_argument("--method", default="window")
+    parser.add_argument("--set", action="append", default=[], metavar="FIELD=VALUE", help="as `recall-trainer distill`")
+    parser.add_argument("--images-per-class", type=float, default=1)
+    parser.add_argument("--bases", type=int, default=8, help="of each memory")
+    parser.add_argument("--outer-steps", type=int, help="of each memory")
+    parser.add_argument("--minutes-per-bundle", type=float)
+    parser.add_argument("--validate-every", type=int, default=500)
+    parser.add_argument("--workers", type=int, default=1, help="processes that distill at the same time")
+    parser.add_argument("--bundles", type=Path, help="a folder that memories are kept in and taken from")
+    parser.add_argument("--tasks", type=int, default=1000, help="for each k")
+    parser.add_argument("--real-tasks", type=int, default=60, help="the same of the upper bound")
+    parser.add_argument("--real-steps", type=int, default=1000, help="of a network on all real pictures")
+    parser.add_argument("--choosing", type=int, default=100, help="tasks on validation pictures; 0 chooses nothing")
+    parser.add_argument(
+        "--lengths", type=int, nargs="+", default=LENGTHS, help="multiples of the schedule to choose of"
+    )
+    parser.add_argument("--results", type=Path, help="a JSON file that figures are kept in and taken from")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--device", default="auto")
+    parser.add_argument("--threads", type=int, default=0)
+    parser.add_argument("--quick", action="store_true", help="digits, ends within a minute")
+    options = parser.parse_args(arguments)
+    if options.quick:
+        options.dataset, options.group_size, options.bases, options.set = "digits", 2, 4, [*SMALL, *options.set]
+        options.outer_steps, options.tasks = options.outer_steps or 20, 6
+        options.real_tasks, options.real_steps = 3, 40
+        options.choosing, options.lengths = 2, (1, 2)
+    return options
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    options = read(arguments)
+    keep_freed_memory()
+    if options.threads:
+        torch.set_num_threads(options.threads)
+    device, data = commands.pick_device(options.device), load_dataset(options.dataset)
+    groups = groups_of(data, options.group_size)
+    if len(groups) < max(WAYS):
+        raise SystemExit(f"{data.name} has {len(groups)} groups of classes; {max(WAYS)} or more are needed")
+    recipe = Recipe(
+        source=options.dataset,
+        method=compose(options.method, [*options.set, *given(outer_steps=options.outer_steps)]),
+        images_per_class=options.images_per_class,
+        bases=options.bases,
+        seed=options.seed,
+        device=device.type,
+        outer_steps=options.outer_steps,
+        minutes=options.minutes_per_bundle,
+        validate_every=options.validate_every,
+    )
+    described = recipe.describe(data) | {
+        name: getattr(options, name) for name in ("tasks", "real_tasks", "real_steps", "choosing", "lengths")
+    }
+    cells, started = kept(options, described), time.perf_counter()
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = options.bundles or Path(temporary)
+        own = Memories(memories(recipe, data, groups, folder, workers=options.workers), data.classes, device)
+    distilled = round(time.perf_counter() - started, 1)
+    scored = {"validation": data.validation, "test": data.test}
+    by_class = {name: Scored(split, len(data.classes), device) for name, split in scored.items()}
+    numbers = [[data.classes.index(member) for member in members] for members in groups.values()]
+    for ways in WAYS:
+        tasks = {
+            "validation": drawn(numbers, ways, options.choosing, seed=options.seed + 1_000_003),
+            "test": drawn(numbers, ways, options.tasks, seed=options.seed),
+        }
+        for contender in contenders(own, data, options, device):
+            key = f"{ways}-way {contender.name}"
+            if key not in cells:
+                cells[key] = cell(contender, tasks, by_class, device)
+                print(f"{key}: {cells[key]}", flush=True)
+            if options.results:
+                kept_now = {"described": described, "cells": cells}
+                write_atomically(options.results, json.dumps(kept_now, indent=1).encode())
+    print(table(cells))
+    seconds = statistics.fmean(bundle.manifest.provenance.seconds for bundle in own.bundles.values())
+    document = {"cells": cells, "dataset": data.name, "memories": len(groups), "seconds_of_a_memory": round(seconds, 1)}
+    document |= {"seconds_of_all_memories": distilled, "device": device_name(device)}
+    sys.stdout.write(json.dumps(document) + "\n")
+
+
+if __name__ == "__main__":
+    main()

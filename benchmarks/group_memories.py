@@ -1,0 +1,138 @@
+"""A memory for each group of a data set's classes, distilled apart from all others and kept in a folder.
+
+CIFAR-100 comes in its 20 superclasses of five classes; other data sets are cut into groups in the order of their
+classes. A folder that has some of the memories is completed: what is finished stays, what was interrupted is resumed.
+"""
+
+from __future__ import annotations
+
+import json
+import multiprocessing
+import re
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass, replace
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from benchmarks.across import some_classes
+from recall_server.atomic import write_atomically
+from recall_server.bundle import MemoryBundle
+from trainer import commands
+from trainer.compose import Budget
+from trainer.datasets import ImageDataset, load_dataset
+from trainer.methods import Method
+from trainer.request import Request
+
+UNFINISHED = "unfinished"  # the folder of what is still being distilled
+DESCRIPTION = "memories.json"  # what all memories of a folder have in common
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How each memory of a folder is distilled. `source` is the data set, as `load_dataset` takes it."""
+
+    source: str
+    method: Method
+    images_per_class: float
+    bases: int
+    seed: int
+    device: str
+    outer_steps: int | None = None
+    minutes: float | None = None
+    validate_every: int = 500
+
+    def describe(self, dataset: ImageDataset) -> dict[str, Any]:
+        """What tells two recipes apart, as JSON."""
+        return {
+            "dataset": dataset.name,
+            "dataset_sha256": dataset.digest,
+            "method": self.method.model_dump(mode="json"),
+            "images_per_class": self.images_per_class,
+            "bases": self.bases,
+            "seed": self.seed,
+            "outer_steps": self.outer_steps,
+            "minutes": self.minutes,
+        }
+
+
+def groups_of(dataset: ImageDataset, size: int) -> dict[str, tuple[str, ...]]:
+    """The data set's own groups, or `size` classes each in their order; a last group of one class is left out."""
+    if dataset.groups:
+        return dict(dataset.groups)
+    cut = [dataset.classes[start : start + size] for start in range(0, len(dataset.classes), size)]
+    return {f"group {number}": members for number, members in enumerate(cut) if len(members) > 1}
+
+
+def memories(
+    recipe: Recipe, dataset: ImageDataset, groups: Mapping[str, Sequence[str]], folder: Path, *, workers: int = 1
+) -> dict[str, MemoryBundle]:
+    """The memory of each group by its name, distilling what the folder lacks in so many processes at a time.
+
+    Raises ValueError where the folder holds memories of another recipe.
+    """
+    (folder / UNFINISHED).mkdir(parents=True, exist_ok=True)
+    described, file = recipe.describe(dataset), folder / DESCRIPTION
+    if file.exists() and json.loads(file.read_text()) != described:
+        raise ValueError(
+            f"{folder.name} holds memories of another recipe, see {DESCRIPTION} in it; name another folder"
+        )
+    write_atomically(file, json.dumps(described, indent=1).encode())
+    files = {name: folder / f"{slug(name)}.safetensors" for name in groups}
+    missing = [name for name in groups if not files[name].exists()]
+    if workers > 1 and len(missing) > 1:
+        # Small steps leave a GPU idle between kernels; other processes fill it.
+        with ProcessPoolExecutor(min(workers, len(missing)), multiprocessing.get_context("spawn")) as pool:
+            jobs = [pool.submit(distill_in_process, recipe, tuple(groups[name]), files[name]) for name in missing]
+            for job in jobs:
+                job.result()
+    else:
+        for name in missing:
+            distill(recipe, dataset, tuple(groups[name]), files[name])
+    return {name: MemoryBundle.load(path) for name, path in files.items()}
+
+
+def distill(recipe: Recipe, dataset: ImageDataset, members: tuple[str, ...], path: Path) -> None:
+    """Distill the pictures of these classes alone into `path`, which appears when it is finished."""
+    unfinished = path.parent / UNFINISHED / path.name
+    data = some_classes(dataset, [dataset.classes.index(member) for member in members])
+    request = Request(
+        # The same pictures always: the digest is of the whole data set, the labels say which part of it.
+        dataset=replace(data, groups={}),
+        method=recipe.method,
+        budget=Budget.fit(data, recipe.method, images_per_class=recipe.images_per_class, bases=recipe.bases, rows=None),
+        output=unfinished,
+        seed=recipe.seed,
+        device=commands.pick_device(recipe.device),
+        limits=commands.limits_of(
+            recipe.method,
+            outer_steps=recipe.outer_steps,
+            minutes=recipe.minutes,
+            validate_every=recipe.validate_every,
+        ),
+        resume=unfinished.with_suffix(".checkpoint").exists(),
+        overwrite=True,
+    )
+    bundle = commands.distill(request)
+    progress = bundle.manifest.progress
+    best = max((point.accuracy for point in progress.validation), default=0.0) if progress else 0.0
+    unfinished.replace(path)
+    seconds = bundle.manifest.provenance.seconds
+    print(f"{path.stem}: {100 * best:.1f} % on validation pictures of its own classes, {seconds:.0f} s", flush=True)
+
+
+def distill_in_process(recipe: Recipe, members: tuple[str, ...], path: Path) -> None:
+    """The same in a process of its own, which reads the data set once."""
+    torch.set_num_threads(1)
+    distill(recipe, _dataset(recipe.source), members, path)
+
+
+_dataset = cache(load_dataset)
+
+
+def slug(name: str) -> str:
+    """A group's name as a file's."""
+    return re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-")

@@ -1,0 +1,215 @@
+"""Classifiers from pictures of classes that nobody names, three ways: the paper's Table 4.
+
+    python -m benchmarks.image_addressing [--bundle FILE] [--one-shot-bundle FILE] [--device cuda] [--quick]
+
+The memory (64 bases, 16 rows) and its query encoder are distilled together from all classes of CIFAR-100. A task has
+five classes: a few test pictures of each are shown, and all others are what its answer is scored on. `superclasses`
+are the 20 tasks that the data set itself has, which are hard, since the five classes are alike; `random` are 20 tasks
+that deal all classes at random. The paper says that its 20 tasks are 5-way and not which; both are given. For each
+task pictures are drawn several times. Intervals are 95 % of the mean over all of these. Without FILE a memory is
+distilled for each number of shots, and kept in --bundles. A longer retraining is chosen, or not, on validation
+pictures; test pictures are read once. --quick: digits, small networks. The last line is JSON.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import sys
+import tempfile
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from benchmarks.group_memories import groups_of
+from recall_server.allocator import keep_freed_memory
+from recall_server.atomic import write_atomically
+from trainer import commands
+from trainer.compose import Budget
+from trainer.datasets import ImageDataset, Split, load_dataset
+from trainer.evaluate import Accuracies
+from trainer.few_shot import CLASSIFIED, NEAREST_MEAN, RECALLED, FewShot, Task, episode_of, evaluate_few_shot
+from trainer.methods import compose
+from trainer.overrides import given
+from trainer.publish import device_name
+from trainer.request import Request
+
+SHOTS = (1, 5)
+NAMES = {NEAREST_MEAN: "nearest class mean", CLASSIFIED: "classify, then recall", RECALLED: "image addressing"}
+PAPER = {NEAREST_MEAN: (48.55, 61.72), CLASSIFIED: (50.58, 58.46), RECALLED: (55.74, 71.20)}
+LENGTHS = (1, 2, 4)  # times the steps of the memory's own schedule
+BASES, ROWS = 64, 16
+QUICK = ["network=convnet:filters=8,depth=2", "retraining.network=convnet:filters=8,depth=2", "eager=true"]
+QUICK += ["encoder=convnet:filters=8,depth=2", "query_size=8", "classes_per_step=2", "retraining.steps=30"]
+
+
+def tasks_of(data: ImageDataset, ways: int, seed: int) -> dict[str, list[list[int]]]:
+    """Kinds of tasks, each a list of classes by their numbers: the data set's own groups, and all classes dealt."""
+    order = torch.randperm(len(data.classes), generator=torch.Generator().manual_seed(seed)).tolist()
+    dealt = [order[start : start + ways] for start in range(0, len(order) - ways + 1, ways)]
+    if not data.groups:
+        return {"random": dealt}
+    own = [[data.classes.index(member) for member in members] for members in groups_of(data, ways).values()]
+    return {"superclasses": own, "random": dealt}
+
+
+def episodes_of(
+    split: Split, classes: tuple[str, ...], tasks: Sequence[Sequence[int]], *, shots: int, draws: int, seed: int
+) -> list[Task]:
+    """Each task `draws` times with other pictures shown; scored on as many others as the rarest of its classes has."""
+    generator = torch.Generator().manual_seed(seed)
+    counts = torch.bincount(split.labels, minlength=len(classes))
+    return [
+        episode_of(
+            split,
+            classes,
+            chosen,
+            shots=shots,
+            tests=len(chosen) * (int(counts[list(chosen)].min()) - shots),
+            generator=generator,
+        )
+        for chosen in tasks
+        for _ in range(draws)
+    ]
+
+
+def longest_useful(few_shot: FewShot, episodes: Sequence[Task], lengths: Sequence[int]) -> FewShot:
+    """The same with its schedule as long as is best for validation episodes; of equal ones the shortest."""
+    steps = few_shot.retraining.steps
+    ways = [
+        replace(few_shot, retraining=few_shot.retraining.model_copy(update={"steps": length * steps}))
+        for length in lengths
+    ]
+
+    def score(way: FewShot) -> float:
+        mean = way.accuracies(episodes, way.by_pictures).mean
+        print(f"  {100 * mean:.2f} on validation with {way.retraining.steps} steps", flush=True)
+        return mean
+
+    return max(ways, key=score) if len(ways) > 1 else ways[0]
+
+
+def cell(found: Accuracies) -> dict[str, Any]:
+    return {
+        "accuracy": round(found.mean, 4),
+        "interval": round(1.96 * found.spread / math.sqrt(len(found.values)), 4),
+        "episodes": len(found.values),
+    }
+
+
+def measure(
+    path: Path, data: ImageDataset, shots: int, options: argparse.Namespace, device: torch.device
+) -> dict[str, dict[str, Any]]:
+    """Cells of all three ways for each kind of task, at this number of shots."""
+    few_shot, seed = FewShot.of_bundle(path, device), options.seed
+    kinds = tasks_of(data, options.ways, seed)
+    shown = min(shots, int(torch.bincount(data.validation.labels).min()) // 2)
+    choosing = [task for tasks in kinds.values() for task in tasks]
+    validation = episodes_of(data.validation, data.classes, choosing, shots=shown, draws=1, seed=seed + 1)
+    few_shot = longest_useful(few_shot, validation, options.lengths)
+    known = few_shot.known_classes(data.train, len(data.classes))
+    cells = {}
+    for kind, tasks in kinds.items():
+        episodes = episodes_of(data.test, data.classes, tasks, shots=shots, draws=options.draws, seed=seed)
+        for name, found in evaluate_few_shot(few_shot, episodes, known).items():
+            cells[f"{kind} {shots}-shot {name}"] = cell(found) | {"steps": few_shot.retraining.steps}
+    return cells
+
+
+def distilled(data: ImageDataset, shots: int, options: argparse.Namespace, folder: Path, device: torch.device) -> Path:
+    """The memory for this number of shots, distilled unless the folder has it; what was interrupted is resumed."""
+    path = folder / f"{data.name}-{shots}-shots.safetensors"
+    unfinished = path.with_suffix(".checkpoint").exists()
+    if path.exists() and not unfinished:
+        return path
+    fields = [f"shots={shots}", *options.set, *given(outer_steps=options.outer_steps)]
+    method = compose("image-addressing", fields)
+    request = Request(
+        dataset=data,
+        method=method,
+        budget=Budget.fit(data, method, images_per_class=1, bases=options.bases, rows=options.rows),
+        output=path.resolve(),
+        seed=options.seed,
+        device=device,
+        limits=commands.limits_of(
+            method, outer_steps=options.outer_steps, minutes=options.minutes, validate_every=options.validate_every
+        ),
+        resume=unfinished,
+        overwrite=True,
+    )
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "encoders").mkdir(exist_ok=True)
+    commands.distill(request)
+    return path
+
+
+def table(cells: Mapping[str, Mapping[str, Any]], kinds: Sequence[str]) -> str:
+    """Accuracies with their intervals beside the paper's, in percent."""
+    columns = [(kind, shots) for kind in kinds for shots in SHOTS]
+    lines = [f"{'':24}" + "".join(f"{f'{kind}, {shots}-shot':>24}" for kind, shots in columns) + f"{'paper':>16}"]
+    for name, words in NAMES.items():
+        found = [cells[f"{kind} {shots}-shot {name}"] for kind, shots in columns]
+        line = "".join(f"{100 * each['accuracy']:16.2f} ±{100 * each['interval']:5.2f} " for each in found)
+        lines.append(f"{words:24}{line}{' / '.join(f'{value:.2f}' for value in PAPER[name]):>16}")
+    return "\n".join(lines)
+
+
+def read(arguments: Sequence[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--dataset", default="cifar100")
+    parser.add_argument("--bundle", type=Path, help="a memory addressed by pictures; for both numbers of shots")
+    parser.add_argument("--one-shot-bundle", type=Path, help="another one for one shot")
+    parser.add_argument("--bundles", type=Path, help="a folder that memories distilled here are kept in and taken from")
+    parser.add_argument("--set", action="append", default=[], metavar="FIELD=VALUE", help="as `recall-trainer distill`")
+    parser.add_argument("--bases", type=int, default=BASES)
+    parser.add_argument("--rows", type=int, default=ROWS)
+    parser.add_argument("--outer-steps", type=int, help="of each memory distilled here")
+    parser.add_argument("--minutes", type=float, help="the same")
+    parser.add_argument("--validate-every", type=int, default=500)
+    parser.add_argument("--ways", type=int, default=5)
+    parser.add_argument("--draws", type=int, default=5, help="how often pictures are drawn for each task")
+    parser.add_argument(
+        "--lengths", type=int, nargs="+", default=LENGTHS, help="multiples of the schedule to choose of"
+    )
+    parser.add_argument("--results", type=Path, help="a JSON file for the figures")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--device", default="auto")
+    parser.add_argument("--threads", type=int, default=0)
+    parser.add_argument("--quick", action="store_true", help="digits, ends within a minute")
+    options = parser.parse_args(arguments)
+    if options.quick:
+        options.dataset, options.set, options.bases, options.rows = "digits", [*QUICK, *options.set], 4, 4
+        options.outer_steps, options.draws, options.lengths = options.outer_steps or 10, 1, (1, 2)
+    return options
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    options = read(arguments)
+    keep_freed_memory()
+    if options.threads:
+        torch.set_num_threads(options.threads)
+    device, data = commands.pick_device(options.device), load_dataset(options.dataset)
+    cells: dict[str, dict[str, Any]] = {}
+    seconds = {}
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = options.bundles or Path(temporary)
+        for shots in SHOTS:
+            given_bundle = options.one_shot_bundle if shots == 1 and options.one_shot_bundle else options.bundle
+            path = given_bundle or distilled(data, shots, options, folder, device)
+            started = time.perf_counter()
+            cells |= measure(path, data, shots, options, device)
+            seconds[f"seconds_{shots}_shots"] = round(time.perf_counter() - started, 1)
+            if options.results:
+                write_atomically(options.results, json.dumps({"cells": cells}, indent=1).encode())
+    print(table(cells, list(tasks_of(data, options.ways, options.seed))))
+    document = {"cells": cells, "dataset": data.name, "ways": options.ways, **seconds, "device": device_name(device)}
+    sys.stdout.write(json.dumps(document) + "\n")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,116 @@
+"""Classifiers across many memories and from pictures, in their quick form, and what both rest on."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+
+from benchmarks import extrapolation, image_addressing
+from benchmarks.extrapolation import RANDOM, RECALLED, Memories, RealPictures, drawn
+from benchmarks.group_memories import groups_of
+from recall_server.bundle import MemoryBundle
+from recall_server.meeting import BundleQuery, meet
+from trainer.datasets import load_dataset
+
+CPU = torch.device("cpu")
+FEW = ["--quick", "--outer-steps", "2", "--set", "steps=10", "--set", "window=5"]
+
+
+def last_line(capsys: pytest.CaptureFixture[str]) -> dict:
+    return json.loads(capsys.readouterr().out.splitlines()[-1])
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Five memories of two digits each, with the figures beside them."""
+    path = tmp_path_factory.mktemp("memories")
+    extrapolation.main([*FEW, "--bundles", str(path), "--results", str(path / "results.json")])
+    return path
+
+
+def test_extrapolation_keeps_memories_and_figures_and_makes_none_twice(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    results = folder / "results.json"
+    before = {path.name: path.read_bytes() for path in folder.glob("*.safetensors")}
+    assert len(before) == 5
+    stored = json.loads(results.read_text())
+    stored["cells"][f"2-way {RECALLED}"]["accuracy"] = 0.125
+    del stored["cells"][f"5-way {RANDOM}"]
+    results.write_text(json.dumps(stored))
+    (folder / "group-3.safetensors").unlink()
+    extrapolation.main([*FEW, "--bundles", str(folder), "--results", str(results)])
+    figures = last_line(capsys)
+    assert len(figures["cells"]) == 6
+    assert figures["cells"][f"2-way {RECALLED}"]["accuracy"] == 0.125
+    assert figures["cells"][f"5-way {RANDOM}"]["tasks"] == 6
+    after = {path.name: path.read_bytes() for path in folder.glob("*.safetensors")}
+    assert {name: data for name, data in after.items() if name != "group-3.safetensors"} == {
+        name: data for name, data in before.items() if name != "group-3.safetensors"
+    }
+    with pytest.raises(ValueError, match="holds memories of another recipe"):
+        extrapolation.main([*FEW, "--seed", "1", "--bundles", str(folder)])
+    with pytest.raises(SystemExit, match="figures of another run"):
+        extrapolation.main([*FEW, "--set", "steps=9", "--results", str(results)])
+
+
+def test_memories_meet_as_the_server_lets_them(folder: Path) -> None:
+    data = load_dataset("digits")
+    bundles = {path.stem: MemoryBundle.load(path) for path in sorted(folder.glob("*.safetensors"))}
+    own, chosen = Memories(bundles, data.classes, CPU), (7, 0, 4)
+    images, space = own.as_recalled(chosen, seed=0)
+    labels = [data.classes[number] for number in chosen]
+    met = meet([BundleQuery(own.bundles[label], own.bundles[label].label_queries([label])[0]) for label in labels])
+    torch.testing.assert_close(images, met.images, atol=1e-4, rtol=1e-4)
+    assert own.retraining == met.retraining
+    pictures = data.validation.pixels()[:5]
+    torch.testing.assert_close(space.to_model(pictures), met.preprocessing.to_model(pictures), atol=1e-4, rtol=1e-4)
+
+
+def test_a_task_has_classes_of_different_memories() -> None:
+    groups = [[0, 1], [2, 3], [4, 5], [6, 7], [8, 9]]
+    tasks = drawn(groups, 5, 20, seed=0)
+    assert all(sorted(number // 2 for number in task) == [0, 1, 2, 3, 4] for task in tasks)
+    assert len(set(tasks)) > 10
+    assert drawn(groups, 5, 20, seed=0) == tasks
+
+
+def test_random_real_pictures_are_of_the_classes_and_new_for_each_task() -> None:
+    data = load_dataset("digits")
+    real = RealPictures(data.train, 10, CPU)
+    images, space = real.some(2)((3, 8), 1)
+    assert images.shape == (2, 2, 1, 8, 8)
+    whole = space.to_model(real.pictures[3].float() / 255)
+    assert all(any(torch.equal(image, other) for other in whole) for image in images[0])
+    assert not torch.equal(images, real.some(2)((3, 8), 2)[0])
+
+
+def test_classes_without_groups_are_cut_in_their_order() -> None:
+    assert groups_of(load_dataset("digits"), 4) == {
+        "group 0": ("0", "1", "2", "3"),
+        "group 1": ("4", "5", "6", "7"),
+        "group 2": ("8", "9"),
+    }
+
+
+def test_image_addressing_stands_beside_its_rivals_at_both_numbers_of_shots(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    arguments = [*FEW, "--bundles", str(tmp_path)]
+    image_addressing.main(arguments)
+    figures = last_line(capsys)
+    for shots in (1, 5):
+        for name in image_addressing.NAMES:
+            assert 0 < figures["cells"][f"random {shots}-shot {name}"]["accuracy"] <= 1
+    (bundle,) = tmp_path.glob("*-5-shots.safetensors")
+    before = bundle.read_bytes()
+    image_addressing.main(arguments)
+    assert last_line(capsys)["cells"] == figures["cells"], "the same memories, and the same episodes"
+    assert bundle.read_bytes() == before
+    image_addressing.main([*FEW, "--bundle", str(bundle), "--results", str(tmp_path / "results.json")])
+    again = last_line(capsys)["cells"]
+    assert again["random 5-shot recalled"] == figures["cells"]["random 5-shot recalled"]
+    assert json.loads((tmp_path / "results.json").read_text())["cells"] == again
