@@ -14,6 +14,7 @@ from torch import Tensor
 
 from recall_server.classifier import METADATA_KEY, FreshClassifier, minibatches
 from recall_server.errors import InvalidBundle, NotFitted, NotFound, StorageFailed, TrainingFailed
+from recall_server.memory import Combinations
 from recall_server.networks import NetworkSpec
 from recall_server.preprocessing import ZCA, AbstractPreprocessing, Spectral, Standardise
 from recall_server.retraining import Retraining
@@ -144,6 +145,32 @@ def test_fit_returns_itself_and_leaves_its_inputs_alone() -> None:
     assert classifier.fit(images, targets) is classifier
     assert torch.equal(images, copies[0])
     assert torch.equal(targets, copies[1])
+
+
+@pytest.mark.parametrize("augmentation", ["none", "flip+rotate"])
+def test_images_that_are_made_where_they_are_looked_at_teach_the_same(augmentation: str) -> None:
+    generator = torch.Generator().manual_seed(1)
+    recalled = Combinations(torch.randn(3, 20, 4, generator=generator), torch.randn(4, *SHAPE, generator=generator))
+    made = _classifier(augmentation=augmentation).fit(recalled.all_of_them(), torch.eye(3))
+    lazily = _classifier(augmentation=augmentation).fit(recalled, torch.eye(3))
+    pixels, _ = _pictures(20)
+    found = lazily.predict_probabilities(pixels)
+    torch.testing.assert_close(found, made.predict_probabilities(pixels), atol=1e-5, rtol=0)
+    again = _classifier(augmentation=augmentation).fit(recalled, torch.eye(3))
+    assert torch.equal(again.predict_probabilities(pixels), found)
+
+
+@pytest.mark.parametrize(
+    ("coefficients", "images", "says"),
+    [
+        (torch.ones(3, 5, 2), torch.ones(2, 1, 8, 9), r"not \[3, 5, 1, 8, 9\]"),
+        (torch.ones(3, 0, 2), torch.ones(2, *SHAPE), r"not \[3, 0, 1, 8, 8\]"),
+        (torch.ones(3, 5, 2), torch.full((2, *SHAPE), float("inf")), "finite"),
+    ],
+)
+def test_combinations_of_another_shape_are_refused(coefficients: Tensor, images: Tensor, says: str) -> None:
+    with pytest.raises(ValueError, match=says):
+        _classifier().fit(Combinations(coefficients, images), torch.eye(3))
 
 
 def test_it_trains_where_gradients_are_switched_off() -> None:

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.autograd import gradcheck
 
-from recall_server.memory import MEMORIES, AbstractMemory, AddressedBases, Pixels
+from recall_server.memory import MEMORIES, AbstractMemory, AddressedBases, Combinations, Pixels
 from recall_server.memory.addressed_bases import largest_rows
 
 
@@ -48,6 +48,28 @@ def test_some_rows_alone_recall_what_they_recall_among_all(memory: AbstractMemor
     torch.testing.assert_close(
         memory.with_rows(torch.tensor([2, 0])).recall(queries), memory.recall(queries)[:, [2, 0]]
     )
+
+
+@every_kind
+def test_what_is_recalled_lazily_is_what_is_recalled(memory: AbstractMemory) -> None:
+    queries = random(2, 4, seed=5)
+    recalled, lazily = memory.recall(queries), memory.recall_lazily(queries)
+    assert lazily.shape == recalled.shape
+    assert lazily.ndim == 5
+    chosen = torch.tensor([[2, 0], [1, 1]])
+    both = torch.arange(2).unsqueeze(1)
+    torch.testing.assert_close(lazily[both, chosen], recalled[both, chosen])
+
+
+def test_many_rows_of_few_bases_take_no_memory_before_they_are_looked_at() -> None:
+    generator = torch.Generator().manual_seed(0)
+    bases, addressing = torch.randn(2, 3, 16, 16, generator=generator), torch.randn(300, 10, 2, generator=generator)
+    lazily = AddressedBases(bases, addressing, height=32, width=32).recall_lazily(torch.eye(10))
+    assert isinstance(lazily, Combinations)
+    assert lazily.shape == (10, 300, 3, 32, 32)
+    assert lazily.coefficients.numel() + lazily.images.numel() < lazily.shape.numel() / 500
+    assert lazily.finite()
+    assert not Combinations(lazily.coefficients, lazily.images / 0).finite()
 
 
 def upsampled(image: Tensor, height: int, width: int) -> Tensor:

@@ -18,6 +18,7 @@ from torch import Tensor
 from recall_server.augment import augment
 from recall_server.classifier import FreshClassifier
 from recall_server.errors import TrainingFailed
+from recall_server.memory import Combinations
 from recall_server.networks import AbstractNetwork, NetworkSpec, build_network
 from recall_server.networks.descent import MomentumDescent
 from recall_server.networks.late import LAG, numbers
@@ -212,6 +213,18 @@ def classifier(device: str, **fields: object) -> FreshClassifier:
     retraining = Retraining.model_validate(plain | fields)
     standard = Standardise(mean=torch.tensor([0.0]), deviation=torch.tensor([1.0]))
     return FreshClassifier(["a", "b", "c"], SHAPE, standard, retraining, seed=4, device=device)
+
+
+@needs_cuda
+def test_images_that_are_made_on_cuda_where_they_are_looked_at_teach_the_same() -> None:
+    generator = torch.Generator().manual_seed(1)
+    lazily = Combinations(torch.randn(3, 20, 4, generator=generator), torch.randn(4, *SHAPE, generator=generator))
+    pictures = recalled().flatten(0, 1)
+    made, found = (
+        classifier("cuda").fit(images, torch.eye(3)).predict_probabilities(pictures)
+        for images in (lazily.all_of_them(), lazily)
+    )
+    torch.testing.assert_close(found, made, atol=0.02, rtol=0)
 
 
 def recalled() -> Tensor:
