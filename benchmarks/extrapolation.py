@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import math
 import statistics
 import sys
 import tempfile
@@ -133,7 +132,7 @@ def cell(
     found = accuracies(source, tasks["test"][: contender.tasks], scored["test"], retraining, device)
     return {
         "accuracy": round(found.mean, 4),
-        "interval": round(1.96 * found.spread / math.sqrt(len(found.values)), 4),
+        "interval": round(found.interval, 4),
         "spread": round(found.spread, 4),
         "tasks": len(found.values),
         "trained": words,

@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import math
 import sys
 import tempfile
 import time
@@ -97,7 +96,7 @@ def longest_useful(few_shot: FewShot, episodes: Sequence[Task], lengths: Sequenc
 def cell(found: Accuracies) -> dict[str, Any]:
     return {
         "accuracy": round(found.mean, 4),
-        "interval": round(1.96 * found.spread / math.sqrt(len(found.values)), 4),
+        "interval": round(found.interval, 4),
         "episodes": len(found.values),
     }
 

@@ -6,6 +6,7 @@ set at the end go through the same functions.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -42,6 +43,11 @@ class Accuracies:
     def spread(self) -> float:
         """Standard deviation over the runs; 0 for a single one."""
         return float(torch.tensor(self.values, dtype=torch.float64).std()) if len(self.values) > 1 else 0.0
+
+    @property
+    def interval(self) -> float:
+        """Half the width of the 95 % interval of the mean."""
+        return 1.96 * self.spread / math.sqrt(len(self.values))
 
     def row(self, *, network: str, protocol: str, data: str) -> MeasuredAccuracy:
         return MeasuredAccuracy(

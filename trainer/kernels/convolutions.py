@@ -56,7 +56,10 @@ class Direct(AbstractConvolution):
     def for_weight(self, g: Tensor, like: Tensor) -> Tensor:
         gradient: Tensor
         if g.is_cuda:
-            _, gradient, _ = _cudnn_backward(g, self.images, self._weight(like), [False, True, False])
+            one, wanted = [1, 1], [False, True, False]  # the gradient for the weight alone
+            _, gradient, _ = torch.ops.aten.convolution_backward(
+                g, self.images, self._weight(like), None, one, one, one, False, [0, 0], 1, wanted
+            )
         else:
             gradient = conv2d_weight(self.images, like.shape, g, padding=1)  # type: ignore[no-untyped-call]
         return gradient.to(like.dtype)
@@ -73,15 +76,6 @@ class Direct(AbstractConvolution):
 
     def _weight(self, weight: Tensor) -> Tensor:
         return weight.to(self.images.dtype, memory_format=torch.channels_last)
-
-
-def _cudnn_backward(g: Tensor, images: Tensor, weight: Tensor, wanted: list[bool]) -> tuple[Tensor, Tensor, Tensor]:
-    """Of a convolution with padding 1: gradients for images, weight and bias, those that are wanted."""
-    one = [1, 1]
-    gradients: tuple[Tensor, Tensor, Tensor] = torch.ops.aten.convolution_backward(
-        g, images, weight, None, one, one, one, False, [0, 0], 1, wanted
-    )
-    return gradients
 
 
 @final
