@@ -22,8 +22,7 @@ from recall_server.augment import AUGMENTATIONS, augment
 from recall_server.errors import InvalidBundle, NotFitted, NotFound, TrainingFailed
 from recall_server.memory import Combinations
 from recall_server.networks import AbstractNetwork, Parameters, build_network
-from recall_server.networks.descent import MomentumDescent, images_at_once
-from recall_server.networks.fused import fused_logits
+from recall_server.networks.descent import MomentumDescent, images_at_once, predicted_logits
 from recall_server.networks.late import numbers
 from recall_server.onnx_export import export_network
 from recall_server.preprocessing import PREPROCESSINGS, AbstractPreprocessing
@@ -116,9 +115,9 @@ class FreshClassifier:
         if pixels.ndim != 4 or tuple(pixels.shape[1:]) != self.image_shape:
             raise ValueError(f"pictures must be [N, {', '.join(map(str, self.image_shape))}], not {list(pixels.shape)}")
         chunks = [torch.empty(0, len(self.labels))]
-        for chunk in torch.split(pixels, images_at_once(self.network, self.device)):
+        for chunk in torch.split(pixels, images_at_once(self.network, self.device)) if len(pixels) else ():
             images = self.preprocessing.to_model(chunk.to(self.device, torch.float32))
-            chunks.append(fused_logits(self.network, parameters, images).softmax(dim=1).cpu())
+            chunks.append(predicted_logits(self.network, parameters, images).softmax(dim=1).cpu())
         return torch.cat(chunks)
 
     def predict(self, pixels: Tensor) -> list[str]:

@@ -161,7 +161,7 @@ class CapturedStep(AbstractInnerStep):
 
     def _weights(self, vector: Tensor) -> Parameters:
         """Views of a vector, those of convolutions as they are multiplied."""
-        stored = self._packing.unpacked(vector.to(self.plain.stored(vector.dtype)))
+        stored = self._packing.unpacked(vector.to(self.plain.by_hand.stored(vector.dtype)))
         exact = self._packing.unpacked(vector)
         return {name: stored[name] if exact[name].ndim == 4 else exact[name] for name in exact}
 

@@ -16,15 +16,13 @@ from typing import Any, final
 import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
-from torch.nn.functional import log_softmax
 
+from recall_server.kernels import AbstractBlocks, BlockTangent
+from recall_server.kernels.convolutions import AbstractConvolution
 from recall_server.networks import ConvNet, Parameters
+from recall_server.networks.by_hand import BIAS, WEIGHT, ConvNetByHand, norm_of, weight_name
 from recall_server.networks.descent import images_at_once
 from trainer.inner_step import AbstractInnerStep, gradient_along
-from trainer.kernels import AbstractBlocks, Affine, BlockTangent, BlockValue
-from trainer.kernels.convolutions import AbstractConvolution
-
-WEIGHT, BIAS = "classifier.weight", "classifier.bias"
 
 
 @final
@@ -34,6 +32,10 @@ class ConvNetStep(AbstractInnerStep):
 
     network: ConvNet
     blocks: AbstractBlocks
+
+    @property
+    def by_hand(self) -> ConvNetByHand:
+        return ConvNetByHand(self.network, self.blocks)
 
     def forward(
         self,
@@ -69,7 +71,10 @@ class ConvNetStep(AbstractInnerStep):
 
     def loss_and_gradient(self, parameters: Parameters, images: Tensor, targets: Tensor) -> tuple[Tensor, Parameters]:
         """The loss [] and its gradient for the parameters."""
-        parts = [self._part(parameters, some, theirs, len(images)) for some, theirs in self._parts(images, targets)]
+        parts = [
+            self.by_hand.loss_and_gradient(parameters, some, theirs, len(images))
+            for some, theirs in self._parts(images, targets)
+        ]
         losses, gradients = zip(*parts, strict=True)
         return torch.stack(losses).sum(), _sum(gradients, parameters)
 
@@ -77,36 +82,10 @@ class ConvNetStep(AbstractInnerStep):
         parts = -(-len(images) // images_at_once(self.network, images.device))
         return zip(torch.chunk(images, parts), torch.chunk(targets, parts), strict=True)
 
-    def _part(self, parameters: Parameters, images: Tensor, targets: Tensor, count: int) -> tuple[Tensor, Parameters]:
-        """The share of these images in the mean loss over `count`, and its gradient; biases before a norm have none."""
-        layers: list[tuple[AbstractConvolution, BlockValue]] = []
-        y = self.network.pad(images)
-        for block in range(self.network.depth):
-            convolution = self.blocks.convolution(y, self.stored(y.dtype))
-            y, value = self.blocks.forward(convolution.apply(parameters[_weight(block)]), _norm(parameters, block))
-            layers.append((convolution, value))
-        features = y.flatten(1).to(images.dtype)
-        logarithms = log_softmax(features @ parameters[WEIGHT].T + parameters[BIAS], dim=1)
-        for_logits = (logarithms.exp() * targets.sum(dim=1, keepdim=True) - targets) / count
-        gradient = {WEIGHT: for_logits.T @ features, BIAS: for_logits.sum(dim=0)}
-        gy = (for_logits @ parameters[WEIGHT]).view(y.shape).to(y.dtype)
-        for block in reversed(range(self.network.depth)):
-            convolution, value = layers[block]
-            ga, for_scale, for_shift = self.blocks.backward(value, gy)
-            gradient |= {f"block{block}.norm.scale": for_scale, f"block{block}.norm.shift": for_shift}
-            gradient[_weight(block)] = convolution.for_weight(ga, parameters[_weight(block)])
-            if block:
-                gy = convolution.for_input(ga, parameters[_weight(block)])
-        return -(targets * logarithms).sum() / count, gradient
-
     def cropped(self, images: Tensor) -> Tensor:
         """What is left when the network's padding is taken away."""
         left, _, top, _ = self.network.padding()
         return images[:, :, top : top + self.network.height, left : left + self.network.width]
-
-    def stored(self, dtype: torch.dtype) -> torch.dtype:
-        """The type that convolutions are computed in."""
-        return self.network.convolution_dtype or dtype
 
 
 @final
@@ -129,17 +108,17 @@ class _Reverse:
     def _forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
         """y and y_dot after the last block. The images themselves stand still: their partner is zero."""
         both = self.step.network.pad(images)
-        stored, count = self.step.stored(images.dtype), len(images)
+        count = len(images)
         for block in range(self.step.network.depth):
-            weight, weight_dot = self.parameters[_weight(block)], self.mu[_weight(block)]
-            convolution = self.step.blocks.convolution(both, stored)
+            weight, weight_dot = self.parameters[weight_name(block)], self.mu[weight_name(block)]
+            convolution = self.step.by_hand.convolution(both)
             if block:
                 a, a_dot = convolution.apply(weight).chunk(2)
                 more = convolution.first(count).apply(weight_dot)
             else:
                 a, a_dot, more = convolution.apply(weight), convolution.apply(weight_dot), None
             both, value = self.step.blocks.forward_tangent(
-                a, a_dot, more, _norm(self.parameters, block), _norm(self.mu, block)
+                a, a_dot, more, norm_of(self.parameters, block), norm_of(self.mu, block)
             )
             self.layers.append((convolution, value))
         y, y_dot = both.chunk(2)
@@ -158,17 +137,17 @@ class _Reverse:
     def _backward(self, gy: Tensor, gy_dot: Tensor) -> Tensor:
         more, count = None, len(gy)
         for block in reversed(range(self.step.network.depth)):
-            weight, weight_dot = self.parameters[_weight(block)], self.mu[_weight(block)]
+            weight, weight_dot = self.parameters[weight_name(block)], self.mu[weight_name(block)]
             convolution, value = self.layers[block]
             both, for_scale, for_shift = self.step.blocks.backward_tangent(value, gy, gy_dot, more)
             self.product |= {f"block{block}.norm.scale": for_scale, f"block{block}.norm.shift": for_shift}
             ga_dot, ga = both.chunk(2)
             if block:  # the batch holds (y, y_dot) and the gradients (ga_dot, ga): pairs that belong together
-                self.product[_weight(block)] = convolution.for_weight(both, weight)
+                self.product[weight_name(block)] = convolution.for_weight(both, weight)
                 gy_dot, gy = convolution.for_input(both, weight).chunk(2)
                 more = convolution.first(count).for_input(ga, weight_dot)
             else:
-                self.product[_weight(block)] = convolution.for_weight(ga_dot, weight)
+                self.product[weight_name(block)] = convolution.for_weight(ga_dot, weight)
         return convolution.for_input(ga_dot, weight) + convolution.for_input(ga, weight_dot)
 
 
@@ -196,14 +175,6 @@ class _Loss(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: Any, *outer: Tensor) -> tuple[Tensor | None, ...]:
         return None, None, None, None, *(outer[0] * gradient for gradient in ctx.saved_tensors)
-
-
-def _weight(block: int) -> str:
-    return f"block{block}.convolution.weight"
-
-
-def _norm(parameters: Parameters, block: int) -> Affine:
-    return Affine(parameters[f"block{block}.norm.scale"], parameters[f"block{block}.norm.shift"])
 
 
 def _sum(parts: Sequence[Parameters], like: Parameters) -> Parameters:

@@ -19,11 +19,11 @@ from torch.nn.functional import avg_pool2d, layer_norm, log_softmax, pad
 from recall_server.augment import AUGMENTATIONS, LARGEST_ANGLE, flip, rotate
 from recall_server.classifier import learning_rate
 from recall_server.errors import NotFitted, TrainingFailed
+from recall_server.kernels import EPSILON
 from recall_server.networks import AbstractNetwork, Parameters
 from recall_server.networks.blueprint import CLASSIFIER, Plain, blueprint
 from recall_server.networks.descent import images_at_once
 from recall_server.networks.fused import trained_names
-from recall_server.networks.layers import EPSILON
 from recall_server.retraining import Retraining
 
 

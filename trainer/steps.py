@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import torch
 
+from recall_server.kernels import TorchBlocks, native_blocks
 from recall_server.networks import AbstractNetwork, ConvNet
 from trainer.captured_step import CapturedStep
 from trainer.differentiated_step import DifferentiatedStep, can_compile
 from trainer.explicit_step import ConvNetStep
 from trainer.inner_step import AbstractInnerStep
-from trainer.kernels import TorchBlocks, native_blocks, triton_blocks
+from trainer.kernels import triton_blocks
 
 
 def inner_step(network: AbstractNetwork, device: torch.device, *, compiled: bool = True) -> AbstractInnerStep:

@@ -1,5 +1,6 @@
-"""What the fork server loads. It would notice only afterwards, seconds or more later, that the server has died.
+"""What the fork server loads, and compiles on a new machine.
 
+It would notice only afterwards, seconds or more later, that the server has died.
 So an alarm looks for it meanwhile; a thread that waits must not be there when workers are forked.
 """
 
@@ -23,6 +24,9 @@ _before = signal.signal(signal.SIGALRM, _look)
 signal.setitimer(signal.ITIMER_REAL, SECONDS, SECONDS)
 try:
     import recall_server.jobs.worker  # noqa: F401  (this is what takes long)
+    from recall_server.kernels import prepare
+
+    prepare()
 finally:
     signal.setitimer(signal.ITIMER_REAL, 0)
     signal.signal(signal.SIGALRM, _before)

@@ -12,9 +12,9 @@ import torch
 from torch import Tensor
 from torch.nn.functional import avg_pool2d, conv2d, group_norm, linear, pad, relu
 
+from recall_server.kernels import EPSILON
 from recall_server.networks.base import AbstractNetwork, Parameters
 from recall_server.networks.blueprint import CLASSIFIER, Dense, Layer, Plain, Residual, blueprint
-from recall_server.networks.layers import EPSILON
 
 
 def fused_logits(network: AbstractNetwork, parameters: Parameters, images: Tensor) -> Tensor:

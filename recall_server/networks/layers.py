@@ -10,9 +10,8 @@ import torch
 from torch import Tensor
 from torch.nn.functional import conv2d
 
+from recall_server.kernels import EPSILON
 from recall_server.networks.base import Parameters
-
-EPSILON = 1e-5
 
 
 def convolution(

@@ -8,9 +8,10 @@ from pathlib import Path
 import pytest
 import torch
 
-from benchmarks import across, added_classes, encoder, instant
+from benchmarks import across, added_classes, encoder, instant, step
 from benchmarks.out_of_set import auroc
 from benchmarks.start import at_every_minute
+from recall_server.kernels import native_blocks
 
 
 def last_line(capsys: pytest.CaptureFixture[str]) -> dict:
@@ -54,6 +55,19 @@ def test_the_encoder_is_measured_where_it_really_runs(capsys: pytest.CaptureFixt
     figures = last_line(capsys)
     assert figures["provider"] == "CPUExecutionProvider"
     assert figures["encoded_per_second"] > 10
+
+
+def test_a_step_by_hand_stands_beside_autograd(capsys: pytest.CaptureFixture[str]) -> None:
+    if native_blocks() is None:
+        pytest.skip("no C++ compiler")
+    threads = torch.get_num_threads()
+    try:
+        step.main(["--quick"])
+    finally:
+        torch.set_num_threads(threads)
+    figures = last_line(capsys)
+    assert set(figures["seconds"]) >= {"by_hand", "reverse", "torch_convolutions", "autograd"}
+    assert all(seconds > 0 for seconds in figures["seconds"].values())
 
 
 def test_auroc_counts_ties_by_halves() -> None:

@@ -10,8 +10,8 @@ import torch
 from torch import Tensor
 from torch.nn.functional import conv2d
 
+from recall_server.kernels import TorchBlocks
 from tests.trainer.test_kernels import Drawn
-from trainer.kernels import TorchBlocks
 from trainer.kernels.triton_blocks import TritonBlocks
 from trainer.kernels.triton_windows import TritonWindows
 

@@ -8,16 +8,17 @@ import pytest
 import torch
 from torch import Tensor
 
+from recall_server.kernels import AbstractBlocks, TorchBlocks, native_blocks
 from recall_server.networks import AlexNet, ConvNet, Parameters
 from trainer import explicit_step
 from trainer.differentiated_step import DifferentiatedStep
 from trainer.explicit_step import ConvNetStep
-from trainer.kernels import AbstractBlocks, TorchBlocks, native_blocks
 from trainer.steps import inner_step
 
 NETWORKS = {
     "grey, padded": ConvNet(channels=1, height=11, width=14, classes=4, filters=9, depth=3),
     "colour": ConvNet(channels=3, height=8, width=8, classes=4, filters=16, depth=2),
+    "compiled convolutions": ConvNet(channels=3, height=13, width=16, classes=4, filters=32, depth=2),
     "many channels, one block": ConvNet(channels=6, height=4, width=4, classes=4, filters=5, depth=1),
 }
 

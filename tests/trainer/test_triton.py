@@ -15,12 +15,13 @@ import pytest
 import torch
 from torch import Tensor
 
+from recall_server.kernels import TorchBlocks
 from recall_server.networks import ConvNet, Parameters
 from trainer import captured_step
 from trainer.captured_step import CapturedStep
 from trainer.explicit_step import ConvNetStep
 from trainer.inner_step import AbstractInnerStep
-from trainer.kernels import TorchBlocks, triton_blocks
+from trainer.kernels import triton_blocks
 from trainer.packing import Packing
 from trainer.steps import inner_step
 from trainer.unroll import unroll

@@ -8,11 +8,11 @@ import pytest
 import torch
 from torch import Tensor
 
+from recall_server.kernels import TorchBlocks, native_blocks
 from recall_server.networks import ConvNet, Parameters
 from trainer.differentiated_step import DifferentiatedStep, can_compile
 from trainer.explicit_step import ConvNetStep
 from trainer.inner_step import AbstractInnerStep, soft_cross_entropy
-from trainer.kernels import TorchBlocks, native_blocks
 from trainer.unroll import train, unroll
 
 NETWORK = ConvNet(channels=1, height=4, width=4, classes=3, filters=2, depth=2)

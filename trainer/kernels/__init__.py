@@ -1,23 +1,13 @@
-"""What a ConvNet's block computes besides its convolution, in torch, in C++ for the CPU, and in Triton for CUDA."""
+"""What only distilling needs of compiled operations: blocks in Triton for CUDA, and the training of small networks."""
 
 from __future__ import annotations
 
 import importlib.util
 import logging
 
-from trainer.kernels.blocks import AbstractBlocks, Affine, BlockTangent, BlockValue, TorchBlocks
-from trainer.kernels.native import NativeBlocks, native_blocks
+from recall_server.kernels import AbstractBlocks
 
-__all__ = [
-    "AbstractBlocks",
-    "Affine",
-    "BlockTangent",
-    "BlockValue",
-    "NativeBlocks",
-    "TorchBlocks",
-    "native_blocks",
-    "triton_blocks",
-]
+__all__ = ["triton_blocks"]
 
 logger = logging.getLogger(__name__)
 

@@ -18,65 +18,9 @@
 #include <cstring>
 #include <vector>
 
+#include "tiles.hpp"
+
 namespace {
-
-// Registers of the processor: with AVX-512 there are 32 of 64 bytes, else tiles are made for 16 of 32 bytes. A tile that
-// does not fit is spilled at every product and takes ten times as long.
-#ifdef __AVX512F__
-constexpr int VECTOR_BYTES = 64;
-#else
-constexpr int VECTOR_BYTES = 32;
-#endif
-
-template <typename Real>
-struct Lanes {
-    static constexpr int count = VECTOR_BYTES / sizeof(Real);
-    typedef Real Vector __attribute__((vector_size(VECTOR_BYTES), aligned(sizeof(Real)), may_alias));
-};
-
-// A tile of R rows and V vectors of C (+)= A B, held in registers; A(r, k) = a[r * a_row + k * a_column].
-template <typename Real, int R, int V>
-inline void tile(Real *c, int64_t c_row, const Real *a, int64_t a_row, int64_t a_column, const Real *b, int64_t b_row,
-                 int64_t depth, bool add) {
-    using Vector = typename Lanes<Real>::Vector;
-    constexpr int lanes = Lanes<Real>::count;
-    Vector sum[R][V];
-    for (int r = 0; r < R; ++r)
-        for (int v = 0; v < V; ++v)
-            sum[r][v] = add ? *reinterpret_cast<const Vector *>(c + r * c_row + v * lanes) : Vector{};
-    for (int64_t k = 0; k < depth; ++k) {
-        Vector right[V];
-        for (int v = 0; v < V; ++v) right[v] = *reinterpret_cast<const Vector *>(b + k * b_row + v * lanes);
-        for (int r = 0; r < R; ++r) {
-            const Real left = a[r * a_row + k * a_column];
-            for (int v = 0; v < V; ++v) sum[r][v] += left * right[v];
-        }
-    }
-    for (int r = 0; r < R; ++r)
-        for (int v = 0; v < V; ++v) *reinterpret_cast<Vector *>(c + r * c_row + v * lanes) = sum[r][v];
-}
-
-// The last rows, fewer than a tile has: R is found by going down to it.
-template <typename Real, int R, int V>
-inline void rest(int64_t rows, Real *c, int64_t c_row, const Real *a, int64_t a_row, int64_t a_column, const Real *b,
-                 int64_t b_row, int64_t depth, bool add) {
-    if constexpr (R > 0) {
-        if (rows == R)
-            tile<Real, R, V>(c, c_row, a, a_row, a_column, b, b_row, depth, add);
-        else
-            rest<Real, R - 1, V>(rows, c, c_row, a, a_row, a_column, b, b_row, depth, add);
-    }
-}
-
-// All rows of V vectors, R at a time; R and V suit the registers: accumulators, what is multiplied, and little else.
-template <typename Real, int R, int V>
-inline void strip(int64_t rows, Real *c, int64_t c_row, const Real *a, int64_t a_row, int64_t a_column, const Real *b,
-                  int64_t b_row, int64_t depth, bool add) {
-    int64_t row = 0;
-    for (; row + R <= rows; row += R)
-        tile<Real, R, V>(c + row * c_row, c_row, a + row * a_row, a_row, a_column, b, b_row, depth, add);
-    rest<Real, R - 1, V>(rows - row, c + row * c_row, c_row, a + row * a_row, a_row, a_column, b, b_row, depth, add);
-}
 
 // C [rows, columns] = A [rows, depth] B [depth, columns], or added to it; a row of columns is a multiple of 64 bytes.
 template <typename Real>

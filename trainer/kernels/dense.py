@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 import functools
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, final
 
 import torch
@@ -12,7 +13,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 from torch.nn.functional import pad
 
-from trainer.kernels.compiled import compiled
+from recall_server.kernels.compiled import compiled
 
 SUFFIXES = {torch.float32: "float32", torch.float64: "float64"}
 VECTOR = 64  # bytes
@@ -21,7 +22,7 @@ VECTOR = 64  # bytes
 @functools.cache
 def native_dense() -> NativeDense | None:
     """The compiled training; None, with a logged reason, where it cannot be compiled."""
-    library = compiled("dense")
+    library = compiled(Path(__file__).with_name("dense.cpp"))
     return None if library is None else NativeDense(library)
 
 

@@ -10,9 +10,9 @@ from typing import final
 import torch
 from torch import Tensor
 
-from recall_server.networks.layers import EPSILON
-from trainer.kernels.blocks import AbstractBlocks, Affine, BlockTangent, BlockValue
-from trainer.kernels.convolutions import FEW_CHANNELS, AbstractConvolution
+from recall_server.kernels import EPSILON
+from recall_server.kernels.blocks import AbstractBlocks, Affine, BlockTangent, BlockValue
+from recall_server.kernels.convolutions import FEW_CHANNELS, AbstractConvolution
 from trainer.kernels.normalise_pool_triton import backward_kernel, forward_kernel
 from trainer.kernels.triton_windows import TritonWindows
 
@@ -25,10 +25,10 @@ VALUES_OF_A_THREAD = 8  # of each tensor
 class TritonBlocks(AbstractBlocks):
     """Channels-last images of float32 or bfloat16; scale, shift and statistics are float32."""
 
-    def convolution(self, images: Tensor, dtype: torch.dtype) -> AbstractConvolution:
+    def convolution(self, images: Tensor, filters: int, dtype: torch.dtype) -> AbstractConvolution:
         if images.shape[1] <= FEW_CHANNELS:
             return TritonWindows.of(images, dtype)
-        return super().convolution(images, dtype)
+        return super().convolution(images, filters, dtype)
 
     def forward(self, a: Tensor, norm: Affine) -> tuple[Tensor, BlockValue]:
         a = _channels_last(a)

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import pad
 
-from trainer.kernels.convolutions import AbstractConvolution, rows_of
+from recall_server.kernels.convolutions import AbstractConvolution, rows_of
 from trainer.kernels.windows_triton import gather_kernel, spread_kernel
 
 ALIGNED = 32  # numbers of a row, or a multiple: 64 bytes of bfloat16

@@ -8,23 +8,29 @@ from __future__ import annotations
 
 import ctypes
 import functools
+from pathlib import Path
 from typing import final
 
 import torch
 from torch import Tensor
 
-from recall_server.networks.layers import EPSILON
-from trainer.kernels.blocks import AbstractBlocks, Affine, BlockTangent, BlockValue
-from trainer.kernels.compiled import compiled
-
-SUFFIXES = {torch.float32: "float32", torch.float64: "float64", torch.bfloat16: "bfloat16"}
+from recall_server.kernels.blocks import EPSILON, AbstractBlocks, Affine, BlockTangent, BlockValue
+from recall_server.kernels.calls import channels_last, empty_channels_last, functions, pointers, sizes
+from recall_server.kernels.compiled import compiled
+from recall_server.kernels.convolutions import AbstractConvolution, convolution_of
+from recall_server.kernels.native_convolutions import native_convolution, prepare_convolutions
 
 
 @functools.cache
 def native_blocks() -> NativeBlocks | None:
     """The compiled operation; None, with a logged reason, where it cannot be compiled."""
-    library = compiled("normalise_pool")
+    library = compiled(Path(__file__).with_name("normalise_pool.cpp"))
     return None if library is None else NativeBlocks(library)
+
+
+def prepare() -> bool:
+    """Compile what is not compiled yet, so that no training has to wait for it; whether all of it could be."""
+    return native_blocks() is not None and prepare_convolutions()
 
 
 @final
@@ -32,20 +38,20 @@ class NativeBlocks(AbstractBlocks):
     """Channels-last images of float32, float64 or bfloat16; scale, shift and statistics are float32 or float64."""
 
     def __init__(self, library: ctypes.CDLL) -> None:
-        self._forward = {dtype: getattr(library, f"forward_{name}") for dtype, name in SUFFIXES.items()}
-        self._backward = {dtype: getattr(library, f"backward_{name}") for dtype, name in SUFFIXES.items()}
-        for function in (*self._forward.values(), *self._backward.values()):
-            function.restype = None
+        self._forward, self._backward = functions(library, "forward"), functions(library, "backward")
+
+    def convolution(self, images: Tensor, filters: int, dtype: torch.dtype) -> AbstractConvolution:
+        return native_convolution(images, filters, dtype) or convolution_of(images, dtype)
 
     def forward(self, a: Tensor, norm: Affine) -> tuple[Tensor, BlockValue]:
-        a = _channels_last(a)
+        a = channels_last(a)
         y = _pooled(a, len(a))
         mean, rstd = norm.scale.new_empty(2, *a.shape[:2])
         self._run_forward(a, None, None, *norm, None, None, y, None, mean, rstd, None, None)
         return y, BlockValue(a, *norm, mean, rstd)
 
     def backward(self, value: BlockValue, gy: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        gy, ga = _channels_last(gy), torch.empty_like(value.a)
+        gy, ga = channels_last(gy), torch.empty_like(value.a)
         for_scale, for_shift = value.mean.new_empty(2, *value.mean.shape)
         self._run_backward(
             value.a, None, value.mean, value.rstd, None, None, value.scale, value.shift, None, gy, None, None, ga, None,
@@ -56,8 +62,8 @@ class NativeBlocks(AbstractBlocks):
     def forward_tangent(
         self, a: Tensor, a_dot: Tensor, more: Tensor | None, norm: Affine, norm_dot: Affine
     ) -> tuple[Tensor, BlockTangent]:
-        a, a_dot = _channels_last(a), _channels_last(a_dot)
-        more = None if more is None else _channels_last(more)
+        a, a_dot = channels_last(a), channels_last(a_dot)
+        more = None if more is None else channels_last(more)
         both = _pooled(a, 2 * len(a))
         y, y_dot = both.chunk(2)
         mean, rstd, mean_dot, slope = norm.scale.new_empty(4, *a.shape[:2])
@@ -67,9 +73,9 @@ class NativeBlocks(AbstractBlocks):
     def backward_tangent(
         self, value: BlockTangent, gy: Tensor, gy_dot: Tensor, more: Tensor | None
     ) -> tuple[Tensor, Tensor, Tensor]:
-        gy, gy_dot = _channels_last(gy), _channels_last(gy_dot)
-        more = None if more is None else _channels_last(more)
-        both = _empty(2 * len(value.a), *value.a.shape[1:], dtype=value.a.dtype)
+        gy, gy_dot = channels_last(gy), channels_last(gy_dot)
+        more = None if more is None else channels_last(more)
+        both = empty_channels_last(2 * len(value.a), *value.a.shape[1:], dtype=value.a.dtype)
         ga_dot, ga = both.chunk(2)
         for_scale, for_shift = value.mean.new_empty(2, *value.mean.shape)
         self._run_backward(
@@ -79,29 +85,17 @@ class NativeBlocks(AbstractBlocks):
         return both, for_scale.sum(dim=0), for_shift.sum(dim=0)
 
     def _run_forward(self, a: Tensor, *others: Tensor | None) -> None:
-        self._forward[a.dtype](_sizes(a), _pointers(a, *others), ctypes.c_double(EPSILON))
+        self._forward[a.dtype](_sizes(a), pointers(a, *others), ctypes.c_double(EPSILON))
 
     def _run_backward(self, a: Tensor, *others: Tensor | None) -> None:
-        self._backward[a.dtype](_sizes(a), _pointers(a, *others))
-
-
-def _channels_last(images: Tensor) -> Tensor:
-    return images.contiguous(memory_format=torch.channels_last)
+        self._backward[a.dtype](_sizes(a), pointers(a, *others))
 
 
 def _pooled(a: Tensor, count: int) -> Tensor:
     channels, height, width = a.shape[1:]
-    return _empty(count, channels, height // 2, width // 2, dtype=a.dtype)
-
-
-def _empty(*shape: int, dtype: torch.dtype) -> Tensor:
-    return torch.empty(shape, dtype=dtype, memory_format=torch.channels_last)
+    return empty_channels_last(count, channels, height // 2, width // 2, dtype=a.dtype)
 
 
 def _sizes(a: Tensor) -> ctypes.Array[ctypes.c_int64]:
     images, channels, height, width = a.shape
-    return (ctypes.c_int64 * 4)(images, height, width, channels)
-
-
-def _pointers(*tensors: Tensor | None) -> ctypes.Array[ctypes.c_void_p]:
-    return (ctypes.c_void_p * len(tensors))(*(None if tensor is None else tensor.data_ptr() for tensor in tensors))
+    return sizes(images, height, width, channels)

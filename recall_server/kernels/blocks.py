@@ -23,8 +23,9 @@ import torch
 from torch import Tensor
 from torch.nn.functional import avg_pool2d, interpolate
 
-from recall_server.networks.layers import EPSILON
-from trainer.kernels.convolutions import AbstractConvolution, convolution_of
+from recall_server.kernels.convolutions import AbstractConvolution, convolution_of
+
+EPSILON = 1e-5  # of every norm, added to the variance
 
 
 class Affine(NamedTuple):
@@ -62,8 +63,8 @@ class AbstractBlocks(ABC):
     write to a_dot and gy_dot.
     """
 
-    def convolution(self, images: Tensor, dtype: torch.dtype) -> AbstractConvolution:
-        """The block's convolution of these images, computed in `dtype`."""
+    def convolution(self, images: Tensor, filters: int, dtype: torch.dtype) -> AbstractConvolution:
+        """The block's convolution of these images with so many filters, computed in `dtype`."""
         return convolution_of(images, dtype)
 
     @abstractmethod

@@ -1,4 +1,4 @@
-"""C++ sources beside this file, compiled for this machine when they are first used and kept for the next time.
+"""C++ sources, compiled for this machine when they are first used and kept for the next time.
 
 A library is called through ctypes, so nothing of torch is compiled, and it shares the threads of torch's OpenMP, which
 is loaded already.
@@ -19,18 +19,20 @@ from pathlib import Path
 # No trapping or errno: comparisons and square roots may be vectorised. Sums keep their order.
 OPTIONS = "-std=c++17 -O3 -march=native -ffp-contract=fast -fno-math-errno -fno-trapping-math -fopenmp -shared -fPIC"
 
+HEADERS = Path(__file__).parent  # what every source may include
+
 logger = logging.getLogger(__name__)
 
 
 @functools.cache
-def compiled(name: str) -> ctypes.CDLL | None:
-    """The library made of the source `name`.cpp; None, with a logged reason, where it cannot be compiled."""
+def compiled(source: Path) -> ctypes.CDLL | None:
+    """The library made of `source`; None, with a logged reason, where it cannot be compiled."""
     compiler = shutil.which(os.environ.get("CXX") or "g++")
     if compiler is None:
         logger.warning("no C++ compiler found (CXX or g++): training steps run on torch's own operations, slower")
         return None
     try:
-        return ctypes.CDLL(str(_compile(compiler, Path(__file__).with_name(f"{name}.cpp"))))
+        return ctypes.CDLL(str(_compile(compiler, source)))
     except (OSError, subprocess.CalledProcessError) as error:
         reason = error.stderr.strip()[-500:] if isinstance(error, subprocess.CalledProcessError) else error
         logger.warning("%s failed (%s): training steps run on torch's own operations, slower", compiler, reason)
@@ -44,12 +46,13 @@ def _compile(compiler: str, source: Path) -> Path:
     flags = (
         next((line for line in cpu.read_text().splitlines() if line.startswith("flags")), "") if cpu.exists() else ""
     )
-    made_from = "\0".join((source.read_text(), OPTIONS, compiler, version, flags))
+    texts = [path.read_text() for path in (source, *sorted(HEADERS.glob("*.hpp")))]
+    made_from = "\0".join((*texts, OPTIONS, compiler, version, flags))
     library = _cache() / f"{source.stem}-{hashlib.sha256(made_from.encode()).hexdigest()[:16]}.so"
     if not library.exists():
         with tempfile.TemporaryDirectory(dir=library.parent) as folder:
             built = Path(folder) / library.name
-            command = [compiler, *OPTIONS.split(), str(source), "-o", str(built)]
+            command = [compiler, *OPTIONS.split(), f"-I{HEADERS}", str(source), "-o", str(built)]
             subprocess.run(command, capture_output=True, text=True, check=True)  # noqa: S603
             built.replace(library)
     return library
@@ -57,6 +60,6 @@ def _compile(compiler: str, source: Path) -> Path:
 
 def _cache() -> Path:
     base = os.environ.get("XDG_CACHE_HOME")
-    folder = (Path(base) if base else Path.home() / ".cache") / "recall-trainer"
+    folder = (Path(base) if base else Path.home() / ".cache") / "recall-kernels"
     folder.mkdir(parents=True, exist_ok=True)
     return folder

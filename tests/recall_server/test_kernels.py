@@ -9,11 +9,13 @@ import torch
 from torch import Tensor
 from torch.nn.functional import avg_pool2d, conv2d, group_norm, relu
 
-from recall_server.networks.layers import EPSILON
-from trainer.kernels import AbstractBlocks, Affine, NativeBlocks, TorchBlocks, native_blocks
-from trainer.kernels.compiled import compiled
-from trainer.kernels.convolutions import AbstractConvolution, Direct, Windows, convolution_of
+import recall_server.kernels
+from recall_server.kernels import EPSILON, AbstractBlocks, Affine, NativeBlocks, TorchBlocks, native_blocks
+from recall_server.kernels.compiled import compiled
+from recall_server.kernels.convolutions import AbstractConvolution, Direct, Windows, convolution_of
+from recall_server.kernels.native_convolutions import NativeWindows, Winograd
 
+SOURCE = Path(recall_server.kernels.__file__).with_name("normalise_pool.cpp")
 CHANNELS = 37  # no multiple of a vector's lanes
 STORED = {torch.float64: 1e-12, torch.float32: 1e-5, torch.bfloat16: 1e-2}
 
@@ -116,20 +118,74 @@ def test_a_number_that_is_none_is_not_lost_in_the_relu(kind: str, native: Native
         assert tensor[0].isfinite().all()
 
 
+def assert_convolves(convolution: AbstractConvolution, images: Tensor, filters: int) -> None:
+    """Its outputs and gradients, and those of the first images alone, are what autograd gives in float64."""
+    tolerance = {torch.float64: 1e-12, torch.float32: 1e-5}[images.dtype]
+    generator = torch.Generator().manual_seed(1)
+    weight = torch.randn(filters, images.shape[1], 3, 3, generator=generator, dtype=torch.float64).to(images.dtype)
+    g = torch.randn(len(images), filters, *images.shape[2:], generator=generator, dtype=torch.float64).to(images.dtype)
+    output, pull = torch.func.vjp(lambda x, w: conv2d(x, w, padding=1), images.double(), weight.double())
+    for_input, for_weight = pull(g.double())
+    pairs = [
+        (convolution.apply(weight), output),
+        (convolution.for_input(g, weight), for_input),
+        (convolution.for_weight(g, weight), for_weight),
+        (convolution.first(2).apply(weight), output[:2]),
+        (convolution.first(2).for_input(g[:2], weight), for_input[:2]),
+    ]
+    for mine, oracle in pairs:
+        assert mine.dtype == images.dtype
+        assert (mine - oracle).norm() <= tolerance * oracle.norm()
+
+
+def drawn_images(*shape: int, dtype: torch.dtype = torch.float64) -> Tensor:
+    return torch.randn(shape, generator=torch.Generator().manual_seed(0), dtype=torch.float64).to(dtype)
+
+
 @pytest.mark.parametrize("kind", [Windows, Direct])
 def test_both_kinds_of_convolution_have_the_gradients_of_autograd(kind: type[Windows] | type[Direct]) -> None:
-    generator = torch.Generator().manual_seed(0)
-    images = torch.randn(4, 3, 5, 7, generator=generator, dtype=torch.float64)
-    weight = torch.randn(6, 3, 3, 3, generator=generator, dtype=torch.float64)
-    g = torch.randn(4, 6, 5, 7, generator=generator, dtype=torch.float64)
-    convolution: AbstractConvolution = Windows.of(images) if kind is Windows else Direct(images)
-    output, pull = torch.func.vjp(lambda x, w: conv2d(x, w, padding=1), images, weight)
-    for_input, for_weight = pull(g)
-    torch.testing.assert_close(convolution.apply(weight), output)
-    torch.testing.assert_close(convolution.for_input(g, weight), for_input)
-    torch.testing.assert_close(convolution.for_weight(g, weight), for_weight)
-    torch.testing.assert_close(convolution.first(2).apply(weight), output[:2])
-    torch.testing.assert_close(convolution.first(2).for_input(g[:2], weight), for_input[:2])
+    images = drawn_images(4, 3, 5, 7)
+    assert_convolves(Windows.of(images) if kind is Windows else Direct(images), images, filters=6)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)
+@pytest.mark.parametrize(
+    ("channels", "size", "filters"),
+    [(1, (28, 28), 32), (3, (32, 32), 64), (4, (5, 2), 32), (32, (8, 8), 64), (64, (16, 16), 32), (32, (7, 2), 96)],
+    ids=str,
+)
+def test_compiled_convolutions_have_the_gradients_of_autograd(
+    native: NativeBlocks, channels: int, size: tuple[int, int], filters: int, dtype: torch.dtype
+) -> None:
+    images = drawn_images(17, channels, *size, dtype=dtype)
+    convolution = native.convolution(images, filters, dtype)
+    assert isinstance(convolution, Winograd if channels > 4 else NativeWindows)
+    assert_convolves(convolution, images, filters)
+
+
+@pytest.mark.parametrize("channels", [3, 64])
+def test_compiled_convolutions_give_the_same_bytes_for_any_number_of_threads(
+    native: NativeBlocks, channels: int
+) -> None:
+    images, before = drawn_images(40, channels, 16, 16, dtype=torch.float32), torch.get_num_threads()
+    weight, g = drawn_images(64, channels, 3, 3, dtype=torch.float32), drawn_images(40, 64, 16, 16, dtype=torch.float32)
+    results = []
+    try:
+        for threads in (1, 2, 3):
+            torch.set_num_threads(threads)
+            convolution = native.convolution(images, 64, torch.float32)
+            results.append(
+                [convolution.apply(weight), convolution.for_weight(g, weight), convolution.for_input(g, weight)]
+            )
+    finally:
+        torch.set_num_threads(before)
+    assert all(torch.equal(one, other) for result in results for one, other in zip(result, results[0], strict=True))
+
+
+def test_what_no_compiled_convolution_is_made_for_goes_by_torch(native: NativeBlocks) -> None:
+    for channels, filters, dtype in ((32, 48, torch.float32), (33, 64, torch.float32), (64, 64, torch.bfloat16)):
+        convolution = native.convolution(torch.zeros(1, channels, 4, 4), filters, dtype)
+        assert isinstance(convolution, Direct)
 
 
 def test_few_channels_go_by_windows_and_many_by_torch() -> None:
@@ -139,10 +195,10 @@ def test_few_channels_go_by_windows_and_many_by_torch() -> None:
 
 def test_a_library_is_compiled_once(native: NativeBlocks, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    assert compiled.__wrapped__("normalise_pool") is not None
-    (library,) = (tmp_path / "recall-trainer").iterdir()
+    assert compiled.__wrapped__(SOURCE) is not None
+    (library,) = (tmp_path / "recall-kernels").iterdir()
     made = library.stat()
-    assert compiled.__wrapped__("normalise_pool") is not None
+    assert compiled.__wrapped__(SOURCE) is not None
     assert library.stat() == made
 
 
@@ -154,6 +210,6 @@ def test_without_a_compiler_that_works_the_reason_is_logged(
 ) -> None:
     monkeypatch.setenv("CXX", compiler)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    assert compiled.__wrapped__("normalise_pool") is None
+    assert compiled.__wrapped__(SOURCE) is None
     assert reason in caplog.text
     assert "torch's own operations" in caplog.text

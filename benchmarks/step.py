@@ -1,0 +1,117 @@
+"""One training step of a ConvNet on the CPU: compiled by hand against autograd with torch's own convolutions.
+
+    python -m benchmarks.step [--images 300] [--filters 128] [--threads 1] [--quick]
+
+`by_hand` is what classifiers and distilling use, `torch_convolutions` the same with torch's convolutions, and
+`autograd` is what fitting a classifier uses where nothing can be compiled; `reverse` is the reverse of a step, which
+distilling needs. Seconds are the best of five. `of_products` is the rate of a whole step, all products of its convolutions counted
+as their definition has them, over that of torch's product of two matrices of 1024 x 1024, timed in the same run.
+The last line is JSON.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import time
+from collections.abc import Callable, Sequence
+from unittest import mock
+
+import torch
+from torch import Tensor
+
+from recall_server import kernels
+from recall_server.allocator import keep_freed_memory
+from recall_server.kernels.convolutions import convolution_of
+from recall_server.networks import ConvNet
+from recall_server.networks.by_hand import by_hand
+from recall_server.networks.descent import MomentumDescent
+from trainer.explicit_step import ConvNetStep
+from trainer.publish import device_name
+
+CPU = torch.device("cpu")
+
+
+def best(work: Callable[[], object], times: int = 5) -> float:
+    """Seconds of the fastest, after one that does not count."""
+    work()
+    seconds = []
+    for _ in range(times):
+        began = time.perf_counter()
+        work()
+        seconds.append(time.perf_counter() - began)
+    return min(seconds)
+
+
+def training_flops(network: ConvNet, images: int) -> int:
+    """Operations of the convolutions of one step: forward, for the weights, and for all images but the first."""
+    total, channels, (height, width) = 0, network.channels, network.padded()
+    for block in range(network.depth):
+        forward = 2 * 9 * channels * network.filters * (height >> block) * (width >> block)
+        total += forward * (3 if block else 2)
+        channels = network.filters
+    return total * images
+
+
+def measure(network: ConvNet, images: Tensor, targets: Tensor) -> dict[str, float]:
+    """Seconds of a step in each way, and of its reverse."""
+    parameters = network.initialise(torch.Generator().manual_seed(0))
+    mu = network.initialise(torch.Generator().manual_seed(1))
+    blocks = kernels.native_blocks()
+    if blocks is None or by_hand(network, CPU) is None:
+        raise SystemExit("nothing can be compiled here: install g++, or name a compiler in CXX")
+    descent = MomentumDescent(network, parameters)
+    reverse = ConvNetStep(network, blocks)
+
+    def step() -> None:
+        descent.step(images, targets, rate=0.01, momentum=0.9)
+
+    seconds = {
+        "by_hand": best(step),
+        "reverse": best(lambda: reverse.reverse(parameters, images, targets, mu), 3),
+    }
+    with mock.patch.object(
+        kernels.NativeBlocks, "convolution", lambda self, images, filters, dtype: convolution_of(images, dtype)
+    ):
+        seconds["torch_convolutions"] = best(step)
+        seconds["torch_convolutions_reverse"] = best(lambda: reverse.reverse(parameters, images, targets, mu), 3)
+    with mock.patch("recall_server.networks.descent.by_hand", lambda network, device: None):
+        descent = MomentumDescent(network, parameters)
+        seconds["autograd"] = best(step)
+    return seconds
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--images", type=int, default=300)
+    parser.add_argument("--filters", type=int, default=128)
+    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--quick", action="store_true", help="a narrow network and few images")
+    options = parser.parse_args(arguments)
+    keep_freed_memory()
+    torch.set_num_threads(options.threads)
+    count, filters = (20, 32) if options.quick else (options.images, options.filters)
+    network = ConvNet(channels=3, height=32, width=32, classes=10, filters=filters)
+    generator = torch.Generator().manual_seed(0)
+    images = torch.randn(count, 3, 32, 32, generator=generator)
+    targets = torch.eye(10)[torch.randint(10, (count,), generator=generator)]
+    seconds = measure(network, images, targets)
+    square = torch.randn(1024, 1024, generator=generator)
+    rate = 2 * 1024**3 / best(lambda: square @ square)
+    figures = {
+        "seconds": {name: round(value, 4) for name, value in seconds.items()},
+        "times_autograd": round(seconds["autograd"] / seconds["by_hand"], 2),
+        "reverse_times_torch_convolutions": round(seconds["torch_convolutions_reverse"] / seconds["reverse"], 2),
+        "product_gflops": round(rate / 1e9, 1),
+        "of_products": round(training_flops(network, count) / seconds["by_hand"] / rate, 2),
+        "images": count,
+        "filters": filters,
+        "device": device_name(CPU),
+    }
+    for name, value in figures.items():
+        print(f"{name}: {value}")
+    print(json.dumps(figures))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,179 @@
+// A 3x3 convolution with padding 1 of images with few channels, and its gradients, as products with the windows of its
+// pixels. The windows of a few dozen pixels at a time are written out, and never leave the first-level cache.
+//
+// Images are [image][channel][row][column], outputs and their gradients channels-last, [image][row][column][filter], and
+// weights [filter][channel][3][3]; filters are a multiple of PANEL. A window is [channel][3][3], like a filter.
+
+#include <algorithm>
+#include <cstdint>
+#include <vector>
+
+#include "tiles.hpp"
+
+namespace {
+
+constexpr int KERNEL = 3, AREA = KERNEL * KERNEL;
+constexpr int64_t CHUNK = 96;  // pixels whose windows are written out together
+constexpr int64_t TOGETHER = 8;  // images whose gradients for the weights are summed up one after another
+
+struct Sizes {
+    int64_t images, height, width, inputs, outputs;
+
+    explicit Sizes(const int64_t *sizes)
+        : images(sizes[0]), height(sizes[1]), width(sizes[2]), inputs(sizes[3]), outputs(sizes[4]) {}
+    int64_t pixels() const { return height * width; }
+    int64_t window() const { return inputs * AREA; }
+};
+
+// One image with a border of zeros, and the windows of some of its pixels.
+template <typename Real>
+struct Windows {
+    const Sizes &n;
+    const int64_t row, plane;
+    std::vector<Real> padded, windows;
+
+    explicit Windows(const Sizes &n)
+        : n(n), row(n.width + 2), plane((n.height + 2) * row), padded(n.inputs * plane), windows(CHUNK * n.window()) {}
+
+    // Where the window of a pixel begins in the first channel's plane.
+    int64_t corner(int64_t pixel) const { return pixel / n.width * row + pixel % n.width; }
+
+    void take(const Real *image) {
+        for (int64_t c = 0; c < n.inputs; ++c)
+            for (int64_t y = 0; y < n.height; ++y)
+                std::copy_n(image + (c * n.height + y) * n.width, n.width, &padded[c * plane + (y + 1) * row + 1]);
+    }
+
+    const Real *of(int64_t first, int64_t count) {
+        for (int64_t pixel = 0; pixel < count; ++pixel) {
+            Real *to = &windows[pixel * n.window()];
+            for (int64_t c = 0; c < n.inputs; ++c)
+                for (int i = 0; i < KERNEL; ++i) {
+                    const Real *from = &padded[corner(first + pixel) + c * plane + i * row];
+                    for (int j = 0; j < KERNEL; ++j) *to++ = from[j];
+                }
+        }
+        return windows.data();
+    }
+
+    // Add what windows of pixels hold to the padded image, which is empty at first, and give the image.
+    void add(int64_t first, int64_t count, const Real *from, int64_t step) {
+        for (int64_t pixel = 0; pixel < count; ++pixel)
+            for (int64_t c = 0; c < n.inputs; ++c)
+                for (int i = 0; i < KERNEL; ++i)
+                    for (int j = 0; j < KERNEL; ++j)
+                        padded[corner(first + pixel) + c * plane + i * row + j] +=
+                            from[pixel * step + c * AREA + i * KERNEL + j];
+    }
+
+    void clear() { std::fill(padded.begin(), padded.end(), Real(0)); }
+
+    void give(Real *image) const {
+        for (int64_t c = 0; c < n.inputs; ++c)
+            for (int64_t y = 0; y < n.height; ++y)
+                std::copy_n(&padded[c * plane + (y + 1) * row + 1], n.width, image + (c * n.height + y) * n.width);
+    }
+};
+
+template <typename Real>
+void convolve(const Sizes &n, const Real *x, const Real *w, Real *y) {
+    constexpr int columns = PANEL<Real>;
+    const int64_t depth = n.window();
+    std::vector<Real> weights(depth * n.outputs);  // [filter / PANEL][window][PANEL]
+    for (int64_t f = 0; f < n.outputs; ++f)
+        for (int64_t k = 0; k < depth; ++k)
+            weights[f / columns * columns * depth + k * columns + f % columns] = w[f * depth + k];
+#pragma omp parallel
+    {
+        Windows<Real> windows(n);
+#pragma omp for schedule(static)
+        for (int64_t image = 0; image < n.images; ++image) {
+            windows.take(x + image * n.inputs * n.pixels());
+            for (int64_t first = 0; first < n.pixels(); first += CHUNK) {
+                const int64_t count = std::min(CHUNK, n.pixels() - first);
+                const Real *rows = windows.of(first, count);
+                Real *to = y + (image * n.pixels() + first) * n.outputs;
+                for (int64_t f = 0; f < n.outputs; f += columns)
+                    panel(count, to + f, n.outputs, rows, depth, 1, &weights[f * depth], columns, depth, false);
+            }
+        }
+    }
+}
+
+template <typename Real>
+void for_weight(const Sizes &n, const Real *x, const Real *g, Real *to) {
+    const int64_t depth = n.window(), size = depth * n.outputs, groups = (n.images + TOGETHER - 1) / TOGETHER;
+    std::vector<Real> sums(groups * size);  // [group][window][filter]
+#pragma omp parallel
+    {
+        Windows<Real> windows(n);
+#pragma omp for schedule(static)
+        for (int64_t group = 0; group < groups; ++group)
+            for (int64_t image = group * TOGETHER; image < std::min(n.images, (group + 1) * TOGETHER); ++image) {
+                windows.take(x + image * n.inputs * n.pixels());
+                for (int64_t first = 0; first < n.pixels(); first += CHUNK) {
+                    const int64_t count = std::min(CHUNK, n.pixels() - first);
+                    const Real *rows = windows.of(first, count);
+                    const Real *right = g + (image * n.pixels() + first) * n.outputs;
+                    for (int64_t f = 0; f < n.outputs; f += PANEL<Real>)
+                        panel(depth, &sums[group * size + f], n.outputs, rows, 1, depth, right + f, n.outputs, count,
+                              true);
+                }
+            }
+    }
+    for (int64_t f = 0; f < n.outputs; ++f)
+        for (int64_t k = 0; k < depth; ++k) {
+            Real sum = 0;
+            for (int64_t group = 0; group < groups; ++group) sum += sums[group * size + k * n.outputs + f];
+            to[f * depth + k] = sum;
+        }
+}
+
+template <typename Real>
+void for_input(const Sizes &n, const Real *g, const Real *w, Real *to) {
+    constexpr int columns = PANEL<Real>;
+    const int64_t depth = n.window(), wide = (depth + columns - 1) / columns * columns;
+    std::vector<Real> weights(n.outputs * wide);  // [filter][window, padded to whole panels]
+    for (int64_t f = 0; f < n.outputs; ++f) std::copy_n(w + f * depth, depth, &weights[f * wide]);
+#pragma omp parallel
+    {
+        Windows<Real> windows(n);
+        std::vector<Real> made(CHUNK * wide);
+#pragma omp for schedule(static)
+        for (int64_t image = 0; image < n.images; ++image) {
+            windows.clear();
+            for (int64_t first = 0; first < n.pixels(); first += CHUNK) {
+                const int64_t count = std::min(CHUNK, n.pixels() - first);
+                const Real *left = g + (image * n.pixels() + first) * n.outputs;
+                for (int64_t k = 0; k < wide; k += columns)
+                    panel(count, &made[k], wide, left, n.outputs, 1, &weights[k], wide, n.outputs, false);
+                windows.add(first, count, made.data(), wide);
+            }
+            windows.give(to + image * n.inputs * n.pixels());
+        }
+    }
+}
+
+}  // namespace
+
+// Sizes are images, height, width, channels of x, filters.
+extern "C" {
+void convolve_float32(const int64_t *sizes, const float *x, const float *w, float *y) {
+    convolve(Sizes(sizes), x, w, y);
+}
+void convolve_float64(const int64_t *sizes, const double *x, const double *w, double *y) {
+    convolve(Sizes(sizes), x, w, y);
+}
+void for_weight_float32(const int64_t *sizes, const float *x, const float *g, float *to) {
+    for_weight(Sizes(sizes), x, g, to);
+}
+void for_weight_float64(const int64_t *sizes, const double *x, const double *g, double *to) {
+    for_weight(Sizes(sizes), x, g, to);
+}
+void for_input_float32(const int64_t *sizes, const float *g, const float *w, float *to) {
+    for_input(Sizes(sizes), g, w, to);
+}
+void for_input_float64(const int64_t *sizes, const double *g, const double *w, double *to) {
+    for_input(Sizes(sizes), g, w, to);
+}
+}

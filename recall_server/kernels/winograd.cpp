@@ -1,0 +1,267 @@
+// A 3x3 convolution with padding 1 by minimal filtering (Winograd, 1980; F(4x4, 3x3) of Lavin and Gray, 2016), with its
+// gradients: 36 products where 4x4 outputs of one channel take 144.
+//
+// With the matrices A, B and G of Lavin and Gray, an output tile is y = A^T [(G w G^T) * (B^T x B)] A, where x is its
+// 6x6 window of the image, * is the product of numbers that lie at the same of 36 points, and channels are summed up
+// there: 36 products of matrices. y is linear in w, and the gradient for it is the same read backwards,
+// G^T [(A g A^T) * (B^T x B)] G. The gradient for the images is a convolution too: of g, with the weights turned round.
+//
+// Images are channels-last, [image][row][column][channel], so that transforms run over channels as vectors; weights are
+// [filter][channel][3][3]. All channels are multiples of PANEL. Sums have an order of their own for every number, so
+// no result depends on the number of threads.
+
+#include <algorithm>
+#include <cstdint>
+#include <type_traits>
+#include <vector>
+
+#include "tiles.hpp"
+
+namespace {
+
+constexpr int OUT = 4, IN = 6, POINTS = IN * IN, KERNEL = 3, WEIGHTS = KERNEL * KERNEL;
+
+struct Sizes {
+    int64_t images, height, width, inputs, outputs;
+
+    explicit Sizes(const int64_t *sizes)
+        : images(sizes[0]), height(sizes[1]), width(sizes[2]), inputs(sizes[3]), outputs(sizes[4]) {}
+    int64_t down() const { return (height + OUT - 1) / OUT; }
+    int64_t across() const { return (width + OUT - 1) / OUT; }
+    int64_t tiles() const { return images * down() * across(); }
+    int64_t products() const { return inputs * outputs; }
+};
+
+// One side of each transform: reads as many numbers as the matrix has columns, `step` apart, and writes its rows so.
+struct Input {  // B^T
+    static constexpr int from = IN, to = IN;
+    template <typename V>
+    static void apply(const V *x, V *y, int step) {
+        const V a = x[0], b = x[step], c = x[2 * step], d = x[3 * step], e = x[4 * step], f = x[5 * step];
+        const V even = e - 4 * c, odd = d - 4 * b, near = e - c, far = 2 * (d - b);
+        y[0] = 4 * a - 5 * c + e, y[5 * step] = 4 * b - 5 * d + f;
+        y[step] = even + odd, y[2 * step] = even - odd, y[3 * step] = near + far, y[4 * step] = near - far;
+    }
+};
+
+struct Gradient {  // A
+    static constexpr int from = OUT, to = IN;
+    template <typename V>
+    static void apply(const V *x, V *y, int step) {
+        const V a = x[0], b = x[step], c = x[2 * step], d = x[3 * step];
+        const V even = a + c, odd = b + d, far_even = a + 4 * c, far_odd = 2 * b + 8 * d;
+        y[0] = a, y[5 * step] = d;
+        y[step] = even + odd, y[2 * step] = even - odd;
+        y[3 * step] = far_even + far_odd, y[4 * step] = far_even - far_odd;
+    }
+};
+
+struct Output {  // A^T
+    static constexpr int from = IN, to = OUT;
+    template <typename V>
+    static void apply(const V *x, V *y, int step) {
+        const V near = x[step] + x[2 * step], across = x[step] - x[2 * step];
+        const V far = x[3 * step] + x[4 * step], far_across = x[3 * step] - x[4 * step];
+        const V first = x[0] + near + far, last = across + 8 * far_across + x[5 * step];
+        y[0] = first, y[step] = across + 2 * far_across, y[2 * step] = near + 4 * far, y[3 * step] = last;
+    }
+};
+
+struct Weight {  // G
+    static constexpr int from = KERNEL, to = IN;
+    template <typename V>
+    static void apply(const V *x, V *y, int step) {
+        using Real = std::decay_t<decltype(x[0][0])>;
+        constexpr Real sixth = Real(1) / 6, twelfth = Real(1) / 12, small = Real(1) / 24;
+        const V a = x[0], b = x[step], c = x[2 * step];
+        const V even = (a + c) * sixth, odd = b * sixth, far = a * small + c * sixth, far_odd = b * twelfth;
+        y[0] = a / 4, y[5 * step] = c;
+        y[step] = -even - odd, y[2 * step] = odd - even, y[3 * step] = far + far_odd, y[4 * step] = far - far_odd;
+    }
+};
+
+struct ForWeight {  // G^T
+    static constexpr int from = IN, to = KERNEL;
+    template <typename V>
+    static void apply(const V *x, V *y, int step) {
+        using Real = std::decay_t<decltype(x[0][0])>;
+        constexpr Real sixth = Real(1) / 6, twelfth = Real(1) / 12, small = Real(1) / 24;
+        const V near = (x[step] + x[2 * step]) * sixth, far = x[3 * step] + x[4 * step];
+        const V odd = (x[2 * step] - x[step]) * sixth + (x[3 * step] - x[4 * step]) * twelfth;
+        const V first = x[0] / 4 - near + far * small, last = far * sixth - near + x[5 * step];
+        y[0] = first, y[step] = odd, y[2 * step] = last;
+    }
+};
+
+// T x T^T of one vector of channels: `get(i, j)` reads it, and `put(i, j, vector)` takes the result.
+template <typename T, typename Real, typename Get, typename Put>
+inline void transform(Get get, Put put) {
+    Vector<Real> half[T::to * T::from];
+    for (int j = 0; j < T::from; ++j) {
+        Vector<Real> column[T::from], made[T::to];
+        for (int i = 0; i < T::from; ++i) column[i] = get(i, j);
+        T::apply(column, made, 1);
+        for (int i = 0; i < T::to; ++i) half[i * T::from + j] = made[i];
+    }
+    for (int i = 0; i < T::to; ++i) {
+        Vector<Real> made[T::to];
+        T::apply(half + i * T::from, made, 1);
+        for (int j = 0; j < T::to; ++j) put(i, j, made[j]);
+    }
+}
+
+// Where the pixels of a tile are: SIDE x SIDE of them, from `before` its first output; what lies outside is `outside`.
+template <typename Real, int SIDE>
+struct Window {
+    Real *at[SIDE][SIDE];
+
+    Window(const Sizes &n, int64_t tile, int64_t before, Real *images, int64_t channels, Real *outside) {
+        const int64_t column = tile % n.across() * OUT - before, row = tile / n.across() % n.down() * OUT - before;
+        Real *image = images + tile / n.across() / n.down() * n.height * n.width * channels;
+        for (int i = 0; i < SIDE; ++i)
+            for (int j = 0; j < SIDE; ++j) {
+                const int64_t y = row + i, x = column + j;
+                const bool inside = y >= 0 && y < n.height && x >= 0 && x < n.width;
+                at[i][j] = inside ? image + (y * n.width + x) * channels : outside;
+            }
+    }
+};
+
+// B^T x B of a tile: point p, channel c at to[p * point + c].
+template <typename Real>
+void transform_input(const Sizes &n, const Real *images, int64_t tile, const Real *zeros, Real *to, int64_t point) {
+    const Window<const Real, IN> window(n, tile, 1, images, n.inputs, zeros);
+    for (int64_t c = 0; c < n.inputs; c += Lanes<Real>::count)
+        transform<Input, Real>([&](int i, int j) { return load(window.at[i][j] + c); },
+                               [&](int i, int j, auto made) { store<Real>(to + (i * IN + j) * point + c, made); });
+}
+
+// A g A^T of a tile: point p, filter f at to[p * point + f / PANEL * panel + f % PANEL].
+template <typename Real>
+void transform_gradient(const Sizes &n, const Real *g, int64_t tile, const Real *zeros, Real *to, int64_t point,
+                        int64_t panel) {
+    const Window<const Real, OUT> window(n, tile, 0, g, n.outputs, zeros);
+    for (int64_t f = 0; f < n.outputs; f += Lanes<Real>::count) {
+        Real *there = to + f / PANEL<Real> * panel + f % PANEL<Real>;
+        transform<Gradient, Real>([&](int i, int j) { return load(window.at[i][j] + f); },
+                                  [&](int i, int j, auto made) { store<Real>(there + (i * IN + j) * point, made); });
+    }
+}
+
+// A^T m A of a tile, from m[p * point + f] to the images.
+template <typename Real>
+void transform_output(const Sizes &n, const Real *m, int64_t point, int64_t tile, Real *outside, Real *images) {
+    const Window<Real, OUT> window(n, tile, 0, images, n.outputs, outside);
+    for (int64_t f = 0; f < n.outputs; f += Lanes<Real>::count)
+        transform<Output, Real>([&](int i, int j) { return load(m + (i * IN + j) * point + f); },
+                                [&](int i, int j, auto made) { store<Real>(window.at[i][j] + f, made); });
+}
+
+// One vector of filters of a weight for every point, at to[point][filter / PANEL][channel][filter % PANEL].
+template <typename Real>
+Real *of_panel(const Sizes &n, Real *to, int64_t filter, int64_t channel) {
+    return to + (filter / PANEL<Real> * n.inputs + channel) * PANEL<Real> + filter % PANEL<Real>;
+}
+
+// G w G^T; with `back`, of the weights [channel][filter][3][3] of the convolution whose gradient for images this one is.
+template <typename Real>
+void transform_weights(const Sizes &n, const Real *w, bool back, Real *to) {
+    constexpr int lanes = Lanes<Real>::count;
+    const int64_t filter = (back ? 1 : n.inputs) * WEIGHTS, channel = (back ? n.outputs : 1) * WEIGHTS;
+#pragma omp parallel for schedule(static)
+    for (int64_t f = 0; f < n.outputs; f += lanes)
+        for (int64_t c = 0; c < n.inputs; ++c) {
+            const Real *from = w + f * filter + c * channel;
+            const auto get = [&](int i, int j) {
+                const int k = i * KERNEL + j, at = back ? WEIGHTS - 1 - k : k;
+                Vector<Real> vector;
+                for (int lane = 0; lane < lanes; ++lane) vector[lane] = from[lane * filter + at];
+                return vector;
+            };
+            Real *there = of_panel(n, to, f, c);
+            transform<Weight, Real>(
+                get, [&](int i, int j, auto made) { store<Real>(there + (i * IN + j) * n.products(), made); });
+        }
+}
+
+// A row of a matrix that is read along its columns is longer than it need be, or a few cache lines would hold it all.
+constexpr int64_t SPARE = 16;
+
+// y = the convolution of x with w, or with those weights turned round. A block's 36 products have 48 rows each, which
+// stay in the second-level cache with the weights of their point.
+template <typename Real>
+void convolve(const Sizes &n, const Real *x, const Real *w, bool back, Real *y) {
+    const int64_t block = 48, row = n.inputs + SPARE;
+    std::vector<Real> u(POINTS * n.products());
+    transform_weights(n, w, back, u.data());
+#pragma omp parallel
+    {
+        std::vector<Real> v(POINTS * block * row), m(POINTS * block * n.outputs), zeros(n.inputs), outside(n.outputs);
+#pragma omp for schedule(static)
+        for (int64_t first = 0; first < n.tiles(); first += block) {
+            const int64_t count = std::min(block, n.tiles() - first);
+            for (int64_t t = 0; t < count; ++t)
+                transform_input(n, x, first + t, zeros.data(), v.data() + t * row, block * row);
+            for (int p = 0; p < POINTS; ++p)
+                for (int64_t f = 0; f < n.outputs; f += PANEL<Real>)
+                    panel(count, m.data() + p * block * n.outputs + f, n.outputs, v.data() + p * block * row, row, 1,
+                          u.data() + p * n.products() + f * n.inputs, PANEL<Real>, n.inputs, false);
+            for (int64_t t = 0; t < count; ++t)
+                transform_output(n, m.data() + t * n.outputs, block * n.outputs, first + t, outside.data(), y);
+        }
+    }
+}
+
+// The gradient for the weights of <g, convolve(x, w)>, [filter][channel][3][3].
+template <typename Real>
+void for_weight(const Sizes &n, const Real *x, const Real *g, Real *to) {
+    constexpr int lanes = Lanes<Real>::count, columns = PANEL<Real>;
+    const int64_t block = std::min<int64_t>(96, n.tiles()), row = n.inputs + SPARE;
+    std::vector<Real> u(POINTS * n.products()), v(POINTS * block * row), q(POINTS * block * n.outputs);
+    const std::vector<Real> zeros(std::max(n.inputs, n.outputs));
+#pragma omp parallel
+    {
+        for (int64_t first = 0; first < n.tiles(); first += block) {
+            const int64_t count = std::min(block, n.tiles() - first);
+#pragma omp for schedule(static)
+            for (int64_t t = 0; t < count; ++t) {
+                transform_input(n, x, first + t, zeros.data(), v.data() + t * row, block * row);
+                transform_gradient(n, g, first + t, zeros.data(), q.data() + t * columns, block * n.outputs,
+                                   block * columns);
+            }
+#pragma omp for schedule(static)
+            for (int p = 0; p < POINTS; ++p)
+                for (int64_t f = 0; f < n.outputs; f += columns)
+                    panel(n.inputs, u.data() + p * n.products() + f * n.inputs, columns, v.data() + p * block * row, 1,
+                          row, q.data() + p * block * n.outputs + f * block, columns, count, first > 0);
+        }
+#pragma omp for schedule(static)
+        for (int64_t f = 0; f < n.outputs; f += lanes)
+            for (int64_t c = 0; c < n.inputs; ++c) {
+                const Real *from = of_panel(n, u.data(), f, c);
+                const auto put = [&](int i, int j, auto made) {
+                    for (int lane = 0; lane < lanes; ++lane)
+                        to[((f + lane) * n.inputs + c) * WEIGHTS + i * KERNEL + j] = made[lane];
+                };
+                transform<ForWeight, Real>([&](int i, int j) { return load(from + (i * IN + j) * n.products()); }, put);
+            }
+    }
+}
+
+}  // namespace
+
+// Sizes are images, height, width, channels of x, channels of y; `back` is 0 or 1.
+extern "C" {
+void convolve_float32(const int64_t *sizes, const float *x, const float *w, int64_t back, float *y) {
+    convolve(Sizes(sizes), x, w, back != 0, y);
+}
+void convolve_float64(const int64_t *sizes, const double *x, const double *w, int64_t back, double *y) {
+    convolve(Sizes(sizes), x, w, back != 0, y);
+}
+void for_weight_float32(const int64_t *sizes, const float *x, const float *g, float *to) {
+    for_weight(Sizes(sizes), x, g, to);
+}
+void for_weight_float64(const int64_t *sizes, const double *x, const double *g, double *to) {
+    for_weight(Sizes(sizes), x, g, to);
+}
+}
