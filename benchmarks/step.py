@@ -4,9 +4,9 @@
 
 `by_hand` is what classifiers and distilling use, `torch_convolutions` the same with torch's convolutions, and
 `autograd` is what fitting a classifier uses where nothing can be compiled; `reverse` is the reverse of a step, which
-distilling needs. Seconds are the best of five. `of_products` is the rate of a whole step, all products of its convolutions counted
-as their definition has them, over that of torch's product of two matrices of 1024 x 1024, timed in the same run.
-The last line is JSON.
+distilling needs. Seconds are the best of five. `of_products` is the rate of a whole step, all products of its
+convolutions counted as their definition has them, over that of torch's product of two matrices of 1024 x 1024, timed in
+the same run. The last line is JSON.
 """
 
 from __future__ import annotations
