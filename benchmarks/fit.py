@@ -49,7 +49,7 @@ class Problem:
 
     @property
     def targets(self) -> Tensor:
-        return torch.eye(len(self.images))
+        return self.bundle.targets_of(self.bundle.label_queries(self.bundle.labels))
 
 
 @dataclass(frozen=True)

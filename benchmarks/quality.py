@@ -80,7 +80,7 @@ def compare_labels(
             continue
         found = fresh_accuracy(
             bundle.memory.recall(bundle.label_queries(labels)),
-            torch.eye(len(labels)),
+            bundle.targets_of(bundle.label_queries(labels)),
             relabelled(unseen, chosen),
             labels=labels,
             preprocessing=bundle.preprocessing,

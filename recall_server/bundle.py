@@ -25,12 +25,14 @@ from recall_server.memory import MEMORIES, AbstractMemory, AddressedBases, Stora
 from recall_server.memory.storage import restored, stored
 from recall_server.networks import AbstractNetwork, build_network
 from recall_server.preprocessing import PREPROCESSINGS, AbstractPreprocessing, Projected, Standardise
+from recall_server.soft_targets import among, check_soft_targets
 from recall_server.tensor_file import DEFAULT_LIMITS, FLOATS, Limits, pack, printable, read_bounded, unpack
 
 __all__ = ["DEFAULT_LIMITS", "METADATA_KEY", "Limits", "MemoryBundle"]
 
 METADATA_KEY = "memory_bundle"
 PREFIX = "preprocessing."
+TARGETS = "targets"
 TYPES = FLOATS | {"I8"}  # of elements
 LARGEST_MAGNITUDE = 1e6  # of a stored number: keeps every recalled image finite in float32
 
@@ -41,18 +43,20 @@ class MemoryBundle:
     """A memory and all that is needed to use it. `sha256` and `file_bytes` are of its file, None until it has one.
 
     `storage` is how the memory's numbers are, or will be, stored. One that is not float32 rounds them when it is saved.
-    Raises InvalidBundle, with one sentence, when the manifest says something else than the tensors.
+    `targets` [labels, labels] are soft targets, where the memory has learned some (`soft_targets.py`). Raises
+    InvalidBundle, with one sentence, when the manifest says something else than the tensors.
     """
 
     manifest: Manifest
     memory: AbstractMemory
     preprocessing: AbstractPreprocessing
     storage: Storage = "float32"
+    targets: Tensor | None = None
     sha256: str | None = None
     file_bytes: int | None = None
 
     def __post_init__(self) -> None:
-        _check_memory(self.manifest, self.memory)
+        _check_memory(self.manifest, self.memory, self.targets)
         _check_queries(self.manifest, self.memory)
         _check_preprocessing(self.manifest, self.memory, self.preprocessing)
         _network(self.manifest)
@@ -68,6 +72,8 @@ class MemoryBundle:
         tensors = stored(self.memory, self.storage)
         for name, tensor in _stored(self.preprocessing).items():
             tensors[PREFIX + name] = tensor.detach().to(torch.float32)
+        if self.targets is not None:
+            tensors[TARGETS] = self.targets.detach().to(torch.float32)
         return pack(tensors, key=METADATA_KEY, text=self.manifest.to_json())
 
     def save(self, path: str | os.PathLike[str], *, limits: Limits = DEFAULT_LIMITS) -> MemoryBundle:
@@ -113,10 +119,12 @@ class MemoryBundle:
         try:
             tensors, text = unpack(data, key=METADATA_KEY, limits=limits, dtypes=TYPES)
             manifest = Manifest.from_json(text)
+            targets = tensors.pop(TARGETS, None)
             memory, preprocessing, storage = _rebuild(manifest, tensors, limits.numbers)
+            targets = None if targets is None else _usable(TARGETS, targets)
         except ValueError as error:
             raise InvalidBundle(str(error)) from error
-        bundle = cls(manifest, memory, preprocessing, storage, sha256=digest, file_bytes=len(data))
+        bundle = cls(manifest, memory, preprocessing, storage, targets, sha256=digest, file_bytes=len(data))
         _check_network_cost(bundle, limits.numbers)
         return bundle
 
@@ -135,6 +143,10 @@ class MemoryBundle:
             if name not in index:
                 raise UnknownLabel(name, difflib.get_close_matches(name, self.labels))
         return torch.eye(len(self.labels))[[index[name] for name in names]]
+
+    def targets_of(self, queries: Tensor) -> Tensor:
+        """Targets [q, q] for what q queries to this bundle recall, one class each."""
+        return among(self.targets, queries)
 
     def with_accuracy(self, rows: Iterable[MeasuredAccuracy]) -> MemoryBundle:
         """The same bundle with these measurements instead of those in its manifest; it has no file yet.
@@ -212,7 +224,7 @@ def _enlarged(memory: AbstractMemory) -> Tensor:
     return memory.enlarged()
 
 
-def _check_memory(manifest: Manifest, memory: AbstractMemory) -> None:
+def _check_memory(manifest: Manifest, memory: AbstractMemory, targets: Tensor | None) -> None:
     described = manifest.memory
     if described.kind != memory.kind or described.geometry != memory.geometry():
         raise InvalidBundle(
@@ -224,11 +236,23 @@ def _check_memory(manifest: Manifest, memory: AbstractMemory) -> None:
             f"the manifest describes images of {list(manifest.image.shape)}, "
             f"but the memory recalls {list(memory.image_shape)}"
         )
-    if memory.stored_numbers() != manifest.budget.numbers_stored:
+    stored_numbers = memory.stored_numbers()
+    if targets is not None:
+        stored_numbers += targets.numel()
+        _check_targets(manifest, targets)
+    if stored_numbers != manifest.budget.numbers_stored:
         raise InvalidBundle(
-            f"the manifest's budget is {manifest.budget.numbers_stored} numbers, "
-            f"but the memory stores {memory.stored_numbers()}"
+            f"the manifest's budget is {manifest.budget.numbers_stored} numbers, but the memory stores {stored_numbers}"
         )
+
+
+def _check_targets(manifest: Manifest, targets: Tensor) -> None:
+    if manifest.format_version == 1 or manifest.queries != "labels":
+        raise InvalidBundle("targets came with format version 2, for memories that labels address")
+    try:
+        check_soft_targets(targets, len(manifest.labels))
+    except ValueError as error:
+        raise InvalidBundle(str(error)) from error
 
 
 def _check_queries(manifest: Manifest, memory: AbstractMemory) -> None:

@@ -12,7 +12,8 @@ What must be common, and where it comes from (`meeting_place` decides it before 
 * the model space: standardised by what was recalled, and projected on the bases of all memories where each of them
   asks for that of its own, or what only one memory can recall would give its classes away.
 
-Queries to one bundle meet in its own model space and by its own schedule: nothing changes.
+Queries to one bundle meet in its own model space, by its own schedule and with its own soft targets: nothing changes.
+Nobody has learned how much of one bundle's images is another's, so that across bundles every query is a class alone.
 """
 
 from __future__ import annotations
@@ -56,16 +57,15 @@ class MeetingPlace:
 @final
 @dataclass(frozen=True, eq=False)
 class Meeting:
-    """Images [k, r, C, H, W] of k queries in the model space of `preprocessing`, and how to train on them."""
+    """Images [k, r, C, H, W] of k queries in the model space of `preprocessing`, and how to train on them.
+
+    Each query is a class of its own; `targets` [k, k] say how its images are shared out among them.
+    """
 
     images: Tensor
+    targets: Tensor
     preprocessing: AbstractPreprocessing
     retraining: Retraining
-
-    @property
-    def targets(self) -> Tensor:
-        """Each query is a class of its own: [k, k]."""
-        return torch.eye(len(self.images))
 
 
 def meeting_place(bundles: Sequence[MemoryBundle]) -> MeetingPlace:
@@ -95,12 +95,14 @@ def meet(queries: Sequence[BundleQuery]) -> Meeting:
     with torch.no_grad():
         if len(place.bundles) == 1:
             bundle = place.bundles[0]
-            images = bundle.memory.recall(torch.stack([query.vector for query in queries]))
-            return Meeting(images, bundle.preprocessing, place.retraining)
+            vectors = torch.stack([query.vector for query in queries])
+            return Meeting(
+                bundle.memory.recall(vectors), bundle.targets_of(vectors), bundle.preprocessing, place.retraining
+            )
         pixels = torch.stack([_rows(_pixels(query), place) for query in queries])  # [k, r, C, H, W]
         preprocessing = _model_space(pixels.flatten(0, 1), place)
         images = preprocessing.to_model(pixels.flatten(0, 1)).view_as(pixels)
-    return Meeting(images, preprocessing, place.retraining)
+    return Meeting(images, torch.eye(len(images)), preprocessing, place.retraining)
 
 
 def as_pictures(pixels: Tensor, image_shape: tuple[int, int, int]) -> Tensor:

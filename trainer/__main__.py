@@ -109,7 +109,9 @@ def distill(  # noqa: PLR0913  (a command line has as many options as it has)
     )
     made = commands.make(request, choices, moments, watch)
     if process_is_first():
-        typer.echo(f"{output}: {made.memory.stored_numbers()} numbers, {made.file_bytes} bytes, sha256 {made.sha256}")
+        typer.echo(
+            f"{output}: {made.manifest.budget.numbers_stored} numbers, {made.file_bytes} bytes, sha256 {made.sha256}"
+        )
 
 
 @app.command()
@@ -192,7 +194,7 @@ def quickstart(
         overwrite=overwrite,
     )
     bundle = make_quickly(wish, commands.tell)
-    typer.echo(f"{output}: {bundle.memory.stored_numbers()} numbers, {bundle.file_bytes} bytes")
+    typer.echo(f"{output}: {bundle.manifest.budget.numbers_stored} numbers, {bundle.file_bytes} bytes")
     for line in next_steps(bundle, output, folder, image_size):
         typer.echo(line)
 
@@ -221,7 +223,7 @@ def add_class(
         for sentence in each.unreadable:
             commands.tell(f"left out: {sentence}")
     larger = add_classes(before, added, further_bases=further_bases, seed=seed, name=target.stem).save(target)
-    typer.echo(f"{target}: {len(larger.labels)} labels, {larger.memory.stored_numbers()} numbers")
+    typer.echo(f"{target}: {len(larger.labels)} labels, {larger.manifest.budget.numbers_stored} numbers")
 
 
 @app.command()

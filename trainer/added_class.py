@@ -21,6 +21,7 @@ from recall_server.bundle import MemoryBundle
 from recall_server.manifest import FORMAT_VERSION, Budget, Manifest, first_fault
 from recall_server.memory import AddressedBases
 from recall_server.preprocessing import AbstractPreprocessing, Projected, unprojected
+from recall_server.soft_targets import extended
 from trainer.datasets import UNKNOWN_LICENCE
 from trainer.half_resolution import HalfResolution
 from trainer.image_folder import read_pictures
@@ -74,14 +75,17 @@ def add_classes(
     larger = AddressedBases(memory.bases, addressing, memory.height, memory.width)
     channels, height, width = larger.image_shape
     allowed = int(size * len(labels) * channels * height * width)
-    if larger.stored_numbers() > allowed:
+    targets = None if bundle.targets is None else extended(bundle.targets, bundle.labels, labels)
+    numbers = larger.stored_numbers() + (0 if targets is None else targets.numel())
+    if numbers > allowed:
         raise ValueError(
-            f"{larger.stored_numbers()} numbers are more than the {allowed} of {size:g} images per class for "
+            f"{numbers} numbers are more than the {allowed} of {size:g} images per class for "
             f"{len(labels)} classes; add fewer bases than {further_bases}"
         )
     if isinstance(bundle.preprocessing, Projected):
         space = Projected.onto(larger.enlarged(), bundle.preprocessing.standard, bundle.preprocessing.rest)
-    return MemoryBundle(_manifest(bundle, larger, labels, added, name), larger, space)
+    manifest = _manifest(bundle, (numbers, len(larger.bases)), labels, added, name)
+    return MemoryBundle(manifest, larger, space, targets=targets)
 
 
 def _check(bundle: MemoryBundle, names: Sequence[str]) -> AddressedBases:
@@ -135,9 +139,10 @@ def _check_extensible(memory: AddressedBases, half: HalfResolution) -> None:
 
 
 def _manifest(
-    bundle: MemoryBundle, memory: AddressedBases, labels: Sequence[str], added: Sequence[NewClass], name: str | None
+    bundle: MemoryBundle, sizes: tuple[int, int], labels: Sequence[str], added: Sequence[NewClass], name: str | None
 ) -> Manifest:
-    """What the bundle said, and what has come to it."""
+    """What the bundle said, and what has come to it; `sizes` are the numbers stored, and the bases among them."""
+    numbers, bases = sizes
     before = bundle.manifest
     names = ", ".join(each.name for each in added)
     digest = hashlib.sha256(before.provenance.dataset_sha256.encode())
@@ -152,14 +157,14 @@ def _manifest(
                 :LONGEST_PHRASE
             ],
             "hyper_parameters": before.provenance.hyper_parameters
-            | {"bases": len(memory.bases), "added": names[:LONGEST_PHRASE], "added_to_sha256": bundle.sha256},
+            | {"bases": bases, "added": names[:LONGEST_PHRASE], "added_to_sha256": bundle.sha256},
             "code_version": __version__,
             "date": datetime.datetime.now(datetime.UTC).date().isoformat(),
         }
     )
     budget = Budget(
         images_per_class=before.budget.images_per_class,
-        numbers_stored=memory.stored_numbers(),
+        numbers_stored=numbers,
         dataset_bytes=before.budget.dataset_bytes + sum(each.images.numel() for each in added),
     )
     fields = before.model_dump() | {

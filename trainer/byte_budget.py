@@ -12,7 +12,7 @@ import torch
 
 from recall_server.memory import Storage
 from recall_server.preprocessing import AbstractPreprocessing
-from trainer.compose import Budget, base_numbers, fit_preprocessing, make_learner
+from trainer.compose import Budget, base_numbers, fit_preprocessing, make_learner, target_numbers
 from trainer.datasets import ImageDataset
 from trainer.methods import Method
 from trainer.publish import Made, draft
@@ -114,6 +114,7 @@ class ByteBudget:
             stored = bases * (numbers + rows * self._query_size())
         else:
             stored = rows * len(self.dataset.classes) * numbers
+        stored += target_numbers(self.dataset, self.method)
         images_per_class = stored / (len(self.dataset.classes) * self.dataset.image_numbers)
         return Budget(images_per_class, bases, rows, self.file_bytes)
 

@@ -14,9 +14,10 @@ from recall_server.memory import AbstractMemory, AddressedBases, Pixels
 from recall_server.memory.addressed_bases import largest_rows
 from recall_server.networks import AbstractNetwork, build_network
 from recall_server.preprocessing import ZCA, AbstractPreprocessing, Projected, Spectral, Standardise, unprojected
+from recall_server.soft_targets import extended
 from trainer.continued import check_continuable, continued
 from trainer.datasets import ImageDataset
-from trainer.learners import AbstractLearner, ImageLearner, LabelLearner, RealData
+from trainer.learners import AbstractLearner, ImageLearner, LabelLearner, RealData, first_targets
 from trainer.methods import Method
 from trainer.objectives.inner_training import AbstractInnerTraining, Adam, Momentum
 from trainer.objectives.unrolled import Unrolled, with_precision
@@ -25,6 +26,7 @@ from trainer.second_moments import SecondMoments
 from trainer.start import noise
 from trainer.steps import inner_step
 
+SMALLEST_SHARE = 1e-6  # of soft targets that are gone on from: zero has no logarithm
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 
 
@@ -55,10 +57,11 @@ class Budget:
         """The largest r that fits unless it is given; ValueError says which K would fit where this one does not."""
         numbers_of_one = base_numbers(dataset, method)
         if method.memory == "pixels":
-            most = int(images_per_class * dataset.image_numbers / numbers_of_one)
+            own = images_per_class * dataset.image_numbers - target_numbers(dataset, method) / len(dataset.classes)
+            most = int(own / numbers_of_one)
             return cls._of_pixels(images_per_class, rows, most)
         size = method.query_size if method.queries == "images" else len(dataset.classes)
-        allowed = images_per_class * len(dataset.classes) * dataset.image_numbers
+        allowed = images_per_class * len(dataset.classes) * dataset.image_numbers - target_numbers(dataset, method)
         if bases < 1:
             raise ValueError(f"a memory needs one basis or more, not {bases}")
         if rows is None:
@@ -104,6 +107,11 @@ def base_numbers(dataset: ImageDataset, method: Method) -> int:
     """How many numbers one stored image has: a basis, or a picture of a memory of pixels."""
     height, width = stored_size(dataset, method)
     return dataset.image_shape[0] * height * width
+
+
+def target_numbers(dataset: ImageDataset, method: Method) -> int:
+    """How many numbers soft targets take: a distribution over all labels for each."""
+    return len(dataset.classes) ** 2 if method.targets == "soft" else 0
 
 
 def stored_size(dataset: ImageDataset, method: Method) -> tuple[int, int]:
@@ -155,6 +163,8 @@ def make_learner(
     if start is None:
         memory = make_memory(dataset, method, budget, preprocessing, generator)
     else:
+        if start.targets is not None and method.targets == "hard":
+            raise ValueError(f"the bundle {start.manifest.name} has soft targets; keep them with --set targets=soft")
         memory = continued(start, dataset.classes, dataset.train, generator)
     memory = memory.replace({name: value.to(device) for name, value in memory.tensors().items()})
     if method.queries == "labels":
@@ -163,6 +173,7 @@ def make_learner(
             classes_per_step=classes,
             real_batch=method.real_batch,
             rate=method.rate if method.learn_rate else None,
+            targets=_first_targets(dataset, start) if method.targets == "soft" else None,
         )
     encoder = build_network(method.encoder, dataset.image_shape, method.query_size)
     parameters = {name: value.to(device) for name, value in encoder.initialise(generator).items()}
@@ -174,6 +185,13 @@ def make_learner(
         shots=method.shots,
         real_batch=method.real_batch,
     )
+
+
+def _first_targets(dataset: ImageDataset, start: MemoryBundle | None) -> Tensor:
+    """Those of the bundle that is gone on from, where it has some."""
+    if start is None or start.targets is None:
+        return first_targets(len(dataset.classes))
+    return extended(start.targets, start.labels, dataset.classes).clamp(min=SMALLEST_SHARE)
 
 
 def make_memory(

@@ -132,9 +132,10 @@ def evaluate_labels(
 ) -> Accuracies:
     """All classes of a label-addressed bundle."""
     labels = bundle.manifest.labels
+    queries = bundle.label_queries(labels)
     return fresh_accuracy(
-        bundle.memory.recall_lazily(bundle.label_queries(labels)),
-        torch.eye(len(labels)),
+        bundle.memory.recall_lazily(queries),
+        bundle.targets_of(queries),
         split,
         labels=labels,
         preprocessing=bundle.preprocessing,

@@ -20,10 +20,13 @@ from recall_server.memory.storage import rounded
 from recall_server.networks import AbstractNetwork, Parameters
 from recall_server.networks.fused import trained_names
 from recall_server.retraining import Retraining
+from recall_server.soft_targets import among
 from trainer.objectives.base import Episode
 
 HIGHEST_RATE = 10.0  # that a manifest takes
 LEARNED_RATE = "log_rate"  # the tensor that holds the logarithm of a learned step size
+LEARNED_TARGETS = "target_logits"  # and the one whose rows become soft targets
+OWN_SHARE = 0.9  # of a label, of soft targets before they are learned
 
 
 @dataclass(frozen=True)
@@ -92,6 +95,17 @@ def with_learned_rate(retraining: Retraining, tensors: Mapping[str, Tensor]) -> 
     return retraining.model_copy(update={"learning_rate": min(HIGHEST_RATE, tensors[LEARNED_RATE].exp().item())})
 
 
+def soft_targets(tensors: Mapping[str, Tensor]) -> Tensor | None:
+    """The soft targets [labels, labels] that were learned along with a memory, where some were."""
+    return tensors[LEARNED_TARGETS].softmax(dim=1) if LEARNED_TARGETS in tensors else None
+
+
+def first_targets(labels: int) -> Tensor:
+    """Soft targets to begin with: the same share for every other label."""
+    other = (1 - OWN_SHARE) / max(1, labels - 1)
+    return torch.full((labels, labels), other).fill_diagonal_(OWN_SHARE)
+
+
 def _leaf(tensor: Tensor) -> Tensor:
     return tensor.detach().clone().requires_grad_()
 
@@ -113,20 +127,35 @@ def _real_batch(data: RealData, classes: list[int], batch: int, generator: torch
 class LabelLearner(AbstractLearner):
     """A memory addressed by one-hot labels. `classes_per_step` classes take part in every outer step.
 
-    Where a `rate` is given the step size of inner training is learned, from there on, as its logarithm.
+    Where a `rate` is given the step size of inner training is learned, from there on, as its logarithm; where
+    `targets` [labels, labels] are given, soft targets are.
     """
 
     def __init__(
-        self, memory: AbstractMemory, *, classes_per_step: int, real_batch: int, rate: float | None = None
+        self,
+        memory: AbstractMemory,
+        *,
+        classes_per_step: int,
+        real_batch: int,
+        rate: float | None = None,
+        targets: Tensor | None = None,
     ) -> None:
         self.memory = memory.replace({name: _leaf(value) for name, value in memory.tensors().items()})
         self.classes_per_step = classes_per_step
         self.real_batch = real_batch
         device = next(iter(self.memory.tensors().values())).device
-        self.rate = {} if rate is None else {LEARNED_RATE: _leaf(torch.tensor(rate, device=device).log())}
+        self.others = {} if rate is None else {LEARNED_RATE: _leaf(torch.tensor(rate, device=device).log())}
+        if targets is not None:
+            self.others[LEARNED_TARGETS] = _leaf(targets.to(device).log())
 
     def tensors(self) -> dict[str, Tensor]:
-        return self.memory.tensors() | self.rate
+        return self.memory.tensors() | self.others
+
+    def targets(self) -> Tensor:
+        """The targets [labels, labels] of what is recalled for each label."""
+        soft = soft_targets(self.others)
+        device = next(iter(self.memory.tensors().values())).device
+        return torch.eye(self.memory.query_size, device=device) if soft is None else soft
 
     def episode(self, data: RealData, generator: torch.Generator) -> Episode:
         classes = _draw_classes(self.memory.query_size, self.classes_per_step, generator)
@@ -134,8 +163,8 @@ class LabelLearner(AbstractLearner):
         queries = torch.eye(self.memory.query_size, device=device)[classes]
         images, targets = _real_batch(data, classes, self.real_batch, generator)
         recalled = rounded(self.memory, self.storage).recall(queries)
-        rate = self.rate[LEARNED_RATE].exp() if self.rate else None
-        return Episode(recalled, torch.eye(len(classes), device=device), images, targets, rate)
+        rate = self.others[LEARNED_RATE].exp() if LEARNED_RATE in self.others else None
+        return Episode(recalled, among(soft_targets(self.others), queries), images, targets, rate)
 
 
 @final

@@ -42,6 +42,7 @@ class Method(BaseModel):
     rate: Rate
     learn_rate: bool = False  # the inner rate is learned along with the memory, and is what the bundle asks for
     inner_optimiser: Literal["sgd", "adam"] = "sgd"
+    targets: Literal["hard", "soft"] = "hard"  # soft: the targets of recalled images are learned along with these
     momentum: Annotated[float, Field(ge=0, lt=1)] = 0.9
     momentum_gradient: Literal["full", "forward"] = "full"  # forward: momentum acts, but is not differentiated
     rows_per_class: Count
@@ -91,8 +92,11 @@ class Method(BaseModel):
             raise ValueError("principal finds bases at half resolution; start from noise to store full resolution")
         if self.inner_optimiser == "adam" and self.momentum_gradient == "forward":
             raise ValueError("Adam has no momentum term to leave undifferentiated; use inner_optimiser=sgd")
-        if self.learn_rate and self.queries == "images":
-            raise ValueError("the inner rate is learned with a memory addressed by labels, not by pictures")
+        if (self.learn_rate or self.targets == "soft") and self.queries == "images":
+            what = "the inner rate is" if self.learn_rate else "soft targets are"
+            raise ValueError(f"{what} learned with a memory addressed by labels, not by pictures")
+        if self.targets == "soft" and not self.outer_steps:
+            raise ValueError("soft targets are learned by outer steps; a method without any has hard ones")
         return self
 
 

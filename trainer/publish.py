@@ -32,7 +32,7 @@ from recall_server.onnx_export import export_network
 from recall_server.preprocessing import AbstractPreprocessing
 from trainer.compose import Budget
 from trainer.datasets import ImageDataset
-from trainer.learners import AbstractLearner, ImageLearner, with_learned_rate
+from trainer.learners import AbstractLearner, ImageLearner, soft_targets, with_learned_rate
 from trainer.methods import Method
 from trainer.run_progress import Progress
 
@@ -80,8 +80,14 @@ def draft(
         # Named by its content, so that a new encoder never takes the place of the one an older bundle refers to.
         reference = EncoderReference(file=f"{name}-{digest[:8]}.onnx", sha256=digest, query_size=memory.query_size)
     retraining = with_learned_rate(made.method.retraining, tensors)
+    targets = soft_targets(tensors)
     manifest = _manifest(memory, preprocessing, made, name, reference).model_copy(update={"retraining": retraining})
-    data = MemoryBundle(manifest, memory, preprocessing, made.method.storage).to_bytes()
+    if targets is not None:
+        numbers = manifest.budget.numbers_stored + targets.numel()
+        manifest = manifest.model_copy(
+            update={"budget": manifest.budget.model_copy(update={"numbers_stored": numbers})}
+        )
+    data = MemoryBundle(manifest, memory, preprocessing, made.method.storage, targets).to_bytes()
     if made.budget.file_bytes is not None:
         data = _within(made.budget.file_bytes, data, MemoryBundle.from_bytes(data))
     return Draft(MemoryBundle.from_bytes(data), data, encoder)

@@ -9,7 +9,7 @@ from recall_server.retraining import Retraining
 from trainer.datasets import ImageDataset
 from trainer.evaluate import Accuracies, fresh_accuracy
 from trainer.few_shot import FewShot, draw_episode, largest_task
-from trainer.learners import AbstractLearner, ImageLearner
+from trainer.learners import AbstractLearner, ImageLearner, LabelLearner
 from trainer.methods import Method
 
 VALIDATION_PICTURES = 2_000
@@ -26,15 +26,17 @@ def validate(
     A memory addressed by pictures answers few-shot episodes instead, always the same ones.
     """
     device = _device(learner)
-    with torch.no_grad():
-        if isinstance(learner, ImageLearner):
+    if isinstance(learner, ImageLearner):
+        with torch.no_grad():
             return _few_shot(learner, dataset, method, preprocessing)
-        queries = torch.eye(learner.memory.query_size, device=device)
-        recalled = learner.memory.recall_lazily(queries)
+    assert isinstance(learner, LabelLearner), "there are no other kinds"
+    with torch.no_grad():
+        recalled = learner.memory.recall_lazily(torch.eye(learner.memory.query_size, device=device))
+        targets = learner.targets()
     index = torch.randperm(len(dataset.validation), generator=torch.Generator().manual_seed(0))
     return fresh_accuracy(
         recalled,
-        queries,
+        targets,
         dataset.validation.select(index[:VALIDATION_PICTURES]),
         labels=dataset.classes,
         preprocessing=preprocessing,

@@ -8,7 +8,7 @@ MEGAPIXEL: Json = {"image": {"height": 1024, "width": 1024}, "memory": {"geometr
 
 
 def contents() -> list[HostileBundle]:
-    return [*names(), *numbers(), *shapes(), *stored_pixels(), *preprocessings(), *costs()]
+    return [*names(), *numbers(), *shapes(), *stored_pixels(), *soft_targets(), *preprocessings(), *costs()]
 
 
 def changed(name: str, abuse: str, sentence: str, tensors: dict[str, Numbers | None]) -> HostileBundle:
@@ -54,6 +54,43 @@ def numbers() -> list[HostileBundle]:
             "finite numbers whose products are not",
             "the tensor 'bases' holds values beyond 1e+06",
             {"bases": ([2, 1, 2, 2], [1e30] * 8)},
+        ),
+    ]
+
+
+def soft_targets() -> list[HostileBundle]:
+    """Targets that are no distributions, one for each label."""
+    no_distribution = "the targets of a label are not all zero or more with a sum of one"
+    return [
+        changed(
+            "targets-of-other-labels",
+            "targets of three labels, where there are two",
+            "the targets are [3, 3], not [2, 2] as the labels are",
+            {"targets": ([3, 3], [1.0, 0.0, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0, 1.0])},
+        ),
+        changed(
+            "targets-negative",
+            "a share below zero that others make up for",
+            no_distribution,
+            {"targets": ([2, 2], [1.5, -0.5, 0.0, 1.0])},
+        ),
+        changed(
+            "targets-of-too-much",
+            "shares that are more than all",
+            no_distribution,
+            {"targets": ([2, 2], [1.0, 1.0, 0.0, 1.0])},
+        ),
+        changed(
+            "targets-of-others",
+            "a label whose images are all of another, so that among others nothing is left of it",
+            "the targets give a label less than 0.001 of its own images",
+            {"targets": ([2, 2], [0.0, 1.0, 0.0, 1.0])},
+        ),
+        changed(
+            "targets-not-counted",
+            "numbers that the budget is silent about",
+            "the manifest's budget is 20 numbers, but the memory stores 24",
+            {"targets": ([2, 2], [0.75, 0.25, 0.25, 0.75])},
         ),
     ]
 

@@ -68,3 +68,13 @@ def example_bundle(**changed: Any) -> MemoryBundle:
     return MemoryBundle(
         manifest=example_manifest(memory, preprocessing, **changed), memory=memory, preprocessing=preprocessing
     )
+
+
+def with_soft_targets(bundle: MemoryBundle) -> MemoryBundle:
+    """The same memory with random targets, most of each label its own."""
+    labels, budget = len(bundle.labels), bundle.manifest.budget
+    noise = torch.rand(labels, labels, generator=torch.Generator().manual_seed(0))
+    stored = budget.model_copy(update={"numbers_stored": budget.numbers_stored + labels**2})
+    manifest = bundle.manifest.model_copy(update={"budget": stored})
+    targets = (2 * torch.eye(labels) + noise).softmax(dim=1)
+    return MemoryBundle(manifest, bundle.memory, bundle.preprocessing, targets=targets)

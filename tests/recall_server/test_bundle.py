@@ -19,7 +19,13 @@ from recall_server.errors import InvalidBundle, InvalidRequest, UnknownLabel, Un
 from recall_server.manifest import EncoderReference, MeasuredAccuracy
 from recall_server.memory import AbstractMemory, AddressedBases, Pixels
 from recall_server.preprocessing import ZCA, AbstractPreprocessing, Projected, Spectral, Standardise
-from tests.recall_server.bundle_examples import example_bundle, example_manifest, example_memory, example_preprocessing
+from tests.recall_server.bundle_examples import (
+    example_bundle,
+    example_manifest,
+    example_memory,
+    example_preprocessing,
+    with_soft_targets,
+)
 
 MEMORIES = [
     example_memory(),
@@ -83,6 +89,31 @@ def test_a_projection_onto_anything_but_the_bases_is_refused() -> None:
     pixels = MEMORIES[1]
     with pytest.raises(InvalidBundle, match="a memory pixels has no bases that pictures could be projected onto"):
         MemoryBundle(example_manifest(pixels, bundle.preprocessing), pixels, bundle.preprocessing)
+
+
+def test_soft_targets_are_saved_counted_and_shared_out_among_the_labels_asked_for(path: Path) -> None:
+    bundle = with_soft_targets(example_bundle())
+    loaded = bundle.save(path)
+    assert bundle.targets is not None and loaded.targets is not None
+    assert torch.equal(loaded.targets, bundle.targets)
+    assert loaded.to_bytes() == path.read_bytes()
+    torch.testing.assert_close(loaded.targets_of(loaded.label_queries(loaded.labels)), bundle.targets)
+    pair = loaded.targets_of(loaded.label_queries(["class 2", "class 0"]))
+    share = bundle.targets[2, 0] / (bundle.targets[2, 0] + bundle.targets[2, 2])
+    torch.testing.assert_close(pair[0], torch.stack([1 - share, share]))
+
+
+def test_without_soft_targets_each_label_is_a_class_alone() -> None:
+    bundle = example_bundle()
+    assert torch.equal(bundle.targets_of(bundle.label_queries(["class 2", "class 0"])), torch.eye(2))
+
+
+@pytest.mark.parametrize("changed", [{"format_version": 1}, {"queries": "images"}], ids=str)
+def test_soft_targets_came_with_version_2_for_memories_that_labels_address(changed: dict[str, Any]) -> None:
+    bundle = with_soft_targets(example_bundle())
+    manifest = bundle.manifest.model_copy(update=changed)
+    with pytest.raises(InvalidBundle, match="targets came with format version 2"):
+        MemoryBundle(manifest, bundle.memory, bundle.preprocessing, targets=bundle.targets)
 
 
 def test_a_saved_bundle_knows_its_file(path: Path) -> None:

@@ -15,7 +15,12 @@ from recall_server.meeting import BundleQuery, as_pictures, meet, meeting_place
 from recall_server.memory import AddressedBases
 from recall_server.pictures import decode, encode_png
 from recall_server.preprocessing import AbstractPreprocessing, Projected, Standardise
-from tests.recall_server.bundle_examples import example_manifest, example_memory, example_preprocessing
+from tests.recall_server.bundle_examples import (
+    example_manifest,
+    example_memory,
+    example_preprocessing,
+    with_soft_targets,
+)
 from tests.recall_server.serving_examples import COLUMNS, RETRAINING, ROWS, label_bundle, picture
 
 
@@ -49,6 +54,16 @@ def test_queries_to_one_memory_meet_in_its_own_space_and_by_its_own_schedule() -
     assert met.preprocessing is bundle.preprocessing
     assert met.retraining == bundle.manifest.retraining
     assert torch.equal(met.targets, torch.eye(2))
+
+
+def test_soft_targets_are_those_of_the_labels_asked_for_within_a_memory_and_hard_across() -> None:
+    soft = with_soft_targets(drawn("soft"))
+    met = meet([query(soft, "class 2"), query(soft, "class 0")])
+    assert soft.targets is not None
+    shares = soft.targets[[2, 0]][:, [2, 0]]
+    torch.testing.assert_close(met.targets, shares / shares.sum(dim=1, keepdim=True))
+    across = meet([query(soft, "class 2"), query(drawn("other", side=16), "class 0")])
+    assert torch.equal(across.targets, torch.eye(2))
 
 
 def test_small_and_grey_become_as_large_and_coloured_as_the_others() -> None:

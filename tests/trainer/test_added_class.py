@@ -13,7 +13,13 @@ from recall_server.bundle import MemoryBundle
 from recall_server.errors import InvalidDataset
 from recall_server.memory import AddressedBases
 from recall_server.preprocessing import Projected, Standardise
-from tests.recall_server.bundle_examples import example_bundle, example_manifest, example_memory, example_preprocessing
+from tests.recall_server.bundle_examples import (
+    example_bundle,
+    example_manifest,
+    example_memory,
+    example_preprocessing,
+    with_soft_targets,
+)
 from trainer.added_class import NewClass, add_classes
 from trainer.continued import check_continuable, continued
 from trainer.splits import Split
@@ -35,6 +41,15 @@ def test_old_classes_recall_what_they_did_bit_for_bit() -> None:
     assert after.manifest.budget.dataset_bytes == before.manifest.budget.dataset_bytes + 12 * 64
     assert after.manifest.provenance.dataset_sha256 != before.manifest.provenance.dataset_sha256
     assert MemoryBundle.from_bytes(after.to_bytes()).labels == after.labels
+
+
+def test_a_new_class_is_alone_among_soft_targets_and_the_old_keep_theirs() -> None:
+    before = with_soft_targets(example_bundle())
+    after = add_classes(before, [NewClass("new", pictures())])
+    assert before.targets is not None and after.targets is not None
+    assert torch.equal(after.targets[:3, :3], before.targets)
+    assert torch.equal(after.targets[3], torch.tensor([0.0, 0, 0, 1]))
+    assert after.manifest.budget.numbers_stored == after.memory.stored_numbers() + 16
 
 
 def test_a_new_class_recalls_the_pictures_that_the_bases_can_hold() -> None:

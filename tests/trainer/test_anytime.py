@@ -11,6 +11,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import torch
 
 from recall_server.bundle import MemoryBundle
 from recall_server.errors import InvalidCheckpoint, StorageFailed
@@ -102,6 +103,20 @@ def test_going_on_in_place_keeps_the_bundle_until_there_is_a_better_one(
     better = commands.distill(again)
     assert better.sha256 != first.sha256
     assert better.manifest.provenance.hyper_parameters["start_sha256"] == first.sha256
+
+
+def test_soft_targets_are_learned_written_and_gone_on_from(bars_folder: Path, tmp_path: Path) -> None:
+    wish = request(bars_folder, tmp_path / "bars.safetensors", "targets=soft", steps=3)
+    bundle = commands.distill(wish)
+    assert bundle.targets is not None
+    assert bundle.manifest.budget.numbers_stored == bundle.memory.stored_numbers() + bundle.targets.numel()
+    assert bundle.manifest.provenance.hyper_parameters["targets"] == "soft"
+    method = wish.method.model_copy(update={"start": "bundle", "outer_rate": 1e-9})
+    again = commands.distill(replace(wish, method=method, start=bundle, output=tmp_path / "again.safetensors"))
+    torch.testing.assert_close(again.targets, bundle.targets, rtol=0, atol=1e-6)
+    with pytest.raises(ValueError, match="has soft targets; keep them with --set targets=soft"):
+        hard = method.model_copy(update={"targets": "hard"})
+        commands.distill(replace(wish, method=hard, start=bundle, output=tmp_path / "hard.safetensors"))
 
 
 def test_what_is_gone_on_from_is_measured_as_it_is_served_and_goes_on_without_its_projection(

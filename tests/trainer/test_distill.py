@@ -82,6 +82,7 @@ VARIANTS = {
     "forward-only momentum": ["momentum_gradient=forward"],
     "adam inside": ["inner_optimiser=adam", "rate=0.02"],
     "learned step size": ["learn_rate=true"],
+    "soft targets": ["targets=soft", "optimiser=adam"],
     "kaiming": ["initialisation=kaiming"],
     "bases at full resolution": ["resolution=full"],
     "pictures at half resolution": ["memory=pixels"],
@@ -287,6 +288,8 @@ def test_the_network_spec_of_a_method_can_be_overridden_from_text() -> None:
         (["resolution=full"], "principal finds bases at half resolution; start from noise"),
         (["inner_optimiser=adam", "momentum_gradient=forward"], "Adam has no momentum term to leave undifferentiated"),
         (["learn_rate=true", "queries=images"], "the inner rate is learned with a memory addressed by labels"),
+        (["targets=soft", "queries=images"], "soft targets are learned with a memory addressed by labels"),
+        (["targets=soft", "outer_steps=0"], "soft targets are learned by outer steps"),
     ],
 )
 def test_an_override_that_does_not_fit_is_refused(overrides: list[str], message: str) -> None:

@@ -7,7 +7,15 @@ import torch
 
 from recall_server.memory import AddressedBases, Storage
 from recall_server.networks import ConvNet
-from trainer.learners import LEARNED_RATE, ImageLearner, LabelLearner, RealData, with_learned_rate
+from trainer.learners import (
+    LEARNED_RATE,
+    LEARNED_TARGETS,
+    ImageLearner,
+    LabelLearner,
+    RealData,
+    first_targets,
+    with_learned_rate,
+)
 from trainer.methods import compose
 from trainer.start import noise
 
@@ -117,6 +125,22 @@ def test_a_learned_step_size_is_what_the_bundle_asks_for() -> None:
     learned = with_learned_rate(retraining, {LEARNED_RATE: torch.tensor(0.125).log()})
     assert learned.learning_rate == pytest.approx(0.125)
     assert with_learned_rate(retraining, {LEARNED_RATE: torch.tensor(9.0)}).learning_rate == 10, "what a manifest takes"
+
+
+def test_soft_targets_start_near_hard_ones_and_are_those_of_the_classes_of_a_step() -> None:
+    learner = LabelLearner(memory(4), classes_per_step=2, real_batch=4, targets=first_targets(4))
+    targets = learner.episode(numbered_data(), torch.Generator().manual_seed(0)).targets
+    torch.testing.assert_close(targets.diagonal(), torch.full((2,), 0.9 / (0.9 + 0.1 / 3)))
+    torch.testing.assert_close(targets.sum(dim=1), torch.ones(2))
+    targets[0, 1].backward()
+    assert learner.tensors()[LEARNED_TARGETS].grad is not None
+    torch.testing.assert_close(learner.targets().diagonal(), torch.full((4,), 0.9))
+
+
+def test_without_soft_targets_every_label_is_a_class_alone() -> None:
+    learner = LabelLearner(memory(4), classes_per_step=2, real_batch=4)
+    assert torch.equal(learner.targets(), torch.eye(4))
+    assert torch.equal(learner.episode(numbered_data(), torch.Generator().manual_seed(0)).targets, torch.eye(2))
 
 
 @pytest.mark.parametrize(("initialisation", "bounds"), [("xavier", (6 / 53, 6 / 13)), ("kaiming", (6 / 48, 6 / 5))])
