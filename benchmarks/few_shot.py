@@ -1,12 +1,12 @@
 """Few-shot over HTTP: pictures posted to the real server, a fresh classifier back, scored on other pictures.
 
-    python -m benchmarks.few_shot [--data FOLDER] [--pairs 10] [--quick]
+    python -m benchmarks.few_shot [--data FOLDER] [--episodes 10] [--ways 2] [--quick]
 
 Starts `recall-server serve` on a free port with the bundles in artifacts/, waits for a warm worker, then for every
-pair of classes posts 5 test pictures of each by field name, waits for the classifier and sends it 200 other pictures
-of those classes. Beside it, on the very same pictures: prototypes over HTTP as well (the nearest class mean in
-the encoder's feature space), classify-then-recall, and the same network trained on the ten pictures alone. The seconds
-are from sending the pictures to holding a classifier that can be used. The last line is JSON.
+episode posts 5 test pictures of each of a few random classes by field name, waits for the classifier and sends it 200
+other pictures of those classes. Beside it, on the very same pictures: prototypes over HTTP as well (the nearest class
+mean in the encoder's feature space), classify-then-recall, and the same network trained on the pictures alone. The
+seconds are from sending the pictures to holding a classifier that can be used. The last line is JSON.
 """
 
 from __future__ import annotations
@@ -80,7 +80,7 @@ def pictures(pixels: torch.Tensor) -> list[NDArray[np.uint8]]:
 
 def answer(client: RecallClient, episode: Task, addressing: Addressing) -> tuple[float, float]:
     """Accuracy on the episode's test pictures and the seconds from sending the shots to holding the classifier."""
-    names = [f"class {number}" for number in range(WAYS)]
+    names = [f"class {number}" for number in range(len(episode.labels))]
     started = time.perf_counter()
     shown = {name: pictures(shots) for name, shots in zip(names, episode.shots, strict=True)}
     classifier = client.train(shown, addressing=addressing).wait()
@@ -97,15 +97,16 @@ def answer(client: RecallClient, episode: Task, addressing: Addressing) -> tuple
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", default="fashion-mnist", help="the data set, as `recall-trainer --dataset` takes it")
-    parser.add_argument("--pairs", type=int, default=10)
+    parser.add_argument("--episodes", type=int, default=10)
+    parser.add_argument("--ways", type=int, default=WAYS, help="classes of an episode")
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--quick", action="store_true", help="3 pairs")
+    parser.add_argument("--quick", action="store_true", help="3 episodes")
     options = parser.parse_args()
     dataset = load_dataset(options.data)
     generator = torch.Generator().manual_seed(options.seed)
     episodes = [
-        draw_episode(dataset.test, dataset.classes, ways=WAYS, shots=SHOTS, tests=TESTS, generator=generator)
-        for _ in range(3 if options.quick else options.pairs)
+        draw_episode(dataset.test, dataset.classes, ways=options.ways, shots=SHOTS, tests=TESTS, generator=generator)
+        for _ in range(3 if options.quick else options.episodes)
     ]
     # The bundle's own encoder and preprocessing, for the rivals that no server is asked for.
     few_shot = FewShot.of_bundle(ARTIFACTS / "bundles" / f"{BUNDLE}.safetensors", torch.device("cpu"))
@@ -139,7 +140,12 @@ def main() -> None:
         "longest_prototype_seconds": max(prototype_times),
     }
     document = {name: round(value, 4) for name, value in summary.items()}
-    sys.stdout.write(json.dumps(document | {"pairs": len(episodes), "device": device_name(torch.device("cpu"))}) + "\n")
+    sys.stdout.write(
+        json.dumps(
+            document | {"episodes": len(episodes), "ways": options.ways, "device": device_name(torch.device("cpu"))}
+        )
+        + "\n"
+    )
 
 
 if __name__ == "__main__":
