@@ -4,6 +4,7 @@
 
 #include <cstdint>
 #include <cstring>
+#include <memory>
 
 // Registers of the processor: with AVX-512 there are 32 of 64 bytes, else tiles are made for 16 of 32 bytes. A tile that
 // does not fit is spilled at every product and takes ten times as long, and so does arithmetic on a wider vector.
@@ -34,6 +35,16 @@ template <typename Real>
 inline void store(Real *to, const Vector<Real> &vector) {
     std::memcpy(to, &vector, sizeof(vector));
 }
+
+// Room for numbers that are written before they are read; a std::vector would fill it with zeros first.
+template <typename Real>
+class Room {
+    std::unique_ptr<Real[]> numbers;
+
+  public:
+    explicit Room(int64_t count) : numbers(new Real[count]) {}
+    Real *data() const { return numbers.get(); }
+};
 
 // A tile of R rows and V vectors of C (+)= A B, held in registers; A(r, k) = a[r * a_row + k * a_column].
 template <typename Real, int R, int V>

@@ -30,7 +30,8 @@ template <typename Real>
 struct Windows {
     const Sizes &n;
     const int64_t row, plane;
-    std::vector<Real> padded, windows;
+    std::vector<Real> padded;
+    const Room<Real> windows;
 
     explicit Windows(const Sizes &n)
         : n(n), row(n.width + 2), plane((n.height + 2) * row), padded(n.inputs * plane), windows(CHUNK * n.window()) {}
@@ -46,7 +47,7 @@ struct Windows {
 
     const Real *of(int64_t first, int64_t count) {
         for (int64_t pixel = 0; pixel < count; ++pixel) {
-            Real *to = &windows[pixel * n.window()];
+            Real *to = windows.data() + pixel * n.window();
             for (int64_t c = 0; c < n.inputs; ++c)
                 for (int i = 0; i < KERNEL; ++i) {
                     const Real *from = &padded[corner(first + pixel) + c * plane + i * row];
@@ -138,7 +139,7 @@ void for_input(const Sizes &n, const Real *g, const Real *w, Real *to) {
 #pragma omp parallel
     {
         Windows<Real> windows(n);
-        std::vector<Real> made(CHUNK * wide);
+        const Room<Real> made(CHUNK * wide);
 #pragma omp for schedule(static)
         for (int64_t image = 0; image < n.images; ++image) {
             windows.clear();
@@ -146,7 +147,7 @@ void for_input(const Sizes &n, const Real *g, const Real *w, Real *to) {
                 const int64_t count = std::min(CHUNK, n.pixels() - first);
                 const Real *left = g + (image * n.pixels() + first) * n.outputs;
                 for (int64_t k = 0; k < wide; k += columns)
-                    panel(count, &made[k], wide, left, n.outputs, 1, &weights[k], wide, n.outputs, false);
+                    panel(count, made.data() + k, wide, left, n.outputs, 1, &weights[k], wide, n.outputs, false);
                 windows.add(first, count, made.data(), wide);
             }
             windows.give(to + image * n.inputs * n.pixels());

@@ -192,11 +192,12 @@ constexpr int64_t SPARE = 16;
 template <typename Real>
 void convolve(const Sizes &n, const Real *x, const Real *w, bool back, Real *y) {
     const int64_t block = 48, row = n.inputs + SPARE;
-    std::vector<Real> u(POINTS * n.products());
+    const Room<Real> u(POINTS * n.products());
     transform_weights(n, w, back, u.data());
 #pragma omp parallel
     {
-        std::vector<Real> v(POINTS * block * row), m(POINTS * block * n.outputs), zeros(n.inputs), outside(n.outputs);
+        const Room<Real> v(POINTS * block * row), m(POINTS * block * n.outputs), outside(n.outputs);
+        const std::vector<Real> zeros(n.inputs);
 #pragma omp for schedule(static)
         for (int64_t first = 0; first < n.tiles(); first += block) {
             const int64_t count = std::min(block, n.tiles() - first);
@@ -217,8 +218,9 @@ template <typename Real>
 void for_weight(const Sizes &n, const Real *x, const Real *g, Real *to) {
     constexpr int lanes = Lanes<Real>::count, columns = PANEL<Real>;
     const int64_t block = std::min<int64_t>(96, n.tiles()), row = n.inputs + SPARE;
-    std::vector<Real> u(POINTS * n.products()), v(POINTS * block * row), q(POINTS * block * n.outputs);
+    const Room<Real> u(POINTS * n.products()), v(POINTS * block * row), q(POINTS * block * n.outputs);
     const std::vector<Real> zeros(std::max(n.inputs, n.outputs));
+    if (!n.tiles()) std::fill_n(u.data(), POINTS * n.products(), Real(0));
 #pragma omp parallel
     {
         for (int64_t first = 0; first < n.tiles(); first += block) {

@@ -14,6 +14,7 @@ from typing import Any
 
 from torch import Tensor
 
+from recall_server.allocator import release_freed_memory
 from recall_server.errors import InvalidCheckpoint
 from trainer.checkpoint import Checkpoint
 from trainer.distill import Interrupted
@@ -81,6 +82,7 @@ class StreamRun:
             self._learn(task, stopped)
             self._end(task)
             self.save()
+            release_freed_memory()  # what a task leaves in pieces would grow the process with every further one
         if self.stream.arriving and self.position.task < self.stream.tasks:
             raise Interrupted  # while waiting for the next task; what has been learned is saved
         return self.scores
