@@ -46,7 +46,7 @@ def page_file(name: str, request: Request) -> Response:
 
 @cache
 def _files() -> dict[str, tuple[bytes, str]]:
-    """Content and strong ETag of every file, by name: some eighty kilobytes, read once."""
+    """Content and strong ETag of every file, by name: some ninety kilobytes, read once."""
     folder = files("recall_server") / "web"
     contents = {
         entry.name: entry.read_bytes() for entry in folder.iterdir() if entry.name.rpartition(".")[2] in MEDIA_TYPES

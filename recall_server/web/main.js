@@ -41,14 +41,14 @@ function state(text, kind = "") {
 
 /** Show the memories, unless these very ones are shown already: what somebody has chosen among them would be lost. */
 async function refresh() {
-  const memories = await fetchMemories();
-  if (!memories) return;
-  const digests = memories.map((each) => each.sha256).join();
+  const loaded = await fetchMemories();
+  if (!loaded) return;
+  const digests = JSON.stringify([loaded.bundles.map((each) => each.sha256), loaded.aliases]);
   if (digests === shown) return prepareInside.again();
   const first = shown === null;
   shown = digests;
-  prepareTraining(memories, useClassifier);
-  showMemories(memories, (memory) => {
+  prepareTraining(loaded, useClassifier);
+  showMemories(loaded.bundles, (memory) => {
     prepareInside(memory);
     useMemory(memory);
   });

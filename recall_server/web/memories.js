@@ -4,13 +4,16 @@ import { showCard } from "./card.js";
 import { $, bytes, complain, make, network, number, percent } from "./dom.js";
 import { json } from "./server.js";
 
-/** All loaded memories; null, with a sentence on the page, where the server does not tell. */
+/**
+ * All loaded memories and the aliases of their names, as { bundles, aliases }; null, with a sentence on the page, where
+ * the server does not tell.
+ */
 export async function fetchMemories() {
   try {
-    const { bundles } = await json("/bundles");
+    const loaded = await json("/bundles");
     const nothing = "No memory is loaded: put a bundle into the server's folder. It is taken up without a restart.";
-    complain("memories-error", bundles.length ? null : nothing);
-    return bundles;
+    complain("memories-error", loaded.bundles.length ? null : nothing);
+    return loaded;
   } catch (error) {
     complain("memories-error", error);
     return null;

@@ -43,8 +43,11 @@ export function quiet() {
   stopped = false;
 }
 
-/** Follow a training to its end; `finished` hears of the classifier. Throws an Error where there is none. */
-export async function watch(record, finished) {
+/**
+ * Follow a training to its end; `show` hears of it as it begins, and of what became of it. Throws an Error where it
+ * failed.
+ */
+export async function watch(record, show) {
   const losses = [];
   running = record.id;
   // So that it is found again after the page was loaded again.
@@ -55,24 +58,28 @@ export async function watch(record, finished) {
     say(event.status, event.progress);
     draw(losses);
   };
-  await follow(record.id, seen, () => tell(LOST));
+  if (!record.is_terminal) {
+    show(record);
+    await follow(record.id, seen, () => tell(LOST));
+  }
   const end = await json(`/classifier/${encodeURIComponent(record.id)}`);
   say(end.status, end.progress);
+  if (end.addressing === "prototypes") tell("Ready: nothing had to be trained.");
+  show(end);
   if (end.status === "failed") {
     throw new Error(`The training failed. ${sentence(end.error?.detail ?? "no reason was given")}`);
   }
-  if (end.status === "succeeded") finished(end);
 }
 
 /** Go on with the training that the page's address names, if it does. */
-export async function resume(finished) {
+export async function resume(show) {
   const [, identifier] = ADDRESSED.exec(location.hash) ?? [];
   if (!identifier) return;
   try {
     const record = await json(`/classifier/${identifier}`);
-    if (record.status === "succeeded") return finished(record, { quietly: true });
+    if (record.status === "succeeded") return show(record, { quietly: true });
     starting("");
-    await watch(record, finished);
+    await watch(record, show);
   } catch (error) {
     complain("train-error", error);
   } finally {

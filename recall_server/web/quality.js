@@ -3,6 +3,7 @@
 import { make, number, percent } from "./dom.js";
 
 const FEW = 3; // pictures of a class below which nothing can be estimated from them
+const SHOWN = 0.005; // seconds from which on a stage is told
 const STAGES = {
   encoding: "encoded the pictures",
   recalling: "recalled",
@@ -15,11 +16,10 @@ const STAGES = {
 export function estimate(record) {
   const title = make("h3", { textContent: "How good it should be" });
   const { quality } = record;
-  const notes = (record.notes ?? []).map((textContent) => make("p", { className: "note", textContent }));
-  if (!quality) return [title, make("p", { className: "note", textContent: missing(record) }), ...notes];
+  if (!quality) return [title, make("p", { className: "note", textContent: missing(record) })];
   const value = make("p", { className: "figure" }, percent(quality.accuracy));
   const explanation = make("p", { className: "note", textContent: quality.explanation });
-  return [title, value, explanation, ...notes, perLabel(record.labels, quality)];
+  return [title, value, explanation, perLabel(record.labels, quality)];
 }
 
 function missing(record) {
@@ -51,10 +51,10 @@ function perLabel(labels, quality) {
   return make("details", { open: labels.length <= 10 }, make("summary", { textContent: "Class by class" }), table);
 }
 
-/** "Waited 0.1 s, recalled 0.2 s, trained 2.1 s."; nothing where it is not known. */
+/** "Waited 0.1 s, recalled 0.2 s, trained 2.1 s."; nothing of what took no time or is not known. */
 export function stages(record) {
   const each = ([stage, seconds]) => `${STAGES[stage] ?? stage} ${time(seconds)}`;
-  const text = Object.entries(record.stages ?? {}).map(each).join(", ");
+  const text = Object.entries(record.stages ?? {}).filter(([, seconds]) => seconds >= SHOWN).map(each).join(", ");
   return text && `${text.charAt(0).toUpperCase()}${text.slice(1)}.`;
 }
 

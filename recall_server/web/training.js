@@ -1,54 +1,36 @@
 // Making a classifier: what it is made from.
 
 import { ClassBox } from "./boxes.js";
-import { $, complain, counted, make, number } from "./dom.js";
+import { $, complain, counted, list, make, number } from "./dom.js";
+import { chosenNames, openNames, prepareNames } from "./names.js";
 import { preparing, quiet, starting, watch } from "./progress.js";
 import { json, postJson } from "./server.js";
 import { form, prepared } from "./upload.js";
+import { chosenWay, preferMemory, prepareWays } from "./ways.js";
 
-const FINDABLE = 24; // names from which on one can search among them
-let memory = null;
 let boxes = [];
 let numbered = 0;
 
-/** `memories` are all that are loaded; `finished` hears of each classifier that came out of a training. */
-export function prepareTraining(memories, finished) {
-  const byPictures = memories.some((each) => each.queries === "images");
-  $("no-pictures").hidden = byPictures;
-  document.querySelector('input[value="pictures"]').disabled = !byPictures;
-  document.querySelector('input[value="labels"]').disabled = !memories.some((each) => each.queries === "labels");
+/** `bundles` are all memories that are loaded; `show` hears of each classifier and of what becomes of it. */
+export function prepareTraining({ bundles, aliases }, show) {
+  prepareNames(bundles, aliases);
+  prepareWays(bundles);
+  radio("pictures").disabled = !bundles.length;
+  radio("labels").disabled = !bundles.some((each) => each.queries === "labels");
   while (boxes.length < 2) addBox();
-  $("train-form").onsubmit = (event) => { event.preventDefault(); train(memories, finished); };
+  $("train-form").onsubmit = (event) => { event.preventDefault(); train(show); };
 }
 
-/** Names come from this memory; one that pictures address turns the form to pictures. */
-export function useMemory(bundle) {
-  memory = bundle;
-  const byName = bundle.queries === "labels";
-  document.querySelector(`input[value="${byName ? "labels" : "pictures"}"]`).checked = true;
-  if (byName) {
-    $("chips").replaceChildren(...bundle.labels.map(chip));
-    $("find-line").hidden = bundle.labels.length < FINDABLE;
-    $("find").value = $("found").textContent = "";
-  }
+/** The names of this memory come first; one that pictures address turns the form to pictures. */
+export function useMemory(memory) {
+  const byName = memory.queries === "labels";
+  radio(byName ? "labels" : "pictures").checked = true;
+  if (byName) openNames(memory);
+  preferMemory(memory);
   showSource();
 }
 
-function chip(label) {
-  return make("label", {}, make("input", { type: "checkbox", name: "label", value: label }), ` ${label}`);
-}
-
-/** Leave the names that hold what is searched for, and those that are chosen already. */
-function find() {
-  const wanted = $("find").value.trim().toLowerCase();
-  let left = 0;
-  for (const item of $("chips").children) {
-    const matches = item.textContent.toLowerCase().includes(wanted);
-    left += matches;
-    item.hidden = !matches && !item.firstChild.checked;
-  }
-  $("found").textContent = wanted ? counted(left, "name") : "";
-}
+const radio = (value) => document.querySelector(`input[name="from"][value="${value}"]`);
 
 function source() {
   return document.querySelector('input[name="from"]:checked').value;
@@ -72,11 +54,11 @@ function addBox() {
   $("boxes").append(box.item);
 }
 
-async function train(memories, finished) {
+async function train(show) {
   complain("train-error", null);
   try {
-    const record = source() === "labels" ? await trainLabels() : await trainPictures(memories);
-    await watch(record, finished);
+    const record = source() === "labels" ? await trainLabels() : await trainPictures();
+    await watch(record, show);
   } catch (error) {
     complain("train-error", error);
   } finally {
@@ -85,28 +67,29 @@ async function train(memories, finished) {
 }
 
 async function trainLabels() {
-  const labels = [...document.querySelectorAll('input[name="label"]:checked')].map((each) => each.value);
+  const labels = chosenNames();
   if (labels.length < 2) throw new Error("Choose two names or more: a classifier tells classes apart.");
   starting("Sending…");
-  return postJson("/classifier", { labels, bundle: memory.name });
+  return postJson("/classifier", { labels });
 }
 
-async function trainPictures(memories) {
+async function trainPictures() {
   const filled = boxes.filter((box) => box.files.length);
   if (filled.length < 2) throw new Error("Give pictures to two classes or more: a classifier tells classes apart.");
+  const empty = boxes.filter((box) => !box.files.length && box.name.value.trim()).map((box) => `“${box.label}”`);
+  if (empty.length) throw new Error(`No pictures were given for ${list(empty)}: add some, or remove the class.`);
   const names = filled.map((box) => box.label);
   const odd = names.find((name) => name.endsWith("\\")); // what reads forms takes it for a part of the name's end
   if (odd) throw new Error(`The name “${odd}” ends in a backslash: leave that out.`);
   const twice = names.find((name, index) => names.indexOf(name) !== index);
   if (twice) throw new Error(`Two classes are called “${twice}”: give each a name of its own.`);
-  const able = memory?.queries === "images" ? memory : memories.find((each) => each.queries === "images");
+  const { addressing, memory } = chosenWay();
   const parts = filled.flatMap((box) => box.files.map((file) => [box.label, file]));
   const came = (count) => preparing(`Making pictures ready: ${number(count)} of ${number(parts.length)}…`);
-  const ready = await prepared(parts, Math.max(able.image.height, able.image.width), came);
+  const ready = await prepared(parts, Math.max(memory.image.height, memory.image.width), came);
   starting(`Sending ${counted(ready.length, "picture")}…`);
-  return json(`/classifier?${new URLSearchParams({ bundle: able.name })}`, form(ready));
+  return json(`/classifier?${new URLSearchParams({ bundle: memory.name, addressing })}`, form(ready));
 }
 
 $("add-box").addEventListener("click", () => { addBox(); boxes.at(-1).name.focus(); });
-$("find").addEventListener("input", find);
-for (const radio of document.querySelectorAll('input[name="from"]')) radio.addEventListener("change", showSource);
+for (const value of ["labels", "pictures"]) radio(value).addEventListener("change", showSource);

@@ -1,4 +1,4 @@
-// Using a classifier that was just trained: predictions for dropped pictures, its files and its card.
+// Using a classifier, and its prototypes until it is trained: predictions for dropped pictures, its files and its card.
 
 import { PictureBox } from "./boxes.js";
 import { showCard } from "./card.js";
@@ -6,43 +6,79 @@ import { $, complain, counted, list, make, network, number, percent, save } from
 import { estimate, stages } from "./quality.js";
 import { ask, json, read } from "./server.js";
 import { form, prepared } from "./upload.js";
+import { cautions, used } from "./used.js";
 
 const AT_ONCE = 50;
 const SHOWN = 48;
 const SHOWN_LABELS = 5;
+const INTERIM = " Your pictures of each class answered; the network looks again as soon as it is trained.";
 let current = null; // { record, seen, shown }: another one once the pictures are cleared, or another classifier made
-let box = null;
+let last = null; // the record of the classifier that was trained last
 let queue = Promise.resolve();
+const box = new PictureBox("Pictures to look at", {
+  added: (files) => look(files),
+  cleared: () => begin(current.record),
+});
+$("predict-box").append(box.element);
 
-/** Show this classifier. `quietly`: it was there before, so nobody is taken to it. */
+/**
+ * Show what can be asked of this training now: its classifier, or, until that is trained, its prototypes. Pictures that
+ * are there already are looked at again. `quietly`: it was there before, so nobody is taken to it.
+ */
 export function useClassifier(record, { quietly = false } = {}) {
-  const time = record.seconds == null ? "" : ` in ${record.seconds.toFixed(1)} s`;
-  $("made").textContent =
-    `A fresh network (${network(record.network)}) that tells ${list(record.labels)} apart, trained${time} from what ` +
-    `${record.bundles.map(({ name }) => name).join(" and ")} recalled.`;
+  const trained = record.status === "succeeded";
+  const usable = trained || (!record.is_terminal && record.addressing === "images");
+  const busy = !$("try").hidden && (box.files.length || $("try").contains(document.activeElement));
+  const again = current?.record.id === record.id;
+  if (!usable) return again && withdraw();
+  if (trained) last = record;
+  $("try").hidden = false;
+  $("made").textContent = made(record, trained);
   $("stages").textContent = stages(record);
+  $("cautions").replaceChildren(...cautions(record));
   $("quality").replaceChildren(...estimate(record));
+  $("used").replaceChildren(...used(record));
+  $("take").hidden = !trained;
   $("classifier-card").hidden = !record.links.card;
   complain("download-error", null);
-  box?.clear();
-  box = new PictureBox("Pictures to look at", {
-    added: (files) => {
-      const mine = current;
-      queue = queue.then(() => predict(mine, files));
-    },
-    cleared: () => begin(record),
-  });
-  $("predict-box").replaceChildren(box.element);
-  begin(record);
-  $("try").hidden = false;
-  if (!quietly) $("try-title").focus();
+  begin(record, again ? current.shown : SHOWN);
+  if (box.files.length) look(box.files);
+  if (trained && !quietly && !(again && busy)) $("try-title").focus();
 }
 
-function begin(record) {
-  current = { record, seen: [], shown: SHOWN };
+/** What answered until now came to nothing: back to the classifier before it, if there was one. */
+function withdraw() {
+  if (last) useClassifier(last, { quietly: true });
+  else $("try").hidden = true;
+}
+
+/** What it is, where from, and how long that took, as sentences. */
+function made({ addressing, bundles, labels, network: spec, seconds }, trained) {
+  const memories = list(bundles.map(({ name }) => name));
+  if (addressing === "prototypes") {
+    return `It tells ${list(labels)} apart by comparing with your pictures, as the encoder of ${memories} sees them.`;
+  }
+  const fresh = `fresh network (${network(spec)})`;
+  if (!trained) {
+    return (
+      `A ${fresh} is learning to tell ${list(labels)} apart from what ${memories} recalls. You can try it already: ` +
+      "until it is trained, a picture goes to the class whose pictures it is nearest to."
+    );
+  }
+  const time = seconds == null ? "" : ` in ${seconds.toFixed(1)} s`;
+  return `A ${fresh} that tells ${list(labels)} apart, trained${time} from what ${memories} recalled.`;
+}
+
+function begin(record, shown = SHOWN) {
+  current = { record, seen: [], shown };
   complain("predict-error", null);
   $("predictions").replaceChildren();
   showPredictions();
+}
+
+function look(files) {
+  const mine = current;
+  queue = queue.then(() => predict(mine, [...files]));
 }
 
 /** Look at these files, some at a time, until all are seen or they are wanted no longer. */
@@ -73,7 +109,9 @@ function showPredictions() {
   for (const [, { label }] of seen) counts.set(label, (counts.get(label) ?? 0) + 1);
   const ranked = [...counts].sort((one, other) => other[1] - one[1]);
   const words = list(ranked.map(([label, count]) => `${number(count)} × ${label}`));
-  $("predict-text").textContent = seen.length ? `${counted(seen.length, "picture")} seen: ${words}.` : "";
+  const waits = current.record.status !== "succeeded" && seen.some(([, { by }]) => by === "prototypes");
+  const text = `${counted(seen.length, "picture")} seen: ${words}.${waits ? INTERIM : ""}`;
+  $("predict-text").textContent = seen.length ? text : "";
   const entries = seen.slice($("predictions").children.length, shown);
   $("predictions").append(...entries.map(([file, prediction]) => entry(file, prediction)));
   $("more-predictions").hidden = seen.length <= shown;

@@ -5,7 +5,9 @@ Runs where Debian's Chromium is installed.
 
 from __future__ import annotations
 
+import hashlib
 import io
+import json
 import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -13,9 +15,12 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
+from recall_server.aliases import ALIASES_FILE
 from recall_server.bundle import MemoryBundle
+from recall_server.familiarity import Familiarity
 from recall_server.manifest import MeasuredAccuracy
 from recall_server.retraining import Retraining
 from tests.recall_server.bundle_examples import example_manifest, example_memory, example_preprocessing
@@ -109,28 +114,50 @@ def photograph(*, side: int) -> bytes:
     return data.getvalue()
 
 
+def give_pictures(page: Any, *classes: tuple[str, str], seeds: range = range(5)) -> None:
+    """Turn to pictures, and give the first boxes these names and pictures of left, middle or right."""
+    page.check("input[value=pictures]")
+    for box, (name, label) in zip(page.locator("#boxes .box").all(), classes, strict=True):
+        box.locator("input[type=text]").fill(name)
+        box.locator("input[type=file]").set_input_files([file(label, seed) for seed in seeds])
+
+
 def choose_memory(page: Any, name: str) -> None:
     """Press the button on the sheet of this memory."""
     page.locator(".card", has=page.get_by_role("heading", name=name, exact=True)).locator(".use").click()
 
 
 def write_memories(folder: Path) -> Path:
-    """Two committed memories with bases, and small ones: `marks` and `marks-images`, and some for what goes wrong."""
+    """Two committed memories with bases, and small ones: `marks` and `marks-images`, and some for what goes wrong.
+
+    `more` and `endless` both know the name other. Of the three columns, `marks-images` has never seen the middle one.
+    """
     bundles, encoder = folder / "bundles", column_encoder()
     bundles.mkdir(parents=True)
     (folder / "encoders").mkdir()
     (folder / "encoders" / "columns.onnx").write_bytes(encoder)
+    familiar = Familiarity(centres=torch.eye(3)[[0, 2]], distances=torch.linspace(0, 1, 100))
+    familiar.save(folder / "encoders" / "columns.onnx", hashlib.sha256(encoder).hexdigest())
+    (folder / ALIASES_FILE).write_text(json.dumps({"ends": ["more:top", LABELS[2]]}))
     for name in ("fashion-mnist", "digits"):
         shutil.copy(ARTIFACTS / "bundles" / f"{name}.safetensors", bundles)
     endless = Retraining(network=RETRAINING.network, steps=100_000, learning_rate=0.01, rows_per_class=1)
     for bundle in (
         _measured(label_bundle("marks", LABELS)),
         label_bundle("endless", ("this", "that", "other"), retraining=endless),
+        label_bundle("more", ("top", "bottom", "other"), groups={"edges": ("top", "bottom")}),
         image_bundle("marks-images", encoder),
+        _retrained(image_bundle("slow", encoder), endless),
         _many_names(),
     ):
         bundle.save(bundles / f"{bundle.manifest.name}.safetensors")
     return folder
+
+
+def _retrained(bundle: MemoryBundle, retraining: Retraining) -> MemoryBundle:
+    """By another schedule."""
+    manifest = bundle.manifest.model_copy(update={"retraining": retraining})
+    return MemoryBundle(manifest=manifest, memory=bundle.memory, preprocessing=bundle.preprocessing)
 
 
 def _measured(bundle: MemoryBundle) -> MemoryBundle:

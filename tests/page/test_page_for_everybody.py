@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from tests.page.conftest import LABELS, OpenPage, choose_memory, file
+from tests.page.conftest import LABELS, OpenPage, choose_memory, file, give_pictures
 
 PHONE = {"width": 390, "height": 844}
 # The first sheet of the page is seen without a mouse by whoever presses Tab; this is more than it takes to get there.
@@ -28,9 +28,14 @@ def test_axe_finds_no_accessibility_fault(open_page: OpenPage, scheme: str) -> N
     axe = pytest.importorskip("axe_playwright_python.sync_playwright")
     page = open_page(color_scheme=scheme, bypass_csp=True)  # axe is put into the page as a script
     train(page)
+    give_pictures(page, ("oben", "left"), ("mitten", "middle"))
+    page.click("#train")
+    page.locator("#used table").wait_for()
+    page.locator("#take").wait_for()
     choose_memory(page, "fashion-mnist")
     page.locator("#similarity td[data-pair]").first.wait_for()
     page.locator("#bases img").first.wait_for()
+    page.evaluate("for (const part of document.querySelectorAll('details')) part.open = true")
     page.evaluate("for (const part of document.querySelectorAll('[hidden]')) part.hidden = false")
     found = {"page": axe.Axe().run(page)}
     page.click("#classifier-card")
@@ -61,9 +66,16 @@ def test_everything_goes_without_a_mouse(page: Any) -> None:
     press_tab_until("#train")
     page.keyboard.press("Enter")
     page.locator("#train-error", has_text="Choose two names or more").wait_for()
-    page.keyboard.press("Shift+Tab")
-    assert page.evaluate("document.activeElement.value") == "Ankle boot"
     assert page.is_checked("#chips input[value=Sandal]")
+    page.keyboard.press("Shift+Tab")
+    assert page.evaluate("document.activeElement.id") == "none"
+    press_tab_until("input[value=labels]")
+    page.keyboard.press("ArrowDown")
+    press_tab_until("#ways summary")
+    page.keyboard.press("Enter")
+    press_tab_until("input[name=way]")
+    page.keyboard.press("ArrowUp")
+    assert page.is_checked("input[value=prototypes]")
 
 
 @pytest.mark.parametrize("memory", ["fashion-mnist", "many", "marks-images"])

@@ -1,0 +1,154 @@
+"""What becomes of somebody's own pictures: chosen for them or by them, and said in words."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+import pytest
+
+from tests.page.conftest import OpenPage, choose_memory, file, give_pictures
+
+INTERIM = "Your pictures of each class answered"
+LEFT_RIGHT = (("oben", "left"), ("unten", "right"))
+
+
+def choose_way(page: Any, way: str) -> None:
+    page.locator("#ways summary").click()
+    page.check(f"input[name=way][value={way}]")
+
+
+def show(page: Any, *labels: str) -> None:
+    page.set_input_files("#predict-box input[type=file]", [file(label, 70) for label in labels])
+    page.locator("#predictions li").nth(len(labels) - 1).wait_for()
+
+
+def test_without_a_choice_the_memory_that_takes_pictures_is_asked_and_the_page_says_so(page: Any) -> None:
+    give_pictures(page, *LEFT_RIGHT)
+    assert not page.locator("#ways input").first.is_visible()  # whoever has no patience need not look at it
+    with page.expect_request("**/classifier?*") as sent:
+        page.click("#train")
+    assert "addressing=auto" in sent.value.url
+    page.locator("#take").wait_for()
+    used = page.locator("#used")
+    assert "The memory marks-images takes pictures" in used.inner_text()
+    assert re.search(r"oben\s+familiar\s+\d+ %", used.inner_text())
+    assert page.locator("#cautions p").count() == 0
+
+
+def test_pictures_of_what_the_memory_never_saw_are_warned_of_before_the_estimate(page: Any) -> None:
+    give_pictures(page, ("oben", "left"), ("mitten", "middle"))
+    page.click("#train")
+    page.locator("#take").wait_for()
+    warning = page.locator("#cautions p")
+    assert warning.count() == 1
+    assert "knows nothing like the pictures of mitten" in warning.inner_text()
+    assert page.evaluate("cautions.compareDocumentPosition(quality) === Node.DOCUMENT_POSITION_FOLLOWING")
+    assert re.search(r"mitten\s+strange\s+0 %", page.locator("#used").inner_text())
+
+
+def test_pictures_answer_at_once_while_the_network_trains(page: Any) -> None:
+    choose_memory(page, "slow")
+    give_pictures(page, *LEFT_RIGHT)
+    page.click("#train")
+    page.locator("#made", has_text="You can try it already").wait_for()
+    show(page, "left", "right")
+    assert f"1 × oben and 1 × unten. {INTERIM}" in page.locator("#predict-text").inner_text()
+    assert page.locator("#take").is_hidden()
+    page.click("#cancel")
+    page.locator("#progress-text", has_text="Stopped.").wait_for()
+    page.locator("#try").wait_for(state="hidden")  # nothing would answer any more
+
+
+def test_the_network_looks_again_at_what_was_shown_before_it_was_trained(page: Any) -> None:
+    held: list[Any] = []
+    page.route("**/events", lambda route: held.append(route))
+    give_pictures(page, ("links", "left"), ("rechts", "right"))  # or it would be trained already
+    page.click("#train")
+    page.locator("#made", has_text="You can try it already").wait_for()
+    show(page, "left")
+    with page.expect_response("**/predict") as again:
+        held[0].continue_()
+    assert "by" not in again.value.json()["predictions"][0]
+    page.locator("#take").wait_for()
+    page.locator("#predict-text", has_text="1 picture seen: 1 × links.").wait_for()
+    assert INTERIM not in page.locator("#predict-text").inner_text()
+    assert page.locator("#predictions li").count() == 1
+    assert page.evaluate("document.activeElement.id") != "try-title"  # who tries it already is taken nowhere
+
+
+def test_a_training_that_is_stopped_gives_back_the_classifier_before_it(page: Any) -> None:
+    give_pictures(page, *LEFT_RIGHT)
+    page.click("#train")
+    page.locator("#take").wait_for()
+    made = page.locator("#made").inner_text()
+    choose_memory(page, "slow")
+    page.click("#train")
+    page.locator("#made", has_text="You can try it already").wait_for()
+    page.click("#cancel")
+    page.locator("#take").wait_for()
+    assert page.locator("#made").inner_text() == made
+
+
+def test_only_comparing_is_there_at_once(page: Any) -> None:
+    give_pictures(page, *LEFT_RIGHT)
+    choose_way(page, "prototypes")
+    page.click("#train")
+    page.locator("#progress-text", has_text="Ready: nothing had to be trained.").wait_for()
+    assert "by comparing with your pictures" in page.locator("#made").inner_text()
+    assert "trained" not in page.locator("#stages").inner_text().lower()
+    assert "Nothing was trained" in page.locator("#used").inner_text()
+    show(page, "right")
+    assert page.locator("#predict-text").inner_text() == "1 picture seen: 1 × unten."
+    assert page.locator("#take").is_visible()
+
+
+def test_pictures_are_taken_for_names_of_the_memory_that_is_chosen(page: Any) -> None:
+    give_pictures(page, *LEFT_RIGHT)
+    choose_way(page, "classify")
+    page.select_option("#way-memory", "marks")
+    page.click("#train")
+    page.locator("#take").wait_for()
+    assert "oben for left / links, unten for 右 derecha" in page.locator("#used").inner_text()
+    assert "is not known" in page.locator("#used").inner_text()  # how familiar they are
+
+
+def test_names_that_a_memory_cannot_tell_apart_lose_nothing(open_page: OpenPage) -> None:
+    page = open_page(trouble=True)
+    give_pictures(page, ("oben", "left"), ("auch oben", "left"))
+    page.get_by_role("button", name="Pictures of class 2: take all out again").click()
+    page.locator("#boxes input[type=file]").nth(1).set_input_files([file("left", 8)])
+    choose_way(page, "classify")
+    page.select_option("#way-memory", "marks")
+    page.click("#train")
+    page.locator("#train-error", has_text="does not know these classes apart").wait_for()
+    assert "5 pictures" in page.locator("#boxes .box").first.inner_text()
+    assert page.locator("#boxes input[type=text]").nth(1).input_value() == "auch oben"
+
+
+@pytest.mark.parametrize("queries", ["labels", "images"])
+def test_what_no_loaded_memory_can_do_cannot_be_chosen(open_page: OpenPage, queries: str) -> None:
+    page = open_page(shown=False)
+
+    def only(route: Any) -> None:
+        answer = route.fetch().json()
+        bundles = [each for each in answer["bundles"] if each["queries"] == queries]
+        route.fulfill(json=answer | {"bundles": bundles})
+
+    page.route("**/bundles", only)
+    page.reload()
+    page.locator("#cards li").first.wait_for()
+    page.check("input[value=pictures]")
+    page.locator("#ways summary").click()
+    ways = {each.get_attribute("value"): each.is_enabled() for each in page.locator("#ways input").all()}
+    images = queries == "images"
+    assert ways == {"auto": True, "images": images, "classify": not images, "prototypes": images}
+    assert page.locator("#way-missing").is_visible()
+
+
+def test_a_class_that_was_named_and_has_no_pictures_is_not_left_out_in_silence(page: Any) -> None:
+    give_pictures(page, *LEFT_RIGHT)
+    page.click("#add-box")
+    page.keyboard.type("vergessen")
+    page.click("#train")
+    page.locator("#train-error", has_text="No pictures were given for “vergessen”").wait_for()
