@@ -2,7 +2,8 @@
 
 python -m tests.page.screenshots http://127.0.0.1:8000 [FOLDER]
 
-Needs Debian's Chromium, and Fashion-MNIST as `recall-trainer` finds it, for a sneaker and a bag to look at.
+Needs Debian's Chromium, and Fashion-MNIST as `recall-trainer` finds it, for sneakers and bags to learn from and to look
+at.
 """
 
 from __future__ import annotations
@@ -21,10 +22,11 @@ from trainer.datasets import load_dataset
 DOCS = Path(__file__).parents[2] / "docs"
 PATIENCE = 600_000  # milliseconds
 SHOWN = ("Sneaker", "Bag")
+SHOTS = 5  # pictures that a class is made of
 MARGIN = 16
 DESK: dict[str, Any] = {"color_scheme": "light", "viewport": {"width": 1100, "height": 900}}
 PHONE: dict[str, Any] = {"color_scheme": "dark", "viewport": {"width": 390, "height": 844}}
-# From the top of one part of the page to the bottom of another.
+# From the top of one part of the page to the bottom of another, once names were used.
 PICTURES = (
     (DESK, "page.png", "header", "#held"),
     (DESK, "page-classifier.png", "#make", "#try"),
@@ -34,7 +36,7 @@ PICTURES = (
 
 
 def main(address: str, folder: Path) -> None:
-    """Write page.png and page-classifier.png, at a desk in the light, and page-phone-*.png in the dark."""
+    """Write page.png, page-classifier.png and page-pictures.png, at a desk in the light, and page-phone-*.png."""
     with sync_playwright() as playwright, tempfile.TemporaryDirectory() as pictures:
         browser = playwright.chromium.launch(executable_path=str(CHROMIUM), args=["--no-sandbox"])
         shown = _pictures(Path(pictures))
@@ -46,21 +48,24 @@ def main(address: str, folder: Path) -> None:
             for chosen, name, first, last in PICTURES:
                 if chosen is view:
                     _save(page, first, last, folder / name)
+            if view is DESK:
+                _use_pictures(page, shown)
+                _save(page, "#make", "#used", folder / "page-pictures.png")
         browser.close()
 
 
-def _pictures(folder: Path) -> list[Path]:
-    """The first test picture of each class that is shown."""
+def _pictures(folder: Path) -> dict[str, list[Path]]:
+    """The first test pictures of each class that is shown: one to look at, and SHOTS to learn from."""
     data = load_dataset("fashion-mnist")
-    paths = []
-    for name in SHOWN:
-        image = data.test.of_class(data.classes.index(name), 1).images[0, 0]
-        paths.append(folder / f"{name.lower()}.png")
-        Image.fromarray(image.numpy()).save(paths[-1])
+    paths: dict[str, list[Path]] = {name: [] for name in SHOWN}
+    for name, held in paths.items():
+        for image in data.test.of_class(data.classes.index(name), 1 + SHOTS).images[:, 0]:
+            held.append(folder / f"{name.lower()}-{len(held)}.png")
+            Image.fromarray(image.numpy()).save(held[-1])
     return paths
 
 
-def _use(page: Any, pictures: list[Path]) -> None:
+def _use(page: Any, pictures: dict[str, list[Path]]) -> None:
     """Mix two names, train a classifier of them, and show it a picture of each."""
     choose_memory(page, "fashion-mnist")
     page.locator("#similarity td[data-pair]").first.wait_for()
@@ -73,7 +78,25 @@ def _use(page: Any, pictures: list[Path]) -> None:
         page.get_by_label(name, exact=True).check()
     page.click("#train")
     page.locator("#try").wait_for()
-    page.set_input_files("#predict-box input[type=file]", pictures)
+    page.set_input_files("#predict-box input[type=file]", [held[0] for held in pictures.values()])
+    _rest(page)
+
+
+def _use_pictures(page: Any, pictures: dict[str, list[Path]]) -> None:
+    """Train a classifier from a few pictures of each class, with the ways to use them in sight."""
+    page.check("input[value=pictures]")
+    for box, (name, held) in zip(page.locator("#boxes .box").all(), pictures.items(), strict=True):
+        box.locator("input[type=text]").fill(f"my {name.lower()}s")
+        box.locator("input[type=file]").set_input_files(held[1:])
+    page.click("#ways summary")
+    page.click("#train")
+    page.locator("#made", has_text="apart, trained in").and_(page.locator("#made", has_text="my sneakers")).wait_for()
+    page.locator("#predict-text", has_text="2 pictures seen").wait_for()
+    _rest(page)
+
+
+def _rest(page: Any) -> None:
+    """Wait for predictions, and take away whatever points at something."""
     page.locator("#predictions li").nth(1).wait_for()
     page.mouse.move(0, 0)
     page.evaluate("document.activeElement.blur()")
