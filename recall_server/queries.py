@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import final
 
 import numpy as np
@@ -65,7 +65,10 @@ class PictureLimits:
 
 
 def label_queries(library: Library, labels: Sequence[str], bundle: str | None) -> list[Query]:
-    """One query for each label, from whichever bundles know them; errors as `Library.resolve`."""
+    """One query for each label, from whichever bundles know them; errors as `Library.resolve`.
+
+    Where a bundle has soft targets, images of a label are shared out among the labels that are asked of it.
+    """
     references = library.resolve(labels, bundle=bundle)
     namesakes = Counter(reference.label for reference in references)
     queries = []
@@ -73,7 +76,15 @@ def label_queries(library: Library, labels: Sequence[str], bundle: str | None) -
         name = reference.label if namesakes[reference.label] == 1 else reference.qualified
         vector = reference.loaded.bundle.label_queries([reference.label])[0]
         queries.append(Query(name=name, loaded=reference.loaded, vector=vector, target={name: 1.0}))
-    return queries
+    return [query if query.loaded.bundle.targets is None else _shared_out(query, queries) for query in queries]
+
+
+def _shared_out(query: Query, queries: Sequence[Query]) -> Query:
+    """The query with its bundle's soft target among those of these queries that go to the same bundle."""
+    together = [other for other in queries if other.loaded is query.loaded]
+    shares = query.loaded.bundle.targets_of(torch.stack([other.vector for other in together]))[together.index(query)]
+    names = [other.name for other in together]
+    return replace(query, target=dict(zip(names, shares.tolist(), strict=True)))
 
 
 def mixture_queries(library: Library, mixtures: Sequence[Mapping[str, float]], bundle: str | None) -> list[Query]:

@@ -23,6 +23,7 @@ from recall_server.library import Library, LoadedBundle
 from recall_server.queries import Picture
 from recall_server.service import RecallOptions, RecallService
 from recall_server.settings import Settings
+from tests.recall_server.bundle_examples import with_soft_targets
 from tests.recall_server.serving_examples import (
     COLUMNS,
     ROWS,
@@ -412,6 +413,22 @@ def test_labels_that_two_bundles_know_are_told_apart_by_their_bundle(service: Re
     record = service.train_labels(["columns:middle", "places:middle"]).record
     assert record.labels == ("columns:middle", "places:middle")
     assert service.jobs.get(record.id).status is JobStatus.SUCCEEDED
+
+
+def test_images_are_shared_out_by_soft_targets_among_the_labels_asked_of_one_bundle(
+    tmp_path: Path, serve: Serve
+) -> None:
+    soft, hard = with_soft_targets(label_bundle("columns", tuple(COLUMNS))), label_bundle("other", ("a", "b", "c"))
+    library = Library({"columns": LoadedBundle(soft), "other": LoadedBundle(hard)})
+    service = RecallService(library, serve().jobs, Settings(state=tmp_path))
+    right, other, left = (entry.query.target for entry in service.recall_labels(["right", "a", "left"]).queries)
+    assert other == {"a": 1.0}
+    assert soft.targets is not None
+    index = [tuple(COLUMNS).index(label) for label in ("right", "left")]
+    shares = soft.targets[index[0]][index]
+    assert right == pytest.approx(dict(zip(("right", "left"), (shares / shares.sum()).tolist(), strict=True)))
+    assert sum(left.values()) == pytest.approx(1)
+    assert service.train_labels(["right", "left"]).record.labels == ("right", "left")
 
 
 def test_a_group_is_recalled_trained_and_counted_as_its_labels(tmp_path: Path, serve: Serve) -> None:

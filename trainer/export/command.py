@@ -96,6 +96,8 @@ def describe(
         "share_outside_0_to_1": round(recalled.outside, 6),
         "numbers_stored": manifest.budget.numbers_stored,
         "images_per_class_of_as_many_numbers": manifest.budget.images_per_class,
+        # What the files themselves cannot hold: they have one label for each image.
+        "soft_targets": None if bundle.targets is None else bundle.targets.tolist(),
         "retraining": manifest.retraining.model_dump(mode="json"),
     }
 
