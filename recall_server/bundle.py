@@ -19,13 +19,19 @@ import torch
 from torch import Tensor
 
 from recall_server.atomic import write_atomically
+from recall_server.bundle_checks import (
+    check_memory,
+    check_preprocessing,
+    check_queries,
+    enlarged_bases,
+    network_of,
+)
 from recall_server.errors import InvalidBundle, InvalidRequest, NotFound, UnknownLabel, UnsupportedQuery
 from recall_server.manifest import FORMAT_VERSION, Manifest, MeasuredAccuracy
-from recall_server.memory import MEMORIES, AbstractMemory, AddressedBases, Storage
+from recall_server.memory import MEMORIES, AbstractMemory, Storage
 from recall_server.memory.storage import restored, stored
-from recall_server.networks import AbstractNetwork, build_network
 from recall_server.preprocessing import PREPROCESSINGS, AbstractPreprocessing, Projected, Standardise
-from recall_server.soft_targets import among, check_soft_targets
+from recall_server.soft_targets import among
 from recall_server.tensor_file import DEFAULT_LIMITS, FLOATS, Limits, pack, printable, read_bounded, unpack
 
 __all__ = ["DEFAULT_LIMITS", "METADATA_KEY", "Limits", "MemoryBundle"]
@@ -56,10 +62,10 @@ class MemoryBundle:
     file_bytes: int | None = None
 
     def __post_init__(self) -> None:
-        _check_memory(self.manifest, self.memory, self.targets)
-        _check_queries(self.manifest, self.memory)
-        _check_preprocessing(self.manifest, self.memory, self.preprocessing)
-        _network(self.manifest)
+        check_memory(self.manifest, self.memory, self.targets)
+        check_queries(self.manifest, self.memory)
+        check_preprocessing(self.manifest, self.memory, self.preprocessing)
+        network_of(self.manifest)
         if self.storage == "int8" and self.manifest.format_version == 1:
             raise InvalidBundle("the storage int8 came with format version 2")
 
@@ -214,81 +220,7 @@ def _rebuild(
 
 def _projected(memory: AbstractMemory, tensors: Mapping[str, Tensor]) -> Projected:
     """Onto the span of what the memory recalls; KeyError and ValueError as `from_tensors`."""
-    return Projected.onto(_enlarged(memory), Standardise.from_tensors(tensors), tensors["rest"])
-
-
-def _enlarged(memory: AbstractMemory) -> Tensor:
-    """The bases [K, C, H, W] that pictures are projected onto; InvalidBundle for a memory without any."""
-    if not isinstance(memory, AddressedBases):
-        raise InvalidBundle(f"a memory {memory.kind} has no bases that pictures could be projected onto")
-    return memory.enlarged()
-
-
-def _check_memory(manifest: Manifest, memory: AbstractMemory, targets: Tensor | None) -> None:
-    described = manifest.memory
-    if described.kind != memory.kind or described.geometry != memory.geometry():
-        raise InvalidBundle(
-            f"the manifest describes a memory {described.kind} {described.geometry}, "
-            f"but the tensors make {memory.kind} {memory.geometry()}"
-        )
-    if memory.image_shape != manifest.image.shape:
-        raise InvalidBundle(
-            f"the manifest describes images of {list(manifest.image.shape)}, "
-            f"but the memory recalls {list(memory.image_shape)}"
-        )
-    stored_numbers = memory.stored_numbers()
-    if targets is not None:
-        stored_numbers += targets.numel()
-        _check_targets(manifest, targets)
-    if stored_numbers != manifest.budget.numbers_stored:
-        raise InvalidBundle(
-            f"the manifest's budget is {manifest.budget.numbers_stored} numbers, but the memory stores {stored_numbers}"
-        )
-
-
-def _check_targets(manifest: Manifest, targets: Tensor) -> None:
-    if manifest.format_version == 1 or manifest.queries != "labels":
-        raise InvalidBundle("targets came with format version 2, for memories that labels address")
-    try:
-        check_soft_targets(targets, len(manifest.labels))
-    except ValueError as error:
-        raise InvalidBundle(str(error)) from error
-
-
-def _check_queries(manifest: Manifest, memory: AbstractMemory) -> None:
-    encoder = manifest.query_encoder
-    expected = len(manifest.labels) if encoder is None else encoder.query_size
-    source = "labels" if encoder is None else "numbers of the query encoder"
-    if memory.query_size != expected:
-        raise InvalidBundle(f"the memory takes queries of {memory.query_size} numbers, not of the {expected} {source}")
-
-
-def _check_preprocessing(manifest: Manifest, memory: AbstractMemory, preprocessing: AbstractPreprocessing) -> None:
-    if preprocessing.kind != manifest.preprocessing:
-        raise InvalidBundle(
-            f"the manifest names the preprocessing {manifest.preprocessing!r}, "
-            f"but the tensors are of {preprocessing.kind!r}"
-        )
-    if not preprocessing.fits(manifest.image.shape):
-        raise InvalidBundle(f"the preprocessing is not made for images of {list(manifest.image.shape)}")
-    if isinstance(preprocessing, Projected):
-        _check_projection(memory, preprocessing)
-
-
-def _check_projection(memory: AbstractMemory, preprocessing: Projected) -> None:
-    """The directions are made again from the bases when the file is read, so they must be of these bases."""
-    bases = _enlarged(memory).flatten(1)
-    span = preprocessing.directions
-    if len(span) > len(bases) or not torch.allclose(bases @ span.T @ span, bases, atol=1e-3 * float(bases.abs().max())):
-        raise InvalidBundle("the preprocessing projects onto the span of other bases than those of the memory")
-
-
-def _network(manifest: Manifest) -> AbstractNetwork:
-    """The network that the memory was distilled for, as small as a classifier can make it: with two classes."""
-    try:
-        return build_network(manifest.retraining.network, manifest.image.shape, classes=2)
-    except ValueError as error:
-        raise InvalidBundle(f"the manifest's network cannot be built: {error}") from error
+    return Projected.onto(enlarged_bases(memory), Standardise.from_tensors(tensors), tensors["rest"])
 
 
 def _check_recall_cost(memory: AbstractMemory, numbers: int) -> None:
@@ -304,6 +236,6 @@ def _check_recall_cost(memory: AbstractMemory, numbers: int) -> None:
 
 
 def _check_network_cost(bundle: MemoryBundle, numbers: int) -> None:
-    parameters = sum(math.prod(shape) for shape in _network(bundle.manifest).shapes().values())
+    parameters = sum(math.prod(shape) for shape in network_of(bundle.manifest).shapes().values())
     if parameters > numbers:
         raise InvalidBundle(f"the manifest's network has {parameters} parameters, more than {numbers}")

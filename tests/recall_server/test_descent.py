@@ -25,8 +25,8 @@ def _batch(number: int, side: int = 64) -> tuple[Tensor, Tensor]:
 
 def test_a_minibatch_larger_than_goes_through_at_once_is_one_step_on_all_of_it() -> None:
     network = _network()
-    images, targets = _batch(19)
-    assert images_at_once(network, CPU) == 8  # so that 19 go through in three parts, the last one smaller
+    images, targets = _batch(35)
+    assert images_at_once(network, CPU) == 16  # so that 35 go through in three parts, the last one smaller
     initial = network.initialise(torch.Generator().manual_seed(0))
     kept = {name: value.clone() for name, value in initial.items()}
     descent = MomentumDescent(network, initial)
@@ -48,13 +48,13 @@ def test_a_minibatch_larger_than_goes_through_at_once_is_one_step_on_all_of_it()
 @pytest.mark.parametrize(
     ("spec", "side", "images"),
     [
-        ("convnet", 8, 256),
-        ("convnet", 28, 20),
-        ("resnet", 32, 32),
-        ("alexnet", 32, 16),
+        ("convnet", 8, 512),
+        ("convnet", 28, 41),
+        ("resnet", 32, 64),
+        ("alexnet", 32, 32),
         ("convnet:filters=1024", 512, 1),
-        ("mlp", 28, 2674),
-        ("mlp:hidden=2048", 28, 1024),
+        ("mlp", 28, 5349),
+        ("mlp:hidden=2048", 28, 2048),
     ],
 )
 def test_what_goes_through_at_once_is_bounded_by_memory(spec: str, side: int, images: int) -> None:
