@@ -1,7 +1,7 @@
 // Instance norm, ReLU and 2x2 average pooling in one pass over a convolution's output, with the gradient of both and
 // the derivative of both along a direction: what one block of a ConvNet needs besides its convolution.
 //
-// The formulas are written out in trainer/kernels/blocks.py, which is the reference that the tests compare with; a prime
+// The formulas are written out in recall_server/kernels/blocks.py, which is the reference that the tests compare with; a prime
 // there is an ending _dot here. All images are channels-last: a[image][row][column][channel]. One task is one image and
 // as many channels as a vector has lanes, and every sum runs over pixels within a lane, so that no result depends on the
 // number of threads. What a task reads more than once is gathered first: vectors that lie a pixel apart share few sets

@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.nn.functional import conv2d
 
 from recall_server.kernels import TorchBlocks
-from tests.trainer.test_kernels import Drawn
+from tests.recall_server.test_kernels import Drawn
 from trainer.kernels.triton_blocks import TritonBlocks
 from trainer.kernels.triton_windows import TritonWindows
 
@@ -56,7 +56,7 @@ def test_windows_in_triton_have_the_gradients_of_autograd(channels: int) -> None
         return torch.randn(shape, generator=generator, dtype=torch.float64).to(DEVICE)
 
     images, weight, g = draw(4, channels, 5, 7), draw(6, channels, 3, 3), draw(4, 6, 5, 7)
-    convolution = TritonBlocks().convolution(images, torch.float64)
+    convolution = TritonBlocks().convolution(images, 6, torch.float64)
     assert isinstance(convolution, TritonWindows)
     output, pull = torch.func.vjp(lambda x, w: conv2d(x, w, padding=1), images, weight)
     for_input, for_weight = pull(g)
