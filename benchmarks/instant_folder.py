@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import subprocess
 import sys
 import tempfile
@@ -52,22 +51,31 @@ def run(folder: Path, output: Path, budget: str) -> dict[str, Any]:
     process = subprocess.Popen(
         [*command, "--method", "principal", "--images-per-class", budget, "--device", "cpu"], stderr=subprocess.DEVNULL
     )
-    seconds = None
-    while seconds is None:
-        if output.exists():
+    seconds, peak = None, 0
+    while process.poll() is None:
+        peak = max(peak, peak_kibibytes(process.pid))
+        if seconds is None and output.exists():
             seconds = time.perf_counter() - began
-        elif process.poll() is not None:
-            raise SystemExit(f"recall-trainer ended with {process.returncode} and no bundle")
         time.sleep(POLL)
-    _, status, usage = os.wait4(process.pid, 0)
-    process.returncode = os.waitstatus_to_exitcode(status)
-    if process.returncode:
+    if process.returncode or seconds is None:
         raise SystemExit(f"recall-trainer ended with {process.returncode}")
     return {
         "seconds": round(seconds, 1),
         "chosen_seconds": round(time.perf_counter() - began, 1),
-        "peak_megabytes": round(usage.ru_maxrss / 1024),
+        "peak_megabytes": round(peak / 1024),
     }
+
+
+def peak_kibibytes(process: int) -> int:
+    """The most that a process has held so far; 0 when it has ended.
+
+    Asked while it runs: what the system says of a child afterwards is at least what its parent held when it began.
+    """
+    try:
+        status = Path(f"/proc/{process}/status").read_text()
+    except OSError:
+        return 0
+    return next((int(line.split()[1]) for line in status.splitlines() if line.startswith("VmHWM")), 0)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
