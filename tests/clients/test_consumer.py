@@ -15,7 +15,7 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
 CONSUMER = ROOT / "tests/clients/consumer/consumer.py"
-MOST_SECONDS = 0.3
+MOST_TIMES = 40  # what a bare interpreter takes, which is as slow on a slow processor
 MISTAKES = """
 from recall_client import RecallClient
 client = RecallClient(timeout="soon")
@@ -62,9 +62,9 @@ def test_the_import_is_quick_and_brings_nothing_heavy() -> None:
     program = f"import sys, recall_client; print([name for name in {heavy!r} if name in sys.modules])"
     ran = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert ran.stdout == "[]\n"
-    # Seconds of the processor beyond a bare interpreter's, once among several: others are busy on this machine too.
+    # Seconds of the processor, once among several: others are busy on this machine too.
     bare = min(processor_seconds("pass") for _ in range(5))
-    assert any(processor_seconds("import recall_client") - bare < MOST_SECONDS for _ in range(20))
+    assert any(processor_seconds("import recall_client") < MOST_TIMES * bare for _ in range(20))
 
 
 def processor_seconds(program: str) -> float:
