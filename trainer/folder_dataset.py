@@ -145,7 +145,7 @@ def _chunks(listing: _Listing, shape: tuple[int, int, int], unreadable: list[str
     longest = max(1, min(CHUNK, CHUNK_BYTES // (shape[0] * shape[1] * shape[2])))
     index: list[int] = []
     images: list[NDArray[np.uint8]] = []
-    files = ((path, part.unreadable.get(own)) for part in listing.parts for own, path in enumerate(part.files))
+    files = ((path, part.unreadable.get(own)) for part in listing.parts for own, path in enumerate(part.files()))
     for position, (path, reason) in enumerate(files):
         try:
             if reason is not None:
