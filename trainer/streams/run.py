@@ -83,6 +83,7 @@ class StreamRun:
             self._end(task)
             self.save()
             release_freed_memory()  # what a task leaves in pieces would grow the process with every further one
+            self._tell(self.position.task - 1)
         if self.stream.arriving and self.position.task < self.stream.tasks:
             raise Interrupted  # while waiting for the next task; what has been learned is saved
         return self.scores
@@ -134,6 +135,8 @@ class StreamRun:
                     self.scores.add(learner.name, after=number, task=earlier, accuracy=value)
             if whole and unsettled and (old := self.stream.task(earlier)) is not None:
                 self._judge_on(number, earlier, old.test, unsettled)
+
+    def _tell(self, number: int) -> None:
         means = ", ".join(
             f"{learner.name} {self.scores.rows[learner.name][number][number]:.3f}" for learner in self.learners
         )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import re
 from pathlib import Path
 
@@ -227,6 +228,28 @@ def test_resident_memory_is_flat_over_a_hundred_tasks() -> None:
     StreamRun(stream, [ours], description={}, finished=look, judge_every=100).run()
     assert len(resident) == 100
     assert max(resident[50:]) - max(resident[10:50]) < 8 * 2**20  # the buffer itself is a quarter of a mebibyte
+
+
+def test_of_finished_tasks_only_their_shares_of_the_buffers_are_kept() -> None:
+    """By what is held, not by what a learner says of itself: a view of something larger holds all of it."""
+    stream = NamedStream(
+        "many", StreamSpec("digits", "permutations", 8, 10 * MINIBATCH, 80), load_dataset("digits"), seed=0
+    )
+    first = stream.task(0)
+    assert first is not None
+    settings = recipe("resolution=full", "replays=0", "retraining.steps=2")
+    learners = Experiment("digits-rotations", settings, 0, memory=80).learners(stream, first)
+    held: list[int] = []
+    StreamRun(stream, learners, description={}, judge_every=8, report=lambda told: held.append(tensor_bytes())).run()
+    share = 10 * 64 * 4  # of a memory, and as much of real images; the replay's buffer is full after the first task
+    assert 0 < held[-1] - held[2] < 1.1 * 5 * 2 * share
+
+
+def tensor_bytes() -> int:
+    """What all tensors of this process hold."""
+    gc.collect()
+    storages = (thing.untyped_storage() for thing in gc.get_objects() if issubclass(type(thing), torch.Tensor))
+    return sum({storage.data_ptr(): storage.nbytes() for storage in storages}.values())
 
 
 def test_scores_survive_json_and_say_what_was_forgotten() -> None:
