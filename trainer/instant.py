@@ -69,6 +69,7 @@ def instant(
     for vary in (_with_centres, _with_flips, _with_patience):
         run.consider(vary(run.best.method), run.best.budget)
     run.publish()
+    release_freed_memory()  # of the last candidate: as a process ends, libraries touch more than 100 MB of their files
     return MemoryBundle.load(request.output)
 
 
