@@ -20,12 +20,11 @@ from torch import Tensor
 
 from recall_server.errors import InvalidDataset
 from trainer.image_folder import ImageFolder, decode_file, survey
-from trainer.splits import CHUNK, TEST_SHARE, VALIDATION_SHARE, ImageDataset, Split, check_labels, held_out
+from trainer.splits import TEST_SHARE, VALIDATION_SHARE, ImageDataset, Split, check_labels, chunk_length, held_out
 
 LARGEST_SIZE = 256  # of pictures in folders, unless a size is asked for
 TRAIN, VALIDATION, TEST = 0, 1, 2
 SHARES = {TRAIN: 0.7, VALIDATION: 0.1, TEST: 0.2}  # of the memory granted, where the whole does not fit into it
-CHUNK_BYTES = 2**25
 
 Observe = Callable[[Split], None]  # is shown all training pictures, some at a time
 
@@ -142,7 +141,7 @@ def _sample(listing: _Listing, shape: tuple[int, int, int], most_bytes: int | No
 
 def _chunks(listing: _Listing, shape: tuple[int, int, int], unreadable: list[str]) -> Iterator[tuple[Tensor, Tensor]]:
     """(positions in the listing [n], images [n, C, H, W]) of the files that can be read, in the listing's order."""
-    longest = max(1, min(CHUNK, CHUNK_BYTES // (shape[0] * shape[1] * shape[2])))
+    longest = chunk_length(shape[0] * shape[1] * shape[2])
     index: list[int] = []
     images: list[NDArray[np.uint8]] = []
     files = ((path, part.unreadable.get(own)) for part in listing.parts for own, path in enumerate(part.files()))

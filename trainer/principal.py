@@ -15,6 +15,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from recall_server.allocator import release_freed_memory
 from recall_server.memory import AddressedBases
 from recall_server.preprocessing import AbstractPreprocessing, Standardise
 from trainer.half_resolution import HalfResolution
@@ -51,6 +52,7 @@ def principal(
     channels, height, width = split.images.shape[1:]
     half = HalfResolution.of(height, width)
     directions = leading_directions(split, preprocessing, half, bases, generator, moments)
+    release_freed_memory()  # the search for them takes several times the moments
     seed = int(torch.randint(2**31, (), generator=generator))
     found = [
         representatives(

@@ -72,6 +72,6 @@ class SecondMoments:
         shift = (preprocessing.mean.double() - GREY).repeat_interleave(each) * flat
         scale = preprocessing.deviation.double().repeat_interleave(each)
         mean = self._sums / self.count
-        cross = torch.outer(mean, shift)
-        product = self._products / self.count - cross - cross.T + torch.outer(shift, shift)
-        return product / torch.outer(scale, scale)
+        product = self._products / self.count  # of 75 MB for the largest: all that follows is done in place
+        product.addr_(mean, shift, alpha=-1).addr_(shift, mean, alpha=-1).addr_(shift, shift)
+        return product.div_(scale).div_(scale[:, None])

@@ -13,7 +13,12 @@ from recall_server.errors import InvalidDataset
 VALIDATION_SHARE = 0.1
 TEST_SHARE = 0.2  # of data that come in one piece
 NAMED = 5  # files or classes that a complaint names
-CHUNK = 1024  # pictures at a time, wherever a whole data set is gone through
+CHUNK, CHUNK_BYTES = 1024, 2**22  # at a time, wherever a whole data set is gone through: of small and large pictures
+
+
+def chunk_length(numbers: int) -> int:
+    """How many pictures of so many numbers to go through at a time."""
+    return max(1, min(CHUNK, CHUNK_BYTES // max(1, numbers)))
 
 
 @dataclass(frozen=True)
@@ -37,8 +42,9 @@ class Split:
         """The first pictures of one class."""
         return self.select(torch.nonzero(self.labels == label).flatten()[:most])
 
-    def chunks(self, size: int = CHUNK) -> Iterator[Split]:
+    def chunks(self, size: int | None = None) -> Iterator[Split]:
         """The whole split, a bounded number of pictures at a time."""
+        size = size or chunk_length(self.images[:1].numel())
         for start in range(0, len(self), size):
             yield Split(self.images[start : start + size], self.labels[start : start + size])
 

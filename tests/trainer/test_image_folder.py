@@ -19,6 +19,7 @@ from trainer import folder_dataset
 from trainer.datasets import ImageDataset, load_dataset
 from trainer.image_folder import ImageFolder
 from trainer.second_moments import SecondMoments
+from trainer.splits import Split
 
 
 def class_folder(root: Path, name: str, count: int, size: tuple[int, int] = (12, 9), mode: str = "RGB") -> Path:
@@ -141,6 +142,13 @@ def test_of_a_folder_too_large_for_memory_a_sample_is_kept_and_everything_is_see
     assert seen.count == len(whole.train)
     for part in ("train", "validation", "test"):
         assert rows(getattr(sample, part).images) <= rows(getattr(whole, part).images)
+
+
+def test_the_larger_pictures_are_the_fewer_are_gone_through_at_a_time() -> None:
+    large = Split(torch.zeros(60, 3, 256, 256, dtype=torch.uint8), torch.zeros(60, dtype=torch.int64))
+    assert [len(chunk) for chunk in large.chunks()] == [21, 21, 18]
+    small = Split(torch.zeros(1500, 3, 32, 32, dtype=torch.uint8), torch.zeros(1500, dtype=torch.int64))
+    assert [len(chunk) for chunk in small.chunks()] == [1024, 476]
 
 
 def test_too_few_pictures_of_a_class_are_refused(tmp_path: Path) -> None:
