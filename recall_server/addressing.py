@@ -36,9 +36,15 @@ class Addressed:
 
 
 def address(
-    library: Library, pictures: Sequence[Picture], addressing: Addressing, bundle: str | None, limits: PictureLimits
+    library: Library,
+    pictures: Sequence[Picture],
+    addressing: Addressing,
+    bundle: str | None,
+    limits: PictureLimits,
+    *,
+    own_pictures: bool = True,
 ) -> Addressed:
-    """Queries for pictures, whose parts are the classes.
+    """Queries for pictures, whose parts are the classes; they hold the pictures themselves if `own_pictures`.
 
     Raises InvalidRequest for a picture that is in two classes and for classes that look the same, UnsupportedQuery
     where no loaded bundle, or not the one named, can be asked in that way, and errors as `picture_queries`.
@@ -46,16 +52,23 @@ def address(
     by_class(pictures)  # a name that no class can have is said before anything else
     _check_once(pictures)
     way = _way(library, bundle) if addressing == "auto" else addressing
-    if way == "classify":
-        return _classified(library, pictures, bundle, limits)
+    found = (_classified if way == "classify" else _encoded)(library, pictures, bundle, limits)
+    if way == "prototypes":
+        assert found.prototypes is not None, "an encoder has them"
+        name = found.queries[0].loaded.name
+        why = f"Nothing was trained: a picture goes to the nearest class mean in the space of {name}'s encoder."
+        return replace(found, way=way, why=why)
+    if own_pictures:
+        return replace(found, why=f"{found.why} The pictures themselves are among what the classifier learns from.")
+    return replace(found, queries=[replace(query, shown=None) for query in found.queries])
+
+
+def _encoded(library: Library, pictures: Sequence[Picture], bundle: str | None, limits: PictureLimits) -> Addressed:
     loaded, encoder = library.image_addressable(bundle)
     queries = picture_queries(library, pictures, bundle, limits=limits)
     shown = {query.name: query.pictures for query in queries if query.pictures is not None}
     prototypes = PrototypeClassifier.of(shown, encoder)
-    why = f"The memory {loaded.name} takes pictures as queries."
-    if way == "prototypes":
-        why = f"Nothing was trained: a picture goes to the nearest class mean in the space of {loaded.name}'s encoder."
-    return Addressed(way, why, queries, prototypes)
+    return Addressed("images", f"The memory {loaded.name} takes pictures as queries.", queries, prototypes)
 
 
 def _way(library: Library, bundle: str | None) -> Way:
@@ -74,7 +87,8 @@ def _classified(library: Library, pictures: Sequence[Picture], bundle: str | Non
     queries = [_label_query(loaded, name, label) for name, label in labels.items()]
     taken = ", ".join(f"{name} for {label}" for name, label in labels.items())
     why = f"The pictures were taken for labels that the memory {loaded.name} knows ({taken}), and those were recalled."
-    return Addressed("classify", why, [replace(query, pictures=embed(shown[query.name])) for query in queries])
+    found = [replace(each, pictures=embed(shown[each.name]), shown=shown[each.name]) for each in queries]
+    return Addressed("classify", why, found)
 
 
 def _label_query(loaded: LoadedBundle, name: str, label: str) -> Query:

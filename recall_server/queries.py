@@ -28,8 +28,9 @@ LABEL: TypeAdapter[str] = TypeAdapter(Label)
 class Query:
     """One query [d_y] to one bundle; `target` is what its images are paired with: weights of labels.
 
-    `pictures` [n, d_y] are the encoded pictures that the vector is the mean of, where it was made of some, and
-    `out_of_set` how far they are from what the memory knows (`familiarity.py`), 0 to 1, where that is known.
+    Where it was made of pictures, `pictures` [n, d_y] are these, encoded, and `shown` [n, C, H, W] are they themselves,
+    in pixel space; `out_of_set` is how far they are from what the memory knows (`familiarity.py`), 0 to 1, where that
+    is known.
     """
 
     name: str
@@ -37,6 +38,7 @@ class Query:
     vector: Tensor
     target: dict[str, float]
     pictures: Tensor | None = None
+    shown: Tensor | None = None
     out_of_set: float | None = None
 
 
@@ -126,15 +128,16 @@ def picture_queries(
         raise InvalidRequest("send one picture or more as files; the name of each part is its class")
     loaded, encoder = library.image_addressable(bundle)
     members = by_class(pictures)
-    encoded = torch.from_numpy(encoder.encode(decode_all(pictures, encoder.image_shape, limits=limits)))
+    pixels = decode_all(pictures, encoder.image_shape, limits=limits)
+    encoded = torch.from_numpy(encoder.encode(pixels))
     for picture, query in zip(pictures, encoded, strict=True):
         if not bool(query.isfinite().all()):
             raise UnsupportedQuery(
                 f"the query encoder of the bundle {loaded.name!r} gives no finite numbers for {picture.description}",
                 parameter=picture.part,
             )
-    shown = {name: encoded[positions] for name, positions in members.items()}
-    return [_class_query(loaded, name, each) for name, each in shown.items()]
+    shown = torch.from_numpy(pixels)
+    return [_class_query(loaded, name, encoded[at], shown[at]) for name, at in members.items()]
 
 
 def by_class(pictures: Sequence[Picture]) -> dict[str, list[int]]:
@@ -156,10 +159,10 @@ def decode_all(
     )
 
 
-def _class_query(loaded: LoadedBundle, name: str, encoded: Tensor) -> Query:
+def _class_query(loaded: LoadedBundle, name: str, encoded: Tensor, shown: Tensor) -> Query:
     known = loaded.familiarity
     strange = None if known is None else round(float(known.score(encoded).mean()), 4)
-    return Query(name, loaded, encoded.mean(dim=0), {name: 1.0}, pictures=encoded, out_of_set=strange)
+    return Query(name, loaded, encoded.mean(dim=0), {name: 1.0}, pictures=encoded, shown=shown, out_of_set=strange)
 
 
 def _mixture_query(library: Library, mixture: Mapping[str, float], bundle: str | None) -> Query:

@@ -22,6 +22,7 @@ from recall_server.jobs.store import SqlJobStore
 from recall_server.jobs.training_jobs import TrainingJobs
 from recall_server.library import Library
 from recall_server.meeting import BundleQuery, MeetingPlace, meet, meeting_place
+from recall_server.own_pictures import beside
 from recall_server.queries import (
     Picture,
     PictureLimits,
@@ -168,13 +169,17 @@ class RecallService:
         *,
         bundle: str | None = None,
         addressing: Addressing = "auto",
+        own_pictures: bool = True,
         seed: int = 0,
         asked: Asked = Asked(),
     ) -> Accepted:
-        """A classifier whose classes are the names of the parts: queued to be trained, or, of prototypes, made."""
+        """A classifier whose classes are the names of the parts: queued to be trained, or, of prototypes, made.
+
+        It learns from what is recalled for the pictures and, unless `own_pictures` is false, from them.
+        """
         self._check_classes(len({picture.part for picture in pictures}), None)
         began = time.perf_counter()
-        addressed = address(self.library, pictures, addressing, bundle, self._picture_limits)
+        addressed = address(self.library, pictures, addressing, bundle, self._picture_limits, own_pictures=own_pictures)
         spent = {"encoding": time.perf_counter() - began}
         if addressed.way == "prototypes":
             return self._keep(addressed, spent, asked)
@@ -242,9 +247,11 @@ class RecallService:
     ) -> Accepted:
         """Recall, and hand the images to the training process; `spent` are seconds that have gone by before."""
         place = meeting_place([query.loaded.bundle for query in queries])
-        self._check_size(place, len(queries))
+        shown = [query.shown for query in queries if query.shown is not None]
+        self._check_size(place, len(queries), max(map(len, shown), default=0))
         began = time.perf_counter()
         met = meet([BundleQuery(query.loaded.bundle, query.vector) for query in queries])
+        met = beside(met, shown) if shown else met
         spent = dict(spent or {}) | {"recalling": time.perf_counter() - began}
         record = request_record(queries, place, seed, addressed).model_copy(update={"preparation": spent})
         task = request_task(met, record, None if addressed is None else addressed.prototypes)
@@ -263,11 +270,11 @@ class RecallService:
         submitted = self.jobs.keep(record, data, idempotency_key=asked.idempotency_key, caller=asked.caller)
         return Accepted(submitted.record, 0)
 
-    def _check_size(self, place: MeetingPlace, classes: int) -> None:
-        numbers = classes * place.rows * math.prod(place.image_shape)
+    def _check_size(self, place: MeetingPlace, classes: int, shown: int) -> None:
+        numbers = classes * (place.rows + shown) * math.prod(place.image_shape)
         if numbers > self.settings.max_recalled_numbers:
             raise InvalidRequest(
-                f"training on {classes} classes takes {numbers:,} recalled numbers, more than the "
+                f"training on {classes} classes takes {numbers:,} numbers of images, more than the "
                 f"{self.settings.max_recalled_numbers:,} of one request; ask for fewer classes"
             )
 

@@ -21,6 +21,7 @@ from trainer.learners import AbstractLearner, ImageLearner, LabelLearner, RealDa
 from trainer.methods import Method
 from trainer.objectives.inner_training import AbstractInnerTraining, Adam, Momentum
 from trainer.objectives.unrolled import Unrolled, with_precision
+from trainer.picture_start import start_by_pictures
 from trainer.principal import principal
 from trainer.second_moments import SecondMoments
 from trainer.start import noise
@@ -160,31 +161,51 @@ def make_learner(
     classes = method.classes_per_step or len(dataset.classes)
     if classes > len(dataset.classes):
         raise ValueError(f"{classes} classes per step, but {dataset.name} has {len(dataset.classes)}")
+    if method.queries == "images":
+        return _image_learner(dataset, method, budget, preprocessing, generator, classes, device)
     if start is None:
         memory = make_memory(dataset, method, budget, preprocessing, generator)
     else:
         if start.targets is not None and method.targets == "hard":
             raise ValueError(f"the bundle {start.manifest.name} has soft targets; keep them with --set targets=soft")
         memory = continued(start, dataset.classes, dataset.train, generator)
-    memory = memory.replace({name: value.to(device) for name, value in memory.tensors().items()})
-    if method.queries == "labels":
-        return LabelLearner(
-            memory,
-            classes_per_step=classes,
-            real_batch=method.real_batch,
-            rate=method.rate if method.learn_rate else None,
-            targets=_first_targets(dataset, start) if method.targets == "soft" else None,
-        )
+    return LabelLearner(
+        _on(device, memory),
+        classes_per_step=classes,
+        real_batch=method.real_batch,
+        rate=method.rate if method.learn_rate else None,
+        targets=_first_targets(dataset, start) if method.targets == "soft" else None,
+    )
+
+
+def _image_learner(  # noqa: PLR0917
+    dataset: ImageDataset,
+    method: Method,
+    budget: Budget,
+    preprocessing: AbstractPreprocessing,
+    generator: torch.Generator,
+    classes: int,
+    device: torch.device,
+) -> ImageLearner:
+    memory = make_memory(dataset, method, budget, preprocessing, generator)
     encoder = build_network(method.encoder, dataset.image_shape, method.query_size)
-    parameters = {name: value.to(device) for name, value in encoder.initialise(generator).items()}
+    parameters = encoder.initialise(generator)
+    if method.start == "principal" and isinstance(memory, AddressedBases):
+        memory, parameters = start_by_pictures(
+            memory, encoder, parameters, dataset.train, preprocessing, shots=method.shots, generator=generator
+        )
     return ImageLearner(
-        memory,
+        _on(device, memory),
         encoder,
-        parameters,
+        {name: value.to(device) for name, value in parameters.items()},
         classes_per_step=classes,
         shots=method.shots,
         real_batch=method.real_batch,
     )
+
+
+def _on(device: torch.device, memory: AbstractMemory) -> AbstractMemory:
+    return memory.replace({name: value.to(device) for name, value in memory.tensors().items()})
 
 
 def _first_targets(dataset: ImageDataset, start: MemoryBundle | None) -> Tensor:
@@ -201,25 +222,24 @@ def make_memory(
     preprocessing: AbstractPreprocessing,
     generator: torch.Generator,
 ) -> AbstractMemory:
-    """The memory at its start, on the CPU."""
+    """The memory at its start, on the CPU; one that starts from principal is addressed by labels until pictures are."""
     channels, *full_size = dataset.image_shape
     if method.memory == "pixels":
         shape = len(dataset.classes), budget.rows, channels, *stored_size(dataset, method)
         images = torch.randn(shape, generator=generator)
         return Pixels(images) if method.resolution == "full" else Pixels(images, *full_size)
-    size = method.query_size if method.queries == "images" else len(dataset.classes)
     random = noise(
         dataset.image_shape,
         bases=budget.bases,
         rows=budget.rows,
-        query_size=size,
+        query_size=method.query_size if method.queries == "images" else len(dataset.classes),
         generator=generator,
         initialisation=method.initialisation,
         stored_size=stored_size(dataset, method),
-    )
+    )  # in any case, so that what is drawn after it is the same for both starts
     if method.start == "noise":
         return random
-    start = principal(
+    return principal(
         dataset.train,
         preprocessing,
         classes=dataset.classes,
@@ -228,11 +248,6 @@ def make_memory(
         generator=generator,
         coefficients=method.coefficients,
     )
-    if method.queries == "labels":
-        return start
-    # Features do not exist yet, so only the bases are principal; coefficients start random at the same scale.
-    scale = start.addressing.std() / random.addressing.std()
-    return AddressedBases(start.bases, random.addressing * scale, start.height, start.width)
 
 
 def make_objective(dataset: ImageDataset, method: Method, device: torch.device) -> Unrolled:

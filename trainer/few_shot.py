@@ -1,7 +1,8 @@
 """Few-shot episodes: a few pictures of a few classes address the memory, other pictures of them are the test.
 
 The memory's answer stands beside its rivals, which see the same pictures: the nearest class mean in the encoder's
-feature space and classify-then-recall (paper, Table 4), and a network trained on the few pictures alone.
+feature space and classify-then-recall (paper, Table 4), and a network trained on the few pictures alone. What is
+recalled is learned from alone, as the paper has it, and with the pictures beside it, as the server does.
 """
 
 from __future__ import annotations
@@ -27,6 +28,7 @@ from trainer.publish import encoder_folder
 
 RECALLED, NEAREST_MEAN = "recalled", "nearest class mean"
 CLASSIFIED, SHOTS_ALONE = "classified, then recalled", "shots alone"
+WITH_SHOTS = " with shots"  # the same with the pictures themselves among the training images
 KNOWN_PICTURES = 100  # of each class that a memory was distilled from, to know it by
 
 Encode = Callable[[Tensor], Tensor]  # pixels [N, C, H, W] -> query vectors [N, d_y]
@@ -141,6 +143,10 @@ class FewShot:
         """An episode's pictures themselves: [k, shots, C, H, W] in model space."""
         return self.preprocessing.to_model(episode.shots.flatten(0, 1)).reshape(episode.shots.shape)
 
+    def beside_pictures(self, images: Callable[[Task], Tensor]) -> Callable[[Task], Tensor]:
+        """The same images with an episode's pictures as further rows, as `recall_server.own_pictures` has it."""
+        return lambda episode: torch.cat([images(episode), self.pictures_alone(episode)], dim=1)
+
     def known_classes(self, split: Split, classes: int, *, each: int = KNOWN_PICTURES) -> Tensor:
         """The mean encoding [C, d_y] of the first pictures of each class of a split; ValueError where one has none."""
         means = []
@@ -186,11 +192,12 @@ def evaluate_few_shot(
 
     Classify-then-recall is among them where `known` says what the classes look like that the memory knows.
     """
-    results = {
-        RECALLED: few_shot.accuracies(episodes, few_shot.by_pictures),
-        NEAREST_MEAN: Accuracies(tuple(map(few_shot.nearest_mean, episodes))),
-    }
+    ways = {RECALLED: few_shot.by_pictures}
     if known is not None:
-        results[CLASSIFIED] = few_shot.accuracies(episodes, lambda episode: few_shot.by_known_classes(episode, known))
+        ways[CLASSIFIED] = lambda episode: few_shot.by_known_classes(episode, known)
+    results = {NEAREST_MEAN: Accuracies(tuple(map(few_shot.nearest_mean, episodes)))}
+    for name, images in ways.items():
+        results[name] = few_shot.accuracies(episodes, images)
+        results[name + WITH_SHOTS] = few_shot.accuracies(episodes, few_shot.beside_pictures(images))
     results[SHOTS_ALONE] = few_shot.accuracies(episodes, few_shot.pictures_alone)
     return results

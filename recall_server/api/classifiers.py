@@ -64,6 +64,7 @@ async def train(request: Request, parameters: Annotated[TrainParameters, Query()
             pictures,
             bundle=parameters.bundle,
             addressing=parameters.addressing or "auto",
+            own_pictures=parameters.own_pictures is not False,
             seed=parameters.seed or 0,
             asked=asked,
         )
@@ -71,8 +72,9 @@ async def train(request: Request, parameters: Annotated[TrainParameters, Query()
         if RELEASE in request.scope:
             request.scope[RELEASE]()
     else:
-        if parameters.addressing is not None:
-            raise InvalidRequest("addressing says how pictures are used; labels are recalled", parameter="addressing")
+        for name in ("addressing", "own_pictures"):
+            if getattr(parameters, name) is not None:
+                raise InvalidRequest(f"{name} says how pictures are used; labels are recalled", parameter=name)
         body = await read_json(request, LabelsBody)
         bundle = _agreed("bundle", parameters.bundle, body.bundle)
         seed = _agreed("seed", parameters.seed, body.seed)

@@ -91,6 +91,10 @@ class ClassifierParameters(Request):
 
 class TrainParameters(ClassifierParameters):
     addressing: Addressing | None = Field(None, description="how pictures are used; auto if not given")
+    own_pictures: bool | None = Field(
+        None,
+        description="whether a classifier learns from the pictures too; it does if not given",
+    )
 
 
 class LabelsBody(ClassifierParameters):

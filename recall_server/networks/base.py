@@ -32,6 +32,10 @@ class AbstractNetwork(ABC):
         """Name and shape of every parameter, in the order in which they are drawn from the generator."""
 
     @abstractmethod
+    def features(self, parameters: Parameters, images: Tensor) -> Tensor:
+        """[N, C, H, W] -> [N, F], what the last layer sees, which is linear and named "classifier"."""
+
+    @abstractmethod
     def logits(self, parameters: Parameters, images: Tensor) -> Tensor:
         """[N, C, H, W] -> [N, classes]."""
 

@@ -13,7 +13,7 @@ export function cautions(record) {
 export function used(record) {
   if (!record.addressing) return [];
   const title = make("h3", { textContent: "How your pictures were used" });
-  const then = record.addressing === "images" ? " What it recalls for yours is what the network learns." : "";
+  const then = record.addressing === "images" ? " The network learns what it recalls for yours." : "";
   return [title, make("p", { textContent: split(record).why + then }), ...familiarity(record)];
 }
 

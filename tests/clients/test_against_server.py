@@ -122,6 +122,10 @@ def test_prototypes_are_usable_at_once_and_taken_away(client: Any) -> None:
         assert one.probabilities == pytest.approx(other.probabilities, abs=1e-4)
     recalled = client.train(few, addressing="classify", bundle="columns").wait(timeout=60)
     assert "mine for left, yours for right" in recalled.notes[0]
+    assert "pictures themselves" in recalled.notes[0]
+    alone = client.train(few, addressing="classify", bundle="columns", own_pictures=False).wait(timeout=60)
+    assert "pictures themselves" not in alone.notes[0]
+    assert alone.id != recalled.id
     assert [each.label for each in recalled.predict(asked)] == ["mine", "mine"]
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import onnx
@@ -18,6 +19,7 @@ from recall_server.jobs.files import ClassifierFiles
 from recall_server.jobs.limits import JobLimits
 from recall_server.jobs.records import ClassifierRecord, JobStatus
 from recall_server.jobs.store import SqlJobStore
+from recall_server.jobs.task import TrainingTask
 from recall_server.jobs.training_jobs import TrainingJobs
 from recall_server.library import Library, LoadedBundle
 from recall_server.queries import Picture
@@ -290,6 +292,24 @@ def test_prototypes_answer_for_a_classifier_that_is_being_trained_from_pictures(
         service.predict(cancelled.id, asked)
 
 
+@pytest.mark.parametrize(("way", "bundle"), [("images", None), ("classify", "columns")])
+def test_a_classifier_learns_from_the_pictures_too_unless_that_is_not_wanted(
+    library: Library, tmp_path: Path, way: Literal["images", "classify"], bundle: str | None
+) -> None:
+    backend = ManualBackend()
+    jobs = TrainingJobs(SqlJobStore.open("sqlite://"), ClassifierFiles(tmp_path), backend, JobLimits())
+    jobs.open()
+    jobs.start()
+    service = RecallService(library, jobs, Settings(state=tmp_path))
+    sent = [*named({"a": "left"}, count=4), *named({"b": "right"}, count=2)]
+    rows = []
+    for own in (True, False):
+        record = service.train_pictures(sent, addressing=way, bundle=bundle, own_pictures=own).record
+        rows.append(TrainingTask.from_bytes(jobs.task(record.id)).images.shape[1])
+        assert ("pictures themselves are among" in record.notes[0]) is own
+    assert rows[0] == rows[1] + 4
+
+
 def test_pictures_may_be_taken_for_labels_that_are_then_recalled(service: RecallService) -> None:
     record = service.train_pictures(
         named({"a": "left", "b": "right"}), addressing="classify", bundle="columns", seed=2
@@ -446,9 +466,9 @@ def test_a_group_is_recalled_trained_and_counted_as_its_labels(tmp_path: Path, s
 def test_more_classes_or_numbers_than_allowed_are_refused(serve: Serve) -> None:
     with pytest.raises(InvalidRequest, match="3 classes are more than the 2"):
         serve(max_classes=2).train_labels(["left", "right", "middle"])
-    with pytest.raises(InvalidRequest, match="training on 2 classes takes 768 recalled numbers"):
+    with pytest.raises(InvalidRequest, match="training on 2 classes takes 768 numbers of images"):
         serve(max_recalled_numbers=767).train_labels(["left", "right"])
-    with pytest.raises(InvalidRequest, match="training on 2 classes takes 3,072 recalled numbers"):
+    with pytest.raises(InvalidRequest, match="training on 2 classes takes 3,072 numbers of images"):
         serve(max_recalled_numbers=3071).train_labels(["left", "far"])  # of 16x16, as both will be
 
 

@@ -164,10 +164,14 @@ def test_classify_then_recall_trains_on_what_the_known_classes_recall(bars_datas
     assert few_shot.classified(episode, blind, 0) < 0.9, "both are taken for the same class, and look the same"
     assert set(evaluate_few_shot(few_shot, [episode], known)) == {
         "recalled",
+        "recalled with shots",
         "nearest class mean",
         "classified, then recalled",
+        "classified, then recalled with shots",
         "shots alone",
     }
+    both = few_shot.beside_pictures(few_shot.by_pictures)(episode)
+    assert torch.equal(both, torch.cat([few_shot.by_pictures(episode), few_shot.pictures_alone(episode)], dim=1))
     with pytest.raises(ValueError, match="class 3 has no pictures"):
         few_shot.known_classes(bars_dataset.train, 4)
 

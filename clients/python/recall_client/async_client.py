@@ -131,10 +131,12 @@ class AsyncRecallClient:
         seed: int | None = None,
         bundle: str | None = None,
         addressing: Addressing = None,
+        own_pictures: bool = True,
         idempotency_key: str | None = None,
     ) -> AsyncClassifier:
         """As `RecallClient.train`."""
-        asked = parameters(seed=seed, bundle=bundle, addressing=addressing)
+        left_out = None if own_pictures else "false"
+        asked = parameters(seed=seed, bundle=bundle, addressing=addressing, own_pictures=left_out)
         exchange = verbs.train(self._dialogue, classes, asked, idempotency_key)
         return self._handle(await self._connection.run(exchange))
 

@@ -142,6 +142,7 @@ class RecallClient:
         seed: int | None = None,
         bundle: str | None = None,
         addressing: Addressing = None,
+        own_pictures: bool = True,
         idempotency_key: str | None = None,
     ) -> Classifier:
         """Start training a fresh classifier, and return at once; `wait` on it for the result.
@@ -153,8 +154,10 @@ class RecallClient:
 
         `addressing` says how pictures are used: as queries to a memory ("images"), taken for labels that are then
         recalled ("classify"), or as "prototypes" alone, a classifier without training. The server chooses where None.
+        A classifier learns from the pictures as well as from what they recall, unless `own_pictures` is false.
         """
-        asked = parameters(seed=seed, bundle=bundle, addressing=addressing)
+        left_out = None if own_pictures else "false"
+        asked = parameters(seed=seed, bundle=bundle, addressing=addressing, own_pictures=left_out)
         exchange = verbs.train(self._dialogue, classes, asked, idempotency_key)
         return self._handle(self._connection.run(exchange))
 

@@ -40,6 +40,9 @@ def train(
         Way | None,
         typer.Option(help="How pictures are used; prototypes need no training. Default: the server's choice."),
     ] = None,
+    own_pictures: Annotated[
+        bool, typer.Option(help="Learn from the pictures too, not only from what they recall.")
+    ] = True,
     wait: Annotated[bool, typer.Option(help="Wait until it is trained.")] = True,
     timeout: Timeout = None,
 ) -> None:
@@ -51,7 +54,9 @@ def train(
     """
     kept = None if name is None else check_name(name)
     classes = cast("SomeLabels | PicturesByName", chosen(labels, shots))
-    classifier = asking.client.train(classes, seed=seed, bundle=bundle, addressing=addressing)
+    classifier = asking.client.train(
+        classes, seed=seed, bundle=bundle, addressing=addressing, own_pictures=own_pictures
+    )
     if kept is not None:
         before = asking.names.get(kept)
         asking.names.give(kept, classifier.id)
