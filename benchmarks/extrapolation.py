@@ -140,16 +140,16 @@ def cell(
     }
 
 
-def table(cells: Mapping[str, Mapping[str, Any]]) -> str:
+def table(cells: Mapping[str, Mapping[str, Any]], sizes: Sequence[int]) -> str:
     """Accuracies with their intervals beside the paper's, in percent."""
-    lines = [f"{'':46}" + "".join(f"{f'{ways}-way':>16}{'paper':>8}" for ways in WAYS)]
+    lines = [f"{'':46}" + "".join(f"{f'{ways}-way':>16}{'paper':>8}" for ways in sizes)]
     for name in (RECALLED, RANDOM, ALL):
         line = f"{name:46}"
-        for ways in WAYS:
-            each, paper = cells[f"{ways}-way {name}"], PAPER[ways].get(name)
+        for ways in sizes:
+            each, paper = cells[f"{ways}-way {name}"], PAPER.get(ways, {}).get(name)
             line += f"{100 * each['accuracy']:8.2f} ±{100 * each['interval']:5.2f} "
             line += f"{paper:8.2f}" if paper else f"{'':8}"
-        lines.append(f"{line}  ({', '.join(str(cells[f'{ways}-way {name}']['tasks']) for ways in WAYS)} tasks)")
+        lines.append(f"{line}  ({', '.join(str(cells[f'{ways}-way {name}']['tasks']) for ways in sizes)} tasks)")
     return "\n".join(lines)
 
 
@@ -178,6 +178,7 @@ def read(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--workers", type=int, default=1, help="processes that distill at the same time")
     parser.add_argument("--bundles", type=Path, help="a folder that memories are kept in and taken from")
     parser.add_argument("--tasks", type=int, default=1000, help="for each k")
+    parser.add_argument("--ways", type=int, nargs="+", default=WAYS, help="classes of a task, one k or more")
     parser.add_argument("--real-tasks", type=int, default=60, help="the same of the upper bound")
     parser.add_argument("--real-steps", type=int, default=1000, help="of a network on all real pictures")
     parser.add_argument("--choosing", type=int, default=100, help="tasks on validation pictures; 0 chooses nothing")
@@ -205,8 +206,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
         torch.set_num_threads(options.threads)
     device, data = commands.pick_device(options.device), load_dataset(options.dataset)
     groups = groups_of(data, options.group_size)
-    if len(groups) < max(WAYS):
-        raise SystemExit(f"{data.name} has {len(groups)} groups of classes; {max(WAYS)} or more are needed")
+    if not 2 <= min(options.ways) <= max(options.ways) <= len(groups):
+        raise SystemExit(f"{data.name} has {len(groups)} groups of classes; tasks are of 2 to so many classes")
     recipe = Recipe(
         source=options.dataset,
         method=compose(options.method, [*options.set, *given(outer_steps=options.outer_steps)]),
@@ -229,7 +230,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     scored = {"validation": data.validation, "test": data.test}
     by_class = {name: Scored(split, len(data.classes), device) for name, split in scored.items()}
     numbers = [[data.classes.index(member) for member in members] for members in groups.values()]
-    for ways in WAYS:
+    for ways in options.ways:
         tasks = {
             "validation": drawn(numbers, ways, options.choosing, seed=options.seed + 1_000_003),
             "test": drawn(numbers, ways, options.tasks, seed=options.seed),
@@ -242,7 +243,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
             if options.results:
                 kept_now = {"described": described, "cells": cells}
                 write_atomically(options.results, json.dumps(kept_now, indent=1).encode())
-    print(table(cells))
+    print(table(cells, options.ways))
     seconds = statistics.fmean(bundle.manifest.provenance.seconds for bundle in own.bundles.values())
     document = {"cells": cells, "dataset": data.name, "memories": len(groups), "seconds_of_a_memory": round(seconds, 1)}
     document |= {"seconds_of_all_memories": distilled, "device": device_name(device)}

@@ -57,6 +57,13 @@ def test_extrapolation_keeps_memories_and_figures_and_makes_none_twice(
         extrapolation.main([*FEW, "--set", "steps=9", "--results", str(results)])
 
 
+def test_tasks_of_as_many_classes_as_are_asked_for(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    extrapolation.main([*FEW, "--bundles", str(folder), "--ways", "3"])
+    assert {name.split()[0] for name in last_line(capsys)["cells"]} == {"3-way"}
+    with pytest.raises(SystemExit, match="has 5 groups of classes"):
+        extrapolation.main([*FEW, "--bundles", str(folder), "--ways", "6"])
+
+
 def test_memories_meet_as_the_server_lets_them(folder: Path) -> None:
     data = load_dataset("digits")
     bundles = {path.stem: MemoryBundle.load(path) for path in sorted(folder.glob("*.safetensors"))}

@@ -63,7 +63,13 @@ METHODS = {
     "window": ["start=noise"],
     "bptt": [],
     "rtp": ["steps=3", "window=3"],
-    "image-addressing": ["classes_per_step=2", "shots=2", "query_size=5", "encoder=convnet:filters=4,depth=2"],
+    "image-addressing": [
+        "start=noise",
+        "classes_per_step=2",
+        "shots=2",
+        "query_size=5",
+        "encoder=convnet:filters=4,depth=2",
+    ],
 }
 
 
