@@ -175,6 +175,9 @@ def test_a_network_without_a_blueprint_says_so() -> None:
         def shapes(self) -> dict[str, tuple[int, ...]]:
             return {}
 
+        def features(self, parameters: dict[str, torch.Tensor], images: torch.Tensor) -> torch.Tensor:
+            return images
+
         def logits(self, parameters: dict[str, torch.Tensor], images: torch.Tensor) -> torch.Tensor:
             return images
 
