@@ -4,9 +4,10 @@
 
 Starts `recall-server serve` on a free port with the bundles in artifacts/, waits for a warm worker, then for every
 episode posts 5 test pictures of each of a few random classes by field name, waits for the classifier and sends it 200
-other pictures of those classes. Beside it, on the very same pictures: prototypes over HTTP as well (the nearest class
-mean in the encoder's feature space), classify-then-recall, and the same network trained on the pictures alone. The
-seconds are from sending the pictures to holding a classifier that can be used. The last line is JSON.
+other pictures of those classes. The classifier learns from what is recalled alone (`own_pictures=false`). Beside it, on
+the very same pictures: prototypes over HTTP as well (the nearest class mean in the encoder's feature space),
+classify-then-recall, and the same network trained on the pictures alone. The seconds are from sending the pictures to
+holding a classifier that can be used. The last line is JSON.
 """
 
 from __future__ import annotations
@@ -83,7 +84,7 @@ def answer(client: RecallClient, episode: Task, addressing: Addressing) -> tuple
     names = [f"class {number}" for number in range(len(episode.labels))]
     started = time.perf_counter()
     shown = {name: pictures(shots) for name, shots in zip(names, episode.shots, strict=True)}
-    classifier = client.train(shown, addressing=addressing).wait()
+    classifier = client.train(shown, addressing=addressing, own_pictures=False).wait()
     seconds = time.perf_counter() - started
     predictions = classifier.predict(pictures(episode.test.pixels()))
     right = [

@@ -97,6 +97,4 @@ def regressed(queries: Tensor, coefficients: Tensor) -> Tensor:
 
 def _means(vectors: Tensor, shots: int, generator: torch.Generator) -> Tensor:
     """The means [DRAWS, d_y] of `shots` of the vectors [n, d_y] at random."""
-    return torch.stack(
-        [vectors[torch.randint(len(vectors), (shots,), generator=generator)].mean(dim=0) for _ in range(DRAWS)]
-    )
+    return vectors[torch.randint(len(vectors), (DRAWS, shots), generator=generator)].mean(dim=1)

@@ -266,14 +266,20 @@ def test_prototypes_are_a_classifier_at_once_and_without_a_worker(library: Libra
         service.predict(record.id, pictures("right"))
 
 
+def lazy_service(library: Library, state: Path) -> tuple[RecallService, ManualBackend]:
+    """A service whose trainings wait until the backend is told to begin one."""
+    backend = ManualBackend()
+    jobs = TrainingJobs(SqlJobStore.open("sqlite://"), ClassifierFiles(state), backend, JobLimits())
+    jobs.open()
+    jobs.start()
+    return RecallService(library, jobs, Settings(state=state)), backend
+
+
 def test_prototypes_answer_for_a_classifier_that_is_being_trained_from_pictures(
     library: Library, tmp_path: Path
 ) -> None:
-    backend = ManualBackend()
-    jobs = TrainingJobs(SqlJobStore.open("sqlite://"), ClassifierFiles(tmp_path), backend, JobLimits())
-    jobs.open()
-    jobs.start()
-    service = RecallService(library, jobs, Settings(state=tmp_path))
+    service, backend = lazy_service(library, tmp_path)
+    jobs = service.jobs
     record = service.train_pictures(named({"a": "left", "b": "right"})).record
     assert (record.status, record.addressing) == (JobStatus.QUEUED, "images")
     asked = pictures("right", "left", count=2, seed=900)
@@ -296,16 +302,12 @@ def test_prototypes_answer_for_a_classifier_that_is_being_trained_from_pictures(
 def test_a_classifier_learns_from_the_pictures_too_unless_that_is_not_wanted(
     library: Library, tmp_path: Path, way: Literal["images", "classify"], bundle: str | None
 ) -> None:
-    backend = ManualBackend()
-    jobs = TrainingJobs(SqlJobStore.open("sqlite://"), ClassifierFiles(tmp_path), backend, JobLimits())
-    jobs.open()
-    jobs.start()
-    service = RecallService(library, jobs, Settings(state=tmp_path))
+    service, _ = lazy_service(library, tmp_path)
     sent = [*named({"a": "left"}, count=4), *named({"b": "right"}, count=2)]
     rows = []
     for own in (True, False):
         record = service.train_pictures(sent, addressing=way, bundle=bundle, own_pictures=own).record
-        rows.append(TrainingTask.from_bytes(jobs.task(record.id)).images.shape[1])
+        rows.append(TrainingTask.from_bytes(service.jobs.task(record.id)).images.shape[1])
         assert ("pictures themselves are among" in record.notes[0]) is own
     assert rows[0] == rows[1] + 4
 
@@ -499,11 +501,7 @@ def test_too_many_pictures_are_refused(serve: Serve) -> None:
 
 
 def test_only_a_classifier_that_succeeded_can_be_used(library: Library, tmp_path: Path) -> None:
-    backend = ManualBackend()
-    jobs = TrainingJobs(SqlJobStore.open("sqlite://"), ClassifierFiles(tmp_path), backend, JobLimits())
-    jobs.open()
-    jobs.start()
-    service = RecallService(library, jobs, Settings(state=tmp_path))
+    service, backend = lazy_service(library, tmp_path)
     record = service.train_labels(["left", "right"]).record
     with pytest.raises(NotReady, match="it is queued"):
         service.predict(record.id, pictures("left"))
