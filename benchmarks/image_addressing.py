@@ -163,7 +163,7 @@ def distilled(data: ImageDataset, shots: int, options: argparse.Namespace, folde
 
 def table(cells: Mapping[str, Mapping[str, Any]], kinds: Sequence[str]) -> str:
     """Accuracies with their intervals beside the paper's, in percent."""
-    columns = [(kind, shots) for kind in kinds for shots in SHOTS]
+    columns = [(kind, shots) for kind in kinds for shots in SHOTS if f"{kind} {shots}-shot {RECALLED}" in cells]
     lines = [f"{'':32}" + "".join(f"{f'{kind}, {shots}-shot':>24}" for kind, shots in columns) + f"{'paper':>16}"]
     for name, words in NAMES.items():
         found = [cells[f"{kind} {shots}-shot {name}"] for kind, shots in columns]
@@ -184,6 +184,7 @@ def read(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--outer-steps", type=int, help="of each memory distilled here")
     parser.add_argument("--minutes", type=float, help="the same")
     parser.add_argument("--validate-every", type=int, default=500)
+    parser.add_argument("--shots", type=int, nargs="+", choices=SHOTS, default=SHOTS)
     parser.add_argument("--ways", type=int, default=5)
     parser.add_argument("--draws", type=int, default=5, help="how often pictures are drawn for each task")
     parser.add_argument(
@@ -211,7 +212,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     seconds = {}
     with tempfile.TemporaryDirectory() as temporary:
         folder = options.bundles or Path(temporary)
-        for shots in SHOTS:
+        for shots in options.shots:
             given_bundle = options.one_shot_bundle if shots == 1 and options.one_shot_bundle else options.bundle
             path = given_bundle or distilled(data, shots, options, folder, device)
             started = time.perf_counter()

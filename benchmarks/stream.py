@@ -31,10 +31,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from benchmarks.stream_parts import Job, Record, run_all
 from recall_server.atomic import write_atomically
+from trainer.commands import pick_device
 from trainer.publish import device_name
 from trainer.streams import scores as results
 from trainer.streams.compress import CompressThenRecall
@@ -108,6 +107,7 @@ def planned(row: Row, seed: int, options: argparse.Namespace) -> Run:
         samples=options.samples,
         validate=options.validate,
         baselines=not options.no_baselines,
+        device=pick_device(options.device),
     )
     whole = Job(
         run_name(row, seed, options),
@@ -190,6 +190,7 @@ def parsed(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--processes", type=int, default=1, help="how many parts are worked on at a time")
     parser.add_argument("--minutes", type=float, help="stop after so many")
     parser.add_argument("--state", type=Path, help="a folder for what is not finished by then")
+    parser.add_argument("--device", default="cpu", help="of networks: cuda pays for ConvNets, those of cifar100")
     parser.add_argument("--threads", type=int, default=1, help="the operations are small: more threads rarely help")
     parser.add_argument("--quick", action="store_true")
     options = parser.parse_args(arguments)
@@ -231,7 +232,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
             if run not in complete
         }
     found = {"streams": whole, "unfinished": rest, "method": options.method}
-    print(json.dumps(found | {"device": device_name(torch.device("cpu"))}))
+    print(json.dumps(found | {"device": device_name(pick_device(options.device))}))
 
 
 if __name__ == "__main__":

@@ -31,7 +31,7 @@ from trainer.streams.construction import make_objective
 from trainer.streams.objective import AbstractStreamObjective, RecalledUnrolled
 from trainer.streams.recipe import Recipe, compose
 from trainer.streams.starts import noise_memory
-from trainer.streams.task import Header
+from trainer.streams.task import CPU, Header
 
 HEADER = Header("digits", tuple(map(str, range(10))), (1, 28, 28))
 ROWS = {"rotations": 13, "permutations": 19}  # what a twentieth of the paper's buffer leaves room for
@@ -66,7 +66,7 @@ def measure(recipe: Recipe, stream: str, repeats: int) -> dict[str, float]:
     count = SAMPLES[recipe.name]
     labels = torch.randint(10, (count,), generator=generator)
     real = torch.randn(count, *HEADER.image_shape, generator=generator), torch.eye(10)[labels]
-    narrow = make_objective(recipe, HEADER)
+    narrow = make_objective(recipe, HEADER, CPU)
     seconds: dict[str, list[float]] = {"pictures": [], "coordinates": [], "native": []}
     gradients: dict[str, Tensor] = {}
     for _ in range(repeats):

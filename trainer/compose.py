@@ -26,6 +26,7 @@ from trainer.principal import principal
 from trainer.second_moments import SecondMoments
 from trainer.start import noise
 from trainer.steps import inner_step
+from trainer.taught_encoder import taught_encoder
 
 SMALLEST_SHARE = 1e-6  # of soft targets that are gone on from: zero has no logarithm
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
@@ -190,9 +191,27 @@ def _image_learner(  # noqa: PLR0917
     memory = make_memory(dataset, method, budget, preprocessing, generator)
     encoder = build_network(method.encoder, dataset.image_shape, method.query_size)
     parameters = encoder.initialise(generator)
+    if method.encoder_steps:
+        parameters = taught_encoder(
+            encoder,
+            parameters,
+            dataset.train,
+            preprocessing,
+            steps=method.encoder_steps,
+            augmentation=method.augmentation,
+            generator=generator,
+            device=device,
+        )
     if method.start == "principal" and isinstance(memory, AddressedBases):
         memory, parameters = start_by_pictures(
-            memory, encoder, parameters, dataset.train, preprocessing, shots=method.shots, generator=generator
+            memory,
+            encoder,
+            parameters,
+            dataset.train,
+            preprocessing,
+            shots=method.shots,
+            discriminants=bool(method.encoder_steps),
+            generator=generator,
         )
     return ImageLearner(
         _on(device, memory),

@@ -66,6 +66,7 @@ class Method(BaseModel):
     encoder: NetworkSpec = NetworkSpec(filters=32)
     query_size: Count = 32
     encoder_rate: Rate = 1e-3
+    encoder_steps: Annotated[int, Field(ge=0)] = 0  # of a classifier that the encoder begins as; 0: it begins at random
     # what the bundle asks its users to do
     retraining: Retraining
 

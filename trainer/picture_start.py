@@ -1,9 +1,10 @@
-"""Where a memory addressed by pictures starts, and its encoder: both in closed form, before any gradient.
+"""Where a memory addressed by pictures starts, and its encoder: both in closed form, before any outer step.
 
-The encoder's convolutions are random; its last layer gives the leading principal components of their features, on a
-scale of one. The matrices are those by which the mean vector of a few pictures of a class says most of what typical
-pictures of that class are over the leading eigenvectors (`principal.py`): a ridge regression. A start of random
-matrices recalls noise, from which the first hundreds of outer steps do nothing but find the way here.
+The encoder's convolutions are random, or have learned the classes (`taught_encoder.py`); its last layer gives the
+leading principal components of their features, or their linear discriminants, on a scale of one. The matrices are
+those by which the mean vector of a few pictures of a class says most of what typical pictures of that class are over
+the leading eigenvectors (`principal.py`): a ridge regression. A start of random matrices recalls noise, from which the
+first hundreds of outer steps do nothing but find the way here.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from trainer.splits import Split
 PICTURES_OF_A_CLASS = 200  # that features are taken of, at most
 DRAWS = 30  # queries of each class that the regression sees
 RIDGE = 1e-3  # of the regression, in units of the queries' mean square
+SHRINKAGE = 0.1  # of the scatter within classes, in units of its mean variance
 ROUNDS = 3  # of aligning rows
 CHUNK = 500
 
@@ -31,6 +33,7 @@ def start_by_pictures(
     preprocessing: AbstractPreprocessing,
     *,
     shots: int,
+    discriminants: bool = False,
     generator: torch.Generator,
 ) -> tuple[AddressedBases, Parameters]:
     """The memory that `shots` pictures of a class address, and the encoder's parameters; the same for the same seed.
@@ -48,7 +51,9 @@ def start_by_pictures(
         chunks = [preprocessing.to_model(chunk.pixels()) for chunk in some.chunks(CHUNK)]
         features = torch.cat([encoder.features(parameters, images) for images in chunks])
         if encoder.classes <= min(features.shape):
-            parameters = parameters | principal_layer(features, encoder.classes)
+            labels = torch.arange(classes).repeat_interleave(torch.tensor([len(index) for index in members]))
+            layer = discriminant_layer(features, labels, encoder.classes) if discriminants else None
+            parameters = parameters | (layer or principal_layer(features, encoder.classes))
         vectors = features @ parameters["classifier.weight"].T + parameters["classifier.bias"]
         of_class = torch.split(vectors, [len(index) for index in members])
         queries = torch.stack([_means(each, shots, generator) for each in of_class])  # [C, DRAWS, d_y]
@@ -61,10 +66,31 @@ def principal_layer(features: Tensor, size: int) -> Parameters:
     numbers = features.double()
     centred = numbers - numbers.mean(dim=0)
     _, directions = torch.linalg.eigh(centred.T @ centred)
-    leading = directions[:, -size:].flip(1)  # [F, size]
-    scale = (centred @ leading).square().mean().sqrt().clamp(min=torch.finfo(torch.float32).tiny)
-    weight = (leading / scale).T
-    return {"classifier.weight": weight.float(), "classifier.bias": -(weight @ numbers.mean(dim=0)).float()}
+    return _layer(numbers, directions[:, -size:].flip(1))
+
+
+def discriminant_layer(features: Tensor, labels: Tensor, size: int) -> Parameters:
+    """The last layer that gives those `size` directions of features [N, F] that tell labels [N] apart best (Fisher).
+
+    Beyond one less than there are classes, directions say nothing of them.
+    """
+    numbers = features.double()
+    means = torch.stack([numbers[labels == label].mean(dim=0) for label in range(int(labels.max()) + 1)])
+    within = numbers - means[labels]
+    scatter = within.T @ within / len(numbers)
+    scatter.diagonal().add_(SHRINKAGE * scatter.diagonal().mean())
+    root = torch.linalg.cholesky(scatter)
+    apart = torch.linalg.solve_triangular(root, (means - means.mean(dim=0)).T, upper=False)  # [F, C], whitened within
+    _, directions = torch.linalg.eigh(apart @ apart.T)
+    return _layer(numbers, torch.linalg.solve_triangular(root.T, directions[:, -size:].flip(1), upper=True))
+
+
+def _layer(features: Tensor, directions: Tensor) -> Parameters:
+    """Features [N, F] along directions [F, size], centred and of mean square one."""
+    mean = features.mean(dim=0)
+    scale = ((features - mean) @ directions).square().mean().sqrt().clamp(min=torch.finfo(torch.float32).tiny)
+    weight = (directions / scale).T
+    return {"classifier.weight": weight.float(), "classifier.bias": -(weight @ mean).float()}
 
 
 def aligned(coefficients: Tensor) -> Tensor:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pytest
 import torch
 
 from recall_server.networks import ConvNet
@@ -10,7 +11,7 @@ from trainer.datasets import ImageDataset
 from trainer.few_shot import FewShot, draw_episode
 from trainer.learners import ImageLearner
 from trainer.methods import Method, compose
-from trainer.picture_start import aligned, principal_layer, regressed, start_by_pictures
+from trainer.picture_start import aligned, discriminant_layer, principal_layer, regressed, start_by_pictures
 from trainer.principal import principal
 
 CPU = torch.device("cpu")
@@ -109,3 +110,23 @@ def test_matrices_are_the_ridge_regression_of_coefficients_on_queries() -> None:
     queries = torch.randn(20, 1, 5, generator=generator)
     coefficients = torch.einsum("cd,rdk->rck", queries[:, 0], matrices)
     torch.testing.assert_close(regressed(queries, coefficients), matrices, atol=5e-3, rtol=0)
+
+
+def test_discriminants_tell_classes_apart_where_principal_components_see_what_they_have_in_common() -> None:
+    generator = torch.Generator().manual_seed(0)
+    labels = torch.arange(3).repeat(100)
+    features = torch.randn(300, 5, generator=generator)
+    features[:, 3] *= 50  # says nothing of the class
+    features[:, 1] += 3 * labels
+    layer = discriminant_layer(features, labels, 2)
+    seen = features @ layer["classifier.weight"].T + layer["classifier.bias"]
+    assert seen.square().mean().item() == pytest.approx(1, abs=1e-4)
+    assert torch.allclose(seen.mean(dim=0), torch.zeros(2), atol=1e-4)
+
+    def apart(vectors: torch.Tensor) -> float:
+        means = torch.stack([vectors[labels == label].mean(dim=0) for label in range(3)])
+        return float((torch.cdist(vectors, means).argmin(dim=1) == labels).float().mean())
+
+    other = principal_layer(features, 2)
+    assert apart(seen) > 0.75
+    assert apart(features @ other["classifier.weight"].T) < 0.5

@@ -5,7 +5,6 @@ from __future__ import annotations
 import datetime
 from pathlib import Path
 
-import torch
 from pydantic import ValidationError
 
 from recall_server import __version__
@@ -46,7 +45,7 @@ def task_bundle(learner: CompressThenRecall, number: int, *, stream: str, licenc
                 seed=learner.seed,
                 outer_steps=seen.outer_steps,
                 seconds=round(seconds, 1),
-                device=device_name(torch.device("cpu")),
+                device=device_name(learner.device),
                 code_version=__version__,
                 date=datetime.datetime.now(datetime.UTC).date().isoformat(),
             ),

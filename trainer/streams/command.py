@@ -8,6 +8,7 @@ from typing import Annotated
 import torch
 import typer
 
+from trainer.commands import pick_device
 from trainer.distill import deferred_interrupt
 from trainer.streams.experiment import Experiment, prepare
 from trainer.streams.named import STREAMS
@@ -35,6 +36,9 @@ def stream(  # noqa: PLR0913  (a command line has as many options as it has)
     validate: Annotated[bool, typer.Option("--validate", help="Judge on held-out training pictures.")] = False,
     picture: Annotated[Path | None, typer.Option(help="Write accuracy as the stream grows, a PNG.")] = None,
     seed: int = 0,
+    device: Annotated[
+        str, typer.Option(help="auto, cpu or cuda, of ConvNets; small MLPs are faster on the CPU.")
+    ] = "cpu",
     threads: Annotated[int, typer.Option(help="Processor threads; more than one rarely helps.", min=1)] = 1,
 ) -> None:
     """Learn a stream of tasks in one pass, in a buffer of fixed size, without forgetting any of them.
@@ -55,6 +59,7 @@ def stream(  # noqa: PLR0913  (a command line has as many options as it has)
         follow=follow,
         validate=validate,
         baselines=baselines,
+        device=pick_device(device),
     )
     with deferred_interrupt() as stopped:
         run = prepare(experiment, bundles=bundles, checkpoint=checkpoint, report=typer.echo, stopped=stopped)

@@ -28,7 +28,7 @@ from trainer.streams.learner import AbstractStreamLearner, Predict, State, prefi
 from trainer.streams.recipe import Recipe
 from trainer.streams.samples import AbstractSamples, CodedSamples, RawSamples
 from trainer.streams.starts import noise_memory, plane
-from trainer.streams.task import Header
+from trainer.streams.task import CPU, Header
 
 SEEDS = 2**40  # where the seeds of tasks begin, away from those that streams are drawn by
 
@@ -53,6 +53,8 @@ class Seen:
 class CompressThenRecall(AbstractStreamLearner):
     """A buffer of `capacity` numbers for `tasks` tasks, filled by a recipe. `seed` decides everything.
 
+    `device` is where networks are trained; what is kept lies on the CPU.
+
     Tasks need not have the same classes or sizes; the number of samples of a task need not be known.
     """
 
@@ -60,9 +62,16 @@ class CompressThenRecall(AbstractStreamLearner):
     settled = True
 
     def __init__(
-        self, recipe: Recipe, preprocessing: AbstractPreprocessing, *, capacity: int, tasks: int, seed: int
+        self,
+        recipe: Recipe,
+        preprocessing: AbstractPreprocessing,
+        *,
+        capacity: int,
+        tasks: int,
+        seed: int,
+        device: torch.device = CPU,
     ) -> None:
-        self.recipe, self.preprocessing, self.seed = recipe, preprocessing, seed
+        self.recipe, self.preprocessing, self.seed, self.device = recipe, preprocessing, seed, device
         self.buffer = Buffer(capacity, tasks)
         self.seen: list[Seen] = []
         self._generator = torch.Generator()
@@ -102,7 +111,12 @@ class CompressThenRecall(AbstractStreamLearner):
 
     def _open(self, header: Header, rows: int) -> None:
         self._construction = Construction(
-            self.recipe, header, rows, finished=self.buffer.memories, generator=self._generator
+            self.recipe,
+            header,
+            rows,
+            finished=self.buffer.memories,
+            generator=self._generator,
+            device=self.device,
         )
         self.buffer.samples = self._new_samples(header)
 
@@ -154,7 +168,12 @@ class CompressThenRecall(AbstractStreamLearner):
         memory, header = self.memory(number), self.seen[number].header
         queries = torch.eye(memory.query_size)
         classifier = FreshClassifier(
-            header.classes, header.image_shape, self.preprocessing, self.recipe.retraining, seed=self.seed + number
+            header.classes,
+            header.image_shape,
+            self.preprocessing,
+            self.recipe.retraining,
+            seed=self.seed + number,
+            device=self.device,
         ).fit(memory.recall(queries), queries)
         return lambda pixels: classifier.predict_probabilities(pixels).argmax(dim=1)
 

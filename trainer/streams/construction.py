@@ -27,6 +27,7 @@ RECENT = 3  # finished memories that a task may start from: the last ones
 class Construction:
     """One task's memory from its start to its end. `finished` are memories that it may start from.
 
+    The memory lies on the CPU; `device` is where inner networks are trained, if `make_objective` has any there.
     `owed` counts outer steps that earlier minibatches drive, but that have to wait for the start.
     """
 
@@ -38,11 +39,12 @@ class Construction:
         *,
         finished: Sequence[AddressedBases],
         generator: torch.Generator,
+        device: torch.device,
     ) -> None:
         self.recipe, self.header, self.rows = recipe, header, rows
         self.seen, self.steps, self.owed = 0, 0, 0
         self._generator = generator
-        self._objective = make_objective(recipe, header)
+        self._objective = make_objective(recipe, header, device)
         self._finished = [memory for memory in finished[-RECENT:] if memory.query_size == len(header.classes)]
         self._targets = torch.eye(len(header.classes))
         self._leaves: dict[str, Tensor] = {}
@@ -149,14 +151,14 @@ def _tensors_of(state: Mapping[str, object]) -> dict[str, Tensor]:
     return {key: value for key, value in state.items() if isinstance(value, Tensor)}
 
 
-def make_objective(recipe: Recipe, header: Header) -> AbstractStreamObjective:
-    """Inner training on the CPU, in the span of the bases where the network allows it."""
+def make_objective(recipe: Recipe, header: Header, device: torch.device) -> AbstractStreamObjective:
+    """Inner training in the span of the bases where the network allows it, which the CPU does; else on the device."""
     network = build_network(recipe.network, header.image_shape, len(header.classes))
     if isinstance(network, MLP):
         return SubspaceUnrolled(
             network, recipe.steps, recipe.window, recipe.rate, recipe.momentum, recipe.rows_per_class
         )
-    step = inner_step(network, torch.device("cpu"))
+    step = inner_step(network, device)
     return RecalledUnrolled(
-        Unrolled(step, recipe.steps, recipe.window, recipe.rate, recipe.momentum, recipe.rows_per_class)
+        Unrolled(step, recipe.steps, recipe.window, recipe.rate, recipe.momentum, recipe.rows_per_class), device
     )

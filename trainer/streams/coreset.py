@@ -13,7 +13,7 @@ from recall_server.retraining import Retraining
 from trainer.splits import Split
 from trainer.streams.learner import AbstractStreamLearner, Predict, State, prefixed, with_prefix
 from trainer.streams.reservoir import Reservoir
-from trainer.streams.task import Header
+from trainer.streams.task import CPU, Header
 
 
 @final
@@ -27,9 +27,16 @@ class Coreset(AbstractStreamLearner):
     settled = True
 
     def __init__(
-        self, retraining: Retraining, preprocessing: AbstractPreprocessing, *, capacity: int, tasks: int, seed: int
+        self,
+        retraining: Retraining,
+        preprocessing: AbstractPreprocessing,
+        *,
+        capacity: int,
+        tasks: int,
+        seed: int,
+        device: torch.device = CPU,
     ) -> None:
-        self.preprocessing = preprocessing
+        self.preprocessing, self.device = preprocessing, device
         self._retraining, self._share, self._seed = retraining, capacity // tasks, seed
         self._generator = torch.Generator().manual_seed(seed)
         self._tasks: list[tuple[Header, list[Reservoir]]] = []
@@ -60,7 +67,12 @@ class Coreset(AbstractStreamLearner):
         rows = min(len(kept) for kept in reservoirs)
         images = torch.stack([kept.values[:rows] for kept in reservoirs])
         classifier = FreshClassifier(
-            header.classes, header.image_shape, self.preprocessing, self._retraining, seed=self._seed + number
+            header.classes,
+            header.image_shape,
+            self.preprocessing,
+            self._retraining,
+            seed=self._seed + number,
+            device=self.device,
         ).fit(images, torch.eye(len(header.classes)))
         return lambda pixels: classifier.predict_probabilities(pixels).argmax(dim=1)
 

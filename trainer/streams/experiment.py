@@ -21,7 +21,7 @@ from trainer.streams.named import STREAMS, named_stream
 from trainer.streams.recipe import Recipe
 from trainer.streams.run import StreamRun
 from trainer.streams.shared_network import SharedNetwork
-from trainer.streams.task import MINIBATCH, AbstractStream, Header, Task
+from trainer.streams.task import CPU, MINIBATCH, AbstractStream, Header, Task
 
 MARKS = 10  # how often, along a stream, all tasks so far are judged
 MEMORY = 10  # real images for each task, where nothing else is said (paper, Table 5)
@@ -44,6 +44,7 @@ class Experiment:
     follow: bool = False
     validate: bool = False
     baselines: bool = True
+    device: torch.device = CPU  # of networks
 
     def stream(self) -> AbstractStream:
         """Raises InvalidDataset for what is no stream."""
@@ -78,11 +79,20 @@ class Experiment:
         """Ours first. Raises ValueError for a buffer that is too small."""
         header, prepared = first.header, preprocessing(first)
         capacity = self.capacity(stream, header)
-        recall = CompressThenRecall(self.recipe, prepared, capacity=capacity, tasks=stream.tasks, seed=self.seed)
+        recall = CompressThenRecall(
+            self.recipe, prepared, capacity=capacity, tasks=stream.tasks, seed=self.seed, device=self.device
+        )
         recall.check(header)
         if not self.baselines or self.follow:
             return [recall]
-        coreset = Coreset(self.recipe.retraining, prepared, capacity=capacity, tasks=stream.tasks, seed=self.seed)
+        coreset = Coreset(
+            self.recipe.retraining,
+            prepared,
+            capacity=capacity,
+            tasks=stream.tasks,
+            seed=self.seed,
+            device=self.device,
+        )
         return [
             recall,
             self._network(stream, first, "online SGD", ONLINE),
@@ -105,6 +115,7 @@ class Experiment:
             updates=updates,
             replayed=replayed,
             seed=self.seed,
+            device=self.device,
         )
 
     def joint(self, stream: AbstractStream, *, stopped: Callable[[], bool] = lambda: False) -> list[float]:

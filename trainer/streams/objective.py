@@ -12,6 +12,7 @@ from torch import Tensor
 from recall_server.memory import AddressedBases
 from trainer.objectives.base import Episode
 from trainer.objectives.unrolled import Unrolled
+from trainer.streams.task import CPU
 
 
 class AbstractStreamObjective(ABC):
@@ -25,10 +26,13 @@ class AbstractStreamObjective(ABC):
 @final
 @dataclass(frozen=True)
 class RecalledUnrolled(AbstractStreamObjective):
-    """Through the recalled images, for any network."""
+    """Through the recalled images, for any network; `device` is where it is trained, whatever the memory lies on."""
 
     unrolled: Unrolled
+    device: torch.device = CPU
 
     def loss(self, memory: AddressedBases, images: Tensor, targets: Tensor, generator: torch.Generator) -> Tensor:
         queries = torch.eye(memory.query_size)
-        return self.unrolled.loss(Episode(memory.recall(queries), queries, images, targets), generator)
+        recalled, shown = memory.recall(queries).to(self.device), images.to(self.device)
+        episode = Episode(recalled, queries.to(self.device), shown, targets.to(self.device))
+        return self.unrolled.loss(episode, generator).to(queries.device)

@@ -20,7 +20,7 @@ from recall_server.preprocessing import AbstractPreprocessing
 from trainer.splits import Split
 from trainer.streams.learner import AbstractStreamLearner, Predict, State, prefixed, with_prefix
 from trainer.streams.reservoir import Reservoir
-from trainer.streams.task import Header
+from trainer.streams.task import CPU, Header
 
 
 @final
@@ -28,7 +28,7 @@ class SharedNetwork(AbstractStreamLearner):
     """A network with an output for each of `classes`, the names of all tasks; tasks with a name in common share it.
 
     Every minibatch drives `updates` steps of SGD at `rate`, each with `replayed` samples of a reservoir that holds at
-    most `capacity` numbers; a capacity of 0 is online SGD.
+    most `capacity` numbers; a capacity of 0 is online SGD. The network is on `device`, the reservoir on the CPU.
     """
 
     def __init__(
@@ -44,12 +44,15 @@ class SharedNetwork(AbstractStreamLearner):
         updates: int,
         replayed: int,
         seed: int,
+        device: torch.device = CPU,
     ) -> None:
-        self.name, self.preprocessing = name, preprocessing
+        self.name, self.preprocessing, self.device = name, preprocessing, device
         self._column = {label: column for column, label in enumerate(classes)}
         self._network = build_network(network, image_shape, len(classes))
         self._generator = torch.Generator().manual_seed(seed)
-        self._parameters = self._network.initialise(self._generator)
+        self._parameters = {
+            label: value.to(device) for label, value in self._network.initialise(self._generator).items()
+        }
         self._leaves = {label: self._parameters[label].requires_grad_() for label in trained_names(self._network)}
         channels, height, width = image_shape
         room = capacity // (channels * height * width)
@@ -83,7 +86,8 @@ class SharedNetwork(AbstractStreamLearner):
     def learn(self, images: Tensor, encoded: Tensor) -> None:
         """One step of SGD on images [n, C, H, W] in model space, each among the classes of its own task."""
         numbers, columns = encoded // len(self._column), encoded % len(self._column)
-        logits = fused_logits(self._network, self._parameters, images) + self._barred()[numbers]
+        barred, columns = self._barred()[numbers].to(self.device), columns.to(self.device)
+        logits = fused_logits(self._network, self._parameters, images.to(self.device)) + barred
         gradients = torch.autograd.grad(cross_entropy(logits, columns), list(self._leaves.values()))
         with torch.no_grad():
             torch._foreach_add_(list(self._leaves.values()), gradients, alpha=-self._rate)
@@ -103,7 +107,8 @@ class SharedNetwork(AbstractStreamLearner):
 
         @torch.no_grad()
         def predict(pixels: Tensor) -> Tensor:
-            logits = fused_logits(self._network, self._parameters, self.preprocessing.to_model(pixels))
+            images = self.preprocessing.to_model(pixels).to(self.device)
+            logits = fused_logits(self._network, self._parameters, images).cpu()
             return logits[:, columns].argmax(dim=1)
 
         return predict

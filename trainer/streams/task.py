@@ -15,6 +15,7 @@ from trainer.splits import Split
 
 MINIBATCH = 10  # samples that a stream hands out at a time (paper, section 5.2)
 LOOK_EVERY = 2.0  # seconds between two looks where tasks keep arriving
+CPU = torch.device("cpu")
 CHUNK = 1_000  # pictures at a time where a whole test set is gone through
 
 Change = Callable[[Tensor], Tensor]  # uint8 [N, C, H, W] -> uint8 [N, C, H, W]

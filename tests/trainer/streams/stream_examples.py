@@ -11,7 +11,7 @@ from recall_server.preprocessing import Standardise
 from trainer.splits import Split
 from trainer.streams.compress import CompressThenRecall
 from trainer.streams.recipe import Recipe, compose
-from trainer.streams.task import AbstractStream, Header, Pictures, Task
+from trainer.streams.task import CPU, AbstractStream, Header, Pictures, Task
 
 CLASSES = ("top", "middle", "bottom")
 SHAPE = (1, 8, 8)
@@ -24,10 +24,12 @@ def recipe(*overrides: str, method: str = "window") -> Recipe:
     return compose(method, "rotations", [*SMALL, *overrides])
 
 
-def learner(*overrides: str, method: str = "window", tasks: int = 2, images: int = 6) -> CompressThenRecall:
+def learner(
+    *overrides: str, method: str = "window", tasks: int = 2, images: int = 6, device: torch.device = CPU
+) -> CompressThenRecall:
     """With a buffer of so many real images for each task."""
     return CompressThenRecall(
-        recipe(*overrides, method=method), PLAIN, capacity=images * 64 * tasks, tasks=tasks, seed=0
+        recipe(*overrides, method=method), PLAIN, capacity=images * 64 * tasks, tasks=tasks, seed=0, device=device
     )
 
 

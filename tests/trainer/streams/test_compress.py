@@ -71,6 +71,19 @@ def test_every_task_is_told_apart_after_the_last_has_ended(method: str) -> None:
         assert accuracy(ours.predictor(number), task.test, 50) > 0.8  # a third by chance
 
 
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no CUDA here")
+@pytest.mark.parametrize("method", ["window", "window of a convnet"])
+def test_networks_are_trained_on_a_gpu_and_what_is_kept_lies_in_memory(method: str) -> None:
+    name, overrides = METHODS[method]
+    ours, stream = learner(*overrides, "replays=2", method=name, device=torch.device("cuda")), BarStream(2)
+    learn(ours, stream)
+    for number in range(2):
+        task = stream.task(number)
+        assert task is not None
+        assert accuracy(ours.predictor(number), task.test, 50) > 0.8
+    assert {value.device.type for value in ours.state().tensors.values()} == {"cpu"}
+
+
 def test_a_single_pass_and_no_network_lives_while_the_stream_runs() -> None:
     ours = learner()
     learn(ours, BarStream(1), tasks=1)
