@@ -1,5 +1,6 @@
 # `make serve` and `make test` are all that a newcomer needs: each sets up .venv first, and a second call installs nothing.
 # Another interpreter: make PYTHON=python3.12 serve. Arguments: make serve ARGS="--port 9000"; make test ARGS="-k bundle".
+# Tests run in as many processes as there are cores, four at most; ARGS="-n 0" runs them in one, for a debugger.
 
 PYTHON ?= python3
 ARGS ?=
@@ -21,7 +22,7 @@ serve: $(INSTALLED) ## Serve the bundles in artifacts/ on 127.0.0.1:8000; settin
 	@exec $(BIN)/recall-server serve $(ARGS)
 
 test: check ## Run every check and the whole test suite
-	$(BIN)/python -m pytest $(ARGS)
+	$(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadfile $(ARGS)
 
 check: $(INSTALLED) ## Lint, formatting, types and import contracts
 	$(BIN)/ruff check

@@ -289,7 +289,7 @@ def test_nobody_listens_beyond_this_machine_without_a_key(slow_artifacts: Path, 
 
 def wait_until_gone(processes: list[int]) -> None:
     """Python's own resource tracker takes a moment to notice that it is alone."""
-    limit = time.monotonic() + 10
+    limit = time.monotonic() + PATIENCE
     while left := [process for process in processes if is_running(process)]:
         assert time.monotonic() < limit, left
         time.sleep(0.02)
