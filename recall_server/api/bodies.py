@@ -63,7 +63,8 @@ async def read_pictures(request: Request, *, max_pictures: int) -> list[Picture]
         for name, value in form.multi_items():
             if not isinstance(value, UploadFile):
                 raise InvalidRequest(
-                    f"the part {name[:200]!r} is text; send each picture as a file, as in curl -F 'bear=@1.jpg'",
+                    f"the part {name[:200]!r} is text; send each picture as a file, as in curl -F 'bear=@1.jpg', "
+                    "and each option in the address, as in ?seed=1",
                     parameter=name[:200],
                 )
             pictures.append(Picture(part=name, filename=(value.filename or "")[:200], data=await value.read()))
