@@ -5,11 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+import torch
 import typer
 from typer.testing import CliRunner
 
 from recall_server.bundle import MemoryBundle
-from recall_server.errors import InvalidDataset
+from recall_server.errors import InvalidDataset, InvalidRequest
 from tests.trainer.streams.stream_examples import SMALL, write_task
 from trainer.streams.command import stream
 
@@ -65,3 +66,9 @@ def test_what_cannot_be_is_said_before_anything_is_learned(tasks: Path, argument
 def test_a_named_stream_is_not_followed() -> None:
     with pytest.raises(InvalidDataset, match="the stream rotations is whole"):
         call("rotations", "--follow")
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is CUDA here")
+def test_a_gpu_that_is_not_there_is_no_slow_surprise(tasks: Path) -> None:
+    with pytest.raises(InvalidRequest, match="no CUDA device is available here; use --device auto or cpu"):
+        call(tasks, "--memory", 12, "--device", "cuda")
