@@ -161,9 +161,9 @@ def distilled(data: ImageDataset, shots: int, options: argparse.Namespace, folde
     return path
 
 
-def table(cells: Mapping[str, Mapping[str, Any]], kinds: Sequence[str]) -> str:
+def table(cells: Mapping[str, Mapping[str, Any]], kinds: Sequence[str], sizes: Sequence[int]) -> str:
     """Accuracies with their intervals beside the paper's, in percent."""
-    columns = [(kind, shots) for kind in kinds for shots in SHOTS if f"{kind} {shots}-shot {RECALLED}" in cells]
+    columns = [(kind, shots) for kind in kinds for shots in sizes]
     lines = [f"{'':32}" + "".join(f"{f'{kind}, {shots}-shot':>24}" for kind, shots in columns) + f"{'paper':>16}"]
     for name, words in NAMES.items():
         found = [cells[f"{kind} {shots}-shot {name}"] for kind, shots in columns]
@@ -220,7 +220,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
             seconds[f"seconds_{shots}_shots"] = round(time.perf_counter() - started, 1)
             if options.results:
                 write_atomically(options.results, json.dumps({"cells": cells}, indent=1).encode())
-    print(table(cells, list(tasks_of(data, options.ways, options.seed))))
+    print(table(cells, list(tasks_of(data, options.ways, options.seed)), options.shots))
     document = {"cells": cells, "dataset": data.name, "ways": options.ways, **seconds, "device": device_name(device)}
     sys.stdout.write(json.dumps(document) + "\n")
 

@@ -107,7 +107,7 @@ def planned(row: Row, seed: int, options: argparse.Namespace) -> Run:
         samples=options.samples,
         validate=options.validate,
         baselines=not options.no_baselines,
-        device=pick_device(options.device),
+        device=options.device,
     )
     whole = Job(
         run_name(row, seed, options),
@@ -196,6 +196,7 @@ def parsed(arguments: Sequence[str] | None) -> argparse.Namespace:
     options = parser.parse_args(arguments)
     if options.processes < 1:
         parser.error("--processes must be 1 or more")
+    options.device = pick_device(options.device)
     options.until = None if options.minutes is None else time.time() + 60 * options.minutes
     if options.quick:
         options.stream, options.seeds, options.tasks, options.samples = [QUICK], 1, 3, 300
@@ -232,7 +233,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
             if run not in complete
         }
     found = {"streams": whole, "unfinished": rest, "method": options.method}
-    print(json.dumps(found | {"device": device_name(pick_device(options.device))}))
+    print(json.dumps(found | {"device": device_name(options.device)}))
 
 
 if __name__ == "__main__":

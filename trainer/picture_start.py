@@ -51,9 +51,10 @@ def start_by_pictures(
         chunks = [preprocessing.to_model(chunk.pixels()) for chunk in some.chunks(CHUNK)]
         features = torch.cat([encoder.features(parameters, images) for images in chunks])
         if encoder.classes <= min(features.shape):
-            labels = torch.arange(classes).repeat_interleave(torch.tensor([len(index) for index in members]))
-            layer = discriminant_layer(features, labels, encoder.classes) if discriminants else None
-            parameters = parameters | (layer or principal_layer(features, encoder.classes))
+            if discriminants:
+                parameters = parameters | discriminant_layer(features, some.labels, encoder.classes)
+            else:
+                parameters = parameters | principal_layer(features, encoder.classes)
         vectors = features @ parameters["classifier.weight"].T + parameters["classifier.bias"]
         of_class = torch.split(vectors, [len(index) for index in members])
         queries = torch.stack([_means(each, shots, generator) for each in of_class])  # [C, DRAWS, d_y]

@@ -17,14 +17,13 @@ from typing import final
 
 import torch
 
-from recall_server.classifier import FreshClassifier
 from recall_server.errors import InvalidDataset
 from recall_server.memory import AddressedBases
 from recall_server.preprocessing import AbstractPreprocessing
 from trainer.splits import Split
 from trainer.streams.buffer import Buffer
 from trainer.streams.construction import Construction
-from trainer.streams.learner import AbstractStreamLearner, Predict, State, prefixed, with_prefix
+from trainer.streams.learner import AbstractStreamLearner, Predict, State, fresh_predictor, prefixed, with_prefix
 from trainer.streams.recipe import Recipe
 from trainer.streams.samples import AbstractSamples, CodedSamples, RawSamples
 from trainer.streams.starts import noise_memory, plane
@@ -166,16 +165,10 @@ class CompressThenRecall(AbstractStreamLearner):
 
     def predictor(self, number: int) -> Predict:
         memory, header = self.memory(number), self.seen[number].header
-        queries = torch.eye(memory.query_size)
-        classifier = FreshClassifier(
-            header.classes,
-            header.image_shape,
-            self.preprocessing,
-            self.recipe.retraining,
-            seed=self.seed + number,
-            device=self.device,
-        ).fit(memory.recall(queries), queries)
-        return lambda pixels: classifier.predict_probabilities(pixels).argmax(dim=1)
+        recalled = memory.recall(torch.eye(memory.query_size))
+        return fresh_predictor(
+            recalled, header, self.preprocessing, self.recipe.retraining, seed=self.seed + number, device=self.device
+        )
 
     def numbers(self) -> int:
         return self.buffer.numbers()

@@ -6,12 +6,11 @@ from typing import final
 
 import torch
 
-from recall_server.classifier import FreshClassifier
 from recall_server.errors import InvalidDataset
 from recall_server.preprocessing import AbstractPreprocessing
 from recall_server.retraining import Retraining
 from trainer.splits import Split
-from trainer.streams.learner import AbstractStreamLearner, Predict, State, prefixed, with_prefix
+from trainer.streams.learner import AbstractStreamLearner, Predict, State, fresh_predictor, prefixed, with_prefix
 from trainer.streams.reservoir import Reservoir
 from trainer.streams.task import CPU, Header
 
@@ -66,15 +65,9 @@ class Coreset(AbstractStreamLearner):
         header, reservoirs = self._tasks[number]
         rows = min(len(kept) for kept in reservoirs)
         images = torch.stack([kept.values[:rows] for kept in reservoirs])
-        classifier = FreshClassifier(
-            header.classes,
-            header.image_shape,
-            self.preprocessing,
-            self._retraining,
-            seed=self._seed + number,
-            device=self.device,
-        ).fit(images, torch.eye(len(header.classes)))
-        return lambda pixels: classifier.predict_probabilities(pixels).argmax(dim=1)
+        return fresh_predictor(
+            images, header, self.preprocessing, self._retraining, seed=self._seed + number, device=self.device
+        )
 
     def numbers(self) -> int:
         return sum(kept.values.numel() for _, reservoirs in self._tasks for kept in reservoirs)

@@ -7,9 +7,12 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+import torch
 from torch import Tensor
 
+from recall_server.classifier import FreshClassifier
 from recall_server.preprocessing import AbstractPreprocessing
+from recall_server.retraining import Retraining
 from trainer.splits import Split
 from trainer.streams.task import Header, Pictures
 
@@ -58,6 +61,22 @@ class AbstractStreamLearner(ABC):
     @abstractmethod
     def restore(self, state: State) -> None:
         """Go on where `state` was taken. Raises KeyError, TypeError or ValueError for another learner's."""
+
+
+def fresh_predictor(
+    images: Tensor,
+    header: Header,
+    preprocessing: AbstractPreprocessing,
+    retraining: Retraining,
+    *,
+    seed: int,
+    device: torch.device,
+) -> Predict:
+    """Of a fresh network trained on images [k, r, C, H, W] of a task's k classes, in model space."""
+    classifier = FreshClassifier(
+        header.classes, header.image_shape, preprocessing, retraining, seed=seed, device=device
+    ).fit(images, torch.eye(len(header.classes)))
+    return lambda pixels: classifier.predict_probabilities(pixels).argmax(dim=1)
 
 
 def accuracy(predict: Predict, pictures: Pictures, size: int) -> float:
