@@ -26,7 +26,7 @@ from recall_server.networks.descent import MomentumDescent, images_at_once, pred
 from recall_server.networks.late import numbers
 from recall_server.onnx_export import export_network
 from recall_server.preprocessing import PREPROCESSINGS, AbstractPreprocessing
-from recall_server.retraining import Retraining
+from recall_server.retraining import Retraining, cosine
 from recall_server.tensor_file import Limits, canonical_json, pack, parse_json, read_bounded, unpack
 
 METADATA_KEY: Final = "fresh_classifier"
@@ -243,7 +243,7 @@ def _descend(
 def learning_rate(retraining: Retraining, done: int) -> float:
     """The learning rate of the step that comes after `done` steps."""
     if retraining.decay == "cosine":
-        return retraining.learning_rate * 0.5 * (1 + math.cos(math.pi * done / retraining.steps))
+        return retraining.learning_rate * cosine(done / retraining.steps)
     return retraining.learning_rate
 
 

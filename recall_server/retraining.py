@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -25,3 +26,8 @@ class Retraining(BaseModel):
     rows_per_class: Annotated[int, Field(ge=1, le=100_000)]
     decay: Literal["constant", "cosine"] = "constant"
     augmentation: Literal["none", "flip", "flip+rotate"] = "none"
+
+
+def cosine(share: float) -> float:
+    """What a rate that falls by half a cosine has left after this share of a run: 1 at 0, nothing at 1."""
+    return 0.5 * (1 + math.cos(math.pi * share))

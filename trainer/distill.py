@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 
 from recall_server.errors import InvalidCheckpoint, TrainingFailed
+from recall_server.retraining import cosine
 from trainer.checkpoint import Checkpoint
 from trainer.learners import AbstractLearner, RealData
 from trainer.methods import Method
@@ -164,7 +165,7 @@ class Distillation:
     def _outer_step(self, data: RealData) -> None:
         decay = 1.0
         if self.method.outer_decay == "cosine":
-            decay = FINAL_RATE + (1 - FINAL_RATE) * 0.5 * (1 + math.cos(math.pi * min(1.0, self._fraction())))
+            decay = FINAL_RATE + (1 - FINAL_RATE) * cosine(min(1.0, self._fraction()))
         for group in self.optimiser.param_groups:
             group["lr"] = group["initial_lr"] * decay
         last = self._fraction() >= 1 - self.method.storage_share

@@ -6,7 +6,6 @@ The convolutions are those of a classifier trained on the real pictures, as the 
 
 from __future__ import annotations
 
-import math
 from dataclasses import replace
 
 import torch
@@ -17,6 +16,7 @@ from recall_server.networks import AbstractNetwork, Parameters
 from recall_server.networks.blueprint import CLASSIFIER
 from recall_server.networks.descent import MomentumDescent
 from recall_server.preprocessing import AbstractPreprocessing
+from recall_server.retraining import cosine
 from trainer.splits import Split
 
 BATCH = 256
@@ -49,7 +49,7 @@ def taught_encoder(
         index = torch.randint(len(split), (min(BATCH, len(split)),), generator=generator).to(device)
         batch = held.select(index)
         images = augment(preprocessing.to_model(batch.pixels()), AUGMENTATIONS[augmentation], generator)
-        rate = RATE * 0.5 * (1 + math.cos(math.pi * done / steps))
+        rate = RATE * cosine(done / steps)
         with torch.enable_grad():
             descent.step(images, targets[batch.labels], rate=rate, momentum=MOMENTUM)
     if not descent.finite():
