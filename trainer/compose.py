@@ -20,8 +20,9 @@ from trainer.datasets import ImageDataset
 from trainer.learners import AbstractLearner, ImageLearner, LabelLearner, RealData, first_targets
 from trainer.methods import Method
 from trainer.objectives.inner_training import AbstractInnerTraining, Adam, Momentum
-from trainer.objectives.unrolled import Unrolled, with_precision
+from trainer.objectives.unrolled import Unrolled
 from trainer.picture_start import start_by_pictures
+from trainer.precision import with_precision
 from trainer.principal import principal
 from trainer.second_moments import SecondMoments
 from trainer.start import noise
@@ -29,7 +30,6 @@ from trainer.steps import inner_step
 from trainer.taught_encoder import taught_encoder
 
 SMALLEST_SHARE = 1e-6  # of soft targets that are gone on from: zero has no logarithm
-DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 
 
 class Size(NamedTuple):
@@ -273,7 +273,7 @@ def make_objective(dataset: ImageDataset, method: Method, device: torch.device) 
     """The unrolled objective; its steps are compiled where that is possible and wanted."""
     classes = method.classes_per_step or len(dataset.classes)
     network: AbstractNetwork = build_network(method.network, dataset.image_shape, classes)
-    step = inner_step(with_precision(network, DTYPES[method.precision]), device, compiled=not method.eager)
+    step = inner_step(with_precision(network, method.precision, device), device, compiled=not method.eager)
     return Unrolled(
         step=step,
         steps=method.steps,

@@ -15,6 +15,7 @@ from recall_server.memory import Storage
 from recall_server.networks import NetworkSpec
 from recall_server.retraining import Retraining
 from trainer.overrides import overridden
+from trainer.precision import Precision
 from trainer.start import Initialisation
 
 Count = Annotated[int, Field(ge=1)]
@@ -46,7 +47,7 @@ class Method(BaseModel):
     momentum: Annotated[float, Field(ge=0, lt=1)] = 0.9
     momentum_gradient: Literal["full", "forward"] = "full"  # forward: momentum acts, but is not differentiated
     rows_per_class: Count
-    precision: Literal["float32", "bfloat16"] = "float32"
+    precision: Precision = "float32"
     eager: bool = False  # do not compile the steps: for short runs, where compiling takes longer than it saves
     # outer training
     classes_per_step: Annotated[int, Field(ge=0)] = 0  # 0: all of them

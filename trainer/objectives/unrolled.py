@@ -6,7 +6,7 @@ within a randomly drawn number of steps it is RaT-BPTT (Feng et al., 2024), whic
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import final
 
 import torch
@@ -80,8 +80,3 @@ class Unrolled(AbstractObjective):
         images = augment(images, self.augmentation, generator).reshape(steps, queries * drawn, *images.shape[1:])
         targets = episode.targets.repeat_interleave(drawn, dim=0)
         return images, targets.expand(steps, *targets.shape)
-
-
-def with_precision(network: AbstractNetwork, dtype: torch.dtype) -> AbstractNetwork:
-    """The same network with its convolutions multiplied in `dtype`; parameters and all else stay float32."""
-    return replace(network, convolution_dtype=None if dtype == torch.float32 else dtype)
