@@ -1,0 +1,82 @@
+"""The most memory that an outer step holds, against the number T of its inner steps.
+
+    python -m benchmarks.unroll_memory [--lengths 20 50 100 200] [--naive-lengths 5 10 20] [--filters 64] [--batch 30]
+                                       [--device cuda] [--threads 2]
+
+The problem is that of `benchmarks.unroll`. Ours keeps the weights of every step. The images of all steps are there as
+well: as they were drawn, as the copy that is differentiated for, and as the gradient. `beside` is what the peak has
+over these, and should not grow with T. The naive unroll keeps every activation, so it is given shorter trainings. Each
+figure is of a process of its own: on the CPU its largest resident size over the one that it began with, on CUDA the
+most that was allocated. The last line is JSON.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import multiprocessing
+import resource
+import sys
+from collections.abc import Sequence
+from concurrent.futures import ProcessPoolExecutor
+
+import torch
+
+from benchmarks.unroll import Problem, Size
+from trainer.publish import device_name
+
+MEBIBYTE = 2**20
+
+
+def peak(side: str, size: Size, threads: int) -> dict[str, float]:
+    """MiB at the peak of one outer step in this process, which does nothing else, and what of it T asks for."""
+    torch.set_num_threads(threads)
+    device = size[3]
+    before = held(device)
+    problem = Problem.draw(*size)
+    getattr(problem, side)()()
+    weights = sum(value.nbytes for value in problem.parameters.values())
+    return {
+        "peak": (held(device) - before) / MEBIBYTE,
+        "weights": (len(problem.images) + 1) * weights / MEBIBYTE,
+        "images": 3 * problem.images.nbytes / MEBIBYTE,
+    }
+
+
+def held(device: torch.device) -> int:
+    """Bytes: the most that this process held so far."""
+    if device.type == "cuda":
+        torch.cuda.synchronize()
+        return torch.cuda.max_memory_allocated()
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+
+
+def in_own_process(side: str, size: Size, threads: int) -> dict[str, float]:
+    with ProcessPoolExecutor(max_workers=1, mp_context=multiprocessing.get_context("spawn")) as pool:
+        return pool.submit(peak, side, size, threads).result()
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--lengths", type=int, nargs="+", default=[20, 50, 100, 200])
+    parser.add_argument("--naive-lengths", type=int, nargs="*", default=[5, 10, 20])
+    parser.add_argument("--filters", type=int, default=64)
+    parser.add_argument("--batch", type=int, default=30)
+    parser.add_argument("--device", default="cpu")
+    parser.add_argument("--threads", type=int, default=torch.get_num_threads())
+    options = parser.parse_args(arguments)
+    device = torch.device(options.device)
+    rows = []
+    for side, lengths in (("ours", options.lengths), ("naive", options.naive_lengths)):
+        for steps in lengths:
+            found = in_own_process(side, (options.filters, steps, options.batch, device, 0), options.threads)
+            if side == "ours":
+                found["beside"] = found["peak"] - found["weights"] - found["images"]
+            rows.append({"side": side, "steps": steps} | {name: round(value, 1) for name, value in found.items()})
+            shown = found if side == "ours" else {"peak": found["peak"]}
+            print(f"{side:5} T = {steps:3}, MiB: " + ", ".join(f"{name} {value:.1f}" for name, value in shown.items()))
+    sys.stdout.write(json.dumps({"mebibytes": rows, "device": device_name(device)}) + "\n")
+
+
+if __name__ == "__main__":
+    main()
