@@ -1,21 +1,23 @@
 """Classifiers from pictures of classes that nobody names, three ways: the paper's Table 4.
 
-    python -m benchmarks.image_addressing [--bundle FILE] [--one-shot-bundle FILE] [--device cuda] [--quick]
+    python -m benchmarks.image_addressing [--bundle FILE] [--one-shot-bundle FILE] [--image-size 16] [--device cuda]
+                                          [--quick]
 
 The memory (64 bases, 16 rows) and its query encoder are distilled together from all classes of CIFAR-100. A task has
 five classes: a few test pictures of each are shown, and all others are what its answer is scored on. The network of
 each answer learns from what is recalled alone, as the paper has it, and, as the server does, from the shown pictures as
-well; the pictures alone are the baseline of that. `superclasses`
-are the 20 tasks that the data set itself has, which are hard, since the five classes are alike; `random` are 20 tasks
-that deal all classes at random. The paper says that its 20 tasks are 5-way and not which; both are given. For each
-task pictures are drawn several times. Intervals are 95 % of the mean over all of these. Without FILE a memory is
-distilled for each number of shots, and kept in --bundles. A longer retraining is chosen, or not, on validation
-pictures; test pictures are read once. --quick: digits, small networks. The last line is JSON.
+well; the pictures alone are the baseline of that. `superclasses` are the 20 tasks that the data set itself has, which
+are hard, since the five classes are alike; `random` are 20 tasks that deal all classes at random. The paper says that
+its 20 tasks are 5-way and not which; both are given. For each task pictures are drawn several times. Intervals are 95 %
+of the mean over all of these. Without FILE a memory is distilled for each number of shots, and kept in --bundles. A
+longer retraining is chosen, or not, on validation pictures; test pictures are read once. --image-size: all pictures
+shrunk to that many pixels a side, which a CPU has the time for. --quick: digits, small networks. The last line is JSON.
 """
 
 from __future__ import annotations
 
 import argparse
+import hashlib
 import json
 import sys
 import tempfile
@@ -30,6 +32,7 @@ import torch
 from benchmarks.group_memories import groups_of
 from recall_server.allocator import keep_freed_memory
 from recall_server.atomic import write_atomically
+from recall_server.meeting import as_pictures
 from trainer import commands
 from trainer.compose import Budget
 from trainer.datasets import ImageDataset, Split, load_dataset
@@ -59,6 +62,23 @@ LENGTHS = (1, 2, 4)  # times the steps of the memory's own schedule
 BASES, ROWS = 64, 16
 QUICK = ["network=convnet:filters=8,depth=2", "retraining.network=convnet:filters=8,depth=2", "eager=true"]
 QUICK += ["encoder=convnet:filters=8,depth=2", "query_size=8", "classes_per_step=2", "retraining.steps=30"]
+
+
+def shrunk(data: ImageDataset, size: int) -> ImageDataset:
+    """The same pictures at `size` x `size`, another data set by name and digest."""
+
+    def smaller(split: Split) -> Split:
+        pixels = as_pictures(split.pixels(), (split.images.shape[1], size, size))
+        return replace(split, images=(255 * pixels).round().clamp(0, 255).to(torch.uint8))
+
+    return replace(
+        data,
+        name=f"{data.name}-{size}px",
+        train=smaller(data.train),
+        validation=smaller(data.validation),
+        test=smaller(data.test),
+        digest=hashlib.sha256(f"{data.digest} at {size}".encode()).hexdigest(),
+    )
 
 
 def tasks_of(data: ImageDataset, ways: int, seed: int) -> dict[str, list[list[int]]]:
@@ -175,6 +195,7 @@ def table(cells: Mapping[str, Mapping[str, Any]], kinds: Sequence[str], sizes: S
 def read(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--dataset", default="cifar100")
+    parser.add_argument("--image-size", type=int, help="pixels a side that pictures are shrunk to")
     parser.add_argument("--bundle", type=Path, help="a memory addressed by pictures; for both numbers of shots")
     parser.add_argument("--one-shot-bundle", type=Path, help="another one for one shot")
     parser.add_argument("--bundles", type=Path, help="a folder that memories distilled here are kept in and taken from")
@@ -208,6 +229,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     if options.threads:
         torch.set_num_threads(options.threads)
     device, data = commands.pick_device(options.device), load_dataset(options.dataset)
+    if options.image_size:
+        data = shrunk(data, options.image_size)
     cells: dict[str, dict[str, Any]] = {}
     seconds = {}
     with tempfile.TemporaryDirectory() as temporary:

@@ -103,6 +103,17 @@ def test_classes_without_groups_are_cut_in_their_order() -> None:
     }
 
 
+def test_shrunk_pictures_are_another_data_set_of_the_same_classes() -> None:
+    digits = load_dataset("digits")
+    half = image_addressing.shrunk(digits, 4)
+    assert (half.name, half.image_shape, half.classes) == ("digits-4px", (1, 4, 4), digits.classes)
+    assert half.digest not in {digits.digest, image_addressing.shrunk(digits, 5).digest}
+    for before, after in ((digits.train, half.train), (digits.validation, half.validation), (digits.test, half.test)):
+        assert torch.equal(after.labels, before.labels)
+        means = before.pixels().mean(dim=(1, 2, 3)), after.pixels().mean(dim=(1, 2, 3))
+        assert (means[0] - means[1]).abs().max() < 0.06, "what is dark stays dark"
+
+
 def test_image_addressing_stands_beside_its_rivals_at_both_numbers_of_shots(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
