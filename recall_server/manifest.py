@@ -12,7 +12,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationErr
 from recall_server.retraining import Retraining
 from recall_server.tensor_file import canonical_json, parse_json, printable
 
-FORMAT_VERSION: Final = 2  # what is written; version 1 has no `progress`, `confusions`, mlp, projected, spectral
+FORMAT_VERSION: Final = 2  # what is written; version 1 lacks what artifacts/README.md lists ("Versions")
 READ_VERSIONS: Final = (1, 2)
 ROUNDING = 1e-6  # of a mean accuracy, which was added up in another order
 MOST_CONFUSED: Final = 200  # labels: a table of confusions grows with their square

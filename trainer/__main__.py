@@ -27,7 +27,6 @@ from trainer import commands, options, recipe_choice
 from trainer.added_class import NewClass, add_classes
 from trainer.byte_budget import InBytes
 from trainer.compose import Size
-from trainer.datasets import load_dataset
 from trainer.distill import Interrupted
 from trainer.export.command import export
 from trainer.familiarity import fit_familiarity
@@ -92,7 +91,7 @@ def distill(  # noqa: PLR0913  (a command line has as many options as it has)
     size = Size(images_per_class, bases, rows)
     wish = recipe_choice.wish(recipe, dataset=dataset, method=method, size=size, in_bytes=file_bytes is not None)
     composed = compose(wish.method, [*(override or []), *given(outer_steps=outer_steps, storage=storage), *begin])
-    data, moments = commands.read_data(wish.dataset, composed, image_size=image_size, seed=seed)
+    data, moments = commands.read_data(wish.dataset, composed, image_size=image_size, seed=seed, start=bundle)
     where = commands.pick_device(device)
     choices = commands.choose_budgets(data, composed, bundle, wish.size, InBytes.of(file_bytes, output.stem, where))
     request = Request(
@@ -140,7 +139,7 @@ def evaluate(  # noqa: PLR0913
     how = Protocol(protocol, epochs, steps, augmentation)
     evaluate_bundle(
         bundle,
-        load_dataset(dataset, image_size=image_size),
+        commands.data_for(MemoryBundle.load(bundle), dataset, image_size=image_size),
         seeds=range(seed, seed + runs),
         network=network,
         protocol=how,
@@ -195,7 +194,7 @@ def quickstart(
     )
     bundle = make_quickly(wish, commands.tell)
     typer.echo(f"{output}: {bundle.manifest.budget.numbers_stored} numbers, {bundle.file_bytes} bytes")
-    for line in next_steps(bundle, output, folder, image_size):
+    for line in next_steps(bundle, output, folder):
         typer.echo(line)
 
 
@@ -250,7 +249,8 @@ def familiarity(
     image_size: ImageSize = None,
 ) -> None:
     """Note what a memory's encoder has seen, so that a server can say how far pictures are from it."""
-    typer.echo(f"{fit_familiarity(bundle, load_dataset(dataset, image_size=image_size))}: what {bundle.name} knows")
+    data = commands.data_for(MemoryBundle.load(bundle), dataset, image_size=image_size)
+    typer.echo(f"{fit_familiarity(bundle, data)}: what {bundle.name} knows")
 
 
 app.command()(export)

@@ -46,10 +46,12 @@ def read_start(start: str | None) -> tuple[list[str], MemoryBundle | None]:
 
 
 def read_data(
-    source: str, method: Method, *, image_size: int | None, seed: int
+    source: str, method: Method, *, image_size: int | None, seed: int, start: MemoryBundle | None = None
 ) -> tuple[ImageDataset, SecondMoments | None]:
     """The data set, complaints about it on stderr. For an instant memory a folder of any size is read in one pass."""
-    if not is_instant(method):
+    if start is not None:
+        dataset, moments = data_for(start, source, image_size=image_size, seed=seed), None
+    elif not is_instant(method):
         dataset, moments = load_dataset(source, image_size=image_size, seed=seed), None
     else:
         moments = SecondMoments()
@@ -57,6 +59,13 @@ def read_data(
     for sentence in dataset.complaints():
         tell(sentence)
     return dataset, moments
+
+
+def data_for(bundle: MemoryBundle, source: str, *, image_size: int | None, seed: int = 0) -> ImageDataset:
+    """A data set as the bundle has it: classes in its order, a folder's pictures at its size unless one is given."""
+    image = bundle.manifest.image
+    usual_size = image.height if image.height == image.width else None
+    return load_dataset(source, image_size=image_size, usual_size=usual_size, seed=seed).in_order_of(bundle.labels)
 
 
 def choose_budgets(

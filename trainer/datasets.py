@@ -54,6 +54,7 @@ def load_dataset(
     source: str,
     *,
     image_size: int | None = None,
+    usual_size: int | None = None,
     seed: int = 0,
     most_bytes: int | None = None,
     observe: Observe = lambda split: None,
@@ -61,14 +62,14 @@ def load_dataset(
     """Read a data set and split a tenth of its training pictures, class by class, off for validation.
 
     The module's docstring says what a source is. `image_size` is for folders of pictures, which may be of any size,
-    and refused for all else. Of such a folder at most `most_bytes` of pictures are kept, while `observe` is shown
-    all training pictures, some at a time. Raises InvalidDataset, with what would be right.
+    and refused for all else; `usual_size` is theirs where none is asked for. Of such a folder at most `most_bytes` of
+    pictures are kept, while `observe` is shown all training pictures, some at a time. Raises InvalidDataset, with what
+    would be right.
     """
     name, folder, licence = _locate(source)
     if folder is not None and not holds_arrays(folder) and not holds_tiny_imagenet(folder):
-        return read_folder(
-            name, folder, licence, image_size=image_size, seed=seed, most_bytes=most_bytes, observe=observe
-        )
+        size = usual_size if image_size is None else image_size
+        return read_folder(name, folder, licence, image_size=size, seed=seed, most_bytes=most_bytes, observe=observe)
     if image_size is not None:
         raise InvalidDataset(
             f"an image size can be chosen for a folder of pictures only; the pictures of {name} have their size"

@@ -89,11 +89,11 @@ def _row(bundle: MemoryBundle, accuracies: Accuracies, wish: Quickstart) -> Meas
     return accuracies.row(network=str(bundle.manifest.retraining.network), protocol="bundle", data=data)
 
 
-def next_steps(bundle: MemoryBundle, output: Path, source: str, image_size: int) -> list[str]:
+def next_steps(bundle: MemoryBundle, output: Path, source: str) -> list[str]:
     """What to type next: use it, and make it better."""
     wish = json.dumps({"labels": bundle.labels[:2]}, ensure_ascii=False)
     file = shlex.quote(str(output))
-    data = f"--dataset {shlex.quote(source)} --image-size {image_size}"
+    data = f"--dataset {shlex.quote(source)}"
     return [
         "serve it:    make serve",
         f"use it:      curl -s http://127.0.0.1:8000/classifier -H 'Prefer: wait=60' --json {shlex.quote(wish)}",

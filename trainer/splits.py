@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 
 import torch
 from torch import Tensor
@@ -85,6 +85,28 @@ class ImageDataset:
         files = "1 file was" if count == 1 else f"{count} files were"
         named = "; ".join(self.unreadable[:NAMED])
         return [f"{files} left out: {named}{'; and so on' if count > NAMED else ''}"]
+
+    def in_order_of(self, labels: Sequence[str]) -> ImageDataset:
+        """The same pictures, with the classes that `labels` names in that order, before all others.
+
+        Itself where they are in that order already, or where it lacks one of them.
+        """
+        known = [name for name in self.classes if name in labels]
+        if known == list(labels) or len(known) < len(labels):
+            return self
+        classes = (*labels, *(name for name in self.classes if name not in labels))
+        numbers = torch.tensor([classes.index(name) for name in self.classes])
+
+        def renumbered(split: Split) -> Split:
+            return replace(split, labels=numbers[split.labels])
+
+        return replace(
+            self,
+            classes=classes,
+            train=renumbered(self.train),
+            validation=renumbered(self.validation),
+            test=renumbered(self.test),
+        )
 
     @property
     def training_bytes(self) -> int:
