@@ -15,13 +15,14 @@ from __future__ import annotations
 import argparse
 import json
 import multiprocessing
-import resource
+import os
 import sys
 from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
 
 import torch
 
+from benchmarks.instant_folder import peak_kibibytes
 from benchmarks.unroll import Problem, Size
 from trainer.publish import device_name
 
@@ -48,7 +49,7 @@ def held(device: torch.device) -> int:
     if device.type == "cuda":
         torch.cuda.synchronize()
         return torch.cuda.max_memory_allocated()
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    return 1024 * peak_kibibytes(os.getpid())
 
 
 def in_own_process(side: str, size: Size, threads: int) -> dict[str, float]:
