@@ -22,7 +22,7 @@ from recall_server.allocator import keep_freed_memory
 from recall_server.bundle import MemoryBundle
 from trainer.added_class import NewClass, add_classes
 from trainer.compose import Budget
-from trainer.datasets import ImageDataset, Split, load_dataset
+from trainer.datasets import ImageDataset, load_dataset
 from trainer.evaluate import Accuracies, evaluate_labels
 from trainer.instant import InstantRun
 from trainer.methods import compose
@@ -36,17 +36,8 @@ NARROW = [f"{part}network=convnet:filters=16,depth=2" for part in ("", "retraini
 
 def first_classes(dataset: ImageDataset, count: int) -> ImageDataset:
     """The same data set with its first classes alone."""
-
-    def kept(split: Split) -> Split:
-        return split.select(split.labels < count)
-
-    return replace(
-        dataset,
-        classes=dataset.classes[:count],
-        train=kept(dataset.train),
-        validation=kept(dataset.validation),
-        test=kept(dataset.test),
-    )
+    kept = dataset.with_each_split(lambda split: split.select(split.labels < count))
+    return replace(kept, classes=dataset.classes[:count])
 
 
 def memory_of(dataset: ImageDataset, options: argparse.Namespace, folder: Path) -> MemoryBundle:

@@ -72,11 +72,8 @@ def shrunk(data: ImageDataset, size: int) -> ImageDataset:
         return replace(split, images=(255 * pixels).round().clamp(0, 255).to(torch.uint8))
 
     return replace(
-        data,
+        data.with_each_split(smaller),
         name=f"{data.name}-{size}px",
-        train=smaller(data.train),
-        validation=smaller(data.validation),
-        test=smaller(data.test),
         digest=hashlib.sha256(f"{data.digest} at {size}".encode()).hexdigest(),
     )
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 import torch
@@ -97,16 +97,13 @@ class ImageDataset:
         classes = (*labels, *(name for name in self.classes if name not in labels))
         numbers = torch.tensor([classes.index(name) for name in self.classes])
 
-        def renumbered(split: Split) -> Split:
-            return replace(split, labels=numbers[split.labels])
-
         return replace(
-            self,
-            classes=classes,
-            train=renumbered(self.train),
-            validation=renumbered(self.validation),
-            test=renumbered(self.test),
+            self.with_each_split(lambda split: replace(split, labels=numbers[split.labels])), classes=classes
         )
+
+    def with_each_split(self, change: Callable[[Split], Split]) -> ImageDataset:
+        """The same with `change` made to its training, validation and test pictures."""
+        return replace(self, train=change(self.train), validation=change(self.validation), test=change(self.test))
 
     @property
     def training_bytes(self) -> int:

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from PIL import Image
 
 
 def rows(images: torch.Tensor) -> set[bytes]:
@@ -38,6 +39,18 @@ def bars_data(folder: Path) -> Path:
         images, labels = bars(count, seed=count)
         np.savez(folder / f"{split}.npz", images=images, labels=labels, classes=np.array(["top", "middle", "bottom"]))
     return folder
+
+
+def picture_folder(root: Path, *names: str, each: int = 30, height: int = 8, width: int = 8) -> Path:
+    """Class folders of grey pictures with a bar, a quarter high, where the class has it."""
+    random, bar = np.random.default_rng(0), height // 4
+    for position, name in enumerate(names):
+        (root / name).mkdir(parents=True)
+        for number in range(each):
+            pixels = random.integers(0, 60, size=(height, width), dtype=np.uint8)
+            pixels[bar * position : bar * (position + 1)] += 180
+            Image.fromarray(pixels).save(root / name / f"{number:02}.png")
+    return root
 
 
 class Library:

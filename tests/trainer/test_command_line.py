@@ -11,12 +11,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from PIL import Image
 from typer.testing import CliRunner
 
 from recall_server.bundle import MemoryBundle
 from recall_server.query_encoder import QueryEncoder
 from tests.recall_server.bundle_examples import example_bundle
+from tests.trainer.data_examples import picture_folder
 from trainer.__main__ import app, main
 from trainer.datasets import ImageDataset
 
@@ -223,18 +223,6 @@ def test_a_run_goes_on_from_any_bundle_of_the_same_shape(
     assert further.manifest.provenance.hyper_parameters["start_sha256"] == before.sha256
     said = refusal(monkeypatch, capsys, *start, "--bases", "3", "--overwrite")
     assert "--bases is 3, but the bundle bars has 4; leave it out" in said
-
-
-def picture_folder(root: Path, *names: str, each: int = 30) -> Path:
-    """Class folders of 8x8 pictures with a bar whose height is the class's."""
-    random = np.random.default_rng(0)
-    for position, name in enumerate(names):
-        (root / name).mkdir(parents=True)
-        for number in range(each):
-            pixels = random.integers(0, 60, size=(8, 8), dtype=np.uint8)
-            pixels[2 * position : 2 * position + 2] += 180
-            Image.fromarray(pixels).save(root / name / f"{number:02}.png")
-    return root
 
 
 def test_adding_a_class_replaces_another_bundle_only_where_it_is_asked_to(

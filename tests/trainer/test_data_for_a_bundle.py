@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
-from PIL import Image
 from typer.testing import CliRunner
 
 from recall_server.bundle import MemoryBundle
+from tests.trainer.data_examples import picture_folder
 from trainer.__main__ import app
 from trainer.datasets import ImageDataset
 
@@ -25,16 +24,8 @@ def run(*arguments: str) -> str:
     return result.output
 
 
-def photographs(root: Path, *names: str, each: int = 20) -> Path:
-    """Class folders of pictures of 24 x 20, each with a bar at the class's height."""
-    random = np.random.default_rng(0)
-    for position, name in enumerate(names):
-        (root / name).mkdir(parents=True)
-        for number in range(each):
-            pixels = random.integers(0, 60, size=(20, 24), dtype=np.uint8)
-            pixels[5 * position : 5 * position + 5] += 180
-            Image.fromarray(pixels).save(root / name / f"{number:02}.png")
-    return root
+def photographs(root: Path, *names: str) -> Path:
+    return picture_folder(root, *names, each=20, height=20, width=24)
 
 
 @pytest.fixture(scope="module")
