@@ -1,17 +1,18 @@
 """Classifiers from pictures of classes that nobody names, three ways: the paper's Table 4.
 
     python -m benchmarks.image_addressing [--bundle FILE] [--one-shot-bundle FILE] [--image-size 16] [--device cuda]
-                                          [--quick]
+                                          [--one-of-each-group] [--quick]
 
 The memory (64 bases, 16 rows) and its query encoder are distilled together from all classes of CIFAR-100. A task has
 five classes: a few test pictures of each are shown, and all others are what its answer is scored on. The network of
 each answer learns from what is recalled alone, as the paper has it, and, as the server does, from the shown pictures as
 well; the pictures alone are the baseline of that. `superclasses` are the 20 tasks that the data set itself has, which
-are hard, since the five classes are alike; `random` are 20 tasks that deal all classes at random. The paper says that
-its 20 tasks are 5-way and not which; both are given. For each task pictures are drawn several times. Intervals are 95 %
-of the mean over all of these. Without FILE a memory is distilled for each number of shots, and kept in --bundles. A
-longer retraining is chosen, or not, on validation pictures; test pictures are read once. --image-size: all pictures
-shrunk to that many pixels a side, which a CPU has the time for. --quick: digits, small networks. The last line is JSON.
+are hard, since the five classes are alike; `random` are 20 tasks that deal all classes at random, fewer classes more
+than once. The paper says that its 20 tasks are 5-way and not which; both are given. For each task pictures are drawn
+several times. Intervals are 95 % of the mean over all of these. Without FILE a memory is distilled for each number of
+shots, and kept in --bundles. A longer retraining is chosen, or not, on validation pictures; test pictures are read
+once. What a CPU has the time for: --image-size, all pictures shrunk to that many pixels a side, and
+--one-of-each-group, 20 classes as unlike as any. --quick: digits, small networks. The last line is JSON.
 """
 
 from __future__ import annotations
@@ -29,12 +30,13 @@ from typing import Any
 
 import torch
 
+from benchmarks.across import some_classes
 from benchmarks.group_memories import groups_of
 from recall_server.allocator import keep_freed_memory
 from recall_server.atomic import write_atomically
 from recall_server.meeting import as_pictures
 from trainer import commands
-from trainer.compose import Budget
+from trainer.compose import Budget, Size
 from trainer.datasets import ImageDataset, Split, load_dataset
 from trainer.evaluate import Accuracies
 from trainer.few_shot import (
@@ -58,6 +60,7 @@ NAMES = {NEAREST_MEAN: "nearest class mean", CLASSIFIED: "classify, then recall"
 NAMES |= {SHOTS_ALONE: "shown pictures alone"}
 NAMES |= {name + WITH_SHOTS: f"{NAMES[name]} + shown" for name in (CLASSIFIED, RECALLED)}
 PAPER = {NEAREST_MEAN: (48.55, 61.72), CLASSIFIED: (50.58, 58.46), RECALLED: (55.74, 71.20)}
+TASKS = 20
 LENGTHS = (1, 2, 4)  # times the steps of the memory's own schedule
 BASES, ROWS = 64, 16
 QUICK = ["network=convnet:filters=8,depth=2", "retraining.network=convnet:filters=8,depth=2", "eager=true"]
@@ -78,10 +81,29 @@ def shrunk(data: ImageDataset, size: int) -> ImageDataset:
     )
 
 
-def tasks_of(data: ImageDataset, ways: int, seed: int) -> dict[str, list[list[int]]]:
-    """Kinds of tasks, each a list of classes by their numbers: the data set's own groups, and all classes dealt."""
-    order = torch.randperm(len(data.classes), generator=torch.Generator().manual_seed(seed)).tolist()
-    dealt = [order[start : start + ways] for start in range(0, len(order) - ways + 1, ways)]
+def one_of_each_group(data: ImageDataset) -> ImageDataset:
+    """The first class of every group alone, another data set by name and digest; its classes have no groups."""
+    if not data.groups:
+        raise ValueError(f"{data.name} has no groups of classes to take one of each from")
+    first = [data.classes.index(members[0]) for members in data.groups.values()]
+    return replace(
+        some_classes(data, first),
+        name=f"{data.name}-{len(first)}",
+        groups={},
+        digest=hashlib.sha256(f"{data.digest} {first}".encode()).hexdigest(),
+    )
+
+
+def tasks_of(data: ImageDataset, ways: int, seed: int, tasks: int = TASKS) -> dict[str, list[list[int]]]:
+    """Kinds of tasks, each a list of classes by their numbers: the data set's own groups, and all classes dealt.
+
+    Classes that make fewer than so many tasks are dealt more than once.
+    """
+    generator, each = torch.Generator().manual_seed(seed), len(data.classes) // ways
+    dealt = []
+    for _ in range(max(1, tasks // each)):
+        order = torch.randperm(len(data.classes), generator=generator).tolist()
+        dealt += [order[start * ways : (start + 1) * ways] for start in range(each)]
     if not data.groups:
         return {"random": dealt}
     own = [[data.classes.index(member) for member in members] for members in groups_of(data, ways).values()]
@@ -137,7 +159,7 @@ def measure(
 ) -> dict[str, dict[str, Any]]:
     """Cells of all three ways for each kind of task, at this number of shots."""
     few_shot, seed = FewShot.of_bundle(path, device), options.seed
-    kinds = tasks_of(data, options.ways, seed)
+    kinds = tasks_of(data, options.ways, seed, options.tasks)
     shown = min(shots, int(torch.bincount(data.validation.labels).min()) // 2)
     choosing = [task for tasks in kinds.values() for task in tasks]
     validation = episodes_of(data.validation, data.classes, choosing, shots=shown, draws=1, seed=seed + 1)
@@ -157,12 +179,14 @@ def distilled(data: ImageDataset, shots: int, options: argparse.Namespace, folde
     unfinished = path.with_suffix(".checkpoint").exists()
     if path.exists() and not unfinished:
         return path
-    fields = [f"shots={shots}", *options.set, *given(outer_steps=options.outer_steps)]
+    begin, start, encoder = commands.read_start(options.start)
+    fields = [f"shots={shots}", *begin, *options.set, *given(outer_steps=options.outer_steps)]
     method = compose("image-addressing", fields)
+    budget = Budget.fit(data, method, images_per_class=options.images_per_class, bases=options.bases, rows=options.rows)
     request = Request(
         dataset=data,
         method=method,
-        budget=Budget.fit(data, method, images_per_class=1, bases=options.bases, rows=options.rows),
+        budget=budget if start is None else Budget.of_bundle(start, Size()),
         output=path.resolve(),
         seed=options.seed,
         device=device,
@@ -170,6 +194,8 @@ def distilled(data: ImageDataset, shots: int, options: argparse.Namespace, folde
             method, outer_steps=options.outer_steps, minutes=options.minutes, validate_every=options.validate_every
         ),
         resume=unfinished,
+        start=start,
+        start_encoder=encoder,
         overwrite=True,
     )
     folder.mkdir(parents=True, exist_ok=True)
@@ -192,11 +218,14 @@ def table(cells: Mapping[str, Mapping[str, Any]], kinds: Sequence[str], sizes: S
 def read(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--dataset", default="cifar100")
+    parser.add_argument("--one-of-each-group", action="store_true", help="the first class of every superclass alone")
     parser.add_argument("--image-size", type=int, help="pixels a side that pictures are shrunk to")
     parser.add_argument("--bundle", type=Path, help="a memory addressed by pictures; for both numbers of shots")
     parser.add_argument("--one-shot-bundle", type=Path, help="another one for one shot")
     parser.add_argument("--bundles", type=Path, help="a folder that memories distilled here are kept in and taken from")
+    parser.add_argument("--start", help="a memory that those distilled here go on from")
     parser.add_argument("--set", action="append", default=[], metavar="FIELD=VALUE", help="as `recall-trainer distill`")
+    parser.add_argument("--images-per-class", type=float, default=1, help="the budget of each memory distilled here")
     parser.add_argument("--bases", type=int, default=BASES)
     parser.add_argument("--rows", type=int, default=ROWS)
     parser.add_argument("--outer-steps", type=int, help="of each memory distilled here")
@@ -204,6 +233,7 @@ def read(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--validate-every", type=int, default=500)
     parser.add_argument("--shots", type=int, nargs="+", choices=SHOTS, default=SHOTS)
     parser.add_argument("--ways", type=int, default=5)
+    parser.add_argument("--tasks", type=int, default=TASKS, help="random ones, about")
     parser.add_argument("--draws", type=int, default=5, help="how often pictures are drawn for each task")
     parser.add_argument(
         "--lengths", type=int, nargs="+", default=LENGTHS, help="multiples of the schedule to choose of"
@@ -217,6 +247,7 @@ def read(arguments: Sequence[str] | None) -> argparse.Namespace:
     if options.quick:
         options.dataset, options.set, options.bases, options.rows = "digits", [*QUICK, *options.set], 4, 4
         options.outer_steps, options.draws, options.lengths = options.outer_steps or 10, 1, (1, 2)
+        options.tasks = 2
     return options
 
 
@@ -226,6 +257,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     if options.threads:
         torch.set_num_threads(options.threads)
     device, data = commands.pick_device(options.device), load_dataset(options.dataset)
+    if options.one_of_each_group:
+        data = one_of_each_group(data)
     if options.image_size:
         data = shrunk(data, options.image_size)
     cells: dict[str, dict[str, Any]] = {}
@@ -240,7 +273,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
             seconds[f"seconds_{shots}_shots"] = round(time.perf_counter() - started, 1)
             if options.results:
                 write_atomically(options.results, json.dumps({"cells": cells}, indent=1).encode())
-    print(table(cells, list(tasks_of(data, options.ways, options.seed)), options.shots))
+    print(table(cells, list(tasks_of(data, options.ways, options.seed, options.tasks)), options.shots))
     document = {"cells": cells, "dataset": data.name, "ways": options.ways, **seconds, "device": device_name(device)}
     sys.stdout.write(json.dumps(document) + "\n")
 

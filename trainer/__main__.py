@@ -87,10 +87,10 @@ def distill(  # noqa: PLR0913  (a command line has as many options as it has)
     if output.suffix != ".safetensors":
         raise ValueError(f"--output must end in .safetensors, not {output.name!r}")
     watch = Watch(metrics, tensorboard, previews).checked(resume=resume, overwrite=overwrite)
-    begin, bundle = commands.read_start(start)
+    begin, bundle, encoder = commands.read_start(start)
     size = Size(images_per_class, bases, rows)
     wish = recipe_choice.wish(recipe, dataset=dataset, method=method, size=size, in_bytes=file_bytes is not None)
-    composed = compose(wish.method, [*(override or []), *given(outer_steps=outer_steps, storage=storage), *begin])
+    composed = compose(wish.method, [*begin, *(override or []), *given(outer_steps=outer_steps, storage=storage)])
     data, moments = commands.read_data(wish.dataset, composed, image_size=image_size, seed=seed, start=bundle)
     where = commands.pick_device(device)
     choices = commands.choose_budgets(data, composed, bundle, wish.size, InBytes.of(file_bytes, output.stem, where))
@@ -104,6 +104,7 @@ def distill(  # noqa: PLR0913  (a command line has as many options as it has)
         limits=commands.limits_of(composed, outer_steps=outer_steps, minutes=minutes, validate_every=validate_every),
         resume=resume,
         start=bundle,
+        start_encoder=encoder,
         overwrite=overwrite,
     )
     made = commands.make(request, choices, moments, watch)

@@ -12,11 +12,12 @@ from recall_server.augment import AUGMENTATIONS
 from recall_server.bundle import MemoryBundle
 from recall_server.memory import AbstractMemory, AddressedBases, Pixels
 from recall_server.memory.addressed_bases import largest_rows
-from recall_server.networks import AbstractNetwork, build_network
+from recall_server.networks import AbstractNetwork, Parameters, build_network
 from recall_server.preprocessing import ZCA, AbstractPreprocessing, Projected, Spectral, Standardise, unprojected
 from recall_server.soft_targets import extended
 from trainer.continued import check_continuable, continued
 from trainer.datasets import ImageDataset
+from trainer.encoder_file import encoder_parameters
 from trainer.learners import AbstractLearner, ImageLearner, LabelLearner, RealData, first_targets
 from trainer.methods import Method
 from trainer.objectives.inner_training import AbstractInnerTraining, Adam, Momentum
@@ -132,7 +133,7 @@ def fit_preprocessing(
     pictures cannot go on from.
     """
     if start is not None:
-        check_continuable(start, dataset.classes, dataset.image_shape, method.preprocessing)
+        check_continuable(start, dataset.classes, dataset.image_shape, method.preprocessing, method.queries)
         return unprojected(start.preprocessing)
     if method.preprocessing == "zca":
         return ZCA.fit(dataset.train.images, ridge=method.ridge)
@@ -157,13 +158,29 @@ def make_learner(
     *,
     device: torch.device,
     start: MemoryBundle | None = None,
+    encoder: bytes | None = None,
 ) -> AbstractLearner:
-    """The memory at its start, and the encoder where pictures address it; `start` is a bundle to go on from."""
+    """The memory at its start, and the encoder where pictures address it.
+
+    `start` is a bundle to go on from, `encoder` the ONNX file of it where pictures address it.
+    """
     classes = method.classes_per_step or len(dataset.classes)
     if classes > len(dataset.classes):
         raise ValueError(f"{classes} classes per step, but {dataset.name} has {len(dataset.classes)}")
     if method.queries == "images":
-        return _image_learner(dataset, method, budget, preprocessing, generator, classes, device)
+        if start is None or encoder is None:
+            memory, network, parameters = _picture_start(dataset, method, budget, preprocessing, generator, device)
+        else:
+            network = build_network(method.encoder, dataset.image_shape, method.query_size)
+            memory, parameters = start.memory, encoder_parameters(encoder, network)
+        return ImageLearner(
+            _on(device, memory),
+            network,
+            {name: value.to(device) for name, value in parameters.items()},
+            classes_per_step=classes,
+            shots=method.shots,
+            real_batch=method.real_batch,
+        )
     if start is None:
         memory = make_memory(dataset, method, budget, preprocessing, generator)
     else:
@@ -179,15 +196,15 @@ def make_learner(
     )
 
 
-def _image_learner(  # noqa: PLR0917
+def _picture_start(  # noqa: PLR0917
     dataset: ImageDataset,
     method: Method,
     budget: Budget,
     preprocessing: AbstractPreprocessing,
     generator: torch.Generator,
-    classes: int,
     device: torch.device,
-) -> ImageLearner:
+) -> tuple[AbstractMemory, AbstractNetwork, Parameters]:
+    """A memory that pictures address and its encoder, with no outer step taken yet; both on the CPU."""
     memory = make_memory(dataset, method, budget, preprocessing, generator)
     encoder = build_network(method.encoder, dataset.image_shape, method.query_size)
     parameters = encoder.initialise(generator)
@@ -213,14 +230,7 @@ def _image_learner(  # noqa: PLR0917
             discriminants=bool(method.encoder_steps),
             generator=generator,
         )
-    return ImageLearner(
-        _on(device, memory),
-        encoder,
-        {name: value.to(device) for name, value in parameters.items()},
-        classes_per_step=classes,
-        shots=method.shots,
-        real_batch=method.real_batch,
-    )
+    return memory, encoder, parameters
 
 
 def _on(device: torch.device, memory: AbstractMemory) -> AbstractMemory:

@@ -14,7 +14,11 @@ from trainer.splits import Split
 
 
 def check_continuable(
-    bundle: MemoryBundle, classes: Sequence[str], image_shape: tuple[int, int, int], preprocessing: str
+    bundle: MemoryBundle,
+    classes: Sequence[str],
+    image_shape: tuple[int, int, int],
+    preprocessing: str,
+    queries: str = "labels",
 ) -> None:
     """ValueError, in one sentence, for a bundle that pictures of these classes and this shape cannot go on from.
 
@@ -22,8 +26,9 @@ def check_continuable(
     """
     manifest = bundle.manifest
     name = f"the bundle {manifest.name}"
-    if manifest.queries != "labels":
-        raise ValueError(f"{name} is addressed by pictures; only a memory addressed by labels can be gone on from")
+    if manifest.queries != queries:
+        how = "--method image-addressing" if manifest.queries == "images" else "a method that has queries=labels"
+        raise ValueError(f"{name} is addressed by {manifest.queries}, not by {queries}; go on from it with {how}")
     if manifest.image.shape != image_shape:
         raise ValueError(
             f"{name} recalls images of {list(manifest.image.shape)}, but the data set has {list(image_shape)} "

@@ -37,6 +37,7 @@ class Request:
     limits: Limits
     resume: bool
     start: MemoryBundle | None = None
+    start_encoder: bytes | None = None  # the ONNX file of a start that pictures address
     overwrite: bool = False
 
     def __post_init__(self) -> None:

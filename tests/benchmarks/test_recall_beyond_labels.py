@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -112,6 +113,35 @@ def test_shrunk_pictures_are_another_data_set_of_the_same_classes() -> None:
         assert torch.equal(after.labels, before.labels)
         means = before.pixels().mean(dim=(1, 2, 3)), after.pixels().mean(dim=(1, 2, 3))
         assert (means[0] - means[1]).abs().max() < 0.06, "what is dark stays dark"
+
+
+def test_one_class_of_each_group_is_another_data_set_without_groups() -> None:
+    groups = {"round": ("0", "8"), "straight": ("1", "7")}
+    digits = replace(load_dataset("digits"), groups=groups)
+    some = image_addressing.one_of_each_group(digits)
+    assert (some.name, some.classes, some.groups) == ("digits-2", ("0", "1"), {})
+    assert len(some.test) == int((digits.test.labels < 2).sum())
+    assert some.digest != digits.digest
+    with pytest.raises(ValueError, match="digits has no groups of classes"):
+        image_addressing.one_of_each_group(load_dataset("digits"))
+
+
+def test_few_classes_are_dealt_until_there_are_as_many_tasks() -> None:
+    (tasks,) = image_addressing.tasks_of(load_dataset("digits"), 5, seed=0, tasks=20).values()
+    assert len(tasks) == 20
+    assert all(len(set(task)) == 5 for task in tasks)
+    for deal in range(0, 20, 2):
+        assert sorted(tasks[deal] + tasks[deal + 1]) == list(range(10)), "every deal has every class once"
+
+
+def test_image_addressing_goes_on_from_a_memory(tmp_path: Path) -> None:
+    digits = load_dataset("digits")
+    few = image_addressing.read(FEW)
+    first = image_addressing.distilled(digits, 5, few, tmp_path / "first", CPU)
+    few.start = str(first)
+    second = image_addressing.distilled(digits, 5, few, tmp_path / "second", CPU)
+    made = MemoryBundle.load(second).manifest.provenance
+    assert made.hyper_parameters["start_sha256"] == MemoryBundle.load(first).sha256
 
 
 def test_image_addressing_stands_beside_its_rivals_at_both_numbers_of_shots(

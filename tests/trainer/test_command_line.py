@@ -19,6 +19,7 @@ from tests.recall_server.bundle_examples import example_bundle
 from tests.trainer.data_examples import picture_folder
 from trainer.__main__ import app, main
 from trainer.datasets import ImageDataset
+from trainer.publish import encoder_folder
 
 # Compiling costs half a minute and is tested with the unroll; here the steps run eagerly.
 SMALL = (
@@ -80,13 +81,47 @@ def test_a_memory_addressed_by_pictures_comes_with_its_encoder(bars_folder: Path
         *distill(bars_folder, path, "--method", "image-addressing", "--outer-steps", "2", "--rows", "6"),
         *settings.split(),
     )
+    bundle, encoder = with_encoder(path)
+    assert "nearest class mean" in run("evaluate", str(path), "--dataset", str(bars_folder), "--runs", "1")
+    queries = torch.from_numpy(encoder.encode(torch.rand(3, 1, 8, 8).numpy()))
+    assert bundle.memory.recall(queries).shape == (3, 6, 1, 8, 8)
+
+
+def test_a_memory_addressed_by_pictures_is_gone_on_from_with_its_encoder(
+    bars_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    first, second = tmp_path / "first" / "bars.safetensors", tmp_path / "second" / "bars.safetensors"
+    base = "--method image-addressing --set classes_per_step=2 --set shots=2".split()
+    of_encoder = "--set query_size=5 --set encoder=convnet:filters=4,depth=2".split()
+    run(*distill(bars_folder, first, *base, *of_encoder, "--outer-steps", "1", "--rows", "6"))
+    bundle, encoder = with_encoder(first)
+    start = ["distill", "--dataset", str(bars_folder), "--output", str(second), *SMALL, "--start", str(first)]
+    start += ["--outer-steps", "1"]
+    said = refusal(monkeypatch, capsys, *start)
+    assert "is addressed by images, not by labels; go on from it with --method image-addressing" in said
+    start += base
+    said = refusal(monkeypatch, capsys, *start, "--set", "query_size=4")
+    assert "leave encoder and query_size out, or give those that it was distilled with" in said
+    assert "has learned already" in refusal(monkeypatch, capsys, *start, "--set", "encoder_steps=3")
+    # Steps too small to change anything: what comes out is what it began from, in a run of its own.
+    run(*start, "--set", "outer_rate=1e-12", "--set", "encoder_rate=1e-12")
+    further, again = with_encoder(second)
+    assert further.manifest.provenance.hyper_parameters["start_sha256"] == bundle.sha256
+    pictures = torch.rand(3, 1, 8, 8).numpy()
+    queries = torch.from_numpy(encoder.encode(pictures))
+    assert torch.allclose(torch.from_numpy(again.encode(pictures)), queries, atol=1e-5)
+    assert torch.allclose(further.memory.recall(queries), bundle.memory.recall(queries), atol=1e-5)
+    for file in (tmp_path / "first" / "encoders").iterdir():
+        file.unlink()
+    assert "is missing from the folder encoders" in refusal(monkeypatch, capsys, *start, "--overwrite")
+
+
+def with_encoder(path: Path) -> tuple[MemoryBundle, QueryEncoder]:
+    """A bundle, and the encoder that it refers to."""
     bundle = MemoryBundle.load(path)
     reference = bundle.manifest.query_encoder
     assert reference is not None
-    assert "nearest class mean" in run("evaluate", str(path), "--dataset", str(bars_folder), "--runs", "1")
-    encoder = QueryEncoder(tmp_path / "encoders" / reference.file, reference.sha256)
-    queries = torch.from_numpy(encoder.encode(torch.rand(3, 1, 8, 8).numpy()))
-    assert bundle.memory.recall(queries).shape == (3, 6, 1, 8, 8)
+    return bundle, QueryEncoder(encoder_folder(path) / reference.file, reference.sha256)
 
 
 def interrupted(*arguments: str, when: Path) -> tuple[int, str]:
