@@ -24,7 +24,7 @@ import torch
 
 from recall_server.allocator import keep_freed_memory
 from recall_server.atomic import write_atomically
-from trainer.compose import Budget
+from trainer.budget import Budget
 from trainer.datasets import ImageDataset, load_dataset
 from trainer.methods import Method, compose
 from trainer.plots.figures import empty, to_bytes

@@ -21,7 +21,7 @@ import torch
 from recall_server.allocator import keep_freed_memory
 from recall_server.bundle import MemoryBundle
 from trainer.added_class import NewClass, add_classes
-from trainer.compose import Budget
+from trainer.budget import Budget
 from trainer.datasets import ImageDataset, load_dataset
 from trainer.evaluate import Accuracies, evaluate_labels
 from trainer.instant import InstantRun

@@ -22,7 +22,7 @@ from benchmarks.across import some_classes
 from recall_server.atomic import write_atomically
 from recall_server.bundle import MemoryBundle
 from trainer import commands
-from trainer.compose import Budget
+from trainer.budget import Budget
 from trainer.datasets import ImageDataset, load_dataset
 from trainer.methods import Method
 from trainer.request import Request

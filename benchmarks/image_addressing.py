@@ -36,7 +36,7 @@ from recall_server.allocator import keep_freed_memory
 from recall_server.atomic import write_atomically
 from recall_server.meeting import as_pictures
 from trainer import commands
-from trainer.compose import Budget, Size
+from trainer.budget import Budget, Size
 from trainer.datasets import ImageDataset, Split, load_dataset
 from trainer.evaluate import Accuracies
 from trainer.few_shot import (

@@ -24,7 +24,7 @@ from matplotlib.figure import Figure
 
 from recall_server.allocator import keep_freed_memory
 from trainer import commands
-from trainer.compose import Budget
+from trainer.budget import Budget
 from trainer.datasets import ImageDataset, load_dataset
 from trainer.methods import compose
 from trainer.publish import device_name

@@ -25,8 +25,8 @@ from recall_server.bundle import MemoryBundle
 from recall_server.errors import RecallError
 from trainer import commands, options, recipe_choice
 from trainer.added_class import NewClass, add_classes
+from trainer.budget import Size
 from trainer.byte_budget import InBytes
-from trainer.compose import Size
 from trainer.distill import Interrupted
 from trainer.export.command import export
 from trainer.familiarity import fit_familiarity

@@ -12,7 +12,8 @@ import torch
 
 from recall_server.memory import Storage
 from recall_server.preprocessing import AbstractPreprocessing
-from trainer.compose import Budget, base_numbers, fit_preprocessing, make_learner, target_numbers
+from trainer.budget import Budget, base_numbers, target_numbers
+from trainer.compose import fit_preprocessing, make_learner
 from trainer.datasets import ImageDataset
 from trainer.methods import Method
 from trainer.publish import Made, draft

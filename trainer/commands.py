@@ -13,8 +13,9 @@ from recall_server.bundle import MemoryBundle
 from recall_server.errors import InvalidRequest
 from recall_server.preprocessing import AbstractPreprocessing
 from recall_server.query_encoder import QueryEncoder
+from trainer.budget import Budget, Size
 from trainer.byte_budget import InBytes
-from trainer.compose import Budget, Size, fit_preprocessing, make_learner, make_objective, real_data
+from trainer.compose import fit_preprocessing, make_learner, make_objective, real_data
 from trainer.datasets import ImageDataset, load_dataset
 from trainer.distill import Distillation
 from trainer.familiarity import fit_familiarity

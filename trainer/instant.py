@@ -17,7 +17,8 @@ from recall_server.allocator import release_freed_memory
 from recall_server.bundle import MemoryBundle
 from recall_server.errors import TrainingFailed
 from recall_server.preprocessing import AbstractPreprocessing
-from trainer.compose import Budget, fit_preprocessing, seen_through
+from trainer.budget import Budget
+from trainer.compose import fit_preprocessing, seen_through
 from trainer.datasets import ImageDataset
 from trainer.learners import LabelLearner
 from trainer.methods import Method

@@ -30,7 +30,7 @@ from recall_server.manifest import (
 from recall_server.memory import AbstractMemory
 from recall_server.onnx_export import export_network
 from recall_server.preprocessing import AbstractPreprocessing
-from trainer.compose import Budget
+from trainer.budget import Budget
 from trainer.datasets import ImageDataset
 from trainer.learners import AbstractLearner, ImageLearner, soft_targets, with_learned_rate
 from trainer.methods import Method

@@ -6,7 +6,7 @@ import difflib
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from trainer.compose import Size
+from trainer.budget import Size
 from trainer.methods import METHODS, Method, named
 from trainer.recipes import Recipe, recipes
 

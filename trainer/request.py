@@ -15,8 +15,8 @@ from recall_server.atomic import write_atomically
 from recall_server.bundle import MemoryBundle
 from recall_server.errors import InvalidCheckpoint
 from recall_server.preprocessing import AbstractPreprocessing
+from trainer.budget import Budget
 from trainer.checkpoint import Checkpoint
-from trainer.compose import Budget
 from trainer.datasets import ImageDataset
 from trainer.learners import AbstractLearner
 from trainer.methods import Method

@@ -16,7 +16,7 @@ import torch
 
 from recall_server.atomic import write_atomically
 from recall_server.tensor_file import parse_json
-from trainer.compose import Budget, base_numbers
+from trainer.budget import Budget, base_numbers
 from trainer.datasets import ImageDataset
 from trainer.evaluate import Accuracies
 from trainer.methods import Method

@@ -11,7 +11,7 @@ import typer
 
 from recall_server.atomic import write_atomically
 from trainer import commands, options, recipe_choice
-from trainer.compose import Size
+from trainer.budget import Size
 from trainer.datasets import load_dataset
 from trainer.methods import compose
 from trainer.overrides import given

@@ -7,7 +7,8 @@ from collections.abc import Sequence
 import torch
 
 from recall_server.preprocessing import AbstractPreprocessing
-from trainer.compose import Budget, fit_preprocessing, make_learner, make_objective, real_data, seen_through
+from trainer.budget import Budget
+from trainer.compose import fit_preprocessing, make_learner, make_objective, real_data, seen_through
 from trainer.datasets import ImageDataset
 from trainer.distill import Distillation
 from trainer.evaluate import Accuracies

@@ -18,7 +18,8 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from trainer.compose import Budget, fit_preprocessing, make_learner, make_objective, real_data
+from trainer.budget import Budget
+from trainer.compose import fit_preprocessing, make_learner, make_objective, real_data
 from trainer.datasets import load_dataset
 from trainer.distill import Distillation
 from trainer.methods import compose

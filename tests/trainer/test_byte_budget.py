@@ -12,8 +12,9 @@ import torch
 from recall_server.bundle import MemoryBundle
 from recall_server.memory import Storage
 from tests.trainer.test_command_line import SMALL, run
+from trainer.budget import Budget
 from trainer.byte_budget import RESERVED, ByteBudget, InBytes
-from trainer.compose import Budget, fit_preprocessing, make_learner
+from trainer.compose import fit_preprocessing, make_learner
 from trainer.datasets import ImageDataset
 from trainer.methods import compose
 from trainer.publish import Made, draft

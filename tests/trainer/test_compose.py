@@ -11,7 +11,8 @@ import torch
 from recall_server.bundle import MemoryBundle
 from recall_server.preprocessing import ZCA, AbstractPreprocessing, Projected, Spectral, Standardise
 from tests.trainer.test_command_line import SMALL, distill, run
-from trainer.compose import Budget, fit_preprocessing, make_memory, seen_through
+from trainer.budget import Budget
+from trainer.compose import fit_preprocessing, make_memory, seen_through
 from trainer.datasets import ImageDataset
 from trainer.methods import Method, compose
 

@@ -13,8 +13,9 @@ from torch import Tensor
 from recall_server.errors import InvalidCheckpoint, StorageFailed, TrainingFailed
 from recall_server.networks import NetworkSpec
 from recall_server.tensor_file import canonical_json, pack
+from trainer.budget import Budget
 from trainer.checkpoint import Checkpoint
-from trainer.compose import Budget, fit_preprocessing, make_learner, make_objective, real_data
+from trainer.compose import fit_preprocessing, make_learner, make_objective, real_data
 from trainer.datasets import ImageDataset
 from trainer.distill import Distillation, Interrupted
 from trainer.learners import RealData

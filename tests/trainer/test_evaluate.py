@@ -14,7 +14,7 @@ from recall_server.memory import AddressedBases
 from recall_server.networks import NetworkSpec
 from recall_server.preprocessing import Standardise
 from recall_server.retraining import Retraining
-from trainer.compose import Budget
+from trainer.budget import Budget
 from trainer.datasets import ImageDataset, Split, load_dataset
 from trainer.evaluate import Accuracies, confusions, fresh_accuracy, paper_protocol
 from trainer.few_shot import FewShot, draw_episode, evaluate_few_shot, largest_task

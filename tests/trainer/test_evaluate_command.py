@@ -18,7 +18,7 @@ from recall_server.networks import NetworkSpec
 from recall_server.retraining import Retraining
 from tests.trainer.data_examples import bars
 from trainer.__main__ import app
-from trainer.compose import Budget
+from trainer.budget import Budget
 from trainer.datasets import load_dataset
 from trainer.evaluation_file import evaluations, file_of, memory_digest
 from trainer.instant import instant

@@ -6,7 +6,8 @@ import pytest
 import torch
 
 from recall_server.networks import ConvNet
-from trainer.compose import Budget, fit_preprocessing, make_learner
+from trainer.budget import Budget
+from trainer.compose import fit_preprocessing, make_learner
 from trainer.datasets import ImageDataset
 from trainer.few_shot import FewShot, draw_episode
 from trainer.learners import ImageLearner

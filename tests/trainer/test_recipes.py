@@ -13,7 +13,7 @@ from recall_server.bundle import MemoryBundle
 from recall_server.memory import Pixels
 from recall_server.networks import build_network
 from tests.trainer.test_command_line import SMALL, refusal, run
-from trainer.compose import Budget
+from trainer.budget import Budget
 from trainer.datasets import LICENCES, ImageDataset, Split
 from trainer.recipes import SETTINGS, Recipe, recipes
 
