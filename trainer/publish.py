@@ -16,8 +16,6 @@ from torch import Tensor
 from recall_server import __version__
 from recall_server.atomic import write_atomically
 from recall_server.bundle import MemoryBundle
-from recall_server.errors import InvalidBundle, NotFound
-from recall_server.familiarity import beside
 from recall_server.manifest import Budget as StoredBudget
 from recall_server.manifest import (
     EncoderReference,
@@ -116,36 +114,12 @@ def _within(most: int, data: bytes, bundle: MemoryBundle) -> bytes:
 
 
 def publish(draft: Draft, output: Path) -> MemoryBundle:
-    """Write the encoder, then the bundle that refers to it; StorageFailed where the disk does not take them.
-
-    The encoder of the bundle that was there before goes, unless another bundle of the folder may need it.
-    """
-    before = encoder_of(output) if output.is_file() else None
+    """Write the encoder, then the bundle that refers to it; StorageFailed where the disk does not take them."""
     reference = draft.bundle.manifest.query_encoder
     if draft.encoder is not None and reference is not None:
         write_atomically(encoder_folder(output) / reference.file, draft.encoder)
     write_atomically(output, draft.data)
-    if before is not None and not any(_may_need(path, before) for path in output.parent.glob("*.safetensors")):
-        before.unlink(missing_ok=True)
-        beside(before).unlink(missing_ok=True)
     return draft.bundle
-
-
-def encoder_of(bundle: Path) -> Path | None:
-    """The encoder's file of a bundle that pictures address; None for one by labels, or what is no bundle."""
-    try:
-        reference = MemoryBundle.load(bundle).manifest.query_encoder
-    except InvalidBundle:
-        return None
-    return None if reference is None else encoder_folder(bundle) / reference.file
-
-
-def _may_need(bundle: Path, encoder: Path) -> bool:
-    try:
-        reference = MemoryBundle.load(bundle).manifest.query_encoder
-    except (InvalidBundle, NotFound):  # perhaps of another version: nobody can tell what it refers to
-        return True
-    return reference is not None and reference.file == encoder.name
 
 
 def encoder_folder(bundle: Path) -> Path:

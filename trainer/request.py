@@ -137,10 +137,18 @@ class Publisher:
 
     def __init__(self, request: Request, learner: AbstractLearner, preprocessing: AbstractPreprocessing) -> None:
         self.request, self.learner, self.preprocessing = request, learner, preprocessing
+        self._encoder: Path | None = None
 
     def __call__(self, tensors: Mapping[str, Tensor], progress: Progress) -> None:
         """Write a version; raises StorageFailed, and the one before stays."""
-        publish(self.draft(tensors, progress), self.request.output)
+        bundle = publish(self.draft(tensors, progress), self.request.output)
+        reference = bundle.manifest.query_encoder
+        if reference is None:
+            return
+        written = encoder_folder(self.request.output) / reference.file
+        if self._encoder not in (None, written):
+            self._encoder.unlink(missing_ok=True)  # no bundle names it any more
+        self._encoder = written
 
     def draft(self, tensors: Mapping[str, Tensor], progress: Progress) -> Draft:
         """What would be written; raises ValueError or InvalidBundle for what no reader takes."""

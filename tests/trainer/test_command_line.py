@@ -111,7 +111,7 @@ def test_a_memory_addressed_by_pictures_is_gone_on_from_with_its_encoder(
     queries = torch.from_numpy(encoder.encode(pictures))
     assert torch.allclose(torch.from_numpy(again.encode(pictures)), queries, atol=1e-5)
     assert torch.allclose(further.memory.recall(queries), bundle.memory.recall(queries), atol=1e-5)
-    for file in encoder_folder(first).iterdir():
+    for file in (tmp_path / "first" / "encoders").iterdir():
         file.unlink()
     assert "is missing from the folder encoders" in refusal(monkeypatch, capsys, *start, "--overwrite")
 
