@@ -18,8 +18,8 @@ once. What a CPU has the time for: --image-size, all pictures shrunk to that man
 from __future__ import annotations
 
 import argparse
-import hashlib
 import json
+import math
 import sys
 import tempfile
 import time
@@ -30,13 +30,13 @@ from typing import Any
 
 import torch
 
-from benchmarks.across import some_classes
 from benchmarks.group_memories import groups_of
+from benchmarks.smaller_data import one_of_each_group, shrunk
 from recall_server.allocator import keep_freed_memory
 from recall_server.atomic import write_atomically
-from recall_server.meeting import as_pictures
+from recall_server.bundle import MemoryBundle
 from trainer import commands
-from trainer.budget import Budget, Size
+from trainer.budget import Budget, Size, base_numbers
 from trainer.datasets import ImageDataset, Split, load_dataset
 from trainer.evaluate import Accuracies
 from trainer.few_shot import (
@@ -50,10 +50,11 @@ from trainer.few_shot import (
     episode_of,
     evaluate_few_shot,
 )
-from trainer.methods import compose
+from trainer.methods import Method
 from trainer.overrides import given
 from trainer.publish import device_name
 from trainer.request import Request
+from trainer.starting_point import StartingPoint
 
 SHOTS = (1, 5)
 NAMES = {NEAREST_MEAN: "nearest class mean", CLASSIFIED: "classify, then recall", RECALLED: "image addressing"}
@@ -67,47 +68,22 @@ QUICK = ["network=convnet:filters=8,depth=2", "retraining.network=convnet:filter
 QUICK += ["encoder=convnet:filters=8,depth=2", "query_size=8", "classes_per_step=2", "retraining.steps=30"]
 
 
-def shrunk(data: ImageDataset, size: int) -> ImageDataset:
-    """The same pictures at `size` x `size`, another data set by name and digest."""
-
-    def smaller(split: Split) -> Split:
-        pixels = as_pictures(split.pixels(), (split.images.shape[1], size, size))
-        return replace(split, images=(255 * pixels).round().clamp(0, 255).to(torch.uint8))
-
-    return replace(
-        data.with_each_split(smaller),
-        name=f"{data.name}-{size}px",
-        digest=hashlib.sha256(f"{data.digest} at {size}".encode()).hexdigest(),
-    )
-
-
-def one_of_each_group(data: ImageDataset) -> ImageDataset:
-    """The first class of every group alone, another data set by name and digest; its classes have no groups."""
-    if not data.groups:
-        raise ValueError(f"{data.name} has no groups of classes to take one of each from")
-    first = [data.classes.index(members[0]) for members in data.groups.values()]
-    return replace(
-        some_classes(data, first),
-        name=f"{data.name}-{len(first)}",
-        groups={},
-        digest=hashlib.sha256(f"{data.digest} {first}".encode()).hexdigest(),
-    )
-
-
 def tasks_of(data: ImageDataset, ways: int, seed: int, tasks: int = TASKS) -> dict[str, list[list[int]]]:
     """Kinds of tasks, each a list of classes by their numbers: the data set's own groups, and all classes dealt.
 
-    Classes that make fewer than so many tasks are dealt more than once.
+    Classes that make fewer than `tasks` are dealt more than once. Raises ValueError where there are less than `ways`.
     """
     generator, each = torch.Generator().manual_seed(seed), len(data.classes) // ways
-    dealt = []
-    for _ in range(max(1, tasks // each)):
+    if not each:
+        raise ValueError(f"{data.name} has {len(data.classes)} classes, too few for a task of {ways}")
+    dealt: list[list[int]] = []
+    while len(dealt) < tasks:
         order = torch.randperm(len(data.classes), generator=generator).tolist()
         dealt += [order[start * ways : (start + 1) * ways] for start in range(each)]
     if not data.groups:
-        return {"random": dealt}
+        return {"random": dealt[:tasks]}
     own = [[data.classes.index(member) for member in members] for members in groups_of(data, ways).values()]
-    return {"superclasses": own, "random": dealt}
+    return {"superclasses": own, "random": dealt[:tasks]}
 
 
 def episodes_of(
@@ -174,19 +150,25 @@ def measure(
 
 
 def distilled(data: ImageDataset, shots: int, options: argparse.Namespace, folder: Path, device: torch.device) -> Path:
-    """The memory for this number of shots, distilled unless the folder has it; what was interrupted is resumed."""
+    """The memory for this number of shots, distilled unless the folder has it; what was interrupted is resumed.
+
+    Raises ValueError where the folder has one that went on from another memory than is asked for.
+    """
     path = folder / f"{data.name}-{shots}-shots.safetensors"
     unfinished = path.with_suffix(".checkpoint").exists()
+    begin = StartingPoint.read(options.start)
     if path.exists() and not unfinished:
+        came_from = MemoryBundle.load(path).manifest.provenance.hyper_parameters.get("start_sha256")
+        if begin.bundle is not None and came_from != begin.bundle.sha256:
+            raise ValueError(f"{path.name} is there already, and not from --start; name another folder for --bundles")
         return path
-    begin, start, encoder = commands.read_start(options.start)
-    fields = [f"shots={shots}", *begin, *options.set, *given(outer_steps=options.outer_steps)]
-    method = compose("image-addressing", fields)
-    budget = Budget.fit(data, method, images_per_class=options.images_per_class, bases=options.bases, rows=options.rows)
+    fields = [f"shots={shots}", *options.set, *given(outer_steps=options.outer_steps)]
+    method = begin.method("image-addressing", fields)
+    size = Size(options.images_per_class, options.bases, options.rows)
     request = Request(
         dataset=data,
         method=method,
-        budget=budget if start is None else Budget.of_bundle(start, Size()),
+        budget=_budget(data, method, size) if begin.bundle is None else Budget.of_bundle(begin.bundle, size),
         output=path.resolve(),
         seed=options.seed,
         device=device,
@@ -194,14 +176,22 @@ def distilled(data: ImageDataset, shots: int, options: argparse.Namespace, folde
             method, outer_steps=options.outer_steps, minutes=options.minutes, validate_every=options.validate_every
         ),
         resume=unfinished,
-        start=start,
-        start_encoder=encoder,
+        start=begin.bundle,
+        start_encoder=begin.encoder,
         overwrite=True,
     )
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "encoders").mkdir(exist_ok=True)
     commands.distill(request)
     return path
+
+
+def _budget(data: ImageDataset, method: Method, size: Size) -> Budget:
+    """The paper's bases and rows, in the least whole number of images per class that has room for them."""
+    bases, rows = size.bases or BASES, size.rows or ROWS
+    numbers = bases * base_numbers(data, method) + rows * method.query_size * bases
+    least = math.ceil(numbers / (len(data.classes) * data.image_numbers))
+    return Budget.fit(data, method, images_per_class=size.images_per_class or least, bases=bases, rows=rows)
 
 
 def table(cells: Mapping[str, Mapping[str, Any]], kinds: Sequence[str], sizes: Sequence[int]) -> str:
@@ -225,15 +215,17 @@ def read(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--bundles", type=Path, help="a folder that memories distilled here are kept in and taken from")
     parser.add_argument("--start", help="a memory that those distilled here go on from")
     parser.add_argument("--set", action="append", default=[], metavar="FIELD=VALUE", help="as `recall-trainer distill`")
-    parser.add_argument("--images-per-class", type=float, default=1, help="the budget of each memory distilled here")
-    parser.add_argument("--bases", type=int, default=BASES)
-    parser.add_argument("--rows", type=int, default=ROWS)
+    parser.add_argument(
+        "--images-per-class", type=float, help="of each memory distilled here; else as many as it takes"
+    )
+    parser.add_argument("--bases", type=int, help=f"of each memory distilled here; else {BASES}")
+    parser.add_argument("--rows", type=int, help=f"the same; else {ROWS}")
     parser.add_argument("--outer-steps", type=int, help="of each memory distilled here")
     parser.add_argument("--minutes", type=float, help="the same")
     parser.add_argument("--validate-every", type=int, default=500)
     parser.add_argument("--shots", type=int, nargs="+", choices=SHOTS, default=SHOTS)
     parser.add_argument("--ways", type=int, default=5)
-    parser.add_argument("--tasks", type=int, default=TASKS, help="random ones, about")
+    parser.add_argument("--tasks", type=int, help=f"random ones; else {TASKS}")
     parser.add_argument("--draws", type=int, default=5, help="how often pictures are drawn for each task")
     parser.add_argument(
         "--lengths", type=int, nargs="+", default=LENGTHS, help="multiples of the schedule to choose of"
@@ -247,7 +239,8 @@ def read(arguments: Sequence[str] | None) -> argparse.Namespace:
     if options.quick:
         options.dataset, options.set, options.bases, options.rows = "digits", [*QUICK, *options.set], 4, 4
         options.outer_steps, options.draws, options.lengths = options.outer_steps or 10, 1, (1, 2)
-        options.tasks = 2
+        options.tasks = options.tasks or 2
+    options.tasks = options.tasks or TASKS
     return options
 
 

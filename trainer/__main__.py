@@ -41,6 +41,7 @@ from trainer.report import evaluate_bundle, print_manifest, write_card, write_pi
 from trainer.request import Request
 from trainer.second_moments import SecondMoments
 from trainer.select_bases_command import select_bases
+from trainer.starting_point import StartingPoint
 from trainer.streams.command import stream
 from trainer.watch import Watch
 
@@ -87,13 +88,15 @@ def distill(  # noqa: PLR0913  (a command line has as many options as it has)
     if output.suffix != ".safetensors":
         raise ValueError(f"--output must end in .safetensors, not {output.name!r}")
     watch = Watch(metrics, tensorboard, previews).checked(resume=resume, overwrite=overwrite)
-    begin, bundle, encoder = commands.read_start(start)
+    begin = StartingPoint.read(start)
     size = Size(images_per_class, bases, rows)
     wish = recipe_choice.wish(recipe, dataset=dataset, method=method, size=size, in_bytes=file_bytes is not None)
-    composed = compose(wish.method, [*begin, *(override or []), *given(outer_steps=outer_steps, storage=storage)])
-    data, moments = commands.read_data(wish.dataset, composed, image_size=image_size, seed=seed, start=bundle)
+    composed = begin.method(wish.method, [*(override or []), *given(outer_steps=outer_steps, storage=storage)])
+    data, moments = commands.read_data(wish.dataset, composed, image_size=image_size, seed=seed, start=begin.bundle)
     where = commands.pick_device(device)
-    choices = commands.choose_budgets(data, composed, bundle, wish.size, InBytes.of(file_bytes, output.stem, where))
+    choices = commands.choose_budgets(
+        data, composed, begin.bundle, wish.size, InBytes.of(file_bytes, output.stem, where)
+    )
     request = Request(
         dataset=data,
         method=composed,
@@ -103,8 +106,8 @@ def distill(  # noqa: PLR0913  (a command line has as many options as it has)
         device=where,
         limits=commands.limits_of(composed, outer_steps=outer_steps, minutes=minutes, validate_every=validate_every),
         resume=resume,
-        start=bundle,
-        start_encoder=encoder,
+        start=begin.bundle,
+        start_encoder=begin.encoder,
         overwrite=overwrite,
     )
     made = commands.make(request, choices, moments, watch)

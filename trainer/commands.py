@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from pathlib import Path
 
 import torch
 from rich.console import Console
@@ -12,7 +11,6 @@ from rich.console import Console
 from recall_server.bundle import MemoryBundle
 from recall_server.errors import InvalidRequest
 from recall_server.preprocessing import AbstractPreprocessing
-from recall_server.query_encoder import QueryEncoder
 from trainer.budget import Budget, Size
 from trainer.byte_budget import InBytes
 from trainer.compose import fit_preprocessing, make_learner, make_objective, real_data
@@ -23,7 +21,6 @@ from trainer.instant import SHARES, budgets, instant, is_instant
 from trainer.learners import ImageLearner
 from trainer.methods import Method
 from trainer.progress import Display
-from trainer.publish import encoder_folder
 from trainer.ranks import ALONE, AbstractRanks, process_is_first, processes, ranks
 from trainer.request import Publisher, Request, check_nothing_is_lost, check_writable
 from trainer.run_progress import Limits
@@ -35,27 +32,6 @@ from trainer.watch import Watch
 DEFAULT_BASES = 16
 NOBODY = Watch()
 MOST_BYTES = 2**26  # of pictures that are kept of a folder, for an instant memory
-
-
-def read_start(start: str | None) -> tuple[list[str], MemoryBundle | None, bytes | None]:
-    """`--start` -> (overrides of the method, the bundle to go on from, the ONNX file of its encoder).
-
-    A path is never taken for one of the words. Raises InvalidBundle for an encoder that is missing or another.
-    """
-    if start is None:
-        return [], None, None
-    if start in ("principal", "noise"):
-        return [f"start={start}"], None, None
-    if not Path(start).is_file():
-        raise ValueError(f"--start must be principal, noise or the file of a bundle, not {start!r}")
-    bundle = MemoryBundle.load(start)
-    reference = bundle.manifest.query_encoder
-    if reference is None:
-        return ["start=bundle"], bundle, None
-    encoder = QueryEncoder(encoder_folder(Path(start)) / reference.file, reference.sha256, device="cpu")
-    network = bundle.manifest.provenance.hyper_parameters.get("encoder")
-    of_encoder = [f"query_size={reference.query_size}", *([] if network is None else [f"encoder={network}"])]
-    return ["start=bundle", *of_encoder], bundle, encoder.model
 
 
 def read_data(

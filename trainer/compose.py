@@ -75,8 +75,10 @@ def make_learner(
     if classes > len(dataset.classes):
         raise ValueError(f"{classes} classes per step, but {dataset.name} has {len(dataset.classes)}")
     if method.queries == "images":
-        if start is None or encoder is None:
+        if method.start != "bundle":
             memory, network, parameters = _picture_start(dataset, method, budget, preprocessing, generator, device)
+        elif start is None or encoder is None:
+            raise ValueError("to go on from a memory that pictures address takes its bundle and its encoder")
         else:
             network = build_network(method.encoder, dataset.image_shape, method.query_size)
             memory, parameters = start.memory, encoder_parameters(encoder, network)

@@ -84,7 +84,7 @@ class Method(BaseModel):
             raise ValueError(
                 "pictures are projected only onto bases that no step changes; use preprocessing=standardise"
             )
-        if self.start == "bundle" and self.encoder_steps:
+        if self.start == "bundle" and self.queries == "images" and self.encoder_steps:
             raise ValueError("the encoder of a bundle has learned already; use encoder_steps=0 to go on from it")
         return self
 

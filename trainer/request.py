@@ -43,6 +43,8 @@ class Request:
     def __post_init__(self) -> None:
         if (self.start is None) == (self.method.start == "bundle"):
             raise ValueError("name the bundle to start from: --start NAME.safetensors")
+        if self.start is not None and self.start.manifest.queries == "images" and self.start_encoder is None:
+            raise ValueError(f"the bundle {self.start.manifest.name} is gone on from with the file of its encoder")
 
     def describe(self) -> dict[str, Any]:
         """What makes a run this run: a checkpoint of another description is refused, naming what differs."""
@@ -138,6 +140,8 @@ class Publisher:
     def __init__(self, request: Request, learner: AbstractLearner, preprocessing: AbstractPreprocessing) -> None:
         self.request, self.learner, self.preprocessing = request, learner, preprocessing
         self._encoder: Path | None = None
+        started = None if request.start is None else request.start.manifest.query_encoder
+        self._of_start = None if started is None else started.file
 
     def __call__(self, tensors: Mapping[str, Tensor], progress: Progress) -> None:
         """Write a version; raises StorageFailed, and the one before stays."""
@@ -148,7 +152,8 @@ class Publisher:
         written = encoder_folder(self.request.output) / reference.file
         if self._encoder not in (None, written):
             self._encoder.unlink(missing_ok=True)  # no bundle names it any more
-        self._encoder = written
+        # The first version of a run that goes on has the encoder that it began from, which may be the very file.
+        self._encoder = None if reference.file == self._of_start else written
 
     def draft(self, tensors: Mapping[str, Tensor], progress: Progress) -> Draft:
         """What would be written; raises ValueError or InvalidBundle for what no reader takes."""

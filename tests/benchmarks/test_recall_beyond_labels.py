@@ -12,6 +12,7 @@ import torch
 from benchmarks import extrapolation, image_addressing
 from benchmarks.extrapolation import RANDOM, RECALLED, Memories, RealPictures, drawn
 from benchmarks.group_memories import groups_of
+from benchmarks.smaller_data import one_of_each_group, shrunk
 from recall_server.bundle import MemoryBundle
 from recall_server.meeting import BundleQuery, meet
 from trainer.datasets import load_dataset
@@ -106,9 +107,9 @@ def test_classes_without_groups_are_cut_in_their_order() -> None:
 
 def test_shrunk_pictures_are_another_data_set_of_the_same_classes() -> None:
     digits = load_dataset("digits")
-    half = image_addressing.shrunk(digits, 4)
+    half = shrunk(digits, 4)
     assert (half.name, half.image_shape, half.classes) == ("digits-4px", (1, 4, 4), digits.classes)
-    assert half.digest not in {digits.digest, image_addressing.shrunk(digits, 5).digest}
+    assert half.digest not in {digits.digest, shrunk(digits, 5).digest}
     for before, after in ((digits.train, half.train), (digits.validation, half.validation), (digits.test, half.test)):
         assert torch.equal(after.labels, before.labels)
         means = before.pixels().mean(dim=(1, 2, 3)), after.pixels().mean(dim=(1, 2, 3))
@@ -118,12 +119,12 @@ def test_shrunk_pictures_are_another_data_set_of_the_same_classes() -> None:
 def test_one_class_of_each_group_is_another_data_set_without_groups() -> None:
     groups = {"round": ("0", "8"), "straight": ("1", "7")}
     digits = replace(load_dataset("digits"), groups=groups)
-    some = image_addressing.one_of_each_group(digits)
+    some = one_of_each_group(digits)
     assert (some.name, some.classes, some.groups) == ("digits-2", ("0", "1"), {})
     assert len(some.test) == int((digits.test.labels < 2).sum())
     assert some.digest != digits.digest
     with pytest.raises(ValueError, match="digits has no groups of classes"):
-        image_addressing.one_of_each_group(load_dataset("digits"))
+        one_of_each_group(load_dataset("digits"))
 
 
 def test_few_classes_are_dealt_until_there_are_as_many_tasks() -> None:
@@ -132,6 +133,10 @@ def test_few_classes_are_dealt_until_there_are_as_many_tasks() -> None:
     assert all(len(set(task)) == 5 for task in tasks)
     for deal in range(0, 20, 2):
         assert sorted(tasks[deal] + tasks[deal + 1]) == list(range(10)), "every deal has every class once"
+    (few,) = image_addressing.tasks_of(load_dataset("digits"), 3, seed=0, tasks=4).values()
+    assert len(few) == 4, "three of a deal, and one of the next"
+    with pytest.raises(ValueError, match="digits has 10 classes, too few for a task of 11"):
+        image_addressing.tasks_of(load_dataset("digits"), 11, seed=0)
 
 
 def test_image_addressing_goes_on_from_a_memory(tmp_path: Path) -> None:
@@ -142,6 +147,9 @@ def test_image_addressing_goes_on_from_a_memory(tmp_path: Path) -> None:
     second = image_addressing.distilled(digits, 5, few, tmp_path / "second", CPU)
     made = MemoryBundle.load(second).manifest.provenance
     assert made.hyper_parameters["start_sha256"] == MemoryBundle.load(first).sha256
+    assert image_addressing.distilled(digits, 5, few, second.parent, CPU) == second, "made once"
+    with pytest.raises(ValueError, match="is there already, and not from --start; name another folder"):
+        image_addressing.distilled(digits, 5, few, first.parent, CPU)
 
 
 def test_image_addressing_stands_beside_its_rivals_at_both_numbers_of_shots(

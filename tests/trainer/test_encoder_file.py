@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
+import onnx
 import pytest
 import torch
+from onnx import TensorProto
 
 from recall_server.networks import NetworkSpec, build_network
 from recall_server.onnx_export import export_network
@@ -11,7 +15,27 @@ from recall_server.preprocessing import Standardise
 from trainer.encoder_file import encoder_parameters
 
 SHAPE = (3, 16, 16)
+SMALL = build_network(NetworkSpec(filters=4, depth=2), SHAPE, 5)
 PREPROCESSING = Standardise(torch.full((3,), 0.5), torch.full((3,), 0.25))
+
+
+def written() -> bytes:
+    """The file of a small encoder."""
+    parameters = SMALL.initialise(torch.Generator().manual_seed(0))
+    return export_network(SMALL, parameters, PREPROCESSING, SHAPE, output="queries", metadata={})
+
+
+def changed(change: Callable[[TensorProto], object]) -> bytes:
+    """The same with its last constant changed, which is one of the parameters."""
+    model = onnx.load_model_from_string(written())
+    change(model.graph.initializer[-1])
+    return model.SerializeToString()
+
+
+def elsewhere(constant: TensorProto) -> None:
+    constant.data_location = TensorProto.EXTERNAL
+    constant.external_data.add(key="location", value="pyproject.toml")
+    constant.ClearField("raw_data")
 
 
 @pytest.mark.parametrize(
@@ -32,12 +56,37 @@ def test_an_encoder_gives_the_same_queries_when_read_back(spec: NetworkSpec) -> 
     [
         (8, 2, 5, r"the bundle's encoder has a \S+ of \[4, 3, 3, 3\], and the one asked for has \[8, 3, 3, 3\]"),
         (4, 3, 5, "the bundle's encoder has no "),
-        (4, 2, 6, r"a classifier.weight of \[5, 64\], and the one asked for has \[6, 64\]; leave encoder and query"),
+        (
+            4,
+            2,
+            6,
+            r"a classifier.weight of \[5, 64\], and the one asked for has \[6, 64\]; --set encoder=... and --set",
+        ),
     ],
 )
 def test_another_encoder_is_refused_with_what_differs(filters: int, depth: int, queries: int, sentence: str) -> None:
-    network = build_network(NetworkSpec(filters=4, depth=2), SHAPE, 5)
-    parameters = network.initialise(torch.Generator().manual_seed(0))
-    model = export_network(network, parameters, PREPROCESSING, SHAPE, output="queries", metadata={})
     with pytest.raises(ValueError, match=sentence):
-        encoder_parameters(model, build_network(NetworkSpec(filters=filters, depth=depth), SHAPE, queries))
+        encoder_parameters(written(), build_network(NetworkSpec(filters=filters, depth=depth), SHAPE, queries))
+
+
+@pytest.mark.parametrize(
+    ("model", "sentence"),
+    [
+        (b"no model", "is no ONNX model that can be gone on from"),
+        (changed(elsewhere), "does not hold its classifier.bias as float32 in the file itself"),
+        (
+            changed(lambda it: setattr(it, "data_type", TensorProto.INT64)),
+            "does not hold its classifier.bias as float32",
+        ),
+        (changed(lambda it: setattr(it, "raw_data", b"1234")), r"has a classifier.bias of \[5\] with 4 bytes"),
+    ],
+)
+def test_a_file_that_the_project_did_not_write_is_refused_in_a_sentence(model: bytes, sentence: str) -> None:
+    with pytest.raises(ValueError, match=sentence):
+        encoder_parameters(model, SMALL)
+
+
+def test_a_network_larger_than_the_file_takes_no_memory() -> None:
+    huge = build_network(NetworkSpec(architecture="mlp", hidden=65_536, depth=8), SHAPE, 5)
+    with pytest.raises(ValueError, match="the bundle's encoder has no "):
+        encoder_parameters(written(), huge)

@@ -1,0 +1,39 @@
+"""Less of a data set, for what a CPU has the time for: smaller pictures, or one class of each group."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import replace
+
+import torch
+
+from benchmarks.across import some_classes
+from recall_server.meeting import as_pictures
+from trainer.datasets import ImageDataset, Split
+
+
+def shrunk(data: ImageDataset, size: int) -> ImageDataset:
+    """The same pictures at `size` x `size`, another data set by name and digest."""
+
+    def smaller(split: Split) -> Split:
+        pixels = as_pictures(split.pixels(), (split.images.shape[1], size, size))
+        return replace(split, images=(255 * pixels).round().clamp(0, 255).to(torch.uint8))
+
+    return replace(
+        data.with_each_split(smaller),
+        name=f"{data.name}-{size}px",
+        digest=hashlib.sha256(f"{data.digest} at {size}".encode()).hexdigest(),
+    )
+
+
+def one_of_each_group(data: ImageDataset) -> ImageDataset:
+    """The first class of every group alone, another data set by name and digest; its classes have no groups."""
+    if not data.groups:
+        raise ValueError(f"{data.name} has no groups of classes to take one of each from")
+    first = [data.classes.index(members[0]) for members in data.groups.values()]
+    return replace(
+        some_classes(data, first),
+        name=f"{data.name}-{len(first)}",
+        groups={},
+        digest=hashlib.sha256(f"{data.digest} {first}".encode()).hexdigest(),
+    )

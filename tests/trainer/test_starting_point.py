@@ -1,0 +1,93 @@
+"""`--start`: a memory that pictures address is gone on from with its encoder, and nothing of what was is lost."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import pytest
+import torch
+
+from recall_server.bundle import MemoryBundle
+from tests.recall_server.bundle_examples import example_bundle
+from tests.trainer.test_command_line import SMALL, distill, refusal, run, with_encoder
+from trainer.publish import encoder_folder
+from trainer.starting_point import StartingPoint
+
+PICTURES = "--method image-addressing --set classes_per_step=2 --set shots=2".split()
+ENCODER = "--set query_size=5 --set encoder=convnet:filters=4,depth=2".split()
+
+
+@pytest.fixture
+def first(bars_folder: Path, tmp_path: Path) -> Path:
+    """A memory addressed by pictures, of one step."""
+    path = tmp_path / "first" / "bars.safetensors"
+    run(*distill(bars_folder, path, *PICTURES, *ENCODER, "--outer-steps", "1", "--rows", "6"))
+    return path
+
+
+def further(data: Path, start: Path, output: Path, *arguments: str) -> list[str]:
+    """The command that goes on from a bundle."""
+    return ["distill", "--dataset", str(data), "--output", str(output), *SMALL, "--start", str(start), *arguments]
+
+
+def test_a_memory_addressed_by_pictures_is_gone_on_from_with_its_encoder(
+    first: Path, bars_folder: Path, tmp_path: Path
+) -> None:
+    """Steps too small to change anything: what comes out is what it began from, in a run of its own."""
+    second = tmp_path / "second" / "bars.safetensors"
+    still = "--outer-steps 1 --set outer_rate=1e-12 --set encoder_rate=1e-12".split()
+    run(*further(bars_folder, first, second, *PICTURES, *still))
+    (before, encoder), (after, again) = with_encoder(first), with_encoder(second)
+    assert after.manifest.provenance.hyper_parameters["start_sha256"] == before.sha256
+    pictures = torch.rand(3, 1, 8, 8).numpy()
+    queries = torch.from_numpy(encoder.encode(pictures))
+    assert torch.allclose(torch.from_numpy(again.encode(pictures)), queries, atol=1e-5)
+    assert torch.allclose(after.memory.recall(queries), before.memory.recall(queries), atol=1e-5)
+
+
+def test_going_on_in_place_leaves_the_encoder_that_a_copy_of_the_bundle_has(first: Path, bars_folder: Path) -> None:
+    copy = Path(shutil.copy(first, first.with_name("copy.safetensors")))
+    run(*further(bars_folder, first, first, *PICTURES, "--outer-steps", "3", "--validate-every", "1"))
+    for path in (first, copy):
+        bundle, encoder = with_encoder(path)
+        assert encoder.query_size == bundle.memory.query_size
+
+
+def test_what_cannot_be_gone_on_from_is_refused_with_what_would_be_right(
+    first: Path, bars_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    start = further(bars_folder, first, tmp_path / "second.safetensors", "--outer-steps", "1")
+    said = refusal(monkeypatch, capsys, *start)
+    assert "is addressed by images, not by labels; go on from it with --method image-addressing" in said
+    said = refusal(monkeypatch, capsys, *start, *PICTURES, "--set", "query_size=4")
+    assert "--set encoder=... and --set query_size=... must be those that it was distilled with" in said
+    assert "has learned already" in refusal(monkeypatch, capsys, *start, *PICTURES, "--set", "encoder_steps=3")
+    for file in encoder_folder(first).iterdir():
+        file.unlink()
+    assert "is missing from the folder encoders" in refusal(monkeypatch, capsys, *start, *PICTURES)
+    assert not (tmp_path / "second.safetensors").exists()
+
+
+def test_a_manifest_may_say_anything_of_its_encoder(first: Path) -> None:
+    """What is no network is not taken for one; the method's own stands, and the file is checked against it."""
+    bundle = MemoryBundle.load(first)
+    assert StartingPoint.read(str(first)).defaults == ("query_size=5", "encoder=convnet:filters=4,depth=2")
+    for text in ("", "a network", "convnet:filters=0", 7):
+        made = bundle.manifest.provenance
+        made = made.model_copy(update={"hyper_parameters": made.hyper_parameters | {"encoder": text}})
+        MemoryBundle(bundle.manifest.model_copy(update={"provenance": made}), bundle.memory, bundle.preprocessing).save(
+            first
+        )
+        assert StartingPoint.read(str(first)).defaults == ("query_size=5",)
+
+
+def test_a_word_or_a_bundle_by_labels_says_where_a_method_starts(tmp_path: Path) -> None:
+    assert StartingPoint.read(None) == StartingPoint()
+    assert StartingPoint.read("noise").method("window", ["start=principal"]).start == "noise", (
+        "--start has the last word"
+    )
+    path = tmp_path / "labels.safetensors"
+    example_bundle().save(path)
+    begin = StartingPoint.read(str(path))
+    assert (begin.fields, begin.defaults, begin.encoder) == (("start=bundle",), (), None)
