@@ -11,7 +11,7 @@ import multiprocessing
 import re
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -101,7 +101,7 @@ def distill(recipe: Recipe, dataset: ImageDataset, members: tuple[str, ...], pat
     data = some_classes(dataset, [dataset.classes.index(member) for member in members])
     request = Request(
         # The same pictures always: the digest is of the whole data set, the labels say which part of it.
-        dataset=replace(data, groups={}),
+        dataset=data,
         method=recipe.method,
         budget=Budget.fit(data, recipe.method, images_per_class=recipe.images_per_class, bases=recipe.bases, rows=None),
         output=unfinished,

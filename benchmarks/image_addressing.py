@@ -36,7 +36,7 @@ from recall_server.allocator import keep_freed_memory
 from recall_server.atomic import write_atomically
 from recall_server.bundle import MemoryBundle
 from trainer import commands
-from trainer.budget import Budget, Size, base_numbers
+from trainer.budget import Budget, Size, memory_numbers
 from trainer.datasets import ImageDataset, Split, load_dataset
 from trainer.evaluate import Accuracies
 from trainer.few_shot import (
@@ -189,8 +189,7 @@ def distilled(data: ImageDataset, shots: int, options: argparse.Namespace, folde
 def _budget(data: ImageDataset, method: Method, size: Size) -> Budget:
     """The paper's bases and rows, in the least whole number of images per class that has room for them."""
     bases, rows = size.bases or BASES, size.rows or ROWS
-    numbers = bases * base_numbers(data, method) + rows * method.query_size * bases
-    least = math.ceil(numbers / (len(data.classes) * data.image_numbers))
+    least = math.ceil(memory_numbers(data, method, bases, rows) / (len(data.classes) * data.image_numbers))
     return Budget.fit(data, method, images_per_class=size.images_per_class or least, bases=bases, rows=rows)
 
 

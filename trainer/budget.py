@@ -42,13 +42,13 @@ class Budget:
             own = images_per_class * dataset.image_numbers - target_numbers(dataset, method) / len(dataset.classes)
             most = int(own / numbers_of_one)
             return cls._of_pixels(images_per_class, rows, most)
-        size = method.query_size if method.queries == "images" else len(dataset.classes)
+        size = query_size(dataset, method)
         allowed = images_per_class * len(dataset.classes) * dataset.image_numbers - target_numbers(dataset, method)
         if bases < 1:
             raise ValueError(f"a memory needs one basis or more, not {bases}")
         if rows is None:
             rows = largest_rows(allowed, query_size=size, base_numbers=numbers_of_one, bases=bases)
-        numbers = bases * numbers_of_one + rows * size * bases
+        numbers = memory_numbers(dataset, method, bases, rows)
         if rows < 1 or numbers > allowed:
             least = max(rows, 1)
             most = int(allowed // (numbers_of_one + size * least))
@@ -89,6 +89,18 @@ def base_numbers(dataset: ImageDataset, method: Method) -> int:
     """How many numbers one stored image has: a basis, or a picture of a memory of pixels."""
     height, width = stored_size(dataset, method)
     return dataset.image_shape[0] * height * width
+
+
+def query_size(dataset: ImageDataset, method: Method) -> int:
+    """How many numbers a query has: one for each label, or the features of an encoder."""
+    return method.query_size if method.queries == "images" else len(dataset.classes)
+
+
+def memory_numbers(dataset: ImageDataset, method: Method, bases: int, rows: int) -> int:
+    """How many numbers a memory has: bases with their coefficients, or pictures where there are no bases."""
+    if bases:
+        return bases * (base_numbers(dataset, method) + rows * query_size(dataset, method))
+    return rows * len(dataset.classes) * base_numbers(dataset, method)
 
 
 def target_numbers(dataset: ImageDataset, method: Method) -> int:

@@ -12,7 +12,7 @@ import torch
 
 from recall_server.memory import Storage
 from recall_server.preprocessing import AbstractPreprocessing
-from trainer.budget import Budget, base_numbers, target_numbers
+from trainer.budget import Budget, base_numbers, memory_numbers, query_size, target_numbers
 from trainer.compose import fit_preprocessing, make_learner
 from trainer.datasets import ImageDataset
 from trainer.methods import Method
@@ -92,17 +92,14 @@ class ByteBudget:
             return f"{sentence}; try with at most {most} bases"
         return f"{sentence}; what is no memory takes {needed + RESERVED - bases * basis} of them, so allow more bytes"
 
-    def _query_size(self) -> int:
-        return self.method.query_size if self.method.queries == "images" else len(self.dataset.classes)
-
     def _basis_bytes(self, rows: int) -> int:
         """Of one basis with its coefficients."""
-        numbers = base_numbers(self.dataset, self.method) + rows * self._query_size()
+        numbers = base_numbers(self.dataset, self.method) + rows * query_size(self.dataset, self.method)
         return numbers * NUMBER_BYTES[self.method.storage] + (2 * SCALE_BYTES if self.method.storage == "int8" else 0)
 
     def _row_bytes(self, bases: int) -> int:
         """Of one more row of every query."""
-        numbers = bases * self._query_size()
+        numbers = bases * query_size(self.dataset, self.method)
         if bases:
             return numbers * NUMBER_BYTES[self.method.storage]
         scale = SCALE_BYTES if self.method.storage == "int8" else 0
@@ -110,12 +107,7 @@ class ByteBudget:
         return len(self.dataset.classes) * (image + scale)
 
     def _budget(self, bases: int, rows: int) -> Budget:
-        numbers = base_numbers(self.dataset, self.method)
-        if bases:
-            stored = bases * (numbers + rows * self._query_size())
-        else:
-            stored = rows * len(self.dataset.classes) * numbers
-        stored += target_numbers(self.dataset, self.method)
+        stored = memory_numbers(self.dataset, self.method, bases, rows) + target_numbers(self.dataset, self.method)
         images_per_class = stored / (len(self.dataset.classes) * self.dataset.image_numbers)
         return Budget(images_per_class, bases, rows, self.file_bytes)
 

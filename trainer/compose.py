@@ -11,7 +11,7 @@ from recall_server.memory import AbstractMemory, AddressedBases, Pixels
 from recall_server.networks import AbstractNetwork, Parameters, build_network
 from recall_server.preprocessing import ZCA, AbstractPreprocessing, Projected, Spectral, Standardise, unprojected
 from recall_server.soft_targets import extended
-from trainer.budget import Budget, stored_size
+from trainer.budget import Budget, query_size, stored_size
 from trainer.continued import check_continuable, continued
 from trainer.datasets import ImageDataset
 from trainer.encoder_file import encoder_parameters
@@ -170,7 +170,7 @@ def make_memory(
         dataset.image_shape,
         bases=budget.bases,
         rows=budget.rows,
-        query_size=method.query_size if method.queries == "images" else len(dataset.classes),
+        query_size=query_size(dataset, method),
         generator=generator,
         initialisation=method.initialisation,
         stored_size=stored_size(dataset, method),

@@ -37,7 +37,7 @@ def _check(constant: TensorProto | None, name: str, asked: list[int]) -> None:
             f"the bundle's encoder has {has}, and the one asked for has {asked}; --set encoder=... and "
             "--set query_size=... must be those that it was distilled with"
         )
-    # A file beside it is never opened, whatever its name; that is also where what is read would come from.
+    # What lies outside, by whatever path, is not opened: it would end up in the next encoder.
     if constant.data_location != TensorProto.DEFAULT or constant.data_type != TensorProto.FLOAT:
         raise ValueError(f"the bundle's encoder does not hold its {name} as float32 in the file itself")
     if len(constant.raw_data) != 4 * math.prod(asked):

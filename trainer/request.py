@@ -43,8 +43,6 @@ class Request:
     def __post_init__(self) -> None:
         if (self.start is None) == (self.method.start == "bundle"):
             raise ValueError("name the bundle to start from: --start NAME.safetensors")
-        if self.start is not None and self.start.manifest.queries == "images" and self.start_encoder is None:
-            raise ValueError(f"the bundle {self.start.manifest.name} is gone on from with the file of its encoder")
 
     def describe(self) -> dict[str, Any]:
         """What makes a run this run: a checkpoint of another description is refused, naming what differs."""

@@ -11,7 +11,12 @@ import torch
 from recall_server.bundle import MemoryBundle
 from tests.recall_server.bundle_examples import example_bundle
 from tests.trainer.test_command_line import SMALL, distill, refusal, run, with_encoder
+from trainer import commands
+from trainer.budget import Budget, Size
+from trainer.datasets import load_dataset
 from trainer.publish import encoder_folder
+from trainer.request import Request
+from trainer.run_progress import Limits
 from trainer.starting_point import StartingPoint
 
 PICTURES = "--method image-addressing --set classes_per_step=2 --set shots=2".split()
@@ -67,6 +72,24 @@ def test_what_cannot_be_gone_on_from_is_refused_with_what_would_be_right(
         file.unlink()
     assert "is missing from the folder encoders" in refusal(monkeypatch, capsys, *start, *PICTURES)
     assert not (tmp_path / "second.safetensors").exists()
+
+
+def test_a_start_without_its_encoder_is_refused(first: Path, bars_folder: Path, tmp_path: Path) -> None:
+    bundle, data = MemoryBundle.load(first), load_dataset(str(bars_folder))
+    method = StartingPoint.read(str(first)).method("image-addressing", ["classes_per_step=2"])
+    request = Request(
+        dataset=data,
+        method=method,
+        budget=Budget.of_bundle(bundle, Size()),
+        output=tmp_path / "second.safetensors",
+        seed=0,
+        device=torch.device("cpu"),
+        limits=Limits(1),
+        resume=False,
+        start=bundle,
+    )
+    with pytest.raises(ValueError, match="takes its bundle and its encoder"):
+        commands.distill(request)
 
 
 def test_a_manifest_may_say_anything_of_its_encoder(first: Path) -> None:
