@@ -176,8 +176,7 @@ def distilled(data: ImageDataset, shots: int, options: argparse.Namespace, folde
             method, outer_steps=options.outer_steps, minutes=options.minutes, validate_every=options.validate_every
         ),
         resume=unfinished,
-        start=begin.bundle,
-        start_encoder=begin.encoder,
+        begin=begin,
         overwrite=True,
     )
     folder.mkdir(parents=True, exist_ok=True)

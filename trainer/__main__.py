@@ -106,15 +106,12 @@ def distill(  # noqa: PLR0913  (a command line has as many options as it has)
         device=where,
         limits=commands.limits_of(composed, outer_steps=outer_steps, minutes=minutes, validate_every=validate_every),
         resume=resume,
-        start=begin.bundle,
-        start_encoder=begin.encoder,
+        begin=begin,
         overwrite=overwrite,
     )
     made = commands.make(request, choices, moments, watch)
     if process_is_first():
-        typer.echo(
-            f"{output}: {made.manifest.budget.numbers_stored} numbers, {made.file_bytes} bytes, sha256 {made.sha256}"
-        )
+        _say_written(output, made)
 
 
 @app.command()
@@ -197,7 +194,7 @@ def quickstart(
         overwrite=overwrite,
     )
     bundle = make_quickly(wish, commands.tell)
-    typer.echo(f"{output}: {bundle.manifest.budget.numbers_stored} numbers, {bundle.file_bytes} bytes")
+    _say_written(output, bundle)
     for line in next_steps(bundle, output, folder):
         typer.echo(line)
 
@@ -261,6 +258,11 @@ app.command()(export)
 app.command()(plot)
 app.command()(select_bases)
 app.command()(stream)
+
+
+def _say_written(output: Path, bundle: MemoryBundle) -> None:
+    numbers = bundle.manifest.budget.numbers_stored
+    typer.echo(f"{output}: {numbers} numbers, {bundle.file_bytes} bytes, sha256 {bundle.sha256}")
 
 
 def main() -> None:

@@ -119,7 +119,7 @@ def distill(request: Request, watch: Watch = NOBODY, group: AbstractRanks = ALON
     """
     check_nothing_is_lost(request)
     generator = torch.Generator().manual_seed(request.seed)
-    preprocessing = fit_preprocessing(request.dataset, request.method, request.start)
+    preprocessing = fit_preprocessing(request.dataset, request.method, request.begin.bundle)
     learner = make_learner(
         request.dataset,
         request.method,
@@ -127,8 +127,8 @@ def distill(request: Request, watch: Watch = NOBODY, group: AbstractRanks = ALON
         preprocessing,
         generator,
         device=request.device,
-        start=request.start,
-        encoder=request.start_encoder,
+        start=request.begin.bundle,
+        encoder=request.begin.encoder,
     )
     run = Distillation(
         learner,
@@ -172,7 +172,8 @@ def distill(request: Request, watch: Watch = NOBODY, group: AbstractRanks = ALON
 
 def _served(request: Request, preprocessing: AbstractPreprocessing) -> AbstractPreprocessing:
     """What stays in its place until there is something better is measured as it is, which may be with a projection."""
-    return request.start.preprocessing if request.start is not None and request.in_place else preprocessing
+    start = request.begin.bundle
+    return start.preprocessing if start is not None and request.in_place else preprocessing
 
 
 def limits_of(method: Method, *, outer_steps: int | None, minutes: float | None, validate_every: int) -> Limits:

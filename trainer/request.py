@@ -22,6 +22,7 @@ from trainer.learners import AbstractLearner
 from trainer.methods import Method
 from trainer.publish import Draft, Made, draft, encoder_folder, publish
 from trainer.run_progress import Limits, Progress
+from trainer.starting_point import StartingPoint
 
 
 @dataclass(frozen=True)
@@ -36,12 +37,11 @@ class Request:
     device: torch.device
     limits: Limits
     resume: bool
-    start: MemoryBundle | None = None
-    start_encoder: bytes | None = None  # the ONNX file of a start that pictures address
+    begin: StartingPoint = StartingPoint()
     overwrite: bool = False
 
     def __post_init__(self) -> None:
-        if (self.start is None) == (self.method.start == "bundle"):
+        if (self.begin.bundle is None) == (self.method.start == "bundle"):
             raise ValueError("name the bundle to start from: --start NAME.safetensors")
 
     def describe(self) -> dict[str, Any]:
@@ -68,13 +68,14 @@ class Request:
 
         Raises InvalidCheckpoint where the checkpoint has to be asked and cannot be read.
         """
-        if self.start is None:
+        start = self.begin.bundle
+        if start is None:
             return None
-        before = self.start.manifest.provenance.hyper_parameters.get("start_sha256")
+        before = start.manifest.provenance.hyper_parameters.get("start_sha256")
         if self.resume and before is not None and self._starts_from_output:
             if Checkpoint.load(self.checkpoint).run.get("start_sha256") == before:
                 return str(before)
-        return self.start.sha256
+        return start.sha256
 
     @property
     def checkpoint(self) -> Path:
@@ -96,14 +97,16 @@ class Request:
     @property
     def in_place(self) -> bool:
         """Whether OUTPUT is the very bundle that the run goes on from: then it stays until there is a better one."""
-        return self.start is not None and self.start.labels == self.dataset.classes and self._starts_from_output
+        start = self.begin.bundle
+        return start is not None and start.labels == self.dataset.classes and self._starts_from_output
 
     @property
     def _starts_from_output(self) -> bool:
         # By what OUTPUT holds now: a resumed run finds its own latest version there, and must not undo it.
-        if self.start is None or not self.output.is_file():
+        start = self.begin.bundle
+        if start is None or not self.output.is_file():
             return False
-        return MemoryBundle.load(self.output).sha256 == self.start.sha256
+        return MemoryBundle.load(self.output).sha256 == start.sha256
 
 
 def check_nothing_is_lost(request: Request) -> None:
@@ -138,7 +141,8 @@ class Publisher:
     def __init__(self, request: Request, learner: AbstractLearner, preprocessing: AbstractPreprocessing) -> None:
         self.request, self.learner, self.preprocessing = request, learner, preprocessing
         self._encoder: Path | None = None
-        started = None if request.start is None else request.start.manifest.query_encoder
+        start = request.begin.bundle
+        started = None if start is None else start.manifest.query_encoder
         self._of_start = None if started is None else started.file
 
     def __call__(self, tensors: Mapping[str, Tensor], progress: Progress) -> None:

@@ -24,6 +24,7 @@ from trainer.datasets import ImageDataset
 from trainer.distill import Interrupted
 from trainer.learners import AbstractLearner
 from trainer.run_progress import Progress, Validation
+from trainer.starting_point import StartingPoint
 
 ROOT = Path(__file__).resolve().parents[2]
 KILLS = 100
@@ -93,7 +94,7 @@ def test_going_on_in_place_keeps_the_bundle_until_there_is_a_better_one(
     wish = request(bars_folder, tmp_path / "bars.safetensors", steps=2)
     first = commands.distill(wish)
     method = wish.method.model_copy(update={"start": "bundle"})
-    again = replace(wish, method=method, start=first)
+    again = replace(wish, method=method, begin=StartingPoint(bundle=first))
     before = wish.output.read_bytes()
     scores = iter([[0.5], [0.4], [0.3]])
     monkeypatch.setattr(commands, "as_served", lambda *_: Scores(next(scores)))
@@ -112,11 +113,15 @@ def test_soft_targets_are_learned_written_and_gone_on_from(bars_folder: Path, tm
     assert bundle.manifest.budget.numbers_stored == bundle.memory.stored_numbers() + bundle.targets.numel()
     assert bundle.manifest.provenance.hyper_parameters["targets"] == "soft"
     method = wish.method.model_copy(update={"start": "bundle", "outer_rate": 1e-9})
-    again = commands.distill(replace(wish, method=method, start=bundle, output=tmp_path / "again.safetensors"))
+    again = commands.distill(
+        replace(wish, method=method, begin=StartingPoint(bundle=bundle), output=tmp_path / "again.safetensors")
+    )
     torch.testing.assert_close(again.targets, bundle.targets, rtol=0, atol=1e-6)
     with pytest.raises(ValueError, match="has soft targets; keep them with --set targets=soft"):
         hard = method.model_copy(update={"targets": "hard"})
-        commands.distill(replace(wish, method=hard, start=bundle, output=tmp_path / "hard.safetensors"))
+        commands.distill(
+            replace(wish, method=hard, begin=StartingPoint(bundle=bundle), output=tmp_path / "hard.safetensors")
+        )
 
 
 def test_what_is_gone_on_from_is_measured_as_it_is_served_and_goes_on_without_its_projection(
@@ -135,7 +140,9 @@ def test_what_is_gone_on_from_is_measured_as_it_is_served_and_goes_on_without_it
         return Scores([0.5 if len(spaces) < 3 else 0.7])
 
     monkeypatch.setattr(commands, "as_served", validate)
-    again = replace(wish, method=wish.method.model_copy(update={"start": "bundle"}), start=instant)
+    again = replace(
+        wish, method=wish.method.model_copy(update={"start": "bundle"}), begin=StartingPoint(bundle=instant)
+    )
     better = commands.distill(again)
     assert spaces == ["projected", "standardise", "standardise"]
     assert better.manifest.preprocessing == "standardise"
@@ -173,7 +180,12 @@ def test_an_interrupted_run_in_place_resumes_to_the_same_bytes(  # noqa: PLR0917
     first = commands.distill(wish)
     start = wish.output.read_bytes()
     limits = replace(wish.limits, checkpoint_seconds=checkpoint_seconds)
-    again = replace(wish, method=wish.method.model_copy(update={"start": "bundle"}), start=first, limits=limits)
+    again = replace(
+        wish,
+        method=wish.method.model_copy(update={"start": "bundle"}),
+        begin=StartingPoint(bundle=first),
+        limits=limits,
+    )
 
     score_of: dict[bytes, float] = {}
     waiting = iter([0.5, 0.6 if published else 0.4, 0.3, 0.7, 0.2])
@@ -203,7 +215,7 @@ def test_an_interrupted_run_in_place_resumes_to_the_same_bytes(  # noqa: PLR0917
         commands.distill(again)
     left = wish.output.read_bytes()
     assert (left != start) == published
-    resumed = commands.distill(replace(again, start=MemoryBundle.load(wish.output), resume=True))
+    resumed = commands.distill(replace(again, begin=StartingPoint(bundle=MemoryBundle.load(wish.output)), resume=True))
     assert seen[3] == left, "what there is stays until there is a better one"
     for name, tensor in whole.memory.tensors().items():
         assert tensor.numpy().tobytes() == resumed.memory.tensors()[name].numpy().tobytes()
@@ -217,7 +229,7 @@ def test_a_run_in_place_is_not_resumed_from_a_bundle_that_it_did_not_write(
 ) -> None:
     wish = request(bars_folder, tmp_path / "bars.safetensors", steps=1)
     first, other = (commands.distill(replace(wish, seed=seed, overwrite=True)) for seed in (0, 1))
-    again = replace(wish, method=wish.method.model_copy(update={"start": "bundle"}), start=first)
+    again = replace(wish, method=wish.method.model_copy(update={"start": "bundle"}), begin=StartingPoint(bundle=first))
     first.save(wish.output)
     with monkeypatch.context() as patch:
         patch.setattr(commands, "as_served", lambda *_: crash())
@@ -226,12 +238,12 @@ def test_a_run_in_place_is_not_resumed_from_a_bundle_that_it_did_not_write(
     checkpoint = wish.checkpoint.read_bytes()
     wish.checkpoint.unlink()
     other.save(wish.output)
-    further = commands.distill(replace(again, start=other, overwrite=True))
+    further = commands.distill(replace(again, begin=StartingPoint(bundle=other), overwrite=True))
     wish.checkpoint.write_bytes(checkpoint)
     for bundle in (other, further):
         bundle.save(wish.output)
         with pytest.raises(InvalidCheckpoint, match=f"its start_sha256 is '{first.sha256}', this run's is"):
-            commands.distill(replace(again, start=bundle, resume=True))
+            commands.distill(replace(again, begin=StartingPoint(bundle=bundle), resume=True))
         assert MemoryBundle.load(wish.output).sha256 == bundle.sha256
 
 

@@ -86,7 +86,7 @@ def test_a_start_without_its_encoder_is_refused(first: Path, bars_folder: Path, 
         device=torch.device("cpu"),
         limits=Limits(1),
         resume=False,
-        start=bundle,
+        begin=StartingPoint(bundle=bundle),
     )
     with pytest.raises(ValueError, match="takes its bundle and its encoder"):
         commands.distill(request)
