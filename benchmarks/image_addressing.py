@@ -163,7 +163,7 @@ def distilled(data: ImageDataset, shots: int, options: argparse.Namespace, folde
             raise ValueError(f"{path.name} is there already, and not from --start; name another folder for --bundles")
         return path
     fields = [f"shots={shots}", *options.set, *given(outer_steps=options.outer_steps)]
-    method = begin.method("image-addressing", fields)
+    method = begin.method(options.method, fields)
     size = Size(options.images_per_class, options.bases, options.rows)
     request = Request(
         dataset=data,
@@ -212,6 +212,7 @@ def read(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--one-shot-bundle", type=Path, help="another one for one shot")
     parser.add_argument("--bundles", type=Path, help="a folder that memories distilled here are kept in and taken from")
     parser.add_argument("--start", help="a memory that those distilled here go on from")
+    parser.add_argument("--method", default="image-addressing", help="image-addressing or image-addressing-warm")
     parser.add_argument("--set", action="append", default=[], metavar="FIELD=VALUE", help="as `recall-trainer distill`")
     parser.add_argument(
         "--images-per-class", type=float, help="of each memory distilled here; else as many as it takes"

@@ -16,8 +16,10 @@ from typing import Literal, final
 from recall_server.aliases import ALIASES_FILE
 from recall_server.bundle import MemoryBundle
 from recall_server.bundle_lock import LOCK_FILE, SIGNATURE_FILE, BundleLock
+from recall_server.encoder_file import learned_layers
 from recall_server.errors import InvalidBundle, RecallError
 from recall_server.familiarity import Familiarity, beside
+from recall_server.networks import Parameters
 from recall_server.query_encoder import QueryEncoder
 
 logger = logging.getLogger(__name__)
@@ -29,11 +31,15 @@ Device = Literal["auto", "cpu", "cuda"]
 @final
 @dataclass(frozen=True, eq=False)
 class LoadedBundle:
-    """A bundle and, where it has them, its query encoder and what that makes of known pictures."""
+    """A bundle and, where it has them, its query encoder and what that makes of known pictures.
+
+    `learned` are the encoder's layers, where the bundle's classifiers begin with them.
+    """
 
     bundle: MemoryBundle
     encoder: QueryEncoder | None = None
     familiarity: Familiarity | None = None
+    learned: Parameters | None = None
 
     @property
     def name(self) -> str:
@@ -180,7 +186,11 @@ def _with_encoder(path: Path, bundle: MemoryBundle, options: LoadOptions) -> Loa
             f"{path.name}: its query encoder turns {list(encoder.image_shape)} into {encoder.query_size} numbers, "
             f"but the memory has {list(bundle.manifest.image.shape)} and {bundle.memory.query_size}"
         )
-    return LoadedBundle(bundle, encoder, _familiarity(file, reference.sha256, encoder.query_size))
+    try:
+        learned = learned_layers(encoder, bundle.manifest.retraining)
+    except ValueError as error:
+        raise InvalidBundle(f"{path.name}: its classifiers cannot begin with its encoder: {error}") from error
+    return LoadedBundle(bundle, encoder, _familiarity(file, reference.sha256, encoder.query_size), learned)
 
 
 def _familiarity(encoder: Path, sha256: str, size: int) -> Familiarity | None:

@@ -82,11 +82,19 @@ class FreshClassifier:
         self.extra: dict[str, str] = {}
         self._parameters: Parameters | None = None
 
-    def fit(self, images: Tensor | Combinations, targets: Tensor, *, progress: Progress | None = None) -> Self:
+    def fit(
+        self,
+        images: Tensor | Combinations,
+        targets: Tensor,
+        *,
+        learned: Parameters | None = None,
+        progress: Progress | None = None,
+    ) -> Self:
         """Train on recalled images [q, r, C, H, W] in model space, where row i of `targets` [q, k] goes with query i.
 
         Of `Combinations` only the images of a step are made at a time; the result is the same but for rounding.
         Every step takes `rows_per_class` other rows of every query (all, if there are fewer), without replacement.
+        `learned` are the layers to begin with, where the schedule does not begin at random.
         `progress(done, total, loss)` is called for every step, in their order; what it raises ends the training. On
         CUDA it comes a few steps late, so that the GPU need not wait for it. The same inputs and seed give the same
         parameters, bit for bit, on one machine. Raises ValueError for shapes that do not fit, and TrainingFailed when
@@ -95,7 +103,8 @@ class FreshClassifier:
         self._check(images, targets)
         self._parameters = None
         generator = torch.Generator().manual_seed(self.seed)
-        parameters = {name: value.to(self.device) for name, value in self.network.initialise(generator).items()}
+        first = initial_parameters(self.network, self.retraining, learned, generator)
+        parameters = {name: value.to(self.device) for name, value in first.items()}
         images, targets = images.to(self.device, torch.float32), targets.to(self.device, torch.float32)
         batches = minibatches(images, targets, self.retraining, generator)
         descent = MomentumDescent(self.network, parameters)
@@ -238,6 +247,20 @@ def _descend(
     """Take all steps, one whenever a loss is asked for."""
     for done, (batch, target) in zip(range(retraining.steps), batches, strict=False):
         yield descent.step(batch, target, rate=learning_rate(retraining, done), momentum=retraining.momentum)
+
+
+def initial_parameters(
+    network: AbstractNetwork, retraining: Retraining, learned: Parameters | None, generator: torch.Generator
+) -> Parameters:
+    """Where a network of this schedule begins: at random, or with learned layers.
+
+    Raises ValueError where these are missing, are not asked for, or are not the network's.
+    """
+    if learned is None and retraining.initial != "random":
+        raise ValueError("networks of this schedule begin with an encoder's layers, which must be given")
+    if learned is not None and retraining.initial == "random":
+        raise ValueError("networks of this schedule begin at random; layers to begin with were given")
+    return network.initialise(generator) if learned is None else network.initialise_from(learned)
 
 
 def learning_rate(retraining: Retraining, done: int) -> float:

@@ -199,14 +199,9 @@ class Manifest(Section):
 
     @model_validator(mode="after")
     def _check_combinations(self) -> Self:
-        if self.format_version == 1 and self.progress is not None:
-            raise ValueError("the key progress came with format version 2")
-        if self.format_version == 1 and self.retraining.network.architecture == "mlp":
-            raise ValueError("the architecture mlp came with format version 2")
-        if self.format_version == 1 and self.preprocessing in {"projected", "spectral"}:
-            raise ValueError(f"the preprocessing {self.preprocessing} came with format version 2")
-        if self.format_version == 1 and self.memory.kind == "pixels" and self.memory.geometry:
-            raise ValueError("the geometry of pixels came with format version 2")
+        self._check_version()
+        if self.retraining.initial == "encoder" and self.queries == "labels":
+            raise ValueError("a memory whose queries are labels has no encoder for its classifiers to begin with")
         self._check_confusions()
         known = set(self.labels)
         if len(known) != len(self.labels):
@@ -223,6 +218,18 @@ class Manifest(Section):
                 f"of the {self.budget.images_per_class:g} images per class that the budget claims"
             )
         return self
+
+    def _check_version(self) -> None:
+        came_later = {
+            "the key progress": self.progress is not None,
+            "the key retraining.initial": self.retraining.initial != "random",
+            "the architecture mlp": self.retraining.network.architecture == "mlp",
+            f"the preprocessing {self.preprocessing}": self.preprocessing in {"projected", "spectral"},
+            "the geometry of pixels": self.memory.kind == "pixels" and bool(self.memory.geometry),
+        }
+        for what, is_there in came_later.items():
+            if is_there and self.format_version == 1:
+                raise ValueError(f"{what} came with format version 2")
 
     def _check_confusions(self) -> None:
         counted = [row.confusions for row in self.accuracy if row.confusions is not None]
@@ -262,10 +269,11 @@ class Manifest(Section):
 def _keys_of_version_2(raw: dict[str, Any]) -> list[str]:
     retraining = raw.get("retraining")
     network = retraining.get("network") if isinstance(retraining, dict) else None
-    hidden = ["retraining.network.hidden"] if isinstance(network, dict) and "hidden" in network else []
+    later = ["retraining.network.hidden"] if isinstance(network, dict) and "hidden" in network else []
+    later += ["retraining.initial"] if isinstance(retraining, dict) and "initial" in retraining else []
     rows = raw.get("accuracy")
     counted = isinstance(rows, list) and any(isinstance(row, dict) and "confusions" in row for row in rows)
-    return (["progress"] if "progress" in raw else []) + hidden + (["accuracy.confusions"] if counted else [])
+    return (["progress"] if "progress" in raw else []) + later + (["accuracy.confusions"] if counted else [])
 
 
 def first_fault(error: ValidationError) -> str:

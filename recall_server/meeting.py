@@ -8,7 +8,7 @@ What must be common, and where it comes from (`meeting_place` decides it before 
 * the rows: as many as the memory with most recalls for each query; those of the others are repeated in turn, so that
   every class is seen equally often in every minibatch;
 * the schedule: that of the bundle with the largest images; among several, of the one that most queries go to, then
-  the longest. It is augmented only as every one of the bundles allows;
+  the longest. It is augmented only as every one of the bundles allows, and networks begin at random;
 * the model space: standardised by what was recalled, and projected on the bases of all memories where each of them
   asks for that of its own, or what only one memory can recall would give its classes away.
 
@@ -30,6 +30,7 @@ from torch.nn.functional import interpolate
 from recall_server.augment import AUGMENTATIONS
 from recall_server.bundle import MemoryBundle
 from recall_server.memory import AddressedBases
+from recall_server.networks import Parameters
 from recall_server.preprocessing import AbstractPreprocessing, Projected, Standardise
 from recall_server.retraining import Retraining
 
@@ -37,10 +38,11 @@ from recall_server.retraining import Retraining
 @final
 @dataclass(frozen=True, eq=False)
 class BundleQuery:
-    """One query vector [d_y] to one memory."""
+    """One query vector [d_y] to one memory; `learned` are the layers that its classifiers begin with, if with any."""
 
     bundle: MemoryBundle
     vector: Tensor
+    learned: Parameters | None = None
 
 
 @final
@@ -59,13 +61,15 @@ class MeetingPlace:
 class Meeting:
     """Images [k, r, C, H, W] of k queries in the model space of `preprocessing`, and how to train on them.
 
-    Each query is a class of its own; `targets` [k, k] say how its images are shared out among them.
+    Each query is a class of its own; `targets` [k, k] say how its images are shared out among them. `learned` are the
+    layers that networks begin with, where `retraining` asks for some.
     """
 
     images: Tensor
     targets: Tensor
     preprocessing: AbstractPreprocessing
     retraining: Retraining
+    learned: Parameters | None = None
 
 
 def meeting_place(bundles: Sequence[MemoryBundle]) -> MeetingPlace:
@@ -85,7 +89,9 @@ def meeting_place(bundles: Sequence[MemoryBundle]) -> MeetingPlace:
         bundles=tuple(different),
         image_shape=(max(bundle.memory.image_shape[0] for bundle in different), height, width),
         rows=max(bundle.memory.rows for bundle in different),
-        retraining=different[0].manifest.retraining.model_copy(update={"augmentation": allowed}),
+        retraining=different[0].manifest.retraining.model_copy(
+            update={"augmentation": allowed} | ({"initial": "random"} if len(different) > 1 else {})
+        ),
     )
 
 
@@ -96,9 +102,8 @@ def meet(queries: Sequence[BundleQuery]) -> Meeting:
         if len(place.bundles) == 1:
             bundle = place.bundles[0]
             vectors = torch.stack([query.vector for query in queries])
-            return Meeting(
-                bundle.memory.recall(vectors), bundle.targets_of(vectors), bundle.preprocessing, place.retraining
-            )
+            images, targets = bundle.memory.recall(vectors), bundle.targets_of(vectors)
+            return Meeting(images, targets, bundle.preprocessing, place.retraining, queries[0].learned)
         pixels = torch.stack([_rows(_pixels(query), place) for query in queries])  # [k, r, C, H, W]
         preprocessing = _model_space(pixels.flatten(0, 1), place)
         images = preprocessing.to_model(pixels.flatten(0, 1)).view_as(pixels)

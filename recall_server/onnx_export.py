@@ -18,7 +18,8 @@ from torch import Tensor
 
 from recall_server.kernels import EPSILON
 from recall_server.networks import AbstractNetwork, Parameters
-from recall_server.networks.blueprint import CLASSIFIER, Dense, Layer, Plain, Residual, blueprint
+from recall_server.networks.base import CLASSIFIER
+from recall_server.networks.blueprint import Dense, Layer, Plain, Residual, blueprint
 from recall_server.preprocessing import ZCA, AbstractPreprocessing, Projected, Spectral, Standardise
 from recall_server.preprocessing.spectral import cosines
 

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import math
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, SerializationInfo, SerializerFunctionWrapHandler, model_serializer
 
 from recall_server.networks.spec import NetworkSpec
 
@@ -15,6 +15,8 @@ class Retraining(BaseModel):
 
     A memory is distilled for the schedule that follows it, so this is part of the memory and not a preference. The
     upper limits keep a hostile manifest from asking for days of work; no schedule of the literature comes near them.
+    Networks begin at random; of a memory that pictures address they may begin with the layers that its query encoder
+    has learned, all but the last (`encoder_file.py`).
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
@@ -26,6 +28,15 @@ class Retraining(BaseModel):
     rows_per_class: Annotated[int, Field(ge=1, le=100_000)]
     decay: Literal["constant", "cosine"] = "constant"
     augmentation: Literal["none", "flip", "flip+rotate"] = "none"
+    initial: Literal["random", "encoder"] = "random"
+
+    @model_serializer(mode="wrap")
+    def _written(self, fields: SerializerFunctionWrapHandler, info: SerializationInfo) -> dict[str, Any]:
+        """Files say nothing of a start at random: they did not before there was another, and stay as they are."""
+        values: dict[str, Any] = fields(self)
+        if info.mode == "json" and self.initial == "random":
+            del values["initial"]
+        return values
 
 
 def cosine(share: float) -> float:

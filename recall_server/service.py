@@ -250,7 +250,7 @@ class RecallService:
         shown = [query.shown for query in queries if query.shown is not None]
         self._check_size(place, len(queries), max(map(len, shown), default=0))
         began = time.perf_counter()
-        met = meet([BundleQuery(query.loaded.bundle, query.vector) for query in queries])
+        met = meet([BundleQuery(query.loaded.bundle, query.vector, query.loaded.learned) for query in queries])
         met = beside(met, shown) if shown else met
         spent = dict(spent or {}) | {"recalling": time.perf_counter() - began}
         record = request_record(queries, place, seed, addressed).model_copy(update={"preparation": spent})

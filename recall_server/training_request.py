@@ -90,4 +90,5 @@ def request_task(met: Meeting, record: ClassifierRecord, interim: PrototypeClass
             metadata=metadata,
         ),
         interim=b"" if interim is None else interim.to_bytes(),
+        learned=met.learned,
     )

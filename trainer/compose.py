@@ -7,6 +7,7 @@ from torch import Tensor
 
 from recall_server.augment import AUGMENTATIONS
 from recall_server.bundle import MemoryBundle
+from recall_server.encoder_file import encoder_parameters
 from recall_server.memory import AbstractMemory, AddressedBases, Pixels
 from recall_server.networks import AbstractNetwork, Parameters, build_network
 from recall_server.preprocessing import ZCA, AbstractPreprocessing, Projected, Spectral, Standardise, unprojected
@@ -14,7 +15,6 @@ from recall_server.soft_targets import extended
 from trainer.budget import Budget, query_size, stored_size
 from trainer.continued import check_continuable, continued
 from trainer.datasets import ImageDataset
-from trainer.encoder_file import encoder_parameters
 from trainer.learners import AbstractLearner, ImageLearner, LabelLearner, RealData, first_targets
 from trainer.methods import Method
 from trainer.objectives.inner_training import AbstractInnerTraining, Adam, Momentum
@@ -81,7 +81,7 @@ def make_learner(
             raise ValueError("to go on from a memory that pictures address takes its bundle and its encoder")
         else:
             network = build_network(method.encoder, dataset.image_shape, method.query_size)
-            memory, parameters = start.memory, encoder_parameters(encoder, network)
+            memory, parameters = start.memory, _encoder_of(encoder, network)
         return ImageLearner(
             _on(device, memory),
             network,
@@ -89,6 +89,7 @@ def make_learner(
             classes_per_step=classes,
             shots=method.shots,
             real_batch=method.real_batch,
+            begins_networks=method.retraining.initial == "encoder",
         )
     if start is None:
         memory = make_memory(dataset, method, budget, preprocessing, generator)
@@ -140,6 +141,15 @@ def _picture_start(  # noqa: PLR0917
             generator=generator,
         )
     return memory, encoder, parameters
+
+
+def _encoder_of(model: bytes, network: AbstractNetwork) -> Parameters:
+    try:
+        return encoder_parameters(model, network)
+    except ValueError as error:
+        raise ValueError(
+            f"{error}; --set encoder=... and --set query_size=... must be those that it was distilled with"
+        ) from error
 
 
 def _on(device: torch.device, memory: AbstractMemory) -> AbstractMemory:

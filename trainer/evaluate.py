@@ -17,6 +17,7 @@ from recall_server.bundle import MemoryBundle
 from recall_server.classifier import FreshClassifier
 from recall_server.manifest import MOST_CONFUSED, Confusions, MeasuredAccuracy
 from recall_server.memory import Combinations
+from recall_server.networks import Parameters
 from recall_server.preprocessing import AbstractPreprocessing, unprojected
 from recall_server.retraining import Retraining
 from trainer.datasets import Split
@@ -85,13 +86,14 @@ def fresh_accuracy(
     retraining: Retraining,
     seeds: Sequence[int],
     device: torch.device,
+    learned: Parameters | None = None,
 ) -> Accuracies:
     """Train one fresh network for every seed on images [q, r, C, H, W] with targets [q, k]; score each on `split`."""
     shape = split.images.shape[1], split.images.shape[2], split.images.shape[3]
     values, said = [], []
     for seed in seeds:
         classifier = FreshClassifier(labels, shape, preprocessing, retraining, seed=seed, device=device)
-        classifier.fit(images, targets)
+        classifier.fit(images, targets, learned=learned)
         guesses = guess(classifier, split)
         values.append(_share(guesses == split.labels))
         said.append(guesses)

@@ -16,8 +16,10 @@ import torch
 from torch import Tensor
 
 from recall_server.bundle import MemoryBundle
+from recall_server.encoder_file import learned_layers
 from recall_server.errors import UnsupportedQuery
 from recall_server.memory import AbstractMemory
+from recall_server.networks import Parameters
 from recall_server.preprocessing import AbstractPreprocessing
 from recall_server.query_encoder import QueryEncoder
 from recall_server.retraining import Retraining
@@ -88,13 +90,17 @@ def largest_task(split: Split, classes: tuple[str, ...], *, ways: int, shots: in
 
 @dataclass(frozen=True)
 class FewShot:
-    """How one memory answers episodes; `encode` is its query encoder."""
+    """How one memory answers episodes; `encode` is its query encoder.
+
+    `learned` are the layers that networks begin with, where the schedule asks for some.
+    """
 
     memory: AbstractMemory
     preprocessing: AbstractPreprocessing
     retraining: Retraining
     encode: Encode
     device: torch.device
+    learned: Parameters | None = None
 
     @classmethod
     def of_bundle(cls, path: Path, device: torch.device, *, retraining: Retraining | None = None) -> Self:
@@ -110,12 +116,14 @@ class FewShot:
         # onnxruntime may know no CUDA where torch does; then the encoder runs on all cores.
         where: Literal["auto", "cpu"] = "auto" if device.type == "cuda" else "cpu"
         encoder = QueryEncoder(file, reference.sha256, device=where, threads=torch.get_num_threads())
+        schedule = retraining or bundle.manifest.retraining
         return cls(
             bundle.memory,
             bundle.preprocessing,
-            retraining or bundle.manifest.retraining,
+            schedule,
             encode=lambda pixels: torch.from_numpy(encoder.encode(pixels.numpy())),
             device=device,
+            learned=learned_layers(encoder, schedule),
         )
 
     def recalled(self, episode: Task, seed: int) -> float:
@@ -176,10 +184,11 @@ class FewShot:
         `images` is `by_pictures`, or another way to answer an episode.
         """
         tasks = (self._task(images(episode), episode, seed) for seed, episode in enumerate(episodes))
-        return Accuracies(fresh_accuracies(tasks, self.retraining, device=self.device))
+        return Accuracies(fresh_accuracies(tasks, self.retraining, device=self.device, learned=self.learned))
 
     def _train(self, images: Tensor, episode: Task, seed: int) -> float:
-        return fresh_accuracies([self._task(images, episode, seed)], self.retraining, device=self.device)[0]
+        tasks = [self._task(images, episode, seed)]
+        return fresh_accuracies(tasks, self.retraining, device=self.device, learned=self.learned)[0]
 
     def _task(self, images: Tensor, episode: Task, seed: int) -> FreshTask:
         return FreshTask(images, self.preprocessing, episode.test, seed)

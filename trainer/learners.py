@@ -15,6 +15,7 @@ from typing import Self, final
 import torch
 from torch import Tensor
 
+from recall_server.encoder_file import all_but_the_last
 from recall_server.memory import AbstractMemory, Storage
 from recall_server.memory.storage import rounded
 from recall_server.networks import AbstractNetwork, Parameters
@@ -172,7 +173,8 @@ class ImageLearner(AbstractLearner):
     """A memory addressed by pictures (paper, 5.3.2 and B.3): encoder, bases and matrices are trained together.
 
     A class's query is the mean of its pictures' feature vectors, `shots` pictures a class; the real pictures of the
-    outer loss are others than the query pictures.
+    outer loss are others than the query pictures. With `begins_networks` every network begins with the layers that the
+    encoder has learned so far, which are a constant to its training.
     """
 
     def __init__(
@@ -184,6 +186,7 @@ class ImageLearner(AbstractLearner):
         classes_per_step: int,
         shots: int,
         real_batch: int,
+        begins_networks: bool = False,
     ) -> None:
         if encoder.classes != memory.query_size:
             raise ValueError(f"the encoder gives {encoder.classes} features, the memory asks for {memory.query_size}")
@@ -195,9 +198,15 @@ class ImageLearner(AbstractLearner):
         self.classes_per_step = classes_per_step
         self.shots = shots
         self.real_batch = real_batch
+        self.begins_networks = begins_networks
 
     def tensors(self) -> dict[str, Tensor]:
         return self.memory.tensors() | {f"encoder.{name}": value for name, value in self.leaves.items()}
+
+    def learned(self) -> Parameters | None:
+        """What networks begin with now; None where they begin at random."""
+        layers = {name: value.detach().clone() for name, value in all_but_the_last(self.parameters).items()}
+        return layers if self.begins_networks else None
 
     def queries(self, pictures: Tensor) -> Tensor:
         """[q, shots, C, H, W] in model space -> [q, d_y]."""
@@ -216,4 +225,5 @@ class ImageLearner(AbstractLearner):
             targets,
             real.flatten(0, 1),
             targets.repeat_interleave(real.shape[1], dim=0),
+            learned=self.learned(),
         )

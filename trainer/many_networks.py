@@ -17,11 +17,12 @@ from torch import Tensor
 from torch.nn.functional import avg_pool2d, layer_norm, log_softmax, pad
 
 from recall_server.augment import AUGMENTATIONS, LARGEST_ANGLE, flip, rotate
-from recall_server.classifier import learning_rate
+from recall_server.classifier import initial_parameters, learning_rate
 from recall_server.errors import NotFitted, TrainingFailed
 from recall_server.kernels import EPSILON
 from recall_server.networks import AbstractNetwork, Parameters
-from recall_server.networks.blueprint import CLASSIFIER, Plain, blueprint
+from recall_server.networks.base import CLASSIFIER
+from recall_server.networks.blueprint import Plain, blueprint
 from recall_server.networks.descent import images_at_once
 from recall_server.networks.fused import trained_names
 from recall_server.retraining import Retraining
@@ -50,8 +51,9 @@ class ManyNetworks:
         self.network, self.retraining, self.seeds, self.device = network, retraining, tuple(seeds), device
         self._parameters: Parameters | None = None
 
-    def fit(self, images: Tensor, targets: Tensor) -> Self:
+    def fit(self, images: Tensor, targets: Tensor, *, learned: Parameters | None = None) -> Self:
         """Train each network on its own images [G, q, r, C, H, W] in model space, all with the targets [q, k].
+        `learned` are the layers that all of them begin with, where the schedule asks for some.
 
         Network i ends as a FreshClassifier with seed i that was fitted to images[i] would, but for rounding. Raises
         ValueError for shapes that do not fit, and TrainingFailed where a network diverges.
@@ -59,7 +61,8 @@ class ManyNetworks:
         self._check(images, targets)
         self._parameters = None
         generators = [torch.Generator().manual_seed(seed) for seed in self.seeds]
-        start = _stacked([self.network.initialise(generator) for generator in generators], self.device)
+        first = [initial_parameters(self.network, self.retraining, learned, generator) for generator in generators]
+        start = _stacked(first, self.device)
         draws = Draws.of(self.retraining, (images.shape[1], images.shape[2]), generators, self.device)
         images, targets = images.to(self.device, torch.float32), targets.to(self.device, torch.float32)
         descent = _Descent(self.network, start)

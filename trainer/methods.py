@@ -86,7 +86,19 @@ class Method(BaseModel):
             )
         if self.start == "bundle" and self.queries == "images" and self.encoder_steps:
             raise ValueError("the encoder of a bundle has learned already; use encoder_steps=0 to go on from it")
+        self._check_beginning()
         return self
+
+    def _check_beginning(self) -> None:
+        if self.retraining.initial == "random":
+            return
+        if self.queries == "labels":
+            raise ValueError("networks begin with an encoder only where there is one; use queries=images")
+        if not self.network == self.retraining.network == self.encoder:
+            raise ValueError(
+                f"networks that begin with the encoder must be like it: network={self.network}, "
+                f"retraining.network={self.retraining.network} and encoder={self.encoder} must be the same"
+            )
 
     @model_validator(mode="after")
     def _check_variants(self) -> Method:
@@ -154,12 +166,37 @@ def image_addressing() -> Method:
     )
 
 
+def image_addressing_warm() -> Method:
+    """The same where every network begins with the layers that the encoder has learned, and so goes further in less.
+
+    The encoder begins as a classifier of all classes. Trainings are short: they have a last layer to learn.
+    """
+    method, network = image_addressing(), NetworkSpec(filters=32)
+    return method.model_copy(
+        update={
+            "name": "image-addressing-warm",
+            "network": network,
+            "encoder": network,
+            "retraining": method.retraining.model_copy(
+                update={"network": network, "initial": "encoder", "learning_rate": 0.005, "steps": 50}
+            ),
+            "query_size": 64,
+            "encoder_steps": 1_200,
+            "encoder_rate": 3e-4,
+            "rate": 0.01,
+            "steps": 20,
+            "window": 10,
+        }
+    )
+
+
 METHODS: dict[str, Callable[[], Method]] = {
     "window": window,
     "rtp": rtp,
     "bptt": bptt,
     "principal": principal,
     "image-addressing": image_addressing,
+    "image-addressing-warm": image_addressing_warm,
 }
 
 

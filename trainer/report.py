@@ -137,7 +137,9 @@ def _with_network(bundle: MemoryBundle, network: str | None) -> Retraining:
     except ValidationError as error:
         raise ValueError(f"{network!r} is no network: {first_fault(error)}") from error
     build_network(spec, bundle.manifest.image.shape, len(bundle.labels))
-    return retraining.model_copy(update={"network": spec})
+    if spec == retraining.network:
+        return retraining
+    return retraining.model_copy(update={"network": spec, "initial": "random"})  # the encoder's layers are not its own
 
 
 def recorded(rows: Sequence[MeasuredAccuracy], row: MeasuredAccuracy) -> list[MeasuredAccuracy]:

@@ -43,7 +43,7 @@ class StartingPoint:
         if reference is None:
             return cls(("start=bundle",), (), bundle)
         encoder = QueryEncoder(encoder_folder(Path(start)) / reference.file, reference.sha256, device="cpu")
-        defaults = (f"query_size={reference.query_size}", *_encoder_network(bundle))
+        defaults = (f"query_size={reference.query_size}", "encoder_steps=0", *_networks(bundle))
         return cls(("start=bundle",), defaults, bundle, encoder.model)
 
     def method(self, name: str | Method, overrides: Sequence[str]) -> Method:
@@ -51,8 +51,12 @@ class StartingPoint:
         return compose(name, [*self.defaults, *overrides, *self.fields])
 
 
-def _encoder_network(bundle: MemoryBundle) -> list[str]:
-    """What the manifest says that the encoder is; nothing where it does not say, or what it says is no network."""
+def _networks(bundle: MemoryBundle) -> list[str]:
+    """What the encoder is, and all networks where they begin with it; nothing where the manifest does not say it."""
+    retraining = bundle.manifest.retraining
+    if retraining.initial == "encoder":
+        same = [f"{field}={retraining.network}" for field in ("encoder", "network", "retraining.network")]
+        return ["retraining.initial=encoder", *same]
     text = str(bundle.manifest.provenance.hyper_parameters.get("encoder", ""))
     try:
         NetworkSpec.parse(text)

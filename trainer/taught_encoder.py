@@ -13,7 +13,7 @@ import torch
 from recall_server.augment import AUGMENTATIONS, augment
 from recall_server.errors import TrainingFailed
 from recall_server.networks import AbstractNetwork, Parameters
-from recall_server.networks.blueprint import CLASSIFIER
+from recall_server.networks.base import CLASSIFIER
 from recall_server.networks.descent import MomentumDescent
 from recall_server.preprocessing import AbstractPreprocessing
 from recall_server.retraining import cosine

@@ -17,6 +17,7 @@ PROTOCOLS = {
     "paper": "each trained for 300 epochs at a constant learning rate of 0.01, as the literature does",
     "bundle": "each trained by the memory's own schedule, as classifiers are when somebody asks for one",
 }
+BEGINNINGS = {"random": "random weights", "encoder": "the layers that the query encoder has learned"}
 LIMITS = (
     "Everything else than these {count} classes: a classifier made from this memory answers every picture with one of "
     "its classes, however far from them the picture is.",
@@ -52,7 +53,7 @@ def schedule(retraining: Retraining) -> str:
     decay = "falling to zero as a cosine" if retraining.decay == "cosine" else "constant"
     return facts(
         [
-            ("network", f"`{retraining.network}`, from random weights"),
+            ("network", f"`{retraining.network}`, from {BEGINNINGS[retraining.initial]}"),
             ("training", f"{retraining.steps} steps of SGD, momentum {retraining.momentum:g}"),
             ("learning rate", f"{retraining.learning_rate:g}, {decay}"),
             ("in each step", f"{retraining.rows_per_class} recalled images of each class"),

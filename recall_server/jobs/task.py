@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Self, final
@@ -14,12 +14,13 @@ from torch import Tensor
 
 from recall_server import __version__
 from recall_server.classifier import FreshClassifier
+from recall_server.networks import Parameters
 from recall_server.preprocessing import PREPROCESSINGS, AbstractPreprocessing
 from recall_server.retraining import Retraining
 from recall_server.tensor_file import FLOATS, Limits, pack, unpack
 
 METADATA_KEY = "training_task"
-PREFIX, INTERIM = "preprocessing.", "interim"
+PREFIX, LEARNED, INTERIM = "preprocessing.", "learned.", "interim"
 UNLIMITED = Limits(file_bytes=2**62, header_bytes=2**62, numbers=2**62)  # the limits are the caller's business
 
 ProgressReport = Callable[[int, int, float], None]
@@ -43,6 +44,7 @@ class TrainingTask:
     """Recalled images [k, r, C, H, W] in model space, the target [k, k] of each query, and how to train on them.
 
     `interim` is the file of a classifier to use until the training has ended, where there is one; empty where not.
+    `learned` are the layers that the network begins with, where it does not begin at random.
     """
 
     images: Tensor
@@ -50,6 +52,7 @@ class TrainingTask:
     preprocessing: AbstractPreprocessing
     description: TaskDescription
     interim: bytes = b""
+    learned: Parameters | None = None
 
     def train(self, path: Path, *, device: str, progress: ProgressReport | None = None) -> None:
         """Train a fresh classifier and save it at `path`; raises TrainingFailed and StorageFailed."""
@@ -62,13 +65,14 @@ class TrainingTask:
             seed=self.description.seed,
             device=device,
         )
-        classifier.fit(self.images, self.targets, progress=progress)
+        classifier.fit(self.images, self.targets, learned=self.learned, progress=progress)
         classifier.save(path, self.description.metadata)
 
     def to_bytes(self) -> bytes:
         """One safetensors file: how a task reaches another process."""
         tensors = {"images": self.images, "targets": self.targets}
         tensors |= {f"{PREFIX}{name}": tensor for name, tensor in self.preprocessing.tensors().items()}
+        tensors |= {f"{LEARNED}{name}": tensor for name, tensor in (self.learned or {}).items()}
         if self.interim:
             tensors[INTERIM] = torch.frombuffer(bytearray(self.interim), dtype=torch.uint8)
         return pack(tensors, key=METADATA_KEY, text=self.description.model_dump_json())
@@ -78,15 +82,19 @@ class TrainingTask:
         """The inverse of `to_bytes`; raises ValueError."""
         tensors, text = unpack(data, key=METADATA_KEY, limits=UNLIMITED, dtypes=FLOATS | {"U8"})
         description = TaskDescription.model_validate_json(text)
-        stored = {name.removeprefix(PREFIX): value for name, value in tensors.items() if name.startswith(PREFIX)}
-        preprocessing = PREPROCESSINGS[description.preprocessing].from_tensors(stored)
+        preprocessing = PREPROCESSINGS[description.preprocessing].from_tensors(_with_prefix(PREFIX, tensors))
         return cls(
             images=tensors["images"],
             targets=tensors["targets"],
             preprocessing=preprocessing,
             description=description,
             interim=tensors[INTERIM].numpy().tobytes() if INTERIM in tensors else b"",
+            learned=_with_prefix(LEARNED, tensors) or None,
         )
+
+
+def _with_prefix(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    return {name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)}
 
 
 def fingerprint(task: bytes) -> str:

@@ -5,12 +5,14 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
+from typing import Final
 
 import torch
 from torch import Tensor
 from torch.nn.functional import pad
 
 Parameters = dict[str, Tensor]
+CLASSIFIER: Final = "classifier"  # the last layer, of every architecture
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -71,4 +73,17 @@ class AbstractNetwork(ABC):
                 if name.endswith(".weight"):  # the bias that follows a weight shares its fan in
                     bound = torch.Size(shape[1:]).numel() ** -0.5
                 parameters[name] = torch.empty(shape).uniform_(-bound, bound, generator=generator)
+        return parameters
+
+    def initialise_from(self, learned: Parameters) -> Parameters:
+        """Parameters that begin with learned layers: `learned` are those of all but the last, which begins at zero.
+
+        Raises ValueError, with a sentence, where these are not exactly the layers of this network.
+        """
+        parameters = {}
+        for name, shape in self.shapes().items():
+            parameters[name] = torch.zeros(shape) if name.startswith(CLASSIFIER) else learned.get(name, torch.empty(0))
+        found = {name: tuple(value.shape) for name, value in parameters.items()}
+        if found != self.shapes() or not parameters.keys() >= learned.keys():
+            raise ValueError("the learned layers are not those of the network that is to begin with them")
         return parameters

@@ -9,15 +9,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cache
-from typing import Final
 
 from recall_server.networks.alexnet import LAYERS, AlexNet
 from recall_server.networks.base import AbstractNetwork
 from recall_server.networks.convnet import ConvNet
 from recall_server.networks.mlp import MLP
 from recall_server.networks.resnet import STAGES, ResNet
-
-CLASSIFIER: Final = "classifier"
 
 
 @dataclass(frozen=True)

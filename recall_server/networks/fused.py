@@ -13,8 +13,8 @@ from torch import Tensor
 from torch.nn.functional import avg_pool2d, conv2d, group_norm, linear, pad, relu
 
 from recall_server.kernels import EPSILON
-from recall_server.networks.base import AbstractNetwork, Parameters
-from recall_server.networks.blueprint import CLASSIFIER, Dense, Layer, Plain, Residual, blueprint
+from recall_server.networks.base import CLASSIFIER, AbstractNetwork, Parameters
+from recall_server.networks.blueprint import Dense, Layer, Plain, Residual, blueprint
 
 
 def fused_logits(network: AbstractNetwork, parameters: Parameters, images: Tensor) -> Tensor:

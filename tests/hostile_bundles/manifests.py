@@ -121,6 +121,12 @@ def values() -> list[HostileBundle]:
             {"retraining": {"steps": 10**9}},
         ),
         invalid(
+            "initial-unknown",
+            "classifiers that begin with somebody's weights",
+            "retraining.initial: Input should be 'random' or 'encoder'",
+            {"retraining": {"initial": "http://example.org/weights"}},
+        ),
+        invalid(
             "progress-without-version",
             "a run that has written nothing",
             "progress.version: Input should be greater than or equal to 1",
@@ -266,6 +272,12 @@ def combinations() -> list[HostileBundle]:
     return [
         invalid("encoder-missing", "picture queries without an encoder", encoders, {"queries": "images"}),
         invalid("encoder-unwanted", "label queries with an encoder", encoders, encoder()),
+        invalid(
+            "initial-without-encoder",
+            "classifiers that begin with an encoder that label queries do not have",
+            "a memory whose queries are labels has no encoder for its classifiers to begin with",
+            {"retraining": {"initial": "encoder"}},
+        ),
         invalid(
             "budget-too-good",
             "a claim of half an image per class, by a memory of more",

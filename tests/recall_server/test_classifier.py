@@ -13,9 +13,10 @@ from safetensors import safe_open
 from torch import Tensor
 
 from recall_server.classifier import METADATA_KEY, FreshClassifier, minibatches
+from recall_server.encoder_file import all_but_the_last
 from recall_server.errors import InvalidBundle, NotFitted, NotFound, StorageFailed, TrainingFailed
 from recall_server.memory import Combinations
-from recall_server.networks import NetworkSpec
+from recall_server.networks import NetworkSpec, Parameters
 from recall_server.preprocessing import ZCA, AbstractPreprocessing, Spectral, Standardise
 from recall_server.retraining import Retraining
 from recall_server.tensor_file import canonical_json, pack, parse_json, unpack
@@ -236,6 +237,41 @@ def test_what_does_not_go_together_is_refused_at_once(
 ) -> None:
     with pytest.raises(ValueError, match=says):
         FreshClassifier(labels, shape, PREPROCESSING, _retraining())
+
+
+def _learned() -> Parameters:
+    return all_but_the_last(_classifier().network.initialise(torch.Generator().manual_seed(5)))
+
+
+def test_a_schedule_may_begin_with_learned_layers_and_goes_on_from_exactly_these() -> None:
+    """The oracle: one step by hand from these layers and a last one of zeros."""
+    classifier, learned = _classifier(steps=1, rows_per_class=99, initial="encoder"), _learned()
+    classifier.fit(_recalled(), torch.eye(3), learned=learned)
+    first = classifier.network.initialise_from(learned)
+    leaves = {name: value.clone().requires_grad_() for name, value in first.items()}
+    logits = classifier.network.logits(leaves, _recalled().flatten(0, 1))
+    torch.nn.functional.cross_entropy(logits, torch.eye(3).repeat_interleave(5, dim=0)).backward()  # type: ignore[no-untyped-call]
+    with torch.no_grad():
+        after = {name: leaf - 0.02 * (0 if leaf.grad is None else leaf.grad) for name, leaf in leaves.items()}
+        pixels, _ = _pictures(10, seed=3)
+        expected = classifier.network.logits(after, PREPROCESSING.to_model(pixels)).softmax(1)
+    torch.testing.assert_close(classifier.predict_probabilities(pixels), expected, atol=1e-5, rtol=0)
+    assert all(torch.equal(learned[name], value) for name, value in _learned().items()), "what it began with stays"
+
+
+@pytest.mark.parametrize(
+    ("initial", "learned", "says"),
+    [
+        ("encoder", None, "begin with an encoder's layers, which must be given"),
+        ("random", {}, "begin at random; layers to begin with were given"),
+        ("encoder", {}, "the learned layers are not those of the network"),
+    ],
+)
+def test_layers_to_begin_with_are_given_exactly_where_the_schedule_asks(
+    initial: str, learned: Parameters | None, says: str
+) -> None:
+    with pytest.raises(ValueError, match=says):
+        _classifier(initial=initial).fit(_recalled(), torch.eye(3), learned=learned)
 
 
 @pytest.mark.parametrize(

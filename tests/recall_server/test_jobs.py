@@ -6,18 +6,22 @@ import asyncio
 import logging
 import shutil
 import threading
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 
 import pytest
+import torch
 from pytest import MonkeyPatch
 
 from recall_server.classifier import FreshClassifier
+from recall_server.encoder_file import all_but_the_last
 from recall_server.errors import Conflict, InvalidRequest, NotFound, NotReady, Overloaded, StorageFailed, Unavailable
 from recall_server.jobs import records, transitions
 from recall_server.jobs.limits import Room
 from recall_server.jobs.records import JobError, JobStatus, Progress, now
 from recall_server.jobs.task import TrainingTask, fingerprint
+from recall_server.networks import build_network
 from tests.recall_server.job_examples import (  # noqa: F401
     DIVERGING,
     PATIENCE,
@@ -41,6 +45,21 @@ def test_a_task_survives_being_sent_and_trains_to_the_same_file(tmp_path: Path) 
     received.train(tmp_path / "other", device="cpu")
     assert (tmp_path / "one").read_bytes() == (tmp_path / "other").read_bytes()
     assert FreshClassifier.load(tmp_path / "one").extra == {"bundle": "x"}
+
+
+def test_the_layers_that_a_network_begins_with_are_sent_along(tmp_path: Path) -> None:
+    task = training_task()
+    warm = task.description.retraining.model_copy(update={"initial": "encoder"})
+    network = build_network(warm.network, (1, 8, 8), 5)
+    learned = all_but_the_last(network.initialise(torch.Generator().manual_seed(0)))
+    description = task.description.model_copy(update={"retraining": warm})
+    sent = replace(task, description=description, learned=learned)
+    received = TrainingTask.from_bytes(sent.to_bytes())
+    assert received.to_bytes() == sent.to_bytes()
+    received.train(tmp_path / "one", device="cpu")
+    sent.train(tmp_path / "other", device="cpu")
+    assert (tmp_path / "one").read_bytes() == (tmp_path / "other").read_bytes()
+    assert fingerprint(sent.to_bytes()) != fingerprint(task.to_bytes())
 
 
 def test_tasks_have_the_same_fingerprint_exactly_if_they_give_the_same_classifier(monkeypatch: MonkeyPatch) -> None:

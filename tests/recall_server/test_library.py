@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from recall_server.bundle import MemoryBundle
 from recall_server.errors import AmbiguousLabel, InvalidRequest, NotFound, UnknownLabel, UnsupportedQuery
 from recall_server.library import Library
 from tests.recall_server.serving_examples import column_encoder, image_bundle, label_bundle
@@ -163,6 +164,22 @@ def test_a_bundle_without_its_own_encoder_is_rejected(tmp_path: Path, stored: by
     assert library.bundles == {}
     with pytest.raises(AssertionError, match=sentence):
         raise AssertionError(library.rejected[0].reason)
+
+
+def test_a_bundle_whose_classifiers_cannot_begin_with_its_encoder_is_rejected(tmp_path: Path) -> None:
+    stored = column_encoder()  # which is no network of this project's
+    bundle = image_bundle("pictures", stored)
+    warm = bundle.manifest.retraining.model_copy(update={"initial": "encoder"})
+    manifest = bundle.manifest.model_copy(update={"retraining": warm})
+    MemoryBundle(manifest, bundle.memory, bundle.preprocessing).save(tmp_path / "bundles" / "pictures.safetensors")
+    (tmp_path / "encoders").mkdir()
+    (tmp_path / "encoders" / "columns.onnx").write_bytes(stored)
+    library = Library.load(tmp_path)
+    assert library.bundles == {}
+    assert library.rejected[0].reason == (
+        "pictures.safetensors: its classifiers cannot begin with its encoder: the bundle's encoder has no "
+        "block0.convolution.weight, and the one asked for has [8, 1, 3, 3]"
+    )
 
 
 def test_an_empty_or_missing_folder_is_an_empty_library(tmp_path: Path) -> None:

@@ -93,6 +93,24 @@ def test_what_came_with_version_2_is_refused_in_version_1() -> None:
         Manifest.from_json(re.sub(r'"network":\{[^}]*\}', '"network":{"architecture":"mlp"}', text))
 
 
+def test_a_start_at_random_is_not_written_down_and_another_is() -> None:
+    """Files from before there was another start keep their bytes."""
+    plain = example_bundle().manifest
+    assert "initial" not in plain.to_json()
+    warm = plain.retraining.model_copy(update={"initial": "encoder"})
+    encoder = {"file": "a.onnx", "sha256": "0" * 64, "query_size": 3}
+    manifest = example_bundle(retraining=warm, queries="images", query_encoder=encoder).manifest
+    assert '"initial":"encoder"' in manifest.to_json()
+    assert Manifest.from_json(manifest.to_json()) == manifest
+    with pytest.raises(ValueError, match="has no encoder for its classifiers to begin with"):
+        example_bundle(retraining=warm)
+    with pytest.raises(ValueError, match=r"the key retraining\.initial came with format version 2"):
+        example_bundle(retraining=warm, queries="images", query_encoder=encoder, format_version=1)
+    old = example_bundle(format_version=1).manifest.to_json()
+    with pytest.raises(ValueError, match=r"the key retraining\.initial came with format version 2"):
+        Manifest.from_json(old.replace('"momentum"', '"initial":"random","momentum"'))
+
+
 def counted(*table: tuple[int, ...]) -> MeasuredAccuracy:
     right = sum(row[label] for label, row in enumerate(table)) / sum(map(sum, table))
     return MeasuredAccuracy(network="n", protocol="p", runs=2, mean=right, spread=0, data="d", confusions=table)

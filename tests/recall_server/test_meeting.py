@@ -11,6 +11,7 @@ from torch import Tensor
 
 from recall_server.bundle import MemoryBundle
 from recall_server.classifier import FreshClassifier
+from recall_server.manifest import EncoderReference
 from recall_server.meeting import BundleQuery, as_pictures, meet, meeting_place
 from recall_server.memory import AddressedBases
 from recall_server.pictures import decode, encode_png
@@ -106,6 +107,20 @@ def test_the_schedule_is_that_of_the_largest_images_then_of_most_queries_then_th
         assert meeting_place(order).retraining.learning_rate == 0.1, "the order of the labels decides nothing"
     with pytest.raises(ValueError, match="one query or more"):
         meeting_place([])
+
+
+def test_classifiers_begin_with_the_layers_of_their_one_memory_and_at_random_across() -> None:
+    encoder = EncoderReference(file="a.onnx", sha256="0" * 64, query_size=3)
+    warm, plain = drawn("warm", side=16), drawn("plain")
+    schedule = warm.manifest.retraining.model_copy(update={"initial": "encoder"})
+    changed = {"retraining": schedule, "queries": "images", "query_encoder": encoder}
+    warm = MemoryBundle(warm.manifest.model_copy(update=changed), warm.memory, warm.preprocessing)
+    learned = {"block0.norm.scale": torch.ones(8)}
+    asked = [BundleQuery(warm, vector, learned) for vector in torch.eye(3)[:2]]
+    met = meet(asked)
+    assert (met.retraining.initial, met.learned) == ("encoder", learned)
+    met = meet([*asked, query(plain, "class 0")])
+    assert (met.retraining.initial, met.learned) == ("random", None)
 
 
 def test_images_are_augmented_only_as_every_memory_allows() -> None:

@@ -110,6 +110,32 @@ def test_the_resnet_has_ten_weighted_layers_beside_its_shortcuts() -> None:
 
 
 @pytest.mark.parametrize("spec", SPECS)
+def test_a_network_begins_with_the_layers_of_another_and_knows_nothing_yet(spec: str) -> None:
+    shape = (3, 32, 32)
+    network = _network(spec, shape)
+    other = build_network(NetworkSpec.parse(spec), shape, 17).initialise(_generator())
+    learned = {name: value for name, value in other.items() if not name.startswith("classifier")}
+    parameters = network.initialise_from(learned)
+    assert {name: tuple(value.shape) for name, value in parameters.items()} == network.shapes()
+    assert all(torch.equal(parameters[name], learned[name]) for name in learned)
+    assert not network.logits(parameters, torch.rand(2, *shape, generator=_generator())).any()
+
+
+@pytest.mark.parametrize("change", ["missing", "of another shape", "too many"])
+def test_a_network_does_not_begin_with_layers_that_are_not_its_own(change: str) -> None:
+    network = _network("convnet")
+    learned = {name: value for name, value in network.initialise(_generator()).items() if "classifier" not in name}
+    name = "block0.convolution.weight"
+    learned |= {"of another shape": {name: torch.zeros(4, 3, 3, 3)}, "too many": {"block9.weight": torch.zeros(1)}}.get(
+        change, {}
+    )
+    if change == "missing":
+        del learned[name]
+    with pytest.raises(ValueError, match="the learned layers are not those of the network"):
+        network.initialise_from(learned)
+
+
+@pytest.mark.parametrize("spec", SPECS)
 def test_the_seed_alone_decides_the_parameters(spec: str) -> None:
     network = _network(spec)
     state = torch.get_rng_state()

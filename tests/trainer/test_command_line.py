@@ -14,6 +14,7 @@ import torch
 from typer.testing import CliRunner
 
 from recall_server.bundle import MemoryBundle
+from recall_server.library import Library
 from recall_server.query_encoder import QueryEncoder
 from tests.recall_server.bundle_examples import example_bundle
 from tests.trainer.data_examples import picture_folder
@@ -85,6 +86,23 @@ def test_a_memory_addressed_by_pictures_comes_with_its_encoder(bars_folder: Path
     assert "nearest class mean" in run("evaluate", str(path), "--dataset", str(bars_folder), "--runs", "1")
     queries = torch.from_numpy(encoder.encode(torch.rand(3, 1, 8, 8).numpy()))
     assert bundle.memory.recall(queries).shape == (3, 6, 1, 8, 8)
+
+
+def test_a_memory_whose_classifiers_begin_with_its_encoder_is_made_measured_and_served(
+    bars_folder: Path, tmp_path: Path
+) -> None:
+    path = tmp_path / "bundles" / "bars-images.safetensors"
+    same = " ".join(f"--set {name}=convnet:filters=4,depth=2" for name in ("network", "retraining.network", "encoder"))
+    settings = f"--set classes_per_step=2 --set shots=2 --set query_size=5 --set encoder_steps=20 {same}".split()
+    run(
+        *distill(bars_folder, path, "--method", "image-addressing-warm", "--outer-steps", "2", "--rows", "6"), *settings
+    )
+    assert MemoryBundle.load(path).manifest.retraining.initial == "encoder"
+    assert "nearest class mean" in run("evaluate", str(path), "--dataset", str(bars_folder), "--runs", "1")
+    network = ("--network", "convnet:filters=8,depth=2")
+    assert "recalled" in run("evaluate", str(path), "--dataset", str(bars_folder), "--runs", "1", *network)
+    loaded = Library.load(tmp_path).get("bars-images")
+    assert loaded.learned is not None and "block1.convolution.weight" in loaded.learned
 
 
 def with_encoder(path: Path) -> tuple[MemoryBundle, QueryEncoder]:

@@ -71,6 +71,13 @@ METHODS = {
         "query_size=5",
         "encoder=convnet:filters=4,depth=2",
     ],
+    "image-addressing-warm": [
+        "classes_per_step=2",
+        "shots=2",
+        "query_size=5",
+        "encoder_steps=5",
+        *(f"{field}=convnet:filters=4,depth=2" for field in ("network", "retraining.network", "encoder")),
+    ],
 }
 
 

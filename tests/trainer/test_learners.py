@@ -76,6 +76,19 @@ def test_the_outer_loss_reaches_bases_matrices_and_encoder() -> None:
         assert leaf.grad is not None and leaf.grad.abs().max() > 0, name
 
 
+def test_networks_begin_with_what_the_encoder_has_learned_so_far_where_they_are_to() -> None:
+    assert image_learner().episode(numbered_data(), torch.Generator().manual_seed(0)).learned is None
+    learner = image_learner()
+    learner.begins_networks = True
+    with torch.no_grad():
+        learner.leaves["block0.convolution.weight"] += 1
+    learned = learner.episode(numbered_data(), torch.Generator().manual_seed(0)).learned
+    assert learned is not None
+    assert torch.equal(learned["block0.convolution.weight"], learner.leaves["block0.convolution.weight"])
+    assert not any(value.requires_grad for value in learned.values()), "a constant to the trainings that begin with it"
+    assert not any(name.startswith("classifier") for name in learned)
+
+
 def test_an_encoder_of_another_size_than_the_memory_is_refused() -> None:
     encoder = ConvNet(channels=1, height=8, width=8, classes=7, filters=4, depth=2)
     with pytest.raises(ValueError, match="the encoder gives 7 features, the memory asks for 5"):

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from recall_server.classifier import FreshClassifier
+from recall_server.encoder_file import all_but_the_last
 from recall_server.errors import NotFitted, TrainingFailed
 from recall_server.networks import NetworkSpec, build_network
 from recall_server.preprocessing import Standardise
@@ -51,6 +52,19 @@ def test_each_network_ends_as_a_fresh_classifier_of_its_seed_and_images(retraini
     found = together.logits(pictures).softmax(dim=2)
     for index, seed in enumerate(seeds):
         alone = FreshClassifier(("a", "b"), shape, PLAIN, retraining, seed=seed).fit(images[index], targets)
+        torch.testing.assert_close(found[index], alone.predict_probabilities(pictures[index]), atol=2e-4, rtol=1e-3)
+
+
+def test_networks_that_begin_with_learned_layers_end_as_fresh_classifiers_that_do() -> None:
+    warm, targets = schedule(initial="encoder"), torch.eye(2)
+    learned = all_but_the_last(build_network(SMALL, SHAPE, 7).initialise(torch.Generator().manual_seed(3)))
+    together = ManyNetworks(build_network(SMALL, SHAPE, 2), warm, [4, 9], device=CPU)
+    together.fit(recalled(2), targets, learned=learned)
+    pictures = torch.rand(2, 11, *SHAPE, generator=torch.Generator().manual_seed(2))
+    found = together.logits(pictures).softmax(dim=2)
+    for index, seed in enumerate([4, 9]):
+        alone = FreshClassifier(("a", "b"), SHAPE, PLAIN, warm, seed=seed)
+        alone.fit(recalled(2)[index], targets, learned=learned)
         torch.testing.assert_close(found[index], alone.predict_probabilities(pictures[index]), atol=2e-4, rtol=1e-3)
 
 

@@ -74,6 +74,20 @@ def test_what_cannot_be_gone_on_from_is_refused_with_what_would_be_right(
     assert not (tmp_path / "second.safetensors").exists()
 
 
+def test_networks_that_began_with_the_encoder_still_do(first: Path, bars_folder: Path, tmp_path: Path) -> None:
+    """Whichever of the two methods goes on, and however wide its own networks are."""
+    same = [f"{field}=convnet:filters=4,depth=2" for field in ("network", "retraining.network", "encoder")]
+    warm = tmp_path / "warm" / "bars.safetensors"
+    made = [part for each in ["query_size=5", "encoder_steps=2", *same] for part in ("--set", each)]
+    new = ["distill", "--dataset", str(bars_folder), "--output", str(warm), *PICTURES, *made, "--outer-steps", "1"]
+    run(*new, "--images-per-class", "100", "--bases", "3", "--method", "image-addressing-warm")
+    for method in ("image-addressing", "image-addressing-warm"):
+        further_on = StartingPoint.read(str(warm)).method(method, ["classes_per_step=2"])
+        assert further_on.retraining.initial == "encoder"
+        assert str(further_on.network) == str(further_on.retraining.network) == "convnet:filters=4,depth=2"
+        assert further_on.encoder_steps == 0
+
+
 def test_a_start_without_its_encoder_is_refused(first: Path, bars_folder: Path, tmp_path: Path) -> None:
     bundle, data = MemoryBundle.load(first), load_dataset(str(bars_folder))
     method = StartingPoint.read(str(first)).method("image-addressing", ["classes_per_step=2"])
@@ -95,14 +109,18 @@ def test_a_start_without_its_encoder_is_refused(first: Path, bars_folder: Path, 
 def test_a_manifest_may_say_anything_of_its_encoder(first: Path) -> None:
     """What is no network is not taken for one; the method's own stands, and the file is checked against it."""
     bundle = MemoryBundle.load(first)
-    assert StartingPoint.read(str(first)).defaults == ("query_size=5", "encoder=convnet:filters=4,depth=2")
+    assert StartingPoint.read(str(first)).defaults == (
+        "query_size=5",
+        "encoder_steps=0",
+        "encoder=convnet:filters=4,depth=2",
+    )
     for text in ("", "a network", "convnet:filters=0", 7):
         made = bundle.manifest.provenance
         made = made.model_copy(update={"hyper_parameters": made.hyper_parameters | {"encoder": text}})
         MemoryBundle(bundle.manifest.model_copy(update={"provenance": made}), bundle.memory, bundle.preprocessing).save(
             first
         )
-        assert StartingPoint.read(str(first)).defaults == ("query_size=5",)
+        assert StartingPoint.read(str(first)).defaults == ("query_size=5", "encoder_steps=0")
 
 
 def test_a_word_or_a_bundle_by_labels_says_where_a_method_starts(tmp_path: Path) -> None:

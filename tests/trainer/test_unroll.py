@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import gc
+from dataclasses import replace
 
 import pytest
 import torch
 from torch import Tensor
 
+from recall_server.encoder_file import all_but_the_last
 from recall_server.kernels import TorchBlocks, native_blocks
 from recall_server.networks import ConvNet, Parameters
 from trainer.differentiated_step import DifferentiatedStep, can_compile
 from trainer.explicit_step import ConvNetStep
 from trainer.inner_step import AbstractInnerStep, soft_cross_entropy
+from trainer.objectives.base import Episode
+from trainer.objectives.unrolled import Unrolled
 from trainer.unroll import train, unroll
 
 NETWORK = ConvNet(channels=1, height=4, width=4, classes=3, filters=2, depth=2)
@@ -187,3 +191,26 @@ def test_compiled_steps_agree_with_eager_ones_in_float32() -> None:
     compiled = gradients(lambda *a, **k: unroll(DifferentiatedStep(NETWORK, compiled=True), *a, **k), inputs)
     for mine, oracle in zip(compiled, eager, strict=True):
         torch.testing.assert_close(mine, oracle, rtol=1e-3, atol=1e-4)
+
+
+def test_a_training_that_begins_with_learned_layers_is_differentiated_as_one_from_these() -> None:
+    """The oracle starts from the layers and a last one of zeros, and sees all rows at every step."""
+    generator = torch.Generator().manual_seed(2)
+    learned = all_but_the_last(replace(NETWORK, classes=7).initialise(generator))
+    recalled = torch.randn(3, 2, 1, 4, 4, generator=generator)
+    real, targets = torch.randn(6, 1, 4, 4, generator=generator), torch.eye(3)
+    of_real = targets.repeat_interleave(2, dim=0)
+    step = ConvNetStep(NETWORK, TorchBlocks())
+    objective = Unrolled(step=step, steps=3, window=3, rate=0.3, momentum=0.9, rows_per_class=2)
+    found, expected = recalled.clone().requires_grad_(), recalled.clone().requires_grad_()
+    loss = objective.loss(Episode(found, targets, real, of_real, learned=learned), generator)
+    loss.backward()  # type: ignore[no-untyped-call]
+
+    parameters = {name: value.requires_grad_() for name, value in NETWORK.initialise_from(learned).items()}
+    still = {name: torch.zeros_like(value) for name, value in parameters.items()}
+    images = expected.flatten(0, 1).expand(3, -1, -1, -1, -1)
+    parameters, _ = naive_unroll(images, of_real.expand(3, -1, -1), parameters, still, rate=0.3, momentum=0.9)
+    oracle = soft_cross_entropy(NETWORK.logits(parameters, real), of_real)
+    oracle.backward()
+    torch.testing.assert_close(loss, oracle)
+    torch.testing.assert_close(found.grad, expected.grad, atol=1e-6, rtol=1e-4)

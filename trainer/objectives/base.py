@@ -12,12 +12,15 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from recall_server.networks import Parameters
+
 
 @dataclass(frozen=True)
 class Episode:
     """recalled [q, r, C, H, W] with targets [q, k]; real images [N, C, H, W] with targets [N, k]. Model space.
 
-    `rate` [] is the step size of inner training, where it is learned.
+    `rate` [] is the step size of inner training, where it is learned; `learned` are the layers, all but the last, that
+    inner networks begin with, where they do not begin at random.
     """
 
     recalled: Tensor
@@ -25,6 +28,7 @@ class Episode:
     images: Tensor
     image_targets: Tensor
     rate: Tensor | None = None
+    learned: Parameters | None = None
 
 
 class AbstractObjective(ABC):

@@ -47,7 +47,12 @@ class Unrolled(AbstractObjective):
     def loss(self, episode: Episode, generator: torch.Generator) -> Tensor:
         device = episode.recalled.device
         length = int(torch.randint(self.window, self.steps + 1, (), generator=generator))
-        parameters = {name: value.to(device) for name, value in self.network.initialise(generator).items()}
+        first = (
+            self.network.initialise(generator)
+            if episode.learned is None
+            else self.network.initialise_from(episode.learned)
+        )
+        parameters = {name: value.to(device) for name, value in first.items()}
         index = self._draw_rows(length, episode, generator).to(device)
         rate = torch.tensor(self.rate, device=device) if episode.rate is None else episode.rate
 

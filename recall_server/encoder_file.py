@@ -1,4 +1,7 @@
-"""The parameters of a query encoder back from its ONNX file, for a memory addressed by pictures to be gone on from."""
+"""The parameters of a query encoder back from its ONNX file: its learned layers are worth more than one use.
+
+Classifiers of a memory that pictures address may begin with them, and a distillation may go on with all of it.
+"""
 
 from __future__ import annotations
 
@@ -8,8 +11,26 @@ import onnx
 import torch
 from onnx import TensorProto, numpy_helper
 
-from recall_server.networks import AbstractNetwork, Parameters
+from recall_server.networks import AbstractNetwork, Parameters, build_network
+from recall_server.networks.base import CLASSIFIER
 from recall_server.networks.fused import trained_names
+from recall_server.query_encoder import QueryEncoder
+from recall_server.retraining import Retraining
+
+
+def learned_layers(encoder: QueryEncoder, retraining: Retraining) -> Parameters | None:
+    """What fresh networks of this schedule begin with, all layers but the last; None where they begin at random.
+
+    Raises ValueError, in one sentence, where the encoder is not the schedule's network.
+    """
+    if retraining.initial == "random":
+        return None
+    network = build_network(retraining.network, encoder.image_shape, encoder.query_size)
+    return all_but_the_last(encoder_parameters(encoder.model, network))
+
+
+def all_but_the_last(parameters: Parameters) -> Parameters:
+    return {name: value for name, value in parameters.items() if not name.startswith(CLASSIFIER)}
 
 
 def encoder_parameters(model: bytes, network: AbstractNetwork) -> Parameters:
@@ -21,7 +42,7 @@ def encoder_parameters(model: bytes, network: AbstractNetwork) -> Parameters:
     try:
         constants = {each.name: each for each in onnx.load_model_from_string(model).graph.initializer}
     except Exception as error:  # the parser's own classes, without a common root
-        raise ValueError("the bundle's encoder is no ONNX model that can be gone on from") from error
+        raise ValueError("the bundle's encoder is no ONNX model whose layers can be read") from error
     trained, shapes = trained_names(network), network.shapes()
     for name in trained:  # all of them before any memory is taken
         _check(constants.get(name), name, list(shapes[name]))
@@ -33,10 +54,7 @@ def _check(constant: TensorProto | None, name: str, asked: list[int]) -> None:
     found = None if constant is None else list(constant.dims)
     if constant is None or found != asked:
         has = f"no {name}" if found is None else f"a {name} of {found}"
-        raise ValueError(
-            f"the bundle's encoder has {has}, and the one asked for has {asked}; --set encoder=... and "
-            "--set query_size=... must be those that it was distilled with"
-        )
+        raise ValueError(f"the bundle's encoder has {has}, and the one asked for has {asked}")
     # What lies outside, by whatever path, is not opened: it would end up in the next encoder.
     if constant.data_location != TensorProto.DEFAULT or constant.data_type != TensorProto.FLOAT:
         raise ValueError(f"the bundle's encoder does not hold its {name} as float32 in the file itself")

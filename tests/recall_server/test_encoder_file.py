@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable
+from pathlib import Path
 
 import onnx
 import pytest
 import torch
 from onnx import TensorProto
 
+from recall_server.encoder_file import encoder_parameters, learned_layers
 from recall_server.networks import NetworkSpec, build_network
 from recall_server.onnx_export import export_network
 from recall_server.preprocessing import Standardise
-from trainer.encoder_file import encoder_parameters
+from recall_server.query_encoder import QueryEncoder
+from recall_server.retraining import Retraining
 
 SHAPE = (3, 16, 16)
 SMALL = build_network(NetworkSpec(filters=4, depth=2), SHAPE, 5)
@@ -60,7 +64,7 @@ def test_an_encoder_gives_the_same_queries_when_read_back(spec: NetworkSpec) -> 
             4,
             2,
             6,
-            r"a classifier.weight of \[5, 64\], and the one asked for has \[6, 64\]; --set encoder=... and --set",
+            r"a classifier.weight of \[5, 64\], and the one asked for has \[6, 64\]",
         ),
     ],
 )
@@ -72,7 +76,7 @@ def test_another_encoder_is_refused_with_what_differs(filters: int, depth: int, 
 @pytest.mark.parametrize(
     ("model", "sentence"),
     [
-        (b"no model", "is no ONNX model that can be gone on from"),
+        (b"no model", "is no ONNX model whose layers can be read"),
         (changed(elsewhere), "does not hold its classifier.bias as float32 in the file itself"),
         (
             changed(lambda it: setattr(it, "data_type", TensorProto.INT64)),
@@ -84,6 +88,19 @@ def test_another_encoder_is_refused_with_what_differs(filters: int, depth: int, 
 def test_a_file_that_the_project_did_not_write_is_refused_in_a_sentence(model: bytes, sentence: str) -> None:
     with pytest.raises(ValueError, match=sentence):
         encoder_parameters(model, SMALL)
+
+
+def test_the_layers_that_classifiers_begin_with_are_all_but_the_last(tmp_path: Path) -> None:
+    (tmp_path / "encoder.onnx").write_bytes(written())
+    encoder = QueryEncoder(tmp_path / "encoder.onnx", hashlib.sha256(written()).hexdigest(), device="cpu")
+    schedule = Retraining(network=NetworkSpec(filters=4, depth=2), steps=1, learning_rate=0.1, rows_per_class=1)
+    assert learned_layers(encoder, schedule) is None, "it begins at random"
+    warm = schedule.model_copy(update={"initial": "encoder"})
+    learned = learned_layers(encoder, warm)
+    assert learned is not None
+    assert {*SMALL.shapes()} - {*learned} == {"classifier.weight", "classifier.bias"}
+    with pytest.raises(ValueError, match="the bundle's encoder has no block2"):
+        learned_layers(encoder, warm.model_copy(update={"network": NetworkSpec(filters=4)}))
 
 
 def test_a_network_larger_than_the_file_takes_no_memory() -> None:
