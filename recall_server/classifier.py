@@ -104,7 +104,7 @@ class FreshClassifier:
         self._parameters = None
         generator = torch.Generator().manual_seed(self.seed)
         first = initial_parameters(self.network, self.retraining, learned, generator)
-        parameters = {name: value.to(self.device) for name, value in first.items()}
+        parameters = {name: value.detach().to(self.device) for name, value in first.items()}
         images, targets = images.to(self.device, torch.float32), targets.to(self.device, torch.float32)
         batches = minibatches(images, targets, self.retraining, generator)
         descent = MomentumDescent(self.network, parameters)

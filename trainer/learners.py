@@ -174,7 +174,7 @@ class ImageLearner(AbstractLearner):
 
     A class's query is the mean of its pictures' feature vectors, `shots` pictures a class; the real pictures of the
     outer loss are others than the query pictures. With `begins_networks` every network begins with the layers that the
-    encoder has learned so far, which are a constant to its training.
+    encoder has learned so far, so that these learn from the outer loss in both ways.
     """
 
     def __init__(
@@ -205,8 +205,7 @@ class ImageLearner(AbstractLearner):
 
     def learned(self) -> Parameters | None:
         """What networks begin with now; None where they begin at random."""
-        layers = {name: value.detach().clone() for name, value in all_but_the_last(self.parameters).items()}
-        return layers if self.begins_networks else None
+        return all_but_the_last(self.parameters) if self.begins_networks else None
 
     def queries(self, pictures: Tensor) -> Tensor:
         """[q, shots, C, H, W] in model space -> [q, d_y]."""

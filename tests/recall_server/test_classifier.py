@@ -256,7 +256,7 @@ def test_a_schedule_may_begin_with_learned_layers_and_goes_on_from_exactly_these
         pixels, _ = _pictures(10, seed=3)
         expected = classifier.network.logits(after, PREPROCESSING.to_model(pixels)).softmax(1)
     torch.testing.assert_close(classifier.predict_probabilities(pixels), expected, atol=1e-5, rtol=0)
-    assert all(torch.equal(learned[name], value) for name, value in _learned().items()), "what it began with stays"
+    assert all(torch.equal(learned[name], value) for name, value in _learned().items()), "it is copied, not trained"
 
 
 @pytest.mark.parametrize(

@@ -12,6 +12,7 @@ from torch import Tensor
 from recall_server.encoder_file import all_but_the_last
 from recall_server.kernels import TorchBlocks, native_blocks
 from recall_server.networks import ConvNet, Parameters
+from recall_server.networks.fused import trained_names
 from trainer.differentiated_step import DifferentiatedStep, can_compile
 from trainer.explicit_step import ConvNetStep
 from trainer.inner_step import AbstractInnerStep, soft_cross_entropy
@@ -196,7 +197,9 @@ def test_compiled_steps_agree_with_eager_ones_in_float32() -> None:
 def test_a_training_that_begins_with_learned_layers_is_differentiated_as_one_from_these() -> None:
     """The oracle starts from the layers and a last one of zeros, and sees all rows at every step."""
     generator = torch.Generator().manual_seed(2)
+    names = trained_names(NETWORK)
     learned = all_but_the_last(replace(NETWORK, classes=7).initialise(generator))
+    leaves = {name: value.requires_grad_() for name, value in learned.items() if name in names}
     recalled = torch.randn(3, 2, 1, 4, 4, generator=generator)
     real, targets = torch.randn(6, 1, 4, 4, generator=generator), torch.eye(3)
     of_real = targets.repeat_interleave(2, dim=0)
@@ -206,6 +209,9 @@ def test_a_training_that_begins_with_learned_layers_is_differentiated_as_one_fro
     loss = objective.loss(Episode(found, targets, real, of_real, learned=learned), generator)
     loss.backward()  # type: ignore[no-untyped-call]
 
+    reached = [leaf.grad.clone() for leaf in leaves.values()]
+    for leaf in leaves.values():
+        leaf.grad = None
     parameters = {name: value.requires_grad_() for name, value in NETWORK.initialise_from(learned).items()}
     still = {name: torch.zeros_like(value) for name, value in parameters.items()}
     images = expected.flatten(0, 1).expand(3, -1, -1, -1, -1)
@@ -214,3 +220,4 @@ def test_a_training_that_begins_with_learned_layers_is_differentiated_as_one_fro
     oracle.backward()
     torch.testing.assert_close(loss, oracle)
     torch.testing.assert_close(found.grad, expected.grad, atol=1e-6, rtol=1e-4)
+    torch.testing.assert_close(reached, [leaf.grad for leaf in leaves.values()], atol=1e-6, rtol=1e-3)

@@ -28,7 +28,8 @@ class Unrolled(AbstractObjective):
     from window..steps for every outer step. Each inner step sees `rows_per_class` rows of every query, drawn without
     replacement. `augmentation` is drawn for every image of every step, and for the real pictures. `rate` is the step
     size, unless an episode brings a learned one. Networks are trained with momentum, fully differentiated, unless
-    `other_training` says otherwise.
+    `other_training` says otherwise. Learned layers that an episode begins with get a gradient too, to the first order: as
+    if the steps before the window added a constant to them.
     """
 
     step: AbstractInnerStep
@@ -47,12 +48,9 @@ class Unrolled(AbstractObjective):
     def loss(self, episode: Episode, generator: torch.Generator) -> Tensor:
         device = episode.recalled.device
         length = int(torch.randint(self.window, self.steps + 1, (), generator=generator))
-        first = (
-            self.network.initialise(generator)
-            if episode.learned is None
-            else self.network.initialise_from(episode.learned)
-        )
-        parameters = {name: value.to(device) for name, value in first.items()}
+        learned = episode.learned
+        first = self.network.initialise(generator) if learned is None else self.network.initialise_from(learned)
+        parameters = {name: value.detach().to(device) for name, value in first.items()}
         index = self._draw_rows(length, episode, generator).to(device)
         rate = torch.tensor(self.rate, device=device) if episode.rate is None else episode.rate
 
@@ -62,6 +60,8 @@ class Unrolled(AbstractObjective):
         training = self.other_training or Momentum(self.momentum)
         state = training.begin(parameters)
         parameters, state = training.train(self.step, images, targets, parameters, state, rate=rate.detach())
+        if learned is not None:
+            parameters = {name: _as_far_on(value, first[name].to(device)) for name, value in parameters.items()}
         images, targets = self._minibatches(episode, index[before:], generator)
         parameters = training.unroll(self.step, images, targets, parameters, state, rate=rate)
         real = augment(episode.images, self.augmentation, generator)
@@ -85,3 +85,8 @@ class Unrolled(AbstractObjective):
         images = augment(images, self.augmentation, generator).reshape(steps, queries * drawn, *images.shape[1:])
         targets = episode.targets.repeat_interleave(drawn, dim=0)
         return images, targets.expand(steps, *targets.shape)
+
+
+def _as_far_on(later: Tensor, first: Tensor) -> Tensor:
+    """`later` with the gradient of `first`: what steps before the window have added to it is a constant."""
+    return later + (first - first.detach())
