@@ -9,10 +9,11 @@ each answer learns from what is recalled alone, as the paper has it, and, as the
 well; the pictures alone are the baseline of that. `superclasses` are the 20 tasks that the data set itself has, which
 are hard, since the five classes are alike; `random` are 20 tasks that deal all classes at random, fewer classes more
 than once. The paper says that its 20 tasks are 5-way and not which; both are given. For each task pictures are drawn
-several times. Intervals are 95 % of the mean over all of these. Without FILE a memory is distilled for each number of
-shots, and kept in --bundles. A longer retraining is chosen, or not, on validation pictures; test pictures are read
-once. What a CPU has the time for: --image-size, all pictures shrunk to that many pixels a side, and
---one-of-each-group, 20 classes as unlike as any. --quick: digits, small networks. The last line is JSON.
+several times. Intervals are 95 % of the mean over all of these, and of paired differences where one way is compared
+with another. Without FILE a memory is distilled for each number of shots, and kept in --bundles. A longer retraining is
+chosen, or not, on validation pictures; test pictures are read once. What a CPU has the time for: --image-size, all
+pictures shrunk to that many pixels a side, and --one-of-each-group, 20 classes as unlike as any. --quick: digits, small
+networks. The last line is JSON.
 """
 
 from __future__ import annotations
@@ -144,8 +145,10 @@ def measure(
     cells = {}
     for kind, tasks in kinds.items():
         episodes = episodes_of(data.test, data.classes, tasks, shots=shots, draws=options.draws, seed=seed)
-        for name, found in evaluate_few_shot(few_shot, episodes, known).items():
-            cells[f"{kind} {shots}-shot {name}"] = cell(found) | {"steps": few_shot.retraining.steps}
+        results = evaluate_few_shot(few_shot, episodes, known)
+        for name, found in results.items():
+            lead = cell(found.over(results[NEAREST_MEAN]))
+            cells[f"{kind} {shots}-shot {name}"] = cell(found) | {"steps": few_shot.retraining.steps, "lead": lead}
     return cells
 
 
@@ -161,6 +164,8 @@ def distilled(data: ImageDataset, shots: int, options: argparse.Namespace, folde
         came_from = MemoryBundle.load(path).manifest.provenance.hyper_parameters.get("start_sha256")
         if begin.bundle is not None and came_from != begin.bundle.sha256:
             raise ValueError(f"{path.name} is there already, and not from --start; name another folder for --bundles")
+        if (made := MemoryBundle.load(path).manifest.provenance.method) != options.method:
+            raise ValueError(f"{path.name} is there already, by {made}; name another folder for --bundles")
         return path
     fields = [f"shots={shots}", *options.set, *given(outer_steps=options.outer_steps)]
     method = begin.method(options.method, fields)
@@ -193,14 +198,19 @@ def _budget(data: ImageDataset, method: Method, size: Size) -> Budget:
 
 
 def table(cells: Mapping[str, Mapping[str, Any]], kinds: Sequence[str], sizes: Sequence[int]) -> str:
-    """Accuracies with their intervals beside the paper's, in percent."""
+    """Accuracies with their intervals beside the paper's, in percent, and by how much nearest class mean is behind."""
     columns = [(kind, shots) for kind in kinds for shots in sizes]
     lines = [f"{'':32}" + "".join(f"{f'{kind}, {shots}-shot':>24}" for kind, shots in columns) + f"{'paper':>16}"]
     for name, words in NAMES.items():
         found = [cells[f"{kind} {shots}-shot {name}"] for kind, shots in columns]
-        line = "".join(f"{100 * each['accuracy']:16.2f} ±{100 * each['interval']:5.2f} " for each in found)
-        lines.append(f"{words:32}{line}{' / '.join(f'{value:.2f}' for value in PAPER.get(name, ())):>16}")
+        lines.append(f"{words:32}{_line(found)}{' / '.join(f'{value:.2f}' for value in PAPER.get(name, ())):>16}")
+        if name.startswith(RECALLED):
+            lines.append(f"{'  over nearest class mean':32}{_line([each['lead'] for each in found])}")
     return "\n".join(lines)
+
+
+def _line(found: Sequence[Mapping[str, Any]]) -> str:
+    return "".join(f"{100 * each['accuracy']:16.2f} ±{100 * each['interval']:5.2f} " for each in found)
 
 
 def read(arguments: Sequence[str] | None) -> argparse.Namespace:

@@ -104,7 +104,8 @@ def _section(bundle: MemoryBundle) -> str:
         "memory": f"{cell(manifest.memory.kind)}, {_shapes(bundle)}",
         "retraining": f"`{manifest.retraining.network}`, {manifest.retraining.steps} steps at "
         f"{manifest.retraining.learning_rate:g}, {manifest.retraining.decay}, "
-        f"{manifest.retraining.rows_per_class} rows a class, augmentation {manifest.retraining.augmentation}",
+        f"{manifest.retraining.rows_per_class} rows a class, augmentation {manifest.retraining.augmentation}"
+        + (", from the encoder's layers" if manifest.retraining.initial == "encoder" else ""),
         "made by": f"method `{made.method}`, {made.outer_steps:,} outer steps in {made.seconds / 60:.0f} minutes, seed "
         f"{made.seed}, on {cell(made.device)}, {cell(made.date)}",
         "validation": _curve(manifest),

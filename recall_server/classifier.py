@@ -1,4 +1,4 @@
-"""A k-way image classifier, trained from scratch on what a memory recalls; it can be used, saved and taken away.
+"""A k-way image classifier, trained afresh on what a memory recalls; it can be used, saved and taken away.
 
 Training follows the memory's own schedule (`Retraining`), which it was distilled for and which looks at far fewer
 images than the paper's evaluation does, for the same accuracy: `benchmarks/fit.py` measures the two side by side.

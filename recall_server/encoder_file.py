@@ -11,6 +11,7 @@ import onnx
 import torch
 from onnx import TensorProto, numpy_helper
 
+from recall_server.bundle import LARGEST_MAGNITUDE
 from recall_server.networks import AbstractNetwork, Parameters, build_network
 from recall_server.networks.base import CLASSIFIER
 from recall_server.networks.fused import trained_names
@@ -47,7 +48,11 @@ def encoder_parameters(model: bytes, network: AbstractNetwork) -> Parameters:
     for name in trained:  # all of them before any memory is taken
         _check(constants.get(name), name, list(shapes[name]))
     parameters = {name: torch.zeros(shape) for name, shape in shapes.items() if name not in trained}
-    return parameters | {name: torch.from_numpy(numpy_helper.to_array(constants[name]).copy()) for name in trained}
+    for name in trained:
+        parameters[name] = torch.from_numpy(numpy_helper.to_array(constants[name]).copy())
+        if not bool((parameters[name].abs() <= LARGEST_MAGNITUDE).all()):  # which no NaN is
+            raise ValueError(f"the bundle's encoder holds numbers beyond {LARGEST_MAGNITUDE:g}, or none, in its {name}")
+    return parameters
 
 
 def _check(constant: TensorProto | None, name: str, asked: list[int]) -> None:

@@ -242,13 +242,15 @@ class Manifest(Section):
                 raise ValueError(f"confusions of {len(confusions)} labels do not belong to {len(self.labels)} labels")
 
     def to_json(self) -> str:
-        """Canonical JSON: the same manifest always gives the same text, in the version that it was read in."""
-        later: dict[str, Any] = {
-            "progress": True,
-            "retraining": {"network": {"hidden"}},
-            "accuracy": {"__all__": {"confusions"}},
-        }
-        return canonical_json(self.model_dump(mode="json", exclude=later if self.format_version == 1 else None))
+        """Canonical JSON: the same manifest always gives the same text, in the version that it was read in.
+
+        A start at random is not said: files did not say it before there was another, and keep their bytes.
+        """
+        unsaid: dict[str, Any] = {"retraining": {"initial"} if self.retraining.initial == "random" else set()}
+        if self.format_version == 1:
+            later = {"progress": True, "accuracy": {"__all__": {"confusions"}}}
+            unsaid = later | {"retraining": {"network": {"hidden"}, "initial": True}}
+        return canonical_json(self.model_dump(mode="json", exclude=unsaid))
 
     @classmethod
     def from_json(cls, text: str) -> Self:

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import math
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, SerializationInfo, SerializerFunctionWrapHandler, model_serializer
+from pydantic import BaseModel, ConfigDict, Field
 
 from recall_server.networks.spec import NetworkSpec
 
@@ -29,14 +29,6 @@ class Retraining(BaseModel):
     decay: Literal["constant", "cosine"] = "constant"
     augmentation: Literal["none", "flip", "flip+rotate"] = "none"
     initial: Literal["random", "encoder"] = "random"
-
-    @model_serializer(mode="wrap")
-    def _written(self, fields: SerializerFunctionWrapHandler, info: SerializationInfo) -> dict[str, Any]:
-        """Files say nothing of a start at random: they did not before there was another, and stay as they are."""
-        values: dict[str, Any] = fields(self)
-        if info.mode == "json" and self.initial == "random":
-            del values["initial"]
-        return values
 
 
 def cosine(share: float) -> float:

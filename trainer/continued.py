@@ -27,7 +27,8 @@ def check_continuable(
     manifest = bundle.manifest
     name = f"the bundle {manifest.name}"
     if manifest.queries != queries:
-        how = "--method image-addressing" if manifest.queries == "images" else "a method that has queries=labels"
+        method = "image-addressing-warm" if manifest.retraining.initial == "encoder" else "image-addressing"
+        how = f"--method {method}" if manifest.queries == "images" else "a method that has queries=labels"
         raise ValueError(f"{name} is addressed by {manifest.queries}, not by {queries}; go on from it with {how}")
     if manifest.image.shape != image_shape:
         raise ValueError(

@@ -50,6 +50,10 @@ class Accuracies:
         """Half the width of the 95 % interval of the mean."""
         return 1.96 * self.spread / math.sqrt(len(self.values))
 
+    def over(self, other: Accuracies) -> Accuracies:
+        """The paired differences to others of the same tasks, in the same order."""
+        return Accuracies(tuple(own - another for own, another in zip(self.values, other.values, strict=True)))
+
     def row(self, *, network: str, protocol: str, data: str) -> MeasuredAccuracy:
         return MeasuredAccuracy(
             network=network,

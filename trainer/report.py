@@ -137,9 +137,12 @@ def _with_network(bundle: MemoryBundle, network: str | None) -> Retraining:
     except ValidationError as error:
         raise ValueError(f"{network!r} is no network: {first_fault(error)}") from error
     build_network(spec, bundle.manifest.image.shape, len(bundle.labels))
-    if spec == retraining.network:
-        return retraining
-    return retraining.model_copy(update={"network": spec, "initial": "random"})  # the encoder's layers are not its own
+    if retraining.initial == "encoder" and spec != retraining.network:
+        raise ValueError(
+            f"classifiers of {bundle.manifest.name} begin with its encoder, a {retraining.network}, and by a schedule "
+            f"for that; a {spec} would have to begin at random"
+        )
+    return retraining.model_copy(update={"network": spec})
 
 
 def recorded(rows: Sequence[MeasuredAccuracy], row: MeasuredAccuracy) -> list[MeasuredAccuracy]:

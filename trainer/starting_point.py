@@ -13,6 +13,8 @@ from recall_server.query_encoder import QueryEncoder
 from trainer.methods import Method, compose
 from trainer.publish import encoder_folder
 
+PREFIXES = ("", "retraining.")  # of the two networks, the inner one and that of classifiers
+
 
 @dataclass(frozen=True)
 class StartingPoint:
@@ -43,20 +45,21 @@ class StartingPoint:
         if reference is None:
             return cls(("start=bundle",), (), bundle)
         encoder = QueryEncoder(encoder_folder(Path(start)) / reference.file, reference.sha256, device="cpu")
-        defaults = (f"query_size={reference.query_size}", "encoder_steps=0", *_networks(bundle))
+        defaults = (f"query_size={reference.query_size}", "encoder_steps=0", *_encoder_network(bundle))
         return cls(("start=bundle",), defaults, bundle, encoder.model)
 
     def method(self, name: str | Method, overrides: Sequence[str]) -> Method:
         """The method as `compose` makes it of a name and overrides, and of what the start asks for."""
-        return compose(name, [*self.defaults, *overrides, *self.fields])
+        asked = compose(name)
+        defaults = self.defaults if asked.queries == "images" else ()
+        if asked.retraining.initial == "encoder":  # then all networks are like the encoder that there is
+            encoders = [each for each in defaults if each.startswith("encoder=")]
+            defaults += tuple(f"{prefix}network={each.partition('=')[2]}" for each in encoders for prefix in PREFIXES)
+        return compose(name, [*defaults, *overrides, *self.fields])
 
 
-def _networks(bundle: MemoryBundle) -> list[str]:
-    """What the encoder is, and all networks where they begin with it; nothing where the manifest does not say it."""
-    retraining = bundle.manifest.retraining
-    if retraining.initial == "encoder":
-        same = [f"{field}={retraining.network}" for field in ("encoder", "network", "retraining.network")]
-        return ["retraining.initial=encoder", *same]
+def _encoder_network(bundle: MemoryBundle) -> list[str]:
+    """What the manifest says that the encoder is; nothing where it does not say, or what it says is no network."""
     text = str(bundle.manifest.provenance.hyper_parameters.get("encoder", ""))
     try:
         NetworkSpec.parse(text)

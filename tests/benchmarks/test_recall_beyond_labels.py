@@ -150,6 +150,9 @@ def test_image_addressing_goes_on_from_a_memory(tmp_path: Path) -> None:
     assert image_addressing.distilled(digits, 5, few, second.parent, CPU) == second, "made once"
     with pytest.raises(ValueError, match="is there already, and not from --start; name another folder"):
         image_addressing.distilled(digits, 5, few, first.parent, CPU)
+    few.start, few.method = None, "image-addressing-warm"
+    with pytest.raises(ValueError, match="is there already, by image-addressing; name another folder"):
+        image_addressing.distilled(digits, 5, few, first.parent, CPU)
 
 
 def test_image_addressing_stands_beside_its_rivals_at_both_numbers_of_shots(

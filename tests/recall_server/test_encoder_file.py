@@ -6,6 +6,7 @@ import hashlib
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import onnx
 import pytest
 import torch
@@ -81,6 +82,14 @@ def test_another_encoder_is_refused_with_what_differs(filters: int, depth: int, 
         (
             changed(lambda it: setattr(it, "data_type", TensorProto.INT64)),
             "does not hold its classifier.bias as float32",
+        ),
+        (
+            changed(lambda it: setattr(it, "raw_data", np.float32([1, 2, np.nan, 4, 5]).tobytes())),
+            "holds numbers beyond 1e.06, or none, in its classifier.bias",
+        ),
+        (
+            changed(lambda it: setattr(it, "raw_data", np.float32([1, 2, 3, -2e6, 5]).tobytes())),
+            "holds numbers beyond 1e.06, or none, in its classifier.bias",
         ),
         (changed(lambda it: setattr(it, "raw_data", b"1234")), r"has a classifier.bias of \[5\] with 4 bytes"),
     ],

@@ -136,7 +136,14 @@ def test_confusions_make_a_bundle_of_version_1_one_of_version_2() -> None:
         example_bundle(format_version=1, accuracy=(row,))
 
 
-@pytest.mark.parametrize("name", ["digits", "fashion-mnist-images"])
-def test_a_bundle_that_an_earlier_release_wrote_keeps_its_bytes(name: str) -> None:
-    path = Path(__file__).parents[2] / "artifacts" / "bundles" / f"{name}.safetensors"
-    assert MemoryBundle.load(path).to_bytes() == path.read_bytes()
+SERVED = Path(__file__).parents[2] / "artifacts" / "bundles"
+OLD = Path(__file__).with_name("digits-version-1.safetensors")  # the digits of release 0.1.0
+
+
+@pytest.mark.parametrize(
+    "path", [OLD, *sorted((Path(__file__).parents[2] / "artifacts/bundles").glob("*.safetensors"))]
+)
+def test_a_bundle_that_was_written_earlier_keeps_its_bytes(path: Path) -> None:
+    bundle = MemoryBundle.load(path)
+    assert bundle.to_bytes() == path.read_bytes()
+    assert bundle.manifest.format_version == (1 if path == OLD else 2)

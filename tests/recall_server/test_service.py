@@ -14,6 +14,7 @@ import pytest
 import safetensors.torch
 import torch
 
+from recall_server.bundle import MemoryBundle
 from recall_server.errors import InvalidRequest, NotFound, NotReady, UnreadablePicture, UnsupportedQuery
 from recall_server.jobs.files import ClassifierFiles
 from recall_server.jobs.limits import JobLimits
@@ -22,6 +23,8 @@ from recall_server.jobs.store import SqlJobStore
 from recall_server.jobs.task import TrainingTask
 from recall_server.jobs.training_jobs import TrainingJobs
 from recall_server.library import Library, LoadedBundle
+from recall_server.networks import NetworkSpec, build_network
+from recall_server.onnx_export import export_network
 from recall_server.queries import Picture
 from recall_server.service import RecallOptions, RecallService
 from recall_server.settings import Settings
@@ -310,6 +313,32 @@ def test_a_classifier_learns_from_the_pictures_too_unless_that_is_not_wanted(
         rows.append(TrainingTask.from_bytes(service.jobs.task(record.id)).images.shape[1])
         assert ("pictures themselves are among" in record.notes[0]) is own
     assert rows[0] == rows[1] + 4
+
+
+def test_a_classifier_begins_with_the_encoder_where_its_memory_says_so(tmp_path: Path) -> None:
+    spec, shape = NetworkSpec(filters=8, depth=2), (1, 8, 8)
+    network = build_network(spec, shape, len(COLUMNS))
+    parameters = network.initialise(torch.Generator().manual_seed(0))
+    preprocessing = image_bundle("pictures", b"").preprocessing
+    encoder = export_network(network, parameters, preprocessing, shape, output="queries", metadata={})
+    bundle = image_bundle("pictures", encoder)
+    warm = bundle.manifest.retraining.model_copy(update={"network": spec, "initial": "encoder"})
+    bundle = MemoryBundle(bundle.manifest.model_copy(update={"retraining": warm}), bundle.memory, preprocessing)
+    bundle.save(tmp_path / "artifacts" / "bundles" / "pictures.safetensors")
+    (tmp_path / "artifacts" / "encoders").mkdir()
+    (tmp_path / "artifacts" / "encoders" / "columns.onnx").write_bytes(encoder)
+    service, backend = lazy_service(Library.load(tmp_path / "artifacts", device="cpu"), tmp_path)
+    record = service.train_pictures(named({"a": "left", "b": "right"}), addressing="images").record
+    task = TrainingTask.from_bytes(service.jobs.task(record.id))
+    assert task.learned is not None
+    assert all("classifier" not in name for name in task.learned)
+    name = "block0.convolution.weight"
+    assert torch.equal(task.learned[name], parameters[name])
+    assert task.images.shape[1] == ROWS + 3, "and learns from the pictures too"
+    backend.perform(backend.begin())
+    (said,) = service.predict(record.id, pictures("right", count=1, seed=900))
+    assert (said.label, said.by) == ("b", "classifier")
+    assert "from the layers that the query encoder has learned" in service.bundle_card("pictures")
 
 
 def test_pictures_may_be_taken_for_labels_that_are_then_recalled(service: RecallService) -> None:

@@ -50,6 +50,14 @@ def test_mean_and_spread_are_those_of_the_runs() -> None:
     assert Accuracies((0.5,)).spread == 0
 
 
+def test_two_ways_are_compared_task_by_task() -> None:
+    one, other = Accuracies((0.5, 0.9)), Accuracies((0.4, 0.8))
+    assert one.over(other).mean == pytest.approx(0.1)
+    assert one.over(other).interval == pytest.approx(0, abs=1e-9), "however much tasks differ"
+    with pytest.raises(ValueError, match="shorter"):
+        one.over(Accuracies((0.5,)))
+
+
 def test_fresh_networks_learn_from_real_pictures_and_repeat_themselves(bars_dataset: ImageDataset) -> None:
     preprocessing = Standardise.fit(bars_dataset.train.pixels())
     train = bars_dataset.train

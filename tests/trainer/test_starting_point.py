@@ -14,6 +14,7 @@ from tests.trainer.test_command_line import SMALL, distill, refusal, run, with_e
 from trainer import commands
 from trainer.budget import Budget, Size
 from trainer.datasets import load_dataset
+from trainer.methods import compose
 from trainer.publish import encoder_folder
 from trainer.request import Request
 from trainer.run_progress import Limits
@@ -74,18 +75,23 @@ def test_what_cannot_be_gone_on_from_is_refused_with_what_would_be_right(
     assert not (tmp_path / "second.safetensors").exists()
 
 
-def test_networks_that_began_with_the_encoder_still_do(first: Path, bars_folder: Path, tmp_path: Path) -> None:
-    """Whichever of the two methods goes on, and however wide its own networks are."""
+def test_networks_that_began_with_the_encoder_still_do(bars_folder: Path, tmp_path: Path) -> None:
+    """However wide the method's own networks are."""
     same = [f"{field}=convnet:filters=4,depth=2" for field in ("network", "retraining.network", "encoder")]
     warm = tmp_path / "warm" / "bars.safetensors"
     made = [part for each in ["query_size=5", "encoder_steps=2", *same] for part in ("--set", each)]
     new = ["distill", "--dataset", str(bars_folder), "--output", str(warm), *PICTURES, *made, "--outer-steps", "1"]
     run(*new, "--images-per-class", "100", "--bases", "3", "--method", "image-addressing-warm")
-    for method in ("image-addressing", "image-addressing-warm"):
-        further_on = StartingPoint.read(str(warm)).method(method, ["classes_per_step=2"])
-        assert further_on.retraining.initial == "encoder"
-        assert str(further_on.network) == str(further_on.retraining.network) == "convnet:filters=4,depth=2"
-        assert further_on.encoder_steps == 0
+    begin = StartingPoint.read(str(warm))
+    again = begin.method("image-addressing-warm", ["classes_per_step=2"])
+    assert (again.retraining.initial, again.encoder_steps) == ("encoder", 0)
+    assert str(again.encoder) == "convnet:filters=4,depth=2"
+    assert again.network == again.retraining.network == again.encoder
+    cold = begin.method("image-addressing", ["classes_per_step=2"])
+    assert cold.retraining == compose("image-addressing").retraining, "the method says how classifiers begin"
+    assert cold.encoder == again.encoder
+    with pytest.raises(ValueError, match="go on from it with --method image-addressing-warm"):
+        run(*further(bars_folder, warm, tmp_path / "second.safetensors", "--outer-steps", "1"))
 
 
 def test_a_start_without_its_encoder_is_refused(first: Path, bars_folder: Path, tmp_path: Path) -> None:

@@ -59,6 +59,10 @@ def leaves(inputs: dict) -> dict:
     }
 
 
+def drawn(seed: int) -> torch.Generator:
+    return torch.Generator().manual_seed(seed)
+
+
 def naive_unroll(images, targets, parameters, velocity, *, rate, momentum):
     """The oracle: every step in one graph, by create_graph."""
     for batch, target in zip(images, targets, strict=True):
@@ -194,8 +198,12 @@ def test_compiled_steps_agree_with_eager_ones_in_float32() -> None:
         torch.testing.assert_close(mine, oracle, rtol=1e-3, atol=1e-4)
 
 
-def test_a_training_that_begins_with_learned_layers_is_differentiated_as_one_from_these() -> None:
-    """The oracle starts from the layers and a last one of zeros, and sees all rows at every step."""
+@pytest.mark.parametrize("before", [0, 2])
+def test_a_training_that_begins_with_learned_layers_is_differentiated_as_one_from_these(before: int) -> None:
+    """The oracle starts from the layers and a last one of zeros, and sees all rows at every step.
+
+    What the steps `before` the window add to the layers is a constant to it.
+    """
     generator = torch.Generator().manual_seed(2)
     names = trained_names(NETWORK)
     learned = all_but_the_last(replace(NETWORK, classes=7).initialise(generator))
@@ -204,9 +212,11 @@ def test_a_training_that_begins_with_learned_layers_is_differentiated_as_one_fro
     real, targets = torch.randn(6, 1, 4, 4, generator=generator), torch.eye(3)
     of_real = targets.repeat_interleave(2, dim=0)
     step = ConvNetStep(NETWORK, TorchBlocks())
-    objective = Unrolled(step=step, steps=3, window=3, rate=0.3, momentum=0.9, rows_per_class=2)
+    longest = Unrolled(step=step, steps=3 + before, window=3, rate=0.3, momentum=0.9, rows_per_class=2)
+    lengths = (int(torch.randint(3, 4 + before, (), generator=drawn(seed))) for seed in range(99))
+    seed = list(lengths).index(3 + before)
     found, expected = recalled.clone().requires_grad_(), recalled.clone().requires_grad_()
-    loss = objective.loss(Episode(found, targets, real, of_real, learned=learned), generator)
+    loss = longest.loss(Episode(found, targets, real, of_real, learned=learned), drawn(seed))
     loss.backward()  # type: ignore[no-untyped-call]
 
     reached = [leaf.grad.clone() for leaf in leaves.values()]
@@ -214,8 +224,11 @@ def test_a_training_that_begins_with_learned_layers_is_differentiated_as_one_fro
         leaf.grad = None
     parameters = {name: value.requires_grad_() for name, value in NETWORK.initialise_from(learned).items()}
     still = {name: torch.zeros_like(value) for name, value in parameters.items()}
-    images = expected.flatten(0, 1).expand(3, -1, -1, -1, -1)
-    parameters, _ = naive_unroll(images, of_real.expand(3, -1, -1), parameters, still, rate=0.3, momentum=0.9)
+    images, hard = expected.flatten(0, 1).expand(3, -1, -1, -1, -1), of_real.expand(3, -1, -1)
+    later, velocity = naive_unroll(images[:before], hard[:before], parameters, still, rate=0.3, momentum=0.9)
+    velocity = {name: value.detach() for name, value in velocity.items()}
+    parameters = {name: value + (later[name] - value).detach() for name, value in parameters.items()}
+    parameters, _ = naive_unroll(images, hard, parameters, velocity, rate=0.3, momentum=0.9)
     oracle = soft_cross_entropy(NETWORK.logits(parameters, real), of_real)
     oracle.backward()
     torch.testing.assert_close(loss, oracle)

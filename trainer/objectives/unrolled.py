@@ -28,8 +28,8 @@ class Unrolled(AbstractObjective):
     from window..steps for every outer step. Each inner step sees `rows_per_class` rows of every query, drawn without
     replacement. `augmentation` is drawn for every image of every step, and for the real pictures. `rate` is the step
     size, unless an episode brings a learned one. Networks are trained with momentum, fully differentiated, unless
-    `other_training` says otherwise. Learned layers that an episode begins with get a gradient too, to the first order: as
-    if the steps before the window added a constant to them.
+    `other_training` says otherwise. Learned layers that an episode begins with get a gradient too, to the first order:
+    as if the steps before the window added a constant to them.
     """
 
     step: AbstractInnerStep
