@@ -161,11 +161,11 @@ def distilled(data: ImageDataset, shots: int, options: argparse.Namespace, folde
     unfinished = path.with_suffix(".checkpoint").exists()
     begin = StartingPoint.read(options.start)
     if path.exists() and not unfinished:
-        came_from = MemoryBundle.load(path).manifest.provenance.hyper_parameters.get("start_sha256")
-        if begin.bundle is not None and came_from != begin.bundle.sha256:
+        made = MemoryBundle.load(path).manifest.provenance
+        if begin.bundle is not None and made.hyper_parameters.get("start_sha256") != begin.bundle.sha256:
             raise ValueError(f"{path.name} is there already, and not from --start; name another folder for --bundles")
-        if (made := MemoryBundle.load(path).manifest.provenance.method) != options.method:
-            raise ValueError(f"{path.name} is there already, by {made}; name another folder for --bundles")
+        if made.method != options.method:
+            raise ValueError(f"{path.name} is there already, by {made.method}; name another folder for --bundles")
         return path
     fields = [f"shots={shots}", *options.set, *given(outer_steps=options.outer_steps)]
     method = begin.method(options.method, fields)

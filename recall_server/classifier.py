@@ -27,7 +27,7 @@ from recall_server.networks.late import numbers
 from recall_server.onnx_export import export_network
 from recall_server.preprocessing import PREPROCESSINGS, AbstractPreprocessing
 from recall_server.retraining import Retraining, cosine
-from recall_server.tensor_file import Limits, canonical_json, pack, parse_json, read_bounded, unpack
+from recall_server.tensor_file import Limits, canonical_json, pack, parse_json, read_bounded, unpack, with_prefix
 
 METADATA_KEY: Final = "fresh_classifier"
 NETWORK, PREPROCESSING = "network.", "preprocessing."
@@ -214,7 +214,7 @@ class FreshClassifier:
         if header.preprocessing not in PREPROCESSINGS:
             raise ValueError(f"the preprocessing {header.preprocessing!r} is not one of {', '.join(PREPROCESSINGS)}")
         channels, height, width = header.image_shape
-        stored = _with_prefix(PREPROCESSING, tensors)
+        stored = with_prefix(PREPROCESSING, tensors)
         try:
             preprocessing = PREPROCESSINGS[header.preprocessing].from_tensors(stored)
         except KeyError as error:
@@ -222,7 +222,7 @@ class FreshClassifier:
         classifier = cls(
             header.labels, (channels, height, width), preprocessing, header.retraining, seed=header.seed, device=device
         )
-        parameters = _with_prefix(NETWORK, tensors)
+        parameters = with_prefix(NETWORK, tensors)
         found = {name: tuple(value.shape) for name, value in parameters.items()}
         if found != classifier.network.shapes() or len(found) + len(preprocessing.tensors()) != len(tensors):
             raise ValueError(f"the tensors are not exactly those of {header.retraining.network}")
@@ -283,7 +283,3 @@ def minibatches(
         chosen = torch.rand(queries, rows, generator=generator).argsort(dim=1)[:, :drawn]  # [q, n]
         batch = images[query, chosen.to(images.device, non_blocking=True)].flatten(0, 1)
         yield augment(batch, kinds, generator), repeated
-
-
-def _with_prefix(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    return {name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)}

@@ -53,10 +53,10 @@ class ManyNetworks:
 
     def fit(self, images: Tensor, targets: Tensor, *, learned: Parameters | None = None) -> Self:
         """Train each network on its own images [G, q, r, C, H, W] in model space, all with the targets [q, k].
-        `learned` are the layers that all of them begin with, where the schedule asks for some.
 
-        Network i ends as a FreshClassifier with seed i that was fitted to images[i] would, but for rounding. Raises
-        ValueError for shapes that do not fit, and TrainingFailed where a network diverges.
+        `learned` are the layers that all of them begin with, where the schedule asks for some. Network i ends as a
+        FreshClassifier with seed i that was fitted to images[i] would, but for rounding. Raises ValueError for shapes
+        that do not fit, and TrainingFailed where a network diverges.
         """
         self._check(images, targets)
         self._parameters = None

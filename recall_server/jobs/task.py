@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Self, final
@@ -17,7 +17,7 @@ from recall_server.classifier import FreshClassifier
 from recall_server.networks import Parameters
 from recall_server.preprocessing import PREPROCESSINGS, AbstractPreprocessing
 from recall_server.retraining import Retraining
-from recall_server.tensor_file import FLOATS, Limits, pack, unpack
+from recall_server.tensor_file import FLOATS, Limits, pack, unpack, with_prefix
 
 METADATA_KEY = "training_task"
 PREFIX, LEARNED, INTERIM = "preprocessing.", "learned.", "interim"
@@ -82,19 +82,15 @@ class TrainingTask:
         """The inverse of `to_bytes`; raises ValueError."""
         tensors, text = unpack(data, key=METADATA_KEY, limits=UNLIMITED, dtypes=FLOATS | {"U8"})
         description = TaskDescription.model_validate_json(text)
-        preprocessing = PREPROCESSINGS[description.preprocessing].from_tensors(_with_prefix(PREFIX, tensors))
+        preprocessing = PREPROCESSINGS[description.preprocessing].from_tensors(with_prefix(PREFIX, tensors))
         return cls(
             images=tensors["images"],
             targets=tensors["targets"],
             preprocessing=preprocessing,
             description=description,
             interim=tensors[INTERIM].numpy().tobytes() if INTERIM in tensors else b"",
-            learned=_with_prefix(LEARNED, tensors) or None,
+            learned=with_prefix(LEARNED, tensors) or None,
         )
-
-
-def _with_prefix(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    return {name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)}
 
 
 def fingerprint(task: bytes) -> str:

@@ -140,9 +140,7 @@ SERVED = Path(__file__).parents[2] / "artifacts" / "bundles"
 OLD = Path(__file__).with_name("digits-version-1.safetensors")  # the digits of release 0.1.0
 
 
-@pytest.mark.parametrize(
-    "path", [OLD, *sorted((Path(__file__).parents[2] / "artifacts/bundles").glob("*.safetensors"))]
-)
+@pytest.mark.parametrize("path", [OLD, *sorted(SERVED.glob("*.safetensors"))])
 def test_a_bundle_that_was_written_earlier_keeps_its_bytes(path: Path) -> None:
     bundle = MemoryBundle.load(path)
     assert bundle.to_bytes() == path.read_bytes()
