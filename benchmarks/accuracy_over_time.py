@@ -29,7 +29,7 @@ from recall_server.allocator import keep_freed_memory
 from recall_server.bundle import MemoryBundle
 from trainer.commands import pick_device
 from trainer.datasets import load_dataset
-from trainer.evaluate import evaluate_labels, evaluate_real, paper_protocol
+from trainer.evaluate import at_full_size, evaluate_labels, evaluate_real, paper_protocol
 from trainer.publish import device_name
 
 POLL_SECONDS, HALVINGS = 0.2, 5
@@ -133,7 +133,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
             keep_versions([*given, *options.distill], Path(temporary, f"{data.name}.safetensors"), folder)
         versions = read_versions(folder)
     last, seeds = versions[-1].bundle, range(options.runs)
-    retraining = paper_protocol(last.manifest.retraining, queries=len(last.labels), rows=last.memory.rows)
+    retraining = paper_protocol(at_full_size(last.manifest.retraining), queries=len(last.labels), rows=last.memory.rows)
     rows: list[dict[str, float]] = []
     for minutes, bundle in at_marks(versions):
         found = evaluate_labels(bundle, data.test, retraining=retraining, seeds=seeds, device=device)

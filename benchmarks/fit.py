@@ -127,9 +127,9 @@ def stock_module(network: ConvNet, parameters: Parameters) -> nn.Sequential:
 
 
 def _convnet(bundle: MemoryBundle, classes: int) -> ConvNet:
-    """The bundle's network, which the paper's protocol takes to be a ConvNet."""
+    """The bundle's network, which the paper's protocol takes to be a ConvNet that sees pictures as they are."""
     manifest = bundle.manifest
-    network = build_network(manifest.retraining.network, manifest.image.shape, classes)
+    network = build_network(manifest.retraining.network.shrinking(1), manifest.image.shape, classes)
     if not isinstance(network, ConvNet):
         raise SystemExit(f"the paper's protocol is for a convnet, but {manifest.name} is retrained with another")
     return network

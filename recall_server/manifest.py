@@ -223,6 +223,7 @@ class Manifest(Section):
         came_later = {
             "the key progress": self.progress is not None,
             "the key retraining.initial": self.retraining.initial != "random",
+            "the key retraining.network.shrink": (self.retraining.network.shrink or 1) > 1,
             "the architecture mlp": self.retraining.network.architecture == "mlp",
             f"the preprocessing {self.preprocessing}": self.preprocessing in {"projected", "spectral"},
             "the geometry of pixels": self.memory.kind == "pixels" and bool(self.memory.geometry),
@@ -242,15 +243,15 @@ class Manifest(Section):
                 raise ValueError(f"confusions of {len(confusions)} labels do not belong to {len(self.labels)} labels")
 
     def to_json(self) -> str:
-        """Canonical JSON: the same manifest always gives the same text, in the version that it was read in.
-
-        A start at random is not said: files did not say it before there was another, and keep their bytes.
-        """
-        unsaid: dict[str, Any] = {"retraining": {"initial"} if self.retraining.initial == "random" else set()}
+        """Canonical JSON: the same manifest always gives the same text, in the version that it was read in."""
+        later: dict[str, Any] = {}
         if self.format_version == 1:
-            later = {"progress": True, "accuracy": {"__all__": {"confusions"}}}
-            unsaid = later | {"retraining": {"network": {"hidden"}, "initial": True}}
-        return canonical_json(self.model_dump(mode="json", exclude=unsaid))
+            later = {
+                "progress": True,
+                "accuracy": {"__all__": {"confusions"}},
+                "retraining": {"network": {"hidden"}},
+            }
+        return canonical_json(self.model_dump(mode="json", exclude=later))
 
     @classmethod
     def from_json(cls, text: str) -> Self:
@@ -271,7 +272,8 @@ class Manifest(Section):
 def _keys_of_version_2(raw: dict[str, Any]) -> list[str]:
     retraining = raw.get("retraining")
     network = retraining.get("network") if isinstance(retraining, dict) else None
-    later = ["retraining.network.hidden"] if isinstance(network, dict) and "hidden" in network else []
+    of_network = [name for name in ("hidden", "shrink") if isinstance(network, dict) and name in network]
+    later = [f"retraining.network.{name}" for name in of_network]
     later += ["retraining.initial"] if isinstance(retraining, dict) and "initial" in retraining else []
     rows = raw.get("accuracy")
     counted = isinstance(rows, list) and any(isinstance(row, dict) and "confusions" in row for row in rows)

@@ -153,6 +153,8 @@ def _whiten_spectrally(graph: _Graph, spectral: Spectral) -> str:
 def _logits(graph: _Graph, network: AbstractNetwork, parameters: Parameters, images: str) -> str:
     """The nodes of `network.logits`."""
     plan = blueprint(network)
+    if plan.shrink > 1:
+        images = _average(graph, images, plan.shrink)
     if any(plan.padding):
         left, right, top, bottom = plan.padding
         pads = graph.constant("padding", [0, 0, top, left, 0, 0, bottom, right])
@@ -161,7 +163,7 @@ def _logits(graph: _Graph, network: AbstractNetwork, parameters: Parameters, ima
         match block:
             case Plain(layer, halve):
                 images = graph.add("Relu", [_layer(graph, parameters, layer, images)])
-                images = _halve(graph, images) if halve else images
+                images = _average(graph, images) if halve else images
             case Residual():
                 images = _residual(graph, parameters, block, images)
             case Dense(name):
@@ -180,7 +182,7 @@ def _residual(graph: _Graph, parameters: Parameters, block: Residual, images: st
     if block.shortcut is None:
         return graph.add("Relu", [graph.add("Add", [inner, images])])
     both = graph.add("Add", [inner, _layer(graph, parameters, block.shortcut, images)])
-    return graph.add("Relu", [_halve(graph, both)])
+    return graph.add("Relu", [_average(graph, both)])
 
 
 def _layer(graph: _Graph, parameters: Parameters, layer: Layer, images: str) -> str:
@@ -191,5 +193,6 @@ def _layer(graph: _Graph, parameters: Parameters, layer: Layer, images: str) -> 
     return graph.add("InstanceNormalization", [convolved, scale, shift], epsilon=EPSILON)
 
 
-def _halve(graph: _Graph, images: str) -> str:
-    return graph.add("AveragePool", [images], kernel_shape=[2, 2], strides=[2, 2])
+def _average(graph: _Graph, images: str, side: int = 2) -> str:
+    """Squares of `side` pixels a side as one; what is left over at the right and below is dropped."""
+    return graph.add("AveragePool", [images], kernel_shape=[side, side], strides=[side, side])

@@ -28,7 +28,8 @@ class Retraining(BaseModel):
     rows_per_class: Annotated[int, Field(ge=1, le=100_000)]
     decay: Literal["constant", "cosine"] = "constant"
     augmentation: Literal["none", "flip", "flip+rotate"] = "none"
-    initial: Literal["random", "encoder"] = "random"
+    # A start at random is not written down, as it was before there was another.
+    initial: Annotated[Literal["random", "encoder"], Field(exclude_if=lambda start: start == "random")] = "random"
 
 
 def cosine(share: float) -> float:

@@ -66,6 +66,11 @@ class Accuracies:
         )
 
 
+def at_full_size(retraining: Retraining) -> Retraining:
+    """The schedule for networks that look at pictures as they are."""
+    return retraining.model_copy(update={"network": retraining.network.shrinking(1)})
+
+
 def paper_protocol(retraining: Retraining, *, queries: int, rows: int) -> Retraining:
     """300 epochs over everything recalled, batches of 640, SGD 0.01 with momentum 0.9, constant (appendix A.1)."""
     each = max(1, min(rows, PAPER_BATCH // queries))
@@ -196,9 +201,9 @@ def evaluate_pictures(
 ) -> Accuracies:
     """Fresh networks trained on pictures [k, n, C, H, W] in pixel space, n of each of the bundle's classes.
 
-    They see pictures as they are, and not as the memory's bases could have recalled them.
+    They see pictures as they are, and neither as the memory's bases could have recalled them nor shrunk.
     """
-    preprocessing = unprojected(bundle.preprocessing)
+    preprocessing, retraining = unprojected(bundle.preprocessing), at_full_size(retraining)
     return fresh_accuracy(
         preprocessing.to_model(images.flatten(0, 1)).reshape(images.shape),
         torch.eye(len(bundle.labels)),

@@ -82,11 +82,6 @@ class ConvNetStep(AbstractInnerStep):
         parts = -(-len(images) // images_at_once(self.network, images.device))
         return zip(torch.chunk(images, parts), torch.chunk(targets, parts), strict=True)
 
-    def cropped(self, images: Tensor) -> Tensor:
-        """What is left when the network's padding is taken away."""
-        left, _, top, _ = self.network.padding()
-        return images[:, :, top : top + self.network.height, left : left + self.network.width]
-
 
 @final
 class _Reverse:
@@ -103,11 +98,11 @@ class _Reverse:
         features, features_dot = (part.flatten(1).to(images.dtype) for part in (y, y_dot))
         gf, gf_dot, for_targets = self._classifier(features, features_dot, targets)
         for_images = self._backward(gf.view(y.shape).to(y.dtype), gf_dot.view(y.shape).to(y.dtype))
-        return self.step.cropped(for_images).to(images.dtype), for_targets, self.product
+        return self.step.network.unprepare(for_images).to(images.dtype), for_targets, self.product
 
     def _forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
         """y and y_dot after the last block. The images themselves stand still: their partner is zero."""
-        both = self.step.network.pad(images)
+        both = self.step.network.prepare(images)
         count = len(images)
         for block in range(self.step.network.depth):
             weight, weight_dot = self.parameters[weight_name(block)], self.mu[weight_name(block)]

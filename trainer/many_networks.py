@@ -188,7 +188,8 @@ class _Descent:
 
 def many_logits(network: AbstractNetwork, parameters: Parameters, images: Tensor) -> Tensor:
     """[G, N, C, H, W] -> [G, N, k], equal but for rounding to `network.logits` of each network; differentiable once."""
-    hidden = network.pad(images.transpose(1, 2))  # [G, C, N, H, W]
+    prepared = network.prepare(images.flatten(0, 1))
+    hidden = prepared.view(*images.shape[:2], *prepared.shape[1:]).transpose(1, 2)  # [G, C, N, H, W]
     for block in blueprint(network).blocks:
         assert isinstance(block, Plain), "refused at construction"
         weight = parameters[f"{block.layer.convolution}.weight"]

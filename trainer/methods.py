@@ -68,8 +68,9 @@ class Method(BaseModel):
     query_size: Count = 32
     encoder_rate: Rate = 1e-3
     encoder_steps: Annotated[int, Field(ge=0)] = 0  # of a classifier that the encoder begins as; 0: it begins at random
-    # what the bundle asks its users to do
+    # what the bundle asks its users to do; a run that goes on from a bundle asks what that one asked, or "own" this
     retraining: Retraining
+    schedule: Literal["start", "own"] = "start"
 
     @model_validator(mode="after")
     def _check(self) -> Method:
@@ -122,7 +123,7 @@ def rtp() -> Method:
     return Method(
         name="rtp", start="noise", preprocessing="zca", augmentation="flip+rotate", steps=150, window=150, rate=0.01,
         rows_per_class=32, real_batch=640, optimiser="sgd", outer_rate=0.1, clip=2.0, outer_steps=50_000,
-        retraining=PAPER_RETRAINING,
+        retraining=PAPER_RETRAINING, schedule="own",
     )  # fmt: skip
 
 

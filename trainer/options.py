@@ -41,7 +41,10 @@ RecipeName = Annotated[
 # of `evaluate`
 Network = Annotated[
     str | None,
-    typer.Option(help="convnet:filters=64, resnet (the paper's ResNet-12), alexnet or mlp; default: the bundle's own."),
+    typer.Option(
+        help="convnet:filters=64, resnet (the paper's ResNet-12), alexnet or mlp; shrink=2 looks at half the size; "
+        "default: the bundle's own."
+    ),
 ]
 Epochs = Annotated[int | None, typer.Option(help="Over all images, instead of the protocol's.", min=1)]
 Steps = Annotated[int | None, typer.Option(help="Minibatches, instead of the protocol's.", min=1)]

@@ -22,7 +22,14 @@ from recall_server.manifest import MeasuredAccuracy, RunProgress, first_fault
 from recall_server.networks import NetworkSpec, build_network
 from recall_server.retraining import Retraining
 from trainer.datasets import ImageDataset
-from trainer.evaluate import Accuracies, evaluate_herded, evaluate_labels, evaluate_real, real_rows
+from trainer.evaluate import (
+    Accuracies,
+    at_full_size,
+    evaluate_herded,
+    evaluate_labels,
+    evaluate_real,
+    real_rows,
+)
 from trainer.evaluation_file import Measured, add, evaluations, file_of, memory_digest
 from trainer.few_shot import FewShot, draw_episode, evaluate_few_shot, largest_task
 from trainer.plots.sheets import picture_rows
@@ -51,7 +58,8 @@ class Evaluation:
         queries, rows = len(self.dataset.classes), self.bundle.memory.rows
         if self.bundle.manifest.queries == "images":
             return {RECALLED: self.protocol.schedule(self.retraining, queries=WAYS, rows=rows)}
-        real = self.protocol.schedule(self.retraining, queries=queries, rows=real_rows(self.bundle))
+        shown = at_full_size(self.retraining)
+        real = self.protocol.schedule(shown, queries=queries, rows=real_rows(self.bundle))
         recalled = self.protocol.schedule(self.retraining, queries=queries, rows=rows)
         return {RECALLED: recalled, RANDOM: real, HERDED: real}
 
@@ -104,6 +112,8 @@ def evaluate_bundle(
     for file in filter(Path.exists, files):
         evaluations(file, memory_digest(bundle))
     retraining = _with_network(bundle, network)
+    if protocol.name == "paper" and network is None:  # whose networks see pictures as they are
+        retraining = at_full_size(retraining)
     by_pictures = bundle.manifest.queries == "images"
     if by_pictures:  # an episode is as large for every rival, so there is no other protocol
         protocol = replace(protocol, name="bundle")

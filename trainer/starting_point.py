@@ -51,11 +51,23 @@ class StartingPoint:
     def method(self, name: str | Method, overrides: Sequence[str]) -> Method:
         """The method as `compose` makes it of a name and overrides, and of what the start asks for."""
         asked = compose(name)
-        defaults = self.defaults if asked.queries == "images" else ()
+        defaults = self.defaults if asked.queries == "images" else self._schedule(asked)
         if asked.retraining.initial == "encoder":  # then all networks are like the encoder that there is
             encoders = [each for each in defaults if each.startswith("encoder=")]
             defaults += tuple(f"{prefix}network={each.partition('=')[2]}" for each in encoders for prefix in PREFIXES)
         return compose(name, [*defaults, *overrides, *self.fields])
+
+    def _schedule(self, asked: Method) -> tuple[str, ...]:
+        """How classifiers of the bundle see pictures and are trained, where the method has no schedule of its own.
+
+        The memory is for that schedule, and what an instant memory chose on validation pictures is not chosen again.
+        """
+        if self.bundle is None or asked.schedule == "own" or self.bundle.manifest.queries != "labels":
+            return ()
+        schedule = self.bundle.manifest.retraining
+        network = asked.network.shrinking(schedule.network.shrink or 1)
+        inner = f"network={network}", f"augmentation={schedule.augmentation}"
+        return *inner, *(f"retraining.{name}={value}" for name, value in schedule if name != "initial")
 
 
 def _encoder_network(bundle: MemoryBundle) -> list[str]:

@@ -34,12 +34,11 @@ class AlexNet(AbstractNetwork):
     """
 
     def __post_init__(self) -> None:
-        if min(self.height, self.width) < 8:
-            raise ValueError(f"images of {self.height}x{self.width} are too small for an alexnet; use 8x8 or larger")
+        self.require(2**HALVINGS, "an alexnet", f"use {2**HALVINGS}x{2**HALVINGS} or larger")
 
     def padded(self) -> tuple[int, int]:
         """The next multiples of 8."""
-        return -(-self.height // 8) * 8, -(-self.width // 8) * 8
+        return self.whole(2**HALVINGS)
 
     def shapes(self) -> dict[str, tuple[int, ...]]:
         shapes: dict[str, tuple[int, ...]] = {}
@@ -54,7 +53,7 @@ class AlexNet(AbstractNetwork):
 
     def features(self, parameters: Parameters, images: Tensor) -> Tensor:
         """[N, C, H, W] -> [N, 192 * h * w], what the last linear layer sees."""
-        images = self.pad(images)
+        images = self.prepare(images)
         for layer, (_, kernel, halve) in enumerate(LAYERS):
             name = f"layer{layer}.convolution"
             images = convolution(parameters, name, images, padding=kernel // 2, dtype=self.convolution_dtype)

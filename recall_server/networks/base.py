@@ -9,7 +9,7 @@ from typing import Final
 
 import torch
 from torch import Tensor
-from torch.nn.functional import pad
+from torch.nn.functional import avg_pool2d, interpolate, pad
 
 Parameters = dict[str, Tensor]
 CLASSIFIER: Final = "classifier"  # the last layer, of every architecture
@@ -19,6 +19,7 @@ CLASSIFIER: Final = "classifier"  # the last layer, of every architecture
 class AbstractNetwork(ABC):
     """An architecture for images of [channels, height, width] and a number of classes; holds no weights.
 
+    Its first layer sees them `shrink` times smaller, with zeros around where poolings would else drop a row.
     `convolution_dtype` is how convolutions are computed (None: as the images come), an execution detail that
     changes neither the parameters nor their precision. A network without convolutions ignores it.
     """
@@ -27,6 +28,7 @@ class AbstractNetwork(ABC):
     height: int
     width: int
     classes: int
+    shrink: int = 1
     convolution_dtype: torch.dtype | None = None
 
     @abstractmethod
@@ -41,20 +43,48 @@ class AbstractNetwork(ABC):
     def logits(self, parameters: Parameters, images: Tensor) -> Tensor:
         """[N, C, H, W] -> [N, classes]."""
 
+    @property
+    def shrunk(self) -> tuple[int, int]:
+        """Height and width of shrunk images; what is left over at the right and below is dropped."""
+        return self.height // self.shrink, self.width // self.shrink
+
     def padded(self) -> tuple[int, int]:
         """Height and width of the images that the first layer sees."""
-        return self.height, self.width
+        return self.shrunk
+
+    def whole(self, unit: int) -> tuple[int, int]:
+        """The next multiples of `unit` from the height and width of shrunk images."""
+        height, width = self.shrunk
+        return -(-height // unit) * unit, -(-width // unit) * unit
 
     def padding(self) -> tuple[int, int, int, int]:
         """(left, right, top, bottom), as `torch.nn.functional.pad` takes it: the image stays in the middle."""
-        height, width = self.padded()
-        down, right = height - self.height, width - self.width
+        (height, width), (inner_height, inner_width) = self.padded(), self.shrunk
+        down, right = height - inner_height, width - inner_width
         return right // 2, right - right // 2, down // 2, down - down // 2
 
-    def pad(self, images: Tensor) -> Tensor:
-        """[N, C, H, W] with zeros around, where this network wants any."""
+    def prepare(self, images: Tensor) -> Tensor:
+        """[N, C, H, W] as the first layer sees them: shrunk, and with zeros around."""
+        if self.shrink > 1:
+            images = avg_pool2d(images, self.shrink)
         padding = self.padding()
         return pad(images, padding) if any(padding) else images
+
+    def unprepare(self, gradient: Tensor) -> Tensor:
+        """The transpose of `prepare`: from a gradient for what it gave, that for the images [N, C, H, W]."""
+        left, _, top, _ = self.padding()
+        height, width = self.shrunk
+        gradient = gradient[:, :, top : top + height, left : left + width]
+        if self.shrink == 1:
+            return gradient
+        spread = interpolate(gradient, scale_factor=float(self.shrink), mode="nearest") / self.shrink**2
+        return pad(spread, (0, self.width - width * self.shrink, 0, self.height - height * self.shrink))
+
+    def require(self, smallest: int, what: str, advice: str) -> None:
+        """Raises ValueError with a sentence where the first layer would see less than `smallest` pixels a side."""
+        if min(self.shrunk) < smallest:
+            shrunk = f", shrunk {self.shrink} times," if self.shrink > 1 else ""
+            raise ValueError(f"images of {self.height}x{self.width}{shrunk} are too small for {what}; {advice}")
 
     def initialise(self, generator: torch.Generator) -> Parameters:
         """Fresh float32 parameters on the CPU, the same for the same seed on every device.

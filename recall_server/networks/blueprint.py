@@ -1,6 +1,7 @@
 """What a network is made of, as data, for those who need to do more with it than to call it.
 
-Every architecture here is a chain of blocks behind a zero padding, and one linear layer named "classifier" on top.
+Every architecture here is a chain of blocks behind a shrinking and a zero padding, with one linear layer on top, named
+"classifier".
 `fused.py` trains from this description, `onnx_export.py` writes it down; `network.logits` remains the definition, and
 the tests hold the three together.
 """
@@ -52,8 +53,9 @@ class Dense:
 
 @dataclass(frozen=True)
 class Blueprint:
-    """`padding` is (left, right, top, bottom), as torch.nn.functional.pad takes it."""
+    """Images are shrunk, then padded; `padding` is (left, right, top, bottom), as torch.nn.functional.pad takes it."""
 
+    shrink: int
     padding: tuple[int, int, int, int]
     blocks: tuple[Plain | Residual | Dense, ...]
 
@@ -63,16 +65,18 @@ def blueprint(network: AbstractNetwork) -> Blueprint:
     """The blocks of a network, in order. Raises TypeError for an architecture that has no description yet."""
     if isinstance(network, ConvNet):
         plain = [Plain(_layer(f"block{block}"), halve=True) for block in range(network.depth)]
-        return Blueprint(network.padding(), tuple(plain))
+        return Blueprint(network.shrink, network.padding(), tuple(plain))
     if isinstance(network, AlexNet):
         plain = [Plain(_layer(f"layer{i}", kernel), halve) for i, (_, kernel, halve) in enumerate(LAYERS)]
-        return Blueprint(network.padding(), tuple(plain))
+        return Blueprint(network.shrink, network.padding(), tuple(plain))
     if isinstance(network, ResNet):
         stem = Plain(Layer("stem", "stem.norm"), halve=False)
         residual = [_residual(f"stage{stage}", halve=stage > 0) for stage in range(len(STAGES))]
-        return Blueprint(network.padding(), (stem, *residual))
+        return Blueprint(network.shrink, network.padding(), (stem, *residual))
     if isinstance(network, MLP):
-        return Blueprint(network.padding(), tuple(Dense(f"layer{layer}") for layer in range(network.depth)))
+        return Blueprint(
+            network.shrink, network.padding(), tuple(Dense(f"layer{layer}") for layer in range(network.depth))
+        )
     raise TypeError(f"there is no blueprint of {type(network).__name__}")
 
 

@@ -32,7 +32,7 @@ class ConvNetByHand:
 
     def logits(self, parameters: Parameters, images: Tensor) -> Tensor:
         """[N, C, H, W] -> [N, classes]."""
-        y = self.network.pad(images)
+        y = self.network.prepare(images)
         for block in range(self.network.depth):
             a = self.convolution(y).apply(parameters[weight_name(block)])
             y, _ = self.blocks.forward(a, norm_of(parameters, block))
@@ -46,7 +46,7 @@ class ConvNetByHand:
         The biases before a norm have none: the norm takes them away again.
         """
         layers: list[tuple[AbstractConvolution, BlockValue]] = []
-        y = self.network.pad(images)
+        y = self.network.prepare(images)
         for block in range(self.network.depth):
             convolution = self.convolution(y)
             y, value = self.blocks.forward(

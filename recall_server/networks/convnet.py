@@ -25,24 +25,20 @@ from recall_server.networks.layers import (
 class ConvNet(AbstractNetwork):
     """`depth` blocks of 3x3 convolution with `filters` channels, instance norm, ReLU and 2x2 average pooling.
 
-    Images are padded with zeros to the next multiple of 2^depth, so that 28 pixels become 32 as in the authors'
-    code, and no pooling drops a row.
+    Images, once shrunk, are padded with zeros to the next multiple of 2^depth, so that 28 pixels become 32 as in the
+    authors' code, and no pooling drops a row.
     """
 
     filters: int = 128
     depth: int = 3
 
     def __post_init__(self) -> None:
-        if min(self.height, self.width) < 2**self.depth:
-            raise ValueError(
-                f"images of {self.height}x{self.width} are too small for {self.depth} poolings; "
-                f"use a depth of {min(self.height, self.width).bit_length() - 1} or less"
-            )
+        depth = min(self.shrunk).bit_length() - 1
+        self.require(2**self.depth, f"{self.depth} poolings", f"use a depth of {depth} or less")
 
     def padded(self) -> tuple[int, int]:
         """The next multiples of 2^depth."""
-        unit = 2**self.depth
-        return -(-self.height // unit) * unit, -(-self.width // unit) * unit
+        return self.whole(2**self.depth)
 
     def shapes(self) -> dict[str, tuple[int, ...]]:
         shapes: dict[str, tuple[int, ...]] = {}
@@ -57,7 +53,7 @@ class ConvNet(AbstractNetwork):
 
     def features(self, parameters: Parameters, images: Tensor) -> Tensor:
         """[N, C, H, W] -> [N, filters * h * w], what the last linear layer sees."""
-        images = self.pad(images)
+        images = self.prepare(images)
         for block in range(self.depth):
             name = f"block{block}.convolution"
             images = convolution(parameters, name, images, padding=1, dtype=self.convolution_dtype)

@@ -107,6 +107,7 @@ def images_at_once(network: AbstractNetwork, device: torch.device) -> int:
     CPU, where twice as much is a tenth faster and leaves the caches, and to 1 GiB on a GPU.
     """
     first = next(iter(network.shapes().values()))  # [filters, channels, k, k] of a convolution, [units, inputs] else
-    pixels = network.height * network.width
-    numbers = max(first[0] * (pixels if len(first) == 4 else 1), network.channels * pixels)
+    height, width = network.shrunk
+    outputs = first[0] * (height * width if len(first) == 4 else 1)
+    numbers = max(outputs, network.channels * network.height * network.width)
     return max(1, (1024 if device.type == "cuda" else 16) * MEBIBYTE // (4 * numbers))

@@ -22,7 +22,7 @@ def fused_logits(network: AbstractNetwork, parameters: Parameters, images: Tenso
     plan, dtype = blueprint(network), network.convolution_dtype
     if dtype is not None:
         parameters = {name: value.to(dtype) if value.ndim == 4 else value for name, value in parameters.items()}
-    images = network.pad(images)
+    images = network.prepare(images)
     for block in plan.blocks:
         match block:
             case Plain():

@@ -38,12 +38,11 @@ class ResNet(AbstractNetwork):
     """
 
     def __post_init__(self) -> None:
-        if min(self.height, self.width) < UNIT:
-            raise ValueError(f"images of {self.height}x{self.width} are too small for a resnet; use 8x8 or larger")
+        self.require(UNIT, "a resnet", f"use {UNIT}x{UNIT} or larger")
 
     def padded(self) -> tuple[int, int]:
         """The next multiples of 8."""
-        return -(-self.height // UNIT) * UNIT, -(-self.width // UNIT) * UNIT
+        return self.whole(UNIT)
 
     def shapes(self) -> dict[str, tuple[int, ...]]:
         shapes = _convolution_norm_shapes("stem", self.channels, STAGES[0], 3)
@@ -59,7 +58,7 @@ class ResNet(AbstractNetwork):
 
     def features(self, parameters: Parameters, images: Tensor) -> Tensor:
         """[N, C, H, W] -> [N, 512 * h * w], what the last linear layer sees."""
-        images = self.pad(images)
+        images = self.prepare(images)
         images = relu(self._convolution_norm(parameters, "stem", images))
         images = self._basic_block(parameters, "stage0", images)
         for stage in range(1, len(STAGES)):

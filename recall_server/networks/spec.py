@@ -8,9 +8,9 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 # What each architecture can be told, and what it is if it is not told: the paper's networks (appendix A.1 and A.2).
 SETTINGS: Final[dict[str, dict[str, int]]] = {
-    "convnet": {"filters": 128, "depth": 3},
-    "resnet": {},
-    "alexnet": {},
+    "convnet": {"filters": 128, "depth": 3, "shrink": 1},
+    "resnet": {"shrink": 1},
+    "alexnet": {"shrink": 1},
     "mlp": {"hidden": 256, "depth": 1},
 }
 _NAMES: Final = dict.fromkeys(name for settings in SETTINGS.values() for name in settings)
@@ -19,7 +19,8 @@ _NAMES: Final = dict.fromkeys(name for settings in SETTINGS.values() for name in
 class NetworkSpec(BaseModel):
     """An architecture without the shape of its images and the number of its classes.
 
-    Settings that an architecture does not have are None, and refused where they are given.
+    With `shrink` the network looks at pictures that many times smaller, each number the mean of a square. Settings that
+    an architecture does not have are None, and refused where they are given.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -28,6 +29,8 @@ class NetworkSpec(BaseModel):
     filters: Annotated[int, Field(ge=1, le=1024)] | None = None
     hidden: Annotated[int, Field(ge=1, le=65_536)] | None = None
     depth: Annotated[int, Field(ge=1, le=8)] | None = None
+    # Not written down where nothing is shrunk, as it was before this setting came.
+    shrink: Annotated[int | None, Field(ge=1, le=8, exclude_if=lambda times: times in {None, 1})] = None
 
     @model_validator(mode="before")
     @classmethod
@@ -41,8 +44,9 @@ class NetworkSpec(BaseModel):
         known = SETTINGS[architecture]
         refused = [name for name in _NAMES if name not in known and fields.get(name) is not None]
         if refused:
-            takes = f"takes {' and '.join(known)}" if known else "has a fixed shape"
-            raise ValueError(f"{architecture} {takes}, and no {' or '.join(refused)}")
+            *most, last = known
+            takes = f"{', '.join(most)} and {last}" if most else last
+            raise ValueError(f"{architecture} takes {takes}, and no {' or '.join(refused)}")
         return fields | {name: value for name, value in known.items() if fields.get(name) is None}
 
     @classmethod
@@ -57,10 +61,15 @@ class NetworkSpec(BaseModel):
             fields[name] = value
         return cls.model_validate(fields)
 
+    def shrinking(self, times: int) -> Self:
+        """The same network, looking at pictures so many times smaller; itself where its architecture shrinks none."""
+        return self if self.shrink in {None, times} else self.model_copy(update={"shrink": times})
+
     def settings(self) -> dict[str, int]:
         """The settings of this architecture, by name."""
         return {name: getattr(self, name) for name in SETTINGS[self.architecture]}
 
     def __str__(self) -> str:
-        settings = ",".join(f"{name}={value}" for name, value in self.settings().items())
+        said = {name: value for name, value in self.settings().items() if (name, value) != ("shrink", 1)}
+        settings = ",".join(f"{name}={value}" for name, value in said.items())
         return f"{self.architecture}:{settings}" if settings else self.architecture

@@ -49,10 +49,11 @@ export function list(names, most = 6) {
   return `${names.slice(0, -1).join(", ")} and ${names.at(-1)}`;
 }
 
-/** "convnet:filters=64,depth=2" as people say it. */
+/** "convnet:filters=64,depth=2,shrink=2" as people say it. */
 export function network(text) {
   const [architecture, settings = ""] = text.split(":");
   const name = { convnet: "ConvNet", resnet: "ResNet", alexnet: "AlexNet", mlp: "MLP" }[architecture] ?? architecture;
   const values = Object.fromEntries(settings.split(",").map((each) => each.split("=")));
-  return values.filters ? `${name}, ${values.filters} wide` : values.hidden ? `${name}, ${values.hidden} units` : name;
+  const size = values.filters ? `, ${values.filters} wide` : values.hidden ? `, ${values.hidden} units` : "";
+  return `${name}${size}${values.shrink ? `, at 1/${values.shrink} of the size` : ""}`;
 }

@@ -20,6 +20,7 @@ CPU = torch.device("cpu")
 NETWORKS = {
     "grey, padded": ConvNet(channels=1, height=11, width=14, classes=4, filters=9, depth=3),
     "compiled convolutions": ConvNet(channels=3, height=16, width=16, classes=4, filters=32, depth=2),
+    "shrunk": ConvNet(channels=3, height=18, width=25, classes=4, filters=9, depth=2, shrink=2),
 }
 
 

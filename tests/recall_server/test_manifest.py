@@ -10,6 +10,7 @@ import pytest
 
 from recall_server.bundle import MemoryBundle
 from recall_server.manifest import Budget, Manifest, MeasuredAccuracy, RunProgress, ValidationPoint
+from recall_server.networks import NetworkSpec
 from tests.recall_server.bundle_examples import (
     example_bundle,
     example_manifest,
@@ -89,6 +90,11 @@ def test_what_came_with_version_2_is_refused_in_version_1() -> None:
         Manifest.from_json(text.replace('"queries"', '"progress":null,"queries"'))
     with pytest.raises(ValueError, match=r"the key retraining\.network\.hidden came with format version 2"):
         Manifest.from_json(text.replace('"filters"', '"hidden":null,"filters"'))
+    with pytest.raises(ValueError, match=r"the key retraining\.network\.shrink came with format version 2"):
+        Manifest.from_json(text.replace('"filters"', '"shrink":2,"filters"'))
+    half = example_bundle().manifest.retraining.model_copy(update={"network": NetworkSpec(depth=1, shrink=2)})
+    with pytest.raises(ValueError, match=r"the key retraining\.network\.shrink came with format version 2"):
+        example_bundle(format_version=1, retraining=half)
     with pytest.raises(ValueError, match="the architecture mlp came with format version 2"):
         Manifest.from_json(re.sub(r'"network":\{[^}]*\}', '"network":{"architecture":"mlp"}', text))
 

@@ -13,7 +13,13 @@ from recall_server.networks import AbstractNetwork, NetworkSpec, build_network
 from recall_server.networks.blueprint import blueprint
 from recall_server.networks.fused import fused_logits, halve, trained_names
 
-CONVOLUTIONAL = ["convnet:filters=8,depth=3", "convnet:filters=4,depth=1", "resnet", "alexnet"]
+CONVOLUTIONAL = [
+    "convnet:filters=8,depth=3",
+    "convnet:filters=4,depth=1",
+    "resnet",
+    "alexnet",
+    "convnet:depth=2,shrink=2",
+]
 SPECS = [*CONVOLUTIONAL, "mlp:hidden=16,depth=2"]
 SHAPES = [(1, 28, 28), (3, 16, 16), (3, 9, 13)]  # padded to 32; as they are; odd and oblong
 
@@ -36,6 +42,9 @@ def _generator(seed: int = 0) -> torch.Generator:
         ("alexnet", "alexnet"),
         ("mlp", "mlp:hidden=256,depth=1"),
         ("mlp:depth=3,hidden=10", "mlp:hidden=10,depth=3"),
+        ("convnet:shrink=2", "convnet:filters=128,depth=3,shrink=2"),
+        ("convnet:shrink=1", "convnet:filters=128,depth=3"),
+        ("resnet:shrink=2", "resnet:shrink=2"),
     ],
 )
 def test_a_spec_survives_text_and_json(text: str, canonical: str) -> None:
@@ -51,9 +60,12 @@ def test_a_spec_survives_text_and_json(text: str, canonical: str) -> None:
     [
         ("vgg", "'convnet', 'resnet', 'alexnet' or 'mlp'"),
         ("", "'convnet', 'resnet', 'alexnet' or 'mlp'"),
-        ("resnet:depth=3", "resnet has a fixed shape, and no depth"),
-        ("convnet:hidden=3", "convnet takes filters and depth, and no hidden"),
+        ("resnet:depth=3", "resnet takes shrink, and no depth"),
+        ("convnet:hidden=3", "convnet takes filters, depth and shrink, and no hidden"),
         ("mlp:filters=64", "mlp takes hidden and depth, and no filters"),
+        ("mlp:shrink=2", "mlp takes hidden and depth, and no shrink"),
+        ("convnet:shrink=0", "greater than or equal to 1"),
+        ("convnet:shrink=9", "less than or equal to 8"),
         ("convnet:filters=0", "greater than or equal to 1"),
         ("convnet:filters=99999", "less than or equal to 1024"),
         ("convnet:filters", "is no network; write for example"),
@@ -68,6 +80,19 @@ def test_a_spec_that_makes_no_sense_is_refused_with_what_would(text: str, says: 
         NetworkSpec.parse(text)
 
 
+def test_a_network_can_be_told_how_many_times_to_shrink_unless_its_architecture_shrinks_nothing() -> None:
+    assert str(NetworkSpec().shrinking(2)) == "convnet:filters=128,depth=3,shrink=2"
+    assert NetworkSpec(shrink=2).shrinking(1) == NetworkSpec()
+    mlp = NetworkSpec(architecture="mlp")
+    assert mlp.shrinking(2) == mlp
+
+
+def test_a_network_that_shrinks_nothing_is_written_down_as_before_there_was_another() -> None:
+    assert "shrink" not in NetworkSpec().model_dump_json()
+    assert "shrink" not in NetworkSpec(architecture="mlp").model_dump_json()
+    assert '"shrink":2' in NetworkSpec(shrink=2).model_dump_json()
+
+
 def test_a_spec_refuses_fields_it_does_not_know() -> None:
     with pytest.raises(ValidationError, match="Extra inputs are not permitted"):
         NetworkSpec.model_validate({"architecture": "convnet", "pooling": "max"})
@@ -77,6 +102,32 @@ def test_a_spec_refuses_fields_it_does_not_know() -> None:
 def test_images_too_small_for_the_poolings_are_refused(spec: str) -> None:
     with pytest.raises(ValueError, match="7x28 are too small"):
         _network(spec, (1, 7, 28))
+
+
+def test_images_that_are_too_small_once_shrunk_are_refused() -> None:
+    with pytest.raises(
+        ValueError, match=r"16x16, shrunk 4 times, are too small for 3 poolings; use a depth of 2 or less"
+    ):
+        _network("convnet:shrink=4", (3, 16, 16))
+
+
+@pytest.mark.parametrize("size", [(8, 8), (9, 13)])
+def test_a_network_that_shrinks_computes_what_another_does_on_shrunk_images(size: tuple[int, int]) -> None:
+    small, images = (3, size[0] // 2, size[1] // 2), torch.rand(2, 3, *size, generator=_generator())
+    shrinking, other = _network("convnet:depth=1,shrink=2", (3, *size)), _network("convnet:depth=1", small)
+    parameters = other.initialise(_generator())
+    assert shrinking.shapes() == other.shapes()
+    assert torch.equal(shrinking.logits(parameters, images), other.logits(parameters, avg_pool2d(images, 2)))
+
+
+@pytest.mark.parametrize("spec", CONVOLUTIONAL)
+def test_unprepare_is_the_transpose_of_prepare(spec: str) -> None:
+    network = _network(spec, (3, 9, 13))
+    images = torch.rand(2, 3, 9, 13, dtype=torch.float64, generator=_generator(), requires_grad=True)
+    prepared = network.prepare(images)
+    gradient = torch.rand(prepared.shape, dtype=torch.float64, generator=_generator(1))
+    (oracle,) = torch.autograd.grad(prepared, images, gradient)
+    torch.testing.assert_close(network.unprepare(gradient), oracle)
 
 
 def test_no_classes_are_refused() -> None:

@@ -18,6 +18,7 @@ from recall_server.preprocessing import PREPROCESSINGS, ZCA, AbstractPreprocessi
 from recall_server.retraining import Retraining
 
 SPECS = ["convnet:filters=8,depth=3", "convnet:filters=4,depth=1", "resnet", "alexnet", "mlp:hidden=16,depth=2"]
+SPECS.append("convnet:filters=4,depth=1,shrink=2")
 SHAPES = [(1, 12, 12), (3, 9, 13)]  # padded to 16; odd and oblong
 TOLERANCE = 1e-5
 

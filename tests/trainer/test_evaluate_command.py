@@ -102,6 +102,23 @@ def test_steps_and_augmentation_hold_for_the_memory_and_for_its_baselines(
         assert (each["schedule"]["steps"], each["schedule"]["augmentation"]) == (3, "flip")
 
 
+def test_pictures_are_shrunk_for_what_is_recalled_alone_and_never_by_the_papers_protocol(
+    evaluate: Callable[..., str], bundle: Path, tmp_path: Path
+) -> None:
+    """The paper's networks see pictures as they are, and so do those that real pictures train, whatever is asked."""
+    half, full = "convnet:filters=4,depth=1,shrink=2", "convnet:filters=4,depth=1"
+    made = MemoryBundle.load(bundle)
+    schedule = made.manifest.retraining.model_copy(update={"network": NetworkSpec.parse(half), "steps": 3})
+    manifest = made.manifest.model_copy(update={"retraining": schedule})
+    MemoryBundle(manifest, made.memory, made.preprocessing).save(bundle)
+    networks = []
+    for protocol in ("bundle", "paper"):
+        file = tmp_path / f"{protocol}.json"
+        evaluate("--runs", "1", "--steps", "3", "--protocol", protocol, "--json", str(file))
+        networks.append([each["schedule"]["network"] for each in results(file).values()])
+    assert networks == [[half, full, full], [full, full, full]]
+
+
 def test_what_departs_from_a_protocol_is_never_taken_for_it(evaluate: Callable[..., str], bundle: Path) -> None:
     for arguments in (["--epochs", "2"], ["--steps", "2"], ["--steps", "2", "--augmentation", "flip"]):
         evaluate(*TINY, "--runs", "1", "--record", *arguments)

@@ -19,6 +19,7 @@ NETWORKS = {
     "grey, padded": ConvNet(channels=1, height=11, width=14, classes=4, filters=9, depth=3),
     "colour": ConvNet(channels=3, height=8, width=8, classes=4, filters=16, depth=2),
     "compiled convolutions": ConvNet(channels=3, height=13, width=16, classes=4, filters=32, depth=2),
+    "shrunk, padded": ConvNet(channels=3, height=15, width=13, classes=4, filters=32, depth=2, shrink=2),
     "many channels, one block": ConvNet(channels=6, height=4, width=4, classes=4, filters=5, depth=1),
 }
 

@@ -71,13 +71,13 @@ def test_the_first_is_served_before_anything_is_measured(
     bars_dataset: ImageDataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     output, seen = tmp_path / "bars.safetensors", list[Path]()
-    scored(monkeypatch, [(0.5, 0.5)] * 6, seen, output)
+    scored(monkeypatch, [(0.5, 0.5)] * 7, seen, output)
     sentences: list[str] = []
     wish = request(bars_dataset, output)
     options = budgets(bars_dataset, wish.method, images_per_class=1)
     made = instant(wish, options, report=sentences.append)
     assert "written after" in sentences[0]
-    assert len(seen) == 6, "three budgets, then centres, flips, and more steps"
+    assert len(seen) == 7, "half size, three budgets, then centres, flips, and more steps"
     assert made.manifest.provenance.hyper_parameters["bases"] == options[0].bases, "nothing was better"
     assert made.manifest.retraining.augmentation == "none"
     progress = made.manifest.progress
@@ -89,8 +89,9 @@ def test_what_is_better_by_more_than_the_noise_is_chosen(
     bars_dataset: ImageDataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     output = tmp_path / "bars.safetensors"
-    # Bases: the second is better, the third within its noise. Centres are no better, flips are, more steps are not.
-    scores = [(0.5, 0.5), (0.6, 0.6), (0.5, 0.8), (0.6, 0.6), (0.7, 0.7), (0.7, 0.7)]
+    # Half size is worse. Bases: the second is better, the third within its noise. Centres are no better, flips are,
+    # more steps are not.
+    scores = [(0.5, 0.5), (0.4, 0.4), (0.6, 0.6), (0.5, 0.8), (0.6, 0.6), (0.7, 0.7), (0.7, 0.7)]
     scored(monkeypatch, scores, [], output)
     wish = request(bars_dataset, output)
     options = budgets(bars_dataset, wish.method, images_per_class=1)
@@ -98,6 +99,33 @@ def test_what_is_better_by_more_than_the_noise_is_chosen(
     assert made.manifest.provenance.hyper_parameters["bases"] == options[1].bases
     assert made.manifest.provenance.hyper_parameters["coefficients"] == "typical"
     assert (made.manifest.retraining.augmentation, made.manifest.retraining.steps) == ("flip", 3)
+    assert made.manifest.retraining.network.shrink == 1
+
+
+def test_classifiers_look_at_half_the_size_where_that_is_no_worse_by_more_than_the_noise(
+    bars_dataset: ImageDataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """They are quicker to train, and all that is chosen after that is chosen for them."""
+    output = tmp_path / "bars.safetensors"
+    scored(monkeypatch, [(0.5, 0.5), (0.4, 0.55), *[(0.4, 0.4)] * 5], [], output)
+    wish = request(bars_dataset, output)
+    sentences: list[str] = []
+    made = instant(wish, budgets(bars_dataset, wish.method, images_per_class=1), report=sentences.append)
+    assert str(made.manifest.retraining.network) == "convnet:filters=4,depth=2,shrink=2"
+    assert made.manifest.provenance.hyper_parameters["network"] == "convnet:filters=4,depth=2,shrink=2"
+    assert ["half size" in sentence for sentence in sentences] == [False, False, *[True] * 6]
+
+
+@pytest.mark.parametrize("network", ["convnet:filters=4,depth=3", "convnet:filters=4,depth=1,shrink=2", "mlp:hidden=4"])
+def test_pictures_are_not_shrunk_where_they_would_be_too_small_or_somebody_has_said_how(
+    bars_dataset: ImageDataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, network: str
+) -> None:
+    output, seen = tmp_path / "bars.safetensors", list[Path]()
+    scored(monkeypatch, [(0.5, 0.5)] * 6, seen, output)
+    wish = request(bars_dataset, output)
+    wish = replace(wish, method=compose(wish.method, [f"network={network}", f"retraining.network={network}"]))
+    instant(wish, budgets(bars_dataset, wish.method, images_per_class=1))
+    assert len(seen) == 6
 
 
 def test_only_a_method_without_steps_from_the_eigenvectors_is_instant() -> None:

@@ -40,6 +40,7 @@ def recalled(networks: int, rows: int = 7) -> Tensor:
         schedule(augmentation="flip+rotate", decay="cosine"),
         schedule(rows_per_class=50),
         schedule(network=NetworkSpec.parse("alexnet"), steps=2),
+        schedule(network=NetworkSpec(filters=5, depth=2, shrink=2)),
     ],
     ids=str,
 )

@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from recall_server.bundle import MemoryBundle
+from recall_server.networks import NetworkSpec
 from tests.recall_server.bundle_examples import example_bundle
 from tests.trainer.test_command_line import SMALL, distill, refusal, run, with_encoder
 from trainer import commands
@@ -127,6 +128,24 @@ def test_a_manifest_may_say_anything_of_its_encoder(first: Path) -> None:
             first
         )
         assert StartingPoint.read(str(first)).defaults == ("query_size=5", "encoder_steps=0")
+
+
+def test_classifiers_are_trained_as_the_start_asks_for_unless_the_method_has_a_schedule_of_its_own(
+    tmp_path: Path,
+) -> None:
+    path = tmp_path / "half.safetensors"
+    asked = example_bundle().manifest.retraining.model_copy(
+        update={"network": NetworkSpec(filters=8, depth=1, shrink=2), "steps": 7, "augmentation": "flip"}
+    )
+    example_bundle(retraining=asked).save(path)
+    begin = StartingPoint.read(str(path))
+    method = begin.method("window", ["network=convnet:filters=4"])
+    assert method.retraining == asked
+    assert method.augmentation == "flip"
+    assert begin.method("window", []).network == compose("window").network.shrinking(2)
+    assert begin.method("window", ["retraining.steps=9", "augmentation=none"]).retraining.steps == 9
+    assert begin.method("rtp", []).retraining == compose("rtp").retraining
+    assert begin.method("rtp", []).augmentation == compose("rtp").augmentation
 
 
 def test_a_word_or_a_bundle_by_labels_says_where_a_method_starts(tmp_path: Path) -> None:
