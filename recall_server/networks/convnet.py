@@ -34,7 +34,8 @@ class ConvNet(AbstractNetwork):
 
     def __post_init__(self) -> None:
         depth = min(self.shrunk).bit_length() - 1
-        self.require(2**self.depth, f"{self.depth} poolings", f"use a depth of {depth} or less")
+        advice = f"use a depth of {depth} or less" if depth > 0 else "use larger ones, or shrink them less"
+        self.require(2**self.depth, f"{self.depth} poolings", advice)
 
     def padded(self) -> tuple[int, int]:
         """The next multiples of 2^depth."""

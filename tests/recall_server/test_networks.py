@@ -105,6 +105,8 @@ def test_images_too_small_for_the_poolings_are_refused(spec: str) -> None:
 
 
 def test_images_that_are_too_small_once_shrunk_are_refused() -> None:
+    with pytest.raises(ValueError, match=r"7x12, shrunk 8 times, are too small for 1 poolings; use larger ones"):
+        _network("convnet:depth=1,shrink=8", (3, 7, 12))
     with pytest.raises(
         ValueError, match=r"16x16, shrunk 4 times, are too small for 3 poolings; use a depth of 2 or less"
     ):
