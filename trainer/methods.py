@@ -211,4 +211,4 @@ def named(name: str) -> Method:
 def compose(method: str | Method, overrides: Iterable[str] = ()) -> Method:
     """A method, or one by name, with `field=value` overrides; ValueError with one sentence on what does not fit."""
     start = named(method) if isinstance(method, str) else method
-    return overridden(Method, start.model_dump(), overrides, fixed=("name",))
+    return overridden(Method, dict(start), overrides, fixed=("name",))  # all fields: a dump leaves some unsaid

@@ -22,14 +22,7 @@ from recall_server.manifest import MeasuredAccuracy, RunProgress, first_fault
 from recall_server.networks import NetworkSpec, build_network
 from recall_server.retraining import Retraining
 from trainer.datasets import ImageDataset
-from trainer.evaluate import (
-    Accuracies,
-    at_full_size,
-    evaluate_herded,
-    evaluate_labels,
-    evaluate_real,
-    real_rows,
-)
+from trainer.evaluate import Accuracies, at_full_size, evaluate_herded, evaluate_labels, evaluate_real, real_rows
 from trainer.evaluation_file import Measured, add, evaluations, file_of, memory_digest
 from trainer.few_shot import FewShot, draw_episode, evaluate_few_shot, largest_task
 from trainer.plots.sheets import picture_rows

@@ -67,7 +67,7 @@ class StartingPoint:
         schedule = self.bundle.manifest.retraining
         network = asked.network.shrinking(schedule.network.shrink or 1)
         inner = f"network={network}", f"augmentation={schedule.augmentation}"
-        return *inner, *(f"retraining.{name}={value}" for name, value in schedule if name != "initial")
+        return *inner, *(f"retraining.{name}={value}" for name, value in schedule)
 
 
 def _encoder_network(bundle: MemoryBundle) -> list[str]:

@@ -17,8 +17,14 @@ from recall_server.onnx_export import OPSET, export_network
 from recall_server.preprocessing import PREPROCESSINGS, ZCA, AbstractPreprocessing, Projected, Spectral, Standardise
 from recall_server.retraining import Retraining
 
-SPECS = ["convnet:filters=8,depth=3", "convnet:filters=4,depth=1", "resnet", "alexnet", "mlp:hidden=16,depth=2"]
-SPECS.append("convnet:filters=4,depth=1,shrink=2")
+SPECS = [
+    "convnet:filters=8,depth=3",
+    "convnet:filters=4,depth=1",
+    "convnet:filters=4,depth=1,shrink=2",
+    "resnet",
+    "alexnet",
+    "mlp:hidden=16,depth=2",
+]
 SHAPES = [(1, 12, 12), (3, 9, 13)]  # padded to 16; odd and oblong
 TOLERANCE = 1e-5
 

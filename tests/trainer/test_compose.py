@@ -53,3 +53,13 @@ def test_a_memory_is_distilled_and_gone_on_from_in_its_spectral_space(bars_folde
     run("distill", "--dataset", str(bars_folder), "--start", str(path), "--output", str(path), *SMALL, *there)
     again = MemoryBundle.load(path).preprocessing.tensors()
     assert all(torch.equal(again[name], tensor) for name, tensor in first.preprocessing.tensors().items())
+
+
+def test_a_field_that_files_leave_unsaid_can_be_set_like_any_other() -> None:
+    """`initial` is not written down where it is random, and `shrink` not where nothing is shrunk."""
+    network = "convnet:filters=4,depth=2,shrink=2"
+    same = [f"{field}={network}" for field in ("network", "retraining.network", "encoder")]
+    method = compose("image-addressing", ["retraining.initial=encoder", *same])
+    assert method.retraining.initial == "encoder"
+    assert str(method.retraining.network) == network
+    assert compose(method, ["retraining.initial=random"]).retraining.initial == "random"
