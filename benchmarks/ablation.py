@@ -22,16 +22,16 @@ from typing import Any
 
 import torch
 
-from recall_server.allocator import keep_freed_memory
-from recall_server.atomic import write_atomically
-from trainer.budget import Budget
-from trainer.datasets import ImageDataset, load_dataset
-from trainer.methods import Method, compose
-from trainer.plots.figures import empty, to_bytes
-from trainer.publish import device_name
-from trainer.recipes import MOMENTA
-from trainer.run_progress import Limits
-from trainer.trial import trial
+from recall_server.core.io.atomic import write_atomically
+from recall_server.core.training.allocator import keep_freed_memory
+from recall_server.core.training.device import device_name
+from trainer.data.datasets import ImageDataset, load_dataset
+from trainer.methods.budget import Budget
+from trainer.methods.method import Method, compose
+from trainer.methods.paper import MOMENTA
+from trainer.output.plots.figures import empty, to_bytes
+from trainer.run.progress import Limits
+from trainer.run.search.trial import trial
 
 CPU = torch.device("cpu")
 SMALL = [

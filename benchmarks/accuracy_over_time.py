@@ -25,12 +25,12 @@ from typing import Any, NamedTuple
 
 from matplotlib.figure import Figure
 
-from recall_server.allocator import keep_freed_memory
-from recall_server.bundle import MemoryBundle
-from trainer.commands import pick_device
-from trainer.datasets import load_dataset
-from trainer.evaluate import at_full_size, evaluate_labels, evaluate_real, paper_protocol
-from trainer.publish import device_name
+from recall_server.core.bundle.bundle import MemoryBundle
+from recall_server.core.training.allocator import keep_freed_memory
+from recall_server.core.training.device import device_name
+from trainer.cli.commands import pick_device
+from trainer.data.datasets import load_dataset
+from trainer.evaluation.evaluate import at_full_size, evaluate_labels, evaluate_real, paper_protocol
 
 POLL_SECONDS, HALVINGS = 0.2, 5
 QUICK_METHOD: tuple[str, ...] = (

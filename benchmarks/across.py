@@ -24,16 +24,16 @@ from pathlib import Path
 import torch
 
 from benchmarks.quality import relabelled
-from recall_server.allocator import keep_freed_memory
-from recall_server.bundle import MemoryBundle
-from recall_server.meeting import BundleQuery, meet
-from trainer.datasets import ImageDataset, load_dataset
-from trainer.evaluate import fresh_accuracy
-from trainer.instant import InstantRun, budgets
-from trainer.methods import compose
-from trainer.publish import device_name
-from trainer.request import Request
-from trainer.run_progress import Limits
+from recall_server.core.bundle.bundle import MemoryBundle
+from recall_server.core.training.allocator import keep_freed_memory
+from recall_server.core.training.device import device_name
+from recall_server.recall.training_set import BundleQuery, meet
+from trainer.data.datasets import ImageDataset, load_dataset
+from trainer.evaluation.evaluate import fresh_accuracy
+from trainer.methods.method import compose
+from trainer.run.progress import Limits
+from trainer.run.request import Request
+from trainer.run.search.instant import InstantRun, budgets
 
 CPU = torch.device("cpu")
 NARROW = [f"{part}network=convnet:filters=16,depth=2" for part in ("", "retraining.")]

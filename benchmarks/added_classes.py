@@ -18,17 +18,17 @@ from pathlib import Path
 
 import torch
 
-from recall_server.allocator import keep_freed_memory
-from recall_server.bundle import MemoryBundle
-from trainer.added_class import NewClass, add_classes
-from trainer.budget import Budget
-from trainer.datasets import ImageDataset, load_dataset
-from trainer.evaluate import Accuracies, evaluate_labels
-from trainer.instant import InstantRun
-from trainer.methods import compose
-from trainer.publish import device_name
-from trainer.request import Request
-from trainer.run_progress import Limits
+from recall_server.core.bundle.bundle import MemoryBundle
+from recall_server.core.training.allocator import keep_freed_memory
+from recall_server.core.training.device import device_name
+from trainer.data.datasets import ImageDataset, load_dataset
+from trainer.evaluation.evaluate import Accuracies, evaluate_labels
+from trainer.methods.budget import Budget
+from trainer.methods.method import compose
+from trainer.run.progress import Limits
+from trainer.run.request import Request
+from trainer.run.search.instant import InstantRun
+from trainer.starts.add_classes import NewClass, add_classes
 
 CPU = torch.device("cpu")
 NARROW = [f"{part}network=convnet:filters=16,depth=2" for part in ("", "retraining.")]

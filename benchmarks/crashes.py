@@ -34,7 +34,7 @@ import httpx2
 from benchmarks.killable_server import LEASE_SECONDS, PATIENCE, KillableServer
 from benchmarks.process_tree import bytes_of, is_running
 from benchmarks.running_server import ARTIFACTS
-from recall_server.classifier import FreshClassifier
+from recall_server.core.classifier.fresh_classifier import FreshClassifier
 
 Victim = Literal["worker", "server", "everything"]
 VICTIMS: tuple[Victim, ...] = ("worker", "server", "worker", "server", "everything")

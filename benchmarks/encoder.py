@@ -23,13 +23,13 @@ import numpy as np
 import torch
 from PIL import Image
 
-from recall_server.networks import build_network
-from recall_server.onnx_export import export_network
-from recall_server.pictures import decode
-from recall_server.preprocessing import Standardise
-from recall_server.query_encoder import CPU, QueryEncoder
-from trainer.methods import compose
-from trainer.publish import device_name
+from recall_server.core.classifier.onnx_export import export_network
+from recall_server.core.encoders.query_encoder import CPU, QueryEncoder
+from recall_server.core.io.pictures import decode
+from recall_server.core.networks import build_network
+from recall_server.core.preprocessing import Standardise
+from recall_server.core.training.device import device_name
+from trainer.methods.method import compose
 
 SHAPE = (3, 32, 32)
 

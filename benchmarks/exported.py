@@ -25,15 +25,15 @@ import numpy as np
 import torch
 
 from benchmarks.instant import NARROW, make
-from recall_server.allocator import keep_freed_memory
-from recall_server.bundle import MemoryBundle
-from recall_server.networks import NetworkSpec
-from trainer.datasets import ImageDataset, Split, load_dataset
-from trainer.evaluate import Accuracies, evaluate_pictures, paper_protocol
-from trainer.export.command import export_bundle
-from trainer.export.images import recall_images
-from trainer.methods import compose
-from trainer.publish import device_name
+from recall_server.core.bundle.bundle import MemoryBundle
+from recall_server.core.networks import NetworkSpec
+from recall_server.core.training.allocator import keep_freed_memory
+from recall_server.core.training.device import device_name
+from trainer.cli.export import export_bundle
+from trainer.data.datasets import ImageDataset, Split, load_dataset
+from trainer.evaluation.evaluate import Accuracies, evaluate_pictures, paper_protocol
+from trainer.methods.method import compose
+from trainer.output.export.images import recall_images
 
 SCORER = Path(__file__).with_name("exported_scorer.py")
 CPU = torch.device("cpu")

@@ -28,17 +28,17 @@ import torch
 
 from benchmarks.group_memories import Recipe, groups_of, memories
 from benchmarks.meeting_classes import Chosen, Memories, RealPictures, Scored, Source, drawn
-from recall_server.allocator import keep_freed_memory
-from recall_server.atomic import write_atomically
+from recall_server.core.io.atomic import write_atomically
+from recall_server.core.training.allocator import keep_freed_memory
+from recall_server.core.training.device import device_name
+from recall_server.core.training.retraining import Retraining
 from recall_server.errors import TrainingFailed
-from recall_server.retraining import Retraining
-from trainer import commands
-from trainer.datasets import ImageDataset, load_dataset
-from trainer.evaluate import Accuracies
-from trainer.fresh_tasks import FreshTask, fresh_accuracies
-from trainer.methods import compose
-from trainer.overrides import given
-from trainer.publish import device_name
+from trainer.cli import commands
+from trainer.data.datasets import ImageDataset, load_dataset
+from trainer.evaluation.evaluate import Accuracies
+from trainer.evaluation.fresh_tasks import FreshTask, fresh_accuracies
+from trainer.methods.method import compose
+from trainer.methods.overrides import given
 
 WAYS = (2, 5)
 RECALLED, RANDOM, ALL = "recalled", "random real pictures, same number of floats", "all real training pictures"

@@ -31,10 +31,10 @@ import torch
 from numpy.typing import NDArray
 
 from recall_client import Addressing, RecallClient
-from trainer.datasets import load_dataset
-from trainer.few_shot import FewShot, Task, draw_episode
-from trainer.publish import device_name
-from trainer.report import SHOTS, TESTS, WAYS
+from recall_server.core.training.device import device_name
+from trainer.data.datasets import load_dataset
+from trainer.evaluation.few_shot import FewShot, Task, draw_episode
+from trainer.evaluation.report import SHOTS, TESTS, WAYS
 
 ARTIFACTS = Path(__file__).resolve().parent.parent / "artifacts"
 BUNDLE = "fashion-mnist-images"

@@ -24,14 +24,14 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from recall_server.allocator import keep_freed_memory
-from recall_server.bundle import MemoryBundle
-from recall_server.classifier import FreshClassifier
-from recall_server.networks import ConvNet, Parameters, build_network
-from recall_server.retraining import Retraining
-from trainer.datasets import Split, load_dataset
-from trainer.evaluate import PAPER_BATCH, PAPER_EPOCHS, PAPER_RATE, score
-from trainer.publish import device_name
+from recall_server.core.bundle.bundle import MemoryBundle
+from recall_server.core.classifier.fresh_classifier import FreshClassifier
+from recall_server.core.networks import ConvNet, Parameters, build_network
+from recall_server.core.training.allocator import keep_freed_memory
+from recall_server.core.training.device import device_name
+from recall_server.core.training.retraining import Retraining
+from trainer.data.datasets import Split, load_dataset
+from trainer.evaluation.evaluate import PAPER_BATCH, PAPER_EPOCHS, PAPER_RATE, score
 
 BUNDLES = Path(__file__).resolve().parent.parent / "artifacts" / "bundles"
 PAPER_MOMENTUM = 0.9

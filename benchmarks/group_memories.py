@@ -19,13 +19,13 @@ from typing import Any
 import torch
 
 from benchmarks.across import some_classes
-from recall_server.atomic import write_atomically
-from recall_server.bundle import MemoryBundle
-from trainer import commands
-from trainer.budget import Budget
-from trainer.datasets import ImageDataset, load_dataset
-from trainer.methods import Method
-from trainer.request import Request
+from recall_server.core.bundle.bundle import MemoryBundle
+from recall_server.core.io.atomic import write_atomically
+from trainer.cli import commands
+from trainer.data.datasets import ImageDataset, load_dataset
+from trainer.methods.budget import Budget
+from trainer.methods.method import Method
+from trainer.run.request import Request
 
 UNFINISHED = "unfinished"  # the folder of what is still being distilled
 DESCRIPTION = "memories.json"  # what all memories of a folder have in common

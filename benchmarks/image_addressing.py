@@ -33,14 +33,14 @@ import torch
 
 from benchmarks.group_memories import groups_of
 from benchmarks.smaller_data import one_of_each_group, shrunk
-from recall_server.allocator import keep_freed_memory
-from recall_server.atomic import write_atomically
-from recall_server.bundle import MemoryBundle
-from trainer import commands
-from trainer.budget import Budget, Size, memory_numbers
-from trainer.datasets import ImageDataset, Split, load_dataset
-from trainer.evaluate import Accuracies
-from trainer.few_shot import (
+from recall_server.core.bundle.bundle import MemoryBundle
+from recall_server.core.io.atomic import write_atomically
+from recall_server.core.training.allocator import keep_freed_memory
+from recall_server.core.training.device import device_name
+from trainer.cli import commands
+from trainer.data.datasets import ImageDataset, Split, load_dataset
+from trainer.evaluation.evaluate import Accuracies
+from trainer.evaluation.few_shot import (
     CLASSIFIED,
     NEAREST_MEAN,
     RECALLED,
@@ -51,11 +51,11 @@ from trainer.few_shot import (
     episode_of,
     evaluate_few_shot,
 )
-from trainer.methods import Method
-from trainer.overrides import given
-from trainer.publish import device_name
-from trainer.request import Request
-from trainer.starting_point import StartingPoint
+from trainer.methods.budget import Budget, Size, memory_numbers
+from trainer.methods.method import Method
+from trainer.methods.overrides import given
+from trainer.run.request import Request
+from trainer.run.starting_point import StartingPoint
 
 SHOTS = (1, 5)
 NAMES = {NEAREST_MEAN: "nearest class mean", CLASSIFIED: "classify, then recall", RECALLED: "image addressing"}

@@ -24,19 +24,19 @@ from typing import Any
 
 import torch
 
-from recall_server.allocator import keep_freed_memory
-from recall_server.atomic import write_atomically
-from recall_server.bundle import MemoryBundle
+from recall_server.core.bundle.bundle import MemoryBundle
+from recall_server.core.io.atomic import write_atomically
+from recall_server.core.training.allocator import keep_freed_memory
+from recall_server.core.training.device import device_name
 from recall_server.errors import InvalidRequest
-from trainer.commands import pick_device
-from trainer.datasets import ImageDataset, load_dataset
-from trainer.evaluate import Accuracies, evaluate_herded, evaluate_labels, evaluate_real
-from trainer.instant import budgets, instant
-from trainer.methods import Method, compose
-from trainer.publish import device_name
-from trainer.request import Request
-from trainer.run_progress import Limits
-from trainer.second_moments import SecondMoments
+from trainer.cli.commands import pick_device
+from trainer.data.datasets import ImageDataset, load_dataset
+from trainer.data.second_moments import SecondMoments
+from trainer.evaluation.evaluate import Accuracies, evaluate_herded, evaluate_labels, evaluate_real
+from trainer.methods.method import Method, compose
+from trainer.run.progress import Limits
+from trainer.run.request import Request
+from trainer.run.search.instant import budgets, instant
 
 DATASETS = ("fashion-mnist", "cifar10", "mnist", "cifar100")
 BUDGETS = (1, 10, 50)

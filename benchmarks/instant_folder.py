@@ -24,10 +24,10 @@ from typing import Any
 import numpy as np
 import torch
 
-from recall_server.pictures import from_bytes
-from trainer.datasets import load_dataset
-from trainer.publish import device_name
-from trainer.splits import Split
+from recall_server.core.io.pictures import from_bytes
+from recall_server.core.training.device import device_name
+from trainer.data.datasets import load_dataset
+from trainer.data.splits import Split
 
 POLL = 0.02  # seconds
 

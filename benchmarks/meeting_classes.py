@@ -7,10 +7,10 @@ from collections.abc import Callable, Mapping, Sequence
 import torch
 from torch import Tensor
 
-from recall_server.bundle import MemoryBundle
-from recall_server.meeting import meeting_place
-from recall_server.preprocessing import AbstractPreprocessing, Standardise
-from trainer.datasets import Split
+from recall_server.core.bundle.bundle import MemoryBundle
+from recall_server.core.preprocessing import AbstractPreprocessing, Standardise
+from recall_server.recall.training_set import meeting_place
+from trainer.data.datasets import Split
 
 Chosen = tuple[int, ...]  # classes, by their numbers
 Source = Callable[[Chosen, int], tuple[Tensor, AbstractPreprocessing]]  # and a seed -> [k, r, C, H, W] in model space

@@ -22,12 +22,12 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from recall_server.bundle_folder import LoadedBundle
-from recall_server.library import Library
-from recall_server.meeting import as_pictures
-from trainer.datasets import Split, load_dataset
-from trainer.familiarity import fit_familiarity
-from trainer.publish import device_name
+from recall_server.core.training.device import device_name
+from recall_server.library.folder import LoadedBundle
+from recall_server.library.library import Library
+from recall_server.recall.training_set import as_pictures
+from trainer.data.datasets import Split, load_dataset
+from trainer.evaluation.novelty import fit_familiarity
 
 ARTIFACTS = Path(__file__).resolve().parent.parent / "artifacts"
 BUNDLE, KNOWN, UNKNOWN = "fashion-mnist-images", "fashion-mnist", ("mnist", "cifar10")

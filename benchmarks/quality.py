@@ -22,12 +22,12 @@ from pathlib import Path
 
 import torch
 
-from recall_server.bundle import MemoryBundle
-from recall_server.quality import quality_of_labels, quality_of_pictures
-from trainer.datasets import ImageDataset, Split, load_dataset
-from trainer.evaluate import evaluate_labels, fresh_accuracy
-from trainer.few_shot import FewShot, draw_episode
-from trainer.publish import device_name
+from recall_server.core.bundle.bundle import MemoryBundle
+from recall_server.core.classifier.expected_accuracy import quality_of_labels, quality_of_pictures
+from recall_server.core.training.device import device_name
+from trainer.data.datasets import ImageDataset, Split, load_dataset
+from trainer.evaluation.evaluate import evaluate_labels, fresh_accuracy
+from trainer.evaluation.few_shot import FewShot, draw_episode
 
 BUNDLES = Path(__file__).resolve().parent.parent / "artifacts" / "bundles"
 CPU = torch.device("cpu")

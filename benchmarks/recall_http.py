@@ -30,9 +30,9 @@ from torch.nn.functional import interpolate
 
 from benchmarks.connections import get, keep_asking
 from benchmarks.running_server import ARTIFACTS, RunningServer, running_server
-from recall_server.bundle import MemoryBundle
-from recall_server.contact_sheet import CELL, COMPRESSION
-from recall_server.memory import AddressedBases
+from recall_server.core.bundle.bundle import MemoryBundle
+from recall_server.core.memory import AddressedBases
+from recall_server.core.reports.contact_sheet import CELL, COMPRESSION
 
 BUNDLE = ARTIFACTS / "bundles" / "fashion-mnist.safetensors"
 PER_LABEL = 16

@@ -8,8 +8,8 @@ from dataclasses import replace
 import torch
 
 from benchmarks.across import some_classes
-from recall_server.meeting import as_pictures
-from trainer.datasets import ImageDataset, Split
+from recall_server.recall.training_set import as_pictures
+from trainer.data.datasets import ImageDataset, Split
 
 
 def shrunk(data: ImageDataset, size: int) -> ImageDataset:

@@ -22,14 +22,14 @@ from typing import Any
 import torch
 from matplotlib.figure import Figure
 
-from recall_server.allocator import keep_freed_memory
-from trainer import commands
-from trainer.budget import Budget
-from trainer.datasets import ImageDataset, load_dataset
-from trainer.methods import compose
-from trainer.publish import device_name
-from trainer.request import Request
-from trainer.run_progress import Limits
+from recall_server.core.training.allocator import keep_freed_memory
+from recall_server.core.training.device import device_name
+from trainer.cli import commands
+from trainer.data.datasets import ImageDataset, load_dataset
+from trainer.methods.budget import Budget
+from trainer.methods.method import compose
+from trainer.run.progress import Limits
+from trainer.run.request import Request
 
 CPU = torch.device("cpu")
 STARTS = ("principal", "noise")

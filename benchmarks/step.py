@@ -20,14 +20,13 @@ from unittest import mock
 import torch
 from torch import Tensor
 
-from recall_server import kernels
-from recall_server.allocator import keep_freed_memory
-from recall_server.kernels.convolutions import convolution_of
-from recall_server.networks import ConvNet
-from recall_server.networks.by_hand import by_hand
-from recall_server.networks.descent import MomentumDescent
-from trainer.explicit_step import ConvNetStep
-from trainer.publish import device_name
+from recall_server.core.networks import ConvNet, kernels
+from recall_server.core.networks.kernels.convolutions import convolution_of
+from recall_server.core.training.allocator import keep_freed_memory
+from recall_server.core.training.descent import MomentumDescent
+from recall_server.core.training.device import device_name
+from recall_server.core.training.manual_backprop import by_hand
+from trainer.objectives.inner.convnet_step import ConvNetStep
 
 CPU = torch.device("cpu")
 
@@ -75,7 +74,7 @@ def measure(network: ConvNet, images: Tensor, targets: Tensor) -> dict[str, floa
     ):
         seconds["torch_convolutions"] = best(step)
         seconds["torch_convolutions_reverse"] = best(lambda: reverse.reverse(parameters, images, targets, mu), 3)
-    with mock.patch("recall_server.networks.descent.by_hand", lambda network, device: None):
+    with mock.patch("recall_server.core.training.descent.by_hand", lambda network, device: None):
         descent = MomentumDescent(network, parameters)
         seconds["autograd"] = best(step)
     return seconds

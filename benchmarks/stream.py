@@ -32,17 +32,17 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.stream_parts import Job, Record, run_all
-from recall_server.atomic import write_atomically
-from trainer.commands import pick_device
-from trainer.publish import device_name
+from recall_server.core.io.atomic import write_atomically
+from recall_server.core.training.device import device_name
+from trainer.cli.commands import pick_device
 from trainer.streams import scores as results
-from trainer.streams.compress import CompressThenRecall
 from trainer.streams.division import divide, together
 from trainer.streams.experiment import Experiment
-from trainer.streams.named import STREAMS
+from trainer.streams.learners.compress import CompressThenRecall
+from trainer.streams.learners.recipe import RECIPES, compose
 from trainer.streams.plot import plot
-from trainer.streams.recipe import RECIPES, compose
 from trainer.streams.scores import Scores
+from trainer.streams.sources.named import STREAMS
 
 QUICK = "digits-rotations"
 QUICK_SETTINGS = ["bases=8", "steps=20", "window=10", "replays=2"]

@@ -21,13 +21,13 @@ from typing import Any
 
 import torch
 
-from recall_server.allocator import keep_freed_memory
-from trainer.distill import Interrupted
-from trainer.kernels.dense import native_dense
+from recall_server.core.training.allocator import keep_freed_memory
+from trainer.objectives.inner.kernels.dense import native_dense
+from trainer.run.distill import Interrupted
 from trainer.streams.division import Part, prepare_part
 from trainer.streams.experiment import Experiment, prepare
 from trainer.streams.run import StreamRun
-from trainer.streams.task import AbstractStream
+from trainer.streams.sources.task import AbstractStream
 
 Record = dict[str, Any]
 

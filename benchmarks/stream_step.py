@@ -20,18 +20,18 @@ from unittest.mock import patch
 import torch
 from torch import Tensor
 
-from recall_server.allocator import keep_freed_memory
-from recall_server.memory import AddressedBases
-from recall_server.networks import build_network
-from trainer.differentiated_step import DifferentiatedStep
-from trainer.kernels import dense
+from recall_server.core.memory import AddressedBases
+from recall_server.core.networks import build_network
+from recall_server.core.training.allocator import keep_freed_memory
+from recall_server.core.training.device import device_name
+from trainer.objectives.inner.autograd_step import DifferentiatedStep
+from trainer.objectives.inner.kernels import dense
 from trainer.objectives.unrolled import Unrolled
-from trainer.publish import device_name
-from trainer.streams.construction import make_objective
-from trainer.streams.objective import AbstractStreamObjective, RecalledUnrolled
-from trainer.streams.recipe import Recipe, compose
-from trainer.streams.starts import noise_memory
-from trainer.streams.task import CPU, Header
+from trainer.streams.learners.construction import make_objective
+from trainer.streams.learners.objective import AbstractStreamObjective, RecalledUnrolled
+from trainer.streams.learners.recipe import Recipe, compose
+from trainer.streams.learners.starts import noise_memory
+from trainer.streams.sources.task import CPU, Header
 
 HEADER = Header("digits", tuple(map(str, range(10))), (1, 28, 28))
 ROWS = {"rotations": 13, "permutations": 19}  # what a twentieth of the paper's buffer leaves room for

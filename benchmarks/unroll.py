@@ -11,12 +11,12 @@ any side in float32 may miss the reference by some percent, and which of them do
 naive         the whole training in one graph (create_graph), eagerly
 host_offload  the memory-saving scheme of the paper's authors: the weights of each step are copied to host memory, and
               the reverse goes step by step, each with the graph of one step
-ours          `trainer.unroll` with the step that `recall-trainer` would take, in float32
+ours          `trainer.objectives.inner.unroll` with the step that `recall-trainer` would take, in float32
 ours_bfloat16 the same with convolutions in bfloat16, where the device multiplies it
 
 Other people's sides run as torch comes, each in a process of its own; ours run as in `recall-trainer`, which keeps
-freed memory (recall_server/allocator.py). `share_of_convolution_rate` is the arithmetic of the convolutions that the
-reverse needs, per second of the whole outer step, over the rate that this device reaches in one convolution of the
+freed memory (core/training/allocator.py). `share_of_convolution_rate` is the arithmetic of the convolutions that
+the reverse needs, per second of the whole outer step, over the rate that this device reaches in one convolution of the
 second block. The last line is JSON.
 """
 
@@ -36,13 +36,13 @@ from multiprocessing.connection import Connection
 import torch
 from torch import Tensor
 
-from recall_server.allocator import keep_freed_memory
-from recall_server.networks import AbstractNetwork, ConvNet, Parameters
-from trainer.inner_step import soft_cross_entropy
-from trainer.precision import processor_has_bfloat16
-from trainer.publish import device_name
-from trainer.steps import inner_step
-from trainer.unroll import unroll
+from recall_server.core.networks import AbstractNetwork, ConvNet, Parameters
+from recall_server.core.training.allocator import keep_freed_memory
+from recall_server.core.training.device import device_name
+from trainer.objectives.inner.precision import processor_has_bfloat16
+from trainer.objectives.inner.select_step import inner_step
+from trainer.objectives.inner.step import soft_cross_entropy
+from trainer.objectives.inner.unroll import unroll
 
 OURS = {"ours": torch.float32, "ours_bfloat16": torch.bfloat16}
 CLASSES, REAL, RATE, MOMENTUM = 10, 256, 0.02, 0.9
@@ -144,7 +144,7 @@ class Problem:
         return gradient
 
     def ours(self, dtype: torch.dtype | None = None) -> OuterStep:
-        """`trainer.unroll` with the step that `recall-trainer` takes for this network and device."""
+        """`trainer.objectives.inner.unroll` with the step that `recall-trainer` takes for this network and device."""
         step = inner_step(replace(self.network, convolution_dtype=dtype), self.images.device)
         rate, momentum = (torch.tensor(value, device=self.images.device) for value in (RATE, MOMENTUM))
 

@@ -24,7 +24,7 @@ import torch
 
 from benchmarks.instant_folder import peak_kibibytes
 from benchmarks.unroll import Problem, Size
-from trainer.publish import device_name
+from recall_server.core.training.device import device_name
 
 MEBIBYTE = 2**20
 

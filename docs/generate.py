@@ -15,13 +15,13 @@ from typing import Any
 
 from pydantic import SecretStr
 
-from recall_server.atomic import write_atomically
-from recall_server.bundle import MemoryBundle
-from recall_server.cards.bundle_card import bundle_card
-from recall_server.manifest import Manifest
-from recall_server.settings import Settings
-from trainer.evaluation_file import evaluations, file_of, memory_digest
-from trainer.report import HERDED, RANDOM
+from recall_server.config.settings import Settings
+from recall_server.core.bundle.bundle import MemoryBundle
+from recall_server.core.bundle.manifest import Manifest
+from recall_server.core.io.atomic import write_atomically
+from recall_server.core.reports.bundle_card import bundle_card
+from trainer.evaluation.report import HERDED, RANDOM
+from trainer.evaluation.results_file import evaluations, file_of, memory_digest
 
 ROOT = Path(__file__).resolve().parent.parent
 BUNDLES = ROOT / "artifacts" / "bundles"
@@ -37,7 +37,7 @@ floats holds, were measured in the same run, where the JSON beside the bundle ha
 """
 SETTINGS_HEAD = """# Settings
 
-Of `recall-server`, made from `recall_server/settings.py` by `python docs/generate.py`. Each can be set in the
+Of `recall-server`, made from `recall_server/config/settings.py` by `python docs/generate.py`. Each can be set in the
 environment or as a flag (`RECALL_QUEUE_LIMIT=32` or `--queue-limit 32`), of `serve`, `lock` and `doctor` alike; a flag
 wins. `make serve` passes the environment on, and flags by `make serve ARGS="--port 9000"`.
 """

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import sys
 
-from recall_server.jobs import processes
+from recall_server.jobs.workers import processes
 
 
 def main() -> None:
     """Let what trains load beside what serves, and hand over to the commands."""
     if sys.argv[1:2] == ["serve"]:
         processes.prepared()
-    from recall_server.command import cli  # not above, or both would load one after the other
+    from recall_server.cli.commands import cli  # not above, or both would load one after the other
 
     cli()
 

@@ -8,13 +8,13 @@ from pathlib import Path
 import pytest
 import torch
 
-from recall_server.bundle import MemoryBundle
-from recall_server.networks import NetworkSpec
-from recall_server.query_encoder import QueryEncoder
-from trainer.datasets import ImageDataset, load_dataset
-from trainer.evaluate import evaluate_labels
-from trainer.few_shot import FewShot, draw_episode, evaluate_few_shot
-from trainer.publish import encoder_folder
+from recall_server.core.bundle.bundle import MemoryBundle
+from recall_server.core.bundle.layout import encoder_folder
+from recall_server.core.encoders.query_encoder import QueryEncoder
+from recall_server.core.networks import NetworkSpec
+from trainer.data.datasets import ImageDataset, load_dataset
+from trainer.evaluation.evaluate import evaluate_labels
+from trainer.evaluation.few_shot import FewShot, draw_episode, evaluate_few_shot
 
 BUNDLES = sorted((Path(__file__).parent.parent / "artifacts" / "bundles").glob("*.safetensors"))
 CPU = torch.device("cpu")

@@ -11,7 +11,7 @@ from typing import Any
 import httpx2
 
 from benchmarks.running_server import running_server
-from recall_server.bundle import MemoryBundle
+from recall_server.core.bundle.bundle import MemoryBundle
 from tests.trainer.data_examples import bars_data
 
 ROOT = Path(__file__).parent.parent

@@ -13,10 +13,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from recall_server.atomic import write_atomically
-from recall_server.bundle import MemoryBundle
-from recall_server.contact_sheet import contact_sheet
-from recall_server.memory import AddressedBases
+from recall_server.core.bundle.bundle import MemoryBundle
+from recall_server.core.io.atomic import write_atomically
+from recall_server.core.memory import AddressedBases
+from recall_server.core.reports.contact_sheet import contact_sheet
 
 HERE = Path(__file__).resolve().parent
 BUNDLE = HERE.parents[1] / "artifacts/bundles/fashion-mnist.safetensors"

@@ -16,7 +16,7 @@ from pathlib import Path
 import matplotlib as mpl
 import matplotlib.pyplot as plt
 
-from recall_server.bundle import MemoryBundle
+from recall_server.core.bundle.bundle import MemoryBundle
 
 PICTURE = Path(__file__).with_name("unroll.png")
 LENGTHS = (1, 5, 10, 20, 40)

@@ -1,1 +1,1 @@
-"""The HTTP side: routes translate and delegate to `recall_server.service`, errors become problem documents."""
+"""The HTTP side: routes translate and delegate to `recall_server.service.service`, errors become problem documents."""

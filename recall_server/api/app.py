@@ -10,15 +10,16 @@ from fastapi import FastAPI
 from starlette.middleware.body_limit import RequestBodyLimitMiddleware
 
 from recall_server import __version__
-from recall_server.api import bundles, classifiers, events, operations, page, problems, recall
-from recall_server.api.admission import Admission
-from recall_server.api.body_limit import BodyLimits
-from recall_server.api.context import Context
-from recall_server.api.guard import Guard
-from recall_server.api.known_recalls import KnownRecalls
-from recall_server.api.observed import Observed
-from recall_server.exposure import trusts_this_machine_only
-from recall_server.service import RecallService
+from recall_server.api.guards.admission import Admission
+from recall_server.api.guards.body_limit import BodyLimits
+from recall_server.api.guards.guard import Guard
+from recall_server.api.guards.observed import Observed
+from recall_server.api.http import problems
+from recall_server.api.routes import bundles, classifiers, events, operations, page, recall
+from recall_server.api.routes.known_recalls import KnownRecalls
+from recall_server.api.state.context import Context
+from recall_server.config.network_exposure import trusts_this_machine_only
+from recall_server.service.service import RecallService
 
 
 def create_app(service: RecallService) -> FastAPI:

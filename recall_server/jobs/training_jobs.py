@@ -10,19 +10,19 @@ from pathlib import Path
 from typing import final
 
 from recall_server.errors import InvalidRequest, NotReady, Overloaded, StorageFailed, Unavailable
-from recall_server.jobs.assignments import Assignments
-from recall_server.jobs.backend import Backend, BackendState, WorkerInfo
-from recall_server.jobs.files import ClassifierFiles
-from recall_server.jobs.leases import Lease
+from recall_server.jobs.claimed_jobs import Assignments
+from recall_server.jobs.counters import JobStatistics, Tally
 from recall_server.jobs.limits import JobLimits, Room
-from recall_server.jobs.queue_watch import QueueWatch
-from recall_server.jobs.records import ClassifierRecord, Event, FinishedFile, JobError, JobStatus, Page, Submitted
-from recall_server.jobs.statistics import JobStatistics, Tally
-from recall_server.jobs.store import SqlJobStore
-from recall_server.jobs.task import TrainingTask, fingerprint
-from recall_server.jobs.transitions import Key
-from recall_server.jobs.upkeep import Upkeep
+from recall_server.jobs.maintenance import Upkeep
+from recall_server.jobs.queue_ages import QueueWatch
+from recall_server.jobs.rows.files import ClassifierFiles
+from recall_server.jobs.rows.leases import Lease
+from recall_server.jobs.rows.records import ClassifierRecord, Event, FinishedFile, JobError, JobStatus, Page, Submitted
+from recall_server.jobs.rows.store import SqlJobStore
+from recall_server.jobs.rows.task import TrainingTask, fingerprint
+from recall_server.jobs.rows.transitions import Key
 from recall_server.jobs.watchers import News, Watchers
+from recall_server.jobs.workers.backend import Backend, BackendState, WorkerInfo
 
 SECONDS_BETWEEN_LOOKS = 0.5  # of somebody who waits, at whether the server is stopping
 SECONDS_TO_RECOVER = 10  # after which a server that cannot work at the moment is worth another try

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from benchmarks import ablation
-from trainer.recipes import MOMENTA
+from trainer.methods.paper import MOMENTA
 
 
 def test_ablation_keeps_its_cells_and_draws_them(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

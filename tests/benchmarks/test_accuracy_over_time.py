@@ -9,7 +9,7 @@ import pytest
 
 from benchmarks import accuracy_over_time
 from benchmarks.accuracy_over_time import Version, at_marks, read_versions
-from recall_server.bundle import MemoryBundle
+from recall_server.core.bundle.bundle import MemoryBundle
 
 BUNDLES = Path("artifacts/bundles")
 

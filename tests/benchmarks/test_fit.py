@@ -9,8 +9,8 @@ import pytest
 import torch
 
 from benchmarks.fit import main, stock_module
-from recall_server.bundle import MemoryBundle
-from recall_server.networks import ConvNet, NetworkSpec
+from recall_server.core.bundle.bundle import MemoryBundle
+from recall_server.core.networks import ConvNet, NetworkSpec
 from tests.recall_server.bundle_examples import example_manifest, example_memory, example_preprocessing
 
 

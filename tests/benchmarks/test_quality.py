@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from benchmarks.quality import Comparison, figures, halves, relabelled
-from trainer.datasets import Split
+from trainer.data.datasets import Split
 
 
 def numbered(labels: list[int]) -> Split:

@@ -11,7 +11,7 @@ import torch
 from benchmarks import across, added_classes, encoder, instant, step
 from benchmarks.out_of_set import auroc
 from benchmarks.start import at_every_minute
-from recall_server.kernels import native_blocks
+from recall_server.core.networks.kernels import native_blocks
 
 
 def last_line(capsys: pytest.CaptureFixture[str]) -> dict:

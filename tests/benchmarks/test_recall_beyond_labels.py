@@ -13,9 +13,9 @@ from benchmarks import extrapolation, image_addressing
 from benchmarks.extrapolation import RANDOM, RECALLED, Memories, RealPictures, drawn
 from benchmarks.group_memories import groups_of
 from benchmarks.smaller_data import one_of_each_group, shrunk
-from recall_server.bundle import MemoryBundle
-from recall_server.meeting import BundleQuery, meet
-from trainer.datasets import load_dataset
+from recall_server.core.bundle.bundle import MemoryBundle
+from recall_server.recall.training_set import BundleQuery, meet
+from trainer.data.datasets import load_dataset
 
 CPU = torch.device("cpu")
 FEW = ["--quick", "--outer-steps", "2", "--set", "steps=10", "--set", "window=5"]

@@ -22,7 +22,7 @@ from PIL import Image
 import recall_client
 import recall_server
 from recall_client import AsyncClassifier, AsyncRecallClient, Classifier, LocalClassifier, RecallClient
-from recall_server.classifier import FreshClassifier
+from recall_server.core.classifier.fresh_classifier import FreshClassifier
 from tests.clients.blocking import Blocking
 from tests.clients.toy_server import LABELS, SIDE, toy_pictures
 

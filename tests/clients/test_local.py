@@ -21,7 +21,7 @@ from recall_client import LocalClassifier, RecallClient
 from recall_client.models import ImageShape
 from recall_client.pictures import Upload
 from recall_client.preparation import prepared
-from recall_server.pictures import decode
+from recall_server.core.io.pictures import decode
 
 RANDOM = numpy.random.default_rng(4)
 COLOUR = RANDOM.integers(0, 256, (30, 50, 3), dtype=numpy.uint8)

@@ -18,7 +18,7 @@ import pytest
 
 import recall_client
 from recall_client import Classifier, RecallClient, RecallError
-from recall_server.retraining import Retraining
+from recall_server.core.training.retraining import Retraining
 from tests.clients.toy_server import label_bundle
 
 GONE = httpx2.ConnectError("Connection refused")

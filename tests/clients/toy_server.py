@@ -9,13 +9,13 @@ from pathlib import Path
 import numpy
 import torch
 
-from recall_server.bundle import MemoryBundle
-from recall_server.manifest import EncoderReference
-from recall_server.memory import Pixels
-from recall_server.networks import NetworkSpec, build_network
-from recall_server.onnx_export import export_network
-from recall_server.preprocessing import Standardise
-from recall_server.retraining import Retraining
+from recall_server.core.bundle.bundle import MemoryBundle
+from recall_server.core.bundle.manifest import EncoderReference
+from recall_server.core.classifier.onnx_export import export_network
+from recall_server.core.memory import Pixels
+from recall_server.core.networks import NetworkSpec, build_network
+from recall_server.core.preprocessing import Standardise
+from recall_server.core.training.retraining import Retraining
 from tests.recall_server.bundle_examples import example_bundle, example_manifest
 
 SIDE = 8

@@ -19,8 +19,8 @@ from numpy.typing import NDArray
 from PIL import Image
 from sklearn.datasets import load_digits
 
-from recall_server.bundle import MemoryBundle
-from recall_server.pictures import from_bytes, to_bytes
+from recall_server.core.bundle.bundle import MemoryBundle
+from recall_server.core.io.pictures import from_bytes, to_bytes
 from tests.docs.pages import ROOT, executed
 from tests.docs.runner import PATIENT_WAIT, WRITTEN_URL, needs_server, run_page
 

@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from recall_server.bundle import MemoryBundle
-from recall_server.settings import Settings
+from recall_server.config.settings import Settings
+from recall_server.core.bundle.bundle import MemoryBundle
 from tests.docs.pages import DOCS, ROOT
 
 

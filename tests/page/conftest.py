@@ -18,11 +18,11 @@ import pytest
 import torch
 from PIL import Image
 
-from recall_server.aliases import ALIASES_FILE
-from recall_server.bundle import MemoryBundle
-from recall_server.familiarity import Familiarity
-from recall_server.manifest import MeasuredAccuracy
-from recall_server.retraining import Retraining
+from recall_server.core.bundle.bundle import MemoryBundle
+from recall_server.core.bundle.manifest import MeasuredAccuracy
+from recall_server.core.encoders.novelty import Familiarity
+from recall_server.core.training.retraining import Retraining
+from recall_server.library.aliases import ALIASES_FILE
 from tests.recall_server.bundle_examples import example_manifest, example_memory, example_preprocessing
 from tests.recall_server.serving_examples import RETRAINING, column_encoder, image_bundle, label_bundle, picture, png
 

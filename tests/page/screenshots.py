@@ -17,7 +17,7 @@ from PIL import Image
 from playwright.sync_api import sync_playwright
 
 from tests.page.conftest import CHROMIUM, choose_memory
-from trainer.datasets import load_dataset
+from trainer.data.datasets import load_dataset
 
 DOCS = Path(__file__).parents[2] / "docs"
 PATIENCE = 600_000  # milliseconds

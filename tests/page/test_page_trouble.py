@@ -12,12 +12,12 @@ import pytest
 from fastapi.testclient import TestClient
 
 from recall_server.api.app import create_app
-from recall_server.jobs.files import ClassifierFiles
-from recall_server.jobs.store import SqlJobStore
+from recall_server.config.settings import Settings
+from recall_server.jobs.rows.files import ClassifierFiles
+from recall_server.jobs.rows.store import SqlJobStore
 from recall_server.jobs.training_jobs import TrainingJobs
-from recall_server.library import Library
-from recall_server.service import RecallService, job_limits
-from recall_server.settings import Settings
+from recall_server.library.library import Library
+from recall_server.service.service import RecallService, job_limits
 from tests.page.conftest import LABELS, OpenPage, choose_memory
 from tests.page.line import Line
 from tests.recall_server.api.live import listening

@@ -6,12 +6,12 @@ from typing import Any
 
 import torch
 
-from recall_server.bundle import MemoryBundle
-from recall_server.manifest import Budget, ImageDescription, Manifest, MemoryDescription, Provenance
-from recall_server.memory import AbstractMemory, AddressedBases
-from recall_server.networks import NetworkSpec
-from recall_server.preprocessing import AbstractPreprocessing, Standardise
-from recall_server.retraining import Retraining
+from recall_server.core.bundle.bundle import MemoryBundle
+from recall_server.core.bundle.manifest import Budget, ImageDescription, Manifest, MemoryDescription, Provenance
+from recall_server.core.memory import AbstractMemory, AddressedBases
+from recall_server.core.networks import NetworkSpec
+from recall_server.core.preprocessing import AbstractPreprocessing, Standardise
+from recall_server.core.training.retraining import Retraining
 
 
 def example_memory(

@@ -15,13 +15,13 @@ from sqlalchemy import create_engine
 from sqlalchemy.schema import CreateSchema
 from torch import Tensor
 
-from recall_server.jobs.backend import Backend
-from recall_server.jobs.files import ClassifierFiles
 from recall_server.jobs.limits import JobLimits
-from recall_server.jobs.records import BundleIdentity, ClassifierRecord, ImageSize, now
-from recall_server.jobs.store import SqlJobStore
-from recall_server.jobs.task import TaskDescription, TrainingTask
+from recall_server.jobs.rows.files import ClassifierFiles
+from recall_server.jobs.rows.records import BundleIdentity, ClassifierRecord, ImageSize, now
+from recall_server.jobs.rows.store import SqlJobStore
+from recall_server.jobs.rows.task import TaskDescription, TrainingTask
 from recall_server.jobs.training_jobs import TrainingJobs
+from recall_server.jobs.workers.backend import Backend
 from tests.recall_server.serving_examples import COLUMNS, RETRAINING, memory_of_columns
 
 PATIENCE = 60.0

@@ -9,7 +9,7 @@ import sys
 import threading
 from pathlib import Path
 
-from recall_server.jobs.local import LocalBackend
+from recall_server.jobs.workers.local import LocalBackend
 from tests.recall_server.job_examples import jobs_with
 
 if __name__ == "__main__":

@@ -18,16 +18,16 @@ from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 from PIL import Image
 
-from recall_server.bundle import MemoryBundle
+from recall_server.core.bundle.bundle import MemoryBundle
+from recall_server.core.bundle.manifest import EncoderReference, MeasuredAccuracy
+from recall_server.core.memory import AddressedBases, Pixels
+from recall_server.core.networks import NetworkSpec
+from recall_server.core.preprocessing import Standardise
+from recall_server.core.training.retraining import Retraining
 from recall_server.errors import RecallError
-from recall_server.jobs.backend import Assignment, BackendState, JobSource, WorkerInfo
-from recall_server.jobs.records import JobError, Progress
-from recall_server.jobs.task import TrainingTask
-from recall_server.manifest import EncoderReference, MeasuredAccuracy
-from recall_server.memory import AddressedBases, Pixels
-from recall_server.networks import NetworkSpec
-from recall_server.preprocessing import Standardise
-from recall_server.retraining import Retraining
+from recall_server.jobs.rows.records import JobError, Progress
+from recall_server.jobs.rows.task import TrainingTask
+from recall_server.jobs.workers.backend import Assignment, BackendState, JobSource, WorkerInfo
 from tests.recall_server.bundle_examples import example_manifest
 
 SIDE = 8

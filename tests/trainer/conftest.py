@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from tests.trainer.data_examples import bars_data
-from trainer.datasets import ImageDataset, load_dataset
+from trainer.data.datasets import ImageDataset, load_dataset
 
 
 @pytest.fixture(scope="session")

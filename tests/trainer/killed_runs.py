@@ -18,13 +18,13 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from trainer.budget import Budget
-from trainer.compose import fit_preprocessing, make_learner, make_objective, real_data
-from trainer.datasets import load_dataset
-from trainer.distill import Distillation
-from trainer.methods import compose
-from trainer.request import Publisher, Request
-from trainer.run_progress import Limits, Progress
+from trainer.data.datasets import load_dataset
+from trainer.methods.budget import Budget
+from trainer.methods.method import compose
+from trainer.run.build import fit_preprocessing, make_learner, make_objective, real_data
+from trainer.run.distill import Distillation
+from trainer.run.progress import Limits, Progress
+from trainer.run.request import Publisher, Request
 
 SMALL = ["eager=true", "network=convnet:filters=4,depth=1", "steps=1", "window=1", "real_batch=3", "rows_per_class=1"]
 SMALL += ["retraining.network=convnet:filters=4,depth=1", "start=noise"]

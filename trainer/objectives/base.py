@@ -1,7 +1,7 @@
 """AXIS 2 of the design: what a memory is trained for.
 
 An objective scores one episode: a few queries, the images that they recalled, and real pictures of the same classes.
-Inner networks and schedules belong to the objective; the outer loop (`trainer/distill.py`) knows none of them.
+Inner networks and schedules belong to the objective; the outer loop (`trainer/run/distill.py`) knows none of them.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from recall_server.networks import Parameters
+from recall_server.core.networks import Parameters
 
 
 @dataclass(frozen=True)

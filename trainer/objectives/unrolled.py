@@ -12,11 +12,11 @@ from typing import final
 import torch
 from torch import Tensor
 
-from recall_server.augment import augment
-from recall_server.networks import AbstractNetwork
-from trainer.inner_step import AbstractInnerStep
+from recall_server.core.networks import AbstractNetwork
+from recall_server.core.training.augmentation import augment
 from trainer.objectives.base import AbstractObjective, Episode
-from trainer.objectives.inner_training import AbstractInnerTraining, Momentum
+from trainer.objectives.inner.inner_training import AbstractInnerTraining, Momentum
+from trainer.objectives.inner.step import AbstractInnerStep
 
 
 @final

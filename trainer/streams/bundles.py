@@ -8,10 +8,17 @@ from pathlib import Path
 from pydantic import ValidationError
 
 from recall_server import __version__
-from recall_server.bundle import MemoryBundle
-from recall_server.manifest import Budget, ImageDescription, Manifest, MemoryDescription, Provenance, first_fault
-from trainer.publish import device_name
-from trainer.streams.compress import CompressThenRecall
+from recall_server.core.bundle.bundle import MemoryBundle
+from recall_server.core.bundle.manifest import (
+    Budget,
+    ImageDescription,
+    Manifest,
+    MemoryDescription,
+    Provenance,
+    first_fault,
+)
+from recall_server.core.training.device import device_name
+from trainer.streams.learners.compress import CompressThenRecall
 
 
 def task_bundle(learner: CompressThenRecall, number: int, *, stream: str, licence: str, seconds: float) -> MemoryBundle:

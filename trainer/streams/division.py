@@ -14,12 +14,12 @@ from pathlib import Path
 from typing import Literal
 
 from recall_server.errors import InvalidDataset
-from trainer.streams.compress import CompressThenRecall
 from trainer.streams.experiment import Experiment, judge_every
-from trainer.streams.recipe import Recipe
+from trainer.streams.learners.compress import CompressThenRecall
+from trainer.streams.learners.recipe import Recipe
 from trainer.streams.run import StreamRun
 from trainer.streams.scores import Scores
-from trainer.streams.task import AbstractStream
+from trainer.streams.sources.task import AbstractStream
 
 GOLDEN = (math.sqrt(5) - 1) / 2
 

@@ -9,19 +9,19 @@ from typing import Any
 
 import torch
 
+from recall_server.core.preprocessing import Standardise
 from recall_server.errors import InvalidDataset
-from recall_server.preprocessing import Standardise
 from trainer.streams.bundles import bundle_path, task_bundle
-from trainer.streams.compress import CompressThenRecall
-from trainer.streams.coreset import Coreset
-from trainer.streams.folder import FolderStream
-from trainer.streams.joint import joint_accuracies
-from trainer.streams.learner import AbstractStreamLearner
-from trainer.streams.named import STREAMS, named_stream
-from trainer.streams.recipe import Recipe
+from trainer.streams.learners.compress import CompressThenRecall
+from trainer.streams.learners.coreset import Coreset
+from trainer.streams.learners.joint import joint_accuracies
+from trainer.streams.learners.learner import AbstractStreamLearner
+from trainer.streams.learners.recipe import Recipe
+from trainer.streams.learners.shared_network import SharedNetwork
 from trainer.streams.run import StreamRun
-from trainer.streams.shared_network import SharedNetwork
-from trainer.streams.task import CPU, MINIBATCH, AbstractStream, Header, Task
+from trainer.streams.sources.folder import FolderStream
+from trainer.streams.sources.named import STREAMS, named_stream
+from trainer.streams.sources.task import CPU, MINIBATCH, AbstractStream, Header, Task
 
 MARKS = 10  # how often, along a stream, all tasks so far are judged
 MEMORY = 10  # real images for each task, where nothing else is said (paper, Table 5)

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from io import BytesIO
 from pathlib import Path
 
-from recall_server.atomic import write_atomically
+from recall_server.core.io.atomic import write_atomically
 from trainer.streams.scores import Scores, spread
 
 

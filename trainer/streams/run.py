@@ -14,13 +14,13 @@ from typing import Any
 
 from torch import Tensor
 
-from recall_server.allocator import release_freed_memory
+from recall_server.core.training.allocator import release_freed_memory
 from recall_server.errors import InvalidCheckpoint
-from trainer.checkpoint import Checkpoint
-from trainer.distill import Interrupted
-from trainer.streams.learner import AbstractStreamLearner, State, prefixed, with_prefix
+from trainer.run.checkpoint import Checkpoint
+from trainer.run.distill import Interrupted
+from trainer.streams.learners.learner import AbstractStreamLearner, State, prefixed, with_prefix
 from trainer.streams.scores import Scores
-from trainer.streams.task import CHUNK, MINIBATCH, AbstractStream, Pictures, Task
+from trainer.streams.sources.task import CHUNK, MINIBATCH, AbstractStream, Pictures, Task
 
 Finished = Callable[[int], None]  # is told the number of every task that has ended
 

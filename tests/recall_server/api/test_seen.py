@@ -10,7 +10,7 @@ import pytest
 from fastapi.testclient import TestClient
 from PIL import Image
 
-from recall_server.library import Library
+from recall_server.library.library import Library
 from tests.recall_server.api.conftest import Open
 from tests.recall_server.api.requests import parts, problem
 from tests.recall_server.serving_examples import ManualBackend

@@ -7,11 +7,11 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from recall_server.preprocessing import Standardise
-from trainer.splits import Split
-from trainer.streams.compress import CompressThenRecall
-from trainer.streams.recipe import Recipe, compose
-from trainer.streams.task import CPU, AbstractStream, Header, Pictures, Task
+from recall_server.core.preprocessing import Standardise
+from trainer.data.splits import Split
+from trainer.streams.learners.compress import CompressThenRecall
+from trainer.streams.learners.recipe import Recipe, compose
+from trainer.streams.sources.task import CPU, AbstractStream, Header, Pictures, Task
 
 CLASSES = ("top", "middle", "bottom")
 SHAPE = (1, 8, 8)

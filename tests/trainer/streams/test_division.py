@@ -8,8 +8,8 @@ import pytest
 import torch
 
 from tests.trainer.streams.stream_examples import bars, header, learner, recipe, write_task
-from trainer.distill import Interrupted
-from trainer.splits import Split
+from trainer.data.splits import Split
+from trainer.run.distill import Interrupted
 from trainer.streams.division import Part, divide, prepare_part, spaced, together
 from trainer.streams.experiment import Experiment, prepare
 from trainer.streams.scores import Scores

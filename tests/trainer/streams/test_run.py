@@ -11,17 +11,17 @@ import torch
 from torch._subclasses import FakeTensor
 
 from recall_server.errors import InvalidCheckpoint, InvalidDataset, StorageFailed
-from recall_server.library import Library
+from recall_server.library.library import Library
 from tests.trainer.streams.stream_examples import BarStream, recipe, write_task
-from trainer.datasets import load_dataset
-from trainer.distill import Interrupted
-from trainer.streams.compress import CompressThenRecall
+from trainer.data.datasets import load_dataset
+from trainer.run.distill import Interrupted
 from trainer.streams.experiment import Experiment, prepare, preprocessing
-from trainer.streams.folder import FolderStream
-from trainer.streams.named import NamedStream, StreamSpec
+from trainer.streams.learners.compress import CompressThenRecall
 from trainer.streams.run import StreamRun
 from trainer.streams.scores import Scores, figures, table
-from trainer.streams.task import MINIBATCH
+from trainer.streams.sources.folder import FolderStream
+from trainer.streams.sources.named import NamedStream, StreamSpec
+from trainer.streams.sources.task import MINIBATCH
 
 
 def folder_of_tasks(folder: Path, count: int = 3) -> Path:

@@ -1,0 +1,1 @@
+"""Requests and answers: bodies, content negotiation, problem documents."""

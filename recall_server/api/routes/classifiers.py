@@ -1,0 +1,219 @@
+"""Training requests and what they come to: /classifier and everything below it."""
+
+from __future__ import annotations
+
+import hashlib
+from typing import Annotated, Any, TypeVar
+
+from fastapi import APIRouter, Query, Request, Response
+
+from recall_server.api.guards.body_limit import RELEASE
+from recall_server.api.http.bodies import FORM, body_schema, media_type, read_json, read_pictures
+from recall_server.api.http.negotiation import idempotency_key, names_etag, preferred_wait
+from recall_server.api.http.problems import responses
+from recall_server.api.schemas.schemas import (
+    CARD,
+    MARKDOWN,
+    ClassifierAnswer,
+    ClassifierList,
+    LabelsBody,
+    PredictionEntry,
+    Predictions,
+    TrainParameters,
+    classifier_path,
+)
+from recall_server.api.state.context import CALLER, Context, Served
+from recall_server.errors import InvalidRequest
+from recall_server.jobs.rows.records import ClassifierRecord, JobStatus
+from recall_server.service.predictors import check_usable
+from recall_server.service.service import Asked, DownloadFormat
+
+PREDICT_PART = "images"
+MEDIA_TYPES: dict[DownloadFormat, str] = {
+    "safetensors": "application/vnd.safetensors",
+    "onnx": "application/vnd.onnx",
+}
+
+Value = TypeVar("Value")
+
+router = APIRouter(tags=["classifiers"])
+
+ANSWER: dict[str, Any] = {"model": ClassifierAnswer}
+
+
+@router.post(
+    "/classifier",
+    status_code=202,
+    response_class=Response,
+    responses={
+        201: {**ANSWER, "description": "trained within the time of `Prefer: wait`"},
+        202: {**ANSWER, "description": "accepted; its address is in Location"},
+        **responses(400, 408, 409, 413, 415, 422, 503, 507),
+    },
+    openapi_extra=body_schema(LabelsBody.model_json_schema(), "the name of each part is its class"),
+)
+async def train(request: Request, parameters: Annotated[TrainParameters, Query()], context: Served) -> Response:
+    """Train a fresh classifier from labels, or from a few pictures of each class."""
+    service = context.service
+    asked = Asked(idempotency_key=idempotency_key(request), caller=request.scope.get(CALLER))
+    if media_type(request) == FORM:
+        pictures = await read_pictures(request, max_pictures=context.settings.max_pictures)
+        context.pay(request, len(pictures))
+        accepted = await context.run(
+            service.train_pictures,
+            pictures,
+            bundle=parameters.bundle,
+            addressing=parameters.addressing or "auto",
+            own_pictures=parameters.own_pictures is not False,
+            seed=parameters.seed or 0,
+            asked=asked,
+        )
+        del pictures  # they are a task on the disk now, and others may send theirs while this caller waits
+        if RELEASE in request.scope:
+            request.scope[RELEASE]()
+    else:
+        for name in ("addressing", "own_pictures"):
+            if getattr(parameters, name) is not None:
+                raise InvalidRequest(f"{name} says how pictures are used; labels are recalled", parameter=name)
+        body = await read_json(request, LabelsBody)
+        bundle = _agreed("bundle", parameters.bundle, body.bundle)
+        seed = _agreed("seed", parameters.seed, body.seed)
+        accepted = await context.run(service.train_labels, body.labels, bundle=bundle, seed=seed or 0, asked=asked)
+    context.pay(request, accepted.work)
+    return await _waited(request, context, accepted.record, created=True)
+
+
+@router.get("/classifier", responses=responses(422, 507))
+async def list_classifiers(
+    context: Served,
+    limit: Annotated[int, Query(ge=1, le=1000)] = 100,
+    cursor: Annotated[str | None, Query(max_length=200, description="`next` of the page before")] = None,
+) -> ClassifierList:
+    """The newest classifiers, finished or not, page by page."""
+    page = await context.look(context.service.jobs.page, limit, cursor)
+    return ClassifierList(classifiers=[ClassifierAnswer.of(record) for record in page.records], next=page.next)
+
+
+@router.get(
+    "/classifier/{identifier}",
+    response_class=Response,
+    responses={200: {**ANSWER, "description": "as it is now"}, **responses(404, 422, 507)},
+)
+async def show_classifier(request: Request, identifier: str, context: Served) -> Response:
+    """One classifier; with `Prefer: wait=N`, once it has reached its end or N seconds have passed."""
+    return await _waited(request, context, await context.look(context.service.jobs.get, identifier), created=False)
+
+
+@router.post("/classifier/{identifier}/cancel", responses=responses(404, 422, 507))
+async def cancel(identifier: str, context: Served) -> ClassifierAnswer:
+    """Stop a training. One that has ended already is answered unchanged."""
+    return ClassifierAnswer.of(await context.look(context.service.jobs.cancel, identifier))
+
+
+@router.delete("/classifier/{identifier}", status_code=204, responses=responses(404, 422, 507))
+async def delete(identifier: str, context: Served) -> Response:
+    """Forget a classifier and remove its file; a training under way is stopped."""
+    await context.look(context.service.jobs.delete, identifier)
+    return Response(status_code=204)
+
+
+@router.post(
+    "/classifier/{identifier}/predict",
+    response_model_exclude_none=True,
+    responses=responses(400, 404, 408, 409, 413, 415, 422, 507),
+    openapi_extra={
+        "requestBody": {
+            "required": True,
+            "content": {
+                FORM: {
+                    "schema": {
+                        "type": "object",
+                        "required": [PREDICT_PART],
+                        "properties": {
+                            PREDICT_PART: {
+                                "type": "array",
+                                "items": {"type": "string", "format": "binary"},
+                                "minItems": 1,
+                            }
+                        },
+                    }
+                }
+            },
+        }
+    },
+)
+async def predict(request: Request, identifier: str, context: Served) -> Predictions:
+    """The probability of each class for each picture, in the order sent."""
+    await context.look(check_usable, context.service.jobs, identifier)  # before an upload is read that cannot be used
+    media_type(request, only=(FORM,))
+    pictures = await read_pictures(request, max_pictures=context.settings.max_pictures)
+    other = next((picture.part for picture in pictures if picture.part != PREDICT_PART), None)
+    if other is not None:
+        raise InvalidRequest(f"parts must be named {PREDICT_PART!r}, not {other[:200]!r}", parameter=other[:200])
+    context.pay(request, len(pictures))
+    predictions = await context.run(context.service.predict, identifier, pictures)
+    return Predictions(
+        predictions=[
+            PredictionEntry(
+                label=each.label,
+                by="prototypes" if each.by == "prototypes" else None,
+                probabilities=each.probabilities,
+            )
+            for each in predictions
+        ]
+    )
+
+
+@router.get(
+    "/classifier/{identifier}/download",
+    response_class=Response,
+    responses={
+        200: {
+            "description": "the file",
+            "content": {media: {"schema": {"type": "string", "format": "binary"}} for media in MEDIA_TYPES.values()},
+        },
+        304: {"description": "what If-None-Match names is still right"},
+        **responses(404, 409, 422, 507),
+    },
+)
+async def download(
+    request: Request, identifier: str, context: Served, format: Annotated[DownloadFormat, Query()] = "safetensors"
+) -> Response:
+    """Take the classifier away; the ONNX file holds the preprocessing."""
+    data = await context.run(context.service.download, identifier, format)
+    etag = f'"{hashlib.sha256(data).hexdigest()}"'
+    if names_etag(request.headers, etag):
+        return Response(status_code=304, headers={"ETag": etag})
+    headers = {"Content-Disposition": f'attachment; filename="classifier-{identifier[:8]}.{format}"', "ETag": etag}
+    return Response(data, media_type=MEDIA_TYPES[format], headers=headers)
+
+
+@router.get(
+    "/classifier/{identifier}/card", response_class=Response, responses=MARKDOWN | responses(404, 409, 422, 507)
+)
+async def show_card(identifier: str, context: Served) -> Response:
+    """What the classifier is, how good it is likely to be, and how to use its file, as a page of Markdown."""
+    card = await context.run(context.service.classifier_card, identifier)
+    return Response(card, headers={"Content-Type": CARD})
+
+
+async def _waited(request: Request, context: Context, record: ClassifierRecord, *, created: bool) -> Response:
+    """The record after the wait that was asked for. A new one is 201 once there is a classifier, and 202 until then."""
+    headers = {}
+    seconds = preferred_wait(request, context.settings.max_wait_seconds)
+    if seconds is not None:
+        headers["Preference-Applied"] = f"wait={seconds:g}"
+        record = await context.service.jobs.wait(record.id, seconds)
+    status = 200
+    if created:
+        headers["Location"] = classifier_path(record.id)
+        status = 201 if record.status is JobStatus.SUCCEEDED else 202
+    content = ClassifierAnswer.of(record).model_dump_json()
+    return Response(content, status_code=status, media_type="application/json", headers=headers)
+
+
+def _agreed(name: str, parameter: Value | None, field: Value | None) -> Value | None:
+    """An option that may stand in the address and in the body, as long as both say the same."""
+    if parameter is not None and field is not None and parameter != field:
+        raise InvalidRequest(f"{name} is {parameter!r} in the address but {field!r} in the body", parameter=name)
+    return field if parameter is None else parameter

@@ -1,0 +1,99 @@
+"""GET /classifier/{id}/events: what became of a training, as pages of JSON or as a stream that can be resumed."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Query, Request, Response
+from fastapi.sse import KEEPALIVE_COMMENT, EventSourceResponse, format_sse_event
+
+from recall_server.api.http.negotiation import accepted, preferred_wait
+from recall_server.api.http.problems import responses
+from recall_server.api.schemas.schemas import EventAnswer, EventPage
+from recall_server.api.state.context import Context, Served
+from recall_server.errors import InvalidRequest, NotFound
+from recall_server.jobs.rows.records import Event
+
+JSON, STREAM = "application/json", "text/event-stream"
+SECONDS_BETWEEN_SIGNS = 15.0  # of life, on a stream where nothing happens: proxies close what is silent
+PAGE = 100
+LARGEST_NUMBER = 2**31 - 1
+
+router = APIRouter(tags=["classifiers"])
+
+ANSWERS: dict[int | str, dict[str, Any]] = {
+    200: {
+        "description": "a page of events; or, by Accept, all of them from here to the end as server-sent events",
+        "model": EventPage,
+        "content": {STREAM: {"schema": {"type": "string"}}},
+    },
+    204: {"description": "of a stream: the training has ended, and there is nothing after Last-Event-ID"},
+    **responses(404, 406, 422, 507),
+}
+
+
+@router.get("/classifier/{identifier}/events", responses=ANSWERS, response_class=Response)
+async def events(
+    request: Request,
+    identifier: str,
+    context: Served,
+    after: Annotated[
+        int | None, Query(ge=0, le=LARGEST_NUMBER, description="the number of the last event known")
+    ] = None,
+    limit: Annotated[int, Query(ge=1, le=1000)] = PAGE,
+) -> Response:
+    """Status and progress, event by event, each with a number of its own.
+
+    With `Prefer: wait=N` a page that would be empty waits up to N seconds for something to happen. A stream begins
+    after `Last-Event-ID`, which a browser sends by itself when it connects again.
+    """
+    jobs = context.service.jobs
+    if accepted(request, (JSON, STREAM)) == STREAM:
+        return await _stream(context, identifier, _last_event(request) if after is None else after)
+    found = await context.look(jobs.events, identifier, after=after or 0, limit=limit)
+    seconds = preferred_wait(request, context.settings.max_wait_seconds)
+    headers = {} if seconds is None else {"Preference-Applied": f"wait={seconds:g}"}
+    if not found and seconds is not None:
+        found = await jobs.wait_for_events(identifier, after=after or 0, seconds=seconds)
+    page = EventPage(events=[EventAnswer.of(event) for event in found[:limit]])
+    return Response(page.model_dump_json(), media_type=JSON, headers=headers)
+
+
+async def _stream(context: Context, identifier: str, after: int) -> Response:
+    found = await context.look(context.service.jobs.events, identifier, after=after, limit=PAGE)
+    record = await context.look(context.service.jobs.get, identifier)
+    if not found and record.status.is_terminal:
+        return Response(status_code=204)  # which tells a browser not to connect again
+    return EventSourceResponse(
+        _lines(context, identifier, found, after), headers={"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
+    )
+
+
+async def _lines(context: Context, identifier: str, found: list[Event], after: int) -> AsyncIterator[bytes]:
+    """Server-sent events up to the one that ends the job, or until the server stops or the job is deleted."""
+    jobs = context.service.jobs
+    while True:
+        for event in found:
+            after = event.number
+            data = EventAnswer.of(event).model_dump_json()
+            yield format_sse_event(event=event.kind, data_str=data, id=str(event.number))
+            if event.kind == "status" and event.status.is_terminal:
+                return
+        if jobs.room().reason == "draining":
+            return
+        try:
+            if not found:
+                if (await context.look(jobs.get, identifier)).status.is_terminal:
+                    return  # its last event was known already
+                yield KEEPALIVE_COMMENT
+            found = await jobs.wait_for_events(identifier, after=after, seconds=SECONDS_BETWEEN_SIGNS)
+        except NotFound:
+            return
+
+
+def _last_event(request: Request) -> int:
+    sent = request.headers.get("last-event-id", "0")
+    if not sent.isdecimal() or len(sent) > 10 or int(sent) > LARGEST_NUMBER:
+        raise InvalidRequest("Last-Event-ID must be the number of an event of this training", parameter="Last-Event-ID")
+    return int(sent)

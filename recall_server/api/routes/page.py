@@ -1,0 +1,54 @@
+"""The page: files that the server itself holds, at / for whoever asks for HTML. Nothing comes from elsewhere."""
+
+from __future__ import annotations
+
+import hashlib
+from functools import cache
+from importlib.resources import files
+from typing import Final
+
+from fastapi import APIRouter, Request, Response
+from starlette.exceptions import HTTPException
+
+from recall_server.api.http.negotiation import names_etag
+
+MEDIA_TYPES: Final = {
+    "html": "text/html; charset=utf-8",
+    "css": "text/css",
+    "js": "text/javascript",
+    "svg": "image/svg+xml",
+}
+# The page is of this origin alone; pictures of the user are shown from memory (blob:), recalled ones from JSON (data:).
+POLICY: Final = (
+    "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; img-src 'self' data: blob:; "
+    "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+)
+
+router = APIRouter(include_in_schema=False)
+
+
+@router.get("/web/{name}")
+async def asset(name: str, request: Request) -> Response:
+    """One of the files that the page is made of."""
+    if name not in _files():
+        raise HTTPException(404, f"the page has no file {name[:100]!r}")
+    return page_file(name, request)
+
+
+def page_file(name: str, request: Request) -> Response:
+    """The file as an answer, or a 304 for a browser that has it: asked for at every visit, sent when it changed."""
+    content, etag = _files()[name]
+    headers = {"ETag": etag, "Cache-Control": "no-cache", "Content-Security-Policy": POLICY, "Vary": "Accept"}
+    if names_etag(request.headers, etag):
+        return Response(status_code=304, headers=headers)
+    return Response(content, media_type=MEDIA_TYPES[name.rpartition(".")[2]], headers=headers)
+
+
+@cache
+def _files() -> dict[str, tuple[bytes, str]]:
+    """Content and strong ETag of every file, by name: some ninety kilobytes, read once."""
+    folder = files("recall_server") / "web"
+    contents = {
+        entry.name: entry.read_bytes() for entry in folder.iterdir() if entry.name.rpartition(".")[2] in MEDIA_TYPES
+    }
+    return {name: (content, f'"{hashlib.sha256(content).hexdigest()}"') for name, content in contents.items()}

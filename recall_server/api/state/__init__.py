@@ -1,0 +1,1 @@
+"""What all routes share: the service, caches, rates and metrics."""

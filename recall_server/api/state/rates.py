@@ -1,0 +1,51 @@
+"""How much one caller may ask for: requests, and the work that they make.
+
+Requests are counted before they are let in. What a request costs is only known once it was read, so work is paid for
+afterwards: a caller with anything left is let in, and may overdraw once.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from typing import final
+
+from limits import RateLimitItem
+from limits.storage import MemoryStorage
+from limits.strategies import FixedWindowRateLimiter
+
+from recall_server.errors import Overloaded
+from recall_server.jobs.counters import LONGEST_WAIT
+
+REQUESTS, WORK = "requests", "pictures"
+
+
+@final
+class Rates:
+    """The limits of each caller, by name; None is no limit. Each server process counts for itself."""
+
+    def __init__(self, requests: RateLimitItem | None, work: RateLimitItem | None) -> None:
+        self._limits = {REQUESTS: requests, WORK: work}
+        self._counts = FixedWindowRateLimiter(MemoryStorage())
+
+    def admit(self, caller: str) -> None:
+        """Count a request; raises Overloaded where it is one too many, or where the caller's work is used up."""
+        requests, work = self._limits[REQUESTS], self._limits[WORK]
+        if requests is not None and not self._counts.hit(requests, REQUESTS, caller):
+            raise self._too_much(requests, REQUESTS, caller)
+        if work is not None and not self._counts.test(work, WORK, caller):
+            raise self._too_much(work, WORK, caller)
+
+    def pay(self, caller: str, pictures: int) -> None:
+        """Charge what a request came to, in pictures computed: recalled, encoded, classified or trained on once."""
+        work = self._limits[WORK]
+        if work is not None and pictures > 0:
+            self._counts.hit(work, WORK, caller, cost=pictures)
+
+    def _too_much(self, limit: RateLimitItem, what: str, caller: str) -> Overloaded:
+        seconds = max(1, math.ceil(self._counts.get_window_stats(limit, what, caller).reset_time - time.time()))
+        return Overloaded(
+            f"{caller} has used up its {limit.amount} {what} per {limit.multiples} {limit.GRANULARITY.name}; "
+            f"in {seconds} seconds there will be more",
+            retry_after=min(seconds, LONGEST_WAIT),
+        )

@@ -1,0 +1,159 @@
+"""The commands of `recall-server`: serve the bundles of a folder, vouch for them, or examine this machine."""
+
+from __future__ import annotations
+
+import contextlib
+import inspect
+import signal
+from collections.abc import Callable
+from types import FrameType
+from typing import Annotated, Any, NoReturn
+
+import torch
+import typer
+import uvicorn
+from pydantic import SecretStr, ValidationError
+
+from recall_server import __version__
+from recall_server.api.app import create_app
+from recall_server.cli.doctor import examine
+from recall_server.config.logs import configure_logs
+from recall_server.config.network_exposure import exposure_refusal
+from recall_server.config.settings import Settings
+from recall_server.core.bundle.lock import BundleLock
+from recall_server.errors import RecallError
+from recall_server.service.service import RecallService
+
+# Seconds that an idle connection is kept. Longer than clients and proxies do, so that they let go first: a request that
+# is sent while the server closes gets no answer, and with uvicorn's 5 seconds, which are httpx's too, that did happen.
+KEEP_ALIVE = 75
+
+cli = typer.Typer(
+    help="Serve memory bundles: recall images, train fresh classifiers, predict.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+
+
+class _Server(uvicorn.Server):
+    """Tells when it is asked to stop, before it waits for the requests that are open."""
+
+    def __init__(self, config: uvicorn.Config, on_exit: Callable[[], None]) -> None:
+        super().__init__(config)
+        self._on_exit = on_exit
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        self._on_exit()
+        super().handle_exit(sig, frame)
+
+
+def with_settings(command: Callable[[Settings], None]) -> Callable[..., None]:
+    """Give a command one flag for every setting; what is not given comes from the environment, then the default."""
+
+    def run(**flags: Any) -> None:
+        try:
+            settings = Settings(**{name: value for name, value in flags.items() if value is not None})
+        except ValidationError as error:
+            for fault in error.errors():
+                name = str(fault["loc"][0])
+                typer.echo(f"error: {_flag(name)} (RECALL_{name.upper()}): {fault['msg']}", err=True)
+            raise typer.Exit(2) from error
+        command(settings)
+
+    parameters = [
+        inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=_option(name))
+        for name in Settings.model_fields
+    ]
+    run.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+    run.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
+    run.__doc__ = command.__doc__
+    return run
+
+
+def serve(settings: Settings) -> None:
+    """Serve the bundles in the artifacts folder over HTTP until SIGTERM or Ctrl-C."""
+    if (refusal := exposure_refusal(settings)) is not None:
+        _fail(refusal)
+    configure_logs(settings.log_level, settings.log_format)
+    try:
+        service = RecallService.assemble(settings)
+    except RecallError as error:
+        _fail(str(error))
+    # Beside a training that takes all cores, threads that wait for each other make a prediction slower, not faster.
+    torch.set_num_threads(1)
+    config = uvicorn.Config(
+        create_app(service),
+        host=settings.host,
+        port=settings.port,
+        log_config=None,  # what uvicorn says goes where everything else goes
+        access_log=False,
+        timeout_graceful_shutdown=settings.drain_seconds,
+        timeout_keep_alive=KEEP_ALIVE,
+        server_header=False,
+    )
+    server = _Server(config, service.begin_drain)
+    signal.signal(signal.SIGTERM, _leave)
+    with contextlib.suppress(KeyboardInterrupt):  # which uvicorn raises again after it has stopped
+        server.run()
+    if not server.started:
+        raise typer.Exit(1)
+
+
+def lock(settings: Settings) -> None:
+    """Vouch for the bundles in the artifacts folder as they are now: from then on no other is served from there."""
+    try:
+        vouched = BundleLock.of(settings.artifacts)
+        vouched.write(settings.artifacts)
+    except RecallError as error:
+        _fail(str(error))
+    for name, digest in vouched.digests.items():
+        typer.echo(f"{digest}  {name}")
+
+
+def doctor(settings: Settings) -> None:
+    """Examine devices, bundles and folders, print what was found, and exit with 1 if something stands in the way."""
+    findings = examine(settings)
+    for finding in findings:
+        typer.echo(f"{'ok     ' if finding.good else 'PROBLEM'} {finding.subject}: {finding.detail}")
+    raise typer.Exit(0 if all(finding.good for finding in findings) else 1)
+
+
+def _leave(sig: int, frame: FrameType | None) -> NoReturn:
+    """Being asked to stop is no failure. Uvicorn raises the signal again for this handler once it has stopped."""
+    raise SystemExit(0)
+
+
+def _fail(message: str) -> NoReturn:
+    typer.echo(f"error: {message}", err=True)
+    raise typer.Exit(1)
+
+
+def _option(name: str) -> Any:
+    field = Settings.model_fields[name]
+    kind = field.annotation if field.annotation in (bool, int, float) else str
+    default = "" if field.annotation is SecretStr or field.default is None else str(field.default)
+    help_text = f"{field.description} [env: RECALL_{name.upper()}]"
+    return Annotated[kind | None, typer.Option(_flag(name), help=help_text, show_default=default)]
+
+
+def _flag(name: str) -> str:
+    return f"--{name.replace('_', '-')}"
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(__version__)
+        raise typer.Exit
+
+
+@cli.callback()
+def _root(
+    version: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True, help="Print it.")] = False,
+) -> None:
+    pass
+
+
+cli.command("serve")(with_settings(serve))
+cli.command("lock")(with_settings(lock))
+cli.command("doctor")(with_settings(doctor))

@@ -1,0 +1,135 @@
+"""Whether this machine can serve: devices really usable, bundles that load, folders that can be written."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import platform
+import shutil
+import tempfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import final
+
+import torch
+
+from recall_server import __version__
+from recall_server.config.network_exposure import exposure_refusal
+from recall_server.config.settings import Settings
+from recall_server.core.bundle.lock import LOCK_FILE, BundleLock
+from recall_server.core.networks.kernels import prepare
+from recall_server.errors import InvalidBundle, StorageFailed
+from recall_server.jobs.rows.store import SqlJobStore
+from recall_server.library.library import Library
+
+RUNTIMES = ("onnxruntime", "onnxruntime-gpu")
+
+
+@final
+@dataclass(frozen=True)
+class Finding:
+    """One thing that was looked at; `good` is False where it stands in the way of serving."""
+
+    subject: str
+    good: bool
+    detail: str
+
+
+def examine(settings: Settings) -> list[Finding]:
+    """Look at everything that `serve` with these settings will need."""
+    return [
+        *_versions(),
+        _exposure(settings),
+        _device(settings),
+        _kernels(),
+        *_lock(settings.artifacts),
+        *_bundles(settings),
+        _state(settings),
+        _job_table(settings),
+    ]
+
+
+def _versions() -> Iterator[Finding]:
+    yield Finding("version", True, f"{__version__}, Python {platform.python_version()}, torch {torch.__version__}")
+    installed = [name for name in RUNTIMES if _is_installed(name)]
+    if len(installed) > 1:
+        # Both own the same module; together they silently give the CPU.
+        yield Finding("onnxruntime", False, f"{' and '.join(installed)} are both installed; uninstall one of them")
+    elif installed:
+        yield Finding("onnxruntime", True, f"{installed[0]} {importlib.metadata.version(installed[0])}")
+    else:
+        yield Finding("onnxruntime", True, "not installed, so bundles that pictures address cannot be loaded")
+
+
+def _device(settings: Settings) -> Finding:
+    usable = torch.cuda.is_available()
+    if settings.device == "cuda" and not usable:
+        return Finding("device", False, "cuda is asked for, but torch cannot use it; choose cpu or auto")
+    name = torch.cuda.get_device_name() if usable else f"cpu, {torch.get_num_threads()} threads"
+    return Finding("device", True, f"{settings.device}: training on {name if settings.device != 'cpu' else 'cpu'}")
+
+
+def _kernels() -> Finding:
+    """Never in the way of serving: what cannot be compiled runs on torch's own operations."""
+    if prepare():
+        return Finding("kernels", True, "compiled for this processor")
+    return Finding(
+        "kernels", True, "not compiled (see the log), so ConvNets train and predict at half the speed on the CPU"
+    )
+
+
+def _bundles(settings: Settings) -> Iterator[Finding]:
+    library = Library.load(settings.artifacts, device=settings.device, public_key=settings.public_key)
+    for loaded in library.bundles.values():
+        where = f", query encoder on {loaded.encoder.provider}" if loaded.encoder else ""
+        yield Finding(f"bundle {loaded.name}", True, f"{len(loaded.bundle.labels)} labels{where}")
+    for rejection in library.rejected:
+        yield Finding(f"file {rejection.file}", False, rejection.reason)
+    if not library.bundles:
+        yield Finding("bundles", False, f"none could be loaded from {settings.artifacts / 'bundles'}")
+
+
+def _exposure(settings: Settings) -> Finding:
+    refusal = exposure_refusal(settings)
+    if refusal is not None:
+        return Finding("address", False, refusal)
+    keys = ", ".join(f"{key.name} ({key.scope.name.lower()})" for key in settings.keys.keys)
+    return Finding("address", True, f"{settings.host}, API keys: {keys or 'none, everybody who reaches it may use it'}")
+
+
+def _lock(artifacts: Path) -> Iterator[Finding]:
+    """Nothing where there is none: a lock is a choice."""
+    try:
+        lock = BundleLock.read(artifacts)
+    except InvalidBundle as error:
+        yield Finding("lock", False, str(error))
+    else:
+        if lock is not None:
+            yield Finding("lock", True, f"{LOCK_FILE} vouches for {len(lock.digests)} bundles")
+
+
+def _state(settings: Settings) -> Finding:
+    folder = settings.state
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            free = shutil.disk_usage(folder).free
+    except OSError as error:
+        return Finding("state", False, f"{folder} cannot be written to: {error.strerror}")
+    return Finding("state", free >= settings.min_free_bytes, f"{folder} has {free // 2**20} MiB free")
+
+
+def _job_table(settings: Settings) -> Finding:
+    try:
+        SqlJobStore.open(settings.database_url).close()
+    except StorageFailed as error:
+        return Finding("job table", False, str(error))
+    return Finding("job table", True, "can be written to")
+
+
+def _is_installed(distribution: str) -> bool:
+    try:
+        importlib.metadata.version(distribution)
+    except importlib.metadata.PackageNotFoundError:
+        return False
+    return True

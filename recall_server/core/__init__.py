@@ -1,0 +1,1 @@
+"""What the trainer and the server share; no HTTP and no database."""

@@ -1,0 +1,1 @@
+"""The memory bundle: its file, manifest, checks, lock and signatures."""

@@ -1,0 +1,241 @@
+"""A memory bundle: one .safetensors file with a memory, its preprocessing and a manifest (artifacts/README.md).
+
+Whatever is loaded has been checked against its manifest; whatever was saved can be loaded again, because saving
+reads its own bytes back through the same checks before it writes them.
+"""
+
+from __future__ import annotations
+
+import difflib
+import hashlib
+import math
+import os
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Self, final
+
+import torch
+from torch import Tensor
+
+from recall_server.core.bundle.checks import (
+    check_memory,
+    check_preprocessing,
+    check_queries,
+    enlarged_bases,
+    network_of,
+)
+from recall_server.core.bundle.manifest import FORMAT_VERSION, Manifest, MeasuredAccuracy
+from recall_server.core.io.atomic import write_atomically
+from recall_server.core.io.tensor_file import DEFAULT_LIMITS, FLOATS, Limits, pack, printable, read_bounded, unpack
+from recall_server.core.memory import MEMORIES, AbstractMemory, Storage
+from recall_server.core.memory.soft_targets import among
+from recall_server.core.memory.storage import restored, stored
+from recall_server.core.preprocessing import PREPROCESSINGS, AbstractPreprocessing, Projected, Standardise
+from recall_server.errors import InvalidBundle, InvalidRequest, NotFound, UnknownLabel, UnsupportedQuery
+
+__all__ = ["DEFAULT_LIMITS", "METADATA_KEY", "Limits", "MemoryBundle"]
+
+METADATA_KEY = "memory_bundle"
+PREFIX = "preprocessing."
+TARGETS = "targets"
+TYPES = FLOATS | {"I8"}  # of elements
+LARGEST_MAGNITUDE = 1e6  # of a stored number: keeps every recalled image finite in float32
+
+
+@final
+@dataclass(frozen=True, eq=False)
+class MemoryBundle:
+    """A memory and all that is needed to use it. `sha256` and `file_bytes` are of its file, None until it has one.
+
+    `storage` is how the memory's numbers are, or will be, stored. One that is not float32 rounds them when it is saved.
+    `targets` [labels, labels] are soft targets, where the memory has learned some (`soft_targets.py`). Raises
+    InvalidBundle, with one sentence, when the manifest says something else than the tensors.
+    """
+
+    manifest: Manifest
+    memory: AbstractMemory
+    preprocessing: AbstractPreprocessing
+    storage: Storage = "float32"
+    targets: Tensor | None = None
+    sha256: str | None = None
+    file_bytes: int | None = None
+
+    def __post_init__(self) -> None:
+        check_memory(self.manifest, self.memory, self.targets)
+        check_queries(self.manifest, self.memory)
+        check_preprocessing(self.manifest, self.memory, self.preprocessing)
+        network_of(self.manifest)
+        if self.storage == "int8" and self.manifest.format_version == 1:
+            raise InvalidBundle("the storage int8 came with format version 2")
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        return self.manifest.labels
+
+    def to_bytes(self) -> bytes:
+        """The file as bytes, the memory in its storage, all else as float32: the same content, the same bytes."""
+        tensors = stored(self.memory, self.storage)
+        for name, tensor in _stored(self.preprocessing).items():
+            tensors[PREFIX + name] = tensor.detach().to(torch.float32)
+        if self.targets is not None:
+            tensors[TARGETS] = self.targets.detach().to(torch.float32)
+        return pack(tensors, key=METADATA_KEY, text=self.manifest.to_json())
+
+    def save(self, path: str | os.PathLike[str], *, limits: Limits = DEFAULT_LIMITS) -> MemoryBundle:
+        """Write the file, whole or not at all, and return the bundle that it holds, with its sha256 and size.
+
+        Raises InvalidBundle for what `load` would refuse (numbers that are not finite, a file too large), before
+        anything is written, and StorageFailed when the disk is full or the place cannot be written to.
+        """
+        data = self.to_bytes()
+        checked = MemoryBundle.from_bytes(data, limits=limits)
+        write_atomically(path, data)
+        return checked
+
+    @classmethod
+    def load(
+        cls,
+        path: str | os.PathLike[str],
+        *,
+        expected_sha256: str | None = None,
+        limits: Limits = DEFAULT_LIMITS,
+    ) -> Self:
+        """Read a file that nobody vouches for. Tensors arrive as float32 on the CPU.
+
+        Raises NotFound where there is no file, and InvalidBundle, with the file's name and one sentence, for one that
+        is damaged, hostile, of another version, or not the one with `expected_sha256`.
+        """
+        name = Path(path).name
+        try:
+            return cls.from_bytes(read_bounded(path, limits.file_bytes), expected_sha256=expected_sha256, limits=limits)
+        except FileNotFoundError as error:
+            raise NotFound(f"there is no bundle file {name}") from error
+        except OSError as error:
+            raise InvalidBundle(f"{name}: the file cannot be read ({error.strerror or error})") from error
+        except (InvalidBundle, ValueError) as error:
+            raise InvalidBundle(f"{name}: {error}") from error
+
+    @classmethod
+    def from_bytes(cls, data: bytes, *, expected_sha256: str | None = None, limits: Limits = DEFAULT_LIMITS) -> Self:
+        """`load`, of bytes that came from elsewhere."""
+        digest = hashlib.sha256(data).hexdigest()
+        if expected_sha256 is not None and digest != expected_sha256.lower():
+            raise InvalidBundle(f"the file's sha256 is {digest}, not the expected {printable(expected_sha256)}")
+        try:
+            tensors, text = unpack(data, key=METADATA_KEY, limits=limits, dtypes=TYPES)
+            manifest = Manifest.from_json(text)
+            targets = tensors.pop(TARGETS, None)
+            memory, preprocessing, storage = _rebuild(manifest, tensors, limits.numbers)
+            targets = None if targets is None else _usable(TARGETS, targets)
+        except ValueError as error:
+            raise InvalidBundle(str(error)) from error
+        bundle = cls(manifest, memory, preprocessing, storage, targets, sha256=digest, file_bytes=len(data))
+        _check_network_cost(bundle, limits.numbers)
+        return bundle
+
+    def label_queries(self, names: Sequence[str]) -> Tensor:
+        """One-hot queries [len(names), len(labels)], float32, one row for each name.
+
+        Raises UnknownLabel with the nearest labels, InvalidRequest for no names at all, and UnsupportedQuery where
+        the memory is addressed by pictures.
+        """
+        if self.manifest.queries != "labels":
+            raise UnsupportedQuery(f"the memory {self.manifest.name!r} is addressed by pictures, not by labels")
+        if not names:
+            raise InvalidRequest("one label or more is needed", parameter="labels")
+        index = {label: position for position, label in enumerate(self.labels)}
+        for name in names:
+            if name not in index:
+                raise UnknownLabel(name, difflib.get_close_matches(name, self.labels))
+        return torch.eye(len(self.labels))[[index[name] for name in names]]
+
+    def targets_of(self, queries: Tensor) -> Tensor:
+        """Targets [q, q] for what q queries to this bundle recall, one class each."""
+        return among(self.targets, queries)
+
+    def with_accuracy(self, rows: Iterable[MeasuredAccuracy]) -> MemoryBundle:
+        """The same bundle with these measurements instead of those in its manifest; it has no file yet.
+
+        Confusions make it one of today's format version, for earlier ones cannot hold them.
+        """
+        accuracy, version = tuple(rows), self.manifest.format_version
+        if any(row.confusions is not None for row in accuracy):
+            version = FORMAT_VERSION
+        manifest = self.manifest.model_copy(update={"accuracy": accuracy, "format_version": version})
+        return replace(self, manifest=manifest, sha256=None, file_bytes=None)
+
+
+def _usable(name: str, tensor: Tensor) -> Tensor:
+    if tensor.dtype == torch.int8:
+        raise ValueError(f"the tensor {printable(name)!r} holds whole numbers, which only a memory's own tensors may")
+    values = tensor.to(torch.float32)
+    if not bool(values.isfinite().all()):
+        raise ValueError(f"the tensor {printable(name)!r} holds values that are not finite")
+    if bool((values.abs() > LARGEST_MAGNITUDE).any()):
+        raise ValueError(f"the tensor {printable(name)!r} holds values beyond {LARGEST_MAGNITUDE:g}")
+    return values
+
+
+def _stored(preprocessing: AbstractPreprocessing) -> dict[str, Tensor]:
+    """What a bundle holds of it: all but what follows from the memory beside it."""
+    tensors = preprocessing.tensors()
+    if isinstance(preprocessing, Projected):
+        del tensors["directions"]
+    return tensors
+
+
+def _rebuild(
+    manifest: Manifest, tensors: Mapping[str, Tensor], numbers: int
+) -> tuple[AbstractMemory, AbstractPreprocessing, Storage]:
+    """Memory, preprocessing and storage from exactly the tensors that they need: none missing, none left over."""
+    memory_type = MEMORIES.get(manifest.memory.kind)
+    if memory_type is None:
+        raise ValueError(f"the memory kind {manifest.memory.kind!r} is not one of {', '.join(MEMORIES)}")
+    preprocessing_type = PREPROCESSINGS.get(manifest.preprocessing)
+    if preprocessing_type is None:
+        raise ValueError(f"the preprocessing {manifest.preprocessing!r} is not one of {', '.join(PREPROCESSINGS)}")
+    prefixed = {
+        name.removeprefix(PREFIX): _usable(name, value) for name, value in tensors.items() if name.startswith(PREFIX)
+    }
+    own = {name: value for name, value in tensors.items() if not name.startswith(PREFIX)}
+    try:
+        own, storage = restored(own, memory_type)
+        own = {name: _usable(name, value) for name, value in own.items()}
+        memory = memory_type.from_tensors(own, manifest.memory.geometry)
+        _check_recall_cost(memory, numbers)
+        if preprocessing_type is Projected:
+            preprocessing: AbstractPreprocessing = _projected(memory, prefixed)
+        else:
+            preprocessing = preprocessing_type.from_tensors(prefixed)
+    except KeyError as error:
+        raise ValueError(
+            f"{error} is missing: a memory {manifest.memory.kind} with preprocessing {manifest.preprocessing} needs it"
+        ) from error
+    extra = set(own) - set(memory.tensors()) | {PREFIX + name for name in set(prefixed) - set(_stored(preprocessing))}
+    if extra:
+        raise ValueError(f"the tensor {printable(min(extra))!r} does not belong in this kind of bundle")
+    return memory, preprocessing, storage
+
+
+def _projected(memory: AbstractMemory, tensors: Mapping[str, Tensor]) -> Projected:
+    """Onto the span of what the memory recalls; KeyError and ValueError as `from_tensors`."""
+    return Projected.onto(enlarged_bases(memory), Standardise.from_tensors(tensors), tensors["rest"])
+
+
+def _check_recall_cost(memory: AbstractMemory, numbers: int) -> None:
+    """Refuse what is small in the file but huge in use: one 1x1 basis can ask to be enlarged to any size.
+
+    Whatever a memory turns into full-size images (K bases, r rows, d_y stored images) is counted along the first
+    dimension of one of its tensors, or recalled as rows.
+    """
+    channels, height, width = memory.image_shape
+    images = max(memory.rows, *(tensor.shape[0] for tensor in memory.tensors().values()))
+    if images * channels * height * width > numbers:
+        raise InvalidBundle(f"recalling takes {images} images of {height}x{width} at once, more than {numbers} numbers")
+
+
+def _check_network_cost(bundle: MemoryBundle, numbers: int) -> None:
+    parameters = sum(math.prod(shape) for shape in network_of(bundle.manifest).shapes().values())
+    if parameters > numbers:
+        raise InvalidBundle(f"the manifest's network has {parameters} parameters, more than {numbers}")

@@ -1,0 +1,288 @@
+"""What a bundle says about itself: the one JSON text beside its tensors (artifacts/README.md specifies every key)."""
+
+from __future__ import annotations
+
+import math
+import unicodedata
+from datetime import datetime
+from typing import Annotated, Any, Final, Literal, Self
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from recall_server.core.io.tensor_file import canonical_json, parse_json, printable
+from recall_server.core.training.retraining import Retraining
+
+FORMAT_VERSION: Final = 2  # what is written; version 1 lacks what artifacts/README.md lists ("Versions")
+READ_VERSIONS: Final = (1, 2)
+ROUNDING = 1e-6  # of a mean accuracy, which was added up in another order
+MOST_CONFUSED: Final = 200  # labels: a table of confusions grows with their square
+DIRECTION_MARKS = frozenset({"LRE", "RLE", "LRO", "RLO", "PDF", "LRI", "RLI", "FSI", "PDI"})
+
+
+def _check_label(label: str) -> str:
+    """A label is typed by people, split at commas, and shown in pages and logs."""
+    if label != label.strip():
+        raise ValueError(f"the label {label!r} must not begin or end with white space")
+    if ":" in label or "," in label:
+        raise ValueError(f"the label {label!r} must not contain ':' or ',', which separate labels in a request")
+    for character in label:
+        unseen = unicodedata.category(character) in {"Cc", "Cs", "Zl", "Zp"}
+        if unseen or unicodedata.bidirectional(character) in DIRECTION_MARKS:
+            raise ValueError(f"the label {label!r} must not contain control characters")
+    return label
+
+
+def _check_date(date: str) -> str:
+    try:
+        datetime.fromisoformat(date)
+    except ValueError:
+        raise ValueError(f"the date {date!r} must be ISO 8601, like 2026-11-21 or 2026-11-21T14:30:00Z") from None
+    return date
+
+
+Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+Label = Annotated[str, Field(min_length=1, max_length=200), AfterValidator(_check_label)]
+Kind = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]{0,63}$")]
+FileName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$")]
+Phrase = Annotated[str, Field(max_length=1000)]
+Scalar = bool | int | float | Annotated[str, Field(max_length=1000)] | None
+Size = Annotated[int, Field(ge=1, le=2**53)]  # 2^53: every JSON reader agrees on whole numbers up to here
+Confusions = Annotated[
+    tuple[Annotated[tuple[Annotated[int, Field(ge=0, le=2**53)], ...], Field(max_length=MOST_CONFUSED)], ...],
+    Field(min_length=1, max_length=MOST_CONFUSED),
+]
+
+
+class Section(BaseModel):
+    """A part of the manifest: immutable, with no key that is not specified and no NaN."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+
+class MemoryDescription(Section):
+    """Which memory the tensors make up, and the numbers that rebuild it beside them."""
+
+    kind: Kind
+    geometry: dict[Kind, Annotated[int, Field(ge=0, le=2**53)]] = {}
+
+
+class ImageDescription(Section):
+    """The pictures that the memory recalls: grey or colour, in pixels."""
+
+    channels: Literal[1, 3]
+    height: Annotated[int, Field(ge=1, le=1024)]
+    width: Annotated[int, Field(ge=1, le=1024)]
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        return self.channels, self.height, self.width
+
+
+class EncoderReference(Section):
+    """The ONNX file that turns pictures into queries: a bare file name, its identity, and the length of a query."""
+
+    file: FileName
+    sha256: Sha256
+    query_size: Size
+
+
+class Budget(Section):
+    """What the memory claims to cost: images per class, numbers stored in it, bytes of the data it was made from.
+
+    The bytes of the bundle cannot stand inside it; `MemoryBundle.file_bytes` has them.
+    """
+
+    images_per_class: Annotated[float, Field(gt=0)]
+    numbers_stored: Size
+    dataset_bytes: Size
+
+
+class Provenance(Section):
+    """How the bundle came to be, enough to make it again. `date` is ISO 8601; `seconds` is wall-clock time."""
+
+    dataset: Phrase
+    dataset_sha256: Sha256
+    dataset_licence: Phrase
+    method: Phrase
+    hyper_parameters: dict[Phrase, Scalar]
+    seed: int
+    outer_steps: Annotated[int, Field(ge=0)]
+    seconds: Annotated[float, Field(ge=0)]
+    device: Phrase
+    code_version: Phrase
+    date: Annotated[str, Field(max_length=40), AfterValidator(_check_date)]
+
+
+class Accuracy(Section):
+    """Accuracy of `runs` fresh networks on `data`: mean and standard deviation, as fractions from 0 to 1."""
+
+    network: Phrase
+    protocol: Phrase
+    runs: Annotated[int, Field(ge=1)]
+    mean: Annotated[float, Field(ge=0, le=1)]
+    spread: Annotated[float, Field(ge=0, le=1)]
+    data: Phrase
+
+
+class MeasuredAccuracy(Accuracy):
+    """An accuracy and, where they were counted, the `confusions` behind it.
+
+    Row i and column j of the table count how often the networks, all runs together, said label j of a picture of
+    label i. Every run looks at every picture, so that a row's sum is the label's pictures times the runs.
+    """
+
+    confusions: Confusions | None = None
+
+    @model_validator(mode="after")
+    def _check_confusions(self) -> Self:
+        if self.confusions is None:
+            return self
+        if any(len(row) != len(self.confusions) for row in self.confusions):
+            raise ValueError("confusions must be a square table, with a row and a column for each label")
+        if any(sum(row) % self.runs for row in self.confusions):
+            raise ValueError(f"each row of confusions must count every picture {self.runs} times, once for each run")
+        total = sum(map(sum, self.confusions))
+        right = sum(row[label] for label, row in enumerate(self.confusions))
+        if total == 0 or abs(right / total - self.mean) > ROUNDING:
+            raise ValueError(f"confusions with {right} right of {total} do not make a mean accuracy of {self.mean:g}")
+        return self
+
+
+class ValidationPoint(Section):
+    """Accuracy on validation pictures (a fraction from 0 to 1) after so many outer steps and minutes of the run."""
+
+    outer_steps: Annotated[int, Field(ge=0, le=2**53)]
+    minutes: Annotated[float, Field(ge=0)]
+    accuracy: Annotated[float, Field(ge=0, le=1)]
+
+
+class RunProgress(Section):
+    """How far the run had come that wrote this file: a run writes better and better versions of one bundle.
+
+    `version` counts the bundles that the run has written, this one included; `minutes` is the time that it had spent;
+    `validation` is its curve so far, in order, of which this bundle holds the best by the run's own rule.
+    """
+
+    version: Size
+    minutes: Annotated[float, Field(ge=0)]
+    validation: Annotated[tuple[ValidationPoint, ...], Field(max_length=10_000)]
+
+    @model_validator(mode="after")
+    def _check_order(self) -> Self:
+        steps = [point.outer_steps for point in self.validation]
+        if steps != sorted(set(steps)):
+            raise ValueError("the points of the validation curve must be in the order of their outer steps, each once")
+        return self
+
+
+class Manifest(Section):
+    """Everything that a bundle says about itself; impossible combinations refuse here, with a sentence.
+
+    `queries`: "labels", where a query is one-hot (or a mixture) over `labels` in their order, or "images", where a
+    query is what `query_encoder` makes of a picture; `labels` then only names what the memory was distilled from.
+    """
+
+    format_version: Literal[1, 2] = FORMAT_VERSION
+    name: FileName
+    memory: MemoryDescription
+    queries: Literal["labels", "images"]
+    labels: Annotated[tuple[Label, ...], Field(min_length=1, max_length=10_000)]
+    groups: dict[Label, tuple[Label, ...]] = {}
+    image: ImageDescription
+    preprocessing: Kind
+    retraining: Retraining
+    query_encoder: EncoderReference | None = None
+    budget: Budget
+    provenance: Provenance
+    accuracy: tuple[MeasuredAccuracy, ...] = ()
+    progress: RunProgress | None = None
+
+    @model_validator(mode="after")
+    def _check_combinations(self) -> Self:
+        self._check_version()
+        if self.retraining.initial == "encoder" and self.queries == "labels":
+            raise ValueError("a memory whose queries are labels has no encoder for its classifiers to begin with")
+        self._check_confusions()
+        known = set(self.labels)
+        if len(known) != len(self.labels):
+            raise ValueError("the labels must be different from each other")
+        for group, members in self.groups.items():
+            if not members or len(set(members)) != len(members) or not known.issuperset(members):
+                raise ValueError(f"the group {group!r} must hold one or more of the labels, each once")
+        if (self.queries == "images") != (self.query_encoder is not None):
+            raise ValueError("a memory has a query encoder if, and only if, its queries are images")
+        available = round(self.budget.images_per_class * len(self.labels) * math.prod(self.image.shape))
+        if self.budget.numbers_stored > available:
+            raise ValueError(
+                f"{self.budget.numbers_stored} numbers are more than the {available} "
+                f"of the {self.budget.images_per_class:g} images per class that the budget claims"
+            )
+        return self
+
+    def _check_version(self) -> None:
+        came_later = {
+            "the key progress": self.progress is not None,
+            "the key retraining.initial": self.retraining.initial != "random",
+            "the key retraining.network.shrink": (self.retraining.network.shrink or 1) > 1,
+            "the architecture mlp": self.retraining.network.architecture == "mlp",
+            f"the preprocessing {self.preprocessing}": self.preprocessing in {"projected", "spectral"},
+            "the geometry of pixels": self.memory.kind == "pixels" and bool(self.memory.geometry),
+        }
+        for what, is_there in came_later.items():
+            if is_there and self.format_version == 1:
+                raise ValueError(f"{what} came with format version 2")
+
+    def _check_confusions(self) -> None:
+        counted = [row.confusions for row in self.accuracy if row.confusions is not None]
+        if counted and self.format_version == 1:
+            raise ValueError("the key confusions came with format version 2")
+        if counted and self.queries != "labels":
+            raise ValueError("a memory whose queries are images has no labels to confuse, so no confusions")
+        for confusions in counted:
+            if len(confusions) != len(self.labels):
+                raise ValueError(f"confusions of {len(confusions)} labels do not belong to {len(self.labels)} labels")
+
+    def to_json(self) -> str:
+        """Canonical JSON: the same manifest always gives the same text, in the version that it was read in."""
+        later: dict[str, Any] = {}
+        if self.format_version == 1:
+            later = {
+                "progress": True,
+                "accuracy": {"__all__": {"confusions"}},
+                "retraining": {"network": {"hidden"}},
+            }
+        return canonical_json(self.model_dump(mode="json", exclude=later))
+
+    @classmethod
+    def from_json(cls, text: str) -> Self:
+        """Read what `to_json` wrote; raises ValueError with one sentence that names the key at fault."""
+        raw = parse_json(text)
+        version = raw.get("format_version") if isinstance(raw, dict) else None
+        if type(version) is not int or version not in READ_VERSIONS:  # first: other versions have other keys
+            readable = " and ".join(map(str, READ_VERSIONS))
+            raise ValueError(f"the format version is {printable(repr(version))}; this code reads {readable}")
+        if version == 1 and (later := _keys_of_version_2(raw)):
+            raise ValueError(f"the manifest is not valid: the key {later[0]} came with format version 2")
+        try:
+            return cls.model_validate_json(text, strict=True)
+        except ValidationError as error:
+            raise ValueError(f"the manifest is not valid: {first_fault(error)}") from error
+
+
+def _keys_of_version_2(raw: dict[str, Any]) -> list[str]:
+    retraining = raw.get("retraining")
+    network = retraining.get("network") if isinstance(retraining, dict) else None
+    of_network = [name for name in ("hidden", "shrink") if isinstance(network, dict) and name in network]
+    later = [f"retraining.network.{name}" for name in of_network]
+    later += ["retraining.initial"] if isinstance(retraining, dict) and "initial" in retraining else []
+    rows = raw.get("accuracy")
+    counted = isinstance(rows, list) and any(isinstance(row, dict) and "confusions" in row for row in rows)
+    return (["progress"] if "progress" in raw else []) + later + (["accuracy.confusions"] if counted else [])
+
+
+def first_fault(error: ValidationError) -> str:
+    """The first of pydantic's complaints as a clause: where, and what would be right."""
+    fault: Any = error.errors(include_url=False, include_input=False)[0]
+    place = ".".join(str(part) for part in fault["loc"])
+    sentence = str(fault["msg"]).removeprefix("Value error, ")
+    return printable(f"{place}: {sentence}" if place else sentence, longest=300)

@@ -1,0 +1,1 @@
+"""Classifiers: trained ones, prototypes, ONNX export, expected accuracy."""

@@ -1,0 +1,198 @@
+"""Networks as ONNX models, node by node from their blueprint: pictures in pixel space go in, preprocessing is inside.
+
+Written with the onnx package's own helpers and not by tracing, so that the result is small, legible, the same bytes
+for the same network, and needs no exporter at run time. The operators are those of opset 17, and InstanceNormalization
+and AveragePool are exactly what the networks do.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+import numpy as np
+import onnx
+from onnx import TensorProto, helper, numpy_helper
+from torch import Tensor
+
+from recall_server.core.networks import AbstractNetwork, Parameters
+from recall_server.core.networks.base import CLASSIFIER
+from recall_server.core.networks.blueprint import Dense, Layer, Plain, Residual, blueprint
+from recall_server.core.networks.kernels import EPSILON
+from recall_server.core.preprocessing import ZCA, AbstractPreprocessing, Projected, Spectral, Standardise
+from recall_server.core.preprocessing.spectral import cosines
+
+OPSET = 17
+IR_VERSION = 8  # of the same year as the opset: runtimes from 2022 on read it
+
+
+def export_network(
+    network: AbstractNetwork,
+    parameters: Parameters,
+    preprocessing: AbstractPreprocessing,
+    image_shape: tuple[int, int, int],
+    *,
+    output: Literal["probabilities", "queries"],
+    metadata: Mapping[str, str],
+) -> bytes:
+    """A checked ONNX model: "images" [N, C, H, W] float32 in pixel space -> `output` [N, classes] float32.
+
+    "probabilities" are the softmax of the logits, "queries" the logits themselves. `metadata` goes into the model's
+    metadata_props. The same arguments give the same bytes. Raises ValueError where the arguments do not go together.
+    """
+    if (network.channels, network.height, network.width) != image_shape or not preprocessing.fits(image_shape):
+        raise ValueError(f"network and preprocessing are not both made for images of {list(image_shape)}")
+    graph = _Graph()
+    images = _preprocess(graph, preprocessing, image_shape)
+    logits = _logits(graph, network, parameters, images)
+    if output == "probabilities":
+        graph.add("Softmax", [logits], output=output, axis=1)
+    else:
+        graph.add("Identity", [logits], output=output)
+    return graph.model(image_shape, {output: network.classes}, metadata)
+
+
+@dataclass
+class _Graph:
+    """Nodes and constants in the order in which they were added; every value is known by its name."""
+
+    nodes: list[onnx.NodeProto] = field(default_factory=list)
+    constants: dict[str, onnx.TensorProto] = field(default_factory=dict)
+
+    def add(self, operator: str, inputs: list[str], *, output: str = "", **attributes: Any) -> str:
+        """Append a node, and return the name of what it computes."""
+        name = output or f"{operator.lower()}_{len(self.nodes)}"
+        self.nodes.append(helper.make_node(operator, inputs, [name], name=name, **attributes))
+        return name
+
+    def constant(self, name: str, value: Tensor | list[int]) -> str:
+        """Store numbers under a name (a list as int64), and return the name."""
+        array = np.array(value, np.int64) if isinstance(value, list) else value.detach().cpu().float().numpy()
+        self.constants[name] = numpy_helper.from_array(np.ascontiguousarray(array), name)
+        return name
+
+    def model(
+        self, image_shape: tuple[int, int, int], outputs: Mapping[str, int], metadata: Mapping[str, str]
+    ) -> bytes:
+        """The whole as bytes, after the onnx package has checked it."""
+        graph = helper.make_graph(
+            self.nodes,
+            "memory-recall",
+            [helper.make_tensor_value_info("images", TensorProto.FLOAT, ["N", *image_shape])],
+            [helper.make_tensor_value_info(name, TensorProto.FLOAT, ["N", size]) for name, size in outputs.items()],
+            list(self.constants.values()),
+        )
+        opset = helper.make_opsetid("", OPSET)
+        model = helper.make_model(graph, opset_imports=[opset], ir_version=IR_VERSION, producer_name="memory-recall")
+        helper.set_model_props(model, dict(sorted(metadata.items())))
+        onnx.checker.check_model(model, full_check=True)
+        data: bytes = model.SerializeToString(deterministic=True)
+        return data
+
+
+def _preprocess(graph: _Graph, preprocessing: AbstractPreprocessing, image_shape: tuple[int, int, int]) -> str:
+    """The nodes of `preprocessing.to_model`; raises TypeError for one that has none yet."""
+    if isinstance(preprocessing, Standardise):
+        return _standardise(graph, preprocessing)
+    if isinstance(preprocessing, ZCA):
+        return _whiten(graph, preprocessing, image_shape)
+    if isinstance(preprocessing, Projected):
+        return _project(graph, preprocessing, image_shape)
+    if isinstance(preprocessing, Spectral):
+        return _whiten_spectrally(graph, preprocessing)
+    raise TypeError(f"there is no ONNX form of {type(preprocessing).__name__}")
+
+
+def _standardise(graph: _Graph, standard: Standardise) -> str:
+    mean = graph.constant("preprocessing.mean", standard.mean.view(1, -1, 1, 1))
+    deviation = graph.constant("preprocessing.deviation", standard.deviation.view(1, -1, 1, 1))
+    return graph.add("Div", [graph.add("Sub", ["images", mean]), deviation])
+
+
+def _project(graph: _Graph, projected: Projected, image_shape: tuple[int, int, int]) -> str:
+    """(1 - rest) * D^T D z + rest * z."""
+    flat = graph.add("Flatten", [_standardise(graph, projected.standard)], axis=1)  # [N, d]
+    directions = graph.constant("preprocessing.directions", projected.directions)
+    along = graph.add("Gemm", [flat, directions], transB=1)  # [N, k]
+    within = graph.add("Mul", [along, graph.constant("preprocessing.beyond_rest", 1 - projected.rest)])
+    rest = graph.add("Mul", [flat, graph.constant("preprocessing.rest", projected.rest)])
+    faded = graph.add("Gemm", [within, directions, rest])
+    return graph.add("Reshape", [faded, graph.constant("preprocessing.shape", [-1, *image_shape])])
+
+
+def _whiten(graph: _Graph, zca: ZCA, image_shape: tuple[int, int, int]) -> str:
+    """D^T ((g - rest) * D x0) + rest * x0, the one form of it that needs D only twice."""
+    mean = graph.constant("preprocessing.mean", zca.mean.view(1, *image_shape))
+    flat = graph.add("Flatten", [graph.add("Sub", ["images", mean])], axis=1)  # [N, d]
+    directions = graph.constant("preprocessing.directions", zca.directions)
+    along = graph.add("Gemm", [flat, directions], transB=1)  # [N, m]
+    scaled = graph.add("Mul", [along, graph.constant("preprocessing.gains_beyond_rest", zca.gains - zca.rest)])
+    rest = graph.add("Mul", [flat, graph.constant("preprocessing.rest", zca.rest)])
+    whitened = graph.add("Gemm", [scaled, directions, rest])  # the third input is added
+    return graph.add("Reshape", [whitened, graph.constant("preprocessing.shape", [-1, *image_shape])])
+
+
+def _whiten_spectrally(graph: _Graph, spectral: Spectral) -> str:
+    """R^T F^-1(g * F(R x0)): R is a 1x1 convolution, F a product from the left and one from the right."""
+    rotation, (_, height, width) = spectral.rotation[:, :, None, None], spectral.gains.shape
+    mean = graph.constant("preprocessing.mean", spectral.mean.view(1, -1, 1, 1))
+    there = graph.constant("preprocessing.rotation", rotation)
+    rows = graph.constant("preprocessing.row_cosines", cosines(height))
+    columns = graph.constant("preprocessing.column_cosines", cosines(width).T)
+    components = graph.add("Conv", [graph.add("Sub", ["images", mean]), there], kernel_shape=[1, 1])
+    coefficients = graph.add("MatMul", [graph.add("MatMul", [rows, components]), columns])
+    gained = graph.add("Mul", [coefficients, graph.constant("preprocessing.gains", spectral.gains)])
+    rows = graph.constant("preprocessing.row_cosines_back", cosines(height).T)
+    columns = graph.constant("preprocessing.column_cosines_back", cosines(width))
+    components = graph.add("MatMul", [graph.add("MatMul", [rows, gained]), columns])
+    back = graph.constant("preprocessing.rotation_back", rotation.transpose(0, 1))
+    return graph.add("Conv", [components, back], kernel_shape=[1, 1])
+
+
+def _logits(graph: _Graph, network: AbstractNetwork, parameters: Parameters, images: str) -> str:
+    """The nodes of `network.logits`."""
+    plan = blueprint(network)
+    if plan.shrink > 1:
+        images = _average(graph, images, plan.shrink)
+    if any(plan.padding):
+        left, right, top, bottom = plan.padding
+        pads = graph.constant("padding", [0, 0, top, left, 0, 0, bottom, right])
+        images = graph.add("Pad", [images, pads])
+    for block in plan.blocks:
+        match block:
+            case Plain(layer, halve):
+                images = graph.add("Relu", [_layer(graph, parameters, layer, images)])
+                images = _average(graph, images) if halve else images
+            case Residual():
+                images = _residual(graph, parameters, block, images)
+            case Dense(name):
+                images = graph.add("Relu", [_linear(graph, parameters, name, images)])
+    return _linear(graph, parameters, CLASSIFIER, images)
+
+
+def _linear(graph: _Graph, parameters: Parameters, name: str, images: str) -> str:
+    weight, bias = (graph.constant(f"{name}.{part}", parameters[f"{name}.{part}"]) for part in ("weight", "bias"))
+    return graph.add("Gemm", [graph.add("Flatten", [images], axis=1), weight, bias], transB=1)
+
+
+def _residual(graph: _Graph, parameters: Parameters, block: Residual, images: str) -> str:
+    inner = graph.add("Relu", [_layer(graph, parameters, block.first, images)])
+    inner = _layer(graph, parameters, block.second, inner)
+    if block.shortcut is None:
+        return graph.add("Relu", [graph.add("Add", [inner, images])])
+    both = graph.add("Add", [inner, _layer(graph, parameters, block.shortcut, images)])
+    return graph.add("Relu", [_average(graph, both)])
+
+
+def _layer(graph: _Graph, parameters: Parameters, layer: Layer, images: str) -> str:
+    """A convolution, its bias left out where there is one (the norm subtracts it), and the instance norm behind it."""
+    weight = graph.constant(f"{layer.convolution}.weight", parameters[f"{layer.convolution}.weight"])
+    convolved = graph.add("Conv", [images, weight], kernel_shape=[layer.kernel] * 2, pads=[layer.kernel // 2] * 4)
+    scale, shift = (graph.constant(name, parameters[name]) for name in (f"{layer.norm}.scale", f"{layer.norm}.shift"))
+    return graph.add("InstanceNormalization", [convolved, scale, shift], epsilon=EPSILON)
+
+
+def _average(graph: _Graph, images: str, side: int = 2) -> str:
+    """Squares of `side` pixels a side as one; what is left over at the right and below is dropped."""
+    return graph.add("AveragePool", [images], kernel_shape=[side, side], strides=[side, side])

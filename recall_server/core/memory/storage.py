@@ -1,0 +1,102 @@
+"""How the numbers of a memory are stored: as float32, as bfloat16, or as int8 with scales (artifacts/README.md).
+
+Whatever a file holds, a memory computes in float32. Rounding happens once: what was read from a file and is stored
+again in the same way gives the same bytes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Literal, TypeVar
+
+import torch
+from torch import Tensor
+
+from recall_server.core.io.tensor_file import printable
+from recall_server.core.memory.base import AbstractMemory
+
+Storage = Literal["float32", "bfloat16", "int8"]
+Memory = TypeVar("Memory", bound=AbstractMemory)
+
+SCALE = ".scale"  # what the name of a tensor's scales ends in
+LARGEST = 127  # whole numbers are stored from -127 to 127, symmetric about zero
+SCALE_BITS = 17  # of a scale: with the 7 of a whole number, a product has the 24 of a float32 and is exact
+SMALLEST_SCALE = 2.0**-100  # also of numbers that are all zero
+
+
+def stored(memory: AbstractMemory, storage: Storage) -> dict[str, Tensor]:
+    """The tensors of a memory as a file holds them."""
+    tensors = {name: tensor.detach().to(torch.float32) for name, tensor in memory.tensors().items()}
+    if storage == "float32":
+        return tensors
+    if storage == "bfloat16":
+        return {name: tensor.to(torch.bfloat16) for name, tensor in tensors.items()}
+    result = {}
+    for name, tensor in tensors.items():
+        result[name], result[name + SCALE] = _quantised(tensor, memory.scaled_along(name))
+    return result
+
+
+def restored(tensors: Mapping[str, Tensor], kind: type[AbstractMemory]) -> tuple[dict[str, Tensor], Storage]:
+    """The memory's own tensors as float32, and how they were stored.
+
+    Raises ValueError where tensors are stored unlike each other, or whole numbers in another way than `stored` writes,
+    and KeyError, with its name, for scales that are missing.
+    """
+    whole = {name for name, tensor in tensors.items() if tensor.dtype == torch.int8}
+    if not whole:
+        alike = {tensor.dtype for tensor in tensors.values()} == {torch.bfloat16}
+        return {name: tensor.to(torch.float32) for name, tensor in tensors.items()}, "bfloat16" if alike else "float32"
+    names = [name for name in tensors if not (name.endswith(SCALE) and name.removesuffix(SCALE) in whole)]
+    if unlike := [name for name in names if name not in whole]:
+        one, other = printable(min(unlike)), printable(min(whole))
+        raise ValueError(f"the tensor {one!r} must be of whole numbers, as {other!r} of the same memory is")
+    return {
+        name: _restored(name, tensors[name], tensors[name + SCALE], kind.scaled_along(name)) for name in names
+    }, "int8"
+
+
+def rounded(memory: Memory, storage: Storage) -> Memory:
+    """The memory as its file would recall it; gradients pass as if nothing had been rounded.
+
+    That is the straight-through estimator (Bengio, Leonard and Courville, 2013).
+    """
+    if storage == "float32":
+        return memory
+    values, _ = restored(stored(memory, storage), type(memory))
+    exact = memory.tensors()
+    return memory.replace({name: exact[name] + (values[name] - exact[name]).detach() for name in exact})
+
+
+def _quantised(values: Tensor, along: tuple[int, ...]) -> tuple[Tensor, Tensor]:
+    """int8 of the values' shape, and float32 scales, one for each index of the dimensions `along`.
+
+    A scale is the smallest number of SCALE_BITS significant bits that is not below the largest magnitude over LARGEST.
+    """
+    others = [dimension for dimension in range(values.ndim) if dimension not in along]
+    exact = values.double()
+    mantissa, exponent = torch.frexp(exact.abs().amax(dim=others, keepdim=True) / LARGEST)
+    scale = torch.ldexp((mantissa * 2**SCALE_BITS).ceil(), exponent - SCALE_BITS).clamp(min=SMALLEST_SCALE)
+    shape = [values.shape[dimension] for dimension in along]
+    return (exact / scale).round().to(torch.int8), scale.float().reshape(shape)
+
+
+def _restored(name: str, whole: Tensor, scale: Tensor, along: tuple[int, ...]) -> Tensor:
+    shown = repr(printable(name))
+    if whole.ndim <= max(along) or whole.ndim == len(along):
+        raise ValueError(f"the tensor {shown} has too few dimensions, {list(whole.shape)}, to be stored as int8")
+    shape = [whole.shape[dimension] for dimension in along]
+    if scale.dtype != torch.float32 or list(scale.shape) != shape:
+        raise ValueError(
+            f"the scales of the tensor {shown} must be float32 {shape}, not "
+            f"{str(scale.dtype).removeprefix('torch.')} {list(scale.shape)}"
+        )
+    spread = [size if dimension in along else 1 for dimension, size in enumerate(whole.shape)]
+    values = whole.to(torch.float32) * scale.reshape(spread)
+    again, scales = _quantised(values, along)
+    if not (torch.equal(again, whole) and torch.equal(scales, scale)):
+        raise ValueError(
+            f"the tensor {shown} and its scales are not what int8 storage writes: whole numbers within {LARGEST} that "
+            f"reach it under each scale, and scales above zero of at most {SCALE_BITS} significant bits"
+        )
+    return values

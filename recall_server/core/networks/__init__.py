@@ -1,0 +1,31 @@
+"""The architectures, as pure functions of explicit parameters, and the table that builds them by name."""
+
+from collections.abc import Callable
+
+from recall_server.core.networks.alexnet import AlexNet
+from recall_server.core.networks.base import AbstractNetwork, Parameters
+from recall_server.core.networks.convnet import ConvNet
+from recall_server.core.networks.mlp import MLP
+from recall_server.core.networks.resnet import ResNet
+from recall_server.core.networks.spec import NetworkSpec
+
+__all__ = ["MLP", "AbstractNetwork", "AlexNet", "ConvNet", "NetworkSpec", "Parameters", "ResNet", "build_network"]
+
+ARCHITECTURES: dict[str, Callable[..., AbstractNetwork]] = {
+    "convnet": ConvNet,
+    "resnet": ResNet,
+    "alexnet": AlexNet,
+    "mlp": MLP,
+}
+
+
+def build_network(spec: NetworkSpec, image_shape: tuple[int, int, int], classes: int) -> AbstractNetwork:
+    """The network of `spec` for images of (channels, height, width) and that many classes.
+
+    Raises ValueError, with a sentence, where the two do not go together (images too small for the poolings).
+    """
+    channels, height, width = image_shape
+    if min(channels, height, width, classes) < 1:
+        raise ValueError(f"a network needs images and classes, not {channels}x{height}x{width} and {classes} classes")
+    architecture = ARCHITECTURES[spec.architecture]
+    return architecture(channels=channels, height=height, width=width, classes=classes, **spec.settings())

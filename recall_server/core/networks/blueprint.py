@@ -1,0 +1,90 @@
+"""What a network is made of, as data, for those who need to do more with it than to call it.
+
+Every architecture here is a chain of blocks behind a shrinking and a zero padding, with one linear layer on top, named
+"classifier".
+`fused.py` trains from this description, `onnx_export.py` writes it down; `network.logits` remains the definition, and
+the tests hold the three together.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cache
+
+from recall_server.core.networks.alexnet import LAYERS, AlexNet
+from recall_server.core.networks.base import AbstractNetwork
+from recall_server.core.networks.convnet import ConvNet
+from recall_server.core.networks.mlp import MLP
+from recall_server.core.networks.resnet import STAGES, ResNet
+
+
+@dataclass(frozen=True)
+class Layer:
+    """A convolution that keeps height and width, and the instance norm behind it, by the names of their parameters."""
+
+    convolution: str
+    norm: str
+    kernel: int = 3
+
+
+@dataclass(frozen=True)
+class Plain:
+    """Convolution, norm, ReLU, and a 2x2 average pooling if `halve`."""
+
+    layer: Layer
+    halve: bool
+
+
+@dataclass(frozen=True)
+class Residual:
+    """ReLU of [second of ReLU of first] + [shortcut]; the identity without a shortcut, else both pooled 2x2."""
+
+    first: Layer
+    second: Layer
+    shortcut: Layer | None
+
+
+@dataclass(frozen=True)
+class Dense:
+    """Flatten, a linear layer by the name of its parameters, and ReLU."""
+
+    linear: str
+
+
+@dataclass(frozen=True)
+class Blueprint:
+    """Images are shrunk, then padded; `padding` is (left, right, top, bottom), as torch.nn.functional.pad takes it."""
+
+    shrink: int
+    padding: tuple[int, int, int, int]
+    blocks: tuple[Plain | Residual | Dense, ...]
+
+
+@cache
+def blueprint(network: AbstractNetwork) -> Blueprint:
+    """The blocks of a network, in order. Raises TypeError for an architecture that has no description yet."""
+    if isinstance(network, ConvNet):
+        plain = [Plain(_layer(f"block{block}"), halve=True) for block in range(network.depth)]
+        return Blueprint(network.shrink, network.padding(), tuple(plain))
+    if isinstance(network, AlexNet):
+        plain = [Plain(_layer(f"layer{i}", kernel), halve) for i, (_, kernel, halve) in enumerate(LAYERS)]
+        return Blueprint(network.shrink, network.padding(), tuple(plain))
+    if isinstance(network, ResNet):
+        stem = Plain(Layer("stem", "stem.norm"), halve=False)
+        residual = [_residual(f"stage{stage}", halve=stage > 0) for stage in range(len(STAGES))]
+        return Blueprint(network.shrink, network.padding(), (stem, *residual))
+    if isinstance(network, MLP):
+        return Blueprint(
+            network.shrink, network.padding(), tuple(Dense(f"layer{layer}") for layer in range(network.depth))
+        )
+    raise TypeError(f"there is no blueprint of {type(network).__name__}")
+
+
+def _layer(name: str, kernel: int = 3) -> Layer:
+    return Layer(f"{name}.convolution", f"{name}.norm", kernel)
+
+
+def _residual(name: str, *, halve: bool) -> Residual:
+    first, second = (Layer(f"{name}.{part}", f"{name}.{part}.norm") for part in ("first", "second"))
+    shortcut = Layer(f"{name}.shortcut", f"{name}.shortcut.norm", kernel=1) if halve else None
+    return Residual(first, second, shortcut)

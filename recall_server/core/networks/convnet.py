@@ -1,0 +1,65 @@
+"""ConvNet: the network of the dataset-distillation literature (Gidaris and Komodakis, 2018; paper, appendix A.1)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import final
+
+from torch import Tensor
+
+from recall_server.core.networks.base import AbstractNetwork, Parameters
+from recall_server.core.networks.layers import (
+    average_pool,
+    convolution,
+    convolution_shapes,
+    instance_norm,
+    linear,
+    linear_shapes,
+    normalisation_shapes,
+    relu,
+)
+
+
+@final
+@dataclass(frozen=True, kw_only=True)
+class ConvNet(AbstractNetwork):
+    """`depth` blocks of 3x3 convolution with `filters` channels, instance norm, ReLU and 2x2 average pooling.
+
+    Images, once shrunk, are padded with zeros to the next multiple of 2^depth, so that 28 pixels become 32 as in the
+    authors' code, and no pooling drops a row.
+    """
+
+    filters: int = 128
+    depth: int = 3
+
+    def __post_init__(self) -> None:
+        depth = min(self.shrunk).bit_length() - 1
+        advice = f"use a depth of {depth} or less" if depth > 0 else "use larger ones, or shrink them less"
+        self.require(2**self.depth, f"{self.depth} poolings", advice)
+
+    def padded(self) -> tuple[int, int]:
+        """The next multiples of 2^depth."""
+        return self.whole(2**self.depth)
+
+    def shapes(self) -> dict[str, tuple[int, ...]]:
+        shapes: dict[str, tuple[int, ...]] = {}
+        channels = self.channels
+        for block in range(self.depth):
+            shapes |= convolution_shapes(f"block{block}.convolution", channels, self.filters, 3)
+            shapes |= normalisation_shapes(f"block{block}.norm", self.filters)
+            channels = self.filters
+        height, width = self.padded()
+        features = self.filters * (height >> self.depth) * (width >> self.depth)
+        return shapes | linear_shapes("classifier", features, self.classes)
+
+    def features(self, parameters: Parameters, images: Tensor) -> Tensor:
+        """[N, C, H, W] -> [N, filters * h * w], what the last linear layer sees."""
+        images = self.prepare(images)
+        for block in range(self.depth):
+            name = f"block{block}.convolution"
+            images = convolution(parameters, name, images, padding=1, dtype=self.convolution_dtype)
+            images = average_pool(relu(instance_norm(parameters, f"block{block}.norm", images)))
+        return images.flatten(1)
+
+    def logits(self, parameters: Parameters, images: Tensor) -> Tensor:
+        return linear(parameters, "classifier", self.features(parameters, images))

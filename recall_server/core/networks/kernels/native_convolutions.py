@@ -1,0 +1,113 @@
+"""A block's convolution in C++, for the CPU: by windows for few channels, by minimal filtering for many.
+
+`windows.cpp` never writes the windows of a whole image to memory, and `winograd.cpp` takes a quarter of the products of
+a direct convolution. Both exist for channels and filters that fill the vectors of any processor.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import functools
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, final
+
+import torch
+from torch import Tensor
+
+from recall_server.core.networks.kernels.calls import channels_last, empty_channels_last, functions, pointer, sizes
+from recall_server.core.networks.kernels.compiled import compiled
+from recall_server.core.networks.kernels.convolutions import FEW_CHANNELS, AbstractConvolution
+
+PRECISIONS = (torch.float32, torch.float64)
+MULTIPLE = 32  # of channels and filters
+
+
+@functools.cache
+def _library(name: str) -> ctypes.CDLL | None:
+    return compiled(Path(__file__).with_name(f"{name}.cpp"))
+
+
+def prepare_convolutions() -> bool:
+    """Compile both; whether they could be."""
+    return all([_library(name) is not None for name in ("windows", "winograd")])
+
+
+def native_convolution(images: Tensor, filters: int, dtype: torch.dtype) -> AbstractConvolution | None:
+    """The compiled convolution of these images [N, C, H, W] with so many filters; None where there is none."""
+    channels = images.shape[1]
+    if dtype not in PRECISIONS or filters % MULTIPLE:
+        return None
+    if channels <= FEW_CHANNELS:
+        library = _library("windows")
+        return None if library is None else NativeWindows(library, images.to(dtype).contiguous())
+    library = None if channels % MULTIPLE else _library("winograd")
+    return None if library is None else Winograd(library, channels_last(images.to(dtype)))
+
+
+class _NativeConvolution(AbstractConvolution):
+    def __init__(self, library: ctypes.CDLL, images: Tensor) -> None:
+        self.library, self.images = library, images
+
+    def for_weight(self, g: Tensor, like: Tensor) -> Tensor:
+        gradient = torch.empty(like.shape, dtype=self.images.dtype)
+        shape = self._sizes(self.images, len(like))
+        g = channels_last(g)
+        self._call("for_weight")(shape, pointer(self.images), pointer(g), pointer(gradient))
+        return gradient.to(like.dtype)
+
+    def _call(self, name: str) -> Callable[..., Any]:
+        return functions(self.library, name, PRECISIONS)[self.images.dtype]
+
+    def _weight(self, weight: Tensor) -> Tensor:
+        return weight.to(self.images.dtype).contiguous()
+
+    def _sizes(self, images: Tensor, filters: int) -> ctypes.Array[ctypes.c_int64]:
+        count, channels, height, width = images.shape
+        return sizes(count, height, width, channels, filters)
+
+
+@final
+class Winograd(_NativeConvolution):
+    """By minimal filtering; images are channels-last, and so is what comes out."""
+
+    def apply(self, weight: Tensor) -> Tensor:
+        return self._convolved(self.images, self._weight(weight), len(weight), back=False)
+
+    def for_input(self, g: Tensor, weight: Tensor) -> Tensor:
+        return self._convolved(channels_last(g), self._weight(weight), weight.shape[1], back=True)
+
+    def first(self, count: int) -> Winograd:
+        return Winograd(self.library, self.images[:count])
+
+    def _convolved(self, images: Tensor, weight: Tensor, filters: int, *, back: bool) -> Tensor:
+        count, _, height, width = images.shape
+        made = empty_channels_last(count, filters, height, width, dtype=images.dtype)
+        back_flag = ctypes.c_int64(back)
+        self._call("convolve")(self._sizes(images, filters), pointer(images), pointer(weight), back_flag, pointer(made))
+        return made
+
+
+@final
+class NativeWindows(_NativeConvolution):
+    """By products with the windows of a few pixels at a time; images are not channels-last, outputs are."""
+
+    def apply(self, weight: Tensor) -> Tensor:
+        count, _, height, width = self.images.shape
+        made, weight = (
+            empty_channels_last(count, len(weight), height, width, dtype=self.images.dtype),
+            self._weight(weight),
+        )
+        self._call("convolve")(
+            self._sizes(self.images, len(weight)), pointer(self.images), pointer(weight), pointer(made)
+        )
+        return made
+
+    def for_input(self, g: Tensor, weight: Tensor) -> Tensor:
+        made = torch.empty(len(g), *self.images.shape[1:], dtype=self.images.dtype)
+        g, weight = channels_last(g), self._weight(weight)
+        self._call("for_input")(self._sizes(made, len(weight)), pointer(g), pointer(weight), pointer(made))
+        return made
+
+    def first(self, count: int) -> NativeWindows:
+        return NativeWindows(self.library, self.images[:count])

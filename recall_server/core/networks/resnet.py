@@ -1,0 +1,90 @@
+"""ResNet-10: the residual network of the paper's cross-architecture table (He et al., 2016; paper, appendix A.1).
+
+The paper calls it ResNet-12; the authors' code has one basic block in each of four stages, which makes ten weighted
+layers beside the shortcuts, and that is what stands here. It is not the ResNet-12 of the few-shot literature.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import final
+
+import torch
+from torch import Tensor
+from torch.nn.functional import conv2d
+
+from recall_server.core.networks.base import AbstractNetwork, Parameters
+from recall_server.core.networks.layers import (
+    average_pool,
+    instance_norm,
+    linear,
+    linear_shapes,
+    normalisation_shapes,
+    relu,
+)
+
+STAGES = (64, 128, 256, 512)
+UNIT = 2 ** (len(STAGES) - 1)
+
+
+@final
+@dataclass(frozen=True, kw_only=True)
+class ResNet(AbstractNetwork):
+    """A 3x3 stem and four basic blocks of 64 to 512 channels with instance norm; the last three halve the image.
+
+    As in the authors' code, halving is an average pooling at the end of a block and not a stride, and the features
+    are flattened (512 x 4 x 4 for 32 pixels) and not averaged. Images are padded with zeros to the next multiple of
+    8, so that 28 pixels become 32. Convolutions have no bias: the norm behind each of them would cancel it.
+    """
+
+    def __post_init__(self) -> None:
+        self.require(UNIT, "a resnet", f"use {UNIT}x{UNIT} or larger")
+
+    def padded(self) -> tuple[int, int]:
+        """The next multiples of 8."""
+        return self.whole(UNIT)
+
+    def shapes(self) -> dict[str, tuple[int, ...]]:
+        shapes = _convolution_norm_shapes("stem", self.channels, STAGES[0], 3)
+        channels = STAGES[0]
+        for stage, filters in enumerate(STAGES):
+            shapes |= _convolution_norm_shapes(f"stage{stage}.first", channels, filters, 3)
+            shapes |= _convolution_norm_shapes(f"stage{stage}.second", filters, filters, 3)
+            if filters != channels:
+                shapes |= _convolution_norm_shapes(f"stage{stage}.shortcut", channels, filters, 1)
+            channels = filters
+        height, width = self.padded()
+        return shapes | linear_shapes("classifier", channels * (height // UNIT) * (width // UNIT), self.classes)
+
+    def features(self, parameters: Parameters, images: Tensor) -> Tensor:
+        """[N, C, H, W] -> [N, 512 * h * w], what the last linear layer sees."""
+        images = self.prepare(images)
+        images = relu(self._convolution_norm(parameters, "stem", images))
+        images = self._basic_block(parameters, "stage0", images)
+        for stage in range(1, len(STAGES)):
+            images = self._halving_block(parameters, f"stage{stage}", images)
+        return images.flatten(1)
+
+    def logits(self, parameters: Parameters, images: Tensor) -> Tensor:
+        return linear(parameters, "classifier", self.features(parameters, images))
+
+    def _basic_block(self, parameters: Parameters, name: str, images: Tensor) -> Tensor:
+        """Two convolutions beside the identity: [N, C, H, W] -> [N, C, H, W]."""
+        inner = relu(self._convolution_norm(parameters, f"{name}.first", images))
+        return relu(self._convolution_norm(parameters, f"{name}.second", inner) + images)
+
+    def _halving_block(self, parameters: Parameters, name: str, images: Tensor) -> Tensor:
+        """Two convolutions beside a projection, both pooled: [N, C, H, W] -> [N, C', H/2, W/2]."""
+        inner = relu(self._convolution_norm(parameters, f"{name}.first", images))
+        inner = self._convolution_norm(parameters, f"{name}.second", inner)
+        return relu(average_pool(inner + self._convolution_norm(parameters, f"{name}.shortcut", images)))
+
+    def _convolution_norm(self, parameters: Parameters, name: str, images: Tensor) -> Tensor:
+        weight = parameters[f"{name}.weight"]
+        dtype: torch.dtype = self.convolution_dtype or images.dtype
+        images = conv2d(images.to(dtype), weight.to(dtype), padding=weight.shape[-1] // 2).to(images.dtype)
+        return instance_norm(parameters, f"{name}.norm", images)
+
+
+def _convolution_norm_shapes(name: str, channels: int, filters: int, kernel: int) -> dict[str, tuple[int, ...]]:
+    return {f"{name}.weight": (filters, channels, kernel, kernel)} | normalisation_shapes(f"{name}.norm", filters)

@@ -1,0 +1,180 @@
+"""The card of a memory: what it knows, what from, how good, how made, and what not to use it for.
+
+Everything in it comes from the manifest, of which nothing is left out that a person would want to know before they
+rely on a classifier made from the memory.
+"""
+
+from __future__ import annotations
+
+from recall_server.core.bundle.bundle import MemoryBundle
+from recall_server.core.bundle.manifest import Accuracy, Manifest, MeasuredAccuracy
+from recall_server.core.classifier.expected_accuracy import counted_row
+from recall_server.core.reports.markdown import bullets, document, escape, escape_all, facts, percent, table
+from recall_server.core.training.retraining import Retraining
+
+MOST_PAIRS = 5  # of labels that are taken for each other
+PROTOCOLS = {
+    "paper": "each trained for 300 epochs at a constant learning rate of 0.01, as the literature does",
+    "bundle": "each trained by the memory's own schedule, as classifiers are when somebody asks for one",
+}
+BEGINNINGS = {"random": "random weights", "encoder": "the layers that the query encoder has learned"}
+LIMITS = (
+    "Everything else than these {count} classes: a classifier made from this memory answers every picture with one of "
+    "its classes, however far from them the picture is.",
+    "Pictures of another kind than those it was made from (another camera, background, style or size): what was "
+    "measured above says nothing of them. Test on pictures of your own first.",
+    "Decisions about people, their health, their safety or their rights.",
+    "Keeping the original pictures secret: what is recalled is synthetic, but it is computed from the original data "
+    "and may still show what that data showed, a rare picture or a face included. No privacy guarantee is made.",
+    "Correcting for the data: whatever the original pictures left out or got wrong, this memory leaves out and gets "
+    "wrong too.",
+)
+
+
+def bundle_card(bundle: MemoryBundle) -> str:
+    """The card as a page of Markdown. A bundle that has no file yet has no digest and no size on it."""
+    manifest = bundle.manifest
+    return document(
+        f"Memory {escape(manifest.name)}",
+        ("", [_introduction(manifest)]),
+        ("What it knows", [_knowledge(manifest)]),
+        ("What it was made from", [_data(manifest)]),
+        ("Its size", [_size(bundle)]),
+        ("How good it is", _accuracy(manifest)),
+        ("How it was made", [_making(manifest), "Classifiers are trained from it by this schedule:"]),
+        ("", [schedule(manifest.retraining)]),
+        ("What not to use it for", [bullets(LIMITS).format(count=len(manifest.labels))]),
+        ("Licence", [licence(manifest)]),
+    )
+
+
+def schedule(retraining: Retraining) -> str:
+    """How a fresh classifier is trained, as a table."""
+    decay = "falling to zero as a cosine" if retraining.decay == "cosine" else "constant"
+    return facts(
+        [
+            ("network", f"`{retraining.network}`, from {BEGINNINGS[retraining.initial]}"),
+            ("training", f"{retraining.steps} steps of SGD, momentum {retraining.momentum:g}"),
+            ("learning rate", f"{retraining.learning_rate:g}, {decay}"),
+            ("in each step", f"{retraining.rows_per_class} recalled images of each class"),
+            ("augmentation", retraining.augmentation),
+        ]
+    )
+
+
+def licence(manifest: Manifest) -> str:
+    """Under which terms the memory, and what is made from it, may be used."""
+    made = manifest.provenance
+    return (
+        f"The data it was made from: {escape(made.dataset_licence) or 'not said'}. A memory is made from its data, and "
+        "so is a classifier: check that these terms allow what you want to do, and name the data where they ask for it."
+    )
+
+
+def _introduction(manifest: Manifest) -> str:
+    return (
+        f"A distilled memory of the data set {escape(manifest.provenance.dataset)}: a few numbers in place of the "
+        "original pictures, which recall synthetic ones, from which fresh classifiers are trained in seconds."
+    )
+
+
+def _knowledge(manifest: Manifest) -> str:
+    image = manifest.image
+    addressed = (
+        "the names of its classes, or mixtures of them"
+        if manifest.queries == "labels"
+        else "pictures, also of classes that it was not made from"
+    )
+    rows = [
+        (f"{len(manifest.labels)} classes", escape_all(manifest.labels)),
+        *((f"group {escape(group)}", escape_all(members)) for group, members in manifest.groups.items()),
+        ("pictures", f"{image.width} x {image.height} pixels, {'grey' if image.channels == 1 else 'colour'}"),
+        ("it is asked by", addressed),
+    ]
+    return facts(rows)
+
+
+def _data(manifest: Manifest) -> str:
+    made = manifest.provenance
+    return facts(
+        [
+            ("data set", escape(made.dataset)),
+            ("its SHA-256", f"`{made.dataset_sha256}`"),
+            ("its licence", escape(made.dataset_licence) or "not said"),
+        ]
+    )
+
+
+def _size(bundle: MemoryBundle) -> str:
+    budget = bundle.manifest.budget
+    rows = [
+        ("numbers stored", f"{budget.numbers_stored:,}; its budget, in images per class: {budget.images_per_class:g}"),
+        ("original pictures", f"{budget.dataset_bytes:,} bytes"),
+    ]
+    if bundle.file_bytes is not None:
+        share = budget.dataset_bytes / bundle.file_bytes
+        rows.append(("the file", f"{bundle.file_bytes:,} bytes: the original pictures are {share:,.0f} times as large"))
+        rows.append(("its SHA-256", f"`{bundle.sha256}`"))
+    if bundle.manifest.query_encoder is not None:
+        rows.append(("query encoder", "a file of its own beside this one, which is not counted here"))
+    return facts(rows)
+
+
+def _accuracy(manifest: Manifest) -> list[str]:
+    """Every measurement, the latest last, and what the networks confused."""
+    if not manifest.accuracy:
+        return ["Not measured, or not recorded: test it before you rely on it."]
+    paragraphs = [bullets(map(describe, manifest.accuracy))]
+    if manifest.queries == "labels":
+        paragraphs.append(f"Guessing would be right {percent(1 / len(manifest.labels))} of the time.")
+    row = counted_row(manifest)
+    return paragraphs + ([] if row is None else _confused(manifest, row))
+
+
+def describe(row: Accuracy) -> str:
+    """A measurement in a sentence."""
+    how = PROTOCOLS.get(row.protocol, f"by the protocol {escape(row.protocol)}")
+    several = f"mean of {row.runs} runs with a standard deviation of {percent(row.spread, 2)}"
+    runs = "one run" if row.runs == 1 else several
+    return f"**{percent(row.mean, 2)}** right on {escape(row.data)} ({runs}): networks {escape(row.network)}, {how}."
+
+
+def _confused(manifest: Manifest, row: MeasuredAccuracy) -> list[str]:
+    """The labels that networks know least, and those that they take for others most."""
+    names = [escape(label) for label in manifest.labels]
+    shares = [[count / max(1, sum(counts)) for count in counts] for counts in row.confusions or ()]
+    known = sorted((share[position], position) for position, share in enumerate(shares) if any(share))
+    pairs = sorted(
+        (
+            (-share, one, other)
+            for one, counts in enumerate(shares)
+            for other, share in enumerate(counts)
+            if one != other
+        )
+    )
+    lines = [(names[one], names[other], percent(-share)) for share, one, other in pairs[:MOST_PAIRS] if share < 0]
+    (least, worst), (most, best) = known[0], known[-1]
+    said = (
+        f"Of the single classes, {names[best]} was recognised most often ({percent(most)} of its pictures) and "
+        f"{names[worst]} least often ({percent(least)})."
+    )
+    return [said, *([] if not lines else ["Most often confused:", table(("pictures of", "taken for", "share"), lines)])]
+
+
+def _making(manifest: Manifest) -> str:
+    made, progress = manifest.provenance, manifest.progress
+    rows = [
+        ("method", f"{escape(made.method)}, {made.outer_steps:,} outer steps"),
+        ("time", f"{made.seconds:,.0f} seconds on {escape(made.device)}"),
+        ("date", escape(made.date)),
+        ("code", f"version {escape(made.code_version)}, seed {made.seed}"),
+        ("memory", f"`{manifest.memory.kind}`, preprocessing `{manifest.preprocessing}`"),
+    ]
+    if manifest.query_encoder is not None:
+        encoder = manifest.query_encoder
+        rows.append(("query encoder", f"`{encoder.file}`, SHA-256 `{encoder.sha256}`"))
+    if progress is not None and progress.validation:
+        best = max(point.accuracy for point in progress.validation)
+        rows.append(("on validation pictures", f"{percent(best)} at best, over {progress.minutes:,.1f} minutes"))
+    settings = ", ".join(f"{escape(name)}={escape(str(value))}" for name, value in made.hyper_parameters.items())
+    return facts([*rows, ("settings", settings or "none")])

@@ -1,0 +1,1 @@
+"""Training networks: gradient descent and its fast forms, augmentation, schedules."""

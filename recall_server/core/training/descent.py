@@ -1,0 +1,113 @@
+"""Training a network by SGD with momentum, in bounded memory and with few operations a step."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import final
+
+import torch
+from torch import Tensor
+from torch.nn.functional import cross_entropy
+
+from recall_server.core.networks.base import AbstractNetwork, Parameters
+from recall_server.core.training.cuda_graph import CudaRecorder, RecordedStep, Recorder
+from recall_server.core.training.fused import fused_logits, trained_names
+from recall_server.core.training.manual_backprop import by_hand
+
+MEBIBYTE = 2**20
+
+
+@final
+class MomentumDescent:
+    """m <- momentum * m + g, then p <- p - rate * m (paper, section 4), for the parameters p of one network.
+
+    All trained parameters are views of one vector, so that an update is three operations however deep the network.
+    `parameters` are those to start from; they are not written to. On CUDA, or with a `recorder`, the first steps run
+    as they are and the others as a record of one, where that is possible.
+    """
+
+    def __init__(self, network: AbstractNetwork, parameters: Parameters, *, recorder: Recorder | None = None) -> None:
+        names = trained_names(network)
+        self._network = network
+        self._by_hand = by_hand(network, parameters[names[0]].device)
+        self._values = torch.cat([parameters[name].flatten() for name in names])
+        self._velocity = torch.zeros_like(self._values)
+        pieces = torch.split(self._values, [parameters[name].numel() for name in names])
+        self._leaves = {
+            name: piece.view_as(parameters[name]).requires_grad_() for name, piece in zip(names, pieces, strict=True)
+        }
+        self._parameters = parameters | self._leaves
+        # What a recorded step reads: a number of Python's would stay as it was when the step was recorded.
+        self._rate, self._momentum = torch.zeros(2, device=self._values.device)
+        if recorder is None and self._values.is_cuda:
+            recorder = CudaRecorder(self._values.device)
+        self._recorded = None if recorder is None else RecordedStep(recorder)
+
+    def step(self, images: Tensor, targets: Tensor, *, rate: float, momentum: float) -> Tensor:
+        """One step on a minibatch [N, C, H, W] with target distributions [N, k]; returns the loss before it, a scalar.
+
+        A large minibatch goes through in parts whose gradients add up, so that memory does not grow with it.
+        """
+        if self._recorded is not None:
+            self._rate.fill_(rate)
+            self._momentum.fill_(momentum)
+            return self._recorded(self._step_on_device, images, targets)
+        gradient, loss = self._gradient(images, targets)
+        with torch.no_grad():
+            self._velocity.mul_(momentum).add_(gradient)
+            self._values.sub_(self._velocity, alpha=rate)
+        return loss
+
+    def _step_on_device(self, images: Tensor, targets: Tensor) -> Tensor:
+        """The same step with the rate and the momentum that lie on the device; equal to the other but for rounding."""
+        gradient, loss = self._gradient(images, targets)
+        with torch.no_grad():
+            self._velocity.mul_(self._momentum).add_(gradient)
+            self._values.addcmul_(self._velocity, self._rate, value=-1)
+        return loss
+
+    def _gradient(self, images: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
+        """The gradient [p] of the loss at the parameters as they are, and the loss."""
+        parts = -(-len(images) // images_at_once(self._network, images.device))
+        gradient, loss = torch.zeros_like(self._values), torch.zeros((), device=images.device)
+        for some, their_targets in zip(torch.chunk(images, parts), torch.chunk(targets, parts), strict=True):
+            share, pieces = self._share(some, their_targets, len(images))
+            gradient += torch.cat([piece.flatten() for piece in pieces])
+            loss += share
+        return gradient, loss
+
+    def _share(self, images: Tensor, targets: Tensor, count: int) -> tuple[Tensor, Sequence[Tensor]]:
+        """The share of these images in the mean loss over `count`, and its gradient for each of the leaves."""
+        if self._by_hand is not None:
+            with torch.no_grad():
+                loss, found = self._by_hand.loss_and_gradient(self._parameters, images, targets, count)
+            return loss, [found[name] for name in self._leaves]
+        loss = cross_entropy(fused_logits(self._network, self._parameters, images), targets, reduction="sum") / count
+        return loss.detach(), torch.autograd.grad(loss, list(self._leaves.values()))
+
+    def finite(self) -> bool:
+        """Whether every parameter still is a number."""
+        return bool(self._values.isfinite().all())
+
+    def parameters(self) -> Parameters:
+        """All of the network's parameters as they are now, apart from the graph."""
+        return {name: value.detach() for name, value in self._parameters.items()}
+
+
+def predicted_logits(network: AbstractNetwork, parameters: Parameters, images: Tensor) -> Tensor:
+    """[N, C, H, W] -> [N, classes], by the same operations as training; not differentiable."""
+    hand = by_hand(network, images.device)
+    return fused_logits(network, parameters, images) if hand is None else hand.logits(parameters, images)
+
+
+def images_at_once(network: AbstractNetwork, device: torch.device) -> int:
+    """How many images to compute on together: few enough for caches and memory, enough to keep the device busy.
+
+    What is bounded is the output of the first layer, or the images themselves where they are larger: to 16 MiB on the
+    CPU, where twice as much is a tenth faster and leaves the caches, and to 1 GiB on a GPU.
+    """
+    first = next(iter(network.shapes().values()))  # [filters, channels, k, k] of a convolution, [units, inputs] else
+    height, width = network.shrunk
+    outputs = first[0] * (height * width if len(first) == 4 else 1)
+    numbers = max(outputs, network.channels * network.height * network.width)
+    return max(1, (1024 if device.type == "cuda" else 16) * MEBIBYTE // (4 * numbers))

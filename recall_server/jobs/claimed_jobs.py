@@ -1,0 +1,194 @@
+"""Jobs on their way through a backend: taken from the table, and what became of them written back."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import logging
+import threading
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import final
+
+from recall_server.errors import NotFound, StorageFailed
+from recall_server.jobs.counters import Tally
+from recall_server.jobs.limits import JobLimits
+from recall_server.jobs.queue_ages import QueueWatch
+from recall_server.jobs.rows.files import ClassifierFiles
+from recall_server.jobs.rows.leases import Lease
+from recall_server.jobs.rows.records import ClassifierRecord, FinishedFile, JobError, JobStatus, Progress
+from recall_server.jobs.rows.store import SqlJobStore
+from recall_server.jobs.rows.transitions import Hold
+from recall_server.jobs.watchers import Watchers
+from recall_server.jobs.workers.backend import Assignment
+
+SECONDS_BETWEEN_NOTES = 0.5  # of the progress of one job: each is a transaction
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(eq=False)
+class _Held:
+    hold: Hold
+    noted: float = 0.0  # on the monotonic clock
+
+
+@final
+class Assignments:
+    """The JobSource of one server's backend."""
+
+    def __init__(
+        self,
+        store: SqlJobStore,
+        files: ClassifierFiles,
+        lease: Lease,
+        limits: JobLimits,
+        *,
+        queue: QueueWatch,
+        tally: Tally,
+        watchers: Watchers,
+    ) -> None:
+        self._store, self._files, self._lease, self._limits = store, files, lease, limits
+        self._queue, self._tally, self._watchers = queue, tally, watchers
+        self._held: dict[str, _Held] = {}
+        self._changed = threading.Condition()
+        self.closed = False
+
+    @property
+    def held(self) -> set[Hold]:
+        """What the backend has."""
+        with self._changed:
+            return {held.hold for held in self._held.values()}
+
+    def close(self, seconds: float) -> None:
+        """Give out no more jobs, and wait so long for those under way."""
+        self.closed = True
+        with self._changed:
+            self._changed.wait_for(lambda: not self._held, seconds)
+
+    def take(self) -> Assignment | None:
+        while not self.closed:
+            try:
+                claimed = self._store.claim(self._lease.owner)
+            except StorageFailed:  # which is in the log; the worker will ask again
+                return None
+            except Exception:  # a row that a newer server wrote, say; the worker has nothing to do with it
+                logger.exception("the job that waits longest cannot be read")
+                return None
+            if claimed is None:
+                return None
+            hold, _, waited = claimed
+            with self._changed:
+                self._held[hold.identifier] = _Held(hold)
+            self._queue.left(hold.identifier)
+            self._tally.stage("queue", waited)
+            self._watchers.tell(hold.identifier)
+            assignment = self._assignment(hold)
+            if assignment is not None:
+                return assignment
+        return None
+
+    def progressed(self, assignment: Assignment, progress: Progress) -> bool:
+        held = self._holding(assignment)
+        if held is None:
+            return False
+        if time.monotonic() - held.noted < SECONDS_BETWEEN_NOTES and progress.done < progress.total:
+            return True
+        held.noted = time.monotonic()
+        counts = True
+        with _logged():
+            counts = self._store.progressed(held.hold, progress)
+        self._watchers.tell(assignment.identifier)
+        if not counts:
+            self.drop(held.hold)
+        return counts
+
+    def succeeded(self, assignment: Assignment, classifier: bytes, seconds: float) -> None:
+        if self._holding(assignment) is None:
+            return
+        file = FinishedFile(bytes=len(classifier), sha256=hashlib.sha256(classifier).hexdigest())
+        try:
+            self._files.save(assignment.identifier, assignment.attempt, classifier)
+        except StorageFailed as error:
+            return self.failed(assignment, JobError(kind=StorageFailed.__name__, detail=str(error)))
+        if self._end(assignment, lambda hold: self._finished(hold, file, seconds)):
+            self._tally.stage("training", seconds)
+
+    def failed(self, assignment: Assignment, error: JobError) -> None:
+        logger.error("training of classifier %s failed: %s", assignment.identifier, error.detail)
+        self._end(assignment, lambda hold: self._store.failed(hold, error))
+
+    def lost(self, assignment: Assignment, reason: str) -> None:
+        logger.error("training of classifier %s was lost: %s", assignment.identifier, reason)
+        record = self._end(assignment, lambda hold: self._store.lost(hold, reason, attempts=self._limits.attempts))
+        if record is not None and record.status is JobStatus.QUEUED:
+            self._tally.retried()
+
+    def returned(self, assignment: Assignment) -> None:
+        self._end(assignment, self._store.returned)
+
+    def drop(self, hold: Hold) -> bool:
+        """Nothing that is said of this attempt counts any more; False where it is over, though another may be held."""
+        with self._changed:
+            held = self._held.get(hold.identifier)
+            if held is None or held.hold != hold:
+                return False
+            del self._held[hold.identifier]
+            self._changed.notify_all()
+            return True
+
+    def forget(self, identifier: str) -> None:
+        """`drop` whatever attempt at this job is held, for the job has ended."""
+        with self._changed:
+            self._held.pop(identifier, None)
+            self._changed.notify_all()
+
+    def _holding(self, assignment: Assignment) -> _Held | None:
+        """None where this attempt does not count any more."""
+        held = self._held.get(assignment.identifier)
+        return held if held is not None and held.hold.attempt == assignment.attempt else None
+
+    def _finished(self, hold: Hold, file: FinishedFile, seconds: float) -> ClassifierRecord | None:
+        record = self._store.succeeded(hold, file, seconds)
+        if record is None:  # not where the database failed: it may have written that the file is there
+            self._files.remove_attempt(hold.identifier, hold.attempt)
+        return record
+
+    def _assignment(self, hold: Hold) -> Assignment | None:
+        """Everything that a worker needs; where it cannot be read the job has failed."""
+        empty = Assignment(hold.identifier, hold.attempt, b"", self._limits.training_seconds)
+        try:
+            task = self._files.task(hold.identifier)
+        except (NotFound, StorageFailed) as error:
+            self.failed(empty, JobError(kind=StorageFailed.__name__, detail=str(error)))
+            return None
+        return Assignment(hold.identifier, hold.attempt, task, self._limits.training_seconds)
+
+    def _end(self, assignment: Assignment, write: Callable[[Hold], ClassifierRecord | None]) -> ClassifierRecord | None:
+        """Write the end of an attempt; None where it did not count. What cannot be written, upkeep will repair."""
+        held = self._holding(assignment)
+        if held is None:
+            return None
+        record = None
+        try:
+            with _logged():
+                record = write(held.hold)
+        finally:
+            self.drop(held.hold)
+        if record is not None and record.status.is_terminal:
+            self._files.discard_task(record.id)
+            self._tally.ended(record.status)
+        self._watchers.tell(assignment.identifier)
+        return record
+
+
+@contextlib.contextmanager
+def _logged() -> Iterator[None]:
+    """Nothing that goes wrong here may end the thread that watches over a worker."""
+    try:
+        yield
+    except StorageFailed as error:
+        logger.error("what a job came to could not be recorded: %s", error)
+    except Exception:
+        logger.exception("what a job came to could not be recorded")

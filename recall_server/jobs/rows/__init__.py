@@ -1,0 +1,1 @@
+"""The durable half of a job: its row, its files, its task."""

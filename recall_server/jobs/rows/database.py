@@ -1,0 +1,181 @@
+"""The database of the job table: SQLite in WAL mode, or whatever else SQLAlchemy reaches (PostgreSQL is tested).
+
+Several processes may use it at once, so it is refused, with the reason, where they could not be kept apart.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import logging
+import sqlite3
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, Self, final
+
+from sqlalchemy import Connection, Engine, create_engine, event, insert, inspect, make_url, select, text, update
+from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchModuleError, TimeoutError
+from sqlalchemy.pool import QueuePool
+
+from recall_server.errors import StorageFailed
+from recall_server.jobs.rows.table import SCHEMA_VERSION, metadata, schema
+
+BUSY_SECONDS = 10.0  # that a writer waits for another one
+READING = "recall_reading"
+SETUP_LOCK = 0x7265_6361_6C6C  # of PostgreSQL's advisory locks: any number that nobody else uses
+
+logger = logging.getLogger(__name__)
+
+
+@final
+class Database:
+    """Transactions on tables that are there and of this version. Every failure of the database is StorageFailed."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+        self._reader = engine.execution_options(**{READING: True})
+
+    @classmethod
+    def open(cls, url: str) -> Self:
+        """Connect, make what is missing, and check that it can be relied on; raises StorageFailed with the reason.
+
+        `sqlite://` is a table in memory, gone with `close`.
+        """
+        engine = _engine(url)
+        database = cls(engine)
+        try:
+            if engine.dialect.name == "sqlite" and engine.url.database:
+                database._check_sqlite()
+            database._set_up()
+        except BaseException:
+            engine.dispose()
+            raise
+        return database
+
+    @contextlib.contextmanager
+    def writing(self) -> Iterator[Connection]:
+        """A transaction that may write, and that no other one interrupts on SQLite; on PostgreSQL, lock the rows."""
+        with _failures(), self._engine.begin() as connection:
+            yield connection
+
+    @contextlib.contextmanager
+    def reading(self) -> Iterator[Connection]:
+        """A transaction that only reads and waits for nobody."""
+        with _failures(), self._reader.connect() as connection:
+            yield connection
+
+    def close(self) -> None:
+        """Give all connections back; a later use opens new ones."""
+        self._engine.dispose()
+
+    def _check_sqlite(self) -> None:
+        with self.reading() as connection:
+            file = connection.exec_driver_sql("PRAGMA database_list").one().file
+            mode = connection.exec_driver_sql("PRAGMA journal_mode").scalar_one()
+        if mode != "wal":
+            raise StorageFailed(
+                "the job table cannot be shared by processes where it is: SQLite's journal mode there is "
+                f"{mode!r}, not 'wal'; put it on a local disk that can be written to, or use PostgreSQL"
+            )
+        _check_locks(Path(file).parent)
+
+    def _set_up(self) -> None:
+        with self.writing() as connection:
+            if connection.dialect.name == "postgresql":  # where two servers could make the same table at once
+                connection.execute(text("SELECT pg_advisory_xact_lock(:lock)"), {"lock": SETUP_LOCK})
+            if not inspect(connection).has_table(schema.name):
+                metadata.create_all(connection)
+                connection.execute(insert(schema).values(version=SCHEMA_VERSION))
+            version = connection.execute(select(schema.c.version)).scalar_one()
+        if version != SCHEMA_VERSION:
+            raise StorageFailed(
+                f"the job table is of version {version}, and this server reads version {SCHEMA_VERSION}: "
+                "install the server that made it, or name another database"
+            )
+        with self.writing() as connection:  # nothing new: only to see whether it can be written to
+            connection.execute(update(schema).values(version=SCHEMA_VERSION))
+
+
+def _engine(url: str) -> Engine:
+    try:
+        parsed = make_url(url)
+        if parsed.get_backend_name() != "sqlite":
+            return create_engine(parsed, pool_pre_ping=True)
+        if parsed.database and not parsed.database.startswith("file:"):
+            with _folder_errors():
+                Path(parsed.database).parent.mkdir(parents=True, exist_ok=True)
+        # One connection for a table in memory, or every thread would see a table of its own.
+        pool: dict[str, Any] = {} if parsed.database else {"pool_size": 1, "max_overflow": 0, "pool_timeout": 60}
+        engine = create_engine(
+            parsed,
+            poolclass=QueuePool,
+            connect_args={"check_same_thread": False, "timeout": BUSY_SECONDS},
+            **pool,
+        )
+    except (ArgumentError, NoSuchModuleError) as error:
+        raise StorageFailed("the database must be a SQLAlchemy URL, such as sqlite:////folder/jobs.sqlite") from error
+    except ModuleNotFoundError as error:
+        raise StorageFailed(f"the database needs a driver that is not installed: {error.name}") from error
+    event.listen(engine, "connect", _prepare_sqlite)
+    event.listen(engine, "begin", _begin_sqlite)
+    return engine
+
+
+def _prepare_sqlite(connection: sqlite3.Connection, _: object) -> None:
+    connection.isolation_level = None  # `_begin_sqlite` begins
+    connection.execute("PRAGMA journal_mode = WAL")
+    connection.execute("PRAGMA synchronous = FULL")  # what was accepted survives a power cut
+    connection.execute("PRAGMA foreign_keys = ON")
+
+
+def _begin_sqlite(connection: Connection) -> None:
+    """Take the lock of a writer at once: one that begins as a reader can be refused in the middle, without a wait."""
+    reading = connection.get_execution_options().get(READING, False)
+    connection.exec_driver_sql("BEGIN" if reading else "BEGIN IMMEDIATE")
+
+
+def _check_locks(folder: Path) -> None:
+    """Refuse a file system on which a lock that one process holds does not keep out another."""
+    with (
+        _folder_errors(),
+        tempfile.NamedTemporaryFile(dir=folder, prefix=".locks-") as one,
+        open(one.name, "rb") as other,
+    ):
+        why = _what_is_wrong_with_locks(one.fileno(), other.fileno())
+    if why:
+        raise StorageFailed(
+            f"the job table cannot be shared by processes where it is: {why}; put it on a local disk, or use PostgreSQL"
+        )
+
+
+def _what_is_wrong_with_locks(one: int, other: int) -> str:
+    """Of the file that both are open on; empty where all is well."""
+    try:
+        fcntl.flock(one, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        fcntl.flock(other, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return ""
+    except OSError as error:
+        return f"its file system has no locks ({error.strerror})"
+    return "a lock on its file system keeps nobody out"
+
+
+@contextlib.contextmanager
+def _folder_errors() -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise StorageFailed(f"the folder of the job table cannot be written: {error.strerror}") from error
+
+
+@contextlib.contextmanager
+def _failures() -> Iterator[None]:
+    """What the database reports goes to the log; who asked is told as much as SQLite says, which names no address."""
+    try:
+        yield
+    except (DBAPIError, TimeoutError, sqlite3.Error) as error:  # the last from `_prepare_sqlite`
+        cause = error.orig if isinstance(error, DBAPIError) else error
+        reason = str(cause) if isinstance(cause, sqlite3.Error) else "the database does not answer as it should"
+        logger.error("job table: %s", cause)
+        raise StorageFailed(f"the job table cannot be used: {reason}") from error

@@ -1,0 +1,163 @@
+"""The state folder: tasks that wait or are being trained, and finished classifiers.
+
+The table says what a file is worth: without a row that names it, it is none. Each attempt at a job writes a file of
+its own, so that a server which was taken for dead and is not cannot touch what another one made in its place.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import re
+import shutil
+import time
+from collections.abc import Callable, Collection, Iterator, Mapping
+from pathlib import Path
+from typing import final
+
+from pydantic import ValidationError
+
+from recall_server.core.io.atomic import write_atomically
+from recall_server.errors import NotFound, StorageFailed
+from recall_server.jobs.rows.records import ClassifierRecord, JobStatus
+
+SUFFIX = ".safetensors"
+FORGOTTEN_SECONDS = 3600.0  # after which a file that nobody came to finish or to claim is removed
+NAME = re.compile(r"(?P<identifier>[^.]+)(\.(?P<attempt>\d+))?\.safetensors")
+
+logger = logging.getLogger(__name__)
+
+
+@final
+class ClassifierFiles:
+    """The files of a state folder, which all servers of one job table share. Ids come from the table, not callers."""
+
+    def __init__(self, state: Path) -> None:
+        self._state, self._classifiers, self._tasks = state, state / "classifiers", state / "tasks"
+
+    def prepare(self) -> None:
+        """Make the folders. Raises StorageFailed where nothing could be written to them."""
+        with _storage("the state folder"):
+            for folder in (self._classifiers, self._tasks):
+                folder.mkdir(parents=True, exist_ok=True)
+                (folder / ".writable").touch()
+                (folder / ".writable").unlink(missing_ok=True)
+        shutil.rmtree(self._state / "work", ignore_errors=True)  # where version 0.1.0 kept what was unfinished
+
+    def path(self, identifier: str, attempt: int) -> Path:
+        """Where the classifier of that attempt is, or would be."""
+        number = "" if attempt == 1 else f".{attempt}"
+        return self._classifiers / f"{identifier}{number}{SUFFIX}"
+
+    def save(self, identifier: str, attempt: int, classifier: bytes) -> None:
+        """Keep a trained classifier, whole or not at all; raises StorageFailed."""
+        write_atomically(self.path(identifier, attempt), classifier)
+
+    def has(self, record: ClassifierRecord) -> bool:
+        """Whether the file that the record speaks of is there, as far as its size tells."""
+        with contextlib.suppress(OSError):
+            size = self.path(record.id, record.attempt).stat().st_size
+            return record.file is not None and size == record.file.bytes
+        return False
+
+    def read(self, identifier: str, attempt: int) -> bytes:
+        """The classifier's bytes; raises NotFound where somebody took the file away."""
+        return _read(self.path(identifier, attempt), f"the file of the classifier {identifier}")
+
+    def save_task(self, identifier: str, task: bytes) -> None:
+        """Keep a task until its job has ended; raises StorageFailed."""
+        write_atomically(self._task(identifier), task)
+
+    def task(self, identifier: str) -> bytes:
+        """The task's bytes; raises NotFound where somebody took the file away."""
+        return _read(self._task(identifier), f"the task of the classifier {identifier}")
+
+    def discard_task(self, identifier: str) -> None:
+        """The job has ended: what it was to be trained from is not kept."""
+        with contextlib.suppress(OSError):  # `tidy` will come back to it
+            self._task(identifier).unlink(missing_ok=True)
+
+    def remove(self, identifier: str) -> None:
+        """Remove all that belongs to a job, as far as it is there; raises StorageFailed."""
+        with _storage(f"the classifier {identifier}"):
+            for path in (self._task(identifier), *self._classifiers.glob(f"{identifier}.*")):
+                path.unlink(missing_ok=True)
+
+    def remove_attempt(self, identifier: str, attempt: int) -> None:
+        """Remove what one attempt made, for it does not count."""
+        with contextlib.suppress(OSError):
+            self.path(identifier, attempt).unlink(missing_ok=True)
+
+    def tidy(self, attempts: Callable[[Collection[str]], Mapping[str, tuple[JobStatus, int]]]) -> None:
+        """Remove what a crash left: tasks of jobs that ended, and classifiers of attempts that do not count.
+
+        `attempts` gives the status and the latest attempt of jobs; it is asked after the folders were looked at, so
+        that what has come meanwhile is safe. Classifiers that the table never heard of are left alone: somebody
+        may have put the state folder beside another table, and they are that person's work.
+        """
+        with _storage("the state folder"):
+            classifiers, tasks = (list(folder.glob(f"*{SUFFIX}")) for folder in (self._classifiers, self._tasks))
+            halves = [path for folder in (self._classifiers, self._tasks) for path in folder.glob(".*.tmp")]
+        known = attempts({path.name.partition(".")[0] for path in (*classifiers, *tasks)})
+        stray = [path for path in classifiers if _is_stray(path, known)]
+        for path in tasks:
+            status = known[path.stem][0] if path.stem in known else None
+            if status.is_terminal if status else _is_forgotten(path):
+                stray.append(path)
+        stray += [path for path in halves if _is_forgotten(path)]
+        for path in stray:
+            with contextlib.suppress(OSError):
+                path.unlink(missing_ok=True)
+
+    def of_older_version(self) -> Iterator[ClassifierRecord]:
+        """Whole classifiers of version 0.1.0, which kept each record in a file; what is damaged is logged and left."""
+        for path in self._classifiers.glob("*.json"):
+            try:
+                record = ClassifierRecord.model_validate_json(path.read_bytes())
+            except (OSError, ValidationError) as error:
+                logger.error("classifier %s cannot be used: %s", path.stem, type(error).__name__)
+                continue
+            if record.id != path.stem or record.status is not JobStatus.SUCCEEDED or not self.has(record):
+                logger.error("classifier %s cannot be used: its record is of another file", path.stem)
+                continue
+            yield record
+
+    def forget_older_record(self, identifier: str) -> None:
+        """The table knows this classifier now."""
+        with _storage(f"the classifier {identifier}"):
+            (self._classifiers / f"{identifier}.json").unlink(missing_ok=True)
+
+    def _task(self, identifier: str) -> Path:
+        return self._tasks / f"{identifier}{SUFFIX}"
+
+
+def _is_stray(path: Path, known: Mapping[str, tuple[JobStatus, int]]) -> bool:
+    name = NAME.fullmatch(path.name)
+    if name is None or name["identifier"] not in known:
+        return False
+    status, attempt = known[name["identifier"]]
+    return status not in (JobStatus.RUNNING, JobStatus.SUCCEEDED) or int(name["attempt"] or 1) != attempt
+
+
+def _is_forgotten(path: Path) -> bool:
+    with contextlib.suppress(OSError):
+        return time.time() - path.stat().st_mtime > FORGOTTEN_SECONDS
+    return False
+
+
+def _read(path: Path, what: str) -> bytes:
+    try:
+        return path.read_bytes()
+    except FileNotFoundError as error:
+        raise NotFound(f"{what} is gone") from error
+    except OSError as error:
+        raise StorageFailed(f"{what} cannot be read") from error
+
+
+@contextlib.contextmanager
+def _storage(what: str) -> Iterator[None]:
+    """OSError -> StorageFailed, without the path."""
+    try:
+        yield
+    except OSError as error:
+        raise StorageFailed(f"{what} cannot be written: {error.strerror or type(error).__name__}") from error

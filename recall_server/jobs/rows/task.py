@@ -1,0 +1,101 @@
+"""What is to be trained, as one value: the same task on the same machine always gives the same bytes."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Self, final
+
+import torch
+from pydantic import BaseModel, ConfigDict
+from torch import Tensor
+
+from recall_server import __version__
+from recall_server.core.classifier.fresh_classifier import FreshClassifier
+from recall_server.core.io.tensor_file import FLOATS, Limits, pack, unpack, with_prefix
+from recall_server.core.networks import Parameters
+from recall_server.core.preprocessing import PREPROCESSINGS, AbstractPreprocessing
+from recall_server.core.training.retraining import Retraining
+
+METADATA_KEY = "training_task"
+PREFIX, LEARNED, INTERIM = "preprocessing.", "learned.", "interim"
+UNLIMITED = Limits(file_bytes=2**62, header_bytes=2**62, numbers=2**62)  # the limits are the caller's business
+
+ProgressReport = Callable[[int, int, float], None]
+
+
+class TaskDescription(BaseModel):
+    """All of a task that is no tensor. `metadata` goes into the classifier's file."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    labels: tuple[str, ...]
+    preprocessing: str
+    retraining: Retraining
+    seed: int
+    metadata: dict[str, str]
+
+
+@final
+@dataclass(frozen=True, eq=False)
+class TrainingTask:
+    """Recalled images [k, r, C, H, W] in model space, the target [k, k] of each query, and how to train on them.
+
+    `interim` is the file of a classifier to use until the training has ended, where there is one; empty where not.
+    `learned` are the layers that the network begins with, where it does not begin at random.
+    """
+
+    images: Tensor
+    targets: Tensor
+    preprocessing: AbstractPreprocessing
+    description: TaskDescription
+    interim: bytes = b""
+    learned: Parameters | None = None
+
+    def train(self, path: Path, *, device: str, progress: ProgressReport | None = None) -> None:
+        """Train a fresh classifier and save it at `path`; raises TrainingFailed and StorageFailed."""
+        channels, height, width = self.images.shape[2:]
+        classifier = FreshClassifier(
+            self.description.labels,
+            (channels, height, width),
+            self.preprocessing,
+            self.description.retraining,
+            seed=self.description.seed,
+            device=device,
+        )
+        classifier.fit(self.images, self.targets, learned=self.learned, progress=progress)
+        classifier.save(path, self.description.metadata)
+
+    def to_bytes(self) -> bytes:
+        """One safetensors file: how a task reaches another process."""
+        tensors = {"images": self.images, "targets": self.targets}
+        tensors |= {f"{PREFIX}{name}": tensor for name, tensor in self.preprocessing.tensors().items()}
+        tensors |= {f"{LEARNED}{name}": tensor for name, tensor in (self.learned or {}).items()}
+        if self.interim:
+            tensors[INTERIM] = torch.frombuffer(bytearray(self.interim), dtype=torch.uint8)
+        return pack(tensors, key=METADATA_KEY, text=self.description.model_dump_json())
+
+    @classmethod
+    def from_bytes(cls, data: bytes) -> Self:
+        """The inverse of `to_bytes`; raises ValueError."""
+        tensors, text = unpack(data, key=METADATA_KEY, limits=UNLIMITED, dtypes=FLOATS | {"U8"})
+        description = TaskDescription.model_validate_json(text)
+        preprocessing = PREPROCESSINGS[description.preprocessing].from_tensors(with_prefix(PREFIX, tensors))
+        return cls(
+            images=tensors["images"],
+            targets=tensors["targets"],
+            preprocessing=preprocessing,
+            description=description,
+            interim=tensors[INTERIM].numpy().tobytes() if INTERIM in tensors else b"",
+            learned=with_prefix(LEARNED, tensors) or None,
+        )
+
+
+def fingerprint(task: bytes) -> str:
+    """Two tasks with the same fingerprint give the same classifier: sha256 of all that it is a function of.
+
+    That is the task's bytes, which hold its seed, and the code that trains.
+    """
+    return hashlib.sha256(f"{__version__} torch {torch.__version__}\n".encode() + task).hexdigest()

@@ -1,0 +1,183 @@
+"""Steps that a job takes from state to state, within a transaction that the caller has opened."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Collection
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, final
+
+from sqlalchemy import Connection, Row, Select, func, insert, select, update
+
+from recall_server.errors import Conflict, NotFound, WorkerLost
+from recall_server.jobs.rows.records import OPEN, ClassifierRecord, JobError, JobStatus, now
+from recall_server.jobs.rows.table import events, jobs, keys, record_of, request_of
+
+SHARED = (*OPEN, JobStatus.SUCCEEDED)  # what a request can share with an identical one before it
+
+
+@final
+@dataclass(frozen=True)
+class Key:
+    """An idempotency key, which belongs to one caller."""
+
+    caller: str
+    text: str
+
+    @property
+    def digest(self) -> str:
+        return hashlib.sha256(json.dumps([self.caller, self.text]).encode()).hexdigest()
+
+
+@final
+@dataclass(frozen=True)
+class Hold:
+    """One attempt at one job, in the hands of one server: what it reports counts only as long as this is true."""
+
+    identifier: str
+    attempt: int
+    owner: str
+
+
+def by_id(identifier: str) -> Select[Any]:
+    return select(jobs).where(jobs.c.id == identifier)
+
+
+def found(connection: Connection, identifier: str) -> Row[Any]:
+    """The job's row; raises NotFound."""
+    row = connection.execute(by_id(identifier)).one_or_none()
+    if row is None:
+        raise NotFound(f"no classifier has the id {identifier!r}")
+    return row
+
+
+def locked(
+    connection: Connection, identifier: str, allowed: Collection[JobStatus], hold: Hold | None = None
+) -> Row[Any] | None:
+    """The job's row, kept from others until the end of the transaction; None where it is not in such a state."""
+    row = connection.execute(by_id(identifier).with_for_update()).one_or_none()
+    if row is None or row.status not in allowed:
+        return None
+    if hold is not None and (row.owner, row.starts) != (hold.owner, hold.attempt):
+        return None
+    return row
+
+
+def same_request(connection: Connection, fingerprint: str, key: Key | None) -> Row[Any] | None:
+    """The job that answers the same request: what its key says, or else one that is worth sharing. Raises Conflict."""
+    if key is not None:
+        query = select(jobs).join(keys, keys.c.job == jobs.c.number).where(keys.c.digest == key.digest)
+        row = connection.execute(query).one_or_none()
+        if row is not None and row.fingerprint != fingerprint:
+            raise Conflict("this idempotency key came with another request before; take a new key for a new request")
+        if row is not None:
+            return row
+    return connection.execute(
+        select(jobs).where(jobs.c.fingerprint == fingerprint, jobs.c.status.in_(SHARED))
+    ).one_or_none()
+
+
+def remember(connection: Connection, key: Key, row: Row[Any]) -> None:
+    """Let the key stand for this job from now on."""
+    if connection.execute(select(keys.c.job).where(keys.c.digest == key.digest)).one_or_none() is None:
+        connection.execute(insert(keys).values(digest=key.digest, job=row.number))
+
+
+def enter(connection: Connection, record: ClassifierRecord, fingerprint: str | None) -> Row[Any]:
+    """A new row, queued, with its first event."""
+    connection.execute(
+        insert(jobs).values(
+            id=record.id,
+            status=JobStatus.QUEUED,
+            request=request_of(record),
+            fingerprint=fingerprint,
+            events=1,
+            created_at=record.created_at,
+            queued_at=record.created_at,
+        )
+    )
+    row = found(connection, record.id)
+    _note(connection, row, kind="status", at=record.created_at)
+    return row
+
+
+def move(
+    connection: Connection, row: Row[Any], status: JobStatus, *, at: datetime | None = None, **values: Any
+) -> ClassifierRecord | None:
+    """Compare and set: another status for a job that nobody has changed since `row` was read; else None."""
+    at = at or moment_of(row)
+    end = {"finished_at": at, "owner": None} if status.is_terminal else {}
+    return _apply(connection, row, {"status": status} | end | values, at=at)
+
+
+def note_progress(connection: Connection, row: Row[Any], progress: str) -> ClassifierRecord | None:
+    """`move` without another status."""
+    return _apply(connection, row, {"progress": progress}, at=moment_of(row), kind="progress")
+
+
+def put_back(
+    connection: Connection, row: Row[Any], error: JobError | None = None, **values: Any
+) -> ClassifierRecord | None:
+    """Into the queue again; the event says what the attempt came to."""
+    at = moment_of(row)
+    fresh = {"status": JobStatus.QUEUED, "queued_at": at, "owner": None, "progress": None, "started_at": None}
+    return _apply(connection, row, fresh | values, at=at, error=error)
+
+
+def fail(connection: Connection, row: Row[Any], error: JobError, **values: Any) -> ClassifierRecord | None:
+    """The end, without a classifier."""
+    return move(connection, row, JobStatus.FAILED, error_kind=error.kind, error_detail=error.detail, **values)
+
+
+def lose(connection: Connection, row: Row[Any], reason: str, attempts: int) -> ClassifierRecord | None:
+    """The attempt's worker is gone: into the queue again, or the end after so many `attempts`."""
+    losses = row.losses + 1
+    error = JobError(kind=WorkerLost.__name__, detail=f"attempt {losses} of {attempts} was lost: {reason}")
+    return (fail if losses >= attempts else put_back)(connection, row, error, losses=losses)
+
+
+def moment_of(row: Row[Any]) -> datetime:
+    """The time, but never before what has already happened to the job: a clock may have been set back."""
+    known = (row.created_at, row.queued_at, row.started_at, row.finished_at)
+    moment: datetime = max(now(), *(at for at in known if at is not None))
+    return moment
+
+
+def count(connection: Connection, status: JobStatus) -> int:
+    return connection.execute(select(func.count()).select_from(jobs).where(jobs.c.status == status)).scalar_one()
+
+
+def _apply(
+    connection: Connection,
+    row: Row[Any],
+    values: dict[str, Any],
+    *,
+    at: datetime,
+    kind: str = "status",
+    error: JobError | None = None,
+) -> ClassifierRecord | None:
+    unchanged = (jobs.c.number == row.number, jobs.c.status == row.status, jobs.c.events == row.events)
+    if connection.execute(update(jobs).where(*unchanged).values(events=row.events + 1, **values)).rowcount != 1:
+        return None
+    changed = found(connection, row.id)
+    _note(connection, changed, kind=kind, at=at, error=error)
+    return record_of(changed)
+
+
+def _note(connection: Connection, row: Row[Any], *, kind: str, at: datetime, error: JobError | None = None) -> None:
+    """The latest event of the row as it is now."""
+    if row.error_kind is not None:
+        error = JobError(kind=row.error_kind, detail=row.error_detail)
+    connection.execute(
+        insert(events).values(
+            job=row.number,
+            number=row.events,
+            at=at,
+            kind=kind,
+            status=row.status,
+            progress=row.progress if kind == "progress" else None,
+            error=None if error is None else error.model_dump_json(),
+        )
+    )

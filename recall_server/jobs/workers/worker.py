@@ -1,0 +1,154 @@
+"""The training process: warms itself up, then trains one task after the other, and says so over a pipe.
+
+What goes through the pipe is safetensors one way, and JSON and safetensors the other, so neither end ever unpickles.
+The process keeps no file: what it trains it hands back.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import multiprocessing
+import os
+import signal
+import tempfile
+import threading
+import time
+import traceback
+from multiprocessing.connection import Connection
+from pathlib import Path
+from typing import Annotated, Literal
+
+import torch
+from pydantic import Field, TypeAdapter
+
+from recall_server.core.networks import NetworkSpec
+from recall_server.core.preprocessing import Standardise
+from recall_server.core.training.allocator import keep_freed_memory
+from recall_server.core.training.retraining import Retraining
+from recall_server.errors import RecallError, TrainingFailed
+from recall_server.jobs.rows.records import JobError, Progress, Record
+from recall_server.jobs.rows.task import ProgressReport, TaskDescription, TrainingTask
+
+SECONDS_BETWEEN_REPORTS = 0.1
+UNFORESEEN = JobError(kind=TrainingFailed.__name__, detail="training failed unexpectedly; the server's log says more")
+
+
+class Ready(Record):
+    """Warm: the next task starts without delay."""
+
+    event: Literal["ready"] = "ready"
+    device: str
+
+
+class Progressed(Record):
+    event: Literal["progressed"] = "progressed"
+    progress: Progress
+
+
+class Succeeded(Record):
+    """The next message is the classifier's file, as it is."""
+
+    event: Literal["succeeded"] = "succeeded"
+    seconds: float
+
+
+class Failed(Record):
+    """No classifier. With a `traceback`, which is for the server's log alone, there is no process any more either."""
+
+    event: Literal["failed"] = "failed"
+    error: JobError
+    traceback: str | None = None
+
+
+Message = Ready | Progressed | Succeeded | Failed
+MESSAGES: TypeAdapter[Message] = TypeAdapter(Annotated[Message, Field(discriminator="event")])
+
+
+def run_worker(connection: Connection, device: str, threads: int) -> None:
+    """The whole life of the process: it ends when the other end of the pipe is closed, and at once with its parent.
+
+    It also ends after an error that nobody foresaw, because a process may be broken by it (CUDA's are): the next
+    task then gets a new one.
+    """
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the server decides when to stop
+    threading.Thread(target=_end_with_parent, name="parent", daemon=True).start()
+    keep_freed_memory()
+    if threads:
+        torch.set_num_threads(threads)
+    with contextlib.suppress(EOFError, BrokenPipeError, ConnectionResetError):
+        _warm_up(device)
+        _send(connection, Ready(device=device))
+        while _serve(connection, device):
+            pass
+
+
+def _serve(connection: Connection, device: str) -> bool:
+    """Train one task. False where that has cost the process its health."""
+    task = connection.recv_bytes()
+    began = time.monotonic()
+    try:
+        classifier = _train(task, device, _Reporter(connection))
+    except (BrokenPipeError, ConnectionResetError):
+        raise
+    except RecallError as error:
+        _send(connection, Failed(error=JobError(kind=type(error).__name__, detail=str(error))))
+    except Exception:
+        _send(connection, Failed(error=UNFORESEEN, traceback=traceback.format_exc()))
+        return False
+    else:
+        _send(connection, Succeeded(seconds=time.monotonic() - began))
+        connection.send_bytes(classifier)
+    return True
+
+
+def _train(task: bytes, device: str, progress: ProgressReport | None) -> bytes:
+    """The file of the classifier."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "classifier.safetensors"
+        TrainingTask.from_bytes(task).train(path, device=device, progress=progress)
+        return path.read_bytes()
+
+
+def _end_with_parent() -> None:
+    """A training must not go on for nobody; between two steps it would not notice for a while."""
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        parent.join()
+        os._exit(1)
+
+
+class _Reporter:
+    """Passes on the progress of a fit, a few times a second."""
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+        self._next = 0.0
+
+    def __call__(self, done: int, total: int, loss: float) -> None:
+        if time.monotonic() < self._next and done < total:
+            return
+        self._next = time.monotonic() + SECONDS_BETWEEN_REPORTS
+        _send(self._connection, Progressed(progress=Progress(done=done, total=total, loss=loss)))
+
+
+def _send(connection: Connection, message: Message) -> None:
+    connection.send_bytes(message.model_dump_json().encode())
+
+
+def _warm_up(device: str) -> None:
+    """Train something tiny: the first steps in a process pay for libraries, threads and kernels."""
+    tiny = TrainingTask(
+        images=torch.rand(2, 4, 1, 8, 8, generator=torch.Generator().manual_seed(0)),
+        targets=torch.eye(2),
+        preprocessing=Standardise(mean=torch.zeros(1), deviation=torch.ones(1)),
+        description=TaskDescription(
+            labels=("one", "other"),
+            preprocessing=Standardise.kind,
+            retraining=Retraining(
+                network=NetworkSpec(filters=8, depth=2), steps=2, learning_rate=0.01, rows_per_class=2
+            ),
+            seed=0,
+            metadata={},
+        ),
+    )
+    _train(tiny.to_bytes(), device, None)

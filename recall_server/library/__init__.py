@@ -1,0 +1,1 @@
+"""The loaded bundles, kept up with the disk, and the names they know."""

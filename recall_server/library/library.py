@@ -1,0 +1,177 @@
+"""The loaded bundles, and which label means what over all of them."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Self, final
+
+from recall_server.core.encoders.query_encoder import QueryEncoder
+from recall_server.errors import InvalidBundle, InvalidRequest, NotFound, UnsupportedQuery
+from recall_server.library.aliases import ALIASES_FILE, Aliases, read_aliases
+from recall_server.library.folder import BundleFile, Device, LoadedBundle, LoadOptions, Rejection, read_folder
+from recall_server.library.names import LONGEST_NAME, LabelReference, Names
+
+__all__ = ["LabelReference", "Library", "LoadedBundle", "Rejection"]
+
+logger = logging.getLogger(__name__)
+
+
+@final
+@dataclass(frozen=True, eq=False)
+class Library:
+    """All bundles of a server by name, and the files that were rejected. Immutable: a reload makes another.
+
+    A file is in `rejected` also where what it held before is still served; `files` is what a reload compares with.
+    """
+
+    bundles: dict[str, LoadedBundle]
+    rejected: tuple[Rejection, ...] = ()
+    files: Mapping[str, BundleFile] = field(default_factory=dict, repr=False)
+    aliases: Aliases = field(default_factory=dict)
+    _names: Names = field(init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "_names", Names(list(self.bundles.values()), self.aliases))
+
+    @classmethod
+    def load(
+        cls,
+        folder: Path,
+        *,
+        device: Device = "auto",
+        encoder_threads: int = 1,
+        public_key: Path | None = None,
+        previous: Library | None = None,
+    ) -> Self:
+        """Load `bundles/*.safetensors` with their encoders from `encoders/`, in order of file name.
+
+        A file that cannot be loaded, or that `bundles.lock` does not vouch for, is logged and listed in `rejected`;
+        the others are served all the same. With `public_key` the lock must be there, and signed by that key. With
+        `previous`, files that have not changed since then are not read again, and a file that has become bad leaves
+        in place what was served from it. So does a damaged file of aliases. Raises OSError where the folder is there
+        but cannot be listed.
+        """
+        before = {} if previous is None else previous.files
+        files = read_folder(folder, before, LoadOptions(device, encoder_threads, public_key))
+        bundles: dict[str, LoadedBundle] = {}
+        rejected: list[Rejection] = []
+        for file, read in files.items():
+            reason, loaded = read.reason, read.serves
+            if loaded is not None and loaded.name in bundles:
+                reason = f"{file}: another file holds a bundle named {loaded.name!r} already"
+                logger.error("bundle rejected: %s", reason)
+            elif loaded is not None:
+                bundles[loaded.name] = loaded
+            if reason:
+                rejected.append(Rejection(file, reason))
+        aliases: Aliases = {} if previous is None else previous.aliases
+        try:
+            aliases = read_aliases(folder)
+        except InvalidBundle as error:
+            logger.error("aliases rejected: %s", error)
+            rejected.append(Rejection(ALIASES_FILE, str(error)))
+        return cls(dict(sorted(bundles.items())), tuple(rejected), files, aliases)
+
+    def get(self, name: str) -> LoadedBundle:
+        """The bundle of that name; raises NotFound with the names that exist."""
+        if name not in self.bundles:
+            raise NotFound(f"no bundle is named {name!r}; loaded are {self._known(self.bundles)}")
+        return self.bundles[name]
+
+    def pick(self, name: str) -> LoadedBundle:
+        """`get` for a bundle that a parameter of a request names; raises InvalidRequest."""
+        try:
+            return self.get(name)
+        except NotFound as error:
+            raise InvalidRequest(str(error), parameter="bundle") from error
+
+    def only(self, name: str | None) -> LoadedBundle:
+        """The bundle named or, where none is, the only one loaded; raises InvalidRequest where there are several."""
+        if name is not None:
+            return self.pick(name)
+        if len(self.bundles) != 1:
+            raise InvalidRequest(f"say which bundle: {self._known(self.bundles)}", parameter="bundle")
+        return next(iter(self.bundles.values()))
+
+    def image_addressable(self, name: str | None) -> tuple[LoadedBundle, QueryEncoder]:
+        """The bundle that pictures go to, and its encoder: the one named, or the only one that has an encoder."""
+        able = [loaded for loaded in self.bundles.values() if loaded.encoder is not None]
+        if not able:
+            raise UnsupportedQuery("no loaded bundle can be addressed by pictures; send labels instead")
+        names = self._known(loaded.name for loaded in able)
+        if name is None and len(able) > 1:
+            raise InvalidRequest(f"several bundles take pictures; say which: {names}", parameter="bundle")
+        loaded = able[0] if name is None else self.pick(name)
+        if loaded.encoder is None:
+            raise UnsupportedQuery(
+                f"the bundle {loaded.name!r} is addressed by labels, not by pictures; these take pictures: {names}",
+                parameter="bundle",
+            )
+        return loaded, loaded.encoder
+
+    def label_addressed(self, name: str | None) -> LoadedBundle:
+        """The bundle whose labels pictures are taken for: the one named, or the only one addressed by labels."""
+        able = [loaded for loaded in self.bundles.values() if loaded.bundle.manifest.queries == "labels"]
+        if not able:
+            raise UnsupportedQuery("no loaded bundle is addressed by labels, so pictures cannot be taken for any")
+        if name is None and len(able) > 1:
+            names = self._known(loaded.name for loaded in able)
+            raise InvalidRequest(f"several bundles know labels; say which: {names}", parameter="bundle")
+        loaded = able[0] if name is None else self.pick(name)
+        self._check_label_addressed(loaded)
+        return loaded
+
+    def resolve(
+        self, names: Sequence[str], *, bundle: str | None = None, parameter: str = "labels"
+    ) -> list[LabelReference]:
+        """The labels that these names stand for: in `bundle`, in the bundle before a colon, or in the only one.
+
+        The name of a group stands for its labels, and an alias for what it was given for; a label that comes in by
+        several ways comes once. Upper and lower case are told apart only where they have to be. `parameter` is what
+        errors blame. Raises UnknownLabel, AmbiguousLabel, and InvalidRequest for no labels, for the same one twice and
+        for a bundle that is not loaded.
+        """
+        return [reference for some in self.resolve_each(names, bundle, parameter) for reference in some]
+
+    def resolve_each(self, names: Sequence[str], bundle: str | None, parameter: str) -> list[list[LabelReference]]:
+        """The same for each name by itself; a label that an earlier one stands for is left out."""
+        if not names:
+            raise InvalidRequest("one label or more is needed", parameter=parameter)
+        seen: dict[str, bool] = {}  # whether it was named by itself
+        resolved = []
+        for name in names:
+            found = {each.qualified: each for each in self._resolve_one(name, bundle, parameter)}
+            alone = len(found) == 1
+            for qualified, each in found.items():
+                if alone and seen.get(qualified):
+                    raise InvalidRequest(f"the label {each.label!r} is named twice", parameter=parameter)
+            resolved.append([each for qualified, each in found.items() if qualified not in seen])
+            seen |= {qualified: alone or seen.get(qualified, False) for qualified in found}
+        return resolved
+
+    def _resolve_one(self, text: str, bundle: str | None, parameter: str) -> list[LabelReference]:
+        prefix, colon, rest = text.strip().rpartition(":")
+        wanted, name = (prefix, rest.strip()) if colon else (bundle, rest)
+        if not name:
+            raise InvalidRequest("a label is empty; separate labels by single commas", parameter=parameter)
+        if len(text) > LONGEST_NAME:
+            raise InvalidRequest(f"a label has more than {LONGEST_NAME} characters", parameter=parameter)
+        if colon and bundle not in (None, prefix):
+            raise InvalidRequest(f"the label {text!r} is not of the bundle {bundle!r}", parameter=parameter)
+        if wanted is not None:
+            self._check_label_addressed(self.pick(wanted))
+        return self._names.find(text, name, wanted, parameter)
+
+    def _check_label_addressed(self, loaded: LoadedBundle) -> None:
+        if loaded.bundle.manifest.queries != "labels":
+            raise UnsupportedQuery(
+                f"the bundle {loaded.name!r} is addressed by pictures, not by labels; POST pictures instead",
+                parameter="bundle",
+            )
+
+    @staticmethod
+    def _known(names: Iterable[str]) -> str:
+        return ", ".join(map(repr, names)) or "none"

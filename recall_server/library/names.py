@@ -1,0 +1,128 @@
+"""What a name in a request means: a label of a bundle, a group of labels, or an alias, over all loaded bundles."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import final
+
+from recall_server.errors import AmbiguousLabel, InvalidRequest, UnknownLabel
+from recall_server.library.aliases import Aliases
+from recall_server.library.folder import LoadedBundle
+
+LONGEST_NAME = 400  # characters of `bundle:label`: no bundle has longer ones, and errors repeat what was asked
+
+
+@final
+@dataclass(frozen=True, eq=False)
+class LabelReference:
+    """One label of one bundle."""
+
+    loaded: LoadedBundle
+    label: str
+
+    @property
+    def qualified(self) -> str:
+        return f"{self.loaded.name}:{self.label}"
+
+
+@final
+@dataclass(frozen=True, eq=False)
+class Named:
+    """What one bundle calls `name`: a label, or a group of several."""
+
+    name: str
+    loaded: LoadedBundle
+    labels: tuple[str, ...]
+
+    @property
+    def qualified(self) -> str:
+        return f"{self.loaded.name}:{self.name}"
+
+
+class _Table:
+    """Names of one kind; upper and lower case are told apart only where they have to be."""
+
+    def __init__(self, entries: Iterator[Named]) -> None:
+        self._exact: dict[str, list[Named]] = {}
+        self._folded: dict[str, list[Named]] = {}
+        for each in entries:
+            self._exact.setdefault(each.name, []).append(each)
+            self._folded.setdefault(each.name.casefold(), []).append(each)
+
+    def find(self, name: str, bundle: str | None) -> list[Named]:
+        for known in (self._exact.get(name, []), self._folded.get(name.casefold(), [])):
+            found = [each for each in known if bundle in (None, each.loaded.name)]
+            if found:
+                return found
+        return []
+
+    def folded(self, bundle: str | None) -> dict[str, str]:
+        """Folded name -> the name as the first bundle that has it writes it."""
+        return {
+            name: entries[0].name
+            for name, entries in self._folded.items()
+            if any(bundle in (None, each.loaded.name) for each in entries)
+        }
+
+
+@final
+class Names:
+    """The names of these bundles' labels, then of their groups, then the aliases, which go behind both."""
+
+    def __init__(self, bundles: Sequence[LoadedBundle], aliases: Aliases) -> None:
+        known = [loaded for loaded in bundles if loaded.bundle.manifest.queries == "labels"]
+        self._labels = _Table(Named(label, loaded, (label,)) for loaded in known for label in loaded.bundle.labels)
+        self._groups = _Table(
+            Named(group, loaded, tuple(labels))
+            for loaded in known
+            for group, labels in loaded.bundle.manifest.groups.items()
+        )
+        self._aliases: Mapping[str, tuple[str, ...]] = {name.casefold(): each for name, each in aliases.items()}
+        self._written = {name.casefold(): name for name in aliases}
+
+    def find(self, text: str, name: str, bundle: str | None, parameter: str) -> list[LabelReference]:
+        """What `name` stands for in `bundle`, or anywhere; `text` is how it was asked for, and what errors repeat.
+
+        Raises UnknownLabel, AmbiguousLabel, and InvalidRequest for an alias whose labels are not loaded.
+        """
+        found = self._find(text, name, bundle, parameter)
+        if found:
+            return found
+        if name.casefold() not in self._aliases:
+            raise UnknownLabel(text, self._nearest(name, bundle), parameter=parameter)
+        meanings = self._aliases[name.casefold()]
+        return [each for meaning in meanings for each in self._meant(text, meaning, bundle, parameter)]
+
+    def _meant(self, alias: str, meaning: str, bundle: str | None, parameter: str) -> list[LabelReference]:
+        """What an alias stands for, or one of several such things, as far as `bundle` allows."""
+        prefix, _, name = meaning.rpartition(":")
+        if bundle is not None and prefix not in ("", bundle):
+            found = []
+        else:
+            try:
+                found = self._find(meaning, name.strip(), prefix.strip() or bundle, parameter)
+            except AmbiguousLabel as error:
+                raise InvalidRequest(
+                    f"{alias!r} is an alias of {meaning!r}, but {error}", parameter=parameter
+                ) from error
+        if not found:
+            why = "which no loaded bundle knows" if bundle is None else f"which the bundle {bundle!r} does not know"
+            raise InvalidRequest(f"{alias!r} is an alias of {meaning!r}, {why}", parameter=parameter)
+        return found
+
+    def _find(self, text: str, name: str, bundle: str | None, parameter: str) -> list[LabelReference]:
+        for table in (self._labels, self._groups):
+            found = table.find(name, bundle)
+            if len(found) > 1:
+                raise AmbiguousLabel(text, [each.qualified for each in found], parameter=parameter)
+            if found:
+                return [LabelReference(found[0].loaded, label) for label in found[0].labels]
+        return []
+
+    def _nearest(self, name: str, bundle: str | None) -> list[str]:
+        """Known names that look alike, best first, whatever their case."""
+        aliases = self._written if bundle is None else {}
+        folded = aliases | self._groups.folded(bundle) | self._labels.folded(bundle)
+        return [folded[near] for near in difflib.get_close_matches(name.casefold(), list(folded), n=3)]

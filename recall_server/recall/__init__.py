@@ -1,0 +1,1 @@
+"""From labels and pictures to queries to a recalled training set."""

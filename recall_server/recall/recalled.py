@@ -1,0 +1,162 @@
+"""What a recall gives: images in pixel space with their targets, and the forms in which they can be sent."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal, final
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from recall_server.core.io.tensor_file import canonical_json, pack
+from recall_server.core.reports.contact_sheet import contact_sheet
+from recall_server.errors import InvalidRequest
+from recall_server.library.library import LoadedBundle
+from recall_server.recall.queries import Query
+
+METADATA_KEY = "recall"
+MOST_TARGETS = 32_000_000  # numbers: images times labels
+DEFAULT_PER_LABEL = 10
+
+PerLabel = int | Literal["all"] | None
+
+
+@final
+@dataclass(frozen=True, eq=False)
+class RecalledQuery:
+    """A query, which of the memory's rows it recalled, and those images [n, C, H, W] in pixel space, not clipped."""
+
+    query: Query
+    rows: tuple[int, ...]
+    images: NDArray[np.float32]
+
+
+@final
+@dataclass(frozen=True, eq=False)
+class Recalled:
+    """The answers to one or more queries, in their order."""
+
+    queries: tuple[RecalledQuery, ...]
+    seed: int | None
+
+    @property
+    def bundles(self) -> list[LoadedBundle]:
+        """The bundles that were asked, each once, in the order of the queries."""
+        return list({recalled.query.loaded.name: recalled.query.loaded for recalled in self.queries}.values())
+
+    @property
+    def labels(self) -> list[str]:
+        """All labels of all targets, each once, in the order of the queries: the columns of `targets`."""
+        return list(dict.fromkeys(label for recalled in self.queries for label in recalled.query.target))
+
+    @property
+    def images(self) -> int:
+        """How many images there are altogether."""
+        return sum(len(recalled.rows) for recalled in self.queries)
+
+    def to_contact_sheet(self) -> bytes:
+        """A PNG with one labelled row of images for each query."""
+        return contact_sheet([(recalled.query.name, recalled.images) for recalled in self.queries])
+
+    def to_safetensors(self) -> bytes:
+        """`images` [N, C, H, W] and `targets` [N, labels], float32; raises InvalidRequest where image sizes differ."""
+        shapes = {recalled.images.shape[1:] for recalled in self.queries}
+        if len(shapes) > 1:
+            raise InvalidRequest(
+                "these labels have images of different sizes, which no tensor can hold; ask for one bundle at a time",
+                parameter="labels",
+            )
+        count = sum(len(recalled.rows) for recalled in self.queries)
+        if count * len(self.labels) > MOST_TARGETS:
+            raise InvalidRequest(
+                f"{count} images of {len(self.labels)} labels have a larger table of targets than one answer holds; "
+                "ask for fewer at a time"
+            )
+        images = torch.from_numpy(np.concatenate([recalled.images for recalled in self.queries]))
+        description = {
+            "bundles": [{"name": loaded.name, "sha256": loaded.sha256} for loaded in self.bundles],
+            "labels": self.labels,
+            "names": [recalled.query.name for recalled in self.queries],
+            "rows": [list(recalled.rows) for recalled in self.queries],
+            "seed": self.seed,
+        }
+        tensors = {"images": images, "targets": self._targets()}
+        return pack(tensors, key=METADATA_KEY, text=canonical_json(description))
+
+    def _targets(self) -> Tensor:
+        column = {label: position for position, label in enumerate(self.labels)}
+        targets = torch.zeros(sum(len(recalled.rows) for recalled in self.queries), len(column))
+        start = 0
+        for recalled in self.queries:
+            for label, weight in recalled.query.target.items():
+                targets[start : start + len(recalled.rows), column[label]] = weight
+            start += len(recalled.rows)
+        return targets
+
+
+def recall(queries: Sequence[Query], *, per_label: PerLabel, seed: int | None, max_numbers: int) -> Recalled:
+    """Recall `per_label` images for each query (10 where there are so many, if None).
+
+    Without a seed the first rows, with one a draw of rows without replacement, in their order. All queries to one
+    bundle are answered by one matrix product and with the same rows: up to rounding, the images of each do not depend
+    on what else is asked. Raises InvalidRequest for more rows than a memory has, and for more than `max_numbers`
+    numbers altogether.
+    """
+    counts = [_count(query.loaded, per_label) for query in queries]
+    numbers = sum(count * _numbers(query) for count, query in zip(counts, queries, strict=True))
+    if numbers > max_numbers:
+        raise InvalidRequest(
+            f"this would recall {numbers:,} numbers, more than the {max_numbers:,} of one request; "
+            "ask for fewer labels or a smaller per_label",
+            parameter="per_label",
+        )
+    answers: dict[int, RecalledQuery] = {}
+    for positions in _by_bundle(queries).values():
+        asked = [queries[position] for position in positions]
+        answers |= zip(positions, _answer(asked, counts[positions[0]], seed), strict=True)
+    return Recalled(queries=tuple(answers[position] for position in range(len(queries))), seed=seed)
+
+
+def _by_bundle(queries: Sequence[Query]) -> dict[str, list[int]]:
+    """The positions of the queries to each bundle."""
+    positions: dict[str, list[int]] = {}
+    for position, query in enumerate(queries):
+        positions.setdefault(query.loaded.name, []).append(position)
+    return positions
+
+
+def _count(loaded: LoadedBundle, per_label: PerLabel) -> int:
+    rows = loaded.bundle.memory.rows
+    if per_label is None:
+        return min(DEFAULT_PER_LABEL, rows)
+    if per_label == "all":
+        return rows
+    if per_label > rows:
+        raise InvalidRequest(
+            f"the bundle {loaded.name!r} recalls up to {rows} images per label, not {per_label}", parameter="per_label"
+        )
+    return per_label
+
+
+def _numbers(query: Query) -> int:
+    channels, height, width = query.loaded.bundle.memory.image_shape
+    return channels * height * width
+
+
+def _answer(queries: Sequence[Query], count: int, seed: int | None) -> list[RecalledQuery]:
+    """`count` rows of one bundle for each of these queries to it."""
+    bundle = queries[0].loaded.bundle
+    rows = torch.arange(count)
+    if seed is not None:
+        generator = torch.Generator().manual_seed(seed)
+        rows = torch.randperm(bundle.memory.rows, generator=generator)[:count].sort().values
+    with torch.inference_mode():
+        images = bundle.memory.with_rows(rows).recall(torch.stack([query.vector for query in queries]))
+        pixels = bundle.preprocessing.to_pixels(images.flatten(0, 1)).view_as(images).numpy()
+    return [
+        RecalledQuery(query=query, rows=tuple(rows.tolist()), images=shown)
+        for query, shown in zip(queries, pixels, strict=True)
+    ]

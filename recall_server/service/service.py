@@ -1,0 +1,292 @@
+"""The verbs of the server, free of HTTP: what a route calls, and what a script can call as well."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal, Self, final
+
+import torch
+
+from recall_server.config.settings import Settings
+from recall_server.core.reports.bundle_card import bundle_card
+from recall_server.errors import InvalidRequest
+from recall_server.jobs.limits import JobLimits
+from recall_server.jobs.rows.files import ClassifierFiles
+from recall_server.jobs.rows.records import ClassifierRecord
+from recall_server.jobs.rows.store import SqlJobStore
+from recall_server.jobs.training_jobs import TrainingJobs
+from recall_server.jobs.workers.local import LocalBackend
+from recall_server.library.library import Library
+from recall_server.library.watcher import WatchedLibrary
+from recall_server.recall.addressing import Addressed, Addressing, address
+from recall_server.recall.own_pictures import beside
+from recall_server.recall.queries import (
+    Picture,
+    PictureLimits,
+    Query,
+    decode_all,
+    label_queries,
+    mixture_queries,
+    picture_queries,
+    vector_queries,
+)
+from recall_server.recall.recalled import PerLabel, Recalled, recall
+from recall_server.recall.training_set import BundleQuery, MeetingPlace, meet, meeting_place
+from recall_server.service.classifier_card import classifier_card
+from recall_server.service.predictors import By, finished, usable
+from recall_server.service.training_request import request_record, request_task
+
+DownloadFormat = Literal["safetensors", "onnx"]
+
+
+@final
+@dataclass(frozen=True)
+class RecallOptions:
+    """How many images of each query, drawn with which seed, and in which bundle names are looked up."""
+
+    bundle: str | None = None
+    per_label: PerLabel = None
+    seed: int | None = None
+
+
+@final
+@dataclass(frozen=True)
+class Asked:
+    """Who asks for a training, and the key under which the same request may be repeated."""
+
+    idempotency_key: str | None = None
+    caller: str | None = None
+
+
+@final
+@dataclass(frozen=True)
+class Accepted:
+    """A training that was accepted, and how many pictures it will compute; none where it is shared or known already."""
+
+    record: ClassifierRecord
+    work: int
+
+
+@final
+@dataclass(frozen=True)
+class Prediction:
+    """The most probable label of one picture, the probability of each, and what said so."""
+
+    label: str
+    probabilities: dict[str, float]
+    by: By = "classifier"
+
+
+@final
+class RecallService:
+    """Recall, train, predict and take away. Methods may be called from several threads."""
+
+    def __init__(self, library: Library | WatchedLibrary, jobs: TrainingJobs, settings: Settings) -> None:
+        self._library, self.jobs, self.settings = library, jobs, settings
+        self._draining_since: float | None = None
+        self._picture_limits = PictureLimits(pictures=settings.max_pictures, pixels=settings.max_picture_pixels)
+
+    @classmethod
+    def assemble(cls, settings: Settings) -> Self:
+        """A service of the bundles in `settings.artifacts`, followed as they change, and of local training processes.
+
+        Raises StorageFailed where the state folder cannot be used.
+        """
+        library = WatchedLibrary(
+            lambda previous: Library.load(
+                settings.artifacts, device=settings.device, public_key=settings.public_key, previous=previous
+            ),
+            settings.artifacts,
+        )
+        backend = LocalBackend(device=settings.device, threads=settings.worker_threads, workers=settings.workers)
+        files, store = ClassifierFiles(settings.state), SqlJobStore.open(settings.database_url)
+        jobs = TrainingJobs(store, files, backend, job_limits(settings))
+        jobs.open()
+        return cls(library, jobs, settings)
+
+    @property
+    def library(self) -> Library:
+        """The bundles loaded now. Another one may stand here a moment later: read it once for each request."""
+        return self._library.current if isinstance(self._library, WatchedLibrary) else self._library
+
+    def start(self) -> None:
+        """Begin to train, and to look for bundles that change."""
+        if isinstance(self._library, WatchedLibrary):
+            self._library.start()
+        self.jobs.start()
+
+    def begin_drain(self) -> None:
+        """Take no more trainings, and let everybody who waits go: the server is about to stop. For signal handlers."""
+        if self._draining_since is None:
+            self._draining_since = time.monotonic()
+        self.jobs.begin_drain()
+
+    def stop(self) -> None:
+        """End all trainings, those under way once the settings' `drain_seconds` since `begin_drain` are over."""
+        self.begin_drain()
+        if isinstance(self._library, WatchedLibrary):
+            self._library.stop()
+        spent = time.monotonic() - (self._draining_since or 0.0)
+        self.jobs.stop(max(0.0, self.settings.drain_seconds - spent))
+
+    def recall_labels(
+        self, labels: Sequence[str], options: RecallOptions = RecallOptions(), *, library: Library | None = None
+    ) -> Recalled:
+        """Images of these labels, from the bundles loaded now or from those of `library`."""
+        return self._recall(label_queries(library or self.library, labels, options.bundle), options)
+
+    def recall_mixtures(
+        self, mixtures: Sequence[Mapping[str, float]], options: RecallOptions = RecallOptions()
+    ) -> Recalled:
+        """Images of weighted sums of labels."""
+        return self._recall(mixture_queries(self.library, mixtures, options.bundle), options)
+
+    def recall_vectors(self, vectors: Sequence[Sequence[float]], options: RecallOptions = RecallOptions()) -> Recalled:
+        """Images of raw query vectors [d_y]."""
+        return self._recall(vector_queries(self.library, vectors, options.bundle), options)
+
+    def recall_pictures(self, pictures: Sequence[Picture], options: RecallOptions = RecallOptions()) -> Recalled:
+        """What the memory recalls for these pictures; those of one part are averaged to one query."""
+        queries = picture_queries(self.library, pictures, options.bundle, limits=self._picture_limits)
+        return self._recall(queries, options)
+
+    def train_labels(
+        self, labels: Sequence[str], *, bundle: str | None = None, seed: int = 0, asked: Asked = Asked()
+    ) -> Accepted:
+        """Queue the training of a classifier that tells these labels apart, of one bundle or of several."""
+        if not 0 < len(labels) <= self.settings.max_classes:
+            self._check_classes(len(labels), "labels")
+        queries = label_queries(self.library, labels, bundle)
+        self._check_classes(len(queries), "labels")  # a group stands for several
+        return self._train(queries, seed, asked)
+
+    def train_pictures(
+        self,
+        pictures: Sequence[Picture],
+        *,
+        bundle: str | None = None,
+        addressing: Addressing = "auto",
+        own_pictures: bool = True,
+        seed: int = 0,
+        asked: Asked = Asked(),
+    ) -> Accepted:
+        """A classifier whose classes are the names of the parts: queued to be trained, or, of prototypes, made.
+
+        It learns from what is recalled for the pictures and, unless `own_pictures` is false, from them.
+        """
+        self._check_classes(len({picture.part for picture in pictures}), None)
+        began = time.perf_counter()
+        addressed = address(self.library, pictures, addressing, bundle, self._picture_limits, own_pictures=own_pictures)
+        spent = {"encoding": time.perf_counter() - began}
+        if addressed.way == "prototypes":
+            return self._keep(addressed, spent, asked)
+        return self._train(addressed.queries, seed, asked, addressed, spent)
+
+    def predict(self, identifier: str, pictures: Sequence[Picture]) -> list[Prediction]:
+        """What a classifier sees in each picture, in their order; raises NotFound and NotReady.
+
+        One that is being trained from pictures answers by their prototypes until then.
+        """
+        classifier, by = usable(self.jobs, identifier)
+        if not pictures:
+            raise InvalidRequest("send one picture or more, as files in parts named 'images'", parameter="images")
+        pixels = torch.from_numpy(decode_all(pictures, classifier.image_shape, limits=self._picture_limits))
+        predictions = []
+        for row in classifier.predict_probabilities(pixels).tolist():
+            probabilities = dict(zip(classifier.labels, row, strict=True))
+            predictions.append(Prediction(max(probabilities, key=probabilities.__getitem__), probabilities, by))
+        return predictions
+
+    def download(self, identifier: str, file_format: DownloadFormat) -> bytes:
+        """A trained classifier as a file of that format; raises NotFound and NotReady."""
+        if file_format == "safetensors":
+            return self.jobs.read(identifier)
+        return finished(self.jobs, identifier).export_onnx()
+
+    def bundle_card(self, name: str) -> str:
+        """The card of a loaded memory, as Markdown; raises NotFound."""
+        return bundle_card(self.library.get(name).bundle)
+
+    def classifier_card(self, identifier: str) -> str:
+        """The card of a trained classifier, as Markdown; raises NotFound and NotReady."""
+        classifier = finished(self.jobs, identifier)
+        record, library = self.jobs.get(identifier), self.library.bundles
+        same = {
+            each.name: found.bundle
+            for each in record.all_bundles
+            if (found := library.get(each.name)) is not None and found.sha256 == each.sha256
+        }
+        return classifier_card(record, classifier, same)
+
+    def _recall(self, queries: Sequence[Query], options: RecallOptions) -> Recalled:
+        limit = self.settings.max_recalled_numbers
+        return recall(queries, per_label=options.per_label, seed=options.seed, max_numbers=limit)
+
+    def _check_classes(self, count: int, parameter: str | None) -> None:
+        if count < 2:
+            raise InvalidRequest(
+                "a classifier tells classes apart, so it needs two or more; "
+                f"this request names {'one' if count else 'none'}",
+                parameter=parameter,
+            )
+        if count > self.settings.max_classes:
+            raise InvalidRequest(
+                f"{count} classes are more than the {self.settings.max_classes} of one classifier", parameter=parameter
+            )
+
+    def _train(
+        self,
+        queries: Sequence[Query],
+        seed: int,
+        asked: Asked,
+        addressed: Addressed | None = None,
+        spent: Mapping[str, float] | None = None,
+    ) -> Accepted:
+        """Recall, and hand the images to the training process; `spent` are seconds that have gone by before."""
+        place = meeting_place([query.loaded.bundle for query in queries])
+        shown = [query.shown for query in queries if query.shown is not None]
+        self._check_size(place, len(queries), max(map(len, shown), default=0))
+        began = time.perf_counter()
+        met = meet([BundleQuery(query.loaded.bundle, query.vector, query.loaded.learned) for query in queries])
+        met = beside(met, shown) if shown else met
+        spent = dict(spent or {}) | {"recalling": time.perf_counter() - began}
+        record = request_record(queries, place, seed, addressed).model_copy(update={"preparation": spent})
+        task = request_task(met, record, None if addressed is None else addressed.prototypes)
+        submitted = self.jobs.submit(record, task, idempotency_key=asked.idempotency_key, caller=asked.caller)
+        work = len(queries) * met.retraining.rows_per_class * met.retraining.steps
+        return Accepted(submitted.record, work if submitted.created else 0)
+
+    def _keep(self, addressed: Addressed, spent: Mapping[str, float], asked: Asked) -> Accepted:
+        """The prototypes as a classifier of their own."""
+        assert addressed.prototypes is not None
+        place = meeting_place([query.loaded.bundle for query in addressed.queries])
+        record = request_record(addressed.queries, place, 0, addressed).model_copy(
+            update={"preparation": dict(spent), "network": "nearest class mean"}
+        )
+        data = addressed.prototypes.to_bytes()
+        submitted = self.jobs.keep(record, data, idempotency_key=asked.idempotency_key, caller=asked.caller)
+        return Accepted(submitted.record, 0)
+
+    def _check_size(self, place: MeetingPlace, classes: int, shown: int) -> None:
+        numbers = classes * (place.rows + shown) * math.prod(place.image_shape)
+        if numbers > self.settings.max_recalled_numbers:
+            raise InvalidRequest(
+                f"training on {classes} classes takes {numbers:,} numbers of images, more than the "
+                f"{self.settings.max_recalled_numbers:,} of one request; ask for fewer classes"
+            )
+
+
+def job_limits(settings: Settings) -> JobLimits:
+    """What the settings say of jobs; a 0 that stands for "without limit" becomes None."""
+    return JobLimits(
+        queue=settings.queue_limit,
+        queue_seconds=settings.queue_seconds,
+        training_seconds=settings.training_seconds,
+        attempts=settings.training_attempts,
+        keep_seconds=settings.keep_days * 86_400 or None,
+        keep_bytes=settings.keep_bytes or None,
+        lease_seconds=settings.lease_seconds,
+    )

@@ -1,0 +1,121 @@
+"""What happens to a training, as pages and as a stream that goes on where it broke off."""
+
+from __future__ import annotations
+
+import json
+import threading
+import time
+from typing import Any
+
+import pytest
+from fastapi.testclient import TestClient
+
+from recall_server.jobs.rows.records import Progress
+from tests.recall_server.api.requests import problem
+from tests.recall_server.serving_examples import ManualBackend
+
+STREAM = {"Accept": "text/event-stream"}
+LABELS = {"labels": ["left", "right"]}
+
+
+def queued(client: TestClient, backend: ManualBackend) -> str:
+    backend.eager = False
+    path: str = client.post("/classifier", json=LABELS).json()["links"]["events"]
+    return path
+
+
+def parsed(text: str) -> list[dict[str, Any]]:
+    """The events of a stream: their fields, with data as JSON; comments are left out."""
+    found = []
+    for block in text.split("\n\n"):
+        fields = dict(line.split(": ", 1) for line in block.splitlines() if not line.startswith(":"))
+        if fields:
+            found.append(fields | {"data": json.loads(fields["data"])})
+    return found
+
+
+def test_a_page_tells_status_and_progress_in_order(client: TestClient, backend: ManualBackend) -> None:
+    path = queued(client, backend)
+    backend.perform()
+    events = client.get(path).json()["events"]
+    assert [event["number"] for event in events] == list(range(1, len(events) + 1))
+    statuses = [event["status"] for event in events if event["kind"] == "status"]
+    assert statuses == ["queued", "running", "succeeded"]
+    progress = [event["progress"]["done"] for event in events if event["kind"] == "progress"]
+    assert progress and progress == sorted(progress)
+    first, rest = client.get(f"{path}?limit=1").json()["events"], client.get(f"{path}?after=1").json()["events"]
+    assert first + rest == events
+    assert client.get(f"{path}?after={len(events)}").json() == {"events": []}
+
+
+def test_a_page_that_would_be_empty_can_wait(client: TestClient, backend: ManualBackend) -> None:
+    path = queued(client, backend)
+    timer = threading.Timer(0.3, backend.begin)
+    timer.start()
+    answer = client.get(f"{path}?after=1", headers={"Prefer": "wait=20"})
+    timer.join()
+    assert answer.headers["preference-applied"] == "wait=20"
+    assert [event["status"] for event in answer.json()["events"]] == ["running"]
+    began = time.monotonic()
+    assert client.get(f"{path}?after=2", headers={"Prefer": "wait=0.2"}).json() == {"events": []}
+    assert time.monotonic() - began < 5
+
+
+def test_a_stream_runs_to_the_end_and_goes_on_where_it_broke_off(client: TestClient, backend: ManualBackend) -> None:
+    path = queued(client, backend)
+    assignment = backend.begin()
+    backend.source.progressed(assignment, Progress(done=1, total=30, loss=2.0))
+    timer = threading.Timer(0.3, backend.perform, [assignment])
+    timer.start()
+    answer = client.get(path, headers=STREAM)
+    timer.join()
+    assert answer.headers["content-type"].startswith("text/event-stream")
+    assert answer.headers["cache-control"] == "no-store"
+    events = parsed(answer.text)
+    assert [int(event["id"]) for event in events] == list(range(1, len(events) + 1))
+    assert [event["data"] for event in events] == client.get(path, params={"limit": 1000}).json()["events"]
+    assert events[-1]["event"] == "status" and events[-1]["data"]["status"] == "succeeded"
+    resumed = client.get(path, headers=STREAM | {"Last-Event-ID": events[1]["id"]})
+    assert parsed(resumed.text) == events[2:]
+
+
+def test_after_the_end_a_browser_is_told_not_to_come_again(client: TestClient, backend: ManualBackend) -> None:
+    path = queued(client, backend)
+    backend.perform()
+    last = str(len(client.get(path, params={"limit": 1000}).json()["events"]))
+    answer = client.get(path, headers=STREAM | {"Last-Event-ID": last})
+    assert (answer.status_code, answer.content) == (204, b"")
+
+
+@pytest.mark.parametrize("how", ["cancel", "delete", "drain"])
+def test_a_stream_ends_when_there_is_nothing_to_come(client: TestClient, backend: ManualBackend, how: str) -> None:
+    path = queued(client, backend)
+    backend.begin()
+    this = path.removesuffix("/events")
+    ends = {
+        "cancel": lambda: client.post(f"{this}/cancel"),
+        "delete": lambda: client.delete(this),
+        "drain": lambda: client.app.state.context.service.begin_drain(),  # type: ignore[attr-defined]
+    }
+    timer = threading.Timer(0.3, ends[how])
+    timer.start()
+    events = parsed(client.get(path, headers=STREAM).text)
+    timer.join()
+    assert [event["data"]["status"] for event in events][:2] == ["queued", "running"]
+    assert how != "cancel" or events[-1]["data"]["status"] == "cancelled"
+
+
+@pytest.mark.parametrize("last", ["-1", "abc", "1" * 30, "1.5"])
+def test_a_last_event_that_was_never_sent_is_refused(client: TestClient, backend: ManualBackend, last: str) -> None:
+    path = queued(client, backend)
+    document = problem(client.get(path, headers=STREAM | {"Last-Event-ID": last}), 422, "invalid-request")
+    assert document["parameter"] == "Last-Event-ID"
+
+
+def test_bad_questions_are_refused(client: TestClient, backend: ManualBackend) -> None:
+    path = queued(client, backend)
+    problem(client.get("/classifier/nobody/events"), 404, "not-found")
+    problem(client.get("/classifier/nobody/events", headers=STREAM), 404, "not-found")
+    problem(client.get(f"{path}?after=-1"), 422, "invalid-request")
+    problem(client.get(f"{path}?limit=0"), 422, "invalid-request")
+    problem(client.get(path, headers={"Accept": "image/png"}), 406, "not-acceptable")

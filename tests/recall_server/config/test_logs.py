@@ -1,0 +1,55 @@
+"""Whatever is logged in the process comes out in one form, with the id of its request and without local variables."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+
+import pytest
+
+PROGRAM = """
+import logging, sys, threading, contextvars
+import structlog
+from recall_server.config.logs import configure_logs
+configure_logs("info", sys.argv[1])
+structlog.contextvars.bind_contextvars(request_id="abc123")
+logger = logging.getLogger("some.library")
+logger.debug("too much")
+logger.info("hello %s", "you", extra={"seconds": 1.5})
+threading.Thread(target=contextvars.copy_context().run, args=(logger.info, "from a thread")).start()
+def fail(secret):
+    raise RuntimeError("broken")
+try:
+    fail("pass" + "word")
+except RuntimeError:
+    logger.exception("unforeseen")
+logging.getLogger("uvicorn.access").info("said elsewhere")
+"""
+
+
+def logged(form: str) -> str:
+    ran = subprocess.run([sys.executable, "-c", PROGRAM, form], capture_output=True, text=True, check=True)
+    assert ran.stdout == ""
+    return ran.stderr
+
+
+def test_json_is_one_object_a_line() -> None:
+    lines = [json.loads(line) for line in logged("json").splitlines()]
+    assert [line["event"] for line in lines] == ["hello you", "from a thread", "unforeseen"]
+    assert {line["request_id"] for line in lines} == {"abc123"}
+    assert (lines[0]["logger"], lines[0]["level"], lines[0]["seconds"]) == ("some.library", "info", 1.5)
+    assert lines[0]["timestamp"].endswith("Z")
+    assert "RuntimeError: broken" in lines[2]["exception"]
+
+
+@pytest.mark.parametrize("form", ["json", "console"])
+def test_traces_do_not_show_what_variables_held(form: str) -> None:
+    text = logged(form)
+    assert "RuntimeError: broken" in text
+    assert "password" not in text
+
+
+def test_the_console_form_is_for_people() -> None:
+    first = logged("console").splitlines()[0]
+    assert "hello you" in first and "request_id=abc123" in first and "\x1b" not in first

@@ -1,0 +1,34 @@
+"""Nobody is served beyond this machine by accident."""
+
+from __future__ import annotations
+
+import pytest
+
+from recall_server.config.network_exposure import exposure_refusal, is_loopback, trusts_this_machine_only
+from recall_server.config.settings import Settings
+
+KEY = "a:read:0123456789abcdef"
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "127.8.9.10", "::1", "[::1]", "localhost", "LocalHost"])
+def test_this_machine_needs_no_key(host: str) -> None:
+    assert is_loopback(host)
+    assert exposure_refusal(Settings(host=host)) is None
+
+
+@pytest.mark.parametrize(
+    "host", ["0.0.0.0", "::", "192.168.1.5", "10.0.0.1", "2001:db8::1", "example.org", "", "127.1"]
+)
+def test_elsewhere_takes_a_key_or_a_word(host: str) -> None:
+    refusal = exposure_refusal(Settings(host=host))
+    assert refusal is not None
+    assert "RECALL_API_KEYS" in refusal and "--allow-public" in refusal
+    assert exposure_refusal(Settings(host=host, api_keys=KEY)) is None
+    assert exposure_refusal(Settings(host=host, allow_public=True)) is None
+
+
+def test_browsers_are_watched_where_being_here_is_all_it_takes() -> None:
+    assert trusts_this_machine_only(Settings())
+    assert not trusts_this_machine_only(Settings(api_keys=KEY))
+    assert not trusts_this_machine_only(Settings(allow_public=True))
+    assert not trusts_this_machine_only(Settings(host="0.0.0.0", api_keys=KEY))

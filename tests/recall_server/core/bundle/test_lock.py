@@ -1,0 +1,75 @@
+"""The lock file pins bundles: by the lines that sha256sum writes, and never by less than all of them."""
+
+from __future__ import annotations
+
+import hashlib
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from recall_server.core.bundle.lock import LOCK_FILE, BundleLock
+from recall_server.errors import InvalidBundle
+
+
+@pytest.fixture
+def folder(artifacts: Path, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(artifacts, tmp_path / "artifacts"))
+
+
+def digest(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def test_a_lock_vouches_for_what_is_there_and_for_nothing_else(folder: Path) -> None:
+    BundleLock.of(folder).write(folder)
+    lock = BundleLock.read(folder)
+    assert lock is not None
+    paths = list((folder / "bundles").glob("*.safetensors"))
+    assert set(lock.digests) == {path.name for path in paths}
+    for path in paths:
+        lock.check(path.name, digest(path))
+    with pytest.raises(InvalidBundle, match=r"columns.safetensors has sha256 0000.* but bundles.lock vouches for"):
+        lock.check("columns.safetensors", "0" * 64)
+    with pytest.raises(InvalidBundle, match=r"stranger.safetensors is not in bundles.lock; `recall-server lock`"):
+        lock.check("stranger.safetensors", "0" * 64)
+
+
+@pytest.mark.skipif(shutil.which("sha256sum") is None, reason="sha256sum is not installed")
+def test_sha256sum_reads_the_same_file(folder: Path) -> None:
+    BundleLock.of(folder).write(folder)
+    checked = subprocess.run(["sha256sum", "-c", LOCK_FILE], cwd=folder, capture_output=True, text=True, check=False)
+    assert checked.returncode == 0, checked.stderr
+    with (folder / "bundles" / "columns.safetensors").open("ab") as file:
+        file.write(b"!")
+    assert subprocess.run(["sha256sum", "-c", LOCK_FILE], cwd=folder, capture_output=True, check=False).returncode != 0
+
+
+def test_without_the_file_there_is_no_lock(folder: Path) -> None:
+    assert BundleLock.read(folder) is None
+
+
+@pytest.mark.parametrize(
+    ("content", "sentence"),
+    [
+        (b"\xff\xfe", "line 1 of bundles.lock is not"),
+        (b"0" * 64 + b"  bundles/../x", "line 1"),
+        (b"# ours\n\n" + b"0" * 63 + b"  bundles/x", "line 3"),
+        (b"0" * 64 + b"  bundles/x\n" + b"1" * 64 + b"  bundles/x\n", "line 2 of bundles.lock names x with a second"),
+        (b" " * (2**20 + 1), "more than"),
+    ],
+)
+def test_a_damaged_lock_is_not_taken_for_none(folder: Path, content: bytes, sentence: str) -> None:
+    (folder / LOCK_FILE).write_bytes(content)
+    with pytest.raises(InvalidBundle, match=sentence):
+        BundleLock.read(folder)
+
+
+def test_only_what_can_be_served_is_vouched_for(folder: Path) -> None:
+    (folder / "bundles" / "bad.safetensors").write_bytes(b"12345")
+    with pytest.raises(InvalidBundle, match="bad.safetensors"):
+        BundleLock.of(folder)
+    shutil.rmtree(folder / "bundles")
+    with pytest.raises(InvalidBundle, match="no bundle"):
+        BundleLock.of(folder)

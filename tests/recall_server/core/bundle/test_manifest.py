@@ -1,0 +1,148 @@
+"""What a bundle may say about itself."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from recall_server.core.bundle.bundle import MemoryBundle
+from recall_server.core.bundle.manifest import Budget, Manifest, MeasuredAccuracy, RunProgress, ValidationPoint
+from recall_server.core.networks import NetworkSpec
+from tests.recall_server.bundle_examples import example_bundle, example_manifest, example_memory, example_preprocessing
+
+
+@pytest.mark.parametrize("label", ["bear\x00", "bear\x85", "a\u2028b", "bear\t", "\u2066bear", "bear:deer", " "])
+def test_labels_that_would_mislead_are_refused(label: str) -> None:
+    with pytest.raises(ValueError, match="must not"):
+        example_bundle(labels=("a", "b", label))
+
+
+@pytest.mark.parametrize("label", ["T-shirt/top", "0", "Käfer", "灰熊", "नेवला", "می‌خواهم", "👩‍🚀", "it's"])
+def test_labels_of_every_language_are_kept(label: str) -> None:
+    """Joiners stay: Persian, Hindi and emoji need them."""
+    bundle = MemoryBundle.from_bytes(example_bundle(labels=("a", "b", label)).to_bytes())
+    assert bundle.labels[2] == label
+
+
+def test_a_budget_may_be_used_up_to_its_last_number() -> None:
+    """115 / (7 * 64) images for each of 7 classes of 64 numbers come to 114.99999999999999 in floats."""
+    memory, preprocessing = example_memory(labels=7, rows=1, bases=5), example_preprocessing()
+    assert memory.stored_numbers() == 115
+    budget = Budget(images_per_class=115 / (7 * 64), numbers_stored=115, dataset_bytes=1)
+    assert example_manifest(memory, preprocessing, budget=budget).budget == budget
+
+
+def test_a_manifest_cannot_be_changed_afterwards() -> None:
+    manifest: Any = example_bundle().manifest
+    with pytest.raises(ValueError, match="frozen"):
+        manifest.name = "other"
+
+
+def test_accuracy_is_a_fraction() -> None:
+    with pytest.raises(ValueError, match="less than or equal to 1"):
+        MeasuredAccuracy(network="n", protocol="p", runs=5, mean=85.0, spread=0.3, data="test set")
+
+
+def test_a_manifest_survives_its_own_text() -> None:
+    manifest = example_bundle(groups={"pair": ("class 0", "class 2")}).manifest
+    assert Manifest.from_json(manifest.to_json()) == manifest
+
+
+def curve(*steps: int) -> RunProgress:
+    points = (ValidationPoint(outer_steps=step, minutes=0.5 * step, accuracy=0.5) for step in steps)
+    return RunProgress(version=1, minutes=3.0, validation=tuple(points))
+
+
+def test_a_bundle_says_how_far_its_run_had_come() -> None:
+    manifest = example_bundle(progress=curve(0, 2, 5)).manifest
+    assert manifest.format_version == 2
+    assert Manifest.from_json(manifest.to_json()).progress == curve(0, 2, 5)
+
+
+@pytest.mark.parametrize("steps", [(2, 0), (0, 0)])
+def test_a_curve_that_goes_back_is_refused(steps: tuple[int, ...]) -> None:
+    with pytest.raises(ValueError, match="in the order of their outer steps, each once"):
+        curve(*steps)
+
+
+def test_a_bundle_of_version_1_is_read_and_saved_as_it_was() -> None:
+    old = example_bundle(format_version=1)
+    text = old.manifest.to_json()
+    assert "progress" not in text
+    assert "hidden" not in text
+    assert Manifest.from_json(text).to_json() == text
+    assert MemoryBundle.from_bytes(old.to_bytes()).to_bytes() == old.to_bytes()
+
+
+def test_what_came_with_version_2_is_refused_in_version_1() -> None:
+    with pytest.raises(ValueError, match="the key progress came with format version 2"):
+        example_bundle(format_version=1, progress=curve(0))
+    text = example_bundle(format_version=1).manifest.to_json()
+    with pytest.raises(ValueError, match="the key progress came with format version 2"):
+        Manifest.from_json(text.replace('"queries"', '"progress":null,"queries"'))
+    with pytest.raises(ValueError, match=r"the key retraining\.network\.hidden came with format version 2"):
+        Manifest.from_json(text.replace('"filters"', '"hidden":null,"filters"'))
+    with pytest.raises(ValueError, match=r"the key retraining\.network\.shrink came with format version 2"):
+        Manifest.from_json(text.replace('"filters"', '"shrink":2,"filters"'))
+    half = example_bundle().manifest.retraining.model_copy(update={"network": NetworkSpec(depth=1, shrink=2)})
+    with pytest.raises(ValueError, match=r"the key retraining\.network\.shrink came with format version 2"):
+        example_bundle(format_version=1, retraining=half)
+    with pytest.raises(ValueError, match="the architecture mlp came with format version 2"):
+        Manifest.from_json(re.sub(r'"network":\{[^}]*\}', '"network":{"architecture":"mlp"}', text))
+
+
+def test_a_start_at_random_is_not_written_down_and_another_is() -> None:
+    """Files from before there was another start keep their bytes."""
+    plain = example_bundle().manifest
+    assert "initial" not in plain.to_json()
+    warm = plain.retraining.model_copy(update={"initial": "encoder"})
+    encoder = {"file": "a.onnx", "sha256": "0" * 64, "query_size": 3}
+    manifest = example_bundle(retraining=warm, queries="images", query_encoder=encoder).manifest
+    assert '"initial":"encoder"' in manifest.to_json()
+    assert Manifest.from_json(manifest.to_json()) == manifest
+    with pytest.raises(ValueError, match="has no encoder for its classifiers to begin with"):
+        example_bundle(retraining=warm)
+    with pytest.raises(ValueError, match=r"the key retraining\.initial came with format version 2"):
+        example_bundle(retraining=warm, queries="images", query_encoder=encoder, format_version=1)
+    old = example_bundle(format_version=1).manifest.to_json()
+    with pytest.raises(ValueError, match=r"the key retraining\.initial came with format version 2"):
+        Manifest.from_json(old.replace('"momentum"', '"initial":"random","momentum"'))
+
+
+def counted(*table: tuple[int, ...]) -> MeasuredAccuracy:
+    right = sum(row[label] for label, row in enumerate(table)) / sum(map(sum, table))
+    return MeasuredAccuracy(network="n", protocol="p", runs=2, mean=right, spread=0, data="d", confusions=table)
+
+
+def test_a_bundle_says_what_its_networks_confused() -> None:
+    """A label without test pictures has a row of zeros."""
+    row = counted((4, 2, 0), (0, 0, 0), (1, 1, 6))
+    manifest = example_bundle(accuracy=(row,)).manifest
+    assert Manifest.from_json(manifest.to_json()) == manifest
+    assert '"confusions":[[4,2,0],[0,0,0],[1,1,6]]' in manifest.to_json()
+
+
+def test_confusions_make_a_bundle_of_version_1_one_of_version_2() -> None:
+    old, row = example_bundle(format_version=1), counted((4, 2, 0), (0, 0, 0), (1, 1, 6))
+    without = row.model_copy(update={"confusions": None})
+    assert "confusions" not in old.with_accuracy([without]).manifest.to_json()
+    assert old.with_accuracy([without]).manifest.format_version == 1
+    recorded = MemoryBundle.from_bytes(old.with_accuracy([without, row]).to_bytes())
+    assert recorded.manifest.format_version == 2
+    assert recorded.manifest.accuracy == (without, row)
+    with pytest.raises(ValueError, match="the key confusions came with format version 2"):
+        example_bundle(format_version=1, accuracy=(row,))
+
+
+SERVED = Path(__file__).parents[4] / "artifacts" / "bundles"
+OLD = Path(__file__).with_name("digits-version-1.safetensors")  # the digits of release 0.1.0
+
+
+@pytest.mark.parametrize("path", [OLD, *sorted(SERVED.glob("*.safetensors"))])
+def test_a_bundle_that_was_written_earlier_keeps_its_bytes(path: Path) -> None:
+    bundle = MemoryBundle.load(path)
+    assert bundle.to_bytes() == path.read_bytes()
+    assert bundle.manifest.format_version == (1 if path == OLD else 2)

@@ -1,0 +1,388 @@
+"""FreshClassifier: it learns, the seed decides everything, what is saved comes back, and what is wrong is refused."""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors import safe_open
+from torch import Tensor
+
+from recall_server.core.classifier.fresh_classifier import METADATA_KEY, FreshClassifier, minibatches
+from recall_server.core.encoders.weights import all_but_the_last
+from recall_server.core.io.tensor_file import canonical_json, pack, parse_json, unpack
+from recall_server.core.memory import Combinations
+from recall_server.core.networks import NetworkSpec, Parameters
+from recall_server.core.preprocessing import ZCA, AbstractPreprocessing, Spectral, Standardise
+from recall_server.core.training.retraining import Retraining
+from recall_server.errors import InvalidBundle, NotFitted, NotFound, StorageFailed, TrainingFailed
+
+LABELS = ("bear", "deer", "wolf")
+SHAPE = (1, 8, 8)
+SMALL = NetworkSpec(filters=8, depth=2)
+PREPROCESSING = Standardise(mean=torch.tensor([0.4]), deviation=torch.tensor([0.2]))
+Edit = Callable[[dict[str, Tensor], dict[str, object]], None]
+
+
+def _retraining(**fields: object) -> Retraining:
+    plain = {"network": SMALL, "steps": 12, "learning_rate": 0.02, "rows_per_class": 3}
+    return Retraining.model_validate(plain | fields)
+
+
+def _pictures(per_class: int, *, seed: int = 0) -> tuple[Tensor, Tensor]:
+    """Pixel-space pictures [3 * n, 1, 8, 8], bright above, bright at the left or bright in the middle, and which."""
+    pixels = torch.full((3, per_class, *SHAPE), 0.2)
+    pixels[0, :, :, :4] += 0.5
+    pixels[1, :, :, :, :4] += 0.5
+    pixels[2, :, :, 2:6, 2:6] += 0.5
+    pixels += 0.1 * torch.randn(pixels.shape, generator=torch.Generator().manual_seed(seed))
+    return pixels.flatten(0, 1), torch.arange(3).repeat_interleave(per_class)
+
+
+def _recalled(rows: int = 5, *, preprocessing: AbstractPreprocessing = PREPROCESSING) -> Tensor:
+    """The same as a memory would recall it: [q, r, C, H, W] in model space."""
+    return preprocessing.to_model(_pictures(rows)[0]).view(3, rows, *SHAPE)
+
+
+def _classifier(*, seed: int = 0, **fields: object) -> FreshClassifier:
+    return FreshClassifier(LABELS, SHAPE, PREPROCESSING, _retraining(**fields), seed=seed)
+
+
+def _fitted(*, seed: int = 0, **fields: object) -> FreshClassifier:
+    return _classifier(seed=seed, **fields).fit(_recalled(), torch.eye(3))
+
+
+@pytest.mark.parametrize("decay", ["constant", "cosine"])
+@pytest.mark.parametrize("augmentation", ["none", "flip+rotate"])
+def test_it_names_pictures_that_it_has_never_seen(decay: str, augmentation: str) -> None:
+    kinds = [0, 2] if augmentation != "none" else [0, 1, 2]  # a mirrored "left" is a "right", which has no name
+    classifier = _fitted(steps=60, decay=decay, augmentation=augmentation)
+    pixels, truth = _pictures(20, seed=9)
+    wanted = torch.isin(truth, torch.tensor(kinds))
+    guesses = classifier.predict(pixels[wanted])
+    right = [guess == LABELS[kind] for guess, kind in zip(guesses, truth[wanted].tolist(), strict=True)]
+    assert sum(right) > 0.9 * len(right)
+
+
+def test_probabilities_are_of_every_label_in_order_and_sum_to_one() -> None:
+    classifier = _fitted()
+    pixels, _ = _pictures(100)
+    probabilities = classifier.predict_probabilities(pixels)
+    assert probabilities.shape == (300, 3)
+    torch.testing.assert_close(probabilities.sum(1), torch.ones(300))
+    assert classifier.predict(pixels) == [LABELS[index] for index in probabilities.argmax(1).tolist()]
+    one_by_one = torch.cat([classifier.predict_probabilities(picture[None]) for picture in pixels[:5]])
+    torch.testing.assert_close(one_by_one, probabilities[:5], atol=1e-5, rtol=0)
+
+
+def test_no_pictures_have_no_predictions() -> None:
+    assert _fitted().predict(torch.empty(0, *SHAPE)) == []
+
+
+@pytest.mark.parametrize("decay", ["constant", "cosine"])
+def test_training_is_sgd_with_momentum_on_the_definition_of_the_network(decay: str) -> None:
+    """The oracle: torch's own optimiser, on `network.logits`, over all rows at every step."""
+    classifier = _classifier(rows_per_class=99, decay=decay)
+    images, targets = _recalled(), torch.tensor([[1.0, 0, 0], [0, 0.5, 0.5], [0, 0, 1.0]])
+    parameters = classifier.network.initialise(torch.Generator().manual_seed(0))
+    leaves = {name: value.requires_grad_() for name, value in parameters.items()}
+    optimiser = torch.optim.SGD(leaves.values(), lr=0.02, momentum=0.9)
+    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, 12)
+    for _ in range(12):
+        optimiser.zero_grad()
+        logits = classifier.network.logits(leaves, images.flatten(0, 1))
+        loss = torch.nn.functional.cross_entropy(logits, targets.repeat_interleave(5, dim=0))
+        loss.backward()  # type: ignore[no-untyped-call]
+        optimiser.step()
+        if decay == "cosine":
+            schedule.step()
+    pixels, _ = _pictures(10, seed=3)
+    with torch.no_grad():
+        expected = classifier.network.logits(leaves, PREPROCESSING.to_model(pixels)).softmax(1)
+    found = classifier.fit(images, targets).predict_probabilities(pixels)
+    torch.testing.assert_close(found, expected, atol=1e-5, rtol=0)
+
+
+@pytest.mark.parametrize(("asked", "drawn"), [(3, 3), (99, 5)])
+def test_a_minibatch_holds_that_many_distinct_rows_of_every_query(asked: int, drawn: int) -> None:
+    numbered = torch.arange(15.0).view(3, 5, 1, 1, 1).expand(3, 5, *SHAPE)  # row r of query q holds 5 q + r
+    batches = minibatches(numbered, torch.eye(3), _retraining(rows_per_class=asked), torch.Generator().manual_seed(0))
+    seen = set()
+    for images, targets in itertools.islice(batches, 20):
+        numbers = images[:, 0, 0, 0].int().tolist()
+        assert [number // 5 for number in numbers] == [query for query in range(3) for _ in range(drawn)]
+        assert len(set(numbers)) == 3 * drawn
+        assert torch.equal(targets, torch.eye(3).repeat_interleave(drawn, dim=0))
+        seen.add(tuple(numbers))
+    assert len(seen) > 15
+
+
+@pytest.mark.parametrize("augmentation", ["none", "flip+rotate"])
+def test_the_same_inputs_and_seed_give_the_same_bytes(tmp_path: Path, augmentation: str) -> None:
+    state = torch.get_rng_state()
+    digests = []
+    for number, seed in enumerate([4, 4, 5]):
+        path = tmp_path / f"{number}.safetensors"
+        _fitted(seed=seed, augmentation=augmentation).save(path, {"request": "same"})
+        digests.append(hashlib.sha256(path.read_bytes()).hexdigest())
+    assert digests[0] == digests[1] != digests[2]
+    assert torch.equal(torch.get_rng_state(), state)
+
+
+def test_a_second_fit_forgets_the_first() -> None:
+    pixels, _ = _pictures(3)
+    fresh = _fitted()
+    again = _classifier().fit(torch.flip(_recalled(), [0]), torch.eye(3)).fit(_recalled(), torch.eye(3))
+    assert torch.equal(fresh.predict_probabilities(pixels), again.predict_probabilities(pixels))
+
+
+def test_fit_returns_itself_and_leaves_its_inputs_alone() -> None:
+    images, targets, classifier = _recalled(), torch.eye(3), _classifier()
+    copies = images.clone(), targets.clone()
+    assert classifier.fit(images, targets) is classifier
+    assert torch.equal(images, copies[0])
+    assert torch.equal(targets, copies[1])
+
+
+@pytest.mark.parametrize("augmentation", ["none", "flip+rotate"])
+def test_images_that_are_made_where_they_are_looked_at_teach_the_same(augmentation: str) -> None:
+    generator = torch.Generator().manual_seed(1)
+    recalled = Combinations(torch.randn(3, 20, 4, generator=generator), torch.randn(4, *SHAPE, generator=generator))
+    made = _classifier(augmentation=augmentation).fit(recalled.all_of_them(), torch.eye(3))
+    lazily = _classifier(augmentation=augmentation).fit(recalled, torch.eye(3))
+    pixels, _ = _pictures(20)
+    found = lazily.predict_probabilities(pixels)
+    torch.testing.assert_close(found, made.predict_probabilities(pixels), atol=1e-5, rtol=0)
+    again = _classifier(augmentation=augmentation).fit(recalled, torch.eye(3))
+    assert torch.equal(again.predict_probabilities(pixels), found)
+
+
+@pytest.mark.parametrize(
+    ("coefficients", "images", "says"),
+    [
+        (torch.ones(3, 5, 2), torch.ones(2, 1, 8, 9), r"not \[3, 5, 1, 8, 9\]"),
+        (torch.ones(3, 0, 2), torch.ones(2, *SHAPE), r"not \[3, 0, 1, 8, 8\]"),
+        (torch.ones(3, 5, 2), torch.full((2, *SHAPE), float("inf")), "finite"),
+    ],
+)
+def test_combinations_of_another_shape_are_refused(coefficients: Tensor, images: Tensor, says: str) -> None:
+    with pytest.raises(ValueError, match=says):
+        _classifier().fit(Combinations(coefficients, images), torch.eye(3))
+
+
+def test_it_trains_where_gradients_are_switched_off() -> None:
+    pixels, _ = _pictures(3)
+    with torch.no_grad():
+        inside = _fitted()
+    assert torch.equal(inside.predict_probabilities(pixels), _fitted().predict_probabilities(pixels))
+
+
+def test_progress_counts_every_step_and_the_loss_falls() -> None:
+    reports: list[tuple[int, int, float]] = []
+    _classifier(steps=30).fit(_recalled(), torch.eye(3), progress=lambda *report: reports.append(report))
+    assert [done for done, _, _ in reports] == list(range(1, 31))
+    assert {total for _, total, _ in reports} == {30}
+    assert reports[-1][2] < 0.5 * reports[0][2]
+
+
+def test_what_progress_raises_ends_the_training_and_leaves_no_classifier() -> None:
+    def cancel(done: int, total: int, loss: float) -> None:
+        if done == 2:
+            raise KeyboardInterrupt
+
+    classifier = _fitted()
+    with pytest.raises(KeyboardInterrupt):
+        classifier.fit(_recalled(), torch.eye(3), progress=cancel)
+    with pytest.raises(NotFitted):
+        classifier.predict(_pictures(1)[0])
+
+
+def test_training_that_diverges_fails_and_says_at_which_rate() -> None:
+    classifier = _classifier(learning_rate=10.0, momentum=0.99, steps=500)
+    bottomless = -1e3 * torch.eye(3)  # a loss that falls for ever
+    with pytest.raises(TrainingFailed, match=r"diverged after \d+ of 500 steps; a learning rate below 10 is needed"):
+        classifier.fit(_recalled(), bottomless)
+    with pytest.raises(NotFitted):
+        classifier.export_onnx()
+
+
+VERBS: list[Callable[[FreshClassifier], object]] = [
+    lambda classifier: classifier.predict(_pictures(1)[0]),
+    lambda classifier: classifier.save("never written"),
+    lambda classifier: classifier.export_onnx(),
+]
+
+
+@pytest.mark.parametrize("verb", VERBS, ids=["predict", "save", "export_onnx"])
+def test_nothing_works_before_fit(verb: Callable[[FreshClassifier], object]) -> None:
+    with pytest.raises(NotFitted, match="call fit first"):
+        verb(_classifier())
+
+
+@pytest.mark.parametrize(
+    ("labels", "shape", "says"),
+    [
+        (("bear",), SHAPE, "two or more labels"),
+        (("bear", "bear"), SHAPE, "each once"),
+        (LABELS, (3, 8, 8), r"not made for images of \[3, 8, 8\]"),
+        (LABELS, (1, 3, 8), "too small"),
+    ],
+)
+def test_what_does_not_go_together_is_refused_at_once(
+    labels: tuple[str, ...], shape: tuple[int, int, int], says: str
+) -> None:
+    with pytest.raises(ValueError, match=says):
+        FreshClassifier(labels, shape, PREPROCESSING, _retraining())
+
+
+def _learned() -> Parameters:
+    return all_but_the_last(_classifier().network.initialise(torch.Generator().manual_seed(5)))
+
+
+def test_a_schedule_may_begin_with_learned_layers_and_goes_on_from_exactly_these() -> None:
+    """The oracle: one step by hand from these layers and a last one of zeros."""
+    classifier, learned = _classifier(steps=1, rows_per_class=99, initial="encoder"), _learned()
+    classifier.fit(_recalled(), torch.eye(3), learned=learned)
+    first = classifier.network.initialise_from(learned)
+    leaves = {name: value.clone().requires_grad_() for name, value in first.items()}
+    logits = classifier.network.logits(leaves, _recalled().flatten(0, 1))
+    torch.nn.functional.cross_entropy(logits, torch.eye(3).repeat_interleave(5, dim=0)).backward()  # type: ignore[no-untyped-call]
+    with torch.no_grad():
+        after = {name: leaf - 0.02 * (0 if leaf.grad is None else leaf.grad) for name, leaf in leaves.items()}
+        pixels, _ = _pictures(10, seed=3)
+        expected = classifier.network.logits(after, PREPROCESSING.to_model(pixels)).softmax(1)
+    torch.testing.assert_close(classifier.predict_probabilities(pixels), expected, atol=1e-5, rtol=0)
+    assert all(torch.equal(learned[name], value) for name, value in _learned().items()), "it is copied, not trained"
+
+
+@pytest.mark.parametrize(
+    ("initial", "learned", "says"),
+    [
+        ("encoder", None, "begin with an encoder's layers, which must be given"),
+        ("random", {}, "begin at random; layers to begin with were given"),
+        ("encoder", {}, "the learned layers are not those of the network"),
+    ],
+)
+def test_layers_to_begin_with_are_given_exactly_where_the_schedule_asks(
+    initial: str, learned: Parameters | None, says: str
+) -> None:
+    with pytest.raises(ValueError, match=says):
+        _classifier(initial=initial).fit(_recalled(), torch.eye(3), learned=learned)
+
+
+@pytest.mark.parametrize(
+    ("images", "targets", "says"),
+    [
+        (torch.zeros(3, *SHAPE), torch.eye(3), r"must be \[queries, rows, 1, 8, 8\], not \[3, 1, 8, 8\]"),
+        (torch.zeros(3, 5, 1, 8, 9), torch.eye(3), r"not \[3, 5, 1, 8, 9\]"),
+        (torch.zeros(0, 5, *SHAPE), torch.zeros(0, 3), r"not \[0, 5, 1, 8, 8\]"),
+        (torch.zeros(3, 5, *SHAPE), torch.eye(4), r"targets must be \[3, 3\], not \[4, 4\]"),
+        (torch.full((3, 5, *SHAPE), float("nan")), torch.eye(3), "finite"),
+    ],
+)
+def test_recalled_images_of_another_shape_are_refused(images: Tensor, targets: Tensor, says: str) -> None:
+    with pytest.raises(ValueError, match=says):
+        _classifier().fit(images, targets)
+
+
+def test_pictures_of_another_shape_are_refused() -> None:
+    with pytest.raises(ValueError, match=r"pictures must be \[N, 1, 8, 8\], not \[2, 3, 8, 8\]"):
+        _fitted().predict(torch.zeros(2, 3, 8, 8))
+
+
+@pytest.mark.parametrize(
+    "preprocessing",
+    [PREPROCESSING, ZCA.fit(_pictures(20)[0], directions=9), Spectral.fit(_pictures(20)[0])],
+    ids=lambda preprocessing: preprocessing.kind,
+)
+def test_a_saved_classifier_comes_back_the_same(tmp_path: Path, preprocessing: AbstractPreprocessing) -> None:
+    pixels, _ = _pictures(20)
+    classifier = FreshClassifier(LABELS, SHAPE, preprocessing, _retraining(), seed=7)
+    classifier.fit(_recalled(preprocessing=preprocessing), torch.eye(3))
+    classifier.save(tmp_path / "one.safetensors", {"bundle": "animals"})
+    loaded = FreshClassifier.load(tmp_path / "one.safetensors")
+    assert (loaded.labels, loaded.image_shape, loaded.retraining, loaded.seed) == (LABELS, SHAPE, _retraining(), 7)
+    assert loaded.extra == {"bundle": "animals"}
+    assert torch.equal(loaded.predict_probabilities(pixels), classifier.predict_probabilities(pixels))
+    loaded.save(tmp_path / "two.safetensors")
+    assert (tmp_path / "two.safetensors").read_bytes() == (tmp_path / "one.safetensors").read_bytes()
+
+
+def test_the_file_is_safetensors_with_one_canonical_text(tmp_path: Path) -> None:
+    path = tmp_path / "one.safetensors"
+    _fitted().save(path, {"note": "é"})
+    with safe_open(path, "pt") as file:
+        names, metadata = set(file.keys()), file.metadata()
+    assert {"network.classifier.weight", "preprocessing.mean"} <= names
+    assert list(metadata) == [METADATA_KEY]
+    assert metadata[METADATA_KEY] == canonical_json(parse_json(metadata[METADATA_KEY]))
+    assert '"extra":{"note":"é"}' in metadata[METADATA_KEY]
+
+
+def test_a_place_that_cannot_be_written_to_is_a_storage_failure(tmp_path: Path) -> None:
+    (tmp_path / "file").write_bytes(b"")
+    with pytest.raises(StorageFailed):
+        _fitted().save(tmp_path / "file" / "one.safetensors")
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]
+
+
+def test_a_missing_file_is_not_found(tmp_path: Path) -> None:
+    with pytest.raises(NotFound, match=r"no classifier gone\.safetensors"):
+        FreshClassifier.load(tmp_path / "gone.safetensors")
+
+
+def _drop(name: str) -> Edit:
+    return lambda tensors, header: tensors.__delitem__(name)
+
+
+def _put(name: str, value: Tensor) -> Edit:
+    return lambda tensors, header: tensors.__setitem__(name, value)
+
+
+def _say(key: str, value: object) -> Edit:
+    return lambda tensors, header: header.__setitem__(key, value)
+
+
+@pytest.mark.parametrize(
+    ("edit", "says"),
+    [
+        (_drop("network.classifier.bias"), "not exactly those of convnet:filters=8,depth=2"),
+        (_drop("preprocessing.mean"), "the tensor preprocessing.mean is missing"),
+        (_put("network.more.weight", torch.zeros(1)), "not exactly those of"),
+        (_put("preprocessing.more", torch.zeros(1)), "not exactly those of"),
+        (_put("stray", torch.zeros(1)), "not exactly those of"),
+        (_put("network.classifier.bias", torch.zeros(4)), "not exactly those of"),
+        (_put("network.classifier.bias", torch.tensor([0.0, float("nan"), 0.0])), "not finite"),
+        (_put("network.classifier.bias", torch.zeros(3, dtype=torch.float16)), "type F16"),
+        (_put("preprocessing.deviation", torch.zeros(1)), "deviation must lie between"),
+        (_say("format_version", 2), "format_version"),
+        (_say("labels", ["bear", "deer"]), "not exactly those of"),
+        (_say("labels", ["bear", "deer", "deer"]), "each once"),
+        (_say("image_shape", [1, 8]), "channels, height and width"),
+        (_say("image_shape", [1, 8, 10**9]), "less than or equal to 1024"),
+        (_say("preprocessing", "magic"), "'magic' is not one of standardise, zca, projected, spectral"),
+        (_say("more", 1), "Extra inputs"),
+    ],
+)
+def test_a_file_that_is_not_exactly_a_classifier_is_refused(tmp_path: Path, edit: Edit, says: str) -> None:
+    path = tmp_path / "bad.safetensors"
+    _fitted().save(path)
+    tensors, text = unpack(path.read_bytes(), key=METADATA_KEY)
+    header = parse_json(text)
+    edit(tensors, header)
+    path.write_bytes(pack(tensors, key=METADATA_KEY, text=canonical_json(header)))
+    with pytest.raises(InvalidBundle, match=says) as caught:
+        FreshClassifier.load(path)
+    assert str(caught.value).startswith("bad.safetensors is no classifier that can be loaded: ")
+
+
+@pytest.mark.parametrize("data", [b"", b"PK\x03\x04 no tensors here", b"\x80\x04\x95pickle"])
+def test_a_file_of_another_kind_is_refused(tmp_path: Path, data: bytes) -> None:
+    path = tmp_path / "bad.safetensors"
+    path.write_bytes(data)
+    with pytest.raises(InvalidBundle, match=r"bad\.safetensors is no classifier"):
+        FreshClassifier.load(path)

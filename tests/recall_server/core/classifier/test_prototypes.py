@@ -1,0 +1,84 @@
+"""The nearest class mean as a classifier of its own: what it says, and that it says the same wherever it is taken."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from pathlib import Path
+
+import numpy as np
+import onnxruntime
+import pytest
+import torch
+from torch import Tensor
+
+from recall_server.core.classifier.prototypes import PrototypeClassifier
+from recall_server.core.encoders.query_encoder import QueryEncoder
+from recall_server.errors import InvalidRequest
+from tests.recall_server.serving_examples import column_encoder, picture
+
+
+@pytest.fixture
+def encoder(tmp_path: Path) -> QueryEncoder:
+    data = column_encoder()
+    (tmp_path / "columns.onnx").write_bytes(data)
+    return QueryEncoder(tmp_path / "columns.onnx", hashlib.sha256(data).hexdigest(), device="cpu")
+
+
+def pixels(label: str, count: int, *, seed: int) -> Tensor:
+    shown = np.stack([picture(label, seed + number) for number in range(count)])[:, None]
+    return torch.from_numpy(shown.astype(np.float32) / 255)
+
+
+def shown(encoder: QueryEncoder, *labels: str, count: int = 4) -> dict[str, Tensor]:
+    return {label: torch.from_numpy(encoder.encode(pixels(label, count, seed=50).numpy())) for label in labels}
+
+
+def test_a_picture_belongs_to_the_nearest_class_mean(encoder: QueryEncoder) -> None:
+    generator = torch.Generator().manual_seed(4)
+    examples = {
+        name: each + torch.randn(each.shape, generator=generator)
+        for name, each in shown(encoder, "left", "right", "middle").items()
+    }
+    classifier = PrototypeClassifier.of(examples, encoder)
+    asked = torch.rand(70, 1, 8, 8, generator=torch.Generator().manual_seed(1))
+    probabilities = classifier.predict_probabilities(asked)
+    torch.testing.assert_close(probabilities.sum(dim=1), torch.ones(70))
+    means = torch.stack([each.mean(dim=0) for each in examples.values()])
+    distances = torch.cdist(torch.from_numpy(encoder.encode(asked.numpy())), means)
+    assert torch.equal(probabilities.argmax(dim=1), distances.argmin(dim=1))
+    assert len(set(probabilities.argmax(dim=1).tolist())) > 1, "an example in which all are one class shows nothing"
+    odds = (probabilities[:, :1] / probabilities[:, 1:]).log()  # proportional to differences of squared distances
+    farther = distances[:, 1:].square() - distances[:, :1].square()
+    told = (odds.abs() < 10) & (farther.abs() > 1e-3)  # beyond that, rounding speaks
+    ratios = (odds / farther)[told]
+    assert len(ratios) > 10
+    torch.testing.assert_close(ratios, ratios.median().expand_as(ratios), rtol=5e-2, atol=0)
+
+
+def test_it_is_the_same_after_a_way_through_bytes_and_as_onnx(encoder: QueryEncoder) -> None:
+    classifier = PrototypeClassifier.of(shown(encoder, "left", "right"), encoder)
+    again = PrototypeClassifier.from_bytes(classifier.to_bytes())
+    assert (again.labels, again.image_shape) == (("left", "right"), (1, 8, 8))
+    assert again.to_bytes() == classifier.to_bytes()
+    session = onnxruntime.InferenceSession(again.export_onnx())
+    assert json.loads(session.get_modelmeta().custom_metadata_map["labels"]) == ["left", "right"]
+    asked = pixels("right", 3, seed=7)
+    (probabilities,) = session.run(["probabilities"], {"images": asked.numpy()})
+    np.testing.assert_allclose(probabilities, classifier.predict_probabilities(asked).numpy(), atol=1e-6)
+    assert (probabilities[:, 1] > 0.9).all()
+    with pytest.raises(ValueError):
+        PrototypeClassifier.from_bytes(b"something else")
+
+
+def test_one_picture_of_each_class_is_enough(encoder: QueryEncoder) -> None:
+    classifier = PrototypeClassifier.of(shown(encoder, "left", "right", count=1), encoder)
+    probabilities = classifier.predict_probabilities(pixels("left", 5, seed=90))
+    assert bool(probabilities.isfinite().all())
+    assert bool((probabilities[:, 0] > 0.5).all())
+
+
+def test_classes_of_the_same_pictures_are_refused(encoder: QueryEncoder) -> None:
+    examples = shown(encoder, "left", "right")
+    with pytest.raises(InvalidRequest, match="'left' and 'copy' look the same to the encoder"):
+        PrototypeClassifier.of(examples | {"copy": examples["left"].clone()}, encoder)

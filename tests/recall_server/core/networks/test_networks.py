@@ -1,0 +1,264 @@
+"""The architectures: their names, their shapes, and that the fast form computes what the definition says."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+import torch
+from pydantic import ValidationError
+from torch.nn.functional import avg_pool2d, cross_entropy
+
+from recall_server.core.networks import AbstractNetwork, NetworkSpec, build_network
+from recall_server.core.networks.blueprint import blueprint
+from recall_server.core.training.fused import fused_logits, halve, trained_names
+
+CONVOLUTIONAL = [
+    "convnet:filters=8,depth=3",
+    "convnet:filters=4,depth=1",
+    "resnet",
+    "alexnet",
+    "convnet:depth=2,shrink=2",
+]
+SPECS = [*CONVOLUTIONAL, "mlp:hidden=16,depth=2"]
+SHAPES = [(1, 28, 28), (3, 16, 16), (3, 9, 13)]  # padded to 32; as they are; odd and oblong
+
+
+def _network(spec: str, shape: tuple[int, int, int] = (1, 12, 12), classes: int = 5) -> AbstractNetwork:
+    return build_network(NetworkSpec.parse(spec), shape, classes)
+
+
+def _generator(seed: int = 0) -> torch.Generator:
+    return torch.Generator().manual_seed(seed)
+
+
+@pytest.mark.parametrize(
+    ("text", "canonical"),
+    [
+        ("convnet", "convnet:filters=128,depth=3"),
+        ("convnet:depth=4", "convnet:filters=128,depth=4"),
+        ("convnet:filters=64,depth=3", "convnet:filters=64,depth=3"),
+        ("resnet", "resnet"),
+        ("alexnet", "alexnet"),
+        ("mlp", "mlp:hidden=256,depth=1"),
+        ("mlp:depth=3,hidden=10", "mlp:hidden=10,depth=3"),
+        ("convnet:shrink=2", "convnet:filters=128,depth=3,shrink=2"),
+        ("convnet:shrink=1", "convnet:filters=128,depth=3"),
+        ("resnet:shrink=2", "resnet:shrink=2"),
+    ],
+)
+def test_a_spec_survives_text_and_json(text: str, canonical: str) -> None:
+    spec = NetworkSpec.parse(text)
+    assert str(spec) == canonical
+    assert NetworkSpec.parse(str(spec)) == spec
+    assert NetworkSpec.model_validate_json(spec.model_dump_json()) == spec
+    assert NetworkSpec.model_validate(spec.model_dump()) == spec
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("vgg", "'convnet', 'resnet', 'alexnet' or 'mlp'"),
+        ("", "'convnet', 'resnet', 'alexnet' or 'mlp'"),
+        ("resnet:depth=3", "resnet takes shrink, and no depth"),
+        ("convnet:hidden=3", "convnet takes filters, depth and shrink, and no hidden"),
+        ("mlp:filters=64", "mlp takes hidden and depth, and no filters"),
+        ("mlp:shrink=2", "mlp takes hidden and depth, and no shrink"),
+        ("convnet:shrink=0", "greater than or equal to 1"),
+        ("convnet:shrink=9", "less than or equal to 8"),
+        ("convnet:filters=0", "greater than or equal to 1"),
+        ("convnet:filters=99999", "less than or equal to 1024"),
+        ("convnet:filters", "is no network; write for example"),
+        ("convnet:width=3", "is no network; write for example"),
+        ("convnet:architecture=resnet", "is no network; write for example"),
+        ("convnet:depth=2,depth=3", "is no network; write for example"),
+        ("convnet:depth=three", "valid integer"),
+    ],
+)
+def test_a_spec_that_makes_no_sense_is_refused_with_what_would(text: str, says: str) -> None:
+    with pytest.raises(ValueError, match=says):
+        NetworkSpec.parse(text)
+
+
+def test_a_network_can_be_told_how_many_times_to_shrink_unless_its_architecture_shrinks_nothing() -> None:
+    assert str(NetworkSpec().shrinking(2)) == "convnet:filters=128,depth=3,shrink=2"
+    assert NetworkSpec(shrink=2).shrinking(1) == NetworkSpec()
+    mlp = NetworkSpec(architecture="mlp")
+    assert mlp.shrinking(2) == mlp
+
+
+def test_a_network_that_shrinks_nothing_is_written_down_as_before_there_was_another() -> None:
+    assert "shrink" not in NetworkSpec().model_dump_json()
+    assert "shrink" not in NetworkSpec(architecture="mlp").model_dump_json()
+    assert '"shrink":2' in NetworkSpec(shrink=2).model_dump_json()
+
+
+def test_a_spec_refuses_fields_it_does_not_know() -> None:
+    with pytest.raises(ValidationError, match="Extra inputs are not permitted"):
+        NetworkSpec.model_validate({"architecture": "convnet", "pooling": "max"})
+
+
+@pytest.mark.parametrize("spec", ["convnet", "resnet", "alexnet"])
+def test_images_too_small_for_the_poolings_are_refused(spec: str) -> None:
+    with pytest.raises(ValueError, match="7x28 are too small"):
+        _network(spec, (1, 7, 28))
+
+
+def test_images_that_are_too_small_once_shrunk_are_refused() -> None:
+    with pytest.raises(ValueError, match=r"7x12, shrunk 8 times, are too small for 1 poolings; use larger ones"):
+        _network("convnet:depth=1,shrink=8", (3, 7, 12))
+    with pytest.raises(
+        ValueError, match=r"16x16, shrunk 4 times, are too small for 3 poolings; use a depth of 2 or less"
+    ):
+        _network("convnet:shrink=4", (3, 16, 16))
+
+
+@pytest.mark.parametrize("size", [(8, 8), (9, 13)])
+def test_a_network_that_shrinks_computes_what_another_does_on_shrunk_images(size: tuple[int, int]) -> None:
+    small, images = (3, size[0] // 2, size[1] // 2), torch.rand(2, 3, *size, generator=_generator())
+    shrinking, other = _network("convnet:depth=1,shrink=2", (3, *size)), _network("convnet:depth=1", small)
+    parameters = other.initialise(_generator())
+    assert shrinking.shapes() == other.shapes()
+    assert torch.equal(shrinking.logits(parameters, images), other.logits(parameters, avg_pool2d(images, 2)))
+
+
+@pytest.mark.parametrize("spec", CONVOLUTIONAL)
+def test_unprepare_is_the_transpose_of_prepare(spec: str) -> None:
+    network = _network(spec, (3, 9, 13))
+    images = torch.rand(2, 3, 9, 13, dtype=torch.float64, generator=_generator(), requires_grad=True)
+    prepared = network.prepare(images)
+    gradient = torch.rand(prepared.shape, dtype=torch.float64, generator=_generator(1))
+    (oracle,) = torch.autograd.grad(prepared, images, gradient)
+    torch.testing.assert_close(network.unprepare(gradient), oracle)
+
+
+def test_no_classes_are_refused() -> None:
+    with pytest.raises(ValueError, match="0 classes"):
+        _network("convnet", classes=0)
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+@pytest.mark.parametrize("spec", SPECS)
+def test_every_network_gives_one_logit_a_class_from_the_parameters_it_lists(
+    spec: str, shape: tuple[int, int, int]
+) -> None:
+    network = _network(spec, shape)
+    parameters = network.initialise(_generator())
+    assert {name: tuple(value.shape) for name, value in parameters.items()} == network.shapes()
+    assert network.logits(parameters, torch.rand(2, *shape, generator=_generator())).shape == (2, 5)
+
+
+@pytest.mark.parametrize(
+    ("spec", "features"),
+    [("convnet", 128 * 4 * 4), ("resnet", 512 * 4 * 4), ("alexnet", 192 * 4 * 4)],
+)
+@pytest.mark.parametrize("size", [28, 32])
+def test_the_classifier_sees_the_features_of_the_authors_networks(spec: str, features: int, size: int) -> None:
+    assert _network(spec, (3, size, size)).shapes()["classifier.weight"] == (5, features)
+
+
+def test_the_resnet_has_ten_weighted_layers_beside_its_shortcuts() -> None:
+    weights = [name for name in _network("resnet").shapes() if name.endswith(".weight") and "shortcut" not in name]
+    assert len(weights) == 10
+
+
+@pytest.mark.parametrize("spec", SPECS)
+def test_a_network_begins_with_the_layers_of_another_and_knows_nothing_yet(spec: str) -> None:
+    shape = (3, 32, 32)
+    network = _network(spec, shape)
+    other = build_network(NetworkSpec.parse(spec), shape, 17).initialise(_generator())
+    learned = {name: value for name, value in other.items() if not name.startswith("classifier")}
+    parameters = network.initialise_from(learned)
+    assert {name: tuple(value.shape) for name, value in parameters.items()} == network.shapes()
+    assert all(torch.equal(parameters[name], learned[name]) for name in learned)
+    assert not network.logits(parameters, torch.rand(2, *shape, generator=_generator())).any()
+
+
+@pytest.mark.parametrize("change", ["missing", "of another shape", "too many"])
+def test_a_network_does_not_begin_with_layers_that_are_not_its_own(change: str) -> None:
+    network = _network("convnet")
+    learned = {name: value for name, value in network.initialise(_generator()).items() if "classifier" not in name}
+    name = "block0.convolution.weight"
+    learned |= {"of another shape": {name: torch.zeros(4, 3, 3, 3)}, "too many": {"block9.weight": torch.zeros(1)}}.get(
+        change, {}
+    )
+    if change == "missing":
+        del learned[name]
+    with pytest.raises(ValueError, match="the learned layers are not those of the network"):
+        network.initialise_from(learned)
+
+
+@pytest.mark.parametrize("spec", SPECS)
+def test_the_seed_alone_decides_the_parameters(spec: str) -> None:
+    network = _network(spec)
+    state = torch.get_rng_state()
+    first, again, other = (network.initialise(_generator(seed)) for seed in (1, 1, 2))
+    assert all(torch.equal(first[name], again[name]) for name in first)
+    assert not torch.equal(first["classifier.weight"], other["classifier.weight"])
+    assert torch.equal(torch.get_rng_state(), state)
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+@pytest.mark.parametrize("spec", SPECS)
+def test_the_fused_form_computes_the_definition_and_its_gradient(spec: str, shape: tuple[int, int, int]) -> None:
+    network = _network(spec, shape)
+    generator = _generator()
+    parameters = {name: value.double().requires_grad_() for name, value in network.initialise(generator).items()}
+    images = torch.randn(3, *shape, generator=generator, dtype=torch.float64)
+    before = images.clone()
+    targets = torch.tensor([0, 4, 2])
+    defined, fused = network.logits(parameters, images), fused_logits(network, parameters, images)
+    torch.testing.assert_close(fused, defined, atol=1e-9, rtol=0)
+    expected = torch.autograd.grad(cross_entropy(defined, targets), list(parameters.values()))
+    names = trained_names(network)
+    found = torch.autograd.grad(cross_entropy(fused, targets), [parameters[name] for name in names])
+    for name, gradient in zip(names, found, strict=True):
+        torch.testing.assert_close(gradient, dict(zip(parameters, expected, strict=True))[name], atol=1e-9, rtol=0)
+    assert torch.equal(images, before)
+
+
+@pytest.mark.parametrize("spec", SPECS)
+def test_parameters_that_are_not_trained_have_no_gradient_in_the_definition_either(spec: str) -> None:
+    network = _network(spec)
+    parameters = {name: value.double().requires_grad_() for name, value in network.initialise(_generator()).items()}
+    left_out = sorted(set(parameters) - set(trained_names(network)))
+    assert all(name.endswith("convolution.bias") for name in left_out)
+    if left_out:
+        images = torch.randn(3, 1, 12, 12, generator=_generator(), dtype=torch.float64)
+        loss = cross_entropy(network.logits(parameters, images), torch.tensor([0, 1, 2]))
+        gradients = torch.autograd.grad(loss, [parameters[name] for name in left_out])
+        assert max(float(gradient.abs().max()) for gradient in gradients) < 1e-15
+
+
+@pytest.mark.parametrize("size", [(8, 8), (7, 8), (8, 5), (3, 3)])
+def test_pooling_drops_a_last_odd_row_or_column_and_differentiates(size: tuple[int, int]) -> None:
+    images = torch.randn(2, 3, *size, generator=_generator(), dtype=torch.float64, requires_grad=True)
+    torch.testing.assert_close(halve(images), avg_pool2d(images, 2), atol=1e-12, rtol=0)
+    assert torch.autograd.gradcheck(halve, images)
+
+
+@pytest.mark.parametrize("spec", CONVOLUTIONAL)
+def test_convolutions_in_bfloat16_stay_near_and_leave_the_rest_in_float32(spec: str) -> None:
+    network = _network(spec)
+    parameters = network.initialise(_generator())
+    images = torch.randn(4, 1, 12, 12, generator=_generator())
+    exact = network.logits(parameters, images)
+    rough = replace(network, convolution_dtype=torch.bfloat16)
+    for rounded in (rough.logits(parameters, images), fused_logits(rough, parameters, images)):
+        assert rounded.dtype == torch.float32
+        assert 0 < float((rounded - exact).abs().max()) < 0.05 * float(exact.abs().max()) + 0.01
+
+
+def test_a_network_without_a_blueprint_says_so() -> None:
+    class Unheard(AbstractNetwork):
+        def shapes(self) -> dict[str, tuple[int, ...]]:
+            return {}
+
+        def features(self, parameters: dict[str, torch.Tensor], images: torch.Tensor) -> torch.Tensor:
+            return images
+
+        def logits(self, parameters: dict[str, torch.Tensor], images: torch.Tensor) -> torch.Tensor:
+            return images
+
+    with pytest.raises(TypeError, match="no blueprint of Unheard"):
+        blueprint(Unheard(channels=1, height=8, width=8, classes=2))

@@ -1,0 +1,55 @@
+"""Memory that one tensor freed is there for the next, without new pages from the system."""
+
+from __future__ import annotations
+
+import platform
+import subprocess
+import sys
+
+import pytest
+
+PROBE = """
+import resource, sys, torch
+from recall_server.core.training.allocator import keep_freed_memory
+if sys.argv[1] == "kept":
+    assert keep_freed_memory()
+def faults():
+    return resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+for _ in range(20):
+    torch.ones(2**24)  # 64 MB; the heap settles after a few
+before = faults()
+for _ in range(5):
+    torch.ones(2**24)
+print(faults() - before)
+"""
+
+RELEASED = """
+import torch
+from pathlib import Path
+from recall_server.core.training.allocator import keep_freed_memory, release_freed_memory
+def resident():
+    return int(Path("/proc/self/statm").read_text().split()[1]) * 4096
+keep_freed_memory()
+pieces = [torch.ones(2**18) for _ in range(200)]  # 1 MB each
+del pieces[:-1]
+before = resident()
+assert release_freed_memory()
+print(before - resident())
+"""
+
+with_glibc = pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="another C library")
+
+
+@with_glibc
+def test_large_tensors_reuse_each_others_pages() -> None:
+    def page_faults(mode: str) -> int:
+        done = subprocess.run([sys.executable, "-c", PROBE, mode], capture_output=True, text=True, check=True)
+        return int(done.stdout)
+
+    assert page_faults("kept") < page_faults("as usual") / 10
+
+
+@with_glibc
+def test_what_is_kept_can_be_handed_back_though_something_lies_above_it() -> None:
+    done = subprocess.run([sys.executable, "-c", RELEASED], capture_output=True, text=True, check=True)
+    assert int(done.stdout) > 150 * 2**20

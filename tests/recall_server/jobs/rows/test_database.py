@@ -1,0 +1,249 @@
+"""The table of jobs: what it refuses to be, what it never holds, and what it says when it cannot be used."""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from sqlalchemy import delete, event, insert, select, text, update
+from sqlalchemy.exc import IntegrityError
+
+from recall_server.errors import NotFound, StorageFailed
+from recall_server.jobs.rows.records import JobError, JobStatus, Progress
+from recall_server.jobs.rows.store import SqlJobStore
+from recall_server.jobs.rows.table import jobs as job_table
+from recall_server.jobs.rows.table import schema, servers
+from tests.recall_server.job_examples import (  # noqa: F401
+    PATIENCE,
+    database,
+    eventually,
+    jobs_with,
+    record,
+    stop_all_jobs,
+    training_task,
+)
+from tests.recall_server.serving_examples import ManualBackend
+
+sqlite_only = pytest.mark.skipif("RECALL_POSTGRES" in os.environ, reason="about SQLite's files")
+
+
+def url(folder: Path) -> str:
+    return f"sqlite:///{folder / 'jobs.sqlite'}"
+
+
+def queued(store: SqlJobStore, identifier: str = "1", fingerprint: str = "f") -> None:
+    assert store.add(record(identifier), fingerprint=fingerprint, limit=9) is not None
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Iterator[SqlJobStore]:
+    store = SqlJobStore.open(database(tmp_path) if "RECALL_POSTGRES" in os.environ else "sqlite://")
+    with store.database.writing() as connection:
+        connection.execute(insert(servers).values(id="me", beat=0))
+    yield store
+    store.close()
+
+
+def test_a_change_is_made_only_by_the_one_who_holds_the_job(store: SqlJobStore) -> None:
+    queued(store)
+    claimed = store.claim("me")
+    assert claimed is not None
+    hold, taken, _ = claimed
+    assert (taken.status, taken.attempt) == (JobStatus.RUNNING, 1)
+    assert store.claim("me") is None
+    error = JobError(kind="TrainingFailed", detail="x")
+    for stranger in (
+        hold.__class__(hold.identifier, 2, "me"),
+        hold.__class__(hold.identifier, 1, "you"),
+        hold.__class__("2", 1, "me"),
+    ):
+        assert not store.progressed(stranger, Progress(done=1, total=2))
+        assert store.failed(stranger, error) is None
+        assert store.returned(stranger) is None
+        assert store.lost(stranger, "x", attempts=1) is None
+    assert store.get("1") == taken
+    assert store.returned(hold) is not None
+    assert store.failed(hold, error) is None
+    assert store.get("1").status is JobStatus.QUEUED
+
+
+def test_jobs_are_claimed_in_the_order_in_which_they_came(store: SqlJobStore) -> None:
+    for identifier in ("b", "a", "c"):
+        queued(store, identifier, identifier)
+    assert [claim[0].identifier for _ in range(3) if (claim := store.claim("me"))] == ["b", "a", "c"]
+
+
+def test_a_server_that_was_taken_for_dead_can_claim_nothing(store: SqlJobStore) -> None:
+    queued(store)
+    with store.database.writing() as connection:
+        connection.execute(delete(servers))
+    assert store.claim("me") is None
+    assert store.get("1").status is JobStatus.QUEUED
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        {"status": "succeeded", "finished_at": record().created_at},
+        {"status": "failed", "finished_at": record().created_at},
+        {"status": "failed", "error_kind": "TrainingFailed"},
+        {"status": "running"},
+        {"finished_at": record().created_at},
+    ],
+)
+def test_the_table_itself_refuses_an_end_without_a_result_or_an_error(
+    store: SqlJobStore, values: dict[str, Any]
+) -> None:
+    queued(store)
+    with pytest.raises(StorageFailed) as refused, store.database.writing() as connection:
+        connection.execute(update(job_table).values(**values))
+    assert isinstance(refused.value.__cause__, IntegrityError)
+    assert store.get("1").status is JobStatus.QUEUED
+
+
+def test_what_was_removed_is_gone_with_its_events_and_its_number_is_not_given_again(store: SqlJobStore) -> None:
+    queued(store, "1")
+    (number, _), *_ = store.page(1)
+    assert store.remove("1")
+    assert not store.remove("1")
+    with pytest.raises(NotFound, match="no classifier has the id '1'"):
+        store.get("1")
+    queued(store, "2")
+    assert store.page(1)[0][0] > number
+    assert [each.number for each in store.events("2", after=0, limit=9)] == [1]
+
+
+def test_a_table_is_found_again_with_all_that_was_in_it(tmp_path: Path) -> None:
+    first = SqlJobStore.open(url(tmp_path / "new" / "folder"))
+    queued(first)
+    before = first.get("1")
+    first.close()
+    again = SqlJobStore.open(url(tmp_path / "new" / "folder"))
+    assert again.get("1") == before
+    with again.database.reading() as connection:
+        assert connection.execute(text("PRAGMA journal_mode")).scalar_one() == "wal"
+        assert connection.execute(text("PRAGMA synchronous")).scalar_one() == 2, "what was accepted is on the disk"
+    again.close()
+
+
+def test_many_processes_may_make_the_same_table_at_once(tmp_path: Path) -> None:
+    code = f"from recall_server.jobs.rows.database import Database; Database.open({url(tmp_path)!r}).close()"
+    processes = [subprocess.Popen([sys.executable, "-c", code], stderr=subprocess.PIPE) for _ in range(3)]
+    assert [(process.wait(PATIENCE), process.communicate()[1]) for process in processes] == [(0, b"")] * 3
+    store = SqlJobStore.open(url(tmp_path))
+    with store.database.reading() as connection:
+        assert connection.execute(select(schema.c.version)).all() == [(1,)]
+    store.close()
+
+
+def test_a_table_of_a_newer_version_is_refused_and_left_alone(tmp_path: Path) -> None:
+    store = SqlJobStore.open(url(tmp_path))
+    queued(store)
+    with store.database.writing() as connection:
+        connection.execute(update(schema).values(version=7))
+    store.close()
+    before = (tmp_path / "jobs.sqlite").read_bytes()
+    with pytest.raises(StorageFailed, match="of version 7, and this server reads version 1: install the server that"):
+        SqlJobStore.open(url(tmp_path))
+    assert (tmp_path / "jobs.sqlite").read_bytes() == before
+
+
+def test_a_table_that_can_only_be_read_is_refused(tmp_path: Path) -> None:
+    SqlJobStore.open(url(tmp_path)).close()
+    with pytest.raises(StorageFailed, match="attempt to write a readonly database"):
+        SqlJobStore.open(f"sqlite:///file:{tmp_path}/jobs.sqlite?mode=ro&uri=true")
+
+
+def test_a_file_that_is_no_table_is_refused_and_left_alone(tmp_path: Path) -> None:
+    (tmp_path / "jobs.sqlite").write_text("my shopping list, which is long enough to be looked at" * 20)
+    with pytest.raises(StorageFailed, match="file is not a database"):
+        SqlJobStore.open(url(tmp_path))
+    assert (tmp_path / "jobs.sqlite").read_text().startswith("my shopping list")
+
+
+def test_a_place_without_locks_is_refused_by_what_sqlite_makes_of_it(tmp_path: Path) -> None:
+    with pytest.raises(StorageFailed, match=r"cannot be shared by processes.* not 'wal'.* local disk"):
+        SqlJobStore.open(f"sqlite:///file:{tmp_path}/jobs.sqlite?vfs=unix-none&uri=true")
+
+
+@pytest.mark.parametrize(
+    ("number", "reason"),
+    [
+        (0, "a lock on its file system keeps nobody out"),
+        (errno.ENOLCK, r"its file system has no locks \(No locks available\)"),
+    ],
+)
+def test_a_file_system_whose_locks_do_not_work_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int, reason: str
+) -> None:
+    def lock(*_: object) -> None:
+        if number:
+            raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(fcntl, "flock", lock)
+    with pytest.raises(StorageFailed, match=f"{reason}; put it on a local disk, or use PostgreSQL"):
+        SqlJobStore.open(url(tmp_path))
+    assert {path.suffix for path in tmp_path.iterdir()} <= {".sqlite"}, "the probe is gone"
+
+
+@pytest.mark.parametrize(
+    ("bad", "reason"),
+    [
+        ("jobs.sqlite", "must be a SQLAlchemy URL, such as sqlite:////folder/jobs.sqlite"),
+        ("nothing://x/y", "must be a SQLAlchemy URL"),
+        ("oracle+oracledb://x/y", "needs a driver that is not installed: oracledb"),
+    ],
+)
+def test_an_address_of_no_database_is_refused_with_one_that_would_be(bad: str, reason: str) -> None:
+    with pytest.raises(StorageFailed, match=reason):
+        SqlJobStore.open(bad)
+
+
+def test_a_folder_that_cannot_be_made_is_said_without_its_path(tmp_path: Path) -> None:
+    (tmp_path / "state").touch()
+    with pytest.raises(StorageFailed, match="^the folder of the job table cannot be written: Not a directory$"):
+        SqlJobStore.open(url(tmp_path / "state" / "below"))
+
+
+@sqlite_only
+def test_a_full_disk_refuses_new_jobs_and_is_over_when_there_is_space_again(tmp_path: Path) -> None:
+    jobs = jobs_with(ManualBackend(), tmp_path, lease_seconds=0.5)
+    first = jobs.submit(record("first"), training_task()).record
+    engine = jobs._store.database._engine
+    engine.dispose()
+
+    def fill(connection: Any, _: object) -> None:
+        connection.execute("PRAGMA max_page_count = 1")  # SQLite raises it to what the file has
+
+    event.listen(engine, "connect", fill)
+    with pytest.raises(StorageFailed, match="database or disk is full"):
+        for index in range(100):
+            jobs.submit(record(f"{index}", labels=tuple("x" * 4000)), training_task(seed=index))
+    assert jobs.get("first") == first, "what is there can still be read"
+    tasks = {path.stem for path in (tmp_path / "tasks").iterdir()}
+    assert tasks == {each.id for each in jobs.page(200).records}, "what was refused leaves nothing"
+    event.remove(engine, "connect", fill)
+    engine.dispose()
+    assert jobs.submit(record("last"), training_task(seed=999)).created
+
+
+@sqlite_only
+def test_a_server_whose_table_cannot_be_written_says_so_before_it_is_asked(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    jobs = jobs_with(ManualBackend(), tmp_path, lease_seconds=0.5)
+
+    def full(_: object) -> bool:
+        raise StorageFailed("the job table cannot be used: disk I/O error")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("recall_server.jobs.rows.leases.Lease.renew", full)
+        eventually(lambda: jobs.room().reason == "storage", "it is noticed")
+    eventually(lambda: jobs.room().accepting, "it is over")

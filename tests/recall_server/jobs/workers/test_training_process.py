@@ -1,0 +1,315 @@
+"""The processes that train: warm, watched, replaced when they die, and gone when the server goes."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+import torch
+
+from benchmarks.process_tree import LISTED, children
+from recall_server.jobs.claimed_jobs import Assignments
+from recall_server.jobs.rows.records import ClassifierRecord, JobError, JobStatus
+from recall_server.jobs.training_jobs import TrainingJobs
+from recall_server.jobs.workers import supervisor
+from recall_server.jobs.workers.local import LocalBackend, _devices
+from tests.recall_server.job_examples import DIVERGING, ENDLESS, PATIENCE, eventually, jobs_with, record, training_task
+from tests.recall_server.serving_examples import RETRAINING
+
+Start = Callable[..., TrainingJobs]
+
+
+def is_alive(process: int | None) -> bool:
+    try:
+        os.kill(process or 0, 0)
+    except ProcessLookupError:
+        return False
+    return True
+
+
+def process_of(jobs: TrainingJobs) -> int:
+    """The only worker's."""
+    (worker,) = jobs.workers
+    assert worker.pid is not None
+    return worker.pid
+
+
+def finished(jobs: TrainingJobs, identifier: str) -> ClassifierRecord:
+    eventually(lambda: jobs.get(identifier).status.is_terminal, "the job has ended")
+    return jobs.get(identifier)
+
+
+def under_way(jobs: TrainingJobs, identifier: str) -> None:
+    eventually(lambda: jobs.get(identifier).progress is not None, "training is under way")
+
+
+def kill_in_attempt(jobs: TrainingJobs, identifier: str, attempt: int) -> None:
+    eventually(lambda: jobs.get(identifier).attempt == attempt, f"attempt {attempt} has begun")
+    under_way(jobs, identifier)
+    os.kill(process_of(jobs), signal.SIGKILL)
+    eventually(lambda: jobs.get(identifier).progress is None or jobs.get(identifier).status != "running", "is noticed")
+
+
+def ready(jobs: TrainingJobs) -> None:
+    eventually(lambda: all(worker.state == "ready" for worker in jobs.workers), "all processes are warm")
+
+
+@pytest.fixture(scope="module")
+def warm(tmp_path_factory: pytest.TempPathFactory) -> Iterator[TrainingJobs]:
+    """Jobs on a warm process, for the tests that leave it warm."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.delenv("OMP_WAIT_POLICY", raising=False)
+        jobs = jobs_with(LocalBackend(device="cpu", threads=1), tmp_path_factory.mktemp("state"))
+        ready(jobs)
+        assert "OMP_WAIT_POLICY" not in os.environ
+    process = process_of(jobs)
+    yield jobs
+    assert process_of(jobs) == process, "the process did not stay the same"
+    jobs.stop()
+    assert not is_alive(process)
+
+
+@pytest.fixture
+def start(tmp_path: Path) -> Iterator[Start]:
+    """Start jobs on processes of the test's own."""
+    started: list[TrainingJobs] = []
+
+    def start(*, workers: int = 1, **limits: float) -> TrainingJobs:
+        jobs = jobs_with(LocalBackend(device="cpu", threads=1, workers=workers), tmp_path, **limits)
+        started.append(jobs)
+        return jobs
+
+    yield start
+    for jobs in started:
+        jobs.stop()
+
+
+def test_a_task_is_trained_to_its_last_step(warm: TrainingJobs) -> None:
+    first = finished(warm, warm.submit(record("first"), training_task()).record.id)
+    assert first.status is JobStatus.SUCCEEDED, first.error
+    assert first.seconds is not None
+    assert first.progress is not None
+    assert first.progress.done == first.progress.total == RETRAINING.steps
+    assert warm.device == "cpu"
+    assert [(worker.state, worker.device) for worker in warm.workers] == [("ready", "cpu")]
+    assert first.file is not None
+    assert len(warm.read("first")) == first.file.bytes
+
+
+def test_a_training_that_fails_leaves_the_process_warm(warm: TrainingJobs) -> None:
+    failed = finished(warm, warm.submit(record("diverging"), training_task(targets=DIVERGING)).record.id)
+    assert failed.error is not None
+    assert failed.error.kind == "TrainingFailed"
+    assert warm.backend_state == "ready"
+
+
+def test_what_nobody_foresaw_is_logged_here_not_told_to_the_caller_and_costs_the_process(
+    caplog: pytest.LogCaptureFixture, start: Start
+) -> None:
+    jobs = start()
+    ready(jobs)
+    process = process_of(jobs)
+    failed = finished(jobs, jobs.submit(record("broken"), training_task(targets=torch.eye(2))).record.id)
+    assert failed.error == JobError(
+        kind="TrainingFailed", detail="training failed unexpectedly; the server's log says more"
+    )
+    assert finished(jobs, jobs.submit(record("next"), training_task()).record.id).status is JobStatus.SUCCEEDED
+    assert process_of(jobs) != process
+    assert "targets must be" in caplog.text
+
+
+def test_cancelling_a_queued_job_does_not_disturb_the_running_one(warm: TrainingJobs) -> None:
+    running = warm.submit(record("running"), training_task(steps=300)).record
+    queued = warm.submit(record("queued"), training_task(seed=8)).record
+    assert warm.cancel(queued.id).status is JobStatus.CANCELLED
+    assert finished(warm, running.id).status is JobStatus.SUCCEEDED
+    assert warm.get(queued.id).started_at is None
+
+
+def test_a_running_job_is_stopped_at_once_and_the_next_is_trained(start: Start, tmp_path: Path) -> None:
+    jobs = start()
+    endless = jobs.submit(record("endless"), training_task(steps=ENDLESS)).record.id
+    under_way(jobs, endless)
+    process = process_of(jobs)
+    assert jobs.cancel(endless).status is JobStatus.CANCELLED
+    eventually(lambda: not is_alive(process), "the process is gone")
+    assert finished(jobs, jobs.submit(record("after"), training_task()).record.id).status is JobStatus.SUCCEEDED
+    assert jobs.get(endless).status is JobStatus.CANCELLED
+    assert {path.stem for path in (tmp_path / "classifiers").iterdir()} == {"after"}
+
+
+def test_the_job_of_a_process_that_is_killed_is_tried_again_and_then_lost(start: Start) -> None:
+    jobs = start(attempts=2)
+    doomed = jobs.submit(record("doomed"), training_task(steps=ENDLESS)).record.id
+    waiting = jobs.submit(record("waiting"), training_task()).record.id
+    kill_in_attempt(jobs, doomed, 1)
+    kill_in_attempt(jobs, doomed, 2)
+    assert finished(jobs, doomed).error == JobError(
+        kind="WorkerLost", detail="attempt 2 of 2 was lost: the training process ended (exit code -9)"
+    )
+    assert finished(jobs, waiting).status is JobStatus.SUCCEEDED
+
+
+def test_an_idle_process_that_is_killed_is_replaced_and_any_process_makes_the_same_file(
+    start: Start, warm: TrainingJobs
+) -> None:
+    jobs = start()
+    ready(jobs)
+    idle = process_of(jobs)
+    os.kill(idle, signal.SIGKILL)
+    eventually(lambda: jobs.backend_state == "restarting", "the loss of an idle process is noticed")
+    ready(jobs)
+    assert process_of(jobs) != idle
+    one, other = (finished(each, each.submit(record(), training_task()).record.id).id for each in (jobs, warm))
+    assert jobs.read(one) == warm.read(other)
+
+
+def test_training_that_takes_too_long_is_stopped(start: Start) -> None:
+    jobs = start(training_seconds=0.3)
+    failed = finished(jobs, jobs.submit(record("slow"), training_task(steps=ENDLESS)).record.id)
+    assert failed.error == JobError(kind="TrainingFailed", detail="training took longer than 0.3 seconds")
+
+
+def test_several_processes_train_at_a_time_and_the_loss_of_one_is_not_felt_by_the_other(start: Start) -> None:
+    jobs = start(workers=2)
+    ready(jobs)
+    for name in ("one", "other"):
+        jobs.submit(record(name), training_task(steps=ENDLESS, seed=len(name)))
+    for name in ("one", "other"):
+        under_way(jobs, name)
+    before = {worker.pid for worker in jobs.workers}
+    assert len(before) == 2
+    jobs.cancel("one")
+    eventually(lambda: len(before & {worker.pid for worker in jobs.workers}) == 1, "one process is killed")
+    assert jobs.get("other").status is JobStatus.RUNNING
+    assert jobs.get("other").attempt == 1
+    assert finished(jobs, jobs.submit(record("next"), training_task()).record.id).status is JobStatus.SUCCEEDED
+    assert jobs.get("other").status is JobStatus.RUNNING
+
+
+def test_stopping_leaves_no_process_and_loses_no_job(start: Start) -> None:
+    jobs = start()
+    running = jobs.submit(record("running"), training_task(steps=ENDLESS)).record.id
+    queued = jobs.submit(record("queued"), training_task()).record.id
+    under_way(jobs, running)
+    process = process_of(jobs)
+    began = time.monotonic()
+    jobs.stop()
+    assert time.monotonic() - began < 5
+    assert not is_alive(process)
+    assert [jobs.get(each).status for each in (running, queued)] == [JobStatus.QUEUED] * 2
+    assert jobs.get(running).started_at is None
+
+
+def test_the_threads_of_the_process_sleep_while_they_wait(warm: TrainingJobs) -> None:
+    environment = Path(f"/proc/{process_of(warm)}/environ")
+    if not environment.exists():
+        pytest.skip("this system does not show the environment of a process")
+    assert b"OMP_WAIT_POLICY=PASSIVE" in environment.read_bytes()
+
+
+def test_a_process_that_died_is_replaced_by_a_copy_of_one_that_has_everything_loaded(start: Start) -> None:
+    jobs = start()
+    ready(jobs)
+    process = process_of(jobs)
+    loaded = [each for each in children(os.getpid()) if process in children(each)]
+    assert len(loaded) == LISTED
+    os.kill(process, signal.SIGKILL)
+    eventually(lambda: jobs.backend_state == "ready" and process_of(jobs) != process, "another one is warm")
+    assert [each for each in children(os.getpid()) if process_of(jobs) in children(each)] == loaded
+
+
+def die(*_: object) -> None:
+    """A worker that does not get as far as being ready."""
+    os._exit(7)
+
+
+@pytest.fixture
+def hasty(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Give up soon, and try again soon."""
+    monkeypatch.setattr(supervisor, "LONGEST_PAUSE", 0.01)
+    monkeypatch.setattr(supervisor, "FAILED_STARTS", 2)
+
+
+@pytest.mark.usefixtures("hasty")
+def test_a_process_that_never_starts_is_said_and_the_jobs_wait_for_another(
+    start: Start, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(supervisor, "run_worker", die)
+    jobs = start()
+    waiting = jobs.submit(record(), training_task()).record.id
+    eventually(lambda: jobs.room().reason == "no worker", "it is noticed")
+    assert jobs.backend_state == "failed"
+    assert jobs.get(waiting).status is JobStatus.QUEUED
+
+
+@pytest.mark.usefixtures("hasty")
+@pytest.mark.parametrize(
+    ("what", "error"),
+    [
+        ("ForkServerProcess._Popen", BlockingIOError("Resource temporarily unavailable")),
+        ("ForkServerProcess._Popen", RuntimeError("unforeseen")),
+        ("BaseContext.Pipe", OSError("Too many open files")),
+    ],
+)
+def test_a_process_that_cannot_even_be_created_is_the_same(
+    start: Start, monkeypatch: pytest.MonkeyPatch, what: str, error: Exception
+) -> None:
+    submitted = threading.Event()
+
+    def no_more_processes(*_: object, **__: object) -> None:
+        submitted.wait(PATIENCE)  # or the server would know already that it has no worker, and refuse the job
+        raise error
+
+    monkeypatch.setattr(f"multiprocessing.context.{what}", no_more_processes)
+    jobs = start()
+    waiting = jobs.submit(record(), training_task()).record.id
+    submitted.set()
+    eventually(lambda: jobs.room().reason == "no worker", "it is noticed")
+    monkeypatch.undo()
+    assert finished(jobs, waiting).status is JobStatus.SUCCEEDED, "it recovers once processes can be created again"
+    assert jobs.room().accepting
+
+
+@pytest.mark.usefixtures("hasty")
+def test_a_fault_of_the_server_costs_an_attempt_and_not_the_worker(
+    start: Start, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fault(*_: object) -> bool:
+        monkeypatch.undo()
+        raise RuntimeError("unforeseen")
+
+    monkeypatch.setattr(Assignments, "progressed", fault)
+    jobs = start()
+    done = finished(jobs, jobs.submit(record(), training_task()).record.id)
+    assert (done.status, done.attempt) == (JobStatus.SUCCEEDED, 2)
+    assert JobError(kind="WorkerLost", detail="attempt 1 of 2 was lost: the server failed to watch over it") in [
+        event.error for event in jobs.events(done.id)
+    ]
+
+
+def test_a_job_that_was_forgotten_behind_its_back_is_stopped_and_does_not_disturb_the_next(start: Start) -> None:
+    jobs = start()
+    forgotten = jobs.submit(record("forgotten"), training_task(steps=ENDLESS)).record.id
+    under_way(jobs, forgotten)
+    process = process_of(jobs)
+    jobs._store.remove(forgotten)
+    assert finished(jobs, jobs.submit(record("next"), training_task()).record.id).status is JobStatus.SUCCEEDED
+    assert not is_alive(process)
+
+
+def test_one_worker_is_given_to_each_device(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert _devices("cpu", 0) == ["cpu"]
+    assert _devices("cpu", 2) == ["cpu", "cpu"]
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    assert _devices("auto", 0) == ["cuda:0", "cuda:1"]
+    assert _devices("cuda", 3) == ["cuda:0", "cuda:1", "cuda:0"]
+    assert _devices("cuda:1", 0) == ["cuda:1"]
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 0)
+    assert _devices("auto", 0) == ["cpu"]
+    assert _devices("cuda", 0) == ["cuda"], "what was asked for and is not there fails loudly"

@@ -1,0 +1,40 @@
+"""Pictures of classes without a name are taken for labels that a memory knows."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from recall_server.core.encoders.query_encoder import QueryEncoder
+from recall_server.errors import UnsupportedQuery
+from recall_server.recall.nearest_label import embedding, recognised
+from tests.recall_server.serving_examples import COLUMNS, column_encoder, label_bundle, picture
+
+
+def pixels(*labels: str, side: int = 8) -> Tensor:
+    shown = np.stack([picture(label, 70 + number, side=side) for number, label in enumerate(labels)])[:, None]
+    return torch.from_numpy(shown.astype(np.float32) / 255)
+
+
+@pytest.mark.parametrize("encoded", [False, True])
+@pytest.mark.parametrize("side", [8, 16])
+def test_a_class_is_what_most_of_its_pictures_are(tmp_path: Path, encoded: bool, side: int) -> None:
+    data = column_encoder()
+    (tmp_path / "columns.onnx").write_bytes(data)
+    encoder = QueryEncoder(tmp_path / "columns.onnx", hashlib.sha256(data).hexdigest(), device="cpu")
+    bundle = label_bundle("columns", tuple(COLUMNS), side=side)
+    embed = embedding(bundle, encoder if encoded else None)
+    shown = {"mine": pixels("right", "left", "right", side=side), "yours": pixels("left", "left", side=side)}
+    assert recognised(shown, bundle, embed) == {"mine": "right", "yours": "left"}
+
+
+def test_two_classes_that_are_the_same_to_the_memory_are_refused() -> None:
+    bundle = label_bundle("columns", tuple(COLUMNS))
+    shown = {"mine": pixels("left"), "yours": pixels("left", "left")}
+    with pytest.raises(UnsupportedQuery, match="'columns' takes both 'mine' and 'yours' for 'left'"):
+        recognised(shown, bundle, embedding(bundle, None))

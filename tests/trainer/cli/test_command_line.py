@@ -1,0 +1,286 @@
+"""The command line from data to bundle, as a person uses it: distill, interrupt, resume, evaluate, inspect."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from typer.testing import CliRunner
+
+from recall_server.core.bundle.bundle import MemoryBundle
+from recall_server.core.bundle.layout import encoder_folder
+from recall_server.core.encoders.query_encoder import QueryEncoder
+from recall_server.library.library import Library
+from tests.recall_server.bundle_examples import example_bundle
+from tests.trainer.data_examples import picture_folder
+from trainer.cli.app import app, main
+from trainer.data.datasets import ImageDataset
+
+# Compiling costs half a minute and is tested with the unroll; here the steps run eagerly.
+SMALL = (
+    "--set network=convnet:filters=4,depth=2 --set steps=4 --set window=2 --set real_batch=12 --set rate=0.1".split()
+)
+SMALL += "--set retraining.network=convnet:filters=8,depth=2 --set retraining.steps=40 --set eager=true".split()
+BUDGET = "--images-per-class 2 --bases 4".split()
+
+
+def distill(folder: Path, output: Path, *arguments: str) -> list[str]:
+    return ["distill", "--dataset", str(folder), "--output", str(output), *BUDGET, *SMALL, *arguments]
+
+
+def run(*arguments: str) -> str:
+    result = CliRunner().invoke(app, arguments, catch_exceptions=False)
+    assert result.exit_code == 0, result.output
+    return result.output
+
+
+@pytest.fixture(scope="module")
+def bundle(bars_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("artifacts") / "bundles" / "bars.safetensors"
+    run(*distill(bars_folder, path, "--outer-steps", "5", "--validate-every", "5"))
+    return path
+
+
+def test_distill_writes_a_bundle_that_says_where_it_comes_from(bundle: Path, bars_dataset: ImageDataset) -> None:
+    manifest = MemoryBundle.load(bundle).manifest
+    assert manifest.labels == ("top", "middle", "bottom")
+    assert manifest.provenance.dataset_sha256 == bars_dataset.digest
+    assert (manifest.provenance.outer_steps, manifest.provenance.method) == (5, "window")
+    assert manifest.budget.numbers_stored <= 2 * 3 * 64
+    assert manifest.provenance.hyper_parameters["bases"] == 4
+
+
+def test_a_distilled_memory_teaches_a_fresh_network_the_task(bundle: Path, bars_folder: Path) -> None:
+    output = run(
+        "evaluate", str(bundle), "--dataset", str(bars_folder), "--runs", "2", "--record", "--protocol", "bundle"
+    )
+    assert "recalled" in output
+    assert "random real images" in output
+    (row,) = MemoryBundle.load(bundle).manifest.accuracy
+    assert row.mean > 0.9
+    assert (row.runs, row.protocol) == (2, "bundle")
+    assert f"{100 * row.mean:.2f}" in run("inspect", str(bundle))
+
+
+def test_inspect_draws_bases_and_recalled_images(bundle: Path, tmp_path: Path) -> None:
+    picture = tmp_path / "bars.png"
+    output = run("inspect", str(bundle), "--picture", str(picture))
+    assert "top, middle, bottom" in output
+    assert picture.read_bytes().startswith(b"\x89PNG")
+
+
+def test_a_memory_addressed_by_pictures_comes_with_its_encoder(bars_folder: Path, tmp_path: Path) -> None:
+    path = tmp_path / "bundles" / "bars-images.safetensors"
+    settings = "--set classes_per_step=2 --set shots=2 --set query_size=5 --set encoder=convnet:filters=4,depth=2"
+    run(
+        *distill(bars_folder, path, "--method", "image-addressing", "--outer-steps", "2", "--rows", "6"),
+        *settings.split(),
+    )
+    bundle, encoder = with_encoder(path)
+    assert "nearest class mean" in run("evaluate", str(path), "--dataset", str(bars_folder), "--runs", "1")
+    queries = torch.from_numpy(encoder.encode(torch.rand(3, 1, 8, 8).numpy()))
+    assert bundle.memory.recall(queries).shape == (3, 6, 1, 8, 8)
+
+
+def test_a_memory_whose_classifiers_begin_with_its_encoder_is_made_measured_and_served(
+    bars_folder: Path, tmp_path: Path
+) -> None:
+    path = tmp_path / "bundles" / "bars-images.safetensors"
+    same = " ".join(f"--set {name}=convnet:filters=4,depth=2" for name in ("network", "retraining.network", "encoder"))
+    settings = f"--set classes_per_step=2 --set shots=2 --set query_size=5 --set encoder_steps=20 {same}".split()
+    run(
+        *distill(bars_folder, path, "--method", "image-addressing-warm", "--outer-steps", "2", "--rows", "6"), *settings
+    )
+    assert MemoryBundle.load(path).manifest.retraining.initial == "encoder"
+    assert "nearest class mean" in run("evaluate", str(path), "--dataset", str(bars_folder), "--runs", "1")
+    with pytest.raises(ValueError, match="begin with its encoder, a convnet:filters=4,depth=2, and by a"):
+        run("evaluate", str(path), "--dataset", str(bars_folder), "--network", "convnet:filters=8,depth=2")
+    loaded = Library.load(tmp_path).get("bars-images")
+    assert loaded.learned is not None and "block1.convolution.weight" in loaded.learned
+
+
+def with_encoder(path: Path) -> tuple[MemoryBundle, QueryEncoder]:
+    """A bundle, and the encoder that it refers to."""
+    bundle = MemoryBundle.load(path)
+    reference = bundle.manifest.query_encoder
+    assert reference is not None
+    return bundle, QueryEncoder(encoder_folder(path) / reference.file, reference.sha256)
+
+
+def interrupted(*arguments: str, when: Path) -> tuple[int, str]:
+    """Exit status and stderr of a real process that gets a Ctrl-C as soon as the file `when` is there."""
+    process = subprocess.Popen([sys.executable, "-m", "trainer", *arguments], stderr=subprocess.PIPE, text=True)
+    try:
+        while process.poll() is None and not when.exists():
+            time.sleep(0.02)
+        process.send_signal(signal.SIGINT)
+        _, message = process.communicate(timeout=100)
+    finally:
+        process.kill()
+    return process.returncode, message
+
+
+def refusal(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
+    """What the console script says on stderr as it ends with status 2."""
+    monkeypatch.setattr(sys, "argv", ["recall-trainer", *arguments])
+    with pytest.raises(SystemExit) as ended:
+        main()
+    assert ended.value.code == 2
+    return capsys.readouterr().err
+
+
+def test_ctrl_c_keeps_a_checkpoint_and_resuming_ends_in_the_same_bytes(
+    bars_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    whole, halves = tmp_path / "whole" / "bars.safetensors", tmp_path / "halves" / "bars.safetensors"
+    steps = ["--outer-steps", "40", "--validate-every", "20"]
+    run(*distill(bars_folder, whole, *steps))
+    # The run writes its first checkpoint as it starts.
+    status, message = interrupted(
+        *distill(bars_folder, halves, *steps, "--threads", "1"), when=halves.with_suffix(".checkpoint")
+    )
+    assert status == 130, message
+    assert "the best bundle so far and the checkpoint are kept, go on with --resume" in message
+    assert MemoryBundle.load(halves).labels == ("top", "middle", "bottom"), "what there is can be served"
+
+    with pytest.raises(SystemExit):
+        refuse_to_overwrite = ["recall-trainer", *distill(bars_folder, halves, *steps)]
+        monkeypatch.setattr(sys, "argv", refuse_to_overwrite)
+        main()
+    assert "holds an unfinished run; go on with --resume" in capsys.readouterr().err
+
+    run(*distill(bars_folder, halves, *steps, "--threads", "1", "--resume"))
+    assert not halves.with_suffix(".checkpoint").exists()
+    one, other = MemoryBundle.load(whole), MemoryBundle.load(halves)
+    for name, tensor in one.memory.tensors().items():
+        assert tensor.numpy().tobytes() == other.memory.tensors()[name].numpy().tobytes()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--dataset", "nothing-like-it"], "neither a folder nor one of the known data sets"),
+        (["--output", "bundle.pt"], "--output must end in .safetensors"),
+        (["--bases", "1000"], "do not fit in 1 images per class; try with at most"),
+        (["--bases", "0"], "a memory needs one basis or more, not 0"),
+        (["--bytes", "2000"], "more than 2000; what is no memory takes"),
+        (["--storage", "int4"], "storage: Input should be 'float32', 'bfloat16' or 'int8'"),
+        (["--bytes", "9000", "--images-per-class", "1"], "--bytes is a budget, and so is --images-per-class"),
+        (["--method", "magic"], "unknown method 'magic'"),
+        (["--set", "network=transformer"], "architecture: Input should be 'convnet'"),
+        (["--resume"], "is not a checkpoint that can be resumed"),
+        (["--set", "retraining.network=convnet:depth=4"], "images of 8x8 are too small for 4 poolings"),
+        (["--output", "."], "--output must end in .safetensors"),
+        (["--device", "tpu"], "unknown device 'tpu'; use auto, cpu or cuda"),
+    ],
+)
+def test_what_cannot_be_done_ends_in_one_sentence_and_status_2(  # noqa: PLR0917
+    bars_folder: Path,
+    tmp_path: Path,
+    arguments: list[str],
+    message: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    base = ["distill", "--dataset", str(bars_folder), "--output", str(tmp_path / "x.safetensors"), "--bases", "2"]
+    said = refusal(monkeypatch, capsys, *base, *SMALL, *arguments)
+    assert message in said
+    assert said.startswith("error: ")
+    assert not list(tmp_path.glob("*.safetensors"))
+
+
+def test_classes_with_fewer_pictures_than_a_batch_are_distilled_all_the_same(tmp_path: Path) -> None:
+    """Three pictures of one class to learn from, where each outer step wants twenty."""
+    folder, output = picture_folder(tmp_path / "few", "high", "middle", each=5), tmp_path / "few.safetensors"
+    run(*distill(folder, output, "--outer-steps", "2", "--image-size", "8", "--set", "real_batch=40"))
+    assert MemoryBundle.load(output).manifest.provenance.outer_steps == 2
+
+
+def test_a_class_name_that_no_bundle_may_hold_is_refused_before_distilling(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for split in ("train", "test"):
+        images, labels = np.zeros((8, 8, 8), np.uint8), np.arange(8) % 2
+        np.savez(tmp_path / f"{split}.npz", images=images, labels=labels, classes=["cat, tabby", "dog"])
+    output = tmp_path / "pets.safetensors"
+    said = refusal(monkeypatch, capsys, *distill(tmp_path, output, "--outer-steps", "100000"))
+    assert "labels" in said
+    assert "cat, tabby" in said
+    assert not list(tmp_path.glob("pets*"))
+
+
+def test_a_bundle_of_other_data_is_not_evaluated(
+    bundle: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    said = refusal(monkeypatch, capsys, "evaluate", str(bundle), "--dataset", "digits")
+    assert "digits has other classes or another image size than bars was made from" in said
+
+
+def test_a_start_that_is_no_start_is_refused(
+    bars_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    base = ["distill", "--dataset", str(bars_folder), "--output", str(tmp_path / "x.safetensors")]
+    said = refusal(monkeypatch, capsys, *base, *SMALL, "--start", "nowhere.safetensors")
+    assert "--start must be principal, noise or the file of a bundle, not 'nowhere.safetensors'" in said
+    said = refusal(monkeypatch, capsys, *base, *BUDGET, *SMALL, "--set", "start=bundle")
+    assert "name the bundle to start from" in said
+
+
+def test_a_run_goes_on_from_any_bundle_of_the_same_shape(
+    bundle: Path,
+    bars_folder: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    output = tmp_path / "further.safetensors"
+    start = ["distill", "--dataset", str(bars_folder), "--output", str(output), *SMALL, "--start", str(bundle)]
+    run(*start, "--outer-steps", "1", "--validate-every", "1")
+    further, before = MemoryBundle.load(output), MemoryBundle.load(bundle)
+    assert further.manifest.budget == before.manifest.budget
+    assert further.manifest.provenance.hyper_parameters["start_sha256"] == before.sha256
+    said = refusal(monkeypatch, capsys, *start, "--bases", "3", "--overwrite")
+    assert "--bases is 3, but the bundle bars has 4; leave it out" in said
+
+
+def test_adding_a_class_replaces_another_bundle_only_where_it_is_asked_to(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = picture_folder(tmp_path / "more", "lowest", each=3) / "lowest"
+    path, other = tmp_path / "bars.safetensors", tmp_path / "other.safetensors"
+    for each in (path, other):
+        example_bundle().save(each)
+    before = other.read_bytes()
+    command = ["add-class", str(path), str(folder), "--output"]
+    said = refusal(monkeypatch, capsys, *command, str(other))
+    assert said == (
+        "error: other.safetensors exists already; write to another --output, or replace it with --overwrite\n"
+    )
+    assert other.read_bytes() == before
+    run(*command, str(other), "--overwrite")
+    assert MemoryBundle.load(other).labels[-1] == "lowest"
+    run(*command, str(tmp_path / "more" / ".." / "bars.safetensors"))
+    assert MemoryBundle.load(path).labels[-1] == "lowest", "BUNDLE itself is what a class is added to"
+
+
+def test_quickstart_makes_a_served_bundle_and_says_what_comes_next(tmp_path: Path) -> None:
+    data = picture_folder(tmp_path / "my bars", "high", "middle", "low")
+    (data / "low" / "broken.png").write_bytes(b"not a picture")
+    options = ["--artifacts", str(tmp_path / "served"), "--picture", str(tmp_path / "bars.png"), "--image-size", "8"]
+    output = run("quickstart", str(data), *options, "--images-per-class", "2", "--name", "bars")
+    assert "1 file was left out: low/broken.png" in output
+    assert "real pictures at the same size" in output
+    (accuracy,) = MemoryBundle.load(tmp_path / "served" / "bundles" / "bars.safetensors").manifest.accuracy
+    assert accuracy.mean > 0.8
+    assert (tmp_path / "bars.png").read_bytes().startswith(b"\x89PNG")
+    assert "improve it:  recall-trainer distill --dataset '" in output, "a path with a blank is quoted"
+    further = picture_folder(tmp_path / "more", "lowest", each=12)
+    served = tmp_path / "served" / "bundles" / "bars.safetensors"
+    assert "4 labels" in run("add-class", str(served), str(further / "lowest"))
+    assert MemoryBundle.load(served).labels == ("high", "low", "middle", "lowest")

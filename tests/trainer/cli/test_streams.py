@@ -1,0 +1,74 @@
+"""The command: learns a folder of tasks, publishes, stops, resumes, and says in one sentence what is wrong."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+import typer
+from typer.testing import CliRunner
+
+from recall_server.core.bundle.bundle import MemoryBundle
+from recall_server.errors import InvalidDataset, InvalidRequest
+from tests.trainer.streams.stream_examples import SMALL, write_task
+from trainer.cli.streams import stream
+
+app = typer.Typer(pretty_exceptions_enable=False)
+app.command()(stream)
+
+
+@pytest.fixture
+def tasks(tmp_path: Path) -> Path:
+    for number in range(2):
+        write_task(tmp_path / "tasks" / f"task-{number}", seed=number)
+    return tmp_path / "tasks"
+
+
+def call(*arguments: object) -> str:
+    result = CliRunner().invoke(app, [*map(str, arguments), *(part for item in SMALL for part in ("--set", item))])
+    if result.exception:
+        raise result.exception
+    return result.output
+
+
+def test_a_folder_is_learned_published_and_drawn(tasks: Path, tmp_path: Path) -> None:
+    pytest.importorskip("matplotlib")
+    picture = tmp_path / "curve.png"
+    output = call(tasks, "--memory", 12, "--bundles", tmp_path / "bundles", "--baselines", "--picture", picture)
+    assert "task 2 of 2: recall " in output
+    assert "experience replay" in output
+    assert picture.read_bytes().startswith(b"\x89PNG")
+
+
+def test_it_resumes_from_its_checkpoint(tasks: Path, tmp_path: Path) -> None:
+    file = tmp_path / "run.checkpoint"
+    first = call(tasks, "--memory", 12, "--bundles", tmp_path / "bundles", "--checkpoint", file)
+    again = call(tasks, "--memory", 12, "--bundles", tmp_path / "bundles", "--checkpoint", file, "--resume")
+    assert again.splitlines() == first.splitlines()[2:]  # the table, and no task anew
+    assert MemoryBundle.load(tmp_path / "bundles" / "task-1.safetensors").labels == ("top", "middle", "bottom")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--resume"], "--resume needs --checkpoint"),
+        (["--samples", 3], "a number of samples is for the named streams"),
+        (["--memory", 2], "the smallest that works has"),
+        (["--method", "magic"], "unknown method 'magic'"),
+    ],
+)
+def test_what_cannot_be_is_said_before_anything_is_learned(tasks: Path, arguments: list[object], message: str) -> None:
+    with pytest.raises((ValueError, InvalidDataset), match=message):
+        call(tasks, *arguments)
+
+
+def test_a_named_stream_is_not_followed() -> None:
+    with pytest.raises(InvalidDataset, match="the stream rotations is whole"):
+        call("rotations", "--follow")
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is CUDA here")
+def test_a_gpu_that_is_not_there_is_no_slow_surprise(tasks: Path) -> None:
+    with pytest.raises(InvalidRequest, match="no CUDA device is available here; use --device auto or cpu"):
+        call(tasks, "--memory", 12, "--device", "cuda")

@@ -1,0 +1,126 @@
+"""What CUDA devices run computes what the reference does: kernels in Triton, windows, and steps that are replayed.
+
+Without a GPU the kernels are interpreted, and a recording runs the function that it would have recorded.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+import torch
+from torch import Tensor
+
+from recall_server.core.networks import ConvNet, Parameters
+from recall_server.core.networks.kernels import TorchBlocks
+from trainer.objectives.inner import cuda_graph_step
+from trainer.objectives.inner.convnet_step import ConvNetStep
+from trainer.objectives.inner.cuda_graph_step import CapturedStep
+from trainer.objectives.inner.kernels import triton_blocks
+from trainer.objectives.inner.packing import Packing
+from trainer.objectives.inner.select_step import inner_step
+from trainer.objectives.inner.step import AbstractInnerStep
+from trainer.objectives.inner.unroll import unroll
+
+DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+NETWORK = ConvNet(channels=3, height=7, width=8, classes=4, filters=6, depth=2)
+
+
+def test_kernels_in_triton_agree_with_the_reference() -> None:
+    pytest.importorskip("triton")
+    file = Path(__file__).with_name("kernels_in_triton.py")
+    interpreted = {"TRITON_INTERPRET": "1"} if DEVICE.type == "cpu" else {}
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", str(file)]
+    run = subprocess.run(command, env=os.environ | interpreted, capture_output=True, text=True)
+    assert run.returncode == 0, run.stdout
+
+
+def test_parameters_come_out_of_a_vector_as_they_went_in() -> None:
+    parameters = NETWORK.initialise(torch.Generator().manual_seed(0))
+    packing = Packing(NETWORK)
+    vector = packing.packed(parameters)
+    assert vector.shape == (packing.numbers,)
+    unpacked = packing.unpacked(vector)
+    assert list(unpacked) == list(parameters)
+    assert all(torch.equal(unpacked[name], value) for name, value in parameters.items())
+    assert unpacked["block1.convolution.weight"].is_contiguous(memory_format=torch.channels_last)
+    assert unpacked["classifier.bias"].data_ptr() > vector.data_ptr()  # a view
+
+
+@pytest.fixture
+def replayed(monkeypatch: pytest.MonkeyPatch) -> CapturedStep:
+    if DEVICE.type == "cpu":
+        monkeypatch.setattr(cuda_graph_step, "_record", lambda function: SimpleNamespace(replay=function))
+    return CapturedStep(ConvNetStep(NETWORK, TorchBlocks()))
+
+
+def gradients(step: AbstractInnerStep) -> list[Tensor]:
+    """Of a loss of all that three steps give, for all that goes into them."""
+    generator = torch.Generator().manual_seed(0)
+
+    def leaf(value: Tensor) -> Tensor:
+        return value.to(DEVICE, torch.float64).requires_grad_()
+
+    images, targets = (leaf(torch.rand(3, 5, *shape, generator=generator)) for shape in ((3, 7, 8), (4,)))
+    parameters = {name: leaf(value) for name, value in NETWORK.initialise(generator).items()}
+    velocity = {name: leaf(0.1 * torch.randn(value.shape, generator=generator)) for name, value in parameters.items()}
+    rate, momentum = leaf(torch.tensor(0.1)), leaf(torch.tensor(0.9))
+    after = unroll(step, images, targets, parameters, velocity, rate=rate, momentum=momentum)
+    values = [*after[0].values(), *after[1].values()]
+    loss = step.evaluate(after[0], images[0].detach(), targets[0].detach())
+    loss = loss + sum((value.sin() * (i + 1)).sum() for i, value in enumerate(values))
+    leaves = [images, targets, rate, momentum, *parameters.values(), *velocity.values()]
+    return [loss.detach(), *torch.autograd.grad(loss, leaves)]
+
+
+def test_replayed_steps_have_the_gradients_of_the_steps_that_were_recorded(replayed: CapturedStep) -> None:
+    for mine, plain in zip(gradients(replayed), gradients(replayed.plain), strict=True):
+        torch.testing.assert_close(mine, plain, rtol=1e-10, atol=1e-10)
+
+
+def test_a_single_step_and_its_reverse_are_those_that_were_recorded(replayed: CapturedStep) -> None:
+    generator = torch.Generator().manual_seed(0)
+
+    def draw(value: Tensor) -> Tensor:
+        return torch.randn(value.shape, generator=generator).to(DEVICE, torch.float64)
+
+    parameters: Parameters = {
+        name: value.to(DEVICE, torch.float64) for name, value in NETWORK.initialise(generator).items()
+    }
+    mu = {name: draw(value) for name, value in parameters.items()}
+    images, targets = draw(torch.empty(5, 3, 7, 8)), draw(torch.empty(5, 4)).softmax(dim=1)
+    rates = {"rate": images.new_tensor(0.1), "momentum": images.new_tensor(0.9)}
+    before = {name: value.clone() for name, value in parameters.items()}
+    for step in (replayed, replayed):  # the second time nothing is recorded
+        mine = step.forward(parameters, mu, images, targets, **rates), step.reverse(parameters, images, targets, mu)
+    plain = replayed.plain
+    oracle = plain.forward(parameters, mu, images, targets, **rates), plain.reverse(parameters, images, targets, mu)
+    torch.testing.assert_close(mine, oracle, rtol=1e-10, atol=1e-10)
+    assert all(torch.equal(before[name], value) for name, value in parameters.items())
+
+
+def test_no_step_at_all_changes_nothing(replayed: CapturedStep) -> None:
+    parameters = NETWORK.initialise(torch.Generator().manual_seed(0))
+    rate = torch.tensor(0.1)
+    swept = replayed.sweep(
+        torch.empty(0, 5, 3, 7, 8), torch.empty(0, 5, 4), parameters, parameters, rate=rate, momentum=rate
+    )
+    assert swept.parameters is parameters
+
+
+def test_a_convnet_on_cuda_gets_replayed_steps_with_blocks_in_triton() -> None:
+    pytest.importorskip("triton")
+    step = inner_step(NETWORK, torch.device("cuda"))
+    assert isinstance(step, CapturedStep)
+    assert step.network == NETWORK
+    assert type(step.plain.blocks).__name__ == "TritonBlocks"
+
+
+def test_without_triton_the_reason_is_logged(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    assert triton_blocks() is None
+    assert "triton is not installed" in caplog.text

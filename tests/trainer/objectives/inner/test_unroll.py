@@ -1,0 +1,236 @@
+"""The unroll equals naive unrolling, and leaves what it was given untouched."""
+
+from __future__ import annotations
+
+import gc
+from dataclasses import replace
+
+import pytest
+import torch
+from torch import Tensor
+
+from recall_server.core.encoders.weights import all_but_the_last
+from recall_server.core.networks import ConvNet, Parameters
+from recall_server.core.networks.kernels import TorchBlocks, native_blocks
+from recall_server.core.training.fused import trained_names
+from trainer.objectives.base import Episode
+from trainer.objectives.inner.autograd_step import DifferentiatedStep, can_compile
+from trainer.objectives.inner.convnet_step import ConvNetStep
+from trainer.objectives.inner.step import AbstractInnerStep, soft_cross_entropy
+from trainer.objectives.inner.unroll import train, unroll
+from trainer.objectives.unrolled import Unrolled
+
+NETWORK = ConvNet(channels=1, height=4, width=4, classes=3, filters=2, depth=2)
+
+
+STEPS = {
+    "derived": lambda: DifferentiatedStep(NETWORK, compiled=False),
+    "by hand, in torch": lambda: ConvNetStep(NETWORK, TorchBlocks()),
+    "by hand, in C++": lambda: ConvNetStep(NETWORK, native_blocks() or pytest.skip("no C++ compiler")),
+}
+
+
+@pytest.fixture(params=STEPS)
+def step(request: pytest.FixtureRequest) -> AbstractInnerStep:
+    return STEPS[request.param]()
+
+
+def make_inputs(steps: int = 4, batch: int = 3, dtype: torch.dtype = torch.float64) -> dict[str, Tensor | Parameters]:
+    generator = torch.Generator().manual_seed(1)
+    parameters = {name: value.to(dtype) for name, value in NETWORK.initialise(generator).items()}
+    return {
+        "images": torch.randn(steps, batch, 1, 4, 4, generator=generator, dtype=dtype),
+        "targets": torch.randn(steps, batch, 3, generator=generator, dtype=dtype).softmax(dim=2),
+        "parameters": parameters,
+        "velocity": {
+            name: 0.1 * torch.randn(value.shape, generator=generator, dtype=dtype) for name, value in parameters.items()
+        },
+        "rate": torch.tensor(0.3, dtype=dtype),
+        "momentum": torch.tensor(0.9, dtype=dtype),
+    }
+
+
+def leaves(inputs: dict) -> dict:
+    return {
+        key: {name: v.clone().requires_grad_() for name, v in value.items()}
+        if isinstance(value, dict)
+        else value.clone().requires_grad_()
+        for key, value in inputs.items()
+    }
+
+
+def drawn(seed: int) -> torch.Generator:
+    return torch.Generator().manual_seed(seed)
+
+
+def naive_unroll(images, targets, parameters, velocity, *, rate, momentum):
+    """The oracle: every step in one graph, by create_graph."""
+    for batch, target in zip(images, targets, strict=True):
+        loss = soft_cross_entropy(NETWORK.logits(parameters, batch), target)
+        gradient = torch.autograd.grad(loss, list(parameters.values()), create_graph=True)
+        velocity = {name: momentum * velocity[name] + g for (name, g) in zip(parameters, gradient, strict=True)}
+        parameters = {name: parameters[name] - rate * velocity[name] for name in parameters}
+    return parameters, velocity
+
+
+def outer_loss(parameters: Parameters, velocity: Parameters) -> Tensor:
+    """Touches every output, velocity too."""
+    return sum((value.sin() * (i + 1)).sum() for i, value in enumerate([*parameters.values(), *velocity.values()]))
+
+
+def gradients(function, inputs: dict) -> list[Tensor]:
+    given = leaves(inputs)
+    parameters, velocity = function(
+        given["images"],
+        given["targets"],
+        given["parameters"],
+        given["velocity"],
+        rate=given["rate"],
+        momentum=given["momentum"],
+    )
+    flat = [leaf for value in given.values() for leaf in (value.values() if isinstance(value, dict) else [value])]
+    return [outer_loss(parameters, velocity).detach(), *torch.autograd.grad(outer_loss(parameters, velocity), flat)]
+
+
+def test_gradients_for_every_input_equal_naive_unrolling_in_float64(step: AbstractInnerStep) -> None:
+    inputs = make_inputs()
+    ours = gradients(lambda *a, **k: unroll(step, *a, **k), inputs)
+    naive = gradients(naive_unroll, inputs)
+    for mine, oracle in zip(ours, naive, strict=True):
+        assert (mine - oracle).abs().max() <= 1e-9 * max(1.0, oracle.abs().max().item())
+
+
+def test_passes_gradcheck_for_images_targets_parameters_rate_and_momentum(step: AbstractInnerStep) -> None:
+    inputs = leaves(make_inputs(steps=2, batch=2))
+    names = list(inputs["parameters"])
+
+    def function(images, targets, rate, momentum, *parameters):
+        given = dict(zip(names, parameters, strict=True))
+        trained, velocity = unroll(step, images, targets, given, inputs["velocity"], rate=rate, momentum=momentum)
+        return *trained.values(), *velocity.values()
+
+    assert torch.autograd.gradcheck(
+        function,
+        (inputs["images"], inputs["targets"], inputs["rate"], inputs["momentum"], *inputs["parameters"].values()),
+    )
+
+
+def test_the_networks_own_parameters_come_out_bit_identical(step: AbstractInnerStep) -> None:
+    inputs = make_inputs()
+    before = {name: value.clone() for name, value in inputs["parameters"].items()}
+    gradients(lambda *a, **k: unroll(step, *a, **k), inputs)
+    assert all(torch.equal(before[name], value) for name, value in inputs["parameters"].items())
+
+
+def test_training_without_a_gradient_takes_the_same_steps(step: AbstractInnerStep) -> None:
+    inputs = make_inputs()
+    arguments = inputs["images"], inputs["targets"], inputs["parameters"], inputs["velocity"]
+    rates = {"rate": inputs["rate"], "momentum": inputs["momentum"]}
+    plain, unrolled = train(step, *arguments, **rates), unroll(step, *arguments, **rates)
+    for one, other in zip(plain, unrolled, strict=True):
+        assert all(torch.equal(one[name], other[name]) for name in one)
+
+
+def bytes_kept(step: AbstractInnerStep, steps: int, *, learned_rate: bool) -> int:
+    """Bytes of all tensors that an unroll brings into being and keeps alive, as the garbage collector sees them."""
+    inputs = leaves(make_inputs(steps=steps))
+    rate = inputs["rate"] if learned_rate else inputs["rate"].detach()
+    before = {id(tensor) for tensor in living_tensors()}
+    trained, velocity = unroll(
+        step,
+        inputs["images"],
+        inputs["targets"],
+        inputs["parameters"],
+        inputs["velocity"],
+        rate=rate,
+        momentum=inputs["momentum"].detach(),
+    )
+    kept = sum(tensor.nbytes for tensor in living_tensors() if id(tensor) not in before)
+    assert trained.keys() == velocity.keys()
+    return kept
+
+
+def living_tensors() -> list[Tensor]:
+    gc.collect()
+    return [thing for thing in gc.get_objects() if issubclass(type(thing), Tensor)]
+
+
+@pytest.mark.parametrize(("learned_rate", "sets"), [(False, 1), (True, 2)], ids=["weights", "weights and velocities"])
+def test_memory_grows_by_nothing_but_the_stored_weights(step: AbstractInnerStep, learned_rate: bool, sets: int) -> None:
+    weights = sum(value.nbytes for value in make_inputs(steps=1)["parameters"].values())
+    growth = bytes_kept(step, 12, learned_rate=learned_rate) - bytes_kept(step, 4, learned_rate=learned_rate)
+    assert growth == 8 * sets * weights
+
+
+@pytest.mark.parametrize("learned_rate", [False, True])
+def test_an_unroll_that_is_let_go_frees_its_weights_without_the_garbage_collector(
+    step: AbstractInnerStep, learned_rate: bool
+) -> None:
+    inputs = leaves(make_inputs(steps=3))
+    rate = inputs["rate"] if learned_rate else inputs["rate"].detach()
+    arguments = inputs["images"], inputs["targets"], inputs["parameters"], inputs["velocity"]
+    before = len(living_tensors())
+    gc.disable()
+    try:
+        unroll(step, *arguments, rate=rate, momentum=inputs["momentum"].detach())
+        assert len([thing for thing in gc.get_objects() if issubclass(type(thing), Tensor)]) == before
+    finally:
+        gc.enable()
+
+
+@pytest.mark.parametrize(("variable", "value"), [("CXX", "no-such-compiler"), ("PATH", "")])
+def test_without_a_compiler_a_derived_step_says_so_and_runs_eagerly(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, variable: str, value: str
+) -> None:
+    monkeypatch.delenv("CXX", raising=False)
+    monkeypatch.setenv(variable, value)
+    assert not can_compile(torch.device("cpu"))
+    assert "no C++ compiler found" in caplog.text
+    assert "eagerly" in caplog.text
+
+
+@pytest.mark.skipif(not can_compile(torch.device("cpu")), reason="no C++ compiler")
+def test_compiled_steps_agree_with_eager_ones_in_float32() -> None:
+    inputs = make_inputs(steps=3, dtype=torch.float32)
+    eager = gradients(lambda *a, **k: unroll(DifferentiatedStep(NETWORK, compiled=False), *a, **k), inputs)
+    compiled = gradients(lambda *a, **k: unroll(DifferentiatedStep(NETWORK, compiled=True), *a, **k), inputs)
+    for mine, oracle in zip(compiled, eager, strict=True):
+        torch.testing.assert_close(mine, oracle, rtol=1e-3, atol=1e-4)
+
+
+@pytest.mark.parametrize("before", [0, 2])
+def test_a_training_that_begins_with_learned_layers_is_differentiated_as_one_from_these(before: int) -> None:
+    """The oracle starts from the layers and a last one of zeros, and sees all rows at every step.
+
+    What the steps `before` the window add to the layers is a constant to it.
+    """
+    generator = torch.Generator().manual_seed(2)
+    names = trained_names(NETWORK)
+    learned = all_but_the_last(replace(NETWORK, classes=7).initialise(generator))
+    leaves = {name: value.requires_grad_() for name, value in learned.items() if name in names}
+    recalled = torch.randn(3, 2, 1, 4, 4, generator=generator)
+    real, targets = torch.randn(6, 1, 4, 4, generator=generator), torch.eye(3)
+    of_real = targets.repeat_interleave(2, dim=0)
+    step = ConvNetStep(NETWORK, TorchBlocks())
+    longest = Unrolled(step=step, steps=3 + before, window=3, rate=0.3, momentum=0.9, rows_per_class=2)
+    lengths = (int(torch.randint(3, 4 + before, (), generator=drawn(seed))) for seed in range(99))
+    seed = list(lengths).index(3 + before)
+    found, expected = recalled.clone().requires_grad_(), recalled.clone().requires_grad_()
+    loss = longest.loss(Episode(found, targets, real, of_real, learned=learned), drawn(seed))
+    loss.backward()  # type: ignore[no-untyped-call]
+
+    reached = [leaf.grad.clone() for leaf in leaves.values()]
+    for leaf in leaves.values():
+        leaf.grad = None
+    parameters = {name: value.requires_grad_() for name, value in NETWORK.initialise_from(learned).items()}
+    still = {name: torch.zeros_like(value) for name, value in parameters.items()}
+    images, hard = expected.flatten(0, 1).expand(3, -1, -1, -1, -1), of_real.expand(3, -1, -1)
+    later, velocity = naive_unroll(images[:before], hard[:before], parameters, still, rate=0.3, momentum=0.9)
+    velocity = {name: value.detach() for name, value in velocity.items()}
+    parameters = {name: value + (later[name] - value).detach() for name, value in parameters.items()}
+    parameters, _ = naive_unroll(images, hard, parameters, velocity, rate=0.3, momentum=0.9)
+    oracle = soft_cross_entropy(NETWORK.logits(parameters, real), of_real)
+    oracle.backward()
+    torch.testing.assert_close(loss, oracle)
+    torch.testing.assert_close(found.grad, expected.grad, atol=1e-6, rtol=1e-4)
+    torch.testing.assert_close(reached, [leaf.grad for leaf in leaves.values()], atol=1e-6, rtol=1e-3)

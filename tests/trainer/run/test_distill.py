@@ -1,0 +1,359 @@
+"""The outer loop: it learns, repeats itself, resumes to the same bytes, and stops without losing anything."""
+
+from __future__ import annotations
+
+import os
+import signal
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor
+
+from recall_server.core.io.tensor_file import canonical_json, pack
+from recall_server.core.networks import NetworkSpec
+from recall_server.errors import InvalidCheckpoint, StorageFailed, TrainingFailed
+from trainer.data.datasets import ImageDataset
+from trainer.methods.budget import Budget
+from trainer.methods.method import Method, compose
+from trainer.objectives.outer_parameters import RealData
+from trainer.run.build import fit_preprocessing, make_learner, make_objective, real_data
+from trainer.run.checkpoint import Checkpoint
+from trainer.run.distill import Distillation, Interrupted
+from trainer.run.progress import Limits, Progress
+
+SMALL = ["eager=true", "network=convnet:filters=4,depth=2", "steps=4", "window=2", "real_batch=12", "rate=0.1"]
+
+
+class Run:
+    """One small distillation with everything it needs."""
+
+    def __init__(
+        self, dataset: ImageDataset, *overrides: str, path: Path | None = None, method: str = "window"
+    ) -> None:
+        self.method: Method = compose(method, [*SMALL, *overrides])
+        budget = Budget.fit(dataset, self.method, images_per_class=2, bases=4, rows=None)
+        self.generator = torch.Generator().manual_seed(0)
+        cpu = torch.device("cpu")
+        preprocessing = fit_preprocessing(dataset, self.method)
+        self.data: RealData = real_data(dataset, preprocessing, cpu)
+        self.learner = make_learner(dataset, self.method, budget, preprocessing, self.generator, device=cpu)
+        self.distillation = Distillation(
+            self.learner,
+            make_objective(dataset, self.method, cpu),
+            self.method,
+            run={f"method.{name}": value for name, value in self.method.model_dump(mode="json").items()},
+            limits=Limits(self.method.outer_steps, validate_every=2),
+            generator=self.generator,
+            checkpoint=path,
+        )
+
+    def go(self, **arguments: object) -> dict[str, Tensor]:
+        return self.distillation.distill(self.data, **arguments)  # type: ignore[arg-type]
+
+
+def curve(run: Run) -> list[tuple[int, float]]:
+    return [(point.step, point.accuracy) for point in run.distillation.progress.history]
+
+
+def same(one: dict[str, Tensor], other: dict[str, Tensor]) -> bool:
+    return one.keys() == other.keys() and all(torch.equal(one[name], other[name]) for name in one)
+
+
+METHODS = {
+    "window": ["start=noise"],
+    "bptt": [],
+    "rtp": ["steps=3", "window=3"],
+    "image-addressing": [
+        "start=noise",
+        "classes_per_step=2",
+        "shots=2",
+        "query_size=5",
+        "encoder=convnet:filters=4,depth=2",
+    ],
+    "image-addressing-warm": [
+        "classes_per_step=2",
+        "shots=2",
+        "query_size=5",
+        "encoder_steps=5",
+        *(f"{field}=convnet:filters=4,depth=2" for field in ("network", "retraining.network", "encoder")),
+    ],
+}
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_every_learned_tensor_moves_and_the_loss_falls(bars_dataset: ImageDataset, method: str) -> None:
+    run = Run(bars_dataset, *METHODS[method], "outer_steps=25", "optimiser=adam", "outer_rate=0.05", method=method)
+    before = {name: leaf.detach().clone() for name, leaf in run.learner.tensors().items()}
+    losses: list[float] = []
+    after = run.go(report=lambda progress: losses.append(progress.loss))
+    assert all(not torch.equal(before[name], after[name]) for name in before)
+    assert sum(losses[-8:]) < sum(losses[:8])
+
+
+VARIANTS = {
+    "no momentum": ["momentum=0"],
+    "forward-only momentum": ["momentum_gradient=forward"],
+    "adam inside": ["inner_optimiser=adam", "rate=0.02"],
+    "learned step size": ["learn_rate=true"],
+    "soft targets": ["targets=soft", "optimiser=adam"],
+    "kaiming": ["initialisation=kaiming"],
+    "bases at full resolution": ["resolution=full"],
+    "pictures at half resolution": ["memory=pixels"],
+}
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_every_variant_of_a_method_learns(bars_dataset: ImageDataset, variant: str) -> None:
+    run = Run(bars_dataset, "start=noise", *VARIANTS[variant], "outer_steps=25", "outer_rate=0.05")
+    before = {name: leaf.detach().clone() for name, leaf in run.learner.tensors().items()}
+    losses: list[float] = []
+    after = run.go(report=lambda progress: losses.append(progress.loss))
+    assert all(not torch.equal(before[name], after[name]) for name in before)
+    assert sum(losses[-8:]) < sum(losses[:8])
+
+
+def test_a_run_that_learns_its_step_size_resumes_to_the_same_bytes(bars_dataset: ImageDataset, tmp_path: Path) -> None:
+    learned = ["learn_rate=true", "storage=int8", "outer_steps=4"]
+    whole = Run(bars_dataset, *learned).go()
+    path = tmp_path / "run.checkpoint"
+    halfway = Run(bars_dataset, *learned, path=path)
+    halfway.distillation.limits = Limits(4, validate_every=2, checkpoint_seconds=0)
+
+    def stop(progress: Progress) -> None:
+        if progress.step == 3:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        halfway.go(report=stop)
+    resumed = Run(bars_dataset, *learned, path=path)
+    resumed.distillation.resume(path)
+    assert resumed.distillation.progress.step == 2, "the checkpoint is written behind the report"
+    assert same(whole, resumed.go())
+
+
+def test_the_same_seed_gives_the_same_memory_and_global_randomness_is_untouched(bars_dataset: ImageDataset) -> None:
+    state = torch.random.get_rng_state()
+    assert same(Run(bars_dataset, "outer_steps=3").go(), Run(bars_dataset, "outer_steps=3").go())
+    assert torch.equal(state, torch.random.get_rng_state())
+
+
+def test_a_run_killed_in_the_middle_resumes_to_the_same_bytes(bars_dataset: ImageDataset, tmp_path: Path) -> None:
+    whole = Run(bars_dataset, "outer_steps=6").go(validate=lambda: [0.5])
+    path = tmp_path / "run.checkpoint"
+    killed = Run(bars_dataset, "outer_steps=6", path=path)
+
+    def interrupt(progress: Progress) -> None:
+        if progress.step == 3:
+            os.kill(os.getpid(), signal.SIGINT)
+
+    with pytest.raises(Interrupted):
+        killed.go(validate=lambda: [0.5], report=interrupt)
+    resumed = Run(bars_dataset, "outer_steps=6", path=path)
+    resumed.distillation.resume(path)
+    assert resumed.distillation.progress.step == 3
+    assert same(whole, resumed.go(validate=lambda: [0.5]))
+
+
+def test_a_checkpoint_of_another_run_is_refused_and_says_what_differs(
+    bars_dataset: ImageDataset, tmp_path: Path
+) -> None:
+    path = tmp_path / "run.checkpoint"
+    Run(bars_dataset, "outer_steps=1", path=path).go()
+    with pytest.raises(InvalidCheckpoint, match=r"another run: its method\.outer_steps is 1, this run's is 2"):
+        Run(bars_dataset, "outer_steps=2", path=path).distillation.resume(path)
+
+
+def test_a_checkpoint_of_another_version_is_refused_and_says_so(bars_dataset: ImageDataset, tmp_path: Path) -> None:
+    path = tmp_path / "run.checkpoint"
+    run = Run(bars_dataset, "outer_steps=1", path=path)
+    run.go()
+    written = Checkpoint.load(path)
+    older = {key: value for key, value in written.run.items() if key != "method.storage"}
+    Checkpoint(older, written.progress, written.tensors).save(path)
+    with pytest.raises(InvalidCheckpoint, match=r"of another version .*: the checkpoint does not say method\.storage"):
+        run.distillation.resume(path)
+    Checkpoint({**written.run, "method.magic": 1}, written.progress, written.tensors).save(path)
+    with pytest.raises(InvalidCheckpoint, match=r"of another version .*: this version does not know method\.magic"):
+        run.distillation.resume(path)
+    document = canonical_json({"format": 99, "run": {}, "progress": {}})
+    path.write_bytes(pack({}, key="checkpoint", text=document))
+    with pytest.raises(InvalidCheckpoint, match="its format is 99, this code's 1"):
+        run.distillation.resume(path)
+
+
+@pytest.mark.parametrize("content", [b"", b"garbage", b"\x08\x00\x00\x00\x00\x00\x00\x00{}      "])
+def test_a_damaged_or_missing_checkpoint_is_refused(bars_dataset: ImageDataset, tmp_path: Path, content: bytes) -> None:
+    path = tmp_path / "run.checkpoint"
+    if content:
+        path.write_bytes(content)
+    with pytest.raises(InvalidCheckpoint, match=r"run\.checkpoint is not a checkpoint that can be resumed"):
+        Run(bars_dataset, path=path).distillation.resume(path)
+
+
+def test_the_best_on_validation_is_kept_not_the_last(bars_dataset: ImageDataset) -> None:
+    run = Run(bars_dataset, "outer_steps=6")
+    scores = iter([0.1, 0.2, 0.9, 0.3])
+    kept: list[dict[str, Tensor]] = []
+
+    def validate() -> list[float]:
+        kept.append({name: leaf.detach().clone() for name, leaf in run.learner.tensors().items()})
+        return [next(scores)]
+
+    best = run.go(validate=validate)
+    assert same(best, kept[2])
+    assert curve(run) == [(0, 0.1), (2, 0.2), (4, 0.9), (6, 0.3)]
+
+
+def test_a_loss_that_is_not_finite_stops_the_run_and_keeps_the_last_good_state(
+    bars_dataset: ImageDataset, tmp_path: Path
+) -> None:
+    path = tmp_path / "run.checkpoint"
+    run = Run(bars_dataset, "outer_steps=4", "clip=0", path=path)
+
+    def poison(progress: Progress) -> None:
+        if progress.step == 2:
+            run.data.images[:] = torch.nan
+
+    with pytest.raises(FloatingPointError, match="the outer loss is nan and its gradient has norm nan at outer step 2"):
+        run.go(report=poison)
+    resumed = Run(bars_dataset, "outer_steps=4", "clip=0", path=path)
+    resumed.distillation.resume(path)
+    assert all(leaf.isfinite().all() for leaf in resumed.learner.tensors().values())
+
+
+def test_a_gradient_that_is_not_finite_never_reaches_the_memory(bars_dataset: ImageDataset, tmp_path: Path) -> None:
+    """The loss alone may be finite: clipping by a norm of NaN once turned every number of the memory into NaN."""
+    path = tmp_path / "run.checkpoint"
+    run = Run(bars_dataset, "outer_steps=4", path=path)
+    leaf = next(iter(run.learner.tensors().values()))
+    leaf.register_hook(lambda gradient: gradient * torch.nan)
+    with pytest.raises(FloatingPointError, match="gradient has norm nan at outer step 0"):
+        run.go()
+    resumed = Run(bars_dataset, "outer_steps=4", path=path)
+    resumed.distillation.resume(path)
+    assert all(leaf.isfinite().all() for leaf in resumed.learner.tensors().values())
+
+
+def test_a_validation_network_that_diverges_counts_as_nothing_and_the_run_goes_on(
+    bars_dataset: ImageDataset,
+) -> None:
+    run = Run(bars_dataset, "outer_steps=4")
+    scores: list[float | Exception] = [0.1, TrainingFailed("diverged"), 0.4]
+
+    def validate() -> list[float]:
+        score = scores.pop(0)
+        if isinstance(score, Exception):
+            raise score
+        return [score]
+
+    run.go(validate=validate)
+    assert curve(run) == [(0, 0.1), (2, 0.0), (4, 0.4)]
+
+
+def test_a_full_disk_leaves_the_last_checkpoint_whole(
+    bars_dataset: ImageDataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "run.checkpoint"
+    run = Run(bars_dataset, "outer_steps=2", path=path)
+    run.go()
+    before = path.read_bytes()
+
+    def full(descriptor: int) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(StorageFailed):
+        run.distillation.save()
+    assert path.read_bytes() == before
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_limit_on_the_clock_stops_the_run_between_two_steps(bars_dataset: ImageDataset) -> None:
+    run = Run(bars_dataset, "outer_steps=100000")
+    run.distillation.limits = Limits(100_000, minutes=0.01)
+    run.go()
+    assert 0 < run.distillation.progress.step < 100_000
+
+
+def test_zero_outer_steps_give_the_start_itself(bars_dataset: ImageDataset) -> None:
+    run = Run(bars_dataset, method="principal")
+    assert same({name: leaf.detach() for name, leaf in run.learner.tensors().items()}, run.go())
+
+
+def test_the_network_spec_of_a_method_can_be_overridden_from_text() -> None:
+    method = compose("window", ["network=convnet:filters=8", "retraining.network=resnet", "retraining.steps=7"])
+    assert method.network == NetworkSpec(filters=8)
+    assert (str(method.retraining.network), method.retraining.steps) == ("resnet", 7)
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        (["windw=3"], "'windw=3' is not field=value with one of the fields"),
+        (["window"], "'window' is not field=value"),
+        (["window=0"], "window: "),
+        (["classes_per_step=1"], "one class per step leaves nothing to tell apart"),
+        (["name=rtp"], "'name=rtp' is not field=value with one of the fields memory"),
+        (["retraining.stepps=1"], "'retraining.stepps=1' is not field=value with one of the fields network, steps"),
+        (["window=300"], "a window of 300 is longer than the longest training of 60 steps"),
+        (["precision=float8"], "precision: "),
+        (["storage=int4"], "storage: Input should be 'float32', 'bfloat16' or 'int8'"),
+        (["resolution=full"], "principal finds bases at half resolution; start from noise"),
+        (["inner_optimiser=adam", "momentum_gradient=forward"], "Adam has no momentum term to leave undifferentiated"),
+        (["learn_rate=true", "queries=images"], "the inner rate is learned with a memory addressed by labels"),
+        (["targets=soft", "queries=images"], "soft targets are learned with a memory addressed by labels"),
+        (["targets=soft", "outer_steps=0"], "soft targets are learned by outer steps"),
+    ],
+)
+def test_an_override_that_does_not_fit_is_refused(overrides: list[str], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        compose("window", overrides)
+
+
+def test_an_unknown_method_lists_the_known_ones() -> None:
+    with pytest.raises(ValueError, match="unknown method 'magic'; known methods: window, rtp"):
+        compose("magic")
+
+
+def test_a_budget_that_is_too_small_says_how_many_bases_would_fit_and_that_is_true(
+    bars_dataset: ImageDataset,
+) -> None:
+    method = compose("window")
+    with pytest.raises(
+        ValueError, match="500 bases and -?[0-9]+ rows do not fit in 1 images per class; try with at most "
+    ) as refused:
+        Budget.fit(bars_dataset, method, images_per_class=1, bases=500, rows=None)
+    most = int(str(refused.value).split("at most ")[1].split()[0])
+    assert Budget.fit(bars_dataset, method, images_per_class=1, bases=most, rows=None).rows >= 1
+    with pytest.raises(ValueError, match="do not fit"):
+        Budget.fit(bars_dataset, method, images_per_class=1, bases=most + 1, rows=None)
+
+
+@pytest.mark.parametrize("bases", [0, -3])
+def test_a_memory_without_bases_is_refused(bars_dataset: ImageDataset, bases: int) -> None:
+    with pytest.raises(ValueError, match=f"a memory needs one basis or more, not {bases}"):
+        Budget.fit(bars_dataset, compose("window"), images_per_class=1, bases=bases, rows=None)
+
+
+def test_pictures_at_half_resolution_are_four_times_as_many(bars_dataset: ImageDataset) -> None:
+    half = compose("bptt", ["resolution=half"])
+    assert Budget.fit(bars_dataset, half, images_per_class=2, bases=0, rows=None).rows == 8
+    assert Budget.fit(bars_dataset, half, images_per_class=0.5, bases=0, rows=None).rows == 2
+    with pytest.raises(ValueError, match="9 stored images of each class do not fit in 2 images per class"):
+        Budget.fit(bars_dataset, half, images_per_class=2, bases=0, rows=9)
+
+
+def test_a_memory_of_pixels_refuses_more_images_than_its_budget(bars_dataset: ImageDataset) -> None:
+    with pytest.raises(ValueError, match="3 stored images of each class do not fit in 2 images per class"):
+        Budget.fit(bars_dataset, compose("bptt"), images_per_class=2, bases=0, rows=3)
+
+
+@pytest.mark.parametrize(("share", "expected"), [(0.5, 3), (0.0, 0), (1.0, 6)])
+def test_the_last_outer_steps_recall_through_what_the_file_keeps(
+    bars_dataset: ImageDataset, share: float, expected: int
+) -> None:
+    run = Run(bars_dataset, "outer_steps=6", "storage=int8", f"storage_share={share}")
+    seen: list[str] = []
+    run.go(report=lambda progress: seen.append(run.learner.storage))
+    assert seen == ["float32"] * (6 - expected) + ["int8"] * expected

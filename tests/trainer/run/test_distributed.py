@@ -1,0 +1,63 @@
+"""A run that several processes share is the run of one process with as many networks."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from recall_server.core.bundle.bundle import MemoryBundle
+from trainer.run.distributed import ALONE, Alone, process_is_first, processes
+
+TINY = [
+    "network=convnet:filters=8,depth=2", "retraining.network=convnet:filters=8,depth=2", "steps=4", "window=2",
+    "real_batch=40", "eager=true", "networks=2",
+]  # fmt: skip
+
+
+def distill(output: Path, *more: str, ranks: int | None = None) -> subprocess.CompletedProcess[str]:
+    launcher = [] if ranks is None else ["torch.distributed.run", "--standalone", "--nproc-per-node", str(ranks), "-m"]
+    command = [sys.executable, "-m", *launcher, "trainer", "distill", "--dataset", "digits", "--output", str(output)]
+    command += ["--images-per-class", "1", "--bases", "4", "--threads", "1", "--device", "cpu", "--outer-steps", "3"]
+    command += [word for override in TINY for word in ("--set", override)]
+    return subprocess.run([*command, *more], capture_output=True, text=True, check=False)
+
+
+def test_two_processes_learn_what_one_learns_from_as_many_networks(tmp_path: Path) -> None:
+    alone, shared = tmp_path / "alone.safetensors", tmp_path / "shared.safetensors"
+    assert distill(alone).returncode == 0
+    done = distill(shared, "--metrics", str(tmp_path / "metrics.jsonl"), ranks=2)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count("sha256") == 1  # one of them speaks
+    assert sum('"step"' in line for line in (tmp_path / "metrics.jsonl").read_text().splitlines()) >= 3
+    one, two = MemoryBundle.load(alone), MemoryBundle.load(shared)
+    for name, tensor in one.memory.tensors().items():
+        torch.testing.assert_close(two.memory.tensors()[name], tensor, rtol=1e-5, atol=1e-6)
+    assert [path.suffix for path in tmp_path.iterdir() if path.stem == "shared"] == [".safetensors"]
+
+
+def test_networks_that_cannot_be_shared_out_are_refused() -> None:
+    three = Alone(torch.device("cpu"), number=1, count=3)
+    assert list(three.share(6)) == [2, 3]
+    with pytest.raises(ValueError, match="4 networks cannot be shared by 3 processes; use --set networks=6"):
+        three.share(4)
+
+
+def test_one_process_agrees_with_itself() -> None:
+    tensor = torch.ones(3)
+    ALONE.add([tensor])
+    ALONE.wait()
+    assert tensor.tolist() == [1, 1, 1]
+    assert ALONE.agree([1.5, 0]) == [1.5, 0]
+
+
+def test_torchrun_says_how_many_processes_there_are(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert process_is_first()
+    assert processes() == 1
+    monkeypatch.setenv("RANK", "1")
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    assert not process_is_first()
+    assert processes() == 2

@@ -1,0 +1,159 @@
+"""`--start`: a memory that pictures address is gone on from with its encoder, and nothing of what was is lost."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import pytest
+import torch
+
+from recall_server.core.bundle.bundle import MemoryBundle
+from recall_server.core.bundle.layout import encoder_folder
+from recall_server.core.networks import NetworkSpec
+from tests.recall_server.bundle_examples import example_bundle
+from tests.trainer.cli.test_command_line import SMALL, distill, refusal, run, with_encoder
+from trainer.cli import commands
+from trainer.data.datasets import load_dataset
+from trainer.methods.budget import Budget, Size
+from trainer.methods.method import compose
+from trainer.run.progress import Limits
+from trainer.run.request import Request
+from trainer.run.starting_point import StartingPoint
+
+PICTURES = "--method image-addressing --set classes_per_step=2 --set shots=2".split()
+ENCODER = "--set query_size=5 --set encoder=convnet:filters=4,depth=2".split()
+
+
+@pytest.fixture
+def first(bars_folder: Path, tmp_path: Path) -> Path:
+    """A memory addressed by pictures, of one step."""
+    path = tmp_path / "first" / "bars.safetensors"
+    run(*distill(bars_folder, path, *PICTURES, *ENCODER, "--outer-steps", "1", "--rows", "6"))
+    return path
+
+
+def further(data: Path, start: Path, output: Path, *arguments: str) -> list[str]:
+    """The command that goes on from a bundle."""
+    return ["distill", "--dataset", str(data), "--output", str(output), *SMALL, "--start", str(start), *arguments]
+
+
+def test_a_memory_addressed_by_pictures_is_gone_on_from_with_its_encoder(
+    first: Path, bars_folder: Path, tmp_path: Path
+) -> None:
+    """Steps too small to change anything: what comes out is what it began from, in a run of its own."""
+    second = tmp_path / "second" / "bars.safetensors"
+    still = "--outer-steps 1 --set outer_rate=1e-12 --set encoder_rate=1e-12".split()
+    run(*further(bars_folder, first, second, *PICTURES, *still))
+    (before, encoder), (after, again) = with_encoder(first), with_encoder(second)
+    assert after.manifest.provenance.hyper_parameters["start_sha256"] == before.sha256
+    pictures = torch.rand(3, 1, 8, 8).numpy()
+    queries = torch.from_numpy(encoder.encode(pictures))
+    assert torch.allclose(torch.from_numpy(again.encode(pictures)), queries, atol=1e-5)
+    assert torch.allclose(after.memory.recall(queries), before.memory.recall(queries), atol=1e-5)
+
+
+def test_going_on_in_place_leaves_the_encoder_that_a_copy_of_the_bundle_has(first: Path, bars_folder: Path) -> None:
+    copy = Path(shutil.copy(first, first.with_name("copy.safetensors")))
+    run(*further(bars_folder, first, first, *PICTURES, "--outer-steps", "3", "--validate-every", "1"))
+    for path in (first, copy):
+        bundle, encoder = with_encoder(path)
+        assert encoder.query_size == bundle.memory.query_size
+
+
+def test_what_cannot_be_gone_on_from_is_refused_with_what_would_be_right(
+    first: Path, bars_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    start = further(bars_folder, first, tmp_path / "second.safetensors", "--outer-steps", "1")
+    said = refusal(monkeypatch, capsys, *start)
+    assert "is addressed by images, not by labels; go on from it with --method image-addressing" in said
+    said = refusal(monkeypatch, capsys, *start, *PICTURES, "--set", "query_size=4")
+    assert "--set encoder=... and --set query_size=... must be those that it was distilled with" in said
+    assert "has learned already" in refusal(monkeypatch, capsys, *start, *PICTURES, "--set", "encoder_steps=3")
+    for file in encoder_folder(first).iterdir():
+        file.unlink()
+    assert "is missing from the folder encoders" in refusal(monkeypatch, capsys, *start, *PICTURES)
+    assert not (tmp_path / "second.safetensors").exists()
+
+
+def test_networks_that_began_with_the_encoder_still_do(bars_folder: Path, tmp_path: Path) -> None:
+    """However wide the method's own networks are."""
+    same = [f"{field}=convnet:filters=4,depth=2" for field in ("network", "retraining.network", "encoder")]
+    warm = tmp_path / "warm" / "bars.safetensors"
+    made = [part for each in ["query_size=5", "encoder_steps=2", *same] for part in ("--set", each)]
+    new = ["distill", "--dataset", str(bars_folder), "--output", str(warm), *PICTURES, *made, "--outer-steps", "1"]
+    run(*new, "--images-per-class", "100", "--bases", "3", "--method", "image-addressing-warm")
+    begin = StartingPoint.read(str(warm))
+    again = begin.method("image-addressing-warm", ["classes_per_step=2"])
+    assert (again.retraining.initial, again.encoder_steps) == ("encoder", 0)
+    assert str(again.encoder) == "convnet:filters=4,depth=2"
+    assert again.network == again.retraining.network == again.encoder
+    cold = begin.method("image-addressing", ["classes_per_step=2"])
+    assert cold.retraining == compose("image-addressing").retraining, "the method says how classifiers begin"
+    assert cold.encoder == again.encoder
+    with pytest.raises(ValueError, match="go on from it with --method image-addressing-warm"):
+        run(*further(bars_folder, warm, tmp_path / "second.safetensors", "--outer-steps", "1"))
+
+
+def test_a_start_without_its_encoder_is_refused(first: Path, bars_folder: Path, tmp_path: Path) -> None:
+    bundle, data = MemoryBundle.load(first), load_dataset(str(bars_folder))
+    method = StartingPoint.read(str(first)).method("image-addressing", ["classes_per_step=2"])
+    request = Request(
+        dataset=data,
+        method=method,
+        budget=Budget.of_bundle(bundle, Size()),
+        output=tmp_path / "second.safetensors",
+        seed=0,
+        device=torch.device("cpu"),
+        limits=Limits(1),
+        resume=False,
+        begin=StartingPoint(bundle=bundle),
+    )
+    with pytest.raises(ValueError, match="takes its bundle and its encoder"):
+        commands.distill(request)
+
+
+def test_a_manifest_may_say_anything_of_its_encoder(first: Path) -> None:
+    """What is no network is not taken for one; the method's own stands, and the file is checked against it."""
+    bundle = MemoryBundle.load(first)
+    assert StartingPoint.read(str(first)).defaults == (
+        "query_size=5",
+        "encoder_steps=0",
+        "encoder=convnet:filters=4,depth=2",
+    )
+    for text in ("", "a network", "convnet:filters=0", 7):
+        made = bundle.manifest.provenance
+        made = made.model_copy(update={"hyper_parameters": made.hyper_parameters | {"encoder": text}})
+        MemoryBundle(bundle.manifest.model_copy(update={"provenance": made}), bundle.memory, bundle.preprocessing).save(
+            first
+        )
+        assert StartingPoint.read(str(first)).defaults == ("query_size=5", "encoder_steps=0")
+
+
+def test_classifiers_are_trained_as_the_start_asks_for_unless_the_method_has_a_schedule_of_its_own(
+    tmp_path: Path,
+) -> None:
+    path = tmp_path / "half.safetensors"
+    asked = example_bundle().manifest.retraining.model_copy(
+        update={"network": NetworkSpec(filters=8, depth=1, shrink=2), "steps": 7, "augmentation": "flip"}
+    )
+    example_bundle(retraining=asked).save(path)
+    begin = StartingPoint.read(str(path))
+    method = begin.method("window", ["network=convnet:filters=4"])
+    assert method.retraining == asked
+    assert method.augmentation == "flip"
+    assert begin.method("window", []).network == compose("window").network.shrinking(2)
+    assert begin.method("window", ["retraining.steps=9", "augmentation=none"]).retraining.steps == 9
+    assert begin.method("rtp", []).retraining == compose("rtp").retraining
+    assert begin.method("rtp", []).augmentation == compose("rtp").augmentation
+
+
+def test_a_word_or_a_bundle_by_labels_says_where_a_method_starts(tmp_path: Path) -> None:
+    assert StartingPoint.read(None) == StartingPoint()
+    assert StartingPoint.read("noise").method("window", ["start=principal"]).start == "noise", (
+        "--start has the last word"
+    )
+    path = tmp_path / "labels.safetensors"
+    example_bundle().save(path)
+    begin = StartingPoint.read(str(path))
+    assert (begin.fields, begin.defaults, begin.encoder) == (("start=bundle",), (), None)

@@ -1,0 +1,133 @@
+"""The start of a memory addressed by pictures: closed forms against what they promise."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from recall_server.core.networks import ConvNet
+from trainer.data.datasets import ImageDataset
+from trainer.evaluation.few_shot import FewShot, draw_episode
+from trainer.methods.budget import Budget
+from trainer.methods.method import Method, compose
+from trainer.objectives.outer_parameters import ImageLearner
+from trainer.run.build import fit_preprocessing, make_learner
+from trainer.starts.eigenvectors import principal
+from trainer.starts.for_pictures import aligned, discriminant_layer, principal_layer, regressed, start_by_pictures
+
+CPU = torch.device("cpu")
+SMALL = ["network=convnet:filters=8,depth=2", "encoder=convnet:filters=8,depth=2", "query_size=6", "classes_per_step=2"]
+
+
+def learner(data: ImageDataset, method: Method, seed: int = 0) -> ImageLearner:
+    generator = torch.Generator().manual_seed(seed)
+    preprocessing = fit_preprocessing(data, method)
+    made = make_learner(data, method, Budget(4, 4, 3), preprocessing, generator, device=CPU)
+    assert isinstance(made, ImageLearner)
+    return made
+
+
+def nearest_classes(data: ImageDataset, made: ImageLearner, method: Method) -> float:
+    """How often what a class's pictures recall is nearer to real pictures of that class than of the other ones."""
+    preprocessing = fit_preprocessing(data, method)
+    few_shot = FewShot(
+        made.memory,
+        preprocessing,
+        method.retraining,
+        encode=lambda pixels: made.encoder.logits(made.parameters, preprocessing.to_model(pixels)),
+        device=CPU,
+    )
+    generator = torch.Generator().manual_seed(0)
+    ways = len(data.classes)
+    right = []
+    with torch.no_grad():
+        for _ in range(5):
+            episode = draw_episode(data.test, data.classes, ways=ways, shots=5, tests=4 * ways, generator=generator)
+            recalled = few_shot.by_pictures(episode).mean(dim=1).flatten(1)
+            real = preprocessing.to_model(episode.test.pixels()).flatten(1)
+            means = torch.stack([real[episode.test.labels == label].mean(dim=0) for label in range(ways)])
+            right.append(torch.cdist(recalled, means).argmin(dim=1) == torch.arange(ways))
+    return float(torch.cat(right).float().mean())
+
+
+def test_before_any_step_a_class_recalls_pictures_like_its_own(bars_dataset: ImageDataset) -> None:
+    from_pictures = compose("image-addressing", SMALL)
+    from_noise = compose("image-addressing", [*SMALL, "start=noise"])
+    assert nearest_classes(bars_dataset, learner(bars_dataset, from_pictures), from_pictures) > 0.9
+    assert nearest_classes(bars_dataset, learner(bars_dataset, from_noise), from_noise) < 0.7
+
+
+def test_the_same_seed_starts_alike(bars_dataset: ImageDataset) -> None:
+    method = compose("image-addressing", SMALL)
+    one, same, other = (learner(bars_dataset, method, seed).tensors() for seed in (0, 0, 1))
+    assert all(torch.equal(tensor, same[name]) for name, tensor in one.items())
+    assert not torch.equal(one["addressing"], other["addressing"])
+
+
+def test_an_encoder_of_fewer_features_than_numbers_keeps_its_last_layer(bars_dataset: ImageDataset) -> None:
+    method = compose("image-addressing", SMALL)
+    preprocessing = fit_preprocessing(bars_dataset, method)
+    generator = torch.Generator().manual_seed(0)
+    encoder = ConvNet(channels=1, height=8, width=8, classes=40, filters=2, depth=2)
+    parameters = encoder.initialise(generator)
+    start = principal(
+        bars_dataset.train, preprocessing, classes=bars_dataset.classes, bases=4, rows=2, generator=generator
+    )
+    memory, after = start_by_pictures(
+        start, encoder, parameters, bars_dataset.train, preprocessing, shots=1, generator=generator
+    )
+    assert torch.equal(after["classifier.weight"], parameters["classifier.weight"])
+    assert memory.query_size == 40
+    assert bool(memory.addressing.isfinite().all())
+
+
+def test_the_last_layer_gives_principal_components_of_mean_square_one() -> None:
+    generator = torch.Generator().manual_seed(0)
+    features = torch.randn(200, 12, generator=generator) @ torch.randn(12, 12, generator=generator) + 3
+    layer = principal_layer(features, 5)
+    vectors = (features @ layer["classifier.weight"].T + layer["classifier.bias"]).double()
+    torch.testing.assert_close(vectors.mean(dim=0), torch.zeros(5, dtype=torch.float64), atol=1e-5, rtol=0)
+    torch.testing.assert_close(vectors.square().mean(), torch.ones((), dtype=torch.float64), atol=1e-5, rtol=0)
+    products = vectors.T @ vectors / len(vectors)
+    assert (products - products.diagonal().diag()).abs().max() < 1e-4
+    variances = torch.linalg.svdvals((features - features.mean(dim=0)).double())[:5].square()
+    torch.testing.assert_close(products.diagonal() / products.trace(), variances / variances.sum(), atol=1e-5, rtol=0)
+
+
+def test_rows_are_only_reordered_and_lie_nearer_together() -> None:
+    generator = torch.Generator().manual_seed(0)
+    typical = 5 * torch.randn(4, 1, 6, generator=generator)
+    coefficients = (typical + torch.randn(4, 7, 6, generator=generator)).clone()
+    shuffled = torch.stack([each[torch.randperm(4, generator=generator)] for each in coefficients.unbind(1)], dim=1)
+    ordered = aligned(shuffled)
+    for label in range(7):
+        assert torch.equal(ordered[:, label].sort(dim=0).values, coefficients[:, label].sort(dim=0).values)
+    assert float(ordered.var(dim=1).mean()) < 1.5 < float(shuffled.var(dim=1).mean())
+
+
+def test_matrices_are_the_ridge_regression_of_coefficients_on_queries() -> None:
+    generator = torch.Generator().manual_seed(0)
+    matrices = torch.randn(3, 5, 4, generator=generator)
+    queries = torch.randn(20, 1, 5, generator=generator)
+    coefficients = torch.einsum("cd,rdk->rck", queries[:, 0], matrices)
+    torch.testing.assert_close(regressed(queries, coefficients), matrices, atol=5e-3, rtol=0)
+
+
+def test_discriminants_tell_classes_apart_where_principal_components_see_what_they_have_in_common() -> None:
+    generator = torch.Generator().manual_seed(0)
+    labels = torch.arange(3).repeat(100)
+    features = torch.randn(300, 5, generator=generator)
+    features[:, 3] *= 50  # says nothing of the class
+    features[:, 1] += 3 * labels
+    layer = discriminant_layer(features, labels, 2)
+    seen = features @ layer["classifier.weight"].T + layer["classifier.bias"]
+    assert seen.square().mean().item() == pytest.approx(1, abs=1e-4)
+    assert torch.allclose(seen.mean(dim=0), torch.zeros(2), atol=1e-4)
+
+    def apart(vectors: torch.Tensor) -> float:
+        means = torch.stack([vectors[labels == label].mean(dim=0) for label in range(3)])
+        return float((torch.cdist(vectors, means).argmin(dim=1) == labels).float().mean())
+
+    other = principal_layer(features, 2)
+    assert apart(seen) > 0.75
+    assert apart(features @ other["classifier.weight"].T) < 0.5

@@ -1,0 +1,115 @@
+"""What ours is compared with has exactly the same memory, learns, forgets, and resumes to the same bits."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from recall_server.errors import InvalidDataset
+from tests.trainer.streams.stream_examples import CLASSES, PLAIN, SHAPE, BarStream, bars, header, recipe
+from trainer.streams.learners.coreset import Coreset
+from trainer.streams.learners.joint import joint_accuracies
+from trainer.streams.learners.learner import AbstractStreamLearner, accuracy
+from trainer.streams.learners.shared_network import SharedNetwork
+
+IMAGES = 12  # of the buffer
+
+
+def network(images: int = IMAGES, classes: tuple[str, ...] = CLASSES) -> SharedNetwork:
+    made = recipe()
+    return SharedNetwork(
+        "replay", made.network, classes, SHAPE, PLAIN, capacity=images * 64, rate=0.05, updates=4, replayed=10, seed=0
+    )
+
+
+def coreset(images: int = IMAGES, tasks: int = 2) -> Coreset:
+    return Coreset(recipe().retraining, PLAIN, capacity=images * 64, tasks=tasks, seed=0)
+
+
+def learn(learner: AbstractStreamLearner, stream: BarStream, capacity: int = IMAGES * 64) -> list[float]:
+    """Accuracies of every task at the end."""
+    for number in range(stream.tasks):
+        task = stream.task(number)
+        assert task is not None
+        learner.begin(task.header)
+        for batch in task.train.chunks(10):
+            learner.observe(batch)
+            assert learner.numbers() <= capacity
+        learner.finish()
+    tasks = [stream.task(number) for number in range(stream.tasks)]
+    return [accuracy(learner.predictor(number), task.test, 50) for number, task in enumerate(tasks) if task]
+
+
+def test_replay_fills_its_buffer_and_keeps_more_than_online_learning() -> None:
+    """The same names stand for other bars in each task, so one network cannot be right about both."""
+    online, replay = network(images=0), network()
+    forgotten, kept = learn(online, BarStream(), capacity=0), learn(replay, BarStream())
+    assert forgotten[1] > 0.9
+    assert forgotten[0] < 0.6
+    assert kept[0] > forgotten[0]
+    assert (online.numbers(), replay.numbers()) == (0, IMAGES * 64)
+
+
+def test_the_coreset_keeps_as_many_real_images_as_the_share_of_a_task_holds() -> None:
+    kept = coreset()
+    accuracies = learn(kept, BarStream())
+    assert kept.numbers() == IMAGES * 64
+    assert min(accuracies) > 0.5
+    with pytest.raises(ValueError, match="a share of 128 numbers holds no real image for each class of bars-0"):
+        coreset(images=4).begin(header())
+    empty = coreset()
+    empty.begin(header())
+    with pytest.raises(InvalidDataset, match="bars-0 ended without a sample of top"):
+        empty.finish()
+
+
+def test_joint_training_is_right_about_all_tasks_that_can_be_told_apart() -> None:
+    class Told(BarStream):
+        """Every task with names of its own, so that no two of them contradict each other."""
+
+        def task(self, number: int):  # type: ignore[no-untyped-def]
+            found = super().task(number)
+            if found is None:
+                return None
+            names = tuple(f"{name} {number}" for name in CLASSES)
+            return type(found)(header(f"bars-{number}", names), found.train, found.test)
+
+    stream = Told()
+    accuracies = joint_accuracies(stream, network(0, stream.classes()), epochs=30, seed=0)
+    assert len(accuracies) == 2
+    assert min(accuracies) > 0.9
+
+
+def test_only_the_classes_of_the_task_can_be_the_answer() -> None:
+    names = ("a", "b", "c")
+    made = network(classes=(*CLASSES, *names))
+    made.begin(header())
+    made.begin(header("other", names))
+    before = {name: value.clone() for name, value in made.state().tensors.items() if name.startswith("network.")}
+    batch = bars(30, 0)
+    made.learn(PLAIN.to_model(batch.pixels()), made.encode(1, batch.labels))
+    after = made.state().tensors
+    moved = (after["network.classifier.weight"] - before["network.classifier.weight"]).abs().sum(dim=1)
+    assert (moved[:3] == 0).all()
+    assert (moved[3:] > 0).all()
+    with pytest.raises(ValueError, match="the class d of new is none of those that the network was built for"):
+        made.begin(header("new", ("a", "d")))
+
+
+@pytest.mark.parametrize("make", [network, coreset])
+def test_stopped_and_resumed_they_end_in_the_same_bits(make: type[AbstractStreamLearner]) -> None:
+    whole, stopped, stream = make(), make(), BarStream(2, 30)
+    learn(whole, stream)
+    for number in range(2):
+        task = stream.task(number)
+        assert task is not None
+        stopped.begin(task.header)
+        for batch in task.train.chunks(10):
+            stopped.observe(batch)
+            state = stopped.state()
+            stopped = make()
+            stopped.restore(state)
+        stopped.finish()
+    one, other = whole.state().tensors, stopped.state().tensors
+    assert one.keys() == other.keys()
+    assert all(torch.equal(one[name], other[name]) for name in one)

@@ -1,0 +1,280 @@
+"""Compress, then recall: never more numbers than the buffer has, and nothing is lost on bad input."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from recall_server.core.preprocessing import Standardise
+from recall_server.errors import InvalidDataset
+from tests.trainer.streams.stream_examples import CLASSES, PLAIN, BarStream, bars, header, learner, recipe
+from trainer.data.splits import Split
+from trainer.streams.learners.compress import CompressThenRecall
+from trainer.streams.learners.learner import State, accuracy
+from trainer.streams.learners.recipe import compose
+
+METHODS = {
+    "paper": ("paper", ["steps=5", "window=5"]),
+    "window": ("window", []),
+    "window at full resolution": ("window", ["resolution=full", "bases=3", "least_samples=5"]),
+    "window of raw samples": ("window", ["stored=raw"]),
+    "window of a convnet": ("window", ["network=convnet:filters=4,depth=1"]),
+}
+
+
+def learn(learner: CompressThenRecall, stream: BarStream, *, tasks: int | None = None) -> None:
+    for number in range(tasks or stream.tasks):
+        task = stream.task(number)
+        assert task is not None
+        learner.begin(task.header)
+        for batch in task.train.chunks(10):
+            learner.observe(batch)
+        learner.finish()
+
+
+def same(one: State, other: State) -> bool:
+    tensors = one.tensors.keys() == other.tensors.keys()
+    return tensors and all(torch.equal(one.tensors[name], other.tensors[name]) for name in one.tensors)
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_the_buffer_is_counted_to_the_last_number_at_every_moment_of_a_stream(method: str) -> None:
+    name, overrides = METHODS[method]
+    ours, stream = learner(*overrides, method=name, tasks=4), BarStream(4, 40)
+    capacity = ours.buffer.capacity
+    for number in range(4):
+        task = stream.task(number)
+        assert task is not None
+        ours.begin(task.header)
+        for batch in task.train.chunks(10):
+            ours.observe(batch)
+            kept = [value for memory in ours.buffer.memories for value in memory.tensors().values()]
+            assert ours.numbers() == sum(map(torch.numel, kept)) + ours.buffer.samples.numbers()  # type: ignore[union-attr]
+            assert ours.numbers() <= capacity
+        assert ours.numbers() > (capacity - 64 if ours.recipe.stored == "raw" and number == 3 else 0)
+        ours.finish()
+        memory = ours.memory(number)
+        assert memory.bases.numel() + memory.addressing.numel() <= capacity // 4  # addressing matrices included
+        assert ours.numbers() == sum(m.stored_numbers() for m in ours.buffer.memories)
+    assert (memory.rows + 1) * len(CLASSES) * len(memory.bases) + memory.bases.numel() > capacity // 4  # nor wasted
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_every_task_is_told_apart_after_the_last_has_ended(method: str) -> None:
+    name, overrides = METHODS[method]
+    more = ["replays=12", "steps=20", "window=20", "outer_rate=0.3"] if name == "paper" else ["replays=2"]
+    ours, stream = learner(*overrides, *more, method=name, tasks=2), BarStream(2)
+    learn(ours, stream)
+    for number in range(2):
+        task = stream.task(number)
+        assert task is not None
+        assert accuracy(ours.predictor(number), task.test, 50) > 0.8  # a third by chance
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no CUDA here")
+@pytest.mark.parametrize("method", ["window", "window of a convnet"])
+def test_networks_are_trained_on_a_gpu_and_what_is_kept_lies_in_memory(method: str) -> None:
+    name, overrides = METHODS[method]
+    ours, stream = learner(*overrides, "replays=2", method=name, device=torch.device("cuda")), BarStream(2)
+    learn(ours, stream)
+    for number in range(2):
+        task = stream.task(number)
+        assert task is not None
+        assert accuracy(ours.predictor(number), task.test, 50) > 0.8
+    assert {value.device.type for value in ours.state().tensors.values()} == {"cpu"}
+
+
+def test_a_single_pass_and_no_network_lives_while_the_stream_runs() -> None:
+    ours = learner()
+    learn(ours, BarStream(1), tasks=1)
+    assert ours.seen[0].outer_steps == 6  # one replay for each of six minibatches, also those before the start
+    assert not any("network" in name or "classifier" in name for name in ours.state().tensors)
+
+
+def test_the_same_seed_gives_the_same_memories_and_global_randomness_is_untouched() -> None:
+    before = torch.random.get_rng_state()
+    one, other = learner(), learner()
+    learn(one, BarStream())
+    learn(other, BarStream())
+    assert same(one.state(), other.state())
+    assert torch.equal(before, torch.random.get_rng_state())
+
+
+@pytest.mark.parametrize("method", ["paper", "window"])
+def test_stopped_and_resumed_between_any_two_minibatches_it_ends_in_the_same_bits(method: str) -> None:
+    name, overrides = METHODS[method]
+    stream = BarStream(2, 40)
+    whole = learner(*overrides, method=name)
+    learn(whole, stream)
+    stopped = learner(*overrides, method=name)
+    for number in range(2):
+        task = stream.task(number)
+        assert task is not None
+        stopped.begin(task.header)
+        for batch in task.train.chunks(10):
+            stopped.observe(batch)
+            state = stopped.state()
+            stopped = learner(*overrides, method=name)
+            stopped.restore(state)
+        stopped.finish()
+    assert same(whole.state(), stopped.state())
+    assert whole.seen == stopped.seen
+
+
+def test_tasks_that_share_classes_keep_a_memory_each() -> None:
+    """The bars of both tasks have the same names and other places: what one says must not leak into the other."""
+    ours, stream = learner("replays=2"), BarStream(2)
+    learn(ours, stream)
+    first, second = stream.task(0), stream.task(1)
+    assert first is not None
+    assert second is not None
+    own, foreign = accuracy(ours.predictor(0), first.test, 50), accuracy(ours.predictor(0), second.test, 50)
+    assert own > 0.8 > foreign
+
+
+def test_a_task_whose_length_nobody_told_may_end_at_any_minibatch() -> None:
+    ours = learner()
+    ours.begin(header())
+    ours.observe(bars(10, 0))
+    ours.finish()
+    assert ours.memory(0).stored_numbers() <= ours.buffer.share
+    ours.predictor(0)(torch.zeros(1, 1, 8, 8))
+
+
+def test_a_task_may_start_from_a_finished_memory_that_already_fits_it() -> None:
+    reusing = learner("reuse=true", "replays=0", "start=noise")
+    task = BarStream(1).task(0)
+    assert task is not None
+    with_steps = learner("replays=4")
+    learn(with_steps, BarStream(1), tasks=1)
+    reusing.buffer.memories.append(with_steps.memory(0))
+    reusing.begin(task.header)
+    for batch in task.train.chunks(10):
+        reusing.observe(batch)
+    reusing.finish()
+    assert torch.equal(reusing.memory(1).bases, with_steps.memory(0).bases)
+
+
+@pytest.mark.parametrize(
+    ("classes", "shape", "message"),
+    [
+        (("only",), (1, 8, 8), "the task next has 1 class; a classifier needs two or more"),
+        (("a", "a"), (1, 8, 8), "the task next names a class twice"),
+        (CLASSES, (1, 9, 9), "the images of next are 9x9 in grey, those of bars-0 8x8 in grey; bring all to one size"),
+        (CLASSES, (3, 8, 8), "the images of next do not go through this stream's preprocessing"),
+        (tuple("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmn"), (1, 8, 8), "twice"),
+    ],
+)
+def test_a_task_that_cannot_be_learned_is_refused_and_nothing_is_lost(
+    classes: tuple[str, ...], shape: tuple[int, int, int], message: str
+) -> None:
+    ours = learner()
+    learn(ours, BarStream(1), tasks=1)
+    before = ours.state()
+    with pytest.raises(InvalidDataset, match=message):
+        ours.begin(header("next", classes, shape))
+    assert same(before, ours.state())
+    ours.begin(header("next"))
+
+
+def test_a_buffer_too_small_for_one_memory_says_the_smallest_that_works_and_that_is_true() -> None:
+    def with_capacity(numbers: int) -> CompressThenRecall:
+        return CompressThenRecall(recipe(), PLAIN, capacity=numbers, tasks=3, seed=0)
+
+    with pytest.raises(ValueError, match="the smallest that works has 228 numbers, or 3.6 real images"):
+        with_capacity(100).begin(header())
+    with pytest.raises(ValueError, match="228 numbers"):
+        with_capacity(227).begin(header())
+    smallest = with_capacity(228)
+    learn(smallest, BarStream(3, 30))
+    assert smallest.numbers() <= 228
+
+
+def test_more_tasks_than_the_buffer_is_shared_by_are_refused() -> None:
+    ours = learner(tasks=1)
+    learn(ours, BarStream(1))
+    with pytest.raises(ValueError, match="shared by 1 tasks and all have taken their share; bars-0 needs a buffer"):
+        ours.begin(header())
+
+
+def test_an_empty_task_and_one_without_samples_of_a_class_can_be_abandoned() -> None:
+    ours = learner()
+    before = ours.state()
+    ours.begin(header())
+    with pytest.raises(InvalidDataset, match="bars-0 ended without a sample; go on with it, or abandon it"):
+        ours.finish()
+    batch = bars(9, 0)
+    ours.observe(Split(batch.images[batch.labels < 2], batch.labels[batch.labels < 2]))
+    with pytest.raises(InvalidDataset, match="bars-0 ended without a sample of bottom"):
+        ours.finish()
+    with pytest.raises(ValueError, match="has not ended; finish or abandon it first"):
+        ours.begin(header("next"))
+    ours.abandon()
+    assert ours.numbers() == 0
+    assert ours.seen == []
+    assert before.values == ours.state().values
+    learn(ours, BarStream(2))
+
+
+def test_samples_without_a_task_and_tasks_that_have_not_ended_are_refused() -> None:
+    ours = learner()
+    with pytest.raises(ValueError, match="no task is under way"):
+        ours.observe(bars(3, 0))
+    with pytest.raises(ValueError, match="0 tasks have ended; there is no memory of number 0"):
+        ours.predictor(0)
+
+
+def test_black_pictures_are_survived() -> None:
+    ours = learner()
+    ours.begin(header())
+    for _ in range(4):
+        ours.observe(Split(torch.zeros(10, 1, 8, 8, dtype=torch.uint8), torch.arange(10) % 3))
+    ours.finish()
+    assert all(value.isfinite().all() for value in ours.memory(0).tensors().values())
+
+
+def test_a_loss_that_is_not_finite_stops_with_a_sentence() -> None:
+    broken = Standardise(torch.tensor([0.0]), torch.tensor([0.25]))
+    ours = CompressThenRecall(recipe("outer_rate=1e30", "replays=3"), broken, capacity=6 * 64, tasks=1, seed=0)
+    ours.begin(header())
+    with pytest.raises(FloatingPointError, match="of the task bars-0; try a lower `rate` or `outer_rate`"):
+        for _ in range(5):
+            ours.observe(bars(10, 0))
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        (["basis=3"], "'basis=3' is not field=value with one of the fields bases"),
+        (["bases"], "'bases' is not field=value"),
+        (["bases=0"], "bases: "),
+        (["window=100"], "a window of 100 is longer than the longest training of 60 steps"),
+        (["network=mlp:filters=3"], "mlp takes hidden and depth"),
+        (["name=mine"], "'name=mine' is not field=value"),
+    ],
+)
+def test_an_override_that_does_not_fit_is_refused(overrides: list[str], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        compose("window", "rotations", overrides)
+
+
+def test_an_unknown_method_lists_the_known_ones() -> None:
+    with pytest.raises(ValueError, match="unknown method 'magic'; known methods: paper, window"):
+        compose("magic", "rotations")
+
+
+def test_the_settings_are_those_of_table_5() -> None:
+    found = {
+        name: (made.bases, made.resolution, made.replays, str(made.network))
+        for name in ("rotations", "permutations", "many", "cifar100", "rotations-60000", "permutations-60000")
+        for made in [compose("paper", name)]
+    }
+    mlp = "mlp:hidden=256,depth=1"
+    assert found == {
+        "rotations": (24, "half", 4, mlp),
+        "permutations": (8, "full", 20, mlp),
+        "many": (8, "full", 20, mlp),
+        "cifar100": (24, "half", 4, "convnet:filters=160,depth=3"),
+        "rotations-60000": (24, "half", 2, mlp),
+        "permutations-60000": (8, "full", 2, mlp),
+    }

@@ -1,0 +1,100 @@
+"""Inner training within the span of the bases is exactly training on the recalled pictures."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import Tensor
+
+from recall_server.core.memory import AddressedBases
+from recall_server.core.networks import MLP
+from trainer.objectives.inner.autograd_step import DifferentiatedStep
+from trainer.objectives.inner.unroll import train, unroll
+from trainer.objectives.unrolled import Unrolled
+from trainer.streams.learners.narrow_training import HIDDEN_WEIGHT
+from trainer.streams.learners.objective import AbstractStreamObjective, RecalledUnrolled
+from trainer.streams.learners.subspace import SubspaceUnrolled, span
+
+NETWORK = MLP(channels=1, height=8, width=8, classes=3, hidden=12)
+DEEP = MLP(channels=1, height=8, width=8, classes=3, hidden=12, depth=2)
+SCHEDULE = {"steps": 7, "rate": 0.1, "momentum": 0.9}
+RATE, MOMENTUM = torch.tensor(0.1), torch.tensor(0.9)
+
+
+def memory(side: int = 4) -> AddressedBases:
+    generator = torch.Generator().manual_seed(0)
+    bases, addressing = torch.randn(5, 1, side, side, generator=generator), torch.randn(4, 3, 5, generator=generator)
+    return AddressedBases(bases.requires_grad_(), addressing.requires_grad_(), 8, 8)
+
+
+def loss_and_gradients(objective: AbstractStreamObjective, memory: AddressedBases, seed: int) -> tuple[Tensor, ...]:
+    generator = torch.Generator().manual_seed(seed)
+    images = torch.randn(20, 1, 8, 8, generator=torch.Generator().manual_seed(2))
+    loss = objective.loss(memory, images, torch.eye(3)[torch.arange(20) % 3], generator)
+    return loss.detach(), *torch.autograd.grad(loss, list(memory.tensors().values()))
+
+
+def both(network: MLP, window: int, rows: int) -> tuple[AbstractStreamObjective, AbstractStreamObjective]:
+    """Through pictures, and through coordinates."""
+    step = DifferentiatedStep(network, compiled=False)
+    whole = RecalledUnrolled(Unrolled(step, window=window, rows_per_class=rows, **SCHEDULE))  # type: ignore[arg-type]
+    return whole, SubspaceUnrolled(network, window=window, rows_per_class=rows, **SCHEDULE)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("network", [NETWORK, DEEP])
+@pytest.mark.parametrize("side", [4, 8])
+@pytest.mark.parametrize("rows", [2, 4])
+def test_loss_and_gradients_are_those_of_training_on_the_pictures(network: MLP, side: int, rows: int) -> None:
+    expected, found = (loss_and_gradients(objective, memory(side), 1) for objective in both(network, 7, rows))
+    torch.testing.assert_close(found, expected, atol=1e-5, rtol=2e-3)
+
+
+@pytest.mark.parametrize("rows", [2, 4])
+def test_the_loss_after_a_window_is_that_of_training_on_the_pictures(rows: int) -> None:
+    for seed in range(4):  # which decides how many steps come before the window
+        expected, found = (loss_and_gradients(objective, memory(), seed)[0] for objective in both(NETWORK, 3, rows))
+        torch.testing.assert_close(found, expected, atol=1e-6, rtol=1e-5)
+
+
+def test_what_was_learned_before_a_window_turns_with_the_bases() -> None:
+    """As training on pictures has it from weights W_0 + L Q^T and a velocity v Q^T, with L and v constant."""
+    window = 3
+    objective = SubspaceUnrolled(NETWORK, window=window, rows_per_class=4, **SCHEDULE)  # type: ignore[arg-type]
+    for seed in range(4):
+        mine = memory()
+        torch.testing.assert_close(
+            loss_and_gradients(Turning(window), mine, seed),
+            loss_and_gradients(objective, mine, seed),
+            rtol=2e-3,
+            atol=1e-5,
+        )
+
+
+class Turning(AbstractStreamObjective):
+    """The definition, on pictures, for minibatches of everything."""
+
+    def __init__(self, window: int) -> None:
+        self.window = window
+
+    def loss(self, memory: AddressedBases, images: Tensor, targets: Tensor, generator: torch.Generator) -> Tensor:
+        length = int(torch.randint(self.window, 8, (), generator=generator))
+        start = NETWORK.initialise(generator)
+        velocity = {name: torch.zeros_like(value) for name, value in start.items()}
+        step, constants = DifferentiatedStep(NETWORK, compiled=False), {"rate": RATE, "momentum": MOMENTUM}
+        recalled = memory.recall(torch.eye(3)).flatten(0, 1)
+        labels = torch.eye(3).repeat_interleave(4, dim=0)
+        batches, same = recalled.expand(length, *recalled.shape), labels.expand(length, *labels.shape)
+        before = length - self.window
+        past, velocity = train(step, batches[:before], same[:before], start, velocity, **constants)
+        basis, _ = span(memory)
+        fixed = basis.detach()
+        turned = (past[HIDDEN_WEIGHT] - start[HIDDEN_WEIGHT]) @ fixed @ basis.T
+        past = past | {HIDDEN_WEIGHT: start[HIDDEN_WEIGHT] + turned}
+        velocity = velocity | {HIDDEN_WEIGHT: velocity[HIDDEN_WEIGHT] @ fixed @ basis.T}
+        trained, _ = unroll(step, batches[before:], same[before:], past, velocity, **constants)
+        return step.evaluate(trained, images, targets)
+
+
+def test_what_cannot_be_is_refused() -> None:
+    with pytest.raises(ValueError, match="window of 8 does not lie within 1..7"):
+        SubspaceUnrolled(NETWORK, window=8, rows_per_class=1, **SCHEDULE)  # type: ignore[arg-type]

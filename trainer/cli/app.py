@@ -1,0 +1,279 @@
+"""recall-trainer: distill data sets into memory bundles, measure and look at them.
+
+recall-trainer quickstart FOLDER
+recall-trainer distill --dataset fashion-mnist --bases 16 --output artifacts/bundles/NAME.safetensors
+recall-trainer evaluate artifacts/bundles/NAME.safetensors --dataset fashion-mnist
+recall-trainer inspect artifacts/bundles/NAME.safetensors --picture NAME.png
+recall-trainer export artifacts/bundles/NAME.safetensors --format mtt --output FOLDER
+recall-trainer plot artifacts/bundles/NAME.safetensors --output FOLDER
+recall-trainer stream FOLDER_OF_TASKS --bundles artifacts/bundles
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import torch
+import typer
+from pydantic import ValidationError
+
+from recall_server.core.bundle.bundle import MemoryBundle
+from recall_server.core.training.allocator import keep_freed_memory
+from recall_server.errors import RecallError
+from trainer.cli import commands, options
+from trainer.cli.export import export
+from trainer.cli.plots import plot
+from trainer.cli.select_bases import select_bases
+from trainer.cli.streams import stream
+from trainer.data.second_moments import SecondMoments
+from trainer.evaluation.novelty import fit_familiarity
+from trainer.evaluation.protocol import Protocol
+from trainer.evaluation.report import evaluate_bundle, print_manifest, write_card, write_picture
+from trainer.methods import recipe_choice
+from trainer.methods.budget import Size
+from trainer.methods.method import METHODS, compose
+from trainer.methods.overrides import given
+from trainer.run.distill import Interrupted
+from trainer.run.distributed import process_is_first
+from trainer.run.monitor.monitors import Watch
+from trainer.run.request import Request
+from trainer.run.search.byte_budget import InBytes
+from trainer.run.search.quickstart import Quickstart, next_steps
+from trainer.run.search.quickstart import quickstart as make_quickly
+from trainer.run.starting_point import StartingPoint
+from trainer.starts.add_classes import NewClass, add_classes
+
+app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help=__doc__)
+Threads = Annotated[int, typer.Option(help="Processor threads to use; 0 leaves the choice to torch.", min=0)]
+Device = Annotated[str, typer.Option(help="auto, cpu or cuda.")]
+Dataset = Annotated[str, typer.Option(help="A torchvision name, digits, a folder of class folders, or of npz files.")]
+ImageSize = Annotated[int | None, typer.Option(help="Bring the pictures of a folder to this size.", min=8, max=256)]
+
+
+@app.command()
+def distill(  # noqa: PLR0913  (a command line has as many options as it has)
+    *,
+    dataset: options.DatasetOfRecipe = None,
+    output: Annotated[Path, typer.Option(help="The bundle to write, NAME.safetensors.")],
+    recipe: options.RecipeName = None,
+    images_per_class: options.ImagesPerClass = None,
+    file_bytes: options.FileBytes = None,
+    bases: options.Bases = None,
+    rows: options.Rows = None,
+    storage: options.Stored = None,
+    method: Annotated[str | None, typer.Option(help=f"One of {', '.join(METHODS)}; default: window.")] = None,
+    start: options.Start = None,
+    override: options.Overrides = None,
+    outer_steps: options.OuterSteps = None,
+    minutes: Annotated[float | None, typer.Option(help="Stop cleanly after so many minutes.", min=0.01)] = None,
+    validate_every: Annotated[int, typer.Option(help="Outer steps between validations.", min=1)] = 250,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on from the checkpoint beside OUTPUT.")] = False,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace a bundle that OUTPUT holds already.")] = False,
+    metrics: options.Metrics = None,
+    tensorboard: options.TensorBoard = None,
+    previews: options.Previews = None,
+    image_size: ImageSize = None,
+    seed: int = 0,
+    device: Device = "auto",
+    threads: Threads = 0,
+) -> None:
+    """Distill a data set into a bundle that is there at once and gets better for as long as this runs.
+
+    Ctrl-C leaves the best bundle so far and a checkpoint; --resume goes on from it.
+    """
+    if threads:
+        torch.set_num_threads(threads)
+    if output.suffix != ".safetensors":
+        raise ValueError(f"--output must end in .safetensors, not {output.name!r}")
+    watch = Watch(metrics, tensorboard, previews).checked(resume=resume, overwrite=overwrite)
+    begin = StartingPoint.read(start)
+    size = Size(images_per_class, bases, rows)
+    wish = recipe_choice.wish(recipe, dataset=dataset, method=method, size=size, in_bytes=file_bytes is not None)
+    composed = begin.method(wish.method, [*(override or []), *given(outer_steps=outer_steps, storage=storage)])
+    data, moments = commands.read_data(wish.dataset, composed, image_size=image_size, seed=seed, start=begin.bundle)
+    where = commands.pick_device(device)
+    choices = commands.choose_budgets(
+        data, composed, begin.bundle, wish.size, InBytes.of(file_bytes, output.stem, where)
+    )
+    request = Request(
+        dataset=data,
+        method=composed,
+        budget=choices[0],
+        output=output.resolve(),
+        seed=seed,
+        device=where,
+        limits=commands.limits_of(composed, outer_steps=outer_steps, minutes=minutes, validate_every=validate_every),
+        resume=resume,
+        begin=begin,
+        overwrite=overwrite,
+    )
+    made = commands.make(request, choices, moments, watch)
+    if process_is_first():
+        _say_written(output, made)
+
+
+@app.command()
+def evaluate(  # noqa: PLR0913
+    *,
+    bundle: Annotated[Path, typer.Argument(help="A bundle to evaluate on its data set's test pictures.")],
+    dataset: Dataset,
+    runs: Annotated[
+        int, typer.Option(help="Fresh networks, or few-shot episodes for a bundle of pictures.", min=1)
+    ] = 5,
+    network: options.Network = None,
+    protocol: Annotated[str, typer.Option(help="paper (300 epochs at 0.01) or bundle (its own schedule).")] = "paper",
+    epochs: options.Epochs = None,
+    steps: options.Steps = None,
+    augmentation: options.Augmentation = None,
+    record: options.Record = False,
+    json_file: options.JsonFile = None,
+    image_size: ImageSize = None,
+    seed: int = 0,
+    device: Device = "auto",
+    threads: Threads = 0,
+) -> None:
+    """Train fresh networks on what a bundle recalls; accuracy on the test set beside its baselines."""
+    if threads:
+        torch.set_num_threads(threads)
+    how = Protocol(protocol, epochs, steps, augmentation)
+    evaluate_bundle(
+        bundle,
+        commands.data_for(MemoryBundle.load(bundle), dataset, image_size=image_size),
+        seeds=range(seed, seed + runs),
+        network=network,
+        protocol=how,
+        record=record,
+        device=commands.pick_device(device),
+        json_file=json_file,
+    )
+
+
+@app.command()
+def inspect(
+    bundle: Annotated[Path, typer.Argument(help="A bundle.")],
+    picture: Annotated[Path | None, typer.Option(help="Write a PNG of its bases and recalled images here.")] = None,
+) -> None:
+    """Print a bundle's manifest; write a picture of its bases and of images that it recalls."""
+    print_manifest(bundle)
+    if picture is not None:
+        write_picture(bundle, picture)
+
+
+@app.command()
+def quickstart(
+    *,
+    folder: Annotated[str, typer.Argument(help="A folder with one folder of pictures for each class.")],
+    artifacts: Annotated[Path, typer.Option(help="The folder that is served; the bundle goes to bundles/ in it.")] = (
+        Path("artifacts")
+    ),
+    name: Annotated[str | None, typer.Option(help="Of the bundle; default: the folder's.")] = None,
+    image_size: Annotated[int, typer.Option(help="Bring the pictures to this size.", min=8, max=256)] = 32,
+    images_per_class: Annotated[float, typer.Option(help="The budget: numbers of that many images per class.")] = 10,
+    picture: Annotated[Path | None, typer.Option(help="The contact sheet; default: NAME.png here.")] = None,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace a bundle of that name.")] = False,
+    seed: int = 0,
+    device: Device = "auto",
+    threads: Threads = 0,
+) -> None:
+    """A memory of your own pictures within seconds, in the folder that is served, with what to do next."""
+    if threads:
+        torch.set_num_threads(threads)
+    named = name or Path(folder).resolve().name
+    output = artifacts / "bundles" / f"{named}.safetensors"
+    data, moments = commands.read_data(folder, compose("principal"), image_size=image_size, seed=seed)
+    wish = Quickstart(
+        dataset=data,
+        moments=moments or SecondMoments(),
+        images_per_class=images_per_class,
+        output=output.resolve(),
+        picture=picture or Path(f"{named}.png"),
+        seed=seed,
+        device=commands.pick_device(device),
+        overwrite=overwrite,
+    )
+    bundle = make_quickly(wish, commands.tell)
+    _say_written(output, bundle)
+    for line in next_steps(bundle, output, folder):
+        typer.echo(line)
+
+
+@app.command()
+def add_class(
+    *,
+    bundle: Annotated[Path, typer.Argument(help="A bundle of bases, addressed by labels.")],
+    folders: Annotated[list[Path], typer.Argument(help="One folder of pictures for each new class.")],
+    name: Annotated[list[str] | None, typer.Option(help="Of a class, in the order of the folders.")] = None,
+    further_bases: Annotated[int, typer.Option(help="Bases to add, where the budget has room for them.", min=0)] = 0,
+    output: Annotated[Path | None, typer.Option(help="The bundle to write; default: BUNDLE itself.")] = None,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace a bundle that OUTPUT holds already.")] = False,
+    seed: int = 0,
+) -> None:
+    """Add classes to a memory from pictures, without the data that it was made from. Old classes stay as they are."""
+    names = name or [folder.resolve().name for folder in folders]
+    if len(names) != len(folders):
+        raise ValueError(f"{len(folders)} folders need as many --name, not {len(names)}")
+    target = output or bundle
+    before = MemoryBundle.load(bundle)
+    if target.exists() and not overwrite and not target.samefile(bundle):
+        raise ValueError(f"{target.name} exists already; write to another --output, or replace it with --overwrite")
+    added = [NewClass.read(folder, before, each) for folder, each in zip(folders, names, strict=True)]
+    for each in added:
+        for sentence in each.unreadable:
+            commands.tell(f"left out: {sentence}")
+    larger = add_classes(before, added, further_bases=further_bases, seed=seed, name=target.stem).save(target)
+    typer.echo(f"{target}: {len(larger.labels)} labels, {larger.manifest.budget.numbers_stored} numbers")
+
+
+@app.command()
+def card(bundle: Annotated[Path, typer.Argument(help="A bundle.")]) -> None:
+    """Write a bundle's card, NAME.md beside it: what it knows, how good it is, what not to use it for."""
+    typer.echo(f"{write_card(bundle)}: the card of {bundle.name}")
+
+
+@app.command()
+def recipes(
+    prefix: Annotated[str, typer.Argument(help="Such as table1, table7/mnist, or a whole name; default: all.")] = "",
+    as_json: Annotated[bool, typer.Option("--json", help="Everything that they set, as JSON.")] = False,
+) -> None:
+    """List the paper's experiments by name, with what each sets and what the paper reports."""
+    chosen = recipe_choice.starting_with(prefix)
+    told = [json.dumps(recipe_choice.as_json(chosen), indent=1)] if as_json else recipe_choice.lines(chosen)
+    typer.echo("\n".join(told))
+
+
+@app.command()
+def familiarity(
+    bundle: Annotated[Path, typer.Argument(help="A bundle addressed by pictures, in a folder of artifacts.")],
+    dataset: Dataset,
+    image_size: ImageSize = None,
+) -> None:
+    """Note what a memory's encoder has seen, so that a server can say how far pictures are from it."""
+    data = commands.data_for(MemoryBundle.load(bundle), dataset, image_size=image_size)
+    typer.echo(f"{fit_familiarity(bundle, data)}: what {bundle.name} knows")
+
+
+app.command()(export)
+app.command()(plot)
+app.command()(select_bases)
+app.command()(stream)
+
+
+def _say_written(output: Path, bundle: MemoryBundle) -> None:
+    numbers = bundle.manifest.budget.numbers_stored
+    typer.echo(f"{output}: {numbers} numbers, {bundle.file_bytes} bytes, sha256 {bundle.sha256}")
+
+
+def main() -> None:
+    """The console script: errors that are the caller's to mend end in one sentence and status 2."""
+    keep_freed_memory()
+    try:
+        app(standalone_mode=True)
+    except Interrupted:
+        typer.echo("stopped; the best bundle so far and the checkpoint are kept, go on with --resume", err=True)
+        sys.exit(130)
+    except (RecallError, ValueError, ValidationError, FloatingPointError) as error:
+        typer.echo(f"error: {error}", err=True)
+        sys.exit(2)

@@ -1,0 +1,76 @@
+"""recall-trainer select-bases: which K a budget is best spent on, chosen on validation pictures."""
+
+from __future__ import annotations
+
+import importlib.util
+from pathlib import Path
+from typing import Annotated
+
+import torch
+import typer
+
+from recall_server.core.io.atomic import write_atomically
+from trainer.cli import commands, options
+from trainer.data.datasets import load_dataset
+from trainer.methods import recipe_choice
+from trainer.methods.budget import Size
+from trainer.methods.method import compose
+from trainer.methods.overrides import given
+from trainer.output.plots.figures import to_bytes
+from trainer.run.search.select_bases import Sweep, best, figure
+from trainer.run.search.select_bases import select_bases as sweep_bases
+
+
+def select_bases(  # noqa: PLR0913  (a command line has as many options as it has)
+    *,
+    output: Annotated[Path, typer.Option(help="The curve to write, NAME.json, and NAME.png with matplotlib.")],
+    dataset: options.DatasetOfRecipe = None,
+    recipe: options.RecipeName = None,
+    images_per_class: options.ImagesPerClass = None,
+    bases: Annotated[str | None, typer.Option(help="Such as 8,16,24; default: what the budget has room for.")] = None,
+    method: Annotated[str | None, typer.Option(help="A method, as for distill.")] = None,
+    override: options.Overrides = None,
+    outer_steps: Annotated[int | None, typer.Option(help="Outer steps for each K.", min=0)] = None,
+    minutes: Annotated[float | None, typer.Option(help="Minutes for each K.", min=0.01)] = None,
+    validate_every: Annotated[int, typer.Option(help="Outer steps between validations.", min=1)] = 250,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the curve of another sweep.")] = False,
+    image_size: Annotated[int | None, typer.Option(help="Bring the pictures of a folder to this size.", min=8)] = None,
+    seed: int = 0,
+    device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
+    threads: Annotated[int, typer.Option(help="Processor threads; 0 leaves the choice to torch.", min=0)] = 0,
+) -> None:
+    """Distill shortly with each of several numbers of bases; the test pictures are not looked at.
+
+    A sweep that was stopped goes on with the same command: what OUTPUT holds is not run again.
+    """
+    if threads:
+        torch.set_num_threads(threads)
+    if output.suffix != ".json":
+        raise ValueError(f"--output must end in .json, not {output.name!r}")
+    wish = recipe_choice.wish(recipe, dataset=dataset, method=method, size=Size(images_per_class), in_bytes=False)
+    composed = compose(wish.method, [*(override or []), *given(outer_steps=outer_steps)])
+    sweep = Sweep(
+        load_dataset(wish.dataset, image_size=image_size, seed=seed),
+        composed,
+        images_per_class=1 if wish.size.images_per_class is None else wish.size.images_per_class,
+        limits=commands.limits_of(composed, outer_steps=outer_steps, minutes=minutes, validate_every=validate_every),
+        seed=seed,
+        device=commands.pick_device(device),
+    )
+    points = sweep_bases(sweep, _counts(bases), output, commands.tell, overwrite=overwrite)
+    typer.echo(f"{output}: best with {best(points)['bases']} bases, of {len(points)} numbers tried")
+    if importlib.util.find_spec("matplotlib") is not None:
+        picture = output.with_suffix(".png")
+        title = f"{sweep.dataset.name}, {sweep.images_per_class:g} image(s) per class, {composed.name}"
+        write_atomically(picture, to_bytes(figure(points, title), "png"))
+        typer.echo(str(picture))
+
+
+def _counts(text: str | None) -> list[int] | None:
+    """ "8,16" -> [8, 16]; ValueError for anything else, None where it is left open."""
+    if text is None:
+        return None
+    parts = text.split(",")
+    if not all(part.strip().isdigit() for part in parts):
+        raise ValueError(f"--bases must be whole numbers by commas, such as 8,16,24, not {text!r}")
+    return [int(part) for part in parts]

@@ -1,0 +1,71 @@
+"""recall-trainer stream: learn tasks that come one after another, and publish a bundle as each of them ends."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import torch
+import typer
+
+from trainer.cli.commands import pick_device
+from trainer.run.distill import deferred_interrupt
+from trainer.streams.experiment import Experiment, prepare
+from trainer.streams.learners.recipe import RECIPES, compose
+from trainer.streams.plot import plot
+from trainer.streams.scores import Scores, table
+from trainer.streams.sources.named import STREAMS
+
+
+def stream(  # noqa: PLR0913  (a command line has as many options as it has)
+    *,
+    source: Annotated[str, typer.Argument(help=f"A folder of tasks, or one of {', '.join(STREAMS)}.")],
+    method: Annotated[str, typer.Option(help=f"One of {', '.join(RECIPES)}.")] = "window",
+    override: Annotated[list[str] | None, typer.Option("--set", help="field=value of the method; repeatable.")] = None,
+    memory: Annotated[
+        int | None, typer.Option(help="The buffer, in real images; default: the paper's, or ten for a task.", min=1)
+    ] = None,
+    tasks: Annotated[int | None, typer.Option(help="T, among how many tasks the buffer is shared.", min=1)] = None,
+    samples: Annotated[int | None, typer.Option(help="Samples of each task of a named stream.", min=1)] = None,
+    image_size: Annotated[int | None, typer.Option(help="Bring the pictures of folders to this size.", min=8)] = None,
+    follow: Annotated[bool, typer.Option("--follow", help="Wait for tasks that keep arriving in the folder.")] = False,
+    bundles: Annotated[Path | None, typer.Option(help="Write a bundle here for every task that has ended.")] = None,
+    checkpoint: Annotated[Path | None, typer.Option(help="Keep the state of the run in this file.")] = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on from the checkpoint.")] = False,
+    baselines: Annotated[bool, typer.Option(help="Run the baselines beside it, at the same memory.")] = False,
+    validate: Annotated[bool, typer.Option("--validate", help="Judge on held-out training pictures.")] = False,
+    picture: Annotated[Path | None, typer.Option(help="Write accuracy as the stream grows, a PNG.")] = None,
+    seed: int = 0,
+    device: Annotated[
+        str, typer.Option(help="auto, cpu or cuda, of ConvNets; small MLPs are faster on the CPU.")
+    ] = "cpu",
+    threads: Annotated[int, typer.Option(help="Processor threads; more than one rarely helps.", min=1)] = 1,
+) -> None:
+    """Learn a stream of tasks in one pass, in a buffer of fixed size, without forgetting any of them.
+
+    Ctrl-C stops between two minibatches and leaves the checkpoint; --resume goes on from it.
+    """
+    torch.set_num_threads(threads)
+    if resume and checkpoint is None:
+        raise ValueError("--resume needs --checkpoint, the file to go on from")
+    experiment = Experiment(
+        source,
+        compose(method, source, override or []),
+        seed,
+        memory=memory,
+        tasks=tasks,
+        samples=samples,
+        image_size=image_size,
+        follow=follow,
+        validate=validate,
+        baselines=baselines,
+        device=pick_device(device),
+    )
+    with deferred_interrupt() as stopped:
+        run = prepare(experiment, bundles=bundles, checkpoint=checkpoint, report=typer.echo, stopped=stopped)
+        if resume:
+            run.resume()
+        scores: Scores = run.run(stopped=stopped)
+    typer.echo(table([scores]))
+    if picture is not None:
+        plot([scores], picture, title=source)

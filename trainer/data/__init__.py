@@ -1,0 +1,1 @@
+"""Datasets by name, folder or arrays, split into training, validation and test pictures."""

@@ -1,0 +1,160 @@
+"""A folder of class folders -> train, validation and test pictures, in one pass over the files.
+
+Which picture is held out is drawn from the list of files, so it does not depend on which of them can be read, and a
+picture that was held out once stays so. Where the whole would not fit into the memory granted, every picture is still
+seen (by the digest and by whoever observes), and a sample of each split is kept.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from recall_server.errors import InvalidDataset
+from trainer.data.image_folder import ImageFolder, decode_file, survey
+from trainer.data.splits import TEST_SHARE, VALIDATION_SHARE, ImageDataset, Split, check_labels, chunk_length, held_out
+
+LARGEST_SIZE = 256  # of pictures in folders, unless a size is asked for
+TRAIN, VALIDATION, TEST = 0, 1, 2
+SHARES = {TRAIN: 0.7, VALIDATION: 0.1, TEST: 0.2}  # of the memory granted, where the whole does not fit into it
+
+Observe = Callable[[Split], None]  # is shown all training pictures, some at a time
+
+
+def read_folder(
+    name: str,
+    folder: Path,
+    licence: str,
+    *,
+    image_size: int | None,
+    seed: int,
+    most_bytes: int | None = None,
+    observe: Observe = lambda split: None,
+) -> ImageDataset:
+    """`train` and `test` sub-folders are kept as they are, else a fifth is the test.
+
+    Pictures become square, of the size of the first one's shorter side (at most 256) unless one is asked for, and
+    grey where all are grey, else colour. At most `most_bytes` of pictures are kept. Files that cannot be read are
+    left out and named. Raises InvalidDataset for what cannot be distilled.
+    """
+    if image_size is not None and image_size < 1:
+        raise InvalidDataset(f"an image size must be 1 or more, not {image_size}")
+    listing = _list(name, folder, seed)
+    size = image_size or min(listing.parts[0].shorter_side, LARGEST_SIZE)
+    shape = (1 if all(part.grey for part in listing.parts) else 3, size, size)
+    keep = _sample(listing, shape, most_bytes, seed)
+    kept = [_Kept.of(int((keep & (listing.roles == role)).sum()), shape) for role in (TRAIN, VALIDATION, TEST)]
+    counts, unreadable = [0, 0, 0], list[str]()
+    digest = hashlib.sha256(json.dumps({"classes": listing.classes, "image": shape}, sort_keys=True).encode())
+    for index, images in _chunks(listing, shape, unreadable):
+        roles, labels = listing.roles[index], listing.labels[index]
+        for role, label, image in zip(roles.tolist(), labels.tolist(), images.numpy(), strict=True):
+            digest.update(b"%d %d " % (role == TEST, label))
+            digest.update(image.data)
+        observe(Split(images, labels).select(roles == TRAIN))
+        for role in (TRAIN, VALIDATION, TEST):
+            counts[role] += int((roles == role).sum())
+            kept[role].add(images, labels, (roles == role) & keep[index])
+    train, validation, test = (each.split() for each in kept)
+    check_labels(name, "training", torch.cat([train.labels, validation.labels]), listing.classes)
+    check_labels(name, "test", test.labels, listing.classes)
+    pictures = counts[TRAIN] + counts[VALIDATION]
+    return ImageDataset(
+        name, listing.classes, train, validation, test, digest.hexdigest(), licence, tuple(unreadable), pictures
+    )
+
+
+@dataclass
+class _Kept:
+    """Room for the pictures of a split, taken once: parts that are joined later are in memory twice, and in pieces."""
+
+    images: Tensor  # uint8 [most, C, H, W]
+    labels: Tensor
+    count: int = 0
+
+    @classmethod
+    def of(cls, most: int, shape: tuple[int, int, int]) -> _Kept:
+        return cls(torch.empty(most, *shape, dtype=torch.uint8), torch.empty(most, dtype=torch.int64))
+
+    def add(self, images: Tensor, labels: Tensor, chosen: Tensor) -> None:
+        """Those of the images [n, C, H, W] that are chosen, bool [n]."""
+        end = self.count + int(chosen.sum())
+        self.images[self.count : end] = images[chosen]
+        self.labels[self.count : end] = labels[chosen]
+        self.count = end
+
+    def split(self) -> Split:
+        """What was added: less than there is room for where files could not be read."""
+        return Split(self.images[: self.count], self.labels[: self.count])
+
+
+@dataclass(frozen=True)
+class _Listing:
+    """All files in their order, with the label [N] and the role [N] of each."""
+
+    parts: tuple[ImageFolder, ...]
+    labels: Tensor
+    roles: Tensor
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        return self.parts[0].classes
+
+
+def _list(name: str, folder: Path, seed: int) -> _Listing:
+    halves = (folder / "train").is_dir() and (folder / "test").is_dir()
+    parts = tuple(survey(folder / part) for part in ("train", "test")) if halves else (survey(folder),)
+    if any(part.classes != parts[0].classes for part in parts):
+        raise InvalidDataset(f"{name}: train and test must hold the same class folders")
+    labels = torch.cat([torch.from_numpy(part.labels) for part in parts])
+    if halves:
+        tested = torch.arange(len(labels)) >= len(parts[0].labels)
+    else:
+        tested = held_out(labels, TEST_SHARE, seed=0)
+    roles = torch.where(tested, TEST, TRAIN)
+    training = torch.nonzero(~tested).flatten()
+    roles[training[held_out(labels[training], VALIDATION_SHARE, seed)]] = VALIDATION
+    return _Listing(parts, labels, roles)
+
+
+def _sample(listing: _Listing, shape: tuple[int, int, int], most_bytes: int | None, seed: int) -> Tensor:
+    """Which files to keep in memory, bool [N]: all, or the same share of every class within a split."""
+    each = shape[0] * shape[1] * shape[2]
+    keep = torch.ones(len(listing.labels), dtype=torch.bool)
+    if most_bytes is None or len(keep) * each <= most_bytes:
+        return keep
+    for role, share in SHARES.items():
+        members = torch.nonzero(listing.roles == role).flatten()
+        wanted = share * most_bytes / (each * max(1, len(members)))
+        if wanted < 1:
+            keep[members[~held_out(listing.labels[members], wanted, seed)]] = False
+    return keep
+
+
+def _chunks(listing: _Listing, shape: tuple[int, int, int], unreadable: list[str]) -> Iterator[tuple[Tensor, Tensor]]:
+    """(positions in the listing [n], images [n, C, H, W]) of the files that can be read, in the listing's order."""
+    longest = chunk_length(shape[0] * shape[1] * shape[2])
+    index: list[int] = []
+    images: list[NDArray[np.uint8]] = []
+    files = ((path, part.unreadable.get(own)) for part in listing.parts for own, path in enumerate(part.files()))
+    for position, (path, reason) in enumerate(files):
+        try:
+            if reason is not None:
+                raise InvalidDataset(reason)
+            images.append(decode_file(path, shape))
+            index.append(position)
+        except InvalidDataset as error:
+            unreadable.append(str(error))
+        if len(images) == longest:
+            yield torch.tensor(index), torch.from_numpy(np.stack(images))
+            index, images = [], []
+    if images:
+        yield torch.tensor(index), torch.from_numpy(np.stack(images))

@@ -1,0 +1,1 @@
+"""Accuracy of fresh networks beside baselines, and few-shot episodes."""

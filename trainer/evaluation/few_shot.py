@@ -1,0 +1,212 @@
+"""Few-shot episodes: a few pictures of a few classes address the memory, other pictures of them are the test.
+
+The memory's answer stands beside its rivals, which see the same pictures: the nearest class mean in the encoder's
+feature space and classify-then-recall (paper, Table 4), and a network trained on the few pictures alone. What is
+recalled is learned from alone, as the paper has it, and with the pictures beside it, as the server does.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal, Self
+
+import torch
+from torch import Tensor
+
+from recall_server.core.bundle.bundle import MemoryBundle
+from recall_server.core.bundle.layout import encoder_folder
+from recall_server.core.encoders.query_encoder import QueryEncoder
+from recall_server.core.encoders.weights import learned_layers
+from recall_server.core.memory import AbstractMemory
+from recall_server.core.networks import Parameters
+from recall_server.core.preprocessing import AbstractPreprocessing
+from recall_server.core.training.retraining import Retraining
+from recall_server.errors import UnsupportedQuery
+from trainer.data.datasets import Split
+from trainer.evaluation.evaluate import Accuracies
+from trainer.evaluation.fresh_tasks import FreshTask, fresh_accuracies
+
+RECALLED, NEAREST_MEAN = "recalled", "nearest class mean"
+CLASSIFIED, SHOTS_ALONE = "classified, then recalled", "shots alone"
+WITH_SHOTS = " with shots"  # the same with the pictures themselves among the training images
+KNOWN_PICTURES = 100  # of each class that a memory was distilled from, to know it by
+
+Encode = Callable[[Tensor], Tensor]  # pixels [N, C, H, W] -> query vectors [N, d_y]
+
+
+@dataclass(frozen=True)
+class Task:
+    """pixels [k, shots, C, H, W] of k classes, and a test split labelled 0..k-1."""
+
+    labels: tuple[str, ...]
+    shots: Tensor
+    test: Split
+
+
+def draw_episode(
+    split: Split, classes: tuple[str, ...], *, ways: int, shots: int, tests: int, generator: torch.Generator
+) -> Task:
+    """`ways` random classes with `shots` pictures each, and `tests` other pictures in all."""
+    chosen: list[int] = torch.randperm(len(classes), generator=generator)[:ways].tolist()
+    return episode_of(split, classes, chosen, shots=shots, tests=tests, generator=generator)
+
+
+def episode_of(
+    split: Split, classes: tuple[str, ...], chosen: Sequence[int], *, shots: int, tests: int, generator: torch.Generator
+) -> Task:
+    """The same of these classes, by their numbers. Raises ValueError where one has too few pictures."""
+    each = tests // len(chosen)
+    if shots < 1 or each < 1:
+        raise ValueError(f"an episode needs a shot and a test picture of each class, not {shots} and {each}")
+    pixels, images = [], []
+    for label in chosen:
+        members = torch.nonzero(split.labels == label).flatten()
+        if len(members) < shots + each:
+            raise ValueError(f"{classes[label]} has {len(members)} pictures; {shots} shots and {each} tests are asked")
+        members = members[torch.randperm(len(members), generator=generator)]
+        pixels.append(split.select(members[:shots]).pixels())
+        images.append(split.images[members[shots : shots + each]])
+    test = Split(torch.cat(images), torch.arange(len(chosen)).repeat_interleave(each))
+    return Task(tuple(classes[label] for label in chosen), torch.stack(pixels), test)
+
+
+def largest_task(split: Split, classes: tuple[str, ...], *, ways: int, shots: int, tests: int) -> tuple[int, int]:
+    """(shots, tests) that every class of the split has pictures for: what is asked for, or as much as there is.
+
+    Raises ValueError where a class has fewer than two pictures, one to show and one to test.
+    """
+    counts = torch.bincount(split.labels, minlength=len(classes))
+    fewest = int(counts.min())
+    if fewest < 2:
+        raise ValueError(
+            f"few-shot episodes need two pictures or more of each class, but {classes[int(counts.argmin())]} has "
+            f"{fewest} that may be used; add pictures of it"
+        )
+    shots = min(shots, max(1, fewest // 2))
+    return shots, min(tests, ways * (fewest - shots))
+
+
+@dataclass(frozen=True)
+class FewShot:
+    """How one memory answers episodes; `encode` is its query encoder.
+
+    `learned` are the layers that networks begin with, where the schedule asks for some.
+    """
+
+    memory: AbstractMemory
+    preprocessing: AbstractPreprocessing
+    retraining: Retraining
+    encode: Encode
+    device: torch.device
+    learned: Parameters | None = None
+
+    @classmethod
+    def of_bundle(cls, path: Path, device: torch.device, *, retraining: Retraining | None = None) -> Self:
+        """A bundle addressed by pictures with the encoder beside it; `retraining` instead of the bundle's own schedule.
+
+        Raises InvalidBundle where there is no such encoder, and UnsupportedQuery for a bundle addressed by labels.
+        """
+        bundle = MemoryBundle.load(path)
+        reference = bundle.manifest.query_encoder
+        if reference is None:
+            raise UnsupportedQuery(f"the memory {bundle.manifest.name!r} is addressed by labels, not by pictures")
+        file = encoder_folder(path) / reference.file
+        # onnxruntime may know no CUDA where torch does; then the encoder runs on all cores.
+        where: Literal["auto", "cpu"] = "auto" if device.type == "cuda" else "cpu"
+        encoder = QueryEncoder(file, reference.sha256, device=where, threads=torch.get_num_threads())
+        schedule = retraining or bundle.manifest.retraining
+        return cls(
+            bundle.memory,
+            bundle.preprocessing,
+            schedule,
+            encode=lambda pixels: torch.from_numpy(encoder.encode(pixels.numpy())),
+            device=device,
+            learned=learned_layers(encoder, schedule),
+        )
+
+    def recalled(self, episode: Task, seed: int) -> float:
+        """Accuracy of a fresh network trained on what the pictures recall."""
+        return self._train(self.by_pictures(episode), episode, seed)
+
+    def classified(self, episode: Task, known: Tensor, seed: int) -> float:
+        """Baseline: accuracy of a fresh network trained on the known classes that the pictures are taken for."""
+        return self._train(self.by_known_classes(episode, known), episode, seed)
+
+    def by_pictures(self, episode: Task) -> Tensor:
+        """What the class means of an episode's pictures recall: [k, r, C, H, W] in model space."""
+        return self.memory.recall(self._class_means(episode))
+
+    def by_known_classes(self, episode: Task, known: Tensor) -> Tensor:
+        """The same where each class is recalled as the known class that most of its pictures are nearest to.
+
+        `known` [C, d_y] are the mean encodings of the classes that the memory was distilled from (`known_classes`).
+        """
+        features = self.encode(episode.shots.flatten(0, 1))
+        nearest = torch.cdist(features, known).argmin(dim=1).reshape(episode.shots.shape[:2])
+        return self.memory.recall(known[nearest.mode(dim=1).values])
+
+    def pictures_alone(self, episode: Task) -> Tensor:
+        """An episode's pictures themselves: [k, shots, C, H, W] in model space."""
+        return self.preprocessing.to_model(episode.shots.flatten(0, 1)).reshape(episode.shots.shape)
+
+    def beside_pictures(self, images: Callable[[Task], Tensor]) -> Callable[[Task], Tensor]:
+        """The same images with an episode's pictures as further rows, as `recall_server.recall.own_pictures` has it."""
+        return lambda episode: torch.cat([images(episode), self.pictures_alone(episode)], dim=1)
+
+    def known_classes(self, split: Split, classes: int, *, each: int = KNOWN_PICTURES) -> Tensor:
+        """The mean encoding [C, d_y] of the first pictures of each class of a split; ValueError where one has none."""
+        means = []
+        for label in range(classes):
+            members = torch.nonzero(split.labels == label).flatten()[:each]
+            if not len(members):
+                raise ValueError(f"class {label} has no pictures to know it by")
+            means.append(self.encode(split.select(members).pixels()).mean(dim=0))
+        return torch.stack(means)
+
+    def shots_alone(self, episode: Task, seed: int) -> float:
+        """Baseline: the same network trained on the few pictures themselves."""
+        return self._train(self.pictures_alone(episode), episode, seed)
+
+    def nearest_mean(self, episode: Task) -> float:
+        """Baseline: nearest class mean in the encoder's feature space; no training at all."""
+        guesses = torch.cdist(self.encode(episode.test.pixels()), self._class_means(episode)).argmin(dim=1).cpu()
+        return float((guesses == episode.test.labels).float().mean())
+
+    def _class_means(self, episode: Task) -> Tensor:
+        features = self.encode(episode.shots.flatten(0, 1))
+        return features.reshape(*episode.shots.shape[:2], -1).mean(dim=1)
+
+    def accuracies(self, episodes: Sequence[Task], images: Callable[[Task], Tensor]) -> Accuracies:
+        """Of a fresh network for each episode, trained on the images that it is given for it; its number is the seed.
+
+        `images` is `by_pictures`, or another way to answer an episode.
+        """
+        tasks = (self._task(images(episode), episode, seed) for seed, episode in enumerate(episodes))
+        return Accuracies(fresh_accuracies(tasks, self.retraining, device=self.device, learned=self.learned))
+
+    def _train(self, images: Tensor, episode: Task, seed: int) -> float:
+        tasks = [self._task(images, episode, seed)]
+        return fresh_accuracies(tasks, self.retraining, device=self.device, learned=self.learned)[0]
+
+    def _task(self, images: Tensor, episode: Task, seed: int) -> FreshTask:
+        return FreshTask(images, self.preprocessing, episode.test, seed)
+
+
+def evaluate_few_shot(
+    few_shot: FewShot, episodes: Sequence[Task], known: Tensor | None = None
+) -> dict[str, Accuracies]:
+    """Accuracy over the episodes: the memory's, and its rivals' on the very same pictures.
+
+    Classify-then-recall is among them where `known` says what the classes look like that the memory knows.
+    """
+    ways = {RECALLED: few_shot.by_pictures}
+    if known is not None:
+        ways[CLASSIFIED] = lambda episode: few_shot.by_known_classes(episode, known)
+    results = {NEAREST_MEAN: Accuracies(tuple(map(few_shot.nearest_mean, episodes)))}
+    for name, images in ways.items():
+        results[name] = few_shot.accuracies(episodes, images)
+        results[name + WITH_SHOTS] = few_shot.accuracies(episodes, few_shot.beside_pictures(images))
+    results[SHOTS_ALONE] = few_shot.accuracies(episodes, few_shot.pictures_alone)
+    return results

@@ -1,0 +1,243 @@
+"""Many fresh networks trained at the same time, each on images of its own, as `FreshClassifier` trains one.
+
+A network of this size asks a GPU for a hundred short kernels at every step, so that launching them takes longer than
+computing them. Here every kernel does the work of G networks. Images lie as [G, C, N, H, W]: so a convolution of all
+networks is one batched matrix product of filters [O, C * 9] with unfolded images [C * 9, N * H * W], without a grouped
+convolution, whose gradients are slow, and an instance norm is a layer norm over the last two axes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Self, final
+
+import torch
+from torch import Tensor
+from torch.nn.functional import avg_pool2d, layer_norm, log_softmax, pad
+
+from recall_server.core.classifier.fresh_classifier import initial_parameters, learning_rate
+from recall_server.core.networks import AbstractNetwork, Parameters
+from recall_server.core.networks.base import CLASSIFIER
+from recall_server.core.networks.blueprint import Plain, blueprint
+from recall_server.core.networks.kernels import EPSILON
+from recall_server.core.training.augmentation import AUGMENTATIONS, LARGEST_ANGLE, flip, rotate
+from recall_server.core.training.descent import images_at_once
+from recall_server.core.training.fused import trained_names
+from recall_server.core.training.retraining import Retraining
+from recall_server.errors import NotFitted, TrainingFailed
+
+
+def can_train_together(network: AbstractNetwork) -> bool:
+    """Whether the network is a chain of convolutions and one linear layer, such as ConvNet and AlexNet."""
+    return all(isinstance(block, Plain) for block in blueprint(network).blocks)
+
+
+@final
+class ManyNetworks:
+    """G networks of the same architecture, one for each seed, on one device.
+
+    `network.convolution_dtype` is how convolutions are computed; all else is float32. Raises ValueError for an
+    architecture that `can_train_together` refuses, and for no seeds.
+    """
+
+    def __init__(
+        self, network: AbstractNetwork, retraining: Retraining, seeds: Sequence[int], *, device: torch.device
+    ) -> None:
+        if not can_train_together(network):
+            raise ValueError(f"{type(network).__name__} is no chain of convolutions; train one network after another")
+        if not seeds:
+            raise ValueError("one seed or more is needed")
+        self.network, self.retraining, self.seeds, self.device = network, retraining, tuple(seeds), device
+        self._parameters: Parameters | None = None
+
+    def fit(self, images: Tensor, targets: Tensor, *, learned: Parameters | None = None) -> Self:
+        """Train each network on its own images [G, q, r, C, H, W] in model space, all with the targets [q, k].
+
+        `learned` are the layers that all of them begin with, where the schedule asks for some. Network i ends as a
+        FreshClassifier with seed i that was fitted to images[i] would, but for rounding. Raises ValueError for shapes
+        that do not fit, and TrainingFailed where a network diverges.
+        """
+        self._check(images, targets)
+        self._parameters = None
+        generators = [torch.Generator().manual_seed(seed) for seed in self.seeds]
+        first = [initial_parameters(self.network, self.retraining, learned, generator) for generator in generators]
+        start = _stacked(first, self.device)
+        draws = Draws.of(self.retraining, (images.shape[1], images.shape[2]), generators, self.device)
+        images, targets = images.to(self.device, torch.float32), targets.to(self.device, torch.float32)
+        descent = _Descent(self.network, start)
+        repeated = targets.repeat_interleave(draws.drawn, dim=0)  # [q * n, k]
+        with torch.enable_grad():
+            for done in range(self.retraining.steps):
+                rate = learning_rate(self.retraining, done)
+                descent.step(draws.minibatch(images, done), repeated, rate=rate, momentum=self.retraining.momentum)
+        self._parameters = descent.parameters
+        failed = int((~descent.finite()).sum())
+        if failed:
+            raise TrainingFailed(
+                f"{failed} of {len(self.seeds)} networks diverged; a learning rate below "
+                f"{self.retraining.learning_rate:g} is needed"
+            )
+        return self
+
+    @torch.no_grad()
+    def logits(self, images: Tensor) -> Tensor:
+        """Each network's own pictures [G, N, C, H, W] in model space -> [G, N, k] on the device."""
+        if self._parameters is None:
+            raise NotFitted("these networks have not been trained; call fit first")
+        at_once = max(1, images_at_once(self.network, self.device) // len(self.seeds))
+        return torch.cat(
+            [
+                many_logits(self.network, self._parameters, part.to(self.device))
+                for part in torch.split(images, at_once, dim=1)
+            ],
+            dim=1,
+        )
+
+    def parameters(self, index: int) -> Parameters:
+        """Those of one network."""
+        if self._parameters is None:
+            raise NotFitted("these networks have not been trained; call fit first")
+        return {name: value[index].detach() for name, value in self._parameters.items()}
+
+    def _check(self, images: Tensor, targets: Tensor) -> None:
+        shape = self.network.channels, self.network.height, self.network.width
+        if images.ndim != 6 or 0 in images.shape or len(images) != len(self.seeds) or images.shape[3:] != shape:
+            raise ValueError(
+                f"recalled images must be [{len(self.seeds)}, queries, rows, {', '.join(map(str, shape))}], "
+                f"not {list(images.shape)}"
+            )
+        if targets.shape != (images.shape[1], self.network.classes):
+            raise ValueError(f"targets must be [{images.shape[1]}, {self.network.classes}], not {list(targets.shape)}")
+
+
+@final
+@dataclass(frozen=True)
+class Draws:
+    """All that is random in training: `numbers` [G, steps, L], uniform in 0..1, those that FreshClassifier draws.
+
+    A step's L numbers are q * r that order the rows, then one for each image's flip and one for its turn, where the
+    schedule has any. Drawn at once they are the same as drawn in turn, because a generator's floats come one by one.
+    """
+
+    numbers: Tensor
+    queries: int
+    rows: int
+    drawn: int
+    kinds: tuple[str, ...]
+
+    @classmethod
+    def of(
+        cls,
+        retraining: Retraining,
+        size: tuple[int, int],
+        generators: Sequence[torch.Generator],
+        device: torch.device,
+    ) -> Self:
+        """For images of `size` (q, r) queries and rows; each generator goes on as far as its network draws."""
+        queries, rows = size
+        drawn, kinds = min(retraining.rows_per_class, rows), AUGMENTATIONS[retraining.augmentation]
+        length = queries * rows + len(kinds) * queries * drawn
+        numbers = torch.stack([torch.rand(retraining.steps, length, generator=each) for each in generators])
+        return cls(numbers.to(device), queries, rows, drawn, kinds)
+
+    def minibatch(self, images: Tensor, done: int) -> Tensor:
+        """[G, q, r, C, H, W] -> [G, q * n, C, H, W], what each network sees in the step after `done` steps."""
+        networks, queries = len(images), self.queries
+        count = queries * self.drawn
+        order, *augmented = torch.split(self.numbers[:, done], [queries * self.rows, *[count] * len(self.kinds)], dim=1)
+        chosen = order.reshape(networks, queries, self.rows).argsort(dim=2, stable=True)[..., : self.drawn]
+        network = torch.arange(networks, device=images.device).view(-1, 1, 1)
+        batch = images[network, torch.arange(queries, device=images.device).view(1, -1, 1), chosen].flatten(0, 2)
+        for kind, numbers in zip(self.kinds, augmented, strict=True):
+            numbers = numbers.reshape(-1)
+            batch = flip(batch, numbers < 0.5) if kind == "flip" else rotate(batch, (numbers * 2 - 1) * LARGEST_ANGLE)
+        return batch.view(networks, count, *batch.shape[1:])
+
+
+@final
+class _Descent:
+    """SGD with momentum for all networks: their parameters are views of one vector, so that an update is three
+    operations; `parameters` [G, ...] by name."""
+
+    def __init__(self, network: AbstractNetwork, start: Parameters) -> None:
+        names = trained_names(network)
+        self._network = network
+        self._values = torch.cat([start[name].flatten() for name in names])
+        self._velocity = torch.zeros_like(self._values)
+        pieces = torch.split(self._values, [start[name].numel() for name in names])
+        self._leaves = {
+            name: piece.view_as(start[name]).requires_grad_() for name, piece in zip(names, pieces, strict=True)
+        }
+        self.parameters = start | self._leaves
+
+    def step(self, images: Tensor, targets: Tensor, *, rate: float, momentum: float) -> None:
+        """One step of each network on its minibatch [G, N, C, H, W], all with the targets [N, k]."""
+        logits = many_logits(self._network, self.parameters, images)
+        # Summed over networks, whose gradients have nothing to do with each other.
+        loss = -(targets * log_softmax(logits, dim=2)).sum() / images.shape[1]
+        pieces = torch.autograd.grad(loss, list(self._leaves.values()))
+        with torch.no_grad():
+            self._velocity.mul_(momentum).add_(torch.cat([piece.flatten() for piece in pieces]))
+            self._values.sub_(self._velocity, alpha=rate)
+
+    def finite(self) -> Tensor:
+        """Whether all parameters of each network still are numbers: bool [G]."""
+        return torch.stack([leaf.isfinite().flatten(1).all(dim=1) for leaf in self._leaves.values()]).all(dim=0)
+
+
+def many_logits(network: AbstractNetwork, parameters: Parameters, images: Tensor) -> Tensor:
+    """[G, N, C, H, W] -> [G, N, k], equal but for rounding to `network.logits` of each network; differentiable once."""
+    prepared = network.prepare(images.flatten(0, 1))
+    hidden = prepared.view(*images.shape[:2], *prepared.shape[1:]).transpose(1, 2)  # [G, C, N, H, W]
+    for block in blueprint(network).blocks:
+        assert isinstance(block, Plain), "refused at construction"
+        weight = parameters[f"{block.layer.convolution}.weight"]
+        convolved: Tensor = _Convolutions.apply(hidden, weight, network.convolution_dtype or hidden.dtype)
+        # The convolution's bias is left out: the norm subtracts it with the mean.
+        normalised = layer_norm(convolved.flatten(3), (convolved[0, 0, 0].numel(),), eps=EPSILON).view_as(convolved)
+        scale, shift = (parameters[f"{block.layer.norm}.{part}"][:, :, None, None, None] for part in ("scale", "shift"))
+        hidden = torch.addcmul(shift, normalised, scale).relu_()
+        if block.halve:
+            pooled = avg_pool2d(hidden.flatten(0, 1), 2)
+            hidden = pooled.view(*hidden.shape[:2], *pooled.shape[1:])
+    features = hidden.transpose(1, 2).flatten(2)  # [G, N, D]
+    weight, bias = (parameters[f"{CLASSIFIER}.{part}"] for part in ("weight", "bias"))
+    return torch.baddbmm(bias.unsqueeze(1), features, weight.mT)
+
+
+class _Convolutions(torch.autograd.Function):
+    """[G, C, N, H, W] with weights [G, O, C, k, k] -> [G, O, N, H, W], multiplied in `dtype`; size stays."""
+
+    @staticmethod
+    def forward(ctx: Any, images: Tensor, weights: Tensor, dtype: torch.dtype) -> Tensor:
+        unfolded = _unfold(images, weights.shape[3], dtype)
+        ctx.save_for_backward(unfolded, weights)
+        ctx.shape = images.shape
+        products = weights.flatten(2).to(dtype) @ unfolded
+        return products.to(images.dtype).view(*products.shape[:2], *images.shape[2:])
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, Tensor, None]:
+        (gradient,) = gradients
+        unfolded, weights = ctx.saved_tensors
+        dtype, flat = unfolded.dtype, gradient.flatten(2).to(unfolded.dtype)
+        of_weights = (flat @ unfolded.mT).to(weights.dtype).view_as(weights)
+        of_images = None
+        if ctx.needs_input_grad[0]:
+            mirrored = weights.flip(3, 4).transpose(1, 2).flatten(2)  # [G, C, O * k * k]
+            products = mirrored.to(dtype) @ _unfold(gradient, weights.shape[3], dtype)
+            of_images = products.to(gradient.dtype).view(ctx.shape)
+        return of_images, of_weights, None
+
+
+def _unfold(images: Tensor, kernel: int, dtype: torch.dtype) -> Tensor:
+    """[G, C, N, H, W] -> [G, C * k * k, N * H * W]: what each place of a kernel sees of images with zeros around."""
+    windows = pad(images, [kernel // 2] * 4).unfold(3, kernel, 1).unfold(4, kernel, 1)  # [G, C, N, H, W, k, k]
+    windows = windows.permute(0, 1, 5, 6, 2, 3, 4)
+    # Copied and converted in one pass.
+    return torch.empty(windows.shape, dtype=dtype, device=images.device).copy_(windows).flatten(1, 3).flatten(2)
+
+
+def _stacked(parameters: Sequence[Parameters], device: torch.device) -> Parameters:
+    return {name: torch.stack([each[name] for each in parameters]).to(device) for name in parameters[0]}

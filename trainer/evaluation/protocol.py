@@ -1,0 +1,50 @@
+"""By which schedule networks are trained where a memory is measured: a named protocol, and what departs from it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from recall_server.core.training.augmentation import AUGMENTATIONS
+from recall_server.core.training.retraining import Retraining
+from trainer.evaluation.evaluate import paper_protocol
+
+PROTOCOLS = ("paper", "bundle")
+
+
+@dataclass(frozen=True)
+class Protocol:
+    """`paper` (300 epochs at 0.01) or `bundle` (its own schedule); `epochs`, `steps` and `augmentation` if not theirs.
+
+    Raises ValueError, with a sentence, for what is no protocol.
+    """
+
+    name: str = "paper"
+    epochs: int | None = None
+    steps: int | None = None
+    augmentation: str | None = None
+
+    def __post_init__(self) -> None:
+        if self.name not in PROTOCOLS:
+            raise ValueError(f"unknown protocol {self.name!r}; use {' or '.join(PROTOCOLS)}")
+        if self.epochs is not None and self.steps is not None:
+            raise ValueError("--epochs and --steps both say how long to train; leave one of them out")
+        if self.augmentation is not None and self.augmentation not in AUGMENTATIONS:
+            raise ValueError(f"there is no augmentation {self.augmentation!r}; use {', '.join(AUGMENTATIONS)}")
+
+    def schedule(self, retraining: Retraining, *, queries: int, rows: int) -> Retraining:
+        """Training on `rows` images of each of so many queries; an epoch looks at each of them once."""
+        if self.name == "paper":
+            retraining = paper_protocol(retraining, queries=queries, rows=rows)
+        steps = retraining.steps if self.steps is None else self.steps
+        if self.epochs is not None:
+            steps = self.epochs * -(-rows // min(rows, retraining.rows_per_class))
+        changed = {"steps": steps, "augmentation": self.augmentation or retraining.augmentation}
+        return Retraining.model_validate(retraining.model_dump() | changed)
+
+    def __str__(self) -> str:
+        """What a measurement says about how it was made: no two protocols have the same words."""
+        parts = [self.name]
+        parts += [] if self.epochs is None else [f"{self.epochs} epochs"]
+        parts += [] if self.steps is None else [f"{self.steps} steps"]
+        parts += [] if self.augmentation is None else [f"augmentation {self.augmentation}"]
+        return ", ".join(parts)

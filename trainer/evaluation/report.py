@@ -1,0 +1,255 @@
+"""What `evaluate` and `inspect` tell a person: accuracy beside its baselines, the manifest, and pictures."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from pydantic import ValidationError
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from recall_server.core.bundle.bundle import MemoryBundle
+from recall_server.core.bundle.manifest import MeasuredAccuracy, RunProgress, first_fault
+from recall_server.core.io.atomic import write_atomically
+from recall_server.core.networks import NetworkSpec, build_network
+from recall_server.core.reports.bundle_card import bundle_card
+from recall_server.core.reports.contact_sheet import contact_sheet
+from recall_server.core.training.retraining import Retraining
+from recall_server.errors import InvalidDataset
+from trainer.data.datasets import ImageDataset
+from trainer.evaluation.evaluate import (
+    Accuracies,
+    at_full_size,
+    evaluate_herded,
+    evaluate_labels,
+    evaluate_real,
+    real_rows,
+)
+from trainer.evaluation.few_shot import FewShot, draw_episode, evaluate_few_shot, largest_task
+from trainer.evaluation.protocol import Protocol
+from trainer.evaluation.results_file import Measured, add, evaluations, file_of, memory_digest
+from trainer.output.plots.sheets import picture_rows
+
+WAYS, SHOTS, TESTS = 2, 5, 200
+RECALLED = "recalled"
+RANDOM = "random real images, same number of floats"
+HERDED = "herded real images, same number of floats"
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """A bundle on the test set of the data it was made from, by `protocol` with the network of `retraining`."""
+
+    path: Path
+    bundle: MemoryBundle
+    dataset: ImageDataset
+    retraining: Retraining
+    protocol: Protocol
+    seeds: Sequence[int]
+    device: torch.device
+
+    def schedules(self) -> dict[str, Retraining]:
+        """How networks are trained on each of the things that are compared."""
+        queries, rows = len(self.dataset.classes), self.bundle.memory.rows
+        if self.bundle.manifest.queries == "images":
+            return {RECALLED: self.protocol.schedule(self.retraining, queries=WAYS, rows=rows)}
+        shown = at_full_size(self.retraining)
+        real = self.protocol.schedule(shown, queries=queries, rows=real_rows(self.bundle))
+        recalled = self.protocol.schedule(self.retraining, queries=queries, rows=rows)
+        return {RECALLED: recalled, RANDOM: real, HERDED: real}
+
+    def label_addressed(self) -> dict[str, Accuracies]:
+        """All classes, beside random and herded real images at the same number of stored floats."""
+        schedules, train, test = self.schedules(), self.dataset.train, self.dataset.test
+        how: dict[str, Any] = {"seeds": self.seeds, "device": self.device}
+        return {
+            RECALLED: evaluate_labels(self.bundle, test, retraining=schedules[RECALLED], **how),
+            RANDOM: evaluate_real(self.bundle, train, test, retraining=schedules[RANDOM], **how),
+            HERDED: evaluate_herded(self.bundle, train, test, retraining=schedules[HERDED], **how),
+        }
+
+    def few_shot_task(self) -> tuple[int, int]:
+        """Shots and test pictures of an episode."""
+        return largest_task(self.dataset.test, self.dataset.classes, ways=WAYS, shots=SHOTS, tests=TESTS)
+
+    def image_addressed(self, shots: int, tests: int) -> dict[str, Accuracies]:
+        """Few-shot episodes, one for every seed, beside rivals that see the same pictures."""
+        few_shot = FewShot.of_bundle(self.path, self.device, retraining=self.schedules()[RECALLED])
+        test, classes = self.dataset.test, self.dataset.classes
+        generators = [torch.Generator().manual_seed(seed) for seed in self.seeds]
+        episodes = [
+            draw_episode(test, classes, ways=WAYS, shots=shots, tests=tests, generator=generator)
+            for generator in generators
+        ]
+        known = few_shot.known_classes(self.dataset.train, len(classes))
+        return evaluate_few_shot(few_shot, episodes, known)
+
+
+def evaluate_bundle(
+    path: Path,
+    dataset: ImageDataset,
+    *,
+    seeds: Sequence[int],
+    network: str | None,
+    protocol: Protocol,
+    record: bool,
+    device: torch.device,
+    json_file: Path | None = None,
+) -> dict[str, Accuracies]:
+    """Measure a bundle on the test set beside its baselines, and print the table.
+
+    `record` writes the accuracy into the bundle and everything into the JSON beside it; `json_file` is another place
+    for that. What cannot be measured is refused before anything is trained.
+    """
+    bundle = MemoryBundle.load(path)
+    _require_same_pictures(bundle, dataset)
+    files = [file for file in (json_file, file_of(path) if record else None) if file is not None]
+    for file in filter(Path.exists, files):
+        evaluations(file, memory_digest(bundle))
+    retraining = _with_network(bundle, network)
+    if protocol.name == "paper" and network is None:  # whose networks see pictures as they are
+        retraining = at_full_size(retraining)
+    by_pictures = bundle.manifest.queries == "images"
+    if by_pictures:  # an episode is as large for every rival, so there is no other protocol
+        protocol = replace(protocol, name="bundle")
+    evaluation = Evaluation(path, bundle, dataset, retraining, protocol, seeds, device)
+    schedules = evaluation.schedules()
+    if by_pictures:
+        shots, tests = evaluation.few_shot_task()
+        task = f"{WAYS}-way {shots}-shot, {tests} pictures"
+        results = evaluation.image_addressed(shots, tests)
+    else:
+        task = f"{len(dataset.classes)}-way, {len(dataset.test)} pictures"
+        results = evaluation.label_addressed()
+    print_accuracies(f"{path.stem} on {dataset.name} test: {task}", results)
+    data = f"{dataset.name} test, {task}"
+    measured = Measured(str(retraining.network), str(protocol), data, seeds, device, results, schedules)
+    for file in files:
+        add(file, bundle, measured)
+    if record:
+        row = results[RECALLED].row(network=measured.network, protocol=measured.protocol, data=data)
+        bundle.with_accuracy(recorded(bundle.manifest.accuracy, row)).save(path)
+    return results
+
+
+def _with_network(bundle: MemoryBundle, network: str | None) -> Retraining:
+    """The bundle's schedule with this network; ValueError for one that there is not, or that is too deep for it."""
+    retraining = bundle.manifest.retraining
+    if network is None:
+        return retraining
+    try:
+        spec = NetworkSpec.parse(network)
+    except ValidationError as error:
+        raise ValueError(f"{network!r} is no network: {first_fault(error)}") from error
+    build_network(spec, bundle.manifest.image.shape, len(bundle.labels))
+    if retraining.initial == "encoder" and spec != retraining.network:
+        raise ValueError(
+            f"classifiers of {bundle.manifest.name} begin with its encoder, a {retraining.network}, and by a schedule "
+            f"for that; a {spec} would have to begin at random"
+        )
+    return retraining.model_copy(update={"network": spec})
+
+
+def recorded(rows: Sequence[MeasuredAccuracy], row: MeasuredAccuracy) -> list[MeasuredAccuracy]:
+    """The measurements with a new one at their end; it takes the place of one of the same kind, made before."""
+    kind = (row.network, row.protocol, row.data)
+    return [each for each in rows if (each.network, each.protocol, each.data) != kind] + [row]
+
+
+def _require_same_pictures(bundle: MemoryBundle, dataset: ImageDataset) -> None:
+    """Other pictures could be a test set that the memory was trained on."""
+    made = bundle.manifest.provenance
+    if dataset.classes != bundle.manifest.labels or dataset.image_shape != bundle.manifest.image.shape:
+        raise InvalidDataset(
+            f"{dataset.name} has other classes or another image size than {bundle.manifest.name} was made from "
+            f"({made.dataset}, {bundle.manifest.image.shape})"
+        )
+    if dataset.digest != made.dataset_sha256:
+        raise InvalidDataset(
+            f"{dataset.name} holds other pictures than {bundle.manifest.name} was made from (sha256 "
+            f"{dataset.digest[:12]} and {made.dataset_sha256[:12]}), so its test pictures may have been trained on"
+        )
+
+
+def print_accuracies(title: str, results: dict[str, Accuracies]) -> None:
+    """A table on stdout: accuracy with its spread over runs."""
+    table = Table(title=Text(title))
+    for heading in ("trained on", "accuracy", "spread", "runs"):
+        table.add_column(heading, justify="left" if heading == "trained on" else "right")
+    for name, accuracies in results.items():
+        table.add_row(
+            name, f"{100 * accuracies.mean:.2f}", f"{100 * accuracies.spread:.2f}", str(len(accuracies.values))
+        )
+    Console().print(table)
+
+
+def print_manifest(path: Path) -> None:
+    """A bundle's manifest on stdout, for people."""
+    bundle = MemoryBundle.load(path)
+    manifest = bundle.manifest
+    made = manifest.provenance
+    table = Table(title=f"{path.name}  {bundle.file_bytes:,} bytes", show_header=False)
+    budget, encoder = manifest.budget, manifest.query_encoder
+    rows = {
+        "sha256": bundle.sha256,
+        "memory": f"{manifest.memory.kind}, {_shapes(bundle)}, stored as {bundle.storage}",
+        "addressed by": manifest.queries,
+        "labels": ", ".join(manifest.labels),
+        "images": f"{manifest.image.height}x{manifest.image.width}, {manifest.image.channels} channel(s)",
+        "preprocessing": manifest.preprocessing,
+        "retraining": ", ".join(
+            f"{key} {getattr(manifest.retraining, key)!s}" for key in type(manifest.retraining).model_fields
+        ),
+        "query encoder": f"{encoder.file}, sha256 {encoder.sha256}" if encoder else "none",
+        "budget": f"{budget.numbers_stored:,} numbers within {budget.images_per_class:g} images per class; original: "
+        f"{budget.dataset_bytes:,} bytes, {budget.dataset_bytes / (bundle.file_bytes or 1):,.0f} times the file's",
+        "made from": f"{made.dataset} ({made.dataset_licence}), sha256 {made.dataset_sha256}",
+        "made by": f"{made.method}, {made.outer_steps} outer steps, {made.seconds:.0f} s on {made.device}, "
+        f"seed {made.seed}, code {made.code_version}, {made.date}",
+        "run": "not said" if manifest.progress is None else describe_progress(manifest.progress),
+        "hyper-parameters": ", ".join(f"{key}={value}" for key, value in made.hyper_parameters.items()),
+        "accuracy": "\n".join(map(describe_accuracy, manifest.accuracy)) or "not measured",
+    }
+    table.add_column()
+    table.add_column(overflow="fold")  # digests are to be copied whole
+    for name, value in rows.items():
+        table.add_row(name, Text(str(value)))  # text of strangers, which is not to be read as markup
+    Console().print(table)
+
+
+def describe_accuracy(row: MeasuredAccuracy) -> str:
+    """An accuracy with what it was measured on and how, in one line."""
+    how = f"{row.network}, {row.protocol}, {row.runs} runs"
+    return f"{100 * row.mean:.2f} +- {100 * row.spread:.2f} % on {row.data} ({how})"
+
+
+def describe_progress(progress: RunProgress) -> str:
+    """How far a run had come, in one line."""
+    curve = progress.validation
+    text = f"version {progress.version} after {progress.minutes:.1f} minutes"
+    if not curve:
+        return text
+    best = max(point.accuracy for point in curve)
+    return f"{text}; on validation pictures {100 * curve[0].accuracy:.1f} % at the start, {100 * best:.1f} % at best"
+
+
+def _shapes(bundle: MemoryBundle) -> str:
+    return ", ".join(f"{name} {list(tensor.shape)}" for name, tensor in bundle.memory.tensors().items())
+
+
+def write_card(path: Path) -> Path:
+    """The card of a bundle, NAME.md beside it."""
+    card = path.with_suffix(".md")
+    write_atomically(card, bundle_card(MemoryBundle.load(path)).encode())
+    return card
+
+
+def write_picture(path: Path, picture: Path) -> None:
+    """A PNG of a bundle's bases and of images that its labels (or random queries) recall."""
+    bundle = MemoryBundle.load(path)
+    write_atomically(picture, contact_sheet(picture_rows(bundle)))

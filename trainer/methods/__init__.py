@@ -1,0 +1,1 @@
+"""The named methods, the paper's recipes, budgets and overrides."""

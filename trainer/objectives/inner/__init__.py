@@ -1,0 +1,1 @@
+"""The inner engine: one training step, its reverse, and the unroll."""

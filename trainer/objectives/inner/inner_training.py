@@ -1,0 +1,203 @@
+"""How the network of an unrolled objective is trained: by SGD with momentum, by Adam, and what is differentiated of it.
+
+Each is a composition of the inner step: `train` takes steps that nothing is differentiated through, `unroll` steps that
+gradients reach the images, the targets and the step size of.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from typing import Any, Literal, NamedTuple, final
+
+import torch
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+
+from recall_server.core.networks import Parameters
+from trainer.objectives.inner.step import AbstractInnerStep
+from trainer.objectives.inner.unroll import train, unroll
+
+FIRST_DECAY, SECOND_DECAY = 0.9, 0.999  # of Adam's moments (Kingma and Ba, 2015)
+EPSILON = 1e-6  # inside Adam's root, squared: a root has no derivative at zero, where biases before a norm stay
+
+
+class AbstractInnerTraining(ABC):
+    """T steps from parameters, on images [T, B, C, H, W] with targets [T, B, k]; `state` is what steps hand on."""
+
+    @abstractmethod
+    def begin(self, parameters: Parameters) -> Any:
+        """The state before the first step."""
+
+    @abstractmethod
+    def train(
+        self,
+        step: AbstractInnerStep,
+        images: Tensor,
+        targets: Tensor,
+        parameters: Parameters,
+        state: Any,
+        *,
+        rate: Tensor,
+    ) -> tuple[Parameters, Any]:
+        """Parameters and state after the steps, without a gradient."""
+
+    @abstractmethod
+    def unroll(
+        self,
+        step: AbstractInnerStep,
+        images: Tensor,
+        targets: Tensor,
+        parameters: Parameters,
+        state: Any,
+        *,
+        rate: Tensor,
+    ) -> Parameters:
+        """The parameters after the steps, differentiable in images, targets and rate."""
+
+
+@final
+@dataclass(frozen=True)
+class Momentum(AbstractInnerTraining):
+    """SGD with heavy-ball momentum; without any where it is 0.
+
+    `gradient` is "full" for the derivative of all that happens. With "forward" momentum acts in training alone: each
+    step's velocity is a constant for the next, so that steps are bridged by the weights only (paper, appendix B.1).
+    """
+
+    momentum: float
+    gradient: Literal["full", "forward"] = "full"
+
+    def begin(self, parameters: Parameters) -> Parameters:
+        return {name: torch.zeros_like(value) for name, value in parameters.items()}
+
+    def train(
+        self,
+        step: AbstractInnerStep,
+        images: Tensor,
+        targets: Tensor,
+        parameters: Parameters,
+        state: Any,
+        *,
+        rate: Tensor,
+    ) -> tuple[Parameters, Any]:
+        momentum = rate.new_tensor(self.momentum)
+        return train(step, images, targets, parameters, state, rate=rate, momentum=momentum)
+
+    def unroll(
+        self,
+        step: AbstractInnerStep,
+        images: Tensor,
+        targets: Tensor,
+        parameters: Parameters,
+        state: Any,
+        *,
+        rate: Tensor,
+    ) -> Parameters:
+        momentum = rate.new_tensor(self.momentum)
+        if self.gradient == "full":
+            return unroll(step, images, targets, parameters, state, rate=rate, momentum=momentum)[0]
+        for batch, target in zip(torch.split(images, 1), torch.split(targets, 1), strict=True):
+            parameters, state = unroll(step, batch, target, parameters, state, rate=rate, momentum=momentum)
+            state = {name: value.detach() for name, value in state.items()}
+        return parameters
+
+
+class Moments(NamedTuple):
+    """What Adam hands on: how many steps were taken, and decaying means of gradients and of their squares."""
+
+    steps: int
+    first: Parameters
+    second: Parameters
+
+
+@final
+@dataclass(frozen=True)
+class Adam(AbstractInnerTraining):
+    """Adam, as RaT-BPTT trains (Feng et al., 2024); the paper found it no better, and to want rates near 1e-4.
+
+    Differentiated by ordinary autograd around the gradient of each step, so that memory grows by some sets of weights
+    for every step, and not by one as with momentum.
+    """
+
+    def begin(self, parameters: Parameters) -> Moments:
+        zeros = {name: torch.zeros_like(value) for name, value in parameters.items()}
+        return Moments(0, zeros, zeros)
+
+    def train(
+        self,
+        step: AbstractInnerStep,
+        images: Tensor,
+        targets: Tensor,
+        parameters: Parameters,
+        state: Any,
+        *,
+        rate: Tensor,
+    ) -> tuple[Parameters, Any]:
+        with torch.no_grad():
+            return self._descend(step, images, targets, parameters, state, rate=rate)
+
+    def unroll(
+        self,
+        step: AbstractInnerStep,
+        images: Tensor,
+        targets: Tensor,
+        parameters: Parameters,
+        state: Any,
+        *,
+        rate: Tensor,
+    ) -> Parameters:
+        return self._descend(step, images, targets, parameters, state, rate=rate)[0]
+
+    def _descend(
+        self,
+        step: AbstractInnerStep,
+        images: Tensor,
+        targets: Tensor,
+        parameters: Parameters,
+        state: Moments,
+        *,
+        rate: Tensor,
+    ) -> tuple[Parameters, Moments]:
+        count, first, second = state
+        for batch, target in zip(images.unbind(), targets.unbind(), strict=True):
+            gradients = gradient(step, batch, target, parameters)
+            count += 1
+            first = {name: FIRST_DECAY * first[name] + (1 - FIRST_DECAY) * g for name, g in gradients.items()}
+            second = {name: SECOND_DECAY * second[name] + (1 - SECOND_DECAY) * g * g for name, g in gradients.items()}
+            scale = rate / (1 - FIRST_DECAY**count)
+            for_second = 1 / (1 - SECOND_DECAY**count)
+            parameters = {
+                name: value - scale * first[name] / (for_second * second[name] + EPSILON**2).sqrt()
+                for name, value in parameters.items()
+            }
+        return parameters, Moments(count, first, second)
+
+
+def gradient(step: AbstractInnerStep, images: Tensor, targets: Tensor, parameters: Parameters) -> Parameters:
+    """g, the gradient of the minibatch's loss for the parameters; once differentiable in all three arguments."""
+    names = tuple(parameters)
+    values: tuple[Tensor, ...] = _Gradient.apply(step, names, images, targets, *parameters.values())
+    return dict(zip(names, values, strict=True))
+
+
+class _Gradient(torch.autograd.Function):
+    @staticmethod
+    def forward(  # noqa: PLR0917  (autograd passes every argument by position)
+        ctx: Any, step: AbstractInnerStep, names: tuple[str, ...], images: Tensor, targets: Tensor, *flat: Tensor
+    ) -> tuple[Tensor, ...]:
+        parameters = dict(zip(names, flat, strict=True))
+        nothing = {name: torch.zeros_like(value) for name, value in parameters.items()}
+        still = images.new_zeros(())
+        _, velocity = step.forward(parameters, nothing, images, targets, rate=still, momentum=still)
+        ctx.step, ctx.names = step, names
+        ctx.save_for_backward(images, targets, *flat)
+        return tuple(velocity[name] for name in names)  # from rest, the first velocity is the gradient
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, *flat: Tensor) -> tuple[Tensor | None, ...]:
+        images, targets, *values = ctx.saved_tensors
+        parameters, mu = dict(zip(ctx.names, values, strict=True)), dict(zip(ctx.names, flat, strict=True))
+        for_images, for_targets, product = ctx.step.reverse(parameters, images, targets, mu)
+        return None, None, for_images, for_targets, *(product[name] for name in ctx.names)

@@ -1,0 +1,25 @@
+"""Which implementation of the inner step a network gets on a device: the fastest that there is."""
+
+from __future__ import annotations
+
+import torch
+
+from recall_server.core.networks import AbstractNetwork, ConvNet
+from recall_server.core.networks.kernels import TorchBlocks, native_blocks
+from trainer.objectives.inner.autograd_step import DifferentiatedStep, can_compile
+from trainer.objectives.inner.convnet_step import ConvNetStep
+from trainer.objectives.inner.cuda_graph_step import CapturedStep
+from trainer.objectives.inner.kernels import triton_blocks
+from trainer.objectives.inner.step import AbstractInnerStep
+
+
+def inner_step(network: AbstractNetwork, device: torch.device, *, compiled: bool = True) -> AbstractInnerStep:
+    """The step of a ConvNet is written by hand; all others are derived, and compiled unless told not to.
+
+    On CUDA the step by hand is recorded once and replayed.
+    """
+    if isinstance(network, ConvNet):
+        if device.type == "cuda":
+            return CapturedStep(ConvNetStep(network, triton_blocks() or TorchBlocks()))
+        return ConvNetStep(network, native_blocks() or TorchBlocks())
+    return DifferentiatedStep(network, compiled=compiled and can_compile(device))

@@ -1,0 +1,98 @@
+"""Training a network for T steps of SGD with momentum, as one differentiable function (design, section 2).
+
+In go the images of all T steps, their targets, the initial parameters and velocity, the step size and the momentum;
+out come the trained parameters and velocity. Gradients reach every input. It knows nothing of memories.
+
+With g the gradient of the loss, one step is  m' = beta m + g(theta, x),  theta' = theta - alpha m'.  Only theta of each
+step is kept (and m too, where a gradient for beta is asked for). The reverse pass carries lambda = dL/dtheta' and
+mu = dL/dm', and rebuilds one step's graph at a time (Maclaurin et al., 2015; paper, section 4):
+
+    mu <- mu - alpha lambda;  dL/dx = (dg/dx)^T mu;  lambda <- lambda + (dg/dtheta)^T mu;  mu <- beta mu
+    dL/dalpha = - sum <m', lambda>;  dL/dbeta = sum <m, mu>
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+
+from recall_server.core.networks import Parameters
+from trainer.objectives.inner.step import AbstractInnerStep, Swept
+
+
+def unroll(
+    step: AbstractInnerStep,
+    images: Tensor,
+    targets: Tensor,
+    parameters: Parameters,
+    velocity: Parameters,
+    *,
+    rate: Tensor,
+    momentum: Tensor,
+) -> tuple[Parameters, Parameters]:
+    """Train for T steps; differentiable in every tensor argument.
+
+    images [T, B, C, H, W], targets [T, B, k], rate and momentum scalars. Returns (parameters, velocity) after T steps.
+    The arguments are never written to. Memory: T + 1 sets of parameters and the graph of a single step.
+    """
+    names = tuple(parameters)
+    flat: tuple[Tensor, ...] = _Unroll.apply(
+        step, names, images, targets, rate, momentum, *parameters.values(), *(velocity[name] for name in names)
+    )
+    return dict(zip(names, flat[: len(names)], strict=True)), dict(zip(names, flat[len(names) :], strict=True))
+
+
+def train(
+    step: AbstractInnerStep,
+    images: Tensor,
+    targets: Tensor,
+    parameters: Parameters,
+    velocity: Parameters,
+    *,
+    rate: Tensor,
+    momentum: Tensor,
+) -> tuple[Parameters, Parameters]:
+    """The same training without a gradient: what comes before the window of a truncated unroll."""
+    swept = step.sweep(images, targets, parameters, velocity, rate=rate, momentum=momentum)
+    return swept.parameters, swept.velocity
+
+
+class _Unroll(torch.autograd.Function):
+    @staticmethod
+    def forward(  # noqa: PLR0917, PLR0913  (autograd passes every argument by position)
+        ctx: Any,
+        step: AbstractInnerStep,
+        names: tuple[str, ...],
+        images: Tensor,
+        targets: Tensor,
+        rate: Tensor,
+        momentum: Tensor,
+        *flat: Tensor,
+    ) -> tuple[Tensor, ...]:
+        before, at_rest = _two(names, flat)
+        keep = True, any(ctx.needs_input_grad[4:6])
+        swept = step.sweep(images, targets, before, at_rest, rate=rate, momentum=momentum, keep=keep)
+        ctx.step, ctx.names = step, names
+        # What came out is an output: kept on the context it would be a reference cycle.
+        ctx.weights, ctx.velocities = swept.weights, swept.velocities
+        ctx.save_for_backward(images, targets, rate, momentum, *swept.velocity.values())
+        return *swept.parameters.values(), *swept.velocity.values()
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, *flat: Tensor) -> tuple[Tensor | None, ...]:
+        images, targets, rate, momentum, *last = ctx.saved_tensors
+        swept = Swept({}, dict(zip(ctx.names, last, strict=True)), ctx.weights, ctx.velocities)
+        lam, mu = _two(ctx.names, flat)
+        found = ctx.step.reverse_sweep(swept, images, targets, lam, mu, rate=rate, momentum=momentum)
+        gradients = (*found.parameters.values(), *found.velocity.values())
+        return None, None, found.images, found.targets, found.rate, found.momentum, *gradients
+
+
+def _two(names: tuple[str, ...], flat: tuple[Tensor, ...]) -> tuple[Parameters, Parameters]:
+    """Two sets of parameters, one behind the other, by name."""
+    first, second = flat[: len(names)], flat[len(names) :]
+    return dict(zip(names, first, strict=True)), dict(zip(names, second, strict=True))

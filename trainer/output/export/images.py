@@ -1,0 +1,56 @@
+"""What a bundle recalls, all of it or some of each label, in pixel space and in the order that other tools expect."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from recall_server.core.bundle.bundle import MemoryBundle
+from recall_server.errors import InvalidRequest
+
+
+@dataclass(frozen=True)
+class RecalledImages:
+    """`pixels` [k * n, C, H, W], float32 in pixel space and not clipped: n images of label 0, n of label 1, and so on.
+
+    `learning_rate` is the rate at which the memory was distilled to be learnt.
+    """
+
+    labels: tuple[str, ...]
+    pixels: Tensor
+    learning_rate: float
+
+    @property
+    def per_label(self) -> int:
+        return len(self.pixels) // len(self.labels)
+
+    @property
+    def targets(self) -> Tensor:
+        """The number [k * n] of each image's label, int64."""
+        return torch.arange(len(self.labels)).repeat_interleave(self.per_label)
+
+    @property
+    def outside(self) -> float:
+        """The share of numbers outside 0..1, which eight bits cannot hold."""
+        return float(((self.pixels < 0) | (self.pixels > 1)).float().mean())
+
+
+def recall_images(bundle: MemoryBundle, per_label: int | None = None) -> RecalledImages:
+    """The first `per_label` images of every label, or all of them.
+
+    Raises UnsupportedQuery for a memory that pictures address, which has no images of its own, and InvalidRequest for
+    more images than it has.
+    """
+    rows = bundle.memory.rows
+    count = rows if per_label is None else per_label
+    if not 1 <= count <= rows:
+        raise InvalidRequest(f"the bundle {bundle.manifest.name} recalls 1 to {rows} images of each label, not {count}")
+    memory = bundle.memory.with_rows(torch.arange(count))
+    with torch.inference_mode():
+        parts = [
+            bundle.preprocessing.to_pixels(memory.recall(query.unsqueeze(0)).squeeze(0))
+            for query in bundle.label_queries(bundle.labels)
+        ]
+    return RecalledImages(bundle.labels, torch.cat(parts), bundle.manifest.retraining.learning_rate)

@@ -1,0 +1,1 @@
+"""The outer loop: build, step, validate, publish, checkpoint, resume."""

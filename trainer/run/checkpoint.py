@@ -1,0 +1,76 @@
+"""One safetensors file that holds everything a run needs to go on to the same end: tensors, optimiser, generator.
+
+Written atomically; never pickled. The description of the run goes along, so that a checkpoint of another run is
+refused with the name of what differs.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+from recall_server.core.io.atomic import write_atomically
+from recall_server.core.io.tensor_file import (
+    ELEMENT_BYTES,
+    Limits,
+    canonical_json,
+    pack,
+    parse_json,
+    read_bounded,
+    unpack,
+)
+from recall_server.errors import InvalidCheckpoint
+
+FORMAT = 1
+LIMITS = Limits(file_bytes=2**31, numbers=2**29)
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """`run` describes the run (must agree on resume), `progress` how far it has come, `tensors` all of its state."""
+
+    run: Mapping[str, Any]
+    progress: Mapping[str, Any]
+    tensors: Mapping[str, Tensor]
+
+    def save(self, path: Path) -> None:
+        """Write atomically; StorageFailed when the disk will not take it, and the last checkpoint stays."""
+        document = {"format": FORMAT, "run": dict(self.run), "progress": dict(self.progress)}
+        write_atomically(path, pack(self.tensors, key="checkpoint", text=canonical_json(document)))
+
+    @classmethod
+    def load(cls, path: Path) -> Checkpoint:
+        """Read a checkpoint; InvalidCheckpoint when it is missing, damaged or of another format."""
+        try:
+            data = read_bounded(path, LIMITS.file_bytes)
+            tensors, text = unpack(data, key="checkpoint", limits=LIMITS, dtypes=frozenset(ELEMENT_BYTES))
+            document = parse_json(text)
+            if document["format"] != FORMAT:
+                raise ValueError(f"its format is {document['format']}, this code's {FORMAT}")
+            return cls(document["run"], document["progress"], tensors)
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise InvalidCheckpoint(f"{path.name} is not a checkpoint that can be resumed: {error}") from error
+
+    def require(self, run: Mapping[str, Any]) -> None:
+        """Refuse to go on with another run than the one that wrote this; names the first thing that differs.
+
+        A setting that only one of the two knows is of another version of this code.
+        """
+        theirs, ours = json.loads(json.dumps(dict(self.run))), json.loads(json.dumps(dict(run)))
+        for key in sorted(theirs.keys() ^ ours.keys()):
+            where = "the checkpoint does not say" if key in ours else "this version does not know"
+            raise InvalidCheckpoint(
+                f"the checkpoint is of another version of this code: {where} {key}; finish the run with the version "
+                "that began it, or start anew without --resume"
+            )
+        for key in sorted(theirs):
+            if theirs.get(key) != ours.get(key):
+                raise InvalidCheckpoint(
+                    f"the checkpoint belongs to another run: its {key} is {theirs.get(key)!r}, "
+                    f"this run's is {ours.get(key)!r}; use the same options, or start anew without --resume"
+                )

@@ -1,0 +1,257 @@
+"""The one outer loop: draw an episode, score it, step, report, validate, publish, checkpoint, resume.
+
+It knows neither memories nor objectives from the inside. A run is a pure function of its description: killed at any
+moment and resumed, it ends in the same bytes on the CPU, unless a limit on the clock shaped its learning rate.
+"""
+
+from __future__ import annotations
+
+import math
+import signal
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from recall_server.core.training.retraining import cosine
+from recall_server.errors import InvalidCheckpoint, TrainingFailed
+from trainer.methods.method import Method
+from trainer.objectives.base import AbstractObjective
+from trainer.objectives.outer_parameters import AbstractLearner, RealData
+from trainer.run.checkpoint import Checkpoint
+from trainer.run.distributed import ALONE, AbstractRanks
+from trainer.run.progress import Limits, Progress, Validation
+
+FINAL_RATE = 0.05  # what the cosine leaves of the outer rate
+
+
+class Interrupted(Exception):
+    """Ctrl-C: the run stopped between two outer steps, and its checkpoint is written."""
+
+
+Publish = Callable[[Mapping[str, Tensor], Progress], None]
+
+
+def _keep_to_yourself(tensors: Mapping[str, Tensor], progress: Progress) -> None:
+    """Publish nothing."""
+
+
+class Distillation:
+    """One run over a learner and an objective; `run` describes it in full, for checkpoints."""
+
+    def __init__(
+        self,
+        learner: AbstractLearner,
+        objective: AbstractObjective,
+        method: Method,
+        *,
+        run: Mapping[str, Any],
+        limits: Limits,
+        generator: torch.Generator,
+        checkpoint: Path | None = None,
+        ranks: AbstractRanks = ALONE,
+    ) -> None:
+        self.learner, self.objective, self.method, self.ranks = learner, objective, method, ranks
+        self.run, self.limits, self.generator = run, limits, generator
+        self.checkpoint = checkpoint if ranks.first else None
+        self.progress = Progress()
+        self.best: dict[str, Tensor] = {}
+        self.optimiser = make_optimiser(learner.tensors(), method)
+
+    def resume(self, path: Path) -> None:
+        """Go on where the checkpoint ended; InvalidCheckpoint when it is of another run."""
+        checkpoint = Checkpoint.load(path)
+        checkpoint.require(self.run)
+        try:
+            self._restore(checkpoint)
+        except (KeyError, TypeError, RuntimeError) as error:
+            raise InvalidCheckpoint(f"{path.name} is not a checkpoint that can be resumed: {error}") from error
+
+    def _restore(self, checkpoint: Checkpoint) -> None:
+        tensors = checkpoint.tensors
+        with torch.no_grad():
+            for name, leaf in self.learner.tensors().items():
+                leaf.copy_(tensors[f"learned.{name}"])
+        for name, leaf in self.learner.tensors().items():
+            prefix = f"optimiser.{name}/"
+            state = {key.removeprefix(prefix): value for key, value in tensors.items() if key.startswith(prefix)}
+            if state:
+                self.optimiser.state[leaf] = {
+                    key: value if key == "step" else value.to(leaf.device) for key, value in state.items()
+                }
+        self.best = {key.removeprefix("best."): value for key, value in tensors.items() if key.startswith("best.")}
+        self.generator.set_state(tensors["generator"])
+        self.progress = Progress.from_json(checkpoint.progress)
+
+    def save(self) -> None:
+        """Write the checkpoint, where the run has one."""
+        if self.checkpoint is None:
+            return
+        tensors = {f"learned.{name}": leaf for name, leaf in self.learner.tensors().items()}
+        for name, leaf in self.learner.tensors().items():
+            for key, value in self.optimiser.state.get(leaf, {}).items():
+                tensors[f"optimiser.{name}/{key}"] = value
+        tensors |= {f"best.{name}": value for name, value in self.best.items()}
+        tensors["generator"] = self.generator.get_state()
+        Checkpoint(self.run, self.progress.to_json(), tensors).save(self.checkpoint)
+
+    def distill(
+        self,
+        data: RealData,
+        *,
+        validate: Callable[[], Sequence[float]] | None = None,
+        report: Callable[[Progress], None] = lambda progress: None,
+        publish: Publish = _keep_to_yourself,
+        publish_start: bool = True,
+    ) -> dict[str, Tensor]:
+        """Run to the end and return the learned tensors that were best on validation (the last without validation).
+
+        `validate` gives the accuracies of several fresh networks. `publish` is called with the start itself (unless
+        it is published already), with every state whose accuracy exceeds the published one's by more than the noise
+        of their difference (`Progress.noise`), and with the best one at the end. Raises Interrupted after Ctrl-C and
+        FloatingPointError on a loss that is not finite; both leave a checkpoint of the last good state.
+        """
+        started = self.limits.clock() - self.progress.seconds
+        saved = self.limits.clock()
+        with deferred_interrupt() as interrupted:
+            self.save()
+            if publish_start and self.progress.version == 0:
+                self._publish(publish)
+            if not self.progress.history:
+                self._validate(validate, publish)
+            while self._fraction() < 1:
+                self._outer_step(data)
+                (self.progress.seconds,) = self.ranks.agree([self.limits.clock() - started])
+                if self._fraction() >= 1 or self.progress.step % self.limits.validate_every == 0:
+                    self._validate(validate, publish)
+                report(self.progress)
+                if any(self.ranks.agree([interrupted()])):
+                    self._finish(publish)
+                    raise Interrupted
+                if self.limits.clock() - saved > self.limits.checkpoint_seconds:
+                    self.save()
+                    saved = self.limits.clock()
+            self.progress.seconds = self.limits.clock() - started
+            self._finish(publish)
+        return self._best()
+
+    def _finish(self, publish: Publish) -> None:
+        """The best so far into the bundle, where this run has written it or has something better, and a checkpoint."""
+        if self.progress.version > 0 or self.progress.best > self.progress.published:
+            self._publish(publish)
+        self.save()
+
+    def _publish(self, publish: Publish) -> None:
+        self.progress.version += 1
+        self.progress.published = self.progress.best
+        publish(self._best(), self.progress)
+        self.save()  # whoever resumes must know of this version, or would replace it by one that is no better
+
+    def _best(self) -> dict[str, Tensor]:
+        return self.best or self._learned()
+
+    def _fraction(self) -> float:
+        """How much of the run is done, by steps or by the clock, whichever is further."""
+        by_steps = by_clock = 0.0
+        if self.limits.outer_steps is not None:
+            by_steps = self.progress.step / self.limits.outer_steps if self.limits.outer_steps else 1.0
+        if self.limits.minutes is not None:
+            by_clock = self.progress.seconds / (60 * self.limits.minutes)
+        return max(by_steps, by_clock)
+
+    def _outer_step(self, data: RealData) -> None:
+        decay = 1.0
+        if self.method.outer_decay == "cosine":
+            decay = FINAL_RATE + (1 - FINAL_RATE) * cosine(min(1.0, self._fraction()))
+        for group in self.optimiser.param_groups:
+            group["lr"] = group["initial_lr"] * decay
+        last = self._fraction() >= 1 - self.method.storage_share
+        self.learner.storage = self.method.storage if last else "float32"
+        self.optimiser.zero_grad()
+        loss = self._gradient(data)
+        norm = torch.nn.utils.clip_grad_norm_(self.learner.tensors().values(), self.method.clip or math.inf)
+        if not (torch.isfinite(loss) and torch.isfinite(norm)):
+            self.save()  # what was learned so far; nothing of this step has touched it
+            raise FloatingPointError(
+                f"the outer loss is {loss.item():g} and its gradient has norm {norm.item():g} at outer step "
+                f"{self.progress.step}; the last good state is kept. Start anew with a lower `rate` or `outer_rate`"
+            )
+        self.optimiser.step()
+        self.progress.step += 1
+        self.progress.loss, self.progress.gradient_norm = loss.item(), norm.item()
+        self.progress.outer_rate = self.optimiser.param_groups[0]["lr"]
+
+    def _gradient(self, data: RealData) -> Tensor:
+        """The mean loss of this step's networks, of all ranks; its gradient is left in the leaves."""
+        leaves = list(self.learner.tensors().values())
+        total = torch.zeros((), device=leaves[0].device)
+        for generator in self._generators():
+            loss = self.objective.loss(self.learner.episode(data, generator), generator) / self.method.networks
+            loss.backward()  # type: ignore[no-untyped-call]
+            total += loss.detach()
+        self.ranks.add([total, *(leaf.grad for leaf in leaves if leaf.grad is not None)])
+        return total
+
+    def _generators(self) -> list[torch.Generator]:
+        """For each network of this rank one, whichever rank that is; for a single network the run's own."""
+        if self.method.networks == 1:
+            return [self.generator]
+        seeds = torch.randint(2**62, (self.method.networks,), generator=self.generator).tolist()
+        return [torch.Generator().manual_seed(seeds[number]) for number in self.ranks.share(self.method.networks)]
+
+    def _validate(self, validate: Callable[[], Sequence[float]] | None, publish: Publish) -> None:
+        if validate is None:
+            return
+        try:
+            values = tuple(validate())
+        except TrainingFailed:  # a fresh network that diverges has learned nothing; the run itself goes on
+            values = (0.0,)
+        point = Validation(self.progress.step, self.progress.seconds, values)
+        first = not self.progress.history
+        self.progress.history.append(point)
+        if point.accuracy >= self.progress.best:
+            self.progress.best = point.accuracy
+            self.best = self._learned()
+        if first:  # what is published so far, by this run or as the bundle that it goes on from, is the start
+            self.progress.published = point.accuracy
+        elif point.accuracy > self.progress.published + self.progress.noise:
+            self._publish(publish)
+
+    def _learned(self) -> dict[str, Tensor]:
+        return {name: leaf.detach().clone() for name, leaf in self.learner.tensors().items()}
+
+
+def make_optimiser(tensors: Mapping[str, Tensor], method: Method) -> torch.optim.Optimizer:
+    """Adam, or the paper's SGD with momentum 0.5; an encoder has a rate of its own."""
+    memory = [leaf for name, leaf in tensors.items() if not name.startswith("encoder.")]
+    encoder = [leaf for name, leaf in tensors.items() if name.startswith("encoder.")]
+    groups: list[dict[str, Any]] = [{"params": memory, "lr": method.outer_rate, "initial_lr": method.outer_rate}]
+    if encoder:
+        groups.append({"params": encoder, "lr": method.encoder_rate, "initial_lr": method.encoder_rate})
+    if method.optimiser == "sgd":
+        return torch.optim.SGD(groups, momentum=0.5)
+    return torch.optim.Adam(groups)
+
+
+@contextmanager
+def deferred_interrupt() -> Iterator[Callable[[], bool]]:
+    """Within the block the first Ctrl-C is remembered instead of raised, so that it falls between two steps."""
+    received = False
+
+    def remember(number: int, frame: object) -> None:
+        nonlocal received
+        received = True
+        signal.signal(signal.SIGINT, previous)  # a second Ctrl-C stops at once
+
+    try:
+        previous = signal.signal(signal.SIGINT, remember)
+    except ValueError:  # not the main thread: Ctrl-C is not ours to take
+        yield lambda: False
+        return
+    try:
+        yield lambda: received
+    finally:
+        signal.signal(signal.SIGINT, previous)

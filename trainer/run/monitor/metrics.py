@@ -1,0 +1,103 @@
+"""A run as numbers in a file: one JSON document a line for each outer step and each validation (JSON Lines)."""
+
+from __future__ import annotations
+
+import json
+import math
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+from recall_server.core.io.atomic import write_atomically
+from recall_server.errors import StorageFailed
+from trainer.run.progress import LAST_STEP, Progress, Validation
+
+
+class Points:
+    """The validations of a run that have not been seen before, in their order."""
+
+    def __init__(self, progress: Progress, seen: int = 0) -> None:
+        self.progress, self.seen = progress, seen
+
+    def new(self) -> list[Validation]:
+        """Those since the last call; the first call gives all but the first `seen`."""
+        points = self.progress.history[self.seen :]
+        self.seen = len(self.progress.history)
+        return points
+
+
+class MetricsFile:
+    """Appends to a file while a run goes on; `progress` is the run's own, at zero or where a checkpoint left it.
+
+    A line of an outer step has `step`, `seconds`, `loss`, `gradient_norm` (before it is clipped) and `outer_rate`; one
+    of a validation has `step`, `seconds`, `validation` (the mean accuracy of fresh networks) and their
+    `validation_values`. What the file holds of what came after the checkpoint is dropped, for it will be run again, and
+    so is what a killed run left half-written. Raises StorageFailed where the file cannot be written.
+    """
+
+    def __init__(self, path: Path, progress: Progress) -> None:
+        self.path = path
+        self.points = Points(progress)
+        validated = {point.step for point in progress.history}
+        kept = [
+            line
+            for line in (read_metrics(path) if path.exists() else [])
+            if line["step"] <= progress.step and ("validation" not in line or line["step"] in validated)
+        ]
+        # A checkpoint is written before its step is reported, and a run may be followed from a checkpoint on only.
+        noted = {(line["step"], "validation" in line) for line in kept}
+        kept += [_validation(point) for point in self.points.new() if (point.step, True) not in noted]
+        if math.isfinite(progress.loss) and (progress.step, False) not in noted:
+            kept.append(_step(progress))
+        write_atomically(path, _text(kept))
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._write([_validation(point) for point in self.points.new()])
+
+    def __call__(self, progress: Progress) -> None:
+        """Called after every outer step."""
+        self._write([*map(_validation, self.points.new()), _step(progress)])
+
+    def _write(self, documents: list[dict[str, Any]]) -> None:
+        try:
+            with self.path.open("ab") as file:
+                file.write(_text(documents))
+        except OSError as error:
+            raise StorageFailed(f"{self.path.name} could not be written: {error.strerror or error}") from error
+
+
+def read_metrics(path: Path) -> list[dict[str, Any]]:
+    """The lines of a file; a last one that is not whole is left out. ValueError for what is no such file."""
+    try:
+        lines = path.read_text(encoding="utf-8").split("\n")
+        documents = [json.loads(line) for line in lines[:-1]]
+        if not all(isinstance(each, dict) and isinstance(each.get("step"), int) for each in documents):
+            raise ValueError("a line without a step")
+    except (OSError, ValueError) as error:
+        raise ValueError(f"{path.name} holds no metrics of a run: {error}") from error
+    return documents
+
+
+def _text(documents: list[dict[str, Any]]) -> bytes:
+    """In the order of steps, where the step itself comes before its validation."""
+    ordered = sorted(documents, key=lambda line: (line["step"], "validation" in line))
+    return "".join(f"{json.dumps(line, allow_nan=False)}\n" for line in ordered).encode()
+
+
+def _step(progress: Progress) -> dict[str, Any]:
+    last = {name: getattr(progress, name) for name in LAST_STEP}
+    return {"step": progress.step, "seconds": round(progress.seconds, 3), **last}
+
+
+def _validation(point: Validation) -> dict[str, Any]:
+    return {
+        "step": point.step,
+        "seconds": round(point.seconds, 3),
+        "validation": point.accuracy,
+        "validation_values": list(point.values),
+    }

@@ -1,0 +1,55 @@
+"""The same numbers for TensorBoard, where it is installed."""
+
+from __future__ import annotations
+
+import importlib
+import math
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+from trainer.run.monitor.metrics import Points
+from trainer.run.progress import Progress
+
+EVENTS = "events.out.tfevents.*"  # the names of the files that are written
+
+
+def summary_writer() -> Any:
+    """torch's SummaryWriter. ValueError, with what to install, where TensorBoard is not."""
+    try:
+        return importlib.import_module("torch.utils.tensorboard").SummaryWriter
+    except ModuleNotFoundError as error:
+        raise ValueError("--tensorboard needs the package tensorboard; install it, or use --metrics FILE") from error
+
+
+class TensorBoardLog:
+    """Writes event files into a folder; `progress` is the run's own, at zero or where a checkpoint left it.
+
+    A resumed run goes on in the folder, and what it holds of steps that are run again is no longer shown.
+    """
+
+    def __init__(self, folder: Path, progress: Progress) -> None:
+        self.points = Points(progress, seen=sum(point.step < progress.step for point in progress.history))
+        self.writer = summary_writer()(log_dir=str(folder), purge_step=progress.step)
+        if math.isfinite(progress.loss):  # a checkpoint is written before its step is reported
+            self(progress)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._validations()
+        self.writer.close()
+
+    def __call__(self, progress: Progress) -> None:
+        """Called after every outer step."""
+        self.writer.add_scalar("outer/loss", progress.loss, progress.step)
+        self.writer.add_scalar("outer/gradient norm", progress.gradient_norm, progress.step)
+        self.writer.add_scalar("outer/rate", progress.outer_rate, progress.step)
+        self._validations()
+
+    def _validations(self) -> None:
+        for point in self.points.new():
+            self.writer.add_scalar("validation/accuracy", point.accuracy, point.step)

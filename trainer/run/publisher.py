@@ -1,0 +1,190 @@
+"""From learned tensors to files: the bundle, and the encoder beside it."""
+
+from __future__ import annotations
+
+import datetime
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import torch
+from pydantic import ValidationError
+from torch import Tensor
+
+from recall_server import __version__
+from recall_server.core.bundle.bundle import MemoryBundle
+from recall_server.core.bundle.layout import encoder_folder
+from recall_server.core.bundle.manifest import Budget as StoredBudget
+from recall_server.core.bundle.manifest import (
+    EncoderReference,
+    ImageDescription,
+    Manifest,
+    MemoryDescription,
+    Provenance,
+    RunProgress,
+    ValidationPoint,
+    first_fault,
+)
+from recall_server.core.classifier.onnx_export import export_network
+from recall_server.core.io.atomic import write_atomically
+from recall_server.core.memory import AbstractMemory
+from recall_server.core.preprocessing import AbstractPreprocessing
+from recall_server.core.training.device import device_name
+from trainer.data.datasets import ImageDataset
+from trainer.methods.budget import Budget
+from trainer.methods.method import Method
+from trainer.objectives.outer_parameters import AbstractLearner, ImageLearner, soft_targets, with_learned_rate
+from trainer.run.progress import Progress
+
+LONGEST_CURVE = 10_000  # points that a manifest takes
+FEWEST_POINTS = 3  # of a curve that is thinned so that the file keeps within its budget
+
+
+@dataclass(frozen=True)
+class Made:
+    """What a run made, besides the tensors: everything that the manifest says about where a bundle comes from."""
+
+    dataset: ImageDataset
+    method: Method
+    budget: Budget
+    seed: int
+    progress: Progress
+    device: torch.device
+    minutes: float | None
+    start_sha256: str | None = None
+
+
+@dataclass(frozen=True)
+class Draft:
+    """A bundle as it reads back from its own bytes, and the encoder's ONNX file where pictures address it."""
+
+    bundle: MemoryBundle
+    data: bytes
+    encoder: bytes | None
+
+
+def draft(
+    learner: AbstractLearner, tensors: Mapping[str, Tensor], preprocessing: AbstractPreprocessing, made: Made, name: str
+) -> Draft:
+    """What `publish` would write. Raises ValueError or InvalidBundle, in one sentence, for what no reader takes."""
+    tensors = {key: value.detach().cpu() for key, value in tensors.items()}
+    memory = learner.memory.replace({key: tensors[key] for key in learner.memory.tensors()})
+    encoder = reference = None
+    if isinstance(learner, ImageLearner):
+        leaves = {key.removeprefix("encoder."): value for key, value in tensors.items()}
+        parameters = {key: leaves.get(key, value.detach().cpu()) for key, value in learner.parameters.items()}
+        metadata = {"bundle": name, "dataset": made.dataset.name}
+        shape = made.dataset.image_shape
+        encoder = export_network(learner.encoder, parameters, preprocessing, shape, output="queries", metadata=metadata)
+        digest = hashlib.sha256(encoder).hexdigest()
+        # Named by its content, so that a new encoder never takes the place of the one an older bundle refers to.
+        reference = EncoderReference(file=f"{name}-{digest[:8]}.onnx", sha256=digest, query_size=memory.query_size)
+    retraining = with_learned_rate(made.method.retraining, tensors)
+    targets = soft_targets(tensors)
+    manifest = _manifest(memory, preprocessing, made, name, reference).model_copy(update={"retraining": retraining})
+    if targets is not None:
+        numbers = manifest.budget.numbers_stored + targets.numel()
+        manifest = manifest.model_copy(
+            update={"budget": manifest.budget.model_copy(update={"numbers_stored": numbers})}
+        )
+    data = MemoryBundle(manifest, memory, preprocessing, made.method.storage, targets).to_bytes()
+    if made.budget.file_bytes is not None:
+        data = _within(made.budget.file_bytes, data, MemoryBundle.from_bytes(data))
+    return Draft(MemoryBundle.from_bytes(data), data, encoder)
+
+
+def _within(most: int, data: bytes, bundle: MemoryBundle) -> bytes:
+    """The file with as many points of its curve as fit: the first, the last, the best, and what lies between thinned.
+
+    Raises ValueError where the file is larger than `most` bytes even so.
+    """
+    progress = bundle.manifest.progress
+    while len(data) > most and progress is not None and len(progress.validation) > FEWEST_POINTS:
+        curve = progress.validation
+        best = max(range(len(curve)), key=lambda index: curve[index].accuracy)
+        kept = sorted({*range(0, len(curve), 2), best, len(curve) - 1})
+        if len(kept) == len(curve):
+            kept = sorted({0, best, len(curve) - 1})
+        progress = progress.model_copy(update={"validation": tuple(curve[index] for index in kept)})
+        manifest = bundle.manifest.model_copy(update={"progress": progress})
+        data = replace(bundle, manifest=manifest).to_bytes()
+    if len(data) > most:
+        raise ValueError(f"the bundle takes {len(data)} bytes, more than the {most} of its budget; allow fewer rows")
+    return data
+
+
+def publish(draft: Draft, output: Path) -> MemoryBundle:
+    """Write the encoder, then the bundle that refers to it; StorageFailed where the disk does not take them."""
+    reference = draft.bundle.manifest.query_encoder
+    if draft.encoder is not None and reference is not None:
+        write_atomically(encoder_folder(output) / reference.file, draft.encoder)
+    write_atomically(output, draft.data)
+    return draft.bundle
+
+
+def _manifest(
+    memory: AbstractMemory,
+    preprocessing: AbstractPreprocessing,
+    made: Made,
+    name: str,
+    encoder: EncoderReference | None,
+) -> Manifest:
+    channels, height, width = made.dataset.image_shape
+    try:
+        return Manifest(
+            name=name,
+            memory=MemoryDescription(kind=memory.kind, geometry=memory.geometry()),
+            queries=made.method.queries,
+            labels=made.dataset.classes,
+            groups=dict(made.dataset.groups),
+            image=ImageDescription(channels=channels, height=height, width=width),
+            preprocessing=preprocessing.kind,
+            retraining=made.method.retraining,
+            query_encoder=encoder,
+            budget=StoredBudget(
+                images_per_class=made.budget.images_per_class,
+                numbers_stored=memory.stored_numbers(),
+                dataset_bytes=made.dataset.training_bytes,
+            ),
+            provenance=provenance(made),
+            progress=run_progress(made.progress),
+        )
+    except ValidationError as error:
+        raise ValueError(f"a bundle cannot say this: {first_fault(error)}") from error
+
+
+def run_progress(progress: Progress) -> RunProgress:
+    """The curve so far, in the manifest's words."""
+    points = [
+        ValidationPoint(outer_steps=point.step, minutes=round(point.seconds / 60, 3), accuracy=point.accuracy)
+        for point in progress.history[-LONGEST_CURVE:]
+    ]
+    return RunProgress(
+        version=max(1, progress.version), minutes=round(progress.seconds / 60, 3), validation=tuple(points)
+    )
+
+
+def provenance(made: Made) -> Provenance:
+    """Where a bundle comes from, in the manifest's words."""
+    hyper_parameters = {
+        key: value if isinstance(value, (str, int, float)) else str(value)
+        for key, value in ((key, getattr(made.method, key)) for key in type(made.method).model_fields)
+        if key not in ("name", "retraining")
+    }
+    return Provenance(
+        dataset=made.dataset.name,
+        dataset_sha256=made.dataset.digest,
+        dataset_licence=made.dataset.licence,
+        method=made.method.name,
+        hyper_parameters=hyper_parameters
+        | {"bases": made.budget.bases, "rows": made.budget.rows, "minutes": made.minutes}
+        | ({} if made.start_sha256 is None else {"start_sha256": made.start_sha256})
+        | ({} if made.budget.file_bytes is None else {"file_bytes": made.budget.file_bytes}),
+        seed=made.seed,
+        outer_steps=made.progress.step,
+        seconds=round(made.progress.seconds, 1),
+        device=device_name(made.device),
+        code_version=__version__,
+        date=datetime.datetime.now(datetime.UTC).date().isoformat(),
+    )

@@ -1,0 +1,164 @@
+"""What a run is asked to do, and what is refused before its first step rather than after its last."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from recall_server.core.bundle.bundle import MemoryBundle
+from recall_server.core.bundle.layout import encoder_folder
+from recall_server.core.io.atomic import write_atomically
+from recall_server.core.preprocessing import AbstractPreprocessing
+from recall_server.errors import InvalidCheckpoint
+from trainer.data.datasets import ImageDataset
+from trainer.methods.budget import Budget
+from trainer.methods.method import Method
+from trainer.objectives.outer_parameters import AbstractLearner
+from trainer.run.checkpoint import Checkpoint
+from trainer.run.progress import Limits, Progress
+from trainer.run.publisher import Draft, Made, draft, publish
+from trainer.run.starting_point import StartingPoint
+
+
+@dataclass(frozen=True)
+class Request:
+    """Everything that `distill` is asked to do."""
+
+    dataset: ImageDataset
+    method: Method
+    budget: Budget
+    output: Path
+    seed: int
+    device: torch.device
+    limits: Limits
+    resume: bool
+    begin: StartingPoint = StartingPoint()
+    overwrite: bool = False
+
+    def __post_init__(self) -> None:
+        if (self.begin.bundle is None) == (self.method.start == "bundle"):
+            raise ValueError("name the bundle to start from: --start NAME.safetensors")
+
+    def describe(self) -> dict[str, Any]:
+        """What makes a run this run: a checkpoint of another description is refused, naming what differs."""
+        method = self.method.model_dump(mode="json")
+        return {
+            "dataset": self.dataset.name,
+            "dataset_sha256": self.dataset.digest,
+            **{f"method.{name}": value for name, value in method.items()},
+            "bases": self.budget.bases,
+            "rows": self.budget.rows,
+            "start_sha256": self.start_sha256,
+            "seed": self.seed,
+            "outer_steps": self.limits.outer_steps,
+            "minutes": self.limits.minutes,
+            "validate_every": self.limits.validate_every,
+            "device": self.device.type,
+            "threads": torch.get_num_threads(),
+        }
+
+    @cached_property
+    def start_sha256(self) -> str | None:
+        """The bundle that the run began from, even where OUTPUT was that bundle and is a later version of it by now.
+
+        Raises InvalidCheckpoint where the checkpoint has to be asked and cannot be read.
+        """
+        start = self.begin.bundle
+        if start is None:
+            return None
+        before = start.manifest.provenance.hyper_parameters.get("start_sha256")
+        if self.resume and before is not None and self._starts_from_output:
+            if Checkpoint.load(self.checkpoint).run.get("start_sha256") == before:
+                return str(before)
+        return start.sha256
+
+    @property
+    def checkpoint(self) -> Path:
+        return self.output.with_suffix(".checkpoint")
+
+    def made(self, progress: Progress) -> Made:
+        """What the manifest says about this run."""
+        return Made(
+            self.dataset,
+            self.method,
+            self.budget,
+            self.seed,
+            progress,
+            self.device,
+            minutes=self.limits.minutes,
+            start_sha256=self.start_sha256,
+        )
+
+    @property
+    def in_place(self) -> bool:
+        """Whether OUTPUT is the very bundle that the run goes on from: then it stays until there is a better one."""
+        start = self.begin.bundle
+        return start is not None and start.labels == self.dataset.classes and self._starts_from_output
+
+    @property
+    def _starts_from_output(self) -> bool:
+        # By what OUTPUT holds now: a resumed run finds its own latest version there, and must not undo it.
+        start = self.begin.bundle
+        if start is None or not self.output.is_file():
+            return False
+        return MemoryBundle.load(self.output).sha256 == start.sha256
+
+
+def check_nothing_is_lost(request: Request) -> None:
+    """Raises InvalidCheckpoint or ValueError where a checkpoint or a bundle of another run would be overwritten."""
+    if request.resume:
+        return
+    if request.checkpoint.exists():
+        raise InvalidCheckpoint(
+            f"{request.checkpoint.name} holds an unfinished run; go on with --resume, or delete it to start anew"
+        )
+    if request.output.exists() and not request.overwrite and not request.in_place:
+        raise ValueError(
+            f"{request.output.name} exists already; go on from it with --start {request.output.name}, write to another "
+            "--output, or replace it at once with --overwrite"
+        )
+
+
+def check_writable(output: Path, check: Draft) -> None:
+    """StorageFailed now and not after hours, where a file of this size cannot be written beside OUTPUT."""
+    if output.is_dir():
+        raise ValueError(f"--output must name a file, but {output.name} is a folder")
+    folders = [output.parent] if check.encoder is None else [output.parent, encoder_folder(output)]
+    for folder in folders:
+        probe = folder / f".{output.name}.tmp"
+        write_atomically(probe, check.data + (check.encoder or b""))
+        probe.unlink()
+
+
+class Publisher:
+    """Writes one version after another of a run's bundle, each in the place of the one before."""
+
+    def __init__(self, request: Request, learner: AbstractLearner, preprocessing: AbstractPreprocessing) -> None:
+        self.request, self.learner, self.preprocessing = request, learner, preprocessing
+        self._encoder: Path | None = None
+        start = request.begin.bundle
+        started = None if start is None else start.manifest.query_encoder
+        self._of_start = None if started is None else started.file
+
+    def __call__(self, tensors: Mapping[str, Tensor], progress: Progress) -> None:
+        """Write a version; raises StorageFailed, and the one before stays."""
+        bundle = publish(self.draft(tensors, progress), self.request.output)
+        reference = bundle.manifest.query_encoder
+        if reference is None:
+            return
+        written = encoder_folder(self.request.output) / reference.file
+        if self._encoder not in (None, written):
+            self._encoder.unlink(missing_ok=True)  # no bundle names it any more
+        # The first version of a run that goes on has the encoder that it began from, which may be the very file.
+        self._encoder = None if reference.file == self._of_start else written
+
+    def draft(self, tensors: Mapping[str, Tensor], progress: Progress) -> Draft:
+        """What would be written; raises ValueError or InvalidBundle for what no reader takes."""
+        made, name = self.request.made(progress), self.request.output.stem
+        return draft(self.learner, tensors, self.preprocessing, made, name)

@@ -1,0 +1,1 @@
+"""Memories and settings that are chosen on validation data."""

@@ -1,0 +1,121 @@
+"""A budget in bytes: the largest memory whose whole file, header and manifest included, keeps within it.
+
+How long a manifest is depends on what it says, so files are drafted and measured rather than reckoned.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import torch
+
+from recall_server.core.memory import Storage
+from recall_server.core.preprocessing import AbstractPreprocessing
+from trainer.data.datasets import ImageDataset
+from trainer.methods.budget import Budget, base_numbers, memory_numbers, query_size, target_numbers
+from trainer.methods.method import Method
+from trainer.run.build import fit_preprocessing, make_learner
+from trainer.run.progress import Progress
+from trainer.run.publisher import Made, draft
+
+RESERVED = 1_024  # bytes of the manifest that are written as the run goes on: its curve, its times, its accuracy
+NUMBER_BYTES: dict[Storage, int] = {"float32": 4, "bfloat16": 2, "int8": 1}
+SCALE_BYTES = 4
+
+
+@dataclass(frozen=True)
+class InBytes:
+    """So many bytes for the file of a bundle called `name`, made on `device`."""
+
+    file_bytes: int
+    name: str
+    device: torch.device
+
+    @classmethod
+    def of(cls, file_bytes: int | None, name: str, device: torch.device) -> InBytes | None:
+        """None where no bytes are asked for."""
+        return None if file_bytes is None else cls(file_bytes, name, device)
+
+    def budget(self, dataset: ImageDataset, method: Method) -> ByteBudget:
+        """For this data and method."""
+        return ByteBudget(self.file_bytes, dataset, method, fit_preprocessing(dataset, method), self.name, self.device)
+
+
+@dataclass(frozen=True)
+class ByteBudget:
+    """`file_bytes` for a bundle called `name` of this data, by this method."""
+
+    file_bytes: int
+    dataset: ImageDataset
+    method: Method
+    preprocessing: AbstractPreprocessing
+    name: str
+    device: torch.device
+
+    def fit(self, bases: int, rows: int | None) -> Budget:
+        """The largest r that fits unless it is given; ValueError says which K would fit where this one does not."""
+        if self.method.memory == "pixels":
+            bases = 0
+        elif bases < 1:
+            raise ValueError(f"a memory needs one basis or more, not {bases}")
+        room = self.file_bytes - RESERVED
+        least = self._measure(bases, rows or 1)
+        if least > room:
+            raise ValueError(self._refusal(bases, rows or 1, least))
+        if rows is None:
+            rows = 1 + (room - least) // self._row_bytes(bases)
+            while self._measure(bases, rows) > room:  # the digits of its numbers make a manifest longer or shorter
+                rows -= 1
+            while self._measure(bases, rows + 1) <= room:
+                rows += 1
+        return self._budget(bases, rows)
+
+    def candidates(self, shares: Iterable[float]) -> list[Budget]:
+        """Budgets whose bases take such shares of what the numbers may take, the first one first."""
+        fixed = self._measure(1, 1) - self._basis_bytes(1)
+        stored = base_numbers(self.dataset, self.method)
+        basis = stored * NUMBER_BYTES[self.method.storage]
+        counts = (int(share * (self.file_bytes - RESERVED - fixed) / basis) for share in shares)
+        return [self.fit(count, None) for count in dict.fromkeys(max(1, min(stored, count)) for count in counts)]
+
+    def _refusal(self, bases: int, rows: int, needed: int) -> str:
+        what = f"{rows} stored images of each class" if bases == 0 else f"{bases} bases and {rows} rows"
+        sentence = f"{what} take a file of {needed + RESERVED} bytes, more than {self.file_bytes}"
+        if bases == 0:
+            return f"{sentence}; allow more bytes, or store bases"
+        basis = self._basis_bytes(rows)
+        most = (self.file_bytes - RESERVED - needed + bases * basis) // basis
+        while most > 0 and self._measure(most, rows) > self.file_bytes - RESERVED:
+            most -= 1
+        if most > 0:
+            return f"{sentence}; try with at most {most} bases"
+        return f"{sentence}; what is no memory takes {needed + RESERVED - bases * basis} of them, so allow more bytes"
+
+    def _basis_bytes(self, rows: int) -> int:
+        """Of one basis with its coefficients."""
+        numbers = base_numbers(self.dataset, self.method) + rows * query_size(self.dataset, self.method)
+        return numbers * NUMBER_BYTES[self.method.storage] + (2 * SCALE_BYTES if self.method.storage == "int8" else 0)
+
+    def _row_bytes(self, bases: int) -> int:
+        """Of one more row of every query."""
+        numbers = bases * query_size(self.dataset, self.method)
+        if bases:
+            return numbers * NUMBER_BYTES[self.method.storage]
+        scale = SCALE_BYTES if self.method.storage == "int8" else 0
+        image = base_numbers(self.dataset, self.method) * NUMBER_BYTES[self.method.storage]
+        return len(self.dataset.classes) * (image + scale)
+
+    def _budget(self, bases: int, rows: int) -> Budget:
+        stored = memory_numbers(self.dataset, self.method, bases, rows) + target_numbers(self.dataset, self.method)
+        images_per_class = stored / (len(self.dataset.classes) * self.dataset.image_numbers)
+        return Budget(images_per_class, bases, rows, self.file_bytes)
+
+    def _measure(self, bases: int, rows: int) -> int:
+        """Bytes of the file of such a memory at the start of a run."""
+        budget = Budget(self._budget(bases, rows).images_per_class, bases, rows)
+        method = self.method.model_copy(update={"start": "noise"})
+        generator, cpu = torch.Generator().manual_seed(0), torch.device("cpu")
+        learner = make_learner(self.dataset, method, budget, self.preprocessing, generator, device=cpu)
+        made = Made(self.dataset, self.method, budget, 0, Progress(), self.device, None)
+        return len(draft(learner, learner.tensors(), self.preprocessing, made, self.name).data)

@@ -1,0 +1,167 @@
+"""How many bases: the curve of accuracy on validation pictures against K (paper, figures 2 and 5).
+
+Each K gets the rows that the budget leaves it and a run of its own, as long as all others. What stands in the file
+already is not run again, so that a sweep that was stopped goes on.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from recall_server.core.io.atomic import write_atomically
+from recall_server.core.io.tensor_file import parse_json
+from trainer.data.datasets import ImageDataset
+from trainer.evaluation.evaluate import Accuracies
+from trainer.methods.budget import Budget, base_numbers
+from trainer.methods.method import Method
+from trainer.output.plots.figures import empty
+from trainer.run.progress import Limits
+from trainer.run.search.trial import trial
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+COUNTS = (4, 8, 12, 16, 24, 32, 48, 64, 96, 128, 192, 256, 384, 512, 768, 1024)
+FEWEST_ROWS = 4  # fewer images of each class teach little: not tried unless asked for
+
+Point = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Sweep:
+    """What is the same for every K."""
+
+    dataset: ImageDataset
+    method: Method
+    images_per_class: float
+    limits: Limits
+    seed: int
+    device: torch.device
+
+    def budgets(self, counts: Sequence[int] | None) -> list[Budget]:
+        """The budget of each K; without any given, all of COUNTS that leave FEWEST_ROWS.
+
+        Raises ValueError for a K that does not fit, saying which would, and where none does.
+        """
+        if self.method.memory == "pixels":
+            raise ValueError("a memory of pixels has no bases to count; use a method of addressed bases")
+        if counts:
+            return [self._budget(count) for count in dict.fromkeys(counts)]
+        found = []
+        for count in COUNTS:
+            if self.method.start == "principal" and count > base_numbers(self.dataset, self.method):
+                break  # no more directions than a stored image has numbers
+            try:
+                budget = self._budget(count)
+            except ValueError:
+                break
+            if budget.rows >= FEWEST_ROWS:
+                found.append(budget)
+        return found or [self._budget(COUNTS[0])]
+
+    def describe(self) -> dict[str, Any]:
+        """What makes a sweep this sweep."""
+        return {
+            "dataset": self.dataset.name,
+            "dataset_sha256": self.dataset.digest,
+            "images_per_class": self.images_per_class,
+            "method": self.method.model_dump(mode="json"),
+            "outer_steps": self.limits.outer_steps,
+            "minutes": self.limits.minutes,
+            "validate_every": self.limits.validate_every,
+            "seed": self.seed,
+        }
+
+    def measure(self, budget: Budget) -> Point:
+        """The best validation of a run with that many bases."""
+        history = trial(self.dataset, self.method, budget, limits=self.limits, seed=self.seed, device=self.device)
+        best = max(history, key=lambda point: point.accuracy)
+        accuracies = Accuracies(best.values)
+        return {
+            "bases": budget.bases,
+            "rows": budget.rows,
+            "accuracy": accuracies.mean,
+            "spread": accuracies.spread,
+            "accuracies": list(best.values),
+            "best_step": best.step,
+            "outer_steps": history[-1].step,
+            "seconds": round(history[-1].seconds, 1),
+        }
+
+    def _budget(self, count: int) -> Budget:
+        return Budget.fit(self.dataset, self.method, images_per_class=self.images_per_class, bases=count, rows=None)
+
+
+def select_bases(
+    sweep: Sweep, counts: Sequence[int] | None, output: Path, tell: Callable[[str], None], *, overwrite: bool = False
+) -> list[Point]:
+    """Measure every K and write the curve to `output` as JSON, after each; returns its points in the order of K.
+
+    Raises ValueError for counts that do not fit, and for a file of another sweep unless it may be overwritten.
+    """
+    budgets = sweep.budgets(counts)
+    points = {} if overwrite else known(output, sweep)
+    for budget in budgets:
+        if budget.bases not in points:
+            points[budget.bases] = sweep.measure(budget)
+            ordered = [points[bases] for bases in sorted(points)]
+            document = {"sweep": sweep.describe(), "points": ordered, "best": best(ordered)["bases"]}
+            write_atomically(output, json.dumps(document, indent=1).encode())
+        point = points[budget.bases]
+        tell(
+            f"{budget.bases} bases, {budget.rows} rows: {100 * point['accuracy']:.1f} ± {100 * point['spread']:.1f} % "
+            f"on validation pictures, after {point['best_step']} of {point['outer_steps']} outer steps"
+        )
+    return [points[bases] for bases in sorted(points)]
+
+
+def known(output: Path, sweep: Sweep) -> dict[int, Point]:
+    """The points by K that the file of a sweep that was stopped holds; none where there is no file."""
+    if not output.exists():
+        return {}
+    try:
+        document = parse_json(output.read_text(encoding="utf-8"))
+        theirs, points = document["sweep"], {point["bases"]: point for point in document["points"]}
+        best(list(points.values()))
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise ValueError(f"{output.name} is no curve of bases; write to another --output") from error
+    ours = sweep.describe()
+    differing = [key for key in ours if theirs.get(key) != ours[key]]
+    if differing:
+        raise ValueError(
+            f"{output.name} is the curve of another sweep: its {differing[0]} differs; write to another --output, or "
+            "replace it with --overwrite"
+        )
+    return points
+
+
+def best(points: Sequence[Point]) -> Point:
+    """The point of highest accuracy; of equal ones that with the fewest bases."""
+    return max(points, key=lambda point: (point["accuracy"], -point["bases"]))
+
+
+def figure(points: Sequence[Point], title: str) -> Figure:
+    """The curve, with a standard deviation over networks as bars. ValueError where matplotlib is not installed."""
+    drawn = empty(5, 3.4)
+    axes = drawn.subplots()
+    bases = [point["bases"] for point in points]
+    axes.errorbar(
+        bases,
+        [100 * point["accuracy"] for point in points],
+        yerr=[100 * point["spread"] for point in points],
+        marker=".",
+        capsize=3,
+    )
+    axes.set_xscale("log", base=2)
+    axes.set_xticks(bases, [f"{point['bases']}\n({point['rows']})" for point in points], fontsize="small")
+    axes.minorticks_off()
+    axes.set(xlabel="bases (rows)", ylabel="accuracy on validation pictures, %")
+    axes.set_title(title, fontsize="medium", parse_math=False)
+    axes.grid(alpha=0.3)
+    return drawn

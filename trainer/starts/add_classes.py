@@ -1,0 +1,182 @@
+"""Further classes for a bundle from folders of pictures, without the data that it was made from.
+
+The bases stay, or take in further directions of the new pictures where the budget has room for them: an old class
+keeps its coefficients, with zeros along what was added, so that it recalls what it always did.
+"""
+
+from __future__ import annotations
+
+import datetime
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from pydantic import ValidationError
+from torch import Tensor
+
+from recall_server import __version__
+from recall_server.core.bundle.bundle import MemoryBundle
+from recall_server.core.bundle.manifest import FORMAT_VERSION, Budget, Manifest, first_fault
+from recall_server.core.memory import AddressedBases
+from recall_server.core.memory.soft_targets import extended
+from recall_server.core.preprocessing import AbstractPreprocessing, Projected, unprojected
+from trainer.data.datasets import UNKNOWN_LICENCE
+from trainer.data.half_resolution import HalfResolution
+from trainer.data.image_folder import read_pictures
+from trainer.data.second_moments import LARGEST
+from trainer.data.splits import Split
+from trainer.starts.eigenvectors import leading_eigenvectors, project, representatives
+
+MOST_PICTURES = 6_000  # of one class
+LONGEST_PHRASE = 1000  # characters of a text in a manifest
+
+
+@dataclass(frozen=True)
+class NewClass:
+    """A name and its pictures, uint8 [N, C, H, W] as the bundle has them; `unreadable` files were left out."""
+
+    name: str
+    images: Tensor
+    unreadable: tuple[str, ...] = ()
+
+    @classmethod
+    def read(cls, folder: Path, bundle: MemoryBundle, name: str | None = None) -> NewClass:
+        """The pictures of one folder, treated as the server treats pictures; InvalidDataset where none can be read."""
+        images, unreadable = read_pictures(folder, bundle.manifest.image.shape, MOST_PICTURES)
+        return cls(folder.name if name is None else name, torch.from_numpy(images), unreadable)
+
+
+def add_classes(
+    bundle: MemoryBundle,
+    added: Sequence[NewClass],
+    *,
+    further_bases: int = 0,
+    seed: int = 0,
+    name: str | None = None,
+) -> MemoryBundle:
+    """The bundle with these classes after its own, not written yet; accuracies that it claimed are not claimed again.
+
+    `further_bases` extend the bases by leading directions of what the old ones miss of the new pictures. Raises
+    ValueError for a memory that is not of bases, or not addressed by labels, for a name that it knows already, for
+    more numbers than the bundle's budget allows that many classes, and for further bases of images that are too large
+    for their second moments, or where the bases are not at half resolution.
+    """
+    memory, space = _check(bundle, [each.name for each in added]), unprojected(bundle.preprocessing)
+    size = bundle.manifest.budget.images_per_class
+    labels = (*bundle.labels, *(each.name for each in added))
+    splits = [Split(each.images, torch.zeros(len(each.images), dtype=torch.int64)) for each in added]
+    if further_bases:
+        memory = _extended(memory, splits, space, further_bases)
+    points = [project(memory, split, space) for split in splits]
+    found = torch.stack([representatives(each, memory.rows, seed) for each in points], dim=1)
+    addressing = torch.cat([memory.addressing, found], dim=1)
+    larger = AddressedBases(memory.bases, addressing, memory.height, memory.width)
+    channels, height, width = larger.image_shape
+    allowed = int(size * len(labels) * channels * height * width)
+    targets = None if bundle.targets is None else extended(bundle.targets, bundle.labels, labels)
+    numbers = larger.stored_numbers() + (0 if targets is None else targets.numel())
+    if numbers > allowed:
+        raise ValueError(
+            f"{numbers} numbers are more than the {allowed} of {size:g} images per class for "
+            f"{len(labels)} classes; add fewer bases than {further_bases}"
+        )
+    if isinstance(bundle.preprocessing, Projected):
+        space = Projected.onto(larger.enlarged(), bundle.preprocessing.standard, bundle.preprocessing.rest)
+    manifest = _manifest(bundle, (numbers, len(larger.bases)), labels, added, name)
+    return MemoryBundle(manifest, larger, space, targets=targets)
+
+
+def _check(bundle: MemoryBundle, names: Sequence[str]) -> AddressedBases:
+    name, memory = f"the bundle {bundle.manifest.name}", bundle.memory
+    if bundle.manifest.queries != "labels" or not isinstance(memory, AddressedBases):
+        raise ValueError(f"{name} takes up no further classes: only a memory of bases addressed by labels does")
+    known = set(bundle.labels)
+    for each in names:
+        if each in known:
+            raise ValueError(f"{name} knows {each!r} already; give the folder another --name")
+        known.add(each)
+    return memory
+
+
+def _extended(
+    memory: AddressedBases, splits: Sequence[Split], space: AbstractPreprocessing, count: int
+) -> AddressedBases:
+    """The memory with `count` more bases: leading directions of what its own miss of these pictures."""
+    channels, height, width = memory.image_shape
+    half = HalfResolution.of(height, width)
+    _check_extensible(memory, half)
+    own = half.coordinates(memory.enlarged())  # [K, p]
+    span, _ = torch.linalg.qr(own.T)
+    product = torch.zeros(own.shape[1], own.shape[1], dtype=torch.float64)
+    for split in splits:
+        for chunk in split.chunks():
+            coordinates = half.coordinates(space.to_model(chunk.pixels()))
+            missed = coordinates - (coordinates @ span) @ span.T
+            product += (missed.T @ missed) / len(split)
+    directions = leading_eigenvectors(product, count)
+    scale = own.norm(dim=1).mean()  # like the old ones, so that one outer rate suits all
+    bases = torch.cat([memory.bases, half.stored(directions, channels) * scale])
+    zeros = torch.zeros(memory.rows, memory.query_size, count)
+    return AddressedBases(bases, torch.cat([memory.addressing, zeros], dim=2), height, width)
+
+
+def _check_extensible(memory: AddressedBases, half: HalfResolution) -> None:
+    """ValueError, before anything large is made, for bases that further ones cannot be found for."""
+    channels, *size = memory.bases.shape[1:]
+    numbers = channels * half.numbers
+    if tuple(size) != half.stored_size:
+        raise ValueError(
+            f"the bases are stored at {size[0]}x{size[1]}, and further ones can only be found where they are at half "
+            f"resolution, {half.stored_size[0]}x{half.stored_size[1]}; leave out --further-bases"
+        )
+    if numbers > LARGEST:  # what is missed of the pictures is summed as [numbers, numbers] in float64
+        raise ValueError(
+            f"a half-resolution image has {numbers} numbers, more than the {LARGEST} that further bases can be found "
+            "for; leave out --further-bases"
+        )
+
+
+def _manifest(
+    bundle: MemoryBundle, sizes: tuple[int, int], labels: Sequence[str], added: Sequence[NewClass], name: str | None
+) -> Manifest:
+    """What the bundle said, and what has come to it; `sizes` are the numbers stored, and the bases among them."""
+    numbers, bases = sizes
+    before = bundle.manifest
+    names = ", ".join(each.name for each in added)
+    digest = hashlib.sha256(before.provenance.dataset_sha256.encode())
+    for each in added:
+        digest.update(each.name.encode())
+        digest.update(each.images.numpy().data)
+    provenance = before.provenance.model_copy(
+        update={
+            "dataset": f"{before.provenance.dataset} and {names}"[:LONGEST_PHRASE],
+            "dataset_sha256": digest.hexdigest(),
+            "dataset_licence": f"{before.provenance.dataset_licence}; of what was added: {UNKNOWN_LICENCE}"[
+                :LONGEST_PHRASE
+            ],
+            "hyper_parameters": before.provenance.hyper_parameters
+            | {"bases": bases, "added": names[:LONGEST_PHRASE], "added_to_sha256": bundle.sha256},
+            "code_version": __version__,
+            "date": datetime.datetime.now(datetime.UTC).date().isoformat(),
+        }
+    )
+    budget = Budget(
+        images_per_class=before.budget.images_per_class,
+        numbers_stored=numbers,
+        dataset_bytes=before.budget.dataset_bytes + sum(each.images.numel() for each in added),
+    )
+    fields = before.model_dump() | {
+        "format_version": FORMAT_VERSION,
+        "name": name or before.name,
+        "labels": tuple(labels),
+        "budget": budget,
+        "provenance": provenance,
+        "accuracy": (),
+        "progress": None,
+    }
+    try:
+        return Manifest.model_validate(fields)
+    except ValidationError as error:
+        raise ValueError(f"a bundle cannot say this: {first_fault(error)}") from error

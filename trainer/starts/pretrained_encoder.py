@@ -1,0 +1,61 @@
+"""A query encoder that can tell the classes of its data set apart before it addresses anything.
+
+The convolutions are those of a classifier trained on the real pictures, as the backbone of the paper's rivals is
+(appendix A.3). What it cost is paid once, by whoever distills; the bundle holds an encoder of the same size as ever.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import torch
+
+from recall_server.core.networks import AbstractNetwork, Parameters
+from recall_server.core.networks.base import CLASSIFIER
+from recall_server.core.preprocessing import AbstractPreprocessing
+from recall_server.core.training.augmentation import AUGMENTATIONS, augment
+from recall_server.core.training.descent import MomentumDescent
+from recall_server.core.training.retraining import cosine
+from recall_server.errors import TrainingFailed
+from trainer.data.splits import Split
+
+BATCH = 256
+RATE, MOMENTUM = 0.02, 0.9  # the rate falls to nothing by a cosine
+
+
+def taught_encoder(
+    encoder: AbstractNetwork,
+    parameters: Parameters,
+    split: Split,
+    preprocessing: AbstractPreprocessing,
+    *,
+    steps: int,
+    augmentation: str,
+    generator: torch.Generator,
+    device: torch.device,
+) -> Parameters:
+    """The encoder's parameters after `steps` minibatches of a classifier of all classes; its last layer stays as it is.
+
+    `parameters` are those to start from, and what comes out lies where they lie. Raises TrainingFailed where the
+    classifier diverges.
+    """
+    network = replace(encoder, classes=int(split.labels.max()) + 1)
+    first = network.initialise(generator)
+    first |= {name: value for name, value in parameters.items() if not name.startswith(CLASSIFIER)}
+    descent = MomentumDescent(network, {name: value.to(device) for name, value in first.items()})
+    held = Split(split.images.to(device), split.labels.to(device))
+    targets = torch.eye(network.classes, device=device)
+    for done in range(steps):
+        index = torch.randint(len(split), (min(BATCH, len(split)),), generator=generator).to(device)
+        batch = held.select(index)
+        images = augment(preprocessing.to_model(batch.pixels()), AUGMENTATIONS[augmentation], generator)
+        rate = RATE * cosine(done / steps)
+        with torch.enable_grad():
+            descent.step(images, targets[batch.labels], rate=rate, momentum=MOMENTUM)
+    if not descent.finite():
+        raise TrainingFailed("the query encoder diverged while it learned the classes; leave `encoder_steps` out")
+    learned = descent.parameters()
+    return {
+        name: value if name.startswith(CLASSIFIER) else learned[name].to(value.device).clone()
+        for name, value in parameters.items()
+    }

@@ -1,0 +1,90 @@
+"""The buffer of a stream: finished memories and real samples, together never more numbers than it was given.
+
+A number is a float that is stored: of a basis, of an addressing matrix, or of a sample. Labels are free, as in the
+paper and in what it is compared with. The memory under construction is the learner's working state, like the network
+that a replay method trains, and so is the minibatch that is just seen.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from torch import Tensor
+
+from recall_server.core.memory import AddressedBases
+from recall_server.core.memory.addressed_bases import largest_rows
+from trainer.streams.buffer.samples import AbstractSamples
+from trainer.streams.sources.task import Header
+
+
+@dataclass
+class Buffer:
+    """`capacity` numbers, shared by `tasks` tasks: each takes 1/T of it when it has ended (paper, B.2)."""
+
+    capacity: int
+    tasks: int
+    memories: list[AddressedBases] = field(default_factory=list)
+    samples: AbstractSamples | None = None
+
+    @property
+    def share(self) -> int:
+        """How many numbers a finished task may keep."""
+        return self.capacity // self.tasks
+
+    def numbers(self) -> int:
+        """All that is stored now."""
+        samples = 0 if self.samples is None else self.samples.numbers()
+        return samples + sum(memory.stored_numbers() for memory in self.memories)
+
+    def rows(self, header: Header, *, base_numbers: int, bases: int) -> int:
+        """r of the memory of a task: as large as its share allows.
+
+        Raises ValueError, with the smallest buffer that works, and when every share has been taken.
+        """
+        if len(self.memories) >= self.tasks:
+            raise ValueError(
+                f"the buffer is shared by {self.tasks} tasks and all have taken their share; {header.name} needs a "
+                "buffer that was planned for more"
+            )
+        classes = len(header.classes)
+        rows = largest_rows(self.share, query_size=classes, base_numbers=base_numbers, bases=bases)
+        if rows < 1:
+            least = self.tasks * bases * (base_numbers + classes)
+            raise ValueError(
+                f"a buffer of {self.capacity} numbers leaves {self.share} for each of {self.tasks} tasks, too few for "
+                f"the {bases} bases of {header.name}; the smallest that works has {least} numbers, or "
+                f"{least / header.image_numbers:.1f} real images"
+            )
+        return rows
+
+    @property
+    def free(self) -> int:
+        """How many numbers the finished memories leave."""
+        return self.capacity - sum(memory.stored_numbers() for memory in self.memories)
+
+    def close(self, memory: AddressedBases) -> None:
+        """The samples go, the memory of their task comes."""
+        if memory.stored_numbers() > self.share:
+            raise ValueError(f"a memory of {memory.stored_numbers()} numbers does not fit in a share of {self.share}")
+        self.discard()
+        self.memories.append(memory)
+
+    def discard(self) -> None:
+        """The samples go."""
+        self.samples = None
+
+    def tensors(self) -> dict[str, Tensor]:
+        """The finished memories, by name; the samples are saved by themselves."""
+        return {
+            f"{number}.{name}": value
+            for number, memory in enumerate(self.memories)
+            for name, value in memory.tensors().items()
+        }
+
+    def restore(self, tensors: Mapping[str, Tensor], sizes: list[list[int]]) -> None:
+        """Take back finished memories; `sizes` are their (height, width)."""
+        self.memories = [
+            AddressedBases(tensors[f"{number}.bases"].clone(), tensors[f"{number}.addressing"].clone(), height, width)
+            for number, (height, width) in enumerate(sizes)
+        ]

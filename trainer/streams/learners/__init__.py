@@ -1,0 +1,1 @@
+"""Learners of a stream: compressors and baselines."""

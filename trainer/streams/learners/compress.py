@@ -1,0 +1,225 @@
+"""Compress, then recall (paper, section 5.2 and appendix B.2): no network is trained while the stream runs.
+
+While a task is seen, the part of the buffer that finished memories leave holds real samples, drawn by reservoir
+sampling, and every minibatch drives outer steps on them and on itself. When the task ends its memory takes 1/T of the
+buffer and the samples go. Asked for a task, the learner trains a fresh network on what the task's memory recalls.
+
+Two tasks that share classes keep a memory each: a classifier for the one never depends on the other. And every task has
+random numbers of its own, so unless a recipe starts from finished memories (`reuse`) a task's memory depends on nothing
+but its samples, its number and the seed: tasks may be learned in any order or place, to the same bits (`skip`).
+"""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from typing import final
+
+import torch
+
+from recall_server.core.memory import AddressedBases
+from recall_server.core.preprocessing import AbstractPreprocessing
+from recall_server.errors import InvalidDataset
+from trainer.data.splits import Split
+from trainer.streams.buffer.buffer import Buffer
+from trainer.streams.buffer.samples import AbstractSamples, CodedSamples, RawSamples
+from trainer.streams.learners.construction import Construction
+from trainer.streams.learners.learner import (
+    AbstractStreamLearner,
+    Predict,
+    State,
+    fresh_predictor,
+    prefixed,
+    with_prefix,
+)
+from trainer.streams.learners.recipe import Recipe
+from trainer.streams.learners.starts import noise_memory, plane
+from trainer.streams.sources.task import CPU, Header
+
+SEEDS = 2**40  # where the seeds of tasks begin, away from those that streams are drawn by
+
+
+@dataclass
+class Seen:
+    """What is known of a task besides its memory: how many samples of each class came, and a digest of them all."""
+
+    header: Header
+    counts: list[int]
+    outer_steps: int = 0
+    digest: str = ""
+
+    def add(self, batch: Split) -> None:
+        for label in batch.labels.tolist():
+            self.counts[label] += 1
+        content = batch.images.numpy().tobytes() + batch.labels.numpy().astype("<i8").tobytes()
+        self.digest = hashlib.sha256(self.digest.encode() + content).hexdigest()
+
+
+@final
+class CompressThenRecall(AbstractStreamLearner):
+    """A buffer of `capacity` numbers for `tasks` tasks, filled by a recipe. `seed` decides everything.
+
+    `device` is where networks are trained; what is kept lies on the CPU.
+
+    Tasks need not have the same classes or sizes; the number of samples of a task need not be known.
+    """
+
+    name = "recall"
+    settled = True
+
+    def __init__(
+        self,
+        recipe: Recipe,
+        preprocessing: AbstractPreprocessing,
+        *,
+        capacity: int,
+        tasks: int,
+        seed: int,
+        device: torch.device = CPU,
+    ) -> None:
+        self.recipe, self.preprocessing, self.seed, self.device = recipe, preprocessing, seed, device
+        self.buffer = Buffer(capacity, tasks)
+        self.seen: list[Seen] = []
+        self._generator = torch.Generator()
+        self._construction: Construction | None = None
+
+    def begin(self, header: Header) -> None:
+        if self._construction is not None:
+            raise ValueError(f"{self.seen[-1].header.name} has not ended; finish or abandon it first")
+        rows = self.check(header)
+        self._generator.manual_seed(SEEDS + self.seed * 1_000_003 + len(self.seen))
+        self._open(header, rows)
+        self.seen.append(Seen(header, [0] * len(header.classes)))
+
+    def skip(self, header: Header) -> None:
+        """Leave the next task to a learner elsewhere: its memory takes its share of the buffer, and recalls nothing.
+
+        Raises ValueError where later tasks depend on it, and as `begin` does.
+        """
+        if self.recipe.reuse:
+            raise ValueError("a recipe that starts from finished memories (`reuse`) needs all tasks, in their order")
+        empty = noise_memory(self.recipe, header, self.check(header), torch.Generator())
+        self.buffer.close(empty.replace({name: torch.zeros_like(value) for name, value in empty.tensors().items()}))
+        self.seen.append(Seen(header, [0] * len(header.classes)))
+
+    def check(self, header: Header) -> int:
+        """r of the memory that such a task would get. Raises as `begin` does."""
+        if not self.preprocessing.fits(header.image_shape):
+            raise InvalidDataset(f"the images of {header.name} do not go through this stream's preprocessing")
+        if self.seen and header.image_shape != self.seen[0].header.image_shape:
+            first = self.seen[0].header
+            raise InvalidDataset(
+                f"the images of {header.name} are {_size(header)}, those of {first.name} {_size(first)}; bring all to "
+                "one size"
+            )
+        numbers = header.image_shape[0] * plane(self.recipe, header).numbers
+        return self.buffer.rows(header, base_numbers=numbers, bases=self.recipe.bases)
+
+    def _open(self, header: Header, rows: int) -> None:
+        self._construction = Construction(
+            self.recipe,
+            header,
+            rows,
+            finished=self.buffer.memories,
+            generator=self._generator,
+            device=self.device,
+        )
+        self.buffer.samples = self._new_samples(header)
+
+    def _new_samples(self, header: Header) -> AbstractSamples:
+        """Room for samples of a new task: all that the finished memories leave."""
+        free, recipe = self.buffer.free, self.recipe
+        if recipe.stored == "raw":
+            return RawSamples(free, header.image_shape, self._generator)
+        flat = plane(recipe, header)
+        return CodedSamples(free, header.image_shape, self._generator, flat, recipe.directions, recipe.least_samples)
+
+    def observe(self, batch: Split) -> None:
+        construction, samples = self._current()
+        images = self.preprocessing.to_model(batch.pixels())
+        construction.observe(images, batch.labels, samples)
+        samples.offer(images, batch.labels)
+        self.seen[-1].add(batch)
+
+    def finish(self) -> None:
+        construction, samples = self._current()
+        seen = self.seen[-1]
+        missing = [name for name, count in zip(seen.header.classes, seen.counts, strict=True) if not count]
+        if missing:
+            what = "without a sample" if len(missing) == len(seen.counts) else f"without a sample of {missing[0]}"
+            raise InvalidDataset(f"the task {seen.header.name} ended {what}; go on with it, or abandon it")
+        self.buffer.close(construction.finish(samples))
+        seen.outer_steps = construction.steps
+        self._construction = None
+
+    def abandon(self) -> None:
+        """Forget the task that is under way; its share of the buffer is free again."""
+        self._current()
+        self.buffer.discard()
+        self._construction = None
+        self.seen.pop()
+
+    def _current(self) -> tuple[Construction, AbstractSamples]:
+        if self._construction is None or self.buffer.samples is None:
+            raise ValueError("no task is under way; begin one first")
+        return self._construction, self.buffer.samples
+
+    def memory(self, number: int) -> AddressedBases:
+        """The memory of a finished task."""
+        if not 0 <= number < len(self.buffer.memories):
+            raise ValueError(f"{len(self.buffer.memories)} tasks have ended; there is no memory of number {number}")
+        return self.buffer.memories[number]
+
+    def predictor(self, number: int) -> Predict:
+        memory, header = self.memory(number), self.seen[number].header
+        recalled = memory.recall(torch.eye(memory.query_size))
+        return fresh_predictor(
+            recalled, header, self.preprocessing, self.recipe.retraining, seed=self.seed + number, device=self.device
+        )
+
+    def numbers(self) -> int:
+        return self.buffer.numbers()
+
+    def state(self) -> State:
+        values = {
+            "seen": [
+                [
+                    seen.header.name,
+                    seen.header.classes,
+                    seen.header.image_shape,
+                    seen.counts,
+                    seen.outer_steps,
+                    seen.digest,
+                ]
+                for seen in self.seen
+            ],
+            "finished": len(self.buffer.memories),
+            "construction": None,
+        }
+        tensors = {"generator": self._generator.get_state()} | prefixed("memories", self.buffer.tensors())
+        if self._construction is not None and self.buffer.samples is not None:
+            under_way = self._construction.state()
+            values["construction"] = dict(under_way.values) | {"rows": self._construction.rows}
+            tensors |= prefixed("construction", under_way.tensors)
+            tensors |= prefixed("samples", self.buffer.samples.tensors())
+        return State(values, tensors)
+
+    def restore(self, state: State) -> None:
+        values = state.values
+        self.seen = [
+            Seen(Header(name, tuple(classes), tuple(shape)), list(counts), steps, digest)
+            for name, classes, shape, counts, steps, digest in values["seen"]
+        ]
+        sizes = [list(seen.header.image_shape[1:]) for seen in self.seen[: values["finished"]]]
+        self.buffer.restore(with_prefix("memories", state.tensors), sizes)
+        if values["construction"] is not None:
+            self._open(self.seen[-1].header, values["construction"]["rows"])
+            construction, samples = self._current()
+            construction.restore(State(values["construction"], with_prefix("construction", state.tensors)))
+            samples.restore(with_prefix("samples", state.tensors))
+        self._generator.set_state(state.tensors["generator"])
+
+
+def _size(header: Header) -> str:
+    channels, height, width = header.image_shape
+    return f"{height}x{width} in {'grey' if channels == 1 else 'colour'}"

@@ -1,0 +1,101 @@
+"""The coreset of the same size: random real images of each class are kept, and a fresh network is trained on them."""
+
+from __future__ import annotations
+
+from typing import final
+
+import torch
+
+from recall_server.core.preprocessing import AbstractPreprocessing
+from recall_server.core.training.retraining import Retraining
+from recall_server.errors import InvalidDataset
+from trainer.data.splits import Split
+from trainer.streams.buffer.reservoir import Reservoir
+from trainer.streams.learners.learner import (
+    AbstractStreamLearner,
+    Predict,
+    State,
+    fresh_predictor,
+    prefixed,
+    with_prefix,
+)
+from trainer.streams.sources.task import CPU, Header
+
+
+@final
+class Coreset(AbstractStreamLearner):
+    """Of each class as many samples as the task's share of `capacity` numbers holds, drawn by reservoir sampling.
+
+    The network and its schedule are those that memories are recalled for.
+    """
+
+    name = "real images"
+    settled = True
+
+    def __init__(
+        self,
+        retraining: Retraining,
+        preprocessing: AbstractPreprocessing,
+        *,
+        capacity: int,
+        tasks: int,
+        seed: int,
+        device: torch.device = CPU,
+    ) -> None:
+        self.preprocessing, self.device = preprocessing, device
+        self._retraining, self._share, self._seed = retraining, capacity // tasks, seed
+        self._generator = torch.Generator().manual_seed(seed)
+        self._tasks: list[tuple[Header, list[Reservoir]]] = []
+
+    def begin(self, header: Header) -> None:
+        each = self._share // (header.image_numbers * len(header.classes))
+        if each < 1:
+            raise ValueError(f"a share of {self._share} numbers holds no real image for each class of {header.name}")
+        self._tasks.append((header, [self._reservoir(header, each) for _ in header.classes]))
+
+    def _reservoir(self, header: Header, each: int) -> Reservoir:
+        return Reservoir(each, header.image_shape, self._generator)
+
+    def observe(self, batch: Split) -> None:
+        images = self.preprocessing.to_model(batch.pixels())
+        for label, kept in enumerate(self._tasks[-1][1]):
+            chosen = batch.labels == label
+            kept.offer(images[chosen], batch.labels[chosen])
+
+    def finish(self) -> None:
+        header, reservoirs = self._tasks[-1]
+        for name, kept in zip(header.classes, reservoirs, strict=True):
+            if not len(kept):
+                raise InvalidDataset(f"the task {header.name} ended without a sample of {name}")
+
+    def predictor(self, number: int) -> Predict:
+        header, reservoirs = self._tasks[number]
+        rows = min(len(kept) for kept in reservoirs)
+        images = torch.stack([kept.values[:rows] for kept in reservoirs])
+        return fresh_predictor(
+            images, header, self.preprocessing, self._retraining, seed=self._seed + number, device=self.device
+        )
+
+    def numbers(self) -> int:
+        return sum(kept.values.numel() for _, reservoirs in self._tasks for kept in reservoirs)
+
+    def state(self) -> State:
+        headers = [
+            [header.name, header.classes, header.image_shape, reservoirs[0].capacity]
+            for header, reservoirs in self._tasks
+        ]
+        tensors = {"generator": self._generator.get_state()}
+        for number, (_, reservoirs) in enumerate(self._tasks):
+            for label, kept in enumerate(reservoirs):
+                tensors |= prefixed(f"{number}.{label}", kept.tensors())
+        return State({"tasks": headers}, tensors)
+
+    def restore(self, state: State) -> None:
+        self._tasks = []
+        for number, (name, classes, shape, each) in enumerate(state.values["tasks"]):
+            header = Header(name, tuple(classes), tuple(shape))
+            reservoirs = [self._reservoir(header, each) for _ in classes]
+            for label, kept in enumerate(reservoirs):
+                kept.restore(with_prefix(f"{number}.{label}", state.tensors))
+            self._tasks.append((header, reservoirs))
+        self._generator.set_state(state.tensors["generator"])

@@ -1,0 +1,38 @@
+"""What a memory is trained for while its task streams by: fresh networks that are right about the real samples."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from typing import final
+
+import torch
+from torch import Tensor
+
+from recall_server.core.memory import AddressedBases
+from trainer.objectives.base import Episode
+from trainer.objectives.unrolled import Unrolled
+from trainer.streams.sources.task import CPU
+
+
+class AbstractStreamObjective(ABC):
+    """A scalar loss, differentiable in the tensors of the memory."""
+
+    @abstractmethod
+    def loss(self, memory: AddressedBases, images: Tensor, targets: Tensor, generator: torch.Generator) -> Tensor:
+        """Of a fresh network trained on all that the memory recalls, on images [N, C, H, W] with targets [N, k]."""
+
+
+@final
+@dataclass(frozen=True)
+class RecalledUnrolled(AbstractStreamObjective):
+    """Through the recalled images, for any network; `device` is where it is trained, whatever the memory lies on."""
+
+    unrolled: Unrolled
+    device: torch.device = CPU
+
+    def loss(self, memory: AddressedBases, images: Tensor, targets: Tensor, generator: torch.Generator) -> Tensor:
+        queries = torch.eye(memory.query_size)
+        recalled, shown = memory.recall(queries).to(self.device), images.to(self.device)
+        episode = Episode(recalled, queries.to(self.device), shown, targets.to(self.device))
+        return self.unrolled.loss(episode, generator).to(queries.device)

@@ -1,0 +1,132 @@
+"""What compress-then-recall is compared with while the stream runs: one network, trained as the samples come.
+
+Without a buffer it is online SGD. With one it is experience replay (Chaudhry et al., 2019; Riemer et al., 2019): a
+reservoir over the whole stream, and every update sees some of it beside the new minibatch. As in the paper's
+comparison a network is told which task it is asked about: only that task's classes can be the answer.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, final
+
+import torch
+from torch import Tensor
+from torch.nn.functional import cross_entropy
+
+from recall_server.core.networks import NetworkSpec, build_network
+from recall_server.core.preprocessing import AbstractPreprocessing
+from recall_server.core.training.fused import fused_logits, trained_names
+from trainer.data.splits import Split
+from trainer.streams.buffer.reservoir import Reservoir
+from trainer.streams.learners.learner import AbstractStreamLearner, Predict, State, prefixed, with_prefix
+from trainer.streams.sources.task import CPU, Header
+
+
+@final
+class SharedNetwork(AbstractStreamLearner):
+    """A network with an output for each of `classes`, the names of all tasks; tasks with a name in common share it.
+
+    Every minibatch drives `updates` steps of SGD at `rate`, each with `replayed` samples of a reservoir that holds at
+    most `capacity` numbers; a capacity of 0 is online SGD. The network is on `device`, the reservoir on the CPU.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        network: NetworkSpec,
+        classes: Sequence[str],
+        image_shape: tuple[int, int, int],
+        preprocessing: AbstractPreprocessing,
+        *,
+        capacity: int,
+        rate: float,
+        updates: int,
+        replayed: int,
+        seed: int,
+        device: torch.device = CPU,
+    ) -> None:
+        self.name, self.preprocessing, self.device = name, preprocessing, device
+        self._column = {label: column for column, label in enumerate(classes)}
+        self._network = build_network(network, image_shape, len(classes))
+        self._generator = torch.Generator().manual_seed(seed)
+        self._parameters = {
+            label: value.to(device) for label, value in self._network.initialise(self._generator).items()
+        }
+        self._leaves = {label: self._parameters[label].requires_grad_() for label in trained_names(self._network)}
+        channels, height, width = image_shape
+        room = capacity // (channels * height * width)
+        self._reservoir = Reservoir(room, image_shape, self._generator)
+        self._rate, self._updates, self._replayed = rate, updates, replayed
+        self._tasks: list[Tensor] = []  # of every task the columns [k] of its classes
+        self._names: list[list[str]] = []
+
+    def begin(self, header: Header) -> None:
+        unknown = [label for label in header.classes if label not in self._column]
+        if unknown:
+            raise ValueError(f"the class {unknown[0]} of {header.name} is none of those that the network was built for")
+        self._names.append(list(header.classes))
+        self._tasks.append(self._columns(header.classes))
+
+    def _columns(self, classes: Sequence[str]) -> Tensor:
+        return torch.tensor([self._column[label] for label in classes])
+
+    def observe(self, batch: Split) -> None:
+        images = self.preprocessing.to_model(batch.pixels())
+        labels = self.encode(len(self._tasks) - 1, batch.labels)
+        for _ in range(self._updates):
+            others, theirs = self._reservoir.draw(self._replayed)
+            self.learn(torch.cat([images, others]), torch.cat([labels, theirs]))
+        self._reservoir.offer(images, labels)
+
+    def encode(self, number: int, labels: Tensor) -> Tensor:
+        """Labels [n] of a task -> one integer each for task and column."""
+        return number * len(self._column) + self._tasks[number][labels]
+
+    def learn(self, images: Tensor, encoded: Tensor) -> None:
+        """One step of SGD on images [n, C, H, W] in model space, each among the classes of its own task."""
+        numbers, columns = encoded // len(self._column), encoded % len(self._column)
+        barred, columns = self._barred()[numbers].to(self.device), columns.to(self.device)
+        logits = fused_logits(self._network, self._parameters, images.to(self.device)) + barred
+        gradients = torch.autograd.grad(cross_entropy(logits, columns), list(self._leaves.values()))
+        with torch.no_grad():
+            torch._foreach_add_(list(self._leaves.values()), gradients, alpha=-self._rate)
+
+    def _barred(self) -> Tensor:
+        """[tasks, columns]: zero for the classes of a task, minus infinity for all others."""
+        barred = torch.full((len(self._tasks), len(self._column)), -torch.inf)
+        for row, columns in zip(barred, self._tasks, strict=True):
+            row[columns] = 0
+        return barred
+
+    def finish(self) -> None:
+        """Nothing is kept of a task but what the network has learned and what the reservoir happens to hold."""
+
+    def predictor(self, number: int) -> Predict:
+        columns = self._tasks[number]
+
+        @torch.no_grad()
+        def predict(pixels: Tensor) -> Tensor:
+            images = self.preprocessing.to_model(pixels).to(self.device)
+            logits = fused_logits(self._network, self._parameters, images).cpu()
+            return logits[:, columns].argmax(dim=1)
+
+        return predict
+
+    def numbers(self) -> int:
+        return self._reservoir.values.numel()
+
+    def state(self) -> State:
+        values: dict[str, Any] = {"tasks": self._names}
+        tensors = prefixed("network", {name: leaf.detach() for name, leaf in self._leaves.items()})
+        tensors |= prefixed("reservoir", self._reservoir.tensors()) | {"generator": self._generator.get_state()}
+        return State(values, tensors)
+
+    def restore(self, state: State) -> None:
+        self._names = [list(classes) for classes in state.values["tasks"]]
+        self._tasks = [self._columns(classes) for classes in self._names]
+        with torch.no_grad():
+            for name, value in with_prefix("network", state.tensors).items():
+                self._leaves[name].copy_(value)
+        self._reservoir.restore(with_prefix("reservoir", state.tensors))
+        self._generator.set_state(state.tensors["generator"])

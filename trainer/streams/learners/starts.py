@@ -1,0 +1,63 @@
+"""Where the memory of a task starts: from noise, or from the samples at hand."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import torch
+from torch import Tensor
+
+from recall_server.core.memory import AddressedBases
+from trainer.data.half_resolution import HalfResolution
+from trainer.starts.eigenvectors import representatives
+from trainer.starts.random import noise
+from trainer.streams.buffer.samples import full_resolution, unit_rows
+from trainer.streams.learners.recipe import Recipe
+from trainer.streams.sources.task import Header
+
+
+def plane(recipe: Recipe, header: Header) -> HalfResolution:
+    """How the recipe stores images of this task."""
+    _, height, width = header.image_shape
+    return HalfResolution.of(height, width) if recipe.resolution == "half" else full_resolution(height, width)
+
+
+def noise_memory(recipe: Recipe, header: Header, rows: int, generator: torch.Generator) -> AddressedBases:
+    """The paper's start, at the recipe's resolution."""
+    channels, height, width = header.image_shape
+    shape = header.image_shape if recipe.resolution == "half" else (channels, 2 * height, 2 * width)
+    size = len(header.classes)
+    memory = noise(shape, bases=recipe.bases, rows=rows, query_size=size, generator=generator)
+    return replace(memory, height=height, width=width)
+
+
+def principal_memory(  # noqa: PLR0917
+    recipe: Recipe, header: Header, rows: int, images: Tensor, labels: Tensor, generator: torch.Generator
+) -> AddressedBases:
+    """`trainer.starts.eigenvectors` of few samples [n, C, H, W] in model space: directions and centres of each class.
+
+    What the samples do not say is random: directions beyond those that they span, and classes that none is of.
+    """
+    flat = plane(recipe, header)
+    coordinates = flat.coordinates(images)  # [n, p]
+    _, values, vectors = torch.linalg.svd(coordinates, full_matrices=False)
+    found = unit_rows(values[: recipe.bases, None] * vectors[: recipe.bases])
+    random = torch.randn(recipe.bases - len(found), coordinates.shape[1], generator=generator)
+    random -= random @ found.T @ found
+    directions = torch.cat([found, torch.linalg.qr(random.T)[0].T])  # [K, p]
+    codes = coordinates @ directions.T
+    addressing = torch.stack(
+        [_centres(codes[labels == label], codes, rows, generator) for label in range(len(header.classes))], dim=1
+    )
+    stored = flat.stored(directions, header.image_shape[0])
+    scale = addressing.square().mean() / stored.square().mean()
+    balance = scale.sqrt().sqrt() if scale > 0 else torch.ones(())
+    _, height, width = header.image_shape
+    return AddressedBases(stored * balance, addressing / balance, height, width)
+
+
+def _centres(mine: Tensor, codes: Tensor, rows: int, generator: torch.Generator) -> Tensor:
+    """[n, K] of one class -> [rows, K]."""
+    if not len(mine):
+        return torch.randn(rows, codes.shape[1], generator=generator) * codes.std(dim=0)
+    return representatives(mine, rows, int(torch.randint(2**31, (), generator=generator)), "centres")

@@ -1,0 +1,91 @@
+"""A person's own stream: a folder of tasks, each a folder that `recall-trainer distill --dataset` would take.
+
+Tasks come in the order of their names. They may also keep arriving. A folder is taken as it
+is found, so write a task under a name that begins with a dot and rename it when it is whole.
+"""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import final
+
+import torch
+
+from recall_server.errors import InvalidDataset
+from trainer.data.datasets import load_dataset
+from trainer.data.splits import Split
+from trainer.streams.sources.task import AbstractStream, Header, Pictures, Task
+
+UNKNOWN_LICENCE = "unknown: the owner's own"
+NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
+
+
+@final
+class FolderStream(AbstractStream):
+    """The sub-folders of `folder`; `tasks` is T where more will come than are there now.
+
+    With `follow` more may arrive. With `validate` tasks are judged on training pictures that none learns. `image_size`
+    brings pictures of any size to one.
+    """
+
+    licence = UNKNOWN_LICENCE
+
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        seed: int,
+        tasks: int | None = None,
+        image_size: int | None = None,
+        follow: bool = False,
+        validate: bool = False,
+    ) -> None:
+        if not folder.is_dir():
+            raise InvalidDataset(f"{str(folder)!r} is neither a folder of tasks nor the name of a stream")
+        self.name = folder.resolve().name
+        self._folder, self._seed, self._size = folder.resolve(), seed, image_size
+        self.arriving, self._validate = follow, validate
+        self._taken: list[str] = []
+        found = self._names()
+        if not found and not follow:
+            raise InvalidDataset(f"{self.name} holds no task; it must hold a folder for each, with folders of classes")
+        if follow and tasks is None:
+            raise InvalidDataset("where tasks keep arriving, say among how many the buffer is to be shared")
+        self._tasks = tasks or len(found)
+
+    @property
+    def tasks(self) -> int:
+        return self._tasks
+
+    def task(self, number: int) -> Task | None:
+        if not 0 <= number < self._tasks:
+            return None
+        names = self._names()
+        if number >= len(names):
+            return None
+        before, self._taken = self._taken, names[: max(number + 1, len(self._taken))]
+        if self._taken[: len(before)] != before:
+            self._taken = before
+            new = next(name for name in names if name not in before)
+            raise InvalidDataset(f"the task {new} comes before {before[-1]}, which is taken; give it a later name")
+        return self._read(names[number])
+
+    def _names(self) -> list[str]:
+        names = sorted(path.name for path in self._folder.iterdir() if path.is_dir() and not path.name.startswith("."))
+        for name in names:
+            if not NAME.fullmatch(name):
+                raise InvalidDataset(f"{name!r} cannot name a bundle: use letters, digits, '.', '_' and '-'")
+        return names
+
+    def _read(self, name: str) -> Task:
+        dataset = load_dataset(str(self._folder / name), image_size=self._size, seed=self._seed)
+        header = Header(name, dataset.classes, dataset.image_shape)
+        judged = dataset.validation if self._validate else dataset.test
+        order = torch.randperm(len(dataset.train), generator=torch.Generator().manual_seed(self._seed))
+        return Task(header, pictures(dataset.train, order), pictures(judged, torch.arange(len(judged))))
+
+
+def pictures(split: Split, order: torch.Tensor) -> Pictures:
+    """The pictures of a split in an order [n]."""
+    return Pictures(split.images, order, split.labels[order])
