@@ -26,11 +26,11 @@ from recall_server.core.io.atomic import write_atomically
 from recall_server.core.training.allocator import keep_freed_memory
 from recall_server.core.training.device import device_name
 from trainer.data.datasets import ImageDataset, load_dataset
-from trainer.methods.budget import Budget
+from trainer.methods.budget import MemoryBudget
 from trainer.methods.method import Method, compose
 from trainer.methods.paper import MOMENTA
 from trainer.output.plots.figures import empty, to_bytes
-from trainer.run.progress import Limits
+from trainer.run.progress import RunLimits
 from trainer.run.search.trial import trial
 
 CPU = torch.device("cpu")
@@ -52,8 +52,8 @@ def method(momentum: str, steps: int, outer_steps: int, network: str) -> Method:
 
 def cell(dataset: ImageDataset, chosen: Method, seeds: int) -> dict[str, Any]:
     """The best validation accuracy of a run for each seed, and what noise alone scores."""
-    limits = Limits(chosen.outer_steps, validate_every=max(1, chosen.outer_steps // 4))
-    budget = Budget.fit(dataset, chosen, images_per_class=1, bases=0, rows=None)
+    limits = RunLimits(chosen.outer_steps, validate_every=max(1, chosen.outer_steps // 4))
+    budget = MemoryBudget.fit(dataset, chosen, images_per_class=1, bases=0, rows=None)
     runs = [trial(dataset, chosen, budget, limits=limits, seed=seed, device=CPU) for seed in range(seeds)]
     best = [max(point.accuracy for point in history) for history in runs]
     return {

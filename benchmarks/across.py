@@ -27,12 +27,12 @@ from benchmarks.quality import relabelled
 from recall_server.core.bundle.bundle import MemoryBundle
 from recall_server.core.training.allocator import keep_freed_memory
 from recall_server.core.training.device import device_name
-from recall_server.recall.training_set import BundleQuery, meet
+from recall_server.recall.training_set import BundleQuery, build_training_set
 from trainer.data.datasets import ImageDataset, load_dataset
 from trainer.evaluation.evaluate import fresh_accuracy
 from trainer.methods.method import compose
-from trainer.run.progress import Limits
-from trainer.run.request import Request
+from trainer.run.progress import RunLimits
+from trainer.run.request import DistillRequest
 from trainer.run.search.instant import InstantRun, budgets
 
 CPU = torch.device("cpu")
@@ -64,14 +64,14 @@ def memory_of(dataset: ImageDataset, name: str, options: argparse.Namespace, fol
     """An instant memory by the method's first guess, which is the same for every data set."""
     method = compose("principal", NARROW if options.quick else [])
     budget = budgets(dataset, method, images_per_class=options.images_per_class)[0]
-    request = Request(
+    request = DistillRequest(
         dataset=dataset,
         method=method,
         budget=budget,
         output=folder / f"{name}.safetensors",
         seed=0,
         device=CPU,
-        limits=Limits(0),
+        limits=RunLimits(0),
         resume=False,
         overwrite=True,
     )
@@ -92,7 +92,7 @@ def accuracy(bundles: tuple[MemoryBundle, MemoryBundle], pair: list[int], datase
     queries = [
         BundleQuery(bundle, bundle.label_queries([label])[0]) for bundle, label in zip(bundles, labels, strict=True)
     ]
-    met = meet(queries)
+    met = build_training_set(queries)
     return fresh_accuracy(
         met.images,
         met.targets,

@@ -23,10 +23,10 @@ from recall_server.core.training.allocator import keep_freed_memory
 from recall_server.core.training.device import device_name
 from trainer.data.datasets import ImageDataset, load_dataset
 from trainer.evaluation.evaluate import Accuracies, evaluate_labels
-from trainer.methods.budget import Budget
+from trainer.methods.budget import MemoryBudget
 from trainer.methods.method import compose
-from trainer.run.progress import Limits
-from trainer.run.request import Request
+from trainer.run.progress import RunLimits
+from trainer.run.request import DistillRequest
 from trainer.run.search.instant import InstantRun
 from trainer.starts.add_classes import NewClass, add_classes
 
@@ -43,15 +43,15 @@ def first_classes(dataset: ImageDataset, count: int) -> ImageDataset:
 def memory_of(dataset: ImageDataset, options: argparse.Namespace, folder: Path) -> MemoryBundle:
     """An instant memory with so many bases and rows."""
     numbers = options.bases * (dataset.image_numbers / 4 + len(dataset.classes) * options.rows)
-    budget = Budget(1.01 * numbers / len(dataset.classes) / dataset.image_numbers, options.bases, options.rows)
-    request = Request(
+    budget = MemoryBudget(1.01 * numbers / len(dataset.classes) / dataset.image_numbers, options.bases, options.rows)
+    request = DistillRequest(
         dataset=dataset,
         method=compose("principal", NARROW if options.quick else []),
         budget=budget,
         output=folder / "memory.safetensors",
         seed=0,
         device=CPU,
-        limits=Limits(0),
+        limits=RunLimits(0),
         resume=False,
         overwrite=True,
     )

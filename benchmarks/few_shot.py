@@ -33,7 +33,7 @@ from numpy.typing import NDArray
 from recall_client import Addressing, RecallClient
 from recall_server.core.training.device import device_name
 from trainer.data.datasets import load_dataset
-from trainer.evaluation.few_shot import FewShot, Task, draw_episode
+from trainer.evaluation.few_shot import FewShot, FewShotTask, draw_episode
 from trainer.evaluation.report import SHOTS, TESTS, WAYS
 
 ARTIFACTS = Path(__file__).resolve().parent.parent / "artifacts"
@@ -79,7 +79,7 @@ def pictures(pixels: torch.Tensor) -> list[NDArray[np.uint8]]:
     return list((pixels[:, 0] * 255).round().byte().numpy())
 
 
-def answer(client: RecallClient, episode: Task, addressing: Addressing) -> tuple[float, float]:
+def answer(client: RecallClient, episode: FewShotTask, addressing: Addressing) -> tuple[float, float]:
     """Accuracy on the episode's test pictures and the seconds from sending the shots to holding the classifier."""
     names = [f"class {number}" for number in range(len(episode.labels))]
     started = time.perf_counter()

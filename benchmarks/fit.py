@@ -106,7 +106,7 @@ def paper_protocol(problem: Problem, seed: int, longest: float) -> Outcome:
 
 def stock_module(network: ConvNet, parameters: Parameters) -> nn.Sequential:
     """The same ConvNet from torch's own modules, as the authors write it, holding `parameters`."""
-    height, width = network.padded()
+    height, width = network.padded_size()
     down, right = height - network.height, width - network.width
     layers: list[nn.Module] = [nn.ZeroPad2d((right // 2, right - right // 2, down // 2, down - down // 2))]
     channels = network.channels

@@ -23,9 +23,9 @@ from recall_server.core.bundle.bundle import MemoryBundle
 from recall_server.core.io.atomic import write_atomically
 from trainer.cli import commands
 from trainer.data.datasets import ImageDataset, load_dataset
-from trainer.methods.budget import Budget
+from trainer.methods.budget import MemoryBudget
 from trainer.methods.method import Method
-from trainer.run.request import Request
+from trainer.run.request import DistillRequest
 
 UNFINISHED = "unfinished"  # the folder of what is still being distilled
 DESCRIPTION = "memories.json"  # what all memories of a folder have in common
@@ -99,11 +99,13 @@ def distill(recipe: Recipe, dataset: ImageDataset, members: tuple[str, ...], pat
     """Distill the pictures of these classes alone into `path`, which appears when it is finished."""
     unfinished = path.parent / UNFINISHED / path.name
     data = some_classes(dataset, [dataset.classes.index(member) for member in members])
-    request = Request(
+    request = DistillRequest(
         # The same pictures always: the digest is of the whole data set, the labels say which part of it.
         dataset=data,
         method=recipe.method,
-        budget=Budget.fit(data, recipe.method, images_per_class=recipe.images_per_class, bases=recipe.bases, rows=None),
+        budget=MemoryBudget.fit(
+            data, recipe.method, images_per_class=recipe.images_per_class, bases=recipe.bases, rows=None
+        ),
         output=unfinished,
         seed=recipe.seed,
         device=commands.pick_device(recipe.device),

@@ -47,14 +47,14 @@ from trainer.evaluation.few_shot import (
     SHOTS_ALONE,
     WITH_SHOTS,
     FewShot,
-    Task,
+    FewShotTask,
     episode_of,
     evaluate_few_shot,
 )
-from trainer.methods.budget import Budget, Size, memory_numbers
+from trainer.methods.budget import MemoryBudget, Size, memory_numbers
 from trainer.methods.method import Method
 from trainer.methods.overrides import given
-from trainer.run.request import Request
+from trainer.run.request import DistillRequest
 from trainer.run.starting_point import StartingPoint
 
 SHOTS = (1, 5)
@@ -89,7 +89,7 @@ def tasks_of(data: ImageDataset, ways: int, seed: int, tasks: int = TASKS) -> di
 
 def episodes_of(
     split: Split, classes: tuple[str, ...], tasks: Sequence[Sequence[int]], *, shots: int, draws: int, seed: int
-) -> list[Task]:
+) -> list[FewShotTask]:
     """Each task `draws` times with other pictures shown; scored on as many others as the rarest of its classes has."""
     generator = torch.Generator().manual_seed(seed)
     counts = torch.bincount(split.labels, minlength=len(classes))
@@ -107,7 +107,7 @@ def episodes_of(
     ]
 
 
-def longest_useful(few_shot: FewShot, episodes: Sequence[Task], lengths: Sequence[int]) -> FewShot:
+def longest_useful(few_shot: FewShot, episodes: Sequence[FewShotTask], lengths: Sequence[int]) -> FewShot:
     """The same with its schedule as long as is best for validation episodes; of equal ones the shortest."""
     steps = few_shot.retraining.steps
     ways = [
@@ -170,10 +170,10 @@ def distilled(data: ImageDataset, shots: int, options: argparse.Namespace, folde
     fields = [f"shots={shots}", *options.set, *given(outer_steps=options.outer_steps)]
     method = begin.method(options.method, fields)
     size = Size(options.images_per_class, options.bases, options.rows)
-    request = Request(
+    request = DistillRequest(
         dataset=data,
         method=method,
-        budget=_budget(data, method, size) if begin.bundle is None else Budget.of_bundle(begin.bundle, size),
+        budget=_budget(data, method, size) if begin.bundle is None else MemoryBudget.of_bundle(begin.bundle, size),
         output=path.resolve(),
         seed=options.seed,
         device=device,
@@ -190,11 +190,11 @@ def distilled(data: ImageDataset, shots: int, options: argparse.Namespace, folde
     return path
 
 
-def _budget(data: ImageDataset, method: Method, size: Size) -> Budget:
+def _budget(data: ImageDataset, method: Method, size: Size) -> MemoryBudget:
     """The paper's bases and rows, in the least whole number of images per class that has room for them."""
     bases, rows = size.bases or BASES, size.rows or ROWS
     least = math.ceil(memory_numbers(data, method, bases, rows) / (len(data.classes) * data.image_numbers))
-    return Budget.fit(data, method, images_per_class=size.images_per_class or least, bases=bases, rows=rows)
+    return MemoryBudget.fit(data, method, images_per_class=size.images_per_class or least, bases=bases, rows=rows)
 
 
 def table(cells: Mapping[str, Mapping[str, Any]], kinds: Sequence[str], sizes: Sequence[int]) -> str:

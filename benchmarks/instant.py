@@ -34,8 +34,8 @@ from trainer.data.datasets import ImageDataset, load_dataset
 from trainer.data.second_moments import SecondMoments
 from trainer.evaluation.evaluate import Accuracies, evaluate_herded, evaluate_labels, evaluate_real
 from trainer.methods.method import Method, compose
-from trainer.run.progress import Limits
-from trainer.run.request import Request
+from trainer.run.progress import RunLimits
+from trainer.run.request import DistillRequest
 from trainer.run.search.instant import budgets, instant
 
 DATASETS = ("fashion-mnist", "cifar10", "mnist", "cifar100")
@@ -53,14 +53,14 @@ def make(
     for chunk in dataset.train.chunks():
         moments(chunk)
     choices = budgets(dataset, method, images_per_class=images_per_class)
-    request = Request(
+    request = DistillRequest(
         dataset=dataset,
         method=method,
         budget=choices[0],
         output=folder / "instant.safetensors",
         seed=0,
         device=device,
-        limits=Limits(0),
+        limits=RunLimits(0),
         resume=False,
     )
     seconds: list[float] = []

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from recall_server.core.bundle.bundle import MemoryBundle
 from recall_server.core.preprocessing import AbstractPreprocessing, Standardise
-from recall_server.recall.training_set import meeting_place
+from recall_server.recall.training_set import shared_format
 from trainer.data.datasets import Split
 
 Chosen = tuple[int, ...]  # classes, by their numbers
@@ -22,7 +22,7 @@ class Memories:
     def __init__(self, bundles: Mapping[str, MemoryBundle], classes: Sequence[str], device: torch.device) -> None:
         self.bundles = {label: bundle for bundle in bundles.values() for label in bundle.labels}
         self.classes = classes
-        place = meeting_place([self.bundles[label] for label in classes])
+        place = shared_format([self.bundles[label] for label in classes])
         self.retraining = place.retraining
         self.pixels = torch.stack([self._recalled(label) for label in classes]).to(device)  # [classes, r, C, H, W]
         numbers = self.pixels.double()
@@ -37,7 +37,7 @@ class Memories:
         return found
 
     def as_recalled(self, chosen: Chosen, seed: int) -> tuple[Tensor, AbstractPreprocessing]:
-        """What `meet` gives for these classes, but for rounding."""
+        """What `build_training_set` gives for these classes, but for rounding."""
         index = list(chosen)
         mean = self._means[index].mean(dim=0)
         deviation = (self._squares[index].mean(dim=0) - mean.square()).sqrt()

@@ -26,10 +26,10 @@ from recall_server.core.training.allocator import keep_freed_memory
 from recall_server.core.training.device import device_name
 from trainer.cli import commands
 from trainer.data.datasets import ImageDataset, load_dataset
-from trainer.methods.budget import Budget
+from trainer.methods.budget import MemoryBudget
 from trainer.methods.method import compose
-from trainer.run.progress import Limits
-from trainer.run.request import Request
+from trainer.run.progress import RunLimits
+from trainer.run.request import DistillRequest
 
 CPU = torch.device("cpu")
 STARTS = ("principal", "noise")
@@ -39,18 +39,18 @@ SMALL = ["network=convnet:filters=16,depth=2", "steps=10", "window=5", "real_bat
 def curve(dataset: ImageDataset, overrides: Sequence[str], options: argparse.Namespace) -> list[list[float]]:
     """[minutes, validation accuracy] of one run, from its start to its end."""
     method = compose(options.method, overrides)
-    budget = Budget.fit(
+    budget = MemoryBudget.fit(
         dataset, method, images_per_class=options.images_per_class, bases=options.bases, rows=options.rows
     )
     with tempfile.TemporaryDirectory() as folder:
-        request = Request(
+        request = DistillRequest(
             dataset=dataset,
             method=method,
             budget=budget,
             output=Path(folder) / "curve.safetensors",
             seed=options.seed,
             device=CPU,
-            limits=Limits(
+            limits=RunLimits(
                 None, options.minutes, options.validate_every, checkpoint_seconds=1e9, clock=time.process_time
             ),
             resume=False,

@@ -44,7 +44,7 @@ def best(work: Callable[[], object], times: int = 5) -> float:
 
 def training_flops(network: ConvNet, images: int) -> int:
     """Operations of the convolutions of one step: forward, for the weights, and for all images but the first."""
-    total, channels, (height, width) = 0, network.channels, network.padded()
+    total, channels, (height, width) = 0, network.channels, network.padded_size()
     for block in range(network.depth):
         forward = 2 * 9 * channels * network.filters * (height >> block) * (width >> block)
         total += forward * (3 if block else 2)

@@ -39,8 +39,8 @@ from trainer.streams import scores as results
 from trainer.streams.division import divide, together
 from trainer.streams.experiment import Experiment
 from trainer.streams.learners.compress import CompressThenRecall
-from trainer.streams.learners.recipe import RECIPES, compose
-from trainer.streams.plot import plot
+from trainer.streams.learners.recipe import RECIPES, compose_stream
+from trainer.streams.plot import plot_scores
 from trainer.streams.scores import Scores
 from trainer.streams.sources.named import STREAMS
 
@@ -101,7 +101,7 @@ def planned(row: Row, seed: int, options: argparse.Namespace) -> Run:
     overrides = [*(QUICK_SETTINGS if options.quick else []), *options.overrides]
     experiment = Experiment(
         row.source,
-        compose(row.method, row.source, overrides),
+        compose_stream(row.method, row.source, overrides),
         seed,
         tasks=options.tasks,
         samples=options.samples,
@@ -157,7 +157,7 @@ def summary(row: Row, runs: Sequence[Record], folder: Path | None) -> dict[str, 
     print(f"{row.source}, {row.method}, {len(runs)} seed{'s' if len(runs) > 1 else ''}")
     print(results.table(scores, joint))
     if folder:
-        plot(scores, folder / f"{row.source}-{row.method}.png", title=row.source, joint=joint)
+        plot_scores(scores, folder / f"{row.source}-{row.method}.png", title=row.source, joint=joint)
     return {
         "learners": results.figures(scores, joint),
         "seeds": len(runs),

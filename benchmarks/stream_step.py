@@ -29,17 +29,17 @@ from trainer.objectives.inner.kernels import dense
 from trainer.objectives.unrolled import Unrolled
 from trainer.streams.learners.construction import make_objective
 from trainer.streams.learners.objective import AbstractStreamObjective, RecalledUnrolled
-from trainer.streams.learners.recipe import Recipe, compose
+from trainer.streams.learners.recipe import StreamMethod, compose_stream
 from trainer.streams.learners.starts import noise_memory
-from trainer.streams.sources.task import CPU, Header
+from trainer.streams.sources.task import CPU, TaskHeader
 
-HEADER = Header("digits", tuple(map(str, range(10))), (1, 28, 28))
+HEADER = TaskHeader("digits", tuple(map(str, range(10))), (1, 28, 28))
 ROWS = {"rotations": 13, "permutations": 19}  # what a twentieth of the paper's buffer leaves room for
 NATIVE = dense.native_dense
 SAMPLES = {"paper": 110, "window": 40}  # real pictures in the outer loss
 
 
-def pictures(recipe: Recipe) -> AbstractStreamObjective:
+def pictures(recipe: StreamMethod) -> AbstractStreamObjective:
     """Training on what is recalled, as any network would be."""
     network = build_network(recipe.network, HEADER.image_shape, len(HEADER.classes))
     step = DifferentiatedStep(network, compiled=False)
@@ -58,7 +58,7 @@ def outer_step(
     return time.perf_counter() - started, gradient
 
 
-def measure(recipe: Recipe, stream: str, repeats: int) -> dict[str, float]:
+def measure(recipe: StreamMethod, stream: str, repeats: int) -> dict[str, float]:
     """Milliseconds of each way, in turn, and how far apart their gradients are."""
     generator = torch.Generator().manual_seed(0)
     memory = noise_memory(recipe, HEADER, ROWS[stream], generator)
@@ -91,7 +91,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     found: dict[str, Mapping[str, float]] = {}
     for method in ("paper", "window"):
         for stream in ROWS:
-            recipe = compose(method, stream, ["steps=10", "window=5"] if options.quick else [])
+            recipe = compose_stream(method, stream, ["steps=10", "window=5"] if options.quick else [])
             found[f"{method} {stream}"] = measure(recipe, stream, 2 if options.quick else options.repeats)
             print(f"{method} {stream}: {found[f'{method} {stream}']}", flush=True)
     print(json.dumps({"milliseconds": found, "device": device_name(torch.device("cpu"))}))

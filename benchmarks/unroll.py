@@ -164,7 +164,7 @@ class Problem:
         """
         steps, batch, channels = self.images.shape[:3]
         assert isinstance(self.network, ConvNet)
-        filters, (height, width) = self.network.filters, self.network.padded()
+        filters, (height, width) = self.network.filters, self.network.padded_size()
         total = 0.0
         for block in range(self.network.depth):
             pixels = (height >> block) * (width >> block)
@@ -176,7 +176,7 @@ class Problem:
     def convolution_rate(self, dtype: torch.dtype) -> float:
         """Operations a second of one convolution of the second block's size, the best of twenty."""
         assert isinstance(self.network, ConvNet)
-        filters, (height, width) = self.network.filters, self.network.padded()
+        filters, (height, width) = self.network.filters, self.network.padded_size()
         shape = self.images.shape[1], filters, height // 2, width // 2
         images = torch.randn(shape, device=self.images.device).to(dtype, memory_format=torch.channels_last)
         weight = torch.randn(filters, filters, 3, 3, device=self.images.device)

@@ -12,14 +12,14 @@ from dataclasses import dataclass
 from typing import final
 
 from recall_server.errors import NotFound, StorageFailed
-from recall_server.jobs.counters import Tally
+from recall_server.jobs.counters import JobCounters
 from recall_server.jobs.limits import JobLimits
-from recall_server.jobs.queue_ages import QueueWatch
+from recall_server.jobs.queue_ages import QueueAges
 from recall_server.jobs.rows.files import ClassifierFiles
 from recall_server.jobs.rows.leases import Lease
 from recall_server.jobs.rows.records import ClassifierRecord, FinishedFile, JobError, JobStatus, Progress
 from recall_server.jobs.rows.store import SqlJobStore
-from recall_server.jobs.rows.transitions import Hold
+from recall_server.jobs.rows.transitions import Claim
 from recall_server.jobs.watchers import Watchers
 from recall_server.jobs.workers.backend import Assignment
 
@@ -30,13 +30,13 @@ logger = logging.getLogger(__name__)
 
 @dataclass(eq=False)
 class _Held:
-    hold: Hold
+    hold: Claim
     noted: float = 0.0  # on the monotonic clock
 
 
 @final
-class Assignments:
-    """The JobSource of one server's backend."""
+class ClaimedJobs:
+    """The JobQueue of one server's backend."""
 
     def __init__(
         self,
@@ -45,8 +45,8 @@ class Assignments:
         lease: Lease,
         limits: JobLimits,
         *,
-        queue: QueueWatch,
-        tally: Tally,
+        queue: QueueAges,
+        tally: JobCounters,
         watchers: Watchers,
     ) -> None:
         self._store, self._files, self._lease, self._limits = store, files, lease, limits
@@ -56,7 +56,7 @@ class Assignments:
         self.closed = False
 
     @property
-    def held(self) -> set[Hold]:
+    def held(self) -> set[Claim]:
         """What the backend has."""
         with self._changed:
             return {held.hold for held in self._held.values()}
@@ -128,7 +128,7 @@ class Assignments:
     def returned(self, assignment: Assignment) -> None:
         self._end(assignment, self._store.returned)
 
-    def drop(self, hold: Hold) -> bool:
+    def drop(self, hold: Claim) -> bool:
         """Nothing that is said of this attempt counts any more; False where it is over, though another may be held."""
         with self._changed:
             held = self._held.get(hold.identifier)
@@ -149,13 +149,13 @@ class Assignments:
         held = self._held.get(assignment.identifier)
         return held if held is not None and held.hold.attempt == assignment.attempt else None
 
-    def _finished(self, hold: Hold, file: FinishedFile, seconds: float) -> ClassifierRecord | None:
+    def _finished(self, hold: Claim, file: FinishedFile, seconds: float) -> ClassifierRecord | None:
         record = self._store.succeeded(hold, file, seconds)
         if record is None:  # not where the database failed: it may have written that the file is there
             self._files.remove_attempt(hold.identifier, hold.attempt)
         return record
 
-    def _assignment(self, hold: Hold) -> Assignment | None:
+    def _assignment(self, hold: Claim) -> Assignment | None:
         """Everything that a worker needs; where it cannot be read the job has failed."""
         empty = Assignment(hold.identifier, hold.attempt, b"", self._limits.training_seconds)
         try:
@@ -165,7 +165,9 @@ class Assignments:
             return None
         return Assignment(hold.identifier, hold.attempt, task, self._limits.training_seconds)
 
-    def _end(self, assignment: Assignment, write: Callable[[Hold], ClassifierRecord | None]) -> ClassifierRecord | None:
+    def _end(
+        self, assignment: Assignment, write: Callable[[Claim], ClassifierRecord | None]
+    ) -> ClassifierRecord | None:
         """Write the end of an attempt; None where it did not count. What cannot be written, upkeep will repair."""
         held = self._holding(assignment)
         if held is None:

@@ -41,7 +41,7 @@ class JobStatistics:
 
 
 @final
-class Tally:
+class JobCounters:
     """The counters. Safe to use from several threads."""
 
     def __init__(self) -> None:

@@ -28,7 +28,7 @@ class JobLimits:
 
 @final
 @dataclass(frozen=True)
-class Room:
+class Admission:
     """Whether a job would be accepted; if not, why, and after how many seconds another try is worth it.
 
     "full" passes with time; the others are about this server: it is stopping, has no worker, or cannot store.

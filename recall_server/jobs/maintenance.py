@@ -11,15 +11,15 @@ from datetime import timedelta
 from typing import final
 
 from recall_server.errors import QueueExpired, StorageFailed
-from recall_server.jobs.claimed_jobs import Assignments
-from recall_server.jobs.counters import Tally
+from recall_server.jobs.claimed_jobs import ClaimedJobs
+from recall_server.jobs.counters import JobCounters
 from recall_server.jobs.limits import JobLimits
-from recall_server.jobs.queue_ages import QueueWatch
+from recall_server.jobs.queue_ages import QueueAges
 from recall_server.jobs.rows.files import ClassifierFiles
 from recall_server.jobs.rows.leases import BEATS, Lease
 from recall_server.jobs.rows.records import ClassifierRecord, JobError, JobStatus, now
 from recall_server.jobs.rows.store import SqlJobStore
-from recall_server.jobs.rows.transitions import Hold
+from recall_server.jobs.rows.transitions import Claim
 from recall_server.jobs.watchers import Watchers
 from recall_server.jobs.workers.backend import Backend
 
@@ -40,7 +40,7 @@ class _Chore:
 
 
 @final
-class Upkeep:
+class Maintenance:
     """A thread with its chores. Each of them is harmless to repeat, and to do on several servers at once."""
 
     def __init__(
@@ -51,18 +51,18 @@ class Upkeep:
         limits: JobLimits,
         *,
         lease: Lease,
-        assignments: Assignments,
-        queue: QueueWatch,
-        tally: Tally,
+        assignments: ClaimedJobs,
+        queue: QueueAges,
+        tally: JobCounters,
         watchers: Watchers,
     ) -> None:
         self._store, self._files, self._backend, self._limits = store, files, backend, limits
         self._lease, self._assignments, self._queue = lease, assignments, queue
         self._tally, self._watchers = tally, watchers
-        self._unheld: set[Hold] = set()
+        self._unheld: set[Claim] = set()
         self._cleaning = _Chore(self.clean, SECONDS_BETWEEN_CLEANINGS)
         self._chores = [
-            _Chore(self.beat, limits.lease_seconds / BEATS),
+            _Chore(self.heartbeat, limits.lease_seconds / BEATS),
             _Chore(self.look, SECONDS_BETWEEN_LOOKS),
             _Chore(self.check, SECONDS_BETWEEN_CHECKS),
             self._cleaning,
@@ -80,7 +80,7 @@ class Upkeep:
         if self._thread is not None:
             self._thread.join()
 
-    def beat(self) -> None:
+    def heartbeat(self) -> None:
         """Show that this server lives, and take over the jobs of those that do not."""
         if not self._lease.renew():
             logger.error("this server was taken for dead and its jobs were given to others")
@@ -88,7 +88,7 @@ class Upkeep:
             self._lease.acquire()
             for hold in lost:
                 self._give_up(hold)
-        self._lease.bury_the_dead()
+        self._lease.expire_leases()
         for record in self._store.take_over(attempts=self._limits.attempts):
             logger.warning("the server that trained classifier %s is gone: it is %s", record.id, record.status)
             self._ended(record)
@@ -147,7 +147,7 @@ class Upkeep:
         self._watchers.tell(identifier)
         return True
 
-    def _give_up(self, hold: Hold) -> None:
+    def _give_up(self, hold: Claim) -> None:
         if self._assignments.drop(hold):  # or it has ended meanwhile, and another attempt at the job may be under way
             self._backend.cancel(hold.identifier)
 
@@ -176,5 +176,5 @@ class Upkeep:
         except Exception:
             logger.exception("upkeep failed")
         else:
-            if chore.work == self.beat:  # the one that always writes
+            if chore.work == self.heartbeat:  # the one that always writes
                 self.storage_failed = False

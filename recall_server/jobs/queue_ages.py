@@ -16,7 +16,7 @@ from recall_server.jobs.rows.records import now
 
 
 @final
-class QueueWatch:
+class QueueAges:
     """Safe to use from several threads."""
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:

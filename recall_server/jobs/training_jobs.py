@@ -10,11 +10,11 @@ from pathlib import Path
 from typing import final
 
 from recall_server.errors import InvalidRequest, NotReady, Overloaded, StorageFailed, Unavailable
-from recall_server.jobs.claimed_jobs import Assignments
-from recall_server.jobs.counters import JobStatistics, Tally
-from recall_server.jobs.limits import JobLimits, Room
-from recall_server.jobs.maintenance import Upkeep
-from recall_server.jobs.queue_ages import QueueWatch
+from recall_server.jobs.claimed_jobs import ClaimedJobs
+from recall_server.jobs.counters import JobCounters, JobStatistics
+from recall_server.jobs.limits import Admission, JobLimits
+from recall_server.jobs.maintenance import Maintenance
+from recall_server.jobs.queue_ages import QueueAges
 from recall_server.jobs.rows.files import ClassifierFiles
 from recall_server.jobs.rows.leases import Lease
 from recall_server.jobs.rows.records import ClassifierRecord, Event, FinishedFile, JobError, JobStatus, Page, Submitted
@@ -41,12 +41,12 @@ class TrainingJobs:
 
     def __init__(self, store: SqlJobStore, files: ClassifierFiles, backend: Backend, limits: JobLimits) -> None:
         self._store, self._files, self._backend, self._limits = store, files, backend, limits
-        self._tally, self._watchers, self._queue = Tally(), Watchers(), QueueWatch()
+        self._tally, self._watchers, self._queue = JobCounters(), Watchers(), QueueAges()
         self._lease = Lease(store.database, limits.lease_seconds)
-        self._assignments = Assignments(
+        self._assignments = ClaimedJobs(
             store, files, self._lease, limits, queue=self._queue, tally=self._tally, watchers=self._watchers
         )
-        self._upkeep = Upkeep(
+        self._upkeep = Maintenance(
             store,
             files,
             backend,
@@ -104,18 +104,18 @@ class TrainingJobs:
             logger.error("the table could not be told that this server stops; others will notice")
         self._store.close()
 
-    def room(self) -> Room:
+    def room(self) -> Admission:
         """Whether a job would be accepted, as far as can be told without the disk; every caller is told the same."""
         limit, queued = self._limits.queue * len(self._backend.workers), self._queue.length
         if self._draining:
-            return Room(False, "draining", SECONDS_TO_RECOVER, queued, limit)
+            return Admission(False, "draining", SECONDS_TO_RECOVER, queued, limit)
         if self._upkeep.storage_failed:
-            return Room(False, "storage", SECONDS_TO_RECOVER, queued, limit)
+            return Admission(False, "storage", SECONDS_TO_RECOVER, queued, limit)
         if self._backend.state == "failed":
-            return Room(False, "no worker", SECONDS_TO_RECOVER, queued, limit)
+            return Admission(False, "no worker", SECONDS_TO_RECOVER, queued, limit)
         if queued >= limit:
             return self._full(queued, limit)
-        return Room(True, "", 0, queued, limit)
+        return Admission(True, "", 0, queued, limit)
 
     def submit(
         self,
@@ -274,8 +274,8 @@ class TrainingJobs:
             raise _overloaded(self._full(self._queue.length, room.limit))
         return submitted
 
-    def _full(self, queued: int, limit: int) -> Room:
-        return Room(False, "full", self._tally.retry_after(queued, len(self._backend.workers)), queued, limit)
+    def _full(self, queued: int, limit: int) -> Admission:
+        return Admission(False, "full", self._tally.retry_after(queued, len(self._backend.workers)), queued, limit)
 
     def _succeeded(self, identifier: str) -> ClassifierRecord:
         record = self._store.get(identifier)
@@ -295,5 +295,5 @@ def _key(caller: str | None, idempotency_key: str | None) -> Key | None:
     return None if idempotency_key is None else Key(caller or "", idempotency_key)
 
 
-def _overloaded(room: Room) -> Overloaded:
+def _overloaded(room: Admission) -> Overloaded:
     return Overloaded(f"{room.limit} trainings wait already, and that is all that may", retry_after=room.retry_after)

@@ -16,7 +16,7 @@ from typing import Literal, final
 from recall_server.core.bundle.bundle import MemoryBundle
 from recall_server.core.bundle.layout import encoder_folder
 from recall_server.core.bundle.lock import LOCK_FILE, SIGNATURE_FILE, BundleLock
-from recall_server.core.encoders.novelty import Familiarity, beside
+from recall_server.core.encoders.novelty import NoveltyScorer, novelty_path
 from recall_server.core.encoders.query_encoder import QueryEncoder
 from recall_server.core.encoders.weights import learned_layers
 from recall_server.core.networks import Parameters
@@ -39,8 +39,8 @@ class LoadedBundle:
 
     bundle: MemoryBundle
     encoder: QueryEncoder | None = None
-    familiarity: Familiarity | None = None
-    learned: Parameters | None = None
+    familiarity: NoveltyScorer | None = None
+    pretrained: Parameters | None = None
 
     @property
     def name(self) -> str:
@@ -62,7 +62,7 @@ class Rejection:
 
 @final
 @dataclass(frozen=True)
-class Stamp:
+class FileStamp:
     """What changes when a file does. A replaced file has another inode, a rewritten one another time or size."""
 
     size: int
@@ -70,7 +70,7 @@ class Stamp:
     inode: int
 
     @classmethod
-    def of(cls, path: Path) -> Stamp | None:
+    def of(cls, path: Path) -> FileStamp | None:
         """None where there is no such file."""
         try:
             found = path.stat()
@@ -84,12 +84,12 @@ class Stamp:
 class BundleFile:
     """One file as it was last read: the bundle that it holds or the reason why it holds none, and what is served."""
 
-    stamp: Stamp | None
+    stamp: FileStamp | None
     encoder: str | None  # the file in `encoders` that it names
-    encoder_stamp: tuple[Stamp | None, ...]  # of that file, and of what lies beside it
-    holds: LoadedBundle | None
+    encoder_stamp: tuple[FileStamp | None, ...]  # of that file, and of what lies beside it
+    parsed: LoadedBundle | None
     reason: str = ""
-    serves: LoadedBundle | None = None
+    served: LoadedBundle | None = None
 
 
 @final
@@ -102,14 +102,14 @@ class LoadOptions:
     public_key: Path | None = None
 
 
-def scan(folder: Path) -> dict[str, Stamp | None]:
+def scan(folder: Path) -> dict[str, FileStamp | None]:
     """The stamps of all files that a library depends on: what is compared to see whether anything has changed.
 
     A folder that is not there is an empty one. Raises OSError where a folder cannot be listed.
     """
-    stamps = {f"{BUNDLES}/{path.name}": Stamp.of(path) for path in bundle_paths(folder)}
-    stamps |= {f"{ENCODERS}/{path.name}": Stamp.of(path) for path in _listed(folder / ENCODERS)}
-    return stamps | {name: Stamp.of(folder / name) for name in (LOCK_FILE, SIGNATURE_FILE, ALIASES_FILE)}
+    stamps = {f"{BUNDLES}/{path.name}": FileStamp.of(path) for path in bundle_paths(folder)}
+    stamps |= {f"{ENCODERS}/{path.name}": FileStamp.of(path) for path in _listed(folder / ENCODERS)}
+    return stamps | {name: FileStamp.of(folder / name) for name in (LOCK_FILE, SIGNATURE_FILE, ALIASES_FILE)}
 
 
 def bundle_paths(folder: Path) -> list[Path]:
@@ -147,20 +147,20 @@ def _read_lock(folder: Path, public_key: Path | None) -> tuple[BundleLock | None
 
 
 def _unchanged(path: Path, before: BundleFile) -> bool:
-    return Stamp.of(path) == before.stamp and _encoder_stamp(path, before.encoder) == before.encoder_stamp
+    return FileStamp.of(path) == before.stamp and _encoder_stamp(path, before.encoder) == before.encoder_stamp
 
 
-def _encoder_stamp(path: Path, file: str | None) -> tuple[Stamp | None, ...]:
+def _encoder_stamp(path: Path, file: str | None) -> tuple[FileStamp | None, ...]:
     if file is None:
         return ()
     encoder = encoder_folder(path) / file
-    return Stamp.of(encoder), Stamp.of(beside(encoder))
+    return FileStamp.of(encoder), FileStamp.of(novelty_path(encoder))
 
 
 def _read(path: Path, options: LoadOptions) -> BundleFile:
     """Stamps are taken before the file is opened: what changes meanwhile is then read once more."""
-    stamp, encoder = Stamp.of(path), None
-    encoder_stamp: tuple[Stamp | None, ...] = ()
+    stamp, encoder = FileStamp.of(path), None
+    encoder_stamp: tuple[FileStamp | None, ...] = ()
     try:
         bundle = MemoryBundle.load(path)
         reference = bundle.manifest.query_encoder
@@ -187,15 +187,15 @@ def _with_encoder(path: Path, bundle: MemoryBundle, options: LoadOptions) -> Loa
         learned = learned_layers(encoder, bundle.manifest.retraining)
     except ValueError as error:
         raise InvalidBundle(f"{path.name}: its classifiers cannot begin with its encoder: {error}") from error
-    return LoadedBundle(bundle, encoder, _familiarity(file, reference.sha256, encoder.query_size), learned)
+    return LoadedBundle(bundle, encoder, _novelty_scorer(file, reference.sha256, encoder.query_size), learned)
 
 
-def _familiarity(encoder: Path, sha256: str, size: int) -> Familiarity | None:
+def _novelty_scorer(encoder: Path, sha256: str, size: int) -> NoveltyScorer | None:
     """None, and a line in the log, for a file that cannot be used: the memory can do without."""
     try:
-        found = Familiarity.load(encoder, sha256)
+        found = NoveltyScorer.load(encoder, sha256)
         if found is not None and found.centres.shape[1] != size:
-            raise InvalidBundle(f"{beside(encoder).name} cannot be used: it is not of queries of {size} numbers")
+            raise InvalidBundle(f"{novelty_path(encoder).name} cannot be used: it is not of queries of {size} numbers")
         return found
     except InvalidBundle as error:
         logger.error("nothing will be said of how strange pictures are: %s", error)
@@ -206,18 +206,18 @@ def _decide(
     file: str, found: BundleFile, before: BundleFile | None, lock: BundleLock | None, trouble: str
 ) -> BundleFile:
     """What to serve from a file: what it holds, or what was served from it before, or nothing."""
-    served = None if before is None else before.serves
-    if found.holds is None:
+    served = None if before is None else before.served
+    if found.parsed is None:
         reason = found.reason
-    elif trouble and found.holds is not served:  # a damaged lock vouches for nothing, and takes nothing away
+    elif trouble and found.parsed is not served:  # a damaged lock vouches for nothing, and takes nothing away
         reason = trouble
     else:
-        reason = _forbidden(file, found.holds, lock)
-    serves = served if reason else found.holds
+        reason = _forbidden(file, found.parsed, lock)
+    serves = served if reason else found.parsed
     if serves is not None and _forbidden(file, serves, lock):
         serves = None
-    decided = replace(found, reason=reason, serves=serves)
-    if before is None or (before.reason, before.serves) != (reason, serves):
+    decided = replace(found, reason=reason, served=serves)
+    if before is None or (before.reason, before.served) != (reason, serves):
         _log(file, decided)
     return decided
 
@@ -233,7 +233,7 @@ def _forbidden(file: str, loaded: LoadedBundle, lock: BundleLock | None) -> str:
 
 def _log(file: str, decided: BundleFile) -> None:
     if decided.reason:
-        kept = "; what was served from it before still is" if decided.serves is not None else ""
+        kept = "; what was served from it before still is" if decided.served is not None else ""
         logger.error("bundle rejected: %s%s", decided.reason, kept)
-    elif decided.serves is not None:
-        logger.info("bundle loaded: %s, sha256 %s", file, decided.serves.sha256)
+    elif decided.served is not None:
+        logger.info("bundle loaded: %s, sha256 %s", file, decided.served.sha256)

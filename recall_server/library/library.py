@@ -59,7 +59,7 @@ class Library:
         bundles: dict[str, LoadedBundle] = {}
         rejected: list[Rejection] = []
         for file, read in files.items():
-            reason, loaded = read.reason, read.serves
+            reason, loaded = read.reason, read.served
             if loaded is not None and loaded.name in bundles:
                 reason = f"{file}: another file holds a bundle named {loaded.name!r} already"
                 logger.error("bundle rejected: %s", reason)

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import final
 
-from recall_server.library.folder import Stamp, scan
+from recall_server.library.folder import FileStamp, scan
 from recall_server.library.library import Library
 
 logger = logging.getLogger(__name__)
@@ -66,7 +66,7 @@ class WatchedLibrary:
                 return False
 
     def _look(self) -> bool:
-        seen: dict[str, Stamp | None] = scan(self._folder)
+        seen: dict[str, FileStamp | None] = scan(self._folder)
         if seen == self._seen:
             return False
         self._current = self._load(self._current)

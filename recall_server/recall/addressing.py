@@ -17,19 +17,19 @@ import torch
 from recall_server.core.classifier.prototypes import PrototypeClassifier
 from recall_server.errors import InvalidRequest
 from recall_server.library.library import Library, LoadedBundle
-from recall_server.recall.nearest_label import embedding, recognised
+from recall_server.recall.nearest_label import embedding, nearest_labels
 from recall_server.recall.queries import Picture, PictureLimits, Query, by_class, decode_all, picture_queries
 
-Way = Literal["images", "classify", "prototypes"]
+AddressingMode = Literal["images", "classify", "prototypes"]
 Addressing = Literal["auto", "images", "classify", "prototypes"]
 
 
 @final
 @dataclass(frozen=True, eq=False)
-class Addressed:
+class ResolvedPictures:
     """The way that was taken and why, the queries, and a classifier for the time until there is a better one."""
 
-    way: Way
+    way: AddressingMode
     why: str
     queries: list[Query]
     prototypes: PrototypeClassifier | None = None
@@ -43,7 +43,7 @@ def address(
     limits: PictureLimits,
     *,
     own_pictures: bool = True,
-) -> Addressed:
+) -> ResolvedPictures:
     """Queries for pictures, whose parts are the classes; they hold the pictures themselves if `own_pictures`.
 
     Raises InvalidRequest for a picture that is in two classes and for classes that look the same, UnsupportedQuery
@@ -60,35 +60,39 @@ def address(
         return replace(found, way=way, why=why)
     if own_pictures:
         return replace(found, why=f"{found.why} The pictures themselves are among what the classifier learns from.")
-    return replace(found, queries=[replace(query, shown=None) for query in found.queries])
+    return replace(found, queries=[replace(query, pixels=None) for query in found.queries])
 
 
-def _encoded(library: Library, pictures: Sequence[Picture], bundle: str | None, limits: PictureLimits) -> Addressed:
+def _encoded(
+    library: Library, pictures: Sequence[Picture], bundle: str | None, limits: PictureLimits
+) -> ResolvedPictures:
     loaded, encoder = library.image_addressable(bundle)
     queries = picture_queries(library, pictures, bundle, limits=limits)
-    shown = {query.name: query.pictures for query in queries if query.pictures is not None}
+    shown = {query.name: query.features for query in queries if query.features is not None}
     prototypes = PrototypeClassifier.of(shown, encoder)
-    return Addressed("images", f"The memory {loaded.name} takes pictures as queries.", queries, prototypes)
+    return ResolvedPictures("images", f"The memory {loaded.name} takes pictures as queries.", queries, prototypes)
 
 
-def _way(library: Library, bundle: str | None) -> Way:
+def _way(library: Library, bundle: str | None) -> AddressingMode:
     asked = library.bundles.values() if bundle is None else [library.pick(bundle)]
     return "images" if any(loaded.encoder is not None for loaded in asked) else "classify"
 
 
-def _classified(library: Library, pictures: Sequence[Picture], bundle: str | None, limits: PictureLimits) -> Addressed:
+def _classified(
+    library: Library, pictures: Sequence[Picture], bundle: str | None, limits: PictureLimits
+) -> ResolvedPictures:
     loaded = library.label_addressed(bundle)
     encoders = (each.encoder for each in library.bundles.values() if each.encoder is not None)
     embed = embedding(loaded.bundle, next(encoders, None))
     members = by_class(pictures)
     pixels = torch.from_numpy(decode_all(pictures, loaded.bundle.memory.image_shape, limits=limits))
     shown = {name: pixels[positions] for name, positions in members.items()}
-    labels = recognised(shown, loaded.bundle, embed)
+    labels = nearest_labels(shown, loaded.bundle, embed)
     queries = [_label_query(loaded, name, label) for name, label in labels.items()]
     taken = ", ".join(f"{name} for {label}" for name, label in labels.items())
     why = f"The pictures were taken for labels that the memory {loaded.name} knows ({taken}), and those were recalled."
-    found = [replace(each, pictures=embed(shown[each.name]), shown=shown[each.name]) for each in queries]
-    return Addressed("classify", why, found)
+    found = [replace(each, features=embed(shown[each.name]), pixels=shown[each.name]) for each in queries]
+    return ResolvedPictures("classify", why, found)
 
 
 def _label_query(loaded: LoadedBundle, name: str, label: str) -> Query:

@@ -29,7 +29,7 @@ def embedding(bundle: MemoryBundle, encoder: QueryEncoder | None) -> Embed:
     return lambda pixels: torch.from_numpy(encode(as_pictures(pixels.clamp(0, 1), shape).contiguous().numpy()))
 
 
-def recognised(shown: Mapping[str, Tensor], bundle: MemoryBundle, embed: Embed) -> dict[str, str]:
+def nearest_labels(shown: Mapping[str, Tensor], bundle: MemoryBundle, embed: Embed) -> dict[str, str]:
     """The label that each class is taken for, by pixels [n, C, H, W] of its pictures, in the memory's size.
 
     Raises UnsupportedQuery where two classes are taken for the same label.

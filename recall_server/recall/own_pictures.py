@@ -12,10 +12,10 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from recall_server.recall.training_set import Meeting, as_pictures
+from recall_server.recall.training_set import TrainingSet, as_pictures
 
 
-def beside(met: Meeting, shown: Sequence[Tensor]) -> Meeting:
+def add_own_pictures(met: TrainingSet, shown: Sequence[Tensor]) -> TrainingSet:
     """The same training set with the pictures [n, c, h, w] of each query, in pixel space, as further rows of it.
 
     Where a class has fewer pictures than another its own are repeated in turn, so that every class has as many rows.

@@ -37,8 +37,8 @@ class Query:
     loaded: LoadedBundle
     vector: Tensor
     target: dict[str, float]
-    pictures: Tensor | None = None
-    shown: Tensor | None = None
+    features: Tensor | None = None
+    pixels: Tensor | None = None
     out_of_set: float | None = None
 
 
@@ -162,7 +162,7 @@ def decode_all(
 def _class_query(loaded: LoadedBundle, name: str, encoded: Tensor, shown: Tensor) -> Query:
     known = loaded.familiarity
     strange = None if known is None else round(float(known.score(encoded).mean()), 4)
-    return Query(name, loaded, encoded.mean(dim=0), {name: 1.0}, pictures=encoded, shown=shown, out_of_set=strange)
+    return Query(name, loaded, encoded.mean(dim=0), {name: 1.0}, features=encoded, pixels=shown, out_of_set=strange)
 
 
 def _mixture_query(library: Library, mixture: Mapping[str, float], bundle: str | None) -> Query:

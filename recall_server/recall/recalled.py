@@ -154,7 +154,7 @@ def _answer(queries: Sequence[Query], count: int, seed: int | None) -> list[Reca
         generator = torch.Generator().manual_seed(seed)
         rows = torch.randperm(bundle.memory.rows, generator=generator)[:count].sort().values
     with torch.inference_mode():
-        images = bundle.memory.with_rows(rows).recall(torch.stack([query.vector for query in queries]))
+        images = bundle.memory.select_rows(rows).recall(torch.stack([query.vector for query in queries]))
         pixels = bundle.preprocessing.to_pixels(images.flatten(0, 1)).view_as(images).numpy()
     return [
         RecalledQuery(query=query, rows=tuple(rows.tolist()), images=shown)

@@ -1,6 +1,6 @@
 """Images of several memories as one training set: they meet in pixel space, as if each were a picture that comes in.
 
-What must be common, and where it comes from (`meeting_place` decides it before anything is recalled):
+What must be common, and where it comes from (`shared_format` decides it before anything is recalled):
 
 * the size, from the bundle with the largest images; the others are cut to its proportions around the centre and
   resized with an antialiasing filter, which is what happens to pictures that somebody sends;
@@ -42,12 +42,12 @@ class BundleQuery:
 
     bundle: MemoryBundle
     vector: Tensor
-    learned: Parameters | None = None
+    pretrained: Parameters | None = None
 
 
 @final
 @dataclass(frozen=True, eq=False)
-class MeetingPlace:
+class SharedFormat:
     """What images of these bundles will have in common. `bundles` are all, each once, the one that leads first."""
 
     bundles: tuple[MemoryBundle, ...]
@@ -58,7 +58,7 @@ class MeetingPlace:
 
 @final
 @dataclass(frozen=True, eq=False)
-class Meeting:
+class TrainingSet:
     """Images [k, r, C, H, W] of k queries in the model space of `preprocessing`, and how to train on them.
 
     Each query is a class of its own; `targets` [k, k] say how its images are shared out among them. `learned` are the
@@ -69,10 +69,10 @@ class Meeting:
     targets: Tensor
     preprocessing: AbstractPreprocessing
     retraining: Retraining
-    learned: Parameters | None = None
+    pretrained: Parameters | None = None
 
 
-def meeting_place(bundles: Sequence[MemoryBundle]) -> MeetingPlace:
+def shared_format(bundles: Sequence[MemoryBundle]) -> SharedFormat:
     """Where queries to these bundles, one for each query, meet; ValueError for none."""
     if not bundles:
         raise ValueError("one query or more is needed")
@@ -85,7 +85,7 @@ def meeting_place(bundles: Sequence[MemoryBundle]) -> MeetingPlace:
     different = sorted({id(bundle): bundle for bundle in bundles}.values(), key=rank)
     _, height, width = different[0].memory.image_shape
     allowed = min((each.manifest.retraining.augmentation for each in different), key=lambda it: len(AUGMENTATIONS[it]))
-    return MeetingPlace(
+    return SharedFormat(
         bundles=tuple(different),
         image_shape=(max(bundle.memory.image_shape[0] for bundle in different), height, width),
         rows=max(bundle.memory.rows for bundle in different),
@@ -95,19 +95,19 @@ def meeting_place(bundles: Sequence[MemoryBundle]) -> MeetingPlace:
     )
 
 
-def meet(queries: Sequence[BundleQuery]) -> Meeting:
+def build_training_set(queries: Sequence[BundleQuery]) -> TrainingSet:
     """Everything that these queries recall, in their order; ValueError for none."""
-    place = meeting_place([query.bundle for query in queries])
+    place = shared_format([query.bundle for query in queries])
     with torch.no_grad():
         if len(place.bundles) == 1:
             bundle = place.bundles[0]
             vectors = torch.stack([query.vector for query in queries])
             images, targets = bundle.memory.recall(vectors), bundle.targets_of(vectors)
-            return Meeting(images, targets, bundle.preprocessing, place.retraining, queries[0].learned)
+            return TrainingSet(images, targets, bundle.preprocessing, place.retraining, queries[0].pretrained)
         pixels = torch.stack([_rows(_pixels(query), place) for query in queries])  # [k, r, C, H, W]
         preprocessing = _model_space(pixels.flatten(0, 1), place)
         images = preprocessing.to_model(pixels.flatten(0, 1)).view_as(pixels)
-    return Meeting(images, torch.eye(len(images)), preprocessing, place.retraining)
+    return TrainingSet(images, torch.eye(len(images)), preprocessing, place.retraining)
 
 
 def as_pictures(pixels: Tensor, image_shape: tuple[int, int, int]) -> Tensor:
@@ -133,12 +133,12 @@ def _pixels(query: BundleQuery) -> Tensor:
     return query.bundle.preprocessing.to_pixels(images)
 
 
-def _rows(pixels: Tensor, place: MeetingPlace) -> Tensor:
+def _rows(pixels: Tensor, place: SharedFormat) -> Tensor:
     """As many rows as all have, of the common size."""
     return as_pictures(pixels, place.image_shape)[torch.arange(place.rows) % len(pixels)]
 
 
-def _model_space(pixels: Tensor, place: MeetingPlace) -> AbstractPreprocessing:
+def _model_space(pixels: Tensor, place: SharedFormat) -> AbstractPreprocessing:
     standard, leading = Standardise.fit(pixels), place.bundles[0].preprocessing
     if not isinstance(leading, Projected) or not all(map(_is_projected, place.bundles)):
         return standard

@@ -21,8 +21,8 @@ from recall_server.jobs.training_jobs import TrainingJobs
 from recall_server.jobs.workers.local import LocalBackend
 from recall_server.library.library import Library
 from recall_server.library.watcher import WatchedLibrary
-from recall_server.recall.addressing import Addressed, Addressing, address
-from recall_server.recall.own_pictures import beside
+from recall_server.recall.addressing import Addressing, ResolvedPictures, address
+from recall_server.recall.own_pictures import add_own_pictures
 from recall_server.recall.queries import (
     Picture,
     PictureLimits,
@@ -34,9 +34,9 @@ from recall_server.recall.queries import (
     vector_queries,
 )
 from recall_server.recall.recalled import PerLabel, Recalled, recall
-from recall_server.recall.training_set import BundleQuery, MeetingPlace, meet, meeting_place
+from recall_server.recall.training_set import BundleQuery, SharedFormat, build_training_set, shared_format
 from recall_server.service.classifier_card import classifier_card
-from recall_server.service.predictors import By, finished, usable
+from recall_server.service.predictors import AnswerSource, current_predictor, load_finished
 from recall_server.service.training_request import request_record, request_task
 
 DownloadFormat = Literal["safetensors", "onnx"]
@@ -54,7 +54,7 @@ class RecallOptions:
 
 @final
 @dataclass(frozen=True)
-class Asked:
+class Caller:
     """Who asks for a training, and the key under which the same request may be repeated."""
 
     idempotency_key: str | None = None
@@ -63,7 +63,7 @@ class Asked:
 
 @final
 @dataclass(frozen=True)
-class Accepted:
+class TrainingReceipt:
     """A training that was accepted, and how many pictures it will compute; none where it is shared or known already."""
 
     record: ClassifierRecord
@@ -77,7 +77,7 @@ class Prediction:
 
     label: str
     probabilities: dict[str, float]
-    by: By = "classifier"
+    by: AnswerSource = "classifier"
 
 
 @final
@@ -154,8 +154,8 @@ class RecallService:
         return self._recall(queries, options)
 
     def train_labels(
-        self, labels: Sequence[str], *, bundle: str | None = None, seed: int = 0, asked: Asked = Asked()
-    ) -> Accepted:
+        self, labels: Sequence[str], *, bundle: str | None = None, seed: int = 0, asked: Caller = Caller()
+    ) -> TrainingReceipt:
         """Queue the training of a classifier that tells these labels apart, of one bundle or of several."""
         if not 0 < len(labels) <= self.settings.max_classes:
             self._check_classes(len(labels), "labels")
@@ -171,8 +171,8 @@ class RecallService:
         addressing: Addressing = "auto",
         own_pictures: bool = True,
         seed: int = 0,
-        asked: Asked = Asked(),
-    ) -> Accepted:
+        asked: Caller = Caller(),
+    ) -> TrainingReceipt:
         """A classifier whose classes are the names of the parts: queued to be trained, or, of prototypes, made.
 
         It learns from what is recalled for the pictures and, unless `own_pictures` is false, from them.
@@ -190,7 +190,7 @@ class RecallService:
 
         One that is being trained from pictures answers by their prototypes until then.
         """
-        classifier, by = usable(self.jobs, identifier)
+        classifier, by = current_predictor(self.jobs, identifier)
         if not pictures:
             raise InvalidRequest("send one picture or more, as files in parts named 'images'", parameter="images")
         pixels = torch.from_numpy(decode_all(pictures, classifier.image_shape, limits=self._picture_limits))
@@ -204,7 +204,7 @@ class RecallService:
         """A trained classifier as a file of that format; raises NotFound and NotReady."""
         if file_format == "safetensors":
             return self.jobs.read(identifier)
-        return finished(self.jobs, identifier).export_onnx()
+        return load_finished(self.jobs, identifier).export_onnx()
 
     def bundle_card(self, name: str) -> str:
         """The card of a loaded memory, as Markdown; raises NotFound."""
@@ -212,7 +212,7 @@ class RecallService:
 
     def classifier_card(self, identifier: str) -> str:
         """The card of a trained classifier, as Markdown; raises NotFound and NotReady."""
-        classifier = finished(self.jobs, identifier)
+        classifier = load_finished(self.jobs, identifier)
         record, library = self.jobs.get(identifier), self.library.bundles
         same = {
             each.name: found.bundle
@@ -241,36 +241,38 @@ class RecallService:
         self,
         queries: Sequence[Query],
         seed: int,
-        asked: Asked,
-        addressed: Addressed | None = None,
+        asked: Caller,
+        addressed: ResolvedPictures | None = None,
         spent: Mapping[str, float] | None = None,
-    ) -> Accepted:
+    ) -> TrainingReceipt:
         """Recall, and hand the images to the training process; `spent` are seconds that have gone by before."""
-        place = meeting_place([query.loaded.bundle for query in queries])
-        shown = [query.shown for query in queries if query.shown is not None]
+        place = shared_format([query.loaded.bundle for query in queries])
+        shown = [query.pixels for query in queries if query.pixels is not None]
         self._check_size(place, len(queries), max(map(len, shown), default=0))
         began = time.perf_counter()
-        met = meet([BundleQuery(query.loaded.bundle, query.vector, query.loaded.learned) for query in queries])
-        met = beside(met, shown) if shown else met
+        met = build_training_set(
+            [BundleQuery(query.loaded.bundle, query.vector, query.loaded.pretrained) for query in queries]
+        )
+        met = add_own_pictures(met, shown) if shown else met
         spent = dict(spent or {}) | {"recalling": time.perf_counter() - began}
         record = request_record(queries, place, seed, addressed).model_copy(update={"preparation": spent})
         task = request_task(met, record, None if addressed is None else addressed.prototypes)
         submitted = self.jobs.submit(record, task, idempotency_key=asked.idempotency_key, caller=asked.caller)
         work = len(queries) * met.retraining.rows_per_class * met.retraining.steps
-        return Accepted(submitted.record, work if submitted.created else 0)
+        return TrainingReceipt(submitted.record, work if submitted.created else 0)
 
-    def _keep(self, addressed: Addressed, spent: Mapping[str, float], asked: Asked) -> Accepted:
+    def _keep(self, addressed: ResolvedPictures, spent: Mapping[str, float], asked: Caller) -> TrainingReceipt:
         """The prototypes as a classifier of their own."""
         assert addressed.prototypes is not None
-        place = meeting_place([query.loaded.bundle for query in addressed.queries])
+        place = shared_format([query.loaded.bundle for query in addressed.queries])
         record = request_record(addressed.queries, place, 0, addressed).model_copy(
             update={"preparation": dict(spent), "network": "nearest class mean"}
         )
         data = addressed.prototypes.to_bytes()
         submitted = self.jobs.keep(record, data, idempotency_key=asked.idempotency_key, caller=asked.caller)
-        return Accepted(submitted.record, 0)
+        return TrainingReceipt(submitted.record, 0)
 
-    def _check_size(self, place: MeetingPlace, classes: int, shown: int) -> None:
+    def _check_size(self, place: SharedFormat, classes: int, shown: int) -> None:
         numbers = classes * (place.rows + shown) * math.prod(place.image_shape)
         if numbers > self.settings.max_recalled_numbers:
             raise InvalidRequest(

@@ -7,26 +7,31 @@ from collections.abc import Mapping, Sequence
 
 from torch import Tensor
 
-from recall_server.core.classifier.expected_accuracy import Quality, quality_of_labels, quality_of_pictures, unmeasured
+from recall_server.core.classifier.expected_accuracy import (
+    Quality,
+    no_estimate_reason,
+    quality_of_labels,
+    quality_of_pictures,
+)
 from recall_server.core.classifier.prototypes import PrototypeClassifier
 from recall_server.core.encoders.novelty import STRANGE
 from recall_server.core.io.tensor_file import canonical_json
 from recall_server.jobs.rows.records import BundleIdentity, ClassifierRecord, ImageSize, now
 from recall_server.jobs.rows.task import TaskDescription, TrainingTask
 from recall_server.library.library import LoadedBundle
-from recall_server.recall.addressing import Addressed
+from recall_server.recall.addressing import ResolvedPictures
 from recall_server.recall.queries import Query
-from recall_server.recall.training_set import Meeting, MeetingPlace
+from recall_server.recall.training_set import SharedFormat, TrainingSet
 
 
 def request_record(
-    queries: Sequence[Query], place: MeetingPlace, seed: int, addressed: Addressed | None = None
+    queries: Sequence[Query], place: SharedFormat, seed: int, addressed: ResolvedPictures | None = None
 ) -> ClassifierRecord:
     """What is known before the training begins, for queries that meet there; `addressed` where they were pictures."""
     loaded = {query.loaded.name: query.loaded for query in queries}
     leading = next(each for each in loaded.values() if each.bundle is place.bundles[0])
     labels = tuple(query.name for query in queries)
-    shown = {query.name: query.pictures for query in queries if query.pictures is not None}
+    shown = {query.name: query.features for query in queries if query.features is not None}
     channels, height, width = place.image_shape
     return ClassifierRecord(
         id=uuid.uuid4().hex,
@@ -46,9 +51,9 @@ def request_record(
     )
 
 
-def _notes(queries: Sequence[Query], addressed: Addressed | None) -> tuple[str, ...]:
+def _notes(queries: Sequence[Query], addressed: ResolvedPictures | None) -> tuple[str, ...]:
     used = dict.fromkeys(query.loaded.name for query in queries)
-    notes = [unmeasured(list(used))] if len(used) > 1 else []
+    notes = [no_estimate_reason(list(used))] if len(used) > 1 else []
     notes += [addressed.why] if addressed is not None else []
     notes += [
         f"The memory {query.loaded.name} knows nothing like the pictures of {query.name}: {query.out_of_set:.0%} of "
@@ -73,7 +78,9 @@ def _identity(loaded: LoadedBundle) -> BundleIdentity:
     return BundleIdentity(name=loaded.name, sha256=loaded.sha256)
 
 
-def request_task(met: Meeting, record: ClassifierRecord, interim: PrototypeClassifier | None = None) -> TrainingTask:
+def request_task(
+    met: TrainingSet, record: ClassifierRecord, interim: PrototypeClassifier | None = None
+) -> TrainingTask:
     """What a worker needs: the same bytes for the same request, or two equal ones would be trained twice."""
     metadata = {"bundle": record.bundle.name, "bundle_sha256": record.bundle.sha256, "queries": record.queries}
     if len(record.bundles) > 1:
@@ -90,5 +97,5 @@ def request_task(met: Meeting, record: ClassifierRecord, interim: PrototypeClass
             metadata=metadata,
         ),
         interim=b"" if interim is None else interim.to_bytes(),
-        learned=met.learned,
+        pretrained=met.pretrained,
     )

@@ -14,7 +14,7 @@ from benchmarks.extrapolation import RANDOM, RECALLED, Memories, RealPictures, d
 from benchmarks.group_memories import groups_of
 from benchmarks.smaller_data import one_of_each_group, shrunk
 from recall_server.core.bundle.bundle import MemoryBundle
-from recall_server.recall.training_set import BundleQuery, meet
+from recall_server.recall.training_set import BundleQuery, build_training_set
 from trainer.data.datasets import load_dataset
 
 CPU = torch.device("cpu")
@@ -72,7 +72,9 @@ def test_memories_meet_as_the_server_lets_them(folder: Path) -> None:
     own, chosen = Memories(bundles, data.classes, CPU), (7, 0, 4)
     images, space = own.as_recalled(chosen, seed=0)
     labels = [data.classes[number] for number in chosen]
-    met = meet([BundleQuery(own.bundles[label], own.bundles[label].label_queries([label])[0]) for label in labels])
+    met = build_training_set(
+        [BundleQuery(own.bundles[label], own.bundles[label].label_queries([label])[0]) for label in labels]
+    )
     torch.testing.assert_close(images, met.images, atol=1e-4, rtol=1e-4)
     assert own.retraining == met.retraining
     pictures = data.validation.pixels()[:5]

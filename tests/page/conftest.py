@@ -20,7 +20,7 @@ from PIL import Image
 
 from recall_server.core.bundle.bundle import MemoryBundle
 from recall_server.core.bundle.manifest import MeasuredAccuracy
-from recall_server.core.encoders.novelty import Familiarity
+from recall_server.core.encoders.novelty import NoveltyScorer
 from recall_server.core.training.retraining import Retraining
 from recall_server.library.aliases import ALIASES_FILE
 from tests.recall_server.bundle_examples import example_manifest, example_memory, example_preprocessing
@@ -136,7 +136,7 @@ def write_memories(folder: Path) -> Path:
     bundles.mkdir(parents=True)
     (folder / "encoders").mkdir()
     (folder / "encoders" / "columns.onnx").write_bytes(encoder)
-    familiar = Familiarity(centres=torch.eye(3)[[0, 2]], distances=torch.linspace(0, 1, 100))
+    familiar = NoveltyScorer(centres=torch.eye(3)[[0, 2]], distances=torch.linspace(0, 1, 100))
     familiar.save(folder / "encoders" / "columns.onnx", hashlib.sha256(encoder).hexdigest())
     (folder / ALIASES_FILE).write_text(json.dumps({"ends": ["more:top", LABELS[2]]}))
     for name in ("fashion-mnist", "digits"):

@@ -27,7 +27,7 @@ from recall_server.core.training.retraining import Retraining
 from recall_server.errors import RecallError
 from recall_server.jobs.rows.records import JobError, Progress
 from recall_server.jobs.rows.task import TrainingTask
-from recall_server.jobs.workers.backend import Assignment, BackendState, JobSource, WorkerInfo
+from recall_server.jobs.workers.backend import Assignment, BackendState, JobQueue, WorkerInfo
 from tests.recall_server.bundle_examples import example_manifest
 
 SIDE = 8
@@ -164,7 +164,7 @@ class ManualBackend:
     def workers(self) -> tuple[WorkerInfo, ...]:
         return (WorkerInfo(state=self.state, pid=None, device=self.device),)
 
-    def start(self, source: JobSource) -> None:
+    def start(self, source: JobQueue) -> None:
         self.source = source
         self.wake()
 

@@ -19,29 +19,29 @@ import torch
 from torch import Tensor
 
 from trainer.data.datasets import load_dataset
-from trainer.methods.budget import Budget
+from trainer.methods.budget import MemoryBudget
 from trainer.methods.method import compose
 from trainer.run.build import fit_preprocessing, make_learner, make_objective, real_data
 from trainer.run.distill import Distillation
-from trainer.run.progress import Limits, Progress
-from trainer.run.request import Publisher, Request
+from trainer.run.progress import RunLimits, RunState
+from trainer.run.request import DistillRequest, Publisher
 
 SMALL = ["eager=true", "network=convnet:filters=4,depth=1", "steps=1", "window=1", "real_batch=3", "rows_per_class=1"]
 SMALL += ["retraining.network=convnet:filters=4,depth=1", "start=noise"]
 
 
-def request(data: Path, output: Path, *overrides: str, steps: int = 100_000) -> Request:
+def request(data: Path, output: Path, *overrides: str, steps: int = 100_000) -> DistillRequest:
     """A run over the bars, of so many outer steps with a validation after each."""
     dataset = load_dataset(str(data))
     method = compose("window", [*SMALL, f"outer_steps={steps}", *overrides])
-    return Request(
+    return DistillRequest(
         dataset=dataset,
         method=method,
-        budget=Budget.fit(dataset, method, images_per_class=1, bases=2, rows=None),
+        budget=MemoryBudget.fit(dataset, method, images_per_class=1, bases=2, rows=None),
         output=output,
         seed=0,
         device=torch.device("cpu"),
-        limits=Limits(steps, validate_every=1),
+        limits=RunLimits(steps, validate_every=1),
         resume=False,
     )
 
@@ -78,7 +78,7 @@ class Killable:
             number = next(validations)
             return [number / 1_000_000 if number % 3 else 0.0]
 
-        def publish(tensors: Mapping[str, Tensor], progress: Progress) -> None:
+        def publish(tensors: Mapping[str, Tensor], progress: RunState) -> None:
             publisher(tensors, progress)
             os.write(said, b"%d\n" % progress.version)
 

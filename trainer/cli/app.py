@@ -38,9 +38,9 @@ from trainer.methods.method import METHODS, compose
 from trainer.methods.overrides import given
 from trainer.run.distill import Interrupted
 from trainer.run.distributed import process_is_first
-from trainer.run.monitor.monitors import Watch
-from trainer.run.request import Request
-from trainer.run.search.byte_budget import InBytes
+from trainer.run.monitor.monitors import Monitors
+from trainer.run.request import DistillRequest
+from trainer.run.search.byte_budget import FileSizeLimit
 from trainer.run.search.quickstart import Quickstart, next_steps
 from trainer.run.search.quickstart import quickstart as make_quickly
 from trainer.run.starting_point import StartingPoint
@@ -88,7 +88,7 @@ def distill(  # noqa: PLR0913  (a command line has as many options as it has)
         torch.set_num_threads(threads)
     if output.suffix != ".safetensors":
         raise ValueError(f"--output must end in .safetensors, not {output.name!r}")
-    watch = Watch(metrics, tensorboard, previews).checked(resume=resume, overwrite=overwrite)
+    watch = Monitors(metrics, tensorboard, previews).checked(resume=resume, overwrite=overwrite)
     begin = StartingPoint.read(start)
     size = Size(images_per_class, bases, rows)
     wish = recipe_choice.wish(recipe, dataset=dataset, method=method, size=size, in_bytes=file_bytes is not None)
@@ -96,9 +96,9 @@ def distill(  # noqa: PLR0913  (a command line has as many options as it has)
     data, moments = commands.read_data(wish.dataset, composed, image_size=image_size, seed=seed, start=begin.bundle)
     where = commands.pick_device(device)
     choices = commands.choose_budgets(
-        data, composed, begin.bundle, wish.size, InBytes.of(file_bytes, output.stem, where)
+        data, composed, begin.bundle, wish.size, FileSizeLimit.of(file_bytes, output.stem, where)
     )
-    request = Request(
+    request = DistillRequest(
         dataset=data,
         method=composed,
         budget=choices[0],
@@ -194,7 +194,7 @@ def quickstart(
         device=commands.pick_device(device),
         overwrite=overwrite,
     )
-    bundle = make_quickly(wish, commands.tell)
+    bundle = make_quickly(wish, commands.log_line)
     _say_written(output, bundle)
     for line in next_steps(bundle, output, folder):
         typer.echo(line)
@@ -222,7 +222,7 @@ def add_class(
     added = [NewClass.read(folder, before, each) for folder, each in zip(folders, names, strict=True)]
     for each in added:
         for sentence in each.unreadable:
-            commands.tell(f"left out: {sentence}")
+            commands.log_line(f"left out: {sentence}")
     larger = add_classes(before, added, further_bases=further_bases, seed=seed, name=target.stem).save(target)
     typer.echo(f"{target}: {len(larger.labels)} labels, {larger.manifest.budget.numbers_stored} numbers")
 

@@ -15,22 +15,22 @@ from trainer.cli.progress_bar import Display
 from trainer.data.datasets import ImageDataset, load_dataset
 from trainer.data.second_moments import SecondMoments
 from trainer.evaluation.novelty import fit_familiarity
-from trainer.methods.budget import Budget, Size
+from trainer.methods.budget import MemoryBudget, Size
 from trainer.methods.method import Method
 from trainer.objectives.outer_parameters import ImageLearner
 from trainer.run.build import fit_preprocessing, make_learner, make_objective, real_data
 from trainer.run.distill import Distillation
-from trainer.run.distributed import ALONE, AbstractRanks, process_is_first, processes, ranks
-from trainer.run.monitor.monitors import Watch
-from trainer.run.progress import Limits
-from trainer.run.request import Publisher, Request, check_nothing_is_lost, check_writable
-from trainer.run.search.byte_budget import InBytes
+from trainer.run.distributed import ALONE, AbstractProcesses, process_is_first, processes, ranks
+from trainer.run.monitor.monitors import Monitors
+from trainer.run.progress import RunLimits
+from trainer.run.request import DistillRequest, Publisher, check_nothing_is_lost, check_writable
+from trainer.run.search.byte_budget import FileSizeLimit
 from trainer.run.search.instant import SHARES, budgets, instant, is_instant
-from trainer.run.search.trial import as_served
+from trainer.run.search.trial import served_accuracy
 from trainer.run.validation import validation_task
 
 DEFAULT_BASES = 16
-NOBODY = Watch()
+NOBODY = Monitors()
 MOST_BYTES = 2**26  # of pictures that are kept of a folder, for an instant memory
 
 
@@ -46,7 +46,7 @@ def read_data(
         moments = SecondMoments()
         dataset = load_dataset(source, image_size=image_size, seed=seed, most_bytes=MOST_BYTES, observe=moments)
     for sentence in dataset.complaints():
-        tell(sentence)
+        log_line(sentence)
     return dataset, moments
 
 
@@ -58,8 +58,8 @@ def data_for(bundle: MemoryBundle, source: str, *, image_size: int | None, seed:
 
 
 def choose_budgets(
-    dataset: ImageDataset, method: Method, start: MemoryBundle | None, size: Size, in_bytes: InBytes | None = None
-) -> list[Budget]:
+    dataset: ImageDataset, method: Method, start: MemoryBundle | None, size: Size, in_bytes: FileSizeLimit | None = None
+) -> list[MemoryBudget]:
     """The budget of the bundle to go on from, or what is asked for; several where the choice is left to the data.
 
     `in_bytes` is a budget for the file instead of images per class.
@@ -68,7 +68,7 @@ def choose_budgets(
         other = "a bundle to go on from" if start is not None else "--images-per-class"
         raise ValueError(f"--bytes is a budget, and so is {other}; leave one of them out")
     if start is not None:
-        return [Budget.of_bundle(start, size)]
+        return [MemoryBudget.of_bundle(start, size)]
     images_per_class = 1 if size.images_per_class is None else size.images_per_class
     count = DEFAULT_BASES if size.bases is None else size.bases
     free = is_instant(method) and size.bases is None and size.rows is None
@@ -77,11 +77,11 @@ def choose_budgets(
         return within.candidates(SHARES) if free else [within.fit(count, size.rows)]
     if free:
         return budgets(dataset, method, images_per_class=images_per_class)
-    return [Budget.fit(dataset, method, images_per_class=images_per_class, bases=count, rows=size.rows)]
+    return [MemoryBudget.fit(dataset, method, images_per_class=images_per_class, bases=count, rows=size.rows)]
 
 
 def make(
-    request: Request, choices: Sequence[Budget], moments: SecondMoments | None, watch: Watch = NOBODY
+    request: DistillRequest, choices: Sequence[MemoryBudget], moments: SecondMoments | None, watch: Monitors = NOBODY
 ) -> MemoryBundle:
     """An instant memory where the method is one, else a distilled one, which can be watched."""
     if is_instant(request.method):
@@ -89,7 +89,7 @@ def make(
             raise ValueError(f"the method {request.method.name} takes no steps to share; run it without torchrun")
         if watch.asked:
             raise ValueError(f"the method {request.method.name} takes no steps to watch; leave {watch.asked[0]} out")
-        return instant(request, choices, moments=moments, report=tell)
+        return instant(request, choices, moments=moments, report=log_line)
     with ranks(request.device) as group:
         made = distill(replace(request, device=group.device), watch, group)
     if request.method.queries == "images" and process_is_first():
@@ -97,20 +97,20 @@ def make(
     return made
 
 
-def _say_what_is_known(request: Request) -> None:
+def _say_what_is_known(request: DistillRequest) -> None:
     """The file that out-of-set scores are made from, where there are pictures enough for it."""
     try:
         fit_familiarity(request.output, request.dataset)
     except ValueError as error:
-        tell(f"classifiers made of pictures will not say how far off these are: {error}")
+        log_line(f"classifiers made of pictures will not say how far off these are: {error}")
 
 
-def tell(sentence: str) -> None:
+def log_line(sentence: str) -> None:
     """To whoever watches: one line on stderr."""
     Console(stderr=True).print(sentence, highlight=False, markup=False, soft_wrap=True)
 
 
-def distill(request: Request, watch: Watch = NOBODY, group: AbstractRanks = ALONE) -> MemoryBundle:
+def distill(request: DistillRequest, watch: Monitors = NOBODY, group: AbstractProcesses = ALONE) -> MemoryBundle:
     """Distill into a bundle that is there at once and gets better; resumes from the checkpoint beside OUTPUT.
 
     Whatever can be refused is refused before the first step: what the format does not take, a folder that cannot be
@@ -153,7 +153,7 @@ def distill(request: Request, watch: Watch = NOBODY, group: AbstractRanks = ALON
 
     def measure() -> Sequence[float]:
         space = preprocessing if run.progress.history else served
-        return as_served(learner, request.dataset, request.method, space).values
+        return served_accuracy(learner, request.dataset, request.method, space).values
 
     begun = not request.in_place
     group.wait()  # what is there already has been read by all
@@ -170,16 +170,16 @@ def distill(request: Request, watch: Watch = NOBODY, group: AbstractRanks = ALON
     return MemoryBundle.load(request.output)
 
 
-def _served(request: Request, preprocessing: AbstractPreprocessing) -> AbstractPreprocessing:
+def _served(request: DistillRequest, preprocessing: AbstractPreprocessing) -> AbstractPreprocessing:
     """What stays in its place until there is something better is measured as it is, which may be with a projection."""
     start = request.begin.bundle
     return start.preprocessing if start is not None and request.in_place else preprocessing
 
 
-def limits_of(method: Method, *, outer_steps: int | None, minutes: float | None, validate_every: int) -> Limits:
+def limits_of(method: Method, *, outer_steps: int | None, minutes: float | None, validate_every: int) -> RunLimits:
     """Without a number of steps the clock alone shapes a run; a method without steps has none to time."""
     by_clock = minutes is not None and outer_steps is None and method.outer_steps > 0
-    return Limits(None if by_clock else method.outer_steps, minutes, validate_every)
+    return RunLimits(None if by_clock else method.outer_steps, minutes, validate_every)
 
 
 def pick_device(name: str) -> torch.device:

@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, TaskID, TextColumn, TimeElapsedColumn
 from rich.progress import Progress as Bar
 
-from trainer.run.progress import Limits, Progress
+from trainer.run.progress import RunLimits, RunState
 
 SMOOTHING = 0.95
 LINE_SECONDS = 30.0
@@ -20,7 +20,7 @@ LINE_SECONDS = 30.0
 class Display:
     """A progress bar on a terminal; elsewhere (a log file) a line every half minute. Writes to stderr."""
 
-    def __init__(self, limits: Limits, *, started_at: Progress) -> None:
+    def __init__(self, limits: RunLimits, *, started_at: RunState) -> None:
         self.limits = limits
         self.console = Console(stderr=True)
         self.loss: float | None = None
@@ -46,7 +46,7 @@ class Display:
     ) -> None:
         self.bar.stop()
 
-    def __call__(self, progress: Progress) -> None:
+    def __call__(self, progress: RunState) -> None:
         """Show how far the run has come; called after every outer step."""
         self.loss = progress.loss if self.loss is None else SMOOTHING * self.loss + (1 - SMOOTHING) * progress.loss
         text = self.describe(progress)
@@ -56,7 +56,7 @@ class Display:
             self.console.print(f"step {progress.step}: {text}", highlight=False, soft_wrap=True)
             self.printed, self.seen = time.monotonic(), len(progress.history)
 
-    def describe(self, progress: Progress) -> str:
+    def describe(self, progress: RunState) -> str:
         """Loss, validation accuracy, speed and time left, in one line."""
         steps, seconds = progress.step - self.first[0], progress.seconds - self.first[1]
         speed = steps / max(seconds, 1e-9)

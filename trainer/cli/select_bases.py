@@ -57,7 +57,7 @@ def select_bases(  # noqa: PLR0913  (a command line has as many options as it ha
         seed=seed,
         device=commands.pick_device(device),
     )
-    points = sweep_bases(sweep, _counts(bases), output, commands.tell, overwrite=overwrite)
+    points = sweep_bases(sweep, _counts(bases), output, commands.log_line, overwrite=overwrite)
     typer.echo(f"{output}: best with {best(points)['bases']} bases, of {len(points)} numbers tried")
     if importlib.util.find_spec("matplotlib") is not None:
         picture = output.with_suffix(".png")

@@ -11,8 +11,8 @@ import typer
 from trainer.cli.commands import pick_device
 from trainer.run.distill import deferred_interrupt
 from trainer.streams.experiment import Experiment, prepare
-from trainer.streams.learners.recipe import RECIPES, compose
-from trainer.streams.plot import plot
+from trainer.streams.learners.recipe import RECIPES, compose_stream
+from trainer.streams.plot import plot_scores
 from trainer.streams.scores import Scores, table
 from trainer.streams.sources.named import STREAMS
 
@@ -50,7 +50,7 @@ def stream(  # noqa: PLR0913  (a command line has as many options as it has)
         raise ValueError("--resume needs --checkpoint, the file to go on from")
     experiment = Experiment(
         source,
-        compose(method, source, override or []),
+        compose_stream(method, source, override or []),
         seed,
         memory=memory,
         tasks=tasks,
@@ -68,4 +68,4 @@ def stream(  # noqa: PLR0913  (a command line has as many options as it has)
         scores: Scores = run.run(stopped=stopped)
     typer.echo(table([scores]))
     if picture is not None:
-        plot([scores], picture, title=source)
+        plot_scores([scores], picture, title=source)

@@ -16,7 +16,7 @@ from torch import Tensor
 from recall_server.core.bundle.bundle import MemoryBundle
 from recall_server.core.bundle.manifest import MOST_CONFUSED, Confusions, MeasuredAccuracy
 from recall_server.core.classifier.fresh_classifier import FreshClassifier
-from recall_server.core.memory import Combinations
+from recall_server.core.memory import LazyImages
 from recall_server.core.networks import Parameters
 from recall_server.core.preprocessing import AbstractPreprocessing, unprojected
 from recall_server.core.training.retraining import Retraining
@@ -86,7 +86,7 @@ def paper_protocol(retraining: Retraining, *, queries: int, rows: int) -> Retrai
 
 
 def fresh_accuracy(
-    images: Tensor | Combinations,
+    images: Tensor | LazyImages,
     targets: Tensor,
     split: Split,
     *,
@@ -95,14 +95,14 @@ def fresh_accuracy(
     retraining: Retraining,
     seeds: Sequence[int],
     device: torch.device,
-    learned: Parameters | None = None,
+    pretrained: Parameters | None = None,
 ) -> Accuracies:
     """Train one fresh network for every seed on images [q, r, C, H, W] with targets [q, k]; score each on `split`."""
     shape = split.images.shape[1], split.images.shape[2], split.images.shape[3]
     values, said = [], []
     for seed in seeds:
         classifier = FreshClassifier(labels, shape, preprocessing, retraining, seed=seed, device=device)
-        classifier.fit(images, targets, learned=learned)
+        classifier.fit(images, targets, pretrained=pretrained)
         guesses = guess(classifier, split)
         values.append(_share(guesses == split.labels))
         said.append(guesses)

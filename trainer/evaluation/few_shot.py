@@ -37,7 +37,7 @@ Encode = Callable[[Tensor], Tensor]  # pixels [N, C, H, W] -> query vectors [N, 
 
 
 @dataclass(frozen=True)
-class Task:
+class FewShotTask:
     """pixels [k, shots, C, H, W] of k classes, and a test split labelled 0..k-1."""
 
     labels: tuple[str, ...]
@@ -47,7 +47,7 @@ class Task:
 
 def draw_episode(
     split: Split, classes: tuple[str, ...], *, ways: int, shots: int, tests: int, generator: torch.Generator
-) -> Task:
+) -> FewShotTask:
     """`ways` random classes with `shots` pictures each, and `tests` other pictures in all."""
     chosen: list[int] = torch.randperm(len(classes), generator=generator)[:ways].tolist()
     return episode_of(split, classes, chosen, shots=shots, tests=tests, generator=generator)
@@ -55,7 +55,7 @@ def draw_episode(
 
 def episode_of(
     split: Split, classes: tuple[str, ...], chosen: Sequence[int], *, shots: int, tests: int, generator: torch.Generator
-) -> Task:
+) -> FewShotTask:
     """The same of these classes, by their numbers. Raises ValueError where one has too few pictures."""
     each = tests // len(chosen)
     if shots < 1 or each < 1:
@@ -69,7 +69,7 @@ def episode_of(
         pixels.append(split.select(members[:shots]).pixels())
         images.append(split.images[members[shots : shots + each]])
     test = Split(torch.cat(images), torch.arange(len(chosen)).repeat_interleave(each))
-    return Task(tuple(classes[label] for label in chosen), torch.stack(pixels), test)
+    return FewShotTask(tuple(classes[label] for label in chosen), torch.stack(pixels), test)
 
 
 def largest_task(split: Split, classes: tuple[str, ...], *, ways: int, shots: int, tests: int) -> tuple[int, int]:
@@ -92,7 +92,7 @@ def largest_task(split: Split, classes: tuple[str, ...], *, ways: int, shots: in
 class FewShot:
     """How one memory answers episodes; `encode` is its query encoder.
 
-    `learned` are the layers that networks begin with, where the schedule asks for some.
+    `pretrained` are the layers that networks begin with, where the schedule asks for some.
     """
 
     memory: AbstractMemory
@@ -100,7 +100,7 @@ class FewShot:
     retraining: Retraining
     encode: Encode
     device: torch.device
-    learned: Parameters | None = None
+    pretrained: Parameters | None = None
 
     @classmethod
     def of_bundle(cls, path: Path, device: torch.device, *, retraining: Retraining | None = None) -> Self:
@@ -123,22 +123,22 @@ class FewShot:
             schedule,
             encode=lambda pixels: torch.from_numpy(encoder.encode(pixels.numpy())),
             device=device,
-            learned=learned_layers(encoder, schedule),
+            pretrained=learned_layers(encoder, schedule),
         )
 
-    def recalled(self, episode: Task, seed: int) -> float:
+    def recalled(self, episode: FewShotTask, seed: int) -> float:
         """Accuracy of a fresh network trained on what the pictures recall."""
         return self._train(self.by_pictures(episode), episode, seed)
 
-    def classified(self, episode: Task, known: Tensor, seed: int) -> float:
+    def classified(self, episode: FewShotTask, known: Tensor, seed: int) -> float:
         """Baseline: accuracy of a fresh network trained on the known classes that the pictures are taken for."""
         return self._train(self.by_known_classes(episode, known), episode, seed)
 
-    def by_pictures(self, episode: Task) -> Tensor:
+    def by_pictures(self, episode: FewShotTask) -> Tensor:
         """What the class means of an episode's pictures recall: [k, r, C, H, W] in model space."""
         return self.memory.recall(self._class_means(episode))
 
-    def by_known_classes(self, episode: Task, known: Tensor) -> Tensor:
+    def by_known_classes(self, episode: FewShotTask, known: Tensor) -> Tensor:
         """The same where each class is recalled as the known class that most of its pictures are nearest to.
 
         `known` [C, d_y] are the mean encodings of the classes that the memory was distilled from (`known_classes`).
@@ -147,11 +147,11 @@ class FewShot:
         nearest = torch.cdist(features, known).argmin(dim=1).reshape(episode.shots.shape[:2])
         return self.memory.recall(known[nearest.mode(dim=1).values])
 
-    def pictures_alone(self, episode: Task) -> Tensor:
+    def pictures_alone(self, episode: FewShotTask) -> Tensor:
         """An episode's pictures themselves: [k, shots, C, H, W] in model space."""
         return self.preprocessing.to_model(episode.shots.flatten(0, 1)).reshape(episode.shots.shape)
 
-    def beside_pictures(self, images: Callable[[Task], Tensor]) -> Callable[[Task], Tensor]:
+    def beside_pictures(self, images: Callable[[FewShotTask], Tensor]) -> Callable[[FewShotTask], Tensor]:
         """The same images with an episode's pictures as further rows, as `recall_server.recall.own_pictures` has it."""
         return lambda episode: torch.cat([images(episode), self.pictures_alone(episode)], dim=1)
 
@@ -165,37 +165,37 @@ class FewShot:
             means.append(self.encode(split.select(members).pixels()).mean(dim=0))
         return torch.stack(means)
 
-    def shots_alone(self, episode: Task, seed: int) -> float:
+    def shots_alone(self, episode: FewShotTask, seed: int) -> float:
         """Baseline: the same network trained on the few pictures themselves."""
         return self._train(self.pictures_alone(episode), episode, seed)
 
-    def nearest_mean(self, episode: Task) -> float:
+    def nearest_mean(self, episode: FewShotTask) -> float:
         """Baseline: nearest class mean in the encoder's feature space; no training at all."""
         guesses = torch.cdist(self.encode(episode.test.pixels()), self._class_means(episode)).argmin(dim=1).cpu()
         return float((guesses == episode.test.labels).float().mean())
 
-    def _class_means(self, episode: Task) -> Tensor:
+    def _class_means(self, episode: FewShotTask) -> Tensor:
         features = self.encode(episode.shots.flatten(0, 1))
         return features.reshape(*episode.shots.shape[:2], -1).mean(dim=1)
 
-    def accuracies(self, episodes: Sequence[Task], images: Callable[[Task], Tensor]) -> Accuracies:
+    def accuracies(self, episodes: Sequence[FewShotTask], images: Callable[[FewShotTask], Tensor]) -> Accuracies:
         """Of a fresh network for each episode, trained on the images that it is given for it; its number is the seed.
 
         `images` is `by_pictures`, or another way to answer an episode.
         """
         tasks = (self._task(images(episode), episode, seed) for seed, episode in enumerate(episodes))
-        return Accuracies(fresh_accuracies(tasks, self.retraining, device=self.device, learned=self.learned))
+        return Accuracies(fresh_accuracies(tasks, self.retraining, device=self.device, pretrained=self.pretrained))
 
-    def _train(self, images: Tensor, episode: Task, seed: int) -> float:
+    def _train(self, images: Tensor, episode: FewShotTask, seed: int) -> float:
         tasks = [self._task(images, episode, seed)]
-        return fresh_accuracies(tasks, self.retraining, device=self.device, learned=self.learned)[0]
+        return fresh_accuracies(tasks, self.retraining, device=self.device, pretrained=self.pretrained)[0]
 
-    def _task(self, images: Tensor, episode: Task, seed: int) -> FreshTask:
+    def _task(self, images: Tensor, episode: FewShotTask, seed: int) -> FreshTask:
         return FreshTask(images, self.preprocessing, episode.test, seed)
 
 
 def evaluate_few_shot(
-    few_shot: FewShot, episodes: Sequence[Task], known: Tensor | None = None
+    few_shot: FewShot, episodes: Sequence[FewShotTask], known: Tensor | None = None
 ) -> dict[str, Accuracies]:
     """Accuracy over the episodes: the memory's, and its rivals' on the very same pictures.
 

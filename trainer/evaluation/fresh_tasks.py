@@ -42,12 +42,12 @@ def fresh_accuracies(
     *,
     device: torch.device,
     together: int | None = None,
-    learned: Parameters | None = None,
+    pretrained: Parameters | None = None,
 ) -> tuple[float, ...]:
     """Accuracy, 0 to 1, of the fresh network of each task on its test pictures, in their order.
 
     On CUDA as many networks at once as its memory is for, or `together`, with convolutions in bfloat16; elsewhere one
-    after another, which is faster there. Tasks are taken when their turn comes. `learned` are the layers that all of
+    after another, which is faster there. Tasks are taken when their turn comes. `pretrained` are the layers that all of
     them begin with, where the schedule asks for some. Raises TrainingFailed.
     """
     values: list[float] = []
@@ -55,10 +55,10 @@ def fresh_accuracies(
         first = group[0]
         network = _network(first, retraining, device)
         if len(group) == 1 or not can_train_together(network):
-            values += [_alone(task, retraining, device, learned) for task in group]
+            values += [_alone(task, retraining, device, pretrained) for task in group]
             continue
         many = ManyNetworks(network, retraining, [task.seed for task in group], device=device)
-        many.fit(torch.stack([task.images for task in group]), torch.eye(len(first.images)), learned=learned)
+        many.fit(torch.stack([task.images for task in group]), torch.eye(len(first.images)), pretrained=pretrained)
         values += _scores(many, group, device)
     return tuple(values)
 
@@ -92,7 +92,7 @@ def _network(task: FreshTask, retraining: Retraining, device: torch.device) -> A
     return replace(network, convolution_dtype=torch.bfloat16) if device.type == "cuda" else network
 
 
-def _alone(task: FreshTask, retraining: Retraining, device: torch.device, learned: Parameters | None) -> float:
+def _alone(task: FreshTask, retraining: Retraining, device: torch.device, pretrained: Parameters | None) -> float:
     return fresh_accuracy(
         task.images,
         torch.eye(len(task.images)),
@@ -102,7 +102,7 @@ def _alone(task: FreshTask, retraining: Retraining, device: torch.device, learne
         retraining=retraining,
         seeds=[task.seed],
         device=device,
-        learned=learned,
+        pretrained=pretrained,
     ).mean
 
 

@@ -19,18 +19,18 @@ from torch.nn.functional import avg_pool2d, layer_norm, log_softmax, pad
 from recall_server.core.classifier.fresh_classifier import initial_parameters, learning_rate
 from recall_server.core.networks import AbstractNetwork, Parameters
 from recall_server.core.networks.base import CLASSIFIER
-from recall_server.core.networks.blueprint import Plain, blueprint
+from recall_server.core.networks.blueprint import ConvBlock, blueprint
 from recall_server.core.networks.kernels import EPSILON
 from recall_server.core.training.augmentation import AUGMENTATIONS, LARGEST_ANGLE, flip, rotate
 from recall_server.core.training.descent import images_at_once
-from recall_server.core.training.fused import trained_names
+from recall_server.core.training.fused import trainable_parameters
 from recall_server.core.training.retraining import Retraining
 from recall_server.errors import NotFitted, TrainingFailed
 
 
 def can_train_together(network: AbstractNetwork) -> bool:
     """Whether the network is a chain of convolutions and one linear layer, such as ConvNet and AlexNet."""
-    return all(isinstance(block, Plain) for block in blueprint(network).blocks)
+    return all(isinstance(block, ConvBlock) for block in blueprint(network).blocks)
 
 
 @final
@@ -51,17 +51,17 @@ class ManyNetworks:
         self.network, self.retraining, self.seeds, self.device = network, retraining, tuple(seeds), device
         self._parameters: Parameters | None = None
 
-    def fit(self, images: Tensor, targets: Tensor, *, learned: Parameters | None = None) -> Self:
+    def fit(self, images: Tensor, targets: Tensor, *, pretrained: Parameters | None = None) -> Self:
         """Train each network on its own images [G, q, r, C, H, W] in model space, all with the targets [q, k].
 
-        `learned` are the layers that all of them begin with, where the schedule asks for some. Network i ends as a
+        `pretrained` are the layers that all of them begin with, where the schedule asks for some. Network i ends as a
         FreshClassifier with seed i that was fitted to images[i] would, but for rounding. Raises ValueError for shapes
         that do not fit, and TrainingFailed where a network diverges.
         """
         self._check(images, targets)
         self._parameters = None
         generators = [torch.Generator().manual_seed(seed) for seed in self.seeds]
-        first = [initial_parameters(self.network, self.retraining, learned, generator) for generator in generators]
+        first = [initial_parameters(self.network, self.retraining, pretrained, generator) for generator in generators]
         start = _stacked(first, self.device)
         draws = Draws.of(self.retraining, (images.shape[1], images.shape[2]), generators, self.device)
         images, targets = images.to(self.device, torch.float32), targets.to(self.device, torch.float32)
@@ -161,7 +161,7 @@ class _Descent:
     operations; `parameters` [G, ...] by name."""
 
     def __init__(self, network: AbstractNetwork, start: Parameters) -> None:
-        names = trained_names(network)
+        names = trainable_parameters(network)
         self._network = network
         self._values = torch.cat([start[name].flatten() for name in names])
         self._velocity = torch.zeros_like(self._values)
@@ -191,7 +191,7 @@ def many_logits(network: AbstractNetwork, parameters: Parameters, images: Tensor
     prepared = network.prepare(images.flatten(0, 1))
     hidden = prepared.view(*images.shape[:2], *prepared.shape[1:]).transpose(1, 2)  # [G, C, N, H, W]
     for block in blueprint(network).blocks:
-        assert isinstance(block, Plain), "refused at construction"
+        assert isinstance(block, ConvBlock), "refused at construction"
         weight = parameters[f"{block.layer.convolution}.weight"]
         convolved: Tensor = _Convolutions.apply(hidden, weight, network.convolution_dtype or hidden.dtype)
         # The convolution's bias is left out: the norm subtracts it with the mean.

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from recall_server.core.bundle.bundle import MemoryBundle
 from recall_server.core.bundle.layout import encoder_folder
-from recall_server.core.encoders.novelty import Familiarity
+from recall_server.core.encoders.novelty import NoveltyScorer
 from recall_server.core.encoders.query_encoder import QueryEncoder
 from recall_server.errors import UnsupportedQuery
 from trainer.data.datasets import ImageDataset, Split
@@ -40,7 +40,7 @@ def fit_familiarity(bundle: Path, dataset: ImageDataset, *, centres: int = CENTR
     known = _encoded(dataset.train, encoder, PICTURES, generator)
     clusters = KMeans(centres, n_init=4, random_state=seed).fit(known.numpy())
     calibration = _encoded(dataset.validation, encoder, CALIBRATION, generator)
-    familiarity = Familiarity.of(torch.from_numpy(clusters.cluster_centers_), calibration)
+    familiarity = NoveltyScorer.of(torch.from_numpy(clusters.cluster_centers_), calibration)
     return familiarity.save(file, reference.sha256)
 
 

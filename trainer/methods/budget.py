@@ -21,7 +21,7 @@ class Size(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Budget:
+class MemoryBudget:
     """How much a memory may store: N images per class, as K bases and r rows (paper, section 4).
 
     Where the budget is one in bytes, `file_bytes` is the most that the file may take.
@@ -35,7 +35,7 @@ class Budget:
     @classmethod
     def fit(
         cls, dataset: ImageDataset, method: Method, *, images_per_class: float, bases: int, rows: int | None
-    ) -> Budget:
+    ) -> MemoryBudget:
         """The largest r that fits unless it is given; ValueError says which K would fit where this one does not."""
         numbers_of_one = base_numbers(dataset, method)
         if method.memory == "pixels":
@@ -59,7 +59,7 @@ class Budget:
         return cls(images_per_class, bases, rows)
 
     @classmethod
-    def of_bundle(cls, bundle: MemoryBundle, size: Size) -> Budget:
+    def of_bundle(cls, bundle: MemoryBundle, size: Size) -> MemoryBudget:
         """The budget of the bundle that a run goes on from; ValueError where another one is asked for."""
         memory, claimed = bundle.memory, bundle.manifest.budget.images_per_class
         stored = len(memory.bases) if isinstance(memory, AddressedBases) else 0
@@ -75,7 +75,7 @@ class Budget:
         return cls(claimed, stored, memory.rows)
 
     @classmethod
-    def _of_pixels(cls, images_per_class: float, rows: int | None, most: int) -> Budget:
+    def _of_pixels(cls, images_per_class: float, rows: int | None, most: int) -> MemoryBudget:
         rows = most if rows is None else rows
         if not 1 <= rows <= most:
             raise ValueError(

@@ -26,7 +26,7 @@ STEPS, STEPS_OF_MANY = 150, 200  # inner steps; the second for 50 images per cla
 
 
 @dataclass(frozen=True)
-class Recipe:
+class Experiment:
     """One experiment: `bases` is 0 where pictures are stored. `reported` is accuracy in percent, by test network."""
 
     name: str
@@ -140,23 +140,23 @@ def _adapted(method: Method, dataset: str, images_per_class: int, changes: Mappi
 
 
 @cache
-def recipes() -> Mapping[str, Recipe]:
+def recipes() -> Mapping[str, Experiment]:
     """All of them by name, in the order of the paper."""
     made = [*_table_1(), *_variants("table2", TABLE_2), *_figure_4(), *_table_6(), *_variants("table7", TABLE_7)]
     return {recipe.name: recipe for recipe in [*made, *_table_8()]}
 
 
-def _full(name: str, dataset: str, size: int, method: Method, reported: Mapping[str, float]) -> Recipe:
-    return Recipe(name, dataset, size, SETTINGS[dataset].bases[size], method, reported)
+def _full(name: str, dataset: str, size: int, method: Method, reported: Mapping[str, float]) -> Experiment:
+    return Experiment(name, dataset, size, SETTINGS[dataset].bases[size], method, reported)
 
 
-def _table_1() -> Iterator[Recipe]:
+def _table_1() -> Iterator[Experiment]:
     for dataset, cells in TABLE_1.items():
         for size, accuracy in cells.items():
             yield _full(f"table1/{dataset}/{size}", dataset, size, with_bases(dataset, size), {"convnet": accuracy})
 
 
-def _variants(table: str, rows: Mapping[str, Mapping[int, tuple[float | None, ...]]]) -> Iterator[Recipe]:
+def _variants(table: str, rows: Mapping[str, Mapping[int, tuple[float | None, ...]]]) -> Iterator[Experiment]:
     for dataset, budgets in rows.items():
         for size, cells in budgets.items():
             for variant, accuracy in zip(VARIANTS, cells, strict=True):
@@ -169,10 +169,10 @@ def _variants(table: str, rows: Mapping[str, Mapping[int, tuple[float | None, ..
                 else:
                     resolution = "full" if variant == "bptt" else "half"
                     method = with_pictures(dataset, size, resolution=resolution)
-                    yield Recipe(name, dataset, size, 0, method, reported)
+                    yield Experiment(name, dataset, size, 0, method, reported)
 
 
-def _table_6() -> Iterator[Recipe]:
+def _table_6() -> Iterator[Experiment]:
     for network, budgets in TABLE_6.items():
         for size, cells in budgets.items():
             method = with_bases("cifar10", size, network=NetworkSpec.parse(network))
@@ -180,16 +180,16 @@ def _table_6() -> Iterator[Recipe]:
             yield _full(f"table6/{network}/{size}", "cifar10", size, method, reported)
 
 
-def _table_8() -> Iterator[Recipe]:
+def _table_8() -> Iterator[Experiment]:
     for size, cells in TABLE_8.items():
         for (momentum, changes), accuracy in zip(MOMENTA.items(), cells, strict=True):
             method = with_pictures("cifar10", size, steps=STEPS_OF_TABLE_8, window=STEPS_OF_TABLE_8, **changes)
-            yield Recipe(f"table8/{size}/{momentum}", "cifar10", size, 0, method, {"convnet": accuracy})
+            yield Experiment(f"table8/{size}/{momentum}", "cifar10", size, 0, method, {"convnet": accuracy})
 
 
-def _figure_4() -> Iterator[Recipe]:
+def _figure_4() -> Iterator[Experiment]:
     for dataset in FIGURE_4_DATA:
         for steps in FIGURE_4_STEPS:
             for momentum in ("no-momentum", "full-momentum"):
                 method = with_pictures(dataset, 1, steps=steps, window=steps, **MOMENTA[momentum])
-                yield Recipe(f"figure4/{dataset}/{steps}/{momentum}", dataset, 1, 0, method)
+                yield Experiment(f"figure4/{dataset}/{steps}/{momentum}", dataset, 1, 0, method)

@@ -8,14 +8,14 @@ from dataclasses import dataclass
 
 from trainer.methods.budget import Size
 from trainer.methods.method import METHODS, Method, named
-from trainer.methods.paper import Recipe, recipes
+from trainer.methods.paper import Experiment, recipes
 
 DEFAULT_METHOD = next(iter(METHODS))
 COLUMNS = ("recipe", "N", "stores", "preprocessing", "augmentation", "network", "T", "rows", "momentum", "paper, %")
 
 
 @dataclass(frozen=True)
-class Wish:
+class RecipeChoice:
     """The data set's source, the method before it is overridden, and what is asked of the budget."""
 
     dataset: str
@@ -23,7 +23,7 @@ class Wish:
     size: Size
 
 
-def wish(recipe: str | None, *, dataset: str | None, method: str | None, size: Size, in_bytes: bool) -> Wish:
+def wish(recipe: str | None, *, dataset: str | None, method: str | None, size: Size, in_bytes: bool) -> RecipeChoice:
     """What is asked for; an option that is given takes the place of the recipe's own.
 
     ValueError for an unknown recipe, with the nearest known ones, for a recipe and a method at once, and for no data.
@@ -31,7 +31,7 @@ def wish(recipe: str | None, *, dataset: str | None, method: str | None, size: S
     if recipe is None:
         if dataset is None:
             raise ValueError("name the pictures to distill, --dataset NAME or --dataset FOLDER, or a --recipe")
-        return Wish(dataset, named(method or DEFAULT_METHOD), size)
+        return RecipeChoice(dataset, named(method or DEFAULT_METHOD), size)
     if method is not None:
         raise ValueError(f"the recipe {recipe} is a method already; leave --method out, or change fields with --set")
     chosen = find(recipe)
@@ -39,10 +39,10 @@ def wish(recipe: str | None, *, dataset: str | None, method: str | None, size: S
     if budget is None and not in_bytes:
         budget = chosen.images_per_class
     bases = chosen.bases if size.bases is None else size.bases
-    return Wish(dataset or chosen.dataset, chosen.method, Size(budget, bases, size.rows))
+    return RecipeChoice(dataset or chosen.dataset, chosen.method, Size(budget, bases, size.rows))
 
 
-def find(name: str) -> Recipe:
+def find(name: str) -> Experiment:
     """The recipe of that name; ValueError with the nearest ones."""
     known = recipes()
     if name not in known:
@@ -51,13 +51,13 @@ def find(name: str) -> Recipe:
     return known[name]
 
 
-def starting_with(prefix: str) -> list[Recipe]:
+def starting_with(prefix: str) -> list[Experiment]:
     """The recipes whose names begin so; ValueError where there is none."""
     found = [recipe for name, recipe in recipes().items() if name.startswith(prefix)]
     return found or [find(prefix)]
 
 
-def as_json(chosen: Iterable[Recipe]) -> list[dict[str, object]]:
+def as_json(chosen: Iterable[Experiment]) -> list[dict[str, object]]:
     """Everything that the recipes set, as plain values."""
     return [
         {
@@ -72,14 +72,14 @@ def as_json(chosen: Iterable[Recipe]) -> list[dict[str, object]]:
     ]
 
 
-def lines(chosen: Iterable[Recipe]) -> list[str]:
+def lines(chosen: Iterable[Experiment]) -> list[str]:
     """A line for each, with what it sets beside the others; whatever else a method has is the same for all."""
     cells = [COLUMNS, *(_cells(recipe) for recipe in chosen)]
     widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
     return ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in cells]
 
 
-def _cells(recipe: Recipe) -> tuple[str, ...]:
+def _cells(recipe: Experiment) -> tuple[str, ...]:
     method = recipe.method
     network, depth = method.network.architecture, method.network.depth
     return (

@@ -16,10 +16,10 @@ from recall_server.core.networks import Parameters
 
 
 @dataclass(frozen=True)
-class Episode:
+class OuterBatch:
     """recalled [q, r, C, H, W] with targets [q, k]; real images [N, C, H, W] with targets [N, k]. Model space.
 
-    `rate` [] is the step size of inner training, where it is learned; `learned` are the layers, all but the last, that
+    `rate` [] is the step size of inner training, where it is learned; `pretrained` are the layers, all but the last, that
     inner networks begin with, where they do not begin at random.
     """
 
@@ -28,12 +28,12 @@ class Episode:
     images: Tensor
     image_targets: Tensor
     rate: Tensor | None = None
-    learned: Parameters | None = None
+    pretrained: Parameters | None = None
 
 
 class AbstractObjective(ABC):
     """A scalar loss of one episode, differentiable in the recalled images."""
 
     @abstractmethod
-    def loss(self, episode: Episode, generator: torch.Generator) -> Tensor:
+    def loss(self, episode: OuterBatch, generator: torch.Generator) -> Tensor:
         """The loss to descend; every random choice comes from the generator (a CPU one)."""

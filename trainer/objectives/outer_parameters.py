@@ -17,12 +17,12 @@ from torch import Tensor
 
 from recall_server.core.encoders.weights import all_but_the_last
 from recall_server.core.memory import AbstractMemory, Storage
-from recall_server.core.memory.soft_targets import among
-from recall_server.core.memory.storage import rounded
+from recall_server.core.memory.soft_targets import restrict
+from recall_server.core.memory.storage import fake_quantise
 from recall_server.core.networks import AbstractNetwork, Parameters
-from recall_server.core.training.fused import trained_names
+from recall_server.core.training.fused import trainable_parameters
 from recall_server.core.training.retraining import Retraining
-from trainer.objectives.base import Episode
+from trainer.objectives.base import OuterBatch
 
 HIGHEST_RATE = 10.0  # that a manifest takes
 LEARNED_RATE = "log_rate"  # the tensor that holds the logarithm of a learned step size
@@ -78,14 +78,14 @@ class AbstractLearner(ABC):
         """Everything that is optimised, by name."""
 
     @abstractmethod
-    def episode(self, data: RealData, generator: torch.Generator) -> Episode:
+    def episode(self, data: RealData, generator: torch.Generator) -> OuterBatch:
         """Recall for some classes, and draw real pictures of the same classes."""
 
     def as_stored(self, storage: Storage) -> Self:
         """The same learner with the memory that a file of this storage would hold; not to be optimised."""
         other = copy.copy(self)
         with torch.no_grad():
-            other.memory = rounded(self.memory, storage)
+            other.memory = fake_quantise(self.memory, storage)
         return other
 
 
@@ -158,14 +158,14 @@ class LabelLearner(AbstractLearner):
         device = next(iter(self.memory.tensors().values())).device
         return torch.eye(self.memory.query_size, device=device) if soft is None else soft
 
-    def episode(self, data: RealData, generator: torch.Generator) -> Episode:
+    def episode(self, data: RealData, generator: torch.Generator) -> OuterBatch:
         classes = _draw_classes(self.memory.query_size, self.classes_per_step, generator)
         device = data.images.device
         queries = torch.eye(self.memory.query_size, device=device)[classes]
         images, targets = _real_batch(data, classes, self.real_batch, generator)
-        recalled = rounded(self.memory, self.storage).recall(queries)
+        recalled = fake_quantise(self.memory, self.storage).recall(queries)
         rate = self.others[LEARNED_RATE].exp() if LEARNED_RATE in self.others else None
-        return Episode(recalled, among(soft_targets(self.others), queries), images, targets, rate)
+        return OuterBatch(recalled, restrict(soft_targets(self.others), queries), images, targets, rate)
 
 
 @final
@@ -193,7 +193,7 @@ class ImageLearner(AbstractLearner):
         self.memory = memory.replace({name: _leaf(value) for name, value in memory.tensors().items()})
         self.encoder = encoder
         # A bias in front of a norm has no gradient but rounding noise, which Adam would turn into steps.
-        self.leaves: Parameters = {name: _leaf(parameters[name]) for name in trained_names(encoder)}
+        self.leaves: Parameters = {name: _leaf(parameters[name]) for name in trainable_parameters(encoder)}
         self.parameters: Parameters = dict(parameters) | self.leaves
         self.classes_per_step = classes_per_step
         self.shots = shots
@@ -212,17 +212,17 @@ class ImageLearner(AbstractLearner):
         features = self.encoder.logits(self.parameters, pictures.flatten(0, 1))
         return features.reshape(*pictures.shape[:2], -1).mean(dim=1)
 
-    def episode(self, data: RealData, generator: torch.Generator) -> Episode:
+    def episode(self, data: RealData, generator: torch.Generator) -> OuterBatch:
         classes = _draw_classes(len(data.members), self.classes_per_step, generator)
         each = max(1, self.real_batch // len(classes))
         drawn = [data.draw_apart(label, self.shots, each, generator) for label in classes]
         shown, others = (torch.stack(index).to(data.images.device) for index in zip(*drawn, strict=True))
         pictures, real = data.images[shown], data.images[others]  # [q, shots, C, H, W] and [q, each, C, H, W]
         targets = torch.eye(len(classes), device=data.images.device)
-        return Episode(
-            rounded(self.memory, self.storage).recall(self.queries(pictures)),
+        return OuterBatch(
+            fake_quantise(self.memory, self.storage).recall(self.queries(pictures)),
             targets,
             real.flatten(0, 1),
             targets.repeat_interleave(real.shape[1], dim=0),
-            learned=self.learned(),
+            pretrained=self.learned(),
         )

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from recall_server.core.networks import AbstractNetwork
 from recall_server.core.training.augmentation import augment
-from trainer.objectives.base import AbstractObjective, Episode
+from trainer.objectives.base import AbstractObjective, OuterBatch
 from trainer.objectives.inner.inner_training import AbstractInnerTraining, Momentum
 from trainer.objectives.inner.step import AbstractInnerStep
 
@@ -45,10 +45,10 @@ class Unrolled(AbstractObjective):
         if not 1 <= self.window <= self.steps:
             raise ValueError(f"a window of {self.window} does not lie within 1..{self.steps} inner steps")
 
-    def loss(self, episode: Episode, generator: torch.Generator) -> Tensor:
+    def loss(self, episode: OuterBatch, generator: torch.Generator) -> Tensor:
         device = episode.recalled.device
         length = int(torch.randint(self.window, self.steps + 1, (), generator=generator))
-        learned = episode.learned
+        learned = episode.pretrained
         first = self.network.initialise(generator) if learned is None else self.network.initialise_from(learned)
         parameters = {name: value.detach().to(device) for name, value in first.items()}
         index = self._draw_rows(length, episode, generator).to(device)
@@ -71,13 +71,13 @@ class Unrolled(AbstractObjective):
     def network(self) -> AbstractNetwork:
         return self.step.network
 
-    def _draw_rows(self, length: int, episode: Episode, generator: torch.Generator) -> Tensor:
+    def _draw_rows(self, length: int, episode: OuterBatch, generator: torch.Generator) -> Tensor:
         """[length, q, rows_per_class] distinct rows of every query for every inner step."""
         queries, rows = episode.recalled.shape[:2]
         keys = torch.rand(length, queries, rows, generator=generator)
         return keys.argsort(dim=2)[:, :, : self.rows_per_class]
 
-    def _minibatches(self, episode: Episode, index: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+    def _minibatches(self, episode: OuterBatch, index: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
         """index [T, q, n] -> images [T, q * n, C, H, W] and targets [T, q * n, k]."""
         steps, queries, drawn = index.shape
         query = torch.arange(queries, device=index.device).view(1, queries, 1).expand_as(index)

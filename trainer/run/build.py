@@ -14,18 +14,18 @@ from recall_server.core.preprocessing import ZCA, AbstractPreprocessing, Project
 from recall_server.core.training.augmentation import AUGMENTATIONS
 from trainer.data.datasets import ImageDataset
 from trainer.data.second_moments import SecondMoments
-from trainer.methods.budget import Budget, query_size, stored_size
+from trainer.methods.budget import MemoryBudget, query_size, stored_size
 from trainer.methods.method import Method
 from trainer.objectives.inner.inner_training import AbstractInnerTraining, Adam, Momentum
 from trainer.objectives.inner.precision import with_precision
 from trainer.objectives.inner.select_step import inner_step
 from trainer.objectives.outer_parameters import AbstractLearner, ImageLearner, LabelLearner, RealData, first_targets
 from trainer.objectives.unrolled import Unrolled
-from trainer.starts.eigenvectors import principal
+from trainer.starts.eigenvectors import principal_start
 from trainer.starts.for_pictures import start_by_pictures
-from trainer.starts.from_bundle import check_continuable, continued
-from trainer.starts.pretrained_encoder import taught_encoder
-from trainer.starts.random import noise
+from trainer.starts.from_bundle import check_continuable, resume_from_bundle
+from trainer.starts.pretrained_encoder import pretrain_encoder
+from trainer.starts.random import noise_start
 
 SMALLEST_SHARE = 1e-6  # of soft targets that are gone on from: zero has no logarithm
 
@@ -49,7 +49,7 @@ def fit_preprocessing(
     return Standardise.fit(dataset.train.images) if moments is None else moments.standardise()
 
 
-def seen_through(method: Method, memory: AbstractMemory, fitted: AbstractPreprocessing) -> AbstractPreprocessing:
+def with_projection(method: Method, memory: AbstractMemory, fitted: AbstractPreprocessing) -> AbstractPreprocessing:
     """The space in which classifiers see pictures: `fitted`, projected onto the memory where the method asks for it."""
     if method.preprocessing == "projected" and isinstance(fitted, Standardise) and isinstance(memory, AddressedBases):
         return Projected.onto(memory.enlarged().detach().cpu(), fitted)
@@ -59,7 +59,7 @@ def seen_through(method: Method, memory: AbstractMemory, fitted: AbstractPreproc
 def make_learner(
     dataset: ImageDataset,
     method: Method,
-    budget: Budget,
+    budget: MemoryBudget,
     preprocessing: AbstractPreprocessing,
     generator: torch.Generator,
     *,
@@ -96,7 +96,7 @@ def make_learner(
     else:
         if start.targets is not None and method.targets == "hard":
             raise ValueError(f"the bundle {start.manifest.name} has soft targets; keep them with --set targets=soft")
-        memory = continued(start, dataset.classes, dataset.train, generator)
+        memory = resume_from_bundle(start, dataset.classes, dataset.train, generator)
     return LabelLearner(
         _on(device, memory),
         classes_per_step=classes,
@@ -109,7 +109,7 @@ def make_learner(
 def _picture_start(  # noqa: PLR0917
     dataset: ImageDataset,
     method: Method,
-    budget: Budget,
+    budget: MemoryBudget,
     preprocessing: AbstractPreprocessing,
     generator: torch.Generator,
     device: torch.device,
@@ -119,7 +119,7 @@ def _picture_start(  # noqa: PLR0917
     encoder = build_network(method.encoder, dataset.image_shape, method.query_size)
     parameters = encoder.initialise(generator)
     if method.encoder_steps:
-        parameters = taught_encoder(
+        parameters = pretrain_encoder(
             encoder,
             parameters,
             dataset.train,
@@ -166,7 +166,7 @@ def _first_targets(dataset: ImageDataset, start: MemoryBundle | None) -> Tensor:
 def make_memory(
     dataset: ImageDataset,
     method: Method,
-    budget: Budget,
+    budget: MemoryBudget,
     preprocessing: AbstractPreprocessing,
     generator: torch.Generator,
 ) -> AbstractMemory:
@@ -176,7 +176,7 @@ def make_memory(
         shape = len(dataset.classes), budget.rows, channels, *stored_size(dataset, method)
         images = torch.randn(shape, generator=generator)
         return Pixels(images) if method.resolution == "full" else Pixels(images, *full_size)
-    random = noise(
+    random = noise_start(
         dataset.image_shape,
         bases=budget.bases,
         rows=budget.rows,
@@ -187,7 +187,7 @@ def make_memory(
     )  # in any case, so that what is drawn after it is the same for both starts
     if method.start == "noise":
         return random
-    return principal(
+    return principal_start(
         dataset.train,
         preprocessing,
         classes=dataset.classes,

@@ -17,7 +17,7 @@ from torch import Tensor
 from recall_server.core.io.atomic import write_atomically
 from recall_server.core.io.tensor_file import (
     ELEMENT_BYTES,
-    Limits,
+    FileLimits,
     canonical_json,
     pack,
     parse_json,
@@ -27,7 +27,7 @@ from recall_server.core.io.tensor_file import (
 from recall_server.errors import InvalidCheckpoint
 
 FORMAT = 1
-LIMITS = Limits(file_bytes=2**31, numbers=2**29)
+LIMITS = FileLimits(file_bytes=2**31, numbers=2**29)
 
 
 @dataclass(frozen=True)

@@ -22,8 +22,8 @@ from trainer.methods.method import Method
 from trainer.objectives.base import AbstractObjective
 from trainer.objectives.outer_parameters import AbstractLearner, RealData
 from trainer.run.checkpoint import Checkpoint
-from trainer.run.distributed import ALONE, AbstractRanks
-from trainer.run.progress import Limits, Progress, Validation
+from trainer.run.distributed import ALONE, AbstractProcesses
+from trainer.run.progress import RunLimits, RunState, Validation
 
 FINAL_RATE = 0.05  # what the cosine leaves of the outer rate
 
@@ -32,10 +32,10 @@ class Interrupted(Exception):
     """Ctrl-C: the run stopped between two outer steps, and its checkpoint is written."""
 
 
-Publish = Callable[[Mapping[str, Tensor], Progress], None]
+Publish = Callable[[Mapping[str, Tensor], RunState], None]
 
 
-def _keep_to_yourself(tensors: Mapping[str, Tensor], progress: Progress) -> None:
+def _keep_to_yourself(tensors: Mapping[str, Tensor], progress: RunState) -> None:
     """Publish nothing."""
 
 
@@ -49,15 +49,15 @@ class Distillation:
         method: Method,
         *,
         run: Mapping[str, Any],
-        limits: Limits,
+        limits: RunLimits,
         generator: torch.Generator,
         checkpoint: Path | None = None,
-        ranks: AbstractRanks = ALONE,
+        ranks: AbstractProcesses = ALONE,
     ) -> None:
         self.learner, self.objective, self.method, self.ranks = learner, objective, method, ranks
         self.run, self.limits, self.generator = run, limits, generator
         self.checkpoint = checkpoint if ranks.first else None
-        self.progress = Progress()
+        self.progress = RunState()
         self.best: dict[str, Tensor] = {}
         self.optimiser = make_optimiser(learner.tensors(), method)
 
@@ -84,7 +84,7 @@ class Distillation:
                 }
         self.best = {key.removeprefix("best."): value for key, value in tensors.items() if key.startswith("best.")}
         self.generator.set_state(tensors["generator"])
-        self.progress = Progress.from_json(checkpoint.progress)
+        self.progress = RunState.from_json(checkpoint.progress)
 
     def save(self) -> None:
         """Write the checkpoint, where the run has one."""
@@ -103,7 +103,7 @@ class Distillation:
         data: RealData,
         *,
         validate: Callable[[], Sequence[float]] | None = None,
-        report: Callable[[Progress], None] = lambda progress: None,
+        report: Callable[[RunState], None] = lambda progress: None,
         publish: Publish = _keep_to_yourself,
         publish_start: bool = True,
     ) -> dict[str, Tensor]:
@@ -124,11 +124,11 @@ class Distillation:
                 self._validate(validate, publish)
             while self._fraction() < 1:
                 self._outer_step(data)
-                (self.progress.seconds,) = self.ranks.agree([self.limits.clock() - started])
+                (self.progress.seconds,) = self.ranks.broadcast([self.limits.clock() - started])
                 if self._fraction() >= 1 or self.progress.step % self.limits.validate_every == 0:
                     self._validate(validate, publish)
                 report(self.progress)
-                if any(self.ranks.agree([interrupted()])):
+                if any(self.ranks.broadcast([interrupted()])):
                     self._finish(publish)
                     raise Interrupted
                 if self.limits.clock() - saved > self.limits.checkpoint_seconds:
@@ -192,7 +192,7 @@ class Distillation:
             loss = self.objective.loss(self.learner.episode(data, generator), generator) / self.method.networks
             loss.backward()  # type: ignore[no-untyped-call]
             total += loss.detach()
-        self.ranks.add([total, *(leaf.grad for leaf in leaves if leaf.grad is not None)])
+        self.ranks.all_reduce([total, *(leaf.grad for leaf in leaves if leaf.grad is not None)])
         return total
 
     def _generators(self) -> list[torch.Generator]:

@@ -20,7 +20,7 @@ import torch.distributed as distributed
 from torch import Tensor
 
 
-class AbstractRanks(ABC):
+class AbstractProcesses(ABC):
     """The processes of a run, seen from one of them: `number` of `count`, and the `device` that it computes on."""
 
     number: int
@@ -43,16 +43,16 @@ class AbstractRanks(ABC):
         return range(self.number * each, (self.number + 1) * each)
 
     @abstractmethod
-    def add(self, tensors: Iterable[Tensor]) -> None:
+    def all_reduce(self, tensors: Iterable[Tensor]) -> None:
         """Each tensor becomes the sum of those of all ranks, in place."""
 
     @abstractmethod
-    def agree(self, values: Sequence[float]) -> list[float]:
+    def broadcast(self, values: Sequence[float]) -> list[float]:
         """What the first rank says."""
 
     def wait(self) -> None:
         """Until all ranks are here."""
-        self.add([torch.zeros(1, device=self.device)])
+        self.all_reduce([torch.zeros(1, device=self.device)])
 
     @abstractmethod
     def close(self) -> None:
@@ -61,17 +61,17 @@ class AbstractRanks(ABC):
 
 @final
 @dataclass(frozen=True)
-class Alone(AbstractRanks):
+class SingleProcess(AbstractProcesses):
     """One process."""
 
     device: torch.device
     number: int = 0
     count: int = 1
 
-    def add(self, tensors: Iterable[Tensor]) -> None:
+    def all_reduce(self, tensors: Iterable[Tensor]) -> None:
         """They are sums already."""
 
-    def agree(self, values: Sequence[float]) -> list[float]:
+    def broadcast(self, values: Sequence[float]) -> list[float]:
         return list(values)
 
     def close(self) -> None:
@@ -79,7 +79,7 @@ class Alone(AbstractRanks):
 
 
 @final
-class Torchrun(AbstractRanks):
+class Torchrun(AbstractProcesses):
     """The processes that torchrun started: by NCCL where each has a GPU, by gloo on processors."""
 
     def __init__(self, device: torch.device) -> None:
@@ -90,14 +90,14 @@ class Torchrun(AbstractRanks):
         distributed.init_process_group("nccl" if device.type == "cuda" else "gloo")
         self.number, self.count = distributed.get_rank(), distributed.get_world_size()
 
-    def add(self, tensors: Iterable[Tensor]) -> None:
+    def all_reduce(self, tensors: Iterable[Tensor]) -> None:
         found = list(tensors)
         row = torch.cat([tensor.flatten() for tensor in found])  # one message, not one for each tensor
         distributed.all_reduce(row)
         for tensor, part in zip(found, torch.split(row, [tensor.numel() for tensor in found]), strict=True):
             tensor.copy_(part.view_as(tensor))
 
-    def agree(self, values: Sequence[float]) -> list[float]:
+    def broadcast(self, values: Sequence[float]) -> list[float]:
         row = torch.tensor(values, dtype=torch.float64, device=self.device)
         distributed.broadcast(row, src=0)
         said: list[float] = row.tolist()
@@ -107,7 +107,7 @@ class Torchrun(AbstractRanks):
         distributed.destroy_process_group()
 
 
-ALONE = Alone(torch.device("cpu"))
+ALONE = SingleProcess(torch.device("cpu"))
 
 
 def process_is_first() -> bool:
@@ -121,9 +121,9 @@ def processes() -> int:
 
 
 @contextmanager
-def ranks(device: torch.device) -> Iterator[AbstractRanks]:
+def ranks(device: torch.device) -> Iterator[AbstractProcesses]:
     """Those of torchrun, where it started this process; with GPUs each of them gets its own."""
-    group = Torchrun(device) if processes() > 1 else Alone(device)
+    group = Torchrun(device) if processes() > 1 else SingleProcess(device)
     try:
         yield group
     finally:

@@ -29,7 +29,7 @@ class Validation:
 
 
 @dataclass
-class Progress:
+class RunState:
     """How far a run has come, with `seconds` its time so far and `history` its validations in their order.
 
     `loss`, `gradient_norm` (before it was clipped) and `outer_rate` are of the last outer step, NaN before the first.
@@ -92,7 +92,7 @@ def _finite(value: float) -> float | None:
 
 
 @dataclass(frozen=True)
-class Limits:
+class RunLimits:
     """When to stop, validate and checkpoint; whichever of steps and minutes is reached first ends the run.
 
     `minutes` bounds the time of the whole run, resumed parts included, by a `clock` of seconds.

@@ -32,31 +32,31 @@ from recall_server.core.memory import AbstractMemory
 from recall_server.core.preprocessing import AbstractPreprocessing
 from recall_server.core.training.device import device_name
 from trainer.data.datasets import ImageDataset
-from trainer.methods.budget import Budget
+from trainer.methods.budget import MemoryBudget
 from trainer.methods.method import Method
 from trainer.objectives.outer_parameters import AbstractLearner, ImageLearner, soft_targets, with_learned_rate
-from trainer.run.progress import Progress
+from trainer.run.progress import RunState
 
 LONGEST_CURVE = 10_000  # points that a manifest takes
 FEWEST_POINTS = 3  # of a curve that is thinned so that the file keeps within its budget
 
 
 @dataclass(frozen=True)
-class Made:
+class RunRecord:
     """What a run made, besides the tensors: everything that the manifest says about where a bundle comes from."""
 
     dataset: ImageDataset
     method: Method
-    budget: Budget
+    budget: MemoryBudget
     seed: int
-    progress: Progress
+    progress: RunState
     device: torch.device
     minutes: float | None
     start_sha256: str | None = None
 
 
 @dataclass(frozen=True)
-class Draft:
+class PreparedBundle:
     """A bundle as it reads back from its own bytes, and the encoder's ONNX file where pictures address it."""
 
     bundle: MemoryBundle
@@ -64,9 +64,13 @@ class Draft:
     encoder: bytes | None
 
 
-def draft(
-    learner: AbstractLearner, tensors: Mapping[str, Tensor], preprocessing: AbstractPreprocessing, made: Made, name: str
-) -> Draft:
+def prepare_bundle(
+    learner: AbstractLearner,
+    tensors: Mapping[str, Tensor],
+    preprocessing: AbstractPreprocessing,
+    made: RunRecord,
+    name: str,
+) -> PreparedBundle:
     """What `publish` would write. Raises ValueError or InvalidBundle, in one sentence, for what no reader takes."""
     tensors = {key: value.detach().cpu() for key, value in tensors.items()}
     memory = learner.memory.replace({key: tensors[key] for key in learner.memory.tensors()})
@@ -91,7 +95,7 @@ def draft(
     data = MemoryBundle(manifest, memory, preprocessing, made.method.storage, targets).to_bytes()
     if made.budget.file_bytes is not None:
         data = _within(made.budget.file_bytes, data, MemoryBundle.from_bytes(data))
-    return Draft(MemoryBundle.from_bytes(data), data, encoder)
+    return PreparedBundle(MemoryBundle.from_bytes(data), data, encoder)
 
 
 def _within(most: int, data: bytes, bundle: MemoryBundle) -> bytes:
@@ -114,7 +118,7 @@ def _within(most: int, data: bytes, bundle: MemoryBundle) -> bytes:
     return data
 
 
-def publish(draft: Draft, output: Path) -> MemoryBundle:
+def publish(draft: PreparedBundle, output: Path) -> MemoryBundle:
     """Write the encoder, then the bundle that refers to it; StorageFailed where the disk does not take them."""
     reference = draft.bundle.manifest.query_encoder
     if draft.encoder is not None and reference is not None:
@@ -126,7 +130,7 @@ def publish(draft: Draft, output: Path) -> MemoryBundle:
 def _manifest(
     memory: AbstractMemory,
     preprocessing: AbstractPreprocessing,
-    made: Made,
+    made: RunRecord,
     name: str,
     encoder: EncoderReference | None,
 ) -> Manifest:
@@ -154,7 +158,7 @@ def _manifest(
         raise ValueError(f"a bundle cannot say this: {first_fault(error)}") from error
 
 
-def run_progress(progress: Progress) -> RunProgress:
+def run_progress(progress: RunState) -> RunProgress:
     """The curve so far, in the manifest's words."""
     points = [
         ValidationPoint(outer_steps=point.step, minutes=round(point.seconds / 60, 3), accuracy=point.accuracy)
@@ -165,7 +169,7 @@ def run_progress(progress: Progress) -> RunProgress:
     )
 
 
-def provenance(made: Made) -> Provenance:
+def provenance(made: RunRecord) -> Provenance:
     """Where a bundle comes from, in the manifest's words."""
     hyper_parameters = {
         key: value if isinstance(value, (str, int, float)) else str(value)

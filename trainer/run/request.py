@@ -17,26 +17,26 @@ from recall_server.core.io.atomic import write_atomically
 from recall_server.core.preprocessing import AbstractPreprocessing
 from recall_server.errors import InvalidCheckpoint
 from trainer.data.datasets import ImageDataset
-from trainer.methods.budget import Budget
+from trainer.methods.budget import MemoryBudget
 from trainer.methods.method import Method
 from trainer.objectives.outer_parameters import AbstractLearner
 from trainer.run.checkpoint import Checkpoint
-from trainer.run.progress import Limits, Progress
-from trainer.run.publisher import Draft, Made, draft, publish
+from trainer.run.progress import RunLimits, RunState
+from trainer.run.publisher import PreparedBundle, RunRecord, prepare_bundle, publish
 from trainer.run.starting_point import StartingPoint
 
 
 @dataclass(frozen=True)
-class Request:
+class DistillRequest:
     """Everything that `distill` is asked to do."""
 
     dataset: ImageDataset
     method: Method
-    budget: Budget
+    budget: MemoryBudget
     output: Path
     seed: int
     device: torch.device
-    limits: Limits
+    limits: RunLimits
     resume: bool
     begin: StartingPoint = StartingPoint()
     overwrite: bool = False
@@ -82,9 +82,9 @@ class Request:
     def checkpoint(self) -> Path:
         return self.output.with_suffix(".checkpoint")
 
-    def made(self, progress: Progress) -> Made:
+    def made(self, progress: RunState) -> RunRecord:
         """What the manifest says about this run."""
-        return Made(
+        return RunRecord(
             self.dataset,
             self.method,
             self.budget,
@@ -110,7 +110,7 @@ class Request:
         return MemoryBundle.load(self.output).sha256 == start.sha256
 
 
-def check_nothing_is_lost(request: Request) -> None:
+def check_nothing_is_lost(request: DistillRequest) -> None:
     """Raises InvalidCheckpoint or ValueError where a checkpoint or a bundle of another run would be overwritten."""
     if request.resume:
         return
@@ -125,7 +125,7 @@ def check_nothing_is_lost(request: Request) -> None:
         )
 
 
-def check_writable(output: Path, check: Draft) -> None:
+def check_writable(output: Path, check: PreparedBundle) -> None:
     """StorageFailed now and not after hours, where a file of this size cannot be written beside OUTPUT."""
     if output.is_dir():
         raise ValueError(f"--output must name a file, but {output.name} is a folder")
@@ -139,14 +139,14 @@ def check_writable(output: Path, check: Draft) -> None:
 class Publisher:
     """Writes one version after another of a run's bundle, each in the place of the one before."""
 
-    def __init__(self, request: Request, learner: AbstractLearner, preprocessing: AbstractPreprocessing) -> None:
+    def __init__(self, request: DistillRequest, learner: AbstractLearner, preprocessing: AbstractPreprocessing) -> None:
         self.request, self.learner, self.preprocessing = request, learner, preprocessing
         self._encoder: Path | None = None
         start = request.begin.bundle
         started = None if start is None else start.manifest.query_encoder
         self._of_start = None if started is None else started.file
 
-    def __call__(self, tensors: Mapping[str, Tensor], progress: Progress) -> None:
+    def __call__(self, tensors: Mapping[str, Tensor], progress: RunState) -> None:
         """Write a version; raises StorageFailed, and the one before stays."""
         bundle = publish(self.draft(tensors, progress), self.request.output)
         reference = bundle.manifest.query_encoder
@@ -158,7 +158,7 @@ class Publisher:
         # The first version of a run that goes on has the encoder that it began from, which may be the very file.
         self._encoder = None if reference.file == self._of_start else written
 
-    def draft(self, tensors: Mapping[str, Tensor], progress: Progress) -> Draft:
+    def draft(self, tensors: Mapping[str, Tensor], progress: RunState) -> PreparedBundle:
         """What would be written; raises ValueError or InvalidBundle for what no reader takes."""
         made, name = self.request.made(progress), self.request.output.stem
-        return draft(self.learner, tensors, self.preprocessing, made, name)
+        return prepare_bundle(self.learner, tensors, self.preprocessing, made, name)

@@ -57,7 +57,7 @@ def _few_shot(
         _retraining(method),
         encode=lambda pixels: learner.encoder.logits(learner.parameters, preprocessing.to_model(pixels.to(device))),
         device=device,
-        learned=learner.learned(),
+        pretrained=learner.learned(),
     )
     shots, tests = validation_task(dataset, method)
     episodes = [

@@ -31,7 +31,7 @@ PICTURES_FOR_LARGE_BASES = 1_024  # where pictures are too large for their secon
 ITERATIONS = 30  # of k-means
 
 
-def principal(
+def principal_start(
     split: Split,
     preprocessing: AbstractPreprocessing,
     *,

@@ -1,6 +1,6 @@
 """Where a memory addressed by pictures starts, and its encoder: both in closed form, before any outer step.
 
-The encoder's convolutions are random, or have learned the classes (`taught_encoder.py`); its last layer gives the
+The encoder's convolutions are random, or have learned the classes (`pretrained_encoder.py`); its last layer gives the
 leading principal components of their features, or their linear discriminants, on a scale of one. The matrices are
 those by which the mean vector of a few pictures of a class says most of what typical pictures of that class are over
 the leading eigenvectors (`principal.py`): a ridge regression. A start of random matrices recalls noise, from which the

@@ -53,7 +53,9 @@ def check_continuable(
         raise ValueError(f"{name} stores pixels, and only a memory of bases can take up further classes")
 
 
-def continued(bundle: MemoryBundle, classes: Sequence[str], split: Split, generator: torch.Generator) -> AbstractMemory:
+def resume_from_bundle(
+    bundle: MemoryBundle, classes: Sequence[str], split: Split, generator: torch.Generator
+) -> AbstractMemory:
     """The bundle's memory for `classes`: the old ones keep their coefficients, bit for bit.
 
     The labels of `split` are in the order of `classes`; only its pictures of new classes are looked at. Each new class

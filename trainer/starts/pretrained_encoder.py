@@ -23,7 +23,7 @@ BATCH = 256
 RATE, MOMENTUM = 0.02, 0.9  # the rate falls to nothing by a cosine
 
 
-def taught_encoder(
+def pretrain_encoder(
     encoder: AbstractNetwork,
     parameters: Parameters,
     split: Split,

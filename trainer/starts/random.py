@@ -1,4 +1,4 @@
-"""Where the paper's recipes start: from noise. Other starts are in `principal.py` and `continued.py`."""
+"""Where the paper's recipes start: from noise. Other starts are in `eigenvectors.py` and `from_bundle.py`."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from recall_server.core.memory import AddressedBases
 Initialisation = Literal["xavier", "kaiming"]
 
 
-def noise(
+def noise_start(
     image_shape: tuple[int, int, int],
     *,
     bases: int,

@@ -16,7 +16,7 @@ from typing import Literal
 from recall_server.errors import InvalidDataset
 from trainer.streams.experiment import Experiment, judge_every
 from trainer.streams.learners.compress import CompressThenRecall
-from trainer.streams.learners.recipe import Recipe
+from trainer.streams.learners.recipe import StreamMethod
 from trainer.streams.run import StreamRun
 from trainer.streams.scores import Scores
 from trainer.streams.sources.task import AbstractStream
@@ -35,7 +35,7 @@ class Part:
         return self.kind if self.task is None else f"{self.kind} {self.task}"
 
 
-def divide(recipe: Recipe, tasks: int, *, baselines: bool, joint: bool) -> list[Part]:
+def divide(recipe: StreamMethod, tasks: int, *, baselines: bool, joint: bool) -> list[Part]:
     """The parts of a run: the long ones first, then tasks in such an order that the first few stand for all."""
     parts = [Part("baselines")] * baselines + [Part("joint")] * joint
     return parts + ([Part("recall")] if recipe.reuse else [Part("recall", task) for task in spaced(tasks)])

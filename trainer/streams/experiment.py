@@ -16,12 +16,12 @@ from trainer.streams.learners.compress import CompressThenRecall
 from trainer.streams.learners.coreset import Coreset
 from trainer.streams.learners.joint import joint_accuracies
 from trainer.streams.learners.learner import AbstractStreamLearner
-from trainer.streams.learners.recipe import Recipe
-from trainer.streams.learners.shared_network import SharedNetwork
+from trainer.streams.learners.recipe import StreamMethod
+from trainer.streams.learners.shared_network import OnlineNetwork
 from trainer.streams.run import StreamRun
 from trainer.streams.sources.folder import FolderStream
 from trainer.streams.sources.named import STREAMS, named_stream
-from trainer.streams.sources.task import CPU, MINIBATCH, AbstractStream, Header, Task
+from trainer.streams.sources.task import CPU, MINIBATCH, AbstractStream, StreamTask, TaskHeader
 
 MARKS = 10  # how often, along a stream, all tasks so far are judged
 MEMORY = 10  # real images for each task, where nothing else is said (paper, Table 5)
@@ -35,7 +35,7 @@ class Experiment:
     """Which stream, learned how. `memory` is the buffer in real images; a folder's name or path is a stream as well."""
 
     source: str
-    recipe: Recipe
+    recipe: StreamMethod
     seed: int
     memory: int | None = None
     tasks: int | None = None
@@ -67,7 +67,7 @@ class Experiment:
             validate=self.validate,
         )
 
-    def capacity(self, stream: AbstractStream, header: Header) -> int:
+    def capacity(self, stream: AbstractStream, header: TaskHeader) -> int:
         """The buffer in numbers; a shortened stream has the same share for each task as the whole one."""
         if self.memory is not None:
             return self.memory * header.image_numbers
@@ -75,7 +75,7 @@ class Experiment:
         each = spec.memory / spec.tasks if spec else MEMORY
         return int(each * stream.tasks) * header.image_numbers
 
-    def learners(self, stream: AbstractStream, first: Task) -> list[AbstractStreamLearner]:
+    def learners(self, stream: AbstractStream, first: StreamTask) -> list[AbstractStreamLearner]:
         """Ours first. Raises ValueError for a buffer that is too small."""
         header, prepared = first.header, preprocessing(first)
         capacity = self.capacity(stream, header)
@@ -101,10 +101,10 @@ class Experiment:
         ]
 
     def _network(  # noqa: PLR0917
-        self, stream: AbstractStream, first: Task, name: str, training: tuple[float, int, int], capacity: int = 0
-    ) -> SharedNetwork:
+        self, stream: AbstractStream, first: StreamTask, name: str, training: tuple[float, int, int], capacity: int = 0
+    ) -> OnlineNetwork:
         rate, updates, replayed = training
-        return SharedNetwork(
+        return OnlineNetwork(
             name,
             self.recipe.network,
             stream.classes(),
@@ -125,7 +125,7 @@ class Experiment:
         network = self._network(stream, first, "joint training", JOINT)
         return joint_accuracies(stream, network, epochs=JOINT_EPOCHS, seed=self.seed, stopped=stopped)
 
-    def description(self, stream: AbstractStream, header: Header) -> dict[str, Any]:
+    def description(self, stream: AbstractStream, header: TaskHeader) -> dict[str, Any]:
         """What a checkpoint must agree with."""
         recipe = {f"recipe.{name}": value for name, value in self.recipe.model_dump(mode="json").items()}
         return recipe | {
@@ -139,7 +139,7 @@ class Experiment:
         }
 
 
-def preprocessing(first: Task) -> Standardise:
+def preprocessing(first: StreamTask) -> Standardise:
     """Standardised by the first minibatch of the first task, and so for good: nothing is known of what comes later."""
     return Standardise.fit(first.train.select(torch.arange(min(MINIBATCH, len(first.train)))).images)
 

@@ -11,7 +11,7 @@ from recall_server.core.io.atomic import write_atomically
 from trainer.streams.scores import Scores, spread
 
 
-def plot(runs: Sequence[Scores], path: Path, *, title: str, joint: Sequence[float] = ()) -> None:
+def plot_scores(runs: Sequence[Scores], path: Path, *, title: str, joint: Sequence[float] = ()) -> None:
     """Write the picture, a PNG; bands are one standard deviation over the runs, the dashed line is joint training."""
     from matplotlib.figure import Figure  # noqa: PLC0415  (only for the picture)
     from matplotlib.ticker import MaxNLocator  # noqa: PLC0415

@@ -20,7 +20,7 @@ from trainer.run.checkpoint import Checkpoint
 from trainer.run.distill import Interrupted
 from trainer.streams.learners.learner import AbstractStreamLearner, State, prefixed, with_prefix
 from trainer.streams.scores import Scores
-from trainer.streams.sources.task import CHUNK, MINIBATCH, AbstractStream, Pictures, Task
+from trainer.streams.sources.task import CHUNK, MINIBATCH, AbstractStream, Pictures, StreamTask
 
 Finished = Callable[[int], None]  # is told the number of every task that has ended
 
@@ -88,12 +88,12 @@ class StreamRun:
             raise Interrupted  # while waiting for the next task; what has been learned is saved
         return self.scores
 
-    def _next(self, stopped: Callable[[], bool]) -> Task | None:
+    def _next(self, stopped: Callable[[], bool]) -> StreamTask | None:
         if self.position.task == self._stop:
             return None
         return self.stream.await_task(self.position.task, stopped=stopped)
 
-    def _learn(self, task: Task, stopped: Callable[[], bool]) -> None:
+    def _learn(self, task: StreamTask, stopped: Callable[[], bool]) -> None:
         if self.position.minibatch == 0:
             for learner in self.learners:
                 learner.begin(task.header)
@@ -112,7 +112,7 @@ class StreamRun:
                 self.save()
             started = time.perf_counter()
 
-    def _end(self, task: Task) -> None:
+    def _end(self, task: StreamTask) -> None:
         for learner in self.learners:
             started = time.perf_counter()
             learner.finish()
@@ -124,7 +124,7 @@ class StreamRun:
         self.seconds.measure("judging", started)
         self.position = Position(number + 1)
 
-    def _judge(self, number: int, task: Task) -> None:
+    def _judge(self, number: int, task: StreamTask) -> None:
         self._judge_on(number, number, task.test, self.learners)
         unsettled = [learner for learner in self.learners if not learner.settled]
         whole = (number + 1) % self._judge_every == 0 or number + 1 == self.stream.tasks

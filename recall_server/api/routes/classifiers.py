@@ -25,8 +25,8 @@ from recall_server.api.schemas.schemas import (
 from recall_server.api.state.context import CALLER, Context, Served
 from recall_server.errors import InvalidRequest
 from recall_server.jobs.rows.records import ClassifierRecord, JobStatus
-from recall_server.service.predictors import check_usable
-from recall_server.service.service import Asked, DownloadFormat
+from recall_server.service.predictors import check_predictor
+from recall_server.service.service import Caller, DownloadFormat
 
 PREDICT_PART = "images"
 MEDIA_TYPES: dict[DownloadFormat, str] = {
@@ -55,7 +55,7 @@ ANSWER: dict[str, Any] = {"model": ClassifierAnswer}
 async def train(request: Request, parameters: Annotated[TrainParameters, Query()], context: Served) -> Response:
     """Train a fresh classifier from labels, or from a few pictures of each class."""
     service = context.service
-    asked = Asked(idempotency_key=idempotency_key(request), caller=request.scope.get(CALLER))
+    asked = Caller(idempotency_key=idempotency_key(request), caller=request.scope.get(CALLER))
     if media_type(request) == FORM:
         pictures = await read_pictures(request, max_pictures=context.settings.max_pictures)
         context.pay(request, len(pictures))
@@ -144,7 +144,9 @@ async def delete(identifier: str, context: Served) -> Response:
 )
 async def predict(request: Request, identifier: str, context: Served) -> Predictions:
     """The probability of each class for each picture, in the order sent."""
-    await context.look(check_usable, context.service.jobs, identifier)  # before an upload is read that cannot be used
+    await context.look(
+        check_predictor, context.service.jobs, identifier
+    )  # before an upload is read that cannot be used
     media_type(request, only=(FORM,))
     pictures = await read_pictures(request, max_pictures=context.settings.max_pictures)
     other = next((picture.part for picture in pictures if picture.part != PREDICT_PART), None)

@@ -23,7 +23,7 @@ PATH = "/recall"
 ASKED = "recall.asked"  # the key of the ASGI scope under which a request that is not known is described
 
 
-class Asked(NamedTuple):
+class UnansweredRecall(NamedTuple):
     """A recall that must be computed: from which bundles, and the key under which its answer is to be kept.
 
     The bundles loaded may be others a moment later, and an answer of theirs must not be kept under this key.
@@ -50,7 +50,7 @@ class KnownRecalls:
         answer = self._context.cache.get(key)
         self._context.metrics.cache.labels("miss" if answer is None else "hit").inc()
         if answer is None:
-            scope[ASKED] = Asked(library, key)
+            scope[ASKED] = UnansweredRecall(library, key)
             return await self.app(scope, receive, send)
         scope[ROUTE] = PATH
         await recall_response(answer, headers)(scope, receive, send)

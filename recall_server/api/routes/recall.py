@@ -11,7 +11,7 @@ from fastapi import APIRouter, Query, Request, Response
 from recall_server.api.http.bodies import FORM, JSON, body_schema, media_type, read_json, read_pictures
 from recall_server.api.http.negotiation import accepted
 from recall_server.api.http.problems import responses
-from recall_server.api.routes.known_recalls import ASKED, Asked, recall_response
+from recall_server.api.routes.known_recalls import ASKED, UnansweredRecall, recall_response
 from recall_server.api.schemas.schemas import (
     LabelRecallParameters,
     RecallAnswer,
@@ -50,7 +50,7 @@ async def recall_labels(
 ) -> Response:
     """Recalled images of labels, from whichever loaded bundles know them."""
     form = _format(request, parameters)
-    asked: Asked = request.scope[ASKED]
+    asked: UnansweredRecall = request.scope[ASKED]
     recall = partial(context.service.recall_labels, parameters.names(), parameters.options(), library=asked.library)
     answer = Answer.of(*await _made(request, context, recall, form))
     context.cache.put(asked.key, answer)

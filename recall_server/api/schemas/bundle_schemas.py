@@ -6,18 +6,18 @@ from typing import Literal
 
 from pydantic import BaseModel, Field
 
-from recall_server.api.schemas.schemas import Request, png_uri
+from recall_server.api.schemas.schemas import RequestModel, png_uri
 from recall_server.core.bundle.manifest import Accuracy, Manifest
 from recall_server.core.reports.inspection import displayed_bases, has_bases, has_similarity, similarity
 from recall_server.jobs.rows.records import BundleIdentity, ImageSize
 from recall_server.library.library import LoadedBundle
 
 
-class BasesParameters(Request):
+class BasesParameters(RequestModel):
     format: Literal["json", "png"] | None = Field(None, description="wins over the header Accept")
 
 
-class SimilarityParameters(Request):
+class SimilarityParameters(RequestModel):
     labels: list[str] | None = Field(None, description="separated by commas, or repeated; all if not given")
 
     def names(self) -> list[str] | None:

@@ -47,13 +47,13 @@ def png_uri(image: NDArray[np.float32]) -> str:
     return f"data:image/png;base64,{base64.b64encode(encode_png(image)).decode()}"
 
 
-class Request(BaseModel):
+class RequestModel(BaseModel):
     """Something a caller sends: a name that is not known is a mistake, and said so."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
-class RecallParameters(Request):
+class RecallParameters(RequestModel):
     """The options of a recall: how many images for each query, drawn how, sent as what."""
 
     per_label: Annotated[int, Field(ge=1)] | Literal["all"] | None = Field(
@@ -77,14 +77,14 @@ class LabelRecallParameters(RecallParameters):
         return [name for text in self.labels for name in text.split(",")]
 
 
-class RecallBody(Request):
+class RecallBody(RequestModel):
     """Exactly one of mixtures (weights of labels) and vectors (raw queries)."""
 
     mixtures: Annotated[list[dict[str, float]], Field(max_length=MOST_QUERIES, fail_fast=True)] | None = None
     vectors: Annotated[list[Vector], Field(max_length=MOST_QUERIES, fail_fast=True)] | None = None
 
 
-class ClassifierParameters(Request):
+class ClassifierParameters(RequestModel):
     seed: Seed | None = Field(None, description="0 if not given")
     bundle: BundleName | None = Field(None, description="the bundle to train from, where several could be meant")
 

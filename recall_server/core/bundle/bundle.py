@@ -27,14 +27,14 @@ from recall_server.core.bundle.checks import (
 )
 from recall_server.core.bundle.manifest import FORMAT_VERSION, Manifest, MeasuredAccuracy
 from recall_server.core.io.atomic import write_atomically
-from recall_server.core.io.tensor_file import DEFAULT_LIMITS, FLOATS, Limits, pack, printable, read_bounded, unpack
+from recall_server.core.io.tensor_file import DEFAULT_LIMITS, FLOATS, FileLimits, pack, printable, read_bounded, unpack
 from recall_server.core.memory import MEMORIES, AbstractMemory, Storage
-from recall_server.core.memory.soft_targets import among
-from recall_server.core.memory.storage import restored, stored
+from recall_server.core.memory.soft_targets import restrict
+from recall_server.core.memory.storage import dequantise, quantise
 from recall_server.core.preprocessing import PREPROCESSINGS, AbstractPreprocessing, Projected, Standardise
 from recall_server.errors import InvalidBundle, InvalidRequest, NotFound, UnknownLabel, UnsupportedQuery
 
-__all__ = ["DEFAULT_LIMITS", "METADATA_KEY", "Limits", "MemoryBundle"]
+__all__ = ["DEFAULT_LIMITS", "METADATA_KEY", "FileLimits", "MemoryBundle"]
 
 METADATA_KEY = "memory_bundle"
 PREFIX = "preprocessing."
@@ -75,14 +75,14 @@ class MemoryBundle:
 
     def to_bytes(self) -> bytes:
         """The file as bytes, the memory in its storage, all else as float32: the same content, the same bytes."""
-        tensors = stored(self.memory, self.storage)
+        tensors = quantise(self.memory, self.storage)
         for name, tensor in _stored(self.preprocessing).items():
             tensors[PREFIX + name] = tensor.detach().to(torch.float32)
         if self.targets is not None:
             tensors[TARGETS] = self.targets.detach().to(torch.float32)
         return pack(tensors, key=METADATA_KEY, text=self.manifest.to_json())
 
-    def save(self, path: str | os.PathLike[str], *, limits: Limits = DEFAULT_LIMITS) -> MemoryBundle:
+    def save(self, path: str | os.PathLike[str], *, limits: FileLimits = DEFAULT_LIMITS) -> MemoryBundle:
         """Write the file, whole or not at all, and return the bundle that it holds, with its sha256 and size.
 
         Raises InvalidBundle for what `load` would refuse (numbers that are not finite, a file too large), before
@@ -99,7 +99,7 @@ class MemoryBundle:
         path: str | os.PathLike[str],
         *,
         expected_sha256: str | None = None,
-        limits: Limits = DEFAULT_LIMITS,
+        limits: FileLimits = DEFAULT_LIMITS,
     ) -> Self:
         """Read a file that nobody vouches for. Tensors arrive as float32 on the CPU.
 
@@ -117,7 +117,9 @@ class MemoryBundle:
             raise InvalidBundle(f"{name}: {error}") from error
 
     @classmethod
-    def from_bytes(cls, data: bytes, *, expected_sha256: str | None = None, limits: Limits = DEFAULT_LIMITS) -> Self:
+    def from_bytes(
+        cls, data: bytes, *, expected_sha256: str | None = None, limits: FileLimits = DEFAULT_LIMITS
+    ) -> Self:
         """`load`, of bytes that came from elsewhere."""
         digest = hashlib.sha256(data).hexdigest()
         if expected_sha256 is not None and digest != expected_sha256.lower():
@@ -152,7 +154,7 @@ class MemoryBundle:
 
     def targets_of(self, queries: Tensor) -> Tensor:
         """Targets [q, q] for what q queries to this bundle recall, one class each."""
-        return among(self.targets, queries)
+        return restrict(self.targets, queries)
 
     def with_accuracy(self, rows: Iterable[MeasuredAccuracy]) -> MemoryBundle:
         """The same bundle with these measurements instead of those in its manifest; it has no file yet.
@@ -200,7 +202,7 @@ def _rebuild(
     }
     own = {name: value for name, value in tensors.items() if not name.startswith(PREFIX)}
     try:
-        own, storage = restored(own, memory_type)
+        own, storage = dequantise(own, memory_type)
         own = {name: _usable(name, value) for name, value in own.items()}
         memory = memory_type.from_tensors(own, manifest.memory.geometry)
         _check_recall_cost(memory, numbers)

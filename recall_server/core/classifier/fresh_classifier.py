@@ -20,7 +20,7 @@ from torch import Tensor
 from recall_server.core.classifier.onnx_export import export_network
 from recall_server.core.io.atomic import write_atomically
 from recall_server.core.io.tensor_file import (
-    Limits,
+    FileLimits,
     canonical_json,
     pack,
     parse_json,
@@ -28,23 +28,23 @@ from recall_server.core.io.tensor_file import (
     unpack,
     with_prefix,
 )
-from recall_server.core.memory import Combinations
+from recall_server.core.memory import LazyImages
 from recall_server.core.networks import AbstractNetwork, Parameters, build_network
 from recall_server.core.preprocessing import PREPROCESSINGS, AbstractPreprocessing
 from recall_server.core.training.augmentation import AUGMENTATIONS, augment
 from recall_server.core.training.descent import MomentumDescent, images_at_once, predicted_logits
-from recall_server.core.training.lagged_scalars import numbers
+from recall_server.core.training.lagged_scalars import read_scalars
 from recall_server.core.training.retraining import Retraining, cosine
 from recall_server.errors import InvalidBundle, NotFitted, NotFound, TrainingFailed
 
 METADATA_KEY: Final = "fresh_classifier"
 NETWORK, PREPROCESSING = "network.", "preprocessing."
-LIMITS = Limits(file_bytes=2**29, numbers=2**27)  # the widest network that a manifest may ask for is below both
+LIMITS = FileLimits(file_bytes=2**29, numbers=2**27)  # the widest network that a manifest may ask for is below both
 
-Progress = Callable[[int, int, float], None]
+ProgressCallback = Callable[[int, int, float], None]
 
 
-class Header(BaseModel):
+class ClassifierHeader(BaseModel):
     """What a classifier's file says beside its tensors; `extra` is the caller's."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -92,17 +92,17 @@ class FreshClassifier:
 
     def fit(
         self,
-        images: Tensor | Combinations,
+        images: Tensor | LazyImages,
         targets: Tensor,
         *,
-        learned: Parameters | None = None,
-        progress: Progress | None = None,
+        pretrained: Parameters | None = None,
+        progress: ProgressCallback | None = None,
     ) -> Self:
         """Train on recalled images [q, r, C, H, W] in model space, where row i of `targets` [q, k] goes with query i.
 
-        Of `Combinations` only the images of a step are made at a time; the result is the same but for rounding.
+        Of `LazyImages` only the images of a step are made at a time; the result is the same but for rounding.
         Every step takes `rows_per_class` other rows of every query (all, if there are fewer), without replacement.
-        `learned` are the layers to begin with, where the schedule does not begin at random.
+        `pretrained` are the layers to begin with, where the schedule does not begin at random.
         `progress(done, total, loss)` is called for every step, in their order; what it raises ends the training. On
         CUDA it comes a few steps late, so that the GPU need not wait for it. The same inputs and seed give the same
         parameters, bit for bit, on one machine. Raises ValueError for shapes that do not fit, and TrainingFailed when
@@ -111,14 +111,14 @@ class FreshClassifier:
         self._check(images, targets)
         self._parameters = None
         generator = torch.Generator().manual_seed(self.seed)
-        first = initial_parameters(self.network, self.retraining, learned, generator)
+        first = initial_parameters(self.network, self.retraining, pretrained, generator)
         parameters = {name: value.detach().to(self.device) for name, value in first.items()}
         images, targets = images.to(self.device, torch.float32), targets.to(self.device, torch.float32)
         batches = minibatches(images, targets, self.retraining, generator)
         descent = MomentumDescent(self.network, parameters)
         with torch.enable_grad(), _deterministic(self.device):
             losses = _descend(descent, batches, self.retraining)
-            for done, loss in enumerate(numbers(losses, self.device), start=1):
+            for done, loss in enumerate(read_scalars(losses, self.device), start=1):
                 self._report(done, loss, progress)
         if not descent.finite():
             raise self._diverged(self.retraining.steps)
@@ -146,7 +146,7 @@ class FreshClassifier:
 
         `extra` is kept with it and comes back as the attribute `extra` of the loaded classifier.
         """
-        header = Header(
+        header = ClassifierHeader(
             labels=self.labels,
             image_shape=self.image_shape,
             preprocessing=self.preprocessing.kind,
@@ -165,7 +165,7 @@ class FreshClassifier:
         try:
             data = read_bounded(path, LIMITS.file_bytes)
             tensors, text = unpack(data, key=METADATA_KEY, limits=LIMITS, dtypes=frozenset({"F32"}))
-            return cls._from_file(tensors, Header.model_validate(parse_json(text)), device)
+            return cls._from_file(tensors, ClassifierHeader.model_validate(parse_json(text)), device)
         except FileNotFoundError as error:
             raise NotFound(f"there is no classifier {Path(path).name}") from error
         except (OSError, ValueError) as error:
@@ -190,7 +190,7 @@ class FreshClassifier:
             raise NotFitted("this classifier has not been trained; call fit first")
         return self._parameters
 
-    def _check(self, images: Tensor | Combinations, targets: Tensor) -> None:
+    def _check(self, images: Tensor | LazyImages, targets: Tensor) -> None:
         if images.ndim != 5 or 0 in images.shape or tuple(images.shape[2:]) != self.image_shape:
             raise ValueError(
                 f"recalled images must be [queries, rows, {', '.join(map(str, self.image_shape))}], "
@@ -202,7 +202,7 @@ class FreshClassifier:
         if not finite or not bool(targets.isfinite().all()):
             raise ValueError("recalled images and targets must be finite numbers")
 
-    def _report(self, done: int, loss: float, progress: Progress | None) -> None:
+    def _report(self, done: int, loss: float, progress: ProgressCallback | None) -> None:
         if not math.isfinite(loss):
             raise self._diverged(done)
         if progress is not None:
@@ -215,7 +215,7 @@ class FreshClassifier:
         )
 
     @classmethod
-    def _from_file(cls, tensors: Mapping[str, Tensor], header: Header, device: str | torch.device) -> Self:
+    def _from_file(cls, tensors: Mapping[str, Tensor], header: ClassifierHeader, device: str | torch.device) -> Self:
         """Raises ValueError, with a sentence, for a header and tensors that do not make a classifier."""
         if len(header.image_shape) != 3:
             raise ValueError(f"image_shape must be channels, height and width, not {list(header.image_shape)}")
@@ -258,17 +258,17 @@ def _descend(
 
 
 def initial_parameters(
-    network: AbstractNetwork, retraining: Retraining, learned: Parameters | None, generator: torch.Generator
+    network: AbstractNetwork, retraining: Retraining, pretrained: Parameters | None, generator: torch.Generator
 ) -> Parameters:
     """Where a network of this schedule begins: at random, or with learned layers.
 
     Raises ValueError where these are missing, are not asked for, or are not the network's.
     """
-    if learned is None and retraining.initial != "random":
+    if pretrained is None and retraining.initial != "random":
         raise ValueError("networks of this schedule begin with an encoder's layers, which must be given")
-    if learned is not None and retraining.initial == "random":
+    if pretrained is not None and retraining.initial == "random":
         raise ValueError("networks of this schedule begin at random; layers to begin with were given")
-    return network.initialise(generator) if learned is None else network.initialise_from(learned)
+    return network.initialise(generator) if pretrained is None else network.initialise_from(pretrained)
 
 
 def learning_rate(retraining: Retraining, done: int) -> float:
@@ -279,7 +279,7 @@ def learning_rate(retraining: Retraining, done: int) -> float:
 
 
 def minibatches(
-    images: Tensor | Combinations, targets: Tensor, retraining: Retraining, generator: torch.Generator
+    images: Tensor | LazyImages, targets: Tensor, retraining: Retraining, generator: torch.Generator
 ) -> Iterator[tuple[Tensor, Tensor]]:
     """Endless minibatches [q * n, C, H, W] with targets [q * n, k], n distinct rows of each of q queries."""
     queries, rows = images.shape[:2]

@@ -18,7 +18,7 @@ from torch import Tensor
 
 from recall_server.core.networks import AbstractNetwork, Parameters
 from recall_server.core.networks.base import CLASSIFIER
-from recall_server.core.networks.blueprint import Dense, Layer, Plain, Residual, blueprint
+from recall_server.core.networks.blueprint import ConvBlock, Dense, Layer, Residual, blueprint
 from recall_server.core.networks.kernels import EPSILON
 from recall_server.core.preprocessing import ZCA, AbstractPreprocessing, Projected, Spectral, Standardise
 from recall_server.core.preprocessing.spectral import cosines
@@ -161,7 +161,7 @@ def _logits(graph: _Graph, network: AbstractNetwork, parameters: Parameters, ima
         images = graph.add("Pad", [images, pads])
     for block in plan.blocks:
         match block:
-            case Plain(layer, halve):
+            case ConvBlock(layer, halve):
                 images = graph.add("Relu", [_layer(graph, parameters, layer, images)])
                 images = _average(graph, images) if halve else images
             case Residual():

@@ -20,12 +20,12 @@ from pydantic import BaseModel, ConfigDict
 from torch import Tensor
 
 from recall_server.core.encoders.query_encoder import CPU, QueryEncoder
-from recall_server.core.io.tensor_file import Limits, canonical_json, pack, parse_json, unpack
+from recall_server.core.io.tensor_file import FileLimits, canonical_json, pack, parse_json, unpack
 from recall_server.errors import InvalidRequest
 
 METADATA_KEY: Final = "prototype_classifier"
 BATCH = 64
-LIMITS = Limits(file_bytes=2**27, numbers=2**27)
+LIMITS = FileLimits(file_bytes=2**27, numbers=2**27)
 
 
 class _Header(BaseModel):

@@ -16,19 +16,19 @@ import torch
 from torch import Tensor
 
 from recall_server.core.io.atomic import write_atomically
-from recall_server.core.io.tensor_file import Limits, pack, read_bounded, unpack
+from recall_server.core.io.tensor_file import FileLimits, pack, read_bounded, unpack
 from recall_server.errors import InvalidBundle
 
 METADATA_KEY: Final = "known_pictures"
 SUFFIX: Final = ".known"
 STRANGE: Final = 0.95  # of a class of pictures, on average: what is said of it
-LIMITS = Limits(file_bytes=2**24, numbers=2**22)
+LIMITS = FileLimits(file_bytes=2**24, numbers=2**22)
 EXACT: Final = "donot_use_mm_for_euclid_dist"  # so that a score does not depend on its company
 
 
 @final
 @dataclass(frozen=True, eq=False)
-class Familiarity:
+class NoveltyScorer:
     """`centres` [M, d] in the space of an encoder, and the `distances` [V] to them, ascending, of known pictures.
 
     Raises ValueError for tensors that cannot be that.
@@ -57,7 +57,7 @@ class Familiarity:
 
     def save(self, encoder: Path, sha256: str) -> Path:
         """Write it beside the encoder of that digest, whole or not at all; StorageFailed where that cannot be done."""
-        path = beside(encoder)
+        path = novelty_path(encoder)
         tensors = {"centres": self.centres, "distances": self.distances}
         write_atomically(path, pack(tensors, key=METADATA_KEY, text=sha256))
         return path
@@ -65,7 +65,7 @@ class Familiarity:
     @classmethod
     def load(cls, encoder: str | os.PathLike[str], sha256: str) -> Self | None:
         """What lies beside an encoder; None where nothing does. InvalidBundle for what was not made for it."""
-        path = beside(Path(encoder))
+        path = novelty_path(Path(encoder))
         try:
             tensors, made_for = unpack(read_bounded(path, LIMITS.file_bytes), key=METADATA_KEY, limits=LIMITS)
             if made_for != sha256:
@@ -80,7 +80,7 @@ class Familiarity:
             raise InvalidBundle(f"{path.name} cannot be used: {reason}") from error
 
 
-def beside(encoder: Path) -> Path:
+def novelty_path(encoder: Path) -> Path:
     """Where the file of this encoder would be."""
     return encoder.with_name(encoder.stem + SUFFIX)
 

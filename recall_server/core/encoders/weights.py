@@ -15,7 +15,7 @@ from recall_server.core.bundle.bundle import LARGEST_MAGNITUDE
 from recall_server.core.encoders.query_encoder import QueryEncoder
 from recall_server.core.networks import AbstractNetwork, Parameters, build_network
 from recall_server.core.networks.base import CLASSIFIER
-from recall_server.core.training.fused import trained_names
+from recall_server.core.training.fused import trainable_parameters
 from recall_server.core.training.retraining import Retraining
 
 
@@ -44,7 +44,7 @@ def encoder_parameters(model: bytes, network: AbstractNetwork) -> Parameters:
         constants = {each.name: each for each in onnx.load_model_from_string(model).graph.initializer}
     except Exception as error:  # the parser's own classes, without a common root
         raise ValueError("the bundle's encoder is no ONNX model whose layers can be read") from error
-    trained, shapes = trained_names(network), network.shapes()
+    trained, shapes = trainable_parameters(network), network.shapes()
     for name in trained:  # all of them before any memory is taken
         _check(constants.get(name), name, list(shapes[name]))
     parameters = {name: torch.zeros(shape) for name, shape in shapes.items() if name not in trained}

@@ -30,7 +30,7 @@ MEBIBYTE = 2**20
 
 
 @dataclass(frozen=True)
-class Limits:
+class FileLimits:
     """What a file may cost its reader; all three are checked before the memory is used.
 
     `file_bytes`: the whole file. `header_bytes`: names, shapes and the text. `numbers`: what may be stored, and how
@@ -42,7 +42,7 @@ class Limits:
     numbers: int = 64_000_000
 
 
-DEFAULT_LIMITS = Limits()
+DEFAULT_LIMITS = FileLimits()
 
 
 def pack(tensors: Mapping[str, Tensor], *, key: str, text: str) -> bytes:
@@ -56,7 +56,7 @@ def pack(tensors: Mapping[str, Tensor], *, key: str, text: str) -> bytes:
 
 
 def unpack(
-    data: bytes, *, key: str, limits: Limits = DEFAULT_LIMITS, dtypes: frozenset[str] = FLOATS
+    data: bytes, *, key: str, limits: FileLimits = DEFAULT_LIMITS, dtypes: frozenset[str] = FLOATS
 ) -> tuple[dict[str, Tensor], str]:
     """The tensors, of their stored types, and the text that `pack` put together.
 

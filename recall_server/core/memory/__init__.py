@@ -2,10 +2,10 @@
 
 from recall_server.core.memory.addressed_bases import AddressedBases
 from recall_server.core.memory.base import AbstractMemory
-from recall_server.core.memory.combinations import Combinations
+from recall_server.core.memory.combinations import LazyImages
 from recall_server.core.memory.pixels import Pixels
 from recall_server.core.memory.storage import Storage
 
 MEMORIES: dict[str, type[AbstractMemory]] = {memory.kind: memory for memory in (Pixels, AddressedBases)}
 
-__all__ = ["MEMORIES", "AbstractMemory", "AddressedBases", "Combinations", "Pixels", "Storage"]
+__all__ = ["MEMORIES", "AbstractMemory", "AddressedBases", "LazyImages", "Pixels", "Storage"]

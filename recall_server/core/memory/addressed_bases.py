@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.nn.functional import interpolate
 
 from recall_server.core.memory.base import AbstractMemory
-from recall_server.core.memory.combinations import Combinations
+from recall_server.core.memory.combinations import LazyImages
 
 
 @final
@@ -70,22 +70,22 @@ class AddressedBases(AbstractMemory):
         )
 
     @classmethod
-    def scaled_along(cls, name: str) -> tuple[int, ...]:
+    def quantisation_axes(cls, name: str) -> tuple[int, ...]:
         """A scale for each basis, and one for all coefficients of each basis: leading bases have the large ones."""
         return (0,) if name == "bases" else (2,)
 
     def recall(self, queries: Tensor) -> Tensor:
-        return self.recall_lazily(queries).all_of_them()
+        return self.recall_lazily(queries).materialise()
 
-    def recall_lazily(self, queries: Tensor) -> Combinations:
+    def recall_lazily(self, queries: Tensor) -> LazyImages:
         # Upsampling is linear, so the K bases are enlarged instead of the Q * r recalled images.
-        return Combinations(torch.einsum("qd,rdk->qrk", queries, self.addressing), self.enlarged())
+        return LazyImages(torch.einsum("qd,rdk->qrk", queries, self.addressing), self.enlarged())
 
     def enlarged(self) -> Tensor:
         """The bases as they are recalled: [K, C, H, W]."""
         return interpolate(self.bases, size=(self.height, self.width), mode="bilinear", align_corners=False)
 
-    def with_rows(self, rows: Tensor) -> Self:
+    def select_rows(self, rows: Tensor) -> Self:
         return replace(self, addressing=self.addressing[rows])
 
 

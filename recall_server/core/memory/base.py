@@ -13,7 +13,7 @@ from typing import ClassVar, Self
 
 from torch import Tensor
 
-from recall_server.core.memory.combinations import Combinations
+from recall_server.core.memory.combinations import LazyImages
 
 
 class AbstractMemory(ABC):
@@ -53,16 +53,16 @@ class AbstractMemory(ABC):
     def recall(self, queries: Tensor) -> Tensor:
         """Recall every row of every query: [Q, d_y] -> [Q, r, C, H, W], differentiable in queries and tensors."""
 
-    def recall_lazily(self, queries: Tensor) -> Tensor | Combinations:
+    def recall_lazily(self, queries: Tensor) -> Tensor | LazyImages:
         """The same to rounding for whoever looks at some rows at a time, made at once only where that costs nothing."""
         return self.recall(queries)
 
     @abstractmethod
-    def with_rows(self, rows: Tensor) -> Self:
+    def select_rows(self, rows: Tensor) -> Self:
         """The memory of these rows only [n], in this order, so that no other row need be computed."""
 
     @classmethod
-    def scaled_along(cls, name: str) -> tuple[int, ...]:
+    def quantisation_axes(cls, name: str) -> tuple[int, ...]:
         """The dimensions of a tensor of which each index has a scale of its own, where it is stored as int8.
 
         The first one, unless a memory has better reasons; numbers that share a scale should be alike in size.

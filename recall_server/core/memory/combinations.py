@@ -12,7 +12,7 @@ from torch import Tensor
 
 @final
 @dataclass(frozen=True, eq=False)
-class Combinations:
+class LazyImages:
     """`coefficients` [Q, r, K] over `images` [K, C, H, W]: stands for [Q, r, C, H, W], of which parts can be taken."""
 
     coefficients: Tensor
@@ -35,7 +35,7 @@ class Combinations:
         """The images of queries and rows, integers that broadcast to [q, n]: [q, n, C, H, W]."""
         return _combined(self.coefficients[index], self.images)
 
-    def all_of_them(self) -> Tensor:
+    def materialise(self) -> Tensor:
         """Every row of every query: [Q, r, C, H, W]."""
         return _combined(self.coefficients, self.images)
 

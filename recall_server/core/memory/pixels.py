@@ -62,7 +62,7 @@ class Pixels(AbstractMemory):
         return cls(images=tensors["images"], height=geometry.get("height"), width=geometry.get("width"))
 
     @classmethod
-    def scaled_along(cls, name: str) -> tuple[int, ...]:
+    def quantisation_axes(cls, name: str) -> tuple[int, ...]:
         """A scale for each image."""
         return 0, 1
 
@@ -74,5 +74,5 @@ class Pixels(AbstractMemory):
         enlarged = interpolate(mixed.flatten(0, 1), size=size, mode="bilinear", align_corners=False)
         return enlarged.reshape(*mixed.shape[:3], *size)
 
-    def with_rows(self, rows: Tensor) -> Self:
+    def select_rows(self, rows: Tensor) -> Self:
         return replace(self, images=self.images[:, rows])

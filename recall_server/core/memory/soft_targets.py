@@ -33,7 +33,7 @@ def extended(targets: Tensor, known: Sequence[str], labels: Sequence[str]) -> Te
     return larger
 
 
-def among(targets: Tensor | None, queries: Tensor) -> Tensor:
+def restrict(targets: Tensor | None, queries: Tensor) -> Tensor:
     """Targets [q, q] of q one-hot queries [q, labels] among themselves; each is a class of its own without any."""
     if targets is None:
         return torch.eye(len(queries), device=queries.device)

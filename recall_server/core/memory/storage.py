@@ -24,7 +24,7 @@ SCALE_BITS = 17  # of a scale: with the 7 of a whole number, a product has the 2
 SMALLEST_SCALE = 2.0**-100  # also of numbers that are all zero
 
 
-def stored(memory: AbstractMemory, storage: Storage) -> dict[str, Tensor]:
+def quantise(memory: AbstractMemory, storage: Storage) -> dict[str, Tensor]:
     """The tensors of a memory as a file holds them."""
     tensors = {name: tensor.detach().to(torch.float32) for name, tensor in memory.tensors().items()}
     if storage == "float32":
@@ -33,11 +33,11 @@ def stored(memory: AbstractMemory, storage: Storage) -> dict[str, Tensor]:
         return {name: tensor.to(torch.bfloat16) for name, tensor in tensors.items()}
     result = {}
     for name, tensor in tensors.items():
-        result[name], result[name + SCALE] = _quantised(tensor, memory.scaled_along(name))
+        result[name], result[name + SCALE] = _quantised(tensor, memory.quantisation_axes(name))
     return result
 
 
-def restored(tensors: Mapping[str, Tensor], kind: type[AbstractMemory]) -> tuple[dict[str, Tensor], Storage]:
+def dequantise(tensors: Mapping[str, Tensor], kind: type[AbstractMemory]) -> tuple[dict[str, Tensor], Storage]:
     """The memory's own tensors as float32, and how they were stored.
 
     Raises ValueError where tensors are stored unlike each other, or whole numbers in another way than `stored` writes,
@@ -52,18 +52,18 @@ def restored(tensors: Mapping[str, Tensor], kind: type[AbstractMemory]) -> tuple
         one, other = printable(min(unlike)), printable(min(whole))
         raise ValueError(f"the tensor {one!r} must be of whole numbers, as {other!r} of the same memory is")
     return {
-        name: _restored(name, tensors[name], tensors[name + SCALE], kind.scaled_along(name)) for name in names
+        name: _restored(name, tensors[name], tensors[name + SCALE], kind.quantisation_axes(name)) for name in names
     }, "int8"
 
 
-def rounded(memory: Memory, storage: Storage) -> Memory:
+def fake_quantise(memory: Memory, storage: Storage) -> Memory:
     """The memory as its file would recall it; gradients pass as if nothing had been rounded.
 
     That is the straight-through estimator (Bengio, Leonard and Courville, 2013).
     """
     if storage == "float32":
         return memory
-    values, _ = restored(stored(memory, storage), type(memory))
+    values, _ = dequantise(quantise(memory, storage), type(memory))
     exact = memory.tensors()
     return memory.replace({name: exact[name] + (values[name] - exact[name]).detach() for name in exact})
 

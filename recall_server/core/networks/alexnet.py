@@ -36,9 +36,9 @@ class AlexNet(AbstractNetwork):
     def __post_init__(self) -> None:
         self.require(2**HALVINGS, "an alexnet", f"use {2**HALVINGS}x{2**HALVINGS} or larger")
 
-    def padded(self) -> tuple[int, int]:
+    def padded_size(self) -> tuple[int, int]:
         """The next multiples of 8."""
-        return self.whole(2**HALVINGS)
+        return self.round_up(2**HALVINGS)
 
     def shapes(self) -> dict[str, tuple[int, ...]]:
         shapes: dict[str, tuple[int, ...]] = {}
@@ -47,7 +47,7 @@ class AlexNet(AbstractNetwork):
             shapes |= convolution_shapes(f"layer{layer}.convolution", channels, filters, kernel)
             shapes |= normalisation_shapes(f"layer{layer}.norm", filters)
             channels = filters
-        height, width = self.padded()
+        height, width = self.padded_size()
         features = channels * (height >> HALVINGS) * (width >> HALVINGS)
         return shapes | linear_shapes("classifier", features, self.classes)
 

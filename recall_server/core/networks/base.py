@@ -44,22 +44,22 @@ class AbstractNetwork(ABC):
         """[N, C, H, W] -> [N, classes]."""
 
     @property
-    def shrunk(self) -> tuple[int, int]:
+    def downsampled_size(self) -> tuple[int, int]:
         """Height and width of shrunk images; what is left over at the right and below is dropped."""
         return self.height // self.shrink, self.width // self.shrink
 
-    def padded(self) -> tuple[int, int]:
+    def padded_size(self) -> tuple[int, int]:
         """Height and width of the images that the first layer sees."""
-        return self.shrunk
+        return self.downsampled_size
 
-    def whole(self, unit: int) -> tuple[int, int]:
+    def round_up(self, unit: int) -> tuple[int, int]:
         """The next multiples of `unit` from the height and width of shrunk images."""
-        height, width = self.shrunk
+        height, width = self.downsampled_size
         return -(-height // unit) * unit, -(-width // unit) * unit
 
     def padding(self) -> tuple[int, int, int, int]:
         """(left, right, top, bottom), as `torch.nn.functional.pad` takes it: the image stays in the middle."""
-        (height, width), (inner_height, inner_width) = self.padded(), self.shrunk
+        (height, width), (inner_height, inner_width) = self.padded_size(), self.downsampled_size
         down, right = height - inner_height, width - inner_width
         return right // 2, right - right // 2, down // 2, down - down // 2
 
@@ -73,7 +73,7 @@ class AbstractNetwork(ABC):
     def unprepare(self, gradient: Tensor) -> Tensor:
         """The transpose of `prepare`: from a gradient for what it gave, that for the images [N, C, H, W]."""
         left, _, top, _ = self.padding()
-        height, width = self.shrunk
+        height, width = self.downsampled_size
         gradient = gradient[:, :, top : top + height, left : left + width]
         if self.shrink == 1:
             return gradient
@@ -82,7 +82,7 @@ class AbstractNetwork(ABC):
 
     def require(self, smallest: int, what: str, advice: str) -> None:
         """Raises ValueError with a sentence where the first layer would see less than `smallest` pixels a side."""
-        if min(self.shrunk) < smallest:
+        if min(self.downsampled_size) < smallest:
             shrunk = f", shrunk {self.shrink} times," if self.shrink > 1 else ""
             raise ValueError(f"images of {self.height}x{self.width}{shrunk} are too small for {what}; {advice}")
 

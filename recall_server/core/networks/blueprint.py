@@ -28,7 +28,7 @@ class Layer:
 
 
 @dataclass(frozen=True)
-class Plain:
+class ConvBlock:
     """Convolution, norm, ReLU, and a 2x2 average pooling if `halve`."""
 
     layer: Layer
@@ -57,20 +57,20 @@ class Blueprint:
 
     shrink: int
     padding: tuple[int, int, int, int]
-    blocks: tuple[Plain | Residual | Dense, ...]
+    blocks: tuple[ConvBlock | Residual | Dense, ...]
 
 
 @cache
 def blueprint(network: AbstractNetwork) -> Blueprint:
     """The blocks of a network, in order. Raises TypeError for an architecture that has no description yet."""
     if isinstance(network, ConvNet):
-        plain = [Plain(_layer(f"block{block}"), halve=True) for block in range(network.depth)]
+        plain = [ConvBlock(_layer(f"block{block}"), halve=True) for block in range(network.depth)]
         return Blueprint(network.shrink, network.padding(), tuple(plain))
     if isinstance(network, AlexNet):
-        plain = [Plain(_layer(f"layer{i}", kernel), halve) for i, (_, kernel, halve) in enumerate(LAYERS)]
+        plain = [ConvBlock(_layer(f"layer{i}", kernel), halve) for i, (_, kernel, halve) in enumerate(LAYERS)]
         return Blueprint(network.shrink, network.padding(), tuple(plain))
     if isinstance(network, ResNet):
-        stem = Plain(Layer("stem", "stem.norm"), halve=False)
+        stem = ConvBlock(Layer("stem", "stem.norm"), halve=False)
         residual = [_residual(f"stage{stage}", halve=stage > 0) for stage in range(len(STAGES))]
         return Blueprint(network.shrink, network.padding(), (stem, *residual))
     if isinstance(network, MLP):

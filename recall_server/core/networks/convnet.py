@@ -33,13 +33,13 @@ class ConvNet(AbstractNetwork):
     depth: int = 3
 
     def __post_init__(self) -> None:
-        depth = min(self.shrunk).bit_length() - 1
+        depth = min(self.downsampled_size).bit_length() - 1
         advice = f"use a depth of {depth} or less" if depth > 0 else "use larger ones, or shrink them less"
         self.require(2**self.depth, f"{self.depth} poolings", advice)
 
-    def padded(self) -> tuple[int, int]:
+    def padded_size(self) -> tuple[int, int]:
         """The next multiples of 2^depth."""
-        return self.whole(2**self.depth)
+        return self.round_up(2**self.depth)
 
     def shapes(self) -> dict[str, tuple[int, ...]]:
         shapes: dict[str, tuple[int, ...]] = {}
@@ -48,7 +48,7 @@ class ConvNet(AbstractNetwork):
             shapes |= convolution_shapes(f"block{block}.convolution", channels, self.filters, 3)
             shapes |= normalisation_shapes(f"block{block}.norm", self.filters)
             channels = self.filters
-        height, width = self.padded()
+        height, width = self.padded_size()
         features = self.filters * (height >> self.depth) * (width >> self.depth)
         return shapes | linear_shapes("classifier", features, self.classes)
 

@@ -40,9 +40,9 @@ class ResNet(AbstractNetwork):
     def __post_init__(self) -> None:
         self.require(UNIT, "a resnet", f"use {UNIT}x{UNIT} or larger")
 
-    def padded(self) -> tuple[int, int]:
+    def padded_size(self) -> tuple[int, int]:
         """The next multiples of 8."""
-        return self.whole(UNIT)
+        return self.round_up(UNIT)
 
     def shapes(self) -> dict[str, tuple[int, ...]]:
         shapes = _convolution_norm_shapes("stem", self.channels, STAGES[0], 3)
@@ -53,7 +53,7 @@ class ResNet(AbstractNetwork):
             if filters != channels:
                 shapes |= _convolution_norm_shapes(f"stage{stage}.shortcut", channels, filters, 1)
             channels = filters
-        height, width = self.padded()
+        height, width = self.padded_size()
         return shapes | linear_shapes("classifier", channels * (height // UNIT) * (width // UNIT), self.classes)
 
     def features(self, parameters: Parameters, images: Tensor) -> Tensor:

@@ -61,7 +61,7 @@ class CudaRecorder:
 
 
 @final
-class RecordedStep:
+class CudaGraphStep:
     """Runs a step a few times, then records it, and from then on replays the record.
 
     Minibatches of another shape than that of the record run as they are, and so does every one where recording fails.

@@ -10,8 +10,8 @@ from torch import Tensor
 from torch.nn.functional import cross_entropy
 
 from recall_server.core.networks.base import AbstractNetwork, Parameters
-from recall_server.core.training.cuda_graph import CudaRecorder, RecordedStep, Recorder
-from recall_server.core.training.fused import fused_logits, trained_names
+from recall_server.core.training.cuda_graph import CudaGraphStep, CudaRecorder, Recorder
+from recall_server.core.training.fused import fused_logits, trainable_parameters
 from recall_server.core.training.manual_backprop import by_hand
 
 MEBIBYTE = 2**20
@@ -27,7 +27,7 @@ class MomentumDescent:
     """
 
     def __init__(self, network: AbstractNetwork, parameters: Parameters, *, recorder: Recorder | None = None) -> None:
-        names = trained_names(network)
+        names = trainable_parameters(network)
         self._network = network
         self._by_hand = by_hand(network, parameters[names[0]].device)
         self._values = torch.cat([parameters[name].flatten() for name in names])
@@ -41,7 +41,7 @@ class MomentumDescent:
         self._rate, self._momentum = torch.zeros(2, device=self._values.device)
         if recorder is None and self._values.is_cuda:
             recorder = CudaRecorder(self._values.device)
-        self._recorded = None if recorder is None else RecordedStep(recorder)
+        self._recorded = None if recorder is None else CudaGraphStep(recorder)
 
     def step(self, images: Tensor, targets: Tensor, *, rate: float, momentum: float) -> Tensor:
         """One step on a minibatch [N, C, H, W] with target distributions [N, k]; returns the loss before it, a scalar.
@@ -107,7 +107,7 @@ def images_at_once(network: AbstractNetwork, device: torch.device) -> int:
     CPU, where twice as much is a tenth faster and leaves the caches, and to 1 GiB on a GPU.
     """
     first = next(iter(network.shapes().values()))  # [filters, channels, k, k] of a convolution, [units, inputs] else
-    height, width = network.shrunk
+    height, width = network.downsampled_size
     outputs = first[0] * (height * width if len(first) == 4 else 1)
     numbers = max(outputs, network.channels * network.height * network.width)
     return max(1, (1024 if device.type == "cuda" else 16) * MEBIBYTE // (4 * numbers))

@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.nn.functional import avg_pool2d, conv2d, group_norm, linear, pad, relu
 
 from recall_server.core.networks.base import CLASSIFIER, AbstractNetwork, Parameters
-from recall_server.core.networks.blueprint import Dense, Layer, Plain, Residual, blueprint
+from recall_server.core.networks.blueprint import ConvBlock, Dense, Layer, Residual, blueprint
 from recall_server.core.networks.kernels import EPSILON
 
 
@@ -25,7 +25,7 @@ def fused_logits(network: AbstractNetwork, parameters: Parameters, images: Tenso
     images = network.prepare(images)
     for block in plan.blocks:
         match block:
-            case Plain():
+            case ConvBlock():
                 images = _plain(block, parameters, images)
             case Residual():
                 images = _residual(block, parameters, images)
@@ -35,14 +35,14 @@ def fused_logits(network: AbstractNetwork, parameters: Parameters, images: Tenso
     return linear(images.flatten(1), parameters[f"{CLASSIFIER}.weight"], parameters[f"{CLASSIFIER}.bias"])
 
 
-def trained_names(network: AbstractNetwork) -> list[str]:
+def trainable_parameters(network: AbstractNetwork) -> list[str]:
     """The parameters that training changes: all but the biases in front of a norm, which takes them away again."""
     return [name for name in network.shapes() if not name.endswith(".convolution.bias")]
 
 
-def _plain(block: Plain, parameters: Parameters, images: Tensor) -> Tensor:
+def _plain(block: ConvBlock, parameters: Parameters, images: Tensor) -> Tensor:
     images = relu(_convolution_norm(block.layer, parameters, images), inplace=True)
-    return halve(images) if block.halve else images
+    return avg_pool_2x2(images) if block.halve else images
 
 
 def _residual(block: Residual, parameters: Parameters, images: Tensor) -> Tensor:
@@ -50,7 +50,7 @@ def _residual(block: Residual, parameters: Parameters, images: Tensor) -> Tensor
     inner = _convolution_norm(block.second, parameters, inner)
     if block.shortcut is None:
         return relu(inner + images, inplace=True)
-    return relu(halve(inner + _convolution_norm(block.shortcut, parameters, images)), inplace=True)
+    return relu(avg_pool_2x2(inner + _convolution_norm(block.shortcut, parameters, images)), inplace=True)
 
 
 def _convolution_norm(layer: Layer, parameters: Parameters, images: Tensor) -> Tensor:
@@ -61,7 +61,7 @@ def _convolution_norm(layer: Layer, parameters: Parameters, images: Tensor) -> T
     return group_norm(convolved, len(scale), scale, shift, eps=EPSILON)
 
 
-def halve(images: Tensor) -> Tensor:
+def avg_pool_2x2(images: Tensor) -> Tensor:
     """2x2 average pooling; a last odd row or column is dropped."""
     if images.is_cuda:
         return avg_pool2d(images, 2)

@@ -11,7 +11,7 @@ from torch import Tensor
 LAG = 8  # steps
 
 
-def numbers(scalars: Iterable[Tensor], device: torch.device) -> Iterator[float]:
+def read_scalars(scalars: Iterable[Tensor], device: torch.device) -> Iterator[float]:
     """Each of the scalars on `device` as a number, in their order; on CUDA up to LAG later than it was computed.
 
     `float` of a CUDA tensor waits until the GPU has nothing left to do, and then the GPU waits for the host to send

@@ -47,7 +47,7 @@ class Lease:
             )
         return result.rowcount == 1
 
-    def bury_the_dead(self) -> int:
+    def expire_leases(self) -> int:
         """Take servers out of the table that have been silent for the time of a lease; how many they were."""
         with self._database.reading() as connection:
             beats = {row.id: row.beat for row in connection.execute(select(servers)) if row.id != self.owner}

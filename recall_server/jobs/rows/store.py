@@ -21,7 +21,7 @@ from recall_server.jobs.rows.records import (
     Submitted,
 )
 from recall_server.jobs.rows.table import event_of, events, jobs, keys, record_of, schema, servers
-from recall_server.jobs.rows.transitions import Hold, Key
+from recall_server.jobs.rows.transitions import Claim, Key
 
 RUNNING = (JobStatus.RUNNING,)
 MOST_VALUES = 500  # in one statement
@@ -57,9 +57,9 @@ class SqlJobStore:
             if row is None:
                 if transitions.count(connection, JobStatus.QUEUED) >= limit:
                     return None
-                row = transitions.enter(connection, record, fingerprint)
+                row = transitions.insert_job(connection, record, fingerprint)
             if key is not None:
-                transitions.remember(connection, key, row)
+                transitions.bind_key(connection, key, row)
             return Submitted(record=record_of(row), created=created)
 
     def keep(self, record: ClassifierRecord, file: FinishedFile, *, fingerprint: str, key: Key | None) -> Submitted:
@@ -72,13 +72,13 @@ class SqlJobStore:
             row = transitions.same_request(connection, fingerprint, key)
             created = row is None
             if row is None:
-                row = transitions.enter(connection, record, fingerprint)
+                row = transitions.insert_job(connection, record, fingerprint)
                 end: dict[str, Any] = {"started_at": record.created_at, "seconds": 0.0, "starts": record.attempt}
                 end |= {"file_bytes": file.bytes, "file_sha256": file.sha256}
                 transitions.move(connection, row, JobStatus.SUCCEEDED, **end)
                 row = transitions.found(connection, record.id)
             if key is not None:
-                transitions.remember(connection, key, row)
+                transitions.bind_key(connection, key, row)
             return Submitted(record=record_of(row), created=created)
 
     def share(self, fingerprint: str, key: Key | None) -> ClassifierRecord | None:
@@ -91,7 +91,7 @@ class SqlJobStore:
             _wait_for_turn(connection)  # or two could both be the first with this key
             row = transitions.same_request(connection, fingerprint, key)
             if row is not None:
-                transitions.remember(connection, key, row)
+                transitions.bind_key(connection, key, row)
             return None if row is None else record_of(row)
 
     def adopt(self, record: ClassifierRecord) -> bool:
@@ -103,7 +103,7 @@ class SqlJobStore:
         with self.database.writing() as connection:
             if connection.execute(transitions.by_id(record.id)).one_or_none() is not None:
                 return False
-            row = transitions.enter(connection, record, None)
+            row = transitions.insert_job(connection, record, None)
             end |= {"file_bytes": file.bytes, "file_sha256": file.sha256}
             transitions.move(connection, row, record.status, at=record.finished_at, **end)
             return True
@@ -144,11 +144,11 @@ class SqlJobStore:
         with self.database.reading() as connection:
             return transitions.count(connection, status)
 
-    def held(self, owner: str) -> set[Hold]:
+    def held(self, owner: str) -> set[Claim]:
         """What the table says this server works on."""
         query = select(jobs).where(jobs.c.status == JobStatus.RUNNING, jobs.c.owner == owner)
         with self.database.reading() as connection:
-            return {Hold(row.id, row.starts, owner) for row in connection.execute(query)}
+            return {Claim(row.id, row.starts, owner) for row in connection.execute(query)}
 
     def attempts(self, identifiers: Collection[str]) -> dict[str, tuple[JobStatus, int]]:
         """Status and latest attempt of each of these jobs, 0 before the first; those that are gone are missing."""
@@ -175,7 +175,7 @@ class SqlJobStore:
         with self.database.reading() as connection:
             return list(connection.scalars(query.limit(limit)))
 
-    def claim(self, owner: str) -> tuple[Hold, ClassifierRecord, float] | None:
+    def claim(self, owner: str) -> tuple[Claim, ClassifierRecord, float] | None:
         """The job that waits longest, from now on this server's, and the seconds that it waited; None for none.
 
         None, too, for a server that is not in the table any more, because the others took it for dead.
@@ -196,34 +196,34 @@ class SqlJobStore:
             begun = {"owner": owner, "starts": attempt, "started_at": at}
             record = transitions.move(connection, row, JobStatus.RUNNING, at=at, **begun)
             waited = (at - row.queued_at).total_seconds()
-            return None if record is None else (Hold(row.id, attempt, owner), record, waited)
+            return None if record is None else (Claim(row.id, attempt, owner), record, waited)
 
-    def progressed(self, hold: Hold, progress: Progress) -> bool:
+    def progressed(self, hold: Claim, progress: Progress) -> bool:
         """Note the progress of an attempt; False where it does not count any more."""
         with self.database.writing() as connection:
             row = transitions.locked(connection, hold.identifier, RUNNING, hold)
             return row is not None and bool(transitions.note_progress(connection, row, progress.model_dump_json()))
 
-    def succeeded(self, hold: Hold, file: FinishedFile, seconds: float) -> ClassifierRecord | None:
+    def succeeded(self, hold: Claim, file: FinishedFile, seconds: float) -> ClassifierRecord | None:
         """The attempt made this file; None where it does not count any more."""
         end: dict[str, Any] = {"seconds": seconds, "file_bytes": file.bytes, "file_sha256": file.sha256}
         with self.database.writing() as connection:
             row = transitions.locked(connection, hold.identifier, RUNNING, hold)
             return None if row is None else transitions.move(connection, row, JobStatus.SUCCEEDED, **end)
 
-    def failed(self, hold: Hold, error: JobError) -> ClassifierRecord | None:
+    def failed(self, hold: Claim, error: JobError) -> ClassifierRecord | None:
         """The attempt came to nothing, as another one would; None where it does not count any more."""
         with self.database.writing() as connection:
             row = transitions.locked(connection, hold.identifier, RUNNING, hold)
             return None if row is None else transitions.fail(connection, row, error)
 
-    def lost(self, hold: Hold, reason: str, *, attempts: int) -> ClassifierRecord | None:
+    def lost(self, hold: Claim, reason: str, *, attempts: int) -> ClassifierRecord | None:
         """The attempt's worker died: back in the queue, or failed with WorkerLost after so many `attempts`."""
         with self.database.writing() as connection:
             row = transitions.locked(connection, hold.identifier, RUNNING, hold)
             return None if row is None else transitions.lose(connection, row, reason, attempts)
 
-    def returned(self, hold: Hold) -> ClassifierRecord | None:
+    def returned(self, hold: Claim) -> ClassifierRecord | None:
         """Back in the queue, none the worse for it."""
         with self.database.writing() as connection:
             row = transitions.locked(connection, hold.identifier, RUNNING, hold)

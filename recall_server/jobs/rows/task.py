@@ -14,14 +14,14 @@ from torch import Tensor
 
 from recall_server import __version__
 from recall_server.core.classifier.fresh_classifier import FreshClassifier
-from recall_server.core.io.tensor_file import FLOATS, Limits, pack, unpack, with_prefix
+from recall_server.core.io.tensor_file import FLOATS, FileLimits, pack, unpack, with_prefix
 from recall_server.core.networks import Parameters
 from recall_server.core.preprocessing import PREPROCESSINGS, AbstractPreprocessing
 from recall_server.core.training.retraining import Retraining
 
 METADATA_KEY = "training_task"
 PREFIX, LEARNED, INTERIM = "preprocessing.", "learned.", "interim"
-UNLIMITED = Limits(file_bytes=2**62, header_bytes=2**62, numbers=2**62)  # the limits are the caller's business
+UNLIMITED = FileLimits(file_bytes=2**62, header_bytes=2**62, numbers=2**62)  # the limits are the caller's business
 
 ProgressReport = Callable[[int, int, float], None]
 
@@ -44,7 +44,7 @@ class TrainingTask:
     """Recalled images [k, r, C, H, W] in model space, the target [k, k] of each query, and how to train on them.
 
     `interim` is the file of a classifier to use until the training has ended, where there is one; empty where not.
-    `learned` are the layers that the network begins with, where it does not begin at random.
+    `pretrained` are the layers that the network begins with, where it does not begin at random.
     """
 
     images: Tensor
@@ -52,7 +52,7 @@ class TrainingTask:
     preprocessing: AbstractPreprocessing
     description: TaskDescription
     interim: bytes = b""
-    learned: Parameters | None = None
+    pretrained: Parameters | None = None
 
     def train(self, path: Path, *, device: str, progress: ProgressReport | None = None) -> None:
         """Train a fresh classifier and save it at `path`; raises TrainingFailed and StorageFailed."""
@@ -65,14 +65,14 @@ class TrainingTask:
             seed=self.description.seed,
             device=device,
         )
-        classifier.fit(self.images, self.targets, learned=self.learned, progress=progress)
+        classifier.fit(self.images, self.targets, pretrained=self.pretrained, progress=progress)
         classifier.save(path, self.description.metadata)
 
     def to_bytes(self) -> bytes:
         """One safetensors file: how a task reaches another process."""
         tensors = {"images": self.images, "targets": self.targets}
         tensors |= {f"{PREFIX}{name}": tensor for name, tensor in self.preprocessing.tensors().items()}
-        tensors |= {f"{LEARNED}{name}": tensor for name, tensor in (self.learned or {}).items()}
+        tensors |= {f"{LEARNED}{name}": tensor for name, tensor in (self.pretrained or {}).items()}
         if self.interim:
             tensors[INTERIM] = torch.frombuffer(bytearray(self.interim), dtype=torch.uint8)
         return pack(tensors, key=METADATA_KEY, text=self.description.model_dump_json())
@@ -89,7 +89,7 @@ class TrainingTask:
             preprocessing=preprocessing,
             description=description,
             interim=tensors[INTERIM].numpy().tobytes() if INTERIM in tensors else b"",
-            learned=with_prefix(LEARNED, tensors) or None,
+            pretrained=with_prefix(LEARNED, tensors) or None,
         )
 
 

@@ -33,7 +33,7 @@ class Key:
 
 @final
 @dataclass(frozen=True)
-class Hold:
+class Claim:
     """One attempt at one job, in the hands of one server: what it reports counts only as long as this is true."""
 
     identifier: str
@@ -54,7 +54,7 @@ def found(connection: Connection, identifier: str) -> Row[Any]:
 
 
 def locked(
-    connection: Connection, identifier: str, allowed: Collection[JobStatus], hold: Hold | None = None
+    connection: Connection, identifier: str, allowed: Collection[JobStatus], hold: Claim | None = None
 ) -> Row[Any] | None:
     """The job's row, kept from others until the end of the transaction; None where it is not in such a state."""
     row = connection.execute(by_id(identifier).with_for_update()).one_or_none()
@@ -79,13 +79,13 @@ def same_request(connection: Connection, fingerprint: str, key: Key | None) -> R
     ).one_or_none()
 
 
-def remember(connection: Connection, key: Key, row: Row[Any]) -> None:
+def bind_key(connection: Connection, key: Key, row: Row[Any]) -> None:
     """Let the key stand for this job from now on."""
     if connection.execute(select(keys.c.job).where(keys.c.digest == key.digest)).one_or_none() is None:
         connection.execute(insert(keys).values(digest=key.digest, job=row.number))
 
 
-def enter(connection: Connection, record: ClassifierRecord, fingerprint: str | None) -> Row[Any]:
+def insert_job(connection: Connection, record: ClassifierRecord, fingerprint: str | None) -> Row[Any]:
     """A new row, queued, with its first event."""
     connection.execute(
         insert(jobs).values(

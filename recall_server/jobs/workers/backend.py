@@ -35,7 +35,7 @@ class WorkerInfo:
     device: str | None
 
 
-class JobSource(Protocol):
+class JobQueue(Protocol):
     """Where workers get jobs from, and say what becomes of them. Safe to use from any thread; nothing raises.
 
     Each assignment that was taken ends with one call of `succeeded`, `failed`, `lost` or `returned`, or by `cancel`,
@@ -64,7 +64,7 @@ class JobSource(Protocol):
 class Backend(Protocol):
     """Workers, away from the process that answers requests."""
 
-    def start(self, source: JobSource) -> None:
+    def start(self, source: JobQueue) -> None:
         """Get ready in the background and take jobs from then on; returns at once."""
 
     def wake(self) -> None:

@@ -7,8 +7,8 @@ from typing import final
 
 import torch
 
-from recall_server.jobs.workers.backend import BackendState, JobSource, WorkerInfo
-from recall_server.jobs.workers.supervisor import WorkerSlot
+from recall_server.jobs.workers.backend import BackendState, JobQueue, WorkerInfo
+from recall_server.jobs.workers.supervisor import WorkerSupervisor
 
 ORDER: tuple[BackendState, ...] = ("ready", "restarting", "warming", "failed")  # the best of them speaks for all
 
@@ -26,7 +26,7 @@ class LocalBackend:
         devices = _devices(device, workers)
         if not threads and len(devices) > 1:
             threads = max(1, (os.cpu_count() or 1) // len(devices))
-        self._slots = [WorkerSlot(f"training-{index}", name, threads) for index, name in enumerate(devices)]
+        self._slots = [WorkerSupervisor(f"training-{index}", name, threads) for index, name in enumerate(devices)]
 
     @property
     def state(self) -> BackendState:
@@ -41,7 +41,7 @@ class LocalBackend:
     def workers(self) -> tuple[WorkerInfo, ...]:
         return tuple(slot.info for slot in self._slots)
 
-    def start(self, source: JobSource) -> None:
+    def start(self, source: JobQueue) -> None:
         for slot in self._slots:
             slot.start(source)
 

@@ -20,7 +20,7 @@ from pydantic import ValidationError
 
 from recall_server.errors import TrainingFailed
 from recall_server.jobs.rows.records import JobError
-from recall_server.jobs.workers.backend import Assignment, BackendState, JobSource, WorkerInfo
+from recall_server.jobs.workers.backend import Assignment, BackendState, JobQueue, WorkerInfo
 from recall_server.jobs.workers.processes import prepared
 from recall_server.jobs.workers.worker import MESSAGES, Progressed, Ready, Succeeded, run_worker
 
@@ -53,7 +53,7 @@ class _Worker:
 
 
 @final
-class WorkerSlot:
+class WorkerSupervisor:
     """Trains one job at a time, on one device. `threads` 0 leaves the number to torch, which takes all cores."""
 
     def __init__(self, name: str, device: str, threads: int) -> None:
@@ -76,7 +76,7 @@ class WorkerSlot:
         ready = worker.device is not None
         return WorkerInfo(state=self._state(ready=ready), pid=worker.process.pid, device=worker.device)
 
-    def start(self, source: JobSource) -> None:
+    def start(self, source: JobQueue) -> None:
         if self._thread is not None:
             raise RuntimeError("a worker is started once")
         self._thread = threading.Thread(target=self._supervise, args=(source,), name=self._name, daemon=True)
@@ -110,7 +110,7 @@ class WorkerSlot:
             return "failed"
         return "restarting" if self._was_ready else "warming"
 
-    def _supervise(self, source: JobSource) -> None:
+    def _supervise(self, source: JobQueue) -> None:
         while not self._stopping.is_set():
             good = False
             try:
@@ -120,7 +120,7 @@ class WorkerSlot:
             if not good:
                 self._failed()
 
-    def _serve(self, source: JobSource) -> bool:
+    def _serve(self, source: JobQueue) -> bool:
         """Run one process until it has to be replaced. False where it never got warm."""
         worker = self._worker = self._spawn()
         if worker is None:
@@ -153,7 +153,7 @@ class WorkerSlot:
             unused.pop_all()
         return _Worker(process, ours)
 
-    def _watch(self, worker: _Worker, source: JobSource) -> None:
+    def _watch(self, worker: _Worker, source: JobQueue) -> None:
         """Serve jobs to this worker until it has to be replaced; the job it had, if any, has then been dealt with."""
         while True:
             self._dispatch(worker, source)
@@ -174,7 +174,7 @@ class WorkerSlot:
             self._wake_reader.recv_bytes()
             self._woken = False
 
-    def _dispatch(self, worker: _Worker, source: JobSource) -> None:
+    def _dispatch(self, worker: _Worker, source: JobQueue) -> None:
         """Hand the next job to an idle worker."""
         if worker.device is None or worker.job is not None or self._stopping.is_set():
             return
@@ -196,7 +196,7 @@ class WorkerSlot:
             return max(0.0, worker.deadline - time.monotonic())
         return SECONDS_BETWEEN_LOOKS if worker.device is not None else None
 
-    def _hear(self, worker: _Worker, source: JobSource) -> bool:
+    def _hear(self, worker: _Worker, source: JobQueue) -> bool:
         """Pass on one message. False where it was the last one, or does not read as one."""
         try:
             message = MESSAGES.validate_json(worker.connection.recv_bytes())
@@ -230,16 +230,16 @@ class WorkerSlot:
         with self._lock:
             return worker.job is not None and worker.job.identifier in self._cancelled
 
-    def _returned(self, worker: _Worker, source: JobSource) -> None:
+    def _returned(self, worker: _Worker, source: JobQueue) -> None:
         if worker.job is not None:
             source.returned(worker.job)
 
-    def _was_lost(self, worker: _Worker, source: JobSource) -> None:
+    def _was_lost(self, worker: _Worker, source: JobQueue) -> None:
         if worker.job is not None:
             worker.process.join(SECONDS_TO_STOP)
             source.lost(worker.job, f"the training process ended (exit code {worker.process.exitcode})")
 
-    def _took_too_long(self, worker: _Worker, source: JobSource) -> None:
+    def _took_too_long(self, worker: _Worker, source: JobQueue) -> None:
         if worker.job is not None:
             detail = f"training took longer than {worker.job.seconds:g} seconds"
             source.failed(worker.job, JobError(kind=TrainingFailed.__name__, detail=detail))

@@ -16,12 +16,12 @@ from sqlalchemy import update
 from recall_server.errors import Conflict, NotFound, StorageFailed
 from recall_server.jobs import maintenance, queue_ages
 from recall_server.jobs.limits import JobLimits
-from recall_server.jobs.queue_ages import QueueWatch
+from recall_server.jobs.queue_ages import QueueAges
 from recall_server.jobs.rows.leases import Lease
 from recall_server.jobs.rows.records import ClassifierRecord, JobError, JobStatus, Progress, now
 from recall_server.jobs.rows.store import SqlJobStore
 from recall_server.jobs.rows.table import jobs as job_table
-from recall_server.jobs.rows.transitions import Hold
+from recall_server.jobs.rows.transitions import Claim
 from recall_server.jobs.training_jobs import TrainingJobs
 from recall_server.jobs.workers.backend import Assignment
 from tests.recall_server.job_examples import (  # noqa: F401
@@ -168,13 +168,13 @@ def test_a_server_that_was_only_asleep_gives_up_its_jobs_and_goes_on(tmp_path: P
     silence(pair.one)
     silence(pair.other)
     lease = Lease(pair.other._store.database, 0.0)  # an observer without patience
-    assert lease.bury_the_dead() == 2
-    pair.other._upkeep.beat()  # takes over
-    pair.one._upkeep.beat()  # notices
+    assert lease.expire_leases() == 2
+    pair.other._upkeep.heartbeat()  # takes over
+    pair.one._upkeep.heartbeat()  # notices
     assert pair.backends[0].cancelled == [first]
     assert pair.backends[0].begin().attempt == 2, "it trains on, under a new name"
     assert pair.one.get(first).status is JobStatus.RUNNING
-    pair.other._upkeep.beat()
+    pair.other._upkeep.heartbeat()
     assert pair.one.get(first).status is JobStatus.RUNNING
 
 
@@ -184,15 +184,15 @@ def test_a_lease_is_measured_on_the_observers_own_clock_from_the_last_sign_of_li
     observed, observer = Lease(store.database, 15.0), Lease(store.database, 15.0, clock=lambda: moment)
     observed.acquire()
     observer.acquire()
-    assert observer.bury_the_dead() == 0
+    assert observer.expire_leases() == 0
     moment += 14.0
     assert observed.renew()
-    assert observer.bury_the_dead() == 0
+    assert observer.expire_leases() == 0
     moment += 14.0
-    assert observer.bury_the_dead() == 0
+    assert observer.expire_leases() == 0
     moment += 1.0
-    assert observer.bury_the_dead() == 1
-    assert observer.bury_the_dead() == 0
+    assert observer.expire_leases() == 1
+    assert observer.expire_leases() == 0
     assert not observed.renew()
     assert observer.renew()
     store.close()
@@ -246,12 +246,12 @@ def test_an_attempt_that_was_lost_does_not_take_the_next_one_with_it(
     first = backend.begin()
     held, lost, again = SqlJobStore.held, SqlJobStore.lost, list[Assignment]()
 
-    def lose_and_hold(store: SqlJobStore, owner: str) -> set[Hold]:
+    def lose_and_hold(store: SqlJobStore, owner: str) -> set[Claim]:
         backend.source.lost(first, "it fell over")
         again.append(backend.begin())
         return held(store, owner)
 
-    def lose_and_begin(store: SqlJobStore, hold: Hold, reason: str, *, attempts: int) -> ClassifierRecord | None:
+    def lose_and_begin(store: SqlJobStore, hold: Claim, reason: str, *, attempts: int) -> ClassifierRecord | None:
         waiting = lost(store, hold, reason, attempts=attempts)
         again.append(backend.begin())
         return waiting
@@ -291,7 +291,7 @@ def test_a_job_that_waits_too_long_expires(tmp_path: Path) -> None:
 
 def test_the_time_in_the_queue_is_not_measured_by_a_clock_that_is_set(monkeypatch: pytest.MonkeyPatch) -> None:
     moment, today = 5.0, now()
-    watch = QueueWatch(clock=lambda: moment)
+    watch = QueueAges(clock=lambda: moment)
     queued = {"known": today, "found": today - timedelta(seconds=70)}
     monkeypatch.setattr(queue_ages, "now", lambda: today)
     assert watch.look(queued) == {"known": 0.0, "found": 70.0}

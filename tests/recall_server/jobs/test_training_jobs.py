@@ -18,7 +18,7 @@ from recall_server.core.classifier.fresh_classifier import FreshClassifier
 from recall_server.core.encoders.weights import all_but_the_last
 from recall_server.core.networks import build_network
 from recall_server.errors import Conflict, InvalidRequest, NotFound, NotReady, Overloaded, StorageFailed, Unavailable
-from recall_server.jobs.limits import Room
+from recall_server.jobs.limits import Admission
 from recall_server.jobs.rows import records, transitions
 from recall_server.jobs.rows.records import JobError, JobStatus, Progress, now
 from recall_server.jobs.rows.task import TrainingTask, fingerprint
@@ -46,7 +46,7 @@ def test_the_layers_that_a_network_begins_with_are_sent_along(tmp_path: Path) ->
     network = build_network(warm.network, (1, 8, 8), 5)
     learned = all_but_the_last(network.initialise(torch.Generator().manual_seed(0)))
     description = task.description.model_copy(update={"retraining": warm})
-    sent = replace(task, description=description, learned=learned)
+    sent = replace(task, description=description, pretrained=learned)
     received = TrainingTask.from_bytes(sent.to_bytes())
     assert received.to_bytes() == sent.to_bytes()
     received.train(tmp_path / "one", device="cpu")
@@ -225,7 +225,7 @@ def test_a_key_that_came_to_share_a_job_stands_for_it_too(tmp_path: Path) -> Non
 def test_no_more_jobs_wait_than_the_limit_and_the_surplus_is_told_when_to_come_back(tmp_path: Path) -> None:
     backend = ManualBackend()
     jobs = jobs_with(backend, tmp_path, queue=2)
-    assert jobs.room() == Room(accepting=True, reason="", retry_after=0, queued=0, limit=2)
+    assert jobs.room() == Admission(accepting=True, reason="", retry_after=0, queued=0, limit=2)
     for index in range(2):
         jobs.submit(record(f"{index}"), training_task(seed=index))
     room = jobs.room()

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from recall_server.core.encoders.query_encoder import QueryEncoder
 from recall_server.errors import UnsupportedQuery
-from recall_server.recall.nearest_label import embedding, recognised
+from recall_server.recall.nearest_label import embedding, nearest_labels
 from tests.recall_server.serving_examples import COLUMNS, column_encoder, label_bundle, picture
 
 
@@ -30,11 +30,11 @@ def test_a_class_is_what_most_of_its_pictures_are(tmp_path: Path, encoded: bool,
     bundle = label_bundle("columns", tuple(COLUMNS), side=side)
     embed = embedding(bundle, encoder if encoded else None)
     shown = {"mine": pixels("right", "left", "right", side=side), "yours": pixels("left", "left", side=side)}
-    assert recognised(shown, bundle, embed) == {"mine": "right", "yours": "left"}
+    assert nearest_labels(shown, bundle, embed) == {"mine": "right", "yours": "left"}
 
 
 def test_two_classes_that_are_the_same_to_the_memory_are_refused() -> None:
     bundle = label_bundle("columns", tuple(COLUMNS))
     shown = {"mine": pixels("left"), "yours": pixels("left", "left")}
     with pytest.raises(UnsupportedQuery, match="'columns' takes both 'mine' and 'yours' for 'left'"):
-        recognised(shown, bundle, embedding(bundle, None))
+        nearest_labels(shown, bundle, embedding(bundle, None))

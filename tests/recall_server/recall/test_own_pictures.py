@@ -4,18 +4,18 @@ from __future__ import annotations
 
 import torch
 
-from recall_server.recall.own_pictures import beside
-from recall_server.recall.training_set import BundleQuery, meet
+from recall_server.recall.own_pictures import add_own_pictures
+from recall_server.recall.training_set import BundleQuery, build_training_set
 from tests.recall_server.serving_examples import COLUMNS, label_bundle
 
 
 def test_every_class_gets_its_own_pictures_in_model_space_and_as_many_as_the_richest() -> None:
     bundle = label_bundle("columns", tuple(COLUMNS))
-    met = meet([BundleQuery(bundle, vector) for vector in bundle.label_queries(["left", "right"])])
+    met = build_training_set([BundleQuery(bundle, vector) for vector in bundle.label_queries(["left", "right"])])
     channels, side = met.images.shape[2], met.images.shape[3]
     generator = torch.Generator().manual_seed(0)
     few, many = (torch.rand(count, channels, side, side, generator=generator) for count in (2, 5))
-    both = beside(met, [few, many])
+    both = add_own_pictures(met, [few, many])
     recalled = met.images.shape[1]
     assert both.images.shape == (2, recalled + 5, *met.images.shape[2:])
     assert torch.equal(both.images[:, :recalled], met.images)
@@ -27,9 +27,9 @@ def test_every_class_gets_its_own_pictures_in_model_space_and_as_many_as_the_ric
 
 def test_pictures_of_another_size_become_pictures_of_the_memory() -> None:
     bundle = label_bundle("columns", tuple(COLUMNS))
-    met = meet([BundleQuery(bundle, vector) for vector in bundle.label_queries(["left", "right"])])
+    met = build_training_set([BundleQuery(bundle, vector) for vector in bundle.label_queries(["left", "right"])])
     side = met.images.shape[3]
     shown = [torch.full((1, 1, 2 * side, 2 * side), value) for value in (0.25, 0.75)]
-    added = bundle.preprocessing.to_pixels(beside(met, shown).images[:, -1])
+    added = bundle.preprocessing.to_pixels(add_own_pictures(met, shown).images[:, -1])
     torch.testing.assert_close(added[0], torch.full_like(added[0], 0.25))
     torch.testing.assert_close(added[1], torch.full_like(added[1], 0.75))

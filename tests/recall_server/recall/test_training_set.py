@@ -15,7 +15,7 @@ from recall_server.core.classifier.fresh_classifier import FreshClassifier
 from recall_server.core.io.pictures import decode, encode_png
 from recall_server.core.memory import AddressedBases
 from recall_server.core.preprocessing import AbstractPreprocessing, Projected, Standardise
-from recall_server.recall.training_set import BundleQuery, as_pictures, meet, meeting_place
+from recall_server.recall.training_set import BundleQuery, as_pictures, build_training_set, shared_format
 from tests.recall_server.bundle_examples import (
     example_manifest,
     example_memory,
@@ -50,7 +50,7 @@ def recalled(bundle: MemoryBundle, label: str) -> Tensor:
 
 def test_queries_to_one_memory_meet_in_its_own_space_and_by_its_own_schedule() -> None:
     bundle = label_bundle("columns", tuple(COLUMNS))
-    met = meet([query(bundle, "right"), query(bundle, "left")])
+    met = build_training_set([query(bundle, "right"), query(bundle, "left")])
     assert torch.equal(met.images, bundle.memory.recall(bundle.label_queries(["right", "left"])))
     assert met.preprocessing is bundle.preprocessing
     assert met.retraining == bundle.manifest.retraining
@@ -59,17 +59,17 @@ def test_queries_to_one_memory_meet_in_its_own_space_and_by_its_own_schedule() -
 
 def test_soft_targets_are_those_of_the_labels_asked_for_within_a_memory_and_hard_across() -> None:
     soft = with_soft_targets(drawn("soft"))
-    met = meet([query(soft, "class 2"), query(soft, "class 0")])
+    met = build_training_set([query(soft, "class 2"), query(soft, "class 0")])
     assert soft.targets is not None
     shares = soft.targets[[2, 0]][:, [2, 0]]
     torch.testing.assert_close(met.targets, shares / shares.sum(dim=1, keepdim=True))
-    across = meet([query(soft, "class 2"), query(drawn("other", side=16), "class 0")])
+    across = build_training_set([query(soft, "class 2"), query(drawn("other", side=16), "class 0")])
     assert torch.equal(across.targets, torch.eye(2))
 
 
 def test_small_and_grey_become_as_large_and_coloured_as_the_others() -> None:
     small, large = drawn("small", side=8, rows=3), drawn("large", side=16, channels=3, rows=5)
-    met = meet([query(small, "class 0"), query(large, "class 2"), query(small, "class 1")])
+    met = build_training_set([query(small, "class 0"), query(large, "class 2"), query(small, "class 1")])
     assert met.images.shape == (3, 5, 3, 16, 16)
     assert torch.equal(met.images[0, 3:], met.images[0, :2]), "rows are repeated in turn"
     pixels = met.preprocessing.to_pixels(met.images.flatten(0, 1)).view_as(met.images)
@@ -98,15 +98,15 @@ def test_colour_never_becomes_grey() -> None:
 
 def test_the_schedule_is_that_of_the_largest_images_then_of_most_queries_then_the_longest() -> None:
     small, large = drawn("small", steps=90), drawn("large", side=16, steps=10)
-    assert meeting_place([small, small, large]).retraining.steps == 10
+    assert shared_format([small, small, large]).retraining.steps == 10
     short, long = drawn("short", steps=20), drawn("long", steps=30)
-    assert meeting_place([short, long]).retraining.steps == 30
-    assert meeting_place([short, long, short]).retraining.steps == 20
+    assert shared_format([short, long]).retraining.steps == 30
+    assert shared_format([short, long, short]).retraining.steps == 20
     twin, other = drawn("a", steps=20, learning_rate=0.1), drawn("b", steps=20, learning_rate=0.2)
     for order in ([twin, other], [other, twin]):
-        assert meeting_place(order).retraining.learning_rate == 0.1, "the order of the labels decides nothing"
+        assert shared_format(order).retraining.learning_rate == 0.1, "the order of the labels decides nothing"
     with pytest.raises(ValueError, match="one query or more"):
-        meeting_place([])
+        shared_format([])
 
 
 def test_classifiers_begin_with_the_layers_of_their_one_memory_and_at_random_across() -> None:
@@ -117,24 +117,24 @@ def test_classifiers_begin_with_the_layers_of_their_one_memory_and_at_random_acr
     warm = MemoryBundle(warm.manifest.model_copy(update=changed), warm.memory, warm.preprocessing)
     learned = {"block0.norm.scale": torch.ones(8)}
     asked = [BundleQuery(warm, vector, learned) for vector in torch.eye(3)[:2]]
-    met = meet(asked)
-    assert (met.retraining.initial, met.learned) == ("encoder", learned)
-    met = meet([*asked, query(plain, "class 0")])
-    assert (met.retraining.initial, met.learned) == ("random", None)
+    met = build_training_set(asked)
+    assert (met.retraining.initial, met.pretrained) == ("encoder", learned)
+    met = build_training_set([*asked, query(plain, "class 0")])
+    assert (met.retraining.initial, met.pretrained) == ("random", None)
 
 
 def test_images_are_augmented_only_as_every_memory_allows() -> None:
     digits, things = drawn("digits"), drawn("things", augmentation="flip")
     photos = drawn("photos", side=16, augmentation="flip+rotate")
-    assert meeting_place([photos, things]).retraining.augmentation == "flip"
-    assert meeting_place([photos, things, digits]).retraining.augmentation == "none"
-    assert meeting_place([photos]).retraining.augmentation == "flip+rotate"
+    assert shared_format([photos, things]).retraining.augmentation == "flip"
+    assert shared_format([photos, things, digits]).retraining.augmentation == "none"
+    assert shared_format([photos]).retraining.augmentation == "flip+rotate"
 
 
 def test_pictures_are_projected_on_what_all_memories_together_can_recall() -> None:
     one, other = drawn("one", side=8, projected=True), drawn("other", side=16, projected=True)
     assert isinstance(other.memory, AddressedBases)
-    met = meet([query(one, "class 0"), query(other, "class 1")])
+    met = build_training_set([query(one, "class 0"), query(other, "class 1")])
     space = met.preprocessing
     assert isinstance(space, Projected)
     assert float(space.rest) == pytest.approx(0.3)
@@ -142,14 +142,14 @@ def test_pictures_are_projected_on_what_all_memories_together_can_recall() -> No
     torch.testing.assert_close(
         space.standard.to_model(pixels), met.images.flatten(0, 1), msg="nothing that is recalled is faded"
     )
-    mixed = meet([query(one, "class 0"), query(drawn("plain", side=16), "class 1")]).preprocessing
+    mixed = build_training_set([query(one, "class 0"), query(drawn("plain", side=16), "class 1")]).preprocessing
     assert isinstance(mixed, Standardise), "one of them was made for pictures as they are"
 
 
 def test_a_classifier_over_two_memories_of_unlike_size_knows_pictures_it_has_never_seen() -> None:
     columns = label_bundle("columns", tuple(COLUMNS))
     places = label_bundle("places", ("near", "middle", "far"), side=16, based=True)
-    met = meet([query(columns, "left"), query(places, "far")])
+    met = build_training_set([query(columns, "left"), query(places, "far")])
     assert met.images.shape == (2, ROWS, 1, 16, 16)
     classifier = FreshClassifier(["left", "far"], (1, 16, 16), met.preprocessing, met.retraining)
     classifier.fit(met.images, met.targets)

@@ -330,10 +330,10 @@ def test_a_classifier_begins_with_the_encoder_where_its_memory_says_so(tmp_path:
     service, backend = lazy_service(Library.load(tmp_path / "artifacts", device="cpu"), tmp_path)
     record = service.train_pictures(named({"a": "left", "b": "right"}), addressing="images").record
     task = TrainingTask.from_bytes(service.jobs.task(record.id))
-    assert task.learned is not None
-    assert all("classifier" not in name for name in task.learned)
+    assert task.pretrained is not None
+    assert all("classifier" not in name for name in task.pretrained)
     name = "block0.convolution.weight"
-    assert torch.equal(task.learned[name], parameters[name])
+    assert torch.equal(task.pretrained[name], parameters[name])
     assert task.images.shape[1] == ROWS + 3, "and learns from the pictures too"
     backend.perform(backend.begin())
     (said,) = service.predict(record.id, pictures("right", count=1, seed=900))

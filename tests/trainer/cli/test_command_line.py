@@ -102,7 +102,7 @@ def test_a_memory_whose_classifiers_begin_with_its_encoder_is_made_measured_and_
     with pytest.raises(ValueError, match="begin with its encoder, a convnet:filters=4,depth=2, and by a"):
         run("evaluate", str(path), "--dataset", str(bars_folder), "--network", "convnet:filters=8,depth=2")
     loaded = Library.load(tmp_path).get("bars-images")
-    assert loaded.learned is not None and "block1.convolution.weight" in loaded.learned
+    assert loaded.pretrained is not None and "block1.convolution.weight" in loaded.pretrained
 
 
 def with_encoder(path: Path) -> tuple[MemoryBundle, QueryEncoder]:

@@ -19,12 +19,12 @@ from trainer.evaluation.evaluate import Accuracies, confusions, fresh_accuracy, 
 from trainer.evaluation.few_shot import FewShot, draw_episode, evaluate_few_shot, largest_task
 from trainer.evaluation.protocol import Protocol
 from trainer.evaluation.report import evaluate_bundle, recorded, write_card
-from trainer.methods.budget import Budget
+from trainer.methods.budget import MemoryBudget
 from trainer.methods.method import compose
-from trainer.run.progress import Limits
-from trainer.run.request import Request
+from trainer.run.progress import RunLimits
+from trainer.run.request import DistillRequest
 from trainer.run.search.instant import instant
-from trainer.starts.random import noise
+from trainer.starts.random import noise_start
 
 RETRAINING = Retraining(
     network=NetworkSpec(filters=8, depth=2), steps=60, learning_rate=0.02, rows_per_class=8, decay="cosine"
@@ -101,8 +101,10 @@ def test_what_is_recorded_can_be_read_and_names_what_was_confused(bars_folder: P
     path = tmp_path / "bars.safetensors"
     dataset = load_dataset(str(bars_folder))
     method = compose("principal")
-    budget = Budget.fit(dataset, method, images_per_class=2, bases=4, rows=None)
-    request = Request(dataset, method, budget, path, seed=0, device=torch.device("cpu"), limits=Limits(0), resume=False)
+    budget = MemoryBudget.fit(dataset, method, images_per_class=2, bases=4, rows=None)
+    request = DistillRequest(
+        dataset, method, budget, path, seed=0, device=torch.device("cpu"), limits=RunLimits(0), resume=False
+    )
     instant(request, [budget], moments=None, report=lambda sentence: None)
     arguments: Any = {"seeds": [0, 1], "network": "convnet:filters=8,depth=2", "device": torch.device("cpu")}
     for _ in range(2):
@@ -134,7 +136,7 @@ def test_an_episode_that_asks_for_more_pictures_than_there_are_says_so(bars_data
 
 def test_both_baselines_see_the_same_pictures_and_are_scored_on_the_same_test(bars_dataset: ImageDataset) -> None:
     """With pixels as features the classes are far apart, so the nearest mean is right everywhere."""
-    memory: AddressedBases = noise(
+    memory: AddressedBases = noise_start(
         (1, 8, 8), bases=2, rows=2, query_size=64, generator=torch.Generator().manual_seed(0)
     )
     few_shot = FewShot(

@@ -60,12 +60,12 @@ def test_networks_that_begin_with_learned_layers_end_as_fresh_classifiers_that_d
     warm, targets = schedule(initial="encoder"), torch.eye(2)
     learned = all_but_the_last(build_network(SMALL, SHAPE, 7).initialise(torch.Generator().manual_seed(3)))
     together = ManyNetworks(build_network(SMALL, SHAPE, 2), warm, [4, 9], device=CPU)
-    together.fit(recalled(2), targets, learned=learned)
+    together.fit(recalled(2), targets, pretrained=learned)
     pictures = torch.rand(2, 11, *SHAPE, generator=torch.Generator().manual_seed(2))
     found = together.logits(pictures).softmax(dim=2)
     for index, seed in enumerate([4, 9]):
         alone = FreshClassifier(("a", "b"), SHAPE, PLAIN, warm, seed=seed)
-        alone.fit(recalled(2)[index], targets, learned=learned)
+        alone.fit(recalled(2)[index], targets, pretrained=learned)
         torch.testing.assert_close(found[index], alone.predict_probabilities(pictures[index]), atol=2e-4, rtol=1e-3)
 
 

@@ -14,8 +14,8 @@ from recall_server.core.memory import Pixels
 from recall_server.core.networks import build_network
 from tests.trainer.cli.test_command_line import SMALL, refusal, run
 from trainer.data.datasets import LICENCES, ImageDataset, Split
-from trainer.methods.budget import Budget
-from trainer.methods.paper import SETTINGS, Recipe, recipes
+from trainer.methods.budget import MemoryBudget
+from trainer.methods.paper import SETTINGS, Experiment, recipes
 
 SHAPES = {
     "mnist": (1, 28, 28),
@@ -35,8 +35,8 @@ def empty(name: str) -> ImageDataset:
     return ImageDataset(name, classes, split, split, split, "", LICENCES[name])
 
 
-def budget(recipe: Recipe) -> Budget:
-    return Budget.fit(
+def budget(recipe: Experiment) -> MemoryBudget:
+    return MemoryBudget.fit(
         empty(recipe.dataset), recipe.method, images_per_class=recipe.images_per_class, bases=recipe.bases, rows=None
     )
 
@@ -68,7 +68,7 @@ def test_every_row_of_the_other_tables_is_there() -> None:
 
 
 @pytest.mark.parametrize("recipe", recipes().values(), ids=lambda recipe: recipe.name)
-def test_every_recipe_fits_its_budget_and_its_networks_fit_the_pictures(recipe: Recipe) -> None:
+def test_every_recipe_fits_its_budget_and_its_networks_fit_the_pictures(recipe: Experiment) -> None:
     assert budget(recipe).rows >= 1
     shape, classes = SHAPES[recipe.dataset], SETTINGS[recipe.dataset].classes
     assert build_network(recipe.method.network, shape, classes).shapes()

@@ -17,7 +17,7 @@ from trainer.objectives.outer_parameters import (
     first_targets,
     with_learned_rate,
 )
-from trainer.starts.random import noise
+from trainer.starts.random import noise_start
 
 
 def numbered_data(classes: int = 4, each: int = 6) -> RealData:
@@ -28,7 +28,7 @@ def numbered_data(classes: int = 4, each: int = 6) -> RealData:
 
 
 def memory(query_size: int) -> AddressedBases:
-    return noise((1, 8, 8), bases=3, rows=2, query_size=query_size, generator=torch.Generator().manual_seed(0))
+    return noise_start((1, 8, 8), bases=3, rows=2, query_size=query_size, generator=torch.Generator().manual_seed(0))
 
 
 def image_learner(shots: int = 2, real_batch: int = 6) -> ImageLearner:
@@ -77,12 +77,12 @@ def test_the_outer_loss_reaches_bases_matrices_and_encoder() -> None:
 
 
 def test_networks_begin_with_what_the_encoder_has_learned_so_far_where_they_are_to() -> None:
-    assert image_learner().episode(numbered_data(), torch.Generator().manual_seed(0)).learned is None
+    assert image_learner().episode(numbered_data(), torch.Generator().manual_seed(0)).pretrained is None
     learner = image_learner()
     learner.begins_networks = True
     with torch.no_grad():
         learner.leaves["block0.convolution.weight"] += 1
-    learned = learner.episode(numbered_data(), torch.Generator().manual_seed(0)).learned
+    learned = learner.episode(numbered_data(), torch.Generator().manual_seed(0)).pretrained
     assert learned is not None
     assert torch.equal(learned["block0.convolution.weight"], learner.leaves["block0.convolution.weight"])
     assert learned["block0.convolution.weight"].requires_grad, "the outer loss teaches it in this way too"
@@ -158,7 +158,7 @@ def test_without_soft_targets_every_label_is_a_class_alone() -> None:
 
 @pytest.mark.parametrize(("initialisation", "bounds"), [("xavier", (6 / 53, 6 / 13)), ("kaiming", (6 / 48, 6 / 5))])
 def test_noise_is_as_wide_as_its_initialisation_says(initialisation: str, bounds: tuple[float, float]) -> None:
-    start = noise(
+    start = noise_start(
         (3, 8, 8),
         bases=5,
         rows=2,

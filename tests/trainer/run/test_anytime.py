@@ -23,7 +23,7 @@ from trainer.cli import commands
 from trainer.data.datasets import ImageDataset
 from trainer.objectives.outer_parameters import AbstractLearner
 from trainer.run.distill import Interrupted
-from trainer.run.progress import Progress, Validation
+from trainer.run.progress import RunState, Validation
 from trainer.run.starting_point import StartingPoint
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -56,14 +56,14 @@ def test_a_rise_within_the_noise_is_no_rise(bars_dataset: ImageDataset) -> None:
 
 
 def test_noise_is_the_standard_error_of_the_difference_between_two_validations() -> None:
-    progress = Progress(history=[Validation(0, 0.0, (0.4, 0.6)), Validation(1, 1.0, (0.5, 0.5))])
+    progress = RunState(history=[Validation(0, 0.0, (0.4, 0.6)), Validation(1, 1.0, (0.5, 0.5))])
     assert progress.noise == pytest.approx(math.sqrt(2 * (0.02 / 2 + 0.0) / 2))
-    assert Progress(history=[Validation(0, 0.0, (0.4,))]).noise == 0
+    assert RunState(history=[Validation(0, 0.0, (0.4,))]).noise == 0
 
 
 def test_progress_survives_its_own_json() -> None:
-    for progress in (Progress(), Progress(3, 2.0, math.nan, 0.5, 2, 0.4, [Validation(0, 0.1, (0.4, 0.6))])):
-        again = Progress.from_json(progress.to_json())
+    for progress in (RunState(), RunState(3, 2.0, math.nan, 0.5, 2, 0.4, [Validation(0, 0.1, (0.4, 0.6))])):
+        again = RunState.from_json(progress.to_json())
         assert again.to_json() == progress.to_json()
         assert (again.best, again.published) == (progress.best, progress.published)
 

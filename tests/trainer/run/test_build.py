@@ -12,9 +12,9 @@ from recall_server.core.bundle.bundle import MemoryBundle
 from recall_server.core.preprocessing import ZCA, AbstractPreprocessing, Projected, Spectral, Standardise
 from tests.trainer.cli.test_command_line import SMALL, distill, run
 from trainer.data.datasets import ImageDataset
-from trainer.methods.budget import Budget
+from trainer.methods.budget import MemoryBudget
 from trainer.methods.method import Method, compose
-from trainer.run.build import fit_preprocessing, make_memory, seen_through
+from trainer.run.build import fit_preprocessing, make_memory, with_projection
 
 KINDS: dict[str, type[AbstractPreprocessing]] = {
     "standardise": Standardise,
@@ -28,8 +28,8 @@ KINDS: dict[str, type[AbstractPreprocessing]] = {
 def test_what_a_method_names_is_what_classifiers_see_pictures_through(bars_dataset: ImageDataset, kind: str) -> None:
     method = compose("principal", [f"preprocessing={kind}"])
     fitted = fit_preprocessing(bars_dataset, method)
-    memory = make_memory(bars_dataset, method, Budget(1, 2, 1), fitted, torch.Generator().manual_seed(0))
-    assert type(seen_through(method, memory, fitted)) is KINDS[kind]
+    memory = make_memory(bars_dataset, method, MemoryBudget(1, 2, 1), fitted, torch.Generator().manual_seed(0))
+    assert type(with_projection(method, memory, fitted)) is KINDS[kind]
 
 
 @pytest.mark.parametrize("kind", ["zca", "spectral"])

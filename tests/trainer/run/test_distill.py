@@ -14,13 +14,13 @@ from recall_server.core.io.tensor_file import canonical_json, pack
 from recall_server.core.networks import NetworkSpec
 from recall_server.errors import InvalidCheckpoint, StorageFailed, TrainingFailed
 from trainer.data.datasets import ImageDataset
-from trainer.methods.budget import Budget
+from trainer.methods.budget import MemoryBudget
 from trainer.methods.method import Method, compose
 from trainer.objectives.outer_parameters import RealData
 from trainer.run.build import fit_preprocessing, make_learner, make_objective, real_data
 from trainer.run.checkpoint import Checkpoint
 from trainer.run.distill import Distillation, Interrupted
-from trainer.run.progress import Limits, Progress
+from trainer.run.progress import RunLimits, RunState
 
 SMALL = ["eager=true", "network=convnet:filters=4,depth=2", "steps=4", "window=2", "real_batch=12", "rate=0.1"]
 
@@ -32,7 +32,7 @@ class Run:
         self, dataset: ImageDataset, *overrides: str, path: Path | None = None, method: str = "window"
     ) -> None:
         self.method: Method = compose(method, [*SMALL, *overrides])
-        budget = Budget.fit(dataset, self.method, images_per_class=2, bases=4, rows=None)
+        budget = MemoryBudget.fit(dataset, self.method, images_per_class=2, bases=4, rows=None)
         self.generator = torch.Generator().manual_seed(0)
         cpu = torch.device("cpu")
         preprocessing = fit_preprocessing(dataset, self.method)
@@ -43,7 +43,7 @@ class Run:
             make_objective(dataset, self.method, cpu),
             self.method,
             run={f"method.{name}": value for name, value in self.method.model_dump(mode="json").items()},
-            limits=Limits(self.method.outer_steps, validate_every=2),
+            limits=RunLimits(self.method.outer_steps, validate_every=2),
             generator=self.generator,
             checkpoint=path,
         )
@@ -118,9 +118,9 @@ def test_a_run_that_learns_its_step_size_resumes_to_the_same_bytes(bars_dataset:
     whole = Run(bars_dataset, *learned).go()
     path = tmp_path / "run.checkpoint"
     halfway = Run(bars_dataset, *learned, path=path)
-    halfway.distillation.limits = Limits(4, validate_every=2, checkpoint_seconds=0)
+    halfway.distillation.limits = RunLimits(4, validate_every=2, checkpoint_seconds=0)
 
-    def stop(progress: Progress) -> None:
+    def stop(progress: RunState) -> None:
         if progress.step == 3:
             raise KeyboardInterrupt
 
@@ -143,7 +143,7 @@ def test_a_run_killed_in_the_middle_resumes_to_the_same_bytes(bars_dataset: Imag
     path = tmp_path / "run.checkpoint"
     killed = Run(bars_dataset, "outer_steps=6", path=path)
 
-    def interrupt(progress: Progress) -> None:
+    def interrupt(progress: RunState) -> None:
         if progress.step == 3:
             os.kill(os.getpid(), signal.SIGINT)
 
@@ -211,7 +211,7 @@ def test_a_loss_that_is_not_finite_stops_the_run_and_keeps_the_last_good_state(
     path = tmp_path / "run.checkpoint"
     run = Run(bars_dataset, "outer_steps=4", "clip=0", path=path)
 
-    def poison(progress: Progress) -> None:
+    def poison(progress: RunState) -> None:
         if progress.step == 2:
             run.data.images[:] = torch.nan
 
@@ -271,7 +271,7 @@ def test_a_full_disk_leaves_the_last_checkpoint_whole(
 
 def test_a_limit_on_the_clock_stops_the_run_between_two_steps(bars_dataset: ImageDataset) -> None:
     run = Run(bars_dataset, "outer_steps=100000")
-    run.distillation.limits = Limits(100_000, minutes=0.01)
+    run.distillation.limits = RunLimits(100_000, minutes=0.01)
     run.go()
     assert 0 < run.distillation.progress.step < 100_000
 
@@ -323,30 +323,30 @@ def test_a_budget_that_is_too_small_says_how_many_bases_would_fit_and_that_is_tr
     with pytest.raises(
         ValueError, match="500 bases and -?[0-9]+ rows do not fit in 1 images per class; try with at most "
     ) as refused:
-        Budget.fit(bars_dataset, method, images_per_class=1, bases=500, rows=None)
+        MemoryBudget.fit(bars_dataset, method, images_per_class=1, bases=500, rows=None)
     most = int(str(refused.value).split("at most ")[1].split()[0])
-    assert Budget.fit(bars_dataset, method, images_per_class=1, bases=most, rows=None).rows >= 1
+    assert MemoryBudget.fit(bars_dataset, method, images_per_class=1, bases=most, rows=None).rows >= 1
     with pytest.raises(ValueError, match="do not fit"):
-        Budget.fit(bars_dataset, method, images_per_class=1, bases=most + 1, rows=None)
+        MemoryBudget.fit(bars_dataset, method, images_per_class=1, bases=most + 1, rows=None)
 
 
 @pytest.mark.parametrize("bases", [0, -3])
 def test_a_memory_without_bases_is_refused(bars_dataset: ImageDataset, bases: int) -> None:
     with pytest.raises(ValueError, match=f"a memory needs one basis or more, not {bases}"):
-        Budget.fit(bars_dataset, compose("window"), images_per_class=1, bases=bases, rows=None)
+        MemoryBudget.fit(bars_dataset, compose("window"), images_per_class=1, bases=bases, rows=None)
 
 
 def test_pictures_at_half_resolution_are_four_times_as_many(bars_dataset: ImageDataset) -> None:
     half = compose("bptt", ["resolution=half"])
-    assert Budget.fit(bars_dataset, half, images_per_class=2, bases=0, rows=None).rows == 8
-    assert Budget.fit(bars_dataset, half, images_per_class=0.5, bases=0, rows=None).rows == 2
+    assert MemoryBudget.fit(bars_dataset, half, images_per_class=2, bases=0, rows=None).rows == 8
+    assert MemoryBudget.fit(bars_dataset, half, images_per_class=0.5, bases=0, rows=None).rows == 2
     with pytest.raises(ValueError, match="9 stored images of each class do not fit in 2 images per class"):
-        Budget.fit(bars_dataset, half, images_per_class=2, bases=0, rows=9)
+        MemoryBudget.fit(bars_dataset, half, images_per_class=2, bases=0, rows=9)
 
 
 def test_a_memory_of_pixels_refuses_more_images_than_its_budget(bars_dataset: ImageDataset) -> None:
     with pytest.raises(ValueError, match="3 stored images of each class do not fit in 2 images per class"):
-        Budget.fit(bars_dataset, compose("bptt"), images_per_class=2, bases=0, rows=3)
+        MemoryBudget.fit(bars_dataset, compose("bptt"), images_per_class=2, bases=0, rows=3)
 
 
 @pytest.mark.parametrize(("share", "expected"), [(0.5, 3), (0.0, 0), (1.0, 6)])

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from recall_server.core.bundle.bundle import MemoryBundle
-from trainer.run.distributed import ALONE, Alone, process_is_first, processes
+from trainer.run.distributed import ALONE, SingleProcess, process_is_first, processes
 
 TINY = [
     "network=convnet:filters=8,depth=2", "retraining.network=convnet:filters=8,depth=2", "steps=4", "window=2",
@@ -40,7 +40,7 @@ def test_two_processes_learn_what_one_learns_from_as_many_networks(tmp_path: Pat
 
 
 def test_networks_that_cannot_be_shared_out_are_refused() -> None:
-    three = Alone(torch.device("cpu"), number=1, count=3)
+    three = SingleProcess(torch.device("cpu"), number=1, count=3)
     assert list(three.share(6)) == [2, 3]
     with pytest.raises(ValueError, match="4 networks cannot be shared by 3 processes; use --set networks=6"):
         three.share(4)
@@ -48,10 +48,10 @@ def test_networks_that_cannot_be_shared_out_are_refused() -> None:
 
 def test_one_process_agrees_with_itself() -> None:
     tensor = torch.ones(3)
-    ALONE.add([tensor])
+    ALONE.all_reduce([tensor])
     ALONE.wait()
     assert tensor.tolist() == [1, 1, 1]
-    assert ALONE.agree([1.5, 0]) == [1.5, 0]
+    assert ALONE.broadcast([1.5, 0]) == [1.5, 0]
 
 
 def test_torchrun_says_how_many_processes_there_are(monkeypatch: pytest.MonkeyPatch) -> None:

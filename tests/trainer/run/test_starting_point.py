@@ -15,10 +15,10 @@ from tests.recall_server.bundle_examples import example_bundle
 from tests.trainer.cli.test_command_line import SMALL, distill, refusal, run, with_encoder
 from trainer.cli import commands
 from trainer.data.datasets import load_dataset
-from trainer.methods.budget import Budget, Size
+from trainer.methods.budget import MemoryBudget, Size
 from trainer.methods.method import compose
-from trainer.run.progress import Limits
-from trainer.run.request import Request
+from trainer.run.progress import RunLimits
+from trainer.run.request import DistillRequest
 from trainer.run.starting_point import StartingPoint
 
 PICTURES = "--method image-addressing --set classes_per_step=2 --set shots=2".split()
@@ -98,14 +98,14 @@ def test_networks_that_began_with_the_encoder_still_do(bars_folder: Path, tmp_pa
 def test_a_start_without_its_encoder_is_refused(first: Path, bars_folder: Path, tmp_path: Path) -> None:
     bundle, data = MemoryBundle.load(first), load_dataset(str(bars_folder))
     method = StartingPoint.read(str(first)).method("image-addressing", ["classes_per_step=2"])
-    request = Request(
+    request = DistillRequest(
         dataset=data,
         method=method,
-        budget=Budget.of_bundle(bundle, Size()),
+        budget=MemoryBudget.of_bundle(bundle, Size()),
         output=tmp_path / "second.safetensors",
         seed=0,
         device=torch.device("cpu"),
-        limits=Limits(1),
+        limits=RunLimits(1),
         resume=False,
         begin=StartingPoint(bundle=bundle),
     )

@@ -22,7 +22,7 @@ from tests.recall_server.bundle_examples import (
 )
 from trainer.data.splits import Split
 from trainer.starts.add_classes import NewClass, add_classes
-from trainer.starts.from_bundle import check_continuable, continued
+from trainer.starts.from_bundle import check_continuable, resume_from_bundle
 
 
 def pictures(count: int = 12, seed: int = 0) -> torch.Tensor:
@@ -151,7 +151,7 @@ def test_old_classes_keep_their_coefficients_wherever_new_ones_stand() -> None:
     classes = ("before", "class 0", "class 1", "between", "class 2")
     check_continuable(bundle, classes, (1, 8, 8), "standardise")
     split = Split(pictures(10), torch.tensor([0, 3]).repeat(5))
-    memory = continued(bundle, classes, split, torch.Generator().manual_seed(0))
+    memory = resume_from_bundle(bundle, classes, split, torch.Generator().manual_seed(0))
     assert isinstance(memory, AddressedBases)
     assert isinstance(bundle.memory, AddressedBases)
     assert torch.equal(memory.addressing[:, [1, 2, 4]], bundle.memory.addressing)

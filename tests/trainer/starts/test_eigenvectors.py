@@ -13,7 +13,7 @@ from trainer.data.half_resolution import HalfResolution
 from trainer.data.second_moments import SecondMoments
 from trainer.data.splits import Split
 from trainer.evaluation.herding import herd, herding
-from trainer.starts.eigenvectors import principal, project, representatives
+from trainer.starts.eigenvectors import principal_start, project, representatives
 
 PLAIN = Standardise(mean=torch.zeros(1), deviation=torch.ones(1))
 
@@ -35,7 +35,7 @@ def noisy_pictures(count: int, channels: int = 1) -> Split:
 
 
 def make(split: Split, *, bases: int, rows: int, seed: int = 0, **options: object) -> AddressedBases:
-    return principal(
+    return principal_start(
         split,
         Standardise.fit(split.images),
         classes=("a", "b"),

@@ -8,11 +8,11 @@ import torch
 from recall_server.core.networks import ConvNet
 from trainer.data.datasets import ImageDataset
 from trainer.evaluation.few_shot import FewShot, draw_episode
-from trainer.methods.budget import Budget
+from trainer.methods.budget import MemoryBudget
 from trainer.methods.method import Method, compose
 from trainer.objectives.outer_parameters import ImageLearner
 from trainer.run.build import fit_preprocessing, make_learner
-from trainer.starts.eigenvectors import principal
+from trainer.starts.eigenvectors import principal_start
 from trainer.starts.for_pictures import aligned, discriminant_layer, principal_layer, regressed, start_by_pictures
 
 CPU = torch.device("cpu")
@@ -22,7 +22,7 @@ SMALL = ["network=convnet:filters=8,depth=2", "encoder=convnet:filters=8,depth=2
 def learner(data: ImageDataset, method: Method, seed: int = 0) -> ImageLearner:
     generator = torch.Generator().manual_seed(seed)
     preprocessing = fit_preprocessing(data, method)
-    made = make_learner(data, method, Budget(4, 4, 3), preprocessing, generator, device=CPU)
+    made = make_learner(data, method, MemoryBudget(4, 4, 3), preprocessing, generator, device=CPU)
     assert isinstance(made, ImageLearner)
     return made
 
@@ -70,7 +70,7 @@ def test_an_encoder_of_fewer_features_than_numbers_keeps_its_last_layer(bars_dat
     generator = torch.Generator().manual_seed(0)
     encoder = ConvNet(channels=1, height=8, width=8, classes=40, filters=2, depth=2)
     parameters = encoder.initialise(generator)
-    start = principal(
+    start = principal_start(
         bars_dataset.train, preprocessing, classes=bars_dataset.classes, bases=4, rows=2, generator=generator
     )
     memory, after = start_by_pictures(

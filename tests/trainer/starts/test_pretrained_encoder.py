@@ -22,7 +22,7 @@ def start() -> Parameters:
 
 
 def taught(split: Split, steps: int, seed: int = 0) -> Parameters:
-    return pretrained_encoder.taught_encoder(
+    return pretrained_encoder.pretrain_encoder(
         ENCODER, start(), split, PLAIN,
         steps=steps, augmentation="none", generator=torch.Generator().manual_seed(seed), device=CPU,
     )  # fmt: skip

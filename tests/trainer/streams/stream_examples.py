@@ -10,8 +10,8 @@ import torch
 from recall_server.core.preprocessing import Standardise
 from trainer.data.splits import Split
 from trainer.streams.learners.compress import CompressThenRecall
-from trainer.streams.learners.recipe import Recipe, compose
-from trainer.streams.sources.task import CPU, AbstractStream, Header, Pictures, Task
+from trainer.streams.learners.recipe import StreamMethod, compose_stream
+from trainer.streams.sources.task import CPU, AbstractStream, Pictures, StreamTask, TaskHeader
 
 CLASSES = ("top", "middle", "bottom")
 SHAPE = (1, 8, 8)
@@ -20,8 +20,8 @@ SMALL = ["network=mlp:hidden=16", "retraining.network=mlp:hidden=16", "bases=4",
 SMALL += ["rate=0.1", "retraining.learning_rate=0.1", "retraining.steps=40", "start_after=20", "real_batch=20"]
 
 
-def recipe(*overrides: str, method: str = "window") -> Recipe:
-    return compose(method, "rotations", [*SMALL, *overrides])
+def recipe(*overrides: str, method: str = "window") -> StreamMethod:
+    return compose_stream(method, "rotations", [*SMALL, *overrides])
 
 
 def learner(
@@ -44,8 +44,8 @@ def bars(count: int, seed: int, side: int = 8) -> Split:
     return Split(torch.from_numpy(images), torch.from_numpy(labels))
 
 
-def header(name: str = "bars-0", classes: tuple[str, ...] = CLASSES, shape: tuple[int, int, int] = SHAPE) -> Header:
-    return Header(name, classes, shape)
+def header(name: str = "bars-0", classes: tuple[str, ...] = CLASSES, shape: tuple[int, int, int] = SHAPE) -> TaskHeader:
+    return TaskHeader(name, classes, shape)
 
 
 class BarStream(AbstractStream):
@@ -60,13 +60,13 @@ class BarStream(AbstractStream):
     def tasks(self) -> int:
         return self._planned
 
-    def task(self, number: int) -> Task | None:
+    def task(self, number: int) -> StreamTask | None:
         if not 0 <= number < self._count:
             return None
         both = bars(self._samples + 90, seed=number)
         order = torch.arange(len(both))
         train, test = order[: self._samples], order[self._samples :]
-        return Task(
+        return StreamTask(
             header(f"bars-{number}"),
             Pictures(both.images, train, both.labels[train]),
             Pictures(both.images, test, both.labels[test]),

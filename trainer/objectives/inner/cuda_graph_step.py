@@ -19,12 +19,12 @@ from torch import Tensor
 from recall_server.core.networks import Parameters
 from trainer.objectives.inner.convnet_step import ConvNetStep, loss_of
 from trainer.objectives.inner.packing import Packing
-from trainer.objectives.inner.step import AbstractInnerStep, Reversed, Swept
+from trainer.objectives.inner.step import AbstractInnerStep, Reversed, StepTrace
 
 WARM_UPS = 3  # runs before a recording: compiling, and cuDNN's choice of its fastest kernels
 
 
-class Places:
+class StaticBuffers:
     """Where the recordings for one size of minibatch read and write."""
 
     def __init__(self, numbers: int, images: Tensor, targets: Tensor) -> None:
@@ -41,7 +41,7 @@ class CapturedStep(AbstractInnerStep):
     """The same step as `plain`, replayed. Nothing that is given or comes out lies where the recordings work."""
 
     plain: ConvNetStep
-    _places: dict[object, Places] = field(default_factory=dict, init=False, repr=False, compare=False)
+    _places: dict[object, StaticBuffers] = field(default_factory=dict, init=False, repr=False, compare=False)
     _graphs: dict[object, torch.cuda.CUDAGraph] = field(default_factory=dict, init=False, repr=False, compare=False)
     _packing: Packing = field(init=False, repr=False, compare=False)
 
@@ -59,10 +59,10 @@ class CapturedStep(AbstractInnerStep):
         rate: Tensor,
         momentum: Tensor,
     ) -> tuple[Parameters, Parameters]:
-        swept = self.sweep(images[None], targets[None], parameters, velocity, rate=rate, momentum=momentum)
+        swept = self.forward_steps(images[None], targets[None], parameters, velocity, rate=rate, momentum=momentum)
         return swept.parameters, swept.velocity
 
-    def sweep(
+    def forward_steps(
         self,
         images: Tensor,
         targets: Tensor,
@@ -72,9 +72,9 @@ class CapturedStep(AbstractInnerStep):
         rate: Tensor,
         momentum: Tensor,
         keep: tuple[bool, bool] = (False, False),
-    ) -> Swept:
+    ) -> StepTrace:
         if not len(images):
-            return Swept(parameters, velocity, [], [])
+            return StepTrace(parameters, velocity, [], [])
         with torch.no_grad():
             at, replay = self._recorded(self._train, images[0], targets[0])
             theta, motion = self._packing.packed(parameters), self._packing.packed(velocity)
@@ -90,20 +90,20 @@ class CapturedStep(AbstractInnerStep):
                 torch._foreach_copy_(to, source)
                 replay()
             after = self._packing.unpacked(at.theta.clone()), self._packing.unpacked(at.velocity.clone())
-        return Swept(*after, weights.unbind(), velocities.unbind())
+        return StepTrace(*after, weights.unbind(), velocities.unbind())
 
     def reverse(
         self, parameters: Parameters, images: Tensor, targets: Tensor, mu: Parameters
     ) -> tuple[Tensor, Tensor, Parameters]:
         still = {name: torch.zeros_like(value) for name, value in mu.items()}
-        swept = Swept({}, {}, [self._packing.packed(parameters)], [])
+        swept = StepTrace({}, {}, [self._packing.packed(parameters)], [])
         zero, one = images.new_zeros(()), images.new_ones(())
-        found = self.reverse_sweep(swept, images[None], targets[None], still, mu, rate=zero, momentum=one)
+        found = self.backward_steps(swept, images[None], targets[None], still, mu, rate=zero, momentum=one)
         return found.images[0], found.targets[0], found.parameters
 
-    def reverse_sweep(
+    def backward_steps(
         self,
-        swept: Swept,
+        swept: StepTrace,
         images: Tensor,
         targets: Tensor,
         lam: Parameters,
@@ -140,12 +140,12 @@ class CapturedStep(AbstractInnerStep):
         replay()
         return at.loss.clone(), self._packing.unpacked(at.lam.clone())
 
-    def _train(self, at: Places) -> None:
+    def _train(self, at: StaticBuffers) -> None:
         _, gradient = self.plain.loss_and_gradient(self._weights(at.theta), at.image, at.target)
         torch.addcmul(self._packing.packed(gradient), at.velocity, at.momentum, out=at.velocity)
         at.theta.sub_(at.velocity * at.rate)
 
-    def _reverse(self, at: Places) -> None:
+    def _reverse(self, at: StaticBuffers) -> None:
         at.mu.sub_(at.lam * at.rate)
         for_images, for_targets, product = self.plain.reverse(
             self._weights(at.theta), at.image, at.target, self._weights(at.mu)
@@ -154,7 +154,7 @@ class CapturedStep(AbstractInnerStep):
         at.lam.add_(self._packing.packed(product))
         at.mu.mul_(at.momentum)
 
-    def _evaluate(self, at: Places) -> None:
+    def _evaluate(self, at: StaticBuffers) -> None:
         loss, gradient = self.plain.loss_and_gradient(self._weights(at.theta), at.image, at.target)
         at.loss.copy_(loss)
         at.lam.copy_(self._packing.packed(gradient))
@@ -166,11 +166,11 @@ class CapturedStep(AbstractInnerStep):
         return {name: stored[name] if exact[name].ndim == 4 else exact[name] for name in exact}
 
     def _recorded(
-        self, function: Callable[[Places], None], images: Tensor, targets: Tensor
-    ) -> tuple[Places, Callable[[], None]]:
+        self, function: Callable[[StaticBuffers], None], images: Tensor, targets: Tensor
+    ) -> tuple[StaticBuffers, Callable[[], None]]:
         size: Any = images.shape, targets.shape, images.dtype, images.device
         if size not in self._places:
-            self._places[size] = Places(self._packing.numbers, images, targets)
+            self._places[size] = StaticBuffers(self._packing.numbers, images, targets)
         at = self._places[size]
         if (function.__name__, size) not in self._graphs:
             self._graphs[function.__name__, size] = _record(lambda: function(at))

@@ -29,7 +29,7 @@ def gradient_along(logits: Tensor, logits_dot: Tensor, targets: Tensor, count: i
     return (probabilities * mass - targets) / count, probabilities * centred * mass / count, -centred / count
 
 
-class Swept(NamedTuple):
+class StepTrace(NamedTuple):
     """Parameters and velocity after T steps; what was before each step, in a form that the step itself knows."""
 
     parameters: Parameters
@@ -81,7 +81,7 @@ class AbstractInnerStep(ABC):
     def evaluate(self, parameters: Parameters, images: Tensor, targets: Tensor) -> Tensor:
         """The loss itself, a scalar that is once differentiable for the parameters."""
 
-    def sweep(
+    def forward_steps(
         self,
         images: Tensor,
         targets: Tensor,
@@ -91,7 +91,7 @@ class AbstractInnerStep(ABC):
         rate: Tensor,
         momentum: Tensor,
         keep: tuple[bool, bool] = (False, False),
-    ) -> Swept:
+    ) -> StepTrace:
         """T steps, on images [T, B, C, H, W]; `keep` says whether parameters and velocity before each are kept."""
         weights, velocities = [], []
         with torch.no_grad():
@@ -101,11 +101,11 @@ class AbstractInnerStep(ABC):
                 if keep[1]:
                     velocities.append(velocity)
                 parameters, velocity = self.forward(parameters, velocity, batch, target, rate=rate, momentum=momentum)
-        return Swept(parameters, velocity, weights, velocities)
+        return StepTrace(parameters, velocity, weights, velocities)
 
-    def reverse_sweep(
+    def backward_steps(
         self,
-        swept: Swept,
+        swept: StepTrace,
         images: Tensor,
         targets: Tensor,
         lam: Parameters,

@@ -20,7 +20,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from recall_server.core.networks import Parameters
-from trainer.objectives.inner.step import AbstractInnerStep, Swept
+from trainer.objectives.inner.step import AbstractInnerStep, StepTrace
 
 
 def unroll(
@@ -56,7 +56,7 @@ def train(
     momentum: Tensor,
 ) -> tuple[Parameters, Parameters]:
     """The same training without a gradient: what comes before the window of a truncated unroll."""
-    swept = step.sweep(images, targets, parameters, velocity, rate=rate, momentum=momentum)
+    swept = step.forward_steps(images, targets, parameters, velocity, rate=rate, momentum=momentum)
     return swept.parameters, swept.velocity
 
 
@@ -74,7 +74,7 @@ class _Unroll(torch.autograd.Function):
     ) -> tuple[Tensor, ...]:
         before, at_rest = _two(names, flat)
         keep = True, any(ctx.needs_input_grad[4:6])
-        swept = step.sweep(images, targets, before, at_rest, rate=rate, momentum=momentum, keep=keep)
+        swept = step.forward_steps(images, targets, before, at_rest, rate=rate, momentum=momentum, keep=keep)
         ctx.step, ctx.names = step, names
         # What came out is an output: kept on the context it would be a reference cycle.
         ctx.weights, ctx.velocities = swept.weights, swept.velocities
@@ -85,7 +85,7 @@ class _Unroll(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: Any, *flat: Tensor) -> tuple[Tensor | None, ...]:
         images, targets, rate, momentum, *last = ctx.saved_tensors
-        swept = Swept({}, dict(zip(ctx.names, last, strict=True)), ctx.weights, ctx.velocities)
+        swept = StepTrace({}, dict(zip(ctx.names, last, strict=True)), ctx.weights, ctx.velocities)
         lam, mu = _two(ctx.names, flat)
         found = ctx.step.reverse_sweep(swept, images, targets, lam, mu, rate=rate, momentum=momentum)
         gradients = (*found.parameters.values(), *found.velocity.values())

@@ -47,7 +47,7 @@ def recall_images(bundle: MemoryBundle, per_label: int | None = None) -> Recalle
     count = rows if per_label is None else per_label
     if not 1 <= count <= rows:
         raise InvalidRequest(f"the bundle {bundle.manifest.name} recalls 1 to {rows} images of each label, not {count}")
-    memory = bundle.memory.with_rows(torch.arange(count))
+    memory = bundle.memory.select_rows(torch.arange(count))
     with torch.inference_mode():
         parts = [
             bundle.preprocessing.to_pixels(memory.recall(query.unsqueeze(0)).squeeze(0))

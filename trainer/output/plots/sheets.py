@@ -22,7 +22,7 @@ def base_rows(bundle: MemoryBundle) -> Rows:
 
 def recalled_rows(bundle: MemoryBundle, *, labels: int = SHEET_LABELS, images: int = SHEET_IMAGES) -> Rows:
     """Of the first labels (or of random queries) the first images, each [n, C, H, W] in pixel space."""
-    memory = bundle.memory.with_rows(torch.arange(min(images, bundle.memory.rows)))
+    memory = bundle.memory.select_rows(torch.arange(min(images, bundle.memory.rows)))
     if bundle.manifest.queries == "labels":
         names = bundle.labels[:labels]
         queries = bundle.label_queries(names)

@@ -10,13 +10,13 @@ from typing import Any, Self
 
 from recall_server.core.io.atomic import write_atomically
 from recall_server.errors import StorageFailed
-from trainer.run.progress import LAST_STEP, Progress, Validation
+from trainer.run.progress import LAST_STEP, RunState, Validation
 
 
 class Points:
     """The validations of a run that have not been seen before, in their order."""
 
-    def __init__(self, progress: Progress, seen: int = 0) -> None:
+    def __init__(self, progress: RunState, seen: int = 0) -> None:
         self.progress, self.seen = progress, seen
 
     def new(self) -> list[Validation]:
@@ -35,7 +35,7 @@ class MetricsFile:
     so is what a killed run left half-written. Raises StorageFailed where the file cannot be written.
     """
 
-    def __init__(self, path: Path, progress: Progress) -> None:
+    def __init__(self, path: Path, progress: RunState) -> None:
         self.path = path
         self.points = Points(progress)
         validated = {point.step for point in progress.history}
@@ -59,7 +59,7 @@ class MetricsFile:
     ) -> None:
         self._write([_validation(point) for point in self.points.new()])
 
-    def __call__(self, progress: Progress) -> None:
+    def __call__(self, progress: RunState) -> None:
         """Called after every outer step."""
         self._write([*map(_validation, self.points.new()), _step(progress)])
 
@@ -89,7 +89,7 @@ def _text(documents: list[dict[str, Any]]) -> bytes:
     return "".join(f"{json.dumps(line, allow_nan=False)}\n" for line in ordered).encode()
 
 
-def _step(progress: Progress) -> dict[str, Any]:
+def _step(progress: RunState) -> dict[str, Any]:
     last = {name: getattr(progress, name) for name in LAST_STEP}
     return {"step": progress.step, "seconds": round(progress.seconds, 3), **last}
 

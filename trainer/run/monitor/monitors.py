@@ -11,14 +11,14 @@ from typing import Self
 from trainer.run.monitor.metrics import MetricsFile, read_metrics
 from trainer.run.monitor.previews import Previews
 from trainer.run.monitor.tensorboard_log import EVENTS, TensorBoardLog, summary_writer
-from trainer.run.progress import Progress
+from trainer.run.progress import RunState
 from trainer.run.request import Publisher
 
-Report = Callable[[Progress], None]
+Report = Callable[[RunState], None]
 
 
 @dataclass(frozen=True)
-class Watch:
+class Monitors:
     """Where metrics, TensorBoard's events and previews go; None for what nobody asked for."""
 
     metrics: Path | None = None
@@ -56,7 +56,7 @@ class Watch:
         return self
 
     @contextmanager
-    def reporting(self, display: Report, progress: Progress, publisher: Publisher, *, resume: bool) -> Iterator[Report]:
+    def reporting(self, display: Report, progress: RunState, publisher: Publisher, *, resume: bool) -> Iterator[Report]:
         """What is to be called after every outer step: the display, and whatever was asked for.
 
         `progress` is the run's own; `publisher` knows the memory as it is at the moment, for previews.
@@ -72,7 +72,7 @@ class Watch:
             if self.previews is not None:
                 reports.append(Previews(self.previews, progress, publisher))
 
-            def report(progress: Progress) -> None:
+            def report(progress: RunState) -> None:
                 for each in reports:
                     each(progress)
 

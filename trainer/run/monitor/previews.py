@@ -7,7 +7,7 @@ from pathlib import Path
 from recall_server.core.io.atomic import write_atomically
 from recall_server.core.reports.contact_sheet import contact_sheet
 from trainer.output.plots.sheets import picture_rows
-from trainer.run.progress import Progress
+from trainer.run.progress import RunState
 from trainer.run.request import Publisher
 
 DIGITS = 6  # of a step in the name of a file, so that names sort as steps do
@@ -19,19 +19,19 @@ class Previews:
     `publisher` knows the memory as it is at the moment, with all that a bundle says.
     """
 
-    def __init__(self, folder: Path, progress: Progress, publisher: Publisher) -> None:
+    def __init__(self, folder: Path, progress: RunState, publisher: Publisher) -> None:
         self.folder, self.publisher = folder, publisher
         self.seen = len(progress.history)
         if progress.step == 0:
             self._draw(progress)
 
-    def __call__(self, progress: Progress) -> None:
+    def __call__(self, progress: RunState) -> None:
         """Called after every outer step; draws after those that ended in a validation."""
         if len(progress.history) > self.seen and progress.history[-1].step == progress.step:
             self._draw(progress)
         self.seen = len(progress.history)
 
-    def _draw(self, progress: Progress) -> None:
+    def _draw(self, progress: RunState) -> None:
         name = f"step-{progress.step:0{DIGITS}}.png"
         bundle = self.publisher.draft(self.publisher.learner.tensors(), progress).bundle
         write_atomically(self.folder / name, contact_sheet(picture_rows(bundle)))

@@ -9,7 +9,7 @@ from types import TracebackType
 from typing import Any, Self
 
 from trainer.run.monitor.metrics import Points
-from trainer.run.progress import Progress
+from trainer.run.progress import RunState
 
 EVENTS = "events.out.tfevents.*"  # the names of the files that are written
 
@@ -28,7 +28,7 @@ class TensorBoardLog:
     A resumed run goes on in the folder, and what it holds of steps that are run again is no longer shown.
     """
 
-    def __init__(self, folder: Path, progress: Progress) -> None:
+    def __init__(self, folder: Path, progress: RunState) -> None:
         self.points = Points(progress, seen=sum(point.step < progress.step for point in progress.history))
         self.writer = summary_writer()(log_dir=str(folder), purge_step=progress.step)
         if math.isfinite(progress.loss):  # a checkpoint is written before its step is reported
@@ -43,7 +43,7 @@ class TensorBoardLog:
         self._validations()
         self.writer.close()
 
-    def __call__(self, progress: Progress) -> None:
+    def __call__(self, progress: RunState) -> None:
         """Called after every outer step."""
         self.writer.add_scalar("outer/loss", progress.loss, progress.step)
         self.writer.add_scalar("outer/gradient norm", progress.gradient_norm, progress.step)

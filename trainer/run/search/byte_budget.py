@@ -13,11 +13,11 @@ import torch
 from recall_server.core.memory import Storage
 from recall_server.core.preprocessing import AbstractPreprocessing
 from trainer.data.datasets import ImageDataset
-from trainer.methods.budget import Budget, base_numbers, memory_numbers, query_size, target_numbers
+from trainer.methods.budget import MemoryBudget, base_numbers, memory_numbers, query_size, target_numbers
 from trainer.methods.method import Method
 from trainer.run.build import fit_preprocessing, make_learner
-from trainer.run.progress import Progress
-from trainer.run.publisher import Made, draft
+from trainer.run.progress import RunState
+from trainer.run.publisher import RunRecord, prepare_bundle
 
 RESERVED = 1_024  # bytes of the manifest that are written as the run goes on: its curve, its times, its accuracy
 NUMBER_BYTES: dict[Storage, int] = {"float32": 4, "bfloat16": 2, "int8": 1}
@@ -25,7 +25,7 @@ SCALE_BYTES = 4
 
 
 @dataclass(frozen=True)
-class InBytes:
+class FileSizeLimit:
     """So many bytes for the file of a bundle called `name`, made on `device`."""
 
     file_bytes: int
@@ -33,7 +33,7 @@ class InBytes:
     device: torch.device
 
     @classmethod
-    def of(cls, file_bytes: int | None, name: str, device: torch.device) -> InBytes | None:
+    def of(cls, file_bytes: int | None, name: str, device: torch.device) -> FileSizeLimit | None:
         """None where no bytes are asked for."""
         return None if file_bytes is None else cls(file_bytes, name, device)
 
@@ -53,7 +53,7 @@ class ByteBudget:
     name: str
     device: torch.device
 
-    def fit(self, bases: int, rows: int | None) -> Budget:
+    def fit(self, bases: int, rows: int | None) -> MemoryBudget:
         """The largest r that fits unless it is given; ValueError says which K would fit where this one does not."""
         if self.method.memory == "pixels":
             bases = 0
@@ -71,7 +71,7 @@ class ByteBudget:
                 rows += 1
         return self._budget(bases, rows)
 
-    def candidates(self, shares: Iterable[float]) -> list[Budget]:
+    def candidates(self, shares: Iterable[float]) -> list[MemoryBudget]:
         """Budgets whose bases take such shares of what the numbers may take, the first one first."""
         fixed = self._measure(1, 1) - self._basis_bytes(1)
         stored = base_numbers(self.dataset, self.method)
@@ -106,16 +106,16 @@ class ByteBudget:
         image = base_numbers(self.dataset, self.method) * NUMBER_BYTES[self.method.storage]
         return len(self.dataset.classes) * (image + scale)
 
-    def _budget(self, bases: int, rows: int) -> Budget:
+    def _budget(self, bases: int, rows: int) -> MemoryBudget:
         stored = memory_numbers(self.dataset, self.method, bases, rows) + target_numbers(self.dataset, self.method)
         images_per_class = stored / (len(self.dataset.classes) * self.dataset.image_numbers)
-        return Budget(images_per_class, bases, rows, self.file_bytes)
+        return MemoryBudget(images_per_class, bases, rows, self.file_bytes)
 
     def _measure(self, bases: int, rows: int) -> int:
         """Bytes of the file of such a memory at the start of a run."""
-        budget = Budget(self._budget(bases, rows).images_per_class, bases, rows)
+        budget = MemoryBudget(self._budget(bases, rows).images_per_class, bases, rows)
         method = self.method.model_copy(update={"start": "noise"})
         generator, cpu = torch.Generator().manual_seed(0), torch.device("cpu")
         learner = make_learner(self.dataset, method, budget, self.preprocessing, generator, device=cpu)
-        made = Made(self.dataset, self.method, budget, 0, Progress(), self.device, None)
-        return len(draft(learner, learner.tensors(), self.preprocessing, made, self.name).data)
+        made = RunRecord(self.dataset, self.method, budget, 0, RunState(), self.device, None)
+        return len(prepare_bundle(learner, learner.tensors(), self.preprocessing, made, self.name).data)

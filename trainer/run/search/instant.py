@@ -21,14 +21,14 @@ from recall_server.core.training.allocator import release_freed_memory
 from recall_server.errors import TrainingFailed
 from trainer.data.datasets import ImageDataset
 from trainer.data.second_moments import SecondMoments
-from trainer.methods.budget import Budget
+from trainer.methods.budget import MemoryBudget
 from trainer.methods.method import Method
 from trainer.objectives.outer_parameters import LabelLearner
-from trainer.run.build import fit_preprocessing, seen_through
-from trainer.run.progress import Progress, Validation
-from trainer.run.request import Publisher, Request, check_nothing_is_lost, check_writable
+from trainer.run.build import fit_preprocessing, with_projection
+from trainer.run.progress import RunState, Validation
+from trainer.run.request import DistillRequest, Publisher, check_nothing_is_lost, check_writable
 from trainer.run.validation import validate
-from trainer.starts.eigenvectors import principal
+from trainer.starts.eigenvectors import principal_start
 
 SHARES = (0.4, 0.6, 0.2)  # of the budget that bases may take; the first is the guess that is served at once
 
@@ -44,7 +44,7 @@ def is_instant(method: Method) -> bool:
     return method.outer_steps == 0 and method.start == "principal" and method.queries == "labels"
 
 
-def budgets(dataset: ImageDataset, method: Method, *, images_per_class: float) -> list[Budget]:
+def budgets(dataset: ImageDataset, method: Method, *, images_per_class: float) -> list[MemoryBudget]:
     """The budgets to choose among, the first guess first; ValueError where nothing fits."""
     channels, height, width = dataset.image_shape
     stored = channels * ((height + 1) // 2) * ((width + 1) // 2)
@@ -52,13 +52,17 @@ def budgets(dataset: ImageDataset, method: Method, *, images_per_class: float) -
     counts = dict.fromkeys(max(1, min(stored, int(share * allowed / stored))) for share in SHARES)
     most = int(torch.bincount(dataset.train.labels).max())  # no class has more pictures to recall
     fitted = [
-        Budget.fit(dataset, method, images_per_class=images_per_class, bases=count, rows=None) for count in counts
+        MemoryBudget.fit(dataset, method, images_per_class=images_per_class, bases=count, rows=None) for count in counts
     ]
     return [replace(budget, rows=min(budget.rows, most)) for budget in fitted]
 
 
 def instant(
-    request: Request, choices: Sequence[Budget], *, moments: SecondMoments | None = None, report: Report = _keep_quiet
+    request: DistillRequest,
+    choices: Sequence[MemoryBudget],
+    *,
+    moments: SecondMoments | None = None,
+    report: Report = _keep_quiet,
 ) -> MemoryBundle:
     """Write the first of `choices` at once and the best in the end; returns what was written last.
 
@@ -80,7 +84,7 @@ def instant(
     return MemoryBundle.load(request.output)
 
 
-def _at_half_size(request: Request) -> Method | None:
+def _at_half_size(request: DistillRequest) -> Method | None:
     """Classifiers that look at pictures as large as bases are stored; None where no network is small enough for that.
 
     What is recalled holds nothing finer, and they are trained three to four times as fast.
@@ -113,7 +117,7 @@ def _with_patience(method: Method) -> Method:
     return method.model_copy(update={"retraining": method.retraining.model_copy(update={"steps": steps})})
 
 
-class Made(NamedTuple):
+class InstantMemory(NamedTuple):
     """A candidate: its memory, and the space in which classifiers see pictures."""
 
     learner: LabelLearner
@@ -123,15 +127,15 @@ class Made(NamedTuple):
 class InstantRun:
     """The bundle at `request.output`, and the best candidate for it so far."""
 
-    def __init__(self, request: Request, moments: SecondMoments | None, report: Report) -> None:
+    def __init__(self, request: DistillRequest, moments: SecondMoments | None, report: Report) -> None:
         self.moments, self.report = moments, report
         self.started = time.monotonic()
         self.fitted = fit_preprocessing(request.dataset, request.method, moments=moments)
         self.best = request
-        self.progress = Progress()
-        self._made: Made | None = None
+        self.progress = RunState()
+        self._made: InstantMemory | None = None
 
-    def consider(self, method: Method, budget: Budget, *, quicker: bool = False) -> None:
+    def consider(self, method: Method, budget: MemoryBudget, *, quicker: bool = False) -> None:
         """Make a memory and measure it; it becomes the best where it is better by more than the noise.
 
         One whose classifiers are quicker to train, where it is not worse by more. The very first is written before it
@@ -166,8 +170,8 @@ class InstantRun:
         self.progress.seconds = time.monotonic() - self.started
         Publisher(self.best, *self._made)(self._made.learner.tensors(), self.progress)
 
-    def _make(self, request: Request) -> Made:
-        memory = principal(
+    def _make(self, request: DistillRequest) -> InstantMemory:
+        memory = principal_start(
             request.dataset.train,
             self.fitted,
             classes=request.dataset.classes,
@@ -179,4 +183,4 @@ class InstantRun:
         )
         memory = memory.replace({name: value.to(request.device) for name, value in memory.tensors().items()})
         learner = LabelLearner(memory, classes_per_step=len(memory.addressing[0]), real_batch=request.method.real_batch)
-        return Made(learner, seen_through(request.method, memory, self.fitted))
+        return InstantMemory(learner, with_projection(request.method, memory, self.fitted))

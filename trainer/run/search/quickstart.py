@@ -17,8 +17,8 @@ from trainer.data.second_moments import SecondMoments
 from trainer.evaluation.evaluate import Accuracies, evaluate_labels, evaluate_real
 from trainer.evaluation.report import print_accuracies, write_picture
 from trainer.methods.method import compose
-from trainer.run.progress import Limits
-from trainer.run.request import Request
+from trainer.run.progress import RunLimits
+from trainer.run.request import DistillRequest
 from trainer.run.search.instant import budgets, instant
 
 TEST_PICTURES = 2_000
@@ -47,14 +47,14 @@ def quickstart(wish: Quickstart, tell: Callable[[str], None]) -> MemoryBundle:
     dataset = wish.dataset
     method = compose("principal")
     choices = budgets(dataset, method, images_per_class=wish.images_per_class)
-    request = Request(
+    request = DistillRequest(
         dataset=dataset,
         method=method,
         budget=choices[0],
         output=wish.output,
         seed=wish.seed,
         device=wish.device,
-        limits=Limits(0),
+        limits=RunLimits(0),
         resume=False,
         overwrite=wish.overwrite,
     )

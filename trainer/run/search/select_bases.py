@@ -18,10 +18,10 @@ from recall_server.core.io.atomic import write_atomically
 from recall_server.core.io.tensor_file import parse_json
 from trainer.data.datasets import ImageDataset
 from trainer.evaluation.evaluate import Accuracies
-from trainer.methods.budget import Budget, base_numbers
+from trainer.methods.budget import MemoryBudget, base_numbers
 from trainer.methods.method import Method
 from trainer.output.plots.figures import empty
-from trainer.run.progress import Limits
+from trainer.run.progress import RunLimits
 from trainer.run.search.trial import trial
 
 if TYPE_CHECKING:
@@ -40,11 +40,11 @@ class Sweep:
     dataset: ImageDataset
     method: Method
     images_per_class: float
-    limits: Limits
+    limits: RunLimits
     seed: int
     device: torch.device
 
-    def budgets(self, counts: Sequence[int] | None) -> list[Budget]:
+    def budgets(self, counts: Sequence[int] | None) -> list[MemoryBudget]:
         """The budget of each K; without any given, all of COUNTS that leave FEWEST_ROWS.
 
         Raises ValueError for a K that does not fit, saying which would, and where none does.
@@ -78,7 +78,7 @@ class Sweep:
             "seed": self.seed,
         }
 
-    def measure(self, budget: Budget) -> Point:
+    def measure(self, budget: MemoryBudget) -> Point:
         """The best validation of a run with that many bases."""
         history = trial(self.dataset, self.method, budget, limits=self.limits, seed=self.seed, device=self.device)
         best = max(history, key=lambda point: point.accuracy)
@@ -94,8 +94,10 @@ class Sweep:
             "seconds": round(history[-1].seconds, 1),
         }
 
-    def _budget(self, count: int) -> Budget:
-        return Budget.fit(self.dataset, self.method, images_per_class=self.images_per_class, bases=count, rows=None)
+    def _budget(self, count: int) -> MemoryBudget:
+        return MemoryBudget.fit(
+            self.dataset, self.method, images_per_class=self.images_per_class, bases=count, rows=None
+        )
 
 
 def select_bases(

@@ -9,16 +9,16 @@ import torch
 from recall_server.core.preprocessing import AbstractPreprocessing
 from trainer.data.datasets import ImageDataset
 from trainer.evaluation.evaluate import Accuracies
-from trainer.methods.budget import Budget
+from trainer.methods.budget import MemoryBudget
 from trainer.methods.method import Method
 from trainer.objectives.outer_parameters import AbstractLearner, with_learned_rate
-from trainer.run.build import fit_preprocessing, make_learner, make_objective, real_data, seen_through
+from trainer.run.build import fit_preprocessing, make_learner, make_objective, real_data, with_projection
 from trainer.run.distill import Distillation
-from trainer.run.progress import Limits, Validation
+from trainer.run.progress import RunLimits, Validation
 from trainer.run.validation import validate
 
 
-def as_served(
+def served_accuracy(
     learner: AbstractLearner, dataset: ImageDataset, method: Method, preprocessing: AbstractPreprocessing
 ) -> Accuracies:
     """Accuracies of fresh networks on what a bundle of the learner would recall, by the schedule that it would name."""
@@ -28,7 +28,7 @@ def as_served(
 
 
 def trial(
-    dataset: ImageDataset, method: Method, budget: Budget, *, limits: Limits, seed: int, device: torch.device
+    dataset: ImageDataset, method: Method, budget: MemoryBudget, *, limits: RunLimits, seed: int, device: torch.device
 ) -> list[Validation]:
     """Distill from scratch, and return all validations in their order: the start, and every `limits.validate_every`.
 
@@ -39,10 +39,10 @@ def trial(
     learner = make_learner(dataset, method, budget, preprocessing, generator, device=device)
     objective = make_objective(dataset, method, device)
     run = Distillation(learner, objective, method, run={}, limits=limits, generator=generator)
-    space = seen_through(method, learner.memory, preprocessing)
+    space = with_projection(method, learner.memory, preprocessing)
 
     def measure() -> Sequence[float]:
-        return as_served(learner, dataset, method, space).values
+        return served_accuracy(learner, dataset, method, space).values
 
     run.distill(real_data(dataset, preprocessing, device), validate=measure)
     return run.progress.history

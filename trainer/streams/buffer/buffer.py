@@ -15,7 +15,7 @@ from torch import Tensor
 from recall_server.core.memory import AddressedBases
 from recall_server.core.memory.addressed_bases import largest_rows
 from trainer.streams.buffer.samples import AbstractSamples
-from trainer.streams.sources.task import Header
+from trainer.streams.sources.task import TaskHeader
 
 
 @dataclass
@@ -37,7 +37,7 @@ class Buffer:
         samples = 0 if self.samples is None else self.samples.numbers()
         return samples + sum(memory.stored_numbers() for memory in self.memories)
 
-    def rows(self, header: Header, *, base_numbers: int, bases: int) -> int:
+    def rows(self, header: TaskHeader, *, base_numbers: int, bases: int) -> int:
         """r of the memory of a task: as large as its share allows.
 
         Raises ValueError, with the smallest buffer that works, and when every share has been taken.

@@ -32,9 +32,9 @@ from trainer.streams.learners.learner import (
     prefixed,
     with_prefix,
 )
-from trainer.streams.learners.recipe import Recipe
+from trainer.streams.learners.recipe import StreamMethod
 from trainer.streams.learners.starts import noise_memory, plane
-from trainer.streams.sources.task import CPU, Header
+from trainer.streams.sources.task import CPU, TaskHeader
 
 SEEDS = 2**40  # where the seeds of tasks begin, away from those that streams are drawn by
 
@@ -43,7 +43,7 @@ SEEDS = 2**40  # where the seeds of tasks begin, away from those that streams ar
 class Seen:
     """What is known of a task besides its memory: how many samples of each class came, and a digest of them all."""
 
-    header: Header
+    header: TaskHeader
     counts: list[int]
     outer_steps: int = 0
     digest: str = ""
@@ -69,7 +69,7 @@ class CompressThenRecall(AbstractStreamLearner):
 
     def __init__(
         self,
-        recipe: Recipe,
+        recipe: StreamMethod,
         preprocessing: AbstractPreprocessing,
         *,
         capacity: int,
@@ -83,7 +83,7 @@ class CompressThenRecall(AbstractStreamLearner):
         self._generator = torch.Generator()
         self._construction: Construction | None = None
 
-    def begin(self, header: Header) -> None:
+    def begin(self, header: TaskHeader) -> None:
         if self._construction is not None:
             raise ValueError(f"{self.seen[-1].header.name} has not ended; finish or abandon it first")
         rows = self.check(header)
@@ -91,7 +91,7 @@ class CompressThenRecall(AbstractStreamLearner):
         self._open(header, rows)
         self.seen.append(Seen(header, [0] * len(header.classes)))
 
-    def skip(self, header: Header) -> None:
+    def skip(self, header: TaskHeader) -> None:
         """Leave the next task to a learner elsewhere: its memory takes its share of the buffer, and recalls nothing.
 
         Raises ValueError where later tasks depend on it, and as `begin` does.
@@ -102,7 +102,7 @@ class CompressThenRecall(AbstractStreamLearner):
         self.buffer.close(empty.replace({name: torch.zeros_like(value) for name, value in empty.tensors().items()}))
         self.seen.append(Seen(header, [0] * len(header.classes)))
 
-    def check(self, header: Header) -> int:
+    def check(self, header: TaskHeader) -> int:
         """r of the memory that such a task would get. Raises as `begin` does."""
         if not self.preprocessing.fits(header.image_shape):
             raise InvalidDataset(f"the images of {header.name} do not go through this stream's preprocessing")
@@ -115,7 +115,7 @@ class CompressThenRecall(AbstractStreamLearner):
         numbers = header.image_shape[0] * plane(self.recipe, header).numbers
         return self.buffer.rows(header, base_numbers=numbers, bases=self.recipe.bases)
 
-    def _open(self, header: Header, rows: int) -> None:
+    def _open(self, header: TaskHeader, rows: int) -> None:
         self._construction = Construction(
             self.recipe,
             header,
@@ -126,7 +126,7 @@ class CompressThenRecall(AbstractStreamLearner):
         )
         self.buffer.samples = self._new_samples(header)
 
-    def _new_samples(self, header: Header) -> AbstractSamples:
+    def _new_samples(self, header: TaskHeader) -> AbstractSamples:
         """Room for samples of a new task: all that the finished memories leave."""
         free, recipe = self.buffer.free, self.recipe
         if recipe.stored == "raw":
@@ -207,7 +207,7 @@ class CompressThenRecall(AbstractStreamLearner):
     def restore(self, state: State) -> None:
         values = state.values
         self.seen = [
-            Seen(Header(name, tuple(classes), tuple(shape)), list(counts), steps, digest)
+            Seen(TaskHeader(name, tuple(classes), tuple(shape)), list(counts), steps, digest)
             for name, classes, shape, counts, steps, digest in values["seen"]
         ]
         sizes = [list(seen.header.image_shape[1:]) for seen in self.seen[: values["finished"]]]
@@ -220,6 +220,6 @@ class CompressThenRecall(AbstractStreamLearner):
         self._generator.set_state(state.tensors["generator"])
 
 
-def _size(header: Header) -> str:
+def _size(header: TaskHeader) -> str:
     channels, height, width = header.image_shape
     return f"{height}x{width} in {'grey' if channels == 1 else 'colour'}"

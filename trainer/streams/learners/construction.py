@@ -15,10 +15,10 @@ from trainer.objectives.unrolled import Unrolled
 from trainer.streams.buffer.samples import AbstractSamples
 from trainer.streams.learners.learner import State, prefixed, with_prefix
 from trainer.streams.learners.objective import AbstractStreamObjective, RecalledUnrolled
-from trainer.streams.learners.recipe import Recipe
+from trainer.streams.learners.recipe import StreamMethod
 from trainer.streams.learners.starts import noise_memory, principal_memory
 from trainer.streams.learners.subspace import SubspaceUnrolled
-from trainer.streams.sources.task import Header
+from trainer.streams.sources.task import TaskHeader
 
 TRIALS = 3  # fresh networks by which starts are compared
 RECENT = 3  # finished memories that a task may start from: the last ones
@@ -33,8 +33,8 @@ class Construction:
 
     def __init__(
         self,
-        recipe: Recipe,
-        header: Header,
+        recipe: StreamMethod,
+        header: TaskHeader,
         rows: int,
         *,
         finished: Sequence[AddressedBases],
@@ -151,7 +151,7 @@ def _tensors_of(state: Mapping[str, object]) -> dict[str, Tensor]:
     return {key: value for key, value in state.items() if isinstance(value, Tensor)}
 
 
-def make_objective(recipe: Recipe, header: Header, device: torch.device) -> AbstractStreamObjective:
+def make_objective(recipe: StreamMethod, header: TaskHeader, device: torch.device) -> AbstractStreamObjective:
     """Inner training in the span of the bases where the network allows it, which the CPU does; else on the device."""
     network = build_network(recipe.network, header.image_shape, len(header.classes))
     if isinstance(network, MLP):

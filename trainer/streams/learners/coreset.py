@@ -19,7 +19,7 @@ from trainer.streams.learners.learner import (
     prefixed,
     with_prefix,
 )
-from trainer.streams.sources.task import CPU, Header
+from trainer.streams.sources.task import CPU, TaskHeader
 
 
 @final
@@ -45,15 +45,15 @@ class Coreset(AbstractStreamLearner):
         self.preprocessing, self.device = preprocessing, device
         self._retraining, self._share, self._seed = retraining, capacity // tasks, seed
         self._generator = torch.Generator().manual_seed(seed)
-        self._tasks: list[tuple[Header, list[Reservoir]]] = []
+        self._tasks: list[tuple[TaskHeader, list[Reservoir]]] = []
 
-    def begin(self, header: Header) -> None:
+    def begin(self, header: TaskHeader) -> None:
         each = self._share // (header.image_numbers * len(header.classes))
         if each < 1:
             raise ValueError(f"a share of {self._share} numbers holds no real image for each class of {header.name}")
         self._tasks.append((header, [self._reservoir(header, each) for _ in header.classes]))
 
-    def _reservoir(self, header: Header, each: int) -> Reservoir:
+    def _reservoir(self, header: TaskHeader, each: int) -> Reservoir:
         return Reservoir(each, header.image_shape, self._generator)
 
     def observe(self, batch: Split) -> None:
@@ -93,7 +93,7 @@ class Coreset(AbstractStreamLearner):
     def restore(self, state: State) -> None:
         self._tasks = []
         for number, (name, classes, shape, each) in enumerate(state.values["tasks"]):
-            header = Header(name, tuple(classes), tuple(shape))
+            header = TaskHeader(name, tuple(classes), tuple(shape))
             reservoirs = [self._reservoir(header, each) for _ in classes]
             for label, kept in enumerate(reservoirs):
                 kept.restore(with_prefix(f"{number}.{label}", state.tensors))

@@ -8,15 +8,15 @@ import torch
 
 from trainer.run.distill import Interrupted
 from trainer.streams.learners.learner import accuracy
-from trainer.streams.learners.shared_network import SharedNetwork
-from trainer.streams.sources.task import CHUNK, MINIBATCH, AbstractStream, Task
+from trainer.streams.learners.shared_network import OnlineNetwork
+from trainer.streams.sources.task import CHUNK, MINIBATCH, AbstractStream, StreamTask
 
 TASKS_AT_ONCE = 5  # in a minibatch, with ten samples each
 
 
 def joint_accuracies(
     stream: AbstractStream,
-    network: SharedNetwork,
+    network: OnlineNetwork,
     *,
     epochs: int,
     seed: int,
@@ -42,7 +42,7 @@ def joint_accuracies(
 
 
 def _draw(
-    network: SharedNetwork, tasks: list[Task], number: int, generator: torch.Generator
+    network: OnlineNetwork, tasks: list[StreamTask], number: int, generator: torch.Generator
 ) -> tuple[torch.Tensor, torch.Tensor]:
     train = tasks[number].train
     batch = train.select(torch.randint(len(train), (MINIBATCH,), generator=generator))

@@ -14,7 +14,7 @@ from recall_server.core.classifier.fresh_classifier import FreshClassifier
 from recall_server.core.preprocessing import AbstractPreprocessing
 from recall_server.core.training.retraining import Retraining
 from trainer.data.splits import Split
-from trainer.streams.sources.task import Header, Pictures
+from trainer.streams.sources.task import Pictures, TaskHeader
 
 Predict = Callable[[Tensor], Tensor]  # pictures [N, C, H, W] in pixel space -> labels [N] of one task
 
@@ -35,7 +35,7 @@ class AbstractStreamLearner(ABC):
     preprocessing: AbstractPreprocessing
 
     @abstractmethod
-    def begin(self, header: Header) -> None:
+    def begin(self, header: TaskHeader) -> None:
         """A new task. Raises ValueError or InvalidDataset for one that cannot be learned; nothing has changed then."""
 
     @abstractmethod
@@ -65,7 +65,7 @@ class AbstractStreamLearner(ABC):
 
 def fresh_predictor(
     images: Tensor,
-    header: Header,
+    header: TaskHeader,
     preprocessing: AbstractPreprocessing,
     retraining: Retraining,
     *,

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from recall_server.core.memory import AddressedBases
-from trainer.objectives.base import Episode
+from trainer.objectives.base import OuterBatch
 from trainer.objectives.unrolled import Unrolled
 from trainer.streams.sources.task import CPU
 
@@ -34,5 +34,5 @@ class RecalledUnrolled(AbstractStreamObjective):
     def loss(self, memory: AddressedBases, images: Tensor, targets: Tensor, generator: torch.Generator) -> Tensor:
         queries = torch.eye(memory.query_size)
         recalled, shown = memory.recall(queries).to(self.device), images.to(self.device)
-        episode = Episode(recalled, queries.to(self.device), shown, targets.to(self.device))
+        episode = OuterBatch(recalled, queries.to(self.device), shown, targets.to(self.device))
         return self.unrolled.loss(episode, generator).to(queries.device)

@@ -19,7 +19,7 @@ Rate = Annotated[float, Field(gt=0)]
 MLP, CONVNET = NetworkSpec(architecture="mlp"), NetworkSpec(filters=160)
 
 
-class Recipe(BaseModel):
+class StreamMethod(BaseModel):
     """Memory, start, inner and outer training, and how to retrain; `replays` outer steps for every minibatch."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -53,24 +53,26 @@ class Recipe(BaseModel):
     retraining: Retraining
 
     @model_validator(mode="after")
-    def _check(self) -> Recipe:
+    def _check(self) -> StreamMethod:
         if self.window > self.steps:
             raise ValueError(f"a window of {self.window} is longer than the longest training of {self.steps} steps")
         return self
 
 
-def paper(*, bases: int, resolution: Literal["half", "full"], replays: int, network: NetworkSpec = MLP) -> Recipe:
+def paper(*, bases: int, resolution: Literal["half", "full"], replays: int, network: NetworkSpec = MLP) -> StreamMethod:
     """Deng and Russakovsky, "Remember the Past" (2022), appendix A.2; 150 inner steps as for its smallest memories."""
-    return Recipe(
+    return StreamMethod(
         name="paper", bases=bases, resolution=resolution, replays=replays, network=network, steps=150, window=150,
         rate=0.01, rows_per_class=32, optimiser="sgd", outer_rate=0.1,
         retraining=Retraining(network=network, steps=150, learning_rate=0.01, rows_per_class=32),
     )  # fmt: skip
 
 
-def window(*, bases: int, resolution: Literal["half", "full"], replays: int, network: NetworkSpec = MLP) -> Recipe:
+def window(
+    *, bases: int, resolution: Literal["half", "full"], replays: int, network: NetworkSpec = MLP
+) -> StreamMethod:
     """Random windows (RaT-BPTT, Feng et al., 2024) from a start that the first samples give."""
-    return Recipe(
+    return StreamMethod(
         name="window", bases=bases, resolution=resolution, replays=replays, network=network, steps=60, window=20,
         rate=0.02, rows_per_class=3, optimiser="adam", outer_rate=0.02, average=0.98, start="principal",
         start_after=200, reuse=True, stored="coded", real_batch=30,
@@ -99,10 +101,10 @@ CHOSEN: Mapping[tuple[str, str], Mapping[str, Any]] = {
 }
 
 
-def compose(name: str, stream: str, overrides: Iterable[str] = ()) -> Recipe:
+def compose_stream(name: str, stream: str, overrides: Iterable[str] = ()) -> StreamMethod:
     """A recipe for a stream, with `field=value` overrides; ValueError with one sentence on what does not fit."""
     if name not in RECIPES:
         raise ValueError(f"unknown method {name!r}; known methods: {', '.join(RECIPES)}")
     recipe = RECIPES[name](**SETTINGS.get(stream, SETTINGS["rotations"]))
     fields = recipe.model_dump() | dict(CHOSEN.get((name, stream), {}))
-    return overridden(Recipe, fields, overrides, fixed=("name", "retraining"))
+    return overridden(StreamMethod, fields, overrides, fixed=("name", "retraining"))

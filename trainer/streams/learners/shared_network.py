@@ -16,15 +16,15 @@ from torch.nn.functional import cross_entropy
 
 from recall_server.core.networks import NetworkSpec, build_network
 from recall_server.core.preprocessing import AbstractPreprocessing
-from recall_server.core.training.fused import fused_logits, trained_names
+from recall_server.core.training.fused import fused_logits, trainable_parameters
 from trainer.data.splits import Split
 from trainer.streams.buffer.reservoir import Reservoir
 from trainer.streams.learners.learner import AbstractStreamLearner, Predict, State, prefixed, with_prefix
-from trainer.streams.sources.task import CPU, Header
+from trainer.streams.sources.task import CPU, TaskHeader
 
 
 @final
-class SharedNetwork(AbstractStreamLearner):
+class OnlineNetwork(AbstractStreamLearner):
     """A network with an output for each of `classes`, the names of all tasks; tasks with a name in common share it.
 
     Every minibatch drives `updates` steps of SGD at `rate`, each with `replayed` samples of a reservoir that holds at
@@ -53,7 +53,9 @@ class SharedNetwork(AbstractStreamLearner):
         self._parameters = {
             label: value.to(device) for label, value in self._network.initialise(self._generator).items()
         }
-        self._leaves = {label: self._parameters[label].requires_grad_() for label in trained_names(self._network)}
+        self._leaves = {
+            label: self._parameters[label].requires_grad_() for label in trainable_parameters(self._network)
+        }
         channels, height, width = image_shape
         room = capacity // (channels * height * width)
         self._reservoir = Reservoir(room, image_shape, self._generator)
@@ -61,7 +63,7 @@ class SharedNetwork(AbstractStreamLearner):
         self._tasks: list[Tensor] = []  # of every task the columns [k] of its classes
         self._names: list[list[str]] = []
 
-    def begin(self, header: Header) -> None:
+    def begin(self, header: TaskHeader) -> None:
         unknown = [label for label in header.classes if label not in self._column]
         if unknown:
             raise ValueError(f"the class {unknown[0]} of {header.name} is none of those that the network was built for")

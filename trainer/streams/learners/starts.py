@@ -10,29 +10,29 @@ from torch import Tensor
 from recall_server.core.memory import AddressedBases
 from trainer.data.half_resolution import HalfResolution
 from trainer.starts.eigenvectors import representatives
-from trainer.starts.random import noise
+from trainer.starts.random import noise_start
 from trainer.streams.buffer.samples import full_resolution, unit_rows
-from trainer.streams.learners.recipe import Recipe
-from trainer.streams.sources.task import Header
+from trainer.streams.learners.recipe import StreamMethod
+from trainer.streams.sources.task import TaskHeader
 
 
-def plane(recipe: Recipe, header: Header) -> HalfResolution:
+def plane(recipe: StreamMethod, header: TaskHeader) -> HalfResolution:
     """How the recipe stores images of this task."""
     _, height, width = header.image_shape
     return HalfResolution.of(height, width) if recipe.resolution == "half" else full_resolution(height, width)
 
 
-def noise_memory(recipe: Recipe, header: Header, rows: int, generator: torch.Generator) -> AddressedBases:
+def noise_memory(recipe: StreamMethod, header: TaskHeader, rows: int, generator: torch.Generator) -> AddressedBases:
     """The paper's start, at the recipe's resolution."""
     channels, height, width = header.image_shape
     shape = header.image_shape if recipe.resolution == "half" else (channels, 2 * height, 2 * width)
     size = len(header.classes)
-    memory = noise(shape, bases=recipe.bases, rows=rows, query_size=size, generator=generator)
+    memory = noise_start(shape, bases=recipe.bases, rows=rows, query_size=size, generator=generator)
     return replace(memory, height=height, width=width)
 
 
 def principal_memory(  # noqa: PLR0917
-    recipe: Recipe, header: Header, rows: int, images: Tensor, labels: Tensor, generator: torch.Generator
+    recipe: StreamMethod, header: TaskHeader, rows: int, images: Tensor, labels: Tensor, generator: torch.Generator
 ) -> AddressedBases:
     """`trainer.starts.eigenvectors` of few samples [n, C, H, W] in model space: directions and centres of each class.
 

@@ -15,7 +15,7 @@ import torch
 from recall_server.errors import InvalidDataset
 from trainer.data.datasets import load_dataset
 from trainer.data.splits import Split
-from trainer.streams.sources.task import AbstractStream, Header, Pictures, Task
+from trainer.streams.sources.task import AbstractStream, Pictures, StreamTask, TaskHeader
 
 UNKNOWN_LICENCE = "unknown: the owner's own"
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
@@ -58,7 +58,7 @@ class FolderStream(AbstractStream):
     def tasks(self) -> int:
         return self._tasks
 
-    def task(self, number: int) -> Task | None:
+    def task(self, number: int) -> StreamTask | None:
         if not 0 <= number < self._tasks:
             return None
         names = self._names()
@@ -78,12 +78,12 @@ class FolderStream(AbstractStream):
                 raise InvalidDataset(f"{name!r} cannot name a bundle: use letters, digits, '.', '_' and '-'")
         return names
 
-    def _read(self, name: str) -> Task:
+    def _read(self, name: str) -> StreamTask:
         dataset = load_dataset(str(self._folder / name), image_size=self._size, seed=self._seed)
-        header = Header(name, dataset.classes, dataset.image_shape)
+        header = TaskHeader(name, dataset.classes, dataset.image_shape)
         judged = dataset.validation if self._validate else dataset.test
         order = torch.randperm(len(dataset.train), generator=torch.Generator().manual_seed(self._seed))
-        return Task(header, pictures(dataset.train, order), pictures(judged, torch.arange(len(judged))))
+        return StreamTask(header, pictures(dataset.train, order), pictures(judged, torch.arange(len(judged))))
 
 
 def pictures(split: Split, order: torch.Tensor) -> Pictures:

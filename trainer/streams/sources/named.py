@@ -18,7 +18,7 @@ from torch import Tensor
 from recall_server.errors import InvalidDataset
 from trainer.data.datasets import load_dataset
 from trainer.data.splits import ImageDataset, Split
-from trainer.streams.sources.task import AbstractStream, Change, Header, Pictures, Task, unchanged
+from trainer.streams.sources.task import AbstractStream, Change, Pictures, StreamTask, TaskHeader, unchanged
 
 LARGEST_ANGLE = 180.0
 Kind = Literal["rotations", "permutations", "splits"]
@@ -92,16 +92,16 @@ class NamedStream(AbstractStream):
     def tasks(self) -> int:
         return self._tasks
 
-    def task(self, number: int) -> Task | None:
+    def task(self, number: int) -> StreamTask | None:
         if not 0 <= number < self._tasks:
             return None
         generator = torch.Generator().manual_seed(_mixed(self._seed, number))
         change = self._change(number, generator)
         classes = self._classes(number)
-        header = Header(f"{self.name}-{number:03d}", classes, self._dataset.image_shape)
+        header = TaskHeader(f"{self.name}-{number:03d}", classes, self._dataset.image_shape)
         train, judged = (self._members(split, classes) for split in (self._train, self._judged))
         drawn = train[torch.randperm(len(train), generator=generator)[: self._samples]]
-        return Task(
+        return StreamTask(
             header,
             self._pictures(self._train, drawn, classes, change),
             self._pictures(self._judged, judged, classes, change),

@@ -52,7 +52,7 @@ class Pictures:
 
 
 @dataclass(frozen=True)
-class Header:
+class TaskHeader:
     """What a learner is told when a task begins. How many samples will come is not part of it.
 
     Raises InvalidDataset for a task that no classifier can be trained for.
@@ -75,10 +75,10 @@ class Header:
 
 
 @dataclass(frozen=True, eq=False)
-class Task:
+class StreamTask:
     """One task: its samples in the order of the stream, and the pictures that it is judged on."""
 
-    header: Header
+    header: TaskHeader
     train: Pictures
     test: Pictures
 
@@ -91,12 +91,12 @@ class AbstractStream(ABC):
     arriving: bool = False  # whether a task that is not there yet may still come
 
     @abstractmethod
-    def task(self, number: int) -> Task | None:
+    def task(self, number: int) -> StreamTask | None:
         """The task of that number, from 0, or None when there is none."""
 
     def await_task(
         self, number: int, *, stopped: Callable[[], bool] = lambda: False, wait: Callable[[float], None] = time.sleep
-    ) -> Task | None:
+    ) -> StreamTask | None:
         """The same, but a task that may still come is waited for until `stopped` says so."""
         task = self.task(number)
         while task is None and self.arriving and number < self.tasks and not stopped():

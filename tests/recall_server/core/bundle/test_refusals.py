@@ -10,7 +10,7 @@ from typing import NoReturn
 import pytest
 import torch
 
-from recall_server.core.bundle.bundle import Limits, MemoryBundle
+from recall_server.core.bundle.bundle import FileLimits, MemoryBundle
 from recall_server.core.memory import AbstractMemory, Pixels
 from recall_server.core.preprocessing import ZCA
 from recall_server.errors import InvalidBundle, NotFound, RecallError, StorageFailed
@@ -55,7 +55,7 @@ def test_a_full_disk_keeps_the_older_bundle(path: Path, monkeypatch: pytest.Monk
 
 def test_a_bundle_that_could_not_be_loaded_is_not_saved(path: Path) -> None:
     with pytest.raises(InvalidBundle, match="the file is larger than 100 bytes"):
-        example_bundle().save(path, limits=Limits(file_bytes=100))
+        example_bundle().save(path, limits=FileLimits(file_bytes=100))
     assert not path.exists()
 
 
@@ -95,13 +95,13 @@ def test_a_link_in_a_circle_is_no_bundle(path: Path) -> None:
 @pytest.mark.parametrize(
     ("limits", "sentence"),
     [
-        (Limits(file_bytes=1000), "the file is larger than 1000 bytes"),
-        (Limits(header_bytes=500), r"the header claims \d+ bytes, more than 500"),
-        (Limits(numbers=87), "the tensors hold 90 numbers, more than 87"),
-        (Limits(numbers=255), "recalling takes 4 images of 8x8 at once, more than 255 numbers"),
+        (FileLimits(file_bytes=1000), "the file is larger than 1000 bytes"),
+        (FileLimits(header_bytes=500), r"the header claims \d+ bytes, more than 500"),
+        (FileLimits(numbers=87), "the tensors hold 90 numbers, more than 87"),
+        (FileLimits(numbers=255), "recalling takes 4 images of 8x8 at once, more than 255 numbers"),
     ],
 )
-def test_what_goes_beyond_the_limits_is_refused(limits: Limits, sentence: str, path: Path) -> None:
+def test_what_goes_beyond_the_limits_is_refused(limits: FileLimits, sentence: str, path: Path) -> None:
     example_bundle().save(path)
     with pytest.raises(InvalidBundle, match=f"^example.safetensors: {sentence}$"):
         MemoryBundle.load(path, limits=limits)

@@ -15,7 +15,7 @@ from torch import Tensor
 from recall_server.core.classifier.fresh_classifier import METADATA_KEY, FreshClassifier, minibatches
 from recall_server.core.encoders.weights import all_but_the_last
 from recall_server.core.io.tensor_file import canonical_json, pack, parse_json, unpack
-from recall_server.core.memory import Combinations
+from recall_server.core.memory import LazyImages
 from recall_server.core.networks import NetworkSpec, Parameters
 from recall_server.core.preprocessing import ZCA, AbstractPreprocessing, Spectral, Standardise
 from recall_server.core.training.retraining import Retraining
@@ -151,8 +151,8 @@ def test_fit_returns_itself_and_leaves_its_inputs_alone() -> None:
 @pytest.mark.parametrize("augmentation", ["none", "flip+rotate"])
 def test_images_that_are_made_where_they_are_looked_at_teach_the_same(augmentation: str) -> None:
     generator = torch.Generator().manual_seed(1)
-    recalled = Combinations(torch.randn(3, 20, 4, generator=generator), torch.randn(4, *SHAPE, generator=generator))
-    made = _classifier(augmentation=augmentation).fit(recalled.all_of_them(), torch.eye(3))
+    recalled = LazyImages(torch.randn(3, 20, 4, generator=generator), torch.randn(4, *SHAPE, generator=generator))
+    made = _classifier(augmentation=augmentation).fit(recalled.materialise(), torch.eye(3))
     lazily = _classifier(augmentation=augmentation).fit(recalled, torch.eye(3))
     pixels, _ = _pictures(20)
     found = lazily.predict_probabilities(pixels)
@@ -171,7 +171,7 @@ def test_images_that_are_made_where_they_are_looked_at_teach_the_same(augmentati
 )
 def test_combinations_of_another_shape_are_refused(coefficients: Tensor, images: Tensor, says: str) -> None:
     with pytest.raises(ValueError, match=says):
-        _classifier().fit(Combinations(coefficients, images), torch.eye(3))
+        _classifier().fit(LazyImages(coefficients, images), torch.eye(3))
 
 
 def test_it_trains_where_gradients_are_switched_off() -> None:
@@ -246,7 +246,7 @@ def _learned() -> Parameters:
 def test_a_schedule_may_begin_with_learned_layers_and_goes_on_from_exactly_these() -> None:
     """The oracle: one step by hand from these layers and a last one of zeros."""
     classifier, learned = _classifier(steps=1, rows_per_class=99, initial="encoder"), _learned()
-    classifier.fit(_recalled(), torch.eye(3), learned=learned)
+    classifier.fit(_recalled(), torch.eye(3), pretrained=learned)
     first = classifier.network.initialise_from(learned)
     leaves = {name: value.clone().requires_grad_() for name, value in first.items()}
     logits = classifier.network.logits(leaves, _recalled().flatten(0, 1))
@@ -271,7 +271,7 @@ def test_layers_to_begin_with_are_given_exactly_where_the_schedule_asks(
     initial: str, learned: Parameters | None, says: str
 ) -> None:
     with pytest.raises(ValueError, match=says):
-        _classifier(initial=initial).fit(_recalled(), torch.eye(3), learned=learned)
+        _classifier(initial=initial).fit(_recalled(), torch.eye(3), pretrained=learned)
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from recall_server.config.settings import Settings
-from recall_server.core.encoders.novelty import Familiarity, beside
+from recall_server.core.encoders.novelty import NoveltyScorer, novelty_path
 from recall_server.core.encoders.query_encoder import QueryEncoder
 from recall_server.errors import InvalidBundle
 from recall_server.jobs.limits import JobLimits
@@ -28,9 +28,9 @@ SHA256 = hashlib.sha256(column_encoder()).hexdigest()
 Damage = Callable[[Path], object]
 
 
-def known() -> Familiarity:
+def known() -> NoveltyScorer:
     generator = torch.Generator().manual_seed(1)
-    return Familiarity.of(torch.zeros(1, 3), torch.randn(1000, 3, generator=generator))
+    return NoveltyScorer.of(torch.zeros(1, 3), torch.randn(1000, 3, generator=generator))
 
 
 def test_a_score_is_the_share_of_known_pictures_that_are_nearer() -> None:
@@ -40,18 +40,18 @@ def test_a_score_is_the_share_of_known_pictures_that_are_nearer() -> None:
         torch.quantile(scores, torch.tensor([0.25, 0.5, 0.9])), torch.tensor([0.25, 0.5, 0.9]), atol=0.05, rtol=0
     )
     assert known().score(torch.tensor([[0.0, 0.0, 0.0], [100.0, 0.0, 0.0]])).tolist() == [0.0, 1.0]
-    two = Familiarity.of(torch.tensor([[0.0], [10.0]]), torch.tensor([[1.0], [8.0], [13.0], [6.0]]))
+    two = NoveltyScorer.of(torch.tensor([[0.0], [10.0]]), torch.tensor([[1.0], [8.0], [13.0], [6.0]]))
     assert two.score(torch.tensor([[11.5], [7.5]])).tolist() == [0.25, 0.5], "the nearest centre counts"
 
 
 def test_it_is_the_same_when_it_is_read_again(tmp_path: Path) -> None:
     path = known().save(tmp_path / "columns.onnx", SHA256)
-    assert path == beside(tmp_path / "columns.onnx") == tmp_path / "columns.known"
-    again = Familiarity.load(tmp_path / "columns.onnx", SHA256)
+    assert path == novelty_path(tmp_path / "columns.onnx") == tmp_path / "columns.known"
+    again = NoveltyScorer.load(tmp_path / "columns.onnx", SHA256)
     assert again is not None
     assert torch.equal(again.centres, known().centres)
     assert torch.equal(again.distances, known().distances)
-    assert Familiarity.load(tmp_path / "other.onnx", SHA256) is None
+    assert NoveltyScorer.load(tmp_path / "other.onnx", SHA256) is None
 
 
 @pytest.mark.parametrize(
@@ -65,7 +65,7 @@ def test_it_is_the_same_when_it_is_read_again(tmp_path: Path) -> None:
 )
 def test_what_cannot_be_is_refused(centres: torch.Tensor, distances: torch.Tensor, sentence: str) -> None:
     with pytest.raises(ValueError, match=sentence):
-        Familiarity(centres, distances)
+        NoveltyScorer(centres, distances)
 
 
 def with_known_columns(folder: Path) -> Path:
@@ -78,7 +78,7 @@ def with_known_columns(folder: Path) -> Path:
         return torch.from_numpy(encoder.encode(shown.astype(np.float32) / 255))
 
     centres = encoded(0).unflatten(0, (3, 30)).mean(dim=1)
-    Familiarity.of(centres, encoded(500)).save(artifacts / "encoders" / "columns.onnx", SHA256)
+    NoveltyScorer.of(centres, encoded(500)).save(artifacts / "encoders" / "columns.onnx", SHA256)
     return artifacts
 
 
@@ -110,7 +110,7 @@ def test_answers_to_pictures_say_how_strange_they_are(tmp_path: Path) -> None:
         (lambda path: path.write_bytes(b"?"), "cannot be used"),
         (lambda path: known().save(path.with_name("columns.onnx"), "0" * 64), "made for another encoder"),
         (
-            lambda path: Familiarity(torch.zeros(1, 7), torch.ones(1)).save(path.with_name("columns.onnx"), SHA256),
+            lambda path: NoveltyScorer(torch.zeros(1, 7), torch.ones(1)).save(path.with_name("columns.onnx"), SHA256),
             "not of queries of 3 numbers",
         ),
     ],
@@ -126,7 +126,7 @@ def test_a_damaged_file_is_told_and_the_memory_is_served_without_scores(
     assert sentence in caplog.text
     if "another" in sentence:
         with pytest.raises(InvalidBundle, match=sentence):
-            Familiarity.load(artifacts / "encoders" / "columns.onnx", SHA256)
+            NoveltyScorer.load(artifacts / "encoders" / "columns.onnx", SHA256)
 
 
 def test_a_file_that_comes_later_is_taken_up(tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ import torch
 
 from recall_server.core.io.tensor_file import (
     ELEMENT_BYTES,
-    Limits,
+    FileLimits,
     canonical_json,
     pack,
     parse_json,
@@ -74,9 +74,9 @@ def test_a_file_may_be_as_large_as_its_limit(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="the file is larger than 4 bytes"):
         read_bounded(tmp_path / "file", 4)
     data = pack({"t": torch.ones(3)}, key="k", text="")
-    assert unpack(data, key="k", limits=Limits(file_bytes=len(data)))[0].keys() == {"t"}
+    assert unpack(data, key="k", limits=FileLimits(file_bytes=len(data)))[0].keys() == {"t"}
     with pytest.raises(ValueError, match="the file is larger than"):
-        unpack(data, key="k", limits=Limits(file_bytes=len(data) - 1))
+        unpack(data, key="k", limits=FileLimits(file_bytes=len(data) - 1))
 
 
 @pytest.mark.parametrize("value", [{"b": [1, 1.0, True, None], "a": {"ü": "\n"}}, [], "text", 0.1])

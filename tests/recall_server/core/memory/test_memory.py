@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.autograd import gradcheck
 
-from recall_server.core.memory import MEMORIES, AbstractMemory, AddressedBases, Combinations, Pixels
+from recall_server.core.memory import MEMORIES, AbstractMemory, AddressedBases, LazyImages, Pixels
 from recall_server.core.memory.addressed_bases import largest_rows
 
 
@@ -46,7 +46,7 @@ def test_every_kind_is_tested_here() -> None:
 def test_some_rows_alone_recall_what_they_recall_among_all(memory: AbstractMemory) -> None:
     queries = random(2, 4, seed=5)
     torch.testing.assert_close(
-        memory.with_rows(torch.tensor([2, 0])).recall(queries), memory.recall(queries)[:, [2, 0]]
+        memory.select_rows(torch.tensor([2, 0])).recall(queries), memory.recall(queries)[:, [2, 0]]
     )
 
 
@@ -65,11 +65,11 @@ def test_many_rows_of_few_bases_take_no_memory_before_they_are_looked_at() -> No
     generator = torch.Generator().manual_seed(0)
     bases, addressing = torch.randn(2, 3, 16, 16, generator=generator), torch.randn(300, 10, 2, generator=generator)
     lazily = AddressedBases(bases, addressing, height=32, width=32).recall_lazily(torch.eye(10))
-    assert isinstance(lazily, Combinations)
+    assert isinstance(lazily, LazyImages)
     assert lazily.shape == (10, 300, 3, 32, 32)
     assert lazily.coefficients.numel() + lazily.images.numel() < lazily.shape.numel() / 500
     assert lazily.finite()
-    assert not Combinations(lazily.coefficients, lazily.images / 0).finite()
+    assert not LazyImages(lazily.coefficients, lazily.images / 0).finite()
 
 
 def upsampled(image: Tensor, height: int, width: int) -> Tensor:

@@ -13,7 +13,7 @@ from torch import Tensor
 from recall_server.core.bundle.bundle import MemoryBundle
 from recall_server.core.bundle.manifest import MeasuredAccuracy
 from recall_server.core.memory import AbstractMemory, AddressedBases, Pixels, Storage
-from recall_server.core.memory.storage import restored, rounded, stored
+from recall_server.core.memory.storage import dequantise, fake_quantise, quantise
 from recall_server.core.preprocessing import Projected
 from recall_server.errors import InvalidBundle
 from tests.hostile_bundles.draft import build
@@ -58,7 +58,7 @@ def test_what_is_loaded_is_saved_as_the_same_bytes(memory: AbstractMemory, stora
     for name, tensor in loaded.memory.tensors().items():
         assert tensor.dtype == torch.float32
         assert torch.equal(tensor, saved.memory.tensors()[name])
-        assert torch.equal(tensor, rounded(memory, storage).tensors()[name])
+        assert torch.equal(tensor, fake_quantise(memory, storage).tensors()[name])
 
 
 @pytest.mark.parametrize(
@@ -77,9 +77,9 @@ def test_the_file_holds_numbers_of_that_size(storage: Storage, dtype: str, size:
 @every_memory
 def test_whole_numbers_are_off_by_half_a_scale_at_most(memory: AbstractMemory) -> None:
     for name, tensor in memory.tensors().items():
-        others = [index for index in range(tensor.ndim) if index not in memory.scaled_along(name)]
+        others = [index for index in range(tensor.ndim) if index not in memory.quantisation_axes(name)]
         largest = tensor.abs().amax(dim=others, keepdim=True).double()
-        error = (rounded(memory, "int8").tensors()[name] - tensor).abs().double()
+        error = (fake_quantise(memory, "int8").tensors()[name] - tensor).abs().double()
         assert bool((error <= (largest / 127 * (1 + 2**-16)).clamp(min=2**-100) / 2 + 1e-6 * largest).all())
 
 
@@ -87,7 +87,7 @@ def test_whole_numbers_are_off_by_half_a_scale_at_most(memory: AbstractMemory) -
 def test_gradients_pass_as_if_nothing_were_rounded(storage: Storage) -> None:
     memory = example_memory()
     leaves = {name: tensor.clone().requires_grad_() for name, tensor in memory.tensors().items()}
-    result = rounded(memory.replace(leaves), storage)
+    result = fake_quantise(memory.replace(leaves), storage)
     sum((tensor * tensor.detach().sign()).sum() for tensor in result.tensors().values()).backward()
     for name, leaf in leaves.items():
         assert torch.equal(leaf.grad, result.tensors()[name].detach().sign())
@@ -96,7 +96,7 @@ def test_gradients_pass_as_if_nothing_were_rounded(storage: Storage) -> None:
 def test_a_memory_in_whole_numbers_recalls_nearly_what_it_did() -> None:
     memory = example_memory(rows=8, bases=12, side=16)
     queries = torch.eye(3)
-    before, after = memory.recall(queries), rounded(memory, "int8").recall(queries)
+    before, after = memory.recall(queries), fake_quantise(memory, "int8").recall(queries)
     assert (after - before).square().mean() < 1e-4 * before.square().mean()
 
 
@@ -133,9 +133,9 @@ def test_the_bundle_that_hostile_ones_are_made_from_is_sound() -> None:
 
 def test_half_of_a_memory_in_bfloat16_is_no_storage_of_its_own() -> None:
     """Such a file is read, as it always was, and saved as float32."""
-    tensors = stored(example_memory(), "float32")
+    tensors = quantise(example_memory(), "float32")
     tensors["bases"] = tensors["bases"].bfloat16()
-    values, storage = restored(tensors, AddressedBases)
+    values, storage = dequantise(tensors, AddressedBases)
     assert storage == "float32"
     assert values["bases"].dtype == torch.float32
 

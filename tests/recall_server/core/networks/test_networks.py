@@ -11,7 +11,7 @@ from torch.nn.functional import avg_pool2d, cross_entropy
 
 from recall_server.core.networks import AbstractNetwork, NetworkSpec, build_network
 from recall_server.core.networks.blueprint import blueprint
-from recall_server.core.training.fused import fused_logits, halve, trained_names
+from recall_server.core.training.fused import avg_pool_2x2, fused_logits, trainable_parameters
 
 CONVOLUTIONAL = [
     "convnet:filters=8,depth=3",
@@ -210,7 +210,7 @@ def test_the_fused_form_computes_the_definition_and_its_gradient(spec: str, shap
     defined, fused = network.logits(parameters, images), fused_logits(network, parameters, images)
     torch.testing.assert_close(fused, defined, atol=1e-9, rtol=0)
     expected = torch.autograd.grad(cross_entropy(defined, targets), list(parameters.values()))
-    names = trained_names(network)
+    names = trainable_parameters(network)
     found = torch.autograd.grad(cross_entropy(fused, targets), [parameters[name] for name in names])
     for name, gradient in zip(names, found, strict=True):
         torch.testing.assert_close(gradient, dict(zip(parameters, expected, strict=True))[name], atol=1e-9, rtol=0)
@@ -221,7 +221,7 @@ def test_the_fused_form_computes_the_definition_and_its_gradient(spec: str, shap
 def test_parameters_that_are_not_trained_have_no_gradient_in_the_definition_either(spec: str) -> None:
     network = _network(spec)
     parameters = {name: value.double().requires_grad_() for name, value in network.initialise(_generator()).items()}
-    left_out = sorted(set(parameters) - set(trained_names(network)))
+    left_out = sorted(set(parameters) - set(trainable_parameters(network)))
     assert all(name.endswith("convolution.bias") for name in left_out)
     if left_out:
         images = torch.randn(3, 1, 12, 12, generator=_generator(), dtype=torch.float64)
@@ -233,8 +233,8 @@ def test_parameters_that_are_not_trained_have_no_gradient_in_the_definition_eith
 @pytest.mark.parametrize("size", [(8, 8), (7, 8), (8, 5), (3, 3)])
 def test_pooling_drops_a_last_odd_row_or_column_and_differentiates(size: tuple[int, int]) -> None:
     images = torch.randn(2, 3, *size, generator=_generator(), dtype=torch.float64, requires_grad=True)
-    torch.testing.assert_close(halve(images), avg_pool2d(images, 2), atol=1e-12, rtol=0)
-    assert torch.autograd.gradcheck(halve, images)
+    torch.testing.assert_close(avg_pool_2x2(images), avg_pool2d(images, 2), atol=1e-12, rtol=0)
+    assert torch.autograd.gradcheck(avg_pool_2x2, images)
 
 
 @pytest.mark.parametrize("spec", CONVOLUTIONAL)

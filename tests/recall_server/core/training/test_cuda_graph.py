@@ -16,13 +16,13 @@ import torch
 from torch import Tensor
 
 from recall_server.core.classifier.fresh_classifier import FreshClassifier
-from recall_server.core.memory import Combinations
+from recall_server.core.memory import LazyImages
 from recall_server.core.networks import AbstractNetwork, NetworkSpec, build_network
 from recall_server.core.preprocessing import Standardise
 from recall_server.core.training.augmentation import augment
-from recall_server.core.training.cuda_graph import WARM_STEPS, CudaRecorder, RecordedStep
+from recall_server.core.training.cuda_graph import WARM_STEPS, CudaGraphStep, CudaRecorder
 from recall_server.core.training.descent import MomentumDescent
-from recall_server.core.training.lagged_scalars import LAG, numbers
+from recall_server.core.training.lagged_scalars import LAG, read_scalars
 from recall_server.core.training.retraining import Retraining
 from recall_server.errors import TrainingFailed
 
@@ -130,7 +130,7 @@ def test_where_nothing_can_be_recorded_every_step_runs_as_it_is(caplog: pytest.L
 
 
 def test_an_error_of_the_step_itself_is_not_taken_for_one_of_recording() -> None:
-    step = RecordedStep(Again())
+    step = CudaGraphStep(Again())
 
     def broken(images: Tensor, targets: Tensor) -> Tensor:
         raise ValueError("these targets do not fit")
@@ -155,7 +155,7 @@ def test_on_the_cpu_no_step_is_taken_before_the_number_of_the_last_is_asked_for(
             taken.append(number)
             yield torch.tensor(float(number))
 
-    found = numbers(steps(), CPU)
+    found = read_scalars(steps(), CPU)
     assert (next(found), taken) == (0.0, [0])
     assert list(found) == [1.0, 2.0]
 
@@ -167,7 +167,7 @@ def test_on_the_cpu_no_step_is_taken_before_the_number_of_the_last_is_asked_for(
 @pytest.mark.parametrize("count", [0, 3, LAG, 5 * LAG + 1])
 def test_numbers_of_cuda_come_late_but_all_and_in_order(count: int) -> None:
     scalars = (torch.full((), float(number), device=CUDA) for number in range(count))
-    assert list(numbers(scalars, CUDA)) == [float(number) for number in range(count)]
+    assert list(read_scalars(scalars, CUDA)) == [float(number) for number in range(count)]
 
 
 @needs_cuda
@@ -194,7 +194,7 @@ def test_a_large_minibatch_is_recorded_in_its_parts(monkeypatch: pytest.MonkeyPa
 
 @needs_cuda
 def test_what_cannot_be_recorded_leaves_cuda_and_its_stream_as_they_were(caplog: pytest.LogCaptureFixture) -> None:
-    total, step = torch.zeros((), device=CUDA), RecordedStep(CudaRecorder(CUDA))
+    total, step = torch.zeros((), device=CUDA), CudaGraphStep(CudaRecorder(CUDA))
 
     def waits_for_the_gpu(images: Tensor, targets: Tensor) -> Tensor:
         total.add_(images.sum())
@@ -219,11 +219,11 @@ def classifier(device: str, **fields: object) -> FreshClassifier:
 @needs_cuda
 def test_images_that_are_made_on_cuda_where_they_are_looked_at_teach_the_same() -> None:
     generator = torch.Generator().manual_seed(1)
-    lazily = Combinations(torch.randn(3, 20, 4, generator=generator), torch.randn(4, *SHAPE, generator=generator))
+    lazily = LazyImages(torch.randn(3, 20, 4, generator=generator), torch.randn(4, *SHAPE, generator=generator))
     pictures = recalled().flatten(0, 1)
     made, found = (
         classifier("cuda").fit(images, torch.eye(3)).predict_probabilities(pictures)
-        for images in (lazily.all_of_them(), lazily)
+        for images in (lazily.materialise(), lazily)
     )
     torch.testing.assert_close(found, made, atol=0.02, rtol=0)
 

@@ -12,7 +12,7 @@ from torch.nn.functional import cross_entropy
 from recall_server.core.networks import AlexNet, ConvNet, Parameters, kernels
 from recall_server.core.networks.kernels import AbstractBlocks, TorchBlocks, native_blocks
 from recall_server.core.training.descent import MomentumDescent, images_at_once, predicted_logits
-from recall_server.core.training.fused import fused_logits, trained_names
+from recall_server.core.training.fused import fused_logits, trainable_parameters
 from recall_server.core.training.manual_backprop import ConvNetByHand, by_hand
 
 CPU = torch.device("cpu")
@@ -43,14 +43,14 @@ def test_loss_gradient_and_logits_are_those_of_autograd(network: ConvNet, blocks
     leaves = {name: value.requires_grad_() for name, value in parameters.items()}
     logits = network.logits(leaves, images)
     oracle = cross_entropy(logits, targets, reduction="sum") / 10
-    gradients = torch.autograd.grad(oracle, [leaves[name] for name in trained_names(network)])
+    gradients = torch.autograd.grad(oracle, [leaves[name] for name in trainable_parameters(network)])
     with torch.no_grad():
         loss, gradient = hand.loss_and_gradient(parameters, images, targets, 10)
         torch.testing.assert_close(hand.logits(parameters, images), logits, rtol=1e-9, atol=1e-9)
     torch.testing.assert_close(loss, oracle.detach())
-    mine = [gradient[name] for name in trained_names(network)]
+    mine = [gradient[name] for name in trainable_parameters(network)]
     torch.testing.assert_close(mine, list(gradients), rtol=1e-9, atol=1e-9)
-    assert set(gradient) == set(trained_names(network))
+    assert set(gradient) == set(trainable_parameters(network))
 
 
 def test_descent_takes_the_steps_that_it_would_take_by_autograd(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -13,7 +13,7 @@ import pytest
 import torch
 
 from benchmarks.process_tree import LISTED, children
-from recall_server.jobs.claimed_jobs import Assignments
+from recall_server.jobs.claimed_jobs import ClaimedJobs
 from recall_server.jobs.rows.records import ClassifierRecord, JobError, JobStatus
 from recall_server.jobs.training_jobs import TrainingJobs
 from recall_server.jobs.workers import supervisor
@@ -284,7 +284,7 @@ def test_a_fault_of_the_server_costs_an_attempt_and_not_the_worker(
         monkeypatch.undo()
         raise RuntimeError("unforeseen")
 
-    monkeypatch.setattr(Assignments, "progressed", fault)
+    monkeypatch.setattr(ClaimedJobs, "progressed", fault)
     jobs = start()
     done = finished(jobs, jobs.submit(record(), training_task()).record.id)
     assert (done.status, done.attempt) == (JobStatus.SUCCEEDED, 2)

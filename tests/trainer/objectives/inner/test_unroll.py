@@ -12,8 +12,8 @@ from torch import Tensor
 from recall_server.core.encoders.weights import all_but_the_last
 from recall_server.core.networks import ConvNet, Parameters
 from recall_server.core.networks.kernels import TorchBlocks, native_blocks
-from recall_server.core.training.fused import trained_names
-from trainer.objectives.base import Episode
+from recall_server.core.training.fused import trainable_parameters
+from trainer.objectives.base import OuterBatch
 from trainer.objectives.inner.autograd_step import DifferentiatedStep, can_compile
 from trainer.objectives.inner.convnet_step import ConvNetStep
 from trainer.objectives.inner.step import AbstractInnerStep, soft_cross_entropy
@@ -205,7 +205,7 @@ def test_a_training_that_begins_with_learned_layers_is_differentiated_as_one_fro
     What the steps `before` the window add to the layers is a constant to it.
     """
     generator = torch.Generator().manual_seed(2)
-    names = trained_names(NETWORK)
+    names = trainable_parameters(NETWORK)
     learned = all_but_the_last(replace(NETWORK, classes=7).initialise(generator))
     leaves = {name: value.requires_grad_() for name, value in learned.items() if name in names}
     recalled = torch.randn(3, 2, 1, 4, 4, generator=generator)
@@ -216,7 +216,7 @@ def test_a_training_that_begins_with_learned_layers_is_differentiated_as_one_fro
     lengths = (int(torch.randint(3, 4 + before, (), generator=drawn(seed))) for seed in range(99))
     seed = list(lengths).index(3 + before)
     found, expected = recalled.clone().requires_grad_(), recalled.clone().requires_grad_()
-    loss = longest.loss(Episode(found, targets, real, of_real, learned=learned), drawn(seed))
+    loss = longest.loss(OuterBatch(found, targets, real, of_real, pretrained=learned), drawn(seed))
     loss.backward()  # type: ignore[no-untyped-call]
 
     reached = [leaf.grad.clone() for leaf in leaves.values()]

@@ -19,8 +19,8 @@ from trainer.cli.progress_bar import Display
 from trainer.evaluation.evaluate import Accuracies
 from trainer.objectives.outer_parameters import AbstractLearner
 from trainer.run.monitor.metrics import MetricsFile, read_metrics
-from trainer.run.monitor.monitors import Watch
-from trainer.run.progress import Progress
+from trainer.run.monitor.monitors import Monitors
+from trainer.run.progress import RunState
 
 STEPS = 6
 
@@ -40,7 +40,7 @@ def validation_of_the_memory_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(commands, "as_served", validate)
 
 
-def run(folder: Path, data: Path, watch: Watch, *, resume: bool = False, steps: int = STEPS) -> None:
+def run(folder: Path, data: Path, watch: Monitors, *, resume: bool = False, steps: int = STEPS) -> None:
     wish = request(data, folder / "bars.safetensors", steps=steps)
     commands.distill(replace(wish, resume=resume), watch)
 
@@ -49,7 +49,7 @@ def die_at(monkeypatch: pytest.MonkeyPatch, step: int) -> None:
     """The next run dies after this step was taken, validated, published and saved, and before it is reported."""
 
     class Dying(Display):
-        def __call__(self, progress: Progress) -> None:
+        def __call__(self, progress: RunState) -> None:
             if progress.step == step:
                 monkeypatch.setattr(commands, "Display", Display)
                 raise Killed
@@ -62,7 +62,7 @@ def without_time(path: Path) -> list[dict[str, Any]]:
 
 
 def test_every_outer_step_and_every_validation_has_a_line(bars_folder: Path, tmp_path: Path) -> None:
-    run(tmp_path, bars_folder, Watch(metrics=tmp_path / "m.jsonl"))
+    run(tmp_path, bars_folder, Monitors(metrics=tmp_path / "m.jsonl"))
     lines = [json.loads(line) for line in (tmp_path / "m.jsonl").read_text().splitlines()]
     steps = [line for line in lines if "loss" in line]
     assert [line["step"] for line in steps] == list(range(1, STEPS + 1))
@@ -75,7 +75,7 @@ def test_every_outer_step_and_every_validation_has_a_line(bars_folder: Path, tmp
 
 def test_being_watched_changes_no_bit_of_the_memory(bars_folder: Path, tmp_path: Path) -> None:
     tensors = []
-    for name, watch in (("alone", Watch()), ("seen", Watch(metrics=tmp_path / "m", previews=tmp_path / "p"))):
+    for name, watch in (("alone", Monitors()), ("seen", Monitors(metrics=tmp_path / "m", previews=tmp_path / "p"))):
         wish = request(bars_folder, tmp_path / name / "bars.safetensors", steps=3)
         tensors.append(commands.distill(wish, watch).memory.tensors())
     alone, seen = tensors
@@ -87,14 +87,14 @@ def test_a_run_that_dies_and_resumes_has_each_line_once(
     bars_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, deaths: list[int]
 ) -> None:
     whole, killed = tmp_path / "whole.jsonl", tmp_path / "killed.jsonl"
-    run(tmp_path / "whole", bars_folder, Watch(metrics=whole))
+    run(tmp_path / "whole", bars_folder, Monitors(metrics=whole))
     for number, step in enumerate(deaths):
         die_at(monkeypatch, step)
         with pytest.raises(Killed):
-            run(tmp_path / "killed", bars_folder, Watch(metrics=killed), resume=number > 0)
+            run(tmp_path / "killed", bars_folder, Monitors(metrics=killed), resume=number > 0)
         with killed.open("a") as file:
             file.write('{"step": 99, "los')  # what a kill leaves of a line
-    run(tmp_path / "killed", bars_folder, Watch(metrics=killed), resume=True)
+    run(tmp_path / "killed", bars_folder, Monitors(metrics=killed), resume=True)
     assert without_time(killed) == without_time(whole)
 
 
@@ -103,8 +103,8 @@ def test_a_run_that_is_followed_from_a_checkpoint_on_brings_its_validations_alon
 ) -> None:
     die_at(monkeypatch, 4)
     with pytest.raises(Killed):
-        run(tmp_path, bars_folder, Watch())
-    run(tmp_path, bars_folder, Watch(metrics=tmp_path / "m.jsonl"), resume=True)
+        run(tmp_path, bars_folder, Monitors())
+    run(tmp_path, bars_folder, Monitors(metrics=tmp_path / "m.jsonl"), resume=True)
     lines = read_metrics(tmp_path / "m.jsonl")
     assert [line["step"] for line in lines if "validation" in line] == list(range(STEPS + 1))
     assert lines[-1]["step"] == STEPS
@@ -119,8 +119,8 @@ def test_tensorboard_reads_each_step_once_after_deaths(
     for number, step in enumerate([2, 5]):
         die_at(monkeypatch, step)
         with pytest.raises(Killed):
-            run(tmp_path, bars_folder, Watch(tensorboard=tmp_path / "events"), resume=number > 0)
-    run(tmp_path, bars_folder, Watch(tmp_path / "m", tmp_path / "events"), resume=True)
+            run(tmp_path, bars_folder, Monitors(tensorboard=tmp_path / "events"), resume=number > 0)
+    run(tmp_path, bars_folder, Monitors(tmp_path / "m", tmp_path / "events"), resume=True)
     events = EventAccumulator(str(tmp_path / "events"), purge_orphaned_data=True).Reload()
     assert [event.step for event in events.Scalars("outer/loss")] == list(range(1, STEPS + 1))
     assert [event.step for event in events.Scalars("validation/accuracy")] == list(range(STEPS + 1))
@@ -133,8 +133,8 @@ def test_previews_show_the_start_and_every_validation(
 ) -> None:
     die_at(monkeypatch, 2)
     with pytest.raises(Killed):
-        run(tmp_path, bars_folder, Watch(previews=tmp_path / "previews"))
-    run(tmp_path, bars_folder, Watch(previews=tmp_path / "previews"), resume=True)
+        run(tmp_path, bars_folder, Monitors(previews=tmp_path / "previews"))
+    run(tmp_path, bars_folder, Monitors(previews=tmp_path / "previews"), resume=True)
     sheets = sorted((tmp_path / "previews").iterdir())
     assert sheets[0].name == "step-000000.png"
     assert sheets[-1].name == f"step-00000{STEPS}.png"
@@ -146,7 +146,7 @@ def test_previews_show_the_start_and_every_validation(
 def test_an_instant_memory_takes_no_steps_to_watch(bars_folder: Path, tmp_path: Path) -> None:
     wish = request(bars_folder, tmp_path / "bars.safetensors", "start=principal", steps=0)
     with pytest.raises(ValueError, match="takes no steps to watch; leave --previews out"):
-        commands.make(wish, [wish.budget], None, Watch(previews=tmp_path / "p"))
+        commands.make(wish, [wish.budget], None, Monitors(previews=tmp_path / "p"))
     assert list(tmp_path.iterdir()) == []
 
 
@@ -155,17 +155,17 @@ def test_what_would_be_lost_or_cannot_be_is_refused_before_anything_is_read(tmp_
     metrics.write_text('{"step": 1}\n')
     folder.mkdir()
     with pytest.raises(ValueError, match=r"m\.jsonl holds the metrics of another run"):
-        Watch(metrics=metrics).checked(resume=False, overwrite=False)
-    Watch(metrics=metrics).checked(resume=False, overwrite=True)
-    Watch(metrics=metrics).checked(resume=True, overwrite=False)
+        Monitors(metrics=metrics).checked(resume=False, overwrite=False)
+    Monitors(metrics=metrics).checked(resume=False, overwrite=True)
+    Monitors(metrics=metrics).checked(resume=True, overwrite=False)
     with pytest.raises(ValueError, match="--metrics must name a file, but folder is a folder"):
-        Watch(metrics=folder).checked(resume=False, overwrite=True)
+        Monitors(metrics=folder).checked(resume=False, overwrite=True)
     with pytest.raises(ValueError, match=r"--previews must name a folder, but m\.jsonl is a file"):
-        Watch(previews=metrics).checked(resume=False, overwrite=True)
+        Monitors(previews=metrics).checked(resume=False, overwrite=True)
     for content in (b"\x89PNG not text\n", b"[1]\n", b'{"loss": 1}\n', b'{"step": "1"}\n'):
         metrics.write_bytes(content)
         with pytest.raises(ValueError, match=r"m\.jsonl holds no metrics of a run"):
-            Watch(metrics=metrics).checked(resume=True, overwrite=False)
+            Monitors(metrics=metrics).checked(resume=True, overwrite=False)
         assert metrics.read_bytes() == content
 
 
@@ -173,19 +173,19 @@ def test_the_events_of_another_run_are_not_mixed_with_these(tmp_path: Path) -> N
     pytest.importorskip("tensorboard")
     (tmp_path / "events.out.tfevents.1.host").write_bytes(b"")
     with pytest.raises(ValueError, match="holds the events of another run"):
-        Watch(tensorboard=tmp_path).checked(resume=False, overwrite=False)
-    Watch(tensorboard=tmp_path).checked(resume=True, overwrite=False)
+        Monitors(tensorboard=tmp_path).checked(resume=False, overwrite=False)
+    Monitors(tensorboard=tmp_path).checked(resume=True, overwrite=False)
 
 
 def test_without_tensorboard_it_says_what_to_install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", None)
     with pytest.raises(ValueError, match="--tensorboard needs the package tensorboard; install it"):
-        Watch(tensorboard=tmp_path / "events").checked(resume=False, overwrite=False)
+        Monitors(tensorboard=tmp_path / "events").checked(resume=False, overwrite=False)
 
 
 def test_a_file_that_cannot_be_written_is_said_in_a_sentence(tmp_path: Path) -> None:
-    metrics = MetricsFile(tmp_path / "m.jsonl", Progress())
+    metrics = MetricsFile(tmp_path / "m.jsonl", RunState())
     (tmp_path / "m.jsonl").unlink()
     (tmp_path / "m.jsonl").mkdir()
     with pytest.raises(StorageFailed, match=r"m\.jsonl could not be written: Is a directory"):
-        metrics(Progress(step=1, loss=0.5))
+        metrics(RunState(step=1, loss=0.5))

@@ -13,27 +13,27 @@ from recall_server.core.bundle.bundle import MemoryBundle
 from recall_server.core.memory import Storage
 from tests.trainer.cli.test_command_line import SMALL, run
 from trainer.data.datasets import ImageDataset
-from trainer.methods.budget import Budget
+from trainer.methods.budget import MemoryBudget
 from trainer.methods.method import compose
 from trainer.run.build import fit_preprocessing, make_learner
-from trainer.run.progress import Progress, Validation
-from trainer.run.publisher import Made, draft
-from trainer.run.search.byte_budget import RESERVED, ByteBudget, InBytes
+from trainer.run.progress import RunState, Validation
+from trainer.run.publisher import RunRecord, prepare_bundle
+from trainer.run.search.byte_budget import RESERVED, ByteBudget, FileSizeLimit
 
 CPU = torch.device("cpu")
 
 
 def within(dataset: ImageDataset, file_bytes: int, *overrides: str, method: str = "window") -> ByteBudget:
-    return InBytes(file_bytes, "bars", CPU).budget(dataset, compose(method, overrides))
+    return FileSizeLimit(file_bytes, "bars", CPU).budget(dataset, compose(method, overrides))
 
 
-def written(limit: ByteBudget, budget: Budget, progress: Progress | None = None) -> bytes:
+def written(limit: ByteBudget, budget: MemoryBudget, progress: RunState | None = None) -> bytes:
     """The file of a memory of that budget."""
     method = limit.method.model_copy(update={"start": "noise"})
     preprocessing = fit_preprocessing(limit.dataset, method)
     learner = make_learner(limit.dataset, method, budget, preprocessing, torch.Generator().manual_seed(1), device=CPU)
-    made = Made(limit.dataset, method, budget, 0, progress or Progress(), CPU, None)
-    return draft(learner, learner.tensors(), preprocessing, made, "bars").data
+    made = RunRecord(limit.dataset, method, budget, 0, progress or RunState(), CPU, None)
+    return prepare_bundle(learner, learner.tensors(), preprocessing, made, "bars").data
 
 
 @pytest.mark.parametrize("storage", get_args(Storage))
@@ -76,7 +76,7 @@ def test_a_file_too_small_for_any_memory_says_what_it_would_take(bars_dataset: I
 def test_a_long_curve_is_thinned_to_fit_and_keeps_its_ends_and_its_best(bars_dataset: ImageDataset) -> None:
     limit = within(bars_dataset, 8_000)
     points = [Validation(step, 60.0 * step, (0.5 + 0.4 * (step == 77),)) for step in range(200)]
-    progress = Progress(step=199, seconds=12_000.0, version=3, history=points)
+    progress = RunState(step=199, seconds=12_000.0, version=3, history=points)
     data = written(limit, limit.fit(4, None), progress)
     assert len(data) <= 8_000
     kept = MemoryBundle.from_bytes(data).manifest.progress
@@ -87,7 +87,7 @@ def test_a_long_curve_is_thinned_to_fit_and_keeps_its_ends_and_its_best(bars_dat
 
 def test_a_curve_that_fits_is_kept_whole(bars_dataset: ImageDataset) -> None:
     limit = within(bars_dataset, 8_000)
-    progress = Progress(history=[Validation(step, 1.0, (0.5,)) for step in range(3)])
+    progress = RunState(history=[Validation(step, 1.0, (0.5,)) for step in range(3)])
     kept = MemoryBundle.from_bytes(written(limit, limit.fit(4, None), progress)).manifest.progress
     assert kept is not None and len(kept.validation) == 3
 

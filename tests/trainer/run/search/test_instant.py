@@ -15,24 +15,24 @@ from trainer.data.datasets import ImageDataset
 from trainer.evaluation import evaluate
 from trainer.evaluation.evaluate import Accuracies
 from trainer.methods.method import compose
-from trainer.run.progress import Limits
-from trainer.run.request import Request
+from trainer.run.progress import RunLimits
+from trainer.run.request import DistillRequest
 from trainer.run.search import instant as module
 from trainer.run.search.instant import budgets, instant, is_instant
 
 NARROW = ["network=convnet:filters=4,depth=2", "retraining.network=convnet:filters=4,depth=2", "retraining.steps=3"]
 
 
-def request(dataset: ImageDataset, output: Path) -> Request:
+def request(dataset: ImageDataset, output: Path) -> DistillRequest:
     method = compose("principal", NARROW)
-    return Request(
+    return DistillRequest(
         dataset=dataset,
         method=method,
         budget=budgets(dataset, method, images_per_class=1)[0],
         output=output,
         seed=0,
         device=torch.device("cpu"),
-        limits=Limits(0),
+        limits=RunLimits(0),
         resume=False,
     )
 

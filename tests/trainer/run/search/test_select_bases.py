@@ -12,7 +12,7 @@ import torch
 from tests.trainer.cli.test_command_line import SMALL, refusal, run
 from trainer.data.datasets import ImageDataset
 from trainer.methods.method import compose
-from trainer.run.progress import Limits
+from trainer.run.progress import RunLimits
 from trainer.run.search.select_bases import FEWEST_ROWS, Sweep, best, figure, known, select_bases
 
 FIELDS = [value for value in SMALL if value != "--set"]
@@ -20,7 +20,7 @@ FIELDS = [value for value in SMALL if value != "--set"]
 
 def sweep(dataset: ImageDataset, *overrides: str, images_per_class: float = 2) -> Sweep:
     method = compose("window", [*FIELDS, "outer_steps=2", "retraining.steps=5", *overrides])
-    return Sweep(dataset, method, images_per_class, Limits(2, validate_every=1), 0, torch.device("cpu"))
+    return Sweep(dataset, method, images_per_class, RunLimits(2, validate_every=1), 0, torch.device("cpu"))
 
 
 def test_every_number_is_measured_on_validation_pictures_only(bars_dataset: ImageDataset, tmp_path: Path) -> None:
@@ -83,7 +83,7 @@ def test_a_number_that_does_not_fit_says_which_would(bars_dataset: ImageDataset)
 
 def test_an_instant_memory_can_be_swept_too(bars_dataset: ImageDataset, tmp_path: Path) -> None:
     method = compose("principal", [*FIELDS, "retraining.steps=5"])
-    instant = Sweep(bars_dataset, method, 2, Limits(0), 0, torch.device("cpu"))
+    instant = Sweep(bars_dataset, method, 2, RunLimits(0), 0, torch.device("cpu"))
     (point,) = select_bases(instant, [4], tmp_path / "curve.json", print)
     assert (point["outer_steps"], point["best_step"]) == (0, 0)
 

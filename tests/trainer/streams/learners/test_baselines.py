@@ -10,14 +10,14 @@ from tests.trainer.streams.stream_examples import CLASSES, PLAIN, SHAPE, BarStre
 from trainer.streams.learners.coreset import Coreset
 from trainer.streams.learners.joint import joint_accuracies
 from trainer.streams.learners.learner import AbstractStreamLearner, accuracy
-from trainer.streams.learners.shared_network import SharedNetwork
+from trainer.streams.learners.shared_network import OnlineNetwork
 
 IMAGES = 12  # of the buffer
 
 
-def network(images: int = IMAGES, classes: tuple[str, ...] = CLASSES) -> SharedNetwork:
+def network(images: int = IMAGES, classes: tuple[str, ...] = CLASSES) -> OnlineNetwork:
     made = recipe()
-    return SharedNetwork(
+    return OnlineNetwork(
         "replay", made.network, classes, SHAPE, PLAIN, capacity=images * 64, rate=0.05, updates=4, replayed=10, seed=0
     )
 

@@ -11,7 +11,7 @@ from tests.trainer.streams.stream_examples import CLASSES, PLAIN, BarStream, bar
 from trainer.data.splits import Split
 from trainer.streams.learners.compress import CompressThenRecall
 from trainer.streams.learners.learner import State, accuracy
-from trainer.streams.learners.recipe import compose
+from trainer.streams.learners.recipe import compose_stream
 
 METHODS = {
     "paper": ("paper", ["steps=5", "window=5"]),
@@ -255,19 +255,19 @@ def test_a_loss_that_is_not_finite_stops_with_a_sentence() -> None:
 )
 def test_an_override_that_does_not_fit_is_refused(overrides: list[str], message: str) -> None:
     with pytest.raises(ValueError, match=message):
-        compose("window", "rotations", overrides)
+        compose_stream("window", "rotations", overrides)
 
 
 def test_an_unknown_method_lists_the_known_ones() -> None:
     with pytest.raises(ValueError, match="unknown method 'magic'; known methods: paper, window"):
-        compose("magic", "rotations")
+        compose_stream("magic", "rotations")
 
 
 def test_the_settings_are_those_of_table_5() -> None:
     found = {
         name: (made.bases, made.resolution, made.replays, str(made.network))
         for name in ("rotations", "permutations", "many", "cifar100", "rotations-60000", "permutations-60000")
-        for made in [compose("paper", name)]
+        for made in [compose_stream("paper", name)]
     }
     mlp = "mlp:hidden=256,depth=1"
     assert found == {

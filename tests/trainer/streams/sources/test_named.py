@@ -10,7 +10,7 @@ from recall_server.errors import InvalidDataset
 from trainer.data.datasets import load_dataset
 from trainer.data.splits import ImageDataset
 from trainer.streams.sources.named import STREAMS, NamedStream, StreamSpec, named_stream
-from trainer.streams.sources.task import Task
+from trainer.streams.sources.task import StreamTask
 
 
 @pytest.fixture(scope="module")
@@ -22,13 +22,13 @@ def stream(digits: ImageDataset, kind: str, *, seed: int = 0, validate: bool = F
     return NamedStream(kind, StreamSpec("digits", kind, tasks, 60, 50), digits, seed=seed, validate=validate)  # type: ignore[arg-type]
 
 
-def task(stream: NamedStream, number: int) -> Task:
+def task(stream: NamedStream, number: int) -> StreamTask:
     found = stream.task(number)
     assert found is not None
     return found
 
 
-def images(task: Task) -> torch.Tensor:
+def images(task: StreamTask) -> torch.Tensor:
     return task.train.select(torch.arange(len(task.train))).images
 
 

@@ -106,7 +106,7 @@ def test_a_single_step_and_its_reverse_are_those_that_were_recorded(replayed: Ca
 def test_no_step_at_all_changes_nothing(replayed: CapturedStep) -> None:
     parameters = NETWORK.initialise(torch.Generator().manual_seed(0))
     rate = torch.tensor(0.1)
-    swept = replayed.sweep(
+    swept = replayed.forward_steps(
         torch.empty(0, 5, 3, 7, 8), torch.empty(0, 5, 4), parameters, parameters, rate=rate, momentum=rate
     )
     assert swept.parameters is parameters
