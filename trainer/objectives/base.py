@@ -19,8 +19,8 @@ from recall_server.core.networks import Parameters
 class OuterBatch:
     """recalled [q, r, C, H, W] with targets [q, k]; real images [N, C, H, W] with targets [N, k]. Model space.
 
-    `rate` [] is the step size of inner training, where it is learned; `pretrained` are the layers, all but the last, that
-    inner networks begin with, where they do not begin at random.
+    `rate` [] is the step size of inner training, where it is learned; `pretrained` are the layers, all but the last,
+    that inner networks begin with, where they do not begin at random.
     """
 
     recalled: Tensor
