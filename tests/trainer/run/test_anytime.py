@@ -97,7 +97,7 @@ def test_going_on_in_place_keeps_the_bundle_until_there_is_a_better_one(
     again = replace(wish, method=method, begin=StartingPoint(bundle=first))
     before = wish.output.read_bytes()
     scores = iter([[0.5], [0.4], [0.3]])
-    monkeypatch.setattr(commands, "as_served", lambda *_: Scores(next(scores)))
+    monkeypatch.setattr(commands, "served_accuracy", lambda *_: Scores(next(scores)))
     commands.distill(again)
     assert wish.output.read_bytes() == before, "nothing better was found"
     scores = iter([[0.5], [0.4], [0.6]])
@@ -139,7 +139,7 @@ def test_what_is_gone_on_from_is_measured_as_it_is_served_and_goes_on_without_it
         spaces.append(preprocessing.kind)
         return Scores([0.5 if len(spaces) < 3 else 0.7])
 
-    monkeypatch.setattr(commands, "as_served", validate)
+    monkeypatch.setattr(commands, "served_accuracy", validate)
     again = replace(
         wish, method=wish.method.model_copy(update={"start": "bundle"}), begin=StartingPoint(bundle=instant)
     )
@@ -198,7 +198,7 @@ def test_an_interrupted_run_in_place_resumes_to_the_same_bytes(  # noqa: PLR0917
         score_of[state(learner)] = next(waiting)
         return scored(learner)
 
-    monkeypatch.setattr(commands, "as_served", first_scored)
+    monkeypatch.setattr(commands, "served_accuracy", first_scored)
     whole = commands.distill(again)
 
     wish.output.write_bytes(start)
@@ -210,7 +210,7 @@ def test_an_interrupted_run_in_place_resumes_to_the_same_bytes(  # noqa: PLR0917
             stop()
         return scored(learner)
 
-    monkeypatch.setattr(commands, "as_served", stopped)
+    monkeypatch.setattr(commands, "served_accuracy", stopped)
     with pytest.raises((CrashedError, Interrupted)):
         commands.distill(again)
     left = wish.output.read_bytes()
@@ -232,7 +232,7 @@ def test_a_run_in_place_is_not_resumed_from_a_bundle_that_it_did_not_write(
     again = replace(wish, method=wish.method.model_copy(update={"start": "bundle"}), begin=StartingPoint(bundle=first))
     first.save(wish.output)
     with monkeypatch.context() as patch:
-        patch.setattr(commands, "as_served", lambda *_: crash())
+        patch.setattr(commands, "served_accuracy", lambda *_: crash())
         with pytest.raises(CrashedError):
             commands.distill(again)
     checkpoint = wish.checkpoint.read_bytes()
@@ -274,7 +274,7 @@ def test_a_full_disk_leaves_the_version_before(
     def full(descriptor: int) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(commands, "as_served", validate)
+    monkeypatch.setattr(commands, "served_accuracy", validate)
     with pytest.raises(StorageFailed, match="No space left on device"):
         commands.distill(wish)
     assert wish.output.read_bytes() == first[0]

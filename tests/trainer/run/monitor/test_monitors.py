@@ -37,7 +37,7 @@ def validation_of_the_memory_alone(monkeypatch: pytest.MonkeyPatch) -> None:
         assert isinstance(learner.memory, AddressedBases)
         return Accuracies((1000 * float(learner.memory.bases.detach().abs().sum()) % 1,))
 
-    monkeypatch.setattr(commands, "as_served", validate)
+    monkeypatch.setattr(commands, "served_accuracy", validate)
 
 
 def run(folder: Path, data: Path, watch: Monitors, *, resume: bool = False, steps: int = STEPS) -> None:
