@@ -24,6 +24,7 @@ from recall_server.core.bundle.bundle import MemoryBundle
 from recall_server.core.training.allocator import keep_freed_memory
 from recall_server.errors import RecallError
 from trainer.cli import commands, options
+from trainer.cli.encoder import encoder
 from trainer.cli.export import export
 from trainer.cli.plots import plot
 from trainer.cli.select_bases import select_bases
@@ -259,6 +260,7 @@ app.command()(export)
 app.command()(plot)
 app.command()(select_bases)
 app.command()(stream)
+app.add_typer(encoder, name="encoder")
 
 
 def _say_written(output: Path, bundle: MemoryBundle) -> None:

@@ -36,7 +36,8 @@ class QueryEncoder:
 
     Raises InvalidBundle where the file is missing, is not the one with `expected_sha256`, is no such network, or
     where `device` is "cuda" and CUDA cannot be used. `auto` takes CUDA where it works and says so in `provider`.
-    `model` is the file, for those who build on it.
+    `model` is the file, for those who build on it. A file that takes pictures of any size needs the `image_shape`
+    that it is used for.
     """
 
     def __init__(
@@ -44,15 +45,16 @@ class QueryEncoder:
         path: str | os.PathLike[str],
         expected_sha256: str,
         *,
+        image_shape: tuple[int, int, int] | None = None,
         device: Literal["auto", "cpu", "cuda"] = "auto",
         threads: int = 1,
     ) -> None:
         self._name = Path(path).name
-        self.model = _read(path, expected_sha256)
+        self.model, self.sha256 = _read(path, expected_sha256), expected_sha256
         with _creating:
             self._session = _session(self.model, self._name, device, threads)
         self.provider: str = self._session.get_providers()[0]
-        self.image_shape, self.query_size = self._signature()
+        self.image_shape, self.query_size = self._signature(image_shape)
         self._running = threading.Lock()  # on CUDA the calls of one session share a stream
         self._check_runs()
 
@@ -66,13 +68,15 @@ class QueryEncoder:
         (queries,) = self._session.run(["queries"], {"images": np.ascontiguousarray(pixels, dtype=np.float32)})
         return np.asarray(queries, dtype=np.float32)
 
-    def _signature(self) -> tuple[tuple[int, int, int], int]:
-        """Image shape and query size as the file declares them."""
+    def _signature(self, asked: tuple[int, int, int] | None) -> tuple[tuple[int, int, int], int]:
+        """Image shape and query size as the file declares them; sizes that it leaves open are those asked for."""
         inputs = {value.name: value for value in self._session.get_inputs()}
         outputs = {value.name: value for value in self._session.get_outputs()}
         if set(inputs) != {"images"} or "queries" not in outputs:
             raise InvalidBundle(f"the query encoder {self._name} must map an input 'images' to an output 'queries'")
         image, query = list(inputs["images"].shape), list(outputs["queries"].shape)
+        if asked is not None and len(image) == 4:
+            image[1:] = [own if isinstance(own, int) else size for own, size in zip(image[1:], asked, strict=True)]
         if inputs["images"].type != "tensor(float)" or len(image) != 4 or not _are_sizes(image[1:]):
             raise InvalidBundle(f"the query encoder {self._name} must take float32 images [N, C, H, W], not {image}")
         if outputs["queries"].type != "tensor(float)" or len(query) != 2 or not _are_sizes(query[1:]):

@@ -39,11 +39,16 @@ def decode(
     try:
         upright = ImageOps.exif_transpose(image)
         eight_bit = _without_transparency(_eight_bit(upright)).convert(MODES[channels])
-        sized = _centre(eight_bit, width / height).resize((width, height), Image.Resampling.BILINEAR)
+        sized = fit(eight_bit, width, height)
     except Exception as error:  # Pillow's decoders raise a dozen kinds of error on damaged data; all mean the same here
         raise UnreadablePicture(f"{name} is damaged: it cannot be decoded to the end", parameter=name) from error
     pixels = np.asarray(sized, dtype=np.float32).reshape(height, width, channels) / np.float32(255)
     return np.ascontiguousarray(pixels.transpose(2, 0, 1))
+
+
+def fit(image: Image.Image, width: int, height: int) -> Image.Image:
+    """The picture cut to the proportions asked for around its centre, and resized with an antialiasing filter."""
+    return _centre(image, width / height).resize((width, height), Image.Resampling.BILINEAR)
 
 
 def encode_png(image: NDArray[np.float32]) -> bytes:

@@ -1,0 +1,25 @@
+"""What an encoder's ONNX file says of itself, in its metadata: how pictures are prepared, and where it comes from."""
+
+from __future__ import annotations
+
+from typing import Annotated, Final
+
+from pydantic import BaseModel, ConfigDict, Field
+
+DESCRIPTION_KEY: Final = "memory_recall_encoder"
+Text = Annotated[str, Field(min_length=1, max_length=400)]
+
+
+class EncoderDescription(BaseModel):
+    """A pre-trained encoder. A picture is cut to a square around its centre, and resized to `size` x `size` pixels.
+
+    `width` counts the features of a picture. `source` and `licence` are those of the weights.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$")]
+    size: Annotated[int, Field(ge=8, le=1024)]
+    width: Annotated[int, Field(ge=1, le=65_536)]
+    source: Text
+    licence: Text

@@ -1,0 +1,89 @@
+"""recall-trainer encoder: add a pre-trained encoder to the artifacts, or look at those that are there."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+from typing import Annotated
+
+import numpy as np
+import typer
+
+from recall_server.core.bundle.layout import ENCODERS
+from recall_server.core.encoders.query_encoder import QueryEncoder
+from recall_server.core.io.atomic import write_atomically
+from trainer.data.encoders.sources import Choices, EncoderSource, read_source
+from trainer.data.encoders.standard_form import standard_form
+
+TOLERANCE = 1e-3  # of features in full precision, relative to the largest of them
+
+encoder = typer.Typer(no_args_is_help=True, help=__doc__)
+Numbers = Annotated[str | None, typer.Option(help="One number, or one a channel: 0.485,0.456,0.406.")]
+
+
+@encoder.command()
+def add(
+    *,
+    source: Annotated[str, typer.Argument(help="efficientnet-lite0, timm:NAME, or the path of an ONNX image tower.")],
+    size: Annotated[int | None, typer.Option(help="Pictures are SIZE x SIZE pixels.", min=8, max=1024)] = None,
+    mean: Numbers = None,
+    deviation: Numbers = None,
+    output: Annotated[str | None, typer.Option(help="The model's output that holds the features.")] = None,
+    name: Annotated[str | None, typer.Option(help="The encoder's name; default: the source's.")] = None,
+    licence: Annotated[str | None, typer.Option(help="The licence of the weights.")] = None,
+    full: Annotated[bool, typer.Option("--full", help="Store weights in single precision, not half.")] = False,
+    folder: Annotated[Path, typer.Option(help="Where encoders are kept.")] = Path("artifacts") / ENCODERS,
+) -> None:
+    """Bring an image tower into the form that bundles and the server build on, check it, and store it."""
+    choices = Choices(name, size, numbers("--mean", mean), numbers("--deviation", deviation), licence, output)
+    found = read_source(source, choices)
+    data = standard_form(found.model, found.scaling, found.description, output=output, half=not full)
+    check_same_features(found, standard_form(found.model, found.scaling, found.description, output=output, half=False))
+    path = folder / f"{found.description.name}.onnx"
+    folder.mkdir(parents=True, exist_ok=True)
+    write_atomically(path, data)
+    size = found.description.size
+    QueryEncoder(path, hashlib.sha256(data).hexdigest(), image_shape=(3, size, size), device="cpu")
+    typer.echo(f"{path}: {found.description.width} features of pictures of {size}x{size}, {len(data):,} bytes")
+
+
+def check_same_features(source: EncoderSource, data: bytes) -> None:
+    """Raises ValueError where the standard form does not compute what the model computes, up to rounding."""
+    size = source.description.size
+    pixels = np.random.default_rng(0).random((2, 3, size, size), dtype=np.float32)
+    expected = _features(source, pixels)
+    found = _run(data, pixels)
+    largest = float(np.abs(expected).max())
+    if found.shape != expected.shape or not np.abs(found - expected).max() <= TOLERANCE * largest:
+        raise ValueError("the encoder in the standard form does not give the features of the model that it was made of")
+
+
+def _features(source: EncoderSource, pixels: np.ndarray) -> np.ndarray:
+    """What the model itself makes of pixels that are scaled outside of it."""
+    mean, deviation = (
+        np.asarray(values, dtype=np.float32).reshape(1, -1, 1, 1)
+        for values in (source.scaling.mean, source.scaling.deviation)
+    )
+    scaled = (pixels - mean) / deviation
+    dimensions = source.model.graph.input[0].type.tensor_type.shape.dim
+    if dimensions[1].dim_value != 3:
+        scaled = np.ascontiguousarray(scaled.transpose(0, 2, 3, 1))
+    return _run(source.model.SerializeToString(), scaled)
+
+
+def _run(model: bytes, pixels: np.ndarray) -> np.ndarray:
+    import onnxruntime  # noqa: PLC0415  (an extra)
+
+    session = onnxruntime.InferenceSession(model, providers=["CPUExecutionProvider"])
+    values = session.run(None, {session.get_inputs()[0].name: pixels})
+    return np.asarray(values[0]).reshape(len(pixels), -1)
+
+
+def numbers(option: str, text: str | None) -> tuple[float, ...] | None:
+    """`0.5` or `0.5,0.5,0.5`; ValueError, naming the option, for anything else."""
+    if text is None:
+        return None
+    try:
+        return tuple(float(part) for part in text.split(","))
+    except ValueError as error:
+        raise ValueError(f"{option} must be numbers separated by commas, not {text!r}") from error
