@@ -1,14 +1,16 @@
 """Writes the pages that are made from data: python docs/generate.py
 
-artifacts/RESULTS.md   what the manifests of the bundles say about how good they are and how they were made
-artifacts/bundles/     a card beside every bundle
-docs/settings.md       every setting of the server
+docs/results.md         every line of benchmarks/results.jsonl, in groups
+docs/settings.md        every setting of the server
+artifacts/RESULTS.md    accuracy and provenance of the committed bundles, from their manifests
+artifacts/bundles/      a card beside every bundle
 
-The suite fails where one of them is not what this would write.
+The test suite fails where a page is not what this program would write.
 """
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -24,22 +26,43 @@ from trainer.evaluation.report import HERDED, RANDOM
 from trainer.evaluation.results_file import evaluations, file_of, memory_digest
 
 ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT))  # benchmarks/ is not installed
+
+from benchmarks.results import GROUPS, Measurement, read  # noqa: E402
+
 BUNDLES = ROOT / "artifacts" / "bundles"
 POINTS = 6  # of a validation curve that are shown
 
-RESULTS_HEAD = """# Results
+MEASUREMENTS_HEAD = """# Results
 
-What the bundles of this repository say about themselves: this page is made from their manifests by
-`python docs/generate.py`. Accuracy is the mean of fresh networks with their standard deviation, on test pictures, and
-"numbers" counts bases and addressing matrices. Random and herded real pictures, as many as the same number of stored
-floats holds, were measured in the same run, where the JSON beside the bundle has them (`recall-trainer evaluate
---record`). Everything about speed stands in the README, each with its command.
+This page has one row for each line of `benchmarks/results.jsonl`; `python docs/generate.py` writes it. Every figure was
+printed by the command in its row, and the baseline comes from the same run. Accuracies are percentages on test pictures
+unless a row says otherwise, and ± is a standard deviation between networks or a confidence interval between tasks.
+[How accuracy is measured](accuracy.md) explains the protocols, and [Committed bundles](bundles.md) has the manifests.
+
+Each group of accuracies states its space. In **pixel space** a network is trained from scratch on recalled images.
+In **feature space** a head is trained on the features of a pre-trained encoder, which has seen other pictures before.
+Figures of the two spaces never share a table.
+
+To add or replace a row, run the benchmark through `python -m benchmarks.results --record GROUP`.
+"""
+SPACES = {
+    "pixels": "Space: pixels, no pre-trained encoder.",
+    "features": "Space: features of a pre-trained encoder.",
+    "none": "",
+}
+BUNDLES_HEAD = """# Committed bundles
+
+This page is made from the manifests of the bundles in `artifacts/bundles` by `python docs/generate.py`. Accuracy is the
+mean over fresh networks with its standard deviation, on test pictures. "Numbers" counts bases and addressing matrices.
+The baselines are random and herded real pictures of the same size in floats, measured in the same run
+(`recall-trainer evaluate --record`). All of these bundles are in pixel space: no pre-trained encoder is involved.
 """
 SETTINGS_HEAD = """# Settings
 
-Of `recall-server`, made from `recall_server/config/settings.py` by `python docs/generate.py`. Each can be set in the
-environment or as a flag (`RECALL_QUEUE_LIMIT=32` or `--queue-limit 32`), of `serve`, `lock` and `doctor` alike; a flag
-wins. `make serve` passes the environment on, and flags by `make serve ARGS="--port 9000"`.
+The settings of `recall-server`, made from `recall_server/config/settings.py` by `python docs/generate.py`. Each setting
+is an environment variable and a flag of `serve`, `lock` and `doctor` (`RECALL_QUEUE_LIMIT=32` or `--queue-limit 32`).
+A flag overrides the variable. `make serve` passes the environment on, and flags with `make serve ARGS="--port 9000"`.
 """
 
 
@@ -60,11 +83,31 @@ def per_cent(fraction: float) -> str:
     return f"{100 * fraction:.2f}"
 
 
-def results(bundles: Iterable[MemoryBundle]) -> str:
-    """The page about some bundles."""
+def measurements(rows: Iterable[Measurement]) -> str:
+    """The page of recorded measurements: a table for each group that has rows, in the order of the groups."""
+    found = list(rows)
+    return "\n".join(
+        [MEASUREMENTS_HEAD, *(_group(key, found) for key in GROUPS if any(key == row.group for row in found))]
+    )
+
+
+def _group(key: str, rows: Iterable[Measurement]) -> str:
+    group = GROUPS[key]
+    cells = [
+        (row.what, row.measured, row.baseline, row.device, f"{row.date}", f"`{row.command}`".replace("|", "\\|"))
+        for row in rows
+        if row.group == key
+    ]
+    sentences = " ".join(filter(None, (SPACES[group.space], group.sentence)))
+    head = ("what", "measured", "baseline", "device", "date", "command")
+    return f"## {group.title}\n\n{sentences}\n\n{table(head, cells)}"
+
+
+def committed_bundles(bundles: Iterable[MemoryBundle]) -> str:
+    """The page about the accuracy and provenance of some bundles."""
     found = list(bundles)
     overview = table(
-        ("bundle", "from", "asked by", "images per class", "numbers", "bytes", "bytes of the original"),
+        ("bundle", "from", "addressed by", "images per class", "numbers", "bytes", "bytes of the original"),
         [
             (
                 f"`{bundle.manifest.name}`",
@@ -78,7 +121,7 @@ def results(bundles: Iterable[MemoryBundle]) -> str:
             for bundle in found
         ],
     )
-    return "\n".join([RESULTS_HEAD, overview, *map(_section, found)])
+    return "\n".join([BUNDLES_HEAD, overview, *map(_section, found)])
 
 
 def _section(bundle: MemoryBundle) -> str:
@@ -161,8 +204,11 @@ def pages() -> dict[Path, str]:
     paths = sorted(BUNDLES.glob("*.safetensors"), key=lambda path: path.stem)
     bundles = [MemoryBundle.load(path) for path in paths]
     cards = {path.with_suffix(".md"): bundle_card(bundle) for path, bundle in zip(paths, bundles, strict=True)}
-    generated = {ROOT / "artifacts" / "RESULTS.md": results(bundles), ROOT / "docs" / "settings.md": settings()}
-    return generated | cards
+    return cards | {
+        ROOT / "docs" / "results.md": measurements(read()),
+        ROOT / "docs" / "settings.md": settings(),
+        ROOT / "artifacts" / "RESULTS.md": committed_bundles(bundles),
+    }
 
 
 def main() -> None:
