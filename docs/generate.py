@@ -31,7 +31,7 @@ sys.path.insert(0, str(ROOT))  # benchmarks/ is not installed
 from benchmarks.results import GROUPS, Measurement, read  # noqa: E402
 
 BUNDLES = ROOT / "artifacts" / "bundles"
-POINTS = 6  # of a validation curve that are shown
+POINTS = 6  # shown of a validation curve
 
 MEASUREMENTS_HEAD = """# Results
 
@@ -67,14 +67,14 @@ A flag overrides the variable. `make serve` passes the environment on, and flags
 
 
 def table(head: Iterable[str], rows: Iterable[Iterable[str]]) -> str:
-    """A Markdown table; what could be read as markup in a cell is escaped."""
+    """Return a Markdown table. Cells must be escaped already, see `cell`."""
     lines = [list(head), *map(list, rows)]
     lines.insert(1, ["---"] * len(lines[0]))
     return "".join(f"| {' | '.join(cells)} |\n" for cells in lines)
 
 
 def cell(text: object) -> str:
-    """Text of a manifest as it is: no markup in it."""
+    """Return the text of a manifest with all markup escaped, on one line."""
     escaped = "".join(f"\\{letter}" if letter in "\\`*_[]<>|" else letter for letter in str(text))
     return " ".join(escaped.split())
 
@@ -84,11 +84,10 @@ def per_cent(fraction: float) -> str:
 
 
 def measurements(rows: Iterable[Measurement]) -> str:
-    """The page of recorded measurements: a table for each group that has rows, in the order of the groups."""
+    """Return the page of recorded measurements: a table for each group that has rows, in the order of the groups."""
     found = list(rows)
-    return "\n".join(
-        [MEASUREMENTS_HEAD, *(_group(key, found) for key in GROUPS if any(key == row.group for row in found))]
-    )
+    used = {row.group for row in found}
+    return "\n".join([MEASUREMENTS_HEAD, *(_group(key, found) for key in GROUPS if key in used)])
 
 
 def _group(key: str, rows: Iterable[Measurement]) -> str:
@@ -104,7 +103,7 @@ def _group(key: str, rows: Iterable[Measurement]) -> str:
 
 
 def committed_bundles(bundles: Iterable[MemoryBundle]) -> str:
-    """The page about the accuracy and provenance of some bundles."""
+    """Return the page about the accuracy and provenance of some bundles."""
     found = list(bundles)
     overview = table(
         ("bundle", "from", "addressed by", "images per class", "numbers", "bytes", "bytes of the original"),
@@ -147,7 +146,7 @@ def _section(bundle: MemoryBundle) -> str:
         "memory": f"{cell(manifest.memory.kind)}, {_shapes(bundle)}",
         "retraining": f"`{manifest.retraining.network}`, {manifest.retraining.steps} steps at "
         f"{manifest.retraining.learning_rate:g}, {manifest.retraining.decay}, "
-        f"{manifest.retraining.rows_per_class} rows a class, augmentation {manifest.retraining.augmentation}"
+        f"{manifest.retraining.rows_per_class} rows per class, augmentation {manifest.retraining.augmentation}"
         + (", from the encoder's layers" if manifest.retraining.initial == "encoder" else ""),
         "made by": f"method `{made.method}`, {made.outer_steps:,} outer steps in {made.seconds / 60:.0f} minutes, seed "
         f"{made.seed}, on {cell(made.device)}, {cell(made.date)}",
@@ -155,11 +154,11 @@ def _section(bundle: MemoryBundle) -> str:
         "data": f"{cell(made.dataset)}: {cell(made.dataset_licence)}",
         "sha256": f"`{bundle.sha256}`",
     }
-    return f"## {manifest.name}\n\n{accuracy}\n{table(('what', 'value'), facts.items())}"
+    return f"## {manifest.name}\n\n{accuracy}\n{table(('property', 'value'), facts.items())}"
 
 
 def _baselines(bundle: MemoryBundle) -> dict[tuple[str, str, str], tuple[str, str]]:
-    """(network, protocol, data) -> accuracies on real pictures, where the file beside the bundle has them."""
+    """Map (network, protocol, data) to the accuracies of random and herded real pictures, if they were recorded."""
     path = file_of(BUNDLES / f"{bundle.manifest.name}.safetensors")
     if not path.exists():
         return {}
@@ -176,7 +175,7 @@ def _shapes(bundle: MemoryBundle) -> str:
 
 
 def _curve(manifest: Manifest) -> str:
-    """Some points of the validation curve, first and last among them."""
+    """Return up to POINTS points of the validation curve, including the first and the last."""
     points = manifest.progress.validation if manifest.progress else ()
     if not points:
         return "not recorded"
@@ -186,7 +185,7 @@ def _curve(manifest: Manifest) -> str:
 
 
 def settings() -> str:
-    """The page about the settings."""
+    """Return the page about the settings."""
     rows = [
         (f"`RECALL_{name.upper()}`", f"`--{name.replace('_', '-')}`", _default(field.default), f"{field.description}")
         for name, field in Settings.model_fields.items()
@@ -200,7 +199,7 @@ def _default(value: Any) -> str:
 
 
 def pages() -> dict[Path, str]:
-    """What every generated page should hold."""
+    """Map the path of every generated page to its content."""
     paths = sorted(BUNDLES.glob("*.safetensors"), key=lambda path: path.stem)
     bundles = [MemoryBundle.load(path) for path in paths]
     cards = {path.with_suffix(".md"): bundle_card(bundle) for path, bundle in zip(paths, bundles, strict=True)}
@@ -212,7 +211,7 @@ def pages() -> dict[Path, str]:
 
 
 def main() -> None:
-    """Write all of them."""
+    """Write all generated pages."""
     for path, text in pages().items():
         write_atomically(path, text.encode())
 
