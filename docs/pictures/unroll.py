@@ -1,4 +1,4 @@
-"""Plots accuracy against the length of the unroll, with and without momentum: python docs/pictures/unroll.py WORK_FOLDER
+"""Plots accuracy against the length of the unroll: python docs/pictures/unroll.py WORK_FOLDER
 
 Distills scikit-learn's digits from noise with `recall-trainer distill`, once for each length and each kind of inner
 training, and plots the validation accuracies in the manifests. Takes about ten minutes on one core. Bundles that exist
