@@ -15,7 +15,7 @@ import pytest
 
 import recall_client
 from recall_client import Classifier, ClassifierState, RecallClient
-from recall_client.progress import ProgressLine
+from recall_client.client.progress import ProgressLine
 
 Describe = Callable[..., httpx2.Response]
 
@@ -29,7 +29,7 @@ def queued(server: Any, client: RecallClient, describe: Describe) -> Classifier:
 @pytest.fixture
 def no_pause(monkeypatch: pytest.MonkeyPatch) -> None:
     """The fake server never holds an answer back, so that every pause would be slept in full."""
-    monkeypatch.setattr("recall_client.training._PAUSE", 0.0)
+    monkeypatch.setattr("recall_client.client.training._PAUSE", 0.0)
 
 
 def test_training_by_labels_returns_at_once(server: Any, client: RecallClient, describe: Describe) -> None:

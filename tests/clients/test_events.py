@@ -13,10 +13,10 @@ import pytest
 
 import recall_client
 from recall_client import AsyncRecallClient, Classifier, RecallClient
-from recall_client.connection import Connection
-from recall_client.dialogue import Dialogue
-from recall_client.retries import Retries
-from recall_client.training import Listener
+from recall_client.client.training import Listener
+from recall_client.connection.blocking import Connection
+from recall_client.connection.retries import Retries
+from recall_client.connection.server import Dialogue
 
 STREAM = {"Content-Type": "text/event-stream; charset=utf-8"}
 ENDED = httpx2.Response(204)

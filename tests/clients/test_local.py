@@ -18,9 +18,9 @@ from PIL import Image
 
 import recall_client
 from recall_client import LocalClassifier, RecallClient
-from recall_client.models import ImageShape
-from recall_client.pictures import Upload
-from recall_client.preparation import prepared
+from recall_client.local.preparation import prepared
+from recall_client.messages.models import ImageShape
+from recall_client.pictures.uploads import Upload
 from recall_server.core.io.pictures import decode
 
 RANDOM = numpy.random.default_rng(4)

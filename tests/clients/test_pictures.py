@@ -13,7 +13,7 @@ import pytest
 from PIL import Image
 
 from recall_client import Picture
-from recall_client.pictures import uploads
+from recall_client.pictures.uploads import uploads
 
 GREY = numpy.arange(12, dtype=numpy.uint8).reshape(3, 4) * 20
 COLOUR = numpy.stack([GREY, GREY[::-1], GREY[:, ::-1]], axis=2)
@@ -117,7 +117,7 @@ def test_the_client_needs_neither_torch_nor_numpy_nor_pillow() -> None:
         "import sys\n"
         "for name in ('torch', 'numpy', 'PIL', 'safetensors'): sys.modules[name] = None\n"
         "import recall_client\n"
-        "from recall_client.pictures import uploads\n"
+        "from recall_client.pictures.uploads import uploads\n"
         "assert uploads([b'file'], of='bear')[0].data == b'file'\n"
         "try: recall_client.Picture(b'').to_pillow()\n"
         "except ImportError as error: print(error)\n"

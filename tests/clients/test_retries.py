@@ -12,8 +12,8 @@ import pytest
 
 import recall_client
 from recall_client import AsyncRecallClient, NoAnswer, RecallClient, RecallError
+from recall_client.connection.retries import LONGEST, LONGEST_UNASKED, SILENCE, Endurance, Retries
 from recall_client.errors import ProblemDocument, problem
-from recall_client.retries import LONGEST, LONGEST_UNASKED, SILENCE, Endurance, Retries
 
 INFO = httpx2.Response(200, json={"name": "n", "version": "0.1.0", "limits": {}})
 GONE = httpx2.ConnectError("Connection refused")

@@ -10,11 +10,10 @@ with RecallClient("http://127.0.0.1:8000") as client:
 from importlib import import_module
 from typing import TYPE_CHECKING
 
-from ._version import __version__
-from .arrays import RecalledArrays
-from .classifier import Classifier
-from .client import RecallClient
-from .errors import (
+from recall_client._version import __version__
+from recall_client.client.classifier import Classifier
+from recall_client.client.client import RecallClient
+from recall_client.errors import (
     AmbiguousLabel,
     AnswerTimeout,
     BodyTooLarge,
@@ -46,9 +45,9 @@ from .errors import (
     UnsupportedQuery,
     WorkerLost,
 )
-from .folders import class_folders
-from .local import LocalClassifier
-from .models import (
+from recall_client.local.classifier import LocalClassifier
+from recall_client.messages.arrays import RecalledArrays
+from recall_client.messages.models import (
     Accuracy,
     Bases,
     Bundle,
@@ -66,12 +65,13 @@ from .models import (
     ServerInfo,
     Similarity,
 )
-from .pictures import Picture, PictureLike, Pictures
-from .requests import Addressing, Labels, PicturesByName, Queries
+from recall_client.messages.requests import Addressing, Labels, PicturesByName, Queries
+from recall_client.pictures.folders import class_folders
+from recall_client.pictures.uploads import Picture, PictureLike, Pictures
 
 if TYPE_CHECKING:
-    from .async_classifier import AsyncClassifier
-    from .async_client import AsyncRecallClient
+    from recall_client.client.async_classifier import AsyncClassifier
+    from recall_client.client.async_client import AsyncRecallClient
 
 __all__ = [
     "Accuracy",
@@ -137,11 +137,11 @@ __all__ = [
     "class_folders",
 ]
 
-_ASYNCHRONOUS = {"AsyncClassifier": ".async_classifier", "AsyncRecallClient": ".async_client"}
+_ASYNCHRONOUS = {"AsyncClassifier": "async_classifier", "AsyncRecallClient": "async_client"}
 
 
 def __getattr__(name: str) -> object:
     """The asynchronous half, once it is asked for: who needs no event loop does not pay for asyncio."""
     if name not in _ASYNCHRONOUS:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(_ASYNCHRONOUS[name], __name__), name)
+    return getattr(import_module(f"recall_client.client.{_ASYNCHRONOUS[name]}"), name)

@@ -15,10 +15,9 @@ from typing import Annotated
 import typer
 
 from recall_client._version import __version__
+from recall_client.commands import classifiers, memories
+from recall_client.commands.asking import asking
 from recall_client.errors import NoAnswer, RecallError, StillTraining, TryAgain
-
-from . import classifiers, memories
-from .asking import asking
 
 app = typer.Typer(
     name="recall",

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from recall_client.classifier import Classifier
+from recall_client.client.classifier import Classifier
+from recall_client.commands.asking import Asking
+from recall_client.commands.names import looks_like_id
 from recall_client.errors import NotFound
-
-from .asking import Asking
-from .names import looks_like_id
 
 _SHORTEST = 4  # characters of an id that may stand for it
 

@@ -8,7 +8,7 @@ from rich import box
 from rich.table import Table
 from rich.text import Text
 
-from recall_client.models import Bundle, ClassifierState, Prediction
+from recall_client.messages.models import Bundle, ClassifierState, Prediction
 
 _MOST_LABELS = 6
 _SHORT_ID = 8

@@ -11,7 +11,7 @@ from collections.abc import Callable, Generator
 from dataclasses import dataclass
 from typing import Any, TypeAlias, TypeVar
 
-from .requests import Request
+from recall_client.messages.requests import Request
 
 T = TypeVar("T")
 

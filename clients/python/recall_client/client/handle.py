@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from . import training
-from .dialogue import Dialogue
-from .exchange import Exchange
-from .models import ClassifierState, Quality
-from .progress import ProgressLine
-from .training import OnProgress
+from recall_client.client import training
+from recall_client.client.progress import ProgressLine
+from recall_client.client.training import OnProgress
+from recall_client.connection.exchange import Exchange
+from recall_client.connection.server import Dialogue
+from recall_client.messages.models import ClassifierState, Quality
 
 
 class ClassifierHandle:

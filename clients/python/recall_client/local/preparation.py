@@ -11,8 +11,8 @@ from collections.abc import Sequence
 from io import BytesIO
 from typing import TYPE_CHECKING
 
-from .models import ImageShape
-from .pictures import Upload
+from recall_client.messages.models import ImageShape
+from recall_client.pictures.uploads import Upload
 
 if TYPE_CHECKING:
     import numpy

@@ -7,15 +7,24 @@ from functools import partial
 from typing import Literal, TypeAlias
 from uuid import uuid4
 
-from . import requests
-from .answers import read_png
-from .arrays import RecalledArrays, recalled_arrays, require_numpy
-from .dialogue import Dialogue
-from .errors import BodyTooLarge, ProblemDocument
-from .exchange import Exchange, work
-from .models import Bases, Bundle, BundleList, ClassifierList, ClassifierState, Recalled, ServerInfo, Similarity
-from .pictures import Picture
-from .requests import Labels, Parameters, PicturesByName, Queries, Request
+from recall_client.connection.exchange import Exchange, work
+from recall_client.connection.server import Dialogue
+from recall_client.errors import BodyTooLarge, ProblemDocument
+from recall_client.messages import requests
+from recall_client.messages.answers import read_png
+from recall_client.messages.arrays import RecalledArrays, recalled_arrays, require_numpy
+from recall_client.messages.models import (
+    Bases,
+    Bundle,
+    BundleList,
+    ClassifierList,
+    ClassifierState,
+    Recalled,
+    ServerInfo,
+    Similarity,
+)
+from recall_client.messages.requests import Labels, Parameters, PicturesByName, Queries, Request
+from recall_client.pictures.uploads import Picture
 
 PerLabel: TypeAlias = "int | Literal['all'] | None"
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from typing import TextIO, final
 
-from .models import ClassifierState
+from recall_client.messages.models import ClassifierState
 
 _BAR = 24  # characters
 

@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import TypeAdapter, ValidationError
 
-from .errors import UnreadableClassifier
-from .models import ImageShape, Prediction
-from .pictures import Pictures, batches
-from .preparation import prepared
+from recall_client.errors import UnreadableClassifier
+from recall_client.local.preparation import prepared
+from recall_client.messages.models import ImageShape, Prediction
+from recall_client.pictures.uploads import Pictures, batches
 
 if TYPE_CHECKING:
     import numpy

@@ -10,7 +10,7 @@ from urllib.parse import quote
 
 import httpx2
 
-from .pictures import Pictures, Upload, uploads
+from recall_client.pictures.uploads import Pictures, Upload, uploads
 
 if TYPE_CHECKING:
     import numpy

@@ -9,8 +9,8 @@ from typing import Any, TypeVar
 
 import httpx2
 
-from .exchange import Exchange, Next, Open, Outcome, Pause, Send, Step, Work
-from .requests import http_arguments
+from recall_client.connection.exchange import Exchange, Next, Open, Outcome, Pause, Send, Step, Work
+from recall_client.messages.requests import http_arguments
 
 T = TypeVar("T")
 

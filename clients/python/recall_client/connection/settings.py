@@ -9,9 +9,9 @@ from typing import Any
 
 import httpx2
 
-from ._version import __version__
-from .dialogue import Dialogue
-from .retries import Retries
+from recall_client._version import __version__
+from recall_client.connection.retries import Retries
+from recall_client.connection.server import Dialogue
 
 BASE_URL = "http://127.0.0.1:8000"
 TIMEOUT = 30.0  # seconds for one answer

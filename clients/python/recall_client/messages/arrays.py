@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from .errors import UnexpectedAnswer
-from .models import BundleReference
+from recall_client.errors import UnexpectedAnswer
+from recall_client.messages.models import BundleReference
 
 if TYPE_CHECKING:
     import numpy

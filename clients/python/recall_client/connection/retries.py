@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 
 import httpx2
 
-from .errors import NoAnswer, RecallError, ServerFailed, TryAgain
+from recall_client.errors import NoAnswer, RecallError, ServerFailed, TryAgain
 
 FIRST = 0.5  # seconds: the longest pause after the first failure, doubled after each further one
 LONGEST = 60.0  # seconds: who is asked to wait longer is told so instead

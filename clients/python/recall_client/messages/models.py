@@ -10,7 +10,7 @@ from typing import Annotated, Any, TypeAlias
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict
 
-from .pictures import Picture
+from recall_client.pictures.uploads import Picture
 
 _DATA_URI = "data:image/png;base64,"
 

@@ -13,11 +13,11 @@ from uuid import uuid4
 import httpx2
 from pydantic import BaseModel
 
-from . import answers
-from .errors import NoAnswer, NotFound, RecallError, UnexpectedAnswer
-from .exchange import Exchange, Next, Open, Pause, Send, Step, work
-from .requests import Request
-from .retries import Retries
+from recall_client.connection.exchange import Exchange, Next, Open, Pause, Send, Step, work
+from recall_client.connection.retries import Retries
+from recall_client.errors import NoAnswer, NotFound, RecallError, UnexpectedAnswer
+from recall_client.messages import answers
+from recall_client.messages.requests import Request
 
 _Model = TypeVar("_Model", bound=BaseModel)
 

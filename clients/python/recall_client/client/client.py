@@ -7,15 +7,15 @@ from types import TracebackType
 
 import httpx2
 
-from . import training, verbs
-from .arrays import RecalledArrays
-from .classifier import Classifier
-from .configuration import BASE_URL, RETRIES, TIMEOUT, Configuration
-from .connection import Connection
-from .models import Bases, Bundle, ClassifierState, Recalled, ServerInfo, Similarity
-from .pictures import Picture
-from .requests import Addressing, Labels, PicturesByName, Queries, parameters
-from .verbs import PerLabel
+from recall_client.client import training, verbs
+from recall_client.client.classifier import Classifier
+from recall_client.client.verbs import PerLabel
+from recall_client.connection.blocking import Connection
+from recall_client.connection.settings import BASE_URL, RETRIES, TIMEOUT, Configuration
+from recall_client.messages.arrays import RecalledArrays
+from recall_client.messages.models import Bases, Bundle, ClassifierState, Recalled, ServerInfo, Similarity
+from recall_client.messages.requests import Addressing, Labels, PicturesByName, Queries, parameters
+from recall_client.pictures.uploads import Picture
 
 
 class RecallClient:

@@ -9,8 +9,8 @@ from typing import TypeVar
 import httpx2
 from pydantic import BaseModel, ValidationError
 
-from .errors import AnswerTimeout, NoAnswer, ProblemDocument, RecallError, UnexpectedAnswer, problem
-from .pictures import Picture
+from recall_client.errors import AnswerTimeout, NoAnswer, ProblemDocument, RecallError, UnexpectedAnswer, problem
+from recall_client.pictures.uploads import Picture
 
 _PNG = b"\x89PNG"
 _Model = TypeVar("_Model", bound=BaseModel)

@@ -7,14 +7,14 @@ from collections.abc import Generator
 from contextlib import closing
 from pathlib import Path
 
-from . import training
-from .connection import Connection
-from .dialogue import Dialogue
-from .handle import ClassifierHandle
-from .local import LocalClassifier
-from .models import ClassifierState, Event, Prediction
-from .pictures import Pictures
-from .training import FileFormat, OnProgress
+from recall_client.client import training
+from recall_client.client.handle import ClassifierHandle
+from recall_client.client.training import FileFormat, OnProgress
+from recall_client.connection.blocking import Connection
+from recall_client.connection.server import Dialogue
+from recall_client.local.classifier import LocalClassifier
+from recall_client.messages.models import ClassifierState, Event, Prediction
+from recall_client.pictures.uploads import Pictures
 
 
 class Classifier(ClassifierHandle):

@@ -7,15 +7,15 @@ from types import TracebackType
 
 import httpx2
 
-from . import training, verbs
-from .arrays import RecalledArrays
-from .async_classifier import AsyncClassifier
-from .async_connection import AsyncConnection
-from .configuration import BASE_URL, RETRIES, TIMEOUT, Configuration
-from .models import Bases, Bundle, ClassifierState, Recalled, ServerInfo, Similarity
-from .pictures import Picture
-from .requests import Addressing, Labels, PicturesByName, Queries, parameters
-from .verbs import PerLabel
+from recall_client.client import training, verbs
+from recall_client.client.async_classifier import AsyncClassifier
+from recall_client.client.verbs import PerLabel
+from recall_client.connection.asynchronous import AsyncConnection
+from recall_client.connection.settings import BASE_URL, RETRIES, TIMEOUT, Configuration
+from recall_client.messages.arrays import RecalledArrays
+from recall_client.messages.models import Bases, Bundle, ClassifierState, Recalled, ServerInfo, Similarity
+from recall_client.messages.requests import Addressing, Labels, PicturesByName, Queries, parameters
+from recall_client.pictures.uploads import Picture
 
 
 class AsyncRecallClient:

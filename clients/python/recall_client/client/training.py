@@ -11,10 +11,10 @@ from typing import Literal, TypeAlias
 
 import httpx2
 
-from . import requests
-from .answers import parse_json
-from .dialogue import Dialogue
-from .errors import (
+from recall_client.connection.exchange import Exchange, Pause, work
+from recall_client.connection.retries import Endurance
+from recall_client.connection.server import Dialogue
+from recall_client.errors import (
     NoAnswer,
     RecallError,
     StillTraining,
@@ -22,11 +22,11 @@ from .errors import (
     UnexpectedAnswer,
     training_failure,
 )
-from .exchange import Exchange, Pause, work
-from .local import LocalClassifier, require_runtime
-from .models import ClassifierState, Event, Prediction, Predictions
-from .pictures import Pictures, Upload, batches
-from .retries import Endurance
+from recall_client.local.classifier import LocalClassifier, require_runtime
+from recall_client.messages import requests
+from recall_client.messages.answers import parse_json
+from recall_client.messages.models import ClassifierState, Event, Prediction, Predictions
+from recall_client.pictures.uploads import Pictures, Upload, batches
 
 FileFormat: TypeAlias = Literal["safetensors", "onnx"]
 OnProgress: TypeAlias = "Callable[[ClassifierState], object]"

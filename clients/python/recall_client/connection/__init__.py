@@ -1,0 +1,1 @@
+"""One connection to one server, with its retries and its errors."""
