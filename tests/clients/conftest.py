@@ -66,7 +66,7 @@ def pauses(monkeypatch: pytest.MonkeyPatch) -> list[float]:
         slept.append(seconds)
 
     monkeypatch.setattr("recall_client.connection.blocking.time.sleep", slept.append)
-    monkeypatch.setattr("recall_client.connection.asynchronous.asyncio.sleep", sleep)
+    monkeypatch.setattr("recall_client.connection.asyncio.asyncio.sleep", sleep)
     return slept
 
 

@@ -20,7 +20,7 @@ import recall_client
 from recall_client import LocalClassifier, RecallClient
 from recall_client.local.preparation import prepared
 from recall_client.messages.models import ImageShape
-from recall_client.pictures.uploads import Upload
+from recall_client.pictures import Upload
 from recall_server.core.io.pictures import decode
 
 RANDOM = numpy.random.default_rng(4)
@@ -78,9 +78,9 @@ def animation() -> bytes:
 @pytest.mark.parametrize(
     ("data", "message"),
     [
-        (b"", "is no JPEG, PNG or WebP picture"),
-        (b"GIF89a but not really", "is no JPEG, PNG or WebP picture"),
-        (encoded(Image.new("RGB", (4, 4)), "GIF"), "is no JPEG, PNG or WebP picture"),
+        (b"", "is not a JPEG, PNG or WebP picture"),
+        (b"GIF89a but not really", "is not a JPEG, PNG or WebP picture"),
+        (encoded(Image.new("RGB", (4, 4)), "GIF"), "is not a JPEG, PNG or WebP picture"),
         (PICTURES["colour"][:-40], "is damaged"),
         (encoded(Image.new("1", (5000, 4000))), "more than 16,000,000"),
         (animation(), "is animated"),
@@ -133,12 +133,12 @@ def test_a_file_predicts_without_a_server(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        (b"", "no ONNX model that can be run"),
-        (b"<html>", "no ONNX model that can be run"),
-        (model(labels=None), "no classifier of a recall server"),
-        (model(labels='{"dark": 0}'), "no classifier of a recall server"),
-        (model(output="queries"), "no classifier of a recall server"),
-        (model(rank=3), "no classifier of a recall server"),
+        (b"", "not an ONNX model that can be run"),
+        (b"<html>", "not an ONNX model that can be run"),
+        (model(labels=None), "not a classifier of a recall server"),
+        (model(labels='{"dark": 0}'), "not a classifier of a recall server"),
+        (model(output="queries"), "not a classifier of a recall server"),
+        (model(rank=3), "not a classifier of a recall server"),
     ],
 )
 def test_a_file_of_another_kind_is_refused(tmp_path: Path, content: bytes, message: str) -> None:

@@ -13,7 +13,7 @@ import pytest
 from PIL import Image
 
 from recall_client import Picture
-from recall_client.pictures.uploads import uploads
+from recall_client.pictures import uploads
 
 GREY = numpy.arange(12, dtype=numpy.uint8).reshape(3, 4) * 20
 COLOUR = numpy.stack([GREY, GREY[::-1], GREY[:, ::-1]], axis=2)
@@ -71,10 +71,10 @@ def test_a_pillow_image_of_a_mode_that_png_lacks_is_converted() -> None:
     [
         (numpy.zeros((3, 28, 28), numpy.uint8), ValueError, r"shape \(3, 28, 28\).*channels come last"),
         (numpy.zeros((0, 28), numpy.uint8), ValueError, r"shape \(0, 28\)"),
-        (numpy.full((4, 4), 200.0), ValueError, "floats from 200 to 200"),
+        (numpy.full((4, 4), 200.0), ValueError, "floats run from 200 to 200"),
         (numpy.full((4, 4), numpy.nan), ValueError, "within 0 to 1"),
-        (numpy.full((4, 4), -0.25), ValueError, "floats from -0.25 to -0.25"),
-        (numpy.zeros((4, 4), numpy.int64), ValueError, "array of int64"),
+        (numpy.full((4, 4), -0.25), ValueError, "floats run from -0.25 to -0.25"),
+        (numpy.zeros((4, 4), numpy.int64), ValueError, "array has dtype int64"),
         (Image.new("F", (4, 4)), ValueError, "mode F"),
         (7, TypeError, "not int"),
         (None, TypeError, "not NoneType"),
@@ -117,7 +117,7 @@ def test_the_client_needs_neither_torch_nor_numpy_nor_pillow() -> None:
         "import sys\n"
         "for name in ('torch', 'numpy', 'PIL', 'safetensors'): sys.modules[name] = None\n"
         "import recall_client\n"
-        "from recall_client.pictures.uploads import uploads\n"
+        "from recall_client.pictures import uploads\n"
         "assert uploads([b'file'], of='bear')[0].data == b'file'\n"
         "try: recall_client.Picture(b'').to_pillow()\n"
         "except ImportError as error: print(error)\n"

@@ -11,8 +11,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 from recall_client._version import __version__
-from recall_client.client.classifier import Classifier
-from recall_client.client.client import RecallClient
+from recall_client.client.blocking import Classifier, RecallClient
 from recall_client.errors import (
     AmbiguousLabel,
     AnswerTimeout,
@@ -65,13 +64,11 @@ from recall_client.messages.models import (
     ServerInfo,
     Similarity,
 )
-from recall_client.messages.requests import Addressing, Labels, PicturesByName, Queries
-from recall_client.pictures.folders import class_folders
-from recall_client.pictures.uploads import Picture, PictureLike, Pictures
+from recall_client.messages.queries import Addressing, Labels, PicturesByName, Queries
+from recall_client.pictures import Picture, PictureLike, Pictures, class_folders
 
 if TYPE_CHECKING:
-    from recall_client.client.async_classifier import AsyncClassifier
-    from recall_client.client.async_client import AsyncRecallClient
+    from recall_client.client.asyncio import AsyncClassifier, AsyncRecallClient
 
 __all__ = [
     "Accuracy",
@@ -137,11 +134,9 @@ __all__ = [
     "class_folders",
 ]
 
-_ASYNCHRONOUS = {"AsyncClassifier": "async_classifier", "AsyncRecallClient": "async_client"}
-
 
 def __getattr__(name: str) -> object:
-    """The asynchronous half, once it is asked for: who needs no event loop does not pay for asyncio."""
-    if name not in _ASYNCHRONOUS:
+    """Import the asyncio client on first use: the blocking client does without asyncio."""
+    if name not in ("AsyncClassifier", "AsyncRecallClient"):
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(f"recall_client.client.{_ASYNCHRONOUS[name]}"), name)
+    return getattr(import_module("recall_client.client.asyncio"), name)

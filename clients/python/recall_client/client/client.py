@@ -1,33 +1,56 @@
-"""`RecallClient`: the verbs of the server, for Python."""
+"""The methods of a client, for `RecallClient` and `AsyncRecallClient`."""
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping
-from types import TracebackType
+from functools import partial
+from typing import Any, ClassVar, Generic, Literal, TypeAlias, TypeVar
+from uuid import uuid4
 
-import httpx2
+from recall_client.connection.connection import Connection
+from recall_client.connection.dual import dual
+from recall_client.connection.retries import Retries
+from recall_client.connection.server import Server
+from recall_client.connection.settings import BASE_URL, RETRIES, TIMEOUT, Settings
+from recall_client.errors import BodyTooLarge, ProblemDocument
+from recall_client.messages.answers import read_png
+from recall_client.messages.arrays import RecalledArrays, recalled_arrays, require_numpy
+from recall_client.messages.models import (
+    Bases,
+    Bundle,
+    BundleList,
+    ClassifierList,
+    ClassifierState,
+    Recalled,
+    ServerInfo,
+    Similarity,
+)
+from recall_client.messages.queries import (
+    Addressing,
+    Labels,
+    PicturesByName,
+    Queries,
+    label_parameters,
+    recall_request,
+    train_request,
+)
+from recall_client.messages.request import Request, bundle_path, classifier_path, parameters
+from recall_client.pictures import Picture
 
-from recall_client.client import training, verbs
-from recall_client.client.classifier import Classifier
-from recall_client.client.verbs import PerLabel
-from recall_client.connection.blocking import Connection
-from recall_client.connection.settings import BASE_URL, RETRIES, TIMEOUT, Configuration
-from recall_client.messages.arrays import RecalledArrays
-from recall_client.messages.models import Bases, Bundle, ClassifierState, Recalled, ServerInfo, Similarity
-from recall_client.messages.requests import Addressing, Labels, PicturesByName, Queries, parameters
-from recall_client.pictures.uploads import Picture
+PerLabel: TypeAlias = "int | Literal['all'] | None"
+ClassifierT = TypeVar("ClassifierT")
+TransportT = TypeVar("TransportT")
+
+_LARGEST_PAGE = 1000
+_LARGE = 8 * 2**20  # bytes of pictures from which the server is asked for its limit before they are sent
 
 
-class RecallClient:
-    """A connection to one recall server; use it as a context manager, or `close` it.
+class ClientMethods(Generic[ClassifierT, TransportT]):
+    """A client of one server."""
 
-        with RecallClient() as client:
-            classifier = client.train(["Sneaker", "Bag"]).wait()
-            print(classifier.predict(["photo.jpg"])[0].label)
-
-    Safe to share between threads. Every method raises NoAnswer where the server cannot be reached, and the Problem that
-    it answers with (`errors.py` draws the tree). `AsyncRecallClient` is the same for event loops.
-    """
+    _connection_type: ClassVar[type[Connection]]
+    _classifier_type: ClassVar[type[Any]]
 
     def __init__(
         self,
@@ -37,105 +60,112 @@ class RecallClient:
         timeout: float = TIMEOUT,
         retries: int = RETRIES,
         headers: Mapping[str, str] | None = None,
-        transport: httpx2.BaseTransport | None = None,
+        transport: TransportT | None = None,
     ) -> None:
-        """`api_key` is that of the variable RECALL_API_KEY where None; `timeout` is in seconds for one answer.
+        """Connect to the server at `base_url`.
 
-        What fails for a while (no connection, 429, 502, 503, 504) is tried `retries` more times, with growing random
-        pauses and no earlier than the server's Retry-After. `headers` go with every request; `transport` replaces the
-        network. Raises ValueError for an address, a key or a number that cannot be.
+        `api_key` is taken from the environment variable RECALL_API_KEY where None. `timeout` is in seconds per answer.
+        Temporary failures (no connection, 429, 502, 503, 504) are retried `retries` times, with growing random pauses
+        and no earlier than the server's Retry-After. `headers` are sent with every request; `transport` replaces the
+        network. Raises ValueError for an impossible address, key, number or header, and ImportError for a SOCKS proxy
+        without the package that it needs.
         """
-        made = Configuration.of(base_url, api_key=api_key, timeout=timeout, retries=retries, headers=headers)
-        self._dialogue = made.dialogue()
-        self._connection = Connection(httpx2.Client(transport=transport, **made.http_arguments()))
+        settings = Settings.of(base_url, api_key=api_key, timeout=timeout, retries=retries, headers=headers)
+        self._server = Server(self._connection_type(settings, transport), Retries(settings.retries))
 
-    def __enter__(self) -> RecallClient:
-        return self
+    @dual
+    async def info(self) -> ServerInfo:
+        """Return the server's version, limits, rate limits and devices."""
+        return await self._server.parsed(Request("GET", "/info"), ServerInfo)
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
+    @dual
+    async def bundles(self) -> list[Bundle]:
+        """Return the loaded bundles, sorted by name."""
+        return list((await self._bundles()).bundles)
 
-    def close(self) -> None:
-        """Close the connections. Classifiers got from this client cannot ask the server anything afterwards."""
-        self._connection.close()
+    @dual
+    async def bundle(self, name: str) -> Bundle:
+        """Return one bundle with its manifest. Raises NotFound."""
+        return await self._server.parsed(Request("GET", bundle_path(name)), Bundle)
 
-    def info(self) -> ServerInfo:
-        """Version, limits, rates and devices of the server."""
-        return self._connection.run(verbs.info(self._dialogue))
+    @dual
+    async def bundle_card(self, name: str) -> str:
+        """Return a bundle's card in Markdown: what it knows, how good it is, and its limits. Raises NotFound."""
+        request = Request("GET", bundle_path(name, "card"), headers={"Accept": "text/markdown"})
+        return await self._server.text(request, "text/markdown")
 
-    def bundles(self) -> list[Bundle]:
-        """The loaded bundles, in order of name."""
-        return self._connection.run(verbs.bundles(self._dialogue))
+    @dual
+    async def bases(self, name: str) -> Bases:
+        """Return the basis pictures of a bundle's memory. Raises NotFound, also for a memory without bases."""
+        return await self._server.parsed(Request("GET", bundle_path(name, "bases")), Bases)
 
-    def bundle(self, name: str) -> Bundle:
-        """One bundle with its whole manifest. Raises NotFound."""
-        return self._connection.run(verbs.bundle(self._dialogue, name))
+    @dual
+    async def bases_sheet(self, name: str) -> Picture:
+        """Return the basis pictures of a bundle's memory as one picture. Raises NotFound."""
+        request = Request("GET", bundle_path(name, "bases"), headers={"Accept": "image/png"})
+        return read_png(await self._server.ask(request))
 
-    def bundle_card(self, name: str) -> str:
-        """What a bundle knows, how good it is, and what not to use it for: Markdown. Raises NotFound."""
-        return self._connection.run(verbs.bundle_card(self._dialogue, name))
+    @dual
+    async def similarity(self, name: str, labels: Labels | None = None) -> Similarity:
+        """Return how similar labels are to a bundle's memory: all of them, or `labels`.
 
-    def bases(self, name: str) -> Bases:
-        """The pictures that a bundle's memory is made of. Raises NotFound, also for a memory without bases."""
-        return self._connection.run(verbs.bases(self._dialogue, name))
+        Raises NotFound, also for a memory that pictures address.
+        """
+        request = Request("GET", bundle_path(name, "similarity"), label_parameters(labels or ()))
+        return await self._server.parsed(request, Similarity)
 
-    def bases_sheet(self, name: str) -> Picture:
-        """The same as one picture."""
-        return self._connection.run(verbs.bases_sheet(self._dialogue, name))
+    @dual
+    async def labels(self) -> list[str]:
+        """Return every label that can be recalled, as `bundle:label` where several bundles know it."""
+        loaded = (await self._bundles()).bundles
+        known = [(bundle.name, label) for bundle in loaded if bundle.queries == "labels" for label in bundle.labels]
+        bundles_of = Counter(label for _, label in known)
+        return [label if bundles_of[label] == 1 else f"{bundle}:{label}" for bundle, label in known]
 
-    def similarity(self, name: str, labels: Labels | None = None) -> Similarity:
-        """How alike labels of a bundle are to its memory, all or these. Raises NotFound, also where that is unknown."""
-        return self._connection.run(verbs.similarity(self._dialogue, name, labels))
+    @dual
+    async def groups(self) -> dict[str, tuple[str, ...]]:
+        """Return every name that stands for several labels: groups of a dataset, and the server's aliases."""
+        listed = await self._bundles()
+        named = [(bundle.name, *each) for bundle in listed.bundles for each in bundle.groups.items()]
+        bundles_of = Counter(group for _, group, _ in named)
+        found = {
+            group if bundles_of[group] == 1 else f"{bundle}:{group}": tuple(f"{bundle}:{label}" for label in members)
+            for bundle, group, members in named
+        }
+        return dict(listed.aliases) | found
 
-    def labels(self) -> list[str]:
-        """Every label that can be asked for by name, as `bundle:label` where several bundles know it."""
-        return self._connection.run(verbs.labels(self._dialogue))
-
-    def groups(self) -> dict[str, tuple[str, ...]]:
-        """Every name that stands for labels, with those: groups of labels, and the aliases of the server."""
-        return self._connection.run(verbs.groups(self._dialogue))
-
-    def recall(
-        self,
-        queries: Queries,
-        *,
-        per_label: PerLabel = None,
-        seed: int | None = None,
-        bundle: str | None = None,
+    @dual
+    async def recall(
+        self, queries: Queries, *, per_label: PerLabel = None, seed: int | None = None, bundle: str | None = None
     ) -> Recalled:
-        """Synthetic training images, as pictures to look at.
+        """Return synthetic training images as pictures.
 
         `queries` are labels (["Sneaker", "Bag"]), mixtures of labels ([{"Sneaker": 0.5, "Bag": 0.5}]), query vectors,
-        or pictures by name ({"bear": ["1.jpg", "2.jpg"]}: one query for each name). `per_label` images of each, the
-        server's default where None; `seed` draws them, else they are the first; `bundle` names the only one to ask.
+        or pictures by name ({"bear": ["1.jpg", "2.jpg"]}, one query per name). `per_label` is the number of images per
+        query, by default the server's. The first images are returned; with `seed` they are drawn. `bundle` is the only
+        bundle to ask.
         """
-        return self._connection.run(verbs.recall(self._dialogue, queries, per_label, seed, bundle))
+        request = await self._recall("application/json", queries, per_label, seed, bundle)
+        return await self._server.parsed(request, Recalled)
 
-    def recall_arrays(
-        self,
-        queries: Queries,
-        *,
-        per_label: PerLabel = None,
-        seed: int | None = None,
-        bundle: str | None = None,
+    @dual
+    async def recall_arrays(
+        self, queries: Queries, *, per_label: PerLabel = None, seed: int | None = None, bundle: str | None = None
     ) -> RecalledArrays:
-        """The same as exact floats with their targets, to train with. Needs NumPy; all images must be of one size."""
-        return self._connection.run(verbs.recall_arrays(self._dialogue, queries, per_label, seed, bundle))
+        """Return the images of `recall` as exact floats with their targets. Needs NumPy; all images have one size."""
+        require_numpy()
+        request = await self._recall("application/vnd.safetensors", queries, per_label, seed, bundle)
+        return recalled_arrays((await self._server.ask(request)).content)
 
-    def contact_sheet(
-        self,
-        queries: Queries,
-        *,
-        per_label: PerLabel = None,
-        seed: int | None = None,
-        bundle: str | None = None,
+    @dual
+    async def contact_sheet(
+        self, queries: Queries, *, per_label: PerLabel = None, seed: int | None = None, bundle: str | None = None
     ) -> Picture:
-        """The same as one picture: a row for each query."""
-        return self._connection.run(verbs.contact_sheet(self._dialogue, queries, per_label, seed, bundle))
+        """Return the images of `recall` as one picture with a row per query."""
+        return read_png(await self._server.ask(await self._recall("image/png", queries, per_label, seed, bundle)))
 
-    def train(
+    @dual
+    async def train(
         self,
         classes: Labels | PicturesByName,
         *,
@@ -144,30 +174,71 @@ class RecallClient:
         addressing: Addressing = None,
         own_pictures: bool = True,
         idempotency_key: str | None = None,
-    ) -> Classifier:
-        """Start training a fresh classifier, and return at once; `wait` on it for the result.
+    ) -> ClassifierT:
+        """Start the training of a fresh classifier, and return a handle on it at once.
 
         `classes` are labels, or a few pictures of each class by its name: {"bear": ["1.jpg", "2.jpg"], "deer": [...]};
-        `class_folders` makes that of a folder. The same classes and `seed` (0 where None) give the same classifier,
-        byte for byte. However often the request has to be sent, one training comes of it; an `idempotency_key` of your
-        own makes that hold across processes, and raises Conflict where it came with another request before.
+        `class_folders` makes such a mapping from a folder. The same classes and `seed` (0 where None) give the same
+        classifier, byte for byte. A request that is sent again starts no second training; an `idempotency_key` of your
+        own extends that to other processes, and raises Conflict where it was used for another request.
 
-        `addressing` says how pictures are used: as queries to a memory ("images"), taken for labels that are then
-        recalled ("classify"), or as "prototypes" alone, a classifier without training. The server chooses where None.
-        A classifier learns from the pictures as well as from what they recall, unless `own_pictures` is false.
+        `addressing` is how pictures are used: as queries to a memory ("images"), classified into labels that are then
+        recalled ("classify"), or as "prototypes" alone, which need no training. The server chooses where None. The
+        classifier learns from the pictures as well as from what they recall, unless `own_pictures` is false.
         """
         left_out = None if own_pictures else "false"
         asked = parameters(seed=seed, bundle=bundle, addressing=addressing, own_pictures=left_out)
-        exchange = verbs.train(self._dialogue, classes, asked, idempotency_key)
-        return self._handle(self._connection.run(exchange))
+        key = uuid4().hex if idempotency_key is None else idempotency_key
+        request = await self._server.connection.offload(partial(train_request, classes, asked, key=key))
+        await self._check_size(request)
+        return self._handle(await self._server.parsed(request, ClassifierState))
 
-    def classifier(self, identifier: str) -> Classifier:
-        """A handle on a classifier by its id, for instance from an earlier session. Raises NotFound."""
-        return self._handle(self._connection.run(training.refresh(self._dialogue, identifier)))
+    @dual
+    async def classifier(self, identifier: str) -> ClassifierT:
+        """Return a handle on a classifier by its id, for instance from another session. Raises NotFound."""
+        return self._handle(await self._server.parsed(Request("GET", classifier_path(identifier)), ClassifierState))
 
-    def classifiers(self, *, limit: int | None = 100) -> list[Classifier]:
-        """The newest classifiers first, `limit` at most, or all of them where it is None."""
-        return [self._handle(state) for state in self._connection.run(verbs.classifiers(self._dialogue, limit))]
+    @dual
+    async def classifiers(self, *, limit: int | None = 100) -> list[ClassifierT]:
+        """Return handles on the classifiers, newest first: at most `limit`, or all of them where None."""
+        if limit is not None and limit < 0:
+            raise ValueError(f"limit must be 0 or more, or None for all, not {limit}")
+        found: list[ClassifierState] = []
+        cursor: str | None = None
+        while limit is None or len(found) < limit:
+            wanted = _LARGEST_PAGE if limit is None else min(_LARGEST_PAGE, limit - len(found))
+            request = Request("GET", "/classifier", parameters(limit=wanted, cursor=cursor))
+            page = await self._server.parsed(request, ClassifierList)
+            found += page.classifiers
+            if page.next is None or not page.classifiers:
+                break
+            cursor = page.next
+        return list(map(self._handle, found[:limit]))
 
-    def _handle(self, state: ClassifierState) -> Classifier:
-        return Classifier(self._connection, self._dialogue, state)
+    def _handle(self, state: ClassifierState) -> ClassifierT:
+        handle: ClassifierT = self._classifier_type(self._server, state)
+        return handle
+
+    async def _bundles(self) -> BundleList:
+        return await self._server.parsed(Request("GET", "/bundles"), BundleList)
+
+    async def _recall(
+        self, accept: str, queries: Queries, per_label: PerLabel, seed: int | None, bundle: str | None
+    ) -> Request:
+        asked = parameters(per_label=per_label, seed=seed, bundle=bundle)
+        request = await self._server.connection.offload(partial(recall_request, queries, asked, accept=accept))
+        await self._check_size(request)
+        return request
+
+    async def _check_size(self, request: Request) -> None:
+        """Raise BodyTooLarge for a body over the server's limit.
+
+        The server refuses such a body while it is being sent and closes the connection, which may lose its answer.
+        """
+        if request.picture_bytes < _LARGE:
+            return
+        info = await self._server.parsed(Request("GET", "/info"), ServerInfo)
+        limit = info.limits.get("body_bytes", float("inf"))
+        if request.picture_bytes > limit:
+            detail = f"the pictures are {request.picture_bytes:,} bytes together, more than the limit of {limit:,.0f}"
+            raise BodyTooLarge(ProblemDocument(413, type="/problems/body-too-large", detail=detail))

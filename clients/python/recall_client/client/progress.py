@@ -1,4 +1,4 @@
-"""A line that tells how far a training is, for whoever waits at a terminal."""
+"""A progress line on a terminal."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ _BAR = 24  # characters
 
 
 def describe(state: ClassifierState) -> str:
-    """ "training [######......] 40/150, loss 0.312" """
+    """Return "training [######......] 40/150, loss 0.312", or the status of a training that is not running."""
     if state.status != "running" or state.progress is None or state.progress.total <= 0:
         return {"running": "starting to train"}.get(state.status, state.status)
     progress = state.progress
@@ -22,7 +22,7 @@ def describe(state: ClassifierState) -> str:
 
 @final
 class ProgressLine:
-    """Called with every new state: one line that is written anew on a terminal, in a file a line for each status."""
+    """Called with every state: one line that is rewritten on a terminal, and one line per status elsewhere."""
 
     def __init__(self, stream: TextIO | None = None) -> None:
         self._stream = stream or sys.stderr

@@ -14,7 +14,7 @@ import typer
 from pydantic import BaseModel
 from rich.console import Console, RenderableType
 
-from recall_client.client.client import RecallClient
+from recall_client.client.blocking import RecallClient
 from recall_client.commands.names import Names
 from recall_client.connection.settings import BASE_URL, KEY_VARIABLE
 

@@ -11,7 +11,7 @@ import typer
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 
-from recall_client.client.classifier import Classifier
+from recall_client.client.blocking import Classifier
 from recall_client.commands import tables
 from recall_client.commands.asking import Asking
 from recall_client.commands.found import found
@@ -19,8 +19,8 @@ from recall_client.commands.memories import InBundle, Labels, Seed, Shots, chose
 from recall_client.commands.names import check_name
 from recall_client.local.classifier import LocalClassifier
 from recall_client.messages.models import ClassifierState
-from recall_client.messages.requests import Labels as SomeLabels
-from recall_client.messages.requests import PicturesByName
+from recall_client.messages.queries import Labels as SomeLabels
+from recall_client.messages.queries import PicturesByName
 
 Name = Annotated[str, typer.Argument(metavar="NAME", help="The name it was given, its id, or the id's beginning.")]
 Way = Literal["auto", "images", "classify", "prototypes"]

@@ -10,8 +10,8 @@ import typer
 from recall_client.commands import tables
 from recall_client.commands.asking import Asking
 from recall_client.commands.found import found
-from recall_client.messages.requests import Queries
-from recall_client.pictures.folders import class_folders
+from recall_client.messages.queries import Queries
+from recall_client.pictures import class_folders
 
 Labels = Annotated[list[str] | None, typer.Argument(metavar="LABEL", help="bundle:label where two bundles know it.")]
 Shots = Annotated[

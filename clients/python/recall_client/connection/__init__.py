@@ -1,1 +1,1 @@
-"""One connection to one server, with its retries and its errors."""
+"""The connection to a server: settings, blocking and asyncio input and output, retries, errors."""

@@ -1,1 +1,1 @@
-"""A downloaded classifier in this process."""
+"""A downloaded classifier in this process, with onnxruntime."""

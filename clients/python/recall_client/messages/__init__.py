@@ -1,1 +1,1 @@
-"""Requests and answers as plain data: no connection in here."""
+"""Requests and answers as plain data; nothing in here opens a connection."""

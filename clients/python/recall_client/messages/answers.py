@@ -1,4 +1,4 @@
-"""From HTTP answers to models and errors: no connection in here, so every kind of client can share it."""
+"""HTTP answers as models and errors."""
 
 from __future__ import annotations
 
@@ -10,56 +10,56 @@ import httpx2
 from pydantic import BaseModel, ValidationError
 
 from recall_client.errors import AnswerTimeout, NoAnswer, ProblemDocument, RecallError, UnexpectedAnswer, problem
-from recall_client.pictures.uploads import Picture
+from recall_client.pictures import Picture
 
 _PNG = b"\x89PNG"
 _Model = TypeVar("_Model", bound=BaseModel)
 
 
 def parse(response: httpx2.Response, model: type[_Model]) -> _Model:
-    """The answer's body as `model`. Raises UnexpectedAnswer for anything else, naming the first field that is wrong."""
+    """Return the body as `model`. Raises UnexpectedAnswer that names the first field at fault."""
     if (kind := _media_type(response)) not in ("", "application/json"):
         raise UnexpectedAnswer(
-            f"the answer to {_asked(response)} is {kind} where application/json belongs; is a recall server there?"
+            f"the answer to {_asked(response)} is {kind}, not application/json; is it a recall server?"
         )
     return parse_json(response.content, model, of=f"the answer to {_asked(response)}")
 
 
 def parse_json(content: str | bytes, model: type[_Model], *, of: str) -> _Model:
-    """JSON as `model`; `of` says in the message of an UnexpectedAnswer what it is that is wrong."""
+    """Return JSON as `model`. Raises UnexpectedAnswer that calls the JSON by `of`."""
     try:
         return model.model_validate_json(content)
     except ValidationError as error:
         first = error.errors(include_url=False, include_context=False, include_input=False)[0]
         where = ".".join(str(step) for step in first["loc"]) or "body"
-        raise UnexpectedAnswer(f"{of} is not what this client understands; {where}: {first['msg']}") from error
+        raise UnexpectedAnswer(f"{of} does not have the expected form; {where}: {first['msg']}") from error
 
 
 def read_text(response: httpx2.Response, media_type: str) -> str:
-    """The answer's body as text of `media_type`. Raises UnexpectedAnswer for another kind of answer."""
+    """Return the body as text. Raises UnexpectedAnswer for another media type than `media_type`."""
     if (kind := _media_type(response)) != media_type:
-        raise UnexpectedAnswer(f"the answer to {_asked(response)} is {kind or 'of no type'} where {media_type} belongs")
+        raise UnexpectedAnswer(f"the answer to {_asked(response)} is {kind or 'without a type'}, not {media_type}")
     return response.text
 
 
 def read_png(response: httpx2.Response) -> Picture:
-    """The answer's body as a picture. Raises UnexpectedAnswer for what is no PNG."""
+    """Return the body as a picture. Raises UnexpectedAnswer for anything but a PNG file."""
     if not response.content.startswith(_PNG):
-        raise UnexpectedAnswer(f"the answer to {_asked(response)} is no PNG picture")
+        raise UnexpectedAnswer(f"the answer to {_asked(response)} is not a PNG file")
     return Picture(response.content)
 
 
 def refusal(response: httpx2.Response) -> RecallError | None:
-    """The error that the answer reports; None if it reports none. Its body must have been read."""
+    """Return the error that the answer reports, or None for a success. The body must have been read."""
     if response.is_success:
         return None
     if response.is_error:
         return problem(_document(response))
-    return UnexpectedAnswer(f"the answer to {_asked(response)} has status {response.status_code}, which none has here")
+    return UnexpectedAnswer(f"the answer to {_asked(response)} has the unexpected status {response.status_code}")
 
 
 def no_answer(error: httpx2.RequestError, asked: str, seconds: float) -> NoAnswer:
-    """The error for a request that got no answer: `asked` says which, `seconds` how long was waited for it."""
+    """Return the error for a request without an answer; `asked` names it, `seconds` is its time-out."""
     failure: NoAnswer
     if isinstance(error, httpx2.TimeoutException):
         failure = AnswerTimeout(f"{asked} was not answered within {seconds:g} s")
@@ -70,7 +70,7 @@ def no_answer(error: httpx2.RequestError, asked: str, seconds: float) -> NoAnswe
 
 
 def _document(response: httpx2.Response) -> ProblemDocument:
-    """The problem document; from something in between that speaks no RFC 9457 (a proxy), one of its status alone."""
+    """Return the problem document, or one made of the status where a proxy answered something else."""
     retry_after = _seconds(response.headers.get("retry-after"))
     fallback = ProblemDocument(
         response.status_code,
@@ -87,7 +87,7 @@ def _document(response: httpx2.Response) -> ProblemDocument:
 
 
 def _seconds(retry_after: str | None) -> float | None:
-    """Retry-After (RFC 9110, section 10.2.3) is a number of seconds or a date; what is neither says nothing."""
+    """Return Retry-After (RFC 9110, section 10.2.3), a number of seconds or a date, as seconds; None for neither."""
     if retry_after is None:
         return None
     if retry_after.strip().isdecimal():

@@ -1,4 +1,4 @@
-"""Recalled images as exact floats, for those who train with them. Needs NumPy."""
+"""Recalled images as exact floats with their targets, from safetensors. Needs NumPy."""
 
 from __future__ import annotations
 
@@ -9,9 +9,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict
 
 from recall_client.errors import UnexpectedAnswer
+from recall_client.messages.answers import parse_json
 from recall_client.messages.models import BundleReference
 
 if TYPE_CHECKING:
@@ -23,13 +24,13 @@ _LENGTH_BYTES = 8  # a safetensors file starts with the length of its JSON heade
 
 @dataclass(frozen=True, eq=False)
 class RecalledArrays:
-    """Recalled training data: row n of `images` belongs to row n of `targets`.
+    """Recalled training data; row n of `targets` belongs to row n of `images`.
 
-    images    float32 [N, channels, height, width] in pixel space: 0 to 1, not clipped
-    targets   float32 [N, k], the share of each of `labels`
-    labels    the k columns of `targets`
-    names     one per query, in the order asked
-    rows      for each query, the memory's rows behind its images; N is how many they are together
+    images    float32 [N, channels, height, width]; pixels from 0 to 1, not clipped
+    targets   float32 [N, k], the share of each label
+    labels    names of the k columns of `targets`
+    names     names of the queries, in the order of the request
+    rows      per query, the memory's rows that its images come from; N rows in all
     """
 
     images: NDArray[numpy.float32] = field(repr=False)
@@ -41,18 +42,21 @@ class RecalledArrays:
     seed: int | None
 
     def features(self) -> NDArray[numpy.float32]:
-        """The images as rows of numbers [N, channels * height * width], as scikit-learn wants them."""
+        """Return the images as rows [N, channels * height * width], the form that scikit-learn takes."""
         return self.images.reshape(len(self.images), -1)
 
     def classes(self) -> NDArray[numpy.intp]:
-        """The heaviest label of each row as an index into `labels` [N]: exact for labels, a choice for mixtures."""
+        """Return the index of the label with the largest share, per row [N]."""
         import numpy
 
         heaviest: NDArray[numpy.intp] = numpy.argmax(self.targets, axis=1)
         return heaviest
 
     def save(self, path: str | os.PathLike[str]) -> Path:
-        """Write `images`, `targets` and `labels` as a NumPy archive to `path`, which must end in .npz; return it."""
+        """Write `images`, `targets` and `labels` to `path`, a NumPy archive, and return the path.
+
+        Raises ValueError for a name that does not end in .npz.
+        """
         import numpy
 
         target = Path(path)
@@ -63,7 +67,7 @@ class RecalledArrays:
 
 
 def require_numpy() -> None:
-    """Refuse early, before anything is asked of the server, where NumPy is not installed."""
+    """Raise ImportError that says what to install, unless NumPy is installed."""
     try:
         import numpy  # noqa: F401
     except ImportError as error:
@@ -74,10 +78,10 @@ def recalled_arrays(content: bytes) -> RecalledArrays:
     """Read the server's safetensors answer. Raises UnexpectedAnswer for anything else."""
     try:
         header, data = _split(content)
-        metadata = _Metadata.model_validate_json(header["__metadata__"]["recall"])
+        metadata = parse_json(header["__metadata__"]["recall"], _Metadata, of="the metadata of the recalled arrays")
         images, targets = _tensor(header["images"], data), _tensor(header["targets"], data)
-    except (KeyError, TypeError, ValueError, ValidationError) as error:
-        raise UnexpectedAnswer(f"the recalled arrays are not a safetensors file of this kind: {error}") from error
+    except (KeyError, TypeError, ValueError) as error:
+        raise UnexpectedAnswer(f"the recalled arrays are not the expected safetensors file: {error}") from error
     return RecalledArrays(images, targets, **dict(metadata))
 
 
@@ -95,7 +99,7 @@ def _split(content: bytes) -> tuple[dict[str, Any], memoryview]:
     length = int.from_bytes(content[:_LENGTH_BYTES], "little")
     header = json.loads(content[_LENGTH_BYTES : _LENGTH_BYTES + length])
     if not isinstance(header, dict):
-        raise ValueError("its header is no JSON object")
+        raise ValueError("its header is not a JSON object")
     return header, memoryview(content)[_LENGTH_BYTES + length :]
 
 
@@ -103,6 +107,6 @@ def _tensor(entry: Mapping[str, Any], data: memoryview) -> NDArray[numpy.float32
     import numpy
 
     if entry["dtype"] != "F32":
-        raise ValueError(f"a tensor of {entry['dtype']} where F32 belongs")
+        raise ValueError(f"a tensor has dtype {entry['dtype']}, not F32")
     start, end = entry["data_offsets"]
     return numpy.frombuffer(data[start:end], dtype="<f4").reshape(entry["shape"]).astype(numpy.float32)

@@ -1,4 +1,4 @@
-"""What the server answers, as frozen models. Fields that a later server adds are kept in `model_extra`."""
+"""The server's answers as frozen pydantic models. Fields of a later server are kept in `model_extra`."""
 
 from __future__ import annotations
 
@@ -10,18 +10,18 @@ from typing import Annotated, Any, TypeAlias
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict
 
-from recall_client.pictures.uploads import Picture
+from recall_client.pictures import Picture
 
 _DATA_URI = "data:image/png;base64,"
 
 
 def _picture_from_data_uri(value: object) -> object:
     if not isinstance(value, str) or not value.startswith(_DATA_URI):
-        raise ValueError("a PNG data URI is expected")
+        raise ValueError("not a PNG data URI")
     try:
         return Picture(base64.b64decode(value.removeprefix(_DATA_URI), validate=True))
     except binascii.Error as error:
-        raise ValueError("the data URI holds no base64") from error
+        raise ValueError("a data URI without base64") from error
 
 
 PngPicture: TypeAlias = Annotated[Picture, BeforeValidator(_picture_from_data_uri)]
@@ -32,7 +32,7 @@ class _Answer(BaseModel):
 
 
 class ImageShape(_Answer):
-    """Channels, height and width of a bundle's pictures."""
+    """Channels, height and width of pictures."""
 
     channels: int
     height: int
@@ -40,14 +40,14 @@ class ImageShape(_Answer):
 
 
 class BundleReference(_Answer):
-    """A bundle by name, and by the digest of its file."""
+    """A bundle by its name and the sha256 of its file."""
 
     name: str
     sha256: str
 
 
 class Accuracy(_Answer):
-    """What fresh networks trained from a bundle reach: `mean` and `spread` (standard deviation) over `runs` of them."""
+    """Accuracy of `runs` fresh networks trained from a bundle; `spread` is the standard deviation."""
 
     network: str
     protocol: str
@@ -58,10 +58,10 @@ class Accuracy(_Answer):
 
 
 class Bundle(BundleReference):
-    """A loaded memory bundle. `queries` says how it is addressed: by "labels" or by "images" (pictures).
+    """A loaded memory bundle. `queries` is "labels" or "images": what addresses it.
 
-    `dataset_bytes` is how large the original dataset was, where the bundle says so; `links` are paths on the server.
-    `manifest` holds the whole manifest of the file where a single bundle was asked for, else None.
+    `dataset_bytes` is the size of the original dataset, None where it is unknown. `links` are paths on the server.
+    `manifest` is the manifest of the bundle's file, None in a list of bundles.
     """
 
     file_bytes: int
@@ -79,7 +79,7 @@ class Bundle(BundleReference):
 
 
 class Bases(_Answer):
-    """The pictures that a memory is made of, at the resolution they are stored in, each in its own range of grey."""
+    """The basis pictures of a memory at their stored resolution, each scaled to its own range."""
 
     bundle: BundleReference
     image: ImageShape
@@ -87,7 +87,7 @@ class Bases(_Answer):
 
 
 class Similarity(_Answer):
-    """How alike a memory's labels are: row i holds the cosine similarity of label i's coefficients to every label's."""
+    """Cosine similarity [k, k] of the addressing coefficients of a memory's labels."""
 
     bundle: BundleReference
     labels: tuple[str, ...]
@@ -95,10 +95,10 @@ class Similarity(_Answer):
 
 
 class RecalledQuery(_Answer):
-    """What one label, mixture, vector or set of pictures recalled: `rows` are the memory's rows behind `images`.
+    """The images recalled for one query; `rows` are the memory's rows that they come from.
 
-    `target` is what a classifier should answer for these images: the share of each label. `out_of_set` says of pictures
-    how far they are from what the memory knows, 0 to 1, where that is known.
+    `target` is the target of these images: the share of each label. `out_of_set` is, for pictures, their distance from
+    what the memory knows, from 0 to 1, where it is known.
     """
 
     name: str
@@ -111,7 +111,7 @@ class RecalledQuery(_Answer):
 
 
 class Recalled(_Answer):
-    """Recalled pictures, one entry of `recalled` for each query in the order asked."""
+    """Recalled pictures; `recalled` has one entry per query, in the order of the request."""
 
     seed: int | None
     bundles: tuple[BundleReference, ...]
@@ -119,7 +119,7 @@ class Recalled(_Answer):
 
 
 class Progress(_Answer):
-    """How far a training is: `done` of `total` steps; the loss of the latest one, where it is known."""
+    """Progress of a training: `done` of `total` steps, and the latest loss, where it is known."""
 
     done: int
     total: int
@@ -127,14 +127,14 @@ class Progress(_Answer):
 
 
 class ClassifierFile(_Answer):
-    """Size and digest of a finished classifier's safetensors file."""
+    """Size and sha256 of a trained classifier's safetensors file."""
 
     bytes: int
     sha256: str
 
 
 class Failure(_Answer):
-    """Why a training failed."""
+    """The reason why a training failed."""
 
     type: str
     title: str
@@ -142,10 +142,10 @@ class Failure(_Answer):
 
 
 class Quality(_Answer):
-    """An estimate of how often a classifier is right, made before anybody has used it.
+    """The expected accuracy of a classifier.
 
-    `source` is "evaluation" (measured on real pictures when the memory was evaluated) or "pictures" (from the pictures
-    that were sent); `counts` says on how many of each label, and `explanation` in words what was measured.
+    `source` is "evaluation" (measured on real pictures when the memory was evaluated) or "pictures" (estimated from the
+    pictures that were sent). `counts` is the number of pictures per label; `explanation` says what was measured.
     """
 
     accuracy: float
@@ -156,15 +156,15 @@ class Quality(_Answer):
 
 
 class ClassifierState(_Answer):
-    """A classifier as the server last described it.
+    """The state of a classifier when the server was last asked.
 
-    `status` is "queued", "running", "succeeded", "failed" or "cancelled"; `is_terminal` says that it is one of the last
-    three. `progress` is None before training has started, `file` before it has succeeded, `error` unless it failed.
-    `addressing` is how pictures were used: "images", "classify" or "prototypes"; None for a classifier of labels.
-    `bundle` is the memory by whose schedule it is trained, `bundles` are all that its classes are of. `quality` is None
-    where nothing could be estimated. `out_of_set` says how far the pictures of each class are from what the memory
-    knows, as the share of known pictures that are nearer; None where that is not known. `notes` are sentences that
-    whoever relies on it should know; `stages` are the seconds by stage once it has ended.
+    `status` is "queued", "running", "succeeded", "failed" or "cancelled"; `is_terminal` is true for the last three.
+    `progress` is None before training starts, `file` before it succeeds, `error` unless it failed. `addressing` is how
+    pictures were used ("images", "classify" or "prototypes"), None for a classifier trained from labels. `bundle` gives
+    the training schedule; `bundles` are all memories that the classes come from. `quality` is None where it could not
+    be estimated. `out_of_set` is, per class, the share of the memory's own pictures that are nearer to it than the
+    pictures that were sent, where it is known. `notes` are caveats, one sentence each. `stages` are seconds by stage,
+    None until the training has ended.
     """
 
     id: str
@@ -195,9 +195,9 @@ class ClassifierState(_Answer):
 
 
 class Event(_Answer):
-    """Something that happened to a training: a change of `status`, or progress (`kind` says which).
+    """An event of a training; `kind` is "status" or "progress".
 
-    `number` counts from 1 within one training; `events(after=number)` goes on behind it.
+    `number` counts from 1 within a training; `events(after=number)` continues after it.
     """
 
     number: int
@@ -209,9 +209,9 @@ class Event(_Answer):
 
 
 class Prediction(_Answer):
-    """The likeliest label of one picture, and the probability of each.
+    """The most probable label of one picture, and the probability of each label.
 
-    `by` is "prototypes" where these answered: for a classifier of nothing else, or until training has ended.
+    `by` is "classifier" or "prototypes"; prototypes answer for a classifier without training, and until training ends.
     """
 
     label: str
@@ -220,7 +220,7 @@ class Prediction(_Answer):
 
 
 class ServerInfo(_Answer):
-    """What runs at the other end: its limits, its rates ("600/minute", None for no limit), and the devices in use."""
+    """The server: its version, limits, rate limits ("600/minute", None for no limit) and devices."""
 
     name: str
     version: str
@@ -230,20 +230,20 @@ class ServerInfo(_Answer):
 
 
 class BundleList(_Answer):
-    """The answer of GET /bundles; `aliases` are other names, each with the labels and groups that it stands for."""
+    """The answer of GET /bundles; `aliases` maps further names to the labels and groups that they stand for."""
 
     bundles: tuple[Bundle, ...]
     aliases: Mapping[str, tuple[str, ...]] = {}
 
 
 class ClassifierList(_Answer):
-    """A page of GET /classifier, newest first; `next` is the cursor of the page after it."""
+    """A page of GET /classifier, newest first; `next` is the cursor of the next page."""
 
     classifiers: tuple[ClassifierState, ...]
     next: str | None = None
 
 
 class Predictions(_Answer):
-    """The answer of POST /classifier/{id}/predict, in the order sent."""
+    """The answer of POST /classifier/{id}/predict, in the order of the pictures."""
 
     predictions: tuple[Prediction, ...]
