@@ -13,7 +13,6 @@ import httpx2
 import numpy
 import onnx
 import pytest
-from onnx import TensorProto, helper
 from PIL import Image
 
 import recall_client
@@ -22,6 +21,7 @@ from recall_client.local.preparation import prepared
 from recall_client.messages.models import ImageShape
 from recall_client.pictures import Upload
 from recall_server.core.io.pictures import decode
+from tests.clients.onnx_models import brightness_model
 
 RANDOM = numpy.random.default_rng(4)
 COLOUR = RANDOM.integers(0, 256, (30, 50, 3), dtype=numpy.uint8)
@@ -91,33 +91,8 @@ def test_what_is_no_picture_is_refused_by_its_name(data: bytes, message: str) ->
         prepared([Upload("bear.jpg", data)], ImageShape(channels=1, height=8, width=8))
 
 
-def model(*, labels: str | None = '["dark", "bright"]', output: str = "probabilities", rank: int = 4) -> bytes:
-    """An ONNX model whose second class is as probable as the picture is bright."""
-    shape = ["N", 1, 4, 4][:rank]
-    nodes = [
-        helper.make_node("ReduceMean", ["images"], ["bright"], axes=list(range(1, rank)), keepdims=0),
-        helper.make_node("Unsqueeze", ["bright", "axis"], ["column"]),
-        helper.make_node("Sub", ["one", "column"], ["other"]),
-        helper.make_node("Concat", ["other", "column"], [output], axis=1),
-    ]
-    constants = [
-        helper.make_tensor("axis", TensorProto.INT64, [1], [1]),
-        helper.make_tensor("one", TensorProto.FLOAT, [1, 1], [1.0]),
-    ]
-    graph = helper.make_graph(
-        nodes, "brightness",
-        [helper.make_tensor_value_info("images", TensorProto.FLOAT, shape)],
-        [helper.make_tensor_value_info(output, TensorProto.FLOAT, ["N", 2])],
-        constants,
-    )  # fmt: skip
-    made = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
-    if labels is not None:
-        helper.set_model_props(made, {"labels": labels})
-    return made.SerializeToString()
-
-
 def test_a_file_predicts_without_a_server(tmp_path: Path) -> None:
-    (tmp_path / "brightness.onnx").write_bytes(model())
+    (tmp_path / "brightness.onnx").write_bytes(brightness_model())
     classifier = LocalClassifier.load(tmp_path / "brightness.onnx")
     assert repr(classifier) == "LocalClassifier(labels=['dark', 'bright'])"
     many = [numpy.full((9, 9), value, dtype=numpy.uint8) for value in (0, 51, 255)] * 200
@@ -135,10 +110,10 @@ def test_a_file_predicts_without_a_server(tmp_path: Path) -> None:
     [
         (b"", "not an ONNX model that can be run"),
         (b"<html>", "not an ONNX model that can be run"),
-        (model(labels=None), "not a classifier of a recall server"),
-        (model(labels='{"dark": 0}'), "not a classifier of a recall server"),
-        (model(output="queries"), "not a classifier of a recall server"),
-        (model(rank=3), "not a classifier of a recall server"),
+        (brightness_model(labels=None), "not a classifier of a recall server"),
+        (brightness_model(labels='{"dark": 0}'), "not a classifier of a recall server"),
+        (brightness_model(output="queries"), "not a classifier of a recall server"),
+        (brightness_model(rank=3), "not a classifier of a recall server"),
     ],
 )
 def test_a_file_of_another_kind_is_refused(tmp_path: Path, content: bytes, message: str) -> None:
@@ -151,7 +126,7 @@ def test_a_file_of_another_kind_is_refused(tmp_path: Path, content: bytes, messa
 
 def test_a_damaged_download_is_never_used(server: Any, client: RecallClient, describe: Any) -> None:
     server.on("GET", "/classifier/c1", describe("succeeded"))
-    whole = model()
+    whole = brightness_model()
     etag = {"ETag": f'"{sha256(whole).hexdigest()}"'}
     server.on("GET", "/classifier/c1/download", httpx2.Response(200, headers=etag, content=whole))
     assert client.classifier("c1").local().labels == ("dark", "bright")
@@ -173,4 +148,4 @@ def test_what_is_missing_is_said_before_anything_is_downloaded() -> None:
 
 
 def test_the_models_of_this_file_are_valid() -> None:
-    onnx.checker.check_model(onnx.load_from_string(model()), full_check=True)
+    onnx.checker.check_model(onnx.load_from_string(brightness_model()), full_check=True)
