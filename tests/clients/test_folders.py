@@ -39,3 +39,19 @@ def test_what_is_no_folder_of_class_folders_is_explained(tmp_path: Path) -> None
         class_folders(tmp_path / "nowhere")
     with pytest.raises(NotADirectoryError):
         class_folders(tmp_path / "dog/1.jpg")
+
+
+def test_every_format_that_pillow_reads_is_found_and_the_rest_is_named(tmp_path: Path) -> None:
+    touch(*(tmp_path / "cat" / f"1{suffix}" for suffix in (".bmp", ".gif", ".tif", ".tiff", ".jpe", ".jfif", ".JPG")))
+    touch(*(tmp_path / "dog" / f"{number}.mov" for number in range(7)), tmp_path / "dog/deep/er/8.png")
+    with pytest.warns(UserWarning, match=r"left out: dog/0.mov, dog/1.mov, .* dog/4.mov and 2 more$"):
+        found = class_folders(tmp_path)
+    assert len(found["cat"]) == 7 and [path.name for path in found["dog"]] == ["8.png"]
+
+
+def test_names_of_folders_are_composed(tmp_path: Path) -> None:
+    touch(tmp_path / "Mu\u0308ller/1.jpg")
+    assert list(class_folders(tmp_path)) == ["M\u00fcller"]
+    touch(tmp_path / "M\u00fcller/1.jpg")
+    with pytest.raises(ValueError, match="two folders whose names look the same, 'Müller'"):
+        class_folders(tmp_path)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import struct
 import subprocess
 import sys
+import zlib
 from hashlib import sha256
 from io import BytesIO
 from pathlib import Path
@@ -70,6 +72,58 @@ def test_a_picture_is_prepared_bit_for_bit_as_the_server_does_it(kind: str, shap
     assert numpy.array_equal(ours, decode(PICTURES[kind], shape))
 
 
+def with_chunk(kind: bytes, content: bytes, *, after_pixels: bool = False, checksum: int | None = None) -> bytes:
+    """A PNG of COLOUR with one more chunk, before or after its pixels."""
+    data = PICTURES["colour"]
+    place = data.index(b"IEND" if after_pixels else b"IDAT") - 4
+    crc = zlib.crc32(kind + content) if checksum is None else checksum
+    return data[:place] + struct.pack(">I", len(content)) + kind + content + struct.pack(">I", crc) + data[place:]
+
+
+def with_segment(data: bytes, marker: int, content: bytes) -> bytes:
+    """A JPEG with one more segment behind its first one."""
+    place = 4 + int.from_bytes(data[4:6], "big")
+    return data[:place] + bytes([0xFF, marker]) + struct.pack(">H", len(content) + 2) + content + data[place:]
+
+
+INFLATES = zlib.compress(bytes(3 * 2**20))
+DAMAGED_METADATA = {
+    "compressed text that inflates": with_chunk(b"zTXt", b"prompt\0\0" + INFLATES),
+    "international text that inflates": with_chunk(b"iTXt", b"prompt\0\x01\0\0\0" + INFLATES),
+    "the same after the pixels": with_chunk(b"iTXt", b"prompt\0\x01\0\0\0" + INFLATES, after_pixels=True),
+    "profile that inflates": with_chunk(b"iCCP", b"sRGB\0\0" + INFLATES),
+    "text with a wrong checksum": with_chunk(b"tEXt", b"a\0b", checksum=7),
+    "EXIF with a wrong checksum": with_chunk(b"eXIf", b"II*\0\x08\0\0\0\x01\0", checksum=7),
+    "EXIF that ends at once": with_chunk(b"eXIf", b"II*\0\x08\0\0\0\x01\0"),
+    "EXIF that is none": with_chunk(b"eXIf", b"\xff" * 30),
+    "private chunk with a wrong checksum": with_chunk(b"prVt", b"mine", checksum=7),
+    "time with a wrong checksum": with_chunk(b"tIME", bytes(7), after_pixels=True, checksum=7),
+    "JPEG with EXIF that ends at once": with_segment(PICTURES["jpeg"], 0xE1, b"Exif\0\0II*\0\x08\0\0\0\x05\0"),
+    "JPEG with EXIF that is none": with_segment(PICTURES["jpeg"], 0xE1, b"Exif\0\0" + b"\xff" * 40),
+    "JPEG with a profile that is none": with_segment(PICTURES["jpeg"], 0xE2, b"ICC_PROFILE\0\x01\x02" + b"\xff" * 9),
+}
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning")
+@pytest.mark.parametrize("kind", DAMAGED_METADATA)
+def test_damaged_metadata_leaves_the_pixels(kind: str) -> None:
+    shape = ImageShape(channels=3, height=30, width=50)
+    undamaged = PICTURES["jpeg" if kind.startswith("JPEG") else "colour"]
+    damaged, whole = prepared([Upload(kind, DAMAGED_METADATA[kind]), Upload("whole", undamaged)], shape)
+    assert numpy.array_equal(damaged, whole)
+
+
+def test_an_orientation_survives_beside_a_damaged_text() -> None:
+    turn = with_chunk(b"eXIf", b"II*\0\x08\0\0\0\x01\0\x12\x01\x03\0\x01\0\0\0\x06\0\0\0\0\0\0\0")
+    place = turn.index(b"IDAT") - 4
+    text = with_chunk(b"zTXt", b"prompt\0\0" + INFLATES)
+    start, end = text.index(b"zTXt") - 4, text.index(b"IDAT") - 4
+    both = turn[:place] + text[start:end] + turn[place:]
+    shape = ImageShape(channels=3, height=50, width=30)
+    one, other = prepared([Upload("both", both), Upload("turned", turn)], shape)
+    assert numpy.array_equal(one, other) and numpy.array_equal(one, decode(turn, (3, 50, 30)))
+
+
 def animation() -> bytes:
     frames = [Image.new("RGB", (4, 4), colour) for colour in ("red", "blue")]
     return encoded(frames[0], "PNG", save_all=True, append_images=frames[1:])
@@ -101,6 +155,10 @@ def test_a_file_predicts_without_a_server(tmp_path: Path) -> None:
     assert said[1].probabilities["bright"] == pytest.approx(0.2)
     with pytest.raises(ValueError, match=r"must be \[N, 1, 4, 4\], not \[2, 4, 4\]"):
         classifier.predict_arrays(numpy.zeros((2, 4, 4), dtype=numpy.float32))
+    for dtype in (numpy.uint8, numpy.int64, numpy.bool_):
+        with pytest.raises(ValueError, match="must be floats from 0 to 1, not"):
+            classifier.predict_arrays(numpy.zeros((2, 1, 4, 4), dtype=dtype))  # type: ignore[arg-type]
+    assert classifier.predict_arrays(numpy.zeros((2, 1, 4, 4))).dtype == numpy.float32
     with pytest.raises(TypeError, match="write \\[picture\\]"):
         classifier.predict("photo.jpg")
 
