@@ -1,4 +1,4 @@
-"""The command `recall`: everything that the client can do, from a shell."""
+"""The command `recall`."""
 
 from recall_client.commands.app import run
 

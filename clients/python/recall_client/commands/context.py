@@ -1,4 +1,4 @@
-"""What every command has in common: the options that say whom to ask, and how to tell what was answered."""
+"""What all commands share: the options of the connection, and the ways to print a result."""
 
 from __future__ import annotations
 
@@ -20,19 +20,19 @@ from recall_client.connection.settings import BASE_URL, KEY_VARIABLE
 
 P = ParamSpec("P")
 
-_WIDE = 160  # columns of a table that goes into a file or a pipe, where there is no width to keep to
+_WIDTH = 160  # columns of a table in a file or a pipe
 
-_SERVER = Annotated[str, typer.Option("--server", metavar="URL", envvar="RECALL_SERVER", help="The server to ask.")]
+_SERVER = Annotated[str, typer.Option("--server", metavar="URL", envvar="RECALL_SERVER", help="Address of the server.")]
 _KEY = Annotated[
     str | None,
-    typer.Option("--api-key", metavar="KEY", help=f"Better kept in {KEY_VARIABLE}, where nobody else can read it."),
+    typer.Option("--api-key", metavar="KEY", help=f"API key; other users cannot see it in {KEY_VARIABLE}."),
 ]
-_JSON = Annotated[bool, typer.Option("--json", help="Print one JSON document, for machines.")]
+_JSON = Annotated[bool, typer.Option("--json", help="Print one JSON document.")]
 
 
 @dataclass
-class Asking:
-    """One command under way: whom it asks, and where it says what came of it."""
+class Context:
+    """The running command: its client, its names, its output."""
 
     server: str
     api_key: str | None = field(repr=False)
@@ -40,7 +40,7 @@ class Asking:
 
     @cached_property
     def client(self) -> RecallClient:
-        """Raises ValueError for an address or a key that cannot be."""
+        """A client of the chosen server. Raises ValueError for an impossible address or key."""
         return RecallClient(self.server, api_key=self.api_key)
 
     @cached_property
@@ -49,34 +49,35 @@ class Asking:
         return Names(self.server)
 
     def close(self) -> None:
-        """Let go of the connections, if there are any."""
+        """Close the client, if one was used."""
         if "client" in self.__dict__:
             self.client.close()
 
-    def tell(self, shown: RenderableType, document: object) -> None:
-        """Print the one for people or the other for machines."""
+    def show(self, shown: RenderableType, document: object) -> None:
+        """Print `shown`, or `document` as JSON with --json."""
         if self.as_json:
-            sys.stdout.write(json.dumps(_plain(document), ensure_ascii=False, indent=2) + "\n")
+            escape = "utf" not in (sys.stdout.encoding or "").lower()
+            sys.stdout.write(json.dumps(_plain(document), ensure_ascii=escape, indent=2) + "\n")
             return
-        width = None if sys.stdout.isatty() else _WIDE
+        width = None if sys.stdout.isatty() else _WIDTH
         console = Console(markup=False, highlight=False, emoji=False, width=width)
         console.print(shown, soft_wrap=isinstance(shown, str))
 
     def note(self, sentence: str) -> None:
-        """Say something beside the answer."""
+        """Print a remark to stderr, unless with --json."""
         if not self.as_json:
             typer.echo(sentence, err=True)
 
 
-def asking(command: Callable[Concatenate[Asking, P], None]) -> Callable[..., None]:
-    """Give a command the options that all of them have, and hand it an `Asking` made of them."""
+def with_context(command: Callable[Concatenate[Context, P], None]) -> Callable[..., None]:
+    """Return `command` with the options --server, --api-key and --json in place of its context."""
 
     def run(server: str, api_key: str | None, as_json: bool, **arguments: Any) -> None:
-        asked = Asking(server, api_key, as_json)
+        context = Context(server, api_key, as_json)
         try:
-            command(asked, **arguments)  # type: ignore[call-arg]
+            command(context, **arguments)  # type: ignore[call-arg]
         finally:
-            asked.close()
+            context.close()
 
     hints = get_type_hints(command, include_extras=True)
     _, *own = inspect.signature(command).parameters.values()
