@@ -1,1 +1,1 @@
-"""The numbers of the README, each printed by a command: `python -m benchmarks.NAME`, whose last line is JSON."""
+"""The figures of docs/results.md, each printed by a command: `python -m benchmarks.NAME`, whose last line is JSON."""

@@ -1,14 +1,16 @@
 """Writes the pages that are made from data: python docs/generate.py
 
-artifacts/RESULTS.md   what the manifests of the bundles say about how good they are and how they were made
-artifacts/bundles/     a card beside every bundle
-docs/settings.md       every setting of the server
+docs/results.md         every line of benchmarks/results.jsonl, in groups
+docs/settings.md        every setting of the server
+artifacts/RESULTS.md    accuracy and provenance of the committed bundles, from their manifests
+artifacts/bundles/      a card beside every bundle
 
-The suite fails where one of them is not what this would write.
+The test suite fails where a page is not what this program would write.
 """
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -24,34 +26,55 @@ from trainer.evaluation.report import HERDED, RANDOM
 from trainer.evaluation.results_file import evaluations, file_of, memory_digest
 
 ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT))  # benchmarks/ is not installed
+
+from benchmarks.results import GROUPS, Measurement, read  # noqa: E402
+
 BUNDLES = ROOT / "artifacts" / "bundles"
-POINTS = 6  # of a validation curve that are shown
+POINTS = 6  # shown of a validation curve
 
-RESULTS_HEAD = """# Results
+MEASUREMENTS_HEAD = """# Results
 
-What the bundles of this repository say about themselves: this page is made from their manifests by
-`python docs/generate.py`. Accuracy is the mean of fresh networks with their standard deviation, on test pictures, and
-"numbers" counts bases and addressing matrices. Random and herded real pictures, as many as the same number of stored
-floats holds, were measured in the same run, where the JSON beside the bundle has them (`recall-trainer evaluate
---record`). Everything about speed stands in the README, each with its command.
+This page has one row for each line of `benchmarks/results.jsonl`; `python docs/generate.py` writes it. Every figure was
+printed by the command in its row, and the baseline comes from the same run. Accuracies are percentages on test pictures
+unless a row says otherwise, and ± is a standard deviation between networks or a confidence interval between tasks.
+[How accuracy is measured](accuracy.md) explains the protocols, and [Committed bundles](bundles.md) has the manifests.
+
+Each group of accuracies states its space. In **pixel space** a network is trained from scratch on recalled images.
+In **feature space** a head is trained on the features of a pre-trained encoder, which has seen other pictures before.
+Figures of the two spaces never share a table.
+
+To add or replace a row, run the benchmark through `python -m benchmarks.results --record GROUP`.
+"""
+SPACES = {
+    "pixels": "Space: pixels, no pre-trained encoder.",
+    "features": "Space: features of a pre-trained encoder.",
+    "none": "",
+}
+BUNDLES_HEAD = """# Committed bundles
+
+This page is made from the manifests of the bundles in `artifacts/bundles` by `python docs/generate.py`. Accuracy is the
+mean over fresh networks with its standard deviation, on test pictures. "Numbers" counts bases and addressing matrices.
+The baselines are random and herded real pictures of the same size in floats, measured in the same run
+(`recall-trainer evaluate --record`). All of these bundles are in pixel space: no pre-trained encoder is involved.
 """
 SETTINGS_HEAD = """# Settings
 
-Of `recall-server`, made from `recall_server/config/settings.py` by `python docs/generate.py`. Each can be set in the
-environment or as a flag (`RECALL_QUEUE_LIMIT=32` or `--queue-limit 32`), of `serve`, `lock` and `doctor` alike; a flag
-wins. `make serve` passes the environment on, and flags by `make serve ARGS="--port 9000"`.
+The settings of `recall-server`, made from `recall_server/config/settings.py` by `python docs/generate.py`. Each setting
+is an environment variable and a flag of `serve`, `lock` and `doctor` (`RECALL_QUEUE_LIMIT=32` or `--queue-limit 32`).
+A flag overrides the variable. `make serve` passes the environment on, and flags with `make serve ARGS="--port 9000"`.
 """
 
 
 def table(head: Iterable[str], rows: Iterable[Iterable[str]]) -> str:
-    """A Markdown table; what could be read as markup in a cell is escaped."""
+    """Return a Markdown table. Cells must be escaped already, see `cell`."""
     lines = [list(head), *map(list, rows)]
     lines.insert(1, ["---"] * len(lines[0]))
     return "".join(f"| {' | '.join(cells)} |\n" for cells in lines)
 
 
 def cell(text: object) -> str:
-    """Text of a manifest as it is: no markup in it."""
+    """Return the text of a manifest with all markup escaped, on one line."""
     escaped = "".join(f"\\{letter}" if letter in "\\`*_[]<>|" else letter for letter in str(text))
     return " ".join(escaped.split())
 
@@ -60,11 +83,30 @@ def per_cent(fraction: float) -> str:
     return f"{100 * fraction:.2f}"
 
 
-def results(bundles: Iterable[MemoryBundle]) -> str:
-    """The page about some bundles."""
+def measurements(rows: Iterable[Measurement]) -> str:
+    """Return the page of recorded measurements: a table for each group that has rows, in the order of the groups."""
+    found = list(rows)
+    used = {row.group for row in found}
+    return "\n".join([MEASUREMENTS_HEAD, *(_group(key, found) for key in GROUPS if key in used)])
+
+
+def _group(key: str, rows: Iterable[Measurement]) -> str:
+    group = GROUPS[key]
+    cells = [
+        (row.what, row.measured, row.baseline, row.device, f"{row.date}", f"`{row.command}`".replace("|", "\\|"))
+        for row in rows
+        if row.group == key
+    ]
+    sentences = " ".join(filter(None, (SPACES[group.space], group.sentence)))
+    head = ("what", "measured", "baseline", "device", "date", "command")
+    return f"## {group.title}\n\n{sentences}\n\n{table(head, cells)}"
+
+
+def committed_bundles(bundles: Iterable[MemoryBundle]) -> str:
+    """Return the page about the accuracy and provenance of some bundles."""
     found = list(bundles)
     overview = table(
-        ("bundle", "from", "asked by", "images per class", "numbers", "bytes", "bytes of the original"),
+        ("bundle", "from", "addressed by", "images per class", "numbers", "bytes", "bytes of the original"),
         [
             (
                 f"`{bundle.manifest.name}`",
@@ -78,7 +120,7 @@ def results(bundles: Iterable[MemoryBundle]) -> str:
             for bundle in found
         ],
     )
-    return "\n".join([RESULTS_HEAD, overview, *map(_section, found)])
+    return "\n".join([BUNDLES_HEAD, overview, *map(_section, found)])
 
 
 def _section(bundle: MemoryBundle) -> str:
@@ -104,7 +146,7 @@ def _section(bundle: MemoryBundle) -> str:
         "memory": f"{cell(manifest.memory.kind)}, {_shapes(bundle)}",
         "retraining": f"`{manifest.retraining.network}`, {manifest.retraining.steps} steps at "
         f"{manifest.retraining.learning_rate:g}, {manifest.retraining.decay}, "
-        f"{manifest.retraining.rows_per_class} rows a class, augmentation {manifest.retraining.augmentation}"
+        f"{manifest.retraining.rows_per_class} rows per class, augmentation {manifest.retraining.augmentation}"
         + (", from the encoder's layers" if manifest.retraining.initial == "encoder" else ""),
         "made by": f"method `{made.method}`, {made.outer_steps:,} outer steps in {made.seconds / 60:.0f} minutes, seed "
         f"{made.seed}, on {cell(made.device)}, {cell(made.date)}",
@@ -112,11 +154,11 @@ def _section(bundle: MemoryBundle) -> str:
         "data": f"{cell(made.dataset)}: {cell(made.dataset_licence)}",
         "sha256": f"`{bundle.sha256}`",
     }
-    return f"## {manifest.name}\n\n{accuracy}\n{table(('what', 'value'), facts.items())}"
+    return f"## {manifest.name}\n\n{accuracy}\n{table(('property', 'value'), facts.items())}"
 
 
 def _baselines(bundle: MemoryBundle) -> dict[tuple[str, str, str], tuple[str, str]]:
-    """(network, protocol, data) -> accuracies on real pictures, where the file beside the bundle has them."""
+    """Map (network, protocol, data) to the accuracies of random and herded real pictures, if they were recorded."""
     path = file_of(BUNDLES / f"{bundle.manifest.name}.safetensors")
     if not path.exists():
         return {}
@@ -133,7 +175,7 @@ def _shapes(bundle: MemoryBundle) -> str:
 
 
 def _curve(manifest: Manifest) -> str:
-    """Some points of the validation curve, first and last among them."""
+    """Return up to POINTS points of the validation curve, including the first and the last."""
     points = manifest.progress.validation if manifest.progress else ()
     if not points:
         return "not recorded"
@@ -143,7 +185,7 @@ def _curve(manifest: Manifest) -> str:
 
 
 def settings() -> str:
-    """The page about the settings."""
+    """Return the page about the settings."""
     rows = [
         (f"`RECALL_{name.upper()}`", f"`--{name.replace('_', '-')}`", _default(field.default), f"{field.description}")
         for name, field in Settings.model_fields.items()
@@ -157,16 +199,19 @@ def _default(value: Any) -> str:
 
 
 def pages() -> dict[Path, str]:
-    """What every generated page should hold."""
+    """Map the path of every generated page to its content."""
     paths = sorted(BUNDLES.glob("*.safetensors"), key=lambda path: path.stem)
     bundles = [MemoryBundle.load(path) for path in paths]
     cards = {path.with_suffix(".md"): bundle_card(bundle) for path, bundle in zip(paths, bundles, strict=True)}
-    generated = {ROOT / "artifacts" / "RESULTS.md": results(bundles), ROOT / "docs" / "settings.md": settings()}
-    return generated | cards
+    return cards | {
+        ROOT / "docs" / "results.md": measurements(read()),
+        ROOT / "docs" / "settings.md": settings(),
+        ROOT / "artifacts" / "RESULTS.md": committed_bundles(bundles),
+    }
 
 
 def main() -> None:
-    """Write all of them."""
+    """Write all generated pages."""
     for path, text in pages().items():
         write_atomically(path, text.encode())
 

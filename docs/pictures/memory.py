@@ -1,6 +1,6 @@
-"""What a memory is made of, drawn from a committed bundle: python docs/pictures/memory.py
+"""Draws what a committed bundle is made of: python docs/pictures/memory.py
 
-Writes bases.png, sum.png and mixture.png beside this file; the same bundle gives the same bytes.
+Writes bases.png, sum.png and mixture.png to this folder. The same bundle gives the same bytes.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from recall_server.core.reports.contact_sheet import contact_sheet
 HERE = Path(__file__).resolve().parent
 BUNDLE = HERE.parents[1] / "artifacts/bundles/fashion-mnist.safetensors"
 LABEL, OTHER = "Sneaker", "Ankle boot"
-ROW = 1  # of the label, drawn as a sum
+ROW = 1  # the row of LABEL that is drawn as a sum
 PARTS = (1, 2, 4, 8, 16)
 SHARES = (0.0, 0.2, 0.4, 0.6, 0.8, 1.0)
 COLUMNS = 8
@@ -30,20 +30,20 @@ Row = tuple[str, NDArray[np.float32]]
 
 
 def stretched(images: Tensor) -> NDArray[np.float32]:
-    """Each image [n, C, H, W] over its own range: bases have no pixel values of their own."""
+    """Stretch each image [n, C, H, W] to the range 0 to 1, because bases are not in pixel space."""
     low, high = images.amin(dim=(1, 2, 3), keepdim=True), images.amax(dim=(1, 2, 3), keepdim=True)
     shown: NDArray[np.float32] = ((images - low) / (high - low).clamp(min=1e-12)).numpy()
     return shown
 
 
 def pixels(bundle: MemoryBundle, images: Tensor) -> NDArray[np.float32]:
-    """Model space [n, C, H, W] -> what a person sees."""
+    """Convert images [n, C, H, W] from model space to pixel space, clipped."""
     shown: NDArray[np.float32] = bundle.preprocessing.to_pixels(images).clamp(0, 1).numpy()
     return shown
 
 
 def bases(memory: AddressedBases) -> list[Row]:
-    """All that is stored as pictures."""
+    """Return rows with all bases."""
     return [
         (f"bases {start + 1} to {start + COLUMNS}", stretched(memory.bases[start : start + COLUMNS]))
         for start in range(0, len(memory.bases), COLUMNS)
@@ -51,7 +51,7 @@ def bases(memory: AddressedBases) -> list[Row]:
 
 
 def partial_sums(bundle: MemoryBundle, memory: AddressedBases) -> list[Row]:
-    """One row of a label, summed up from its heaviest bases."""
+    """Return partial sums of one recalled image of LABEL, over its bases with the largest weights."""
     coefficients = memory.addressing[ROW, bundle.labels.index(LABEL)]  # [K]
     order = coefficients.abs().argsort(descending=True)
     kept = torch.zeros(len(PARTS), len(coefficients))
@@ -66,7 +66,7 @@ def partial_sums(bundle: MemoryBundle, memory: AddressedBases) -> list[Row]:
 
 
 def mixtures(bundle: MemoryBundle, memory: AddressedBases) -> list[Row]:
-    """What lies between two labels, by three rows of the memory."""
+    """Return images recalled for mixtures of two labels, for three rows of the memory."""
     ends = bundle.label_queries([LABEL, OTHER])
     queries = torch.stack([(1 - share) * ends[0] + share * ends[1] for share in SHARES])
     recalled = memory.recall(queries)
@@ -75,7 +75,7 @@ def mixtures(bundle: MemoryBundle, memory: AddressedBases) -> list[Row]:
 
 
 def sheets(bundle: MemoryBundle) -> dict[str, Sequence[Row]]:
-    """The rows of each picture, by its name."""
+    """Map the name of each picture to its rows."""
     memory = bundle.memory
     if not isinstance(memory, AddressedBases):
         raise TypeError(f"{bundle.manifest.name} has no bases to draw")
@@ -87,7 +87,7 @@ def sheets(bundle: MemoryBundle) -> dict[str, Sequence[Row]]:
 
 
 def main() -> None:
-    """Draw all three."""
+    """Draw all three pictures."""
     for name, rows in sheets(MemoryBundle.load(BUNDLE)).items():
         write_atomically(HERE / f"{name}.png", contact_sheet(rows))
 

@@ -1,8 +1,8 @@
-"""How long an inner training has to be, and why with momentum: python docs/pictures/unroll.py WORK_FOLDER
+"""Plots accuracy against the length of the unroll: python docs/pictures/unroll.py WORK_FOLDER
 
-Distills scikit-learn's digits from noise, by the commands that anybody can type, once for each length of the unroll and
-each kind of inner training; then draws what the manifests say. About ten minutes on one core. Bundles that WORK_FOLDER
-holds already are not made again.
+Distills scikit-learn's digits from noise with `recall-trainer distill`, once for each length and each kind of inner
+training, and plots the validation accuracies in the manifests. Takes about ten minutes on one core. Bundles that exist
+in WORK_FOLDER are not made again.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ COMMAND = (
 
 @dataclass(frozen=True)
 class Kind:
-    """One kind of inner training. Without momentum the same rate goes a tenth as far, so it is drawn at both."""
+    """A kind of inner training. Without momentum the same rate goes a tenth as far, so both rates are plotted."""
 
     name: str
     momentum: float
@@ -55,15 +55,15 @@ KINDS = (
 
 
 def validation_accuracy(path: Path) -> float:
-    """On pictures held out of the training set, after the last outer step: not the best moment, the last."""
+    """Return the accuracy on validation pictures after the last outer step, which need not be the best."""
     progress = MemoryBundle.load(path).manifest.progress
     if progress is None or progress.validation[-1].outer_steps != OUTER_STEPS:
-        raise ValueError(f"{path.name} is no finished run of {OUTER_STEPS} outer steps")
+        raise ValueError(f"{path.name} is not a finished run of {OUTER_STEPS} outer steps")
     return progress.validation[-1].accuracy
 
 
 def main() -> None:
-    """Distill what is missing, then draw."""
+    """Distill the missing bundles, then plot."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folder", type=Path)
     folder = parser.parse_args().folder

@@ -65,8 +65,8 @@ def pauses(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     async def sleep(seconds: float) -> None:
         slept.append(seconds)
 
-    monkeypatch.setattr("recall_client.connection.time.sleep", slept.append)
-    monkeypatch.setattr("recall_client.async_connection.asyncio.sleep", sleep)
+    monkeypatch.setattr("recall_client.connection.blocking.time.sleep", slept.append)
+    monkeypatch.setattr("recall_client.connection.asyncio.asyncio.sleep", sleep)
     return slept
 
 

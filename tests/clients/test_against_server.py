@@ -21,7 +21,7 @@ from PIL import Image
 
 import recall_client
 import recall_server
-from recall_client import AsyncClassifier, AsyncRecallClient, Classifier, LocalClassifier, RecallClient
+from recall_client import AsyncClassifier, AsyncRecallClient, LocalClassifier, RecallClient
 from recall_server.core.classifier.fresh_classifier import FreshClassifier
 from tests.clients.blocking import Blocking
 from tests.clients.toy_server import LABELS, SIDE, toy_pictures
@@ -37,12 +37,6 @@ def client(address: str, request: pytest.FixtureRequest) -> Iterator[Any]:
         blocking = Blocking(AsyncRecallClient(address, retries=0), portal)
         yield blocking
         blocking.aclose()
-
-
-def test_both_clients_have_the_same_calls() -> None:
-    for one, other in ((RecallClient, AsyncRecallClient), (Classifier, AsyncClassifier)):
-        names = {name for name in dir(one) if not name.startswith("_")} - {"close"}
-        assert names == {name for name in dir(other) if not name.startswith("_")} - {"aclose"}
 
 
 def test_every_public_call_is_made_here() -> None:
@@ -255,7 +249,7 @@ def test_what_the_server_refuses_is_told_as_its_own_error(client: Any) -> None:
 
 
 def test_too_much_at_once_is_refused_before_it_is_sent(client: Any) -> None:
-    with pytest.raises(recall_client.BodyTooLarge, match="83,886,080 bytes together, more than the 67,108,864"):
+    with pytest.raises(recall_client.BodyTooLarge, match="83,886,080 bytes together, .* of 67,108,864"):
         client.train({"left": [bytes(40 * 2**20)], "right": [bytes(40 * 2**20)]})
     with pytest.raises(recall_client.UnreadablePicture):  # large, but not too large
         client.recall({"left": [bytes(20 * 2**20)]})

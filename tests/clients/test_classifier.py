@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 import re
+from base64 import b64encode
 from collections.abc import Callable
 from hashlib import sha256
 from io import StringIO
@@ -15,7 +17,7 @@ import pytest
 
 import recall_client
 from recall_client import Classifier, ClassifierState, RecallClient
-from recall_client.progress import ProgressLine
+from recall_client.client.progress import ProgressLine
 
 Describe = Callable[..., httpx2.Response]
 
@@ -29,7 +31,7 @@ def queued(server: Any, client: RecallClient, describe: Describe) -> Classifier:
 @pytest.fixture
 def no_pause(monkeypatch: pytest.MonkeyPatch) -> None:
     """The fake server never holds an answer back, so that every pause would be slept in full."""
-    monkeypatch.setattr("recall_client.training._PAUSE", 0.0)
+    monkeypatch.setattr("recall_client.client.waiting._PAUSE", 0.0)
 
 
 def test_training_by_labels_returns_at_once(server: Any, client: RecallClient, describe: Describe) -> None:
@@ -146,6 +148,70 @@ def test_a_download_is_the_servers_file(
     assert list(tmp_path.iterdir()) == [path]
 
 
+CONTENT = b"a classifier of floats"
+DIGEST = sha256(CONTENT)
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {"ETag": f'"{DIGEST.hexdigest()}"'},
+        {"ETag": f'W/"{DIGEST.hexdigest()}"'},
+        {"ETag": f'"{DIGEST.hexdigest()}-gzip"'},
+        {"ETag": f'W/"{DIGEST.hexdigest()};br"'},
+        {"ETag": '"33a64df551425fcc55e4d42a148795d9f25f89d4"'},
+        {"ETag": "unquoted"},
+        {"Repr-Digest": f"sha-512=:AAAA:, sha-256=:{b64encode(DIGEST.digest()).decode()}:", "ETag": '"7"'},
+        {"Repr-Digest": "sha-256=:broken:"},
+        {},
+    ],
+)
+@pytest.mark.parametrize("coding", ["identity", "gzip"])
+def test_a_download_through_a_proxy_is_checked_by_what_is_still_a_digest(
+    server: Any, queued: Classifier, tmp_path: Path, headers: dict[str, str], coding: str
+) -> None:
+    body = gzip.compress(CONTENT) if coding == "gzip" else CONTENT
+    sent = headers | ({"Content-Encoding": coding} if coding == "gzip" else {})
+    if coding == "gzip" and "sha-512" in headers.get("Repr-Digest", ""):  # it is then of what was transferred
+        sent["Repr-Digest"] = f"sha-256=:{b64encode(sha256(body).digest()).decode()}:"
+    server.on("GET", "/classifier/c1/download", lambda request: httpx2.Response(200, headers=sent, content=body))
+    assert queued.download(tmp_path / "bag.onnx").read_bytes() == CONTENT
+    assert server.asked[-1].headers["accept-encoding"] == "identity"
+
+
+@pytest.mark.parametrize("suffix", ["", "-gzip", ";br"])
+def test_a_damaged_download_is_noticed_behind_a_proxy(
+    server: Any, queued: Classifier, tmp_path: Path, suffix: str
+) -> None:
+    headers = {"ETag": f'"{DIGEST.hexdigest()}{suffix}"'}
+    server.on("GET", "/classifier/c1/download", httpx2.Response(200, headers=headers, content=b"damaged"))
+    with pytest.raises(recall_client.UnexpectedAnswer, match="arrived damaged"):
+        queued.download(tmp_path / "bag.onnx")
+    digest = {"Repr-Digest": f"sha-256=:{b64encode(DIGEST.digest()).decode()}:"}
+    server.on("GET", "/classifier/c1/download", httpx2.Response(200, headers=digest, content=b"damaged"))
+    with pytest.raises(recall_client.UnexpectedAnswer, match="arrived damaged"):
+        queued.download(tmp_path / "bag.onnx")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_download_through_a_symbolic_link_replaces_the_file_behind_it(
+    server: Any, queued: Classifier, tmp_path: Path
+) -> None:
+    server.on("GET", "/classifier/c1/download", httpx2.Response(200, content=CONTENT))
+    (tmp_path / "models").mkdir()
+    for name in ("there.onnx", "new.onnx"):
+        link = tmp_path / f"link-{name}"
+        link.symlink_to(Path("models", name))
+        (tmp_path / "models/there.onnx").write_bytes(b"before")
+        assert queued.download(link) == link
+        assert link.is_symlink() and (tmp_path / "models" / name).read_bytes() == CONTENT
+    long = tmp_path / ("a" * 250 + ".onnx")  # as long as a name may be
+    assert queued.download(long).read_bytes() == CONTENT
+
+
+WHOLE = {"ETag": f'"{sha256(b"whole").hexdigest()}"'}
+
+
 def _breaks_off(request: httpx2.Request) -> httpx2.Response:
     def half() -> Any:
         yield b"half of it"
@@ -158,7 +224,7 @@ def _breaks_off(request: httpx2.Request) -> httpx2.Response:
     ("answer", "error"),
     [
         (_breaks_off, recall_client.NoAnswer),
-        (httpx2.Response(200, headers={"ETag": '"0123"'}, content=b"damaged"), recall_client.UnexpectedAnswer),
+        (httpx2.Response(200, headers=WHOLE, content=b"damaged"), recall_client.UnexpectedAnswer),
         (httpx2.Response(409, content=b""), recall_client.Problem),
     ],
 )
@@ -233,7 +299,7 @@ def test_each_training_has_a_key_of_its_own_or_the_callers(
     first, second, own = (request.headers["idempotency-key"] for request in server.asked)
     assert len(first) > 20 and first != second and own == "tuesday's"
     for key in ("", "clé", "two\nlines"):
-        with pytest.raises(ValueError, match="an idempotency key is made of"):
+        with pytest.raises(ValueError, match="idempotency key .* must consist of"):
             client.train(["Sneaker", "Bag"], idempotency_key=key)
 
 
@@ -267,7 +333,7 @@ def test_a_thousand_pictures_go_in_batches_and_come_back_in_order(server: Any, q
 
 def test_fewer_predictions_than_pictures_are_noticed(server: Any, queued: Classifier) -> None:
     server.on("POST", "/classifier/c1/predict", httpx2.Response(200, json={"predictions": []}))
-    with pytest.raises(recall_client.UnexpectedAnswer, match="1 pictures were answered with 0 predictions"):
+    with pytest.raises(recall_client.UnexpectedAnswer, match="1 pictures were answered by 0 predictions"):
         queued.predict([b"picture"])
 
 

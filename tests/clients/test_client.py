@@ -6,12 +6,14 @@ import base64
 import json
 import re
 import struct
+from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
 import httpx2
 import numpy
 import pytest
+import torch
 
 import recall_client
 from recall_client import AsyncRecallClient, RecallClient
@@ -107,17 +109,85 @@ def test_each_picture_goes_as_a_part_named_after_its_class(server: Any, client: 
 
 
 @pytest.mark.parametrize(
+    ("queries", "body"),
+    [
+        ([{"Bag": numpy.float32(0.5)}], {"mixtures": [{"Bag": 0.5}]}),
+        ([{"Bag": numpy.int64(1)}], {"mixtures": [{"Bag": 1.0}]}),
+        ([{numpy.str_("Bag"): Fraction(1, 2)}], {"mixtures": [{"Bag": 0.5}]}),
+        ([{"Bag": True}], {"mixtures": [{"Bag": 1.0}]}),
+        ([{"Mu\u0308ller": torch.tensor(0.5)}], {"mixtures": [{"M\u00fcller": 0.5}]}),
+        (torch.eye(2), {"vectors": [[1.0, 0.0], [0.0, 1.0]]}),
+        ([numpy.array([1, 2], dtype=numpy.int8)], {"vectors": [[1.0, 2.0]]}),
+    ],
+)
+def test_numbers_of_any_kind_are_sent_as_floats(server: Any, client: RecallClient, queries: Any, body: Any) -> None:
+    server.on("POST", "/recall", httpx2.Response(200, json=RECALLED))
+    client.recall(queries)
+    assert json.loads(server.asked[0].content) == body
+
+
+def test_names_are_sent_composed(server: Any, client: RecallClient, describe: Any) -> None:
+    server.on("GET", "/recall", httpx2.Response(200, json=RECALLED))
+    server.on("POST", "/recall", httpx2.Response(200, json=RECALLED))
+    server.on("POST", "/classifier", describe("queued"))
+    server.on("GET", "/bundles/a/similarity", httpx2.Response(404))
+    client.recall(["Mu\u0308ller"])
+    assert server.asked[-1].url.params["labels"] == "M\u00fcller"
+    client.train(["e\u0301te\u0301", "hiver"])
+    assert json.loads(server.asked[-1].content) == {"labels": ["\u00e9t\u00e9", "hiver"]}
+    client.recall({"Mu\u0308ller": [b"1"]})
+    assert "M\u00fcller".encode() in server.asked[-1].content
+    with pytest.raises(recall_client.NotFound):
+        client.similarity("a", ["Mu\u0308ller"])
+    assert server.asked[-1].url.params["labels"] == "M\u00fcller"
+
+
+@pytest.mark.parametrize(
+    ("classes", "error", "message"),
+    [
+        ([0, 1], TypeError, "is a string, not 0; write '0'"),
+        (["cat", None], TypeError, "is a string, not None"),
+        ({0: [b""]}, TypeError, "is a string, not 0; write '0'"),
+        ({"Mu\u0308ller": [b""], "M\u00fcller": [b""]}, ValueError, "names that look the same: 'Müller'"),
+        ({"cat": [b""], "cat\u200b": [b""]}, ValueError, r"invisible character '\\u200b'"),
+        ({"\ufeffcat": [b""]}, ValueError, "invisible character"),
+        ({"ca\u00adt": [b""]}, ValueError, "invisible character"),
+        ({"cat\u200d": [b""]}, ValueError, "invisible character"),
+        ({"\u202ecat": [b""]}, ValueError, "invisible character"),
+        ({" \u3000": [b""]}, ValueError, "no visible character"),
+    ],
+)
+def test_classes_that_cannot_be_told_apart_are_refused_unsent(
+    server: Any, client: RecallClient, classes: Any, error: type[Exception], message: str
+) -> None:
+    with pytest.raises(error, match=message):
+        client.train(classes)
+    assert server.asked == []
+
+
+def test_names_that_need_joiners_are_sent(server: Any, client: RecallClient, describe: Any) -> None:
+    server.on("POST", "/classifier", describe("queued"))
+    names = ["🐻\u200d❄️", "می\u200cخواهم", "👩\u200d🚀"]
+    client.train({name: [b"1"] for name in names})
+    assert all(name.encode() in server.asked[0].content for name in names)
+
+
+@pytest.mark.parametrize(
     ("queries", "error", "message"),
     [
+        ([{"Bag": "much"}], TypeError, "hold numbers, not 'much'"),
+        ([{"Bag": None}], TypeError, "hold numbers, not None"),
+        ([["1", "2"]], TypeError, "hold numbers, not '1'"),
+        ([{1: 0.5}], TypeError, "is a string, not 1"),
         ("Sneaker", TypeError, r"write \['Sneaker'\]"),
         ([], ValueError, "nothing to recall"),
-        (["Sneaker", {"Bag": 1.0}], TypeError, "cannot be recalled in one call"),
+        (["Sneaker", {"Bag": 1.0}], TypeError, "one call takes labels, mixtures or vectors"),
         ([1.0, 2.0], TypeError, "not 1.0"),
         ({}, ValueError, "there are no classes"),
         ({"bear": []}, ValueError, "bear: there are no pictures"),
-        ({'the "bear"': [b""]}, ValueError, "neither quotes nor control characters"),
-        ({"the\tbear": [b""]}, ValueError, "neither quotes nor control characters"),
-        ({"b\udce9ar": [b""]}, ValueError, "neither quotes nor control characters"),
+        ({'the "bear"': [b""]}, ValueError, "holds quotes or control characters"),
+        ({"the\tbear": [b""]}, ValueError, "holds quotes or control characters"),
+        ({"b\udce9ar": [b""]}, ValueError, "holds quotes or control characters"),
         ({"": [b""]}, ValueError, "name of a class"),
     ],
 )
@@ -168,7 +238,7 @@ def test_recalled_arrays_are_the_exact_floats(server: Any, client: RecallClient,
 )  # fmt: skip
 def test_damaged_arrays_are_refused(server: Any, client: RecallClient, content: bytes) -> None:
     server.on("GET", "/recall", httpx2.Response(200, content=content))
-    with pytest.raises(recall_client.UnexpectedAnswer, match="not a safetensors file of this kind"):
+    with pytest.raises(recall_client.UnexpectedAnswer, match="the recalled arrays"):
         client.recall_arrays(["Sneaker"])
 
 
@@ -183,7 +253,7 @@ def test_a_page_in_place_of_a_picture_is_refused(server: Any, client: RecallClie
     page = httpx2.Response(200, headers={"Content-Type": "text/html"}, content=b"<h1>Please log in</h1>")
     server.on("GET", "/bundles/a/bases", page)
     server.on("GET", "/recall", page)
-    with pytest.raises(recall_client.UnexpectedAnswer, match="is no PNG picture"):
+    with pytest.raises(recall_client.UnexpectedAnswer, match="is not a PNG file"):
         client.bases_sheet("a") if verb == "bases_sheet" else client.contact_sheet(["Bag"])
 
 
@@ -192,7 +262,7 @@ def test_a_card_is_markdown_and_nothing_else(server: Any, client: RecallClient) 
     server.on("GET", "/bundles/a/card", httpx2.Response(200, headers=markdown, content="# Été".encode()))
     assert client.bundle_card("a") == "# Été"
     server.on("GET", "/bundles/a/card", httpx2.Response(200, headers={"Content-Type": "text/html"}, content=b"<h1>"))
-    with pytest.raises(recall_client.UnexpectedAnswer, match="text/html where text/markdown belongs"):
+    with pytest.raises(recall_client.UnexpectedAnswer, match="text/html, not text/markdown"):
         client.bundle_card("a")
 
 
@@ -235,7 +305,7 @@ def test_a_name_cannot_escape_its_path(server: Any, client: RecallClient) -> Non
 
 @pytest.mark.parametrize("name", ["", ".", ".."])
 def test_what_would_be_another_path_is_refused_unsent(server: Any, client: RecallClient, name: str) -> None:
-    with pytest.raises(ValueError, match="the name of no bundle"):
+    with pytest.raises(ValueError, match="not the name of a bundle"):
         client.bundle(name)
     assert server.asked == []
 
@@ -319,11 +389,11 @@ def test_an_error_from_something_in_between_still_names_the_request(
     [
         (
             httpx2.Response(200, content=b"<html>"),
-            "GET http://fake/bundles is not what this client understands; body: ",
+            "GET http://fake/bundles does not have the expected form; body: ",
         ),
         (
             httpx2.Response(200, headers={"Content-Type": "text/html; charset=utf-8"}, content=b"<h1>Log in</h1>"),
-            "GET http://fake/bundles is text/html where application/json belongs; is a recall server there?",
+            "GET http://fake/bundles is text/html, not application/json; is it a recall server?",
         ),
         (httpx2.Response(200, json={"bundles": [{"name": "a"}]}), "bundles.0.sha256: Field required"),
         (httpx2.Response(302, headers={"Location": "/login"}), "status 302"),
@@ -362,11 +432,13 @@ def test_a_slash_after_the_address_makes_no_difference(server: Any, address: str
             client.info()
 
 
-@pytest.mark.parametrize("address", ["127.0.0.1:8000", "", "ftp://host", "http://", "/info", "http://host:port"])
+@pytest.mark.parametrize(
+    "address", ["127.0.0.1:8000", "", "ftp://host", "http://", "/info", "http://host:port", "http://h/?x", "http://h#x"]
+)
 def test_what_is_no_address_of_a_server_is_explained(address: str) -> None:
-    with pytest.raises(ValueError, match="no address of a server"):
+    with pytest.raises(ValueError, match="not the address of a server"):
         RecallClient(address)
-    with pytest.raises(ValueError, match="no address of a server"):
+    with pytest.raises(ValueError, match="not the address of a server"):
         AsyncRecallClient(address)
 
 
@@ -377,6 +449,10 @@ def test_what_is_no_address_of_a_server_is_explained(address: str) -> None:
         ({"retries": -1}, "retries must be 0 or more"),
         ({"api_key": "two words"}, "API key"),
         ({"api_key": "clé"}, "API key"),
+        ({"timeout": float("nan")}, "timeout must be more than 0"),
+        ({"headers": {"X-Team": "été"}}, "the header 'X-Team' cannot be sent"),
+        ({"headers": {"X-Team": "a\r\nHost: b"}}, "the header 'X-Team' cannot be sent"),
+        ({"headers": {"X Team": "a"}}, "the header 'X Team' cannot be sent"),
     ],
 )
 def test_what_a_client_cannot_be_made_of_is_refused(arguments: dict[str, Any], message: str) -> None:

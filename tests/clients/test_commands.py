@@ -109,7 +109,7 @@ def test_a_classifier_of_ones_own_pictures_by_its_name(recall: Recall, shots: Pa
 
     assert recall("delete", "my pets", "mistyped").status == 1  # and nothing is gone
     renamed = recall("train", "left", "middle", "--name", "again", "--no-wait")
-    assert f"'again' was classifier {identifier} until now" in renamed.err
+    assert f"'again' was the name of classifier {identifier} until now" in renamed.err
     assert recall("delete", "my pets", identifier).out == f"{identifier}: deleted\n"
     gone = recall("predict", "my pets", photo)
     assert gone.status == 1 and "no classifier is called 'my pets'" in gone.err
@@ -130,8 +130,8 @@ def test_a_training_may_be_left_alone_and_stopped(recall: Recall) -> None:
     [
         (("train", "lfet", "right"), 1, "did you mean 'left'?"),
         (("train", "left"), 1, "two or more"),
-        (("train",), 2, "name labels, or a folder with --shots"),
-        (("train", "left", "--shots", "pets"), 2, "name labels, or a folder with --shots"),
+        (("train",), 2, "give either labels or a folder with --shots"),
+        (("train", "left", "--shots", "pets"), 2, "give either labels or a folder with --shots"),
         (("train", "--shots", "nowhere"), 2, "error: nowhere: No such file or directory"),
         (("train", "left", "right", "--name", "0" * 32), 2, "looks like the id"),
         (("train", "left", "right", "--name", " "), 2, "cannot be a name"),
@@ -139,14 +139,17 @@ def test_a_training_may_be_left_alone_and_stopped(recall: Recall) -> None:
         (("predict", "nobody", "1.png"), 1, "no classifier is called 'nobody'"),
         (("predict", "0" * 32, "1.png"), 1, "error: "),
         (("predict", "abc", "1.png"), 1, "no classifier is called 'abc'"),
-        (("predict", "damaged.onnx", "1.png"), 1, "damaged.onnx is no ONNX model"),
+        (("predict", "damaged.onnx", "1.png"), 1, "damaged.onnx is not an ONNX model"),
         (("download", "nobody"), 1, "no classifier"),
         (("delete", "nobody"), 1, "no classifier"),
         (("card", "nobody"), 1, "no classifier"),
-        (("labels", "--server", "127.0.0.1:9"), 2, "no address of a server; write it as in http://"),
+        (("labels", "--server", "127.0.0.1:9"), 2, "not the address of a server; write it like http://"),
         (("labels", "--server", "http://127.0.0.1:9"), 3, "is the server running?"),
         (("labels", "--api-key", "two words"), 2, "API key"),
         (("nonsense",), 2, "nonsense"),
+        (("images", "left", "-o", "nowhere/sheet.png"), 2, "nowhere, the folder of --output, does not exist"),
+        (("predict", "0" * 32, "empty"), 1, "error: "),
+        (("download", "0" * 32, "-o", "nowhere/pets.onnx"), 1, "error: "),
     ],
 )
 def test_what_cannot_be_is_one_sentence_and_a_status(
@@ -154,9 +157,74 @@ def test_what_cannot_be_is_one_sentence_and_a_status(
 ) -> None:
     (tmp_path / "1.png").write_bytes(b"no picture")
     (tmp_path / "damaged.onnx").write_bytes(b"no model")
+    (tmp_path / "empty").mkdir()
     ran = recall(*words)
     assert ran.status == status and message in ran.err and "Traceback" not in ran.err and ran.out == ""
     assert status == 2 or ran.err.count("\n") == 1
+
+
+def test_one_picture_that_cannot_be_read_does_not_cost_the_others(recall: Recall, shots: Path) -> None:
+    recall("train", "--shots", "pets", "--name", "pets")
+    recall("download", "pets")
+    folder = shots / "été"
+    (folder / "broken.jpg").write_bytes(b"no picture")
+    (folder / "cut.png").write_bytes((folder / "0.png").read_bytes()[:60])
+    files = [str(path) for path in sorted(folder.iterdir())]
+    for name in ("pets", "pets.onnx"):
+        ran = recall("predict", name, str(folder), "missing.png", "--json")
+        assert ran.status == 1
+        said = {each["picture"]: "error" not in each for each in ran.document}
+        assert said == {path: Path(path).suffix == ".png" and "cut" not in path for path in files} | {
+            "missing.png": False
+        }
+        shown = recall("predict", name, *files)
+        assert shown.status == 1 and shown.out.count("%") >= 4
+        assert shown.err.count("error: ") == 2 and "broken.jpg" in shown.err and "cut.png" in shown.err
+        alone = recall("predict", name, files[-1])
+        assert alone.status in (1, 2) and alone.err.startswith("error: ") and alone.out == ""
+
+
+def test_files_that_are_not_pictures_are_named(recall: Recall, shots: Path) -> None:
+    (shots / "été" / "notes.txt").touch()
+    ran = recall("images", "--shots", str(shots))
+    assert ran.status == 0 and "été/notes.txt" in ran.err and "left out" in ran.err
+    nothing = recall("predict", "damaged", str(shots / "nowhere"))
+    assert nothing.status == 1
+
+
+def test_a_name_that_cannot_be_kept_is_said_before_the_training(
+    recall: Recall, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = len(recall("classifiers", "--json").document)
+    (tmp_path / "file").touch()
+    for folder in (str(tmp_path / "file"), "/proc/nowhere"):
+        monkeypatch.setenv("XDG_CONFIG_HOME", folder)
+        ran = recall("train", "left", "middle", "--seed", "99", "--name", "pets")
+        assert ran.status == 2 and ran.err.count("\n") == 1
+    monkeypatch.setattr("typer.get_app_dir", lambda name: "~/.config/recall")
+    ran = recall("train", "left", "middle", "--seed", "99", "--name", "pets")
+    assert (ran.status, ran.err) == (
+        2, "error: names cannot be kept without a home folder; set HOME or XDG_CONFIG_HOME\n",
+    )  # fmt: skip
+    assert len(recall("classifiers", "--json").document) == before and not (tmp_path / "~").exists()
+
+
+@pytest.mark.parametrize("encoding", ["ascii", "latin-1", "utf-8"])
+def test_output_fits_the_encoding_of_the_terminal(address: str, tmp_path: Path, shots: Path, encoding: str) -> None:
+    environment = os.environ | {"RECALL_SERVER": address, "PYTHONIOENCODING": encoding, "XDG_CONFIG_HOME": "/nowhere"}
+    program = [sys.executable, "-m", "recall_client"]
+    train = [*program, "train", "--shots", str(shots), "--addressing", "prototypes"]
+    ran = subprocess.run([*train, "--json"], env=environment, capture_output=True, check=True)
+    assert json.loads(ran.stdout.decode(encoding))["labels"] == ["my left", "été"]
+    shown = subprocess.run(train, env=environment, capture_output=True, check=True).stdout.decode(encoding)
+    assert ("été" if encoding != "ascii" else "\\xe9t\\xe9") in shown
+
+
+@pytest.mark.parametrize("closed", ["1>&-", "2>&-", "1>&- 2>&-", "0<&-"])
+def test_a_closed_stream_is_no_traceback(address: str, closed: str) -> None:
+    command = f"{sys.executable} -m recall_client labels --json {closed}"
+    ran = subprocess.run(command, shell=True, env=os.environ | {"RECALL_SERVER": address}, capture_output=True)
+    assert ran.returncode == 0 and b"Traceback" not in ran.stderr
 
 
 def test_names_are_kept_for_each_server(tmp_path: Path) -> None:
@@ -169,6 +237,9 @@ def test_names_are_kept_for_each_server(tmp_path: Path) -> None:
     assert (here.get("pets"), Names("http://here", path).get("pets"), there.get("pets")) == (
         "1" * 32, "1" * 32, "2" * 32,
     )  # fmt: skip
+    here.give("Mu\u0308ller", "4" * 32)
+    assert here.get("M\u00fcller") == here.get("Mu\u0308ller") == "4" * 32
+    here.forget("4" * 32)
     here.give("pets", "3" * 32)
     assert here.by_id() == {"1" * 32: ["Été; DROP TABLE names"], "3" * 32: ["pets"]}
     here.forget("1" * 32)
@@ -177,7 +248,7 @@ def test_names_are_kept_for_each_server(tmp_path: Path) -> None:
 
 def test_a_damaged_file_of_names_is_said_and_left_alone(tmp_path: Path) -> None:
     (tmp_path / "names.sqlite").write_bytes(b"not a database, but somebody's notes" * 100)
-    with pytest.raises(OSError, match="names.sqlite, which holds the names of classifiers, cannot be used"):
+    with pytest.raises(OSError, match="names.sqlite, the file of names, cannot be used"):
         Names("http://here", tmp_path / "names.sqlite").give("pets", "1" * 32)
     assert (tmp_path / "names.sqlite").read_bytes().startswith(b"not a database")
 

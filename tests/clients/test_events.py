@@ -13,10 +13,6 @@ import pytest
 
 import recall_client
 from recall_client import AsyncRecallClient, Classifier, RecallClient
-from recall_client.connection import Connection
-from recall_client.dialogue import Dialogue
-from recall_client.retries import Retries
-from recall_client.training import Listener
 
 STREAM = {"Content-Type": "text/event-stream; charset=utf-8"}
 ENDED = httpx2.Response(204)
@@ -108,7 +104,7 @@ def test_a_classifier_deleted_meanwhile_ends_the_events(server: Any, classifier:
     ("answer", "message"),
     [
         (httpx2.Response(200, headers={"Content-Type": "text/html"}, content=b"<h1>"), "text/html, not events"),
-        (stream(b"data: {broken\n\n"), "an event of classifier c1 is not what this client understands"),
+        (stream(b"data: {broken\n\n"), "an event of classifier c1 does not have the expected form"),
         (stream(b'data: {"number": 1}\n\n'), "an event of classifier c1"),
     ],
 )
@@ -129,7 +125,7 @@ def test_a_client_without_retries_says_that_the_connection_was_lost(
         next(events)
 
 
-def test_who_breaks_off_lets_go_of_the_connection(server: Any) -> None:
+def test_who_breaks_off_lets_go_of_the_connection(server: Any, classifier: Classifier) -> None:
     answers: list[httpx2.Response] = []
 
     def remembered(request: httpx2.Request) -> httpx2.Response:
@@ -137,13 +133,11 @@ def test_who_breaks_off_lets_go_of_the_connection(server: Any) -> None:
         return answers[-1]
 
     server.on("GET", "/classifier/c1/events", remembered)
-    dialogue = Dialogue("http://fake", 30.0, Retries(0))
-    with httpx2.Client(base_url="http://fake", transport=httpx2.MockTransport(server)) as http:
-        session = Connection(http).session()
-        assert session.run(Listener(dialogue, "c1", 0).next()) is not None
-        assert not answers[0].is_closed
-        session.close()
-        assert answers[0].is_closed
+    events = classifier.events()
+    assert next(events).number == 1
+    assert not answers[0].is_closed
+    events.close()
+    assert answers[0].is_closed
 
 
 def test_the_asynchronous_client_hears_the_same(server: Any, describe: Any, pauses: list[float]) -> None:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import struct
 import subprocess
 import sys
+import zlib
 from hashlib import sha256
 from io import BytesIO
 from pathlib import Path
@@ -13,15 +15,15 @@ import httpx2
 import numpy
 import onnx
 import pytest
-from onnx import TensorProto, helper
 from PIL import Image
 
 import recall_client
 from recall_client import LocalClassifier, RecallClient
-from recall_client.models import ImageShape
+from recall_client.local.preparation import prepared
+from recall_client.messages.models import ImageShape
 from recall_client.pictures import Upload
-from recall_client.preparation import prepared
 from recall_server.core.io.pictures import decode
+from tests.clients.onnx_models import brightness_model
 
 RANDOM = numpy.random.default_rng(4)
 COLOUR = RANDOM.integers(0, 256, (30, 50, 3), dtype=numpy.uint8)
@@ -70,6 +72,58 @@ def test_a_picture_is_prepared_bit_for_bit_as_the_server_does_it(kind: str, shap
     assert numpy.array_equal(ours, decode(PICTURES[kind], shape))
 
 
+def with_chunk(kind: bytes, content: bytes, *, after_pixels: bool = False, checksum: int | None = None) -> bytes:
+    """A PNG of COLOUR with one more chunk, before or after its pixels."""
+    data = PICTURES["colour"]
+    place = data.index(b"IEND" if after_pixels else b"IDAT") - 4
+    crc = zlib.crc32(kind + content) if checksum is None else checksum
+    return data[:place] + struct.pack(">I", len(content)) + kind + content + struct.pack(">I", crc) + data[place:]
+
+
+def with_segment(data: bytes, marker: int, content: bytes) -> bytes:
+    """A JPEG with one more segment behind its first one."""
+    place = 4 + int.from_bytes(data[4:6], "big")
+    return data[:place] + bytes([0xFF, marker]) + struct.pack(">H", len(content) + 2) + content + data[place:]
+
+
+INFLATES = zlib.compress(bytes(3 * 2**20))
+DAMAGED_METADATA = {
+    "compressed text that inflates": with_chunk(b"zTXt", b"prompt\0\0" + INFLATES),
+    "international text that inflates": with_chunk(b"iTXt", b"prompt\0\x01\0\0\0" + INFLATES),
+    "the same after the pixels": with_chunk(b"iTXt", b"prompt\0\x01\0\0\0" + INFLATES, after_pixels=True),
+    "profile that inflates": with_chunk(b"iCCP", b"sRGB\0\0" + INFLATES),
+    "text with a wrong checksum": with_chunk(b"tEXt", b"a\0b", checksum=7),
+    "EXIF with a wrong checksum": with_chunk(b"eXIf", b"II*\0\x08\0\0\0\x01\0", checksum=7),
+    "EXIF that ends at once": with_chunk(b"eXIf", b"II*\0\x08\0\0\0\x01\0"),
+    "EXIF that is none": with_chunk(b"eXIf", b"\xff" * 30),
+    "private chunk with a wrong checksum": with_chunk(b"prVt", b"mine", checksum=7),
+    "time with a wrong checksum": with_chunk(b"tIME", bytes(7), after_pixels=True, checksum=7),
+    "JPEG with EXIF that ends at once": with_segment(PICTURES["jpeg"], 0xE1, b"Exif\0\0II*\0\x08\0\0\0\x05\0"),
+    "JPEG with EXIF that is none": with_segment(PICTURES["jpeg"], 0xE1, b"Exif\0\0" + b"\xff" * 40),
+    "JPEG with a profile that is none": with_segment(PICTURES["jpeg"], 0xE2, b"ICC_PROFILE\0\x01\x02" + b"\xff" * 9),
+}
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning")
+@pytest.mark.parametrize("kind", DAMAGED_METADATA)
+def test_damaged_metadata_leaves_the_pixels(kind: str) -> None:
+    shape = ImageShape(channels=3, height=30, width=50)
+    undamaged = PICTURES["jpeg" if kind.startswith("JPEG") else "colour"]
+    damaged, whole = prepared([Upload(kind, DAMAGED_METADATA[kind]), Upload("whole", undamaged)], shape)
+    assert numpy.array_equal(damaged, whole)
+
+
+def test_an_orientation_survives_beside_a_damaged_text() -> None:
+    turn = with_chunk(b"eXIf", b"II*\0\x08\0\0\0\x01\0\x12\x01\x03\0\x01\0\0\0\x06\0\0\0\0\0\0\0")
+    place = turn.index(b"IDAT") - 4
+    text = with_chunk(b"zTXt", b"prompt\0\0" + INFLATES)
+    start, end = text.index(b"zTXt") - 4, text.index(b"IDAT") - 4
+    both = turn[:place] + text[start:end] + turn[place:]
+    shape = ImageShape(channels=3, height=50, width=30)
+    one, other = prepared([Upload("both", both), Upload("turned", turn)], shape)
+    assert numpy.array_equal(one, other) and numpy.array_equal(one, decode(turn, (3, 50, 30)))
+
+
 def animation() -> bytes:
     frames = [Image.new("RGB", (4, 4), colour) for colour in ("red", "blue")]
     return encoded(frames[0], "PNG", save_all=True, append_images=frames[1:])
@@ -78,9 +132,9 @@ def animation() -> bytes:
 @pytest.mark.parametrize(
     ("data", "message"),
     [
-        (b"", "is no JPEG, PNG or WebP picture"),
-        (b"GIF89a but not really", "is no JPEG, PNG or WebP picture"),
-        (encoded(Image.new("RGB", (4, 4)), "GIF"), "is no JPEG, PNG or WebP picture"),
+        (b"", "is not a JPEG, PNG or WebP picture"),
+        (b"GIF89a but not really", "is not a JPEG, PNG or WebP picture"),
+        (encoded(Image.new("RGB", (4, 4)), "GIF"), "is not a JPEG, PNG or WebP picture"),
         (PICTURES["colour"][:-40], "is damaged"),
         (encoded(Image.new("1", (5000, 4000))), "more than 16,000,000"),
         (animation(), "is animated"),
@@ -91,33 +145,8 @@ def test_what_is_no_picture_is_refused_by_its_name(data: bytes, message: str) ->
         prepared([Upload("bear.jpg", data)], ImageShape(channels=1, height=8, width=8))
 
 
-def model(*, labels: str | None = '["dark", "bright"]', output: str = "probabilities", rank: int = 4) -> bytes:
-    """An ONNX model whose second class is as probable as the picture is bright."""
-    shape = ["N", 1, 4, 4][:rank]
-    nodes = [
-        helper.make_node("ReduceMean", ["images"], ["bright"], axes=list(range(1, rank)), keepdims=0),
-        helper.make_node("Unsqueeze", ["bright", "axis"], ["column"]),
-        helper.make_node("Sub", ["one", "column"], ["other"]),
-        helper.make_node("Concat", ["other", "column"], [output], axis=1),
-    ]
-    constants = [
-        helper.make_tensor("axis", TensorProto.INT64, [1], [1]),
-        helper.make_tensor("one", TensorProto.FLOAT, [1, 1], [1.0]),
-    ]
-    graph = helper.make_graph(
-        nodes, "brightness",
-        [helper.make_tensor_value_info("images", TensorProto.FLOAT, shape)],
-        [helper.make_tensor_value_info(output, TensorProto.FLOAT, ["N", 2])],
-        constants,
-    )  # fmt: skip
-    made = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
-    if labels is not None:
-        helper.set_model_props(made, {"labels": labels})
-    return made.SerializeToString()
-
-
 def test_a_file_predicts_without_a_server(tmp_path: Path) -> None:
-    (tmp_path / "brightness.onnx").write_bytes(model())
+    (tmp_path / "brightness.onnx").write_bytes(brightness_model())
     classifier = LocalClassifier.load(tmp_path / "brightness.onnx")
     assert repr(classifier) == "LocalClassifier(labels=['dark', 'bright'])"
     many = [numpy.full((9, 9), value, dtype=numpy.uint8) for value in (0, 51, 255)] * 200
@@ -126,6 +155,10 @@ def test_a_file_predicts_without_a_server(tmp_path: Path) -> None:
     assert said[1].probabilities["bright"] == pytest.approx(0.2)
     with pytest.raises(ValueError, match=r"must be \[N, 1, 4, 4\], not \[2, 4, 4\]"):
         classifier.predict_arrays(numpy.zeros((2, 4, 4), dtype=numpy.float32))
+    for dtype in (numpy.uint8, numpy.int64, numpy.bool_):
+        with pytest.raises(ValueError, match="must be floats from 0 to 1, not"):
+            classifier.predict_arrays(numpy.zeros((2, 1, 4, 4), dtype=dtype))  # type: ignore[arg-type]
+    assert classifier.predict_arrays(numpy.zeros((2, 1, 4, 4))).dtype == numpy.float32
     with pytest.raises(TypeError, match="write \\[picture\\]"):
         classifier.predict("photo.jpg")
 
@@ -133,12 +166,12 @@ def test_a_file_predicts_without_a_server(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        (b"", "no ONNX model that can be run"),
-        (b"<html>", "no ONNX model that can be run"),
-        (model(labels=None), "no classifier of a recall server"),
-        (model(labels='{"dark": 0}'), "no classifier of a recall server"),
-        (model(output="queries"), "no classifier of a recall server"),
-        (model(rank=3), "no classifier of a recall server"),
+        (b"", "not an ONNX model that can be run"),
+        (b"<html>", "not an ONNX model that can be run"),
+        (brightness_model(labels=None), "not a classifier of a recall server"),
+        (brightness_model(labels='{"dark": 0}'), "not a classifier of a recall server"),
+        (brightness_model(output="queries"), "not a classifier of a recall server"),
+        (brightness_model(rank=3), "not a classifier of a recall server"),
     ],
 )
 def test_a_file_of_another_kind_is_refused(tmp_path: Path, content: bytes, message: str) -> None:
@@ -151,7 +184,7 @@ def test_a_file_of_another_kind_is_refused(tmp_path: Path, content: bytes, messa
 
 def test_a_damaged_download_is_never_used(server: Any, client: RecallClient, describe: Any) -> None:
     server.on("GET", "/classifier/c1", describe("succeeded"))
-    whole = model()
+    whole = brightness_model()
     etag = {"ETag": f'"{sha256(whole).hexdigest()}"'}
     server.on("GET", "/classifier/c1/download", httpx2.Response(200, headers=etag, content=whole))
     assert client.classifier("c1").local().labels == ("dark", "bright")
@@ -173,4 +206,4 @@ def test_what_is_missing_is_said_before_anything_is_downloaded() -> None:
 
 
 def test_the_models_of_this_file_are_valid() -> None:
-    onnx.checker.check_model(onnx.load_from_string(model()), full_check=True)
+    onnx.checker.check_model(onnx.load_from_string(brightness_model()), full_check=True)

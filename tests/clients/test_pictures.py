@@ -66,15 +66,74 @@ def test_a_pillow_image_of_a_mode_that_png_lacks_is_converted() -> None:
     assert Image.open(BytesIO(upload.data)).mode == "RGB"
 
 
+def with_exif(entries: bytes) -> Image.Image:
+    image = Image.fromarray(COLOUR)
+    image.info["exif"] = b"Exif\0\0II*\0\x08\0\0\0" + entries
+    return image
+
+
+ENTRY = {
+    "orientation": b"\x12\x01\x03\0\x01\0\0\0\x06\0\0\0",
+    "rational out of the file": b"\x1a\x01\x05\0\x01\0\0\0\xff\xff\xff\x7f",
+    "unknown type": b"\x1a\x01\xff\0\x01\0\0\0\0\0\0\0",
+    "orientation of text": b"\x12\x01\x02\0\x04\0\0\0abc\0",
+    "orientation of nine": b"\x12\x01\x03\0\x01\0\0\0\x09\0\0\0",
+}
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning")
+@pytest.mark.parametrize("damaged", [name for name in ENTRY if name != "orientation"])
+def test_metadata_that_cannot_be_read_does_not_matter(damaged: str) -> None:
+    image = with_exif(b"\x01\0" + ENTRY[damaged] + b"\0\0\0\0")
+    (upload,) = uploads([image], of="bear")
+    assert numpy.array_equal(decoded(upload.data), COLOUR)
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning")
+def test_an_orientation_beside_damaged_metadata_still_turns() -> None:
+    image = with_exif(b"\x02\0" + ENTRY["orientation"] + ENTRY["rational out of the file"] + b"\0\0\0\0")
+    (upload,) = uploads([image], of="bear")
+    assert numpy.array_equal(decoded(upload.data), numpy.rot90(COLOUR, k=-1))
+
+
+def test_a_colour_profile_is_not_sent() -> None:
+    image = Image.fromarray(COLOUR)
+    image.info["icc_profile"] = bytes(2 * 2**20)  # inflates to more than decoders accept
+    (upload,) = uploads([image], of="bear")
+    assert b"iCCP" not in upload.data and numpy.array_equal(decoded(upload.data), COLOUR)
+
+
+@pytest.mark.parametrize("form", ["GIF", "BMP", "TIFF"])
+def test_a_format_that_only_pillow_reads_is_sent_as_png(tmp_path: Path, form: str) -> None:
+    encoded = BytesIO()
+    frames = [Image.fromarray(GREY), Image.fromarray(GREY[::-1].copy())]
+    frames[0].save(encoded, format=form, **({} if form == "BMP" else {"save_all": True, "append_images": frames[1:]}))
+    (tmp_path / "bear.xyz").write_bytes(encoded.getvalue())
+    for picture in (encoded.getvalue(), tmp_path / "bear.xyz"):
+        (upload,) = uploads([picture], of="bear")
+        assert upload.data.startswith(b"\x89PNG")
+        assert numpy.array_equal(numpy.asarray(Image.open(BytesIO(upload.data)).convert("L")), GREY)
+    damaged = encoded.getvalue()[:20]
+    assert uploads([damaged], of="bear")[0].data == damaged  # the server says what is wrong with it
+
+
+@pytest.mark.parametrize("dtype", [numpy.float16, numpy.float32, numpy.float64])
+def test_floats_that_round_to_a_level_are_accepted(dtype: type) -> None:
+    array = numpy.array([[1 + 1e-7, -1e-7], [1.001, 0.5]], dtype=dtype)
+    (upload,) = uploads([array], of="bear")
+    assert decoded(upload.data).tolist() == [[255, 0], [255, 128]]
+
+
 @pytest.mark.parametrize(
     ("picture", "error", "message"),
     [
         (numpy.zeros((3, 28, 28), numpy.uint8), ValueError, r"shape \(3, 28, 28\).*channels come last"),
         (numpy.zeros((0, 28), numpy.uint8), ValueError, r"shape \(0, 28\)"),
-        (numpy.full((4, 4), 200.0), ValueError, "floats from 200 to 200"),
+        (numpy.full((4, 4), 200.0), ValueError, "floats run from 200 to 200"),
         (numpy.full((4, 4), numpy.nan), ValueError, "within 0 to 1"),
-        (numpy.full((4, 4), -0.25), ValueError, "floats from -0.25 to -0.25"),
-        (numpy.zeros((4, 4), numpy.int64), ValueError, "array of int64"),
+        (numpy.full((4, 4), 1.004), ValueError, "floats run from 1.004 to 1.004"),
+        (numpy.full((4, 4), -0.25), ValueError, "floats run from -0.25 to -0.25"),
+        (numpy.zeros((4, 4), numpy.int64), ValueError, "array has dtype int64"),
         (Image.new("F", (4, 4)), ValueError, "mode F"),
         (7, TypeError, "not int"),
         (None, TypeError, "not NoneType"),

@@ -12,8 +12,8 @@ import pytest
 
 import recall_client
 from recall_client import AsyncRecallClient, NoAnswer, RecallClient, RecallError
+from recall_client.connection.retries import LONGEST, LONGEST_BACKOFF, SILENCE, Outage, Retries
 from recall_client.errors import ProblemDocument, problem
-from recall_client.retries import LONGEST, LONGEST_UNASKED, SILENCE, Endurance, Retries
 
 INFO = httpx2.Response(200, json={"name": "n", "version": "0.1.0", "limits": {}})
 GONE = httpx2.ConnectError("Connection refused")
@@ -113,25 +113,25 @@ def test_the_asynchronous_client_pauses_the_same_way(server: Any, pauses: list[f
 def test_pauses_are_drawn_and_grow_to_a_limit() -> None:
     longest, shortest = Retries(10**6, chance=lambda: 1.0), Retries(10**6, chance=lambda: 0.0)
     assert [longest.pause(number, failure(503)) for number in (1, 2, 3, 4)] == [0.5, 1.0, 2.0, 4.0]
-    assert longest.pause(10**5, failure(503)) == LONGEST_UNASKED
+    assert longest.pause(10**5, failure(503)) == LONGEST_BACKOFF
     assert shortest.pause(5, failure(503)) == 0.0
     assert shortest.pause(1, failure(429, LONGEST)) == LONGEST and shortest.pause(1, failure(429, LONGEST + 1)) is None
 
 
-def test_a_silence_is_endured_for_a_while_and_forgotten_at_the_first_answer() -> None:
+def test_an_outage_is_waited_for_and_forgotten_at_the_first_answer() -> None:
     now = 0.0
-    endurance = Endurance(Retries(1, chance=lambda: 1.0), clock=lambda: now)
+    outage = Outage(Retries(1, chance=lambda: 1.0), clock=lambda: now)
     gone = NoAnswer("nobody there")
-    endurance.failed(gone)
+    outage.failed(gone)
     now = SILENCE - 10
-    endurance.failed(gone)  # more failures than retries, for this is no request that fails but a server that restarts
-    endurance.answered()
+    outage.failed(gone)  # more failures than retries, for this is no request that fails but a server that restarts
+    outage.over()
     now = 2 * SILENCE
-    assert endurance.failed(gone) == 0.5
+    assert outage.failed(gone) == 0.5
     now = 3 * SILENCE
     with pytest.raises(NoAnswer, match="nobody there"):
-        endurance.failed(gone)
+        outage.failed(gone)
     with pytest.raises(recall_client.NotFound):
-        endurance.failed(failure(404))
+        outage.failed(failure(404))
     with pytest.raises(NoAnswer):
-        Endurance(Retries(0)).failed(gone)
+        Outage(Retries(0)).failed(gone)

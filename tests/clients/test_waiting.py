@@ -65,7 +65,7 @@ def test_what_will_not_pass_ends_the_wait(
 
 def test_time_that_runs_out_while_the_server_is_gone_says_both(server: Any, waiting: Classifier, describe: Any) -> None:
     server.on("GET", "/classifier/c1", describe("running"), GONE)
-    with pytest.raises(recall_client.StillTraining, match=r"still running after 0.3 s .*Connection refused"):
+    with pytest.raises(recall_client.StillTraining, match=r"still running after 0.3 s; .*Connection refused"):
         waiting.wait(timeout=0.3)
     assert waiting.status == "running"
 
@@ -73,7 +73,7 @@ def test_time_that_runs_out_while_the_server_is_gone_says_both(server: Any, wait
 def test_a_server_that_stays_away_is_given_up(
     server: Any, waiting: Classifier, pauses: list[float], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("recall_client.retries.SILENCE", 0.2)
+    monkeypatch.setattr("recall_client.connection.retries.SILENCE", 0.2)
     server.on("GET", "/classifier/c1", GONE)
     with pytest.raises(recall_client.NoAnswer, match="is the server running?"):
         waiting.wait(timeout=None)

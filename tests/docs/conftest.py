@@ -114,6 +114,7 @@ def _run_alone(page: Path, folder: Path, material: Path) -> None:
 
 def _furnish(folder: Path, material: Path) -> None:
     shutil.copytree(material, folder, dirs_exist_ok=True)
+    (folder / "docs").symlink_to(ROOT / "docs")
     (folder / ".venv").mkdir()
     (folder / ".venv" / "bin").symlink_to(Path(sys.executable).parent)
 

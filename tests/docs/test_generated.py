@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import io
+import re
 from pathlib import Path
 from types import ModuleType
 
@@ -11,6 +12,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from benchmarks import results
 from recall_server.config.settings import Settings
 from recall_server.core.bundle.bundle import MemoryBundle
 from tests.docs.pages import DOCS, ROOT
@@ -36,13 +38,34 @@ def test_generated_pages_are_up_to_date(generate: ModuleType) -> None:
     assert stale == [], "run `python docs/generate.py`"
 
 
-def test_every_bundle_and_every_measurement_is_among_the_results(generate: ModuleType) -> None:
+def test_every_bundle_and_its_accuracies_are_on_the_page_of_bundles(generate: ModuleType) -> None:
     bundles = [MemoryBundle.load(path) for path in sorted((ROOT / "artifacts/bundles").glob("*.safetensors"))]
-    text = generate.results(bundles)
+    text = generate.committed_bundles(bundles)
     for bundle in bundles:
         section = text.split(f"## {bundle.manifest.name}\n")[1].split("\n## ")[0]
         assert bundle.sha256 in section
         assert all(f"| {100 * row.mean:.2f} | {100 * row.spread:.2f} |" in section for row in bundle.manifest.accuracy)
+
+
+def test_every_recorded_measurement_is_a_row_of_a_group_that_states_its_space(generate: ModuleType) -> None:
+    rows = results.read()
+    text = generate.measurements(rows)
+    for row in rows:
+        group = results.GROUPS[row.group]
+        section = text.split(f"## {group.title}\n")[1].split("\n## ")[0]
+        assert f"| {row.what} | {row.measured} | {row.baseline} |" in section
+        assert generate.SPACES[group.space] in section
+
+
+def test_the_figures_of_the_readme_are_recorded(generate: ModuleType) -> None:
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    table = [line for line in readme.split("\n## Results\n")[1].split("\n## ")[0].splitlines() if line[:2] == "| "]
+    figure = re.compile(r"\d[\d.,]*\d")
+    recorded = set(figure.findall((DOCS / "results.md").read_text(encoding="utf-8")))
+    for line in table[2:]:
+        _, measured, baseline, *_ = line.strip("| ").split(" | ")
+        assert set(figure.findall(f"{measured} {baseline}")) <= recorded, line
+    assert 0 < len(table) - 2 <= 10
 
 
 def test_every_setting_is_listed_with_its_default(generate: ModuleType) -> None:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
 import pytest
 
-from tests.docs.pages import DOCS, ROOT, anchors, links, name_of, pages
+from tests.docs.pages import DOCS, ROOT, anchors, blocks, links, name_of, pages
 
 # Pages of the repository itself. Those that the site includes must not link relatively: they stand elsewhere there.
 OTHERS = ["README.md", "CHANGELOG.md", "artifacts/README.md", "clients/python/README.md"]
@@ -53,3 +54,20 @@ def test_links_that_lead_nowhere_are_found(tmp_path: Path) -> None:
     assert fault("http://example.org/", page) == "is no https address"
     assert fault("https://nowhere", page) == "is no https address"
     assert fault("../README.md", DOCS / "index.md") == "leads out of the site"
+
+
+def test_every_file_of_the_tree_in_the_readme_is_in_its_folder() -> None:
+    [tree] = [block.content for block in blocks(ROOT / "README.md") if block.content.startswith("recall_server/")]
+    parents: dict[int, Path] = {-2: ROOT}
+    folders, missing = [ROOT], []
+    for line in tree.splitlines():
+        if head := re.match(r"( *)([\w/]+(?:, \w+/)*|[\w.]+\.py)  ", line):
+            depth = len(head[1])
+            folders = [parents[depth - 2] / name for name in head[2].split(", ")]
+            parents[depth] = folders[0]
+            missing += [name_of(folder) for folder in folders if not folder.exists()]
+        for name in re.findall(r"[\w/]+\.(?:py|cpp|md|jsonl)", line):
+            if not any(folder.name == name or any(folder.rglob(name)) for folder in folders):
+                missing.append(f"{name_of(folders[0])}: {name}")
+    assert missing == []
+    assert len(parents) >= 4

@@ -10,11 +10,9 @@ with RecallClient("http://127.0.0.1:8000") as client:
 from importlib import import_module
 from typing import TYPE_CHECKING
 
-from ._version import __version__
-from .arrays import RecalledArrays
-from .classifier import Classifier
-from .client import RecallClient
-from .errors import (
+from recall_client._version import __version__
+from recall_client.client.blocking import Classifier, RecallClient
+from recall_client.errors import (
     AmbiguousLabel,
     AnswerTimeout,
     BodyTooLarge,
@@ -46,9 +44,9 @@ from .errors import (
     UnsupportedQuery,
     WorkerLost,
 )
-from .folders import class_folders
-from .local import LocalClassifier
-from .models import (
+from recall_client.local.classifier import LocalClassifier
+from recall_client.messages.arrays import RecalledArrays
+from recall_client.messages.models import (
     Accuracy,
     Bases,
     Bundle,
@@ -66,12 +64,11 @@ from .models import (
     ServerInfo,
     Similarity,
 )
-from .pictures import Picture, PictureLike, Pictures
-from .requests import Addressing, Labels, PicturesByName, Queries
+from recall_client.messages.queries import Addressing, Labels, PicturesByName, Queries
+from recall_client.pictures import Picture, PictureLike, Pictures, class_folders
 
 if TYPE_CHECKING:
-    from .async_classifier import AsyncClassifier
-    from .async_client import AsyncRecallClient
+    from recall_client.client.asyncio import AsyncClassifier, AsyncRecallClient
 
 __all__ = [
     "Accuracy",
@@ -137,11 +134,9 @@ __all__ = [
     "class_folders",
 ]
 
-_ASYNCHRONOUS = {"AsyncClassifier": ".async_classifier", "AsyncRecallClient": ".async_client"}
-
 
 def __getattr__(name: str) -> object:
-    """The asynchronous half, once it is asked for: who needs no event loop does not pay for asyncio."""
-    if name not in _ASYNCHRONOUS:
+    """Import the asyncio client on first use: the blocking client does without asyncio."""
+    if name not in ("AsyncClassifier", "AsyncRecallClient"):
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(_ASYNCHRONOUS[name], __name__), name)
+    return getattr(import_module("recall_client.client.asyncio"), name)

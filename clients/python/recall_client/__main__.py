@@ -1,4 +1,4 @@
-"""The command `recall`. The package alone does without what the commands need, so that it can say what to install."""
+"""Entry point of the command `recall`; without the packages that it needs, it says what to install."""
 
 from __future__ import annotations
 

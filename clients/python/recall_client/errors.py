@@ -1,36 +1,37 @@
-"""Every error that this client raises on purpose, as one tree. What the server refuses mirrors its own tree.
+"""The errors that this client raises, as one tree. The errors below `Problem` mirror the server's problem types.
 
     RecallError
-    ├── NoAnswer                 the server could not be reached, or broke off
-    │   └── AnswerTimeout        it did not answer in time (also a TimeoutError)
+    ├── NoAnswer                 the server could not be reached, or the connection broke
+    │   └── AnswerTimeout        the server did not answer in time (also a TimeoutError)
     ├── UnexpectedAnswer         an answer that this version of the client does not understand
-    ├── UnreadableClassifier     a file that is no classifier to predict with
-    ├── StillTraining            `wait` ran out of time; the classifier trains on (also a TimeoutError)
-    ├── TrainingEnded            there will be no classifier
-    │   ├── TrainingFailed       the training failed; the message says why
-    │   │   ├── WorkerLost           its worker died, as often as it was tried
-    │   │   └── QueueExpired         it waited longer than a training may wait
-    │   └── TrainingCancelled    somebody cancelled it
+    ├── UnreadableClassifier     a file that is not a usable classifier
+    ├── StillTraining            `wait` timed out; the training continues (also a TimeoutError)
+    ├── TrainingEnded            the training ended without a classifier
+    │   ├── TrainingFailed       the training failed; the message gives the reason
+    │   │   ├── WorkerLost           its worker died on every attempt
+    │   │   └── QueueExpired         it waited in the queue for longer than the server allows
+    │   └── TrainingCancelled    the training was cancelled
     └── Problem                  the server refused: a problem document (RFC 9457)
-        ├── InvalidRequest       what was sent cannot be answered; the message says what would be right
+        ├── InvalidRequest       the request cannot be answered; the message says what would be right
         │   ├── UnknownLabel         `suggestions` holds the nearest known labels
-        │   ├── AmbiguousLabel       `candidates` holds the `bundle:label` names that would be right
-        │   ├── UnreadablePicture    not a picture, or of a kind that is not accepted
+        │   ├── AmbiguousLabel       `candidates` holds the qualified `bundle:label` names
+        │   ├── UnreadablePicture    not a picture, or in a format that is not accepted
         │   ├── PictureTooLarge      more pixels or bytes than the server's limit
-        │   ├── BodyTooLarge         all parts together are more than the server's limit
-        │   └── UnsupportedQuery     the memory cannot be addressed this way
+        │   ├── BodyTooLarge         a request body larger than the server's limit
+        │   └── UnsupportedQuery     the memory does not support this kind of query
         ├── NotFound             no bundle or classifier of that name
         ├── NotReady             the classifier is still training, failed or was cancelled
-        ├── Conflict             an idempotency key that came with another request before
-        ├── Unauthorised         no API key, or one that the server does not know
-        ├── Forbidden            a good API key that does not reach this far
-        ├── TryAgain             not at the moment; `retry_after` says when another try is worth it
-        │   ├── Overloaded           too much work: the queue is full, or the caller's share is used up
-        │   └── Unavailable          nobody is there to do it: the server is stopping, or has no worker
-        └── ServerFailed         the server's own fault, or that of something in between
-            └── StorageFailed    its disk is full or cannot be written
+        ├── Conflict             an idempotency key that was used for another request
+        ├── Unauthorised         a missing or unknown API key
+        ├── Forbidden            an API key whose scope is too narrow
+        ├── TryAgain             refused for now; `retry_after` says when to try again
+        │   ├── Overloaded           the queue is full, or the caller's quota is used up
+        │   └── Unavailable          the server is stopping, or has no worker
+        └── ServerFailed         a fault of the server, or of a proxy in front of it
+            └── StorageFailed    the server's disk is full or not writable
 
-Arguments that are seen to be wrong without asking the server raise Python's `TypeError`, `ValueError` and `OSError`.
+Arguments that are wrong whatever the server says raise `TypeError`, `ValueError` or `OSError`, and nothing is sent.
+Every error can be pickled and copied.
 """
 
 from __future__ import annotations
@@ -40,11 +41,11 @@ from dataclasses import dataclass
 
 
 class RecallError(Exception):
-    """The root: `except RecallError` catches everything that this client raises on purpose."""
+    """Base class of all errors that this client raises itself."""
 
 
 class NoAnswer(RecallError):
-    """The server could not be reached, or it broke off in the middle of its answer."""
+    """The server could not be reached, or the connection broke before the answer was complete."""
 
 
 class AnswerTimeout(NoAnswer, TimeoutError):
@@ -52,15 +53,15 @@ class AnswerTimeout(NoAnswer, TimeoutError):
 
 
 class UnexpectedAnswer(RecallError):
-    """An answer that this version of the client does not understand; perhaps another kind of server gave it."""
+    """The answer is not what this version of the client understands; perhaps it is not from a recall server."""
 
 
 class UnreadableClassifier(RecallError):
-    """A file that is no classifier to predict with: damaged, or of another kind."""
+    """The file is not a usable classifier: damaged, of another kind, or with parts outside the file."""
 
 
 class StillTraining(RecallError, TimeoutError):
-    """`wait` ran out of time. The classifier trains on, and can be waited for again."""
+    """`wait` timed out. The training continues, and `wait` can be called again."""
 
 
 class TrainingEnded(RecallError):
@@ -68,26 +69,27 @@ class TrainingEnded(RecallError):
 
 
 class TrainingFailed(TrainingEnded):
-    """The training failed; the message is the server's reason."""
+    """The training failed; the message gives the server's reason."""
 
 
 class WorkerLost(TrainingFailed):
-    """The worker that trained it died, as often as it was tried."""
+    """The worker died on every attempt."""
 
 
 class QueueExpired(TrainingFailed):
-    """It waited in the queue for longer than a training may wait."""
+    """The training waited in the queue for longer than the server allows."""
 
 
 class TrainingCancelled(TrainingEnded):
-    """Somebody cancelled the training."""
+    """The training was cancelled."""
 
 
 @dataclass(frozen=True)
 class ProblemDocument:
-    """What RFC 9457 and the server say about a refusal. `parameter` names the culprit, where there is one.
+    """A problem document (RFC 9457) with the server's extensions.
 
-    `retry_after` is in seconds, from the header Retry-After; None without one.
+    `parameter` is the parameter or part at fault, where the server names one; `errors` lists several mistakes of one
+    request. `retry_after` is the header Retry-After in seconds, None without one.
     """
 
     status: int
@@ -103,107 +105,113 @@ class ProblemDocument:
 
     @property
     def sentence(self) -> str:
-        """The most telling of what the server said, with the single mistakes where a request has several."""
+        """The detail, or the title without one, followed by each of `errors`."""
         mistakes = [f"{mistake.get('parameter')}: {mistake.get('detail')}" for mistake in self.errors]
         return "; ".join([self.detail or self.title or "no reason given", *mistakes])
 
 
 class Problem(RecallError):
-    """The server refused. `document` holds all that it said; the message is its own sentence."""
+    """The server refused the request. `document` holds its whole answer; the message is its detail."""
 
     def __init__(self, document: ProblemDocument) -> None:
-        super().__init__(document.sentence)
+        super().__init__(document)
         self.document = document
+
+    def __str__(self) -> str:
+        return self.document.sentence
 
     @property
     def status(self) -> int:
-        """The HTTP status of the answer."""
+        """HTTP status of the answer."""
         return self.document.status
 
     @property
     def parameter(self) -> str | None:
-        """The parameter or part that was wrong, where the server named one."""
+        """The parameter or part at fault, where the server names one."""
         return self.document.parameter
 
 
 class InvalidRequest(Problem):
-    """What was sent cannot be answered."""
+    """The request cannot be answered."""
 
 
 class UnknownLabel(InvalidRequest):
-    """A label that no loaded bundle knows; `suggestions` holds the nearest known ones, best first."""
+    """No loaded bundle knows the label."""
 
     @property
     def suggestions(self) -> tuple[str, ...]:
+        """The nearest known labels, best first."""
         return tuple(self.document.suggestions)
 
 
 class AmbiguousLabel(InvalidRequest):
-    """A label that several bundles know; `candidates` holds the qualified names that would be right."""
+    """Several bundles know the label."""
 
     @property
     def candidates(self) -> tuple[str, ...]:
+        """The qualified names, `bundle:label`, of which one is meant."""
         return tuple(self.document.candidates)
 
 
 class UnreadablePicture(InvalidRequest):
-    """The bytes are no picture, or one of a kind that is not accepted; `parameter` names the part."""
+    """The bytes are not a picture, or in a format that is not accepted; `parameter` names the part."""
 
 
 class PictureTooLarge(InvalidRequest):
-    """A picture with more pixels or bytes than the server's limit; `parameter` names the part."""
+    """A picture has more pixels or bytes than the server's limit; `parameter` names the part."""
 
 
 class BodyTooLarge(InvalidRequest):
-    """All parts together are more than the server's limit: send fewer or smaller pictures."""
+    """The request body is larger than the server's limit: send fewer or smaller pictures."""
 
 
 class UnsupportedQuery(InvalidRequest):
-    """The memory cannot be addressed this way (pictures to a memory without an encoder, a vector too long...)."""
+    """The memory does not support this kind of query, for example pictures without an encoder."""
 
 
 class NotFound(Problem):
-    """No bundle or classifier of that name."""
+    """There is no bundle or classifier of that name."""
 
 
 class NotReady(Problem):
-    """It exists but cannot be used: a classifier that is still training, that failed, or that was cancelled."""
+    """The classifier is still training, failed, or was cancelled."""
 
 
 class Conflict(Problem):
-    """It contradicts what was said before: an idempotency key that came with another request."""
+    """The idempotency key was used for another request."""
 
 
 class Unauthorised(Problem):
-    """No API key was sent where one is needed, or one that the server does not know."""
+    """The API key is missing or unknown."""
 
 
 class Forbidden(Problem):
-    """The API key is good, but its scope does not reach this far."""
+    """The API key's scope does not cover this request."""
 
 
 class TryAgain(Problem):
-    """Not at the moment. After `retry_after` seconds another try is worth it; None where the server named no time."""
+    """The server refuses for now; the same request may succeed later."""
 
     @property
     def retry_after(self) -> float | None:
+        """Seconds after which to try again; None where the server gave no time."""
         return self.document.retry_after
 
 
 class Overloaded(TryAgain):
-    """Too much work at the moment: the queue is full, or the caller's share of requests or pictures is used up."""
+    """The queue is full, or the caller's quota of requests or pictures is used up."""
 
 
 class Unavailable(TryAgain):
-    """Nobody is there to do it at the moment: the server is stopping or starting, or has no worker."""
+    """The server is starting or stopping, or has no worker."""
 
 
 class ServerFailed(Problem):
-    """The fault of the server, or of something in between; nothing about the request was wrong."""
+    """The server failed, or a proxy in front of it did; the request itself may be right."""
 
 
 class StorageFailed(ServerFailed):
-    """The server's disk is full or cannot be written."""
+    """The server's disk is full or not writable."""
 
 
 _BY_TYPE: dict[str, type[Problem]] = {
@@ -242,13 +250,13 @@ _ENDED_BY_TYPE: dict[str, type[TrainingFailed]] = {"worker-lost": WorkerLost, "q
 
 
 def problem(document: ProblemDocument) -> Problem:
-    """The error of the tree for a problem document; of a type that is not known here, the nearest by its status."""
+    """Return the error for a problem document: by its type, or by its status where this client lacks the type."""
     by_status = _BY_STATUS.get(document.status, ServerFailed if document.status >= 500 else Problem)
     return _BY_TYPE.get(_slug(document.type), by_status)(document)
 
 
 def training_failure(problem_type: str, message: str) -> TrainingFailed:
-    """The error of the tree for the type of problem that ended a training."""
+    """Return the error for the problem type that ended a training."""
     return _ENDED_BY_TYPE.get(_slug(problem_type), TrainingFailed)(message)
 
 

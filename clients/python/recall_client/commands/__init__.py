@@ -1,5 +1,5 @@
-"""The command `recall`: everything that the client can do, from a shell."""
+"""The command `recall`."""
 
-from .app import run
+from recall_client.commands.app import run
 
 __all__ = ["run"]

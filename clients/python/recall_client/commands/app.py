@@ -1,28 +1,29 @@
-"""The commands put together, and what becomes of errors: one sentence on stderr and a status.
+"""All commands as one program, and its exit status after an error, which is one sentence on stderr.
 
-0    done
-1    the server refused, the training failed, or there is no such thing
-2    what was typed cannot be: a missing file, a number out of range, an option that does not exist
-3    no answer, or not at the moment: the same command may work later
+0    success
+1    the server refused, the training failed, there is no such thing, or some pictures could not be read
+2    wrong usage: a missing file, a number out of range, an unknown option
+3    no answer, or refused for now: the same command may succeed later
 130  Ctrl-C
 """
 
 from __future__ import annotations
 
+import os
 import sys
+from io import TextIOWrapper
 from typing import Annotated
 
 import typer
 
 from recall_client._version import __version__
+from recall_client.commands import classifiers, memories
+from recall_client.commands.context import with_context
 from recall_client.errors import NoAnswer, RecallError, StillTraining, TryAgain
-
-from . import classifiers, memories
-from .asking import asking
 
 app = typer.Typer(
     name="recall",
-    help="Recall images from a memory-recall server, train classifiers in seconds, and use them.",
+    help="Recall images from a memory-recall server, and train and use image classifiers.",
     no_args_is_help=True,
     add_completion=False,
     rich_markup_mode=None,
@@ -41,14 +42,15 @@ for command in (
     classifiers.cancel,
     classifiers.delete,
 ):
-    app.command(command.__name__)(asking(command))
+    app.command(command.__name__)(with_context(command))
 
 
 def run() -> None:
-    """Run the command that was typed."""
+    """Run the command line and exit."""
+    _prepare_streams()
     try:
         app()
-    except BrokenPipeError:  # whoever read what we print has seen enough
+    except BrokenPipeError:  # the reader of our output has seen enough
         raise
     except (NoAnswer, TryAgain, StillTraining) as error:
         _fail(str(error), 3)
@@ -58,6 +60,15 @@ def run() -> None:
         _fail(f"{error.filename}: {error.strerror}" if error.filename else str(error), 2)
     except (ValueError, TypeError, ImportError) as error:
         _fail(str(error), 2)
+
+
+def _prepare_streams() -> None:
+    """Discard output to a closed stream, and escape characters that the terminal's encoding lacks."""
+    sys.stdout = sys.stdout or open(os.devnull, "w", encoding="utf-8")
+    sys.stderr = sys.stderr or open(os.devnull, "w", encoding="utf-8")
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
 
 
 def _fail(sentence: str, status: int) -> None:

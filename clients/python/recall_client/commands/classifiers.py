@@ -5,131 +5,151 @@ from __future__ import annotations
 import shlex
 import sys
 from pathlib import Path
-from typing import Annotated, Literal, cast
+from typing import Annotated, Literal
 
 import typer
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 
-from recall_client.classifier import Classifier
-from recall_client.local import LocalClassifier
-from recall_client.models import ClassifierState
-from recall_client.requests import Labels as SomeLabels
-from recall_client.requests import PicturesByName
+from recall_client.client.blocking import Classifier
+from recall_client.commands import tables
+from recall_client.commands.context import Context
+from recall_client.commands.lookup import find_classifier
+from recall_client.commands.memories import InBundle, LabelArguments, Seed, Shots, chosen_classes
+from recall_client.commands.names import check_name
+from recall_client.errors import PictureTooLarge, UnreadablePicture
+from recall_client.local.classifier import LocalClassifier
+from recall_client.messages.models import ClassifierState, Prediction
+from recall_client.pictures.folders import pictures_in
 
-from . import tables
-from .asking import Asking
-from .found import found
-from .memories import InBundle, Labels, Seed, Shots, chosen
-from .names import check_name
-
-Name = Annotated[str, typer.Argument(metavar="NAME", help="The name it was given, its id, or the id's beginning.")]
-Way = Literal["auto", "images", "classify", "prototypes"]
-Timeout = Annotated[float | None, typer.Option(help="Stop waiting after so many seconds; the training goes on.", min=0)]
+Name = Annotated[str, typer.Argument(metavar="NAME", help="The classifier's name, its id, or the beginning of its id.")]
+AddressingMode = Literal["auto", "images", "classify", "prototypes"]
+Timeout = Annotated[
+    float | None, typer.Option(help="Stop waiting after this many seconds; the training continues.", min=0)
+]
 
 
 def train(
-    asking: Asking,
-    labels: Labels = None,
+    context: Context,
+    labels: LabelArguments = None,
     *,
     shots: Shots = None,
-    name: Annotated[str | None, typer.Option(help="What to call it from now on.")] = None,
+    name: Annotated[str | None, typer.Option(help="A name for the classifier.")] = None,
     seed: Seed = None,
     bundle: InBundle = None,
     addressing: Annotated[
-        Way | None,
-        typer.Option(help="How pictures are used; prototypes need no training. Default: the server's choice."),
+        AddressingMode | None,
+        typer.Option(help="How pictures are used; prototypes need no training. By default the server chooses."),
     ] = None,
     own_pictures: Annotated[
-        bool, typer.Option(help="Learn from the pictures too, not only from what they recall.")
+        bool, typer.Option(help="Train on the pictures too, not only on the images that they recall.")
     ] = True,
-    wait: Annotated[bool, typer.Option(help="Wait until it is trained.")] = True,
+    wait: Annotated[bool, typer.Option(help="Wait until the classifier is trained.")] = True,
     timeout: Timeout = None,
 ) -> None:
     """Train a fresh classifier.
 
-    Of labels: recall train Sneaker Bag
+    From labels: recall train Sneaker Bag
 
-    Of a few pictures of each class, pets/cat/1.jpg and so on: recall train --shots pets/ --name pets
+    From a few pictures of each class, pets/cat/1.jpg and so on: recall train --shots pets/ --name pets
     """
-    kept = None if name is None else check_name(name)
-    classes = cast("SomeLabels | PicturesByName", chosen(labels, shots))
-    classifier = asking.client.train(
+    if name is not None:
+        check_name(name)
+        context.names.prepare()
+    classes = chosen_classes(context, labels, shots)
+    classifier = context.client.train(
         classes, seed=seed, bundle=bundle, addressing=addressing, own_pictures=own_pictures
     )
-    if kept is not None:
-        before = asking.names.get(kept)
-        asking.names.give(kept, classifier.id)
-        if before not in (None, classifier.id):
-            asking.note(f"{kept!r} was classifier {before} until now")
+    if name is not None:
+        _give(context, name, classifier)
     if wait:
-        _wait(asking, classifier, kept or classifier.id, timeout)
-    asking.tell(tables.outcome(classifier.state, kept), _document(classifier.state, [kept] if kept else []))
+        _wait(context, classifier, name or classifier.id, timeout)
+    context.show(tables.outcome(classifier.state, name), _document(classifier.state, [name] if name else []))
 
 
-def wait(asking: Asking, name: Name, *, timeout: Timeout = None) -> None:
+def wait(context: Context, name: Name, *, timeout: Timeout = None) -> None:
     """Wait until a classifier is trained."""
-    classifier = found(asking, name)
-    _wait(asking, classifier, name, timeout)
-    asking.tell(tables.outcome(classifier.state, None), _document(classifier.state, _names(asking, classifier)))
+    classifier = find_classifier(context, name)
+    _wait(context, classifier, name, timeout)
+    context.show(tables.outcome(classifier.state, None), _document(classifier.state, _names(context, classifier)))
 
 
 def predict(
-    asking: Asking,
-    name: Annotated[str, typer.Argument(metavar="NAME", help="A classifier's name or id; a NAME.onnx asks nobody.")],
-    pictures: Annotated[list[Path], typer.Argument(metavar="PICTURE", help="JPEG, PNG or WebP files.")],
+    context: Context,
+    name: Annotated[
+        str, typer.Argument(metavar="NAME", help="A classifier's name or id, or a FILE.onnx, which needs no server.")
+    ],
+    pictures: Annotated[list[Path], typer.Argument(metavar="PICTURE", help="Picture files, or folders of them.")],
 ) -> None:
-    """Say what is on pictures."""
+    """Classify pictures."""
     local = name.endswith(".onnx") and Path(name).is_file()
-    classifier = LocalClassifier.load(name) if local else found(asking, name)
-    said = classifier.predict(pictures)
-    shown = list(map(str, pictures))
-    document = [{"picture": picture} | each.model_dump() for picture, each in zip(shown, said, strict=True)]
-    asking.tell(tables.predictions(shown, said), document)
+    classifier = LocalClassifier.load(name) if local else find_classifier(context, name)
+    files = [file for path in pictures for file in (_in_folder(path) if path.is_dir() else [path])]
+    predictions, failures = _predict(classifier, files)
+    shown = [(file, each) for file, each in zip(files, predictions, strict=True) if each is not None]
+    document = [
+        {"picture": str(file)} | (each.model_dump() if each else {"error": failures[file]})
+        for file, each in zip(files, predictions, strict=True)
+    ]
+    context.show(tables.predictions([str(file) for file, _ in shown], [each for _, each in shown]), document)
+    for sentence in failures.values():
+        context.note(f"error: {sentence}")
+    if failures:
+        raise typer.Exit(1)
 
 
 def classifiers(
-    asking: Asking, *, limit: Annotated[int | None, typer.Option(help="The newest only.", min=1)] = None
+    context: Context, *, limit: Annotated[int | None, typer.Option(help="Only the newest ones.", min=1)] = None
 ) -> None:
-    """List the classifiers of the server, newest first."""
-    names = asking.names.by_id()
-    states = [each.state for each in asking.client.classifiers(limit=limit)]
-    asking.tell(tables.classifiers(states, names), [_document(state, names.get(state.id, [])) for state in states])
+    """List the classifiers on the server, newest first."""
+    names = context.names.by_id()
+    states = [each.state for each in context.client.classifiers(limit=limit)]
+    context.show(tables.classifiers(states, names), [_document(state, names.get(state.id, [])) for state in states])
 
 
 def download(
-    asking: Asking,
+    context: Context,
     name: Name,
     *,
     output: Annotated[
-        Path | None, typer.Option("--output", "-o", help="FILE.onnx or FILE.safetensors; default: NAME.onnx.")
+        Path | None, typer.Option("--output", "-o", help="FILE.onnx or FILE.safetensors; by default NAME.onnx.")
     ] = None,
 ) -> None:
-    """Take a classifier away."""
-    classifier = found(asking, name)
+    """Download a classifier."""
+    classifier = find_classifier(context, name)
     target = output or Path(f"{name}.onnx".replace("/", "-"))
     classifier.download(target)
-    asking.tell(f"{target}", {"id": classifier.id, "output": str(target)})
+    context.show(f"{target}", {"id": classifier.id, "output": str(target)})
 
 
-def cancel(asking: Asking, name: Name) -> None:
-    """Stop a training."""
-    classifier = found(asking, name).cancel()
-    asking.tell(f"{classifier.id}: {classifier.status}", _document(classifier.state, _names(asking, classifier)))
+def cancel(context: Context, name: Name) -> None:
+    """Cancel a training."""
+    classifier = find_classifier(context, name).cancel()
+    context.show(f"{classifier.id}: {classifier.status}", _document(classifier.state, _names(context, classifier)))
 
 
-def delete(asking: Asking, names: Annotated[list[str], typer.Argument(metavar="NAME", help="Names or ids.")]) -> None:
+def delete(context: Context, names: Annotated[list[str], typer.Argument(metavar="NAME", help="Names or ids.")]) -> None:
     """Delete classifiers and their names."""
-    meant = [found(asking, name) for name in names]  # all of them, before the first is gone
-    gone = list(dict.fromkeys(classifier.id for classifier in meant))
-    for identifier in gone:
-        asking.client.classifier(identifier).delete()
-        asking.names.forget(identifier)
-    asking.tell("\n".join(f"{identifier}: deleted" for identifier in gone), {"deleted": gone})
+    found = [find_classifier(context, name) for name in names]  # all of them, before the first is deleted
+    deleted = list(dict.fromkeys(classifier.id for classifier in found))
+    for identifier in deleted:
+        context.client.classifier(identifier).delete()
+        context.names.forget(identifier)
+    context.show("\n".join(f"{identifier}: deleted" for identifier in deleted), {"deleted": deleted})
 
 
-def _wait(asking: Asking, classifier: Classifier, name: str, timeout: float | None) -> None:
-    """With a bar on stderr where somebody looks at it. Ctrl-C stops the waiting only, and says so."""
+def _give(context: Context, name: str, classifier: Classifier) -> None:
+    before = context.names.get(name)
+    try:
+        context.names.give(name, classifier.id)
+    except OSError as error:
+        raise OSError(f"classifier {classifier.id} was started, but not named: {error}") from error
+    if before not in (None, classifier.id):
+        context.note(f"{name!r} was the name of classifier {before} until now")
+
+
+def _wait(context: Context, classifier: Classifier, name: str, timeout: float | None) -> None:
+    """Wait with a progress bar, if stderr is a terminal. Ctrl-C ends only the waiting, and a note says so."""
     columns = (TextColumn("{task.description}", markup=False), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
     try:
         with Progress(*columns, console=Console(stderr=True), transient=True, disable=not sys.stderr.isatty()) as bar:
@@ -137,7 +157,7 @@ def _wait(asking: Asking, classifier: Classifier, name: str, timeout: float | No
             classifier.wait(timeout, on_progress=lambda state: _show(bar, task, state))
     except KeyboardInterrupt:
         typed = shlex.quote(name)
-        asking.note(f"the training goes on; `recall wait {typed}` waits for it, `recall cancel {typed}` stops it")
+        context.note(f"the training continues; `recall wait {typed}` waits for it, `recall cancel {typed}` cancels it")
         raise
 
 
@@ -147,9 +167,40 @@ def _show(bar: Progress, task: TaskID, state: ClassifierState) -> None:
     bar.update(task, description=f"{state.status}{loss}", completed=done, total=total)
 
 
+def _in_folder(folder: Path) -> list[Path]:
+    if not (found := pictures_in(folder)):
+        raise ValueError(f"{folder} holds no pictures")
+    return found
+
+
+def _predict(
+    classifier: Classifier | LocalClassifier, files: list[Path]
+) -> tuple[list[Prediction | None], dict[Path, str]]:
+    """Return a prediction or None per file, and a sentence for each file that cannot be read.
+
+    Many files are sent together; those among them that cannot be read are found by halving. Raises the error of a
+    single file.
+    """
+    try:
+        return list(classifier.predict(files)), {}
+    except (UnreadablePicture, PictureTooLarge, ValueError, OSError):
+        if len(files) == 1:
+            raise
+    predictions: list[Prediction | None] = []
+    failures: dict[Path, str] = {}
+    for half in (files[: len(files) // 2], files[len(files) // 2 :]):
+        try:
+            some, failed = _predict(classifier, half)
+        except (UnreadablePicture, PictureTooLarge, ValueError, OSError) as error:
+            some, failed = [None], {half[0]: str(error)}
+        predictions += some
+        failures |= failed
+    return predictions, failures
+
+
 def _document(state: ClassifierState, names: list[str]) -> dict[str, object]:
-    return {"names": names} | state.model_dump(mode="json")
+    return {"names": names, **state.model_dump(mode="json")}
 
 
-def _names(asking: Asking, classifier: Classifier) -> list[str]:
-    return asking.names.by_id().get(classifier.id, [])
+def _names(context: Context, classifier: Classifier) -> list[str]:
+    return context.names.by_id().get(classifier.id, [])

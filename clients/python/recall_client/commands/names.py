@@ -1,12 +1,13 @@
-"""The names that people give to their classifiers, kept on this machine: the server knows ids only.
+"""Names of classifiers, kept on this machine: the server knows only ids.
 
-SQLite, because two commands may write at the same time and either may be killed.
+They are in SQLite, because two commands may write at the same time and either may be killed.
 """
 
 from __future__ import annotations
 
 import re
 import sqlite3
+import unicodedata
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
@@ -14,27 +15,28 @@ from pathlib import Path
 import typer
 
 _ID = re.compile(r"[0-9a-f]{32}")
-_PATIENCE = 10.0  # seconds for another command to finish writing
+_PATIENCE = 10.0  # seconds to wait for another command that is writing
 _TABLE = "CREATE TABLE IF NOT EXISTS names (server TEXT, name TEXT, id TEXT NOT NULL, PRIMARY KEY (server, name))"
 
 
 class Names:
-    """name -> id, for the classifiers of one server. Every method raises OSError where the file cannot be used."""
+    """The names of one server's classifiers. Every method raises OSError where the file cannot be used."""
 
     def __init__(self, server: str, path: Path | None = None) -> None:
         self.path = path or Path(typer.get_app_dir("recall")) / "names.sqlite"
         self._server = server.strip().rstrip("/")
 
     def get(self, name: str) -> str | None:
-        """The id behind a name; None for a name that was not given."""
+        """Return the id behind a name, or None."""
         if not self.path.exists():
             return None
+        key = (self._server, unicodedata.normalize("NFC", name))
         with self._table() as table:
-            found = table.execute("SELECT id FROM names WHERE server = ? AND name = ?", (self._server, name)).fetchone()
+            found = table.execute("SELECT id FROM names WHERE server = ? AND name = ?", key).fetchone()
         return None if found is None else str(found[0])
 
     def by_id(self) -> dict[str, list[str]]:
-        """All names of each id, in order."""
+        """Return the sorted names of each id."""
         names: dict[str, list[str]] = {}
         if self.path.exists():
             with self._table() as table:
@@ -43,14 +45,23 @@ class Names:
                     names.setdefault(identifier, []).append(name)
         return names
 
-    def give(self, name: str, identifier: str) -> None:
-        """Call the classifier `identifier` by this name from now on, whatever had it before."""
+    def prepare(self) -> None:
+        """Create the file, so that `give` will not be the first to find out that it cannot be written."""
+        if not self.path.is_absolute():  # it would begin with a folder called "~"
+            raise OSError("names cannot be kept without a home folder; set HOME or XDG_CONFIG_HOME")
         self.path.parent.mkdir(parents=True, exist_ok=True)
         with self._table() as table:
-            table.execute("INSERT OR REPLACE INTO names VALUES (?, ?, ?)", (self._server, name, identifier))
+            table.execute("DELETE FROM names WHERE server IS NULL")  # a write, which no row is affected by
+
+    def give(self, name: str, identifier: str) -> None:
+        """Give a name to the classifier `identifier`, taking it from any other."""
+        self.prepare()
+        row = (self._server, unicodedata.normalize("NFC", name), identifier)
+        with self._table() as table:
+            table.execute("INSERT OR REPLACE INTO names VALUES (?, ?, ?)", row)
 
     def forget(self, identifier: str) -> None:
-        """Forget every name of a classifier that is gone."""
+        """Forget every name of a deleted classifier."""
         if self.path.exists():
             with self._table() as table:
                 table.execute("DELETE FROM names WHERE server = ? AND id = ?", (self._server, identifier))
@@ -62,18 +73,18 @@ class Names:
                 connection.execute(_TABLE)
                 yield connection
         except sqlite3.Error as error:
-            raise OSError(f"{self.path}, which holds the names of classifiers, cannot be used: {error}") from error
+            raise OSError(f"{self.path}, the file of names, cannot be used: {error}") from error
 
 
 def check_name(name: str) -> str:
-    """A name as it is kept. Raises ValueError for one that could be taken for something else."""
+    """Return a name for a classifier. Raises ValueError for one that is invisible or looks like an id."""
     if not name.strip() or name != name.strip() or not name.isprintable():
-        raise ValueError(f"{name!r} cannot be a name: it needs a visible character, and none but spaces around it")
+        raise ValueError(f"{name!r} cannot be a name: it must be printable, without spaces around it")
     if looks_like_id(name):
         raise ValueError(f"{name!r} cannot be a name: it looks like the id of a classifier")
     return name
 
 
 def looks_like_id(text: str) -> bool:
-    """Whether this is what the server calls a classifier."""
+    """Tell whether `text` has the form of a classifier's id."""
     return _ID.fullmatch(text) is not None

@@ -1,4 +1,4 @@
-"""What people see: tables and sentences of what the server answered."""
+"""The server's answers as tables and sentences for people."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ from rich import box
 from rich.table import Table
 from rich.text import Text
 
-from recall_client.models import Bundle, ClassifierState, Prediction
+from recall_client.messages.models import Bundle, ClassifierState, Prediction
 
 _MOST_LABELS = 6
 _SHORT_ID = 8
 
 
 def table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> Table:
-    """Cells are shown as they are, whatever brackets or colons their text holds."""
+    """Return a table; the text of its cells is not markup."""
     made = Table(*columns, box=box.SIMPLE_HEAD, pad_edge=False)
     for row in rows:
         made.add_row(*map(Text, row))
@@ -23,9 +23,9 @@ def table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> Table:
 
 
 def bundles(loaded: Sequence[Bundle]) -> Table:
-    """A row for each memory."""
+    """Return a row per memory."""
     return table(
-        ("memory", "asked by", "labels", "size", "accuracy", "dataset"),
+        ("memory", "queries", "labels", "size", "accuracy", "dataset"),
         (
             (each.name, each.queries, str(len(each.labels)), size(each.file_bytes), _accuracy(each), each.dataset)
             for each in loaded
@@ -34,15 +34,15 @@ def bundles(loaded: Sequence[Bundle]) -> Table:
 
 
 def classifiers(states: Sequence[ClassifierState], names: Mapping[str, Sequence[str]]) -> Table:
-    """A row for each classifier."""
+    """Return a row per classifier."""
     return table(
-        ("name", "id", "status", "labels", "estimate", "made"),
+        ("name", "id", "status", "labels", "expected accuracy", "created"),
         (
             (
                 ", ".join(names.get(each.id, ())),
                 each.id[:_SHORT_ID],
                 each.status,
-                some(each.labels),
+                listed(each.labels),
                 "" if each.quality is None else percent(each.quality.accuracy),
                 f"{each.created_at.astimezone():%Y-%m-%d %H:%M}",
             )
@@ -52,30 +52,30 @@ def classifiers(states: Sequence[ClassifierState], names: Mapping[str, Sequence[
 
 
 def predictions(pictures: Sequence[str], said: Sequence[Prediction]) -> Table:
-    """A row for each picture: the likeliest label and the next one."""
+    """Return a row per picture: the most probable label and the next ones."""
     rows = []
     for picture, each in zip(pictures, said, strict=True):
         ranked = sorted(each.probabilities.items(), key=lambda item: item[1], reverse=True)
         rest = [f"{label} {percent(share)}" for label, share in ranked if label != each.label]
         rows.append((picture, each.label, percent(each.probabilities[each.label]), ", ".join(rest[:2])))
-    return table(("picture", "label", "probability", "else"), rows)
+    return table(("picture", "label", "probability", "others"), rows)
 
 
 def outcome(state: ClassifierState, name: str | None) -> str:
-    """One paragraph on a classifier."""
+    """Return a paragraph about a classifier."""
     called = f"{name} ({state.id})" if name else state.id
-    words = [f"{called}: {state.status}, tells apart {some(state.labels)}"]
+    words = [f"{called}: {state.status}, tells apart {listed(state.labels)}"]
     if state.seconds is not None:
         memories = [each.name for each in state.bundles or (state.bundle,)]
-        words.append(f"trained in {state.seconds:.1f} s from {some(memories)}")
+        words.append(f"trained in {state.seconds:.1f} s from {listed(memories)}")
     if state.quality is not None:
-        words.append(f"about {percent(state.quality.accuracy)} right. {state.quality.explanation}".rstrip())
+        words.append(f"expected accuracy {percent(state.quality.accuracy)}. {state.quality.explanation}".rstrip())
     words += state.notes
     return "\n".join(words)
 
 
-def some(labels: Sequence[str]) -> str:
-    """All labels, or the first and how many more."""
+def listed(labels: Sequence[str]) -> str:
+    """Return all labels, or the first ones and the number of the rest."""
     shown = ", ".join(labels[:_MOST_LABELS])
     return shown if len(labels) <= _MOST_LABELS else f"{shown} and {len(labels) - _MOST_LABELS} more"
 
@@ -86,12 +86,14 @@ def percent(share: float) -> str:
 
 
 def size(number: int) -> str:
-    """Bytes in the unit that people would use."""
+    """12345678 -> 12.3 MB"""
     return (
         f"{number} B" if number < 1000 else f"{number / 1000:.0f} kB" if number < 10**6 else f"{number / 10**6:.1f} MB"
     )
 
 
 def _accuracy(bundle: Bundle) -> str:
-    best = max(bundle.accuracy, key=lambda each: each.mean, default=None)
-    return "" if best is None else f"{percent(best.mean)} ({best.protocol})"
+    """Return the latest accuracy by the bundle's own schedule, or by another protocol, which is named."""
+    own = [each for each in bundle.accuracy if each.protocol == "bundle"]
+    rows = own or bundle.accuracy
+    return f"{percent(rows[-1].mean)} ({rows[-1].protocol})" if rows else ""

@@ -1,0 +1,1 @@
+"""The public clients, and the handles on classifiers that they return."""

@@ -1,0 +1,1 @@
+"""The connection to a server: settings, blocking and asyncio input and output, retries, errors."""

@@ -1,0 +1,1 @@
+"""A downloaded classifier in this process, with onnxruntime."""

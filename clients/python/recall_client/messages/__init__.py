@@ -1,0 +1,1 @@
+"""Requests and answers as plain data; nothing in here opens a connection."""
