@@ -5,17 +5,29 @@ from collections.abc import Callable
 from recall_server.core.networks.alexnet import AlexNet
 from recall_server.core.networks.base import AbstractNetwork, Parameters
 from recall_server.core.networks.convnet import ConvNet
+from recall_server.core.networks.linear import Linear
 from recall_server.core.networks.mlp import MLP
 from recall_server.core.networks.resnet import ResNet
 from recall_server.core.networks.spec import NetworkSpec
 
-__all__ = ["MLP", "AbstractNetwork", "AlexNet", "ConvNet", "NetworkSpec", "Parameters", "ResNet", "build_network"]
+__all__ = [
+    "MLP",
+    "AbstractNetwork",
+    "AlexNet",
+    "ConvNet",
+    "Linear",
+    "NetworkSpec",
+    "Parameters",
+    "ResNet",
+    "build_network",
+]
 
 ARCHITECTURES: dict[str, Callable[..., AbstractNetwork]] = {
     "convnet": ConvNet,
     "resnet": ResNet,
     "alexnet": AlexNet,
     "mlp": MLP,
+    "linear": Linear,
 }
 
 

@@ -14,6 +14,7 @@ from functools import cache
 from recall_server.core.networks.alexnet import LAYERS, AlexNet
 from recall_server.core.networks.base import AbstractNetwork
 from recall_server.core.networks.convnet import ConvNet
+from recall_server.core.networks.linear import Linear
 from recall_server.core.networks.mlp import MLP
 from recall_server.core.networks.resnet import STAGES, ResNet
 
@@ -77,6 +78,8 @@ def blueprint(network: AbstractNetwork) -> Blueprint:
         return Blueprint(
             network.shrink, network.padding(), tuple(Dense(f"layer{layer}") for layer in range(network.depth))
         )
+    if isinstance(network, Linear):
+        return Blueprint(network.shrink, network.padding(), ())
     raise TypeError(f"there is no blueprint of {type(network).__name__}")
 
 

@@ -12,6 +12,7 @@ SETTINGS: Final[dict[str, dict[str, int]]] = {
     "resnet": {"shrink": 1},
     "alexnet": {"shrink": 1},
     "mlp": {"hidden": 256, "depth": 1},
+    "linear": {},
 }
 _NAMES: Final = dict.fromkeys(name for settings in SETTINGS.values() for name in settings)
 
@@ -25,7 +26,7 @@ class NetworkSpec(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    architecture: Literal["convnet", "resnet", "alexnet", "mlp"] = "convnet"
+    architecture: Literal["convnet", "resnet", "alexnet", "mlp", "linear"] = "convnet"
     filters: Annotated[int, Field(ge=1, le=1024)] | None = None
     hidden: Annotated[int, Field(ge=1, le=65_536)] | None = None
     depth: Annotated[int, Field(ge=1, le=8)] | None = None
@@ -44,9 +45,8 @@ class NetworkSpec(BaseModel):
         known = SETTINGS[architecture]
         refused = [name for name in _NAMES if name not in known and fields.get(name) is not None]
         if refused:
-            *most, last = known
-            takes = f"{', '.join(most)} and {last}" if most else last
-            raise ValueError(f"{architecture} takes {takes}, and no {' or '.join(refused)}")
+            takes = " and ".join(known) if len(known) < 3 else f"{', '.join([*known][:-1])} and {[*known][-1]}"
+            raise ValueError(f"{architecture} takes {takes or 'no settings'}, and no {' or '.join(refused)}")
         return fields | {name: value for name, value in known.items() if fields.get(name) is None}
 
     @classmethod

@@ -31,6 +31,7 @@ SPECS = [
     "resnet",
     "alexnet",
     "mlp:hidden=16,depth=2",
+    "linear",
 ]
 SHAPES = [(1, 12, 12), (3, 9, 13)]  # padded to 16; odd and oblong
 TOLERANCE = 1e-5

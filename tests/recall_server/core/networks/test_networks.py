@@ -20,7 +20,7 @@ CONVOLUTIONAL = [
     "alexnet",
     "convnet:depth=2,shrink=2",
 ]
-SPECS = [*CONVOLUTIONAL, "mlp:hidden=16,depth=2"]
+SPECS = [*CONVOLUTIONAL, "mlp:hidden=16,depth=2", "linear"]
 SHAPES = [(1, 28, 28), (3, 16, 16), (3, 9, 13)]  # padded to 32; as they are; odd and oblong
 
 
@@ -58,12 +58,13 @@ def test_a_spec_survives_text_and_json(text: str, canonical: str) -> None:
 @pytest.mark.parametrize(
     ("text", "says"),
     [
-        ("vgg", "'convnet', 'resnet', 'alexnet' or 'mlp'"),
-        ("", "'convnet', 'resnet', 'alexnet' or 'mlp'"),
+        ("vgg", "'convnet', 'resnet', 'alexnet', 'mlp' or 'linear'"),
+        ("", "'convnet', 'resnet', 'alexnet', 'mlp' or 'linear'"),
         ("resnet:depth=3", "resnet takes shrink, and no depth"),
         ("convnet:hidden=3", "convnet takes filters, depth and shrink, and no hidden"),
         ("mlp:filters=64", "mlp takes hidden and depth, and no filters"),
         ("mlp:shrink=2", "mlp takes hidden and depth, and no shrink"),
+        ("linear:depth=1", "linear takes no settings, and no depth"),
         ("convnet:shrink=0", "greater than or equal to 1"),
         ("convnet:shrink=9", "less than or equal to 8"),
         ("convnet:filters=0", "greater than or equal to 1"),
@@ -194,7 +195,8 @@ def test_the_seed_alone_decides_the_parameters(spec: str) -> None:
     state = torch.get_rng_state()
     first, again, other = (network.initialise(_generator(seed)) for seed in (1, 1, 2))
     assert all(torch.equal(first[name], again[name]) for name in first)
-    assert not torch.equal(first["classifier.weight"], other["classifier.weight"])
+    is_random = not torch.equal(first["classifier.weight"], other["classifier.weight"])
+    assert is_random == (spec != "linear"), "a convex problem begins at zero"
     assert torch.equal(torch.get_rng_state(), state)
 
 

@@ -28,7 +28,7 @@ from recall_server.errors import TrainingFailed
 
 CPU, CUDA = torch.device("cpu"), torch.device("cuda")
 needs_cuda = pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no CUDA here")
-SPECS = ["convnet:filters=8,depth=2", "resnet", "alexnet", "mlp"]
+SPECS = ["convnet:filters=8,depth=2", "resnet", "alexnet", "mlp", "linear"]
 SHAPE = (1, 32, 32)
 
 Work = Callable[[], Tensor]
