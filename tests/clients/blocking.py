@@ -1,4 +1,4 @@
-"""The asynchronous client as a blocking one, so that one set of tests holds both to the same promises."""
+"""The asyncio client as a blocking one, so that one set of tests covers both."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from anyio.from_thread import BlockingPortal
 
 
 class Blocking:
-    """An object whose methods wait for what they are to bring, in an event loop of another thread."""
+    """An object whose coroutine methods run in an event loop of another thread, and block."""
 
     def __init__(self, target: Any, portal: BlockingPortal) -> None:
         self._target, self._portal = target, portal

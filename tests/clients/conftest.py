@@ -1,4 +1,4 @@
-"""Servers to talk to: one that answers what it was told to, and the real one with toy memories."""
+"""Two servers: a fake one with prepared answers, and a real one with toy memories."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ Answer = httpx2.Response | Exception | Callable[[httpx2.Request], httpx2.Respons
 
 
 class FakeServer:
-    """Answers each (method, path) with its answers in order, the last one again and again."""
+    """Answers each (method, path) with its prepared answers in order, and then repeats the last one."""
 
     def __init__(self) -> None:
         self.asked: list[httpx2.Request] = []
@@ -37,7 +37,7 @@ class FakeServer:
         answer = answers.pop(0) if len(answers) > 1 else answers[0]
         if isinstance(answer, Exception):
             raise answer
-        # A response can be read once only, so that each time a fresh one goes out.
+        # A response can be read only once, so a fresh one is sent each time.
         return (
             answer(request)
             if callable(answer)
@@ -52,14 +52,14 @@ def server() -> FakeServer:
 
 @pytest.fixture
 def client(server: FakeServer) -> Iterator[RecallClient]:
-    """Asks once: what comes of a second try is told by test_retries.py."""
+    """A client that asks once; test_retries.py tests further tries."""
     with RecallClient("http://fake", retries=0, transport=httpx2.MockTransport(server)) as client:
         yield client
 
 
 @pytest.fixture
 def pauses(monkeypatch: pytest.MonkeyPatch) -> list[float]:
-    """Nobody waits; how long they would have is kept here."""
+    """The pauses, in seconds, that were asked for instead of slept."""
     slept: list[float] = []
 
     async def sleep(seconds: float) -> None:
@@ -72,7 +72,7 @@ def pauses(monkeypatch: pytest.MonkeyPatch) -> list[float]:
 
 @pytest.fixture
 def patient(server: FakeServer) -> Iterator[RecallClient]:
-    """Asks up to four times."""
+    """A client that asks up to four times."""
     with RecallClient("http://fake", retries=3, transport=httpx2.MockTransport(server)) as client:
         yield client
 

@@ -15,7 +15,7 @@ from recall_client.client.waiting import OnProgress, check_trained, follow, wait
 from recall_client.connection.dual import dual, dual_iterator
 from recall_client.connection.server import Server
 from recall_client.errors import UnexpectedAnswer
-from recall_client.local.classifier import LocalClassifier, require_runtime
+from recall_client.local import LocalClassifier, require_runtime
 from recall_client.messages.models import ClassifierState, Event, Prediction, Predictions, Quality
 from recall_client.messages.request import Request, classifier_path
 from recall_client.pictures import Pictures, Upload, batches

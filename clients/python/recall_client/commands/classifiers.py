@@ -11,14 +11,14 @@ import typer
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 
-from recall_client.client.blocking import Classifier
+from recall_client.client import Classifier
 from recall_client.commands import tables
 from recall_client.commands.context import Context
 from recall_client.commands.lookup import find_classifier
 from recall_client.commands.memories import InBundle, LabelArguments, Seed, Shots, chosen_classes
 from recall_client.commands.names import check_name
 from recall_client.errors import PictureTooLarge, UnreadablePicture
-from recall_client.local.classifier import LocalClassifier
+from recall_client.local import LocalClassifier
 from recall_client.messages.models import ClassifierState, Prediction
 from recall_client.pictures.folders import pictures_in
 

@@ -14,7 +14,7 @@ import typer
 from pydantic import BaseModel
 from rich.console import Console, RenderableType
 
-from recall_client.client.blocking import RecallClient
+from recall_client.client import RecallClient
 from recall_client.commands.names import Names
 from recall_client.connection.settings import BASE_URL, KEY_VARIABLE
 
@@ -25,7 +25,7 @@ _WIDTH = 160  # columns of a table in a file or a pipe
 _SERVER = Annotated[str, typer.Option("--server", metavar="URL", envvar="RECALL_SERVER", help="Address of the server.")]
 _KEY = Annotated[
     str | None,
-    typer.Option("--api-key", metavar="KEY", help=f"API key; other users cannot see it in {KEY_VARIABLE}."),
+    typer.Option("--api-key", metavar="KEY", help=f"API key. {KEY_VARIABLE} is safer: other users cannot see it."),
 ]
 _JSON = Annotated[bool, typer.Option("--json", help="Print one JSON document.")]
 

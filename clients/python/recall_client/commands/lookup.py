@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from recall_client.client.blocking import Classifier
+from recall_client.client import Classifier
 from recall_client.commands.context import Context
 from recall_client.commands.names import looks_like_id
 from recall_client.errors import NotFound

@@ -15,7 +15,7 @@ from recall_client.messages.queries import Labels, PicturesByName
 from recall_client.pictures import class_folders
 
 LabelArguments = Annotated[
-    list[str] | None, typer.Argument(metavar="LABEL", help="bundle:label where several bundles know the label.")
+    list[str] | None, typer.Argument(metavar="LABEL", help="A label, or bundle:label where several bundles know it.")
 ]
 Shots = Annotated[
     Path | None, typer.Option("--shots", metavar="FOLDER", help="A folder with a folder of pictures per class.")
