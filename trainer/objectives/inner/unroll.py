@@ -87,7 +87,7 @@ class _Unroll(torch.autograd.Function):
         images, targets, rate, momentum, *last = ctx.saved_tensors
         swept = StepTrace({}, dict(zip(ctx.names, last, strict=True)), ctx.weights, ctx.velocities)
         lam, mu = _two(ctx.names, flat)
-        found = ctx.step.reverse_sweep(swept, images, targets, lam, mu, rate=rate, momentum=momentum)
+        found = ctx.step.backward_steps(swept, images, targets, lam, mu, rate=rate, momentum=momentum)
         gradients = (*found.parameters.values(), *found.velocity.values())
         return None, None, found.images, found.targets, found.rate, found.momentum, *gradients
 
