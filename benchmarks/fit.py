@@ -49,7 +49,7 @@ class Problem:
 
     @property
     def targets(self) -> Tensor:
-        return self.bundle.targets_of(self.bundle.label_queries(self.bundle.labels))
+        return self.bundle.memory.targets.among(self.bundle.label_queries(self.bundle.labels))
 
 
 @dataclass(frozen=True)
@@ -161,7 +161,7 @@ def _load(options: argparse.Namespace) -> Problem:
     if dataset.classes != bundle.manifest.labels:
         raise SystemExit(f"{dataset.name} has other classes than {bundle.manifest.name}; name its own with --data")
     device = torch.device(options.device)
-    images = bundle.memory.recall(bundle.label_queries(bundle.manifest.labels))
+    images = bundle.memory.items(bundle.label_queries(bundle.manifest.labels))
     pictures = min(QUICK_PICTURES, len(dataset.test)) if options.quick else len(dataset.test)
     return Problem(bundle, images, dataset.test.select(torch.arange(pictures)), device)
 

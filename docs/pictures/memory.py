@@ -57,7 +57,7 @@ def partial_sums(bundle: MemoryBundle, memory: AddressedBases) -> list[Row]:
     kept = torch.zeros(len(PARTS), len(coefficients))
     for number, count in enumerate(PARTS):
         kept[number, order[:count]] = coefficients[order[:count]]
-    summed = AddressedBases(memory.bases, kept[None], memory.height, memory.width).recall(torch.eye(len(PARTS)))[:, 0]
+    summed = AddressedBases(memory.bases, kept[None], memory.height, memory.width).items(torch.eye(len(PARTS)))[:, 0]
     weights = ", ".join(f"{coefficients[index]:.2f}" for index in order[: len(PARTS)])
     return [
         (f"the five heaviest bases of a {LABEL}; weights {weights}", stretched(memory.bases[order[: len(PARTS)]])),
@@ -69,7 +69,7 @@ def mixtures(bundle: MemoryBundle, memory: AddressedBases) -> list[Row]:
     """Return images recalled for mixtures of two labels, for three rows of the memory."""
     ends = bundle.label_queries([LABEL, OTHER])
     queries = torch.stack([(1 - share) * ends[0] + share * ends[1] for share in SHARES])
-    recalled = memory.recall(queries)
+    recalled = memory.items(queries)
     caption = f"{LABEL} (left) to {OTHER} (right), row"
     return [(f"{caption} {row + 1}", pixels(bundle, recalled[:, row])) for row in range(3)]
 

@@ -36,7 +36,7 @@ def nearest_labels(shown: Mapping[str, Tensor], bundle: MemoryBundle, embed: Emb
     """
     labels = bundle.manifest.labels
     with torch.no_grad():
-        recalled = bundle.memory.recall(bundle.label_queries(list(labels)))  # [C, r, ...]
+        recalled = bundle.memory.items(bundle.label_queries(list(labels)))  # [C, r, ...]
         pixels = bundle.preprocessing.to_pixels(recalled.flatten(0, 1))
         means = embed(pixels).reshape(len(labels), recalled.shape[1], -1).mean(dim=1)  # [C, d]
         found = {name: _nearest(embed(each), means) for name, each in shown.items()}

@@ -25,4 +25,8 @@ def add_own_pictures(met: TrainingSet, shown: Sequence[Tensor]) -> TrainingSet:
     rows = [as_pictures(pictures, (channels, height, width))[torch.arange(most) % len(pictures)] for pictures in shown]
     pixels = torch.stack(rows)  # [k, most, C, H, W]
     images = met.preprocessing.to_model(pixels.flatten(0, 1)).view_as(pixels)
-    return replace(met, images=torch.cat([met.images, images], dim=1))
+    targets = met.targets
+    if targets.shape[1] > 1:
+        own = torch.eye(len(targets), dtype=targets.dtype).unsqueeze(1).expand(-1, most, -1)
+        targets = torch.cat([targets, own], dim=1)
+    return replace(met, images=torch.cat([met.images, images], dim=1), targets=targets)

@@ -30,13 +30,14 @@ class Query:
 
     Where it was made of pictures, `pictures` [n, d_y] are these, encoded, and `shown` [n, C, H, W] are they themselves,
     in pixel space; `out_of_set` is how far they are from what the memory knows (`familiarity.py`), 0 to 1, where that
-    is known.
+    is known. `targets` [r, labels of `target`] are those of each row, where rows differ.
     """
 
     name: str
     loaded: LoadedBundle
     vector: Tensor
     target: dict[str, float]
+    targets: Tensor | None = None
     features: Tensor | None = None
     pixels: Tensor | None = None
     out_of_set: float | None = None
@@ -69,7 +70,7 @@ class PictureLimits:
 def label_queries(library: Library, labels: Sequence[str], bundle: str | None) -> list[Query]:
     """One query for each label, from whichever bundles know them; errors as `Library.resolve`.
 
-    Where a bundle has soft targets, images of a label are shared out among the labels that are asked of it.
+    Where a bundle stores targets, images of a label are shared out among the labels that are asked of it.
     """
     references = library.resolve(labels, bundle=bundle)
     namesakes = Counter(reference.label for reference in references)
@@ -78,15 +79,17 @@ def label_queries(library: Library, labels: Sequence[str], bundle: str | None) -
         name = reference.label if namesakes[reference.label] == 1 else reference.qualified
         vector = reference.loaded.bundle.label_queries([reference.label])[0]
         queries.append(Query(name=name, loaded=reference.loaded, vector=vector, target={name: 1.0}))
-    return [query if query.loaded.bundle.targets is None else _shared_out(query, queries) for query in queries]
+    hard = [query.loaded.bundle.memory.targets.form == "hard" for query in queries]
+    return [query if own else _shared_out(query, queries) for query, own in zip(queries, hard, strict=True)]
 
 
 def _shared_out(query: Query, queries: Sequence[Query]) -> Query:
-    """The query with its bundle's soft target among those of these queries that go to the same bundle."""
+    """The query with its bundle's stored targets among those of these queries that go to the same bundle."""
     together = [other for other in queries if other.loaded is query.loaded]
-    shares = query.loaded.bundle.targets_of(torch.stack([other.vector for other in together]))[together.index(query)]
-    names = [other.name for other in together]
-    return replace(query, target=dict(zip(names, shares.tolist(), strict=True)))
+    targets = query.loaded.bundle.memory.targets.among(torch.stack([other.vector for other in together]))
+    of_rows = targets[together.index(query)]  # [r or 1, q]
+    target = dict(zip([other.name for other in together], of_rows.mean(dim=0).tolist(), strict=True))
+    return replace(query, target=target, targets=of_rows if len(of_rows) > 1 else None)
 
 
 def mixture_queries(library: Library, mixtures: Sequence[Mapping[str, float]], bundle: str | None) -> list[Query]:

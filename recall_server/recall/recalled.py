@@ -91,9 +91,12 @@ class Recalled:
         targets = torch.zeros(sum(len(recalled.rows) for recalled in self.queries), len(column))
         start = 0
         for recalled in self.queries:
-            for label, weight in recalled.query.target.items():
-                targets[start : start + len(recalled.rows), column[label]] = weight
-            start += len(recalled.rows)
+            query, end = recalled.query, start + len(recalled.rows)
+            weights = torch.tensor([list(query.target.values())])
+            if query.targets is not None:
+                weights = query.targets[list(recalled.rows)]
+            targets[start:end, [column[label] for label in query.target]] = weights
+            start = end
         return targets
 
 
@@ -154,7 +157,7 @@ def _answer(queries: Sequence[Query], count: int, seed: int | None) -> list[Reca
         generator = torch.Generator().manual_seed(seed)
         rows = torch.randperm(bundle.memory.rows, generator=generator)[:count].sort().values
     with torch.inference_mode():
-        images = bundle.memory.select_rows(rows).recall(torch.stack([query.vector for query in queries]))
+        images = bundle.memory.items(torch.stack([query.vector for query in queries]), rows.expand(len(queries), -1))
         pixels = bundle.preprocessing.to_pixels(images.flatten(0, 1)).view_as(images).numpy()
     return [
         RecalledQuery(query=query, rows=tuple(rows.tolist()), images=shown)

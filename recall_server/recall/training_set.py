@@ -12,8 +12,8 @@ What must be common, and where it comes from (`shared_format` decides it before 
 * the model space: standardised by what was recalled, and projected on the bases of all memories where each of them
   asks for that of its own, or what only one memory can recall would give its classes away.
 
-Queries to one bundle meet in its own model space, by its own schedule and with its own soft targets: nothing changes.
-Nobody has learned how much of one bundle's images is another's, so that across bundles every query is a class alone.
+Queries to one bundle meet in its own model space, by its own schedule and with its own targets: nothing changes.
+Stored targets exist only within a bundle; across bundles every query is a class alone.
 """
 
 from __future__ import annotations
@@ -28,7 +28,6 @@ from torch import Tensor
 from torch.nn.functional import interpolate
 
 from recall_server.core.bundle.bundle import MemoryBundle
-from recall_server.core.memory import AddressedBases
 from recall_server.core.networks import Parameters
 from recall_server.core.preprocessing import AbstractPreprocessing, Projected, Standardise
 from recall_server.core.training.augmentation import AUGMENTATIONS
@@ -61,8 +60,8 @@ class SharedFormat:
 class TrainingSet:
     """Images [k, r, C, H, W] of k queries in the model space of `preprocessing`, and how to train on them.
 
-    Each query is a class of its own; `targets` [k, k] say how its images are shared out among them. `learned` are the
-    layers that networks begin with, where `retraining` asks for some.
+    Each query is a class of its own; `targets` [k, r, k] are those of its images, [k, 1, k] where all share one.
+    `pretrained` are the layers that networks begin with, where `retraining` asks for some.
     """
 
     images: Tensor
@@ -90,7 +89,8 @@ def shared_format(bundles: Sequence[MemoryBundle]) -> SharedFormat:
         image_shape=(max(bundle.memory.image_shape[0] for bundle in different), height, width),
         rows=max(bundle.memory.rows for bundle in different),
         retraining=different[0].manifest.retraining.model_copy(
-            update={"augmentation": allowed} | ({"initial": "random"} if len(different) > 1 else {})
+            update={"augmentation": allowed}
+            | ({"initial": "random", "loss": "cross_entropy"} if len(different) > 1 else {})
         ),
     )
 
@@ -102,12 +102,12 @@ def build_training_set(queries: Sequence[BundleQuery]) -> TrainingSet:
         if len(place.bundles) == 1:
             bundle = place.bundles[0]
             vectors = torch.stack([query.vector for query in queries])
-            images, targets = bundle.memory.recall(vectors), bundle.targets_of(vectors)
+            images, targets = bundle.memory.recall(vectors)
             return TrainingSet(images, targets, bundle.preprocessing, place.retraining, queries[0].pretrained)
         pixels = torch.stack([_rows(_pixels(query), place) for query in queries])  # [k, r, C, H, W]
         preprocessing = _model_space(pixels.flatten(0, 1), place)
         images = preprocessing.to_model(pixels.flatten(0, 1)).view_as(pixels)
-    return TrainingSet(images, torch.eye(len(images)), preprocessing, place.retraining)
+    return TrainingSet(images, torch.eye(len(images)).unsqueeze(1), preprocessing, place.retraining)
 
 
 def as_pictures(pixels: Tensor, image_shape: tuple[int, int, int]) -> Tensor:
@@ -129,7 +129,7 @@ def as_pictures(pixels: Tensor, image_shape: tuple[int, int, int]) -> Tensor:
 
 def _pixels(query: BundleQuery) -> Tensor:
     """All rows [r, c, h, w] of one query."""
-    images = query.bundle.memory.recall(query.vector.unsqueeze(0))[0]
+    images = query.bundle.memory.items(query.vector.unsqueeze(0))[0]
     return query.bundle.preprocessing.to_pixels(images)
 
 
@@ -152,6 +152,5 @@ def _is_projected(bundle: MemoryBundle) -> bool:
 
 def _span(bundle: MemoryBundle) -> Tensor:
     """Images in pixel space, of which all that a memory of bases recalls is made: the bases, and a query of zeros."""
-    assert isinstance(bundle.memory, AddressedBases), "only bases are projected onto"
-    bases = bundle.memory.enlarged()
+    bases = bundle.memory.span()
     return bundle.preprocessing.to_pixels(torch.cat([bases, torch.zeros_like(bases[:1])]))

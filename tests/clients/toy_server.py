@@ -12,7 +12,7 @@ import torch
 from recall_server.core.bundle.bundle import MemoryBundle
 from recall_server.core.bundle.manifest import EncoderReference
 from recall_server.core.classifier.onnx_export import export_network
-from recall_server.core.memory import Pixels
+from recall_server.core.memory import StoredItems
 from recall_server.core.networks import NetworkSpec, build_network
 from recall_server.core.preprocessing import Standardise
 from recall_server.core.training.retraining import Retraining
@@ -34,7 +34,7 @@ def label_bundle(schedule: Callable[[Retraining], Retraining] = lambda usual: us
     """A memory of the toy pictures as they are; `schedule` may change how classifiers are trained from it."""
     pixels = torch.from_numpy(numpy.stack([toy_pictures(label, 6, seed=1) for label in LABELS])[:, :, None] / 255.0)
     preprocessing = Standardise.fit(pixels.flatten(0, 1))
-    memory = Pixels(preprocessing.to_model(pixels.flatten(0, 1)).unflatten(0, (len(LABELS), 6)).float())
+    memory = StoredItems(preprocessing.to_model(pixels.flatten(0, 1)).unflatten(0, (len(LABELS), 6)).float())
     groups = {"edges": ("left", "right")}
     manifest = example_manifest(memory, preprocessing, name="columns", labels=LABELS, groups=groups)
     manifest = manifest.model_copy(update={"retraining": schedule(manifest.retraining)})

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import math
+from typing import Any
+
 from tests.hostile_bundles.draft import HostileBundle, Json, Numbers, build
 
-MEGAPIXEL: Json = {"image": {"height": 1024, "width": 1024}, "memory": {"geometry": {"height": 1024, "width": 1024}}}
+MEGAPIXEL: Json = {"image": {"height": 1024, "width": 1024}, "memory": {"settings": {"height": 1024, "width": 1024}}}
 
 
 def contents() -> list[HostileBundle]:
-    return [*names(), *numbers(), *shapes(), *stored_pixels(), *soft_targets(), *preprocessings(), *costs()]
+    return [*names(), *numbers(), *shapes(), *stored_items(), *targets(), *preprocessings(), *costs()]
 
 
 def changed(name: str, abuse: str, sentence: str, tensors: dict[str, Numbers | None]) -> HostileBundle:
@@ -58,39 +61,65 @@ def numbers() -> list[HostileBundle]:
     ]
 
 
-def soft_targets() -> list[HostileBundle]:
-    """Targets that are no distributions, one for each label."""
-    no_distribution = "the targets of a label are not all zero or more with a sum of one"
+def targets() -> list[HostileBundle]:
+    """Targets that are not those of the memory's items."""
+
+    def case(
+        name: str, abuse: str, sentence: str, form: str, shape: list[int] | None, **manifest: Any
+    ) -> HostileBundle:
+        numbers = math.prod(shape or [0])
+        said = {"memory": {"settings": {"targets": form}}, "budget": {"numbers_stored": 20 + numbers}} | manifest
+        tensors: dict[str, Numbers | None] = {} if shape is None else {"targets": (shape, [0.5] * numbers)}
+        return HostileBundle(f"targets-{name}", abuse, sentence, build(manifest=said, tensors=tensors))
+
+    rows = "the targets are {}, not [2, 3 or 1, 2] as the memory's queries and rows are"
     return [
-        changed(
-            "targets-of-other-labels",
-            "targets of three labels, where there are two",
-            "the targets are [3, 3], not [2, 2] as the labels are",
-            {"targets": ([3, 3], [1.0, 0.0, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0, 1.0])},
+        case("of-other-labels", "three labels, where there are two", rows.format([3, 1, 3]), "soft", [3, 1, 3]),
+        case("of-other-rows", "two rows, where there are three", rows.format([2, 2, 2]), "soft", [2, 2, 2]),
+        case(
+            "of-wrong-rank",
+            "a table without rows",
+            "targets must be [labels, rows or 1, labels], not [2, 2]",
+            "unbounded",
+            [2, 2],
         ),
-        changed(
-            "targets-negative",
-            "a share below zero that others make up for",
-            no_distribution,
-            {"targets": ([2, 2], [1.5, -0.5, 0.0, 1.0])},
+        case(
+            "missing",
+            "soft targets that are nowhere",
+            "'targets' is missing: a memory addressed_bases with preprocessing standardise needs it",
+            "soft",
+            None,
         ),
-        changed(
-            "targets-of-too-much",
-            "shares that are more than all",
-            no_distribution,
-            {"targets": ([2, 2], [1.0, 1.0, 0.0, 1.0])},
+        case(
+            "unasked",
+            "stored targets of a memory that says it has hard ones",
+            "the tensor 'targets' does not belong in this kind of bundle",
+            "hard",
+            [2, 1, 2],
         ),
-        changed(
-            "targets-of-others",
-            "a label whose images are all of another, so that among others nothing is left of it",
-            "the targets give a label less than 0.001 of its own images",
-            {"targets": ([2, 2], [0.0, 1.0, 0.0, 1.0])},
+        case(
+            "unknown",
+            "a form of targets that there is not",
+            "the targets 'magic' are not one of hard, soft, unbounded",
+            "magic",
+            None,
         ),
-        changed(
-            "targets-not-counted",
-            "numbers that the budget is silent about",
+        case(
+            "not-counted",
+            "numbers that the budget leaves out",
             "the manifest's budget is 20 numbers, but the memory stores 24",
-            {"targets": ([2, 2], [0.75, 0.25, 0.25, 0.75])},
+            "soft",
+            [2, 1, 2],
+            budget={"numbers_stored": 20},
+        ),
+        case(
+            "of-pictures",
+            "targets over labels, of a memory that pictures address",
+            "soft targets are of memories that labels address",
+            "soft",
+            [2, 1, 2],
+            queries="images",
+            query_encoder={"file": "encoder.onnx", "query_size": 2, "sha256": "0" * 64},
         ),
     ]
 
@@ -101,7 +130,7 @@ def shapes() -> list[HostileBundle]:
         changed(
             "bases-of-wrong-rank",
             "bases without channels",
-            "bases must be [K, C, h, w] and addressing [r, d_y, K], not [2, 2, 2] and [3, 2, 2]",
+            "bases must be [K, C, h, w] or [K, D] and addressing [r, d_y, K], not [2, 2, 2] and [3, 2, 2]",
             {"bases": ([2, 2, 2], [0.0] * 8)},
         ),
         changed(
@@ -119,25 +148,25 @@ def shapes() -> list[HostileBundle]:
     ]
 
 
-def stored_pixels() -> list[HostileBundle]:
-    """A memory of pixels whose images are to be enlarged to what they cannot be."""
+def stored_items() -> list[HostileBundle]:
+    """A memory of stored items whose images are to be enlarged to what they cannot be."""
 
     def case(name: str, abuse: str, sentence: str, manifest: Json, *, rows: int = 1, side: int = 2) -> HostileBundle:
         count = 2 * rows * side * side
         tensors: dict[str, Numbers | None] = {
             "addressing": None,
             "bases": None,
-            "images": ([2, rows, 1, side, side], [0.5] * count),
+            "items": ([2, rows, 1, side, side], [0.5] * count),
         }
         return HostileBundle(
-            f"pixels-{name}",
+            f"items-{name}",
             abuse,
             sentence,
             build(manifest=manifest | {"budget": {"numbers_stored": count}}, tensors=tensors),
         )
 
     def sized(height: int | None, width: int | None = 4) -> Json:
-        return {"memory": {"kind": "pixels", "geometry": {"height": height, "width": width}}}
+        return {"memory": {"kind": "stored_items", "settings": {"height": height, "width": width}}}
 
     return [
         case(
@@ -149,19 +178,13 @@ def stored_pixels() -> list[HostileBundle]:
         case(
             "half-sized",
             "a height without a width",
-            "images are enlarged to a height and a width; give both or neither",
+            "stored images are enlarged to a height and a width; give both or neither",
             sized(4, None),
-        ),
-        case(
-            "enlarged-in-version-1",
-            "a geometry of version 2 in version 1",
-            "the manifest is not valid: the geometry of pixels came with format version 2",
-            sized(4) | {"format_version": 1, "progress": None},
         ),
         case(
             "bomb",
             "64 images of one number, each to be enlarged to a megapixel",
-            "recalling takes 64 images of 1024x1024 at once, more than 64000000 numbers",
+            "recalling takes 64 items of 1x1024x1024 at once, more than 64000000 numbers",
             sized(1024, 1024) | {"image": {"height": 1024, "width": 1024}},
             rows=64,
             side=1,
@@ -207,15 +230,6 @@ def preprocessings() -> list[HostileBundle]:
             "a projection that cannot be undone",
             "rest must lie between 1e-06 and 1e+06, or the map cannot be inverted",
             build(manifest={"preprocessing": "projected"}, tensors={"preprocessing.rest": ([], [0.0])}),
-        ),
-        HostileBundle(
-            "projected-in-version-1",
-            "a preprocessing of version 2 in version 1",
-            "the manifest is not valid: the preprocessing projected came with format version 2",
-            build(
-                manifest={"preprocessing": "projected", "format_version": 1, "progress": None},
-                tensors={"preprocessing.rest": ([], [0.5])},
-            ),
         ),
         HostileBundle(
             "projected-elsewhere",
@@ -268,13 +282,6 @@ def spectral() -> list[HostileBundle]:
             "the preprocessing is not made for images of [1, 4, 4]",
             {"preprocessing.gains": ([1, 4, 5], [1.0] * 20)},
         ),
-        case(
-            "in-version-1",
-            "a preprocessing of version 2 in version 1",
-            "the manifest is not valid: the preprocessing spectral came with format version 2",
-            {},
-            {"format_version": 1, "progress": None},
-        ),
     ]
 
 
@@ -300,5 +307,5 @@ def blow_up(name: str, abuse: str, *, bases: int, rows: int) -> HostileBundle:
         "bases": ([bases, 1, 1, 1], [1.0] * bases),
         "addressing": ([rows, 2, bases], [1.0] * (2 * rows * bases)),
     }
-    sentence = "recalling takes 64 images of 1024x1024 at once, more than 64000000 numbers"
+    sentence = "recalling takes 64 items of 1x1024x1024 at once, more than 64000000 numbers"
     return HostileBundle(name, abuse, sentence, build(manifest=manifest, tensors=tensors))

@@ -38,11 +38,11 @@ class HostileBundle(NamedTuple):
 MANIFEST: Json = {
     "accuracy": [],
     "budget": {"dataset_bytes": 3200, "images_per_class": 1.0, "numbers_stored": 20},
-    "format_version": 2,
+    "format_version": 3,
     "groups": {},
     "image": {"channels": 1, "height": 4, "width": 4},
     "labels": ["bear", "deer"],
-    "memory": {"geometry": {"height": 4, "width": 4}, "kind": "addressed_bases"},
+    "memory": {"kind": "addressed_bases", "settings": {"height": 4, "targets": "hard", "width": 4}},
     "name": "hostile",
     "preprocessing": "standardise",
     "progress": {
@@ -71,12 +71,15 @@ MANIFEST: Json = {
     "retraining": {
         "augmentation": "none",
         "decay": "constant",
+        "initial": "random",
         "learning_rate": 0.01,
+        "loss": "cross_entropy",
         "momentum": 0.9,
         "network": {"architecture": "convnet", "depth": 1, "filters": 4},
         "rows_per_class": 3,
         "steps": 10,
     },
+    "space": "pixels",
 }
 
 # Two bases of 2x2, and three rows for each of two labels.

@@ -74,12 +74,11 @@ def texts() -> list[HostileBundle]:
 
 def versions() -> list[HostileBundle]:
     """Formats that this code does not read."""
-    sentence = "the format version is {}; this code reads 1 and 2"
-    later = "the key progress came with format version 2"
+    sentence = "the format version is {}; this code reads 3"
     listed = build(edit_manifest=lambda text: "[]")
     return [
-        changed("version-3", "a format of the future", sentence.format("3"), {"format_version": 3}),
-        invalid("version-1-with-progress", "a key of version 2 in version 1", later, {"format_version": 1}),
+        changed("version-2", "a format of the past", sentence.format("2"), {"format_version": 2}),
+        changed("version-4", "a format of the future", sentence.format("4"), {"format_version": 4}),
         changed(
             "version-true", "a version that equals 1 and is not", sentence.format("True"), {"format_version": True}
         ),
@@ -119,6 +118,15 @@ def values() -> list[HostileBundle]:
             "a schedule of a billion steps",
             "retraining.steps: Input should be less than or equal to 100000",
             {"retraining": {"steps": 10**9}},
+        ),
+        invalid(
+            "loss-unknown",
+            "classifiers that are trained for somebody else",
+            "retraining.loss: Input should be 'cross_entropy' or 'squared_error'",
+            {"retraining": {"loss": "theirs"}},
+        ),
+        invalid(
+            "space-unknown", "items that nobody can look at", "space: Input should be 'pixels'", {"space": "dreams"}
         ),
         invalid(
             "initial-unknown",
@@ -208,14 +216,6 @@ def confusions() -> list[HostileBundle]:
             [[0]] * 201,
         ),
         counted(
-            "confusions-in-version-1",
-            "a key of version 2 in version 1",
-            "the key accuracy.confusions came with format version 2",
-            [[3, 1], [1, 3]],
-            format_version=1,
-            progress=None,
-        ),
-        counted(
             "confusions-of-pictures",
             "confused labels, of a memory that has none",
             "a memory whose queries are images has no labels to confuse, so no confusions",
@@ -298,7 +298,9 @@ def contradictions() -> list[HostileBundle]:
     """A manifest that says something else than the tensors."""
     queries = "the memory takes queries of 2 numbers, not of the {}"
     of_64 = {"queries": "images"} | encoder(query_size=64)
-    memory = "the manifest describes a memory addressed_bases {'depth': 4, 'height': 4, 'width': 4}, "
+    memory = (
+        "the manifest describes a memory addressed_bases {'depth': 4, 'height': 4, 'targets': 'hard', 'width': 4}, "
+    )
     return [
         changed("encoder-of-other-size", "queries of 64", queries.format("64 numbers of the query encoder"), of_64),
         changed(
@@ -307,7 +309,7 @@ def contradictions() -> list[HostileBundle]:
         changed(
             "memory-unknown",
             "a memory that this code does not have",
-            "the memory kind 'dreams' is not one of pixels, addressed_bases",
+            "the memory kind 'dreams' is not one of stored_items, addressed_bases",
             {"memory": {"kind": "dreams"}},
         ),
         changed(
@@ -317,16 +319,22 @@ def contradictions() -> list[HostileBundle]:
             {"preprocessing": "magic"},
         ),
         changed(
-            "geometry-missing",
-            "a memory without its height",
-            "'height' is missing: a memory addressed_bases with preprocessing standardise needs it",
-            {"memory": {"geometry": {"height": None}}},
+            "setting-missing",
+            "a memory that does not say what its targets are",
+            "'targets' is missing: a memory addressed_bases with preprocessing standardise needs it",
+            {"memory": {"settings": {"targets": None}}},
         ),
         changed(
-            "geometry-extra",
-            "a number that the memory does not have",
-            memory + "but the tensors make addressed_bases {'height': 4, 'width': 4}",
-            {"memory": {"geometry": {"depth": 4}}},
+            "setting-extra",
+            "a setting that the memory does not have",
+            memory + "but the tensors make addressed_bases {'targets': 'hard', 'height': 4, 'width': 4}",
+            {"memory": {"settings": {"depth": 4}}},
+        ),
+        changed(
+            "setting-as-text",
+            "a height in words",
+            "height and width must be whole numbers, not 'four'",
+            {"memory": {"settings": {"height": "four"}}},
         ),
         changed(
             "image-of-other-size",

@@ -112,14 +112,6 @@ def mixtures() -> list[HostileBundle]:
             "the tensor 'preprocessing.mean' holds whole numbers, which only a memory's own tensors may",
             {"preprocessing.mean": Whole([1], [1])},
         ),
-        case(
-            "in-version-1",
-            "a storage of version 2 in version 1",
-            "the storage int8 came with format version 2",
-            {},
-            format_version=1,
-            progress=None,
-        ),
         HostileBundle(
             "scale-of-floats",
             "a scale beside numbers that need none",

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import torch
 
 from recall_server.core.bundle.bundle import MemoryBundle
 from recall_server.core.bundle.manifest import Budget, ImageDescription, Manifest, MemoryDescription, Provenance
-from recall_server.core.memory import AbstractMemory, AddressedBases
+from recall_server.core.memory import AbstractMemory, AddressedBases, Targets
 from recall_server.core.networks import NetworkSpec
 from recall_server.core.preprocessing import AbstractPreprocessing, Standardise
 from recall_server.core.training.retraining import Retraining
@@ -36,7 +37,7 @@ def example_manifest(memory: AbstractMemory, preprocessing: AbstractPreprocessin
     channels, height, width = memory.image_shape
     fields: dict[str, Any] = {
         "name": "example",
-        "memory": MemoryDescription(kind=memory.kind, geometry=memory.geometry()),
+        "memory": MemoryDescription(kind=memory.kind, settings=memory.settings()),
         "queries": "labels",
         "labels": tuple(f"class {index}" for index in range(memory.query_size)),
         "image": ImageDescription(channels=channels, height=height, width=width),
@@ -72,9 +73,20 @@ def example_bundle(**changed: Any) -> MemoryBundle:
 
 def with_soft_targets(bundle: MemoryBundle) -> MemoryBundle:
     """The same memory with random targets, most of each label its own."""
-    labels, budget = len(bundle.labels), bundle.manifest.budget
+    labels = len(bundle.labels)
     noise = torch.rand(labels, labels, generator=torch.Generator().manual_seed(0))
-    stored = budget.model_copy(update={"numbers_stored": budget.numbers_stored + labels**2})
-    manifest = bundle.manifest.model_copy(update={"budget": stored})
-    targets = (2 * torch.eye(labels) + noise).softmax(dim=1)
-    return MemoryBundle(manifest, bundle.memory, bundle.preprocessing, targets=targets)
+    return with_targets(bundle, Targets("soft", (2 * torch.eye(labels) + noise).unsqueeze(1)))
+
+
+def with_targets(bundle: MemoryBundle, targets: Targets) -> MemoryBundle:
+    """The same memory with other targets."""
+    memory = replace(bundle.memory, targets=targets)  # type: ignore[type-var]
+    budget = bundle.manifest.budget.model_copy(update={"numbers_stored": memory.stored_numbers()})
+    description = MemoryDescription(kind=memory.kind, settings=memory.settings())
+    manifest = bundle.manifest.model_copy(update={"budget": budget, "memory": description})
+    return MemoryBundle(manifest, memory, bundle.preprocessing)
+
+
+def shares(bundle: MemoryBundle) -> torch.Tensor:
+    """The distribution over all labels [k, k] that the items of each label are paired with."""
+    return bundle.memory.targets.among(torch.eye(len(bundle.labels)))[:, 0]

@@ -48,7 +48,7 @@ def training_task(*, steps: int = RETRAINING.steps, targets: Tensor | None = Non
     memory, preprocessing = memory_of_columns()
     retraining = RETRAINING.model_copy(update={"steps": steps})
     return TrainingTask(
-        images=memory.recall(torch.eye(3)),
+        images=memory.items(torch.eye(3)),
         targets=torch.eye(3) if targets is None else targets,
         preprocessing=preprocessing,
         description=TaskDescription(

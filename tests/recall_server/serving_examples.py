@@ -20,7 +20,7 @@ from PIL import Image
 
 from recall_server.core.bundle.bundle import MemoryBundle
 from recall_server.core.bundle.manifest import EncoderReference, MeasuredAccuracy
-from recall_server.core.memory import AddressedBases, Pixels
+from recall_server.core.memory import AddressedBases, StoredItems
 from recall_server.core.networks import NetworkSpec
 from recall_server.core.preprocessing import Standardise
 from recall_server.core.training.retraining import Retraining
@@ -63,12 +63,12 @@ def png(values: NDArray[np.uint8]) -> bytes:
     return stream.getvalue()
 
 
-def memory_of_columns(*, side: int = SIDE) -> tuple[Pixels, Standardise]:
+def memory_of_columns(*, side: int = SIDE) -> tuple[StoredItems, Standardise]:
     """ROWS pictures of each column, standardised."""
     shown = np.stack([picture(label, seed, side=side) for label in COLUMNS for seed in range(ROWS)])
     pixels = torch.from_numpy(shown)[:, None].float() / 255
     preprocessing = Standardise.fit(pixels)
-    return Pixels(preprocessing.to_model(pixels).unflatten(0, (len(COLUMNS), ROWS))), preprocessing
+    return StoredItems(preprocessing.to_model(pixels).unflatten(0, (len(COLUMNS), ROWS))), preprocessing
 
 
 def label_bundle(
@@ -82,12 +82,12 @@ def label_bundle(
     return MemoryBundle(manifest=manifest, memory=memory, preprocessing=preprocessing)
 
 
-def as_bases(memory: Pixels) -> AddressedBases:
+def as_bases(memory: StoredItems) -> AddressedBases:
     """Each stored image as a basis of its own, and coefficients that pick it out."""
     labels, rows = memory.query_size, memory.rows
     addressing = torch.eye(labels * rows).unflatten(0, (labels, rows)).transpose(0, 1)
     height, width = memory.image_shape[1:]
-    return AddressedBases(memory.images.flatten(0, 1), addressing.contiguous(), height, width)
+    return AddressedBases(memory.stored.flatten(0, 1), addressing.contiguous(), height, width)
 
 
 def image_bundle(name: str, encoder: bytes, *, file: str = "columns.onnx") -> MemoryBundle:

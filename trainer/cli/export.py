@@ -97,9 +97,17 @@ def describe(
         "numbers_stored": manifest.budget.numbers_stored,
         "images_per_class_of_as_many_numbers": manifest.budget.images_per_class,
         # What the files themselves cannot hold: they have one label for each image.
-        "soft_targets": None if bundle.targets is None else bundle.targets.tolist(),
+        "targets": _stored_targets(bundle),
         "retraining": manifest.retraining.model_dump(mode="json"),
     }
+
+
+def _stored_targets(bundle: MemoryBundle) -> list[list[list[float]]] | None:
+    """[k][r or 1][k]; None where each image belongs to its label alone."""
+    if bundle.memory.targets.form == "hard":
+        return None
+    targets: list[list[list[float]]] = bundle.memory.targets.among(bundle.label_queries(bundle.labels)).tolist()
+    return targets
 
 
 def _numbers(option: str, text: str | None) -> tuple[float, ...] | None:

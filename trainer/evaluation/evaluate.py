@@ -16,7 +16,7 @@ from torch import Tensor
 from recall_server.core.bundle.bundle import MemoryBundle
 from recall_server.core.bundle.manifest import MOST_CONFUSED, Confusions, MeasuredAccuracy
 from recall_server.core.classifier.fresh_classifier import FreshClassifier
-from recall_server.core.memory import LazyImages
+from recall_server.core.memory import LazyItems
 from recall_server.core.networks import Parameters
 from recall_server.core.preprocessing import AbstractPreprocessing, unprojected
 from recall_server.core.training.retraining import Retraining
@@ -86,7 +86,7 @@ def paper_protocol(retraining: Retraining, *, queries: int, rows: int) -> Retrai
 
 
 def fresh_accuracy(
-    images: Tensor | LazyImages,
+    images: Tensor | LazyItems,
     targets: Tensor,
     split: Split,
     *,
@@ -97,7 +97,10 @@ def fresh_accuracy(
     device: torch.device,
     pretrained: Parameters | None = None,
 ) -> Accuracies:
-    """Train one fresh network for every seed on images [q, r, C, H, W] with targets [q, k]; score each on `split`."""
+    """Train one fresh network for every seed on images [q, r, C, H, W], and score each on `split`.
+
+    `targets` are [q, k], or [q, r or 1, k].
+    """
     shape = split.images.shape[1], split.images.shape[2], split.images.shape[3]
     values, said = [], []
     for seed in seeds:
@@ -143,10 +146,8 @@ def evaluate_labels(
 ) -> Accuracies:
     """All classes of a label-addressed bundle."""
     labels = bundle.manifest.labels
-    queries = bundle.label_queries(labels)
     return fresh_accuracy(
-        bundle.memory.recall_lazily(queries),
-        bundle.targets_of(queries),
+        *bundle.memory.recall_lazily(bundle.label_queries(labels)),
         split,
         labels=labels,
         preprocessing=bundle.preprocessing,

@@ -136,7 +136,7 @@ class FewShot:
 
     def by_pictures(self, episode: FewShotTask) -> Tensor:
         """What the class means of an episode's pictures recall: [k, r, C, H, W] in model space."""
-        return self.memory.recall(self._class_means(episode))
+        return self.memory.items(self._class_means(episode))
 
     def by_known_classes(self, episode: FewShotTask, known: Tensor) -> Tensor:
         """The same where each class is recalled as the known class that most of its pictures are nearest to.
@@ -145,7 +145,7 @@ class FewShot:
         """
         features = self.encode(episode.shots.flatten(0, 1))
         nearest = torch.cdist(features, known).argmin(dim=1).reshape(episode.shots.shape[:2])
-        return self.memory.recall(known[nearest.mode(dim=1).values])
+        return self.memory.items(known[nearest.mode(dim=1).values])
 
     def pictures_alone(self, episode: FewShotTask) -> Tensor:
         """An episode's pictures themselves: [k, shots, C, H, W] in model space."""

@@ -38,7 +38,7 @@ class MemoryBudget:
     ) -> MemoryBudget:
         """The largest r that fits unless it is given; ValueError says which K would fit where this one does not."""
         numbers_of_one = base_numbers(dataset, method)
-        if method.memory == "pixels":
+        if method.memory == "stored_items":
             own = images_per_class * dataset.image_numbers - target_numbers(dataset, method) / len(dataset.classes)
             most = int(own / numbers_of_one)
             return cls._of_pixels(images_per_class, rows, most)

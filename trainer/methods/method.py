@@ -28,7 +28,7 @@ class Method(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     name: str
-    memory: Literal["addressed_bases", "pixels"] = "addressed_bases"
+    memory: Literal["addressed_bases", "stored_items"] = "addressed_bases"
     resolution: Literal["half", "full"] = "half"  # of what is stored
     start: Literal["principal", "noise", "bundle"] = "principal"
     initialisation: Initialisation = "xavier"  # of a start from noise
@@ -78,8 +78,8 @@ class Method(BaseModel):
             raise ValueError(f"a window of {self.window} is longer than the longest training of {self.steps} steps")
         if self.classes_per_step == 1:
             raise ValueError("one class per step leaves nothing to tell apart; use 0 for all, or two or more")
-        if self.memory == "pixels" and (self.start == "principal" or self.queries == "images"):
-            raise ValueError("a pixels memory starts from noise or a bundle and is addressed by labels only")
+        if self.memory == "stored_items" and (self.start == "principal" or self.queries == "images"):
+            raise ValueError("a memory of stored items starts from noise or a bundle and is addressed by labels only")
         changes = bool(self.outer_steps) or self.start != "principal" or self.queries == "images"
         if self.preprocessing == "projected" and changes:
             raise ValueError(
@@ -129,7 +129,8 @@ def rtp() -> Method:
 
 def bptt() -> Method:
     """The same without bases: one stored image per recalled image (paper, Table 2, row BPTT)."""
-    return rtp().model_copy(update={"name": "bptt", "memory": "pixels", "resolution": "full", "rows_per_class": 1})
+    update = {"name": "bptt", "memory": "stored_items", "resolution": "full", "rows_per_class": 1}
+    return rtp().model_copy(update=update)
 
 
 def window() -> Method:

@@ -12,19 +12,19 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from recall_server.core.memory import Recalled
 from recall_server.core.networks import Parameters
 
 
 @dataclass(frozen=True)
 class OuterBatch:
-    """recalled [q, r, C, H, W] with targets [q, k]; real images [N, C, H, W] with targets [N, k]. Model space.
+    """What some queries recalled, and real images [N, C, H, W] of the same classes with targets [N, q]. Model space.
 
     `rate` [] is the step size of inner training, where it is learned; `pretrained` are the layers, all but the last,
     that inner networks begin with, where they do not begin at random.
     """
 
-    recalled: Tensor
-    targets: Tensor
+    recalled: Recalled
     images: Tensor
     image_targets: Tensor
     rate: Tensor | None = None

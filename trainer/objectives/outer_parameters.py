@@ -17,7 +17,6 @@ from torch import Tensor
 
 from recall_server.core.encoders.weights import all_but_the_last
 from recall_server.core.memory import AbstractMemory, Storage
-from recall_server.core.memory.soft_targets import restrict
 from recall_server.core.memory.storage import fake_quantise
 from recall_server.core.networks import AbstractNetwork, Parameters
 from recall_server.core.training.fused import trainable_parameters
@@ -26,8 +25,6 @@ from trainer.objectives.base import OuterBatch
 
 HIGHEST_RATE = 10.0  # that a manifest takes
 LEARNED_RATE = "log_rate"  # the tensor that holds the logarithm of a learned step size
-LEARNED_TARGETS = "target_logits"  # and the one whose rows become soft targets
-OWN_SHARE = 0.9  # of a label, of soft targets before they are learned
 
 
 @dataclass(frozen=True)
@@ -96,17 +93,6 @@ def with_learned_rate(retraining: Retraining, tensors: Mapping[str, Tensor]) -> 
     return retraining.model_copy(update={"learning_rate": min(HIGHEST_RATE, tensors[LEARNED_RATE].exp().item())})
 
 
-def soft_targets(tensors: Mapping[str, Tensor]) -> Tensor | None:
-    """The soft targets [labels, labels] that were learned along with a memory, where some were."""
-    return tensors[LEARNED_TARGETS].softmax(dim=1) if LEARNED_TARGETS in tensors else None
-
-
-def first_targets(labels: int) -> Tensor:
-    """Soft targets to begin with: the same share for every other label."""
-    other = (1 - OWN_SHARE) / max(1, labels - 1)
-    return torch.full((labels, labels), other).fill_diagonal_(OWN_SHARE)
-
-
 def _leaf(tensor: Tensor) -> Tensor:
     return tensor.detach().clone().requires_grad_()
 
@@ -128,8 +114,7 @@ def _real_batch(data: RealData, classes: list[int], batch: int, generator: torch
 class LabelLearner(AbstractLearner):
     """A memory addressed by one-hot labels. `classes_per_step` classes take part in every outer step.
 
-    Where a `rate` is given the step size of inner training is learned, from there on, as its logarithm; where
-    `targets` [labels, labels] are given, soft targets are.
+    Where a `rate` is given the step size of inner training is learned, from there on, as its logarithm.
     """
 
     def __init__(
@@ -139,24 +124,15 @@ class LabelLearner(AbstractLearner):
         classes_per_step: int,
         real_batch: int,
         rate: float | None = None,
-        targets: Tensor | None = None,
     ) -> None:
-        self.memory = memory.replace({name: _leaf(value) for name, value in memory.tensors().items()})
+        self.memory = memory.replace({name: _leaf(value) for name, value in memory.learned().items()})
         self.classes_per_step = classes_per_step
         self.real_batch = real_batch
         device = next(iter(self.memory.tensors().values())).device
         self.others = {} if rate is None else {LEARNED_RATE: _leaf(torch.tensor(rate, device=device).log())}
-        if targets is not None:
-            self.others[LEARNED_TARGETS] = _leaf(targets.to(device).log())
 
     def tensors(self) -> dict[str, Tensor]:
-        return self.memory.tensors() | self.others
-
-    def targets(self) -> Tensor:
-        """The targets [labels, labels] of what is recalled for each label."""
-        soft = soft_targets(self.others)
-        device = next(iter(self.memory.tensors().values())).device
-        return torch.eye(self.memory.query_size, device=device) if soft is None else soft
+        return self.memory.learned() | self.others
 
     def episode(self, data: RealData, generator: torch.Generator) -> OuterBatch:
         classes = _draw_classes(self.memory.query_size, self.classes_per_step, generator)
@@ -165,7 +141,7 @@ class LabelLearner(AbstractLearner):
         images, targets = _real_batch(data, classes, self.real_batch, generator)
         recalled = fake_quantise(self.memory, self.storage).recall(queries)
         rate = self.others[LEARNED_RATE].exp() if LEARNED_RATE in self.others else None
-        return OuterBatch(recalled, restrict(soft_targets(self.others), queries), images, targets, rate)
+        return OuterBatch(recalled, images, targets, rate)
 
 
 @final
@@ -190,7 +166,7 @@ class ImageLearner(AbstractLearner):
     ) -> None:
         if encoder.classes != memory.query_size:
             raise ValueError(f"the encoder gives {encoder.classes} features, the memory asks for {memory.query_size}")
-        self.memory = memory.replace({name: _leaf(value) for name, value in memory.tensors().items()})
+        self.memory = memory.replace({name: _leaf(value) for name, value in memory.learned().items()})
         self.encoder = encoder
         # A bias in front of a norm has no gradient but rounding noise, which Adam would turn into steps.
         self.leaves: Parameters = {name: _leaf(parameters[name]) for name in trainable_parameters(encoder)}
@@ -201,7 +177,7 @@ class ImageLearner(AbstractLearner):
         self.begins_networks = begins_networks
 
     def tensors(self) -> dict[str, Tensor]:
-        return self.memory.tensors() | {f"encoder.{name}": value for name, value in self.leaves.items()}
+        return self.memory.learned() | {f"encoder.{name}": value for name, value in self.leaves.items()}
 
     def learned(self) -> Parameters | None:
         """What networks begin with now; None where they begin at random."""
@@ -221,7 +197,6 @@ class ImageLearner(AbstractLearner):
         targets = torch.eye(len(classes), device=data.images.device)
         return OuterBatch(
             fake_quantise(self.memory, self.storage).recall(self.queries(pictures)),
-            targets,
             real.flatten(0, 1),
             targets.repeat_interleave(real.shape[1], dim=0),
             pretrained=self.learned(),

@@ -46,7 +46,7 @@ class Unrolled(AbstractObjective):
             raise ValueError(f"a window of {self.window} does not lie within 1..{self.steps} inner steps")
 
     def loss(self, episode: OuterBatch, generator: torch.Generator) -> Tensor:
-        device = episode.recalled.device
+        device = episode.recalled.items.device
         length = int(torch.randint(self.window, self.steps + 1, (), generator=generator))
         learned = episode.pretrained
         first = self.network.initialise(generator) if learned is None else self.network.initialise_from(learned)
@@ -73,7 +73,7 @@ class Unrolled(AbstractObjective):
 
     def _draw_rows(self, length: int, episode: OuterBatch, generator: torch.Generator) -> Tensor:
         """[length, q, rows_per_class] distinct rows of every query for every inner step."""
-        queries, rows = episode.recalled.shape[:2]
+        queries, rows = episode.recalled.items.shape[:2]
         keys = torch.rand(length, queries, rows, generator=generator)
         return keys.argsort(dim=2)[:, :, : self.rows_per_class]
 
@@ -81,10 +81,13 @@ class Unrolled(AbstractObjective):
         """index [T, q, n] -> images [T, q * n, C, H, W] and targets [T, q * n, k]."""
         steps, queries, drawn = index.shape
         query = torch.arange(queries, device=index.device).view(1, queries, 1).expand_as(index)
-        images = episode.recalled[query, index].flatten(0, 2)  # [T * q * n, C, H, W]
+        recalled = episode.recalled
+        images = recalled.items[query, index].flatten(0, 2)  # [T * q * n, C, H, W]
         images = augment(images, self.augmentation, generator).reshape(steps, queries * drawn, *images.shape[1:])
-        targets = episode.targets.repeat_interleave(drawn, dim=0)
-        return images, targets.expand(steps, *targets.shape)
+        if recalled.targets.shape[1] == 1:
+            shared = recalled.targets[:, 0].repeat_interleave(drawn, dim=0)
+            return images, shared.expand(steps, *shared.shape)
+        return images, recalled.targets[query, index].flatten(1, 2)
 
 
 def _as_far_on(later: Tensor, first: Tensor) -> Tensor:

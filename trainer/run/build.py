@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import torch
 from torch import Tensor
 
 from recall_server.core.bundle.bundle import MemoryBundle
 from recall_server.core.encoders.weights import encoder_parameters
-from recall_server.core.memory import AbstractMemory, AddressedBases, Pixels
-from recall_server.core.memory.soft_targets import extended
+from recall_server.core.memory import BASES, AbstractMemory, AddressedBases, StoredItems, initial_targets
 from recall_server.core.networks import AbstractNetwork, Parameters, build_network
 from recall_server.core.preprocessing import ZCA, AbstractPreprocessing, Projected, Spectral, Standardise, unprojected
 from recall_server.core.training.augmentation import AUGMENTATIONS
@@ -19,15 +20,13 @@ from trainer.methods.method import Method
 from trainer.objectives.inner.inner_training import AbstractInnerTraining, Adam, Momentum
 from trainer.objectives.inner.precision import with_precision
 from trainer.objectives.inner.select_step import inner_step
-from trainer.objectives.outer_parameters import AbstractLearner, ImageLearner, LabelLearner, RealData, first_targets
+from trainer.objectives.outer_parameters import AbstractLearner, ImageLearner, LabelLearner, RealData
 from trainer.objectives.unrolled import Unrolled
 from trainer.starts.eigenvectors import principal_start
 from trainer.starts.for_pictures import start_by_pictures
 from trainer.starts.from_bundle import check_continuable, resume_from_bundle
 from trainer.starts.pretrained_encoder import pretrain_encoder
 from trainer.starts.random import noise_start
-
-SMALLEST_SHARE = 1e-6  # of soft targets that are gone on from: zero has no logarithm
 
 
 def fit_preprocessing(
@@ -51,8 +50,8 @@ def fit_preprocessing(
 
 def with_projection(method: Method, memory: AbstractMemory, fitted: AbstractPreprocessing) -> AbstractPreprocessing:
     """The space in which classifiers see pictures: `fitted`, projected onto the memory where the method asks for it."""
-    if method.preprocessing == "projected" and isinstance(fitted, Standardise) and isinstance(memory, AddressedBases):
-        return Projected.onto(memory.enlarged().detach().cpu(), fitted)
+    if method.preprocessing == "projected" and isinstance(fitted, Standardise) and BASES in memory.traits:
+        return Projected.onto(memory.span().detach().cpu(), fitted)
     return fitted
 
 
@@ -94,15 +93,14 @@ def make_learner(
     if start is None:
         memory = make_memory(dataset, method, budget, preprocessing, generator)
     else:
-        if start.targets is not None and method.targets == "hard":
+        if start.memory.targets.form != "hard" and method.targets == "hard":
             raise ValueError(f"the bundle {start.manifest.name} has soft targets; keep them with --set targets=soft")
         memory = resume_from_bundle(start, dataset.classes, dataset.train, generator)
     return LabelLearner(
-        _on(device, memory),
+        _on(device, _with_targets(memory, method)),
         classes_per_step=classes,
         real_batch=method.real_batch,
         rate=method.rate if method.learn_rate else None,
-        targets=_first_targets(dataset, start) if method.targets == "soft" else None,
     )
 
 
@@ -156,11 +154,11 @@ def _on(device: torch.device, memory: AbstractMemory) -> AbstractMemory:
     return memory.replace({name: value.to(device) for name, value in memory.tensors().items()})
 
 
-def _first_targets(dataset: ImageDataset, start: MemoryBundle | None) -> Tensor:
-    """Those of the bundle that is gone on from, where it has some."""
-    if start is None or start.targets is None:
-        return first_targets(len(dataset.classes))
-    return extended(start.targets, start.labels, dataset.classes).clamp(min=SMALLEST_SHARE)
+def _with_targets(memory: AbstractMemory, method: Method) -> AbstractMemory:
+    """The memory with targets of the method's form, at their start where it has none yet."""
+    if memory.targets.form == method.targets:
+        return memory
+    return replace(memory, targets=initial_targets(method.targets, memory.query_size, 1))  # type: ignore[type-var]
 
 
 def make_memory(
@@ -172,10 +170,10 @@ def make_memory(
 ) -> AbstractMemory:
     """The memory at its start, on the CPU; one that starts from principal is addressed by labels until pictures are."""
     channels, *full_size = dataset.image_shape
-    if method.memory == "pixels":
+    if method.memory == "stored_items":
         shape = len(dataset.classes), budget.rows, channels, *stored_size(dataset, method)
         images = torch.randn(shape, generator=generator)
-        return Pixels(images) if method.resolution == "full" else Pixels(images, *full_size)
+        return StoredItems(images) if method.resolution == "full" else StoredItems(images, full_size[0], full_size[1])
     random = noise_start(
         dataset.image_shape,
         bases=budget.bases,

@@ -34,7 +34,7 @@ from recall_server.core.training.device import device_name
 from trainer.data.datasets import ImageDataset
 from trainer.methods.budget import MemoryBudget
 from trainer.methods.method import Method
-from trainer.objectives.outer_parameters import AbstractLearner, ImageLearner, soft_targets, with_learned_rate
+from trainer.objectives.outer_parameters import AbstractLearner, ImageLearner, with_learned_rate
 from trainer.run.progress import RunState
 
 LONGEST_CURVE = 10_000  # points that a manifest takes
@@ -73,7 +73,7 @@ def prepare_bundle(
 ) -> PreparedBundle:
     """What `publish` would write. Raises ValueError or InvalidBundle, in one sentence, for what no reader takes."""
     tensors = {key: value.detach().cpu() for key, value in tensors.items()}
-    memory = learner.memory.replace({key: tensors[key] for key in learner.memory.tensors()})
+    memory = _on_cpu(learner.memory).replace({key: tensors[key] for key in learner.memory.learned()})
     encoder = reference = None
     if isinstance(learner, ImageLearner):
         leaves = {key.removeprefix("encoder."): value for key, value in tensors.items()}
@@ -85,17 +85,15 @@ def prepare_bundle(
         # Named by its content, so that a new encoder never takes the place of the one an older bundle refers to.
         reference = EncoderReference(file=f"{name}-{digest[:8]}.onnx", sha256=digest, query_size=memory.query_size)
     retraining = with_learned_rate(made.method.retraining, tensors)
-    targets = soft_targets(tensors)
     manifest = _manifest(memory, preprocessing, made, name, reference).model_copy(update={"retraining": retraining})
-    if targets is not None:
-        numbers = manifest.budget.numbers_stored + targets.numel()
-        manifest = manifest.model_copy(
-            update={"budget": manifest.budget.model_copy(update={"numbers_stored": numbers})}
-        )
-    data = MemoryBundle(manifest, memory, preprocessing, made.method.storage, targets).to_bytes()
+    data = MemoryBundle(manifest, memory, preprocessing, made.method.storage).to_bytes()
     if made.budget.file_bytes is not None:
         data = _within(made.budget.file_bytes, data, MemoryBundle.from_bytes(data))
     return PreparedBundle(MemoryBundle.from_bytes(data), data, encoder)
+
+
+def _on_cpu(memory: AbstractMemory) -> AbstractMemory:
+    return memory.replace({key: value.detach().cpu() for key, value in memory.tensors().items()})
 
 
 def _within(most: int, data: bytes, bundle: MemoryBundle) -> bytes:
@@ -138,7 +136,7 @@ def _manifest(
     try:
         return Manifest(
             name=name,
-            memory=MemoryDescription(kind=memory.kind, geometry=memory.geometry()),
+            memory=MemoryDescription(kind=memory.kind, settings=memory.settings()),
             queries=made.method.queries,
             labels=made.dataset.classes,
             groups=dict(made.dataset.groups),

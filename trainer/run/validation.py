@@ -32,11 +32,9 @@ def validate(
     assert isinstance(learner, LabelLearner), "there are no other kinds"
     with torch.no_grad():
         recalled = learner.memory.recall_lazily(torch.eye(learner.memory.query_size, device=device))
-        targets = learner.targets()
     index = torch.randperm(len(dataset.validation), generator=torch.Generator().manual_seed(0))
     return fresh_accuracy(
-        recalled,
-        targets,
+        *recalled,
         dataset.validation.select(index[:VALIDATION_PICTURES]),
         labels=dataset.classes,
         preprocessing=preprocessing,

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import datetime
 import hashlib
+import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
@@ -20,7 +21,6 @@ from recall_server import __version__
 from recall_server.core.bundle.bundle import MemoryBundle
 from recall_server.core.bundle.manifest import FORMAT_VERSION, Budget, Manifest, first_fault
 from recall_server.core.memory import AddressedBases
-from recall_server.core.memory.soft_targets import extended
 from recall_server.core.preprocessing import AbstractPreprocessing, Projected, unprojected
 from trainer.data.datasets import UNKNOWN_LICENCE
 from trainer.data.half_resolution import HalfResolution
@@ -72,20 +72,19 @@ def add_classes(
     points = [project(memory, split, space) for split in splits]
     found = torch.stack([representatives(each, memory.rows, seed) for each in points], dim=1)
     addressing = torch.cat([memory.addressing, found], dim=1)
-    larger = AddressedBases(memory.bases, addressing, memory.height, memory.width)
-    channels, height, width = larger.image_shape
-    allowed = int(size * len(labels) * channels * height * width)
-    targets = None if bundle.targets is None else extended(bundle.targets, bundle.labels, labels)
-    numbers = larger.stored_numbers() + (0 if targets is None else targets.numel())
+    targets = memory.targets.extended(range(memory.query_size), len(labels))
+    larger = replace(memory, addressing=addressing, targets=targets)
+    allowed = int(size * len(labels) * math.prod(larger.item_shape))
+    numbers = larger.stored_numbers()
     if numbers > allowed:
         raise ValueError(
             f"{numbers} numbers are more than the {allowed} of {size:g} images per class for "
             f"{len(labels)} classes; add fewer bases than {further_bases}"
         )
     if isinstance(bundle.preprocessing, Projected):
-        space = Projected.onto(larger.enlarged(), bundle.preprocessing.standard, bundle.preprocessing.rest)
+        space = Projected.onto(larger.span(), bundle.preprocessing.standard, bundle.preprocessing.rest)
     manifest = _manifest(bundle, (numbers, len(larger.bases)), labels, added, name)
-    return MemoryBundle(manifest, larger, space, targets=targets)
+    return MemoryBundle(manifest, larger, space, bundle.storage)
 
 
 def _check(bundle: MemoryBundle, names: Sequence[str]) -> AddressedBases:
@@ -107,7 +106,7 @@ def _extended(
     channels, height, width = memory.image_shape
     half = HalfResolution.of(height, width)
     _check_extensible(memory, half)
-    own = half.coordinates(memory.enlarged())  # [K, p]
+    own = half.coordinates(memory.span())  # [K, p]
     span, _ = torch.linalg.qr(own.T)
     product = torch.zeros(own.shape[1], own.shape[1], dtype=torch.float64)
     for split in splits:
@@ -119,7 +118,7 @@ def _extended(
     scale = own.norm(dim=1).mean()  # like the old ones, so that one outer rate suits all
     bases = torch.cat([memory.bases, half.stored(directions, channels) * scale])
     zeros = torch.zeros(memory.rows, memory.query_size, count)
-    return AddressedBases(bases, torch.cat([memory.addressing, zeros], dim=2), height, width)
+    return replace(memory, bases=bases, addressing=torch.cat([memory.addressing, zeros], dim=2))
 
 
 def _check_extensible(memory: AddressedBases, half: HalfResolution) -> None:

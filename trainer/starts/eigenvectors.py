@@ -139,7 +139,7 @@ def _coefficients(
 
 def project(memory: AddressedBases, split: Split, preprocessing: AbstractPreprocessing) -> Tensor:
     """Coefficients [N, K] of pictures over the enlarged bases of any memory, by least squares."""
-    inverse = torch.linalg.pinv(memory.enlarged().flatten(1))  # [C * H * W, K]
+    inverse = torch.linalg.pinv(memory.span().flatten(1))  # [C * H * W, K]
     return torch.cat([preprocessing.to_model(chunk.pixels()).flatten(1) @ inverse for chunk in split.chunks()])
 
 

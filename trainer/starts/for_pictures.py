@@ -9,6 +9,8 @@ first hundreds of outer steps do nothing but find the way here.
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import torch
 from torch import Tensor
 
@@ -59,7 +61,7 @@ def start_by_pictures(
         of_class = torch.split(vectors, [len(index) for index in members])
         queries = torch.stack([_means(each, shots, generator) for each in of_class])  # [C, DRAWS, d_y]
         addressing = regressed(queries, aligned(start.addressing))
-    return AddressedBases(start.bases, addressing, start.height, start.width), parameters
+    return replace(start, addressing=addressing), parameters
 
 
 def principal_layer(features: Tensor, size: int) -> Parameters:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import torch
 
@@ -72,4 +73,5 @@ def resume_from_bundle(
         else:
             points = project(memory, split.of_class(position, PICTURES_FOR_CENTRES), bundle.preprocessing)
             addressing[:, position] = representatives(points, memory.rows, seed)
-    return AddressedBases(memory.bases, addressing, memory.height, memory.width)
+    positions = [list(classes).index(label) for label in bundle.labels]
+    return replace(memory, addressing=addressing, targets=memory.targets.extended(positions, len(classes)))

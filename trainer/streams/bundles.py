@@ -32,7 +32,7 @@ def task_bundle(learner: CompressThenRecall, number: int, *, stream: str, licenc
     try:
         manifest = Manifest(
             name=header.name,
-            memory=MemoryDescription(kind=memory.kind, geometry=memory.geometry()),
+            memory=MemoryDescription(kind=memory.kind, settings=memory.settings()),
             queries="labels",
             labels=header.classes,
             image=ImageDescription(channels=channels, height=height, width=width),

@@ -18,18 +18,11 @@ from typing import Self, final
 import torch
 from torch import Tensor
 
-from recall_server.core.bundle.checks import (
-    check_memory,
-    check_preprocessing,
-    check_queries,
-    enlarged_bases,
-    network_of,
-)
-from recall_server.core.bundle.manifest import FORMAT_VERSION, Manifest, MeasuredAccuracy
+from recall_server.core.bundle.checks import check_memory, check_preprocessing, check_queries, network_of
+from recall_server.core.bundle.manifest import Manifest, MeasuredAccuracy
 from recall_server.core.io.atomic import write_atomically
 from recall_server.core.io.tensor_file import DEFAULT_LIMITS, FLOATS, FileLimits, pack, printable, read_bounded, unpack
-from recall_server.core.memory import MEMORIES, AbstractMemory, Storage
-from recall_server.core.memory.soft_targets import restrict
+from recall_server.core.memory import BASES, MEMORIES, AbstractMemory, Storage
 from recall_server.core.memory.storage import dequantise, quantise
 from recall_server.core.preprocessing import PREPROCESSINGS, AbstractPreprocessing, Projected, Standardise
 from recall_server.errors import InvalidBundle, InvalidRequest, NotFound, UnknownLabel, UnsupportedQuery
@@ -38,7 +31,6 @@ __all__ = ["DEFAULT_LIMITS", "METADATA_KEY", "FileLimits", "MemoryBundle"]
 
 METADATA_KEY = "memory_bundle"
 PREFIX = "preprocessing."
-TARGETS = "targets"
 TYPES = FLOATS | {"I8"}  # of elements
 LARGEST_MAGNITUDE = 1e6  # of a stored number: keeps every recalled image finite in float32
 
@@ -49,25 +41,21 @@ class MemoryBundle:
     """A memory and all that is needed to use it. `sha256` and `file_bytes` are of its file, None until it has one.
 
     `storage` is how the memory's numbers are, or will be, stored. One that is not float32 rounds them when it is saved.
-    `targets` [labels, labels] are soft targets, where the memory has learned some (`soft_targets.py`). Raises
-    InvalidBundle, with one sentence, when the manifest says something else than the tensors.
+    Raises InvalidBundle, with one sentence, when the manifest says something else than the tensors.
     """
 
     manifest: Manifest
     memory: AbstractMemory
     preprocessing: AbstractPreprocessing
     storage: Storage = "float32"
-    targets: Tensor | None = None
     sha256: str | None = None
     file_bytes: int | None = None
 
     def __post_init__(self) -> None:
-        check_memory(self.manifest, self.memory, self.targets)
+        check_memory(self.manifest, self.memory)
         check_queries(self.manifest, self.memory)
         check_preprocessing(self.manifest, self.memory, self.preprocessing)
         network_of(self.manifest)
-        if self.storage == "int8" and self.manifest.format_version == 1:
-            raise InvalidBundle("the storage int8 came with format version 2")
 
     @property
     def labels(self) -> tuple[str, ...]:
@@ -78,8 +66,6 @@ class MemoryBundle:
         tensors = quantise(self.memory, self.storage)
         for name, tensor in _stored(self.preprocessing).items():
             tensors[PREFIX + name] = tensor.detach().to(torch.float32)
-        if self.targets is not None:
-            tensors[TARGETS] = self.targets.detach().to(torch.float32)
         return pack(tensors, key=METADATA_KEY, text=self.manifest.to_json())
 
     def save(self, path: str | os.PathLike[str], *, limits: FileLimits = DEFAULT_LIMITS) -> MemoryBundle:
@@ -127,12 +113,10 @@ class MemoryBundle:
         try:
             tensors, text = unpack(data, key=METADATA_KEY, limits=limits, dtypes=TYPES)
             manifest = Manifest.from_json(text)
-            targets = tensors.pop(TARGETS, None)
             memory, preprocessing, storage = _rebuild(manifest, tensors, limits.numbers)
-            targets = None if targets is None else _usable(TARGETS, targets)
         except ValueError as error:
             raise InvalidBundle(str(error)) from error
-        bundle = cls(manifest, memory, preprocessing, storage, targets, sha256=digest, file_bytes=len(data))
+        bundle = cls(manifest, memory, preprocessing, storage, sha256=digest, file_bytes=len(data))
         _check_network_cost(bundle, limits.numbers)
         return bundle
 
@@ -152,19 +136,9 @@ class MemoryBundle:
                 raise UnknownLabel(name, difflib.get_close_matches(name, self.labels))
         return torch.eye(len(self.labels))[[index[name] for name in names]]
 
-    def targets_of(self, queries: Tensor) -> Tensor:
-        """Targets [q, q] for what q queries to this bundle recall, one class each."""
-        return restrict(self.targets, queries)
-
     def with_accuracy(self, rows: Iterable[MeasuredAccuracy]) -> MemoryBundle:
-        """The same bundle with these measurements instead of those in its manifest; it has no file yet.
-
-        Confusions make it one of today's format version, for earlier ones cannot hold them.
-        """
-        accuracy, version = tuple(rows), self.manifest.format_version
-        if any(row.confusions is not None for row in accuracy):
-            version = FORMAT_VERSION
-        manifest = self.manifest.model_copy(update={"accuracy": accuracy, "format_version": version})
+        """The same bundle with these measurements instead of those in its manifest; it has no file yet."""
+        manifest = self.manifest.model_copy(update={"accuracy": tuple(rows)})
         return replace(self, manifest=manifest, sha256=None, file_bytes=None)
 
 
@@ -204,7 +178,7 @@ def _rebuild(
     try:
         own, storage = dequantise(own, memory_type)
         own = {name: _usable(name, value) for name, value in own.items()}
-        memory = memory_type.from_tensors(own, manifest.memory.geometry)
+        memory = memory_type.from_tensors(own, manifest.memory.settings)
         _check_recall_cost(memory, numbers)
         if preprocessing_type is Projected:
             preprocessing: AbstractPreprocessing = _projected(memory, prefixed)
@@ -222,19 +196,21 @@ def _rebuild(
 
 def _projected(memory: AbstractMemory, tensors: Mapping[str, Tensor]) -> Projected:
     """Onto the span of what the memory recalls; KeyError and ValueError as `from_tensors`."""
-    return Projected.onto(enlarged_bases(memory), Standardise.from_tensors(tensors), tensors["rest"])
+    if BASES not in memory.traits:
+        raise InvalidBundle(f"a memory {memory.kind} has no bases that pictures could be projected onto")
+    return Projected.onto(memory.span(), Standardise.from_tensors(tensors), tensors["rest"])
 
 
 def _check_recall_cost(memory: AbstractMemory, numbers: int) -> None:
     """Refuse what is small in the file but huge in use: one 1x1 basis can ask to be enlarged to any size.
 
-    Whatever a memory turns into full-size images (K bases, r rows, d_y stored images) is counted along the first
+    Whatever a memory turns into full-size items (K bases, r rows, d_y stored items) is counted along the first
     dimension of one of its tensors, or recalled as rows.
     """
-    channels, height, width = memory.image_shape
-    images = max(memory.rows, *(tensor.shape[0] for tensor in memory.tensors().values()))
-    if images * channels * height * width > numbers:
-        raise InvalidBundle(f"recalling takes {images} images of {height}x{width} at once, more than {numbers} numbers")
+    items = max(memory.rows, *(tensor.shape[0] for tensor in memory.tensors().values()))
+    if items * math.prod(memory.item_shape) > numbers:
+        size = "x".join(map(str, memory.item_shape))
+        raise InvalidBundle(f"recalling takes {items} items of {size} at once, more than {numbers} numbers")
 
 
 def _check_network_cost(bundle: MemoryBundle, numbers: int) -> None:

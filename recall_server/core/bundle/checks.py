@@ -3,45 +3,33 @@
 from __future__ import annotations
 
 import torch
-from torch import Tensor
 
 from recall_server.core.bundle.manifest import Manifest
-from recall_server.core.memory import AbstractMemory, AddressedBases
-from recall_server.core.memory.soft_targets import check_soft_targets
+from recall_server.core.memory import BASES, AbstractMemory
 from recall_server.core.networks import AbstractNetwork, build_network
 from recall_server.core.preprocessing import AbstractPreprocessing, Projected
 from recall_server.errors import InvalidBundle
 
 
-def check_memory(manifest: Manifest, memory: AbstractMemory, targets: Tensor | None) -> None:
+def check_memory(manifest: Manifest, memory: AbstractMemory) -> None:
     described = manifest.memory
-    if described.kind != memory.kind or described.geometry != memory.geometry():
+    if described.kind != memory.kind or described.settings != memory.settings():
         raise InvalidBundle(
-            f"the manifest describes a memory {described.kind} {described.geometry}, "
-            f"but the tensors make {memory.kind} {memory.geometry()}"
+            f"the manifest describes a memory {described.kind} {described.settings}, "
+            f"but the tensors make {memory.kind} {memory.settings()}"
         )
-    if memory.image_shape != manifest.image.shape:
+    if memory.item_shape != manifest.image.shape:
         raise InvalidBundle(
             f"the manifest describes images of {list(manifest.image.shape)}, "
-            f"but the memory recalls {list(memory.image_shape)}"
+            f"but the memory recalls {list(memory.item_shape)}"
         )
-    stored_numbers = memory.stored_numbers()
-    if targets is not None:
-        stored_numbers += targets.numel()
-        _check_targets(manifest, targets)
-    if stored_numbers != manifest.budget.numbers_stored:
+    if memory.targets.form != "hard" and manifest.queries != "labels":
+        raise InvalidBundle(f"{memory.targets.form} targets are of memories that labels address")
+    if memory.stored_numbers() != manifest.budget.numbers_stored:
         raise InvalidBundle(
-            f"the manifest's budget is {manifest.budget.numbers_stored} numbers, but the memory stores {stored_numbers}"
+            f"the manifest's budget is {manifest.budget.numbers_stored} numbers, "
+            f"but the memory stores {memory.stored_numbers()}"
         )
-
-
-def _check_targets(manifest: Manifest, targets: Tensor) -> None:
-    if manifest.format_version == 1 or manifest.queries != "labels":
-        raise InvalidBundle("targets came with format version 2, for memories that labels address")
-    try:
-        check_soft_targets(targets, len(manifest.labels))
-    except ValueError as error:
-        raise InvalidBundle(str(error)) from error
 
 
 def check_queries(manifest: Manifest, memory: AbstractMemory) -> None:
@@ -65,18 +53,13 @@ def check_preprocessing(manifest: Manifest, memory: AbstractMemory, preprocessin
 
 
 def _check_projection(memory: AbstractMemory, preprocessing: Projected) -> None:
-    """The directions are made again from the bases when the file is read, so they must be of these bases."""
-    bases = enlarged_bases(memory).flatten(1)
+    """The directions are computed from the bases when the file is read, so they must be of these bases."""
+    if BASES not in memory.traits:
+        raise InvalidBundle(f"a memory {memory.kind} has no bases that pictures could be projected onto")
+    bases = memory.span().flatten(1)
     span = preprocessing.directions
     if len(span) > len(bases) or not torch.allclose(bases @ span.T @ span, bases, atol=1e-3 * float(bases.abs().max())):
         raise InvalidBundle("the preprocessing projects onto the span of other bases than those of the memory")
-
-
-def enlarged_bases(memory: AbstractMemory) -> Tensor:
-    """The bases [K, C, H, W] that pictures are projected onto; InvalidBundle for a memory without any."""
-    if not isinstance(memory, AddressedBases):
-        raise InvalidBundle(f"a memory {memory.kind} has no bases that pictures could be projected onto")
-    return memory.enlarged()
 
 
 def network_of(manifest: Manifest) -> AbstractNetwork:

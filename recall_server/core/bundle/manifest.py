@@ -12,8 +12,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationErr
 from recall_server.core.io.tensor_file import canonical_json, parse_json, printable
 from recall_server.core.training.retraining import Retraining
 
-FORMAT_VERSION: Final = 2  # what is written; version 1 lacks what artifacts/README.md lists ("Versions")
-READ_VERSIONS: Final = (1, 2)
+FORMAT_VERSION: Final = 3  # the one version that is written and read
 ROUNDING = 1e-6  # of a mean accuracy, which was added up in another order
 MOST_CONFUSED: Final = 200  # labels: a table of confusions grows with their square
 DIRECTION_MARKS = frozenset({"LRE", "RLE", "LRO", "RLO", "PDF", "LRI", "RLI", "FSI", "PDI"})
@@ -45,6 +44,7 @@ Label = Annotated[str, Field(min_length=1, max_length=200), AfterValidator(_chec
 Kind = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]{0,63}$")]
 FileName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$")]
 Phrase = Annotated[str, Field(max_length=1000)]
+Setting = Annotated[int, Field(ge=0, le=2**53)] | Annotated[str, Field(max_length=100)]
 Scalar = bool | int | float | Annotated[str, Field(max_length=1000)] | None
 Size = Annotated[int, Field(ge=1, le=2**53)]  # 2^53: every JSON reader agrees on whole numbers up to here
 Confusions = Annotated[
@@ -60,10 +60,10 @@ class Section(BaseModel):
 
 
 class MemoryDescription(Section):
-    """Which memory the tensors make up, and the numbers that rebuild it beside them."""
+    """The kind of memory that the tensors make up, and the settings that rebuild it beside them."""
 
     kind: Kind
-    geometry: dict[Kind, Annotated[int, Field(ge=0, le=2**53)]] = {}
+    settings: dict[Kind, Setting]
 
 
 class ImageDescription(Section):
@@ -178,13 +178,16 @@ class RunProgress(Section):
 class Manifest(Section):
     """Everything that a bundle says about itself; impossible combinations refuse here, with a sentence.
 
+    `space` is "pixels" where recalled items are images.
+
     `queries`: "labels", where a query is one-hot (or a mixture) over `labels` in their order, or "images", where a
     query is what `query_encoder` makes of a picture; `labels` then only names what the memory was distilled from.
     """
 
-    format_version: Literal[1, 2] = FORMAT_VERSION
+    format_version: Literal[3] = FORMAT_VERSION
     name: FileName
     memory: MemoryDescription
+    space: Literal["pixels"] = "pixels"
     queries: Literal["labels", "images"]
     labels: Annotated[tuple[Label, ...], Field(min_length=1, max_length=10_000)]
     groups: dict[Label, tuple[Label, ...]] = {}
@@ -199,7 +202,6 @@ class Manifest(Section):
 
     @model_validator(mode="after")
     def _check_combinations(self) -> Self:
-        self._check_version()
         if self.retraining.initial == "encoder" and self.queries == "labels":
             raise ValueError("a memory whose queries are labels has no encoder for its classifiers to begin with")
         self._check_confusions()
@@ -219,23 +221,8 @@ class Manifest(Section):
             )
         return self
 
-    def _check_version(self) -> None:
-        came_later = {
-            "the key progress": self.progress is not None,
-            "the key retraining.initial": self.retraining.initial != "random",
-            "the key retraining.network.shrink": (self.retraining.network.shrink or 1) > 1,
-            "the architecture mlp": self.retraining.network.architecture == "mlp",
-            f"the preprocessing {self.preprocessing}": self.preprocessing in {"projected", "spectral"},
-            "the geometry of pixels": self.memory.kind == "pixels" and bool(self.memory.geometry),
-        }
-        for what, is_there in came_later.items():
-            if is_there and self.format_version == 1:
-                raise ValueError(f"{what} came with format version 2")
-
     def _check_confusions(self) -> None:
         counted = [row.confusions for row in self.accuracy if row.confusions is not None]
-        if counted and self.format_version == 1:
-            raise ValueError("the key confusions came with format version 2")
         if counted and self.queries != "labels":
             raise ValueError("a memory whose queries are images has no labels to confuse, so no confusions")
         for confusions in counted:
@@ -243,41 +230,20 @@ class Manifest(Section):
                 raise ValueError(f"confusions of {len(confusions)} labels do not belong to {len(self.labels)} labels")
 
     def to_json(self) -> str:
-        """Canonical JSON: the same manifest always gives the same text, in the version that it was read in."""
-        later: dict[str, Any] = {}
-        if self.format_version == 1:
-            later = {
-                "progress": True,
-                "accuracy": {"__all__": {"confusions"}},
-                "retraining": {"network": {"hidden"}},
-            }
-        return canonical_json(self.model_dump(mode="json", exclude=later))
+        """Canonical JSON: the same manifest always gives the same text."""
+        return canonical_json(self.model_dump(mode="json"))
 
     @classmethod
     def from_json(cls, text: str) -> Self:
         """Read what `to_json` wrote; raises ValueError with one sentence that names the key at fault."""
         raw = parse_json(text)
         version = raw.get("format_version") if isinstance(raw, dict) else None
-        if type(version) is not int or version not in READ_VERSIONS:  # first: other versions have other keys
-            readable = " and ".join(map(str, READ_VERSIONS))
-            raise ValueError(f"the format version is {printable(repr(version))}; this code reads {readable}")
-        if version == 1 and (later := _keys_of_version_2(raw)):
-            raise ValueError(f"the manifest is not valid: the key {later[0]} came with format version 2")
+        if type(version) is not int or version != FORMAT_VERSION:  # first: other versions have other keys
+            raise ValueError(f"the format version is {printable(repr(version))}; this code reads {FORMAT_VERSION}")
         try:
             return cls.model_validate_json(text, strict=True)
         except ValidationError as error:
             raise ValueError(f"the manifest is not valid: {first_fault(error)}") from error
-
-
-def _keys_of_version_2(raw: dict[str, Any]) -> list[str]:
-    retraining = raw.get("retraining")
-    network = retraining.get("network") if isinstance(retraining, dict) else None
-    of_network = [name for name in ("hidden", "shrink") if isinstance(network, dict) and name in network]
-    later = [f"retraining.network.{name}" for name in of_network]
-    later += ["retraining.initial"] if isinstance(retraining, dict) and "initial" in retraining else []
-    rows = raw.get("accuracy")
-    counted = isinstance(rows, list) and any(isinstance(row, dict) and "confusions" in row for row in rows)
-    return (["progress"] if "progress" in raw else []) + later + (["accuracy.confusions"] if counted else [])
 
 
 def first_fault(error: ValidationError) -> str:

@@ -28,7 +28,7 @@ from recall_server.core.io.tensor_file import (
     unpack,
     with_prefix,
 )
-from recall_server.core.memory import LazyImages
+from recall_server.core.memory import LazyItems
 from recall_server.core.networks import AbstractNetwork, Parameters, build_network
 from recall_server.core.preprocessing import PREPROCESSINGS, AbstractPreprocessing
 from recall_server.core.training.augmentation import AUGMENTATIONS, augment
@@ -92,15 +92,16 @@ class FreshClassifier:
 
     def fit(
         self,
-        images: Tensor | LazyImages,
+        images: Tensor | LazyItems,
         targets: Tensor,
         *,
         pretrained: Parameters | None = None,
         progress: ProgressCallback | None = None,
     ) -> Self:
-        """Train on recalled images [q, r, C, H, W] in model space, where row i of `targets` [q, k] goes with query i.
+        """Train on recalled images [q, r, C, H, W] in model space with `targets` [q, r, k], one for each image.
 
-        Of `LazyImages` only the images of a step are made at a time; the result is the same but for rounding.
+        `targets` may also be [q, 1, k] or [q, k], one for all images of a query. Of `LazyItems` only the images of a
+        step are computed at a time; the result is the same up to rounding.
         Every step takes `rows_per_class` other rows of every query (all, if there are fewer), without replacement.
         `pretrained` are the layers to begin with, where the schedule does not begin at random.
         `progress(done, total, loss)` is called for every step, in their order; what it raises ends the training. On
@@ -108,6 +109,7 @@ class FreshClassifier:
         parameters, bit for bit, on one machine. Raises ValueError for shapes that do not fit, and TrainingFailed when
         training diverges.
         """
+        targets = targets.unsqueeze(1) if targets.ndim == 2 else targets
         self._check(images, targets)
         self._parameters = None
         generator = torch.Generator().manual_seed(self.seed)
@@ -115,7 +117,7 @@ class FreshClassifier:
         parameters = {name: value.detach().to(self.device) for name, value in first.items()}
         images, targets = images.to(self.device, torch.float32), targets.to(self.device, torch.float32)
         batches = minibatches(images, targets, self.retraining, generator)
-        descent = MomentumDescent(self.network, parameters)
+        descent = MomentumDescent(self.network, parameters, loss=self.retraining.loss)
         with torch.enable_grad(), _deterministic(self.device):
             losses = _descend(descent, batches, self.retraining)
             for done, loss in enumerate(read_scalars(losses, self.device), start=1):
@@ -190,14 +192,15 @@ class FreshClassifier:
             raise NotFitted("this classifier has not been trained; call fit first")
         return self._parameters
 
-    def _check(self, images: Tensor | LazyImages, targets: Tensor) -> None:
+    def _check(self, images: Tensor | LazyItems, targets: Tensor) -> None:
         if images.ndim != 5 or 0 in images.shape or tuple(images.shape[2:]) != self.image_shape:
             raise ValueError(
                 f"recalled images must be [queries, rows, {', '.join(map(str, self.image_shape))}], "
                 f"not {list(images.shape)}"
             )
-        if targets.shape != (images.shape[0], len(self.labels)):
-            raise ValueError(f"targets must be [{images.shape[0]}, {len(self.labels)}], not {list(targets.shape)}")
+        queries, rows, labels = images.shape[0], images.shape[1], len(self.labels)
+        if targets.shape not in {(queries, rows, labels), (queries, 1, labels)}:
+            raise ValueError(f"targets must be [{queries}, {rows} or 1, {labels}], not {list(targets.shape)}")
         finite = bool(images.isfinite().all()) if isinstance(images, Tensor) else images.finite()
         if not finite or not bool(targets.isfinite().all()):
             raise ValueError("recalled images and targets must be finite numbers")
@@ -279,15 +282,22 @@ def learning_rate(retraining: Retraining, done: int) -> float:
 
 
 def minibatches(
-    images: Tensor | LazyImages, targets: Tensor, retraining: Retraining, generator: torch.Generator
+    images: Tensor | LazyItems, targets: Tensor, retraining: Retraining, generator: torch.Generator
 ) -> Iterator[tuple[Tensor, Tensor]]:
-    """Endless minibatches [q * n, C, H, W] with targets [q * n, k], n distinct rows of each of q queries."""
+    """Endless minibatches [q * n, C, H, W] with targets [q * n, k], n distinct rows of each of q queries.
+
+    `targets` are [q, r, k], or [q, 1, k] where all images of a query share one.
+    """
     queries, rows = images.shape[:2]
     drawn = min(retraining.rows_per_class, rows)
     kinds = AUGMENTATIONS[retraining.augmentation]
-    repeated = targets.repeat_interleave(drawn, dim=0)  # [q * n, k]
+    shared = targets.shape[1] == 1
+    repeated = targets.expand(-1, drawn, -1).flatten(0, 1) if shared else targets  # [q * n, k]
     query = torch.arange(queries, device=images.device).unsqueeze(1)
     while True:
         chosen = torch.rand(queries, rows, generator=generator).argsort(dim=1)[:, :drawn]  # [q, n]
-        batch = images[query, chosen.to(images.device, non_blocking=True)].flatten(0, 1)
-        yield augment(batch, kinds, generator), repeated
+        index = query, chosen.to(images.device, non_blocking=True)
+        yield (
+            augment(images[index].flatten(0, 1), kinds, generator),
+            repeated if shared else targets[index].flatten(0, 1),
+        )

@@ -1,11 +1,27 @@
-"""The memories, by the name that a manifest gives them."""
+"""Memories: containers of stored tensors that answer queries with training data, by the kind that a manifest names."""
 
 from recall_server.core.memory.addressed_bases import AddressedBases
-from recall_server.core.memory.base import AbstractMemory
-from recall_server.core.memory.combinations import LazyImages
-from recall_server.core.memory.pixels import Pixels
+from recall_server.core.memory.base import BASES, LINEAR, AbstractMemory, LazilyRecalled, Recalled, Setting
+from recall_server.core.memory.lazy_items import LazyItems
 from recall_server.core.memory.storage import Storage
+from recall_server.core.memory.stored_items import StoredItems
+from recall_server.core.memory.targets import TargetForm, Targets, initial_targets
 
-MEMORIES: dict[str, type[AbstractMemory]] = {memory.kind: memory for memory in (Pixels, AddressedBases)}
+MEMORIES: dict[str, type[AbstractMemory]] = {memory.kind: memory for memory in (StoredItems, AddressedBases)}
 
-__all__ = ["MEMORIES", "AbstractMemory", "AddressedBases", "LazyImages", "Pixels", "Storage"]
+__all__ = [
+    "BASES",
+    "LINEAR",
+    "MEMORIES",
+    "AbstractMemory",
+    "AddressedBases",
+    "LazilyRecalled",
+    "LazyItems",
+    "Recalled",
+    "Setting",
+    "Storage",
+    "StoredItems",
+    "TargetForm",
+    "Targets",
+    "initial_targets",
+]

@@ -3,44 +3,45 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import ClassVar, Self, final
 
 import torch
 from torch import Tensor
-from torch.nn.functional import interpolate
 
-from recall_server.core.memory.base import AbstractMemory
-from recall_server.core.memory.combinations import LazyImages
+from recall_server.core.memory.base import BASES, LINEAR, AbstractMemory, LazilyRecalled, Setting
+from recall_server.core.memory.lazy_items import LazyItems
+from recall_server.core.memory.resizing import Size, check_size, enlarge, item_shape, size_of, size_settings
+from recall_server.core.memory.targets import Targets
 
 
 @final
 @dataclass(frozen=True, eq=False)
 class AddressedBases(AbstractMemory):
-    """`bases` [K, C, h, w] at stored (half) resolution and `addressing` [r, d_y, K].
+    """`bases` [K, C, h, w] or [K, D], and `addressing` [r, d_y, K].
 
-    A query y recalls x_i = (y A_i) B for i = 1..r, upsampled bilinearly to (height, width).
+    A query y recalls x_i = (y A_i) B for i = 1..r. Images are stored small and enlarged bilinearly to (height, width).
     """
 
     bases: Tensor
     addressing: Tensor
-    height: int
-    width: int
+    height: int | None = None
+    width: int | None = None
+    targets: Targets = Targets()
+    frozen: frozenset[str] = frozenset()
     kind: ClassVar[str] = "addressed_bases"
+    traits: ClassVar[frozenset[str]] = frozenset({LINEAR, BASES})
 
     def __post_init__(self) -> None:
-        if self.bases.ndim != 4 or self.addressing.ndim != 3:
+        if self.bases.ndim not in (2, 4) or self.addressing.ndim != 3:
             raise ValueError(
-                "bases must be [K, C, h, w] and addressing [r, d_y, K], "
+                "bases must be [K, C, h, w] or [K, D] and addressing [r, d_y, K], "
                 f"not {list(self.bases.shape)} and {list(self.addressing.shape)}"
             )
         if self.bases.shape[0] != self.addressing.shape[2]:
             raise ValueError(f"{self.bases.shape[0]} bases, but addressing combines {self.addressing.shape[2]}")
-        if self.height < self.bases.shape[2] or self.width < self.bases.shape[3]:
-            raise ValueError(
-                f"bases of {self.bases.shape[2]}x{self.bases.shape[3]} are larger than "
-                f"the images of {self.height}x{self.width}"
-            )
+        check_size("bases", self.bases.shape[1:], self.size)
+        self.targets.check(self.query_size, self.rows)
 
     @property
     def query_size(self) -> int:
@@ -51,46 +52,51 @@ class AddressedBases(AbstractMemory):
         return self.addressing.shape[0]
 
     @property
-    def image_shape(self) -> tuple[int, int, int]:
-        return self.bases.shape[1], self.height, self.width
+    def size(self) -> Size:
+        return self.height, self.width
+
+    @property
+    def item_shape(self) -> tuple[int, ...]:
+        return item_shape(self.bases.shape[1:], self.size)
 
     def tensors(self) -> dict[str, Tensor]:
-        return {"bases": self.bases, "addressing": self.addressing}
+        return {"bases": self.bases, "addressing": self.addressing} | self.targets.tensors()
 
-    def geometry(self) -> dict[str, int]:
-        return {"height": self.height, "width": self.width}
+    def settings(self) -> dict[str, Setting]:
+        return {"targets": self.targets.form, **size_settings(self.size)}
 
     @classmethod
-    def from_tensors(cls, tensors: Mapping[str, Tensor], geometry: Mapping[str, int]) -> Self:
-        return cls(
-            bases=tensors["bases"],
-            addressing=tensors["addressing"],
-            height=geometry["height"],
-            width=geometry["width"],
-        )
+    def from_tensors(cls, tensors: Mapping[str, Tensor], settings: Mapping[str, Setting]) -> Self:
+        height, width = size_of(settings)
+        targets = Targets.from_tensors(tensors, settings["targets"])
+        return cls(tensors["bases"], tensors["addressing"], height, width, targets)
 
     @classmethod
     def quantisation_axes(cls, name: str) -> tuple[int, ...]:
-        """A scale for each basis, and one for all coefficients of each basis: leading bases have the large ones."""
-        return (0,) if name == "bases" else (2,)
+        """One scale for each basis, and one for all coefficients of each basis: leading bases have the large ones."""
+        return (2,) if name == "addressing" else super().quantisation_axes(name)
 
-    def recall(self, queries: Tensor) -> Tensor:
-        return self.recall_lazily(queries).materialise()
+    def items(self, queries: Tensor, rows: Tensor | None = None) -> Tensor:
+        # Enlarging is linear, so the K bases are enlarged instead of the q * n recalled images.
+        return LazyItems(self._coefficients(queries, rows), self.span()).materialise()
 
-    def recall_lazily(self, queries: Tensor) -> LazyImages:
-        # Upsampling is linear, so the K bases are enlarged instead of the Q * r recalled images.
-        return LazyImages(torch.einsum("qd,rdk->qrk", queries, self.addressing), self.enlarged())
+    def recall_lazily(self, queries: Tensor) -> LazilyRecalled:
+        return LazilyRecalled(LazyItems(self._coefficients(queries), self.span()), self.targets.among(queries))
 
-    def enlarged(self) -> Tensor:
-        """The bases as they are recalled: [K, C, H, W]."""
-        return interpolate(self.bases, size=(self.height, self.width), mode="bilinear", align_corners=False)
+    def span(self) -> Tensor:
+        """The bases as they are recalled: [K, C, H, W] or [K, D]."""
+        return enlarge(self.bases, self.size)
 
-    def select_rows(self, rows: Tensor) -> Self:
-        return replace(self, addressing=self.addressing[rows])
+    def _coefficients(self, queries: Tensor, rows: Tensor | None = None) -> Tensor:
+        """[q, n, K]."""
+        coefficients = torch.einsum("qd,rdk->qrk", queries, self.addressing)
+        if rows is None:
+            return coefficients
+        return coefficients.gather(1, rows.unsqueeze(2).expand(-1, -1, coefficients.shape[2]))
 
 
 def largest_rows(numbers: float, *, query_size: int, base_numbers: int, bases: int) -> int:
-    """The largest r that a budget of so many numbers holds beside K bases (paper, section 4).
+    """The largest r that a budget of so many numbers allows beside K bases (paper, section 4).
 
     K * base_numbers + query_size * r * K <= numbers, where N images of d numbers for each of C classes allow
     numbers = N * C * d, and a label query has query_size = C. Zero or less means that K bases do not fit.

@@ -1,25 +1,55 @@
-"""AXIS 1 of the design: how stored tensors become images.
+"""AXIS 1 of the design: how stored tensors become training data.
 
-A memory is a linear map from a query vector to `rows` images (paper, section 4: x_i = (y A_i) B). A query is a
-one-hot label, a mixture of labels, or image features; the memory does not care which. Classes are abstract or
-final: a new container is a new file with a new final class, never a subclass of a final one.
+A memory answers query vectors with items and their targets. An item is whatever classifiers of its space are trained
+on: an image (C, H, W) or a feature vector (D,). A query is a one-hot label, a mixture of labels, or the features of a
+picture; the memory does not care which. Classes are abstract or final: a new container is a new final class.
 """
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
-from typing import ClassVar, Self
+from dataclasses import replace
+from typing import ClassVar, Final, NamedTuple, Self
 
 from torch import Tensor
 
-from recall_server.core.memory.combinations import LazyImages
+from recall_server.core.memory.lazy_items import LazyItems
+from recall_server.core.memory.targets import Targets
+
+LINEAR: Final = "linear"  # a mixture of queries recalls the mixture of their items
+BASES: Final = "bases"  # everything recalled lies in the span of shared bases, which new classes can use too
+
+Setting = int | float | str
+
+
+class Recalled(NamedTuple):
+    """`items` [q, n, *shape] in model space, and `targets` [q, n, q], where query j is class j.
+
+    The targets are [q, 1, q] where all items of a query share one.
+    """
+
+    items: Tensor
+    targets: Tensor
+
+
+class LazilyRecalled(NamedTuple):
+    """The same, where items may be computed on indexing."""
+
+    items: Tensor | LazyItems
+    targets: Tensor
 
 
 class AbstractMemory(ABC):
-    """Stored tensors that answer query vectors with images in model space (standardised or whitened)."""
+    """Stored tensors that answer query vectors. `frozen` names the tensors that training leaves as they are.
+
+    Subclasses are frozen dataclasses that have the fields `targets` and `frozen`.
+    """
 
     kind: ClassVar[str]
+    traits: ClassVar[frozenset[str]] = frozenset()
+    targets: Targets
+    frozen: frozenset[str]
 
     @property
     @abstractmethod
@@ -29,50 +59,70 @@ class AbstractMemory(ABC):
     @property
     @abstractmethod
     def rows(self) -> int:
-        """r, the number of images that one query recalls."""
+        """r, the number of items that one query recalls."""
 
     @property
     @abstractmethod
-    def image_shape(self) -> tuple[int, int, int]:
-        """(channels, height, width) of a recalled image."""
+    def item_shape(self) -> tuple[int, ...]:
+        """The shape of a recalled item: (channels, height, width) or (features,)."""
 
     @abstractmethod
     def tensors(self) -> dict[str, Tensor]:
-        """The stored tensors by their documented names; what is learned is what is stored."""
+        """The stored tensors by their documented names, those of the targets included."""
 
     @abstractmethod
-    def geometry(self) -> dict[str, int]:
-        """The numbers, besides the tensors, that are needed to rebuild this memory (manifest: `memory`)."""
+    def settings(self) -> dict[str, Setting]:
+        """What rebuilds this memory beside its tensors (manifest: `memory.settings`)."""
 
     @classmethod
     @abstractmethod
-    def from_tensors(cls, tensors: Mapping[str, Tensor], geometry: Mapping[str, int]) -> Self:
-        """Rebuild a memory; raises ValueError, with a sentence, when shapes disagree."""
+    def from_tensors(cls, tensors: Mapping[str, Tensor], settings: Mapping[str, Setting]) -> Self:
+        """Rebuild a memory. Raises ValueError for shapes that disagree, KeyError for what is missing."""
 
     @abstractmethod
-    def recall(self, queries: Tensor) -> Tensor:
-        """Recall every row of every query: [Q, d_y] -> [Q, r, C, H, W], differentiable in queries and tensors."""
+    def items(self, queries: Tensor, rows: Tensor | None = None) -> Tensor:
+        """Items [q, n, *shape] of queries [q, d_y], differentiable in queries and tensors.
 
-    def recall_lazily(self, queries: Tensor) -> Tensor | LazyImages:
-        """The same to rounding for whoever looks at some rows at a time, made at once only where that costs nothing."""
-        return self.recall(queries)
+        `rows` [q, n] are the rows to recall for each query; all of them, n = r, if None.
+        """
 
-    @abstractmethod
-    def select_rows(self, rows: Tensor) -> Self:
-        """The memory of these rows only [n], in this order, so that no other row need be computed."""
+    def recall(self, queries: Tensor, rows: Tensor | None = None) -> Recalled:
+        """Items with their targets; arguments as for `items`."""
+        return Recalled(self.items(queries, rows), self.targets.among(queries, rows))
+
+    def recall_lazily(self, queries: Tensor) -> LazilyRecalled:
+        """Like `recall` of all rows, up to rounding, but items may be computed on indexing."""
+        return LazilyRecalled(self.items(queries), self.targets.among(queries))
+
+    def learned(self) -> dict[str, Tensor]:
+        """The tensors that training changes."""
+        return {name: tensor for name, tensor in self.tensors().items() if name not in self.frozen}
+
+    def span(self) -> Tensor:
+        """The bases [K, *shape] of everything that is recalled. ValueError for a memory without the trait `bases`."""
+        raise ValueError(f"a memory {self.kind} has no bases")
 
     @classmethod
     def quantisation_axes(cls, name: str) -> tuple[int, ...]:
-        """The dimensions of a tensor of which each index has a scale of its own, where it is stored as int8.
+        """The dimensions of a tensor along which each index has its own scale when stored as int8.
 
-        The first one, unless a memory has better reasons; numbers that share a scale should be alike in size.
+        Numbers that share a scale should be similar in size.
         """
-        return (0,)
+        return (0, 1) if name == "targets" else (0,)
+
+    @property
+    def image_shape(self) -> tuple[int, int, int]:
+        """(channels, height, width) of a recalled image. ValueError where items are feature vectors."""
+        if len(self.item_shape) != 3:
+            raise ValueError(f"this memory recalls vectors of {self.item_shape[0]} features, not images")
+        channels, height, width = self.item_shape
+        return channels, height, width
 
     def stored_numbers(self) -> int:
-        """How many numbers the memory keeps: what the budget counts (paper, section 4)."""
+        """How many numbers the memory stores: what the budget counts (paper, section 4)."""
         return sum(tensor.numel() for tensor in self.tensors().values())
 
     def replace(self, tensors: Mapping[str, Tensor]) -> Self:
-        """The same memory over other tensors, for example leaves that require a gradient."""
-        return type(self).from_tensors(tensors, self.geometry())
+        """The same memory with other values for some or all tensors, for example leaves that require a gradient."""
+        rebuilt = type(self).from_tensors(self.tensors() | dict(tensors), self.settings())
+        return replace(rebuilt, frozen=self.frozen)  # type: ignore[type-var]

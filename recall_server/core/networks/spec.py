@@ -30,8 +30,7 @@ class NetworkSpec(BaseModel):
     filters: Annotated[int, Field(ge=1, le=1024)] | None = None
     hidden: Annotated[int, Field(ge=1, le=65_536)] | None = None
     depth: Annotated[int, Field(ge=1, le=8)] | None = None
-    # Not written down where nothing is shrunk, as it was before this setting came.
-    shrink: Annotated[int | None, Field(ge=1, le=8, exclude_if=lambda times: times in {None, 1})] = None
+    shrink: Annotated[int, Field(ge=1, le=8)] | None = None
 
     @model_validator(mode="before")
     @classmethod

@@ -14,7 +14,8 @@ from torch import Tensor
 from torch.nn.functional import interpolate
 
 from recall_server.core.bundle.bundle import MemoryBundle
-from recall_server.core.memory import AddressedBases
+from recall_server.core.memory import BASES, AddressedBases
+from recall_server.core.memory.resizing import enlarge
 from recall_server.core.preprocessing import AbstractPreprocessing
 from recall_server.errors import InvalidRequest, NotFound
 
@@ -26,7 +27,7 @@ CHUNK = 64  # bases at a time: bounds the memory used
 
 def has_bases(bundle: MemoryBundle) -> bool:
     """Whether `displayed_bases` has anything to show."""
-    return isinstance(bundle.memory, AddressedBases)
+    return BASES in bundle.memory.traits
 
 
 def has_similarity(bundle: MemoryBundle) -> bool:
@@ -58,7 +59,7 @@ def _displayed(bases: Tensor, memory: AddressedBases, preprocessing: AbstractPre
     channels, height, width = bases.shape[1:]
     images = bases.double()  # what a basis adds may be little beside the mean
     if not preprocessing.fits((channels, height, width)):
-        images = interpolate(images, size=(memory.height, memory.width), mode="bilinear", align_corners=False)
+        images = enlarge(images, memory.size)
     added = preprocessing.to_pixels(images) - preprocessing.to_pixels(torch.zeros_like(images[:1]))
     if added.shape[2:] != (height, width):
         added = interpolate(added, size=(height, width), mode="area")

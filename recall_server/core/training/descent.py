@@ -7,12 +7,13 @@ from typing import final
 
 import torch
 from torch import Tensor
-from torch.nn.functional import cross_entropy
+from torch.nn.functional import cross_entropy, mse_loss
 
 from recall_server.core.networks.base import AbstractNetwork, Parameters
 from recall_server.core.training.cuda_graph import CudaGraphStep, CudaRecorder, Recorder
 from recall_server.core.training.fused import fused_logits, trainable_parameters
 from recall_server.core.training.manual_backprop import by_hand
+from recall_server.core.training.retraining import Loss
 
 MEBIBYTE = 2**20
 
@@ -21,15 +22,25 @@ MEBIBYTE = 2**20
 class MomentumDescent:
     """m <- momentum * m + g, then p <- p - rate * m (paper, section 4), for the parameters p of one network.
 
+    g is the gradient of the mean `loss`; the squared error is half the sum over the outputs of an image.
+
     All trained parameters are views of one vector, so that an update is three operations however deep the network.
     `parameters` are those to start from; they are not written to. On CUDA, or with a `recorder`, the first steps run
     as they are and the others as a record of one, where that is possible.
     """
 
-    def __init__(self, network: AbstractNetwork, parameters: Parameters, *, recorder: Recorder | None = None) -> None:
+    def __init__(
+        self,
+        network: AbstractNetwork,
+        parameters: Parameters,
+        *,
+        loss: Loss = "cross_entropy",
+        recorder: Recorder | None = None,
+    ) -> None:
         names = trainable_parameters(network)
         self._network = network
-        self._by_hand = by_hand(network, parameters[names[0]].device)
+        self._loss = loss
+        self._by_hand = by_hand(network, parameters[names[0]].device) if loss == "cross_entropy" else None
         self._values = torch.cat([parameters[name].flatten() for name in names])
         self._velocity = torch.zeros_like(self._values)
         pieces = torch.split(self._values, [parameters[name].numel() for name in names])
@@ -82,7 +93,11 @@ class MomentumDescent:
             with torch.no_grad():
                 loss, found = self._by_hand.loss_and_gradient(self._parameters, images, targets, count)
             return loss, [found[name] for name in self._leaves]
-        loss = cross_entropy(fused_logits(self._network, self._parameters, images), targets, reduction="sum") / count
+        logits = fused_logits(self._network, self._parameters, images)
+        if self._loss == "cross_entropy":
+            loss = cross_entropy(logits, targets, reduction="sum") / count
+        else:
+            loss = mse_loss(logits, targets, reduction="sum") / (2 * count)
         return loss.detach(), torch.autograd.grad(loss, list(self._leaves.values()))
 
     def finite(self) -> bool:

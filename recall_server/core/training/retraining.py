@@ -9,9 +9,13 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from recall_server.core.networks.spec import NetworkSpec
 
+Loss = Literal["cross_entropy", "squared_error"]
+
 
 class Retraining(BaseModel):
     """SGD with momentum on minibatches of `rows_per_class` recalled rows of every query, for `steps` steps.
+
+    `loss` compares logits with targets: `squared_error` is for unbounded ones.
 
     A memory is distilled for the schedule that follows it, so this is part of the memory and not a preference. The
     upper limits keep a hostile manifest from asking for days of work; no schedule of the literature comes near them.
@@ -28,8 +32,8 @@ class Retraining(BaseModel):
     rows_per_class: Annotated[int, Field(ge=1, le=100_000)]
     decay: Literal["constant", "cosine"] = "constant"
     augmentation: Literal["none", "flip", "flip+rotate"] = "none"
-    # A start at random is not written down, as it was before there was another.
-    initial: Annotated[Literal["random", "encoder"], Field(exclude_if=lambda start: start == "random")] = "random"
+    loss: Loss = "cross_entropy"
+    initial: Literal["random", "encoder"] = "random"
 
 
 def cosine(share: float) -> float:

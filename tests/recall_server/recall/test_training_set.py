@@ -20,6 +20,7 @@ from tests.recall_server.bundle_examples import (
     example_manifest,
     example_memory,
     example_preprocessing,
+    shares,
     with_soft_targets,
 )
 from tests.recall_server.serving_examples import COLUMNS, RETRAINING, ROWS, label_bundle, picture
@@ -36,7 +37,7 @@ def drawn(
     memory = example_memory(side=side, channels=channels, rows=rows)
     preprocessing: AbstractPreprocessing = example_preprocessing(channels)
     if projected:
-        preprocessing = Projected.onto(memory.enlarged(), example_preprocessing(channels), 0.3)
+        preprocessing = Projected.onto(memory.span(), example_preprocessing(channels), 0.3)
     manifest = example_manifest(
         memory, preprocessing, name=name, retraining=RETRAINING.model_copy(update={"rows_per_class": 2} | changed)
     )
@@ -45,26 +46,25 @@ def drawn(
 
 def recalled(bundle: MemoryBundle, label: str) -> Tensor:
     """[r, C, H, W] in pixel space."""
-    return bundle.preprocessing.to_pixels(bundle.memory.recall(bundle.label_queries([label]))[0])
+    return bundle.preprocessing.to_pixels(bundle.memory.items(bundle.label_queries([label]))[0])
 
 
 def test_queries_to_one_memory_meet_in_its_own_space_and_by_its_own_schedule() -> None:
     bundle = label_bundle("columns", tuple(COLUMNS))
     met = build_training_set([query(bundle, "right"), query(bundle, "left")])
-    assert torch.equal(met.images, bundle.memory.recall(bundle.label_queries(["right", "left"])))
+    assert torch.equal(met.images, bundle.memory.items(bundle.label_queries(["right", "left"])))
     assert met.preprocessing is bundle.preprocessing
     assert met.retraining == bundle.manifest.retraining
-    assert torch.equal(met.targets, torch.eye(2))
+    assert torch.equal(met.targets[:, 0], torch.eye(2))
 
 
 def test_soft_targets_are_those_of_the_labels_asked_for_within_a_memory_and_hard_across() -> None:
     soft = with_soft_targets(drawn("soft"))
     met = build_training_set([query(soft, "class 2"), query(soft, "class 0")])
-    assert soft.targets is not None
-    shares = soft.targets[[2, 0]][:, [2, 0]]
-    torch.testing.assert_close(met.targets, shares / shares.sum(dim=1, keepdim=True))
+    asked = shares(soft)[[2, 0]][:, [2, 0]]
+    torch.testing.assert_close(met.targets[:, 0], asked / asked.sum(dim=1, keepdim=True))
     across = build_training_set([query(soft, "class 2"), query(drawn("other", side=16), "class 0")])
-    assert torch.equal(across.targets, torch.eye(2))
+    assert torch.equal(across.targets[:, 0], torch.eye(2))
 
 
 def test_small_and_grey_become_as_large_and_coloured_as_the_others() -> None:

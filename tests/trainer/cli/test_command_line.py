@@ -85,7 +85,7 @@ def test_a_memory_addressed_by_pictures_comes_with_its_encoder(bars_folder: Path
     bundle, encoder = with_encoder(path)
     assert "nearest class mean" in run("evaluate", str(path), "--dataset", str(bars_folder), "--runs", "1")
     queries = torch.from_numpy(encoder.encode(torch.rand(3, 1, 8, 8).numpy()))
-    assert bundle.memory.recall(queries).shape == (3, 6, 1, 8, 8)
+    assert bundle.memory.items(queries).shape == (3, 6, 1, 8, 8)
 
 
 def test_a_memory_whose_classifiers_begin_with_its_encoder_is_made_measured_and_served(

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from recall_server.core.bundle.bundle import MemoryBundle
-from recall_server.core.memory import Pixels
+from recall_server.core.memory import StoredItems
 from recall_server.core.networks import build_network
 from tests.trainer.cli.test_command_line import SMALL, refusal, run
 from trainer.data.datasets import LICENCES, ImageDataset, Split
@@ -129,8 +129,8 @@ def test_a_recipe_runs_on_other_pictures_and_with_other_fields(bars_folder: Path
     asked = ["--recipe", "table7/cifar10/10/bptt+ds", "--dataset", str(bars_folder), "--images-per-class", "1"]
     run("distill", *asked, "--output", str(path), *fields)
     bundle = MemoryBundle.load(path)
-    assert isinstance(bundle.memory, Pixels)
-    assert (bundle.memory.rows, bundle.memory.images.shape[3:]) == (4, (4, 4))
+    assert isinstance(bundle.memory, StoredItems)
+    assert (bundle.memory.rows, bundle.memory.stored.shape[3:]) == (4, (4, 4))
     assert bundle.memory.image_shape == (1, 8, 8)
 
 

@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
 
-from recall_server.core.memory import AddressedBases, Storage
+from recall_server.core.memory import AddressedBases, Storage, initial_targets
 from recall_server.core.networks import ConvNet
 from trainer.methods.method import compose
 from trainer.objectives.outer_parameters import (
     LEARNED_RATE,
-    LEARNED_TARGETS,
     ImageLearner,
     LabelLearner,
     RealData,
-    first_targets,
     with_learned_rate,
 )
 from trainer.starts.random import noise_start
@@ -40,8 +40,8 @@ def image_learner(shots: int = 2, real_batch: int = 6) -> ImageLearner:
 def test_a_step_with_some_classes_recalls_and_scores_those_classes_alone() -> None:
     learner = LabelLearner(memory(4), classes_per_step=2, real_batch=6)
     episode = learner.episode(numbered_data(), torch.Generator().manual_seed(3))
-    assert episode.recalled.shape == (2, 2, 1, 8, 8)
-    assert torch.equal(episode.targets, torch.eye(2))
+    assert episode.recalled.items.shape == (2, 2, 1, 8, 8)
+    assert torch.equal(episode.recalled.targets[:, 0], torch.eye(2))
     drawn = (episode.images[:, 0, 0, 0] // 6).int().tolist()
     assert len(set(drawn)) == 2
     assert drawn == sorted(drawn)
@@ -70,7 +70,7 @@ def test_the_query_of_a_class_is_the_mean_of_its_pictures_features() -> None:
 def test_the_outer_loss_reaches_bases_matrices_and_encoder() -> None:
     learner = image_learner()
     episode = learner.episode(numbered_data(), torch.Generator().manual_seed(0))
-    episode.recalled.square().sum().backward()
+    episode.recalled.items.square().sum().backward()
     assert not any("convolution.bias" in name for name in learner.tensors()), "a norm takes these away: no gradient"
     for name, leaf in learner.tensors().items():
         assert leaf.grad is not None and leaf.grad.abs().max() > 0, name
@@ -111,16 +111,16 @@ def rounding(storage: Storage) -> tuple[LabelLearner, torch.Tensor]:
     """A learner whose episodes recall through `storage`, and what its first episode recalls."""
     learner = LabelLearner(memory(4), classes_per_step=4, real_batch=4)
     learner.storage = storage
-    return learner, learner.episode(numbered_data(), torch.Generator().manual_seed(0)).recalled
+    return learner, learner.episode(numbered_data(), torch.Generator().manual_seed(0)).recalled.items
 
 
 def test_episodes_recall_what_the_file_would_and_gradients_reach_the_exact_numbers() -> None:
     exact, recalled = rounding("float32")[1], rounding("int8")[1]
     learner = rounding("int8")[0]
     assert not torch.equal(exact, recalled)
-    assert torch.equal(recalled, learner.as_stored("int8").memory.recall(torch.eye(4)))
+    assert torch.equal(recalled, learner.as_stored("int8").memory.items(torch.eye(4)))
     recalled.square().sum().backward()
-    assert not learner.as_stored("int8").memory.recall(torch.eye(4)).requires_grad
+    assert not learner.as_stored("int8").memory.items(torch.eye(4)).requires_grad
     assert all(leaf.requires_grad and leaf.is_leaf for leaf in learner.memory.tensors().values()), "as before"
 
 
@@ -140,20 +140,14 @@ def test_a_learned_step_size_is_what_the_bundle_asks_for() -> None:
     assert with_learned_rate(retraining, {LEARNED_RATE: torch.tensor(9.0)}).learning_rate == 10, "what a manifest takes"
 
 
-def test_soft_targets_start_near_hard_ones_and_are_those_of_the_classes_of_a_step() -> None:
-    learner = LabelLearner(memory(4), classes_per_step=2, real_batch=4, targets=first_targets(4))
-    targets = learner.episode(numbered_data(), torch.Generator().manual_seed(0)).targets
+def test_soft_targets_of_a_step_are_those_of_its_classes_and_get_a_gradient() -> None:
+    soft = replace(memory(4), targets=initial_targets("soft", 4, 1))
+    learner = LabelLearner(soft, classes_per_step=2, real_batch=4)
+    targets = learner.episode(numbered_data(), torch.Generator().manual_seed(0)).recalled.targets[:, 0]
     torch.testing.assert_close(targets.diagonal(), torch.full((2,), 0.9 / (0.9 + 0.1 / 3)))
     torch.testing.assert_close(targets.sum(dim=1), torch.ones(2))
     targets[0, 1].backward()
-    assert learner.tensors()[LEARNED_TARGETS].grad is not None
-    torch.testing.assert_close(learner.targets().diagonal(), torch.full((4,), 0.9))
-
-
-def test_without_soft_targets_every_label_is_a_class_alone() -> None:
-    learner = LabelLearner(memory(4), classes_per_step=2, real_batch=4)
-    assert torch.equal(learner.targets(), torch.eye(4))
-    assert torch.equal(learner.episode(numbered_data(), torch.Generator().manual_seed(0)).targets, torch.eye(2))
+    assert learner.tensors()["targets"].grad is not None
 
 
 @pytest.mark.parametrize(("initialisation", "bounds"), [("xavier", (6 / 53, 6 / 13)), ("kaiming", (6 / 48, 6 / 5))])

@@ -52,7 +52,7 @@ def saved(folder: Path, *, dataset: str = "mnist", preprocessing: AbstractPrepro
 def expected(path: Path) -> Tensor:
     """[k * r, C, H, W] in pixel space, by the definition: label after label, row after row."""
     bundle = MemoryBundle.load(path)
-    images = bundle.memory.recall(torch.eye(len(bundle.labels)))
+    images = bundle.memory.items(torch.eye(len(bundle.labels)))
     return bundle.preprocessing.to_pixels(images.flatten(0, 1))
 
 

@@ -15,7 +15,7 @@ from typer.testing import CliRunner
 
 from recall_server.core.bundle.bundle import MemoryBundle
 from recall_server.core.bundle.manifest import EncoderReference, RunProgress, ValidationPoint
-from recall_server.core.memory import Pixels
+from recall_server.core.memory import StoredItems
 from recall_server.core.reports.inspection import similarity
 from recall_server.errors import InvalidBundle
 from tests.recall_server.bundle_examples import example_bundle, example_manifest, example_memory, example_preprocessing
@@ -94,7 +94,7 @@ def test_recalled_images_are_the_first_rows_of_the_first_labels_in_pixel_space()
     bundle = example_bundle()
     rows = recalled_rows(bundle, labels=2, images=1)
     assert [name for name, _ in rows] == ["class 0", "class 1"]
-    images = bundle.memory.recall(torch.eye(3))[:, 0]
+    images = bundle.memory.items(torch.eye(3))[:, 0]
     np.testing.assert_allclose(rows[1][1][0], bundle.preprocessing.to_pixels(images)[1].numpy(), rtol=1e-5)
 
 
@@ -112,7 +112,7 @@ def test_the_command_draws_everything_that_there_is(tmp_path: Path) -> None:
 
 def test_what_a_memory_does_not_have_is_said_and_the_rest_is_drawn(tmp_path: Path) -> None:
     preprocessing = example_preprocessing()
-    pixels = Pixels(torch.randn(3, 2, 1, 8, 8, generator=torch.Generator().manual_seed(0)))
+    pixels = StoredItems(torch.randn(3, 2, 1, 8, 8, generator=torch.Generator().manual_seed(0)))
     MemoryBundle(example_manifest(pixels, preprocessing), pixels, preprocessing).save(tmp_path / "pixels.safetensors")
     _, complaints = call(tmp_path / "pixels.safetensors", "--output", tmp_path / "out")
     assert "pixels has no bases; it stores pixels" in complaints

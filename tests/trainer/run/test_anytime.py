@@ -109,14 +109,14 @@ def test_going_on_in_place_keeps_the_bundle_until_there_is_a_better_one(
 def test_soft_targets_are_learned_written_and_gone_on_from(bars_folder: Path, tmp_path: Path) -> None:
     wish = request(bars_folder, tmp_path / "bars.safetensors", "targets=soft", steps=3)
     bundle = commands.distill(wish)
-    assert bundle.targets is not None
-    assert bundle.manifest.budget.numbers_stored == bundle.memory.stored_numbers() + bundle.targets.numel()
+    assert bundle.memory.targets.form == "soft"
+    assert bundle.manifest.budget.numbers_stored == bundle.memory.stored_numbers()
     assert bundle.manifest.provenance.hyper_parameters["targets"] == "soft"
     method = wish.method.model_copy(update={"start": "bundle", "outer_rate": 1e-9})
     again = commands.distill(
         replace(wish, method=method, begin=StartingPoint(bundle=bundle), output=tmp_path / "again.safetensors")
     )
-    torch.testing.assert_close(again.targets, bundle.targets, rtol=0, atol=1e-6)
+    torch.testing.assert_close(again.memory.targets.values, bundle.memory.targets.values, rtol=0, atol=1e-6)
     with pytest.raises(ValueError, match="has soft targets; keep them with --set targets=soft"):
         hard = method.model_copy(update={"targets": "hard"})
         commands.distill(
@@ -130,7 +130,7 @@ def test_what_is_gone_on_from_is_measured_as_it_is_served_and_goes_on_without_it
     wish = request(bars_folder, tmp_path / "bars.safetensors", "start=principal", steps=2)
     plain = commands.distill(wish)
     assert isinstance(plain.preprocessing, Standardise) and isinstance(plain.memory, AddressedBases)
-    projection = Projected.onto(plain.memory.enlarged(), plain.preprocessing)
+    projection = Projected.onto(plain.memory.span(), plain.preprocessing)
     manifest = plain.manifest.model_copy(update={"preprocessing": "projected"})
     instant = MemoryBundle(manifest, plain.memory, projection).save(wish.output)
     spaces: list[str] = []

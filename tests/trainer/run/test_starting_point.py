@@ -50,7 +50,7 @@ def test_a_memory_addressed_by_pictures_is_gone_on_from_with_its_encoder(
     pictures = torch.rand(3, 1, 8, 8).numpy()
     queries = torch.from_numpy(encoder.encode(pictures))
     assert torch.allclose(torch.from_numpy(again.encode(pictures)), queries, atol=1e-5)
-    assert torch.allclose(after.memory.recall(queries), before.memory.recall(queries), atol=1e-5)
+    assert torch.allclose(after.memory.items(queries), before.memory.items(queries), atol=1e-5)
 
 
 def test_going_on_in_place_leaves_the_encoder_that_a_copy_of_the_bundle_has(first: Path, bars_folder: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +11,7 @@ import torch
 from PIL import Image
 
 from recall_server.core.bundle.bundle import MemoryBundle
-from recall_server.core.memory import AddressedBases
+from recall_server.core.memory import AddressedBases, Storage
 from recall_server.core.preprocessing import Projected, Standardise
 from recall_server.errors import InvalidDataset
 from tests.recall_server.bundle_examples import (
@@ -18,6 +19,7 @@ from tests.recall_server.bundle_examples import (
     example_manifest,
     example_memory,
     example_preprocessing,
+    shares,
     with_soft_targets,
 )
 from trainer.data.splits import Split
@@ -30,7 +32,7 @@ def pictures(count: int = 12, seed: int = 0) -> torch.Tensor:
 
 
 def recalled(bundle: MemoryBundle, *labels: str) -> torch.Tensor:
-    return bundle.memory.recall(bundle.label_queries(labels))
+    return bundle.memory.items(bundle.label_queries(labels))
 
 
 def test_old_classes_recall_what_they_did_bit_for_bit() -> None:
@@ -46,10 +48,16 @@ def test_old_classes_recall_what_they_did_bit_for_bit() -> None:
 def test_a_new_class_is_alone_among_soft_targets_and_the_old_keep_theirs() -> None:
     before = with_soft_targets(example_bundle())
     after = add_classes(before, [NewClass("new", pictures())])
-    assert before.targets is not None and after.targets is not None
-    assert torch.equal(after.targets[:3, :3], before.targets)
-    assert torch.equal(after.targets[3], torch.tensor([0.0, 0, 0, 1]))
-    assert after.manifest.budget.numbers_stored == after.memory.stored_numbers() + 16
+    torch.testing.assert_close(shares(after)[:3, :3], shares(before), rtol=0, atol=1e-5)
+    torch.testing.assert_close(shares(after)[3], torch.tensor([0.0, 0, 0, 1]), rtol=0, atol=1e-5)
+    assert after.manifest.budget.numbers_stored == after.memory.stored_numbers()
+
+
+@pytest.mark.parametrize("storage", ["bfloat16", "int8"])
+def test_a_bundle_with_new_classes_is_stored_as_it_was(storage: Storage) -> None:
+    before = MemoryBundle.from_bytes(replace(example_bundle(), storage=storage).to_bytes())
+    after = MemoryBundle.from_bytes(add_classes(before, [NewClass("new", pictures())]).to_bytes())
+    assert (before.storage, after.storage) == (storage, storage)
 
 
 def test_a_new_class_recalls_the_pictures_that_the_bases_can_hold() -> None:
@@ -57,7 +65,7 @@ def test_a_new_class_recalls_the_pictures_that_the_bases_can_hold() -> None:
     bundle = example_bundle()
     assert isinstance(bundle.memory, AddressedBases)
     mixtures = 0.1 * torch.randn(2, 4, generator=torch.Generator().manual_seed(0))
-    images = torch.einsum("nk,kchw->nchw", mixtures, bundle.memory.enlarged())
+    images = torch.einsum("nk,kchw->nchw", mixtures, bundle.memory.span())
     pixels = (bundle.preprocessing.to_pixels(images).clamp(0, 1) * 255).round().to(torch.uint8)
     after = add_classes(bundle, [NewClass("new", pixels)])
     shown = bundle.preprocessing.to_pixels(recalled(after, "new")[0])
@@ -67,7 +75,7 @@ def test_a_new_class_recalls_the_pictures_that_the_bases_can_hold() -> None:
 def projected_bundle() -> MemoryBundle:
     bundle = example_bundle()
     assert isinstance(bundle.memory, AddressedBases) and isinstance(bundle.preprocessing, Standardise)
-    preprocessing = Projected.onto(bundle.memory.enlarged(), bundle.preprocessing)
+    preprocessing = Projected.onto(bundle.memory.span(), bundle.preprocessing)
     return MemoryBundle(example_manifest(bundle.memory, preprocessing), bundle.memory, preprocessing)
 
 

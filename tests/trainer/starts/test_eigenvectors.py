@@ -47,7 +47,7 @@ def make(split: Split, *, bases: int, rows: int, seed: int = 0, **options: objec
 
 
 def recalled_pixels(memory: AddressedBases, split: Split) -> Tensor:
-    images = memory.recall(torch.eye(2)).flatten(0, 1)
+    images = memory.items(torch.eye(2)).flatten(0, 1)
     return Standardise.fit(split.images).to_pixels(images)
 
 
@@ -62,7 +62,7 @@ def test_pictures_that_bases_can_hold_are_recalled_as_they_were() -> None:
 def test_enlarged_directions_are_orthonormal_and_closest_to_the_pictures() -> None:
     split, half = noisy_pictures(30), HalfResolution.of(9, 8)
     memory = AddressedBases(half.stored(torch.eye(half.numbers), 1), torch.zeros(1, 1, half.numbers), 9, 8)
-    everything = memory.enlarged().flatten(1)
+    everything = memory.span().flatten(1)
     torch.testing.assert_close(everything @ everything.T, torch.eye(half.numbers), atol=1e-5, rtol=0)
     pixels = split.pixels()
     nearest = half.coordinates(pixels) @ everything

@@ -47,10 +47,10 @@ def recall_images(bundle: MemoryBundle, per_label: int | None = None) -> Recalle
     count = rows if per_label is None else per_label
     if not 1 <= count <= rows:
         raise InvalidRequest(f"the bundle {bundle.manifest.name} recalls 1 to {rows} images of each label, not {count}")
-    memory = bundle.memory.select_rows(torch.arange(count))
+    first = torch.arange(count).unsqueeze(0)
     with torch.inference_mode():
         parts = [
-            bundle.preprocessing.to_pixels(memory.recall(query.unsqueeze(0)).squeeze(0))
+            bundle.preprocessing.to_pixels(bundle.memory.items(query.unsqueeze(0), first).squeeze(0))
             for query in bundle.label_queries(bundle.labels)
         ]
     return RecalledImages(bundle.labels, torch.cat(parts), bundle.manifest.retraining.learning_rate)

@@ -22,7 +22,7 @@ def base_rows(bundle: MemoryBundle) -> Rows:
 
 def recalled_rows(bundle: MemoryBundle, *, labels: int = SHEET_LABELS, images: int = SHEET_IMAGES) -> Rows:
     """Of the first labels (or of random queries) the first images, each [n, C, H, W] in pixel space."""
-    memory = bundle.memory.select_rows(torch.arange(min(images, bundle.memory.rows)))
+    memory, rows = bundle.memory, torch.arange(min(images, bundle.memory.rows))
     if bundle.manifest.queries == "labels":
         names = bundle.labels[:labels]
         queries = bundle.label_queries(names)
@@ -30,7 +30,7 @@ def recalled_rows(bundle: MemoryBundle, *, labels: int = SHEET_LABELS, images: i
         names = tuple(f"random query {number}" for number in range(RANDOM_QUERIES))
         queries = torch.randn(len(names), memory.query_size, generator=torch.Generator().manual_seed(0))
     with torch.no_grad():
-        recalled = memory.recall(queries)
+        recalled = memory.items(queries, rows.expand(len(queries), -1))
     return [(name, bundle.preprocessing.to_pixels(shown).numpy()) for name, shown in zip(names, recalled, strict=True)]
 
 

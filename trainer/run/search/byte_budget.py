@@ -55,7 +55,7 @@ class ByteBudget:
 
     def fit(self, bases: int, rows: int | None) -> MemoryBudget:
         """The largest r that fits unless it is given; ValueError says which K would fit where this one does not."""
-        if self.method.memory == "pixels":
+        if self.method.memory == "stored_items":
             bases = 0
         elif bases < 1:
             raise ValueError(f"a memory needs one basis or more, not {bases}")

@@ -49,7 +49,7 @@ class Sweep:
 
         Raises ValueError for a K that does not fit, saying which would, and where none does.
         """
-        if self.method.memory == "pixels":
+        if self.method.memory == "stored_items":
             raise ValueError("a memory of pixels has no bases to count; use a method of addressed bases")
         if counts:
             return [self._budget(count) for count in dict.fromkeys(counts)]

@@ -172,7 +172,7 @@ class CompressThenRecall(AbstractStreamLearner):
 
     def predictor(self, number: int) -> Predict:
         memory, header = self.memory(number), self.seen[number].header
-        recalled = memory.recall(torch.eye(memory.query_size))
+        recalled = memory.items(torch.eye(memory.query_size))
         return fresh_predictor(
             recalled, header, self.preprocessing, self.recipe.retraining, seed=self.seed + number, device=self.device
         )

@@ -9,7 +9,7 @@ from typing import final
 import torch
 from torch import Tensor
 
-from recall_server.core.memory import AddressedBases
+from recall_server.core.memory import AddressedBases, Recalled
 from trainer.objectives.base import OuterBatch
 from trainer.objectives.unrolled import Unrolled
 from trainer.streams.sources.task import CPU
@@ -33,6 +33,6 @@ class RecalledUnrolled(AbstractStreamObjective):
 
     def loss(self, memory: AddressedBases, images: Tensor, targets: Tensor, generator: torch.Generator) -> Tensor:
         queries = torch.eye(memory.query_size)
-        recalled, shown = memory.recall(queries).to(self.device), images.to(self.device)
-        episode = OuterBatch(recalled, queries.to(self.device), shown, targets.to(self.device))
+        recalled = Recalled(*(tensor.to(self.device) for tensor in memory.recall(queries)))
+        episode = OuterBatch(recalled, images.to(self.device), targets.to(self.device))
         return self.unrolled.loss(episode, generator).to(queries.device)

@@ -74,7 +74,7 @@ class SubspaceUnrolled(AbstractStreamObjective):
 
 def span(memory: AddressedBases) -> tuple[Tensor, Tensor]:
     """An orthonormal basis [d, K] of all that the memory can recall, and what it does recall, [d_y, r, K] over it."""
-    basis, triangular = torch.linalg.qr(memory.enlarged().flatten(1).T)
+    basis, triangular = torch.linalg.qr(memory.span().flatten(1).T)
     return basis, (memory.addressing @ triangular.T).transpose(0, 1)
 
 

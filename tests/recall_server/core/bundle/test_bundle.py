@@ -16,7 +16,7 @@ import torch
 
 from recall_server.core.bundle.bundle import METADATA_KEY, MemoryBundle
 from recall_server.core.bundle.manifest import EncoderReference, MeasuredAccuracy
-from recall_server.core.memory import AbstractMemory, AddressedBases, Pixels
+from recall_server.core.memory import AbstractMemory, AddressedBases, StoredItems
 from recall_server.core.preprocessing import ZCA, AbstractPreprocessing, Projected, Spectral, Standardise
 from recall_server.errors import InvalidBundle, InvalidRequest, UnknownLabel, UnsupportedQuery
 from tests.recall_server.bundle_examples import (
@@ -24,13 +24,14 @@ from tests.recall_server.bundle_examples import (
     example_manifest,
     example_memory,
     example_preprocessing,
+    shares,
     with_soft_targets,
 )
 
 MEMORIES = [
     example_memory(),
-    Pixels(torch.randn(3, 2, 1, 8, 8, generator=torch.Generator().manual_seed(1))),
-    Pixels(torch.randn(3, 2, 1, 4, 4, generator=torch.Generator().manual_seed(1)), height=8, width=8),
+    StoredItems(torch.randn(3, 2, 1, 8, 8, generator=torch.Generator().manual_seed(1))),
+    StoredItems(torch.randn(3, 2, 1, 4, 4, generator=torch.Generator().manual_seed(1)), height=8, width=8),
 ]
 PREPROCESSINGS = [
     example_preprocessing(),
@@ -56,8 +57,8 @@ def test_a_loaded_bundle_is_the_saved_one_to_the_last_bit(
     saved = MemoryBundle(example_manifest(memory, preprocessing), memory, preprocessing).save(path)
     loaded = MemoryBundle.load(path, expected_sha256=saved.sha256)
     queries = loaded.label_queries(loaded.labels)
-    recalled = loaded.memory.recall(queries)
-    assert torch.equal(recalled, memory.recall(queries))
+    recalled = loaded.memory.items(queries)
+    assert torch.equal(recalled, memory.items(queries))
     assert torch.equal(
         loaded.preprocessing.to_pixels(recalled.flatten(0, 1)), preprocessing.to_pixels(recalled.flatten(0, 1))
     )
@@ -67,7 +68,7 @@ def test_a_loaded_bundle_is_the_saved_one_to_the_last_bit(
 
 def projected_bundle() -> MemoryBundle:
     memory, standard = example_memory(), Standardise(torch.tensor([0.4]), torch.tensor([0.2]))
-    preprocessing = Projected.onto(memory.enlarged(), standard)
+    preprocessing = Projected.onto(memory.span(), standard)
     return MemoryBundle(example_manifest(memory, preprocessing), memory, preprocessing)
 
 
@@ -87,33 +88,25 @@ def test_a_projection_onto_anything_but_the_bases_is_refused() -> None:
     with pytest.raises(InvalidBundle, match="projects onto the span of other bases than those of the memory"):
         MemoryBundle(bundle.manifest, others, bundle.preprocessing)
     pixels = MEMORIES[1]
-    with pytest.raises(InvalidBundle, match="a memory pixels has no bases that pictures could be projected onto"):
+    with pytest.raises(InvalidBundle, match="a memory stored_items has no bases that pictures could be projected onto"):
         MemoryBundle(example_manifest(pixels, bundle.preprocessing), pixels, bundle.preprocessing)
 
 
 def test_soft_targets_are_saved_counted_and_shared_out_among_the_labels_asked_for(path: Path) -> None:
     bundle = with_soft_targets(example_bundle())
     loaded = bundle.save(path)
-    assert bundle.targets is not None and loaded.targets is not None
-    assert torch.equal(loaded.targets, bundle.targets)
+    assert torch.equal(shares(loaded), shares(bundle))
     assert loaded.to_bytes() == path.read_bytes()
-    torch.testing.assert_close(loaded.targets_of(loaded.label_queries(loaded.labels)), bundle.targets)
-    pair = loaded.targets_of(loaded.label_queries(["class 2", "class 0"]))
-    share = bundle.targets[2, 0] / (bundle.targets[2, 0] + bundle.targets[2, 2])
-    torch.testing.assert_close(pair[0], torch.stack([1 - share, share]))
+    pair = loaded.memory.targets.among(loaded.label_queries(["class 2", "class 0"]))[:, 0]
+    own, other = shares(bundle)[2, 2], shares(bundle)[2, 0]
+    torch.testing.assert_close(pair[0], torch.stack([own, other]) / (own + other))
 
 
-def test_without_soft_targets_each_label_is_a_class_alone() -> None:
-    bundle = example_bundle()
-    assert torch.equal(bundle.targets_of(bundle.label_queries(["class 2", "class 0"])), torch.eye(2))
-
-
-@pytest.mark.parametrize("changed", [{"format_version": 1}, {"queries": "images"}], ids=str)
-def test_soft_targets_came_with_version_2_for_memories_that_labels_address(changed: dict[str, Any]) -> None:
+def test_soft_targets_are_of_memories_that_labels_address() -> None:
     bundle = with_soft_targets(example_bundle())
-    manifest = bundle.manifest.model_copy(update=changed)
-    with pytest.raises(InvalidBundle, match="targets came with format version 2"):
-        MemoryBundle(manifest, bundle.memory, bundle.preprocessing, targets=bundle.targets)
+    manifest = bundle.manifest.model_copy(update={"queries": "images"})
+    with pytest.raises(InvalidBundle, match="soft targets are of memories that labels address"):
+        MemoryBundle(manifest, bundle.memory, bundle.preprocessing)
 
 
 def test_a_saved_bundle_knows_its_file(path: Path) -> None:
@@ -167,7 +160,7 @@ def test_the_example_of_the_format_page_reads_a_bundle(path: Path) -> None:
     names: dict[str, Any] = {}
     exec(example.replace("artifacts/bundles/fashion-mnist.safetensors", str(path)).replace("Bag", "class 1"), names)
     memory = replace(example_memory(), height=4, width=4)  # as stored, not enlarged
-    recalled = memory.recall(bundle.label_queries(["class 1"]))[0]
+    recalled = memory.items(bundle.label_queries(["class 1"]))[0]
     torch.testing.assert_close(torch.from_numpy(names["images"]), recalled)
 
 

@@ -18,7 +18,7 @@ def test_the_bundle_that_they_are_made_from_is_sound(tmp_path: Path) -> None:
     """Else each could be refused for the same reason, and the others would prove nothing."""
     (tmp_path / "good.safetensors").write_bytes(build())
     bundle = MemoryBundle.load(tmp_path / "good.safetensors")
-    assert bundle.memory.recall(bundle.label_queries(["bear", "deer"])).shape == (2, 3, 1, 4, 4)
+    assert bundle.memory.items(bundle.label_queries(["bear", "deer"])).shape == (2, 3, 1, 4, 4)
 
 
 @pytest.mark.parametrize("hostile", HOSTILE, ids=lambda hostile: hostile.name)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +9,6 @@ import pytest
 
 from recall_server.core.bundle.bundle import MemoryBundle
 from recall_server.core.bundle.manifest import Budget, Manifest, MeasuredAccuracy, RunProgress, ValidationPoint
-from recall_server.core.networks import NetworkSpec
 from tests.recall_server.bundle_examples import example_bundle, example_manifest, example_memory, example_preprocessing
 
 
@@ -58,7 +56,6 @@ def curve(*steps: int) -> RunProgress:
 
 def test_a_bundle_says_how_far_its_run_had_come() -> None:
     manifest = example_bundle(progress=curve(0, 2, 5)).manifest
-    assert manifest.format_version == 2
     assert Manifest.from_json(manifest.to_json()).progress == curve(0, 2, 5)
 
 
@@ -68,48 +65,27 @@ def test_a_curve_that_goes_back_is_refused(steps: tuple[int, ...]) -> None:
         curve(*steps)
 
 
-def test_a_bundle_of_version_1_is_read_and_saved_as_it_was() -> None:
-    old = example_bundle(format_version=1)
-    text = old.manifest.to_json()
-    assert "progress" not in text
-    assert "hidden" not in text
-    assert Manifest.from_json(text).to_json() == text
-    assert MemoryBundle.from_bytes(old.to_bytes()).to_bytes() == old.to_bytes()
-
-
-def test_what_came_with_version_2_is_refused_in_version_1() -> None:
-    with pytest.raises(ValueError, match="the key progress came with format version 2"):
-        example_bundle(format_version=1, progress=curve(0))
-    text = example_bundle(format_version=1).manifest.to_json()
-    with pytest.raises(ValueError, match="the key progress came with format version 2"):
-        Manifest.from_json(text.replace('"queries"', '"progress":null,"queries"'))
-    with pytest.raises(ValueError, match=r"the key retraining\.network\.hidden came with format version 2"):
-        Manifest.from_json(text.replace('"filters"', '"hidden":null,"filters"'))
-    with pytest.raises(ValueError, match=r"the key retraining\.network\.shrink came with format version 2"):
-        Manifest.from_json(text.replace('"filters"', '"shrink":2,"filters"'))
-    half = example_bundle().manifest.retraining.model_copy(update={"network": NetworkSpec(depth=1, shrink=2)})
-    with pytest.raises(ValueError, match=r"the key retraining\.network\.shrink came with format version 2"):
-        example_bundle(format_version=1, retraining=half)
-    with pytest.raises(ValueError, match="the architecture mlp came with format version 2"):
-        Manifest.from_json(re.sub(r'"network":\{[^}]*\}', '"network":{"architecture":"mlp"}', text))
-
-
-def test_a_start_at_random_is_not_written_down_and_another_is() -> None:
-    """Files from before there was another start keep their bytes."""
-    plain = example_bundle().manifest
-    assert "initial" not in plain.to_json()
-    warm = plain.retraining.model_copy(update={"initial": "encoder"})
+def test_networks_begin_with_an_encoder_only_where_there_is_one() -> None:
+    warm = example_bundle().manifest.retraining.model_copy(update={"initial": "encoder"})
     encoder = {"file": "a.onnx", "sha256": "0" * 64, "query_size": 3}
     manifest = example_bundle(retraining=warm, queries="images", query_encoder=encoder).manifest
     assert '"initial":"encoder"' in manifest.to_json()
     assert Manifest.from_json(manifest.to_json()) == manifest
     with pytest.raises(ValueError, match="has no encoder for its classifiers to begin with"):
         example_bundle(retraining=warm)
-    with pytest.raises(ValueError, match=r"the key retraining\.initial came with format version 2"):
-        example_bundle(retraining=warm, queries="images", query_encoder=encoder, format_version=1)
-    old = example_bundle(format_version=1).manifest.to_json()
-    with pytest.raises(ValueError, match=r"the key retraining\.initial came with format version 2"):
-        Manifest.from_json(old.replace('"momentum"', '"initial":"random","momentum"'))
+
+
+def test_a_manifest_says_what_classifiers_minimise() -> None:
+    regression = example_bundle().manifest.retraining.model_copy(update={"loss": "squared_error"})
+    manifest = example_bundle(retraining=regression).manifest
+    assert '"loss":"squared_error"' in manifest.to_json()
+    assert Manifest.from_json(manifest.to_json()) == manifest
+
+
+def test_a_file_of_an_earlier_format_is_refused_with_its_version() -> None:
+    text = example_bundle().manifest.to_json().replace('"format_version":3', '"format_version":2')
+    with pytest.raises(ValueError, match="the format version is 2; this code reads 3"):
+        Manifest.from_json(text)
 
 
 def counted(*table: tuple[int, ...]) -> MeasuredAccuracy:
@@ -125,24 +101,10 @@ def test_a_bundle_says_what_its_networks_confused() -> None:
     assert '"confusions":[[4,2,0],[0,0,0],[1,1,6]]' in manifest.to_json()
 
 
-def test_confusions_make_a_bundle_of_version_1_one_of_version_2() -> None:
-    old, row = example_bundle(format_version=1), counted((4, 2, 0), (0, 0, 0), (1, 1, 6))
-    without = row.model_copy(update={"confusions": None})
-    assert "confusions" not in old.with_accuracy([without]).manifest.to_json()
-    assert old.with_accuracy([without]).manifest.format_version == 1
-    recorded = MemoryBundle.from_bytes(old.with_accuracy([without, row]).to_bytes())
-    assert recorded.manifest.format_version == 2
-    assert recorded.manifest.accuracy == (without, row)
-    with pytest.raises(ValueError, match="the key confusions came with format version 2"):
-        example_bundle(format_version=1, accuracy=(row,))
-
-
 SERVED = Path(__file__).parents[4] / "artifacts" / "bundles"
-OLD = Path(__file__).with_name("digits-version-1.safetensors")  # the digits of release 0.1.0
 
 
-@pytest.mark.parametrize("path", [OLD, *sorted(SERVED.glob("*.safetensors"))])
-def test_a_bundle_that_was_written_earlier_keeps_its_bytes(path: Path) -> None:
+@pytest.mark.parametrize("path", sorted(SERVED.glob("*.safetensors")))
+def test_a_committed_bundle_is_what_this_code_would_write(path: Path) -> None:
     bundle = MemoryBundle.load(path)
     assert bundle.to_bytes() == path.read_bytes()
-    assert bundle.manifest.format_version == (1 if path == OLD else 2)

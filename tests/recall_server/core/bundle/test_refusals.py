@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from recall_server.core.bundle.bundle import FileLimits, MemoryBundle
-from recall_server.core.memory import AbstractMemory, Pixels
+from recall_server.core.memory import AbstractMemory, StoredItems
 from recall_server.core.preprocessing import ZCA
 from recall_server.errors import InvalidBundle, NotFound, RecallError, StorageFailed
 from tests.recall_server.bundle_examples import example_bundle, example_memory, example_preprocessing
@@ -98,7 +98,7 @@ def test_a_link_in_a_circle_is_no_bundle(path: Path) -> None:
         (FileLimits(file_bytes=1000), "the file is larger than 1000 bytes"),
         (FileLimits(header_bytes=500), r"the header claims \d+ bytes, more than 500"),
         (FileLimits(numbers=87), "the tensors hold 90 numbers, more than 87"),
-        (FileLimits(numbers=255), "recalling takes 4 images of 8x8 at once, more than 255 numbers"),
+        (FileLimits(numbers=255), "recalling takes 4 items of 1x8x8 at once, more than 255 numbers"),
     ],
 )
 def test_what_goes_beyond_the_limits_is_refused(limits: FileLimits, sentence: str, path: Path) -> None:
@@ -142,7 +142,7 @@ def test_a_damaged_byte_anywhere_is_refused_or_harmless() -> None:
             assert isinstance(error, InvalidBundle) and str(error).isprintable()
             refused += 1
         else:
-            assert bundle.memory.recall(torch.eye(bundle.memory.query_size)).isfinite().all()
+            assert bundle.memory.items(torch.eye(bundle.memory.query_size)).isfinite().all()
     assert refused > len(data) // 4
 
 
@@ -150,8 +150,8 @@ def test_a_damaged_byte_anywhere_is_refused_or_harmless() -> None:
 
 
 def test_tensors_of_another_memory_kind_are_refused() -> None:
-    with pytest.raises(InvalidBundle, match="describes a memory addressed_bases .*, but the tensors make pixels {}"):
-        replaced(example_bundle(), Pixels(torch.zeros(3, 2, 1, 8, 8)))
+    with pytest.raises(InvalidBundle, match="describes a memory addressed_bases .*, but the tensors make stored_items"):
+        replaced(example_bundle(), StoredItems(torch.zeros(3, 2, 1, 8, 8)))
 
 
 def test_another_preprocessing_is_refused() -> None:

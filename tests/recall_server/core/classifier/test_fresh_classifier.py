@@ -15,7 +15,7 @@ from torch import Tensor
 from recall_server.core.classifier.fresh_classifier import METADATA_KEY, FreshClassifier, minibatches
 from recall_server.core.encoders.weights import all_but_the_last
 from recall_server.core.io.tensor_file import canonical_json, pack, parse_json, unpack
-from recall_server.core.memory import LazyImages
+from recall_server.core.memory import LazyItems
 from recall_server.core.networks import NetworkSpec, Parameters
 from recall_server.core.preprocessing import ZCA, AbstractPreprocessing, Spectral, Standardise
 from recall_server.core.training.retraining import Retraining
@@ -107,18 +107,34 @@ def test_training_is_sgd_with_momentum_on_the_definition_of_the_network(decay: s
     torch.testing.assert_close(found, expected, atol=1e-5, rtol=0)
 
 
+@pytest.mark.parametrize("shared", [True, False])
 @pytest.mark.parametrize(("asked", "drawn"), [(3, 3), (99, 5)])
-def test_a_minibatch_holds_that_many_distinct_rows_of_every_query(asked: int, drawn: int) -> None:
+def test_a_minibatch_holds_that_many_distinct_rows_of_every_query(asked: int, drawn: int, shared: bool) -> None:
     numbered = torch.arange(15.0).view(3, 5, 1, 1, 1).expand(3, 5, *SHAPE)  # row r of query q holds 5 q + r
-    batches = minibatches(numbered, torch.eye(3), _retraining(rows_per_class=asked), torch.Generator().manual_seed(0))
+    of_each = torch.eye(3).unsqueeze(1) if shared else numbered[:, :, 0, 0, :1].expand(3, 5, 3)
+    batches = minibatches(numbered, of_each, _retraining(rows_per_class=asked), torch.Generator().manual_seed(0))
     seen = set()
     for images, targets in itertools.islice(batches, 20):
         numbers = images[:, 0, 0, 0].int().tolist()
         assert [number // 5 for number in numbers] == [query for query in range(3) for _ in range(drawn)]
         assert len(set(numbers)) == 3 * drawn
-        assert torch.equal(targets, torch.eye(3).repeat_interleave(drawn, dim=0))
+        expected = torch.eye(3).repeat_interleave(drawn, dim=0) if shared else images[:, 0, 0, :1].expand(-1, 3)
+        assert torch.equal(targets, expected), "each image keeps its own target"
         seen.add(tuple(numbers))
     assert len(seen) > 15
+
+
+def test_a_squared_error_regresses_unbounded_targets() -> None:
+    generator = torch.Generator().manual_seed(0)
+    images = torch.randn(3, 4, *SHAPE, generator=generator)
+    targets = (torch.eye(3) - 1 / 3).unsqueeze(1).repeat(1, 4, 1)
+    schedule = _retraining(steps=60, learning_rate=0.05).model_copy(update={"loss": "squared_error"})
+    losses: list[float] = []
+    classifier = FreshClassifier(["a", "b", "c"], SHAPE, PREPROCESSING, schedule)
+    classifier.fit(images, targets, progress=lambda done, total, loss: losses.append(loss))
+    assert losses[-1] < 0.1 * losses[0]
+    pixels = PREPROCESSING.to_pixels(images.flatten(0, 1))
+    assert classifier.predict(pixels) == ["a"] * 4 + ["b"] * 4 + ["c"] * 4
 
 
 @pytest.mark.parametrize("augmentation", ["none", "flip+rotate"])
@@ -151,7 +167,7 @@ def test_fit_returns_itself_and_leaves_its_inputs_alone() -> None:
 @pytest.mark.parametrize("augmentation", ["none", "flip+rotate"])
 def test_images_that_are_made_where_they_are_looked_at_teach_the_same(augmentation: str) -> None:
     generator = torch.Generator().manual_seed(1)
-    recalled = LazyImages(torch.randn(3, 20, 4, generator=generator), torch.randn(4, *SHAPE, generator=generator))
+    recalled = LazyItems(torch.randn(3, 20, 4, generator=generator), torch.randn(4, *SHAPE, generator=generator))
     made = _classifier(augmentation=augmentation).fit(recalled.materialise(), torch.eye(3))
     lazily = _classifier(augmentation=augmentation).fit(recalled, torch.eye(3))
     pixels, _ = _pictures(20)
@@ -171,7 +187,7 @@ def test_images_that_are_made_where_they_are_looked_at_teach_the_same(augmentati
 )
 def test_combinations_of_another_shape_are_refused(coefficients: Tensor, images: Tensor, says: str) -> None:
     with pytest.raises(ValueError, match=says):
-        _classifier().fit(LazyImages(coefficients, images), torch.eye(3))
+        _classifier().fit(LazyItems(coefficients, images), torch.eye(3))
 
 
 def test_it_trains_where_gradients_are_switched_off() -> None:
@@ -280,7 +296,7 @@ def test_layers_to_begin_with_are_given_exactly_where_the_schedule_asks(
         (torch.zeros(3, *SHAPE), torch.eye(3), r"must be \[queries, rows, 1, 8, 8\], not \[3, 1, 8, 8\]"),
         (torch.zeros(3, 5, 1, 8, 9), torch.eye(3), r"not \[3, 5, 1, 8, 9\]"),
         (torch.zeros(0, 5, *SHAPE), torch.zeros(0, 3), r"not \[0, 5, 1, 8, 8\]"),
-        (torch.zeros(3, 5, *SHAPE), torch.eye(4), r"targets must be \[3, 3\], not \[4, 4\]"),
+        (torch.zeros(3, 5, *SHAPE), torch.eye(4), r"targets must be \[3, 5 or 1, 3\], not \[4, 1, 4\]"),
         (torch.full((3, 5, *SHAPE), float("nan")), torch.eye(3), "finite"),
     ],
 )

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import pytest
 import torch
 from torch import Tensor
 from torch.autograd import gradcheck
 
-from recall_server.core.memory import MEMORIES, AbstractMemory, AddressedBases, LazyImages, Pixels
+from recall_server.core.memory import MEMORIES, AbstractMemory, AddressedBases, LazyItems, StoredItems, Targets
 from recall_server.core.memory.addressed_bases import largest_rows
 
 
@@ -24,18 +25,36 @@ def addressed_bases(*, height: int = 6, width: int = 4) -> AddressedBases:
     )
 
 
-def pixels() -> Pixels:
+def stored_items() -> StoredItems:
     """Queries of four numbers, three rows, images of 2x6x4."""
-    return Pixels(images=random(4, 3, 2, 6, 4, seed=3))
+    return StoredItems(random(4, 3, 2, 6, 4, seed=3))
 
 
-def small_pixels() -> Pixels:
+def small_items() -> StoredItems:
     """The same, stored at half of that size."""
-    return Pixels(images=random(4, 3, 2, 3, 2, seed=3), height=6, width=4)
+    return StoredItems(random(4, 3, 2, 3, 2, seed=3), height=6, width=4)
 
 
-EVERY_KIND = [addressed_bases(), pixels(), small_pixels()]
-every_kind = pytest.mark.parametrize("memory", EVERY_KIND, ids=["addressed_bases", "pixels", "small pixels"])
+def vectors() -> list[AbstractMemory]:
+    """Queries of four numbers, three rows, items of seven features."""
+    return [
+        StoredItems(random(4, 3, 7, seed=3)),
+        AddressedBases(random(5, 7, seed=1), random(3, 4, 5, seed=2)),
+    ]
+
+
+def with_targets() -> list[AbstractMemory]:
+    """A memory with a soft target for each label, and one with an unbounded target for each item."""
+    return [
+        replace(addressed_bases(), targets=Targets("soft", random(4, 1, 4, seed=8))),
+        replace(stored_items(), targets=Targets("unbounded", random(4, 3, 4, seed=9))),
+    ]
+
+
+EVERY_KIND = [addressed_bases(), stored_items(), small_items(), *vectors(), *with_targets()]
+every_kind = pytest.mark.parametrize(
+    "memory", EVERY_KIND, ids=lambda memory: f"{memory.kind} {memory.item_shape} {memory.targets.form}"
+)
 
 
 def test_every_kind_is_tested_here() -> None:
@@ -46,16 +65,16 @@ def test_every_kind_is_tested_here() -> None:
 def test_some_rows_alone_recall_what_they_recall_among_all(memory: AbstractMemory) -> None:
     queries = random(2, 4, seed=5)
     torch.testing.assert_close(
-        memory.select_rows(torch.tensor([2, 0])).recall(queries), memory.recall(queries)[:, [2, 0]]
+        memory.items(queries, torch.tensor([[2, 0]]).expand(2, -1)), memory.items(queries)[:, [2, 0]]
     )
 
 
 @every_kind
 def test_what_is_recalled_lazily_is_what_is_recalled(memory: AbstractMemory) -> None:
     queries = random(2, 4, seed=5)
-    recalled, lazily = memory.recall(queries), memory.recall_lazily(queries)
+    recalled, lazily = memory.items(queries), memory.recall_lazily(queries).items
     assert lazily.shape == recalled.shape
-    assert lazily.ndim == 5
+    assert lazily.ndim == 2 + len(memory.item_shape)
     chosen = torch.tensor([[2, 0], [1, 1]])
     both = torch.arange(2).unsqueeze(1)
     torch.testing.assert_close(lazily[both, chosen], recalled[both, chosen])
@@ -64,12 +83,12 @@ def test_what_is_recalled_lazily_is_what_is_recalled(memory: AbstractMemory) -> 
 def test_many_rows_of_few_bases_take_no_memory_before_they_are_looked_at() -> None:
     generator = torch.Generator().manual_seed(0)
     bases, addressing = torch.randn(2, 3, 16, 16, generator=generator), torch.randn(300, 10, 2, generator=generator)
-    lazily = AddressedBases(bases, addressing, height=32, width=32).recall_lazily(torch.eye(10))
-    assert isinstance(lazily, LazyImages)
+    lazily = AddressedBases(bases, addressing, height=32, width=32).recall_lazily(torch.eye(10)).items
+    assert isinstance(lazily, LazyItems)
     assert lazily.shape == (10, 300, 3, 32, 32)
-    assert lazily.coefficients.numel() + lazily.images.numel() < lazily.shape.numel() / 500
+    assert lazily.coefficients.numel() + lazily.bases.numel() < lazily.shape.numel() / 500
     assert lazily.finite()
-    assert not LazyImages(lazily.coefficients, lazily.images / 0).finite()
+    assert not LazyItems(lazily.coefficients, lazily.bases / 0).finite()
 
 
 def upsampled(image: Tensor, height: int, width: int) -> Tensor:
@@ -94,7 +113,7 @@ def test_addressed_bases_recall_the_papers_formula(height: int, width: int) -> N
     """x_i = (y A_i) B (paper, section 4), upsampled: number by number."""
     memory = addressed_bases(height=height, width=width)
     queries = random(2, 4, seed=4)
-    recalled = memory.recall(queries)
+    recalled = memory.items(queries)
     assert recalled.shape == (2, 3, 2, height, width)
     for query in range(2):
         for row in range(3):
@@ -107,81 +126,89 @@ def test_addressed_bases_recall_the_papers_formula(height: int, width: int) -> N
 
 
 def test_pixels_recall_the_stored_images_of_a_label() -> None:
-    memory = pixels()
-    recalled = memory.recall(torch.eye(4, dtype=torch.float64)[[2, 0]])
-    assert torch.equal(recalled, memory.images[[2, 0]])
+    memory = stored_items()
+    recalled = memory.items(torch.eye(4, dtype=torch.float64)[[2, 0]])
+    assert torch.equal(recalled, memory.stored[[2, 0]])
 
 
 def test_small_pixels_recall_the_stored_images_enlarged() -> None:
-    memory = small_pixels()
-    recalled = memory.recall(torch.eye(4, dtype=torch.float64)[[2]])
-    assert memory.stored_numbers() == pixels().stored_numbers() / 4
+    memory = small_items()
+    recalled = memory.items(torch.eye(4, dtype=torch.float64)[[2]])
+    assert memory.stored_numbers() == stored_items().stored_numbers() / 4
     for row in range(3):
         for channel in range(2):
-            expected = upsampled(memory.images[2, row, channel], 6, 4)
+            expected = upsampled(memory.stored[2, row, channel], 6, 4)
             torch.testing.assert_close(recalled[0, row, channel], expected, rtol=0, atol=1e-12)
 
 
 @every_kind
 def test_a_mixture_of_labels_recalls_the_mixture_of_their_images(memory: AbstractMemory) -> None:
     labels = torch.eye(4, dtype=torch.float64)
-    mixed = memory.recall(0.3 * labels[:1] + 0.7 * labels[1:2])
-    first, second = memory.recall(labels[:2])
+    mixed = memory.items(0.3 * labels[:1] + 0.7 * labels[1:2])
+    first, second = memory.items(labels[:2])
     torch.testing.assert_close(mixed[0], 0.3 * first + 0.7 * second, rtol=0, atol=1e-12)
 
 
 @every_kind
 def test_a_query_recalls_the_same_alone_and_in_company(memory: AbstractMemory) -> None:
     queries = random(3, 4, seed=5)
-    together = memory.recall(queries)
+    together = memory.items(queries)
     for position in range(3):
-        alone = memory.recall(queries[position : position + 1])[0]
+        alone = memory.items(queries[position : position + 1])[0]
         torch.testing.assert_close(together[position], alone, rtol=0, atol=1e-12)
 
 
 @every_kind
 def test_recall_is_differentiable_in_the_queries_and_in_every_stored_tensor(memory: AbstractMemory) -> None:
-    names = list(memory.tensors())
+    names = [name for name in memory.tensors() if name != "targets"]
 
     def recall(queries: Tensor, *stored: Tensor) -> Tensor:
-        return memory.replace(dict(zip(names, stored, strict=True))).recall(queries)
+        return memory.replace(dict(zip(names, stored, strict=True))).items(queries)
 
-    inputs = [random(2, 4, seed=6), *memory.tensors().values()]
+    inputs = [random(2, 4, seed=6), *(memory.tensors()[name] for name in names)]
     assert gradcheck(recall, [value.detach().clone().requires_grad_() for value in inputs], fast_mode=True)
 
 
 @every_kind
 def test_a_memory_rebuilt_from_its_tensors_recalls_the_same_bits(memory: AbstractMemory) -> None:
-    rebuilt = type(memory).from_tensors(memory.tensors(), memory.geometry())
+    rebuilt = type(memory).from_tensors(memory.tensors(), memory.settings())
     queries = random(2, 4, seed=7)
-    assert torch.equal(rebuilt.recall(queries), memory.recall(queries))
-    assert rebuilt.geometry() == memory.geometry()
+    assert torch.equal(rebuilt.items(queries), memory.items(queries))
+    assert rebuilt.settings() == memory.settings()
 
 
 @every_kind
 def test_a_memory_describes_what_it_recalls(memory: AbstractMemory) -> None:
     assert memory.query_size == 4
     assert memory.rows == 3
-    assert memory.image_shape == (2, 6, 4)
-    assert memory.recall(random(5, 4)).shape == (5, memory.rows, *memory.image_shape)
+    assert memory.item_shape in {(2, 6, 4), (7,)}
+    recalled = memory.recall(random(5, 4))
+    assert recalled.items.shape == (5, memory.rows, *memory.item_shape)
+    assert recalled.targets.shape in {(5, memory.rows, 5), (5, 1, 5)}
 
 
 @every_kind
 def test_recall_does_not_change_the_memory(memory: AbstractMemory) -> None:
     before = {name: tensor.clone() for name, tensor in memory.tensors().items()}
-    memory.recall(random(2, 4)).mul_(0)
+    memory.items(random(2, 4)).mul_(0)
     assert all(torch.equal(before[name], tensor) for name, tensor in memory.tensors().items())
 
 
 def test_stored_numbers_are_those_that_the_budget_counts() -> None:
     assert addressed_bases().stored_numbers() == 5 * 2 * 3 * 2 + 3 * 4 * 5
-    assert pixels().stored_numbers() == 4 * 3 * 2 * 6 * 4
+    assert stored_items().stored_numbers() == 4 * 3 * 2 * 6 * 4
 
 
 @pytest.mark.parametrize(
     ("bases", "addressing", "height", "width", "sentence"),
     [
-        ((5, 3, 2), (3, 4, 5), 6, 4, r"bases must be \[K, C, h, w\] and addressing \[r, d_y, K\], not \[5, 3, 2\]"),
+        (
+            (5, 3, 2),
+            (3, 4, 5),
+            6,
+            4,
+            r"bases must be \[K, C, h, w\] or \[K, D\] and addressing \[r, d_y, K\], not \[5, 3, 2\]",
+        ),
         ((5, 2, 3, 2), (4, 5), 6, 4, r"not \[5, 2, 3, 2\] and \[4, 5\]"),
         ((5, 2, 3, 2), (3, 4, 6), 6, 4, "5 bases, but addressing combines 6"),
         ((5, 2, 3, 2), (3, 4, 5), 2, 4, "bases of 3x2 are larger than the images of 2x4"),
@@ -195,16 +222,30 @@ def test_addressed_bases_refuse_shapes_that_do_not_fit(
         AddressedBases(bases=random(*bases), addressing=random(*addressing), height=height, width=width)
 
 
-def test_pixels_refuse_images_without_rows() -> None:
-    with pytest.raises(ValueError, match=r"images must be \[labels, rows, C, H, W\], not \[4, 2, 6, 4\]"):
-        Pixels(images=random(4, 2, 6, 4))
+def test_stored_items_refuse_items_without_rows() -> None:
+    with pytest.raises(ValueError, match=r"items must be \[labels, rows, C, h, w\] or .*, not \[4, 2, 6, 4\]"):
+        StoredItems(random(4, 2, 6, 4))
 
 
-def test_pixels_are_enlarged_to_a_whole_size_or_not_at_all() -> None:
+def test_images_are_enlarged_to_a_whole_size_or_not_at_all_and_vectors_never() -> None:
     with pytest.raises(ValueError, match="give both or neither"):
-        Pixels(images=random(4, 3, 2, 3, 2), height=6)
+        StoredItems(random(4, 3, 2, 3, 2), height=6)
     with pytest.raises(ValueError, match="stored images of 6x4 are larger than the images of 5x4"):
-        Pixels(images=random(4, 3, 2, 6, 4), height=5, width=4)
+        StoredItems(random(4, 3, 2, 6, 4), height=5, width=4)
+    with pytest.raises(ValueError, match="vectors have no height and width"):
+        AddressedBases(random(5, 7), random(3, 4, 5), height=5, width=4)
+
+
+def test_a_memory_of_vectors_has_no_image_shape() -> None:
+    with pytest.raises(ValueError, match="recalls vectors of 7 features, not images"):
+        vectors()[0].image_shape  # noqa: B018
+
+
+def test_frozen_tensors_are_stored_but_not_learned() -> None:
+    memory = replace(with_targets()[1], frozen=frozenset({"items"}))  # type: ignore[type-var]
+    assert set(memory.tensors()) == {"items", "targets"}
+    assert set(memory.learned()) == {"targets"}
+    assert set(memory.replace(memory.learned()).learned()) == {"targets"}, "replacing tensors keeps what is frozen"
 
 
 GREY, COLOUR, TINY = 28 * 28, 3 * 32 * 32, 3 * 64 * 64

@@ -12,13 +12,13 @@ from torch import Tensor
 
 from recall_server.core.bundle.bundle import MemoryBundle
 from recall_server.core.bundle.manifest import MeasuredAccuracy
-from recall_server.core.memory import AbstractMemory, AddressedBases, Pixels, Storage
+from recall_server.core.memory import AbstractMemory, AddressedBases, Storage, StoredItems
 from recall_server.core.memory.storage import dequantise, fake_quantise, quantise
 from recall_server.core.preprocessing import Projected
 from recall_server.errors import InvalidBundle
 from tests.hostile_bundles.draft import build
 from tests.hostile_bundles.storages import ADDRESSING, SOUND
-from tests.recall_server.bundle_examples import example_bundle, example_manifest, example_memory, example_preprocessing
+from tests.recall_server.bundle_examples import example_manifest, example_memory, example_preprocessing
 
 STORAGES: tuple[Storage, ...] = get_args(Storage)
 
@@ -27,8 +27,8 @@ def random(*shape: int, seed: int) -> Tensor:
     return torch.randn(shape, generator=torch.Generator().manual_seed(seed))
 
 
-def pixels() -> Pixels:
-    return Pixels(random(3, 2, 1, 8, 8, seed=1))
+def pixels() -> StoredItems:
+    return StoredItems(random(3, 2, 1, 8, 8, seed=1))
 
 
 def uneven() -> AddressedBases:
@@ -96,7 +96,7 @@ def test_gradients_pass_as_if_nothing_were_rounded(storage: Storage) -> None:
 def test_a_memory_in_whole_numbers_recalls_nearly_what_it_did() -> None:
     memory = example_memory(rows=8, bases=12, side=16)
     queries = torch.eye(3)
-    before, after = memory.recall(queries), fake_quantise(memory, "int8").recall(queries)
+    before, after = memory.items(queries), fake_quantise(memory, "int8").items(queries)
     assert (after - before).square().mean() < 1e-4 * before.square().mean()
 
 
@@ -111,13 +111,13 @@ def test_recording_an_accuracy_leaves_the_stored_numbers_as_they_are(tmp_path: P
 
 def test_a_projection_is_onto_the_bases_as_they_are_stored(tmp_path: Path) -> None:
     memory = example_memory()
-    preprocessing = Projected.onto(memory.enlarged(), example_preprocessing())
+    preprocessing = Projected.onto(memory.span(), example_preprocessing())
     bundle = MemoryBundle(example_manifest(memory, preprocessing), memory, preprocessing, "int8")
     loaded = bundle.save(tmp_path / "projected.safetensors")
     assert isinstance(loaded.memory, AddressedBases)
     assert isinstance(loaded.preprocessing, Projected)
     span = loaded.preprocessing.directions
-    flat = loaded.memory.enlarged().flatten(1)
+    flat = loaded.memory.span().flatten(1)
     torch.testing.assert_close(flat @ span.T @ span, flat, rtol=0, atol=1e-4)
 
 
@@ -138,12 +138,6 @@ def test_half_of_a_memory_in_bfloat16_is_no_storage_of_its_own() -> None:
     values, storage = dequantise(tensors, AddressedBases)
     assert storage == "float32"
     assert values["bases"].dtype == torch.float32
-
-
-def test_whole_numbers_came_with_version_2() -> None:
-    old = example_bundle(format_version=1)
-    with pytest.raises(InvalidBundle, match="the storage int8 came with format version 2"):
-        MemoryBundle(old.manifest, old.memory, old.preprocessing, "int8")
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from recall_server.core.classifier.fresh_classifier import FreshClassifier
-from recall_server.core.memory import LazyImages
+from recall_server.core.memory import LazyItems
 from recall_server.core.networks import AbstractNetwork, NetworkSpec, build_network
 from recall_server.core.preprocessing import Standardise
 from recall_server.core.training.augmentation import augment
@@ -219,7 +219,7 @@ def classifier(device: str, **fields: object) -> FreshClassifier:
 @needs_cuda
 def test_images_that_are_made_on_cuda_where_they_are_looked_at_teach_the_same() -> None:
     generator = torch.Generator().manual_seed(1)
-    lazily = LazyImages(torch.randn(3, 20, 4, generator=generator), torch.randn(4, *SHAPE, generator=generator))
+    lazily = LazyItems(torch.randn(3, 20, 4, generator=generator), torch.randn(4, *SHAPE, generator=generator))
     pictures = recalled().flatten(0, 1)
     made, found = (
         classifier("cuda").fit(images, torch.eye(3)).predict_probabilities(pictures)

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from recall_server.core.encoders.weights import all_but_the_last
+from recall_server.core.memory import Recalled
 from recall_server.core.networks import ConvNet, Parameters
 from recall_server.core.networks.kernels import TorchBlocks, native_blocks
 from recall_server.core.training.fused import trainable_parameters
@@ -216,7 +217,9 @@ def test_a_training_that_begins_with_learned_layers_is_differentiated_as_one_fro
     lengths = (int(torch.randint(3, 4 + before, (), generator=drawn(seed))) for seed in range(99))
     seed = list(lengths).index(3 + before)
     found, expected = recalled.clone().requires_grad_(), recalled.clone().requires_grad_()
-    loss = longest.loss(OuterBatch(found, targets, real, of_real, pretrained=learned), drawn(seed))
+    loss = longest.loss(
+        OuterBatch(Recalled(found, targets.unsqueeze(1)), real, of_real, pretrained=learned), drawn(seed)
+    )
     loss.backward()  # type: ignore[no-untyped-call]
 
     reached = [leaf.grad.clone() for leaf in leaves.values()]

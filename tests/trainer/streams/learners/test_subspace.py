@@ -81,7 +81,7 @@ class Turning(AbstractStreamObjective):
         start = NETWORK.initialise(generator)
         velocity = {name: torch.zeros_like(value) for name, value in start.items()}
         step, constants = DifferentiatedStep(NETWORK, compiled=False), {"rate": RATE, "momentum": MOMENTUM}
-        recalled = memory.recall(torch.eye(3)).flatten(0, 1)
+        recalled = memory.items(torch.eye(3)).flatten(0, 1)
         labels = torch.eye(3).repeat_interleave(4, dim=0)
         batches, same = recalled.expand(length, *recalled.shape), labels.expand(length, *labels.shape)
         before = length - self.window

@@ -1,0 +1,77 @@
+"""One stored item per recalled item: the container of classical dataset distillation (Wang et al., 2018)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import ClassVar, Self, final
+
+import torch
+from torch import Tensor
+
+from recall_server.core.memory.base import LINEAR, AbstractMemory, Setting
+from recall_server.core.memory.resizing import Size, check_size, enlarge, item_shape, size_of, size_settings
+from recall_server.core.memory.targets import Targets
+
+
+@final
+@dataclass(frozen=True, eq=False)
+class StoredItems(AbstractMemory):
+    """`stored` [d_y, r, C, h, w] or [d_y, r, D]: r items for each of d_y labels; a mixture of labels mixes them.
+
+    Images are recalled as they are stored, or enlarged bilinearly to (height, width) where these are given.
+    """
+
+    stored: Tensor
+    height: int | None = None
+    width: int | None = None
+    targets: Targets = Targets()
+    frozen: frozenset[str] = frozenset()
+    kind: ClassVar[str] = "stored_items"
+    traits: ClassVar[frozenset[str]] = frozenset({LINEAR})
+
+    def __post_init__(self) -> None:
+        if self.stored.ndim not in (3, 5):
+            raise ValueError(
+                f"items must be [labels, rows, C, h, w] or [labels, rows, D], not {list(self.stored.shape)}"
+            )
+        check_size("stored images", self.stored.shape[2:], self.size)
+        self.targets.check(self.query_size, self.rows)
+
+    @property
+    def query_size(self) -> int:
+        return self.stored.shape[0]
+
+    @property
+    def rows(self) -> int:
+        return self.stored.shape[1]
+
+    @property
+    def size(self) -> Size:
+        return self.height, self.width
+
+    @property
+    def item_shape(self) -> tuple[int, ...]:
+        return item_shape(self.stored.shape[2:], self.size)
+
+    def tensors(self) -> dict[str, Tensor]:
+        return {"items": self.stored} | self.targets.tensors()
+
+    def settings(self) -> dict[str, Setting]:
+        return {"targets": self.targets.form, **size_settings(self.size)}
+
+    @classmethod
+    def from_tensors(cls, tensors: Mapping[str, Tensor], settings: Mapping[str, Setting]) -> Self:
+        height, width = size_of(settings)
+        return cls(tensors["items"], height, width, Targets.from_tensors(tensors, settings["targets"]))
+
+    @classmethod
+    def quantisation_axes(cls, name: str) -> tuple[int, ...]:
+        """One scale for each item."""
+        return 0, 1
+
+    def items(self, queries: Tensor, rows: Tensor | None = None) -> Tensor:
+        mixed = torch.einsum("qd,dr...->qr...", queries, self.stored)
+        if rows is not None:
+            mixed = mixed[torch.arange(len(queries), device=mixed.device).unsqueeze(1), rows]
+        return enlarge(mixed.flatten(0, 1), self.size).reshape(*mixed.shape[:2], *self.item_shape)
