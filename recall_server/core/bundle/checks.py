@@ -18,9 +18,10 @@ def check_memory(manifest: Manifest, memory: AbstractMemory) -> None:
             f"the manifest describes a memory {described.kind} {described.settings}, "
             f"but the tensors make {memory.kind} {memory.settings()}"
         )
-    if memory.item_shape != manifest.image.shape:
+    if memory.item_shape != manifest.item_shape:
+        what = "images" if manifest.space == "pixels" else "features"
         raise InvalidBundle(
-            f"the manifest describes images of {list(manifest.image.shape)}, "
+            f"the manifest describes {what} of {list(manifest.item_shape)}, "
             f"but the memory recalls {list(memory.item_shape)}"
         )
     if memory.targets.form != "hard" and manifest.queries != "labels":
@@ -46,8 +47,9 @@ def check_preprocessing(manifest: Manifest, memory: AbstractMemory, preprocessin
             f"the manifest names the preprocessing {manifest.preprocessing!r}, "
             f"but the tensors are of {preprocessing.kind!r}"
         )
-    if not preprocessing.fits(manifest.image.shape):
-        raise InvalidBundle(f"the preprocessing is not made for images of {list(manifest.image.shape)}")
+    if not preprocessing.fits(manifest.network_shape):
+        what = "images" if manifest.space == "pixels" else "features"
+        raise InvalidBundle(f"the preprocessing is not made for {what} of {list(manifest.item_shape)}")
     if isinstance(preprocessing, Projected):
         _check_projection(memory, preprocessing)
 
@@ -65,6 +67,6 @@ def _check_projection(memory: AbstractMemory, preprocessing: Projected) -> None:
 def network_of(manifest: Manifest) -> AbstractNetwork:
     """The network that the memory was distilled for, as small as a classifier can make it: with two classes."""
     try:
-        return build_network(manifest.retraining.network, manifest.image.shape, classes=2)
+        return build_network(manifest.retraining.network, manifest.network_shape, classes=2)
     except ValueError as error:
         raise InvalidBundle(f"the manifest's network cannot be built: {error}") from error

@@ -178,7 +178,8 @@ class RunProgress(Section):
 class Manifest(Section):
     """Everything that a bundle says about itself; impossible combinations refuse here, with a sentence.
 
-    `space` is "pixels" where recalled items are images.
+    `space` says what recalled items are: "pixels", images; "features", vectors that `feature_encoder` makes of pictures
+    of the size `image`.
 
     `queries`: "labels", where a query is one-hot (or a mixture) over `labels` in their order, or "images", where a
     query is what `query_encoder` makes of a picture; `labels` then only names what the memory was distilled from.
@@ -187,7 +188,7 @@ class Manifest(Section):
     format_version: Literal[3] = FORMAT_VERSION
     name: FileName
     memory: MemoryDescription
-    space: Literal["pixels"] = "pixels"
+    space: Literal["pixels", "features"] = "pixels"
     queries: Literal["labels", "images"]
     labels: Annotated[tuple[Label, ...], Field(min_length=1, max_length=10_000)]
     groups: dict[Label, tuple[Label, ...]] = {}
@@ -195,6 +196,7 @@ class Manifest(Section):
     preprocessing: Kind
     retraining: Retraining
     query_encoder: EncoderReference | None = None
+    feature_encoder: Annotated[EncoderReference | None, Field(exclude_if=lambda encoder: encoder is None)] = None
     budget: Budget
     provenance: Provenance
     accuracy: tuple[MeasuredAccuracy, ...] = ()
@@ -213,6 +215,10 @@ class Manifest(Section):
                 raise ValueError(f"the group {group!r} must hold one or more of the labels, each once")
         if (self.queries == "images") != (self.query_encoder is not None):
             raise ValueError("a memory has a query encoder if, and only if, its queries are images")
+        if (self.space == "features") != (self.feature_encoder is not None):
+            raise ValueError("a memory has a feature encoder if, and only if, its space is features")
+        if self.space == "features" and self.queries != "labels":
+            raise ValueError("a memory of features is addressed by labels")
         available = round(self.budget.images_per_class * len(self.labels) * math.prod(self.image.shape))
         if self.budget.numbers_stored > available:
             raise ValueError(
@@ -220,6 +226,16 @@ class Manifest(Section):
                 f"of the {self.budget.images_per_class:g} images per class that the budget claims"
             )
         return self
+
+    @property
+    def item_shape(self) -> tuple[int, ...]:
+        """The shape of a recalled item: (channels, height, width) of an image, or (D,) of features."""
+        return self.image.shape if self.feature_encoder is None else (self.feature_encoder.query_size,)
+
+    @property
+    def network_shape(self) -> tuple[int, int, int]:
+        """What networks see: (channels, height, width), where features are D channels of one pixel."""
+        return self.image.shape if self.feature_encoder is None else (self.feature_encoder.query_size, 1, 1)
 
     def _check_confusions(self) -> None:
         counted = [row.confusions for row in self.accuracy if row.confusions is not None]

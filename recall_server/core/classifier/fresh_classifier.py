@@ -51,7 +51,7 @@ class ClassifierHeader(BaseModel):
 
     format_version: Literal[1] = 1
     labels: tuple[str, ...]
-    image_shape: tuple[Annotated[int, Field(ge=1, le=1024)], ...]
+    image_shape: tuple[Annotated[int, Field(ge=1, le=65_536)], ...]
     preprocessing: str
     retraining: Retraining
     seed: int
