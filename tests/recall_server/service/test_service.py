@@ -39,6 +39,7 @@ from tests.recall_server.serving_examples import (
     picture,
     png,
 )
+from tests.tolerances import assert_close
 
 Serve = Callable[..., RecallService]
 
@@ -78,7 +79,7 @@ def test_labels_recall_what_the_memory_holds_in_pixel_space(service: RecallServi
     assert [loaded.name for loaded in recalled.bundles] == ["columns"]
     for entry in recalled.queries:
         shown = np.stack([picture(entry.query.name, seed) for seed in range(ROWS)])[:, None] / 255
-        np.testing.assert_allclose(entry.images, shown, atol=1e-5)
+        assert_close(entry.images, shown, terms=4, dtype=torch.float32)
         assert entry.rows == tuple(range(ROWS))
 
 
@@ -106,7 +107,7 @@ def test_the_first_rows_come_without_a_seed_and_a_draw_with_one(service: RecallS
 def test_what_a_label_recalls_does_not_depend_on_its_company(service: RecallService) -> None:
     alone = service.recall_labels(["right"]).queries[0].images
     together = service.recall_labels(["left", "right", "far"]).queries[1].images
-    np.testing.assert_allclose(alone, together, rtol=0, atol=1e-6)  # sums of another shape round otherwise
+    assert_close(alone, together, terms=4)  # sums of another shape round otherwise
 
 
 def test_the_same_recall_is_the_same_bytes_and_names_what_it_is_made_of(service: RecallService) -> None:
@@ -152,7 +153,7 @@ def test_a_mixture_is_the_weighted_sum_of_what_its_labels_recall(service: Recall
     assert (single.query.name, single.query.target) == ("2 middle", {"middle": 2})
     preprocessing = service.library.get("columns").bundle.preprocessing
     expected = preprocessing.to_pixels(memory.recall(torch.tensor([[0.25, 0.0, 0.75]]))[0])
-    np.testing.assert_allclose(mixed.images, expected.numpy(), atol=1e-6)
+    assert_close(mixed.images, expected.numpy(), terms=4)
     targets = safetensors.torch.load(recalled.to_safetensors())["targets"]
     assert targets[0].tolist() == [0.25, 0.75, 0.0]
 
@@ -423,7 +424,8 @@ def test_a_downloaded_onnx_file_predicts_the_same_without_this_project(service: 
     shown = picture("right", 5)
     (probabilities,) = session.run(None, {"images": shown[None, None].astype(np.float32) / 255})
     (prediction,) = service.predict(record.id, [Picture("images", "", png(shown))])
-    np.testing.assert_allclose(probabilities[0], list(prediction.probabilities.values()), atol=1e-4)
+    told = list(prediction.probabilities.values())
+    assert_close(probabilities[0].tolist(), told, terms=9 * 8 * 8, size=1, dtype=torch.float32)
 
 
 @pytest.mark.parametrize(

@@ -7,6 +7,7 @@ import torch
 
 from recall_server.core.memory import AddressedBases, Storage
 from recall_server.core.networks import ConvNet
+from tests.tolerances import assert_close
 from trainer.methods.method import compose
 from trainer.objectives.outer_parameters import (
     LEARNED_RATE,
@@ -64,7 +65,7 @@ def test_the_query_of_a_class_is_the_mean_of_its_pictures_features() -> None:
     learner = image_learner()
     pictures = torch.randn(3, 2, 1, 8, 8, generator=torch.Generator().manual_seed(1))
     single = [learner.queries(pictures[:, [shot]]) for shot in range(2)]
-    torch.testing.assert_close(learner.queries(pictures), (single[0] + single[1]) / 2)
+    assert_close(learner.queries(pictures), (single[0] + single[1]) / 2, terms=64)
 
 
 def test_the_outer_loss_reaches_bases_matrices_and_encoder() -> None:
@@ -143,11 +144,11 @@ def test_a_learned_step_size_is_what_the_bundle_asks_for() -> None:
 def test_soft_targets_start_near_hard_ones_and_are_those_of_the_classes_of_a_step() -> None:
     learner = LabelLearner(memory(4), classes_per_step=2, real_batch=4, targets=first_targets(4))
     targets = learner.episode(numbered_data(), torch.Generator().manual_seed(0)).targets
-    torch.testing.assert_close(targets.diagonal(), torch.full((2,), 0.9 / (0.9 + 0.1 / 3)))
-    torch.testing.assert_close(targets.sum(dim=1), torch.ones(2))
+    assert_close(targets.diagonal(), torch.full((2,), 0.9 / (0.9 + 0.1 / 3)), terms=4)
+    assert_close(targets.sum(dim=1), torch.ones(2), terms=4)
     targets[0, 1].backward()
     assert learner.tensors()[LEARNED_TARGETS].grad is not None
-    torch.testing.assert_close(learner.targets().diagonal(), torch.full((4,), 0.9))
+    assert_close(learner.targets().diagonal(), torch.full((4,), 0.9), terms=4)
 
 
 def test_without_soft_targets_every_label_is_a_class_alone() -> None:

@@ -11,6 +11,7 @@ from torch.autograd import gradcheck
 
 from recall_server.core.memory import MEMORIES, AbstractMemory, AddressedBases, LazyImages, Pixels
 from recall_server.core.memory.addressed_bases import largest_rows
+from tests.tolerances import assert_close
 
 
 def random(*shape: int, seed: int = 0) -> Tensor:
@@ -34,6 +35,7 @@ def small_pixels() -> Pixels:
     return Pixels(images=random(4, 3, 2, 3, 2, seed=3), height=6, width=4)
 
 
+TERMS = 4 * 5 * 4  # labels, bases, and the neighbours that an enlarged pixel averages
 EVERY_KIND = [addressed_bases(), pixels(), small_pixels()]
 every_kind = pytest.mark.parametrize("memory", EVERY_KIND, ids=["addressed_bases", "pixels", "small pixels"])
 
@@ -45,9 +47,8 @@ def test_every_kind_is_tested_here() -> None:
 @every_kind
 def test_some_rows_alone_recall_what_they_recall_among_all(memory: AbstractMemory) -> None:
     queries = random(2, 4, seed=5)
-    torch.testing.assert_close(
-        memory.select_rows(torch.tensor([2, 0])).recall(queries), memory.recall(queries)[:, [2, 0]]
-    )
+    some = memory.select_rows(torch.tensor([2, 0])).recall(queries)
+    assert_close(some, memory.recall(queries)[:, [2, 0]], terms=TERMS)
 
 
 @every_kind
@@ -58,7 +59,7 @@ def test_what_is_recalled_lazily_is_what_is_recalled(memory: AbstractMemory) -> 
     assert lazily.ndim == 5
     chosen = torch.tensor([[2, 0], [1, 1]])
     both = torch.arange(2).unsqueeze(1)
-    torch.testing.assert_close(lazily[both, chosen], recalled[both, chosen])
+    assert_close(lazily[both, chosen], recalled[both, chosen], terms=TERMS)
 
 
 def test_many_rows_of_few_bases_take_no_memory_before_they_are_looked_at() -> None:
@@ -103,7 +104,7 @@ def test_addressed_bases_recall_the_papers_formula(height: int, width: int) -> N
             assert isinstance(combined, Tensor)
             for channel in range(2):
                 expected = upsampled(combined[channel], height, width)
-                torch.testing.assert_close(recalled[query, row, channel], expected, rtol=0, atol=1e-12)
+                assert_close(recalled[query, row, channel], expected, terms=TERMS)
 
 
 def test_pixels_recall_the_stored_images_of_a_label() -> None:
@@ -119,7 +120,7 @@ def test_small_pixels_recall_the_stored_images_enlarged() -> None:
     for row in range(3):
         for channel in range(2):
             expected = upsampled(memory.images[2, row, channel], 6, 4)
-            torch.testing.assert_close(recalled[0, row, channel], expected, rtol=0, atol=1e-12)
+            assert_close(recalled[0, row, channel], expected, terms=TERMS)
 
 
 @every_kind
@@ -127,7 +128,7 @@ def test_a_mixture_of_labels_recalls_the_mixture_of_their_images(memory: Abstrac
     labels = torch.eye(4, dtype=torch.float64)
     mixed = memory.recall(0.3 * labels[:1] + 0.7 * labels[1:2])
     first, second = memory.recall(labels[:2])
-    torch.testing.assert_close(mixed[0], 0.3 * first + 0.7 * second, rtol=0, atol=1e-12)
+    assert_close(mixed[0], 0.3 * first + 0.7 * second, terms=TERMS)
 
 
 @every_kind
@@ -136,7 +137,7 @@ def test_a_query_recalls_the_same_alone_and_in_company(memory: AbstractMemory) -
     together = memory.recall(queries)
     for position in range(3):
         alone = memory.recall(queries[position : position + 1])[0]
-        torch.testing.assert_close(together[position], alone, rtol=0, atol=1e-12)
+        assert_close(together[position], alone, terms=TERMS)
 
 
 @every_kind
