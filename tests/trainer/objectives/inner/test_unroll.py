@@ -191,7 +191,16 @@ def test_without_a_compiler_a_derived_step_says_so_and_runs_eagerly(
     assert "eagerly" in caplog.text
 
 
-@pytest.mark.skipif(not can_compile(torch.device("cpu")), reason="no C++ compiler")
+def test_without_avx2_a_derived_step_says_so_and_runs_eagerly(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr("platform.machine", lambda: "x86_64")
+    monkeypatch.setattr("torch.backends.cpu.get_cpu_capability", lambda: "DEFAULT")
+    assert not can_compile(torch.device("cpu"))
+    assert "eagerly" in caplog.text
+
+
+@pytest.mark.skipif(not can_compile(torch.device("cpu")), reason="no C++ compiler or no AVX2")
 def test_compiled_steps_agree_with_eager_ones_in_float32() -> None:
     inputs = make_inputs(steps=3, dtype=torch.float32)
     eager = gradients(lambda *a, **k: unroll(DifferentiatedStep(NETWORK, compiled=False), *a, **k), inputs)

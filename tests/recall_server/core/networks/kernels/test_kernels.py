@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import pytest
 import torch
 from torch import Tensor
 from torch.nn.functional import avg_pool2d, conv2d, group_norm, relu
 
-import recall_server.core.networks.kernels
 from recall_server.core.networks.kernels import (
     EPSILON,
     AbstractBlocks,
@@ -18,12 +15,10 @@ from recall_server.core.networks.kernels import (
     TorchBlocks,
     native_blocks,
 )
-from recall_server.core.networks.kernels.compiled import compiled
 from recall_server.core.networks.kernels.convolutions import AbstractConvolution, Direct, Windows, convolution_of
 from recall_server.core.networks.kernels.native_convolutions import NativeWindows, Winograd
 from tests.tolerances import assert_close
 
-SOURCE = Path(recall_server.core.networks.kernels.__file__).with_name("normalise_pool.cpp")
 CHANNELS = 37  # no multiple of a vector's lanes
 STORED = (torch.float64, torch.float32, torch.bfloat16)
 TERMS = 36  # numbers that a norm averages, and a few operations on each
@@ -200,25 +195,3 @@ def test_what_no_compiled_convolution_is_made_for_goes_by_torch(native: NativeBl
 def test_few_channels_go_by_windows_and_many_by_torch() -> None:
     assert isinstance(convolution_of(torch.zeros(1, 3, 4, 4), torch.float32), Windows)
     assert isinstance(convolution_of(torch.zeros(1, 5, 4, 4), torch.float32), Direct)
-
-
-def test_a_library_is_compiled_once(native: NativeBlocks, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    assert compiled.__wrapped__(SOURCE) is not None
-    (library,) = (tmp_path / "recall-kernels").iterdir()
-    made = library.stat()
-    assert compiled.__wrapped__(SOURCE) is not None
-    assert library.stat() == made
-
-
-@pytest.mark.parametrize(
-    ("compiler", "reason"), [("no-such-compiler", "no C++ compiler found"), ("false", "failed")], ids=str
-)
-def test_without_a_compiler_that_works_the_reason_is_logged(
-    compiler: str, reason: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-) -> None:
-    monkeypatch.setenv("CXX", compiler)
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    assert compiled.__wrapped__(SOURCE) is None
-    assert reason in caplog.text
-    assert "torch's own operations" in caplog.text
