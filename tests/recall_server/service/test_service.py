@@ -79,7 +79,7 @@ def test_labels_recall_what_the_memory_holds_in_pixel_space(service: RecallServi
     assert [loaded.name for loaded in recalled.bundles] == ["columns"]
     for entry in recalled.queries:
         shown = np.stack([picture(entry.query.name, seed) for seed in range(ROWS)])[:, None] / 255
-        assert_close(entry.images, shown, terms=4, dtype=torch.float32)
+        assert_close(entry.images, shown.astype(np.float32), terms=4)
         assert entry.rows == tuple(range(ROWS))
 
 
