@@ -12,12 +12,12 @@ import torch
 from pydantic import BaseModel, ConfigDict
 from torch import Tensor
 
-from recall_server import __version__
 from recall_server.core.classifier.fresh_classifier import FreshClassifier
 from recall_server.core.io.tensor_file import FLOATS, FileLimits, pack, unpack, with_prefix
 from recall_server.core.networks import Parameters
 from recall_server.core.preprocessing import PREPROCESSINGS, AbstractPreprocessing
 from recall_server.core.training.retraining import Retraining
+from recall_server.jobs.rows.code_version import training_code_version
 
 METADATA_KEY = "training_task"
 PREFIX, LEARNED, INTERIM = "preprocessing.", "learned.", "interim"
@@ -94,8 +94,9 @@ class TrainingTask:
 
 
 def fingerprint(task: bytes) -> str:
-    """Two tasks with the same fingerprint give the same classifier: sha256 of all that it is a function of.
+    """The SHA-256 of everything that determines a classifier: the task with its seed, torch and the code that trains.
 
-    That is the task's bytes, which hold its seed, and the code that trains.
+    Two tasks with the same fingerprint give the same classifier.
     """
-    return hashlib.sha256(f"{__version__} torch {torch.__version__}\n".encode() + task).hexdigest()
+    code = f"{training_code_version()} torch {torch.__version__}\n"
+    return hashlib.sha256(code.encode() + task).hexdigest()

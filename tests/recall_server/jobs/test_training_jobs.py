@@ -59,7 +59,7 @@ def test_tasks_have_the_same_fingerprint_exactly_if_they_give_the_same_classifie
     first = fingerprint(training_task().to_bytes())
     assert first == fingerprint(training_task().to_bytes())
     assert first != fingerprint(training_task(seed=4).to_bytes())
-    monkeypatch.setattr("recall_server.jobs.rows.task.__version__", "another")
+    monkeypatch.setattr("recall_server.jobs.rows.task.training_code_version", lambda: "another")
     assert first != fingerprint(training_task().to_bytes())
 
 
