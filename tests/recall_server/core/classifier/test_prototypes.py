@@ -4,7 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import json
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnxruntime
@@ -83,3 +87,50 @@ def test_classes_of_the_same_pictures_are_refused(encoder: QueryEncoder) -> None
     examples = shown(encoder, "left", "right")
     with pytest.raises(InvalidRequest, match="'left' and 'copy' look the same to the encoder"):
         PrototypeClassifier.of(examples | {"copy": examples["left"].clone()}, encoder)
+
+
+class CountedSessions:
+    """Stands in for onnxruntime.InferenceSession: counts sessions, and how many are created at the same time."""
+
+    def __init__(self) -> None:
+        self.created = self.most_at_once = self._at_once = 0
+        self._lock = threading.Lock()
+        self._create = onnxruntime.InferenceSession
+
+    def __call__(self, *arguments: Any, **options: Any) -> Any:
+        with self._lock:
+            self.created += 1
+            self._at_once += 1
+            self.most_at_once = max(self.most_at_once, self._at_once)
+        time.sleep(0.05)
+        session = self._create(*arguments, **options)
+        with self._lock:
+            self._at_once -= 1
+        return session
+
+
+@pytest.fixture
+def sessions(encoder: QueryEncoder, monkeypatch: pytest.MonkeyPatch) -> CountedSessions:
+    """Counts from the moment at which the encoder has its session."""
+    counted = CountedSessions()
+    monkeypatch.setattr(onnxruntime, "InferenceSession", counted)
+    return counted
+
+
+def test_predictions_at_the_same_time_share_one_session(encoder: QueryEncoder, sessions: CountedSessions) -> None:
+    classifier = PrototypeClassifier.of(shown(encoder, "left", "right"), encoder)
+    asked = pixels("left", 3, seed=900)
+    with ThreadPoolExecutor(4) as threads:
+        predictions = list(threads.map(classifier.predict_probabilities, [asked] * 8))
+    assert sessions.created == 1
+    assert all(torch.equal(each, predictions[0]) for each in predictions)
+
+
+def test_sessions_of_several_classifiers_are_created_one_after_the_other(
+    encoder: QueryEncoder, sessions: CountedSessions
+) -> None:
+    classifiers = [PrototypeClassifier.of(shown(encoder, "left", "right"), encoder) for _ in range(4)]
+    asked = pixels("left", 1, seed=900)
+    with ThreadPoolExecutor(4) as threads:
+        list(threads.map(lambda each: each.predict_probabilities(asked), classifiers))
+    assert (sessions.created, sessions.most_at_once) == (4, 1)
