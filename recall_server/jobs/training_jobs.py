@@ -168,12 +168,12 @@ class TrainingJobs:
                 self._files.remove_attempt(record.id, record.attempt)
         return submitted
 
-    def task(self, identifier: str) -> bytes:
-        """What a job that has not ended is to be trained from; raises NotFound, and NotReady once it has ended."""
+    def task_file(self, identifier: str) -> Path:
+        """The file from which an unfinished job is trained. Raises NotFound, and NotReady once the job has ended."""
         record = self._store.get(identifier)
         if record.status.is_terminal:
             raise NotReady(f"the classifier {identifier} is {record.status}")
-        return self._files.task(identifier)
+        return self._files.task_path(identifier)
 
     def get(self, identifier: str) -> ClassifierRecord:
         """The record as it is now; raises NotFound."""

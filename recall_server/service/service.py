@@ -36,7 +36,7 @@ from recall_server.recall.queries import (
 from recall_server.recall.recalled import PerLabel, Recalled, recall
 from recall_server.recall.training_set import BundleQuery, SharedFormat, build_training_set, shared_format
 from recall_server.service.classifier_card import classifier_card
-from recall_server.service.predictors import AnswerSource, current_predictor, load_finished
+from recall_server.service.predictors import AnswerSource, Predictors
 from recall_server.service.training_request import request_record, request_task
 
 DownloadFormat = Literal["safetensors", "onnx"]
@@ -86,6 +86,7 @@ class RecallService:
 
     def __init__(self, library: Library | WatchedLibrary, jobs: TrainingJobs, settings: Settings) -> None:
         self._library, self.jobs, self.settings = library, jobs, settings
+        self._predictors = Predictors(jobs)
         self._draining_since: float | None = None
         self._picture_limits = PictureLimits(pictures=settings.max_pictures, pixels=settings.max_picture_pixels)
 
@@ -190,7 +191,7 @@ class RecallService:
 
         One that is being trained from pictures answers by their prototypes until then.
         """
-        classifier, by = current_predictor(self.jobs, identifier)
+        classifier, by = self._predictors.current(identifier)
         if not pictures:
             raise InvalidRequest("send one picture or more, as files in parts named 'images'", parameter="images")
         pixels = torch.from_numpy(decode_all(pictures, classifier.image_shape, limits=self._picture_limits))
@@ -204,7 +205,7 @@ class RecallService:
         """A trained classifier as a file of that format; raises NotFound and NotReady."""
         if file_format == "safetensors":
             return self.jobs.read(identifier)
-        return load_finished(self.jobs, identifier).export_onnx()
+        return self._predictors.finished(identifier).export_onnx()
 
     def bundle_card(self, name: str) -> str:
         """The card of a loaded memory, as Markdown; raises NotFound."""
@@ -212,7 +213,7 @@ class RecallService:
 
     def classifier_card(self, identifier: str) -> str:
         """The card of a trained classifier, as Markdown; raises NotFound and NotReady."""
-        classifier = load_finished(self.jobs, identifier)
+        classifier = self._predictors.finished(identifier)
         record, library = self.jobs.get(identifier), self.library.bundles
         same = {
             each.name: found.bundle

@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from recall_server.library.library import Library
+from tests.recall_server.job_examples import started, stop_jobs_started_since
 from tests.recall_server.serving_examples import write_artifacts
 
 
@@ -30,3 +31,11 @@ def artifacts(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def library(artifacts: Path) -> Library:
     return Library.load(artifacts, device="cpu")
+
+
+@pytest.fixture(autouse=True)
+def _stop_jobs() -> Iterator[None]:
+    """End with each test the servers that it started by `jobs_with`; those of wider fixtures go on."""
+    before = len(started)
+    yield
+    stop_jobs_started_since(before)

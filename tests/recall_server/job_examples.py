@@ -5,16 +5,16 @@ from __future__ import annotations
 import hashlib
 import os
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import pytest
 import torch
 from sqlalchemy import create_engine
 from sqlalchemy.schema import CreateSchema
 from torch import Tensor
 
+from recall_server.core.classifier.prototypes import PrototypeClassifier
 from recall_server.jobs.limits import JobLimits
 from recall_server.jobs.rows.files import ClassifierFiles
 from recall_server.jobs.rows.records import BundleIdentity, ClassifierRecord, ImageSize, now
@@ -26,7 +26,7 @@ from tests.recall_server.serving_examples import COLUMNS, RETRAINING, memory_of_
 
 PATIENCE = 60.0
 ENDLESS = 100_000  # steps
-_started: list[TrainingJobs] = []
+started: list[TrainingJobs] = []  # by `jobs_with`; the fixture in conftest.py stops them
 DIVERGING = torch.eye(3) * 3e38  # targets whose loss is infinite
 
 
@@ -44,7 +44,9 @@ def record(identifier: str = "a" * 32, **changed: Any) -> ClassifierRecord:
     return ClassifierRecord(**(fields | changed))
 
 
-def training_task(*, steps: int = RETRAINING.steps, targets: Tensor | None = None, seed: int = 3) -> TrainingTask:
+def training_task(
+    *, steps: int = RETRAINING.steps, targets: Tensor | None = None, seed: int = 3, interim: bytes = b""
+) -> TrainingTask:
     memory, preprocessing = memory_of_columns()
     retraining = RETRAINING.model_copy(update={"steps": steps})
     return TrainingTask(
@@ -58,7 +60,13 @@ def training_task(*, steps: int = RETRAINING.steps, targets: Tensor | None = Non
             seed=seed,
             metadata={"bundle": "x"},
         ),
+        interim=interim,
     )
+
+
+def interim_classifier() -> bytes:
+    """The file of a nearest-class-mean classifier of the columns. Its model is none that onnxruntime could run."""
+    return PrototypeClassifier(tuple(COLUMNS), (1, 8, 8), b"a model").to_bytes()
 
 
 def eventually(condition: Callable[[], bool], what: str) -> None:
@@ -86,13 +94,11 @@ def jobs_with(backend: Backend, state: Path, **limits: Any) -> TrainingJobs:
     jobs = TrainingJobs(SqlJobStore.open(database(state)), ClassifierFiles(state), backend, JobLimits(**limits))
     jobs.open()
     jobs.start()
-    _started.append(jobs)
+    started.append(jobs)
     return jobs
 
 
-@pytest.fixture(autouse=True)
-def stop_all_jobs() -> Iterator[None]:
-    """For test modules to import: what `jobs_with` started ends with the test."""
-    yield
-    while _started:
-        _started.pop().stop()
+def stop_jobs_started_since(count: int) -> None:
+    """Stop what `jobs_with` started after the first `count` servers."""
+    while len(started) > count:
+        started.pop().stop()

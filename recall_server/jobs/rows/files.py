@@ -49,6 +49,10 @@ class ClassifierFiles:
         number = "" if attempt == 1 else f".{attempt}"
         return self._classifiers / f"{identifier}{number}{SUFFIX}"
 
+    def task_path(self, identifier: str) -> Path:
+        """Where the task of that job is, or would be."""
+        return self._tasks / f"{identifier}{SUFFIX}"
+
     def save(self, identifier: str, attempt: int, classifier: bytes) -> None:
         """Keep a trained classifier, whole or not at all; raises StorageFailed."""
         write_atomically(self.path(identifier, attempt), classifier)
@@ -66,21 +70,21 @@ class ClassifierFiles:
 
     def save_task(self, identifier: str, task: bytes) -> None:
         """Keep a task until its job has ended; raises StorageFailed."""
-        write_atomically(self._task(identifier), task)
+        write_atomically(self.task_path(identifier), task)
 
     def task(self, identifier: str) -> bytes:
         """The task's bytes; raises NotFound where somebody took the file away."""
-        return _read(self._task(identifier), f"the task of the classifier {identifier}")
+        return _read(self.task_path(identifier), f"the task of the classifier {identifier}")
 
     def discard_task(self, identifier: str) -> None:
         """The job has ended: what it was to be trained from is not kept."""
         with contextlib.suppress(OSError):  # `tidy` will come back to it
-            self._task(identifier).unlink(missing_ok=True)
+            self.task_path(identifier).unlink(missing_ok=True)
 
     def remove(self, identifier: str) -> None:
         """Remove all that belongs to a job, as far as it is there; raises StorageFailed."""
         with _storage(f"the classifier {identifier}"):
-            for path in (self._task(identifier), *self._classifiers.glob(f"{identifier}.*")):
+            for path in (self.task_path(identifier), *self._classifiers.glob(f"{identifier}.*")):
                 path.unlink(missing_ok=True)
 
     def remove_attempt(self, identifier: str, attempt: int) -> None:
@@ -126,9 +130,6 @@ class ClassifierFiles:
         """The table knows this classifier now."""
         with _storage(f"the classifier {identifier}"):
             (self._classifiers / f"{identifier}.json").unlink(missing_ok=True)
-
-    def _task(self, identifier: str) -> Path:
-        return self._tasks / f"{identifier}{SUFFIX}"
 
 
 def _is_stray(path: Path, known: Mapping[str, tuple[JobStatus, int]]) -> bool:

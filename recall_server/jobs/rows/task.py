@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Self, final
 
+import safetensors
 import torch
 from pydantic import BaseModel, ConfigDict
 from torch import Tensor
@@ -17,6 +18,7 @@ from recall_server.core.io.tensor_file import FLOATS, FileLimits, pack, unpack, 
 from recall_server.core.networks import Parameters
 from recall_server.core.preprocessing import PREPROCESSINGS, AbstractPreprocessing
 from recall_server.core.training.retraining import Retraining
+from recall_server.errors import NotFound, StorageFailed
 from recall_server.jobs.rows.code_version import training_code_version
 
 METADATA_KEY = "training_task"
@@ -91,6 +93,18 @@ class TrainingTask:
             interim=tensors[INTERIM].numpy().tobytes() if INTERIM in tensors else b"",
             pretrained=with_prefix(LEARNED, tensors) or None,
         )
+
+
+def read_interim(path: Path) -> bytes:
+    """The interim classifier of the task in this file, and nothing else of it. Raises NotFound, StorageFailed."""
+    try:
+        with safetensors.safe_open(path, framework="pt") as file:
+            data: bytes = file.get_tensor(INTERIM).numpy().tobytes()
+    except FileNotFoundError as error:
+        raise NotFound(f"the task {path.stem} is gone") from error
+    except OSError as error:
+        raise StorageFailed(f"the task {path.stem} cannot be read") from error
+    return data
 
 
 def fingerprint(task: bytes) -> str:

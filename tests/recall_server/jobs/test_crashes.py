@@ -17,7 +17,7 @@ from benchmarks.process_tree import LISTED, descendants, is_running
 from recall_server.core.classifier.fresh_classifier import FreshClassifier
 from recall_server.jobs.rows.records import JobStatus
 from recall_server.jobs.training_jobs import TrainingJobs
-from tests.recall_server.job_examples import PATIENCE, eventually, jobs_with, record, stop_all_jobs, training_task  # noqa: F401
+from tests.recall_server.job_examples import PATIENCE, eventually, jobs_with, record, training_task
 from tests.recall_server.serving_examples import ManualBackend
 
 LONG = 800  # steps: a moment longer than it takes to kill somebody

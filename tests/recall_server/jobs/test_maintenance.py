@@ -24,13 +24,12 @@ from recall_server.jobs.rows.table import jobs as job_table
 from recall_server.jobs.rows.transitions import Claim
 from recall_server.jobs.training_jobs import TrainingJobs
 from recall_server.jobs.workers.backend import Assignment
-from tests.recall_server.job_examples import (  # noqa: F401
+from tests.recall_server.job_examples import (
     PATIENCE,
     database,
     eventually,
     jobs_with,
     record,
-    stop_all_jobs,
     training_task,
 )
 from tests.recall_server.serving_examples import ManualBackend

@@ -22,7 +22,7 @@ from recall_server.jobs.limits import Admission
 from recall_server.jobs.rows import records, transitions
 from recall_server.jobs.rows.records import JobError, JobStatus, Progress, now
 from recall_server.jobs.rows.task import TrainingTask, fingerprint
-from tests.recall_server.job_examples import DIVERGING, PATIENCE, jobs_with, record, stop_all_jobs, training_task  # noqa: F401
+from tests.recall_server.job_examples import DIVERGING, PATIENCE, jobs_with, record, training_task
 from tests.recall_server.serving_examples import ManualBackend
 
 

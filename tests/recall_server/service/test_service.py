@@ -311,7 +311,7 @@ def test_a_classifier_learns_from_the_pictures_too_unless_that_is_not_wanted(
     rows = []
     for own in (True, False):
         record = service.train_pictures(sent, addressing=way, bundle=bundle, own_pictures=own).record
-        rows.append(TrainingTask.from_bytes(service.jobs.task(record.id)).images.shape[1])
+        rows.append(TrainingTask.from_bytes(service.jobs.task_file(record.id).read_bytes()).images.shape[1])
         assert ("pictures themselves are among" in record.notes[0]) is own
     assert rows[0] == rows[1] + 4
 
@@ -330,7 +330,7 @@ def test_a_classifier_begins_with_the_encoder_where_its_memory_says_so(tmp_path:
     (tmp_path / "artifacts" / "encoders" / "columns.onnx").write_bytes(encoder)
     service, backend = lazy_service(Library.load(tmp_path / "artifacts", device="cpu"), tmp_path)
     record = service.train_pictures(named({"a": "left", "b": "right"}), addressing="images").record
-    task = TrainingTask.from_bytes(service.jobs.task(record.id))
+    task = TrainingTask.from_bytes(service.jobs.task_file(record.id).read_bytes())
     assert task.pretrained is not None
     assert all("classifier" not in name for name in task.pretrained)
     name = "block0.convolution.weight"

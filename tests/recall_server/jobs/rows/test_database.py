@@ -20,13 +20,12 @@ from recall_server.jobs.rows.records import JobError, JobStatus, Progress
 from recall_server.jobs.rows.store import SqlJobStore
 from recall_server.jobs.rows.table import jobs as job_table
 from recall_server.jobs.rows.table import schema, servers
-from tests.recall_server.job_examples import (  # noqa: F401
+from tests.recall_server.job_examples import (
     PATIENCE,
     database,
     eventually,
     jobs_with,
     record,
-    stop_all_jobs,
     training_task,
 )
 from tests.recall_server.serving_examples import ManualBackend
