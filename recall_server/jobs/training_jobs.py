@@ -72,11 +72,8 @@ class TrainingJobs:
         return self._backend.workers
 
     def open(self) -> None:
-        """Make the folders, and take in the classifiers of version 0.1.0. Raises StorageFailed."""
+        """Make the folders. Raises StorageFailed where they cannot be written to."""
         self._files.prepare()
-        for record in self._files.of_older_version():
-            self._store.adopt(record)
-            self._files.forget_older_record(record.id)
         self._queue.look(self._store.queued())
 
     def start(self) -> None:

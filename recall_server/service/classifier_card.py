@@ -49,7 +49,7 @@ def classifier_card(
 
 def _origin(record: ClassifierRecord, bundles: Mapping[str, MemoryBundle]) -> str:
     rows = [("classifier", f"`{record.id}`, {record.created_at:%Y-%m-%d}, seed {record.seed}")]
-    for identity in record.all_bundles:
+    for identity in record.bundles:
         rows += [("memory", escape(identity.name)), ("SHA-256 of the memory", f"`{identity.sha256}`")]
         if identity.name in bundles:
             rows.append(("data set of the memory", escape(bundles[identity.name].manifest.provenance.dataset)))
@@ -103,8 +103,8 @@ def _use(classifier: FreshClassifier | PrototypeClassifier) -> list[str]:
 
 
 def _licences(record: ClassifierRecord, bundles: Mapping[str, MemoryBundle]) -> list[str]:
-    said = [licence(bundles[each.name].manifest) for each in record.all_bundles if each.name in bundles]
-    if len(said) < len(record.all_bundles):
+    said = [licence(bundles[each.name].manifest) for each in record.bundles if each.name in bundles]
+    if len(said) < len(record.bundles):
         said.append(
             "A memory of it is not loaded here any more: its card, found by its SHA-256, names the terms of its data."
         )

@@ -217,7 +217,7 @@ class RecallService:
         record, library = self.jobs.get(identifier), self.library.bundles
         same = {
             each.name: found.bundle
-            for each in record.all_bundles
+            for each in record.bundles
             if (found := library.get(each.name)) is not None and found.sha256 == each.sha256
         }
         return classifier_card(record, classifier, same)

@@ -35,6 +35,7 @@ def record(identifier: str = "a" * 32, **changed: Any) -> ClassifierRecord:
         "id": identifier,
         "labels": tuple(COLUMNS),
         "bundle": BundleIdentity(name="columns", sha256="0" * 64),
+        "bundles": (BundleIdentity(name="columns", sha256="0" * 64),),
         "queries": "labels",
         "image": ImageSize(channels=1, height=8, width=8),
         "network": "convnet:filters=8,depth=2",

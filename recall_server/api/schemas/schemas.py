@@ -186,7 +186,7 @@ class ClassifierAnswer(BaseModel):
     def of(cls, record: ClassifierRecord) -> ClassifierAnswer:
         self_link = classifier_path(record.id)
         fields: dict[str, Any] = dict(record)
-        fields |= {"labels": list(record.labels), "bundles": list(record.all_bundles), "notes": list(record.notes)}
+        fields |= {"labels": list(record.labels), "bundles": list(record.bundles), "notes": list(record.notes)}
         fields["is_terminal"] = record.status.is_terminal
         fields["stages"] = record.stages
         fields["error"] = None if record.error is None else JobProblem.of(record.error)

@@ -9,13 +9,10 @@ from __future__ import annotations
 import contextlib
 import logging
 import re
-import shutil
 import time
 from collections.abc import Callable, Collection, Iterator, Mapping
 from pathlib import Path
 from typing import final
-
-from pydantic import ValidationError
 
 from recall_server.core.io.atomic import write_atomically
 from recall_server.errors import NotFound, StorageFailed
@@ -42,7 +39,6 @@ class ClassifierFiles:
                 folder.mkdir(parents=True, exist_ok=True)
                 (folder / ".writable").touch()
                 (folder / ".writable").unlink(missing_ok=True)
-        shutil.rmtree(self._state / "work", ignore_errors=True)  # where version 0.1.0 kept what was unfinished
 
     def path(self, identifier: str, attempt: int) -> Path:
         """Where the classifier of that attempt is, or would be."""
@@ -112,24 +108,6 @@ class ClassifierFiles:
         for path in stray:
             with contextlib.suppress(OSError):
                 path.unlink(missing_ok=True)
-
-    def of_older_version(self) -> Iterator[ClassifierRecord]:
-        """Whole classifiers of version 0.1.0, which kept each record in a file; what is damaged is logged and left."""
-        for path in self._classifiers.glob("*.json"):
-            try:
-                record = ClassifierRecord.model_validate_json(path.read_bytes())
-            except (OSError, ValidationError) as error:
-                logger.error("classifier %s cannot be used: %s", path.stem, type(error).__name__)
-                continue
-            if record.id != path.stem or record.status is not JobStatus.SUCCEEDED or not self.has(record):
-                logger.error("classifier %s cannot be used: its record is of another file", path.stem)
-                continue
-            yield record
-
-    def forget_older_record(self, identifier: str) -> None:
-        """The table knows this classifier now."""
-        with _storage(f"the classifier {identifier}"):
-            (self._classifiers / f"{identifier}.json").unlink(missing_ok=True)
 
 
 def _is_stray(path: Path, known: Mapping[str, tuple[JobStatus, int]]) -> bool:

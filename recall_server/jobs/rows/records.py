@@ -84,7 +84,7 @@ class ClassifierRecord(Record):
     status: JobStatus = JobStatus.QUEUED
     labels: tuple[str, ...]
     bundle: BundleIdentity
-    bundles: tuple[BundleIdentity, ...] = ()
+    bundles: tuple[BundleIdentity, ...]
     queries: Literal["labels", "images"]
     addressing: Literal["images", "classify", "prototypes"] | None = None
     pictures: dict[str, int] | None = None
@@ -103,11 +103,6 @@ class ClassifierRecord(Record):
     seconds: float | None = None
     file: FinishedFile | None = None
     error: JobError | None = None
-
-    @property
-    def all_bundles(self) -> tuple[BundleIdentity, ...]:
-        """`bundles`, which records of an earlier version do not have."""
-        return self.bundles or (self.bundle,)
 
     @property
     def stages(self) -> dict[str, float] | None:

@@ -94,20 +94,6 @@ class SqlJobStore:
                 transitions.bind_key(connection, key, row)
             return None if row is None else record_of(row)
 
-    def adopt(self, record: ClassifierRecord) -> bool:
-        """Enter a classifier that was trained before there was this table; False where its id is known."""
-        file = record.file
-        if record.status is not JobStatus.SUCCEEDED or file is None:
-            raise ValueError(f"the job {record.id} has no classifier")
-        end: dict[str, Any] = {"started_at": record.started_at, "seconds": record.seconds, "starts": record.attempt}
-        with self.database.writing() as connection:
-            if connection.execute(transitions.by_id(record.id)).one_or_none() is not None:
-                return False
-            row = transitions.insert_job(connection, record, None)
-            end |= {"file_bytes": file.bytes, "file_sha256": file.sha256}
-            transitions.move(connection, row, record.status, at=record.finished_at, **end)
-            return True
-
     def get(self, identifier: str) -> ClassifierRecord:
         """The record; raises NotFound."""
         with self.database.reading() as connection:

@@ -85,7 +85,7 @@ def bind_key(connection: Connection, key: Key, row: Row[Any]) -> None:
         connection.execute(insert(keys).values(digest=key.digest, job=row.number))
 
 
-def insert_job(connection: Connection, record: ClassifierRecord, fingerprint: str | None) -> Row[Any]:
+def insert_job(connection: Connection, record: ClassifierRecord, fingerprint: str) -> Row[Any]:
     """A new row, queued, with its first event."""
     connection.execute(
         insert(jobs).values(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 import shutil
 import threading
 from dataclasses import replace
@@ -517,59 +516,3 @@ def test_statistics_count_what_was_done_and_how_long_it_took(tmp_path: Path) -> 
     assert statistics.seconds_by_stage["training"].seconds == 0.5
     assert statistics.seconds_by_stage["queue"].count == 2
     assert 100 <= statistics.seconds_by_stage["queue"].seconds < 120
-
-
-@pytest.fixture
-def older_state(tmp_path: Path) -> Path:
-    """What version 0.1.0 left: each record in a file beside its classifier."""
-    folder = tmp_path / "classifiers"
-    folder.mkdir()
-    (tmp_path / "work" / "unfinished").mkdir(parents=True)
-    for identifier in ("good", "bad"):
-        path = folder / f"{identifier}.safetensors"
-        training_task().train(path, device="cpu")
-        ended = {
-            "status": "succeeded",
-            "started_at": now(),
-            "finished_at": now(),
-            "seconds": 0.25,
-            "file": {"bytes": path.stat().st_size, "sha256": "0" * 64},
-        }
-        (folder / f"{identifier}.json").write_text(record(identifier, **ended).model_dump_json(exclude={"attempt"}))
-    return tmp_path
-
-
-def test_the_classifiers_of_the_version_before_are_taken_in(older_state: Path) -> None:
-    data = (older_state / "classifiers" / "good.safetensors").read_bytes()
-    jobs = jobs_with(ManualBackend(), older_state)
-    found = jobs.get("good")
-    assert (found.status, found.seconds, found.attempt) == (JobStatus.SUCCEEDED, 0.25, 1)
-    assert jobs.read("good") == data
-    jobs.stop()
-    again = jobs_with(ManualBackend(), older_state)
-    assert {each.id for each in again.page(9).records} == {"good", "bad"}
-    assert again.get("good") == found
-    assert names(older_state / "classifiers") == {"good.safetensors", "bad.safetensors"}
-    assert not (older_state / "work").exists()
-
-
-@pytest.mark.parametrize("damage", ["no file", "shorter file", "no json", "foreign record"])
-def test_a_damaged_classifier_of_the_version_before_is_left_out_and_left_alone(
-    older_state: Path, caplog: pytest.LogCaptureFixture, damage: str
-) -> None:
-    file, note = (older_state / "classifiers" / f"bad{suffix}" for suffix in (".safetensors", ".json"))
-    if damage == "no file":
-        file.unlink()
-    elif damage == "shorter file":
-        file.write_bytes(file.read_bytes()[:-1])
-    elif damage == "no json":
-        note.write_text("{")
-    else:
-        note.write_text((older_state / "classifiers" / "good.json").read_text())
-    with caplog.at_level(logging.ERROR):
-        jobs = jobs_with(ManualBackend(), older_state)
-    assert [found.id for found in jobs.page(9).records] == ["good"]
-    assert "classifier bad cannot be used" in caplog.text
-    jobs._upkeep.clean()
-    assert note.exists()
-    assert file.exists() == (damage != "no file")
