@@ -105,28 +105,36 @@ class ClaimedJobs:
         return counts
 
     def succeeded(self, assignment: Assignment, classifier: bytes, seconds: float) -> None:
-        if self._holding(assignment) is None:
+        held = self._holding(assignment)
+        if held is None:
             return
         file = FinishedFile(bytes=len(classifier), sha256=hashlib.sha256(classifier).hexdigest())
         try:
             self._files.save(assignment.identifier, assignment.attempt, classifier)
         except StorageFailed as error:
             return self.failed(assignment, JobError(kind=StorageFailed.__name__, detail=str(error)))
-        if self._end(assignment, lambda hold: self._finished(hold, file, seconds)):
+        if self._end(held.hold, lambda hold: self._finished(hold, file, seconds)):
             self._tally.stage("training", seconds)
 
     def failed(self, assignment: Assignment, error: JobError) -> None:
-        logger.error("training of classifier %s failed: %s", assignment.identifier, error.detail)
-        self._end(assignment, lambda hold: self._store.failed(hold, error))
+        held = self._holding(assignment)
+        if held is not None:
+            logger.error("training of classifier %s failed: %s", assignment.identifier, error.detail)
+            self._end(held.hold, lambda hold: self._store.failed(hold, error))
 
     def lost(self, assignment: Assignment, reason: str) -> None:
+        held = self._holding(assignment)
+        if held is None:
+            return
         logger.error("training of classifier %s was lost: %s", assignment.identifier, reason)
-        record = self._end(assignment, lambda hold: self._store.lost(hold, reason, attempts=self._limits.attempts))
+        record = self._end(held.hold, lambda hold: self._store.lost(hold, reason, attempts=self._limits.attempts))
         if record is not None and record.status is JobStatus.QUEUED:
             self._tally.retried()
 
     def returned(self, assignment: Assignment) -> None:
-        self._end(assignment, self._store.returned)
+        held = self._holding(assignment)
+        if held is not None:
+            self._end(held.hold, self._store.returned)
 
     def drop(self, hold: Claim) -> bool:
         """Nothing that is said of this attempt counts any more; False where it is over, though another may be held."""
@@ -165,23 +173,21 @@ class ClaimedJobs:
             return None
         return Assignment(hold.identifier, hold.attempt, task, self._limits.training_seconds)
 
-    def _end(
-        self, assignment: Assignment, write: Callable[[Claim], ClassifierRecord | None]
-    ) -> ClassifierRecord | None:
-        """Write the end of an attempt; None where it did not count. What cannot be written, upkeep will repair."""
-        held = self._holding(assignment)
-        if held is None:
-            return None
+    def _end(self, hold: Claim, write: Callable[[Claim], ClassifierRecord | None]) -> ClassifierRecord | None:
+        """Write the end of an attempt. Returns None if the attempt no longer counts, or if nothing could be written.
+
+        Only the table decides whether an attempt still counts: the job may be cancelled or deleted at any moment.
+        """
         record = None
         try:
             with _logged():
-                record = write(held.hold)
+                record = write(hold)
         finally:
-            self.drop(held.hold)
+            self.drop(hold)
         if record is not None and record.status.is_terminal:
             self._files.discard_task(record.id)
             self._tally.ended(record.status)
-        self._watchers.tell(assignment.identifier)
+        self._watchers.tell(hold.identifier)
         return record
 
 

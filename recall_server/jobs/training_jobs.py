@@ -73,7 +73,7 @@ class TrainingJobs:
 
     def open(self) -> None:
         """Make the folders. Raises StorageFailed where they cannot be written to."""
-        self._files.prepare()
+        self._files.prepare(self._store.table_id)
         self._queue.look(self._store.queued())
 
     def start(self) -> None:

@@ -10,6 +10,7 @@ import fcntl
 import logging
 import sqlite3
 import tempfile
+import uuid
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Self, final
@@ -86,7 +87,7 @@ class Database:
                 connection.execute(text("SELECT pg_advisory_xact_lock(:lock)"), {"lock": SETUP_LOCK})
             if not inspect(connection).has_table(schema.name):
                 metadata.create_all(connection)
-                connection.execute(insert(schema).values(version=SCHEMA_VERSION))
+                connection.execute(insert(schema).values(version=SCHEMA_VERSION, id=uuid.uuid4().hex))
             version = connection.execute(select(schema.c.version)).scalar_one()
         if version != SCHEMA_VERSION:
             raise StorageFailed(

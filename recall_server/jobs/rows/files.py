@@ -19,6 +19,7 @@ from recall_server.errors import NotFound, StorageFailed
 from recall_server.jobs.rows.records import ClassifierRecord, JobStatus
 
 SUFFIX = ".safetensors"
+MARK = "table"  # the file with the id of the job table that the folder belongs to
 FORGOTTEN_SECONDS = 3600.0  # after which a file that nobody came to finish or to claim is removed
 NAME = re.compile(r"(?P<identifier>[^.]+)(\.(?P<attempt>\d+))?\.safetensors")
 
@@ -31,14 +32,18 @@ class ClassifierFiles:
 
     def __init__(self, state: Path) -> None:
         self._state, self._classifiers, self._tasks = state, state / "classifiers", state / "tasks"
+        self._is_of_this_table = False
 
-    def prepare(self) -> None:
-        """Make the folders. Raises StorageFailed where nothing could be written to them."""
+    def prepare(self, table_id: str) -> None:
+        """Make the folders for the job table of that id. Raises StorageFailed where they cannot be written to."""
         with _storage("the state folder"):
             for folder in (self._classifiers, self._tasks):
                 folder.mkdir(parents=True, exist_ok=True)
                 (folder / ".writable").touch()
                 (folder / ".writable").unlink(missing_ok=True)
+            self._is_of_this_table = self._claim_for(table_id)
+        if not self._is_of_this_table:
+            logger.warning("the state folder was used with another job table; its classifiers are left alone")
 
     def path(self, identifier: str, attempt: int) -> Path:
         """Where the classifier of that attempt is, or would be."""
@@ -91,31 +96,41 @@ class ClassifierFiles:
     def tidy(self, attempts: Callable[[Collection[str]], Mapping[str, tuple[JobStatus, int]]]) -> None:
         """Remove what a crash left: tasks of jobs that ended, and classifiers of attempts that do not count.
 
-        `attempts` gives the status and the latest attempt of jobs; it is asked after the folders were looked at, so
-        that what has come meanwhile is safe. Classifiers that the table never heard of are left alone: somebody
-        may have put the state folder beside another table, and they are that person's work.
+        `attempts` gives the status and the latest attempt of jobs by id. It is called after the folders were listed, so
+        that files which arrive meanwhile are safe. A file of a job that the table does not know is removed once it is
+        old, since its row may be about to be written. Such classifiers stay if the folder was used with another table,
+        which may know them.
         """
         with _storage("the state folder"):
             classifiers, tasks = (list(folder.glob(f"*{SUFFIX}")) for folder in (self._classifiers, self._tasks))
             halves = [path for folder in (self._classifiers, self._tasks) for path in folder.glob(".*.tmp")]
         known = attempts({path.name.partition(".")[0] for path in (*classifiers, *tasks)})
-        stray = [path for path in classifiers if _is_stray(path, known)]
-        for path in tasks:
-            status = known[path.stem][0] if path.stem in known else None
-            if status.is_terminal if status else _is_forgotten(path):
-                stray.append(path)
+        stray = [path for path in classifiers if self._is_stray_classifier(path, known)]
+        stray += [path for path in tasks if _is_stray_task(path, known)]
         stray += [path for path in halves if _is_forgotten(path)]
         for path in stray:
             with contextlib.suppress(OSError):
                 path.unlink(missing_ok=True)
 
+    def _claim_for(self, table_id: str) -> bool:
+        """Whether this table is the first that the folder was used with; the first one leaves its id there."""
+        mark = self._state / MARK
+        with contextlib.suppress(FileExistsError), mark.open("x") as file:
+            file.write(table_id)
+        return mark.read_text() == table_id
 
-def _is_stray(path: Path, known: Mapping[str, tuple[JobStatus, int]]) -> bool:
-    name = NAME.fullmatch(path.name)
-    if name is None or name["identifier"] not in known:
-        return False
-    status, attempt = known[name["identifier"]]
-    return status not in (JobStatus.RUNNING, JobStatus.SUCCEEDED) or int(name["attempt"] or 1) != attempt
+    def _is_stray_classifier(self, path: Path, known: Mapping[str, tuple[JobStatus, int]]) -> bool:
+        name = NAME.fullmatch(path.name)
+        if name is None:
+            return False
+        if name["identifier"] not in known:
+            return self._is_of_this_table and _is_forgotten(path)
+        status, attempt = known[name["identifier"]]
+        return status not in (JobStatus.RUNNING, JobStatus.SUCCEEDED) or int(name["attempt"] or 1) != attempt
+
+
+def _is_stray_task(path: Path, known: Mapping[str, tuple[JobStatus, int]]) -> bool:
+    return known[path.stem][0].is_terminal if path.stem in known else _is_forgotten(path)
 
 
 def _is_forgotten(path: Path) -> bool:

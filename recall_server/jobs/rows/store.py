@@ -43,6 +43,12 @@ class SqlJobStore:
     def close(self) -> None:
         self.database.close()
 
+    @property
+    def table_id(self) -> str:
+        """What tells this table from every other one."""
+        with self.database.reading() as connection:
+            return connection.execute(select(schema.c.id)).scalar_one()
+
     def add(
         self, record: ClassifierRecord, *, fingerprint: str, limit: int, key: Key | None = None
     ) -> Submitted | None:

@@ -27,7 +27,7 @@ from sqlalchemy import (
 
 from recall_server.jobs.rows.records import ClassifierRecord, Event, FinishedFile, JobError, Progress
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 STATE_FIELDS = frozenset(
     {"status", "attempt", "progress", "created_at", "started_at", "finished_at", "seconds", "file", "error"}
 )
@@ -51,7 +51,12 @@ class UtcDateTime(TypeDecorator[datetime]):
 
 metadata = MetaData()
 
-schema = Table("recall_schema", metadata, Column("version", Integer, nullable=False))
+schema = Table(
+    "recall_schema",
+    metadata,
+    Column("version", Integer, nullable=False),
+    Column("id", String(32), nullable=False),  # drawn when the tables were made
+)
 
 servers = Table(
     "recall_servers",
@@ -69,7 +74,7 @@ jobs = Table(
     Column("id", String(64), nullable=False, unique=True),
     Column("status", String(16), nullable=False, index=True),
     Column("request", Text, nullable=False),  # all of the record that never changes, as JSON
-    Column("fingerprint", String(64)),
+    Column("fingerprint", String(64), nullable=False),
     Column("owner", String(32)),  # the server whose worker has it
     Column("starts", Integer, nullable=False, default=0),  # attempts begun: with the owner, who may report an end
     Column("losses", Integer, nullable=False, default=0),  # attempts whose worker or server was lost

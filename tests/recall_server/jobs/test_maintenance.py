@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -17,6 +18,7 @@ from recall_server.errors import Conflict, NotFound, StorageFailed
 from recall_server.jobs import maintenance, queue_ages
 from recall_server.jobs.limits import JobLimits
 from recall_server.jobs.queue_ages import QueueAges
+from recall_server.jobs.rows.files import FORGOTTEN_SECONDS, ClassifierFiles
 from recall_server.jobs.rows.leases import Lease
 from recall_server.jobs.rows.records import ClassifierRecord, JobError, JobStatus, Progress, now
 from recall_server.jobs.rows.store import SqlJobStore
@@ -349,7 +351,7 @@ def test_what_expires_in_great_number_is_removed_a_little_at_a_time_and_soon(
     assert files(tmp_path) == set()
 
 
-def test_what_a_crash_left_is_removed_and_what_nobody_knows_is_not(tmp_path: Path) -> None:
+def test_what_a_crash_left_is_removed(tmp_path: Path) -> None:
     backend = ManualBackend()
     jobs = jobs_with(backend, tmp_path)
     for index, name in enumerate(("done", "running", "queued")):
@@ -357,22 +359,58 @@ def test_what_a_crash_left_is_removed_and_what_nobody_knows_is_not(tmp_path: Pat
     backend.perform()
     backend.begin()
     classifiers, tasks = tmp_path / "classifiers", tmp_path / "tasks"
-    kept = {"done.safetensors", "running.safetensors", "queued.safetensors", "stranger.safetensors", "new.safetensors"}
     for path in (
-        classifiers / "stranger.safetensors",  # of another table
-        classifiers / "running.safetensors",  # about to be recorded
-        tasks / "new.safetensors",  # about to be queued
+        classifiers / "new.safetensors",  # about to be recorded, as are the next two
+        classifiers / "running.safetensors",
+        tasks / "new.safetensors",
         classifiers / "done.2.safetensors",
         classifiers / "running.7.safetensors",
         classifiers / "queued.safetensors",
         tasks / "done.safetensors",
     ):
         path.touch()
+    for path in (classifiers / "unknown.safetensors", tasks / "unknown.safetensors"):
+        age(path)
     jobs._upkeep.clean()
-    assert {path.name for path in classifiers.iterdir()} == {
-        "done.safetensors",
-        "running.safetensors",
-        "stranger.safetensors",
-    }
-    assert {path.name for path in tasks.iterdir()} == {"running.safetensors", "queued.safetensors", "new.safetensors"}
-    assert files(tmp_path) == kept
+    assert {path.stem for path in classifiers.iterdir()} == {"done", "running", "new"}
+    assert {path.stem for path in tasks.iterdir()} == {"running", "queued", "new"}
+
+
+def age(path: Path) -> None:
+    """Make a file that nobody has touched for long."""
+    path.touch()
+    os.utime(path, times=(time.time() - 2 * FORGOTTEN_SECONDS,) * 2)
+
+
+def test_classifiers_of_another_table_are_left_alone(tmp_path: Path) -> None:
+    jobs_with(ManualBackend(), tmp_path).stop()
+    age(tmp_path / "classifiers" / "theirs.safetensors")
+    (tmp_path / "mine").mkdir()
+    store = SqlJobStore.open(database(tmp_path / "mine"))
+    jobs = TrainingJobs(store, ClassifierFiles(tmp_path), ManualBackend(), JobLimits())
+    jobs.open()
+    jobs._upkeep.clean()
+    assert {path.stem for path in (tmp_path / "classifiers").iterdir()} == {"theirs"}
+    store.close()
+
+
+@pytest.mark.parametrize("verb", ["cancel", "delete"])
+@pytest.mark.parametrize("moment", ["before the file is written", "after the file is written"])
+def test_a_job_that_goes_while_its_classifier_is_stored_leaves_no_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, verb: str, moment: str
+) -> None:
+    backend = ManualBackend()
+    jobs = jobs_with(backend, tmp_path)
+    identifier = jobs.submit(record(), training_task()).record.id
+    save = ClassifierFiles.save
+
+    def interrupted(*arguments: Any) -> None:
+        if moment == "before the file is written":
+            getattr(jobs, verb)(identifier)
+        save(*arguments)
+        if moment == "after the file is written":
+            getattr(jobs, verb)(identifier)
+
+    monkeypatch.setattr(ClassifierFiles, "save", interrupted)
+    backend.perform()
+    assert files(tmp_path) == set()

@@ -18,8 +18,8 @@ from sqlalchemy.exc import IntegrityError
 from recall_server.errors import NotFound, StorageFailed
 from recall_server.jobs.rows.records import JobError, JobStatus, Progress
 from recall_server.jobs.rows.store import SqlJobStore
+from recall_server.jobs.rows.table import SCHEMA_VERSION, schema, servers
 from recall_server.jobs.rows.table import jobs as job_table
-from recall_server.jobs.rows.table import schema, servers
 from tests.recall_server.job_examples import (
     PATIENCE,
     database,
@@ -138,7 +138,7 @@ def test_many_processes_may_make_the_same_table_at_once(tmp_path: Path) -> None:
     assert [(process.wait(PATIENCE), process.communicate()[1]) for process in processes] == [(0, b"")] * 3
     store = SqlJobStore.open(url(tmp_path))
     with store.database.reading() as connection:
-        assert connection.execute(select(schema.c.version)).all() == [(1,)]
+        assert connection.execute(select(schema.c.version)).all() == [(SCHEMA_VERSION,)]
     store.close()
 
 
@@ -149,7 +149,9 @@ def test_a_table_of_a_newer_version_is_refused_and_left_alone(tmp_path: Path) ->
         connection.execute(update(schema).values(version=7))
     store.close()
     before = (tmp_path / "jobs.sqlite").read_bytes()
-    with pytest.raises(StorageFailed, match="of version 7, and this server reads version 1: install the server that"):
+    with pytest.raises(
+        StorageFailed, match=f"of version 7, and this server reads version {SCHEMA_VERSION}: install the server that"
+    ):
         SqlJobStore.open(url(tmp_path))
     assert (tmp_path / "jobs.sqlite").read_bytes() == before
 
