@@ -17,10 +17,18 @@ from recall_server.jobs.maintenance import Maintenance
 from recall_server.jobs.queue_ages import QueueAges
 from recall_server.jobs.rows.files import ClassifierFiles
 from recall_server.jobs.rows.leases import Lease
-from recall_server.jobs.rows.records import ClassifierRecord, Event, FinishedFile, JobError, JobStatus, Page, Submitted
+from recall_server.jobs.rows.records import (
+    ClassifierRecord,
+    Event,
+    FinishedFile,
+    IdempotencyKey,
+    JobError,
+    JobStatus,
+    Page,
+    Submitted,
+)
 from recall_server.jobs.rows.store import SqlJobStore
 from recall_server.jobs.rows.task import TrainingTask, fingerprint
-from recall_server.jobs.rows.transitions import Key
 from recall_server.jobs.watchers import News, Watchers
 from recall_server.jobs.workers.backend import Backend, BackendState, WorkerInfo
 
@@ -114,23 +122,23 @@ class TrainingJobs:
             return self._full(queued, limit)
         return Admission(True, "", 0, queued, limit)
 
-    def submit(
-        self,
-        record: ClassifierRecord,
-        task: TrainingTask,
-        *,
-        idempotency_key: str | None = None,
-        caller: str | None = None,
-    ) -> Submitted:
-        """Queue a training, or answer with the job that an identical request made before.
+    def known(self, key: IdempotencyKey) -> ClassifierRecord | None:
+        """The job that this key stands for, whatever became of it; None for a new key.
 
-        A key, which belongs to its caller, always stands for the job that it came with first, whatever became of it:
-        Conflict where it comes with another request. Without one, a job is shared that is queued, running or has
-        succeeded, as long as its file is there. Raises Overloaded where too many jobs wait, Unavailable where nobody
-        is going to train, and StorageFailed.
+        A job whose classifier's file is gone counts as failed, and its keys as new. Raises Conflict if the key came
+        with another request, and StorageFailed.
+        """
+        return self._unless_file_is_gone(self._store.known(key))
+
+    def submit(self, record: ClassifierRecord, task: TrainingTask, *, key: IdempotencyKey | None = None) -> Submitted:
+        """Queue a training, or return the job of an identical task or of the same key.
+
+        A job is shared while it is queued or running, and after it has succeeded as long as its file is there. Raises
+        Conflict as `known`, Overloaded if too many jobs wait, Unavailable if nobody is going to train, and
+        StorageFailed.
         """
         data = task.to_bytes()
-        digest, key = fingerprint(data), _key(caller, idempotency_key)
+        digest = fingerprint(data)
         shared = self._shared(digest, key)
         if shared is not None:
             return Submitted(record=shared, created=False)
@@ -139,19 +147,12 @@ class TrainingJobs:
             self._backend.wake()
         return submitted
 
-    def keep(
-        self,
-        record: ClassifierRecord,
-        classifier: bytes,
-        *,
-        idempotency_key: str | None = None,
-        caller: str | None = None,
-    ) -> Submitted:
-        """Take in a classifier that needs no training: it has succeeded. Shared like those that are trained.
+    def keep(self, record: ClassifierRecord, classifier: bytes, *, key: IdempotencyKey | None = None) -> Submitted:
+        """Store a classifier that needs no training, as a job that has succeeded. It is shared like a trained one.
 
-        Raises Conflict and StorageFailed.
+        Raises Conflict as `known`, and StorageFailed.
         """
-        digest, key = fingerprint(classifier), _key(caller, idempotency_key)
+        digest = fingerprint(classifier)
         shared = self._shared(digest, key)
         if shared is not None:
             return Submitted(record=shared, created=False)
@@ -244,15 +245,17 @@ class TrainingJobs:
             oldest=max(waited.values(), default=0.0),
         )
 
-    def _shared(self, digest: str, key: Key | None) -> ClassifierRecord | None:
-        """The job that answers the same request; none where its file is gone."""
-        shared = self._store.share(digest, key)
-        if shared is not None and shared.status is JobStatus.SUCCEEDED and not self._files.has(shared):
-            self._store.file_gone(shared.id, FILE_GONE)
-            return None
-        return shared
+    def _shared(self, digest: str, key: IdempotencyKey | None) -> ClassifierRecord | None:
+        """The job that answers the same request, from now on under this key too."""
+        return self._unless_file_is_gone(self._store.share(digest, key))
 
-    def _enter(self, record: ClassifierRecord, data: bytes, digest: str, key: Key | None) -> Submitted:
+    def _unless_file_is_gone(self, record: ClassifierRecord | None) -> ClassifierRecord | None:
+        if record is not None and record.status is JobStatus.SUCCEEDED and not self._files.has(record):
+            self._store.file_gone(record.id, FILE_GONE)
+            return None
+        return record
+
+    def _enter(self, record: ClassifierRecord, data: bytes, digest: str, key: IdempotencyKey | None) -> Submitted:
         """A new row, whose task is on the disk before anybody can take it."""
         room = self.room()
         if room.reason == "full":
@@ -286,10 +289,6 @@ class TrainingJobs:
             if await news.wait(min(left, SECONDS_BETWEEN_LOOKS)):
                 return True
         return False
-
-
-def _key(caller: str | None, idempotency_key: str | None) -> Key | None:
-    return None if idempotency_key is None else Key(caller or "", idempotency_key)
 
 
 def _overloaded(room: Admission) -> Overloaded:

@@ -5,8 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Literal, Self, final
+from typing import Self, final
 
 import torch
 
@@ -15,7 +14,7 @@ from recall_server.core.reports.bundle_card import bundle_card
 from recall_server.errors import InvalidRequest
 from recall_server.jobs.limits import JobLimits
 from recall_server.jobs.rows.files import ClassifierFiles
-from recall_server.jobs.rows.records import ClassifierRecord
+from recall_server.jobs.rows.records import IdempotencyKey
 from recall_server.jobs.rows.store import SqlJobStore
 from recall_server.jobs.training_jobs import TrainingJobs
 from recall_server.jobs.workers.local import LocalBackend
@@ -33,51 +32,20 @@ from recall_server.recall.queries import (
     picture_queries,
     vector_queries,
 )
-from recall_server.recall.recalled import PerLabel, Recalled, recall
+from recall_server.recall.recalled import Recalled, recall
 from recall_server.recall.training_set import BundleQuery, SharedFormat, build_training_set, shared_format
 from recall_server.service.classifier_card import classifier_card
-from recall_server.service.predictors import AnswerSource, Predictors
+from recall_server.service.predictors import Predictors
+from recall_server.service.requests import (
+    ANONYMOUS,
+    DEFAULT_OPTIONS,
+    Caller,
+    DownloadFormat,
+    Prediction,
+    RecallOptions,
+    TrainingReceipt,
+)
 from recall_server.service.training_request import request_record, request_task
-
-DownloadFormat = Literal["safetensors", "onnx"]
-
-
-@final
-@dataclass(frozen=True)
-class RecallOptions:
-    """How many images of each query, drawn with which seed, and in which bundle names are looked up."""
-
-    bundle: str | None = None
-    per_label: PerLabel = None
-    seed: int | None = None
-
-
-@final
-@dataclass(frozen=True)
-class Caller:
-    """Who asks for a training, and the key under which the same request may be repeated."""
-
-    idempotency_key: str | None = None
-    caller: str | None = None
-
-
-@final
-@dataclass(frozen=True)
-class TrainingReceipt:
-    """A training that was accepted, and how many pictures it will compute; none where it is shared or known already."""
-
-    record: ClassifierRecord
-    work: int
-
-
-@final
-@dataclass(frozen=True)
-class Prediction:
-    """The most probable label of one picture, the probability of each, and what said so."""
-
-    label: str
-    probabilities: dict[str, float]
-    by: AnswerSource = "classifier"
 
 
 @final
@@ -134,35 +102,38 @@ class RecallService:
         self.jobs.stop(max(0.0, self.settings.drain_seconds - spent))
 
     def recall_labels(
-        self, labels: Sequence[str], options: RecallOptions = RecallOptions(), *, library: Library | None = None
+        self, labels: Sequence[str], options: RecallOptions = DEFAULT_OPTIONS, *, library: Library | None = None
     ) -> Recalled:
         """Images of these labels, from the bundles loaded now or from those of `library`."""
         return self._recall(label_queries(library or self.library, labels, options.bundle), options)
 
     def recall_mixtures(
-        self, mixtures: Sequence[Mapping[str, float]], options: RecallOptions = RecallOptions()
+        self, mixtures: Sequence[Mapping[str, float]], options: RecallOptions = DEFAULT_OPTIONS
     ) -> Recalled:
         """Images of weighted sums of labels."""
         return self._recall(mixture_queries(self.library, mixtures, options.bundle), options)
 
-    def recall_vectors(self, vectors: Sequence[Sequence[float]], options: RecallOptions = RecallOptions()) -> Recalled:
+    def recall_vectors(self, vectors: Sequence[Sequence[float]], options: RecallOptions = DEFAULT_OPTIONS) -> Recalled:
         """Images of raw query vectors [d_y]."""
         return self._recall(vector_queries(self.library, vectors, options.bundle), options)
 
-    def recall_pictures(self, pictures: Sequence[Picture], options: RecallOptions = RecallOptions()) -> Recalled:
+    def recall_pictures(self, pictures: Sequence[Picture], options: RecallOptions = DEFAULT_OPTIONS) -> Recalled:
         """What the memory recalls for these pictures; those of one part are averaged to one query."""
         queries = picture_queries(self.library, pictures, options.bundle, limits=self._picture_limits)
         return self._recall(queries, options)
 
     def train_labels(
-        self, labels: Sequence[str], *, bundle: str | None = None, seed: int = 0, asked: Caller = Caller()
+        self, labels: Sequence[str], *, bundle: str | None = None, seed: int = 0, asked: Caller = ANONYMOUS
     ) -> TrainingReceipt:
         """Queue the training of a classifier that tells these labels apart, of one bundle or of several."""
         if not 0 < len(labels) <= self.settings.max_classes:
             self._check_classes(len(labels), "labels")
+        key = asked.key(labels=list(labels), bundle=bundle, seed=seed)
+        if (known := self._known(key)) is not None:
+            return known
         queries = label_queries(self.library, labels, bundle)
         self._check_classes(len(queries), "labels")  # a group stands for several
-        return self._train(queries, seed, asked)
+        return self._train(queries, seed, key)
 
     def train_pictures(
         self,
@@ -172,19 +143,22 @@ class RecallService:
         addressing: Addressing = "auto",
         own_pictures: bool = True,
         seed: int = 0,
-        asked: Caller = Caller(),
+        asked: Caller = ANONYMOUS,
     ) -> TrainingReceipt:
         """A classifier whose classes are the names of the parts: queued to be trained, or, of prototypes, made.
 
         It learns from what is recalled for the pictures and, unless `own_pictures` is false, from them.
         """
         self._check_classes(len({picture.part for picture in pictures}), None)
+        key = asked.key(pictures, bundle=bundle, addressing=addressing, own_pictures=own_pictures, seed=seed)
+        if (known := self._known(key)) is not None:
+            return known
         began = time.perf_counter()
         addressed = address(self.library, pictures, addressing, bundle, self._picture_limits, own_pictures=own_pictures)
         spent = {"encoding": time.perf_counter() - began}
         if addressed.way == "prototypes":
-            return self._keep(addressed, spent, asked)
-        return self._train(addressed.queries, seed, asked, addressed, spent)
+            return self._keep(addressed, spent, key)
+        return self._train(addressed.queries, seed, key, addressed, spent)
 
     def predict(self, identifier: str, pictures: Sequence[Picture]) -> list[Prediction]:
         """What a classifier sees in each picture, in their order; raises NotFound and NotReady.
@@ -238,11 +212,16 @@ class RecallService:
                 f"{count} classes are more than the {self.settings.max_classes} of one classifier", parameter=parameter
             )
 
+    def _known(self, key: IdempotencyKey | None) -> TrainingReceipt | None:
+        """The receipt of a request that was made before under the same key. Nothing is recalled for it."""
+        record = None if key is None else self.jobs.known(key)
+        return None if record is None else TrainingReceipt(record, 0)
+
     def _train(
         self,
         queries: Sequence[Query],
         seed: int,
-        asked: Caller,
+        key: IdempotencyKey | None,
         addressed: ResolvedPictures | None = None,
         spent: Mapping[str, float] | None = None,
     ) -> TrainingReceipt:
@@ -258,11 +237,13 @@ class RecallService:
         spent = dict(spent or {}) | {"recalling": time.perf_counter() - began}
         record = request_record(queries, place, seed, addressed).model_copy(update={"preparation": spent})
         task = request_task(met, record, None if addressed is None else addressed.prototypes)
-        submitted = self.jobs.submit(record, task, idempotency_key=asked.idempotency_key, caller=asked.caller)
+        submitted = self.jobs.submit(record, task, key=key)
         work = len(queries) * met.retraining.rows_per_class * met.retraining.steps
         return TrainingReceipt(submitted.record, work if submitted.created else 0)
 
-    def _keep(self, addressed: ResolvedPictures, spent: Mapping[str, float], asked: Caller) -> TrainingReceipt:
+    def _keep(
+        self, addressed: ResolvedPictures, spent: Mapping[str, float], key: IdempotencyKey | None
+    ) -> TrainingReceipt:
         """The prototypes as a classifier of their own."""
         assert addressed.prototypes is not None
         place = shared_format([query.loaded.bundle for query in addressed.queries])
@@ -270,7 +251,7 @@ class RecallService:
             update={"preparation": dict(spent), "network": "nearest class mean"}
         )
         data = addressed.prototypes.to_bytes()
-        submitted = self.jobs.keep(record, data, idempotency_key=asked.idempotency_key, caller=asked.caller)
+        submitted = self.jobs.keep(record, data, key=key)
         return TrainingReceipt(submitted.record, 0)
 
     def _check_size(self, place: SharedFormat, classes: int, shown: int) -> None:

@@ -17,7 +17,7 @@ from torch import Tensor
 from recall_server.core.classifier.prototypes import PrototypeClassifier
 from recall_server.jobs.limits import JobLimits
 from recall_server.jobs.rows.files import ClassifierFiles
-from recall_server.jobs.rows.records import BundleIdentity, ClassifierRecord, ImageSize, now
+from recall_server.jobs.rows.records import BundleIdentity, ClassifierRecord, IdempotencyKey, ImageSize, now
 from recall_server.jobs.rows.store import SqlJobStore
 from recall_server.jobs.rows.task import TaskDescription, TrainingTask
 from recall_server.jobs.training_jobs import TrainingJobs
@@ -68,6 +68,10 @@ def training_task(
 def interim_classifier() -> bytes:
     """The file of a nearest-class-mean classifier of the columns. Its model is none that onnxruntime could run."""
     return PrototypeClassifier(tuple(COLUMNS), (1, 8, 8), b"a model").to_bytes()
+
+
+def key(text: str, request: str = "a request", *, caller: str = "") -> IdempotencyKey:
+    return IdempotencyKey(caller=caller, text=text, request=request)
 
 
 def eventually(condition: Callable[[], bool], what: str) -> None:

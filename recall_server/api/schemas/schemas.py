@@ -24,7 +24,7 @@ from recall_server.jobs.rows.records import (
 )
 from recall_server.recall.addressing import Addressing
 from recall_server.recall.recalled import PerLabel, Recalled, RecalledQuery
-from recall_server.service.service import RecallOptions
+from recall_server.service.requests import RecallOptions
 
 LARGEST_SEED = 2**63 - 1
 MOST_QUERIES = 10_000  # of one recall: its table of targets grows with their square

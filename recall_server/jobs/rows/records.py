@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from enum import StrEnum
-from typing import Literal
+from typing import Literal, final
 
 from pydantic import AwareDatetime, BaseModel, ConfigDict
 
@@ -134,6 +137,24 @@ class Event(Record):
     status: JobStatus
     progress: Progress | None = None
     error: JobError | None = None
+
+
+@final
+@dataclass(frozen=True)
+class IdempotencyKey:
+    """A key under which a caller may repeat a request. `request` is a digest of what the caller asked for.
+
+    The key belongs to its caller: the same text from another caller is another key.
+    """
+
+    caller: str
+    text: str
+    request: str
+
+    @property
+    def digest(self) -> str:
+        """Recognises the key, so that neither it nor its caller has to be stored."""
+        return hashlib.sha256(json.dumps([self.caller, self.text]).encode()).hexdigest()
 
 
 class Submitted(Record):

@@ -15,13 +15,14 @@ from recall_server.jobs.rows.records import (
     ClassifierRecord,
     Event,
     FinishedFile,
+    IdempotencyKey,
     JobError,
     JobStatus,
     Progress,
     Submitted,
 )
 from recall_server.jobs.rows.table import event_of, events, jobs, keys, record_of, schema, servers
-from recall_server.jobs.rows.transitions import Claim, Key
+from recall_server.jobs.rows.transitions import Claim
 
 RUNNING = (JobStatus.RUNNING,)
 MOST_VALUES = 500  # in one statement
@@ -50,7 +51,7 @@ class SqlJobStore:
             return connection.execute(select(schema.c.id)).scalar_one()
 
     def add(
-        self, record: ClassifierRecord, *, fingerprint: str, limit: int, key: Key | None = None
+        self, record: ClassifierRecord, *, fingerprint: str, limit: int, key: IdempotencyKey | None = None
     ) -> Submitted | None:
         """Queue a job, or find the one that answers the same request; None where `limit` jobs wait already.
 
@@ -68,7 +69,9 @@ class SqlJobStore:
                 transitions.bind_key(connection, key, row)
             return Submitted(record=record_of(row), created=created)
 
-    def keep(self, record: ClassifierRecord, file: FinishedFile, *, fingerprint: str, key: Key | None) -> Submitted:
+    def keep(
+        self, record: ClassifierRecord, file: FinishedFile, *, fingerprint: str, key: IdempotencyKey | None
+    ) -> Submitted:
         """Enter a classifier that needed no training, or find the one that answers the same request.
 
         Raises Conflict for a key that came with another request before.
@@ -87,7 +90,13 @@ class SqlJobStore:
                 transitions.bind_key(connection, key, row)
             return Submitted(record=record_of(row), created=created)
 
-    def share(self, fingerprint: str, key: Key | None) -> ClassifierRecord | None:
+    def known(self, key: IdempotencyKey) -> ClassifierRecord | None:
+        """The job that this key stands for, if it stands for one. Raises Conflict if it came with another request."""
+        with self.database.reading() as connection:
+            row = transitions.by_key(connection, key)
+            return None if row is None else record_of(row)
+
+    def share(self, fingerprint: str, key: IdempotencyKey | None) -> ClassifierRecord | None:
         """The job that answers the same request, if there is one, now known by this key too. Raises Conflict."""
         with self.database.reading() as connection:
             row = transitions.same_request(connection, fingerprint, key)

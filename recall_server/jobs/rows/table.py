@@ -112,7 +112,8 @@ events = Table(
 keys = Table(
     "recall_keys",
     metadata,
-    Column("digest", String(64), primary_key=True),  # of caller and key: neither has to be kept to be recognised
+    Column("digest", String(64), primary_key=True),  # of caller and key, neither of which is stored
+    Column("request", String(64), nullable=False),  # digest of the request that the key came with
     Column("job", ForeignKey("recall_jobs.number", ondelete="CASCADE"), nullable=False, index=True),
 )
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections.abc import Collection
 from dataclasses import dataclass
 from datetime import datetime
@@ -12,23 +10,10 @@ from typing import Any, final
 from sqlalchemy import Connection, Row, Select, func, insert, select, update
 
 from recall_server.errors import Conflict, NotFound, WorkerLost
-from recall_server.jobs.rows.records import OPEN, ClassifierRecord, JobError, JobStatus, now
+from recall_server.jobs.rows.records import OPEN, ClassifierRecord, IdempotencyKey, JobError, JobStatus, now
 from recall_server.jobs.rows.table import events, jobs, keys, record_of, request_of
 
 SHARED = (*OPEN, JobStatus.SUCCEEDED)  # what a request can share with an identical one before it
-
-
-@final
-@dataclass(frozen=True)
-class Key:
-    """An idempotency key, which belongs to one caller."""
-
-    caller: str
-    text: str
-
-    @property
-    def digest(self) -> str:
-        return hashlib.sha256(json.dumps([self.caller, self.text]).encode()).hexdigest()
 
 
 @final
@@ -65,24 +50,31 @@ def locked(
     return row
 
 
-def same_request(connection: Connection, fingerprint: str, key: Key | None) -> Row[Any] | None:
-    """The job that answers the same request: what its key says, or else one that is worth sharing. Raises Conflict."""
-    if key is not None:
-        query = select(jobs).join(keys, keys.c.job == jobs.c.number).where(keys.c.digest == key.digest)
-        row = connection.execute(query).one_or_none()
-        if row is not None and row.fingerprint != fingerprint:
-            raise Conflict("this idempotency key came with another request before; take a new key for a new request")
-        if row is not None:
-            return row
-    return connection.execute(
-        select(jobs).where(jobs.c.fingerprint == fingerprint, jobs.c.status.in_(SHARED))
-    ).one_or_none()
+def by_key(connection: Connection, key: IdempotencyKey) -> Row[Any] | None:
+    """The job that this key stands for, if it stands for one. Raises Conflict if it came with another request."""
+    query = select(jobs, keys.c.request.label("key_request")).join(keys, keys.c.job == jobs.c.number)
+    row = connection.execute(query.where(keys.c.digest == key.digest)).one_or_none()
+    if row is not None and row.key_request != key.request:
+        raise Conflict("this idempotency key came with another request before; take a new key for a new request")
+    return row
 
 
-def bind_key(connection: Connection, key: Key, row: Row[Any]) -> None:
-    """Let the key stand for this job from now on."""
+def by_fingerprint(connection: Connection, fingerprint: str) -> Row[Any] | None:
+    """The job of this fingerprint that a request can share: queued, running or succeeded."""
+    query = select(jobs).where(jobs.c.fingerprint == fingerprint, jobs.c.status.in_(SHARED))
+    return connection.execute(query).one_or_none()
+
+
+def same_request(connection: Connection, fingerprint: str, key: IdempotencyKey | None) -> Row[Any] | None:
+    """The job that the key stands for, or else one of the same fingerprint. Raises Conflict as `by_key`."""
+    row = None if key is None else by_key(connection, key)
+    return by_fingerprint(connection, fingerprint) if row is None else row
+
+
+def bind_key(connection: Connection, key: IdempotencyKey, row: Row[Any]) -> None:
+    """Let the key stand for this job from now on, unless it stands for one already."""
     if connection.execute(select(keys.c.job).where(keys.c.digest == key.digest)).one_or_none() is None:
-        connection.execute(insert(keys).values(digest=key.digest, job=row.number))
+        connection.execute(insert(keys).values(digest=key.digest, request=key.request, job=row.number))
 
 
 def insert_job(connection: Connection, record: ClassifierRecord, fingerprint: str) -> Row[Any]:

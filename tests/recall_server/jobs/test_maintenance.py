@@ -31,6 +31,7 @@ from tests.recall_server.job_examples import (
     database,
     eventually,
     jobs_with,
+    key,
     record,
     training_task,
 )
@@ -80,10 +81,10 @@ def test_any_server_answers_for_any_job_and_each_is_trained_once(tmp_path: Path)
 
 def test_identical_requests_to_two_servers_share_one_job_and_one_key(tmp_path: Path) -> None:
     pair = Pair(tmp_path)
-    assert pair.one.submit(record("first"), training_task(), idempotency_key="k").created
+    assert pair.one.submit(record("first"), training_task(), key=key("k")).created
     assert pair.other.submit(record("second"), training_task()).record.id == "first"
     with pytest.raises(Conflict):
-        pair.other.submit(record("third"), training_task(seed=4), idempotency_key="k")
+        pair.other.submit(record("third"), training_task(seed=4), key=key("k", "another"))
 
 
 def test_requests_that_bring_the_same_new_key_at_once_share_it_too(tmp_path: Path) -> None:
@@ -92,7 +93,7 @@ def test_requests_that_bring_the_same_new_key_at_once_share_it_too(tmp_path: Pat
     with ThreadPoolExecutor(8) as threads:
         for attempt in range(5):
             submitted = [
-                threads.submit(jobs.submit, record("again"), training_task(), idempotency_key=f"{attempt}")
+                threads.submit(jobs.submit, record("again"), training_task(), key=key(f"{attempt}"))
                 for jobs in (pair.one, pair.other) * 4
             ]
             assert {each.result().record.id for each in submitted} == {"first"}

@@ -21,7 +21,7 @@ from recall_server.jobs.limits import Admission
 from recall_server.jobs.rows import records, transitions
 from recall_server.jobs.rows.records import JobError, JobStatus, Progress, now
 from recall_server.jobs.rows.task import TrainingTask, fingerprint
-from tests.recall_server.job_examples import DIVERGING, PATIENCE, jobs_with, record, training_task
+from tests.recall_server.job_examples import DIVERGING, PATIENCE, jobs_with, key, record, training_task
 from tests.recall_server.serving_examples import ManualBackend
 
 
@@ -186,11 +186,11 @@ def test_a_request_whose_twin_came_to_nothing_is_trained(tmp_path: Path, end: st
 
 def test_a_classifier_whose_file_was_taken_away_is_trained_again(tmp_path: Path) -> None:
     jobs = jobs_with(ManualBackend(eager=True), tmp_path)
-    jobs.submit(record("first"), training_task(), idempotency_key="k")
+    jobs.submit(record("first"), training_task(), key=key("k"))
     jobs.finished_file("first").unlink()
     with pytest.raises(NotFound, match="the file of the classifier first is gone"):
         jobs.read("first")
-    again = jobs.submit(record("second"), training_task(), idempotency_key="k")
+    again = jobs.submit(record("second"), training_task(), key=key("k"))
     assert (again.record.id, again.created) == ("second", True)
     assert jobs.read("second")
     lost = jobs.get("first")
@@ -201,24 +201,26 @@ def test_a_classifier_whose_file_was_taken_away_is_trained_again(tmp_path: Path)
 def test_a_key_stands_for_its_request_whatever_became_of_it(tmp_path: Path) -> None:
     backend = ManualBackend()
     jobs = jobs_with(backend, tmp_path)
-    first = jobs.submit(record("first"), training_task(), idempotency_key="k", caller="me")
+    first = jobs.submit(record("first"), training_task(), key=key("k", caller="me"))
     assert first.created
     jobs.cancel("first")
-    again = jobs.submit(record("second"), training_task(), idempotency_key="k", caller="me")
+    again = jobs.submit(record("second"), training_task(seed=9), key=key("k", caller="me"))
     assert (again.record.id, again.record.status, again.created) == ("first", JobStatus.CANCELLED, False)
+    assert jobs.known(key("k", caller="me")) == again.record
+    assert jobs.known(key("k", caller="you")) is None
     with pytest.raises(Conflict, match="came with another request"):
-        jobs.submit(record("third"), training_task(seed=4), idempotency_key="k", caller="me")
-    assert jobs.submit(record("fourth"), training_task(seed=4), idempotency_key="k", caller="you").created
+        jobs.submit(record("third"), training_task(seed=4), key=key("k", "another", caller="me"))
+    assert jobs.submit(record("fourth"), training_task(seed=4), key=key("k", caller="you")).created
     jobs.delete("first")
-    assert jobs.submit(record("fifth"), training_task(seed=5), idempotency_key="k", caller="me").created
+    assert jobs.submit(record("fifth"), training_task(seed=5), key=key("k", caller="me")).created
 
 
 def test_a_key_that_came_to_share_a_job_stands_for_it_too(tmp_path: Path) -> None:
     jobs = jobs_with(ManualBackend(), tmp_path)
-    jobs.submit(record("first"), training_task(), idempotency_key="one")
-    assert not jobs.submit(record("second"), training_task(), idempotency_key="two").created
+    jobs.submit(record("first"), training_task(), key=key("one"))
+    assert not jobs.submit(record("second"), training_task(), key=key("two")).created
     with pytest.raises(Conflict):
-        jobs.submit(record("third"), training_task(seed=4), idempotency_key="two")
+        jobs.submit(record("third"), training_task(seed=4), key=key("two", "another"))
 
 
 def test_no_more_jobs_wait_than_the_limit_and_the_surplus_is_told_when_to_come_back(tmp_path: Path) -> None:

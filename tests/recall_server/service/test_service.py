@@ -27,7 +27,8 @@ from recall_server.jobs.rows.task import TrainingTask
 from recall_server.jobs.training_jobs import TrainingJobs
 from recall_server.library.library import Library, LoadedBundle
 from recall_server.recall.queries import Picture
-from recall_server.service.service import RecallOptions, RecallService
+from recall_server.service.requests import RecallOptions
+from recall_server.service.service import RecallService
 from tests.recall_server.bundle_examples import with_soft_targets
 from tests.recall_server.serving_examples import (
     COLUMNS,
