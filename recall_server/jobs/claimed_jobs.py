@@ -30,7 +30,7 @@ logger = logging.getLogger(__name__)
 
 @dataclass(eq=False)
 class _Held:
-    hold: Claim
+    claim: Claim
     noted: float = 0.0  # on the monotonic clock
 
 
@@ -46,11 +46,11 @@ class ClaimedJobs:
         limits: JobLimits,
         *,
         queue: QueueAges,
-        tally: JobCounters,
+        counters: JobCounters,
         watchers: Watchers,
     ) -> None:
         self._store, self._files, self._lease, self._limits = store, files, lease, limits
-        self._queue, self._tally, self._watchers = queue, tally, watchers
+        self._queue, self._counters, self._watchers = queue, counters, watchers
         self._held: dict[str, _Held] = {}
         self._changed = threading.Condition()
         self.closed = False
@@ -59,7 +59,7 @@ class ClaimedJobs:
     def held(self) -> set[Claim]:
         """What the backend has."""
         with self._changed:
-            return {held.hold for held in self._held.values()}
+            return {held.claim for held in self._held.values()}
 
     def close(self, seconds: float) -> None:
         """Give out no more jobs, and wait so long for those under way."""
@@ -78,13 +78,13 @@ class ClaimedJobs:
                 return None
             if claimed is None:
                 return None
-            hold, _, waited = claimed
+            claim, _, waited = claimed
             with self._changed:
-                self._held[hold.identifier] = _Held(hold)
-            self._queue.left(hold.identifier)
-            self._tally.stage("queue", waited)
-            self._watchers.tell(hold.identifier)
-            assignment = self._assignment(hold)
+                self._held[claim.identifier] = _Held(claim)
+            self._queue.left(claim.identifier)
+            self._counters.stage("queue", waited)
+            self._watchers.tell(claim.identifier)
+            assignment = self._assignment(claim)
             if assignment is not None:
                 return assignment
         return None
@@ -98,10 +98,10 @@ class ClaimedJobs:
         held.noted = time.monotonic()
         counts = True
         with _logged():
-            counts = self._store.progressed(held.hold, progress)
+            counts = self._store.progressed(held.claim, progress)
         self._watchers.tell(assignment.identifier)
         if not counts:
-            self.drop(held.hold)
+            self.drop(held.claim)
         return counts
 
     def succeeded(self, assignment: Assignment, classifier: bytes, seconds: float) -> None:
@@ -113,36 +113,36 @@ class ClaimedJobs:
             self._files.save(assignment.identifier, assignment.attempt, classifier)
         except StorageFailed as error:
             return self.failed(assignment, JobError(kind=StorageFailed.__name__, detail=str(error)))
-        if self._end(held.hold, lambda hold: self._finished(hold, file, seconds)):
-            self._tally.stage("training", seconds)
+        if self._end(held.claim, lambda claim: self._finished(claim, file, seconds)):
+            self._counters.stage("training", seconds)
 
     def failed(self, assignment: Assignment, error: JobError) -> None:
         held = self._holding(assignment)
         if held is not None:
             logger.error("training of classifier %s failed: %s", assignment.identifier, error.detail)
-            self._end(held.hold, lambda hold: self._store.failed(hold, error))
+            self._end(held.claim, lambda claim: self._store.failed(claim, error))
 
     def lost(self, assignment: Assignment, reason: str) -> None:
         held = self._holding(assignment)
         if held is None:
             return
         logger.error("training of classifier %s was lost: %s", assignment.identifier, reason)
-        record = self._end(held.hold, lambda hold: self._store.lost(hold, reason, attempts=self._limits.attempts))
+        record = self._end(held.claim, lambda claim: self._store.lost(claim, reason, attempts=self._limits.attempts))
         if record is not None and record.status is JobStatus.QUEUED:
-            self._tally.retried()
+            self._counters.retried()
 
     def returned(self, assignment: Assignment) -> None:
         held = self._holding(assignment)
         if held is not None:
-            self._end(held.hold, self._store.returned)
+            self._end(held.claim, self._store.returned)
 
-    def drop(self, hold: Claim) -> bool:
+    def drop(self, claim: Claim) -> bool:
         """Nothing that is said of this attempt counts any more; False where it is over, though another may be held."""
         with self._changed:
-            held = self._held.get(hold.identifier)
-            if held is None or held.hold != hold:
+            held = self._held.get(claim.identifier)
+            if held is None or held.claim != claim:
                 return False
-            del self._held[hold.identifier]
+            del self._held[claim.identifier]
             self._changed.notify_all()
             return True
 
@@ -155,25 +155,25 @@ class ClaimedJobs:
     def _holding(self, assignment: Assignment) -> _Held | None:
         """None where this attempt does not count any more."""
         held = self._held.get(assignment.identifier)
-        return held if held is not None and held.hold.attempt == assignment.attempt else None
+        return held if held is not None and held.claim.attempt == assignment.attempt else None
 
-    def _finished(self, hold: Claim, file: FinishedFile, seconds: float) -> ClassifierRecord | None:
-        record = self._store.succeeded(hold, file, seconds)
+    def _finished(self, claim: Claim, file: FinishedFile, seconds: float) -> ClassifierRecord | None:
+        record = self._store.succeeded(claim, file, seconds)
         if record is None:  # not where the database failed: it may have written that the file is there
-            self._files.remove_attempt(hold.identifier, hold.attempt)
+            self._files.remove_attempt(claim.identifier, claim.attempt)
         return record
 
-    def _assignment(self, hold: Claim) -> Assignment | None:
+    def _assignment(self, claim: Claim) -> Assignment | None:
         """Everything that a worker needs; where it cannot be read the job has failed."""
-        empty = Assignment(hold.identifier, hold.attempt, b"", self._limits.training_seconds)
+        empty = Assignment(claim.identifier, claim.attempt, b"", self._limits.training_seconds)
         try:
-            task = self._files.task(hold.identifier)
+            task = self._files.task(claim.identifier)
         except (NotFound, StorageFailed) as error:
             self.failed(empty, JobError(kind=StorageFailed.__name__, detail=str(error)))
             return None
-        return Assignment(hold.identifier, hold.attempt, task, self._limits.training_seconds)
+        return Assignment(claim.identifier, claim.attempt, task, self._limits.training_seconds)
 
-    def _end(self, hold: Claim, write: Callable[[Claim], ClassifierRecord | None]) -> ClassifierRecord | None:
+    def _end(self, claim: Claim, write: Callable[[Claim], ClassifierRecord | None]) -> ClassifierRecord | None:
         """Write the end of an attempt. Returns None if the attempt no longer counts, or if nothing could be written.
 
         Only the table decides whether an attempt still counts: the job may be cancelled or deleted at any moment.
@@ -181,13 +181,13 @@ class ClaimedJobs:
         record = None
         try:
             with _logged():
-                record = write(hold)
+                record = write(claim)
         finally:
-            self.drop(hold)
+            self.drop(claim)
         if record is not None and record.status.is_terminal:
             self._files.discard_task(record.id)
-            self._tally.ended(record.status)
-        self._watchers.tell(hold.identifier)
+            self._counters.ended(record.status)
+        self._watchers.tell(claim.identifier)
         return record
 
 

@@ -49,20 +49,20 @@ class TrainingJobs:
 
     def __init__(self, store: SqlJobStore, files: ClassifierFiles, backend: Backend, limits: JobLimits) -> None:
         self._store, self._files, self._backend, self._limits = store, files, backend, limits
-        self._tally, self._watchers, self._queue = JobCounters(), Watchers(), QueueAges()
+        self._counters, self._watchers, self._queue = JobCounters(), Watchers(), QueueAges()
         self._lease = Lease(store.database, limits.lease_seconds)
-        self._assignments = ClaimedJobs(
-            store, files, self._lease, limits, queue=self._queue, tally=self._tally, watchers=self._watchers
+        self._claimed = ClaimedJobs(
+            store, files, self._lease, limits, queue=self._queue, counters=self._counters, watchers=self._watchers
         )
-        self._upkeep = Maintenance(
+        self._maintenance = Maintenance(
             store,
             files,
             backend,
             limits,
             lease=self._lease,
-            assignments=self._assignments,
+            claimed=self._claimed,
             queue=self._queue,
-            tally=self._tally,
+            counters=self._counters,
             watchers=self._watchers,
         )
         self._draining = False
@@ -87,12 +87,12 @@ class TrainingJobs:
     def start(self) -> None:
         """Start the workers, and whatever keeps jobs from being lost. Raises StorageFailed."""
         self._lease.acquire()
-        self._upkeep.start()
-        self._backend.start(self._assignments)
+        self._maintenance.start()
+        self._backend.start(self._claimed)
 
     def begin_drain(self) -> None:
         """Accept and begin nothing more, and let everybody who waits go within a moment. Safe in a signal handler."""
-        self._draining = self._assignments.closed = True
+        self._draining = self._claimed.closed = True
 
     def stop(self, drain_seconds: float = 0.0) -> None:
         """Let running jobs end for so long, then stop them; what has not ended is queued, for a later server.
@@ -100,9 +100,9 @@ class TrainingJobs:
         Returns when no process is left.
         """
         self.begin_drain()
-        self._assignments.close(drain_seconds)
+        self._claimed.close(drain_seconds)
         self._backend.stop()
-        self._upkeep.stop()
+        self._maintenance.stop()
         try:
             self._lease.release()
         except StorageFailed:
@@ -114,7 +114,7 @@ class TrainingJobs:
         limit, queued = self._limits.queue * len(self._backend.workers), self._queue.length
         if self._draining:
             return Admission(False, "draining", SECONDS_TO_RECOVER, queued, limit)
-        if self._upkeep.storage_failed:
+        if self._maintenance.storage_failed:
             return Admission(False, "storage", SECONDS_TO_RECOVER, queued, limit)
         if self._backend.state == "failed":
             return Admission(False, "no worker", SECONDS_TO_RECOVER, queued, limit)
@@ -213,10 +213,10 @@ class TrainingJobs:
         if cancelled is None:
             return self._store.get(identifier)
         self._backend.cancel(identifier)
-        self._assignments.forget(identifier)
+        self._claimed.forget(identifier)
         self._queue.left(identifier)
         self._files.discard_task(identifier)
-        self._tally.ended(cancelled.status)
+        self._counters.ended(cancelled.status)
         self._watchers.tell(identifier)
         return cancelled
 
@@ -239,7 +239,7 @@ class TrainingJobs:
     def statistics(self) -> JobStatistics:
         """What waits and runs in the table, and what this server has done."""
         waited = self._queue.look(self._store.queued())
-        return self._tally.statistics(
+        return self._counters.statistics(
             queued=len(waited),
             running=self._store.count(JobStatus.RUNNING),
             oldest=max(waited.values(), default=0.0),
@@ -275,7 +275,7 @@ class TrainingJobs:
         return submitted
 
     def _full(self, queued: int, limit: int) -> Admission:
-        return Admission(False, "full", self._tally.retry_after(queued, len(self._backend.workers)), queued, limit)
+        return Admission(False, "full", self._counters.retry_after(queued, len(self._backend.workers)), queued, limit)
 
     def _succeeded(self, identifier: str) -> ClassifierRecord:
         record = self._store.get(identifier)

@@ -18,7 +18,7 @@ from sqlalchemy import delete, insert, select, update
 from recall_server.jobs.rows.database import Database
 from recall_server.jobs.rows.table import servers
 
-BEATS = 5  # within a lease: so many would have to be missed in a row
+BEATS = 3  # heartbeats within a lease; the lease ends if all of them are missed
 
 logger = logging.getLogger(__name__)
 

@@ -199,35 +199,35 @@ class SqlJobStore:
             waited = (at - row.queued_at).total_seconds()
             return None if record is None else (Claim(row.id, attempt, owner), record, waited)
 
-    def progressed(self, hold: Claim, progress: Progress) -> bool:
+    def progressed(self, claim: Claim, progress: Progress) -> bool:
         """Note the progress of an attempt; False where it does not count any more."""
         with self.database.writing() as connection:
-            row = transitions.locked(connection, hold.identifier, RUNNING, hold)
+            row = transitions.locked(connection, claim.identifier, RUNNING, claim)
             return row is not None and bool(transitions.note_progress(connection, row, progress.model_dump_json()))
 
-    def succeeded(self, hold: Claim, file: FinishedFile, seconds: float) -> ClassifierRecord | None:
+    def succeeded(self, claim: Claim, file: FinishedFile, seconds: float) -> ClassifierRecord | None:
         """The attempt made this file; None where it does not count any more."""
         end: dict[str, Any] = {"seconds": seconds, "file_bytes": file.bytes, "file_sha256": file.sha256}
         with self.database.writing() as connection:
-            row = transitions.locked(connection, hold.identifier, RUNNING, hold)
+            row = transitions.locked(connection, claim.identifier, RUNNING, claim)
             return None if row is None else transitions.move(connection, row, JobStatus.SUCCEEDED, **end)
 
-    def failed(self, hold: Claim, error: JobError) -> ClassifierRecord | None:
+    def failed(self, claim: Claim, error: JobError) -> ClassifierRecord | None:
         """The attempt came to nothing, as another one would; None where it does not count any more."""
         with self.database.writing() as connection:
-            row = transitions.locked(connection, hold.identifier, RUNNING, hold)
+            row = transitions.locked(connection, claim.identifier, RUNNING, claim)
             return None if row is None else transitions.fail(connection, row, error)
 
-    def lost(self, hold: Claim, reason: str, *, attempts: int) -> ClassifierRecord | None:
+    def lost(self, claim: Claim, reason: str, *, attempts: int) -> ClassifierRecord | None:
         """The attempt's worker died: back in the queue, or failed with WorkerLost after so many `attempts`."""
         with self.database.writing() as connection:
-            row = transitions.locked(connection, hold.identifier, RUNNING, hold)
+            row = transitions.locked(connection, claim.identifier, RUNNING, claim)
             return None if row is None else transitions.lose(connection, row, reason, attempts)
 
-    def returned(self, hold: Claim) -> ClassifierRecord | None:
+    def returned(self, claim: Claim) -> ClassifierRecord | None:
         """Back in the queue, none the worse for it."""
         with self.database.writing() as connection:
-            row = transitions.locked(connection, hold.identifier, RUNNING, hold)
+            row = transitions.locked(connection, claim.identifier, RUNNING, claim)
             return None if row is None else transitions.put_back(connection, row)
 
     def take_over(self, *, attempts: int) -> list[ClassifierRecord]:

@@ -39,13 +39,13 @@ def found(connection: Connection, identifier: str) -> Row[Any]:
 
 
 def locked(
-    connection: Connection, identifier: str, allowed: Collection[JobStatus], hold: Claim | None = None
+    connection: Connection, identifier: str, allowed: Collection[JobStatus], claim: Claim | None = None
 ) -> Row[Any] | None:
     """The job's row, kept from others until the end of the transaction; None where it is not in such a state."""
     row = connection.execute(by_id(identifier).with_for_update()).one_or_none()
     if row is None or row.status not in allowed:
         return None
-    if hold is not None and (row.owner, row.starts) != (hold.owner, hold.attempt):
+    if claim is not None and (row.owner, row.starts) != (claim.owner, claim.attempt):
         return None
     return row
 

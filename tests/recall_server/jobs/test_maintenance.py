@@ -17,6 +17,7 @@ from sqlalchemy import update
 from recall_server.errors import Conflict, NotFound, StorageFailed
 from recall_server.jobs import maintenance, queue_ages
 from recall_server.jobs.limits import JobLimits
+from recall_server.jobs.maintenance import Maintenance
 from recall_server.jobs.queue_ages import QueueAges
 from recall_server.jobs.rows.files import FORGOTTEN_SECONDS, ClassifierFiles
 from recall_server.jobs.rows.leases import Lease
@@ -47,8 +48,8 @@ class Pair:
 
 
 def silence(jobs: TrainingJobs) -> None:
-    """As if the server were gone: no heartbeat, no upkeep. What its backend says can still arrive."""
-    jobs._upkeep.stop()
+    """As if the server were gone: no heartbeat, no maintenance. What its backend says can still arrive."""
+    jobs._maintenance.stop()
 
 
 def files(state: Path) -> set[str]:
@@ -163,6 +164,30 @@ def test_a_living_server_keeps_its_jobs_for_longer_than_a_lease(tmp_path: Path) 
     assert (running.status, running.attempt) == (JobStatus.RUNNING, 1)
 
 
+@pytest.mark.parametrize("slow", ["tidy", "check"])
+def test_a_living_server_keeps_its_jobs_while_other_work_takes_longer_than_a_lease(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, slow: str
+) -> None:
+    owner = ClassifierFiles if slow == "tidy" else Maintenance
+    stuck, go_on = threading.Event(), threading.Event()
+
+    def wait(*_: object) -> None:
+        stuck.set()
+        go_on.wait(PATIENCE)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(owner, slow, wait)
+        one = jobs_with(backend := ManualBackend(), tmp_path, lease_seconds=0.5)
+        assert stuck.wait(PATIENCE)
+    other = jobs_with(ManualBackend(), tmp_path, lease_seconds=0.5)
+    identifier = one.submit(record(), training_task()).record.id
+    backend.begin()
+    time.sleep(1.5)
+    running = other.get(identifier)
+    go_on.set()
+    assert (running.status, running.attempt) == (JobStatus.RUNNING, 1)
+
+
 def test_a_server_that_was_only_asleep_gives_up_its_jobs_and_goes_on(tmp_path: Path) -> None:
     pair = Pair(tmp_path)
     first = pair.one.submit(record("first"), training_task()).record.id
@@ -171,12 +196,12 @@ def test_a_server_that_was_only_asleep_gives_up_its_jobs_and_goes_on(tmp_path: P
     silence(pair.other)
     lease = Lease(pair.other._store.database, 0.0)  # an observer without patience
     assert lease.expire_leases() == 2
-    pair.other._upkeep.heartbeat()  # takes over
-    pair.one._upkeep.heartbeat()  # notices
+    pair.other._maintenance.take_over()
+    pair.one._maintenance.heartbeat()  # notices
     assert pair.backends[0].cancelled == [first]
     assert pair.backends[0].begin().attempt == 2, "it trains on, under a new name"
     assert pair.one.get(first).status is JobStatus.RUNNING
-    pair.other._upkeep.heartbeat()
+    pair.other._maintenance.take_over()
     assert pair.one.get(first).status is JobStatus.RUNNING
 
 
@@ -215,7 +240,7 @@ def test_an_end_that_could_not_be_recorded_is_made_good(tmp_path: Path, monkeypa
     eventually(lambda: jobs.get(identifier).status is JobStatus.QUEUED, "somebody notices that nobody works on it")
     backend.perform()
     assert jobs.get(identifier).status is JobStatus.SUCCEEDED
-    jobs._upkeep.clean()
+    jobs._maintenance.clean()
     assert files(tmp_path) == {"x.2.safetensors"}
 
 
@@ -253,14 +278,14 @@ def test_an_attempt_that_was_lost_does_not_take_the_next_one_with_it(
         again.append(backend.begin())
         return held(store, owner)
 
-    def lose_and_begin(store: SqlJobStore, hold: Claim, reason: str, *, attempts: int) -> ClassifierRecord | None:
-        waiting = lost(store, hold, reason, attempts=attempts)
+    def lose_and_begin(store: SqlJobStore, claim: Claim, reason: str, *, attempts: int) -> ClassifierRecord | None:
+        waiting = lost(store, claim, reason, attempts=attempts)
         again.append(backend.begin())
         return waiting
 
     if moment == "before the table is read":
         monkeypatch.setattr(SqlJobStore, "held", lose_and_hold)
-        jobs._upkeep.check()
+        jobs._maintenance.check()
     else:
         monkeypatch.setattr(SqlJobStore, "lost", lose_and_begin)
         backend.source.lost(first, "it fell over")
@@ -318,7 +343,7 @@ def test_classifiers_that_are_too_old_expire_with_all_that_was_known_of_them(tmp
     three_classifiers(tmp_path).stop()
     jobs = jobs_with(ManualBackend(), tmp_path, keep_seconds=0.0)
     jobs.submit(record("queued"), training_task(seed=9))
-    jobs._upkeep.clean()
+    jobs._maintenance.clean()
     assert [each.id for each in jobs.page(9).records] == ["queued"]
     assert files(tmp_path) == {"queued.safetensors"}
     with pytest.raises(NotFound):
@@ -331,10 +356,10 @@ def test_the_oldest_classifiers_expire_until_the_rest_is_small_enough(tmp_path: 
     assert file is not None
     jobs.stop()
     jobs = jobs_with(ManualBackend(), tmp_path, keep_seconds=None, keep_bytes=2 * file.bytes)
-    jobs._upkeep.clean()
+    jobs._maintenance.clean()
     assert [each.id for each in jobs.page(9).records] == ["new", "middle"]
     assert files(tmp_path) == {"new.safetensors", "middle.safetensors"}
-    jobs._upkeep.clean()
+    jobs._maintenance.clean()
     assert len(jobs.page(9).records) == 2
 
 
@@ -344,11 +369,11 @@ def test_what_expires_in_great_number_is_removed_a_little_at_a_time_and_soon(
     monkeypatch.setattr(maintenance, "CLEANED_AT_ONCE", 2)
     jobs = three_classifiers(tmp_path)
     silence(jobs)
-    jobs._upkeep._limits = JobLimits(keep_seconds=0.0)
-    jobs._upkeep.clean()
+    jobs._maintenance._limits = JobLimits(keep_seconds=0.0)
+    jobs._maintenance.clean()
     assert [each.id for each in jobs.page(9).records] == ["new"]
-    assert jobs._upkeep._cleaning.due <= time.monotonic() + maintenance.SECONDS_BETWEEN_CHECKS
-    jobs._upkeep.clean()
+    assert jobs._maintenance._cleaning.due <= time.monotonic() + maintenance.SECONDS_BETWEEN_CHECKS
+    jobs._maintenance.clean()
     assert files(tmp_path) == set()
 
 
@@ -372,7 +397,7 @@ def test_what_a_crash_left_is_removed(tmp_path: Path) -> None:
         path.touch()
     for path in (classifiers / "unknown.safetensors", tasks / "unknown.safetensors"):
         age(path)
-    jobs._upkeep.clean()
+    jobs._maintenance.clean()
     assert {path.stem for path in classifiers.iterdir()} == {"done", "running", "new"}
     assert {path.stem for path in tasks.iterdir()} == {"running", "queued", "new"}
 
@@ -390,7 +415,7 @@ def test_classifiers_of_another_table_are_left_alone(tmp_path: Path) -> None:
     store = SqlJobStore.open(database(tmp_path / "mine"))
     jobs = TrainingJobs(store, ClassifierFiles(tmp_path), ManualBackend(), JobLimits())
     jobs.open()
-    jobs._upkeep.clean()
+    jobs._maintenance.clean()
     assert {path.stem for path in (tmp_path / "classifiers").iterdir()} == {"theirs"}
     store.close()
 

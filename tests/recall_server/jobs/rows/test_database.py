@@ -54,29 +54,29 @@ def test_a_change_is_made_only_by_the_one_who_holds_the_job(store: SqlJobStore) 
     queued(store)
     claimed = store.claim("me")
     assert claimed is not None
-    hold, taken, _ = claimed
+    claim, taken, _ = claimed
     assert (taken.status, taken.attempt) == (JobStatus.RUNNING, 1)
     assert store.claim("me") is None
     error = JobError(kind="TrainingFailed", detail="x")
     for stranger in (
-        hold.__class__(hold.identifier, 2, "me"),
-        hold.__class__(hold.identifier, 1, "you"),
-        hold.__class__("2", 1, "me"),
+        claim.__class__(claim.identifier, 2, "me"),
+        claim.__class__(claim.identifier, 1, "you"),
+        claim.__class__("2", 1, "me"),
     ):
         assert not store.progressed(stranger, Progress(done=1, total=2))
         assert store.failed(stranger, error) is None
         assert store.returned(stranger) is None
         assert store.lost(stranger, "x", attempts=1) is None
     assert store.get("1") == taken
-    assert store.returned(hold) is not None
-    assert store.failed(hold, error) is None
+    assert store.returned(claim) is not None
+    assert store.failed(claim, error) is None
     assert store.get("1").status is JobStatus.QUEUED
 
 
 def test_jobs_are_claimed_in_the_order_in_which_they_came(store: SqlJobStore) -> None:
     for identifier in ("b", "a", "c"):
         queued(store, identifier, identifier)
-    assert [claim[0].identifier for _ in range(3) if (claim := store.claim("me"))] == ["b", "a", "c"]
+    assert [claimed[0].identifier for _ in range(3) if (claimed := store.claim("me"))] == ["b", "a", "c"]
 
 
 def test_a_server_that_was_taken_for_dead_can_claim_nothing(store: SqlJobStore) -> None:
