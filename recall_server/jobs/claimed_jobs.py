@@ -1,4 +1,4 @@
-"""Jobs on their way through a backend: taken from the table, and what became of them written back."""
+"""The jobs that this server's workers have: claimed from the table, their ends written back to it."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from recall_server.jobs.rows.transitions import Claim
 from recall_server.jobs.watchers import Watchers
 from recall_server.jobs.workers.backend import Assignment
 
-SECONDS_BETWEEN_NOTES = 0.5  # of the progress of one job: each is a transaction
+SECONDS_BETWEEN_NOTES = 0.5  # of the progress of one job, since each is a transaction
 
 logger = logging.getLogger(__name__)
 
@@ -36,7 +36,7 @@ class _Held:
 
 @final
 class ClaimedJobs:
-    """The JobQueue of one server's backend."""
+    """The `JobQueue` of one server's backend."""
 
     def __init__(
         self,
@@ -57,12 +57,12 @@ class ClaimedJobs:
 
     @property
     def held(self) -> set[Claim]:
-        """What the backend has."""
+        """The claims of the jobs that the backend has."""
         with self._changed:
             return {held.claim for held in self._held.values()}
 
     def close(self, seconds: float) -> None:
-        """Give out no more jobs, and wait so long for those under way."""
+        """Give out no more jobs, and wait at most `seconds` for the running ones."""
         self.closed = True
         with self._changed:
             self._changed.wait_for(lambda: not self._held, seconds)
@@ -71,9 +71,9 @@ class ClaimedJobs:
         while not self.closed:
             try:
                 claimed = self._store.claim(self._lease.owner)
-            except StorageFailed:  # which is in the log; the worker will ask again
+            except StorageFailed:  # already in the log; the worker asks again
                 return None
-            except Exception:  # a row that a newer server wrote, say; the worker has nothing to do with it
+            except Exception:  # such as a row that a newer server wrote; it must not end the worker's thread
                 logger.exception("the job that waits longest cannot be read")
                 return None
             if claimed is None:
@@ -81,16 +81,16 @@ class ClaimedJobs:
             claim, _, waited = claimed
             with self._changed:
                 self._held[claim.identifier] = _Held(claim)
-            self._queue.left(claim.identifier)
-            self._counters.stage("queue", waited)
-            self._watchers.tell(claim.identifier)
+            self._queue.remove(claim.identifier)
+            self._counters.add_stage("queue", waited)
+            self._watchers.notify(claim.identifier)
             assignment = self._assignment(claim)
             if assignment is not None:
                 return assignment
         return None
 
     def progressed(self, assignment: Assignment, progress: Progress) -> bool:
-        held = self._holding(assignment)
+        held = self._find(assignment)
         if held is None:
             return False
         if time.monotonic() - held.noted < SECONDS_BETWEEN_NOTES and progress.done < progress.total:
@@ -99,13 +99,13 @@ class ClaimedJobs:
         counts = True
         with _logged():
             counts = self._store.progressed(held.claim, progress)
-        self._watchers.tell(assignment.identifier)
+        self._watchers.notify(assignment.identifier)
         if not counts:
             self.drop(held.claim)
         return counts
 
     def succeeded(self, assignment: Assignment, classifier: bytes, seconds: float) -> None:
-        held = self._holding(assignment)
+        held = self._find(assignment)
         if held is None:
             return
         file = FinishedFile(bytes=len(classifier), sha256=hashlib.sha256(classifier).hexdigest())
@@ -114,30 +114,30 @@ class ClaimedJobs:
         except StorageFailed as error:
             return self.failed(assignment, JobError(kind=StorageFailed.__name__, detail=str(error)))
         if self._end(held.claim, lambda claim: self._finished(claim, file, seconds)):
-            self._counters.stage("training", seconds)
+            self._counters.add_stage("training", seconds)
 
     def failed(self, assignment: Assignment, error: JobError) -> None:
-        held = self._holding(assignment)
+        held = self._find(assignment)
         if held is not None:
             logger.error("training of classifier %s failed: %s", assignment.identifier, error.detail)
             self._end(held.claim, lambda claim: self._store.failed(claim, error))
 
     def lost(self, assignment: Assignment, reason: str) -> None:
-        held = self._holding(assignment)
+        held = self._find(assignment)
         if held is None:
             return
         logger.error("training of classifier %s was lost: %s", assignment.identifier, reason)
         record = self._end(held.claim, lambda claim: self._store.lost(claim, reason, attempts=self._limits.attempts))
         if record is not None and record.status is JobStatus.QUEUED:
-            self._counters.retried()
+            self._counters.add_retry()
 
     def returned(self, assignment: Assignment) -> None:
-        held = self._holding(assignment)
+        held = self._find(assignment)
         if held is not None:
             self._end(held.claim, self._store.returned)
 
     def drop(self, claim: Claim) -> bool:
-        """Nothing that is said of this attempt counts any more; False where it is over, though another may be held."""
+        """Ignore all further reports of this attempt. Returns False if it was not held any more."""
         with self._changed:
             held = self._held.get(claim.identifier)
             if held is None or held.claim != claim:
@@ -147,24 +147,24 @@ class ClaimedJobs:
             return True
 
     def forget(self, identifier: str) -> None:
-        """`drop` whatever attempt at this job is held, for the job has ended."""
+        """Ignore all further reports of the job: it has ended."""
         with self._changed:
             self._held.pop(identifier, None)
             self._changed.notify_all()
 
-    def _holding(self, assignment: Assignment) -> _Held | None:
-        """None where this attempt does not count any more."""
+    def _find(self, assignment: Assignment) -> _Held | None:
+        """The held attempt; None if it does not count any more."""
         held = self._held.get(assignment.identifier)
         return held if held is not None and held.claim.attempt == assignment.attempt else None
 
     def _finished(self, claim: Claim, file: FinishedFile, seconds: float) -> ClassifierRecord | None:
         record = self._store.succeeded(claim, file, seconds)
-        if record is None:  # not where the database failed: it may have written that the file is there
+        if record is None:  # not after a failure of the database, which may have recorded the file
             self._files.remove_attempt(claim.identifier, claim.attempt)
         return record
 
     def _assignment(self, claim: Claim) -> Assignment | None:
-        """Everything that a worker needs; where it cannot be read the job has failed."""
+        """What a worker needs; None, after failing the job, if its task cannot be read."""
         empty = Assignment(claim.identifier, claim.attempt, b"", self._limits.training_seconds)
         try:
             task = self._files.task(claim.identifier)
@@ -186,17 +186,17 @@ class ClaimedJobs:
             self.drop(claim)
         if record is not None and record.status.is_terminal:
             self._files.discard_task(record.id)
-            self._counters.ended(record.status)
-        self._watchers.tell(claim.identifier)
+            self._counters.add_end(record.status)
+        self._watchers.notify(claim.identifier)
         return record
 
 
 @contextlib.contextmanager
 def _logged() -> Iterator[None]:
-    """Nothing that goes wrong here may end the thread that watches over a worker."""
+    """Log every error of the body, since none may end the thread that watches over a worker."""
     try:
         yield
     except StorageFailed as error:
-        logger.error("what a job came to could not be recorded: %s", error)
+        logger.error("the end or the progress of a job could not be recorded: %s", error)
     except Exception:
-        logger.exception("what a job came to could not be recorded")
+        logger.exception("the end or the progress of a job could not be recorded")

@@ -101,7 +101,7 @@ class Maintenance:
         """Tell those who wait for a job what other servers did to it."""
         waited_for = self._watchers.identifiers
         if waited_for:
-            self._watchers.compare(self._store.revisions(waited_for))
+            self._watchers.notify_changed(self._store.revisions(waited_for))
 
     def check(self) -> None:
         """End jobs that waited too long, and repair what the table and this server disagree on."""
@@ -109,13 +109,13 @@ class Maintenance:
         self._reconcile()
 
     def _expire_queued(self) -> None:
-        for identifier, seconds in self._queue.look(self._store.queued()).items():
+        for identifier, seconds in self._queue.update(self._store.queued()).items():
             if seconds <= self._limits.queue_seconds:
                 continue
             detail = f"it waited longer than {self._limits.queue_seconds:g} seconds to be trained"
             expired = self._store.expired(identifier, JobError(kind=QueueExpired.__name__, detail=detail))
             if expired is not None:
-                self._queue.left(identifier)
+                self._queue.remove(identifier)
                 self._ended(expired)
 
     def _reconcile(self) -> None:
@@ -146,17 +146,17 @@ class Maintenance:
             moment = now() - timedelta(seconds=self._limits.keep_seconds)
             expired = self._store.ended_before(moment, limit=CLEANED_AT_ONCE)
         if self._limits.keep_bytes is not None:
-            expired += self._store.beyond(self._limits.keep_bytes, limit=CLEANED_AT_ONCE - len(expired))
+            expired += self._store.beyond_size(self._limits.keep_bytes, limit=CLEANED_AT_ONCE - len(expired))
         return expired
 
     def _remove(self, identifier: str) -> bool:
         try:
             self._files.remove(identifier)
         except StorageFailed as error:
-            logger.error("an expired classifier stays: %s", error)
+            logger.error("an expired classifier could not be removed: %s", error)
             return False
         self._store.remove(identifier)
-        self._watchers.tell(identifier)
+        self._watchers.notify(identifier)
         return True
 
     def _give_up(self, claim: Claim) -> None:
@@ -165,12 +165,12 @@ class Maintenance:
 
     def _ended(self, record: ClassifierRecord) -> None:
         if record.status is JobStatus.QUEUED:
-            self._counters.retried()
+            self._counters.add_retry()
             self._backend.wake()
         else:
-            self._counters.ended(record.status)
+            self._counters.add_end(record.status)
             self._files.discard_task(record.id)
-        self._watchers.tell(record.id)
+        self._watchers.notify(record.id)
 
     def _storage_has_failed(self) -> None:
         self.storage_failed = True

@@ -1,7 +1,7 @@
-"""The state folder: tasks that wait or are being trained, and finished classifiers.
+"""The state folder: the tasks of unfinished jobs, and finished classifiers.
 
-The table says what a file is worth: without a row that names it, it is none. Each attempt at a job writes a file of
-its own, so that a server which was taken for dead and is not cannot touch what another one made in its place.
+A file counts only if a row of the job table names it. Each attempt at a job writes a file of its own, so that a server
+which was wrongly taken for dead cannot overwrite the classifier that another server made in its place.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from recall_server.jobs.rows.records import ClassifierRecord, JobStatus
 
 SUFFIX = ".safetensors"
 MARK = "table"  # the file with the id of the job table that the folder belongs to
-FORGOTTEN_SECONDS = 3600.0  # after which a file that nobody came to finish or to claim is removed
+FORGOTTEN_SECONDS = 3600.0  # the age at which an unfinished or unknown file is removed
 NAME = re.compile(r"(?P<identifier>[^.]+)(\.(?P<attempt>\d+))?\.safetensors")
 
 logger = logging.getLogger(__name__)
@@ -28,7 +28,7 @@ logger = logging.getLogger(__name__)
 
 @final
 class ClassifierFiles:
-    """The files of a state folder, which all servers of one job table share. Ids come from the table, not callers."""
+    """The files of a state folder, which all servers of one job table share. No id may come from a caller."""
 
     def __init__(self, state: Path) -> None:
         self._state, self._classifiers, self._tasks = state, state / "classifiers", state / "tasks"
@@ -46,50 +46,50 @@ class ClassifierFiles:
             logger.warning("the state folder was used with another job table; its classifiers are left alone")
 
     def path(self, identifier: str, attempt: int) -> Path:
-        """Where the classifier of that attempt is, or would be."""
+        """The path of the classifier of this attempt, which need not exist."""
         number = "" if attempt == 1 else f".{attempt}"
         return self._classifiers / f"{identifier}{number}{SUFFIX}"
 
     def task_path(self, identifier: str) -> Path:
-        """Where the task of that job is, or would be."""
+        """The path of the task of this job, which need not exist."""
         return self._tasks / f"{identifier}{SUFFIX}"
 
     def save(self, identifier: str, attempt: int, classifier: bytes) -> None:
-        """Keep a trained classifier, whole or not at all; raises StorageFailed."""
+        """Write a trained classifier atomically. Raises StorageFailed."""
         write_atomically(self.path(identifier, attempt), classifier)
 
     def has(self, record: ClassifierRecord) -> bool:
-        """Whether the file that the record speaks of is there, as far as its size tells."""
+        """Whether the file of this record exists and has the recorded size."""
         with contextlib.suppress(OSError):
             size = self.path(record.id, record.attempt).stat().st_size
             return record.file is not None and size == record.file.bytes
         return False
 
     def read(self, identifier: str, attempt: int) -> bytes:
-        """The classifier's bytes; raises NotFound where somebody took the file away."""
+        """The bytes of a classifier. Raises NotFound if the file is missing."""
         return _read(self.path(identifier, attempt), f"the file of the classifier {identifier}")
 
     def save_task(self, identifier: str, task: bytes) -> None:
-        """Keep a task until its job has ended; raises StorageFailed."""
+        """Write the task of a job atomically. Raises StorageFailed."""
         write_atomically(self.task_path(identifier), task)
 
     def task(self, identifier: str) -> bytes:
-        """The task's bytes; raises NotFound where somebody took the file away."""
+        """The bytes of a task. Raises NotFound if the file is missing."""
         return _read(self.task_path(identifier), f"the task of the classifier {identifier}")
 
     def discard_task(self, identifier: str) -> None:
-        """The job has ended: what it was to be trained from is not kept."""
-        with contextlib.suppress(OSError):  # `tidy` will come back to it
+        """Remove the task of a job that has ended."""
+        with contextlib.suppress(OSError):  # `tidy` tries again
             self.task_path(identifier).unlink(missing_ok=True)
 
     def remove(self, identifier: str) -> None:
-        """Remove all that belongs to a job, as far as it is there; raises StorageFailed."""
+        """Remove all files of a job. Raises StorageFailed."""
         with _storage(f"the classifier {identifier}"):
             for path in (self.task_path(identifier), *self._classifiers.glob(f"{identifier}.*")):
                 path.unlink(missing_ok=True)
 
     def remove_attempt(self, identifier: str, attempt: int) -> None:
-        """Remove what one attempt made, for it does not count."""
+        """Remove the classifier of an attempt that does not count."""
         with contextlib.suppress(OSError):
             self.path(identifier, attempt).unlink(missing_ok=True)
 
@@ -150,7 +150,7 @@ def _read(path: Path, what: str) -> bytes:
 
 @contextlib.contextmanager
 def _storage(what: str) -> Iterator[None]:
-    """OSError -> StorageFailed, without the path."""
+    """Turn an OSError into StorageFailed, without the path."""
     try:
         yield
     except OSError as error:

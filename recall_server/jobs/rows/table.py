@@ -1,4 +1,4 @@
-"""The tables: jobs, what happened to them, idempotency keys, and the servers that share them all."""
+"""The tables: jobs, their events, idempotency keys, and the servers that share the table."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ STATE_FIELDS = frozenset(
 
 @final
 class UtcDateTime(TypeDecorator[datetime]):
-    """Times with a zone, in UTC: SQLite stores none, so it is taken off on the way in and put back on the way out."""
+    """Times in UTC with their zone. SQLite does not store a zone, so it is added again when a value is read."""
 
     impl = DateTime(timezone=True)
     cache_ok = True
@@ -73,12 +73,12 @@ jobs = Table(
     Column("number", Integer, primary_key=True, autoincrement=True),
     Column("id", String(64), nullable=False, unique=True),
     Column("status", String(16), nullable=False, index=True),
-    Column("request", Text, nullable=False),  # all of the record that never changes, as JSON
+    Column("request", Text, nullable=False),  # the part of the record that never changes, as JSON
     Column("fingerprint", String(64), nullable=False),
-    Column("owner", String(32)),  # the server whose worker has it
-    Column("starts", Integer, nullable=False, default=0),  # attempts begun: with the owner, who may report an end
+    Column("owner", String(32)),  # the server whose worker has the job
+    Column("starts", Integer, nullable=False, default=0),  # attempts begun; with the owner, it names the valid claim
     Column("losses", Integer, nullable=False, default=0),  # attempts whose worker or server was lost
-    Column("events", Integer, nullable=False),  # how many; rises with every change, so it is the row's revision too
+    Column("events", Integer, nullable=False),  # how many; rises with every change, and so serves as the revision
     Column("progress", Text),
     Column("created_at", UtcDateTime, nullable=False),
     Column("queued_at", UtcDateTime, nullable=False),
@@ -94,7 +94,7 @@ jobs = Table(
     CheckConstraint("status <> 'succeeded' OR file_sha256 IS NOT NULL", name="succeeded_has_a_file"),
     CheckConstraint("status <> 'failed' OR error_kind IS NOT NULL", name="failed_has_an_error"),
     CheckConstraint("(finished_at IS NULL) = (status IN ('queued', 'running'))", name="terminal_has_an_end"),
-    sqlite_autoincrement=True,  # or the number of a removed job would be given again, and cursors go astray
+    sqlite_autoincrement=True,  # numbers are never reused, so that cursors stay valid
 )
 
 events = Table(

@@ -1,4 +1,4 @@
-"""What is to be trained, as one value: the same task on the same machine always gives the same bytes."""
+"""A training task as one value that can be sent to another process. Equal tasks have equal bytes."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ from recall_server.errors import NotFound, StorageFailed
 from recall_server.jobs.rows.code_version import training_code_version
 
 METADATA_KEY = "training_task"
-PREFIX, LEARNED, INTERIM = "preprocessing.", "learned.", "interim"
-UNLIMITED = FileLimits(file_bytes=2**62, header_bytes=2**62, numbers=2**62)  # the limits are the caller's business
+PREPROCESSING, PRETRAINED, INTERIM = "preprocessing.", "pretrained.", "interim"
+UNLIMITED = FileLimits(file_bytes=2**62, header_bytes=2**62, numbers=2**62)  # requests are limited earlier
 
 ProgressReport = Callable[[int, int, float], None]
 
 
 class TaskDescription(BaseModel):
-    """All of a task that is no tensor. `metadata` goes into the classifier's file."""
+    """The part of a task that is not tensors. `metadata` is copied into the classifier's file."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -43,10 +43,10 @@ class TaskDescription(BaseModel):
 @final
 @dataclass(frozen=True, eq=False)
 class TrainingTask:
-    """Recalled images [k, r, C, H, W] in model space, the target [k, k] of each query, and how to train on them.
+    """Recalled images [k, r, C, H, W] in model space, the targets [k, k] of the queries, and how to train on them.
 
-    `interim` is the file of a classifier to use until the training has ended, where there is one; empty where not.
-    `pretrained` are the layers that the network begins with, where it does not begin at random.
+    `interim` is the file of a classifier to use until the training has ended, or empty. `pretrained` are the layers
+    that the network begins with, or None for random ones.
     """
 
     images: Tensor
@@ -57,7 +57,7 @@ class TrainingTask:
     pretrained: Parameters | None = None
 
     def train(self, path: Path, *, device: str, progress: ProgressReport | None = None) -> None:
-        """Train a fresh classifier and save it at `path`; raises TrainingFailed and StorageFailed."""
+        """Train a fresh classifier and save it to `path`. Raises TrainingFailed and StorageFailed."""
         channels, height, width = self.images.shape[2:]
         classifier = FreshClassifier(
             self.description.labels,
@@ -71,32 +71,32 @@ class TrainingTask:
         classifier.save(path, self.description.metadata)
 
     def to_bytes(self) -> bytes:
-        """One safetensors file: how a task reaches another process."""
+        """The task as one safetensors file."""
         tensors = {"images": self.images, "targets": self.targets}
-        tensors |= {f"{PREFIX}{name}": tensor for name, tensor in self.preprocessing.tensors().items()}
-        tensors |= {f"{LEARNED}{name}": tensor for name, tensor in (self.pretrained or {}).items()}
+        tensors |= {f"{PREPROCESSING}{name}": tensor for name, tensor in self.preprocessing.tensors().items()}
+        tensors |= {f"{PRETRAINED}{name}": tensor for name, tensor in (self.pretrained or {}).items()}
         if self.interim:
             tensors[INTERIM] = torch.frombuffer(bytearray(self.interim), dtype=torch.uint8)
         return pack(tensors, key=METADATA_KEY, text=self.description.model_dump_json())
 
     @classmethod
     def from_bytes(cls, data: bytes) -> Self:
-        """The inverse of `to_bytes`; raises ValueError."""
+        """The inverse of `to_bytes`. Raises ValueError."""
         tensors, text = unpack(data, key=METADATA_KEY, limits=UNLIMITED, dtypes=FLOATS | {"U8"})
         description = TaskDescription.model_validate_json(text)
-        preprocessing = PREPROCESSINGS[description.preprocessing].from_tensors(with_prefix(PREFIX, tensors))
+        preprocessing = PREPROCESSINGS[description.preprocessing].from_tensors(with_prefix(PREPROCESSING, tensors))
         return cls(
             images=tensors["images"],
             targets=tensors["targets"],
             preprocessing=preprocessing,
             description=description,
             interim=tensors[INTERIM].numpy().tobytes() if INTERIM in tensors else b"",
-            pretrained=with_prefix(LEARNED, tensors) or None,
+            pretrained=with_prefix(PRETRAINED, tensors) or None,
         )
 
 
 def read_interim(path: Path) -> bytes:
-    """The interim classifier of the task in this file, and nothing else of it. Raises NotFound, StorageFailed."""
+    """The interim classifier in the file of a task, whose images are not read. Raises NotFound and StorageFailed."""
     try:
         with safetensors.safe_open(path, framework="pt") as file:
             data: bytes = file.get_tensor(INTERIM).numpy().tobytes()

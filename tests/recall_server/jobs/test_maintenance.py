@@ -318,18 +318,18 @@ def test_a_job_that_waits_too_long_expires(tmp_path: Path) -> None:
 
 def test_the_time_in_the_queue_is_not_measured_by_a_clock_that_is_set(monkeypatch: pytest.MonkeyPatch) -> None:
     moment, today = 5.0, now()
-    watch = QueueAges(clock=lambda: moment)
+    ages = QueueAges(clock=lambda: moment)
     queued = {"known": today, "found": today - timedelta(seconds=70)}
     monkeypatch.setattr(queue_ages, "now", lambda: today)
-    assert watch.look(queued) == {"known": 0.0, "found": 70.0}
+    assert ages.update(queued) == {"known": 0.0, "found": 70.0}
     for step in (timedelta(days=400), timedelta(days=-400)):
         monkeypatch.setattr(queue_ages, "now", lambda step=step: today + step)
         moment += 10.0
-        seconds = watch.look(queued)
+        seconds = ages.update(queued)
     assert seconds == {"known": 20.0, "found": 90.0}
-    assert watch.look({"from the future": today + timedelta(days=1)}) == {"from the future": 0.0}
-    watch.left("from the future")
-    assert watch.length == 0
+    assert ages.update({"from the future": today + timedelta(days=1)}) == {"from the future": 0.0}
+    ages.remove("from the future")
+    assert ages.length == 0
 
 
 def three_classifiers(state: Path, **limits: object) -> TrainingJobs:

@@ -195,7 +195,7 @@ def test_a_classifier_whose_file_was_taken_away_is_trained_again(tmp_path: Path)
     assert jobs.read("second")
     lost = jobs.get("first")
     assert (lost.status, lost.file) == (JobStatus.FAILED, None)
-    assert lost.error == JobError(kind="StorageFailed", detail="the file of this classifier was taken away")
+    assert lost.error == JobError(kind="StorageFailed", detail="the file of this classifier is missing")
 
 
 def test_a_key_stands_for_its_request_whatever_became_of_it(tmp_path: Path) -> None:
