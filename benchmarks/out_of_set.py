@@ -43,13 +43,13 @@ def auroc(known: Tensor, unknown: Tensor) -> float:
 
 def scores(loaded: LoadedBundle, split: Split, count: int) -> Tensor:
     """Of `count` random pictures, made grey and sized as the encoder takes them."""
-    assert loaded.encoder is not None and loaded.familiarity is not None
+    assert loaded.encoder is not None and loaded.novelty is not None
     chosen = torch.randperm(len(split), generator=torch.Generator().manual_seed(0))[:count]
     pixels = split.select(chosen).pixels()
     if pixels.shape[1] == 3:
         pixels = torch.einsum("nchw,c->nhw", pixels, torch.tensor(GREY)).unsqueeze(1)
     sized = as_pictures(pixels, loaded.encoder.image_shape).contiguous()
-    return loaded.familiarity.score(torch.from_numpy(loaded.encoder.encode(sized.numpy())))
+    return loaded.novelty.score(torch.from_numpy(loaded.encoder.encode(sized.numpy())))
 
 
 def fitted(folder: Path) -> LoadedBundle:

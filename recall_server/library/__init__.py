@@ -1,1 +1,1 @@
-"""The loaded bundles, kept up with the disk, and the names they know."""
+"""The loaded bundles, reloaded when their files change, and the names of labels over all of them."""

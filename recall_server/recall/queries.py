@@ -160,7 +160,7 @@ def decode_all(
 
 
 def _class_query(loaded: LoadedBundle, name: str, encoded: Tensor, shown: Tensor) -> Query:
-    known = loaded.familiarity
+    known = loaded.novelty
     strange = None if known is None else round(float(known.score(encoded).mean()), 4)
     return Query(name, loaded, encoded.mean(dim=0), {name: 1.0}, features=encoded, pixels=shown, out_of_set=strange)
 

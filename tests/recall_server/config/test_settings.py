@@ -146,7 +146,7 @@ def test_doctor_tells_of_keys_by_name_of_the_lock_and_of_a_table_that_cannot_be_
     examined = CliRunner().invoke(commands.cli, ["doctor", *arguments])
     assert examined.exit_code == 1
     assert "ok      address: 0.0.0.0, API keys: boss (admin)" in examined.output
-    assert "ok      lock: bundles.lock vouches for 3 bundles" in examined.output
+    assert "ok      lock: bundles.lock lists 3 bundles" in examined.output
     assert "PROBLEM file places.safetensors" in examined.output
     assert "PROBLEM job table: the folder of the job table cannot be written" in examined.output
     assert "0123456789abcdef" not in examined.output

@@ -155,7 +155,7 @@ def test_a_load_that_fails_is_logged_once_and_changes_nothing(tmp_path: Path, ca
         assert not library.check()
         assert not library.check()
     assert library.current is before
-    assert len([record for record in caplog.records if "could not be loaded again" in record.message]) == 1
+    assert len([record for record in caplog.records if "could not be reloaded" in record.message]) == 1
 
 
 def test_a_folder_that_is_not_there_is_an_empty_library(tmp_path: Path) -> None:

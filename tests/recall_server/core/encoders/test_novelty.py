@@ -111,7 +111,7 @@ def test_answers_to_pictures_say_how_strange_they_are(tmp_path: Path) -> None:
         (lambda path: known().save(path.with_name("columns.onnx"), "0" * 64), "made for another encoder"),
         (
             lambda path: NoveltyScorer(torch.zeros(1, 7), torch.ones(1)).save(path.with_name("columns.onnx"), SHA256),
-            "not of queries of 3 numbers",
+            "queries do not have 3 numbers",
         ),
     ],
 )
@@ -122,7 +122,7 @@ def test_a_damaged_file_is_told_and_the_memory_is_served_without_scores(
     damage(artifacts / "encoders" / "columns.known")
     with caplog.at_level(logging.ERROR):
         loaded = Library.load(artifacts, device="cpu").get("columns-images")
-    assert loaded.familiarity is None
+    assert loaded.novelty is None
     assert sentence in caplog.text
     if "another" in sentence:
         with pytest.raises(InvalidBundle, match=sentence):
@@ -132,6 +132,6 @@ def test_a_damaged_file_is_told_and_the_memory_is_served_without_scores(
 def test_a_file_that_comes_later_is_taken_up(tmp_path: Path) -> None:
     artifacts = write_artifacts(tmp_path)
     before = Library.load(artifacts, device="cpu")
-    assert before.get("columns-images").familiarity is None
+    assert before.get("columns-images").novelty is None
     known().save(artifacts / "encoders" / "columns.onnx", SHA256)
-    assert Library.load(artifacts, device="cpu", previous=before).get("columns-images").familiarity is not None
+    assert Library.load(artifacts, device="cpu", previous=before).get("columns-images").novelty is not None
