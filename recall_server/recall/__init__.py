@@ -1,1 +1,1 @@
-"""From labels and pictures to queries to a recalled training set."""
+"""From labels and pictures to queries, to recalled images, to a training set."""

@@ -1,1 +1,1 @@
-"""The verbs of the server, free of HTTP."""
+"""The verbs of the server, free of HTTP: recall, train, predict, download."""

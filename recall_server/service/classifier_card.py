@@ -1,4 +1,4 @@
-"""The card of a trained classifier: what it tells apart, how good it is likely to be, how it is used, and not used."""
+"""The card of a trained classifier: its classes, its expected accuracy, and how to use it and how not to."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ print(labels[probabilities[0].argmax()])
 def classifier_card(
     record: ClassifierRecord, classifier: FreshClassifier | PrototypeClassifier, bundles: Mapping[str, MemoryBundle]
 ) -> str:
-    """The card as a page of Markdown; `bundles` are what it was trained from by name, as far as they are loaded."""
+    """The card as a page of Markdown. `bundles` are those of its bundles that are still loaded, by name."""
     return document(
         f"Classifier of {len(record.labels)} classes",
         ("", [f"It tells apart: {escape_all(record.labels)}."]),

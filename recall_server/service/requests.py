@@ -19,7 +19,7 @@ DownloadFormat = Literal["safetensors", "onnx"]
 @final
 @dataclass(frozen=True)
 class RecallOptions:
-    """How many images of each query, drawn with which seed, and in which bundle names are looked up."""
+    """The bundle in which names are looked up, the number of images for each query, and the seed that draws them."""
 
     bundle: str | None = None
     per_label: PerLabel = None
@@ -29,16 +29,16 @@ class RecallOptions:
 @final
 @dataclass(frozen=True)
 class Caller:
-    """Who asks for a training, and the key under which the same request may be repeated."""
+    """The caller of a training, and the key under which the caller may repeat the request."""
 
     idempotency_key: str | None = None
     caller: str | None = None
 
     def key(self, pictures: Sequence[Picture] = (), **parameters: object) -> IdempotencyKey | None:
-        """The key with a digest of the request; None for a caller who sent no key.
+        """The key together with a digest of the request; None if the caller sent no key.
 
-        The digest is of what the caller sent, not of what it means at the moment: the answer to a repeated request does
-        not depend on which bundles are loaded then.
+        The digest covers what the caller sent, not what it stands for at the moment, so that a repeated request does
+        not depend on the bundles that are loaded then.
         """
         if self.idempotency_key is None:
             return None
@@ -53,7 +53,7 @@ DEFAULT_OPTIONS, ANONYMOUS = RecallOptions(), Caller()
 @final
 @dataclass(frozen=True)
 class TrainingReceipt:
-    """A training that was accepted, and how many pictures it will compute; none where it is shared or known already."""
+    """An accepted training, and the number of images that it will compute: 0 if it is shared or was known."""
 
     record: ClassifierRecord
     work: int
@@ -62,7 +62,7 @@ class TrainingReceipt:
 @final
 @dataclass(frozen=True)
 class Prediction:
-    """The most probable label of one picture, the probability of each, and what said so."""
+    """The most probable label of a picture, the probability of each label, and the kind of predictor."""
 
     label: str
     probabilities: dict[str, float]

@@ -1,4 +1,4 @@
-"""The verbs of the server, free of HTTP: what a route calls, and what a script can call as well."""
+"""The verbs of the server, free of HTTP. Routes call them, and so may scripts."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from recall_server.jobs.training_jobs import TrainingJobs
 from recall_server.jobs.workers.local import LocalBackend
 from recall_server.library.library import Library
 from recall_server.library.watcher import WatchedLibrary
-from recall_server.recall.addressing import Addressing, ResolvedPictures, address
+from recall_server.recall.addressing import Addressing, ResolvedPictures, resolve_pictures
 from recall_server.recall.own_pictures import add_own_pictures
 from recall_server.recall.queries import (
     Picture,
@@ -50,7 +50,7 @@ from recall_server.service.training_request import request_record, request_task
 
 @final
 class RecallService:
-    """Recall, train, predict and take away. Methods may be called from several threads."""
+    """Recalls, trains, predicts and exports. Safe to use from several threads."""
 
     def __init__(self, library: Library | WatchedLibrary, jobs: TrainingJobs, settings: Settings) -> None:
         self._library, self.jobs, self.settings = library, jobs, settings
@@ -60,9 +60,9 @@ class RecallService:
 
     @classmethod
     def assemble(cls, settings: Settings) -> Self:
-        """A service of the bundles in `settings.artifacts`, followed as they change, and of local training processes.
+        """A service with the bundles in `settings.artifacts`, reloaded when they change, and local training processes.
 
-        Raises StorageFailed where the state folder cannot be used.
+        Raises StorageFailed if the state folder or the job table cannot be used.
         """
         library = WatchedLibrary(
             lambda previous: Library.load(
@@ -78,23 +78,23 @@ class RecallService:
 
     @property
     def library(self) -> Library:
-        """The bundles loaded now. Another one may stand here a moment later: read it once for each request."""
+        """The bundles that are loaded now. A reload replaces the library, so a request should read it once."""
         return self._library.current if isinstance(self._library, WatchedLibrary) else self._library
 
     def start(self) -> None:
-        """Begin to train, and to look for bundles that change."""
+        """Start the training processes, and follow the bundles on the disk."""
         if isinstance(self._library, WatchedLibrary):
             self._library.start()
         self.jobs.start()
 
     def begin_drain(self) -> None:
-        """Take no more trainings, and let everybody who waits go: the server is about to stop. For signal handlers."""
+        """Accept no more trainings, and end all waits, before the server stops. May be called in a signal handler."""
         if self._draining_since is None:
             self._draining_since = time.monotonic()
         self.jobs.begin_drain()
 
     def stop(self) -> None:
-        """End all trainings, those under way once the settings' `drain_seconds` since `begin_drain` are over."""
+        """Stop all workers. Running trainings have until `settings.drain_seconds` after `begin_drain`."""
         self.begin_drain()
         if isinstance(self._library, WatchedLibrary):
             self._library.stop()
@@ -104,28 +104,28 @@ class RecallService:
     def recall_labels(
         self, labels: Sequence[str], options: RecallOptions = DEFAULT_OPTIONS, *, library: Library | None = None
     ) -> Recalled:
-        """Images of these labels, from the bundles loaded now or from those of `library`."""
+        """Recall images of these labels, from the bundles of `library` or those that are loaded now."""
         return self._recall(label_queries(library or self.library, labels, options.bundle), options)
 
     def recall_mixtures(
         self, mixtures: Sequence[Mapping[str, float]], options: RecallOptions = DEFAULT_OPTIONS
     ) -> Recalled:
-        """Images of weighted sums of labels."""
+        """Recall images of weighted sums of labels."""
         return self._recall(mixture_queries(self.library, mixtures, options.bundle), options)
 
     def recall_vectors(self, vectors: Sequence[Sequence[float]], options: RecallOptions = DEFAULT_OPTIONS) -> Recalled:
-        """Images of raw query vectors [d_y]."""
+        """Recall images of query vectors [d_y]."""
         return self._recall(vector_queries(self.library, vectors, options.bundle), options)
 
     def recall_pictures(self, pictures: Sequence[Picture], options: RecallOptions = DEFAULT_OPTIONS) -> Recalled:
-        """What the memory recalls for these pictures; those of one part are averaged to one query."""
+        """Recall images for pictures. The encoded pictures of each part are averaged to one query."""
         queries = picture_queries(self.library, pictures, options.bundle, limits=self._picture_limits)
         return self._recall(queries, options)
 
     def train_labels(
         self, labels: Sequence[str], *, bundle: str | None = None, seed: int = 0, asked: Caller = ANONYMOUS
     ) -> TrainingReceipt:
-        """Queue the training of a classifier that tells these labels apart, of one bundle or of several."""
+        """Queue the training of a classifier of these labels, which may be from several bundles."""
         if not 0 < len(labels) <= self.settings.max_classes:
             self._check_classes(len(labels), "labels")
         key = asked.key(labels=list(labels), bundle=bundle, seed=seed)
@@ -145,25 +145,28 @@ class RecallService:
         seed: int = 0,
         asked: Caller = ANONYMOUS,
     ) -> TrainingReceipt:
-        """A classifier whose classes are the names of the parts: queued to be trained, or, of prototypes, made.
+        """Queue the training of a classifier whose classes are the parts of the pictures.
 
-        It learns from what is recalled for the pictures and, unless `own_pictures` is false, from them.
+        It learns from what is recalled for the pictures and, unless `own_pictures` is false, from the pictures. A
+        classifier of prototypes needs no training and is ready at once.
         """
         self._check_classes(len({picture.part for picture in pictures}), None)
         key = asked.key(pictures, bundle=bundle, addressing=addressing, own_pictures=own_pictures, seed=seed)
         if (known := self._known(key)) is not None:
             return known
         began = time.perf_counter()
-        addressed = address(self.library, pictures, addressing, bundle, self._picture_limits, own_pictures=own_pictures)
+        resolved = resolve_pictures(
+            self.library, pictures, addressing, bundle, self._picture_limits, own_pictures=own_pictures
+        )
         spent = {"encoding": time.perf_counter() - began}
-        if addressed.way == "prototypes":
-            return self._keep(addressed, spent, key)
-        return self._train(addressed.queries, seed, key, addressed, spent)
+        if resolved.mode == "prototypes":
+            return self._store_prototypes(resolved, spent, key)
+        return self._train(resolved.queries, seed, key, resolved, spent)
 
     def predict(self, identifier: str, pictures: Sequence[Picture]) -> list[Prediction]:
-        """What a classifier sees in each picture, in their order; raises NotFound and NotReady.
+        """The prediction for each picture, in order. Raises NotFound and NotReady.
 
-        One that is being trained from pictures answers by their prototypes until then.
+        While a classifier is trained from pictures, their prototypes predict in its place.
         """
         classifier, by = self._predictors.current(identifier)
         if not pictures:
@@ -176,17 +179,17 @@ class RecallService:
         return predictions
 
     def download(self, identifier: str, file_format: DownloadFormat) -> bytes:
-        """A trained classifier as a file of that format; raises NotFound and NotReady."""
+        """The file of a trained classifier in this format. Raises NotFound and NotReady."""
         if file_format == "safetensors":
             return self.jobs.read(identifier)
         return self._predictors.finished(identifier).export_onnx()
 
     def bundle_card(self, name: str) -> str:
-        """The card of a loaded memory, as Markdown; raises NotFound."""
+        """The card of a loaded bundle, as Markdown. Raises NotFound."""
         return bundle_card(self.library.get(name).bundle)
 
     def classifier_card(self, identifier: str) -> str:
-        """The card of a trained classifier, as Markdown; raises NotFound and NotReady."""
+        """The card of a trained classifier, as Markdown. Raises NotFound and NotReady."""
         classifier = self._predictors.finished(identifier)
         record, library = self.jobs.get(identifier), self.library.bundles
         same = {
@@ -213,7 +216,7 @@ class RecallService:
             )
 
     def _known(self, key: IdempotencyKey | None) -> TrainingReceipt | None:
-        """The receipt of a request that was made before under the same key. Nothing is recalled for it."""
+        """The receipt of a request that was made before under the same key; None for a new one."""
         record = None if key is None else self.jobs.known(key)
         return None if record is None else TrainingReceipt(record, 0)
 
@@ -222,40 +225,41 @@ class RecallService:
         queries: Sequence[Query],
         seed: int,
         key: IdempotencyKey | None,
-        addressed: ResolvedPictures | None = None,
+        resolved: ResolvedPictures | None = None,
         spent: Mapping[str, float] | None = None,
     ) -> TrainingReceipt:
-        """Recall, and hand the images to the training process; `spent` are seconds that have gone by before."""
-        place = shared_format([query.loaded.bundle for query in queries])
-        shown = [query.pixels for query in queries if query.pixels is not None]
-        self._check_size(place, len(queries), max(map(len, shown), default=0))
+        """Recall images for the queries and queue a training on them. `spent` are the seconds of earlier stages."""
+        shared = shared_format([query.loaded.bundle for query in queries])
+        pictures = [query.pixels for query in queries if query.pixels is not None]
+        self._check_size(shared, len(queries), max(map(len, pictures), default=0))
         began = time.perf_counter()
-        met = build_training_set(
+        training_set = build_training_set(
             [BundleQuery(query.loaded.bundle, query.vector, query.loaded.pretrained) for query in queries]
         )
-        met = add_own_pictures(met, shown) if shown else met
+        training_set = add_own_pictures(training_set, pictures) if pictures else training_set
         spent = dict(spent or {}) | {"recalling": time.perf_counter() - began}
-        record = request_record(queries, place, seed, addressed).model_copy(update={"preparation": spent})
-        task = request_task(met, record, None if addressed is None else addressed.prototypes)
+        record = request_record(queries, shared, seed, resolved).model_copy(update={"preparation": spent})
+        task = request_task(training_set, record, None if resolved is None else resolved.prototypes)
         submitted = self.jobs.submit(record, task, key=key)
-        work = len(queries) * met.retraining.rows_per_class * met.retraining.steps
+        work = len(queries) * shared.retraining.rows_per_class * shared.retraining.steps
         return TrainingReceipt(submitted.record, work if submitted.created else 0)
 
-    def _keep(
-        self, addressed: ResolvedPictures, spent: Mapping[str, float], key: IdempotencyKey | None
+    def _store_prototypes(
+        self, resolved: ResolvedPictures, spent: Mapping[str, float], key: IdempotencyKey | None
     ) -> TrainingReceipt:
-        """The prototypes as a classifier of their own."""
-        assert addressed.prototypes is not None
-        place = shared_format([query.loaded.bundle for query in addressed.queries])
-        record = request_record(addressed.queries, place, 0, addressed).model_copy(
+        """Store the prototypes as a finished classifier."""
+        assert resolved.prototypes is not None
+        shared = shared_format([query.loaded.bundle for query in resolved.queries])
+        record = request_record(resolved.queries, shared, 0, resolved).model_copy(
             update={"preparation": dict(spent), "network": "nearest class mean"}
         )
-        data = addressed.prototypes.to_bytes()
+        data = resolved.prototypes.to_bytes()
         submitted = self.jobs.keep(record, data, key=key)
         return TrainingReceipt(submitted.record, 0)
 
-    def _check_size(self, place: SharedFormat, classes: int, shown: int) -> None:
-        numbers = classes * (place.rows + shown) * math.prod(place.image_shape)
+    def _check_size(self, shared: SharedFormat, classes: int, pictures: int) -> None:
+        """Raise InvalidRequest for a training set that is too large, with so many pictures in its largest class."""
+        numbers = classes * (shared.rows + pictures) * math.prod(shared.image_shape)
         if numbers > self.settings.max_recalled_numbers:
             raise InvalidRequest(
                 f"training on {classes} classes takes {numbers:,} numbers of images, more than the "
@@ -264,7 +268,7 @@ class RecallService:
 
 
 def job_limits(settings: Settings) -> JobLimits:
-    """What the settings say of jobs; a 0 that stands for "without limit" becomes None."""
+    """The limits of jobs in the settings, where 0 means no limit, which is None in `JobLimits`."""
     return JobLimits(
         queue=settings.queue_limit,
         queue_seconds=settings.queue_seconds,

@@ -15,7 +15,7 @@ from recall_server.core.classifier.fresh_classifier import FreshClassifier
 from recall_server.core.io.pictures import decode, encode_png
 from recall_server.core.memory import AddressedBases
 from recall_server.core.preprocessing import AbstractPreprocessing, Projected, Standardise
-from recall_server.recall.training_set import BundleQuery, as_pictures, build_training_set, shared_format
+from recall_server.recall.training_set import BundleQuery, build_training_set, crop_and_resize, shared_format
 from tests.recall_server.bundle_examples import (
     example_manifest,
     example_memory,
@@ -75,7 +75,7 @@ def test_small_and_grey_become_as_large_and_coloured_as_the_others() -> None:
     assert torch.equal(met.images[0, 3:], met.images[0, :2]), "rows are repeated in turn"
     pixels = met.preprocessing.to_pixels(met.images.flatten(0, 1)).view_as(met.images)
     assert_close(pixels[1], recalled(large, "class 2"), terms=4)
-    assert_close(pixels[0, :3], as_pictures(recalled(small, "class 0"), (3, 16, 16)), terms=4)
+    assert_close(pixels[0, :3], crop_and_resize(recalled(small, "class 0"), (3, 16, 16)), terms=4)
     assert_close(pixels[0, :, 0], pixels[0, :, 2], terms=4)  # grey is the same in all channels
     flat = met.images.transpose(0, 2).flatten(1)
     assert_close(flat.mean(dim=1), torch.zeros(3), terms=4, size=1)
@@ -88,13 +88,13 @@ def test_an_image_is_cut_and_resized_as_a_picture_that_somebody_sends(size: tupl
     generator = np.random.default_rng(3)
     image = generator.integers(0, 256, (1, *size)).astype(np.float32) / 255
     sent = decode(encode_png(image), (channels, 16, 16))
-    ours = as_pictures(torch.from_numpy(image)[None], (channels, 16, 16))[0]
+    ours = crop_and_resize(torch.from_numpy(image)[None], (channels, 16, 16))[0]
     np.testing.assert_allclose(ours.numpy(), sent, atol=1 / 255 + rounding(torch.float32))  # to bytes
 
 
 def test_colour_never_becomes_grey() -> None:
-    with pytest.raises(ValueError, match="images of 3 channels do not become images of 1"):
-        as_pictures(torch.zeros(1, 3, 8, 8), (1, 8, 8))
+    with pytest.raises(ValueError, match="images of 3 channels cannot become images of 1"):
+        crop_and_resize(torch.zeros(1, 3, 8, 8), (1, 8, 8))
 
 
 def test_the_schedule_is_that_of_the_largest_images_then_of_most_queries_then_the_longest() -> None:

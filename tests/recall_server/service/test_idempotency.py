@@ -83,7 +83,7 @@ def test_a_repeated_request_is_answered_without_a_recall(
     def recall(*_: object, **__: object) -> None:
         raise AssertionError("the key was not looked up first")
 
-    for name in ("build_training_set", "label_queries", "address"):
+    for name in ("build_training_set", "label_queries", "resolve_pictures"):
         monkeypatch.setattr(f"recall_server.service.service.{name}", recall)
     assert train(folder.service).record.id == first.record.id
 

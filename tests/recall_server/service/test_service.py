@@ -313,7 +313,7 @@ def test_a_classifier_learns_from_the_pictures_too_unless_that_is_not_wanted(
     for own in (True, False):
         record = service.train_pictures(sent, addressing=way, bundle=bundle, own_pictures=own).record
         rows.append(TrainingTask.from_bytes(service.jobs.task_file(record.id).read_bytes()).images.shape[1])
-        assert ("pictures themselves are among" in record.notes[0]) is own
+        assert ("also learns from the pictures" in record.notes[0]) is own
     assert rows[0] == rows[1] + 4
 
 
@@ -348,7 +348,7 @@ def test_pictures_may_be_taken_for_labels_that_are_then_recalled(service: Recall
         named({"a": "left", "b": "right"}), addressing="classify", bundle="columns", seed=2
     ).record
     assert (record.addressing, record.labels, record.bundle.name) == ("classify", ("a", "b"), "columns")
-    assert "(a for left, b for right)" in record.notes[0]
+    assert "(a as left, b as right)" in record.notes[0]
     (said,) = service.predict(record.id, pictures("right", count=1, seed=900))
     assert said.label == "b"
     assert record.quality is not None and record.quality.source == "pictures"
