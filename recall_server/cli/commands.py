@@ -17,12 +17,10 @@ from pydantic import SecretStr, ValidationError
 from recall_server import __version__
 from recall_server.api.app import create_app
 from recall_server.cli.doctor import examine
-from recall_server.config.logs import configure_logs
-from recall_server.config.network_exposure import exposure_refusal
-from recall_server.config.settings import Settings
+from recall_server.config import Settings, configure_logs, exposure_refusal
 from recall_server.core.bundle.lock import BundleLock
 from recall_server.errors import RecallError
-from recall_server.service.service import RecallService
+from recall_server.service import RecallService
 
 # Seconds that an idle connection is kept: longer than clients and proxies keep theirs, so that they close it first. A
 # request sent while the server closes gets no answer, which happened with uvicorn's 5 seconds, the time of httpx.

@@ -14,13 +14,12 @@ from typing import final
 import torch
 
 from recall_server import __version__
-from recall_server.config.network_exposure import exposure_refusal
-from recall_server.config.settings import Settings
+from recall_server.config import Settings, exposure_refusal
 from recall_server.core.bundle.lock import LOCK_FILE, BundleLock
 from recall_server.core.networks.kernels import prepare
 from recall_server.errors import InvalidBundle, StorageFailed
 from recall_server.jobs.rows.store import SqlJobStore
-from recall_server.library.library import Library
+from recall_server.library import Library
 
 RUNTIMES = ("onnxruntime", "onnxruntime-gpu")
 

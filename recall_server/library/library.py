@@ -14,8 +14,6 @@ from recall_server.library.aliases import ALIASES_FILE, Aliases, read_aliases
 from recall_server.library.folder import BundleFile, Device, LoadedBundle, LoadOptions, Rejection, read_folder
 from recall_server.library.names import LONGEST_NAME, LabelReference, Names
 
-__all__ = ["LabelReference", "Library", "LoadedBundle", "Rejection"]
-
 logger = logging.getLogger(__name__)
 
 

@@ -16,7 +16,7 @@ import torch
 
 from recall_server.core.classifier.prototypes import PrototypeClassifier
 from recall_server.errors import InvalidRequest
-from recall_server.library.library import Library, LoadedBundle
+from recall_server.library import Library, LoadedBundle
 from recall_server.recall.nearest_label import embedding, nearest_labels
 from recall_server.recall.queries import Picture, PictureLimits, Query, by_class, decode_all, picture_queries
 

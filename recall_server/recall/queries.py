@@ -17,7 +17,7 @@ from torch import Tensor
 from recall_server.core.bundle.manifest import Label
 from recall_server.core.io.pictures import decode
 from recall_server.errors import InvalidRequest, UnsupportedQuery
-from recall_server.library.library import Library, LoadedBundle
+from recall_server.library import Library, LoadedBundle
 
 LARGEST_WEIGHT = 1e6  # of a number in a query; with the bound on a bundle's numbers, recalled images stay finite
 LABEL: TypeAdapter[str] = TypeAdapter(Label)

@@ -14,7 +14,7 @@ from torch import Tensor
 from recall_server.core.io.tensor_file import canonical_json, pack
 from recall_server.core.reports.contact_sheet import contact_sheet
 from recall_server.errors import InvalidRequest
-from recall_server.library.library import LoadedBundle
+from recall_server.library import LoadedBundle
 from recall_server.recall.queries import Query
 
 METADATA_KEY = "recall"
@@ -66,7 +66,8 @@ class Recalled:
         shapes = {recalled.images.shape[1:] for recalled in self.queries}
         if len(shapes) > 1:
             raise InvalidRequest(
-                "these labels have images of different sizes, which do not fit in one tensor; ask for one bundle at a time",
+                "these labels have images of different sizes, which do not fit in one tensor; "
+                "ask for one bundle at a time",
                 parameter="labels",
             )
         count = sum(len(recalled.rows) for recalled in self.queries)

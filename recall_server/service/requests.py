@@ -9,8 +9,7 @@ from dataclasses import dataclass
 from typing import Literal, final
 
 from recall_server.jobs.rows.records import ClassifierRecord, IdempotencyKey
-from recall_server.recall.queries import Picture
-from recall_server.recall.recalled import PerLabel
+from recall_server.recall import PerLabel, Picture
 from recall_server.service.predictors import AnswerSource
 
 DownloadFormat = Literal["safetensors", "onnx"]

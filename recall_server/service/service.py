@@ -9,7 +9,7 @@ from typing import Self, final
 
 import torch
 
-from recall_server.config.settings import Settings
+from recall_server.config import Settings
 from recall_server.core.reports.bundle_card import bundle_card
 from recall_server.errors import InvalidRequest
 from recall_server.jobs.limits import JobLimits
@@ -18,22 +18,27 @@ from recall_server.jobs.rows.records import IdempotencyKey
 from recall_server.jobs.rows.store import SqlJobStore
 from recall_server.jobs.training_jobs import TrainingJobs
 from recall_server.jobs.workers.local import LocalBackend
-from recall_server.library.library import Library
-from recall_server.library.watcher import WatchedLibrary
-from recall_server.recall.addressing import Addressing, ResolvedPictures, resolve_pictures
-from recall_server.recall.own_pictures import add_own_pictures
-from recall_server.recall.queries import (
+from recall_server.library import Library, WatchedLibrary
+from recall_server.recall import (
+    Addressing,
+    BundleQuery,
     Picture,
     PictureLimits,
     Query,
+    Recalled,
+    ResolvedPictures,
+    SharedFormat,
+    add_own_pictures,
+    build_training_set,
     decode_all,
     label_queries,
     mixture_queries,
     picture_queries,
+    recall,
+    resolve_pictures,
+    shared_format,
     vector_queries,
 )
-from recall_server.recall.recalled import Recalled, recall
-from recall_server.recall.training_set import BundleQuery, SharedFormat, build_training_set, shared_format
 from recall_server.service.classifier_card import classifier_card
 from recall_server.service.predictors import Predictors
 from recall_server.service.requests import (

@@ -18,10 +18,8 @@ from recall_server.core.encoders.novelty import STRANGE
 from recall_server.core.io.tensor_file import canonical_json
 from recall_server.jobs.rows.records import BundleIdentity, ClassifierRecord, ImageSize, now
 from recall_server.jobs.rows.task import TaskDescription, TrainingTask
-from recall_server.library.library import LoadedBundle
-from recall_server.recall.addressing import ResolvedPictures
-from recall_server.recall.queries import Query
-from recall_server.recall.training_set import SharedFormat, TrainingSet
+from recall_server.library import LoadedBundle
+from recall_server.recall import Query, ResolvedPictures, SharedFormat, TrainingSet
 
 
 def request_record(

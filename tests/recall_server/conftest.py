@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from recall_server.library.library import Library
+from recall_server.library import Library
 from tests.recall_server.job_examples import started, stop_jobs_started_since
 from tests.recall_server.serving_examples import write_artifacts
 

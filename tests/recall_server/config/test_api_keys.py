@@ -6,7 +6,7 @@ import hashlib
 
 import pytest
 
-from recall_server.config.api_keys import ApiKeys, Scope, check_scope
+from recall_server.config import ApiKeys, Scope, check_scope
 from recall_server.errors import Forbidden, Unauthorised
 
 SECRET, OTHER = "0123456789abcdef-secret", "fedcba9876543210-other!"

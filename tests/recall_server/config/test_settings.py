@@ -12,7 +12,7 @@ from typer.testing import CliRunner
 
 from recall_server import __version__
 from recall_server.cli import commands
-from recall_server.config.settings import Settings
+from recall_server.config import Settings
 
 
 @pytest.fixture(autouse=True)

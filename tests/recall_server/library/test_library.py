@@ -12,7 +12,7 @@ import pytest
 
 from recall_server.core.bundle.bundle import MemoryBundle
 from recall_server.errors import AmbiguousLabel, InvalidRequest, NotFound, UnknownLabel, UnsupportedQuery
-from recall_server.library.library import Library
+from recall_server.library import Library
 from tests.recall_server.serving_examples import column_encoder, image_bundle, label_bundle
 
 HOSTILE = Path(__file__).parents[2] / "hostile_bundles"

@@ -11,8 +11,7 @@ from pathlib import Path
 import pytest
 
 from recall_server.core.bundle.lock import BundleLock
-from recall_server.library.library import Library
-from recall_server.library.watcher import WatchedLibrary
+from recall_server.library import Library, WatchedLibrary
 from tests.recall_server.serving_examples import label_bundle, write_artifacts
 
 

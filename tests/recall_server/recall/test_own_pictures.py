@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from recall_server.recall.own_pictures import add_own_pictures
-from recall_server.recall.training_set import BundleQuery, build_training_set
+from recall_server.recall import BundleQuery, add_own_pictures, build_training_set
 from tests.recall_server.serving_examples import COLUMNS, label_bundle
 from tests.tolerances import assert_close
 

@@ -15,7 +15,7 @@ from recall_server.core.classifier.fresh_classifier import FreshClassifier
 from recall_server.core.io.pictures import decode, encode_png
 from recall_server.core.memory import AddressedBases
 from recall_server.core.preprocessing import AbstractPreprocessing, Projected, Standardise
-from recall_server.recall.training_set import BundleQuery, build_training_set, crop_and_resize, shared_format
+from recall_server.recall import BundleQuery, build_training_set, crop_and_resize, shared_format
 from tests.recall_server.bundle_examples import (
     example_manifest,
     example_memory,

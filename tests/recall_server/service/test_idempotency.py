@@ -8,12 +8,11 @@ from typing import Any
 
 import pytest
 
-from recall_server.config.settings import Settings
+from recall_server.config import Settings
 from recall_server.errors import Conflict
-from recall_server.library.library import Library
-from recall_server.recall.queries import Picture
-from recall_server.service.requests import Caller, TrainingReceipt
-from recall_server.service.service import RecallService
+from recall_server.library import Library
+from recall_server.recall import Picture
+from recall_server.service import Caller, RecallService, TrainingReceipt
 from tests.recall_server.job_examples import jobs_with
 from tests.recall_server.serving_examples import COLUMNS, ManualBackend, label_bundle, picture, png, write_artifacts
 

@@ -14,7 +14,7 @@ import pytest
 import safetensors.torch
 import torch
 
-from recall_server.config.settings import Settings
+from recall_server.config import Settings
 from recall_server.core.bundle.bundle import MemoryBundle
 from recall_server.core.classifier.onnx_export import export_network
 from recall_server.core.networks import NetworkSpec, build_network
@@ -25,10 +25,9 @@ from recall_server.jobs.rows.records import ClassifierRecord, JobStatus
 from recall_server.jobs.rows.store import SqlJobStore
 from recall_server.jobs.rows.task import TrainingTask
 from recall_server.jobs.training_jobs import TrainingJobs
-from recall_server.library.library import Library, LoadedBundle
-from recall_server.recall.queries import Picture
-from recall_server.service.requests import RecallOptions
-from recall_server.service.service import RecallService
+from recall_server.library import Library, LoadedBundle
+from recall_server.recall import Picture
+from recall_server.service import RecallOptions, RecallService
 from tests.recall_server.bundle_examples import with_soft_targets
 from tests.recall_server.serving_examples import (
     COLUMNS,
