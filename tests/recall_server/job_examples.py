@@ -22,7 +22,7 @@ from recall_server.jobs.rows.store import SqlJobStore
 from recall_server.jobs.rows.task import TaskDescription, TrainingTask
 from recall_server.jobs.training_jobs import TrainingJobs
 from recall_server.jobs.workers.backend import Backend
-from tests.recall_server.serving_examples import COLUMNS, RETRAINING, memory_of_columns
+from tests.recall_server.serving_examples import COLUMNS, RETRAINING, ManualBackend, memory_of_columns
 
 PATIENCE = 60.0
 ENDLESS = 100_000  # steps
@@ -101,6 +101,28 @@ def jobs_with(backend: Backend, state: Path, **limits: Any) -> TrainingJobs:
     jobs.start()
     started.append(jobs)
     return jobs
+
+
+class Pair:
+    """Two servers on one table and one state folder, with a backend each."""
+
+    def __init__(self, state: Path, **limits: float) -> None:
+        self.backends = ManualBackend(), ManualBackend()
+        self.one, self.other = (jobs_with(backend, state, **limits) for backend in self.backends)
+
+
+def silence(jobs: TrainingJobs) -> None:
+    """As if the server were gone: no heartbeat, no maintenance. What its backend says can still arrive."""
+    jobs._maintenance.stop()
+
+
+def names(folder: Path) -> set[str]:
+    return {path.name for path in folder.iterdir()}
+
+
+def files(state: Path) -> set[str]:
+    """The names of all tasks and classifiers."""
+    return names(state / "classifiers") | names(state / "tasks")
 
 
 def stop_jobs_started_since(count: int) -> None:

@@ -18,7 +18,7 @@ from recall_server.jobs.claimed_jobs import ClaimedJobs
 from recall_server.jobs.rows.records import ClassifierRecord, JobError, JobStatus
 from recall_server.jobs.training_jobs import TrainingJobs
 from recall_server.jobs.workers import supervisor, worker_process
-from recall_server.jobs.workers.local import LocalBackend, _devices
+from recall_server.jobs.workers.local import LocalBackend
 from recall_server.jobs.workers.worker import Ready, Succeeded
 from tests.recall_server.job_examples import DIVERGING, ENDLESS, PATIENCE, eventually, jobs_with, record, training_task
 from tests.recall_server.serving_examples import RETRAINING
@@ -364,15 +364,3 @@ def test_a_job_that_was_forgotten_behind_its_back_is_stopped_and_does_not_distur
     jobs._store.remove(forgotten)
     assert finished(jobs, jobs.submit(record("next"), training_task()).record.id).status is JobStatus.SUCCEEDED
     assert not is_alive(process)
-
-
-def test_one_worker_is_given_to_each_device(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert _devices("cpu", 0) == ["cpu"]
-    assert _devices("cpu", 2) == ["cpu", "cpu"]
-    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
-    assert _devices("auto", 0) == ["cuda:0", "cuda:1"]
-    assert _devices("cuda", 3) == ["cuda:0", "cuda:1", "cuda:0"]
-    assert _devices("cuda:1", 0) == ["cuda:1"]
-    monkeypatch.setattr(torch.cuda, "device_count", lambda: 0)
-    assert _devices("auto", 0) == ["cpu"]
-    assert _devices("cuda", 0) == ["cuda"], "what was asked for and is not there fails loudly"
