@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from recall_server.config import Settings
 from recall_server.jobs.limits import JobLimits
@@ -13,11 +14,8 @@ from recall_server.jobs.training_jobs import TrainingJobs
 from recall_server.library import Library
 from recall_server.recall import Picture
 from recall_server.service import RecallService
-from tests.recall_server.serving_examples import (
-    ManualBackend,
-    picture,
-    png,
-)
+from tests.recall_server.job_examples import started
+from tests.recall_server.serving_examples import ManualBackend, picture, png
 
 Serve = Callable[..., RecallService]
 
@@ -39,10 +37,16 @@ def named(names: dict[str, str], count: int = 3) -> list[Picture]:
     ]
 
 
-def lazy_service(library: Library, state: Path) -> tuple[RecallService, ManualBackend]:
-    """A service whose trainings wait until the backend is told to begin one."""
-    backend = ManualBackend()
+def service_with(backend: ManualBackend, library: Library, state: Path, **settings: Any) -> RecallService:
+    """A service with a job table in memory. Its jobs end with the test."""
     jobs = TrainingJobs(SqlJobStore.open("sqlite://"), ClassifierFiles(state), backend, JobLimits())
     jobs.open()
     jobs.start()
-    return RecallService(library, jobs, Settings(state=state)), backend
+    started.append(jobs)
+    return RecallService(library, jobs, Settings(state=state, **settings))
+
+
+def lazy_service(library: Library, state: Path) -> tuple[RecallService, ManualBackend]:
+    """A service whose trainings wait until the backend is told to begin one."""
+    backend = ManualBackend()
+    return service_with(backend, library, state), backend

@@ -16,12 +16,8 @@ from recall_server.core.bundle.bundle import MemoryBundle
 from recall_server.core.classifier.onnx_export import export_network
 from recall_server.core.networks import NetworkSpec, build_network
 from recall_server.errors import InvalidRequest, NotFound, NotReady, UnsupportedQuery
-from recall_server.jobs.limits import JobLimits
-from recall_server.jobs.rows.files import ClassifierFiles
 from recall_server.jobs.rows.records import JobStatus
-from recall_server.jobs.rows.store import SqlJobStore
 from recall_server.jobs.rows.task import TrainingTask
-from recall_server.jobs.training_jobs import TrainingJobs
 from recall_server.library import Library
 from recall_server.recall import Picture
 from recall_server.service import RecallService
@@ -29,7 +25,6 @@ from tests.recall_server.service.examples import Serve, lazy_service, named, pic
 from tests.recall_server.serving_examples import (
     COLUMNS,
     ROWS,
-    ManualBackend,
     column_encoder,
     image_bundle,
     picture,
@@ -38,9 +33,8 @@ from tests.recall_server.serving_examples import (
 
 
 def test_prototypes_are_a_classifier_at_once_and_without_a_worker(library: Library, tmp_path: Path) -> None:
-    jobs = TrainingJobs(SqlJobStore.open("sqlite://"), ClassifierFiles(tmp_path), ManualBackend(), JobLimits())
-    jobs.open()
-    service = RecallService(library, jobs, Settings(state=tmp_path))
+    service, _ = lazy_service(library, tmp_path)
+    jobs = service.jobs
     accepted = service.train_pictures(named({"a": "left", "b": "right"}), addressing="prototypes")
     record = accepted.record
     assert (record.status, record.addressing, record.labels, accepted.work) == (
