@@ -11,7 +11,7 @@ INSTALLED := $(VENV)/.installed
 ACCELERATOR := $(if $(findstring GPU,$(shell nvidia-smi -L 2>/dev/null)),gpu,cpu)
 
 .DEFAULT_GOAL := help
-.PHONY: help install serve test check format docs
+.PHONY: help install serve test numerics check format docs
 
 help: ## Print this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -23,6 +23,9 @@ serve: $(INSTALLED) ## Serve the bundles in artifacts/ on 127.0.0.1:8000; settin
 
 test: check ## Run every check and the whole test suite
 	$(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadfile $(ARGS)
+
+numerics: $(INSTALLED) ## Run the numerical tests with each instruction set of this processor
+	$(BIN)/python -m tests.numerics -n auto --maxprocesses 4 --dist loadfile $(ARGS)
 
 check: $(INSTALLED) ## Lint, formatting, types and import contracts
 	$(BIN)/ruff check

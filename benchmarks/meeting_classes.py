@@ -22,8 +22,7 @@ class Memories:
     def __init__(self, bundles: Mapping[str, MemoryBundle], classes: Sequence[str], device: torch.device) -> None:
         self.bundles = {label: bundle for bundle in bundles.values() for label in bundle.labels}
         self.classes = classes
-        place = shared_format([self.bundles[label] for label in classes])
-        self.retraining = place.retraining
+        self.retraining = shared_format([self.bundles[label] for label in classes]).retraining
         self.pixels = torch.stack([self._recalled(label) for label in classes]).to(device)  # [classes, r, C, H, W]
         numbers = self.pixels.double()
         self._means = numbers.mean(dim=(1, 3, 4)).cpu()  # [classes, C]

@@ -25,7 +25,7 @@ from torch import Tensor
 from recall_server.core.training.device import device_name
 from recall_server.library.folder import LoadedBundle
 from recall_server.library.library import Library
-from recall_server.recall.training_set import as_pictures
+from recall_server.recall.training_set import crop_and_resize
 from trainer.data.datasets import Split, load_dataset
 from trainer.evaluation.novelty import fit_familiarity
 
@@ -43,13 +43,13 @@ def auroc(known: Tensor, unknown: Tensor) -> float:
 
 def scores(loaded: LoadedBundle, split: Split, count: int) -> Tensor:
     """Of `count` random pictures, made grey and sized as the encoder takes them."""
-    assert loaded.encoder is not None and loaded.familiarity is not None
+    assert loaded.encoder is not None and loaded.novelty is not None
     chosen = torch.randperm(len(split), generator=torch.Generator().manual_seed(0))[:count]
     pixels = split.select(chosen).pixels()
     if pixels.shape[1] == 3:
         pixels = torch.einsum("nchw,c->nhw", pixels, torch.tensor(GREY)).unsqueeze(1)
-    sized = as_pictures(pixels, loaded.encoder.image_shape).contiguous()
-    return loaded.familiarity.score(torch.from_numpy(loaded.encoder.encode(sized.numpy())))
+    sized = crop_and_resize(pixels, loaded.encoder.image_shape).contiguous()
+    return loaded.novelty.score(torch.from_numpy(loaded.encoder.encode(sized.numpy())))
 
 
 def fitted(folder: Path) -> LoadedBundle:

@@ -47,14 +47,15 @@ def bare(bundle: MemoryBundle, labels: int, size: tuple[int, int]) -> bytes:
     """What a sheet of these labels takes at the least: one product, one resize, one PNG of the server's size."""
     memory = bundle.memory
     assert isinstance(memory, AddressedBases)
+    _, height, width = memory.image_shape
     with torch.inference_mode():
         coefficients = torch.einsum("qd,rdk->qrk", torch.eye(labels), memory.addressing[:PER_LABEL])
         small = torch.einsum("qrk,kchw->qrchw", coefficients, memory.bases).flatten(0, 1)
-        large = interpolate(small, size=(memory.height, memory.width), mode="bilinear", align_corners=False)
+        large = interpolate(small, size=(height, width), mode="bilinear", align_corners=False)
         pixels = (bundle.preprocessing.to_pixels(large).clamp(0, 1) * 255).round().byte().numpy()
-    rows = pixels[:, 0].reshape(labels, PER_LABEL, memory.height, memory.width)
-    sheet = Image.fromarray(np.ascontiguousarray(rows.transpose(0, 2, 1, 3)).reshape(labels * memory.height, -1))
-    factor = round(CELL / memory.height)
+    rows = pixels[:, 0].reshape(labels, PER_LABEL, height, width)
+    sheet = Image.fromarray(np.ascontiguousarray(rows.transpose(0, 2, 1, 3)).reshape(labels * height, -1))
+    factor = round(CELL / height)
     stream = io.BytesIO()
     large_sheet = sheet.resize((sheet.width * factor, sheet.height * factor), Image.Resampling.NEAREST)
     framed = Image.new("L", size, "white")

@@ -8,7 +8,7 @@ from dataclasses import replace
 import torch
 
 from benchmarks.across import some_classes
-from recall_server.recall.training_set import as_pictures
+from recall_server.recall.training_set import crop_and_resize
 from trainer.data.datasets import ImageDataset, Split
 
 
@@ -16,7 +16,7 @@ def shrunk(data: ImageDataset, size: int) -> ImageDataset:
     """The same pictures at `size` x `size`, another data set by name and digest."""
 
     def smaller(split: Split) -> Split:
-        pixels = as_pictures(split.pixels(), (split.images.shape[1], size, size))
+        pixels = crop_and_resize(split.pixels(), (split.images.shape[1], size, size))
         return replace(split, images=(255 * pixels).round().clamp(0, 255).to(torch.uint8))
 
     return replace(

@@ -1,1 +1,1 @@
-"""The command line of the server."""
+"""The commands of `recall-server`."""

@@ -1,4 +1,4 @@
-"""The commands of `recall-server`: serve the bundles of a folder, vouch for them, or examine this machine."""
+"""The commands of `recall-server`: serve the bundles of a folder, lock them, or examine this machine."""
 
 from __future__ import annotations
 
@@ -17,15 +17,13 @@ from pydantic import SecretStr, ValidationError
 from recall_server import __version__
 from recall_server.api.app import create_app
 from recall_server.cli.doctor import examine
-from recall_server.config.logs import configure_logs
-from recall_server.config.network_exposure import exposure_refusal
-from recall_server.config.settings import Settings
+from recall_server.config import Settings, configure_logs, exposure_refusal
 from recall_server.core.bundle.lock import BundleLock
 from recall_server.errors import RecallError
-from recall_server.service.service import RecallService
+from recall_server.service import RecallService
 
-# Seconds that an idle connection is kept. Longer than clients and proxies do, so that they let go first: a request that
-# is sent while the server closes gets no answer, and with uvicorn's 5 seconds, which are httpx's too, that did happen.
+# Seconds that an idle connection is kept: longer than clients and proxies keep theirs, so that they close it first. A
+# request sent while the server closes gets no answer, which happened with uvicorn's 5 seconds, the time of httpx.
 KEEP_ALIVE = 75
 
 cli = typer.Typer(
@@ -37,7 +35,7 @@ cli = typer.Typer(
 
 
 class _Server(uvicorn.Server):
-    """Tells when it is asked to stop, before it waits for the requests that are open."""
+    """Calls `on_exit` when it is asked to stop, before it waits for open requests."""
 
     def __init__(self, config: uvicorn.Config, on_exit: Callable[[], None]) -> None:
         super().__init__(config)
@@ -49,7 +47,7 @@ class _Server(uvicorn.Server):
 
 
 def with_settings(command: Callable[[Settings], None]) -> Callable[..., None]:
-    """Give a command one flag for every setting; what is not given comes from the environment, then the default."""
+    """Give a command one flag per setting. Without the flag, the environment counts, and then the default."""
 
     def run(**flags: Any) -> None:
         try:
@@ -80,47 +78,47 @@ def serve(settings: Settings) -> None:
         service = RecallService.assemble(settings)
     except RecallError as error:
         _fail(str(error))
-    # Beside a training that takes all cores, threads that wait for each other make a prediction slower, not faster.
+    # While a training uses all cores, several threads make a prediction slower, since they wait for each other.
     torch.set_num_threads(1)
     config = uvicorn.Config(
         create_app(service),
         host=settings.host,
         port=settings.port,
-        log_config=None,  # what uvicorn says goes where everything else goes
+        log_config=None,  # uvicorn's messages go to the same place as all others
         access_log=False,
         timeout_graceful_shutdown=settings.drain_seconds,
         timeout_keep_alive=KEEP_ALIVE,
         server_header=False,
     )
     server = _Server(config, service.begin_drain)
-    signal.signal(signal.SIGTERM, _leave)
-    with contextlib.suppress(KeyboardInterrupt):  # which uvicorn raises again after it has stopped
+    signal.signal(signal.SIGTERM, _exit)
+    with contextlib.suppress(KeyboardInterrupt):  # uvicorn raises it again after it has stopped
         server.run()
     if not server.started:
         raise typer.Exit(1)
 
 
 def lock(settings: Settings) -> None:
-    """Vouch for the bundles in the artifacts folder as they are now: from then on no other is served from there."""
+    """Write bundles.lock for the bundles in the artifacts folder. From then on, no other files are served from it."""
     try:
-        vouched = BundleLock.of(settings.artifacts)
-        vouched.write(settings.artifacts)
+        lock_file = BundleLock.of(settings.artifacts)
+        lock_file.write(settings.artifacts)
     except RecallError as error:
         _fail(str(error))
-    for name, digest in vouched.digests.items():
+    for name, digest in lock_file.digests.items():
         typer.echo(f"{digest}  {name}")
 
 
 def doctor(settings: Settings) -> None:
-    """Examine devices, bundles and folders, print what was found, and exit with 1 if something stands in the way."""
+    """Examine devices, bundles and folders. Exits with 1 if something would keep the server from working."""
     findings = examine(settings)
     for finding in findings:
         typer.echo(f"{'ok     ' if finding.good else 'PROBLEM'} {finding.subject}: {finding.detail}")
     raise typer.Exit(0 if all(finding.good for finding in findings) else 1)
 
 
-def _leave(sig: int, frame: FrameType | None) -> NoReturn:
-    """Being asked to stop is no failure. Uvicorn raises the signal again for this handler once it has stopped."""
+def _exit(sig: int, frame: FrameType | None) -> NoReturn:
+    """Exit with 0, since a request to stop is no failure. Uvicorn raises the signal again once it has stopped."""
     raise SystemExit(0)
 
 
@@ -149,7 +147,9 @@ def _version(wanted: bool) -> None:
 
 @cli.callback()
 def _root(
-    version: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True, help="Print it.")] = False,
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
+    ] = False,
 ) -> None:
     pass
 

@@ -1,4 +1,4 @@
-"""Whether this machine can serve: devices really usable, bundles that load, folders that can be written."""
+"""Examines whether this machine can serve: devices, bundles, folders and the job table."""
 
 from __future__ import annotations
 
@@ -14,13 +14,12 @@ from typing import final
 import torch
 
 from recall_server import __version__
-from recall_server.config.network_exposure import exposure_refusal
-from recall_server.config.settings import Settings
+from recall_server.config import Settings, exposure_refusal
 from recall_server.core.bundle.lock import LOCK_FILE, BundleLock
 from recall_server.core.networks.kernels import prepare
 from recall_server.errors import InvalidBundle, StorageFailed
 from recall_server.jobs.rows.store import SqlJobStore
-from recall_server.library.library import Library
+from recall_server.library import Library
 
 RUNTIMES = ("onnxruntime", "onnxruntime-gpu")
 
@@ -28,7 +27,7 @@ RUNTIMES = ("onnxruntime", "onnxruntime-gpu")
 @final
 @dataclass(frozen=True)
 class Finding:
-    """One thing that was looked at; `good` is False where it stands in the way of serving."""
+    """The result of one check. `good` is False if it keeps the server from working."""
 
     subject: str
     good: bool
@@ -36,7 +35,7 @@ class Finding:
 
 
 def examine(settings: Settings) -> list[Finding]:
-    """Look at everything that `serve` with these settings will need."""
+    """Check everything that `serve` needs with these settings."""
     return [
         *_versions(),
         _exposure(settings),
@@ -53,24 +52,24 @@ def _versions() -> Iterator[Finding]:
     yield Finding("version", True, f"{__version__}, Python {platform.python_version()}, torch {torch.__version__}")
     installed = [name for name in RUNTIMES if _is_installed(name)]
     if len(installed) > 1:
-        # Both own the same module; together they silently give the CPU.
+        # Both contain the same module, and together they run on the CPU without an error.
         yield Finding("onnxruntime", False, f"{' and '.join(installed)} are both installed; uninstall one of them")
     elif installed:
         yield Finding("onnxruntime", True, f"{installed[0]} {importlib.metadata.version(installed[0])}")
     else:
-        yield Finding("onnxruntime", True, "not installed, so bundles that pictures address cannot be loaded")
+        yield Finding("onnxruntime", True, "not installed, so bundles that are addressed by pictures cannot be loaded")
 
 
 def _device(settings: Settings) -> Finding:
     usable = torch.cuda.is_available()
     if settings.device == "cuda" and not usable:
-        return Finding("device", False, "cuda is asked for, but torch cannot use it; choose cpu or auto")
+        return Finding("device", False, "cuda is set, but torch cannot use it; choose cpu or auto")
     name = torch.cuda.get_device_name() if usable else f"cpu, {torch.get_num_threads()} threads"
     return Finding("device", True, f"{settings.device}: training on {name if settings.device != 'cpu' else 'cpu'}")
 
 
 def _kernels() -> Finding:
-    """Never in the way of serving: what cannot be compiled runs on torch's own operations."""
+    """Always good: without compiled kernels, torch's own operations are used."""
     if prepare():
         return Finding("kernels", True, "compiled for this processor")
     return Finding(
@@ -94,18 +93,22 @@ def _exposure(settings: Settings) -> Finding:
     if refusal is not None:
         return Finding("address", False, refusal)
     keys = ", ".join(f"{key.name} ({key.scope.name.lower()})" for key in settings.keys.keys)
-    return Finding("address", True, f"{settings.host}, API keys: {keys or 'none, everybody who reaches it may use it'}")
+    return Finding(
+        "address",
+        True,
+        f"{settings.host}, API keys: {keys or 'none, so everybody who can reach the server may use it'}",
+    )
 
 
 def _lock(artifacts: Path) -> Iterator[Finding]:
-    """Nothing where there is none: a lock is a choice."""
+    """No finding without a lock file, which is optional."""
     try:
         lock = BundleLock.read(artifacts)
     except InvalidBundle as error:
         yield Finding("lock", False, str(error))
     else:
         if lock is not None:
-            yield Finding("lock", True, f"{LOCK_FILE} vouches for {len(lock.digests)} bundles")
+            yield Finding("lock", True, f"{LOCK_FILE} lists {len(lock.digests)} bundles")
 
 
 def _state(settings: Settings) -> Finding:

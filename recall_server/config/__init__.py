@@ -1,1 +1,21 @@
 """How a server is set up: settings, API keys, network exposure, logs."""
+
+from __future__ import annotations
+
+from recall_server.config.api_keys import ApiKey, ApiKeys, Scope, check_scope
+from recall_server.config.logs import configure_logs
+from recall_server.config.network_exposure import exposure_refusal, is_loopback, trusts_this_machine_only
+from recall_server.config.settings import Settings, rate
+
+__all__ = [
+    "ApiKey",
+    "ApiKeys",
+    "Scope",
+    "Settings",
+    "check_scope",
+    "configure_logs",
+    "exposure_refusal",
+    "is_loopback",
+    "rate",
+    "trusts_this_machine_only",
+]

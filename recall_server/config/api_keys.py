@@ -1,7 +1,7 @@
-"""Who may do what: API keys with scopes, kept as digests and compared in constant time.
+"""API keys with scopes, stored as digests and compared in constant time.
 
-`NAME:SCOPE:KEY` gives one key, commas separate several. KEY is the key itself, or `sha256=` and the digest of it in
-hexadecimal, so that the settings need hold no secret. Names are what logs and metrics say; keys they never say.
+A key is written `NAME:SCOPE:KEY`, and commas separate several. KEY is the key itself, or `sha256=` followed by its
+digest in hexadecimal, so that the settings need not contain a secret. Logs and metrics show names, never keys.
 """
 
 from __future__ import annotations
@@ -15,24 +15,24 @@ from typing import Self, final
 
 from recall_server.errors import Forbidden, Unauthorised
 
-SHORTEST_KEY = 16  # characters: what a program draws, not what a person makes up, so that guessing is hopeless
+SHORTEST_KEY = 16  # characters, so that a random key cannot be guessed
 DIGEST_PREFIX = "sha256="
 NAME = re.compile(r"[A-Za-z0-9_.-]{1,50}")
 DIGEST = re.compile(r"[0-9a-f]{64}")
 
 
 class Scope(IntEnum):
-    """What a key reaches; each scope includes those before it."""
+    """What a key allows. Each scope includes the ones before it."""
 
-    READ = 1  # recall, predict, download, and everything that is shown
-    TRAIN = 2  # make classifiers and cancel trainings
-    ADMIN = 3  # delete classifiers, which other callers may share
+    READ = 1  # recall, predict, download, and look at everything
+    TRAIN = 2  # train classifiers and cancel trainings
+    ADMIN = 3  # delete classifiers, which callers may share
 
 
 @final
 @dataclass(frozen=True)
 class ApiKey:
-    """One key: the name it goes by, what it reaches, and the SHA-256 of the key itself."""
+    """A key: its name, its scope, and the SHA-256 of the key itself."""
 
     name: str
     scope: Scope
@@ -42,7 +42,7 @@ class ApiKey:
 @final
 @dataclass(frozen=True)
 class ApiKeys:
-    """All keys of a server. Without any, everybody who can reach the server may do everything."""
+    """All keys of a server. Without any key, everybody who can reach the server may do everything."""
 
     keys: tuple[ApiKey, ...] = ()
 
@@ -51,21 +51,21 @@ class ApiKeys:
 
     @classmethod
     def parse(cls, text: str) -> Self:
-        """Keys from `NAME:SCOPE:KEY,...`. Raises ValueError, without repeating any key."""
+        """Parse `NAME:SCOPE:KEY,...`. Raises ValueError, whose message contains no key."""
         keys: list[ApiKey] = []
         for number, entry in enumerate(filter(None, (part.strip() for part in text.split(","))), start=1):
             key = _parse_one(entry, number)
             if any(key.name == other.name or key.digest == other.digest for other in keys):
-                raise ValueError(f"key {number}: its name or the key itself was given before")
+                raise ValueError(f"key {number}: its name or the key itself is given twice")
             keys.append(key)
         return cls(tuple(keys))
 
     def identify(self, presented: str | None) -> ApiKey:
-        """The key that was presented. Raises Unauthorised where there is none, or none like it."""
+        """The key that a request presents. Raises Unauthorised if there is none, or if it is not known."""
         if presented is None:
             raise Unauthorised("an API key is needed; send it as `Authorization: Bearer KEY` or as `X-API-Key: KEY`")
         digest = hashlib.sha256(presented.encode(errors="surrogatepass")).digest()
-        # All are compared, and each in constant time: how long it takes says nothing about any of them.
+        # All keys are compared, each in constant time, so that the duration reveals nothing.
         matches = [key for key in self.keys if hmac.compare_digest(key.digest, digest)]
         if not matches:
             raise Unauthorised("this server knows no such API key")
@@ -73,7 +73,7 @@ class ApiKeys:
 
 
 def check_scope(key: ApiKey, needed: Scope) -> None:
-    """Raises Forbidden where the key does not reach so far."""
+    """Raise Forbidden if the scope of the key is too narrow."""
     if key.scope < needed:
         raise Forbidden(f"the API key {key.name!r} has the scope {_word(key.scope)}, but this takes {_word(needed)}")
 

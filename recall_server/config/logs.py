@@ -1,4 +1,4 @@
-"""Logs as lines for people or as one JSON object a line, each with the id of the request that it belongs to."""
+"""Logs as text for people, or as one JSON object per line. Each line has the id of its request, if there is one."""
 
 from __future__ import annotations
 
@@ -9,16 +9,16 @@ from typing import Literal
 import structlog
 from structlog.typing import Processor
 
-# Each request has a line of its own, with id, route and time; and a warning for every broken form would let anybody
+# The server logs each request itself, with id, route and time. A warning for every malformed form would let callers
 # fill the disk.
 NOISY = ("uvicorn.access", "python_multipart")
 
 
 def configure_logs(level: str, form: Literal["console", "json"]) -> None:
-    """Send everything that is logged in this process, by whichever library, to standard error in one form.
+    """Send all logs of this process, including those of libraries, to standard error in one form.
 
-    Code keeps to the standard `logging`; what a request binds with `structlog.contextvars` is added to its lines, and
-    to those of the threads that work for it.
+    Code uses the standard `logging`. What a request binds with `structlog.contextvars` is added to its lines, and to
+    those of the threads that work for it.
     """
     shared: list[Processor] = [
         structlog.contextvars.merge_contextvars,
@@ -30,7 +30,7 @@ def configure_logs(level: str, form: Literal["console", "json"]) -> None:
     last: list[Processor] = [
         structlog.dev.ConsoleRenderer(
             colors=sys.stderr.isatty(),
-            exception_formatter=structlog.dev.plain_traceback,  # the default prints local variables: pictures and keys
+            exception_formatter=structlog.dev.plain_traceback,  # the default prints local variables, such as keys
         )
     ]
     if form == "json":

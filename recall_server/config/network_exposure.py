@@ -1,4 +1,4 @@
-"""Who can reach the address that a server listens on, and whether that is wanted."""
+"""Whether other machines can reach a server, and whether its settings allow that."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from recall_server.config.settings import Settings
 
 
 def is_loopback(host: str) -> bool:
-    """Whether only this machine reaches it. Names other than localhost are not looked up: what they mean can change."""
+    """Whether only this machine can reach `host`. Names other than localhost count as public, and are not resolved."""
     try:
         return ipaddress.ip_address(host.strip("[]")).is_loopback
     except ValueError:
@@ -16,7 +16,7 @@ def is_loopback(host: str) -> bool:
 
 
 def exposure_refusal(settings: Settings) -> str | None:
-    """Why these settings must not be served: beyond this machine without a key, and nobody said that it may be."""
+    """Why `serve` refuses these settings: other machines can reach the server without a key. None if it does not."""
     if is_loopback(settings.host) or settings.keys or settings.allow_public:
         return None
     return (
@@ -26,5 +26,5 @@ def exposure_refusal(settings: Settings) -> str | None:
 
 
 def trusts_this_machine_only(settings: Settings) -> bool:
-    """Whether being on this machine is all that it takes, so that the browsers on it need watching."""
+    """Whether every program on this machine may use the server, so that requests of browsers must be checked."""
     return is_loopback(settings.host) and not settings.keys and not settings.allow_public

@@ -1,4 +1,4 @@
-"""What an operator can set: environment variables with the prefix RECALL_, each of them a flag of `serve` too."""
+"""The settings of a server: environment variables with the prefix RECALL_, each of which is a flag of `serve`."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ LogLevel = Literal["debug", "info", "warning", "error"]
 
 
 class Settings(BaseSettings):
-    """The settings of one server; construction raises pydantic's ValidationError for a value that cannot be."""
+    """The settings of one server. Construction raises pydantic's ValidationError for an invalid value."""
 
     model_config = SettingsConfigDict(env_prefix="RECALL_", frozen=True, extra="ignore")
 
@@ -68,12 +68,12 @@ class Settings(BaseSettings):
 
     @property
     def keys(self) -> ApiKeys:
-        """The API keys as digests."""
+        """The API keys, as digests."""
         return ApiKeys.parse(self.api_keys.get_secret_value())
 
     @property
     def database_url(self) -> str:
-        """Where the job table is."""
+        """The SQLAlchemy URL of the job table."""
         return self.database or f"sqlite:///{self.state.absolute() / 'jobs.sqlite'}"
 
     @field_validator("api_keys")
@@ -90,10 +90,10 @@ class Settings(BaseSettings):
 
 
 def rate(text: str) -> RateLimitItem | None:
-    """ "600/minute" -> what the library `limits` makes of it; None for "". Raises ValueError."""
+    """Parse a rate such as "600/minute"; None for an empty text. Raises ValueError."""
     if not text:
         return None
     try:
         return parse(text)
     except ValueError as error:
-        raise ValueError(f"{text!r} is no rate; write one as in 600/minute") from error
+        raise ValueError(f"{text!r} is not a rate; write it like 600/minute") from error

@@ -1,6 +1,6 @@
-"""Training requests: what is asked (task), what became of it (records, store, files), and who does it (backends).
+"""Training requests, from submission to the finished file: durable rows, and the workers that train.
 
-What is known stands in a table that several servers may share (table, database, store, leases). A backend's workers
-take their jobs through `ClaimedJobs`; `TrainingJobs` has the verbs for everybody else; `Maintenance` sees to the rest:
-heartbeats, servers that died, jobs that waited too long, classifiers that are too old or too many.
+`rows` holds what is known of a job: a table that several servers may share, and a folder of files. `workers` train.
+`ClaimedJobs` connects the two, `TrainingJobs` has the verbs for everybody else, and `Maintenance` repeats what has to
+be repeated: heartbeats, take-overs, deadlines and clean-up.
 """

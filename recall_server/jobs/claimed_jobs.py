@@ -1,4 +1,4 @@
-"""Jobs on their way through a backend: taken from the table, and what became of them written back."""
+"""The jobs that this server's workers have: claimed from the table, their ends written back to it."""
 
 from __future__ import annotations
 
@@ -23,20 +23,20 @@ from recall_server.jobs.rows.transitions import Claim
 from recall_server.jobs.watchers import Watchers
 from recall_server.jobs.workers.backend import Assignment
 
-SECONDS_BETWEEN_NOTES = 0.5  # of the progress of one job: each is a transaction
+SECONDS_BETWEEN_NOTES = 0.5  # of the progress of one job, since each is a transaction
 
 logger = logging.getLogger(__name__)
 
 
 @dataclass(eq=False)
 class _Held:
-    hold: Claim
+    claim: Claim
     noted: float = 0.0  # on the monotonic clock
 
 
 @final
 class ClaimedJobs:
-    """The JobQueue of one server's backend."""
+    """The `JobQueue` of one server's backend."""
 
     def __init__(
         self,
@@ -46,23 +46,23 @@ class ClaimedJobs:
         limits: JobLimits,
         *,
         queue: QueueAges,
-        tally: JobCounters,
+        counters: JobCounters,
         watchers: Watchers,
     ) -> None:
         self._store, self._files, self._lease, self._limits = store, files, lease, limits
-        self._queue, self._tally, self._watchers = queue, tally, watchers
+        self._queue, self._counters, self._watchers = queue, counters, watchers
         self._held: dict[str, _Held] = {}
         self._changed = threading.Condition()
         self.closed = False
 
     @property
     def held(self) -> set[Claim]:
-        """What the backend has."""
+        """The claims of the jobs that the backend has."""
         with self._changed:
-            return {held.hold for held in self._held.values()}
+            return {held.claim for held in self._held.values()}
 
     def close(self, seconds: float) -> None:
-        """Give out no more jobs, and wait so long for those under way."""
+        """Give out no more jobs, and wait at most `seconds` for the running ones."""
         self.closed = True
         with self._changed:
             self._changed.wait_for(lambda: not self._held, seconds)
@@ -71,26 +71,26 @@ class ClaimedJobs:
         while not self.closed:
             try:
                 claimed = self._store.claim(self._lease.owner)
-            except StorageFailed:  # which is in the log; the worker will ask again
+            except StorageFailed:  # already in the log; the worker asks again
                 return None
-            except Exception:  # a row that a newer server wrote, say; the worker has nothing to do with it
+            except Exception:  # such as a row that a newer server wrote; it must not end the worker's thread
                 logger.exception("the job that waits longest cannot be read")
                 return None
             if claimed is None:
                 return None
-            hold, _, waited = claimed
+            claim, _, waited = claimed
             with self._changed:
-                self._held[hold.identifier] = _Held(hold)
-            self._queue.left(hold.identifier)
-            self._tally.stage("queue", waited)
-            self._watchers.tell(hold.identifier)
-            assignment = self._assignment(hold)
+                self._held[claim.identifier] = _Held(claim)
+            self._queue.remove(claim.identifier)
+            self._counters.add_stage("queue", waited)
+            self._watchers.notify(claim.identifier)
+            assignment = self._assignment(claim)
             if assignment is not None:
                 return assignment
         return None
 
     def progressed(self, assignment: Assignment, progress: Progress) -> bool:
-        held = self._holding(assignment)
+        held = self._find(assignment)
         if held is None:
             return False
         if time.monotonic() - held.noted < SECONDS_BETWEEN_NOTES and progress.done < progress.total:
@@ -98,99 +98,105 @@ class ClaimedJobs:
         held.noted = time.monotonic()
         counts = True
         with _logged():
-            counts = self._store.progressed(held.hold, progress)
-        self._watchers.tell(assignment.identifier)
+            counts = self._store.progressed(held.claim, progress)
+        self._watchers.notify(assignment.identifier)
         if not counts:
-            self.drop(held.hold)
+            self.drop(held.claim)
         return counts
 
     def succeeded(self, assignment: Assignment, classifier: bytes, seconds: float) -> None:
-        if self._holding(assignment) is None:
+        held = self._find(assignment)
+        if held is None:
             return
         file = FinishedFile(bytes=len(classifier), sha256=hashlib.sha256(classifier).hexdigest())
         try:
             self._files.save(assignment.identifier, assignment.attempt, classifier)
         except StorageFailed as error:
             return self.failed(assignment, JobError(kind=StorageFailed.__name__, detail=str(error)))
-        if self._end(assignment, lambda hold: self._finished(hold, file, seconds)):
-            self._tally.stage("training", seconds)
+        if self._end(held.claim, lambda claim: self._finished(claim, file, seconds)):
+            self._counters.add_stage("training", seconds)
 
     def failed(self, assignment: Assignment, error: JobError) -> None:
-        logger.error("training of classifier %s failed: %s", assignment.identifier, error.detail)
-        self._end(assignment, lambda hold: self._store.failed(hold, error))
+        held = self._find(assignment)
+        if held is not None:
+            logger.error("training of classifier %s failed: %s", assignment.identifier, error.detail)
+            self._end(held.claim, lambda claim: self._store.failed(claim, error))
 
     def lost(self, assignment: Assignment, reason: str) -> None:
+        held = self._find(assignment)
+        if held is None:
+            return
         logger.error("training of classifier %s was lost: %s", assignment.identifier, reason)
-        record = self._end(assignment, lambda hold: self._store.lost(hold, reason, attempts=self._limits.attempts))
+        record = self._end(held.claim, lambda claim: self._store.lost(claim, reason, attempts=self._limits.attempts))
         if record is not None and record.status is JobStatus.QUEUED:
-            self._tally.retried()
+            self._counters.add_retry()
 
     def returned(self, assignment: Assignment) -> None:
-        self._end(assignment, self._store.returned)
+        held = self._find(assignment)
+        if held is not None:
+            self._end(held.claim, self._store.returned)
 
-    def drop(self, hold: Claim) -> bool:
-        """Nothing that is said of this attempt counts any more; False where it is over, though another may be held."""
+    def drop(self, claim: Claim) -> bool:
+        """Ignore all further reports of this attempt. Returns False if it was not held any more."""
         with self._changed:
-            held = self._held.get(hold.identifier)
-            if held is None or held.hold != hold:
+            held = self._held.get(claim.identifier)
+            if held is None or held.claim != claim:
                 return False
-            del self._held[hold.identifier]
+            del self._held[claim.identifier]
             self._changed.notify_all()
             return True
 
     def forget(self, identifier: str) -> None:
-        """`drop` whatever attempt at this job is held, for the job has ended."""
+        """Ignore all further reports of the job: it has ended."""
         with self._changed:
             self._held.pop(identifier, None)
             self._changed.notify_all()
 
-    def _holding(self, assignment: Assignment) -> _Held | None:
-        """None where this attempt does not count any more."""
+    def _find(self, assignment: Assignment) -> _Held | None:
+        """The held attempt; None if it does not count any more."""
         held = self._held.get(assignment.identifier)
-        return held if held is not None and held.hold.attempt == assignment.attempt else None
+        return held if held is not None and held.claim.attempt == assignment.attempt else None
 
-    def _finished(self, hold: Claim, file: FinishedFile, seconds: float) -> ClassifierRecord | None:
-        record = self._store.succeeded(hold, file, seconds)
-        if record is None:  # not where the database failed: it may have written that the file is there
-            self._files.remove_attempt(hold.identifier, hold.attempt)
+    def _finished(self, claim: Claim, file: FinishedFile, seconds: float) -> ClassifierRecord | None:
+        record = self._store.succeeded(claim, file, seconds)
+        if record is None:  # not after a failure of the database, which may have recorded the file
+            self._files.remove_attempt(claim.identifier, claim.attempt)
         return record
 
-    def _assignment(self, hold: Claim) -> Assignment | None:
-        """Everything that a worker needs; where it cannot be read the job has failed."""
-        empty = Assignment(hold.identifier, hold.attempt, b"", self._limits.training_seconds)
+    def _assignment(self, claim: Claim) -> Assignment | None:
+        """What a worker needs; None, after failing the job, if its task cannot be read."""
+        empty = Assignment(claim.identifier, claim.attempt, b"", self._limits.training_seconds)
         try:
-            task = self._files.task(hold.identifier)
+            task = self._files.task(claim.identifier)
         except (NotFound, StorageFailed) as error:
             self.failed(empty, JobError(kind=StorageFailed.__name__, detail=str(error)))
             return None
-        return Assignment(hold.identifier, hold.attempt, task, self._limits.training_seconds)
+        return Assignment(claim.identifier, claim.attempt, task, self._limits.training_seconds)
 
-    def _end(
-        self, assignment: Assignment, write: Callable[[Claim], ClassifierRecord | None]
-    ) -> ClassifierRecord | None:
-        """Write the end of an attempt; None where it did not count. What cannot be written, upkeep will repair."""
-        held = self._holding(assignment)
-        if held is None:
-            return None
+    def _end(self, claim: Claim, write: Callable[[Claim], ClassifierRecord | None]) -> ClassifierRecord | None:
+        """Write the end of an attempt. Returns None if the attempt no longer counts, or if nothing could be written.
+
+        Only the table decides whether an attempt still counts: the job may be cancelled or deleted at any moment.
+        """
         record = None
         try:
             with _logged():
-                record = write(held.hold)
+                record = write(claim)
         finally:
-            self.drop(held.hold)
+            self.drop(claim)
         if record is not None and record.status.is_terminal:
             self._files.discard_task(record.id)
-            self._tally.ended(record.status)
-        self._watchers.tell(assignment.identifier)
+            self._counters.add_end(record.status)
+        self._watchers.notify(claim.identifier)
         return record
 
 
 @contextlib.contextmanager
 def _logged() -> Iterator[None]:
-    """Nothing that goes wrong here may end the thread that watches over a worker."""
+    """Log every error of the body, since none may end the thread that watches over a worker."""
     try:
         yield
     except StorageFailed as error:
-        logger.error("what a job came to could not be recorded: %s", error)
+        logger.error("the end or the progress of a job could not be recorded: %s", error)
     except Exception:
-        logger.exception("what a job came to could not be recorded")
+        logger.exception("the end or the progress of a job could not be recorded")

@@ -1,4 +1,4 @@
-"""What the jobs of one server came to since it started, counted in memory."""
+"""Counters of what one server has done since it started. They are kept in memory."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from recall_server.jobs.rows.records import JobStatus
 
 Stage = Literal["queue", "training"]
 STAGES: Final[tuple[Stage, ...]] = ("queue", "training")
-UNKNOWN_SECONDS = 5.0  # what a training is taken to last before one has ended
-LONGEST_WAIT = 120  # seconds; common clients give up beyond
+UNKNOWN_SECONDS = 5.0  # the assumed duration of a training before the first has ended
+LONGEST_WAIT = 120  # seconds; common clients do not wait longer
 
 
 @final
 @dataclass(frozen=True)
 class StageSeconds:
-    """How many jobs have gone through a stage, and the time it took them together."""
+    """How many jobs have gone through a stage, and the sum of the seconds that each took."""
 
     count: int
     seconds: float
@@ -30,7 +30,7 @@ class StageSeconds:
 @final
 @dataclass(frozen=True)
 class JobStatistics:
-    """`queued`, `running` and `oldest_queued_seconds` are of the whole table; the rest is of this server's work."""
+    """`queued`, `running` and `oldest_queued_seconds` describe the whole table, the other fields this server's work."""
 
     queued: int
     running: int
@@ -42,7 +42,7 @@ class JobStatistics:
 
 @final
 class JobCounters:
-    """The counters. Safe to use from several threads."""
+    """Counts jobs by their end, and seconds by stage. Safe to use from several threads."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -51,16 +51,16 @@ class JobCounters:
         self._seconds = dict.fromkeys(STAGES, 0.0)
         self._retries = 0
 
-    def stage(self, stage: Stage, seconds: float) -> None:
+    def add_stage(self, stage: Stage, seconds: float) -> None:
         with self._lock:
             self._count[stage] += 1
             self._seconds[stage] += max(0.0, seconds)
 
-    def ended(self, status: JobStatus) -> None:
+    def add_end(self, status: JobStatus) -> None:
         with self._lock:
             self._finished[status] += 1
 
-    def retried(self) -> None:
+    def add_retry(self) -> None:
         with self._lock:
             self._retries += 1
 
@@ -76,7 +76,7 @@ class JobCounters:
             )
 
     def retry_after(self, queued: int, workers: int) -> int:
-        """Seconds until so many jobs will have been begun, a little spread so that not everybody comes back at once."""
+        """The expected seconds until `queued` jobs have started, times a random factor that spreads the callers."""
         with self._lock:
             trained = self._count["training"]
             mean = self._seconds["training"] / trained if trained else UNKNOWN_SECONDS

@@ -1,4 +1,4 @@
-"""How much is accepted, how long it may take, how long it is kept; and whether there is room at the moment."""
+"""Limits on jobs, and whether another job would be accepted at the moment."""
 
 from __future__ import annotations
 
@@ -11,10 +11,11 @@ DAY = 86_400.0
 @final
 @dataclass(frozen=True)
 class JobLimits:
-    """`queue`: jobs that may wait, for each worker. `attempts`: how often a job is begun whose worker dies.
+    """What one server accepts and keeps.
 
-    `keep_seconds` and `keep_bytes`: finished jobs older than that, and the oldest classifiers beyond that size, are
-    removed; None keeps them. `lease_seconds`: a server that has been silent for so long has lost its jobs.
+    `queue` is the number of jobs that may wait for each worker, `attempts` how often a job is started whose worker
+    dies. Jobs that ended more than `keep_seconds` ago are removed, and so are the oldest classifiers until the others
+    take at most `keep_bytes`; None keeps them all. A server that is silent for `lease_seconds` loses its jobs.
     """
 
     training_seconds: float = 600.0
@@ -29,9 +30,10 @@ class JobLimits:
 @final
 @dataclass(frozen=True)
 class Admission:
-    """Whether a job would be accepted; if not, why, and after how many seconds another try is worth it.
+    """Whether a job would be accepted and, if not, why, and after how many seconds a caller should try again.
 
-    "full" passes with time; the others are about this server: it is stopping, has no worker, or cannot store.
+    "full" means that too many jobs wait. The other reasons concern this server: it is stopping ("draining"), has no
+    worker, or cannot write to its storage.
     """
 
     accepting: bool

@@ -1,16 +1,14 @@
-"""What has to be done again and again so that every job ends: heartbeats, take-overs, deadlines, expiry, repairs."""
+"""What is repeated so that every job ends: heartbeats, take-overs, deadlines, expiry, repairs."""
 
 from __future__ import annotations
 
 import logging
-import threading
 import time
-from collections.abc import Callable
-from dataclasses import dataclass
 from datetime import timedelta
 from typing import final
 
 from recall_server.errors import QueueExpired, StorageFailed
+from recall_server.jobs.chores import Chore, ChoreThread
 from recall_server.jobs.claimed_jobs import ClaimedJobs
 from recall_server.jobs.counters import JobCounters
 from recall_server.jobs.limits import JobLimits
@@ -23,25 +21,22 @@ from recall_server.jobs.rows.transitions import Claim
 from recall_server.jobs.watchers import Watchers
 from recall_server.jobs.workers.backend import Backend
 
-SECONDS_BETWEEN_LOOKS = 0.25  # at jobs that somebody waits for and another server trains
+SECONDS_BETWEEN_LOOKS = 0.25  # at the jobs that callers wait for, which other servers may train
 SECONDS_BETWEEN_CHECKS = 1.0
 SECONDS_BETWEEN_CLEANINGS = 60.0
-CLEANED_AT_ONCE = 50  # for the heartbeat, on the same thread, has to wait
+CLEANED_AT_ONCE = 50  # the other chores wait meanwhile
 UNRECORDED = "its end could not be recorded"
 
 logger = logging.getLogger(__name__)
 
 
-@dataclass(eq=False)
-class _Chore:
-    work: Callable[[], None]
-    seconds: float
-    due: float = 0.0
-
-
 @final
 class Maintenance:
-    """A thread with its chores. Each of them is harmless to repeat, and to do on several servers at once."""
+    """Two threads: one for the heartbeat alone, so that nothing delays it, and one for everything else.
+
+    Each chore is harmless to repeat, and harmless to do on several servers at once. `storage_failed` says whether the
+    table could not be written to when that was last tried.
+    """
 
     def __init__(
         self,
@@ -51,43 +46,52 @@ class Maintenance:
         limits: JobLimits,
         *,
         lease: Lease,
-        assignments: ClaimedJobs,
+        claimed: ClaimedJobs,
         queue: QueueAges,
-        tally: JobCounters,
+        counters: JobCounters,
         watchers: Watchers,
     ) -> None:
         self._store, self._files, self._backend, self._limits = store, files, backend, limits
-        self._lease, self._assignments, self._queue = lease, assignments, queue
-        self._tally, self._watchers = tally, watchers
+        self._lease, self._claimed, self._queue = lease, claimed, queue
+        self._counters, self._watchers = counters, watchers
         self._unheld: set[Claim] = set()
-        self._cleaning = _Chore(self.clean, SECONDS_BETWEEN_CLEANINGS)
-        self._chores = [
-            _Chore(self.heartbeat, limits.lease_seconds / BEATS),
-            _Chore(self.look, SECONDS_BETWEEN_LOOKS),
-            _Chore(self.check, SECONDS_BETWEEN_CHECKS),
+        self.storage_failed = False
+        beat = limits.lease_seconds / BEATS
+        self._cleaning = Chore(self.clean, SECONDS_BETWEEN_CLEANINGS)
+        chores = [
+            Chore(self.take_over, beat),
+            Chore(self.look, SECONDS_BETWEEN_LOOKS),
+            Chore(self.check, SECONDS_BETWEEN_CHECKS),
             self._cleaning,
         ]
-        self._stopping = threading.Event()
-        self._thread: threading.Thread | None = None
-        self.storage_failed = False
+        self._threads = [
+            ChoreThread("heartbeat", [Chore(self.heartbeat, beat)], self._storage_has_failed),
+            ChoreThread("maintenance", chores, self._storage_has_failed),
+        ]
 
     def start(self) -> None:
-        self._thread = threading.Thread(target=self._run, name="upkeep", daemon=True)
-        self._thread.start()
+        for thread in self._threads:
+            thread.start()
 
     def stop(self) -> None:
-        self._stopping.set()
-        if self._thread is not None:
-            self._thread.join()
+        """Return once no chore is under way."""
+        for thread in self._threads:
+            thread.begin_stop()
+        for thread in self._threads:
+            thread.finish_stop()
 
     def heartbeat(self) -> None:
-        """Show that this server lives, and take over the jobs of those that do not."""
+        """Show that this server lives. If others took it for dead, join them anew and give up its jobs."""
         if not self._lease.renew():
             logger.error("this server was taken for dead and its jobs were given to others")
-            lost = self._assignments.held
+            lost = self._claimed.held
             self._lease.acquire()
-            for hold in lost:
-                self._give_up(hold)
+            for claim in lost:
+                self._give_up(claim)
+        self.storage_failed = False
+
+    def take_over(self) -> None:
+        """Put the jobs of servers that have been silent for a lease back into the queue."""
         self._lease.expire_leases()
         for record in self._store.take_over(attempts=self._limits.attempts):
             logger.warning("the server that trained classifier %s is gone: it is %s", record.id, record.status)
@@ -97,30 +101,38 @@ class Maintenance:
         """Tell those who wait for a job what other servers did to it."""
         waited_for = self._watchers.identifiers
         if waited_for:
-            self._watchers.compare(self._store.revisions(waited_for))
+            self._watchers.notify_changed(self._store.revisions(waited_for))
 
     def check(self) -> None:
-        """End jobs that waited too long, and put right what table and backend disagree on."""
-        for identifier, seconds in self._queue.look(self._store.queued()).items():
-            if seconds > self._limits.queue_seconds:
-                detail = f"it waited longer than {self._limits.queue_seconds:g} seconds to be trained"
-                expired = self._store.expired(identifier, JobError(kind=QueueExpired.__name__, detail=detail))
-                if expired is not None:
-                    self._queue.left(identifier)
-                    self._ended(expired)
-        before = self._assignments.held
+        """End jobs that waited too long, and repair what the table and this server disagree on."""
+        self._expire_queued()
+        self._reconcile()
+
+    def _expire_queued(self) -> None:
+        for identifier, seconds in self._queue.update(self._store.queued()).items():
+            if seconds <= self._limits.queue_seconds:
+                continue
+            detail = f"it waited longer than {self._limits.queue_seconds:g} seconds to be trained"
+            expired = self._store.expired(identifier, JobError(kind=QueueExpired.__name__, detail=detail))
+            if expired is not None:
+                self._queue.remove(identifier)
+                self._ended(expired)
+
+    def _reconcile(self) -> None:
+        before = self._claimed.held
         in_table = self._store.held(self._lease.owner)
-        for hold in before - in_table:  # cancelled, or taken over, by another server
-            self._give_up(hold)
-        unheld = in_table - self._assignments.held
-        for hold in unheld & self._unheld:  # twice in a row, for a job is in the table a moment before it is here
-            record = self._store.lost(hold, UNRECORDED, attempts=self._limits.attempts)
+        for claim in before - in_table:  # cancelled or taken over by another server
+            self._give_up(claim)
+        unheld = in_table - self._claimed.held
+        # Two sightings in a row are needed: the row is written a moment before the claim is registered here.
+        for claim in unheld & self._unheld:
+            record = self._store.lost(claim, UNRECORDED, attempts=self._limits.attempts)
             if record is not None:
                 self._ended(record)
         self._unheld = unheld
 
     def clean(self) -> None:
-        """Remove what is too old, or too much, a little at a time, and then what crashes left behind."""
+        """Remove classifiers beyond the limits of age and size, some at a time, and then what crashes left behind."""
         removed = sum(self._remove(identifier) for identifier in self._expired())
         if removed == CLEANED_AT_ONCE:  # there may be more
             self._cleaning.due = time.monotonic() + SECONDS_BETWEEN_CHECKS
@@ -128,53 +140,37 @@ class Maintenance:
             self._files.tidy(self._store.attempts)
 
     def _expired(self) -> list[str]:
-        """Some of the jobs that are too old, or too much."""
+        """At most CLEANED_AT_ONCE jobs that are too old, or whose classifiers are beyond the limit of size."""
         expired: list[str] = []
         if self._limits.keep_seconds is not None:
             moment = now() - timedelta(seconds=self._limits.keep_seconds)
             expired = self._store.ended_before(moment, limit=CLEANED_AT_ONCE)
         if self._limits.keep_bytes is not None:
-            expired += self._store.beyond(self._limits.keep_bytes, limit=CLEANED_AT_ONCE - len(expired))
+            expired += self._store.beyond_size(self._limits.keep_bytes, limit=CLEANED_AT_ONCE - len(expired))
         return expired
 
     def _remove(self, identifier: str) -> bool:
         try:
             self._files.remove(identifier)
         except StorageFailed as error:
-            logger.error("an expired classifier stays: %s", error)
+            logger.error("an expired classifier could not be removed: %s", error)
             return False
         self._store.remove(identifier)
-        self._watchers.tell(identifier)
+        self._watchers.notify(identifier)
         return True
 
-    def _give_up(self, hold: Claim) -> None:
-        if self._assignments.drop(hold):  # or it has ended meanwhile, and another attempt at the job may be under way
-            self._backend.cancel(hold.identifier)
+    def _give_up(self, claim: Claim) -> None:
+        if self._claimed.drop(claim):  # if not, it has ended, and another attempt at the job may be under way
+            self._backend.cancel(claim.identifier)
 
     def _ended(self, record: ClassifierRecord) -> None:
         if record.status is JobStatus.QUEUED:
-            self._tally.retried()
+            self._counters.add_retry()
             self._backend.wake()
         else:
-            self._tally.ended(record.status)
+            self._counters.add_end(record.status)
             self._files.discard_task(record.id)
-        self._watchers.tell(record.id)
+        self._watchers.notify(record.id)
 
-    def _run(self) -> None:
-        while not self._stopping.is_set():
-            for chore in self._chores:
-                if time.monotonic() >= chore.due:
-                    self._do(chore)
-            self._stopping.wait(max(0.0, min(chore.due for chore in self._chores) - time.monotonic()))
-
-    def _do(self, chore: _Chore) -> None:
-        chore.due = time.monotonic() + chore.seconds
-        try:
-            chore.work()
-        except StorageFailed:  # which is in the log; the next time may go better
-            self.storage_failed = True
-        except Exception:
-            logger.exception("upkeep failed")
-        else:
-            if chore.work == self.heartbeat:  # the one that always writes
-                self.storage_failed = False
+    def _storage_has_failed(self) -> None:
+        self.storage_failed = True

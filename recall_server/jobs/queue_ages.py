@@ -1,7 +1,7 @@
-"""How many jobs wait, and how long they have: what can be told without asking the table.
+"""How many jobs wait and for how long, as known without a query to the table.
 
-The table's times are wall-clock times, which may jump. How long a job has waited is therefore measured from the moment
-it was first seen here, on the monotonic clock; the wall clock only says how long it had waited by then.
+The times in the table are wall-clock times, which may jump. The age of a job is therefore measured on the monotonic
+clock from the moment at which the job was first seen here; the wall clock only gives its age at that moment.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from recall_server.jobs.rows.records import now
 
 @final
 class QueueAges:
-    """Safe to use from several threads."""
+    """The ages of the jobs in the queue. Safe to use from several threads."""
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
@@ -26,20 +26,20 @@ class QueueAges:
 
     @property
     def length(self) -> int:
-        """Jobs that waited at the last look."""
+        """The number of jobs that waited at the last update."""
         return len(self._since)
 
-    def left(self, identifier: str) -> None:
-        """This job does not wait any more."""
+    def remove(self, identifier: str) -> None:
+        """Note that this job does not wait any more."""
         with self._lock:
             self._since = {key: since for key, since in self._since.items() if key[0] != identifier}
 
-    def look(self, queued: Mapping[str, datetime]) -> dict[str, float]:
-        """Seconds that each of these jobs has waited, given when the table says that it was queued."""
-        moment, today = self._clock(), now()
+    def update(self, queued: Mapping[str, datetime]) -> dict[str, float]:
+        """The jobs that wait now, with the times at which they were queued -> seconds that each has waited."""
+        moment, wall_clock = self._clock(), now()
         with self._lock:
             self._since = {
-                (name, at): self._since.get((name, at), moment - max(0.0, (today - at).total_seconds()))
+                (name, at): self._since.get((name, at), moment - max(0.0, (wall_clock - at).total_seconds()))
                 for name, at in queued.items()
             }
             return {name: moment - since for (name, _), since in self._since.items()}

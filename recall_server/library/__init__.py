@@ -1,1 +1,16 @@
-"""The loaded bundles, kept up with the disk, and the names they know."""
+"""The loaded bundles, reloaded when their files change, and the names of labels over all of them."""
+
+from __future__ import annotations
+
+from recall_server.library.folder import LoadedBundle, Rejection
+from recall_server.library.library import Library
+from recall_server.library.names import LabelReference
+from recall_server.library.watcher import WatchedLibrary
+
+__all__ = [
+    "LabelReference",
+    "Library",
+    "LoadedBundle",
+    "Rejection",
+    "WatchedLibrary",
+]

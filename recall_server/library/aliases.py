@@ -1,8 +1,8 @@
-"""Other names for labels, by whoever runs the server: `aliases.json` in the artifacts folder.
+"""Aliases: further names for labels, from the file `aliases.json` in the artifacts folder.
 
-A JSON object of names, each with the label, the group or the list of them that it stands for:
-`{"car": "automobile", "footwear": ["Sneaker", "fashion-mnist:Sandal"]}`. An alias goes behind every label and group of
-that name, so that no alias can change what a memory says of itself, and stands for no other alias.
+The file is a JSON object. It maps each alias to a label, a group, or a list of labels and groups:
+`{"car": "automobile", "footwear": ["Sneaker", "fashion-mnist:Sandal"]}`. Labels and groups of the same name take
+precedence over an alias, and an alias cannot stand for another alias.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from recall_server.errors import InvalidBundle
 
 ALIASES_FILE: Final = "aliases.json"
 LARGEST_FILE = 2**20
-MOST_LABELS = 1000  # that one alias stands for
+MOST_LABELS = 1000  # of one alias
 
 Meaning = Annotated[str, Field(min_length=1, max_length=400)]
 Meanings = Annotated[list[Meaning], Field(min_length=1, max_length=MOST_LABELS)]
@@ -29,9 +29,9 @@ Aliases = Mapping[str, tuple[str, ...]]
 
 
 def read_aliases(artifacts: Path) -> Aliases:
-    """The aliases of an artifacts folder, each with all that it stands for; none where there is no such file.
+    """The aliases of an artifacts folder, each with what it stands for; none if there is no such file.
 
-    Raises InvalidBundle for a file that holds something else.
+    Raises InvalidBundle for a file that cannot be read or has another form.
     """
     try:
         data = read_bounded(artifacts / ALIASES_FILE, LARGEST_FILE)

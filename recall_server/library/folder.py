@@ -1,7 +1,7 @@
-"""The folder of bundles on the disk -> which bundle is served from which file, and what was refused.
+"""Reads the folder of bundles: which bundle is served from which file, and which files are refused.
 
-Reading is one thing and serving another: a file is read again only when it, or the encoder that it names, has changed;
-and a file that is refused does not take away the bundle that was served from it before.
+A file is read again only if it or the encoder that it names has changed. A file that is refused does not end the
+service of the bundle that was read from it before.
 """
 
 from __future__ import annotations
@@ -32,14 +32,14 @@ Device = Literal["auto", "cpu", "cuda"]
 @final
 @dataclass(frozen=True, eq=False)
 class LoadedBundle:
-    """A bundle and, where it has them, its query encoder and what that makes of known pictures.
+    """A bundle and, if it has them, its query encoder and the scorer of how novel pictures are.
 
-    `learned` are the encoder's layers, where the bundle's classifiers begin with them.
+    `pretrained` are the encoder's layers, if the bundle's classifiers begin with them.
     """
 
     bundle: MemoryBundle
     encoder: QueryEncoder | None = None
-    familiarity: NoveltyScorer | None = None
+    novelty: NoveltyScorer | None = None
     pretrained: Parameters | None = None
 
     @property
@@ -54,7 +54,7 @@ class LoadedBundle:
 @final
 @dataclass(frozen=True)
 class Rejection:
-    """A file that was not loaded, and why, in one sentence."""
+    """A file that was not loaded, and one sentence that says why."""
 
     file: str
     reason: str
@@ -63,7 +63,7 @@ class Rejection:
 @final
 @dataclass(frozen=True)
 class FileStamp:
-    """What changes when a file does. A replaced file has another inode, a rewritten one another time or size."""
+    """Changes with the file: a replaced file has another inode, a rewritten one another time or size."""
 
     size: int
     modified: int  # nanoseconds
@@ -71,7 +71,7 @@ class FileStamp:
 
     @classmethod
     def of(cls, path: Path) -> FileStamp | None:
-        """None where there is no such file."""
+        """The stamp of a file; None if it does not exist."""
         try:
             found = path.stat()
         except OSError:
@@ -82,11 +82,11 @@ class FileStamp:
 @final
 @dataclass(frozen=True, eq=False)
 class BundleFile:
-    """One file as it was last read: the bundle that it holds or the reason why it holds none, and what is served."""
+    """One file as it was last read: the bundle in it or the reason for refusing it, and the bundle that is served."""
 
     stamp: FileStamp | None
-    encoder: str | None  # the file in `encoders` that it names
-    encoder_stamp: tuple[FileStamp | None, ...]  # of that file, and of what lies beside it
+    encoder: str | None  # the file in `encoders` that the bundle names
+    encoder_stamp: tuple[FileStamp | None, ...]  # of that file, and of the scorer beside it
     parsed: LoadedBundle | None
     reason: str = ""
     served: LoadedBundle | None = None
@@ -95,7 +95,7 @@ class BundleFile:
 @final
 @dataclass(frozen=True)
 class LoadOptions:
-    """Where and on how many threads query encoders run, and who must have signed the lock file, if anybody."""
+    """The device and threads of query encoders, and the key that must have signed the lock file, if any."""
 
     device: Device = "auto"
     threads: int = 1
@@ -103,9 +103,9 @@ class LoadOptions:
 
 
 def scan(folder: Path) -> dict[str, FileStamp | None]:
-    """The stamps of all files that a library depends on: what is compared to see whether anything has changed.
+    """The stamps of all files that a library depends on. They differ when anything has changed.
 
-    A folder that is not there is an empty one. Raises OSError where a folder cannot be listed.
+    A missing folder counts as empty. Raises OSError if a folder cannot be listed.
     """
     stamps = {f"{BUNDLES}/{path.name}": FileStamp.of(path) for path in bundle_paths(folder)}
     stamps |= {f"{ENCODERS}/{path.name}": FileStamp.of(path) for path in _listed(folder / ENCODERS)}
@@ -113,7 +113,7 @@ def scan(folder: Path) -> dict[str, FileStamp | None]:
 
 
 def bundle_paths(folder: Path) -> list[Path]:
-    """The files of an artifacts folder that should be bundles, in order of name; raises OSError."""
+    """The bundle files of an artifacts folder, sorted by name. Raises OSError."""
     return [path for path in _listed(folder / BUNDLES) if path.name.endswith(SUFFIX) and not path.name.startswith(".")]
 
 
@@ -125,16 +125,16 @@ def _listed(folder: Path) -> list[Path]:
 
 
 def read_folder(folder: Path, previous: Mapping[str, BundleFile], options: LoadOptions) -> dict[str, BundleFile]:
-    """Every file of `folder/bundles`, by its name: those that are as `previous` saw them are not opened again.
+    """Every file of `folder/bundles` by its name. Files that have not changed since `previous` are not opened again.
 
-    What a file held before goes on being served where the new content is refused: as damaged, or by the lock file.
+    If the new content of a file is damaged, or not in the lock file, its old content is still served.
     """
-    lock, trouble = _read_lock(folder, options.public_key)
+    lock, lock_fault = _read_lock(folder, options.public_key)
     files: dict[str, BundleFile] = {}
     for path in bundle_paths(folder):
         before = previous.get(path.name)
         found = before if before is not None and _unchanged(path, before) else _read(path, options)
-        files[path.name] = _decide(path.name, found, before, lock, trouble)
+        files[path.name] = _decide(path.name, found, before, lock, lock_fault)
     return files
 
 
@@ -142,7 +142,7 @@ def _read_lock(folder: Path, public_key: Path | None) -> tuple[BundleLock | None
     try:
         return BundleLock.read(folder, public_key), ""
     except InvalidBundle as error:
-        logger.error("nothing new is loaded: %s", error)
+        logger.error("no new bundle is loaded: %s", error)
         return None, str(error)
 
 
@@ -158,7 +158,7 @@ def _encoder_stamp(path: Path, file: str | None) -> tuple[FileStamp | None, ...]
 
 
 def _read(path: Path, options: LoadOptions) -> BundleFile:
-    """Stamps are taken before the file is opened: what changes meanwhile is then read once more."""
+    """Read one file. Its stamps are taken first, so that a change during the read is noticed later."""
     stamp, encoder = FileStamp.of(path), None
     encoder_stamp: tuple[FileStamp | None, ...] = ()
     try:
@@ -191,38 +191,39 @@ def _with_encoder(path: Path, bundle: MemoryBundle, options: LoadOptions) -> Loa
 
 
 def _novelty_scorer(encoder: Path, sha256: str, size: int) -> NoveltyScorer | None:
-    """None, and a line in the log, for a file that cannot be used: the memory can do without."""
+    """The scorer beside the encoder, which is optional: a damaged one is logged and ignored."""
     try:
         found = NoveltyScorer.load(encoder, sha256)
         if found is not None and found.centres.shape[1] != size:
-            raise InvalidBundle(f"{novelty_path(encoder).name} cannot be used: it is not of queries of {size} numbers")
+            raise InvalidBundle(f"{novelty_path(encoder).name} cannot be used: its queries do not have {size} numbers")
         return found
     except InvalidBundle as error:
-        logger.error("nothing will be said of how strange pictures are: %s", error)
+        logger.error("the novelty of pictures is not scored: %s", error)
         return None
 
 
 def _decide(
-    file: str, found: BundleFile, before: BundleFile | None, lock: BundleLock | None, trouble: str
+    file: str, found: BundleFile, before: BundleFile | None, lock: BundleLock | None, lock_fault: str
 ) -> BundleFile:
-    """What to serve from a file: what it holds, or what was served from it before, or nothing."""
+    """Decide what to serve from a file: the bundle in it, the one served from it before, or none."""
     served = None if before is None else before.served
     if found.parsed is None:
         reason = found.reason
-    elif trouble and found.parsed is not served:  # a damaged lock vouches for nothing, and takes nothing away
-        reason = trouble
+    elif lock_fault and found.parsed is not served:  # a damaged lock adds no bundle, and removes none
+        reason = lock_fault
     else:
         reason = _forbidden(file, found.parsed, lock)
-    serves = served if reason else found.parsed
-    if serves is not None and _forbidden(file, serves, lock):
-        serves = None
-    decided = replace(found, reason=reason, served=serves)
-    if before is None or (before.reason, before.served) != (reason, serves):
+    served = served if reason else found.parsed
+    if served is not None and _forbidden(file, served, lock):
+        served = None
+    decided = replace(found, reason=reason, served=served)
+    if before is None or (before.reason, before.served) != (reason, served):
         _log(file, decided)
     return decided
 
 
 def _forbidden(file: str, loaded: LoadedBundle, lock: BundleLock | None) -> str:
+    """Why the lock file forbids serving this bundle; empty if it does not."""
     try:
         if lock is not None:
             lock.check(file, loaded.sha256)
@@ -233,7 +234,7 @@ def _forbidden(file: str, loaded: LoadedBundle, lock: BundleLock | None) -> str:
 
 def _log(file: str, decided: BundleFile) -> None:
     if decided.reason:
-        kept = "; what was served from it before still is" if decided.served is not None else ""
+        kept = "; the bundle read from it before is still served" if decided.served is not None else ""
         logger.error("bundle rejected: %s%s", decided.reason, kept)
     elif decided.served is not None:
         logger.info("bundle loaded: %s, sha256 %s", file, decided.served.sha256)

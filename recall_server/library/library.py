@@ -1,4 +1,4 @@
-"""The loaded bundles, and which label means what over all of them."""
+"""The loaded bundles of a server, and the lookup of labels over all of them."""
 
 from __future__ import annotations
 
@@ -14,17 +14,15 @@ from recall_server.library.aliases import ALIASES_FILE, Aliases, read_aliases
 from recall_server.library.folder import BundleFile, Device, LoadedBundle, LoadOptions, Rejection, read_folder
 from recall_server.library.names import LONGEST_NAME, LabelReference, Names
 
-__all__ = ["LabelReference", "Library", "LoadedBundle", "Rejection"]
-
 logger = logging.getLogger(__name__)
 
 
 @final
 @dataclass(frozen=True, eq=False)
 class Library:
-    """All bundles of a server by name, and the files that were rejected. Immutable: a reload makes another.
+    """All bundles of a server by name, and the rejected files. Immutable: a reload makes another library.
 
-    A file is in `rejected` also where what it held before is still served; `files` is what a reload compares with.
+    A file whose old content is still served is in `rejected` as well. `files` is what a reload compares with.
     """
 
     bundles: dict[str, LoadedBundle]
@@ -46,13 +44,12 @@ class Library:
         public_key: Path | None = None,
         previous: Library | None = None,
     ) -> Self:
-        """Load `bundles/*.safetensors` with their encoders from `encoders/`, in order of file name.
+        """Load `bundles/*.safetensors`, with their encoders from `encoders/`, in order of file name.
 
-        A file that cannot be loaded, or that `bundles.lock` does not vouch for, is logged and listed in `rejected`;
-        the others are served all the same. With `public_key` the lock must be there, and signed by that key. With
-        `previous`, files that have not changed since then are not read again, and a file that has become bad leaves
-        in place what was served from it. So does a damaged file of aliases. Raises OSError where the folder is there
-        but cannot be listed.
+        A file that cannot be loaded, or that is not in `bundles.lock`, is logged and listed in `rejected`; the others
+        are served. With `public_key`, the lock file must exist and be signed by that key. With `previous`, files that
+        have not changed are not read again, and a file or a list of aliases that has become invalid leaves the previous
+        one in place. Raises OSError if the folder exists but cannot be listed.
         """
         before = {} if previous is None else previous.files
         files = read_folder(folder, before, LoadOptions(device, encoder_threads, public_key))
@@ -61,7 +58,7 @@ class Library:
         for file, read in files.items():
             reason, loaded = read.reason, read.served
             if loaded is not None and loaded.name in bundles:
-                reason = f"{file}: another file holds a bundle named {loaded.name!r} already"
+                reason = f"{file}: another file already holds a bundle named {loaded.name!r}"
                 logger.error("bundle rejected: %s", reason)
             elif loaded is not None:
                 bundles[loaded.name] = loaded
@@ -76,20 +73,20 @@ class Library:
         return cls(dict(sorted(bundles.items())), tuple(rejected), files, aliases)
 
     def get(self, name: str) -> LoadedBundle:
-        """The bundle of that name; raises NotFound with the names that exist."""
+        """The bundle of this name. Raises NotFound, with the names that exist."""
         if name not in self.bundles:
             raise NotFound(f"no bundle is named {name!r}; loaded are {self._known(self.bundles)}")
         return self.bundles[name]
 
     def pick(self, name: str) -> LoadedBundle:
-        """`get` for a bundle that a parameter of a request names; raises InvalidRequest."""
+        """The bundle that a request names in its parameter `bundle`. Raises InvalidRequest."""
         try:
             return self.get(name)
         except NotFound as error:
             raise InvalidRequest(str(error), parameter="bundle") from error
 
     def only(self, name: str | None) -> LoadedBundle:
-        """The bundle named or, where none is, the only one loaded; raises InvalidRequest where there are several."""
+        """The bundle of this name or, without a name, the only one. Raises InvalidRequest if there are several."""
         if name is not None:
             return self.pick(name)
         if len(self.bundles) != 1:
@@ -97,7 +94,7 @@ class Library:
         return next(iter(self.bundles.values()))
 
     def image_addressable(self, name: str | None) -> tuple[LoadedBundle, QueryEncoder]:
-        """The bundle that pictures go to, and its encoder: the one named, or the only one that has an encoder."""
+        """The bundle that pictures are sent to, and its encoder: the one named, or the only one with an encoder."""
         able = [loaded for loaded in self.bundles.values() if loaded.encoder is not None]
         if not able:
             raise UnsupportedQuery("no loaded bundle can be addressed by pictures; send labels instead")
@@ -113,7 +110,7 @@ class Library:
         return loaded, loaded.encoder
 
     def label_addressed(self, name: str | None) -> LoadedBundle:
-        """The bundle whose labels pictures are taken for: the one named, or the only one addressed by labels."""
+        """The bundle among whose labels pictures are classified: the one named, or the only one addressed by labels."""
         able = [loaded for loaded in self.bundles.values() if loaded.bundle.manifest.queries == "labels"]
         if not able:
             raise UnsupportedQuery("no loaded bundle is addressed by labels, so pictures cannot be taken for any")
@@ -127,20 +124,21 @@ class Library:
     def resolve(
         self, names: Sequence[str], *, bundle: str | None = None, parameter: str = "labels"
     ) -> list[LabelReference]:
-        """The labels that these names stand for: in `bundle`, in the bundle before a colon, or in the only one.
+        """The labels that these names stand for.
 
-        The name of a group stands for its labels, and an alias for what it was given for; a label that comes in by
-        several ways comes once. Upper and lower case are told apart only where they have to be. `parameter` is what
-        errors blame. Raises UnknownLabel, AmbiguousLabel, and InvalidRequest for no labels, for the same one twice and
-        for a bundle that is not loaded.
+        A name is looked up in `bundle`, in the bundle before its colon, or in all bundles. A group stands for its
+        labels, and an alias for what the file of aliases says; a label reached in several ways is returned once. Case
+        matters only where two names differ in nothing else. `parameter` is the parameter that errors name. Raises
+        UnknownLabel, AmbiguousLabel, and InvalidRequest for no names, for a label named twice and for a bundle that is
+        not loaded.
         """
         return [reference for some in self.resolve_each(names, bundle, parameter) for reference in some]
 
     def resolve_each(self, names: Sequence[str], bundle: str | None, parameter: str) -> list[list[LabelReference]]:
-        """The same for each name by itself; a label that an earlier one stands for is left out."""
+        """Like `resolve`, with a list for each name. A label is listed only under the first name that stands for it."""
         if not names:
             raise InvalidRequest("one label or more is needed", parameter=parameter)
-        seen: dict[str, bool] = {}  # whether it was named by itself
+        seen: dict[str, bool] = {}  # by qualified label: whether a name stands for this label alone
         resolved = []
         for name in names:
             found = {each.qualified: each for each in self._resolve_one(name, bundle, parameter)}
@@ -160,7 +158,7 @@ class Library:
         if len(text) > LONGEST_NAME:
             raise InvalidRequest(f"a label has more than {LONGEST_NAME} characters", parameter=parameter)
         if colon and bundle not in (None, prefix):
-            raise InvalidRequest(f"the label {text!r} is not of the bundle {bundle!r}", parameter=parameter)
+            raise InvalidRequest(f"the label {text!r} is not in the bundle {bundle!r}", parameter=parameter)
         if wanted is not None:
             self._check_label_addressed(self.pick(wanted))
         return self._names.find(text, name, wanted, parameter)

@@ -1,4 +1,4 @@
-"""What a name in a request means: a label of a bundle, a group of labels, or an alias, over all loaded bundles."""
+"""The meaning of a name over all loaded bundles: a label, a group of labels, or an alias."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from recall_server.errors import AmbiguousLabel, InvalidRequest, UnknownLabel
 from recall_server.library.aliases import Aliases
 from recall_server.library.folder import LoadedBundle
 
-LONGEST_NAME = 400  # characters of `bundle:label`: no bundle has longer ones, and errors repeat what was asked
+LONGEST_NAME = 400  # characters of `bundle:label`; no bundle has longer ones, and errors repeat the name
 
 
 @final
 @dataclass(frozen=True, eq=False)
 class LabelReference:
-    """One label of one bundle."""
+    """A label of a bundle."""
 
     loaded: LoadedBundle
     label: str
@@ -30,7 +30,7 @@ class LabelReference:
 @final
 @dataclass(frozen=True, eq=False)
 class Named:
-    """What one bundle calls `name`: a label, or a group of several."""
+    """What `name` means in one bundle: one label, or the labels of a group."""
 
     name: str
     loaded: LoadedBundle
@@ -42,7 +42,7 @@ class Named:
 
 
 class _Table:
-    """Names of one kind; upper and lower case are told apart only where they have to be."""
+    """Names of one kind. An exact match is preferred to one that differs in case."""
 
     def __init__(self, entries: Iterator[Named]) -> None:
         self._exact: dict[str, list[Named]] = {}
@@ -59,7 +59,7 @@ class _Table:
         return []
 
     def folded(self, bundle: str | None) -> dict[str, str]:
-        """Folded name -> the name as the first bundle that has it writes it."""
+        """Case-folded names, each with its spelling in the first bundle that has it."""
         return {
             name: entries[0].name
             for name, entries in self._folded.items()
@@ -69,7 +69,7 @@ class _Table:
 
 @final
 class Names:
-    """The names of these bundles' labels, then of their groups, then the aliases, which go behind both."""
+    """All names of these bundles: labels take precedence over groups, and groups over aliases."""
 
     def __init__(self, bundles: Sequence[LoadedBundle], aliases: Aliases) -> None:
         known = [loaded for loaded in bundles if loaded.bundle.manifest.queries == "labels"]
@@ -80,10 +80,10 @@ class Names:
             for group, labels in loaded.bundle.manifest.groups.items()
         )
         self._aliases: Mapping[str, tuple[str, ...]] = {name.casefold(): each for name, each in aliases.items()}
-        self._written = {name.casefold(): name for name in aliases}
+        self._spelling = {name.casefold(): name for name in aliases}
 
     def find(self, text: str, name: str, bundle: str | None, parameter: str) -> list[LabelReference]:
-        """What `name` stands for in `bundle`, or anywhere; `text` is how it was asked for, and what errors repeat.
+        """The labels that `name` stands for in `bundle`, or in any. `text` is the name as the caller wrote it.
 
         Raises UnknownLabel, AmbiguousLabel, and InvalidRequest for an alias whose labels are not loaded.
         """
@@ -93,10 +93,10 @@ class Names:
         if name.casefold() not in self._aliases:
             raise UnknownLabel(text, self._nearest(name, bundle), parameter=parameter)
         meanings = self._aliases[name.casefold()]
-        return [each for meaning in meanings for each in self._meant(text, meaning, bundle, parameter)]
+        return [each for meaning in meanings for each in self._of_meaning(text, meaning, bundle, parameter)]
 
-    def _meant(self, alias: str, meaning: str, bundle: str | None, parameter: str) -> list[LabelReference]:
-        """What an alias stands for, or one of several such things, as far as `bundle` allows."""
+    def _of_meaning(self, alias: str, meaning: str, bundle: str | None, parameter: str) -> list[LabelReference]:
+        """The labels of one meaning of an alias, in `bundle` if one is given."""
         prefix, _, name = meaning.rpartition(":")
         if bundle is not None and prefix not in ("", bundle):
             found = []
@@ -122,7 +122,7 @@ class Names:
         return []
 
     def _nearest(self, name: str, bundle: str | None) -> list[str]:
-        """Known names that look alike, best first, whatever their case."""
-        aliases = self._written if bundle is None else {}
+        """The most similar known names, best first, regardless of case."""
+        aliases = self._spelling if bundle is None else {}
         folded = aliases | self._groups.folded(bundle) | self._labels.folded(bundle)
         return [folded[near] for near in difflib.get_close_matches(name.casefold(), list(folded), n=3)]

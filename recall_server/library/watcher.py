@@ -1,7 +1,7 @@
-"""The library of a running server: bundles that are added, replaced or removed on the disk are picked up by themselves.
+"""Reloads the library of a running server when bundles on the disk are added, replaced or removed.
 
-A change is noticed by the files' stamps, so that looking costs a directory listing. The new library is loaded and
-verified completely before it takes the place of the old one, in one assignment; whoever holds the old one keeps it.
+Changes are noticed by the stamps of the files, which costs a directory listing. The new library is loaded and verified
+completely before it replaces the old one in one assignment. Requests that hold the old library keep it.
 """
 
 from __future__ import annotations
@@ -20,27 +20,28 @@ logger = logging.getLogger(__name__)
 
 @final
 class WatchedLibrary:
-    """`load(previous)` makes the library of `folder`; `seconds` lie between two looks once `start` was called.
+    """A library that follows `folder`: after `start`, it is checked for changes every few `seconds`.
 
-    The constructor loads at once, and raises what `load` raises; later a failing `load` is logged and changes nothing.
+    `load(previous)` returns the library of the folder. The constructor calls it and raises what it raises. If it fails
+    later, the error is logged and the library stays as it is.
     """
 
     def __init__(self, load: Callable[[Library | None], Library], folder: Path, seconds: float = 1.0) -> None:
         self._load, self._folder, self._seconds = load, folder, seconds
-        self._looking = threading.Lock()
+        self._checking = threading.Lock()
         self._stopping = threading.Event()
         self._thread: threading.Thread | None = None
-        self._seen = scan(folder)  # before loading: a change in between is then noticed by the next look
+        self._seen = scan(folder)  # before loading, so that a change in between is noticed later
         self._current = load(None)
-        self._trouble = ""
+        self._last_error = ""
 
     @property
     def current(self) -> Library:
-        """The library as it is now. A request reads it once and keeps to it."""
+        """The library as it is now. A request should read it once and keep it."""
         return self._current
 
     def start(self) -> None:
-        """Look every so many seconds, in a thread of its own, until `stop`. A second call changes nothing."""
+        """Check regularly on a thread of its own, until `stop`. A second call has no effect."""
         if self._thread is not None:
             return
         self._stopping.clear()
@@ -48,29 +49,29 @@ class WatchedLibrary:
         self._thread.start()
 
     def stop(self) -> None:
-        """Stop looking; returns when no look is under way. May be called twice, and before `start`."""
+        """Stop checking. Returns once no check is under way. May be called twice, and before `start`."""
         self._stopping.set()
         thread, self._thread = self._thread, None
         if thread is not None:
             thread.join()
 
     def check(self) -> bool:
-        """Look now: whether there is another library than before. Safe from any thread; never raises."""
-        with self._looking:
+        """Check now, and return whether the library has changed. May be called from any thread; never raises."""
+        with self._checking:
             try:
-                return self._look()
-            except Exception as error:  # whatever a disk does, the bundles in memory are good to serve
-                if str(error) != self._trouble:  # once, and not every second
-                    logger.exception("the bundles of %s could not be loaded again; the old ones stay", self._folder)
-                self._trouble = str(error)
+                return self._reload_if_changed()
+            except Exception as error:  # the bundles in memory can still be served
+                if str(error) != self._last_error:  # logged once, not at every check
+                    logger.exception("the bundles of %s could not be reloaded; the previous ones stay", self._folder)
+                self._last_error = str(error)
                 return False
 
-    def _look(self) -> bool:
+    def _reload_if_changed(self) -> bool:
         seen: dict[str, FileStamp | None] = scan(self._folder)
         if seen == self._seen:
             return False
         self._current = self._load(self._current)
-        self._seen, self._trouble = seen, ""
+        self._seen, self._last_error = seen, ""
         return True
 
     def _watch(self) -> None:

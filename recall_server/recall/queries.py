@@ -1,4 +1,4 @@
-"""What a request names (labels, mixtures of labels, vectors, pictures) -> query vectors to loaded bundles."""
+"""Turns labels, mixtures of labels, vectors and pictures into query vectors to loaded bundles."""
 
 from __future__ import annotations
 
@@ -17,20 +17,20 @@ from torch import Tensor
 from recall_server.core.bundle.manifest import Label
 from recall_server.core.io.pictures import decode
 from recall_server.errors import InvalidRequest, UnsupportedQuery
-from recall_server.library.library import Library, LoadedBundle
+from recall_server.library import Library, LoadedBundle
 
-LARGEST_WEIGHT = 1e6  # of a number in a query: with the bundle's own bound it keeps recalled images finite
+LARGEST_WEIGHT = 1e6  # of a number in a query; with the bound on a bundle's numbers, recalled images stay finite
 LABEL: TypeAdapter[str] = TypeAdapter(Label)
 
 
 @final
 @dataclass(frozen=True, eq=False)
 class Query:
-    """One query [d_y] to one bundle; `target` is what its images are paired with: weights of labels.
+    """A query vector [d_y] to one bundle. `target` maps labels to weights, and is paired with the recalled images.
 
-    Where it was made of pictures, `pictures` [n, d_y] are these, encoded, and `shown` [n, C, H, W] are they themselves,
-    in pixel space; `out_of_set` is how far they are from what the memory knows (`familiarity.py`), 0 to 1, where that
-    is known. `targets` [r, labels of `target`] are those of each row, where rows differ.
+    A query made of pictures also holds their `features` [n, d_y] and `pixels` [n, C, H, W]. `out_of_set`, if known, is
+    how far the pictures are from the memory's data, from 0 to 1. `targets` [r, labels of `target`] are those of each
+    row, if rows differ.
     """
 
     name: str
@@ -46,7 +46,7 @@ class Query:
 @final
 @dataclass(frozen=True)
 class Picture:
-    """One uploaded file: the name of its part, the name of the file where one was given, and its bytes."""
+    """An uploaded file: the name of its form part, which is its class, its file name if it has one, and its bytes."""
 
     part: str
     filename: str
@@ -54,37 +54,37 @@ class Picture:
 
     @property
     def description(self) -> str:
-        """What errors call it."""
+        """How error messages refer to the picture."""
         return f"the picture {self.filename!r} of the part {self.part!r}"
 
 
 @final
 @dataclass(frozen=True)
 class PictureLimits:
-    """How many pictures one request may hold, and how many pixels each of them."""
+    """The number of pictures in a request, and the number of pixels of each."""
 
     pictures: int
     pixels: int
 
 
 def label_queries(library: Library, labels: Sequence[str], bundle: str | None) -> list[Query]:
-    """One query for each label, from whichever bundles know them; errors as `Library.resolve`.
+    """One query for each label, to the bundles that know them. Raises as `Library.resolve`.
 
-    Where a bundle stores targets, images of a label are shared out among the labels that are asked of it.
+    If a bundle stores targets, the target of a label is its distribution over the labels requested of that bundle.
     """
     references = library.resolve(labels, bundle=bundle)
-    namesakes = Counter(reference.label for reference in references)
+    uses = Counter(reference.label for reference in references)
     queries = []
     for reference in references:
-        name = reference.label if namesakes[reference.label] == 1 else reference.qualified
+        name = reference.label if uses[reference.label] == 1 else reference.qualified
         vector = reference.loaded.bundle.label_queries([reference.label])[0]
         queries.append(Query(name=name, loaded=reference.loaded, vector=vector, target={name: 1.0}))
     hard = [query.loaded.bundle.memory.targets.form == "hard" for query in queries]
-    return [query if own else _shared_out(query, queries) for query, own in zip(queries, hard, strict=True)]
+    return [query if own else _with_stored_target(query, queries) for query, own in zip(queries, hard, strict=True)]
 
 
-def _shared_out(query: Query, queries: Sequence[Query]) -> Query:
-    """The query with its bundle's stored targets among those of these queries that go to the same bundle."""
+def _with_stored_target(query: Query, queries: Sequence[Query]) -> Query:
+    """The query with its bundle's stored targets over those of the queries that go to the same bundle."""
     together = [other for other in queries if other.loaded is query.loaded]
     targets = query.loaded.bundle.memory.targets.among(torch.stack([other.vector for other in together]))
     of_rows = targets[together.index(query)]  # [r or 1, q]
@@ -93,14 +93,14 @@ def _shared_out(query: Query, queries: Sequence[Query]) -> Query:
 
 
 def mixture_queries(library: Library, mixtures: Sequence[Mapping[str, float]], bundle: str | None) -> list[Query]:
-    """One query for each weighted sum of labels of one bundle; raises InvalidRequest and UnsupportedQuery."""
+    """One query for each weighted sum of labels of one bundle. Raises InvalidRequest and UnsupportedQuery."""
     if not mixtures:
         raise InvalidRequest("one mixture or more is needed", parameter="mixtures")
     return [_mixture_query(library, mixture, bundle) for mixture in mixtures]
 
 
 def vector_queries(library: Library, vectors: Sequence[Sequence[float]], bundle: str | None) -> list[Query]:
-    """One query for each vector [d_y] to the bundle named, or the only one; UnsupportedQuery for another length."""
+    """One query for each vector [d_y], to the bundle named or the only one. UnsupportedQuery for another length."""
     if not vectors:
         raise InvalidRequest("one vector or more is needed", parameter="vectors")
     loaded = library.only(bundle)
@@ -122,7 +122,7 @@ def vector_queries(library: Library, vectors: Sequence[Sequence[float]], bundle:
 def picture_queries(
     library: Library, pictures: Sequence[Picture], bundle: str | None, *, limits: PictureLimits
 ) -> list[Query]:
-    """One query for each part: the mean of what the encoder makes of the pictures of that name.
+    """One query for each part: the mean of its encoded pictures.
 
     Raises InvalidRequest for a part whose name no class can have, and errors as `Library.image_addressable` and
     `pictures.decode`.
@@ -132,19 +132,19 @@ def picture_queries(
     loaded, encoder = library.image_addressable(bundle)
     members = by_class(pictures)
     pixels = decode_all(pictures, encoder.image_shape, limits=limits)
-    encoded = torch.from_numpy(encoder.encode(pixels))
-    for picture, query in zip(pictures, encoded, strict=True):
-        if not bool(query.isfinite().all()):
+    features = torch.from_numpy(encoder.encode(pixels))
+    for picture, encoded in zip(pictures, features, strict=True):
+        if not bool(encoded.isfinite().all()):
             raise UnsupportedQuery(
                 f"the query encoder of the bundle {loaded.name!r} gives no finite numbers for {picture.description}",
                 parameter=picture.part,
             )
-    shown = torch.from_numpy(pixels)
-    return [_class_query(loaded, name, encoded[at], shown[at]) for name, at in members.items()]
+    images = torch.from_numpy(pixels)
+    return [_class_query(loaded, name, features[at], images[at]) for name, at in members.items()]
 
 
 def by_class(pictures: Sequence[Picture]) -> dict[str, list[int]]:
-    """The positions of the pictures of each part; raises InvalidRequest for a part whose name no class can have."""
+    """The positions of the pictures of each part. Raises InvalidRequest for a name that no class can have."""
     members: dict[str, list[int]] = {}
     for position, picture in enumerate(pictures):
         members.setdefault(_class_name(picture.part), []).append(position)
@@ -154,7 +154,7 @@ def by_class(pictures: Sequence[Picture]) -> dict[str, list[int]]:
 def decode_all(
     pictures: Sequence[Picture], image_shape: tuple[int, int, int], *, limits: PictureLimits
 ) -> NDArray[np.float32]:
-    """Pictures -> pixels [N, C, H, W]; an error names the first picture that is at fault."""
+    """The pixels [N, C, H, W] of pictures. An error names the first picture that is at fault."""
     if len(pictures) > limits.pictures:
         raise InvalidRequest(f"{len(pictures)} pictures are more than the {limits.pictures} of one request")
     return np.stack(
@@ -162,10 +162,10 @@ def decode_all(
     )
 
 
-def _class_query(loaded: LoadedBundle, name: str, encoded: Tensor, shown: Tensor) -> Query:
-    known = loaded.familiarity
-    strange = None if known is None else round(float(known.score(encoded).mean()), 4)
-    return Query(name, loaded, encoded.mean(dim=0), {name: 1.0}, features=encoded, pixels=shown, out_of_set=strange)
+def _class_query(loaded: LoadedBundle, name: str, features: Tensor, pixels: Tensor) -> Query:
+    scorer = loaded.novelty
+    novelty = None if scorer is None else round(float(scorer.score(features).mean()), 4)
+    return Query(name, loaded, features.mean(dim=0), {name: 1.0}, features=features, pixels=pixels, out_of_set=novelty)
 
 
 def _mixture_query(library: Library, mixture: Mapping[str, float], bundle: str | None) -> Query:
@@ -173,11 +173,11 @@ def _mixture_query(library: Library, mixture: Mapping[str, float], bundle: str |
         raise InvalidRequest("a mixture needs one label or more", parameter="mixtures")
     weights = list(mixture.values())
     _check_weights(weights, "mixtures")
-    meant = library.resolve_each(list(mixture), bundle, "mixtures")
-    for name, each in zip(mixture, meant, strict=True):
-        if len(each) != 1:
+    resolved = library.resolve_each(list(mixture), bundle, "mixtures")
+    for name, labels_of_name in zip(mixture, resolved, strict=True):
+        if len(labels_of_name) != 1:
             raise UnsupportedQuery(f"a mixture weighs single labels, which {name!r} is not", parameter="mixtures")
-    references = [reference for (reference,) in meant]
+    references = [reference for (reference,) in resolved]
     loaded = references[0].loaded
     if any(reference.loaded is not loaded for reference in references):
         raise UnsupportedQuery("the labels of a mixture must be of one bundle", parameter="mixtures")
@@ -196,7 +196,7 @@ def _check_weights(weights: Sequence[float], parameter: str) -> None:
 
 
 def _class_name(name: str) -> str:
-    """The rule that the labels of bundles follow, so that classes made of pictures can be named like them."""
+    """Check the name of a class by the rule for the labels of bundles."""
     try:
         return LABEL.validate_python(name)
     except ValidationError as error:

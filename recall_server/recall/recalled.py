@@ -1,4 +1,4 @@
-"""What a recall gives: images in pixel space with their targets, and the forms in which they can be sent."""
+"""Recalled images in pixel space with their targets, and the formats in which they are sent."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from torch import Tensor
 from recall_server.core.io.tensor_file import canonical_json, pack
 from recall_server.core.reports.contact_sheet import contact_sheet
 from recall_server.errors import InvalidRequest
-from recall_server.library.library import LoadedBundle
+from recall_server.library import LoadedBundle
 from recall_server.recall.queries import Query
 
 METADATA_KEY = "recall"
-MOST_TARGETS = 32_000_000  # numbers: images times labels
+MOST_TARGETS = 32_000_000  # images times labels
 DEFAULT_PER_LABEL = 10
 
 PerLabel = int | Literal["all"] | None
@@ -27,7 +27,7 @@ PerLabel = int | Literal["all"] | None
 @final
 @dataclass(frozen=True, eq=False)
 class RecalledQuery:
-    """A query, which of the memory's rows it recalled, and those images [n, C, H, W] in pixel space, not clipped."""
+    """A query, the rows of the memory that it recalled, and these images [n, C, H, W] in pixel space, not clipped."""
 
     query: Query
     rows: tuple[int, ...]
@@ -37,24 +37,24 @@ class RecalledQuery:
 @final
 @dataclass(frozen=True, eq=False)
 class Recalled:
-    """The answers to one or more queries, in their order."""
+    """The answers to one or more queries, in the order of the queries."""
 
     queries: tuple[RecalledQuery, ...]
     seed: int | None
 
     @property
     def bundles(self) -> list[LoadedBundle]:
-        """The bundles that were asked, each once, in the order of the queries."""
+        """The bundles of the queries, each once, in order."""
         return list({recalled.query.loaded.name: recalled.query.loaded for recalled in self.queries}.values())
 
     @property
     def labels(self) -> list[str]:
-        """All labels of all targets, each once, in the order of the queries: the columns of `targets`."""
+        """The labels of all targets, each once, in the order of the queries. They are the columns of `targets`."""
         return list(dict.fromkeys(label for recalled in self.queries for label in recalled.query.target))
 
     @property
     def images(self) -> int:
-        """How many images there are altogether."""
+        """The total number of images."""
         return sum(len(recalled.rows) for recalled in self.queries)
 
     def to_contact_sheet(self) -> bytes:
@@ -62,17 +62,18 @@ class Recalled:
         return contact_sheet([(recalled.query.name, recalled.images) for recalled in self.queries])
 
     def to_safetensors(self) -> bytes:
-        """`images` [N, C, H, W] and `targets` [N, labels], float32; raises InvalidRequest where image sizes differ."""
+        """Tensors `images` [N, C, H, W] and `targets` [N, labels], float32. InvalidRequest if image sizes differ."""
         shapes = {recalled.images.shape[1:] for recalled in self.queries}
         if len(shapes) > 1:
             raise InvalidRequest(
-                "these labels have images of different sizes, which no tensor can hold; ask for one bundle at a time",
+                "these labels have images of different sizes, which do not fit in one tensor; "
+                "ask for one bundle at a time",
                 parameter="labels",
             )
         count = sum(len(recalled.rows) for recalled in self.queries)
         if count * len(self.labels) > MOST_TARGETS:
             raise InvalidRequest(
-                f"{count} images of {len(self.labels)} labels have a larger table of targets than one answer holds; "
+                f"{count} images of {len(self.labels)} labels need a larger table of targets than one answer may hold; "
                 "ask for fewer at a time"
             )
         images = torch.from_numpy(np.concatenate([recalled.images for recalled in self.queries]))
@@ -101,12 +102,12 @@ class Recalled:
 
 
 def recall(queries: Sequence[Query], *, per_label: PerLabel, seed: int | None, max_numbers: int) -> Recalled:
-    """Recall `per_label` images for each query (10 where there are so many, if None).
+    """Recall `per_label` images for each query; None means 10, or all if there are fewer.
 
-    Without a seed the first rows, with one a draw of rows without replacement, in their order. All queries to one
-    bundle are answered by one matrix product and with the same rows: up to rounding, the images of each do not depend
-    on what else is asked. Raises InvalidRequest for more rows than a memory has, and for more than `max_numbers`
-    numbers altogether.
+    Without a seed, the first rows of the memory are recalled. With a seed, rows are drawn without replacement and kept
+    in order. All queries to a bundle are answered by one matrix product and with the same rows, so that, up to
+    rounding, the images of a query do not depend on the other queries. Raises InvalidRequest for more rows than a
+    memory has, and for more than `max_numbers` numbers in total.
     """
     counts = [_count(query.loaded, per_label) for query in queries]
     numbers = sum(count * _numbers(query) for count, query in zip(counts, queries, strict=True))
@@ -118,8 +119,8 @@ def recall(queries: Sequence[Query], *, per_label: PerLabel, seed: int | None, m
         )
     answers: dict[int, RecalledQuery] = {}
     for positions in _by_bundle(queries).values():
-        asked = [queries[position] for position in positions]
-        answers |= zip(positions, _answer(asked, counts[positions[0]], seed), strict=True)
+        to_bundle = [queries[position] for position in positions]
+        answers |= zip(positions, _answer(to_bundle, counts[positions[0]], seed), strict=True)
     return Recalled(queries=tuple(answers[position] for position in range(len(queries))), seed=seed)
 
 
@@ -157,9 +158,9 @@ def _answer(queries: Sequence[Query], count: int, seed: int | None) -> list[Reca
         generator = torch.Generator().manual_seed(seed)
         rows = torch.randperm(bundle.memory.rows, generator=generator)[:count].sort().values
     with torch.inference_mode():
-        images = bundle.memory.items(torch.stack([query.vector for query in queries]), rows.expand(len(queries), -1))
-        pixels = bundle.preprocessing.to_pixels(images.flatten(0, 1)).view_as(images).numpy()
+        recalled = bundle.memory.items(torch.stack([query.vector for query in queries]), rows.expand(len(queries), -1))
+        pixels = bundle.preprocessing.to_pixels(recalled.flatten(0, 1)).view_as(recalled).numpy()
     return [
-        RecalledQuery(query=query, rows=tuple(rows.tolist()), images=shown)
-        for query, shown in zip(queries, pixels, strict=True)
+        RecalledQuery(query=query, rows=tuple(rows.tolist()), images=images)
+        for query, images in zip(queries, pixels, strict=True)
     ]

@@ -1,19 +1,18 @@
-"""Images of several memories as one training set: they meet in pixel space, as if each were a picture that comes in.
+"""Combines what several memories recall into one training set.
 
-What must be common, and where it comes from (`shared_format` decides it before anything is recalled):
+Queries to one bundle keep its model space, its schedule and its soft targets. Images of several bundles are combined in
+pixel space, as if they were pictures that somebody sends. `shared_format` decides beforehand what they have in common:
 
-* the size, from the bundle with the largest images; the others are cut to its proportions around the centre and
-  resized with an antialiasing filter, which is what happens to pictures that somebody sends;
-* the channels: colour where any bundle has colour, and grey is repeated in all three;
-* the rows: as many as the memory with most recalls for each query; those of the others are repeated in turn, so that
-  every class is seen equally often in every minibatch;
-* the schedule: that of the bundle with the largest images; among several, of the one that most queries go to, then
-  the longest. It is augmented only as every one of the bundles allows, and networks begin at random;
-* the model space: standardised by what was recalled, and projected on the bases of all memories where each of them
-  asks for that of its own, or what only one memory can recall would give its classes away.
-
-Queries to one bundle meet in its own model space, by its own schedule and with its own targets: nothing changes.
-Stored targets exist only within a bundle; across bundles every query is a class alone.
+* Size: that of the bundle with the largest images. The others are cropped to its proportions around the centre, and
+  resized with an antialiasing filter.
+* Channels: colour if any bundle has colour. Grey is repeated in all three channels.
+* Rows: as many as the memory with most of them recalls for a query. The rows of the others are repeated in turn, so
+  that every class is seen equally often in every minibatch.
+* Schedule: that of the bundle with the largest images; among several, of the one with the most queries, then of the
+  longest. The augmentation is the strongest that all bundles allow, and networks begin at random.
+* Model space: standardised by the recalled images. If every bundle projects on its bases, images are projected on the
+  bases of all memories, since otherwise traces that only one memory can recall would reveal its classes.
+* Targets: one-hot. Stored targets exist only within a bundle.
 """
 
 from __future__ import annotations
@@ -37,7 +36,7 @@ from recall_server.core.training.retraining import Retraining
 @final
 @dataclass(frozen=True, eq=False)
 class BundleQuery:
-    """One query vector [d_y] to one memory; `learned` are the layers that its classifiers begin with, if with any."""
+    """A query vector [d_y] to a memory. `pretrained` are the layers that its classifiers begin with, if any."""
 
     bundle: MemoryBundle
     vector: Tensor
@@ -47,7 +46,7 @@ class BundleQuery:
 @final
 @dataclass(frozen=True, eq=False)
 class SharedFormat:
-    """What images of these bundles will have in common. `bundles` are all, each once, the one that leads first."""
+    """What the images of several bundles have in common. The first of `bundles` is the one with the schedule."""
 
     bundles: tuple[MemoryBundle, ...]
     image_shape: tuple[int, int, int]
@@ -60,8 +59,8 @@ class SharedFormat:
 class TrainingSet:
     """Images [k, r, C, H, W] of k queries in the model space of `preprocessing`, and how to train on them.
 
-    Each query is a class of its own; `targets` [k, r, k] are those of its images, [k, 1, k] where all share one.
-    `pretrained` are the layers that networks begin with, where `retraining` asks for some.
+    Each query is a class, and `targets` [k, r, k] are those of its images, [k, 1, k] if all share one. `pretrained` are
+    the layers that networks begin with, if `retraining` uses any.
     """
 
     images: Tensor
@@ -72,14 +71,14 @@ class TrainingSet:
 
 
 def shared_format(bundles: Sequence[MemoryBundle]) -> SharedFormat:
-    """Where queries to these bundles, one for each query, meet; ValueError for none."""
+    """The common format of queries to these bundles, which lists the bundle of each query. ValueError for none."""
     if not bundles:
         raise ValueError("one query or more is needed")
-    asked = Counter(map(id, bundles))
+    queries = Counter(map(id, bundles))
 
     def rank(bundle: MemoryBundle) -> tuple[int, int, int, str]:
         _, height, width = bundle.memory.image_shape
-        return -height * width, -asked[id(bundle)], -bundle.manifest.retraining.steps, bundle.manifest.name
+        return -height * width, -queries[id(bundle)], -bundle.manifest.retraining.steps, bundle.manifest.name
 
     different = sorted({id(bundle): bundle for bundle in bundles}.values(), key=rank)
     _, height, width = different[0].memory.image_shape
@@ -96,35 +95,35 @@ def shared_format(bundles: Sequence[MemoryBundle]) -> SharedFormat:
 
 
 def build_training_set(queries: Sequence[BundleQuery]) -> TrainingSet:
-    """Everything that these queries recall, in their order; ValueError for none."""
-    place = shared_format([query.bundle for query in queries])
+    """The training set of all that these queries recall, in their order. ValueError for none."""
+    shared = shared_format([query.bundle for query in queries])
     with torch.no_grad():
-        if len(place.bundles) == 1:
-            bundle = place.bundles[0]
+        if len(shared.bundles) == 1:
+            bundle = shared.bundles[0]
             vectors = torch.stack([query.vector for query in queries])
             images, targets = bundle.memory.recall(vectors)
-            return TrainingSet(images, targets, bundle.preprocessing, place.retraining, queries[0].pretrained)
-        pixels = torch.stack([_rows(_pixels(query), place) for query in queries])  # [k, r, C, H, W]
-        preprocessing = _model_space(pixels.flatten(0, 1), place)
+            return TrainingSet(images, targets, bundle.preprocessing, shared.retraining, queries[0].pretrained)
+        pixels = torch.stack([_rows(_pixels(query), shared) for query in queries])  # [k, r, C, H, W]
+        preprocessing = _model_space(pixels.flatten(0, 1), shared)
         images = preprocessing.to_model(pixels.flatten(0, 1)).view_as(pixels)
-    return TrainingSet(images, torch.eye(len(images)).unsqueeze(1), preprocessing, place.retraining)
+    return TrainingSet(images, torch.eye(len(images)).unsqueeze(1), preprocessing, shared.retraining)
 
 
-def as_pictures(pixels: Tensor, image_shape: tuple[int, int, int]) -> Tensor:
-    """Images [N, c, h, w] in pixel space -> [N, C, H, W], cut and resized as `pictures.decode` does; linear.
+def crop_and_resize(pixels: Tensor, image_shape: tuple[int, int, int]) -> Tensor:
+    """Images [N, c, h, w] in pixel space -> [N, C, H, W], cropped and resized as by `pictures.decode`.
 
-    ValueError for colour that would become grey.
+    The map is linear. Raises ValueError for colour that would become grey.
     """
     channels, height, width = image_shape
     if pixels.shape[1] not in (1, channels):
-        raise ValueError(f"images of {pixels.shape[1]} channels do not become images of {channels}")
+        raise ValueError(f"images of {pixels.shape[1]} channels cannot become images of {channels}")
     across = max(1, min(pixels.shape[3], round(pixels.shape[2] * width / height)))
     down = max(1, min(pixels.shape[2], round(pixels.shape[3] * height / width)))
     top, left = (pixels.shape[2] - down) // 2, (pixels.shape[3] - across) // 2
-    cut = pixels[:, :, top : top + down, left : left + across].expand(-1, channels, -1, -1)
+    cropped = pixels[:, :, top : top + down, left : left + across].expand(-1, channels, -1, -1)
     if (down, across) == (height, width):
-        return cut
-    return interpolate(cut, size=(height, width), mode="bilinear", antialias=True, align_corners=False)
+        return cropped
+    return interpolate(cropped, size=(height, width), mode="bilinear", antialias=True, align_corners=False)
 
 
 def _pixels(query: BundleQuery) -> Tensor:
@@ -133,16 +132,16 @@ def _pixels(query: BundleQuery) -> Tensor:
     return query.bundle.preprocessing.to_pixels(images)
 
 
-def _rows(pixels: Tensor, place: SharedFormat) -> Tensor:
-    """As many rows as all have, of the common size."""
-    return as_pictures(pixels, place.image_shape)[torch.arange(place.rows) % len(pixels)]
+def _rows(pixels: Tensor, shared: SharedFormat) -> Tensor:
+    """The rows in the common size, repeated in turn up to the common number."""
+    return crop_and_resize(pixels, shared.image_shape)[torch.arange(shared.rows) % len(pixels)]
 
 
-def _model_space(pixels: Tensor, place: SharedFormat) -> AbstractPreprocessing:
-    standard, leading = Standardise.fit(pixels), place.bundles[0].preprocessing
-    if not isinstance(leading, Projected) or not all(map(_is_projected, place.bundles)):
+def _model_space(pixels: Tensor, shared: SharedFormat) -> AbstractPreprocessing:
+    standard, leading = Standardise.fit(pixels), shared.bundles[0].preprocessing
+    if not isinstance(leading, Projected) or not all(map(_is_projected, shared.bundles)):
         return standard
-    spans = [as_pictures(_span(bundle), place.image_shape) for bundle in place.bundles]
+    spans = [crop_and_resize(_span(bundle), shared.image_shape) for bundle in shared.bundles]
     return Projected.onto(standard.to_model(torch.cat(spans)), standard, leading.rest)
 
 
@@ -151,6 +150,6 @@ def _is_projected(bundle: MemoryBundle) -> bool:
 
 
 def _span(bundle: MemoryBundle) -> Tensor:
-    """Images in pixel space, of which all that a memory of bases recalls is made: the bases, and a query of zeros."""
+    """Images in pixel space that span all that a memory of bases recalls: its bases, and the recall of a zero query."""
     bases = bundle.memory.span()
     return bundle.preprocessing.to_pixels(torch.cat([bases, torch.zeros_like(bases[:1])]))

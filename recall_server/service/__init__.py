@@ -1,1 +1,18 @@
-"""The verbs of the server, free of HTTP."""
+"""The verbs of the server, free of HTTP: recall, train, predict, download."""
+
+from __future__ import annotations
+
+from recall_server.service.predictors import check_predictor
+from recall_server.service.requests import Caller, DownloadFormat, Prediction, RecallOptions, TrainingReceipt
+from recall_server.service.service import RecallService, job_limits
+
+__all__ = [
+    "Caller",
+    "DownloadFormat",
+    "Prediction",
+    "RecallOptions",
+    "RecallService",
+    "TrainingReceipt",
+    "check_predictor",
+    "job_limits",
+]

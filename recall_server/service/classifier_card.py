@@ -1,4 +1,4 @@
-"""The card of a trained classifier: what it tells apart, how good it is likely to be, how it is used, and not used."""
+"""The card of a trained classifier: its classes, its expected accuracy, and how to use it and how not to."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ print(labels[probabilities[0].argmax()])
 def classifier_card(
     record: ClassifierRecord, classifier: FreshClassifier | PrototypeClassifier, bundles: Mapping[str, MemoryBundle]
 ) -> str:
-    """The card as a page of Markdown; `bundles` are what it was trained from by name, as far as they are loaded."""
+    """The card as a page of Markdown. `bundles` are those of its bundles that are still loaded, by name."""
     return document(
         f"Classifier of {len(record.labels)} classes",
         ("", [f"It tells apart: {escape_all(record.labels)}."]),
@@ -49,7 +49,7 @@ def classifier_card(
 
 def _origin(record: ClassifierRecord, bundles: Mapping[str, MemoryBundle]) -> str:
     rows = [("classifier", f"`{record.id}`, {record.created_at:%Y-%m-%d}, seed {record.seed}")]
-    for identity in record.all_bundles:
+    for identity in record.bundles:
         rows += [("memory", escape(identity.name)), ("SHA-256 of the memory", f"`{identity.sha256}`")]
         if identity.name in bundles:
             rows.append(("data set of the memory", escape(bundles[identity.name].manifest.provenance.dataset)))
@@ -103,8 +103,8 @@ def _use(classifier: FreshClassifier | PrototypeClassifier) -> list[str]:
 
 
 def _licences(record: ClassifierRecord, bundles: Mapping[str, MemoryBundle]) -> list[str]:
-    said = [licence(bundles[each.name].manifest) for each in record.all_bundles if each.name in bundles]
-    if len(said) < len(record.all_bundles):
+    said = [licence(bundles[each.name].manifest) for each in record.bundles if each.name in bundles]
+    if len(said) < len(record.bundles):
         said.append(
             "A memory of it is not loaded here any more: its card, found by its SHA-256, names the terms of its data."
         )

@@ -1,41 +1,71 @@
-"""Classifiers that can be used: those that are finished, and what answers for one until it is."""
+"""The classifiers that answer predictions: finished ones, and the prototypes that stand in for one in training."""
 
 from __future__ import annotations
 
 import contextlib
-from typing import Literal
+from collections.abc import Callable
+from pathlib import Path
+from typing import Literal, final
 
 from recall_server.core.classifier.fresh_classifier import FreshClassifier
 from recall_server.core.classifier.prototypes import PrototypeClassifier
 from recall_server.errors import NotFound, NotReady
-from recall_server.jobs.rows.task import TrainingTask
+from recall_server.jobs.rows.task import read_interim
 from recall_server.jobs.training_jobs import TrainingJobs
+from recall_server.library.folder import FileStamp
+from recall_server.service.bounded_cache import BoundedCache
 
 AnswerSource = Literal["classifier", "prototypes"]
+Classifier = FreshClassifier | PrototypeClassifier
+CACHE_BYTES = 2**28  # of all classifiers that stay loaded
 
 
-def load_finished(jobs: TrainingJobs, identifier: str) -> FreshClassifier | PrototypeClassifier:
-    """The classifier; raises NotFound and NotReady."""
-    path = jobs.finished_file(identifier)
-    if jobs.get(identifier).addressing == "prototypes":
-        return PrototypeClassifier.from_bytes(jobs.read(identifier))
-    return FreshClassifier.load(path)
+@final
+class Predictors:
+    """Loads classifiers by id, and keeps those used last. Safe to use from several threads."""
 
+    def __init__(self, jobs: TrainingJobs, cache_bytes: int = CACHE_BYTES) -> None:
+        self._jobs = jobs
+        self._loaded: BoundedCache[Classifier] = BoundedCache(cache_bytes)
 
-def current_predictor(
-    jobs: TrainingJobs, identifier: str
-) -> tuple[FreshClassifier | PrototypeClassifier, AnswerSource]:
-    """The classifier or, where it is being trained from pictures, their prototypes; raises NotFound and NotReady."""
-    record = jobs.get(identifier)
-    if not record.status.is_terminal and record.addressing == "images":
-        with contextlib.suppress(NotFound, NotReady):  # it has just ended
-            return PrototypeClassifier.from_bytes(TrainingTask.from_bytes(jobs.task(identifier)).interim), "prototypes"
-    classifier = load_finished(jobs, identifier)
-    return classifier, "prototypes" if isinstance(classifier, PrototypeClassifier) else "classifier"
+    def finished(self, identifier: str) -> Classifier:
+        """The trained classifier. Raises NotFound and NotReady."""
+        path = self._jobs.finished_file(identifier)
+        if self._jobs.get(identifier).addressing != "prototypes":
+            return self._load(identifier, path, FreshClassifier.load)
+        return self._load(identifier, path, lambda _: PrototypeClassifier.from_bytes(self._jobs.read(identifier)))
+
+    def current(self, identifier: str) -> tuple[Classifier, AnswerSource]:
+        """The trained classifier or, while it is trained from pictures, their prototypes. Raises NotFound, NotReady."""
+        record = self._jobs.get(identifier)
+        if not record.status.is_terminal and record.addressing == "images":
+            with contextlib.suppress(NotFound, NotReady):  # the training has just ended
+                return self._load(identifier, self._jobs.task_file(identifier), _interim_classifier), "prototypes"
+        classifier = self.finished(identifier)
+        return classifier, "prototypes" if isinstance(classifier, PrototypeClassifier) else "classifier"
+
+    def _load(self, identifier: str, path: Path, read: Callable[[Path], Classifier]) -> Classifier:
+        """The classifier as it was loaded from this very file, or else as `read` loads it now."""
+        stamp = FileStamp.of(path)
+        classifier = self._loaded.get((identifier, stamp))
+        if classifier is None:
+            classifier = read(path)
+            if stamp is not None:
+                self._loaded.put((identifier, stamp), classifier, _size(classifier, stamp))
+        return classifier
 
 
 def check_predictor(jobs: TrainingJobs, identifier: str) -> None:
-    """Raises NotFound and NotReady where `usable` would, without a look at any file."""
+    """Raise NotFound or NotReady if nothing can answer for this classifier, without reading a file."""
     record = jobs.get(identifier)
     if record.status.is_terminal or record.addressing != "images":
         jobs.finished_file(identifier)
+
+
+def _interim_classifier(task: Path) -> PrototypeClassifier:
+    return PrototypeClassifier.from_bytes(read_interim(task))
+
+
+def _size(classifier: Classifier, stamp: FileStamp) -> int:
+    # The file of an interim classifier is that of a whole task, which may be a hundred times as large.
+    return len(classifier.export_onnx()) if isinstance(classifier, PrototypeClassifier) else stamp.size

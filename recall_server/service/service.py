@@ -1,99 +1,73 @@
-"""The verbs of the server, free of HTTP: what a route calls, and what a script can call as well."""
+"""The verbs of the server, free of HTTP. Routes call them, and so may scripts."""
 
 from __future__ import annotations
 
 import math
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Literal, Self, final
+from typing import Self, final
 
 import torch
 
-from recall_server.config.settings import Settings
+from recall_server.config import Settings
 from recall_server.core.reports.bundle_card import bundle_card
 from recall_server.errors import InvalidRequest
 from recall_server.jobs.limits import JobLimits
 from recall_server.jobs.rows.files import ClassifierFiles
-from recall_server.jobs.rows.records import ClassifierRecord
+from recall_server.jobs.rows.records import IdempotencyKey
 from recall_server.jobs.rows.store import SqlJobStore
 from recall_server.jobs.training_jobs import TrainingJobs
 from recall_server.jobs.workers.local import LocalBackend
-from recall_server.library.library import Library
-from recall_server.library.watcher import WatchedLibrary
-from recall_server.recall.addressing import Addressing, ResolvedPictures, address
-from recall_server.recall.own_pictures import add_own_pictures
-from recall_server.recall.queries import (
+from recall_server.library import Library, WatchedLibrary
+from recall_server.recall import (
+    Addressing,
+    BundleQuery,
     Picture,
     PictureLimits,
     Query,
+    Recalled,
+    ResolvedPictures,
+    SharedFormat,
+    add_own_pictures,
+    build_training_set,
     decode_all,
     label_queries,
     mixture_queries,
     picture_queries,
+    recall,
+    resolve_pictures,
+    shared_format,
     vector_queries,
 )
-from recall_server.recall.recalled import PerLabel, Recalled, recall
-from recall_server.recall.training_set import BundleQuery, SharedFormat, build_training_set, shared_format
 from recall_server.service.classifier_card import classifier_card
-from recall_server.service.predictors import AnswerSource, current_predictor, load_finished
+from recall_server.service.predictors import Predictors
+from recall_server.service.requests import (
+    ANONYMOUS,
+    DEFAULT_OPTIONS,
+    Caller,
+    DownloadFormat,
+    Prediction,
+    RecallOptions,
+    TrainingReceipt,
+)
 from recall_server.service.training_request import request_record, request_task
-
-DownloadFormat = Literal["safetensors", "onnx"]
-
-
-@final
-@dataclass(frozen=True)
-class RecallOptions:
-    """How many images of each query, drawn with which seed, and in which bundle names are looked up."""
-
-    bundle: str | None = None
-    per_label: PerLabel = None
-    seed: int | None = None
-
-
-@final
-@dataclass(frozen=True)
-class Caller:
-    """Who asks for a training, and the key under which the same request may be repeated."""
-
-    idempotency_key: str | None = None
-    caller: str | None = None
-
-
-@final
-@dataclass(frozen=True)
-class TrainingReceipt:
-    """A training that was accepted, and how many pictures it will compute; none where it is shared or known already."""
-
-    record: ClassifierRecord
-    work: int
-
-
-@final
-@dataclass(frozen=True)
-class Prediction:
-    """The most probable label of one picture, the probability of each, and what said so."""
-
-    label: str
-    probabilities: dict[str, float]
-    by: AnswerSource = "classifier"
 
 
 @final
 class RecallService:
-    """Recall, train, predict and take away. Methods may be called from several threads."""
+    """Recalls, trains, predicts and exports. Safe to use from several threads."""
 
     def __init__(self, library: Library | WatchedLibrary, jobs: TrainingJobs, settings: Settings) -> None:
         self._library, self.jobs, self.settings = library, jobs, settings
+        self._predictors = Predictors(jobs)
         self._draining_since: float | None = None
         self._picture_limits = PictureLimits(pictures=settings.max_pictures, pixels=settings.max_picture_pixels)
 
     @classmethod
     def assemble(cls, settings: Settings) -> Self:
-        """A service of the bundles in `settings.artifacts`, followed as they change, and of local training processes.
+        """A service with the bundles in `settings.artifacts`, reloaded when they change, and local training processes.
 
-        Raises StorageFailed where the state folder cannot be used.
+        Raises StorageFailed if the state folder or the job table cannot be used.
         """
         library = WatchedLibrary(
             lambda previous: Library.load(
@@ -109,23 +83,23 @@ class RecallService:
 
     @property
     def library(self) -> Library:
-        """The bundles loaded now. Another one may stand here a moment later: read it once for each request."""
+        """The bundles that are loaded now. A reload replaces the library, so a request should read it once."""
         return self._library.current if isinstance(self._library, WatchedLibrary) else self._library
 
     def start(self) -> None:
-        """Begin to train, and to look for bundles that change."""
+        """Start the training processes, and follow the bundles on the disk."""
         if isinstance(self._library, WatchedLibrary):
             self._library.start()
         self.jobs.start()
 
     def begin_drain(self) -> None:
-        """Take no more trainings, and let everybody who waits go: the server is about to stop. For signal handlers."""
+        """Accept no more trainings, and end all waits, before the server stops. May be called in a signal handler."""
         if self._draining_since is None:
             self._draining_since = time.monotonic()
         self.jobs.begin_drain()
 
     def stop(self) -> None:
-        """End all trainings, those under way once the settings' `drain_seconds` since `begin_drain` are over."""
+        """Stop all workers. Running trainings have until `settings.drain_seconds` after `begin_drain`."""
         self.begin_drain()
         if isinstance(self._library, WatchedLibrary):
             self._library.stop()
@@ -133,35 +107,38 @@ class RecallService:
         self.jobs.stop(max(0.0, self.settings.drain_seconds - spent))
 
     def recall_labels(
-        self, labels: Sequence[str], options: RecallOptions = RecallOptions(), *, library: Library | None = None
+        self, labels: Sequence[str], options: RecallOptions = DEFAULT_OPTIONS, *, library: Library | None = None
     ) -> Recalled:
-        """Images of these labels, from the bundles loaded now or from those of `library`."""
+        """Recall images of these labels, from the bundles of `library` or those that are loaded now."""
         return self._recall(label_queries(library or self.library, labels, options.bundle), options)
 
     def recall_mixtures(
-        self, mixtures: Sequence[Mapping[str, float]], options: RecallOptions = RecallOptions()
+        self, mixtures: Sequence[Mapping[str, float]], options: RecallOptions = DEFAULT_OPTIONS
     ) -> Recalled:
-        """Images of weighted sums of labels."""
+        """Recall images of weighted sums of labels."""
         return self._recall(mixture_queries(self.library, mixtures, options.bundle), options)
 
-    def recall_vectors(self, vectors: Sequence[Sequence[float]], options: RecallOptions = RecallOptions()) -> Recalled:
-        """Images of raw query vectors [d_y]."""
+    def recall_vectors(self, vectors: Sequence[Sequence[float]], options: RecallOptions = DEFAULT_OPTIONS) -> Recalled:
+        """Recall images of query vectors [d_y]."""
         return self._recall(vector_queries(self.library, vectors, options.bundle), options)
 
-    def recall_pictures(self, pictures: Sequence[Picture], options: RecallOptions = RecallOptions()) -> Recalled:
-        """What the memory recalls for these pictures; those of one part are averaged to one query."""
+    def recall_pictures(self, pictures: Sequence[Picture], options: RecallOptions = DEFAULT_OPTIONS) -> Recalled:
+        """Recall images for pictures. The encoded pictures of each part are averaged to one query."""
         queries = picture_queries(self.library, pictures, options.bundle, limits=self._picture_limits)
         return self._recall(queries, options)
 
     def train_labels(
-        self, labels: Sequence[str], *, bundle: str | None = None, seed: int = 0, asked: Caller = Caller()
+        self, labels: Sequence[str], *, bundle: str | None = None, seed: int = 0, asked: Caller = ANONYMOUS
     ) -> TrainingReceipt:
-        """Queue the training of a classifier that tells these labels apart, of one bundle or of several."""
+        """Queue the training of a classifier of these labels, which may be from several bundles."""
         if not 0 < len(labels) <= self.settings.max_classes:
             self._check_classes(len(labels), "labels")
+        key = asked.key(labels=list(labels), bundle=bundle, seed=seed)
+        if (known := self._known(key)) is not None:
+            return known
         queries = label_queries(self.library, labels, bundle)
         self._check_classes(len(queries), "labels")  # a group stands for several
-        return self._train(queries, seed, asked)
+        return self._train(queries, seed, key)
 
     def train_pictures(
         self,
@@ -171,26 +148,32 @@ class RecallService:
         addressing: Addressing = "auto",
         own_pictures: bool = True,
         seed: int = 0,
-        asked: Caller = Caller(),
+        asked: Caller = ANONYMOUS,
     ) -> TrainingReceipt:
-        """A classifier whose classes are the names of the parts: queued to be trained, or, of prototypes, made.
+        """Queue the training of a classifier whose classes are the parts of the pictures.
 
-        It learns from what is recalled for the pictures and, unless `own_pictures` is false, from them.
+        It learns from what is recalled for the pictures and, unless `own_pictures` is false, from the pictures. A
+        classifier of prototypes needs no training and is ready at once.
         """
         self._check_classes(len({picture.part for picture in pictures}), None)
+        key = asked.key(pictures, bundle=bundle, addressing=addressing, own_pictures=own_pictures, seed=seed)
+        if (known := self._known(key)) is not None:
+            return known
         began = time.perf_counter()
-        addressed = address(self.library, pictures, addressing, bundle, self._picture_limits, own_pictures=own_pictures)
+        resolved = resolve_pictures(
+            self.library, pictures, addressing, bundle, self._picture_limits, own_pictures=own_pictures
+        )
         spent = {"encoding": time.perf_counter() - began}
-        if addressed.way == "prototypes":
-            return self._keep(addressed, spent, asked)
-        return self._train(addressed.queries, seed, asked, addressed, spent)
+        if resolved.mode == "prototypes":
+            return self._store_prototypes(resolved, spent, key)
+        return self._train(resolved.queries, seed, key, resolved, spent)
 
     def predict(self, identifier: str, pictures: Sequence[Picture]) -> list[Prediction]:
-        """What a classifier sees in each picture, in their order; raises NotFound and NotReady.
+        """The prediction for each picture, in order. Raises NotFound and NotReady.
 
-        One that is being trained from pictures answers by their prototypes until then.
+        While a classifier is trained from pictures, their prototypes predict in its place.
         """
-        classifier, by = current_predictor(self.jobs, identifier)
+        classifier, by = self._predictors.current(identifier)
         if not pictures:
             raise InvalidRequest("send one picture or more, as files in parts named 'images'", parameter="images")
         pixels = torch.from_numpy(decode_all(pictures, classifier.image_shape, limits=self._picture_limits))
@@ -201,22 +184,22 @@ class RecallService:
         return predictions
 
     def download(self, identifier: str, file_format: DownloadFormat) -> bytes:
-        """A trained classifier as a file of that format; raises NotFound and NotReady."""
+        """The file of a trained classifier in this format. Raises NotFound and NotReady."""
         if file_format == "safetensors":
             return self.jobs.read(identifier)
-        return load_finished(self.jobs, identifier).export_onnx()
+        return self._predictors.finished(identifier).export_onnx()
 
     def bundle_card(self, name: str) -> str:
-        """The card of a loaded memory, as Markdown; raises NotFound."""
+        """The card of a loaded bundle, as Markdown. Raises NotFound."""
         return bundle_card(self.library.get(name).bundle)
 
     def classifier_card(self, identifier: str) -> str:
-        """The card of a trained classifier, as Markdown; raises NotFound and NotReady."""
-        classifier = load_finished(self.jobs, identifier)
+        """The card of a trained classifier, as Markdown. Raises NotFound and NotReady."""
+        classifier = self._predictors.finished(identifier)
         record, library = self.jobs.get(identifier), self.library.bundles
         same = {
             each.name: found.bundle
-            for each in record.all_bundles
+            for each in record.bundles
             if (found := library.get(each.name)) is not None and found.sha256 == each.sha256
         }
         return classifier_card(record, classifier, same)
@@ -237,43 +220,51 @@ class RecallService:
                 f"{count} classes are more than the {self.settings.max_classes} of one classifier", parameter=parameter
             )
 
+    def _known(self, key: IdempotencyKey | None) -> TrainingReceipt | None:
+        """The receipt of a request that was made before under the same key; None for a new one."""
+        record = None if key is None else self.jobs.known(key)
+        return None if record is None else TrainingReceipt(record, 0)
+
     def _train(
         self,
         queries: Sequence[Query],
         seed: int,
-        asked: Caller,
-        addressed: ResolvedPictures | None = None,
+        key: IdempotencyKey | None,
+        resolved: ResolvedPictures | None = None,
         spent: Mapping[str, float] | None = None,
     ) -> TrainingReceipt:
-        """Recall, and hand the images to the training process; `spent` are seconds that have gone by before."""
-        place = shared_format([query.loaded.bundle for query in queries])
-        shown = [query.pixels for query in queries if query.pixels is not None]
-        self._check_size(place, len(queries), max(map(len, shown), default=0))
+        """Recall images for the queries and queue a training on them. `spent` are the seconds of earlier stages."""
+        shared = shared_format([query.loaded.bundle for query in queries])
+        pictures = [query.pixels for query in queries if query.pixels is not None]
+        self._check_size(shared, len(queries), max(map(len, pictures), default=0))
         began = time.perf_counter()
-        met = build_training_set(
+        training_set = build_training_set(
             [BundleQuery(query.loaded.bundle, query.vector, query.loaded.pretrained) for query in queries]
         )
-        met = add_own_pictures(met, shown) if shown else met
+        training_set = add_own_pictures(training_set, pictures) if pictures else training_set
         spent = dict(spent or {}) | {"recalling": time.perf_counter() - began}
-        record = request_record(queries, place, seed, addressed).model_copy(update={"preparation": spent})
-        task = request_task(met, record, None if addressed is None else addressed.prototypes)
-        submitted = self.jobs.submit(record, task, idempotency_key=asked.idempotency_key, caller=asked.caller)
-        work = len(queries) * met.retraining.rows_per_class * met.retraining.steps
+        record = request_record(queries, shared, seed, resolved).model_copy(update={"preparation": spent})
+        task = request_task(training_set, record, None if resolved is None else resolved.prototypes)
+        submitted = self.jobs.submit(record, task, key=key)
+        work = len(queries) * shared.retraining.rows_per_class * shared.retraining.steps
         return TrainingReceipt(submitted.record, work if submitted.created else 0)
 
-    def _keep(self, addressed: ResolvedPictures, spent: Mapping[str, float], asked: Caller) -> TrainingReceipt:
-        """The prototypes as a classifier of their own."""
-        assert addressed.prototypes is not None
-        place = shared_format([query.loaded.bundle for query in addressed.queries])
-        record = request_record(addressed.queries, place, 0, addressed).model_copy(
+    def _store_prototypes(
+        self, resolved: ResolvedPictures, spent: Mapping[str, float], key: IdempotencyKey | None
+    ) -> TrainingReceipt:
+        """Store the prototypes as a finished classifier."""
+        assert resolved.prototypes is not None
+        shared = shared_format([query.loaded.bundle for query in resolved.queries])
+        record = request_record(resolved.queries, shared, 0, resolved).model_copy(
             update={"preparation": dict(spent), "network": "nearest class mean"}
         )
-        data = addressed.prototypes.to_bytes()
-        submitted = self.jobs.keep(record, data, idempotency_key=asked.idempotency_key, caller=asked.caller)
+        data = resolved.prototypes.to_bytes()
+        submitted = self.jobs.keep(record, data, key=key)
         return TrainingReceipt(submitted.record, 0)
 
-    def _check_size(self, place: SharedFormat, classes: int, shown: int) -> None:
-        numbers = classes * (place.rows + shown) * math.prod(place.image_shape)
+    def _check_size(self, shared: SharedFormat, classes: int, pictures: int) -> None:
+        """Raise InvalidRequest for a training set that is too large, with so many pictures in its largest class."""
+        numbers = classes * (shared.rows + pictures) * math.prod(shared.image_shape)
         if numbers > self.settings.max_recalled_numbers:
             raise InvalidRequest(
                 f"training on {classes} classes takes {numbers:,} numbers of images, more than the "
@@ -282,7 +273,7 @@ class RecallService:
 
 
 def job_limits(settings: Settings) -> JobLimits:
-    """What the settings say of jobs; a 0 that stands for "without limit" becomes None."""
+    """The limits of jobs in the settings, where 0 means no limit, which is None in `JobLimits`."""
     return JobLimits(
         queue=settings.queue_limit,
         queue_seconds=settings.queue_seconds,

@@ -1,4 +1,4 @@
-"""A request for a classifier, once its queries are known: the record that is kept of it, and the task of a worker."""
+"""What a training request becomes once its queries are known: a record, and a task for a worker."""
 
 from __future__ import annotations
 
@@ -18,43 +18,41 @@ from recall_server.core.encoders.novelty import STRANGE
 from recall_server.core.io.tensor_file import canonical_json
 from recall_server.jobs.rows.records import BundleIdentity, ClassifierRecord, ImageSize, now
 from recall_server.jobs.rows.task import TaskDescription, TrainingTask
-from recall_server.library.library import LoadedBundle
-from recall_server.recall.addressing import ResolvedPictures
-from recall_server.recall.queries import Query
-from recall_server.recall.training_set import SharedFormat, TrainingSet
+from recall_server.library import LoadedBundle
+from recall_server.recall import Query, ResolvedPictures, SharedFormat, TrainingSet
 
 
 def request_record(
-    queries: Sequence[Query], place: SharedFormat, seed: int, addressed: ResolvedPictures | None = None
+    queries: Sequence[Query], shared: SharedFormat, seed: int, resolved: ResolvedPictures | None = None
 ) -> ClassifierRecord:
-    """What is known before the training begins, for queries that meet there; `addressed` where they were pictures."""
+    """The record of a new job, for queries of that common format. `resolved` is given if they are pictures."""
     loaded = {query.loaded.name: query.loaded for query in queries}
-    leading = next(each for each in loaded.values() if each.bundle is place.bundles[0])
+    leading = next(each for each in loaded.values() if each.bundle is shared.bundles[0])
     labels = tuple(query.name for query in queries)
-    shown = {query.name: query.features for query in queries if query.features is not None}
-    channels, height, width = place.image_shape
+    features = {query.name: query.features for query in queries if query.features is not None}
+    channels, height, width = shared.image_shape
     return ClassifierRecord(
         id=uuid.uuid4().hex,
         labels=labels,
         bundle=_identity(leading),
         bundles=tuple(map(_identity, loaded.values())),
-        queries="images" if shown else "labels",
-        pictures={name: len(each) for name, each in shown.items()} or None,
+        queries="images" if features else "labels",
+        pictures={name: len(each) for name, each in features.items()} or None,
         image=ImageSize(channels=channels, height=height, width=width),
-        network=str(place.retraining.network),
+        network=str(shared.retraining.network),
         seed=seed,
-        quality=_quality(queries, shown),
-        addressing=None if addressed is None else addressed.way,
+        quality=_quality(queries, features),
+        addressing=None if resolved is None else resolved.mode,
         out_of_set={query.name: query.out_of_set for query in queries if query.out_of_set is not None} or None,
-        notes=_notes(queries, addressed),
+        notes=_notes(queries, resolved),
         created_at=now(),
     )
 
 
-def _notes(queries: Sequence[Query], addressed: ResolvedPictures | None) -> tuple[str, ...]:
-    used = dict.fromkeys(query.loaded.name for query in queries)
-    notes = [no_estimate_reason(list(used))] if len(used) > 1 else []
-    notes += [addressed.why] if addressed is not None else []
+def _notes(queries: Sequence[Query], resolved: ResolvedPictures | None) -> tuple[str, ...]:
+    bundles = list(dict.fromkeys(query.loaded.name for query in queries))
+    notes = [no_estimate_reason(bundles)] if len(bundles) > 1 else []
+    notes += [resolved.explanation] if resolved is not None else []
     notes += [
         f"The memory {query.loaded.name} knows nothing like the pictures of {query.name}: {query.out_of_set:.0%} of "
         "the pictures of its own data are nearer to what it knows. What it recalls for them is a guess."
@@ -64,10 +62,10 @@ def _notes(queries: Sequence[Query], addressed: ResolvedPictures | None) -> tupl
     return tuple(notes)
 
 
-def _quality(queries: Sequence[Query], shown: Mapping[str, Tensor]) -> Quality | None:
-    """None for labels of several bundles, too: nobody has measured how often one is taken for another."""
-    if shown:
-        return quality_of_pictures(shown)
+def _quality(queries: Sequence[Query], features: Mapping[str, Tensor]) -> Quality | None:
+    """The expected accuracy; None for labels of several bundles, whose confusions were never measured."""
+    if features:
+        return quality_of_pictures(features)
     manifests = [query.loaded.bundle.manifest for query in queries]
     if any(manifest is not manifests[0] for manifest in manifests):
         return None
@@ -79,23 +77,23 @@ def _identity(loaded: LoadedBundle) -> BundleIdentity:
 
 
 def request_task(
-    met: TrainingSet, record: ClassifierRecord, interim: PrototypeClassifier | None = None
+    training_set: TrainingSet, record: ClassifierRecord, interim: PrototypeClassifier | None = None
 ) -> TrainingTask:
-    """What a worker needs: the same bytes for the same request, or two equal ones would be trained twice."""
+    """The task for a worker. Equal requests give equal bytes, so that they share one training."""
     metadata = {"bundle": record.bundle.name, "bundle_sha256": record.bundle.sha256, "queries": record.queries}
     if len(record.bundles) > 1:
         metadata["bundles"] = canonical_json([each.model_dump() for each in record.bundles])
     return TrainingTask(
-        images=met.images,
-        targets=met.targets,
-        preprocessing=met.preprocessing,
+        images=training_set.images,
+        targets=training_set.targets,
+        preprocessing=training_set.preprocessing,
         description=TaskDescription(
             labels=record.labels,
-            preprocessing=met.preprocessing.kind,
-            retraining=met.retraining,
+            preprocessing=training_set.preprocessing.kind,
+            retraining=training_set.retraining,
             seed=record.seed,
             metadata=metadata,
         ),
         interim=b"" if interim is None else interim.to_bytes(),
-        pretrained=met.pretrained,
+        pretrained=training_set.pretrained,
     )

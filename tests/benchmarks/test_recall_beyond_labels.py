@@ -15,6 +15,7 @@ from benchmarks.group_memories import groups_of
 from benchmarks.smaller_data import one_of_each_group, shrunk
 from recall_server.core.bundle.bundle import MemoryBundle
 from recall_server.recall.training_set import BundleQuery, build_training_set
+from tests.tolerances import assert_close
 from trainer.data.datasets import load_dataset
 
 CPU = torch.device("cpu")
@@ -75,10 +76,10 @@ def test_memories_meet_as_the_server_lets_them(folder: Path) -> None:
     met = build_training_set(
         [BundleQuery(own.bundles[label], own.bundles[label].label_queries([label])[0]) for label in labels]
     )
-    torch.testing.assert_close(images, met.images, atol=1e-4, rtol=1e-4)
+    assert_close(images, met.images, terms=64)
     assert own.retraining == met.retraining
     pictures = data.validation.pixels()[:5]
-    torch.testing.assert_close(space.to_model(pictures), met.preprocessing.to_model(pictures), atol=1e-4, rtol=1e-4)
+    assert_close(space.to_model(pictures), met.preprocessing.to_model(pictures), terms=64)
 
 
 def test_a_task_has_classes_of_different_memories() -> None:

@@ -5,8 +5,10 @@ from __future__ import annotations
 import json
 
 import pytest
+import torch
 
 from benchmarks import stream_step
+from tests.tolerances import rounding
 
 
 def test_all_ways_are_timed_and_agree(capsys: pytest.CaptureFixture[str]) -> None:
@@ -15,4 +17,4 @@ def test_all_ways_are_timed_and_agree(capsys: pytest.CaptureFixture[str]) -> Non
     assert len(found) == 4
     for figures in found.values():
         assert min(figures["pictures"], figures["coordinates"], figures["native"]) > 0
-        assert figures["gradient_difference"] < 1e-2
+        assert figures["gradient_difference"] < rounding(torch.float32, terms=10 * 28 * 28)  # steps and pixels

@@ -25,6 +25,9 @@ from recall_client import AsyncClassifier, AsyncRecallClient, LocalClassifier, R
 from recall_server.core.classifier.fresh_classifier import FreshClassifier
 from tests.clients.blocking import Blocking
 from tests.clients.toy_server import LABELS, SIDE, toy_pictures
+from tests.tolerances import assert_close
+
+TERMS = 9 * SIDE * SIDE  # products that a convolution and a classifier sum up
 
 
 @pytest.fixture(params=["RecallClient", "AsyncRecallClient"])
@@ -75,7 +78,7 @@ def test_what_a_memory_is_made_of_is_shown(client: Any) -> None:
     assert client.bases_sheet("bases").to_pillow().width > SIDE
     likeness = client.similarity("bases")
     assert likeness.labels == ("one", "two", "three")
-    assert numpy.allclose(numpy.diag(likeness.similarity), 1) and len(likeness.similarity) == 3
+    assert numpy.array_equal(numpy.diag(likeness.similarity), numpy.ones(3)) and len(likeness.similarity) == 3
     assert client.similarity("bases", ["three", "one"]).similarity[0][1] == likeness.similarity[2][0]
     assert client.bundle_card("bases").startswith("# ")
     for nothing_to_show in (lambda: client.bases("columns"), lambda: client.similarity("by-picture")):
@@ -113,7 +116,7 @@ def test_prototypes_are_usable_at_once_and_taken_away(client: Any) -> None:
     here = classifier.local().predict(asked)
     for one, other in zip(here, there, strict=True):
         assert one.label == other.label
-        assert one.probabilities == pytest.approx(other.probabilities, abs=1e-4)
+        assert_close(one.probabilities, other.probabilities, terms=TERMS, size=1, dtype=torch.float32)
     recalled = client.train(few, addressing="classify", bundle="columns").wait(timeout=60)
     assert "mine for left, yours for right" in recalled.notes[0]
     assert "pictures themselves" in recalled.notes[0]
@@ -127,7 +130,8 @@ def test_mixtures_vectors_and_pictures_are_recalled(client: Any) -> None:
     (mixed,) = client.recall([{"left": 0.5, "right": 0.5}], seed=1).recalled
     assert mixed.target == {"left": 0.5, "right": 0.5}
     by_vector = client.recall_arrays([[0.5, 0.5, 0.0]], bundle="columns", seed=1)
-    assert numpy.allclose(by_vector.images, client.recall_arrays([{"left": 0.5, "right": 0.5}], seed=1).images)
+    by_mixture = client.recall_arrays([{"left": 0.5, "right": 0.5}], seed=1)
+    assert_close(by_vector.images, by_mixture.images, terms=4)
     by_picture = client.recall({"mine": toy_pictures("left", 2, seed=5), "yours": toy_pictures("right", 2, seed=5)})
     assert [query.name for query in by_picture.recalled] == ["mine", "yours"]
     assert by_picture.bundles[0].name == "by-picture"
@@ -141,14 +145,14 @@ def test_a_classifier_by_labels_is_right_about_pictures_it_never_saw(client: Any
     unseen = [*toy_pictures("left", 5, seed=9), *toy_pictures("right", 5, seed=9)]
     predictions = classifier.predict(unseen)
     assert [said.label for said in predictions] == ["left"] * 5 + ["right"] * 5
-    assert all(abs(sum(said.probabilities.values()) - 1) < 1e-4 for said in predictions)
+    assert all(sum(said.probabilities.values()) == pytest.approx(1) for said in predictions)
     assert "right, left" in classifier.card()
 
     path = classifier.download(tmp_path / "columns.onnx")
     pixels = (numpy.stack(unseen)[:, None] / 255).astype(numpy.float32)
     (probabilities,) = onnxruntime.InferenceSession(path).run(None, {"images": pixels})
-    said = [[each.probabilities["right"], each.probabilities["left"]] for each in predictions]
-    assert numpy.allclose(probabilities, said, atol=1e-4)
+    said = numpy.array([[each.probabilities["right"], each.probabilities["left"]] for each in predictions])
+    assert_close(probabilities.astype(float), said, terms=TERMS, size=1, dtype=torch.float32)
 
     kept = FreshClassifier.load(classifier.download(tmp_path / "columns.safetensors"))
     assert kept.predict(torch.from_numpy(pixels)) == [each.label for each in predictions]
@@ -164,9 +168,10 @@ def test_a_classifier_says_the_same_without_the_server(client: Any, tmp_path: Pa
         said = local.predict(unseen)
         assert [each.label for each in said] == [each.label for each in remote]
         ours, theirs = ([each.probabilities["left"] for each in answers] for answers in (said, remote))
-        assert numpy.allclose(ours, theirs, atol=1e-4)
+        assert_close(ours, theirs, terms=TERMS, size=1, dtype=torch.float32)
         pixels = (numpy.stack(unseen)[:, None] / 255).astype(numpy.float32)
-        assert numpy.allclose(local.predict_arrays(pixels)[:, 1], theirs, atol=1e-4)
+        mine = local.predict_arrays(pixels)[:, 1].tolist()
+        assert_close(mine, theirs, terms=TERMS, size=1, dtype=torch.float32)
 
 
 def test_the_same_request_gives_the_same_classifier(client: Any, tmp_path: Path) -> None:

@@ -8,7 +8,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from recall_server.library.library import Library
+from recall_server.config import Settings
+from recall_server.library import Library
+from tests.recall_server.job_examples import started, stop_jobs_started_since
 from tests.recall_server.serving_examples import write_artifacts
 
 
@@ -30,3 +32,18 @@ def artifacts(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def library(artifacts: Path) -> Library:
     return Library.load(artifacts, device="cpu")
+
+
+@pytest.fixture
+def clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No setting of a server comes from the environment in which the tests run."""
+    for name in Settings.model_fields:
+        monkeypatch.delenv(f"RECALL_{name.upper()}", raising=False)
+
+
+@pytest.fixture(autouse=True)
+def _stop_jobs() -> Iterator[None]:
+    """End with each test the servers that it started by `jobs_with`; those of wider fixtures go on."""
+    before = len(started)
+    yield
+    stop_jobs_started_since(before)

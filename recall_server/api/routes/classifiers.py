@@ -26,7 +26,7 @@ from recall_server.api.state.context import CALLER, Context, Served
 from recall_server.errors import InvalidRequest
 from recall_server.jobs.rows.records import ClassifierRecord, JobStatus
 from recall_server.service.predictors import check_predictor
-from recall_server.service.service import Caller, DownloadFormat
+from recall_server.service.requests import Caller, DownloadFormat
 
 PREDICT_PART = "images"
 MEDIA_TYPES: dict[DownloadFormat, str] = {

@@ -10,7 +10,7 @@ from recall_server.api.schemas.schemas import RequestModel, png_uri
 from recall_server.core.bundle.manifest import Accuracy, Manifest
 from recall_server.core.reports.inspection import displayed_bases, has_bases, has_similarity, similarity
 from recall_server.jobs.rows.records import BundleIdentity, ImageSize
-from recall_server.library.library import LoadedBundle
+from recall_server.library import LoadedBundle
 
 
 class BasesParameters(RequestModel):

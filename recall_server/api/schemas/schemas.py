@@ -24,7 +24,7 @@ from recall_server.jobs.rows.records import (
 )
 from recall_server.recall.addressing import Addressing
 from recall_server.recall.recalled import PerLabel, Recalled, RecalledQuery
-from recall_server.service.service import RecallOptions
+from recall_server.service.requests import RecallOptions
 
 LARGEST_SEED = 2**63 - 1
 MOST_QUERIES = 10_000  # of one recall: its table of targets grows with their square
@@ -186,7 +186,7 @@ class ClassifierAnswer(BaseModel):
     def of(cls, record: ClassifierRecord) -> ClassifierAnswer:
         self_link = classifier_path(record.id)
         fields: dict[str, Any] = dict(record)
-        fields |= {"labels": list(record.labels), "bundles": list(record.all_bundles), "notes": list(record.notes)}
+        fields |= {"labels": list(record.labels), "bundles": list(record.bundles), "notes": list(record.notes)}
         fields["is_terminal"] = record.status.is_terminal
         fields["stages"] = record.stages
         fields["error"] = None if record.error is None else JobProblem.of(record.error)

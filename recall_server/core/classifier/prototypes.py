@@ -1,15 +1,16 @@
-"""The nearest class mean in an encoder's feature space: a classifier that is there at once, without any training.
+"""A nearest-class-mean classifier in an encoder's feature space, which needs no training.
 
-Each class is the mean m of its encoded pictures, and a picture q belongs to the nearest. Taken as a Gaussian around
-each mean with one variance for all, which the pictures give, that is a softmax of -|q - m|^2 / (2 variance), in which
-|q|^2 is the same for all classes. So the whole is the encoder and one linear layer behind it, as one ONNX model.
+Each class is the mean m of its encoded pictures, and a picture with the features q belongs to the class with the
+nearest mean. With one Gaussian per class and a variance that all classes share, the probabilities are the softmax of
+-|q - m|^2 / (2 variance). The term |q|^2 is the same for all classes, so the classifier is the encoder followed by one
+linear layer, stored as a single ONNX model.
 """
 
 from __future__ import annotations
 
-import importlib
+import threading
 from collections.abc import Mapping
-from typing import Final, Self, final
+from typing import Any, Final, Self, final
 
 import numpy as np
 import onnx
@@ -19,7 +20,7 @@ from onnx import TensorProto, helper, numpy_helper
 from pydantic import BaseModel, ConfigDict
 from torch import Tensor
 
-from recall_server.core.encoders.query_encoder import CPU, QueryEncoder
+from recall_server.core.encoders.query_encoder import QueryEncoder, cpu_session
 from recall_server.core.io.tensor_file import FileLimits, canonical_json, pack, parse_json, unpack
 from recall_server.errors import InvalidRequest
 
@@ -37,31 +38,33 @@ class _Header(BaseModel):
 
 @final
 class PrototypeClassifier:
-    """An ONNX model, images [N, C, H, W] in pixel space -> probabilities [N, k], and what it is for."""
+    """An ONNX model: images [N, C, H, W] in pixel space -> probabilities [N, k] of `labels`. Safe to share by threads.
+
+    `model` is the ONNX file. The onnxruntime session is created by the first prediction and kept.
+    """
 
     def __init__(self, labels: tuple[str, ...], image_shape: tuple[int, int, int], model: bytes) -> None:
         self.labels, self.image_shape, self._model = labels, image_shape, model
+        self._opening = threading.Lock()
+        self._session: Any = None
 
     @classmethod
-    def of(cls, shown: Mapping[str, Tensor], encoder: QueryEncoder) -> Self:
-        """Of the encoded pictures [n, d] of each class, by name. InvalidRequest where classes have the same mean."""
-        means = torch.stack([each.double().mean(dim=0) for each in shown.values()])  # [k, d]
-        _check_apart(means, list(shown))
-        weights, biases = _linear(means, _variance(shown, means))
-        labels = tuple(shown)
+    def of(cls, features: Mapping[str, Tensor], encoder: QueryEncoder) -> Self:
+        """The classifier of encoded pictures [n, d] by class name. InvalidRequest if two classes have the same mean."""
+        means = torch.stack([each.double().mean(dim=0) for each in features.values()])  # [k, d]
+        _check_distinct(means, list(features))
+        weights, biases = _linear(means, _variance(features, means))
+        labels = tuple(features)
         return cls(labels, encoder.image_shape, _with_layer(encoder.model, weights, biases, labels))
 
     def predict_probabilities(self, pixels: Tensor) -> Tensor:
         """Pictures [N, C, H, W] in pixel space -> probabilities [N, k]."""
-        runtime = importlib.import_module("onnxruntime")
-        options = runtime.SessionOptions()
-        options.intra_op_num_threads = options.inter_op_num_threads = 1
-        session = runtime.InferenceSession(self._model, sess_options=options, providers=[CPU])
+        session = self._opened()
         parts = [session.run(["probabilities"], {"images": each.numpy()})[0] for each in torch.split(pixels, BATCH)]
         return torch.from_numpy(np.concatenate(parts))
 
     def to_bytes(self) -> bytes:
-        """One safetensors file with the ONNX model in it; the same bytes for the same classifier."""
+        """A safetensors file that holds the ONNX model. Equal classifiers give equal bytes."""
         header = canonical_json({"labels": self.labels, "image_shape": self.image_shape})
         model = torch.frombuffer(bytearray(self._model), dtype=torch.uint8)
         return pack({"model": model}, key=METADATA_KEY, text=header)
@@ -74,11 +77,17 @@ class PrototypeClassifier:
         return cls(header.labels, header.image_shape, tensors["model"].numpy().tobytes())
 
     def export_onnx(self) -> bytes:
-        """The model, with `labels` in its metadata as those of `FreshClassifier.export_onnx`."""
+        """The ONNX model, with `labels` in its metadata like that of `FreshClassifier.export_onnx`."""
         return self._model
 
+    def _opened(self) -> Any:
+        with self._opening:
+            if self._session is None:
+                self._session = cpu_session(self._model)
+            return self._session
 
-def _check_apart(means: Tensor, names: list[str]) -> None:
+
+def _check_distinct(means: Tensor, names: list[str]) -> None:
     for position, mean in enumerate(means):
         same = (means[:position] == mean).all(dim=1).nonzero()
         if len(same):
@@ -89,12 +98,12 @@ def _check_apart(means: Tensor, names: list[str]) -> None:
             )
 
 
-def _variance(shown: Mapping[str, Tensor], means: Tensor) -> Tensor:
-    """Of each number of a query within a class; from the means alone where every class has one picture."""
-    away = [(each.double() - mean).square().sum() for each, mean in zip(shown.values(), means, strict=True)]
-    within, spare = torch.stack(away).sum(), sum(map(len, shown.values())) - len(means)
+def _variance(features: Mapping[str, Tensor], means: Tensor) -> Tensor:
+    """The variance of a feature within a class, or between the means [k, d] if every class has one picture."""
+    squares = [(each.double() - mean).square().sum() for each, mean in zip(features.values(), means, strict=True)]
+    within, freedom = torch.stack(squares).sum(), sum(map(len, features.values())) - len(means)
     between = (means - means.mean(dim=0)).square().mean()
-    return torch.where(within > 0, within / max(1, spare) / means.shape[1], between)
+    return torch.where(within > 0, within / max(1, freedom) / means.shape[1], between)
 
 
 def _linear(means: Tensor, variance: Tensor) -> tuple[Tensor, Tensor]:
@@ -103,8 +112,8 @@ def _linear(means: Tensor, variance: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def _with_layer(encoder: bytes, weights: Tensor, biases: Tensor, labels: tuple[str, ...]) -> bytes:
-    """The encoder's model with a linear layer and a softmax behind its queries."""
-    # Under names of its own, whatever those in the encoder are.
+    """The encoder's model, followed by a linear layer and a softmax."""
+    # The prefix keeps the encoder's names apart from those added here.
     model = onnx.compose.add_prefix(onnx.load_from_string(encoder), "encoder.", rename_inputs=False)
     graph = model.graph
     graph.initializer.extend(

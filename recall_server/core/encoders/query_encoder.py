@@ -129,6 +129,12 @@ def _session(data: bytes, name: str, device: str, threads: int) -> Any:
         raise InvalidBundle(f"the query encoder {name} is no ONNX file that onnxruntime can run") from error
 
 
+def cpu_session(model: bytes) -> Any:
+    """An onnxruntime session of this model on the CPU, with one thread; no two are created at the same time."""
+    with _creating:
+        return _create(_runtime(), model, CPU, 1)
+
+
 def _create(runtime: Any, data: bytes, provider: str, threads: int) -> Any:
     options = runtime.SessionOptions()
     options.intra_op_num_threads = threads

@@ -1,1 +1,1 @@
-"""The durable half of a job: its row, its files, its task."""
+"""What is stored of a job: its row in a table, its files, and the task that a worker trains."""

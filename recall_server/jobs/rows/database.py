@@ -1,6 +1,6 @@
-"""The database of the job table: SQLite in WAL mode, or whatever else SQLAlchemy reaches (PostgreSQL is tested).
+"""The database of the job table: SQLite in WAL mode, or another one that SQLAlchemy knows (PostgreSQL is tested).
 
-Several processes may use it at once, so it is refused, with the reason, where they could not be kept apart.
+Several processes may use it at once, so a database whose locks do not keep them apart is refused with the reason.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ import fcntl
 import logging
 import sqlite3
 import tempfile
+import uuid
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Self, final
@@ -21,16 +22,16 @@ from sqlalchemy.pool import QueuePool
 from recall_server.errors import StorageFailed
 from recall_server.jobs.rows.table import SCHEMA_VERSION, metadata, schema
 
-BUSY_SECONDS = 10.0  # that a writer waits for another one
+BUSY_SECONDS = 10.0  # the longest time that a writer waits for another one
 READING = "recall_reading"
-SETUP_LOCK = 0x7265_6361_6C6C  # of PostgreSQL's advisory locks: any number that nobody else uses
+SETUP_LOCK = 0x7265_6361_6C6C  # the number of a PostgreSQL advisory lock, which nobody else uses
 
 logger = logging.getLogger(__name__)
 
 
 @final
 class Database:
-    """Transactions on tables that are there and of this version. Every failure of the database is StorageFailed."""
+    """Transactions on tables that exist and have this version. Every failure of the database raises StorageFailed."""
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
@@ -38,9 +39,9 @@ class Database:
 
     @classmethod
     def open(cls, url: str) -> Self:
-        """Connect, make what is missing, and check that it can be relied on; raises StorageFailed with the reason.
+        """Connect, create missing tables, and check that the database can be relied on. Raises StorageFailed.
 
-        `sqlite://` is a table in memory, gone with `close`.
+        `sqlite://` is a database in memory, which `close` discards.
         """
         engine = _engine(url)
         database = cls(engine)
@@ -55,18 +56,18 @@ class Database:
 
     @contextlib.contextmanager
     def writing(self) -> Iterator[Connection]:
-        """A transaction that may write, and that no other one interrupts on SQLite; on PostgreSQL, lock the rows."""
+        """A transaction that may write. SQLite runs one at a time; on PostgreSQL, the caller has to lock rows."""
         with _failures(), self._engine.begin() as connection:
             yield connection
 
     @contextlib.contextmanager
     def reading(self) -> Iterator[Connection]:
-        """A transaction that only reads and waits for nobody."""
+        """A transaction that only reads, and never waits."""
         with _failures(), self._reader.connect() as connection:
             yield connection
 
     def close(self) -> None:
-        """Give all connections back; a later use opens new ones."""
+        """Close all connections. A later transaction opens new ones."""
         self._engine.dispose()
 
     def _check_sqlite(self) -> None:
@@ -82,18 +83,18 @@ class Database:
 
     def _set_up(self) -> None:
         with self.writing() as connection:
-            if connection.dialect.name == "postgresql":  # where two servers could make the same table at once
+            if connection.dialect.name == "postgresql":  # on which two servers could create the same table at once
                 connection.execute(text("SELECT pg_advisory_xact_lock(:lock)"), {"lock": SETUP_LOCK})
             if not inspect(connection).has_table(schema.name):
                 metadata.create_all(connection)
-                connection.execute(insert(schema).values(version=SCHEMA_VERSION))
+                connection.execute(insert(schema).values(version=SCHEMA_VERSION, id=uuid.uuid4().hex))
             version = connection.execute(select(schema.c.version)).scalar_one()
         if version != SCHEMA_VERSION:
             raise StorageFailed(
                 f"the job table is of version {version}, and this server reads version {SCHEMA_VERSION}: "
                 "install the server that made it, or name another database"
             )
-        with self.writing() as connection:  # nothing new: only to see whether it can be written to
+        with self.writing() as connection:  # changes nothing, but fails if the table cannot be written to
             connection.execute(update(schema).values(version=SCHEMA_VERSION))
 
 
@@ -105,7 +106,7 @@ def _engine(url: str) -> Engine:
         if parsed.database and not parsed.database.startswith("file:"):
             with _folder_errors():
                 Path(parsed.database).parent.mkdir(parents=True, exist_ok=True)
-        # One connection for a table in memory, or every thread would see a table of its own.
+        # A database in memory belongs to one connection, so all threads have to share it.
         pool: dict[str, Any] = {} if parsed.database else {"pool_size": 1, "max_overflow": 0, "pool_timeout": 60}
         engine = create_engine(
             parsed,
@@ -125,32 +126,33 @@ def _engine(url: str) -> Engine:
 def _prepare_sqlite(connection: sqlite3.Connection, _: object) -> None:
     connection.isolation_level = None  # `_begin_sqlite` begins
     connection.execute("PRAGMA journal_mode = WAL")
-    connection.execute("PRAGMA synchronous = FULL")  # what was accepted survives a power cut
+    connection.execute("PRAGMA synchronous = FULL")  # accepted jobs survive a power failure
     connection.execute("PRAGMA foreign_keys = ON")
 
 
 def _begin_sqlite(connection: Connection) -> None:
-    """Take the lock of a writer at once: one that begins as a reader can be refused in the middle, without a wait."""
+    """Take the write lock at once. A transaction that begins as a reader may be refused when it begins to write."""
     reading = connection.get_execution_options().get(READING, False)
     connection.exec_driver_sql("BEGIN" if reading else "BEGIN IMMEDIATE")
 
 
 def _check_locks(folder: Path) -> None:
-    """Refuse a file system on which a lock that one process holds does not keep out another."""
+    """Raise StorageFailed for a file system on which the locks of one process do not keep out another."""
     with (
         _folder_errors(),
         tempfile.NamedTemporaryFile(dir=folder, prefix=".locks-") as one,
         open(one.name, "rb") as other,
     ):
-        why = _what_is_wrong_with_locks(one.fileno(), other.fileno())
-    if why:
+        reason = _fault_of_locks(one.fileno(), other.fileno())
+    if reason:
         raise StorageFailed(
-            f"the job table cannot be shared by processes where it is: {why}; put it on a local disk, or use PostgreSQL"
+            f"the job table cannot be shared by processes where it is: {reason}; "
+            "put it on a local disk, or use PostgreSQL"
         )
 
 
-def _what_is_wrong_with_locks(one: int, other: int) -> str:
-    """Of the file that both are open on; empty where all is well."""
+def _fault_of_locks(one: int, other: int) -> str:
+    """What is wrong with the locks of a file that is open under both numbers; empty if they work."""
     try:
         fcntl.flock(one, fcntl.LOCK_EX | fcntl.LOCK_NB)
         fcntl.flock(other, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -171,7 +173,7 @@ def _folder_errors() -> Iterator[None]:
 
 @contextlib.contextmanager
 def _failures() -> Iterator[None]:
-    """What the database reports goes to the log; who asked is told as much as SQLite says, which names no address."""
+    """Log errors of the database and turn them into StorageFailed. Only SQLite's messages are repeated to callers."""
     try:
         yield
     except (DBAPIError, TimeoutError, sqlite3.Error) as error:  # the last from `_prepare_sqlite`

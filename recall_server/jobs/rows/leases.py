@@ -1,8 +1,8 @@
-"""Which server works on which job, and how the others learn that it is gone.
+"""Leases: which servers are alive, and how the others notice that one is gone.
 
-No clock is compared with another. A living server raises a number in its row every few seconds; whoever watches notes
-on its own monotonic clock when it last saw that number change. So a clock that is set back or forward, or is wrong on
-one of the machines, neither ends a lease nor prolongs it.
+A living server increments a number in its row every few seconds. The others note, each on its own monotonic clock,
+when they last saw that number change. No two clocks are ever compared, so a clock that is set or wrong on one of the
+machines neither ends a lease nor extends it.
 """
 
 from __future__ import annotations
@@ -18,14 +18,14 @@ from sqlalchemy import delete, insert, select, update
 from recall_server.jobs.rows.database import Database
 from recall_server.jobs.rows.table import servers
 
-BEATS = 5  # within a lease: so many would have to be missed in a row
+BEATS = 3  # heartbeats within a lease; the lease ends if all of them are missed
 
 logger = logging.getLogger(__name__)
 
 
 @final
 class Lease:
-    """The standing of one server among those that share a table. `owner` marks the jobs that are this server's."""
+    """The lease of one server on its jobs. `owner` is the id under which the table knows this server."""
 
     def __init__(self, database: Database, seconds: float, clock: Callable[[], float] = time.monotonic) -> None:
         self._database, self._seconds, self._clock = database, seconds, clock
@@ -33,14 +33,14 @@ class Lease:
         self.owner = ""
 
     def acquire(self) -> None:
-        """Enter this server in the table, under a name that no server had before."""
+        """Add this server to the table under a new id."""
         owner = uuid.uuid4().hex
         with self._database.writing() as connection:
             connection.execute(insert(servers).values(id=owner, beat=0))
         self.owner = owner
 
     def renew(self) -> bool:
-        """Show that this server lives. False where another one took it for dead: its jobs are its own no longer."""
+        """Show that this server is alive. Returns False if others took it for dead, and with that its jobs."""
         with self._database.writing() as connection:
             result = connection.execute(
                 update(servers).where(servers.c.id == self.owner).values(beat=servers.c.beat + 1)
@@ -48,7 +48,7 @@ class Lease:
         return result.rowcount == 1
 
     def expire_leases(self) -> int:
-        """Take servers out of the table that have been silent for the time of a lease; how many they were."""
+        """Remove servers from the table that were silent for the time of a lease. Returns how many there were."""
         with self._database.reading() as connection:
             beats = {row.id: row.beat for row in connection.execute(select(servers)) if row.id != self.owner}
         moment = self._clock()
@@ -57,15 +57,15 @@ class Lease:
             for server, beat in beats.items()
         }
         silent = [server for server, (_, since) in self._seen.items() if moment - since >= self._seconds]
-        return sum(self._bury(server, beats[server]) for server in silent)
+        return sum(self._remove(server, beats[server]) for server in silent)
 
     def release(self) -> None:
-        """Leave the table."""
+        """Remove this server from the table."""
         with self._database.writing() as connection:
             connection.execute(delete(servers).where(servers.c.id == self.owner))
 
-    def _bury(self, server: str, beat: int) -> bool:
-        # Only if it has not moved since: it may have woken up at this moment.
+    def _remove(self, server: str, beat: int) -> bool:
+        # The beat is part of the condition: the server may have woken up at this moment.
         with self._database.writing() as connection:
             result = connection.execute(delete(servers).where(servers.c.id == server, servers.c.beat == beat))
         if result.rowcount == 1:

@@ -1,10 +1,13 @@
-"""What is known of one training request, from the moment it is accepted: immutable, and plain JSON."""
+"""The record of a training request: immutable, and plain JSON."""
 
 from __future__ import annotations
 
+import hashlib
+import json
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from enum import StrEnum
-from typing import Literal
+from typing import Literal, final
 
 from pydantic import AwareDatetime, BaseModel, ConfigDict
 
@@ -12,7 +15,7 @@ from recall_server.core.classifier.expected_accuracy import Quality
 
 
 class JobStatus(StrEnum):
-    """queued -> running -> succeeded | failed | cancelled; back to queued where a worker or a server was lost."""
+    """queued -> running -> succeeded | failed | cancelled, and back to queued when a worker or a server is lost."""
 
     QUEUED = "queued"
     RUNNING = "running"
@@ -29,13 +32,13 @@ OPEN = (JobStatus.QUEUED, JobStatus.RUNNING)
 
 
 class Record(BaseModel):
-    """A part of a record: immutable, with no unknown key."""
+    """The base of records and their parts: immutable, and without unknown keys."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
 class BundleIdentity(Record):
-    """Which bundle, exactly: the name may be given to another file tomorrow, the digest may not."""
+    """The name of a bundle, which may be given to another file later, and the digest of its file."""
 
     name: str
     sha256: str
@@ -48,7 +51,7 @@ class ImageSize(Record):
 
 
 class Progress(Record):
-    """`done` of `total` training steps, and the loss of the latest, where it is known."""
+    """`done` of `total` training steps, and the latest loss if it is known."""
 
     done: int
     total: int
@@ -56,35 +59,35 @@ class Progress(Record):
 
 
 class FinishedFile(Record):
-    """The classifier's safetensors file."""
+    """Size and SHA-256 of a classifier's file."""
 
     bytes: int
     sha256: str
 
 
 class JobError(Record):
-    """Why a job failed: the name of a class of `recall_server.errors`, and one sentence for the caller."""
+    """Why a job failed: the name of a class in `recall_server.errors`, and a sentence for the caller."""
 
     kind: str
     detail: str
 
 
 class ClassifierRecord(Record):
-    """One training request and what became of it. Times are UTC; `seconds` is the time the training itself took.
+    """A training request and its outcome. Times are in UTC; `seconds` is the duration of the training itself.
 
-    `bundle` is the one by whose schedule it is trained, `bundles` all that its classes are of, in the order asked for.
-    `notes` are sentences that whoever relies on the classifier should know, `addressing` is how pictures were used.
-    `out_of_set` says of each class how far its pictures are from what the memory knows, 0 to 1, where that is known.
-    `pictures` counts what was sent per class, where the request was made of pictures. `quality` is an estimate made as
-    the request was accepted, and `preparation` the seconds that it took until then, by stage. `attempt` counts from 1;
-    it rises when a worker or a server is lost and the training begins anew.
+    `bundle` is the bundle whose schedule is used, `bundles` are those of all classes, in the order of the request.
+    `addressing` is how pictures were used, and `pictures` counts those of each class, if the request had any.
+    `out_of_set` gives, for each class for which it is known, how far its pictures are from the memory's data, from 0 to
+    1. `notes` are sentences that users of the classifier should read. `quality` is an estimate from the time of the
+    request, and `preparation` the seconds spent on the request by stage. `attempt` counts from 1, and rises when a
+    worker or a server is lost and the training starts again.
     """
 
     id: str
     status: JobStatus = JobStatus.QUEUED
     labels: tuple[str, ...]
     bundle: BundleIdentity
-    bundles: tuple[BundleIdentity, ...] = ()
+    bundles: tuple[BundleIdentity, ...]
     queries: Literal["labels", "images"]
     addressing: Literal["images", "classify", "prototypes"] | None = None
     pictures: dict[str, int] | None = None
@@ -105,16 +108,11 @@ class ClassifierRecord(Record):
     error: JobError | None = None
 
     @property
-    def all_bundles(self) -> tuple[BundleIdentity, ...]:
-        """`bundles`, which records of an earlier version do not have."""
-        return self.bundles or (self.bundle,)
-
-    @property
     def stages(self) -> dict[str, float] | None:
-        """Where the time went, in seconds by stage and in their order, once it has ended; None before.
+        """The seconds that each stage took, in order; None until the job has ended.
 
-        `queued` ends where the attempt begins that came to the end, so that earlier attempts are within it;
-        `transferring` is the way of the task to the worker and of the classifier back to the disk.
+        `queued` lasts until the last attempt began, and so includes earlier attempts. `transferring` is the time in
+        which the task went to the worker and the classifier to the disk.
         """
         if self.finished_at is None:
             return None
@@ -128,9 +126,9 @@ class ClassifierRecord(Record):
 
 
 class Event(Record):
-    """Something that happened to a job; they are numbered 1, 2, ... per job.
+    """A change of a job. The events of a job are numbered from 1.
 
-    The `error` of one that is back in the queue says what its last attempt came to.
+    The `error` of an event that queues a job again is that of its last attempt.
     """
 
     number: int
@@ -141,20 +139,38 @@ class Event(Record):
     error: JobError | None = None
 
 
+@final
+@dataclass(frozen=True)
+class IdempotencyKey:
+    """A key under which a caller may repeat a request. `request` is a digest of what the caller asked for.
+
+    The key belongs to its caller: the same text from another caller is another key.
+    """
+
+    caller: str
+    text: str
+    request: str
+
+    @property
+    def digest(self) -> str:
+        """Recognises the key, so that neither it nor its caller has to be stored."""
+        return hashlib.sha256(json.dumps([self.caller, self.text]).encode()).hexdigest()
+
+
 class Submitted(Record):
-    """The job that answers a request, and whether it was made for it or was there before."""
+    """The job that answers a request. `created` is False if it existed before."""
 
     record: ClassifierRecord
     created: bool
 
 
 class Page(Record):
-    """Records, newest first, and the cursor of those that come after them; None where these are the last."""
+    """Records, newest first. `next` is the cursor of the next page, or None for the last page."""
 
     records: tuple[ClassifierRecord, ...]
     next: str | None = None
 
 
 def now() -> datetime:
-    """The time that records carry."""
+    """The time now, in UTC."""
     return datetime.now(UTC)

@@ -1,4 +1,4 @@
-"""The table of jobs. Every change names the states it may start from, and is compared and set in SQL."""
+"""The table of jobs. Every change names the states from which it is allowed, and is a compare-and-set in SQL."""
 
 from __future__ import annotations
 
@@ -15,43 +15,50 @@ from recall_server.jobs.rows.records import (
     ClassifierRecord,
     Event,
     FinishedFile,
+    IdempotencyKey,
     JobError,
     JobStatus,
     Progress,
     Submitted,
 )
 from recall_server.jobs.rows.table import event_of, events, jobs, keys, record_of, schema, servers
-from recall_server.jobs.rows.transitions import Claim, Key
+from recall_server.jobs.rows.transitions import Claim
 
 RUNNING = (JobStatus.RUNNING,)
-MOST_VALUES = 500  # in one statement
+MOST_VALUES = 500  # in one SQL statement
 GONE = "the server that trained this is gone"
 
 
 @final
 class SqlJobStore:
-    """Jobs and their events. Safe to use from several threads and processes; every method raises StorageFailed."""
+    """Jobs and their events. Safe to use from several threads and processes. Every method may raise StorageFailed."""
 
     def __init__(self, database: Database) -> None:
         self.database = database
 
     @classmethod
     def open(cls, url: str) -> Self:
-        """The table at a SQLAlchemy URL, made if need be; raises StorageFailed where it cannot be relied on."""
+        """The table at a SQLAlchemy URL, created if it is missing. Raises StorageFailed if it cannot be relied on."""
         return cls(Database.open(url))
 
     def close(self) -> None:
         self.database.close()
 
-    def add(
-        self, record: ClassifierRecord, *, fingerprint: str, limit: int, key: Key | None = None
-    ) -> Submitted | None:
-        """Queue a job, or find the one that answers the same request; None where `limit` jobs wait already.
+    @property
+    def table_id(self) -> str:
+        """The id of this table, which no other table has."""
+        with self.database.reading() as connection:
+            return str(connection.execute(select(schema.c.id)).scalar_one())
 
-        Raises Conflict for a key that came with another request before.
+    def add(
+        self, record: ClassifierRecord, *, fingerprint: str, limit: int, key: IdempotencyKey | None = None
+    ) -> Submitted | None:
+        """Queue a job, or find the one that answers the same request. None if `limit` jobs wait already.
+
+        Raises Conflict for a key that came with another request.
         """
         with self.database.writing() as connection:
-            _wait_for_turn(connection)  # or two could both be the last
+            _wait_for_turn(connection)  # or two servers could both take the last place
             row = transitions.same_request(connection, fingerprint, key)
             created = row is None
             if row is None:
@@ -62,10 +69,12 @@ class SqlJobStore:
                 transitions.bind_key(connection, key, row)
             return Submitted(record=record_of(row), created=created)
 
-    def keep(self, record: ClassifierRecord, file: FinishedFile, *, fingerprint: str, key: Key | None) -> Submitted:
-        """Enter a classifier that needed no training, or find the one that answers the same request.
+    def keep(
+        self, record: ClassifierRecord, file: FinishedFile, *, fingerprint: str, key: IdempotencyKey | None
+    ) -> Submitted:
+        """Add a classifier that needed no training, or find the one that answers the same request.
 
-        Raises Conflict for a key that came with another request before.
+        Raises Conflict for a key that came with another request.
         """
         with self.database.writing() as connection:
             _wait_for_turn(connection)
@@ -81,40 +90,32 @@ class SqlJobStore:
                 transitions.bind_key(connection, key, row)
             return Submitted(record=record_of(row), created=created)
 
-    def share(self, fingerprint: str, key: Key | None) -> ClassifierRecord | None:
-        """The job that answers the same request, if there is one, now known by this key too. Raises Conflict."""
+    def known(self, key: IdempotencyKey) -> ClassifierRecord | None:
+        """The job that this key stands for, if it stands for one. Raises Conflict if it came with another request."""
+        with self.database.reading() as connection:
+            row = transitions.by_key(connection, key)
+            return None if row is None else record_of(row)
+
+    def share(self, fingerprint: str, key: IdempotencyKey | None) -> ClassifierRecord | None:
+        """The job that answers the same request, if there is one, from now on under this key too. Raises Conflict."""
         with self.database.reading() as connection:
             row = transitions.same_request(connection, fingerprint, key)
             if row is None or key is None:
                 return None if row is None else record_of(row)
         with self.database.writing() as connection:
-            _wait_for_turn(connection)  # or two could both be the first with this key
+            _wait_for_turn(connection)  # or two requests could both be the first with this key
             row = transitions.same_request(connection, fingerprint, key)
             if row is not None:
                 transitions.bind_key(connection, key, row)
             return None if row is None else record_of(row)
 
-    def adopt(self, record: ClassifierRecord) -> bool:
-        """Enter a classifier that was trained before there was this table; False where its id is known."""
-        file = record.file
-        if record.status is not JobStatus.SUCCEEDED or file is None:
-            raise ValueError(f"the job {record.id} has no classifier")
-        end: dict[str, Any] = {"started_at": record.started_at, "seconds": record.seconds, "starts": record.attempt}
-        with self.database.writing() as connection:
-            if connection.execute(transitions.by_id(record.id)).one_or_none() is not None:
-                return False
-            row = transitions.insert_job(connection, record, None)
-            end |= {"file_bytes": file.bytes, "file_sha256": file.sha256}
-            transitions.move(connection, row, record.status, at=record.finished_at, **end)
-            return True
-
     def get(self, identifier: str) -> ClassifierRecord:
-        """The record; raises NotFound."""
+        """The record of a job. Raises NotFound."""
         with self.database.reading() as connection:
             return record_of(transitions.found(connection, identifier))
 
     def page(self, limit: int, *, before: int | None = None) -> list[tuple[int, ClassifierRecord]]:
-        """At most `limit` records with their numbers in the table, newest first, of those numbered below `before`."""
+        """At most `limit` records with their row numbers, newest first, from the row below `before` on."""
         query = select(jobs).order_by(jobs.c.number.desc()).limit(limit)
         if before is not None:
             query = query.where(jobs.c.number < before)
@@ -122,36 +123,37 @@ class SqlJobStore:
             return [(row.number, record_of(row)) for row in connection.execute(query)]
 
     def events(self, identifier: str, *, after: int, limit: int) -> list[Event]:
-        """At most `limit` events with numbers above `after`, in their order; raises NotFound."""
+        """At most `limit` events of a job with numbers above `after`, in order. Raises NotFound."""
         with self.database.reading() as connection:
             job = transitions.found(connection, identifier).number
             query = select(events).where(events.c.job == job, events.c.number > after)
             return [event_of(row) for row in connection.execute(query.order_by(events.c.number).limit(limit))]
 
     def revisions(self, identifiers: Collection[str]) -> dict[str, int]:
-        """How many events each of these jobs has; those that are gone are missing."""
+        """The number of events of those of these jobs that the table knows."""
         with self.database.reading() as connection:
             rows = connection.execute(select(jobs.c.id, jobs.c.events).where(jobs.c.id.in_(identifiers)))
             return {row.id: row.events for row in rows}
 
     def queued(self) -> dict[str, datetime]:
-        """When each job that waits began to."""
+        """The waiting jobs, each with the time at which it was queued."""
         with self.database.reading() as connection:
             rows = connection.execute(select(jobs.c.id, jobs.c.queued_at).where(jobs.c.status == JobStatus.QUEUED))
             return {row.id: row.queued_at for row in rows}
 
     def count(self, status: JobStatus) -> int:
+        """How many jobs have this status."""
         with self.database.reading() as connection:
             return transitions.count(connection, status)
 
     def held(self, owner: str) -> set[Claim]:
-        """What the table says this server works on."""
+        """The claims of this server, by the table."""
         query = select(jobs).where(jobs.c.status == JobStatus.RUNNING, jobs.c.owner == owner)
         with self.database.reading() as connection:
             return {Claim(row.id, row.starts, owner) for row in connection.execute(query)}
 
     def attempts(self, identifiers: Collection[str]) -> dict[str, tuple[JobStatus, int]]:
-        """Status and latest attempt of each of these jobs, 0 before the first; those that are gone are missing."""
+        """Status and latest attempt (0 before the first) of those of these jobs that the table knows."""
         known: dict[str, tuple[JobStatus, int]] = {}
         with self.database.reading() as connection:
             for some in _batches(identifiers):
@@ -160,13 +162,13 @@ class SqlJobStore:
         return known
 
     def ended_before(self, moment: datetime, *, limit: int) -> list[str]:
-        """At most `limit` jobs that reached their end before then, the oldest first."""
+        """At most `limit` jobs that ended before `moment`, the oldest first."""
         query = select(jobs.c.id).where(jobs.c.finished_at < moment).order_by(jobs.c.finished_at, jobs.c.number)
         with self.database.reading() as connection:
             return list(connection.scalars(query.limit(limit)))
 
-    def beyond(self, size: int, *, limit: int) -> list[str]:
-        """The classifiers to remove for the rest to have no more than so many bytes: the `limit` oldest of them."""
+    def beyond_size(self, size: int, *, limit: int) -> list[str]:
+        """The oldest classifiers whose removal leaves the others at most `size` bytes; at most `limit` of them."""
         newest = (jobs.c.finished_at.desc(), jobs.c.number.desc())
         total = func.sum(jobs.c.file_bytes).over(order_by=newest)
         kept = select(jobs.c.id, jobs.c.finished_at, jobs.c.number, total.label("total"))
@@ -176,9 +178,9 @@ class SqlJobStore:
             return list(connection.scalars(query.limit(limit)))
 
     def claim(self, owner: str) -> tuple[Claim, ClassifierRecord, float] | None:
-        """The job that waits longest, from now on this server's, and the seconds that it waited; None for none.
+        """Claim the job that has waited longest. Returns the claim, the record and the seconds that the job waited.
 
-        None, too, for a server that is not in the table any more, because the others took it for dead.
+        None if no job waits, and for a server that others took for dead and removed from the table.
         """
         alive = select(servers.c.id).where(servers.c.id == owner)
         oldest = select(jobs).where(jobs.c.status == JobStatus.QUEUED).order_by(jobs.c.number).limit(1)
@@ -186,7 +188,7 @@ class SqlJobStore:
             if connection.execute(oldest).one_or_none() is None:
                 return None
         with self.database.writing() as connection:
-            # Kept from being buried until the claim is seen; its heartbeat, which changes no key, need not wait.
+            # The lock keeps others from removing this server before its claim is visible. Its heartbeat need not wait.
             if connection.execute(alive.with_for_update(read=True, key_share=True)).one_or_none() is None:
                 return None
             row = connection.execute(oldest.with_for_update(skip_locked=True)).one_or_none()
@@ -198,39 +200,39 @@ class SqlJobStore:
             waited = (at - row.queued_at).total_seconds()
             return None if record is None else (Claim(row.id, attempt, owner), record, waited)
 
-    def progressed(self, hold: Claim, progress: Progress) -> bool:
-        """Note the progress of an attempt; False where it does not count any more."""
+    def progressed(self, claim: Claim, progress: Progress) -> bool:
+        """Record the progress of an attempt. Returns False if the attempt does not count any more."""
         with self.database.writing() as connection:
-            row = transitions.locked(connection, hold.identifier, RUNNING, hold)
+            row = transitions.locked(connection, claim.identifier, RUNNING, claim)
             return row is not None and bool(transitions.note_progress(connection, row, progress.model_dump_json()))
 
-    def succeeded(self, hold: Claim, file: FinishedFile, seconds: float) -> ClassifierRecord | None:
-        """The attempt made this file; None where it does not count any more."""
+    def succeeded(self, claim: Claim, file: FinishedFile, seconds: float) -> ClassifierRecord | None:
+        """End an attempt that made this file. None if the attempt does not count any more."""
         end: dict[str, Any] = {"seconds": seconds, "file_bytes": file.bytes, "file_sha256": file.sha256}
         with self.database.writing() as connection:
-            row = transitions.locked(connection, hold.identifier, RUNNING, hold)
+            row = transitions.locked(connection, claim.identifier, RUNNING, claim)
             return None if row is None else transitions.move(connection, row, JobStatus.SUCCEEDED, **end)
 
-    def failed(self, hold: Claim, error: JobError) -> ClassifierRecord | None:
-        """The attempt came to nothing, as another one would; None where it does not count any more."""
+    def failed(self, claim: Claim, error: JobError) -> ClassifierRecord | None:
+        """End an attempt and its job without a classifier. None if the attempt does not count any more."""
         with self.database.writing() as connection:
-            row = transitions.locked(connection, hold.identifier, RUNNING, hold)
+            row = transitions.locked(connection, claim.identifier, RUNNING, claim)
             return None if row is None else transitions.fail(connection, row, error)
 
-    def lost(self, hold: Claim, reason: str, *, attempts: int) -> ClassifierRecord | None:
-        """The attempt's worker died: back in the queue, or failed with WorkerLost after so many `attempts`."""
+    def lost(self, claim: Claim, reason: str, *, attempts: int) -> ClassifierRecord | None:
+        """End an attempt whose worker died: the job is queued again, or has failed after so many `attempts`."""
         with self.database.writing() as connection:
-            row = transitions.locked(connection, hold.identifier, RUNNING, hold)
+            row = transitions.locked(connection, claim.identifier, RUNNING, claim)
             return None if row is None else transitions.lose(connection, row, reason, attempts)
 
-    def returned(self, hold: Claim) -> ClassifierRecord | None:
-        """Back in the queue, none the worse for it."""
+    def returned(self, claim: Claim) -> ClassifierRecord | None:
+        """Queue the job of an attempt again, without counting the attempt as lost."""
         with self.database.writing() as connection:
-            row = transitions.locked(connection, hold.identifier, RUNNING, hold)
+            row = transitions.locked(connection, claim.identifier, RUNNING, claim)
             return None if row is None else transitions.put_back(connection, row)
 
     def take_over(self, *, attempts: int) -> list[ClassifierRecord]:
-        """`lost`, for the jobs of servers that are not in the table any more."""
+        """Do the same as `lost` for all jobs of servers that are not in the table any more."""
         query = select(jobs).where(jobs.c.status == JobStatus.RUNNING, jobs.c.owner.not_in(select(servers.c.id)))
         with self.database.reading() as connection:
             if connection.execute(query.limit(1)).one_or_none() is None:
@@ -241,19 +243,19 @@ class SqlJobStore:
             return [record for record in moved if record is not None]
 
     def cancelled(self, identifier: str) -> ClassifierRecord | None:
-        """Nobody wants it any more; None where it has ended already."""
+        """Cancel a job. None if it has ended already."""
         with self.database.writing() as connection:
             row = transitions.locked(connection, identifier, OPEN)
             return None if row is None else transitions.move(connection, row, JobStatus.CANCELLED)
 
     def expired(self, identifier: str, error: JobError) -> ClassifierRecord | None:
-        """It waited too long; None where it does not wait any more."""
+        """Fail a job that waited too long. None if it does not wait any more."""
         with self.database.writing() as connection:
             row = transitions.locked(connection, identifier, (JobStatus.QUEUED,))
             return None if row is None else transitions.fail(connection, row, error)
 
-    def file_gone(self, identifier: str, error: JobError) -> None:
-        """A classifier whose file is gone has failed after all; the next request like it is a new one."""
+    def fail_without_file(self, identifier: str, error: JobError) -> None:
+        """Fail a job whose classifier's file is gone, and free its keys, so that the next such request is a new one."""
         with self.database.writing() as connection:
             row = transitions.locked(connection, identifier, (JobStatus.SUCCEEDED,))
             if row is not None:
@@ -261,13 +263,13 @@ class SqlJobStore:
                 connection.execute(delete(keys).where(keys.c.job == row.number))
 
     def remove(self, identifier: str) -> bool:
-        """Take the job out of the table, with its events and keys; False where it is not in there."""
+        """Delete a job with its events and keys. Returns False if the table does not know it."""
         with self.database.writing() as connection:
             return connection.execute(delete(jobs).where(jobs.c.id == identifier)).rowcount == 1
 
 
 def _wait_for_turn(connection: Connection) -> None:
-    """One at a time until the end of the transaction, as on SQLite in any case."""
+    """Wait for other writers, and keep them waiting until the end of the transaction. SQLite does so by itself."""
     connection.execute(select(schema).with_for_update())
 
 

@@ -1,4 +1,4 @@
-"""The tables: jobs, what happened to them, idempotency keys, and the servers that share them all."""
+"""The tables: jobs, their events, idempotency keys, and the servers that share the table."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from sqlalchemy import (
 
 from recall_server.jobs.rows.records import ClassifierRecord, Event, FinishedFile, JobError, Progress
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 STATE_FIELDS = frozenset(
     {"status", "attempt", "progress", "created_at", "started_at", "finished_at", "seconds", "file", "error"}
 )
@@ -35,7 +35,7 @@ STATE_FIELDS = frozenset(
 
 @final
 class UtcDateTime(TypeDecorator[datetime]):
-    """Times with a zone, in UTC: SQLite stores none, so it is taken off on the way in and put back on the way out."""
+    """Times in UTC with their zone. SQLite does not store a zone, so it is added again when a value is read."""
 
     impl = DateTime(timezone=True)
     cache_ok = True
@@ -51,7 +51,12 @@ class UtcDateTime(TypeDecorator[datetime]):
 
 metadata = MetaData()
 
-schema = Table("recall_schema", metadata, Column("version", Integer, nullable=False))
+schema = Table(
+    "recall_schema",
+    metadata,
+    Column("version", Integer, nullable=False),
+    Column("id", String(32), nullable=False),  # drawn when the tables were made
+)
 
 servers = Table(
     "recall_servers",
@@ -68,12 +73,12 @@ jobs = Table(
     Column("number", Integer, primary_key=True, autoincrement=True),
     Column("id", String(64), nullable=False, unique=True),
     Column("status", String(16), nullable=False, index=True),
-    Column("request", Text, nullable=False),  # all of the record that never changes, as JSON
-    Column("fingerprint", String(64)),
-    Column("owner", String(32)),  # the server whose worker has it
-    Column("starts", Integer, nullable=False, default=0),  # attempts begun: with the owner, who may report an end
+    Column("request", Text, nullable=False),  # the part of the record that never changes, as JSON
+    Column("fingerprint", String(64), nullable=False),
+    Column("owner", String(32)),  # the server whose worker has the job
+    Column("starts", Integer, nullable=False, default=0),  # attempts begun; with the owner, it names the valid claim
     Column("losses", Integer, nullable=False, default=0),  # attempts whose worker or server was lost
-    Column("events", Integer, nullable=False),  # how many; rises with every change, so it is the row's revision too
+    Column("events", Integer, nullable=False),  # how many; rises with every change, and so serves as the revision
     Column("progress", Text),
     Column("created_at", UtcDateTime, nullable=False),
     Column("queued_at", UtcDateTime, nullable=False),
@@ -89,7 +94,7 @@ jobs = Table(
     CheckConstraint("status <> 'succeeded' OR file_sha256 IS NOT NULL", name="succeeded_has_a_file"),
     CheckConstraint("status <> 'failed' OR error_kind IS NOT NULL", name="failed_has_an_error"),
     CheckConstraint("(finished_at IS NULL) = (status IN ('queued', 'running'))", name="terminal_has_an_end"),
-    sqlite_autoincrement=True,  # or the number of a removed job would be given again, and cursors go astray
+    sqlite_autoincrement=True,  # numbers are never reused, so that cursors stay valid
 )
 
 events = Table(
@@ -107,7 +112,8 @@ events = Table(
 keys = Table(
     "recall_keys",
     metadata,
-    Column("digest", String(64), primary_key=True),  # of caller and key: neither has to be kept to be recognised
+    Column("digest", String(64), primary_key=True),  # of caller and key, neither of which is stored
+    Column("request", String(64), nullable=False),  # digest of the request that the key came with
     Column("job", ForeignKey("recall_jobs.number", ondelete="CASCADE"), nullable=False, index=True),
 )
 

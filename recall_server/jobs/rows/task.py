@@ -1,4 +1,4 @@
-"""What is to be trained, as one value: the same task on the same machine always gives the same bytes."""
+"""A training task as one value that can be sent to another process. Equal tasks have equal bytes."""
 
 from __future__ import annotations
 
@@ -8,26 +8,28 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Self, final
 
+import safetensors
 import torch
 from pydantic import BaseModel, ConfigDict
 from torch import Tensor
 
-from recall_server import __version__
 from recall_server.core.classifier.fresh_classifier import FreshClassifier
 from recall_server.core.io.tensor_file import FLOATS, FileLimits, pack, unpack, with_prefix
 from recall_server.core.networks import Parameters
 from recall_server.core.preprocessing import PREPROCESSINGS, AbstractPreprocessing
 from recall_server.core.training.retraining import Retraining
+from recall_server.errors import NotFound, StorageFailed
+from recall_server.jobs.rows.code_version import training_code_version
 
 METADATA_KEY = "training_task"
-PREFIX, LEARNED, INTERIM = "preprocessing.", "learned.", "interim"
-UNLIMITED = FileLimits(file_bytes=2**62, header_bytes=2**62, numbers=2**62)  # the limits are the caller's business
+PREPROCESSING, PRETRAINED, INTERIM = "preprocessing.", "pretrained.", "interim"
+UNLIMITED = FileLimits(file_bytes=2**62, header_bytes=2**62, numbers=2**62)  # requests are limited earlier
 
 ProgressReport = Callable[[int, int, float], None]
 
 
 class TaskDescription(BaseModel):
-    """All of a task that is no tensor. `metadata` goes into the classifier's file."""
+    """The part of a task that is not tensors. `metadata` is copied into the classifier's file."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -41,10 +43,10 @@ class TaskDescription(BaseModel):
 @final
 @dataclass(frozen=True, eq=False)
 class TrainingTask:
-    """Recalled images [k, r, C, H, W] in model space, the target [k, k] of each query, and how to train on them.
+    """Recalled images [k, r, C, H, W] in model space, the targets [k, k] of the queries, and how to train on them.
 
-    `interim` is the file of a classifier to use until the training has ended, where there is one; empty where not.
-    `pretrained` are the layers that the network begins with, where it does not begin at random.
+    `interim` is the file of a classifier to use until the training has ended, or empty. `pretrained` are the layers
+    that the network begins with, or None for random ones.
     """
 
     images: Tensor
@@ -55,7 +57,7 @@ class TrainingTask:
     pretrained: Parameters | None = None
 
     def train(self, path: Path, *, device: str, progress: ProgressReport | None = None) -> None:
-        """Train a fresh classifier and save it at `path`; raises TrainingFailed and StorageFailed."""
+        """Train a fresh classifier and save it to `path`. Raises TrainingFailed and StorageFailed."""
         channels, height, width = self.images.shape[2:]
         classifier = FreshClassifier(
             self.description.labels,
@@ -69,33 +71,46 @@ class TrainingTask:
         classifier.save(path, self.description.metadata)
 
     def to_bytes(self) -> bytes:
-        """One safetensors file: how a task reaches another process."""
+        """The task as one safetensors file."""
         tensors = {"images": self.images, "targets": self.targets}
-        tensors |= {f"{PREFIX}{name}": tensor for name, tensor in self.preprocessing.tensors().items()}
-        tensors |= {f"{LEARNED}{name}": tensor for name, tensor in (self.pretrained or {}).items()}
+        tensors |= {f"{PREPROCESSING}{name}": tensor for name, tensor in self.preprocessing.tensors().items()}
+        tensors |= {f"{PRETRAINED}{name}": tensor for name, tensor in (self.pretrained or {}).items()}
         if self.interim:
             tensors[INTERIM] = torch.frombuffer(bytearray(self.interim), dtype=torch.uint8)
         return pack(tensors, key=METADATA_KEY, text=self.description.model_dump_json())
 
     @classmethod
     def from_bytes(cls, data: bytes) -> Self:
-        """The inverse of `to_bytes`; raises ValueError."""
+        """The inverse of `to_bytes`. Raises ValueError."""
         tensors, text = unpack(data, key=METADATA_KEY, limits=UNLIMITED, dtypes=FLOATS | {"U8"})
         description = TaskDescription.model_validate_json(text)
-        preprocessing = PREPROCESSINGS[description.preprocessing].from_tensors(with_prefix(PREFIX, tensors))
+        preprocessing = PREPROCESSINGS[description.preprocessing].from_tensors(with_prefix(PREPROCESSING, tensors))
         return cls(
             images=tensors["images"],
             targets=tensors["targets"],
             preprocessing=preprocessing,
             description=description,
             interim=tensors[INTERIM].numpy().tobytes() if INTERIM in tensors else b"",
-            pretrained=with_prefix(LEARNED, tensors) or None,
+            pretrained=with_prefix(PRETRAINED, tensors) or None,
         )
 
 
-def fingerprint(task: bytes) -> str:
-    """Two tasks with the same fingerprint give the same classifier: sha256 of all that it is a function of.
+def read_interim(path: Path) -> bytes:
+    """The interim classifier in the file of a task, whose images are not read. Raises NotFound and StorageFailed."""
+    try:
+        with safetensors.safe_open(path, framework="pt") as file:
+            data: bytes = file.get_tensor(INTERIM).numpy().tobytes()
+    except FileNotFoundError as error:
+        raise NotFound(f"the task {path.stem} is gone") from error
+    except OSError as error:
+        raise StorageFailed(f"the task {path.stem} cannot be read") from error
+    return data
 
-    That is the task's bytes, which hold its seed, and the code that trains.
+
+def fingerprint(task: bytes) -> str:
+    """The SHA-256 of everything that determines a classifier: the task with its seed, torch and the code that trains.
+
+    Two tasks with the same fingerprint give the same classifier.
     """
-    return hashlib.sha256(f"{__version__} torch {torch.__version__}\n".encode() + task).hexdigest()
+    code = f"{training_code_version()} torch {torch.__version__}\n"
+    return hashlib.sha256(code.encode() + task).hexdigest()

@@ -1,9 +1,7 @@
-"""Steps that a job takes from state to state, within a transaction that the caller has opened."""
+"""The transitions of a job from state to state, each within a transaction that the caller has opened."""
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections.abc import Collection
 from dataclasses import dataclass
 from datetime import datetime
@@ -12,29 +10,16 @@ from typing import Any, final
 from sqlalchemy import Connection, Row, Select, func, insert, select, update
 
 from recall_server.errors import Conflict, NotFound, WorkerLost
-from recall_server.jobs.rows.records import OPEN, ClassifierRecord, JobError, JobStatus, now
+from recall_server.jobs.rows.records import OPEN, ClassifierRecord, IdempotencyKey, JobError, JobStatus, now
 from recall_server.jobs.rows.table import events, jobs, keys, record_of, request_of
 
-SHARED = (*OPEN, JobStatus.SUCCEEDED)  # what a request can share with an identical one before it
-
-
-@final
-@dataclass(frozen=True)
-class Key:
-    """An idempotency key, which belongs to one caller."""
-
-    caller: str
-    text: str
-
-    @property
-    def digest(self) -> str:
-        return hashlib.sha256(json.dumps([self.caller, self.text]).encode()).hexdigest()
+SHARED = (*OPEN, JobStatus.SUCCEEDED)  # the states in which identical requests share a job
 
 
 @final
 @dataclass(frozen=True)
 class Claim:
-    """One attempt at one job, in the hands of one server: what it reports counts only as long as this is true."""
+    """One attempt at a job by one server, whose reports count only as long as the table names this claim."""
 
     identifier: str
     attempt: int
@@ -46,7 +31,7 @@ def by_id(identifier: str) -> Select[Any]:
 
 
 def found(connection: Connection, identifier: str) -> Row[Any]:
-    """The job's row; raises NotFound."""
+    """The job's row. Raises NotFound."""
     row = connection.execute(by_id(identifier)).one_or_none()
     if row is None:
         raise NotFound(f"no classifier has the id {identifier!r}")
@@ -54,39 +39,46 @@ def found(connection: Connection, identifier: str) -> Row[Any]:
 
 
 def locked(
-    connection: Connection, identifier: str, allowed: Collection[JobStatus], hold: Claim | None = None
+    connection: Connection, identifier: str, allowed: Collection[JobStatus], claim: Claim | None = None
 ) -> Row[Any] | None:
-    """The job's row, kept from others until the end of the transaction; None where it is not in such a state."""
+    """The job's row, locked until the end of the transaction. None if its state or its claim is another one."""
     row = connection.execute(by_id(identifier).with_for_update()).one_or_none()
     if row is None or row.status not in allowed:
         return None
-    if hold is not None and (row.owner, row.starts) != (hold.owner, hold.attempt):
+    if claim is not None and (row.owner, row.starts) != (claim.owner, claim.attempt):
         return None
     return row
 
 
-def same_request(connection: Connection, fingerprint: str, key: Key | None) -> Row[Any] | None:
-    """The job that answers the same request: what its key says, or else one that is worth sharing. Raises Conflict."""
-    if key is not None:
-        query = select(jobs).join(keys, keys.c.job == jobs.c.number).where(keys.c.digest == key.digest)
-        row = connection.execute(query).one_or_none()
-        if row is not None and row.fingerprint != fingerprint:
-            raise Conflict("this idempotency key came with another request before; take a new key for a new request")
-        if row is not None:
-            return row
-    return connection.execute(
-        select(jobs).where(jobs.c.fingerprint == fingerprint, jobs.c.status.in_(SHARED))
-    ).one_or_none()
+def by_key(connection: Connection, key: IdempotencyKey) -> Row[Any] | None:
+    """The job that this key stands for, if it stands for one. Raises Conflict if it came with another request."""
+    query = select(jobs, keys.c.request.label("key_request")).join(keys, keys.c.job == jobs.c.number)
+    row = connection.execute(query.where(keys.c.digest == key.digest)).one_or_none()
+    if row is not None and row.key_request != key.request:
+        raise Conflict("this idempotency key came with another request before; take a new key for a new request")
+    return row
 
 
-def bind_key(connection: Connection, key: Key, row: Row[Any]) -> None:
-    """Let the key stand for this job from now on."""
+def by_fingerprint(connection: Connection, fingerprint: str) -> Row[Any] | None:
+    """The job of this fingerprint that a request can share: queued, running or succeeded."""
+    query = select(jobs).where(jobs.c.fingerprint == fingerprint, jobs.c.status.in_(SHARED))
+    return connection.execute(query).one_or_none()
+
+
+def same_request(connection: Connection, fingerprint: str, key: IdempotencyKey | None) -> Row[Any] | None:
+    """The job that the key stands for, or else one of the same fingerprint. Raises Conflict as `by_key`."""
+    row = None if key is None else by_key(connection, key)
+    return by_fingerprint(connection, fingerprint) if row is None else row
+
+
+def bind_key(connection: Connection, key: IdempotencyKey, row: Row[Any]) -> None:
+    """Let the key stand for this job from now on, unless it stands for one already."""
     if connection.execute(select(keys.c.job).where(keys.c.digest == key.digest)).one_or_none() is None:
-        connection.execute(insert(keys).values(digest=key.digest, job=row.number))
+        connection.execute(insert(keys).values(digest=key.digest, request=key.request, job=row.number))
 
 
-def insert_job(connection: Connection, record: ClassifierRecord, fingerprint: str | None) -> Row[Any]:
-    """A new row, queued, with its first event."""
+def insert_job(connection: Connection, record: ClassifierRecord, fingerprint: str) -> Row[Any]:
+    """Add a queued job with its first event."""
     connection.execute(
         insert(jobs).values(
             id=record.id,
@@ -106,40 +98,40 @@ def insert_job(connection: Connection, record: ClassifierRecord, fingerprint: st
 def move(
     connection: Connection, row: Row[Any], status: JobStatus, *, at: datetime | None = None, **values: Any
 ) -> ClassifierRecord | None:
-    """Compare and set: another status for a job that nobody has changed since `row` was read; else None."""
+    """Set another status, unless the job has changed since `row` was read: then None."""
     at = at or moment_of(row)
     end = {"finished_at": at, "owner": None} if status.is_terminal else {}
     return _apply(connection, row, {"status": status} | end | values, at=at)
 
 
 def note_progress(connection: Connection, row: Row[Any], progress: str) -> ClassifierRecord | None:
-    """`move` without another status."""
+    """Record progress, in the same way as `move`."""
     return _apply(connection, row, {"progress": progress}, at=moment_of(row), kind="progress")
 
 
 def put_back(
     connection: Connection, row: Row[Any], error: JobError | None = None, **values: Any
 ) -> ClassifierRecord | None:
-    """Into the queue again; the event says what the attempt came to."""
+    """Queue the job again, in the same way as `move`. The event carries the error of the attempt."""
     at = moment_of(row)
     fresh = {"status": JobStatus.QUEUED, "queued_at": at, "owner": None, "progress": None, "started_at": None}
     return _apply(connection, row, fresh | values, at=at, error=error)
 
 
 def fail(connection: Connection, row: Row[Any], error: JobError, **values: Any) -> ClassifierRecord | None:
-    """The end, without a classifier."""
+    """End the job without a classifier, in the same way as `move`."""
     return move(connection, row, JobStatus.FAILED, error_kind=error.kind, error_detail=error.detail, **values)
 
 
 def lose(connection: Connection, row: Row[Any], reason: str, attempts: int) -> ClassifierRecord | None:
-    """The attempt's worker is gone: into the queue again, or the end after so many `attempts`."""
+    """Queue a job again whose worker is gone, or fail it after so many `attempts`."""
     losses = row.losses + 1
     error = JobError(kind=WorkerLost.__name__, detail=f"attempt {losses} of {attempts} was lost: {reason}")
     return (fail if losses >= attempts else put_back)(connection, row, error, losses=losses)
 
 
 def moment_of(row: Row[Any]) -> datetime:
-    """The time, but never before what has already happened to the job: a clock may have been set back."""
+    """The time now, but not before any time in the row, since the clock may have been set back."""
     known = (row.created_at, row.queued_at, row.started_at, row.finished_at)
     moment: datetime = max(now(), *(at for at in known if at is not None))
     return moment
@@ -167,7 +159,7 @@ def _apply(
 
 
 def _note(connection: Connection, row: Row[Any], *, kind: str, at: datetime, error: JobError | None = None) -> None:
-    """The latest event of the row as it is now."""
+    """Add an event that describes the row as it is now."""
     if row.error_kind is not None:
         error = JobError(kind=row.error_kind, detail=row.error_detail)
     connection.execute(

@@ -1,1 +1,1 @@
-"""The processes that train."""
+"""The processes that train, and the threads that watch over them."""

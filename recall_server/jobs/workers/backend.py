@@ -1,7 +1,7 @@
-"""Who trains: the interface between the jobs and whatever runs them.
+"""The interface between the jobs and the workers that train them.
 
-Workers take jobs when they have time for them; nobody pushes. A task goes out as bytes and a classifier comes back as
-bytes, so that a worker may live in another process or on another machine, with a disk and a clock of its own.
+Workers pull jobs when they are idle. A task is bytes, and so is the classifier that comes back, so that a worker may
+run in another process or on another machine, with a disk and a clock of its own.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ BackendState = Literal["warming", "ready", "restarting", "failed"]
 @final
 @dataclass(frozen=True)
 class Assignment:
-    """One attempt at one job: `TrainingTask.to_bytes()`, and how many seconds it may take."""
+    """One attempt at a job: its task, from `TrainingTask.to_bytes`, and the seconds that it may take."""
 
     identifier: str
     attempt: int
@@ -28,7 +28,7 @@ class Assignment:
 @final
 @dataclass(frozen=True)
 class WorkerInfo:
-    """`device` is what it really trains on; None while that is not known yet, as is `pid` where there is no process."""
+    """The state of a worker. `device` is None until it is known, and `pid` while there is no process."""
 
     state: BackendState
     pid: int | None
@@ -36,54 +36,54 @@ class WorkerInfo:
 
 
 class JobQueue(Protocol):
-    """Where workers get jobs from, and say what becomes of them. Safe to use from any thread; nothing raises.
+    """The queue from which workers take jobs, and to which they report. Safe to use from any thread; nothing raises.
 
-    Each assignment that was taken ends with one call of `succeeded`, `failed`, `lost` or `returned`, or by `cancel`,
-    after which none of them changes anything.
+    Each assignment ends with one call of `succeeded`, `failed`, `lost` or `returned`, or with a `cancel` of its job.
+    Further calls for it change nothing.
     """
 
     def take(self) -> Assignment | None:
-        """The job that waits longest, now in the caller's hands; None where none waits."""
+        """Claim the job that has waited longest; None if no job waits."""
 
     def progressed(self, assignment: Assignment, progress: Progress) -> bool:
-        """So many steps are done. False where nobody wants the result any more: stop, without another word."""
+        """Report progress. Returns False if nobody wants the result; the worker then stops without a report."""
 
     def succeeded(self, assignment: Assignment, classifier: bytes, seconds: float) -> None:
-        """The file of the trained classifier; training took `seconds`."""
+        """Hand over the file of the classifier, whose training took `seconds`."""
 
     def failed(self, assignment: Assignment, error: JobError) -> None:
-        """There will be no classifier, and another attempt would not change that."""
+        """Report a failure that another attempt would not change."""
 
     def lost(self, assignment: Assignment, reason: str) -> None:
-        """The worker died in the middle; another attempt may go better."""
+        """Report that the worker died; another attempt may succeed."""
 
     def returned(self, assignment: Assignment) -> None:
-        """The backend was stopped before it finished; the job is none the worse for it."""
+        """Return the job unfinished, because the backend stops. The attempt does not count as lost."""
 
 
 class Backend(Protocol):
-    """Workers, away from the process that answers requests."""
+    """Workers outside the process that answers requests."""
 
-    def start(self, source: JobQueue) -> None:
-        """Get ready in the background and take jobs from then on; returns at once."""
+    def start(self, queue: JobQueue) -> None:
+        """Start the workers in the background, and take jobs once they are ready. Returns at once."""
 
     def wake(self) -> None:
-        """There is a new job: let an idle worker look now rather than in a while."""
+        """Let an idle worker look for a new job now."""
 
     def cancel(self, identifier: str) -> None:
-        """Stop the job if a worker has it; at most, the source is told that it was `returned`."""
+        """Stop the job if a worker has it. At most, it is reported as `returned`."""
 
     @property
     def state(self) -> BackendState:
-        """ready: a worker is; warming: none for the first time; restarting: lost ones are being replaced."""
+        """ready: a worker is warm; warming: none was warm yet; restarting: lost ones are being replaced."""
 
     @property
     def device(self) -> str | None:
-        """What the workers really train on; None while that is not known yet."""
+        """The devices that the workers train on; None until one is known."""
 
     @property
     def workers(self) -> tuple[WorkerInfo, ...]:
-        """All of them, dead or alive: there is one for each job that can be trained at a time."""
+        """All workers, dead or alive: one for each job that can be trained at the same time."""
 
     def stop(self) -> None:
-        """End all workers and return what they had; comes back when no process is left."""
+        """End all workers and return their jobs. Returns once no process is left."""

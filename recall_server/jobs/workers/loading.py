@@ -1,7 +1,7 @@
-"""What the fork server loads, and compiles on a new machine.
+"""Imported by the fork server: loads what workers need, and compiles the kernels on a new machine.
 
-It would notice only afterwards, seconds or more later, that the server has died.
-So an alarm looks for it meanwhile; a thread that waits must not be there when workers are forked.
+That takes seconds or more, in which the fork server does not notice by itself that the server has died. An alarm
+signal checks for that meanwhile; a thread would not do, since none may exist when workers are forked.
 """
 
 from __future__ import annotations
@@ -10,20 +10,20 @@ import os
 import signal
 from types import FrameType
 
-SECONDS = 0.2  # between two looks
+SECONDS_BETWEEN_CHECKS = 0.2
 
 _server = os.getppid()
 
 
-def _look(number: int, frame: FrameType | None) -> None:
+def _exit_with_server(number: int, frame: FrameType | None) -> None:
     if os.getppid() != _server:
         os._exit(1)
 
 
-_before = signal.signal(signal.SIGALRM, _look)
-signal.setitimer(signal.ITIMER_REAL, SECONDS, SECONDS)
+_before = signal.signal(signal.SIGALRM, _exit_with_server)
+signal.setitimer(signal.ITIMER_REAL, SECONDS_BETWEEN_CHECKS, SECONDS_BETWEEN_CHECKS)
 try:
-    import recall_server.jobs.workers.worker  # noqa: F401  (this is what takes long)
+    import recall_server.jobs.workers.worker  # noqa: F401  (takes seconds)
     from recall_server.core.networks.kernels import prepare
 
     prepare()

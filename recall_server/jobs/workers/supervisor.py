@@ -1,60 +1,37 @@
-"""One warm training process on this machine, watched by a thread: started again whenever it dies or is killed.
+"""A thread that watches over one training process on this machine, and replaces it when it dies or is killed.
 
-A process and not a thread, so that training never holds up a request, a cancelled training stops at once, and
-whatever it took is given back.
+Training runs in a process and not in a thread, so that it never delays a request, can be stopped at once, and gives
+back all that it took.
 """
 
 from __future__ import annotations
 
-import contextlib
 import logging
 import multiprocessing
 import threading
 import time
-from dataclasses import dataclass, replace
-from multiprocessing.connection import Connection, wait
-from multiprocessing.process import BaseProcess
+from multiprocessing.connection import wait
 from typing import final
 
 from pydantic import ValidationError
 
 from recall_server.errors import TrainingFailed
 from recall_server.jobs.rows.records import JobError
-from recall_server.jobs.workers.backend import Assignment, BackendState, JobQueue, WorkerInfo
-from recall_server.jobs.workers.processes import prepared
-from recall_server.jobs.workers.worker import MESSAGES, Progressed, Ready, Succeeded, run_worker
+from recall_server.jobs.workers.backend import BackendState, JobQueue, WorkerInfo
+from recall_server.jobs.workers.worker import Failed, Progressed, Ready, Succeeded
+from recall_server.jobs.workers.worker_process import SECONDS_TO_START, SECONDS_TO_STOP, WorkerProcess
 
-FAILED_STARTS = 3  # in a row, after which this counts as failed, though it is tried again
+FAILED_STARTS = 3  # in a row, after which the worker counts as failed; it is still tried again
 LONGEST_PAUSE = 30.0  # seconds between two attempts to start
 SECONDS_BETWEEN_LOOKS = 0.5  # at whether another server has queued a job
-SECONDS_TO_STOP = 10.0
 UNWATCHED = "the server failed to watch over it"
 
 logger = logging.getLogger(__name__)
 
 
-@dataclass(eq=False)
-class _Worker:
-    """A running process, our end of its pipe, and what it is doing."""
-
-    process: BaseProcess
-    connection: Connection
-    device: str | None = None  # None until it is warm
-    job: Assignment | None = None
-    deadline: float | None = None
-
-    def kill(self) -> None:
-        self.connection.close()
-        self.process.kill()
-        self.process.join(SECONDS_TO_STOP)
-
-    def end_job(self) -> None:
-        self.job = self.deadline = None
-
-
 @final
 class WorkerSupervisor:
-    """Trains one job at a time, on one device. `threads` 0 leaves the number to torch, which takes all cores."""
+    """Trains one job at a time, on one device. `threads` 0 leaves the number of threads to torch: one for each core."""
 
     def __init__(self, name: str, device: str, threads: int) -> None:
         self._name, self._device, self._threads = name, device, threads
@@ -66,7 +43,7 @@ class WorkerSupervisor:
         self._thread: threading.Thread | None = None
         self._failed_starts = 0
         self._was_ready = False
-        self._worker: _Worker | None = None
+        self._worker: WorkerProcess | None = None
 
     @property
     def info(self) -> WorkerInfo:
@@ -76,21 +53,21 @@ class WorkerSupervisor:
         ready = worker.device is not None
         return WorkerInfo(state=self._state(ready=ready), pid=worker.process.pid, device=worker.device)
 
-    def start(self, source: JobQueue) -> None:
+    def start(self, queue: JobQueue) -> None:
         if self._thread is not None:
             raise RuntimeError("a worker is started once")
-        self._thread = threading.Thread(target=self._supervise, args=(source,), name=self._name, daemon=True)
+        self._thread = threading.Thread(target=self._supervise, args=(queue,), name=self._name, daemon=True)
         self._thread.start()
 
     def wake(self) -> None:
-        """Interrupt the watching thread's wait; whatever changed, it looks at everything."""
+        """Interrupt the wait of the watching thread, which then looks at everything that may have changed."""
         with self._lock:
-            if not self._woken:  # or many calls would fill the pipe of a thread that is busy, and then block
+            if not self._woken:  # while the thread is busy, further bytes could fill the pipe and block the caller
                 self._woken = True
                 self._wake_writer.send_bytes(b"!")
 
     def cancel(self, identifier: str) -> None:
-        """Stop this job, if it is the one."""
+        """Stop this job if the worker has it."""
         with self._lock:
             self._cancelled.add(identifier)
         self.wake()
@@ -100,8 +77,14 @@ class WorkerSupervisor:
         self.wake()
 
     def finish_stop(self) -> None:
-        if self._thread is not None:
-            self._thread.join(2 * SECONDS_TO_STOP)
+        """Return once the process is gone."""
+        if self._thread is None:
+            return
+        self._thread.join(SECONDS_TO_STOP)
+        worker = self._worker
+        if self._thread.is_alive() and worker is not None:  # in the middle of a transfer that does not end
+            worker.process.kill()
+            self._thread.join(SECONDS_TO_STOP)
 
     def _state(self, *, ready: bool) -> BackendState:
         if ready:
@@ -110,144 +93,130 @@ class WorkerSupervisor:
             return "failed"
         return "restarting" if self._was_ready else "warming"
 
-    def _supervise(self, source: JobQueue) -> None:
+    def _supervise(self, queue: JobQueue) -> None:
         while not self._stopping.is_set():
-            good = False
+            became_warm = False
             try:
-                good = self._serve(source)
-            except Exception:  # this thread must outlive whatever it meets, or nothing would be trained here again
-                logger.exception("a training process cannot be watched over")
-            if not good:
-                self._failed()
+                became_warm = self._serve(queue)
+            except Exception:  # without this thread nothing would be trained here any more
+                logger.exception("the server failed to watch over a training process")
+            if not became_warm:
+                self._pause_after_failure()
 
-    def _serve(self, source: JobQueue) -> bool:
-        """Run one process until it has to be replaced. False where it never got warm."""
-        worker = self._worker = self._spawn()
-        if worker is None:
+    def _serve(self, queue: JobQueue) -> bool:
+        """Run one process until it has to be replaced. Returns whether it ever became warm."""
+        try:
+            worker = self._worker = WorkerProcess.start(self._name, self._device, self._threads)
+        except OSError:
+            logger.exception("the training process cannot be started")
             return False
         try:
-            self._watch(worker, source)
+            self._watch(worker, queue)
         except Exception:
             if worker.job is not None:
-                source.lost(worker.job, UNWATCHED)
+                queue.lost(worker.job, UNWATCHED)
             raise
         finally:
             self._worker = None
             worker.kill()
         return worker.device is not None
 
-    def _spawn(self) -> _Worker | None:
-        with contextlib.ExitStack() as unused:
-            try:
-                context = prepared()
-                ours, theirs = context.Pipe()
-                unused.enter_context(ours)
-                with theirs:  # closed here, or the end of the process would not close the pipe
-                    process = context.Process(
-                        target=run_worker, args=(theirs, self._device, self._threads), name=self._name, daemon=True
-                    )
-                    process.start()
-            except OSError:
-                logger.exception("the training process cannot be started")
-                return None
-            unused.pop_all()
-        return _Worker(process, ours)
-
-    def _watch(self, worker: _Worker, source: JobQueue) -> None:
-        """Serve jobs to this worker until it has to be replaced; the job it had, if any, has then been dealt with."""
+    def _watch(self, worker: WorkerProcess, queue: JobQueue) -> None:
+        """Serve jobs to this worker until it has to be replaced. The job that it had, if any, is then settled."""
         while True:
-            self._dispatch(worker, source)
-            readable = wait([worker.connection, self._wake_reader], timeout=self._pause(worker))
+            self._dispatch(worker, queue)
+            readable = wait([worker.connection, self._wake_reader], timeout=self._longest_wait(worker))
             if self._wake_reader in readable:
                 self._was_woken()
             if self._was_cancelled(worker):
-                return self._returned(worker, source)  # which counts for nothing, unless another attempt was meant
-            if worker.connection in readable and not self._hear(worker, source):
-                return self._was_lost(worker, source)
+                return self._return_job(worker, queue)  # it has ended in the table, unless this is another attempt
+            if worker.connection in readable and not self._hear(worker, queue):
+                return self._return_job(worker, queue) if self._stopping.is_set() else self._lose_job(worker, queue)
             if self._stopping.is_set():
-                return self._returned(worker, source)
-            if worker.deadline is not None and time.monotonic() >= worker.deadline:
-                return self._took_too_long(worker, source)
+                return self._return_job(worker, queue)
+            if worker.is_late():
+                return self._end_late(worker, queue)
 
     def _was_woken(self) -> None:
         with self._lock:
             self._wake_reader.recv_bytes()
             self._woken = False
 
-    def _dispatch(self, worker: _Worker, source: JobQueue) -> None:
-        """Hand the next job to an idle worker."""
+    def _dispatch(self, worker: WorkerProcess, queue: JobQueue) -> None:
+        """Give the next job to an idle worker."""
         if worker.device is None or worker.job is not None or self._stopping.is_set():
             return
         with self._lock:
-            self._cancelled.clear()  # they were meant for jobs that have ended meanwhile
-        worker.job = job = source.take()
+            self._cancelled.clear()  # these were meant for jobs that have ended meanwhile
+        job = queue.take()
         if job is None:
             return
-        worker.deadline = time.monotonic() + job.seconds
         try:
-            worker.connection.send_bytes(job.task)
+            worker.give(job)
         except OSError:
-            logger.warning("the training process is gone")  # reading from it, next, tells the rest
-        worker.job = replace(job, task=b"")  # which may be large, and is with the worker now
+            logger.warning("the training process did not take its task")  # the next read settles the job
 
-    def _pause(self, worker: _Worker) -> float | None:
-        """Seconds until there may be something to do that nobody tells."""
+    def _longest_wait(self, worker: WorkerProcess) -> float | None:
+        """Seconds until something may be due that neither pipe announces."""
         if worker.deadline is not None:
             return max(0.0, worker.deadline - time.monotonic())
-        return SECONDS_BETWEEN_LOOKS if worker.device is not None else None
+        return SECONDS_BETWEEN_LOOKS
 
-    def _hear(self, worker: _Worker, source: JobQueue) -> bool:
-        """Pass on one message. False where it was the last one, or does not read as one."""
+    def _hear(self, worker: WorkerProcess, queue: JobQueue) -> bool:
+        """Pass on one message. Returns whether the worker can go on."""
         try:
-            message = MESSAGES.validate_json(worker.connection.recv_bytes())
-            classifier = worker.connection.recv_bytes() if isinstance(message, Succeeded) else b""
+            message, classifier = worker.receive()
         except (EOFError, OSError, ValidationError):
             return False
         if isinstance(message, Ready):
-            worker.device = message.device
+            worker.became_warm(message.device)
             self._was_ready, self._failed_starts = True, 0
             return True
         if worker.job is None:
             return False
         if isinstance(message, Progressed):
-            if source.progressed(worker.job, message.progress):
+            if queue.progressed(worker.job, message.progress):
                 return True
             worker.end_job()
-            return False  # a training that nobody wants: replacing the process is the only way to end it
-        goes_on = True
+            return False  # nobody wants this training, and only a new process ends it
         if isinstance(message, Succeeded):
-            source.succeeded(worker.job, classifier, message.seconds)
+            queue.succeeded(worker.job, classifier, message.seconds)
         else:
-            if message.traceback is not None:
-                goes_on = False
-                logger.error("training failed unexpectedly\n%s", message.traceback)
-            source.failed(worker.job, message.error)
+            self._fail_job(worker, queue, message)
         worker.end_job()
-        return goes_on
+        return not isinstance(message, Failed) or message.traceback is None
 
-    def _was_cancelled(self, worker: _Worker) -> bool:
+    def _fail_job(self, worker: WorkerProcess, queue: JobQueue, message: Failed) -> None:
+        if message.traceback is not None:
+            logger.error("training failed unexpectedly\n%s", message.traceback)
+        if worker.job is not None:
+            queue.failed(worker.job, message.error)
+
+    def _was_cancelled(self, worker: WorkerProcess) -> bool:
         """Whether the running job was cancelled."""
         with self._lock:
             return worker.job is not None and worker.job.identifier in self._cancelled
 
-    def _returned(self, worker: _Worker, source: JobQueue) -> None:
+    def _return_job(self, worker: WorkerProcess, queue: JobQueue) -> None:
         if worker.job is not None:
-            source.returned(worker.job)
+            queue.returned(worker.job)
 
-    def _was_lost(self, worker: _Worker, source: JobQueue) -> None:
+    def _lose_job(self, worker: WorkerProcess, queue: JobQueue) -> None:
         if worker.job is not None:
             worker.process.join(SECONDS_TO_STOP)
-            source.lost(worker.job, f"the training process ended (exit code {worker.process.exitcode})")
+            queue.lost(worker.job, f"the training process ended (exit code {worker.process.exitcode})")
 
-    def _took_too_long(self, worker: _Worker, source: JobQueue) -> None:
-        if worker.job is not None:
-            detail = f"training took longer than {worker.job.seconds:g} seconds"
-            source.failed(worker.job, JobError(kind=TrainingFailed.__name__, detail=detail))
+    def _end_late(self, worker: WorkerProcess, queue: JobQueue) -> None:
+        if worker.job is None:
+            logger.error("the training process was not warm after %g seconds", SECONDS_TO_START)
+            return
+        detail = f"training took longer than {worker.job.seconds:g} seconds"
+        queue.failed(worker.job, JobError(kind=TrainingFailed.__name__, detail=detail))
 
-    def _failed(self) -> None:
-        """Try again after a pause that grows. Jobs wait meanwhile: another worker or server may take them."""
+    def _pause_after_failure(self) -> None:
+        """Wait before another start, longer after each failure. Meanwhile other workers may take the jobs."""
         if self._stopping.is_set():
             return
         self._failed_starts += 1
-        logger.error("there is no training process: another try follows (%d in a row failed)", self._failed_starts)
+        logger.error("no training process could be started (%d failures in a row); trying again", self._failed_starts)
         self._stopping.wait(min(LONGEST_PAUSE, 2.0 ** (self._failed_starts - 1)))

@@ -1,7 +1,7 @@
-"""The training process: warms itself up, then trains one task after the other, and says so over a pipe.
+"""The training process: warms itself up, trains one task after the other, and reports over a pipe.
 
-What goes through the pipe is safetensors one way, and JSON and safetensors the other, so neither end ever unpickles.
-The process keeps no file: what it trains it hands back.
+Tasks arrive as safetensors; messages leave as JSON, and classifiers as safetensors. Neither end unpickles anything,
+and the process keeps no file.
 """
 
 from __future__ import annotations
@@ -30,30 +30,32 @@ from recall_server.jobs.rows.records import JobError, Progress, Record
 from recall_server.jobs.rows.task import ProgressReport, TaskDescription, TrainingTask
 
 SECONDS_BETWEEN_REPORTS = 0.1
-UNFORESEEN = JobError(kind=TrainingFailed.__name__, detail="training failed unexpectedly; the server's log says more")
+UNEXPECTED = JobError(kind=TrainingFailed.__name__, detail="training failed unexpectedly; the server's log says more")
 
 
 class Ready(Record):
-    """Warm: the next task starts without delay."""
+    """The process is warm, so the next task starts without delay."""
 
     event: Literal["ready"] = "ready"
     device: str
 
 
 class Progressed(Record):
+    """Some steps of the task are done."""
+
     event: Literal["progressed"] = "progressed"
     progress: Progress
 
 
 class Succeeded(Record):
-    """The next message is the classifier's file, as it is."""
+    """The task is trained. The bytes of the classifier's file follow as the next message."""
 
     event: Literal["succeeded"] = "succeeded"
     seconds: float
 
 
 class Failed(Record):
-    """No classifier. With a `traceback`, which is for the server's log alone, there is no process any more either."""
+    """There is no classifier. With a `traceback`, which is for the server's log only, the process ends as well."""
 
     event: Literal["failed"] = "failed"
     error: JobError
@@ -65,12 +67,12 @@ MESSAGES: TypeAdapter[Message] = TypeAdapter(Annotated[Message, Field(discrimina
 
 
 def run_worker(connection: Connection, device: str, threads: int) -> None:
-    """The whole life of the process: it ends when the other end of the pipe is closed, and at once with its parent.
+    """The main function of the process. It ends when the other end of the pipe is closed, and with its parent.
 
-    It also ends after an error that nobody foresaw, because a process may be broken by it (CUDA's are): the next
-    task then gets a new one.
+    It also ends after an unexpected error, which may leave a process unusable, as errors of CUDA do. The next task
+    then gets a new process.
     """
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the server decides when to stop
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches all processes; the server decides
     threading.Thread(target=_end_with_parent, name="parent", daemon=True).start()
     keep_freed_memory()
     if threads:
@@ -83,7 +85,7 @@ def run_worker(connection: Connection, device: str, threads: int) -> None:
 
 
 def _serve(connection: Connection, device: str) -> bool:
-    """Train one task. False where that has cost the process its health."""
+    """Train one task. Returns False if the process should not be used again."""
     task = connection.recv_bytes()
     began = time.monotonic()
     try:
@@ -93,7 +95,7 @@ def _serve(connection: Connection, device: str) -> bool:
     except RecallError as error:
         _send(connection, Failed(error=JobError(kind=type(error).__name__, detail=str(error))))
     except Exception:
-        _send(connection, Failed(error=UNFORESEEN, traceback=traceback.format_exc()))
+        _send(connection, Failed(error=UNEXPECTED, traceback=traceback.format_exc()))
         return False
     else:
         _send(connection, Succeeded(seconds=time.monotonic() - began))
@@ -102,7 +104,7 @@ def _serve(connection: Connection, device: str) -> bool:
 
 
 def _train(task: bytes, device: str, progress: ProgressReport | None) -> bytes:
-    """The file of the classifier."""
+    """The bytes of the classifier's file."""
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "classifier.safetensors"
         TrainingTask.from_bytes(task).train(path, device=device, progress=progress)
@@ -110,7 +112,7 @@ def _train(task: bytes, device: str, progress: ProgressReport | None) -> bytes:
 
 
 def _end_with_parent() -> None:
-    """A training must not go on for nobody; between two steps it would not notice for a while."""
+    """End the process when the server dies. The training itself would notice only after a while."""
     parent = multiprocessing.parent_process()
     if parent is not None:
         parent.join()
@@ -118,7 +120,7 @@ def _end_with_parent() -> None:
 
 
 class _Reporter:
-    """Passes on the progress of a fit, a few times a second."""
+    """Sends the progress of a training a few times a second."""
 
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
@@ -136,7 +138,7 @@ def _send(connection: Connection, message: Message) -> None:
 
 
 def _warm_up(device: str) -> None:
-    """Train something tiny: the first steps in a process pay for libraries, threads and kernels."""
+    """Train something tiny, since the first steps in a process load libraries, threads and kernels."""
     tiny = TrainingTask(
         images=torch.rand(2, 4, 1, 8, 8, generator=torch.Generator().manual_seed(0)),
         targets=torch.eye(2),

@@ -6,7 +6,7 @@ import hashlib
 
 import pytest
 
-from recall_server.config.api_keys import ApiKeys, Scope, check_scope
+from recall_server.config import ApiKeys, Scope, check_scope
 from recall_server.errors import Forbidden, Unauthorised
 
 SECRET, OTHER = "0123456789abcdef-secret", "fedcba9876543210-other!"
@@ -47,8 +47,8 @@ def test_scopes_include_those_below() -> None:
         ("a:read:tooshort", "16 printable ASCII characters"),
         (f"a:read:{SECRET} x", "without blanks"),
         ("a:read:sha256=0123", "64 hexadecimal digits"),
-        (f"a:read:{SECRET},a:train:{OTHER}", "key 2: its name or the key itself was given before"),
-        (f"a:read:{SECRET},b:train:{SECRET}", "key 2: its name or the key itself was given before"),
+        (f"a:read:{SECRET},a:train:{OTHER}", "key 2: its name or the key itself is given twice"),
+        (f"a:read:{SECRET},b:train:{SECRET}", "key 2: its name or the key itself is given twice"),
     ],
 )
 def test_a_mistake_is_said_without_repeating_the_key(text: str, sentence: str) -> None:

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from recall_server.config.network_exposure import exposure_refusal, is_loopback, trusts_this_machine_only
-from recall_server.config.settings import Settings
+from recall_server.config import Settings, exposure_refusal, is_loopback, trusts_this_machine_only
 
 KEY = "a:read:0123456789abcdef"
 

@@ -17,7 +17,7 @@ from benchmarks.process_tree import LISTED, descendants, is_running
 from recall_server.core.classifier.fresh_classifier import FreshClassifier
 from recall_server.jobs.rows.records import JobStatus
 from recall_server.jobs.training_jobs import TrainingJobs
-from tests.recall_server.job_examples import PATIENCE, eventually, jobs_with, record, stop_all_jobs, training_task  # noqa: F401
+from tests.recall_server.job_examples import PATIENCE, eventually, jobs_with, record, training_task
 from tests.recall_server.serving_examples import ManualBackend
 
 LONG = 800  # steps: a moment longer than it takes to kill somebody
@@ -60,7 +60,7 @@ def test_the_jobs_of_a_server_that_is_killed_are_trained_by_another_one_and_end_
         assert FreshClassifier.load(jobs.finished_file(identifier)).labels == done.labels
         ends = [event for event in jobs.events(identifier) if event.status.is_terminal]
         assert len(ends) == 1
-    jobs._upkeep.clean()
+    jobs._maintenance.clean()
     assert {path.name for path in (tmp_path / "classifiers").iterdir()} == {
         "running.2.safetensors",
         "queued.safetensors",
@@ -98,6 +98,6 @@ def test_a_server_that_was_frozen_does_not_disturb_the_one_that_took_over(
     assert (taken.status, taken.attempt) == (JobStatus.RUNNING, 2)
     backend.perform(assignment)
     assert jobs.get(identifier).status is JobStatus.SUCCEEDED
-    jobs._upkeep.clean()
+    jobs._maintenance.clean()
     assert {path.name for path in (tmp_path / "classifiers").iterdir()} == {"x.2.safetensors"}
     assert doomed.poll() is None, "it goes on"

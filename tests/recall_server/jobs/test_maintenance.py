@@ -2,55 +2,33 @@
 
 from __future__ import annotations
 
-import asyncio
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
-from datetime import timedelta
 from pathlib import Path
-from typing import Any
 
 import pytest
-from sqlalchemy import update
 
-from recall_server.errors import Conflict, NotFound, StorageFailed
-from recall_server.jobs import maintenance, queue_ages
+from recall_server.errors import Conflict, NotFound
+from recall_server.jobs import maintenance
 from recall_server.jobs.limits import JobLimits
-from recall_server.jobs.queue_ages import QueueAges
+from recall_server.jobs.maintenance import Maintenance
+from recall_server.jobs.rows.files import ClassifierFiles
 from recall_server.jobs.rows.leases import Lease
-from recall_server.jobs.rows.records import ClassifierRecord, JobError, JobStatus, Progress, now
-from recall_server.jobs.rows.store import SqlJobStore
-from recall_server.jobs.rows.table import jobs as job_table
-from recall_server.jobs.rows.transitions import Claim
+from recall_server.jobs.rows.records import JobError, JobStatus, Progress
 from recall_server.jobs.training_jobs import TrainingJobs
-from recall_server.jobs.workers.backend import Assignment
-from tests.recall_server.job_examples import (  # noqa: F401
+from tests.recall_server.job_examples import (
     PATIENCE,
-    database,
+    Pair,
     eventually,
+    files,
     jobs_with,
+    key,
     record,
-    stop_all_jobs,
+    silence,
     training_task,
 )
 from tests.recall_server.serving_examples import ManualBackend
-
-
-class Pair:
-    """Two servers on one table and one state folder, with a backend each."""
-
-    def __init__(self, state: Path, **limits: float) -> None:
-        self.backends = ManualBackend(), ManualBackend()
-        self.one, self.other = (jobs_with(backend, state, **limits) for backend in self.backends)
-
-
-def silence(jobs: TrainingJobs) -> None:
-    """As if the server were gone: no heartbeat, no upkeep. What its backend says can still arrive."""
-    jobs._upkeep.stop()
-
-
-def files(state: Path) -> set[str]:
-    return {path.name for folder in ("classifiers", "tasks") for path in (state / folder).iterdir()}
 
 
 def test_any_server_answers_for_any_job_and_each_is_trained_once(tmp_path: Path) -> None:
@@ -79,10 +57,10 @@ def test_any_server_answers_for_any_job_and_each_is_trained_once(tmp_path: Path)
 
 def test_identical_requests_to_two_servers_share_one_job_and_one_key(tmp_path: Path) -> None:
     pair = Pair(tmp_path)
-    assert pair.one.submit(record("first"), training_task(), idempotency_key="k").created
+    assert pair.one.submit(record("first"), training_task(), key=key("k")).created
     assert pair.other.submit(record("second"), training_task()).record.id == "first"
     with pytest.raises(Conflict):
-        pair.other.submit(record("third"), training_task(seed=4), idempotency_key="k")
+        pair.other.submit(record("third"), training_task(seed=4), key=key("k", "another"))
 
 
 def test_requests_that_bring_the_same_new_key_at_once_share_it_too(tmp_path: Path) -> None:
@@ -91,24 +69,10 @@ def test_requests_that_bring_the_same_new_key_at_once_share_it_too(tmp_path: Pat
     with ThreadPoolExecutor(8) as threads:
         for attempt in range(5):
             submitted = [
-                threads.submit(jobs.submit, record("again"), training_task(), idempotency_key=f"{attempt}")
+                threads.submit(jobs.submit, record("again"), training_task(), key=key(f"{attempt}"))
                 for jobs in (pair.one, pair.other) * 4
             ]
             assert {each.result().record.id for each in submitted} == {"first"}
-
-
-def test_whoever_waits_at_one_server_sees_what_another_one_does(tmp_path: Path) -> None:
-    pair = Pair(tmp_path)
-    identifier = pair.one.submit(record(), training_task()).record.id
-
-    async def scenario() -> tuple[JobStatus, list[JobStatus]]:
-        end = asyncio.create_task(pair.one.wait(identifier, PATIENCE))
-        event = asyncio.create_task(pair.one.wait_for_events(identifier, after=1, seconds=PATIENCE))
-        await asyncio.sleep(0.01)
-        await asyncio.to_thread(pair.backends[1].perform)
-        return (await end).status, [each.status for each in await event][:1]
-
-    assert asyncio.run(scenario()) == ("succeeded", ["running"])
 
 
 def test_a_job_is_stopped_by_the_server_that_has_it_when_another_one_is_told_to(tmp_path: Path) -> None:
@@ -161,6 +125,30 @@ def test_a_living_server_keeps_its_jobs_for_longer_than_a_lease(tmp_path: Path) 
     assert (running.status, running.attempt) == (JobStatus.RUNNING, 1)
 
 
+@pytest.mark.parametrize("slow", ["tidy", "check"])
+def test_a_living_server_keeps_its_jobs_while_other_work_takes_longer_than_a_lease(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, slow: str
+) -> None:
+    owner = ClassifierFiles if slow == "tidy" else Maintenance
+    stuck, go_on = threading.Event(), threading.Event()
+
+    def wait(*_: object) -> None:
+        stuck.set()
+        go_on.wait(PATIENCE)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(owner, slow, wait)
+        one = jobs_with(backend := ManualBackend(), tmp_path, lease_seconds=0.5)
+        assert stuck.wait(PATIENCE)
+    other = jobs_with(ManualBackend(), tmp_path, lease_seconds=0.5)
+    identifier = one.submit(record(), training_task()).record.id
+    backend.begin()
+    time.sleep(1.5)
+    running = other.get(identifier)
+    go_on.set()
+    assert (running.status, running.attempt) == (JobStatus.RUNNING, 1)
+
+
 def test_a_server_that_was_only_asleep_gives_up_its_jobs_and_goes_on(tmp_path: Path) -> None:
     pair = Pair(tmp_path)
     first = pair.one.submit(record("first"), training_task()).record.id
@@ -169,113 +157,13 @@ def test_a_server_that_was_only_asleep_gives_up_its_jobs_and_goes_on(tmp_path: P
     silence(pair.other)
     lease = Lease(pair.other._store.database, 0.0)  # an observer without patience
     assert lease.expire_leases() == 2
-    pair.other._upkeep.heartbeat()  # takes over
-    pair.one._upkeep.heartbeat()  # notices
+    pair.other._maintenance.take_over()
+    pair.one._maintenance.heartbeat()  # notices
     assert pair.backends[0].cancelled == [first]
     assert pair.backends[0].begin().attempt == 2, "it trains on, under a new name"
     assert pair.one.get(first).status is JobStatus.RUNNING
-    pair.other._upkeep.heartbeat()
+    pair.other._maintenance.take_over()
     assert pair.one.get(first).status is JobStatus.RUNNING
-
-
-def test_a_lease_is_measured_on_the_observers_own_clock_from_the_last_sign_of_life(tmp_path: Path) -> None:
-    store = SqlJobStore.open(database(tmp_path))
-    moment = 1000.0
-    observed, observer = Lease(store.database, 15.0), Lease(store.database, 15.0, clock=lambda: moment)
-    observed.acquire()
-    observer.acquire()
-    assert observer.expire_leases() == 0
-    moment += 14.0
-    assert observed.renew()
-    assert observer.expire_leases() == 0
-    moment += 14.0
-    assert observer.expire_leases() == 0
-    moment += 1.0
-    assert observer.expire_leases() == 1
-    assert observer.expire_leases() == 0
-    assert not observed.renew()
-    assert observer.renew()
-    store.close()
-
-
-def test_an_end_that_could_not_be_recorded_is_made_good(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    backend = ManualBackend()
-    jobs = jobs_with(backend, tmp_path)
-    identifier = jobs.submit(record("x"), training_task()).record.id
-
-    def full(*_: object, **__: object) -> None:
-        raise StorageFailed("the job table cannot be used: database or disk is full")
-
-    with monkeypatch.context() as patch:
-        patch.setattr(SqlJobStore, "succeeded", full)
-        backend.perform()
-    assert jobs.get(identifier).status is JobStatus.RUNNING
-    eventually(lambda: jobs.get(identifier).status is JobStatus.QUEUED, "somebody notices that nobody works on it")
-    backend.perform()
-    assert jobs.get(identifier).status is JobStatus.SUCCEEDED
-    jobs._upkeep.clean()
-    assert files(tmp_path) == {"x.2.safetensors"}
-
-
-def test_a_classifier_is_kept_whose_end_was_recorded_though_the_answer_got_lost(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    backend = ManualBackend()
-    jobs = jobs_with(backend, tmp_path)
-    identifier = jobs.submit(record(), training_task()).record.id
-    succeeded = SqlJobStore.succeeded
-
-    def write_and_break(*arguments: Any) -> None:
-        succeeded(*arguments)
-        raise StorageFailed("the job table cannot be used: the connection was closed")
-
-    monkeypatch.setattr(SqlJobStore, "succeeded", write_and_break)
-    backend.perform()
-    assert jobs.get(identifier).status is JobStatus.SUCCEEDED
-    assert jobs.read(identifier)
-
-
-@pytest.mark.parametrize("moment", ["before the table is read", "after the loss is written"])
-def test_an_attempt_that_was_lost_does_not_take_the_next_one_with_it(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, moment: str
-) -> None:
-    backend = ManualBackend()
-    jobs = jobs_with(backend, tmp_path)
-    silence(jobs)
-    jobs.submit(record(), training_task())
-    first = backend.begin()
-    held, lost, again = SqlJobStore.held, SqlJobStore.lost, list[Assignment]()
-
-    def lose_and_hold(store: SqlJobStore, owner: str) -> set[Claim]:
-        backend.source.lost(first, "it fell over")
-        again.append(backend.begin())
-        return held(store, owner)
-
-    def lose_and_begin(store: SqlJobStore, hold: Claim, reason: str, *, attempts: int) -> ClassifierRecord | None:
-        waiting = lost(store, hold, reason, attempts=attempts)
-        again.append(backend.begin())
-        return waiting
-
-    if moment == "before the table is read":
-        monkeypatch.setattr(SqlJobStore, "held", lose_and_hold)
-        jobs._upkeep.check()
-    else:
-        monkeypatch.setattr(SqlJobStore, "lost", lose_and_begin)
-        backend.source.lost(first, "it fell over")
-    (second,) = again
-    assert second.attempt == 2
-    assert backend.cancelled == []
-    assert backend.source.progressed(second, Progress(done=1, total=2))
-
-
-def test_a_job_that_cannot_be_read_is_left_to_a_server_that_can(tmp_path: Path) -> None:
-    backend = ManualBackend()
-    jobs = jobs_with(backend, tmp_path)
-    jobs.submit(record(), training_task())
-    with jobs._store.database.writing() as connection:
-        connection.execute(update(job_table).values(request='{"network": 7}'))
-    assert backend.source.take() is None
-    assert jobs._store.count(JobStatus.QUEUED) == 1
 
 
 def test_a_job_that_waits_too_long_expires(tmp_path: Path) -> None:
@@ -289,22 +177,6 @@ def test_a_job_that_waits_too_long_expires(tmp_path: Path) -> None:
     assert jobs.room().queued == 0
 
 
-def test_the_time_in_the_queue_is_not_measured_by_a_clock_that_is_set(monkeypatch: pytest.MonkeyPatch) -> None:
-    moment, today = 5.0, now()
-    watch = QueueAges(clock=lambda: moment)
-    queued = {"known": today, "found": today - timedelta(seconds=70)}
-    monkeypatch.setattr(queue_ages, "now", lambda: today)
-    assert watch.look(queued) == {"known": 0.0, "found": 70.0}
-    for step in (timedelta(days=400), timedelta(days=-400)):
-        monkeypatch.setattr(queue_ages, "now", lambda step=step: today + step)
-        moment += 10.0
-        seconds = watch.look(queued)
-    assert seconds == {"known": 20.0, "found": 90.0}
-    assert watch.look({"from the future": today + timedelta(days=1)}) == {"from the future": 0.0}
-    watch.left("from the future")
-    assert watch.length == 0
-
-
 def three_classifiers(state: Path, **limits: object) -> TrainingJobs:
     jobs = jobs_with(ManualBackend(eager=True), state, **limits)
     for index, name in enumerate(("old", "middle", "new")):
@@ -316,7 +188,7 @@ def test_classifiers_that_are_too_old_expire_with_all_that_was_known_of_them(tmp
     three_classifiers(tmp_path).stop()
     jobs = jobs_with(ManualBackend(), tmp_path, keep_seconds=0.0)
     jobs.submit(record("queued"), training_task(seed=9))
-    jobs._upkeep.clean()
+    jobs._maintenance.clean()
     assert [each.id for each in jobs.page(9).records] == ["queued"]
     assert files(tmp_path) == {"queued.safetensors"}
     with pytest.raises(NotFound):
@@ -329,10 +201,10 @@ def test_the_oldest_classifiers_expire_until_the_rest_is_small_enough(tmp_path: 
     assert file is not None
     jobs.stop()
     jobs = jobs_with(ManualBackend(), tmp_path, keep_seconds=None, keep_bytes=2 * file.bytes)
-    jobs._upkeep.clean()
+    jobs._maintenance.clean()
     assert [each.id for each in jobs.page(9).records] == ["new", "middle"]
     assert files(tmp_path) == {"new.safetensors", "middle.safetensors"}
-    jobs._upkeep.clean()
+    jobs._maintenance.clean()
     assert len(jobs.page(9).records) == 2
 
 
@@ -342,38 +214,9 @@ def test_what_expires_in_great_number_is_removed_a_little_at_a_time_and_soon(
     monkeypatch.setattr(maintenance, "CLEANED_AT_ONCE", 2)
     jobs = three_classifiers(tmp_path)
     silence(jobs)
-    jobs._upkeep._limits = JobLimits(keep_seconds=0.0)
-    jobs._upkeep.clean()
+    jobs._maintenance._limits = JobLimits(keep_seconds=0.0)
+    jobs._maintenance.clean()
     assert [each.id for each in jobs.page(9).records] == ["new"]
-    assert jobs._upkeep._cleaning.due <= time.monotonic() + maintenance.SECONDS_BETWEEN_CHECKS
-    jobs._upkeep.clean()
+    assert jobs._maintenance._cleaning.due <= time.monotonic() + maintenance.SECONDS_BETWEEN_CHECKS
+    jobs._maintenance.clean()
     assert files(tmp_path) == set()
-
-
-def test_what_a_crash_left_is_removed_and_what_nobody_knows_is_not(tmp_path: Path) -> None:
-    backend = ManualBackend()
-    jobs = jobs_with(backend, tmp_path)
-    for index, name in enumerate(("done", "running", "queued")):
-        jobs.submit(record(name), training_task(seed=index))
-    backend.perform()
-    backend.begin()
-    classifiers, tasks = tmp_path / "classifiers", tmp_path / "tasks"
-    kept = {"done.safetensors", "running.safetensors", "queued.safetensors", "stranger.safetensors", "new.safetensors"}
-    for path in (
-        classifiers / "stranger.safetensors",  # of another table
-        classifiers / "running.safetensors",  # about to be recorded
-        tasks / "new.safetensors",  # about to be queued
-        classifiers / "done.2.safetensors",
-        classifiers / "running.7.safetensors",
-        classifiers / "queued.safetensors",
-        tasks / "done.safetensors",
-    ):
-        path.touch()
-    jobs._upkeep.clean()
-    assert {path.name for path in classifiers.iterdir()} == {
-        "done.safetensors",
-        "running.safetensors",
-        "stranger.safetensors",
-    }
-    assert {path.name for path in tasks.iterdir()} == {"running.safetensors", "queued.safetensors", "new.safetensors"}
-    assert files(tmp_path) == kept

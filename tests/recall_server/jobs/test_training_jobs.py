@@ -2,65 +2,27 @@
 
 from __future__ import annotations
 
-import asyncio
-import logging
 import shutil
 import threading
-from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 
 import pytest
-import torch
 from pytest import MonkeyPatch
 
-from recall_server.core.classifier.fresh_classifier import FreshClassifier
-from recall_server.core.encoders.weights import all_but_the_last
-from recall_server.core.networks import build_network
 from recall_server.errors import Conflict, InvalidRequest, NotFound, NotReady, Overloaded, StorageFailed, Unavailable
 from recall_server.jobs.limits import Admission
 from recall_server.jobs.rows import records, transitions
 from recall_server.jobs.rows.records import JobError, JobStatus, Progress, now
-from recall_server.jobs.rows.task import TrainingTask, fingerprint
-from tests.recall_server.job_examples import DIVERGING, PATIENCE, jobs_with, record, stop_all_jobs, training_task  # noqa: F401
+from tests.recall_server.job_examples import (
+    PATIENCE,
+    jobs_with,
+    key,
+    names,
+    record,
+    training_task,
+)
 from tests.recall_server.serving_examples import ManualBackend
-
-
-def names(folder: Path) -> set[str]:
-    return {path.name for path in folder.iterdir()}
-
-
-def test_a_task_survives_being_sent_and_trains_to_the_same_file(tmp_path: Path) -> None:
-    sent = training_task()
-    received = TrainingTask.from_bytes(sent.to_bytes())
-    assert received.to_bytes() == sent.to_bytes()
-    sent.train(tmp_path / "one", device="cpu")
-    received.train(tmp_path / "other", device="cpu")
-    assert (tmp_path / "one").read_bytes() == (tmp_path / "other").read_bytes()
-    assert FreshClassifier.load(tmp_path / "one").extra == {"bundle": "x"}
-
-
-def test_the_layers_that_a_network_begins_with_are_sent_along(tmp_path: Path) -> None:
-    task = training_task()
-    warm = task.description.retraining.model_copy(update={"initial": "encoder"})
-    network = build_network(warm.network, (1, 8, 8), 5)
-    learned = all_but_the_last(network.initialise(torch.Generator().manual_seed(0)))
-    description = task.description.model_copy(update={"retraining": warm})
-    sent = replace(task, description=description, pretrained=learned)
-    received = TrainingTask.from_bytes(sent.to_bytes())
-    assert received.to_bytes() == sent.to_bytes()
-    received.train(tmp_path / "one", device="cpu")
-    sent.train(tmp_path / "other", device="cpu")
-    assert (tmp_path / "one").read_bytes() == (tmp_path / "other").read_bytes()
-    assert fingerprint(sent.to_bytes()) != fingerprint(task.to_bytes())
-
-
-def test_tasks_have_the_same_fingerprint_exactly_if_they_give_the_same_classifier(monkeypatch: MonkeyPatch) -> None:
-    first = fingerprint(training_task().to_bytes())
-    assert first == fingerprint(training_task().to_bytes())
-    assert first != fingerprint(training_task(seed=4).to_bytes())
-    monkeypatch.setattr("recall_server.jobs.rows.task.__version__", "another")
-    assert first != fingerprint(training_task().to_bytes())
 
 
 def test_a_job_is_queued_running_and_succeeded(tmp_path: Path) -> None:
@@ -103,19 +65,6 @@ def test_events_tell_the_story_of_a_job_in_their_order(tmp_path: Path) -> None:
     assert jobs.events(identifier, after=len(events)) == []
     with pytest.raises(NotFound):
         jobs.events("nobody")
-
-
-def test_progress_is_noted_now_and_then_and_always_at_the_end(tmp_path: Path) -> None:
-    backend = ManualBackend()
-    jobs = jobs_with(backend, tmp_path)
-    identifier = jobs.submit(record(), training_task()).record.id
-    assignment = backend.begin()
-    for done in range(1, 1001):
-        assert backend.source.progressed(assignment, Progress(done=done, total=1000))
-    noted = [event.progress.done for event in jobs.events(identifier, limit=1000) if event.progress]
-    assert noted[0] == 1
-    assert noted[-1] == 1000
-    assert len(noted) < 20
 
 
 def test_a_page_goes_on_where_the_one_before_ended(tmp_path: Path) -> None:
@@ -187,39 +136,41 @@ def test_a_request_whose_twin_came_to_nothing_is_trained(tmp_path: Path, end: st
 
 def test_a_classifier_whose_file_was_taken_away_is_trained_again(tmp_path: Path) -> None:
     jobs = jobs_with(ManualBackend(eager=True), tmp_path)
-    jobs.submit(record("first"), training_task(), idempotency_key="k")
+    jobs.submit(record("first"), training_task(), key=key("k"))
     jobs.finished_file("first").unlink()
     with pytest.raises(NotFound, match="the file of the classifier first is gone"):
         jobs.read("first")
-    again = jobs.submit(record("second"), training_task(), idempotency_key="k")
+    again = jobs.submit(record("second"), training_task(), key=key("k"))
     assert (again.record.id, again.created) == ("second", True)
     assert jobs.read("second")
     lost = jobs.get("first")
     assert (lost.status, lost.file) == (JobStatus.FAILED, None)
-    assert lost.error == JobError(kind="StorageFailed", detail="the file of this classifier was taken away")
+    assert lost.error == JobError(kind="StorageFailed", detail="the file of this classifier is missing")
 
 
 def test_a_key_stands_for_its_request_whatever_became_of_it(tmp_path: Path) -> None:
     backend = ManualBackend()
     jobs = jobs_with(backend, tmp_path)
-    first = jobs.submit(record("first"), training_task(), idempotency_key="k", caller="me")
+    first = jobs.submit(record("first"), training_task(), key=key("k", caller="me"))
     assert first.created
     jobs.cancel("first")
-    again = jobs.submit(record("second"), training_task(), idempotency_key="k", caller="me")
+    again = jobs.submit(record("second"), training_task(seed=9), key=key("k", caller="me"))
     assert (again.record.id, again.record.status, again.created) == ("first", JobStatus.CANCELLED, False)
+    assert jobs.known(key("k", caller="me")) == again.record
+    assert jobs.known(key("k", caller="you")) is None
     with pytest.raises(Conflict, match="came with another request"):
-        jobs.submit(record("third"), training_task(seed=4), idempotency_key="k", caller="me")
-    assert jobs.submit(record("fourth"), training_task(seed=4), idempotency_key="k", caller="you").created
+        jobs.submit(record("third"), training_task(seed=4), key=key("k", "another", caller="me"))
+    assert jobs.submit(record("fourth"), training_task(seed=4), key=key("k", caller="you")).created
     jobs.delete("first")
-    assert jobs.submit(record("fifth"), training_task(seed=5), idempotency_key="k", caller="me").created
+    assert jobs.submit(record("fifth"), training_task(seed=5), key=key("k", caller="me")).created
 
 
 def test_a_key_that_came_to_share_a_job_stands_for_it_too(tmp_path: Path) -> None:
     jobs = jobs_with(ManualBackend(), tmp_path)
-    jobs.submit(record("first"), training_task(), idempotency_key="one")
-    assert not jobs.submit(record("second"), training_task(), idempotency_key="two").created
+    jobs.submit(record("first"), training_task(), key=key("one"))
+    assert not jobs.submit(record("second"), training_task(), key=key("two")).created
     with pytest.raises(Conflict):
-        jobs.submit(record("third"), training_task(seed=4), idempotency_key="two")
+        jobs.submit(record("third"), training_task(seed=4), key=key("two", "another"))
 
 
 def test_no_more_jobs_wait_than_the_limit_and_the_surplus_is_told_when_to_come_back(tmp_path: Path) -> None:
@@ -299,32 +250,6 @@ def test_cancelling_a_finished_job_changes_nothing(tmp_path: Path) -> None:
     assert jobs.read(identifier)
 
 
-@pytest.mark.parametrize("verb", ["cancel", "delete"])
-@pytest.mark.parametrize("word", ["progressed", "succeeded", "failed", "lost", "returned"])
-def test_what_a_worker_says_after_the_end_counts_for_nothing(tmp_path: Path, verb: str, word: str) -> None:
-    backend = ManualBackend()
-    jobs = jobs_with(backend, tmp_path)
-    identifier = jobs.submit(record(), training_task()).record.id
-    assignment = backend.begin()
-    getattr(jobs, verb)(identifier)
-    if word == "progressed":
-        assert not backend.source.progressed(assignment, Progress(done=1, total=2))
-    elif word == "succeeded":
-        backend.source.succeeded(assignment, b"a file", 1.0)
-    elif word == "failed":
-        backend.source.failed(assignment, JobError(kind="TrainingFailed", detail="too late"))
-    elif word == "lost":
-        backend.source.lost(assignment, "too late")
-    else:
-        backend.source.returned(assignment)
-    assert names(tmp_path / "classifiers") == names(tmp_path / "tasks") == set()
-    if verb == "cancel":
-        assert jobs.get(identifier).status is JobStatus.CANCELLED
-    else:
-        with pytest.raises(NotFound):
-            jobs.get(identifier)
-
-
 def test_deleting_removes_record_events_and_file(tmp_path: Path) -> None:
     jobs = jobs_with(ManualBackend(eager=True), tmp_path)
     identifier = jobs.submit(record(), training_task()).record.id
@@ -333,75 +258,6 @@ def test_deleting_removes_record_events_and_file(tmp_path: Path) -> None:
     for verb in (jobs.get, jobs.delete, jobs.cancel, jobs.events, jobs.read):
         with pytest.raises(NotFound):
             verb(identifier)
-
-
-def test_a_job_whose_worker_dies_is_tried_again_and_then_fails(tmp_path: Path) -> None:
-    backend = ManualBackend()
-    jobs = jobs_with(backend, tmp_path, attempts=2)
-    identifier = jobs.submit(record(), training_task()).record.id
-    backend.source.lost(backend.begin(), "it fell over")
-    waiting = jobs.get(identifier)
-    assert (waiting.status, waiting.started_at, waiting.progress, waiting.error) == (JobStatus.QUEUED, None, None, None)
-    told = jobs.events(identifier)[-1]
-    assert told.error == JobError(kind="WorkerLost", detail="attempt 1 of 2 was lost: it fell over")
-    second = backend.begin()
-    assert (second.attempt, jobs.get(identifier).attempt) == (2, 2)
-    backend.source.lost(second, "again")
-    failed = jobs.get(identifier)
-    assert failed.status is JobStatus.FAILED
-    assert failed.error == JobError(kind="WorkerLost", detail="attempt 2 of 2 was lost: again")
-    assert failed.finished_at is not None
-    assert names(tmp_path / "tasks") == set()
-    assert jobs.statistics().retries == 1
-
-
-def test_a_second_attempt_can_succeed(tmp_path: Path) -> None:
-    backend = ManualBackend()
-    jobs = jobs_with(backend, tmp_path)
-    identifier = jobs.submit(record(), training_task()).record.id
-    backend.source.lost(backend.begin(), "it fell over")
-    backend.perform()
-    done = jobs.get(identifier)
-    assert (done.status, done.attempt, done.error) == (JobStatus.SUCCEEDED, 2, None)
-    assert FreshClassifier.load(jobs.finished_file(identifier)).labels == done.labels
-    jobs.delete(identifier)
-    assert names(tmp_path / "classifiers") == set()
-
-
-def test_training_that_diverges_fails_with_the_reason(tmp_path: Path) -> None:
-    jobs = jobs_with(ManualBackend(eager=True), tmp_path)
-    failed = jobs.get(jobs.submit(record(), training_task(targets=DIVERGING)).record.id)
-    assert failed.status is JobStatus.FAILED
-    assert failed.error is not None
-    assert failed.error.kind == "TrainingFailed"
-    assert "diverged" in failed.error.detail
-    assert failed.finished_at is not None
-
-
-def test_a_task_that_was_taken_away_fails_its_job_and_not_the_next(tmp_path: Path) -> None:
-    backend = ManualBackend()
-    jobs = jobs_with(backend, tmp_path)
-    jobs.submit(record("first"), training_task())
-    jobs.submit(record("next"), training_task(seed=4))
-    (tmp_path / "tasks" / "first.safetensors").unlink()
-    backend.perform()
-    assert jobs.get("first").error == JobError(kind="StorageFailed", detail="the task of the classifier first is gone")
-    assert jobs.get("next").status is JobStatus.SUCCEEDED
-
-
-def test_a_classifier_that_cannot_be_stored_fails_its_job_and_leaves_nothing(tmp_path: Path) -> None:
-    backend = ManualBackend()
-    jobs = jobs_with(backend, tmp_path)
-    identifier = jobs.submit(record("x"), training_task()).record.id
-    shutil.rmtree(tmp_path / "classifiers")
-    (tmp_path / "classifiers").touch()
-    backend.perform()
-    failed = jobs.get(identifier)
-    assert failed.error is not None
-    assert failed.error.kind == "StorageFailed"
-    assert failed.error.detail.startswith("x.safetensors could not be written")
-    assert str(tmp_path) not in failed.error.detail
-    assert names(tmp_path / "tasks") == set()
 
 
 def test_no_space_for_a_task_is_said_before_it_is_queued(tmp_path: Path) -> None:
@@ -427,65 +283,6 @@ def test_a_clock_that_is_set_back_does_not_make_a_job_end_before_it_began(
     assert done.started_at is not None
     assert done.finished_at is not None
     assert done.created_at <= done.started_at <= done.finished_at
-
-
-def test_waiting_ends_with_the_job_or_with_the_time(tmp_path: Path) -> None:
-    backend = ManualBackend()
-    jobs = jobs_with(backend, tmp_path)
-    identifier = jobs.submit(record(), training_task()).record.id
-
-    async def scenario() -> list[JobStatus]:
-        impatient = await jobs.wait(identifier, 0.01)
-        patient = [asyncio.create_task(jobs.wait(identifier, PATIENCE)) for _ in range(2)]
-        left = asyncio.create_task(jobs.wait(identifier, PATIENCE))
-        await asyncio.sleep(0.01)
-        left.cancel()  # a caller who goes away must not take the others' news along
-        threading.Thread(target=backend.perform).start()
-        return [impatient.status, *[(await task).status for task in patient], (await jobs.wait(identifier, 1)).status]
-
-    queued, *finished = asyncio.run(scenario())
-    assert queued is JobStatus.QUEUED
-    assert finished == [JobStatus.SUCCEEDED] * 3
-
-
-def test_waiting_for_events_ends_with_the_next_one_or_with_the_time(tmp_path: Path) -> None:
-    backend = ManualBackend()
-    jobs = jobs_with(backend, tmp_path)
-    identifier = jobs.submit(record(), training_task()).record.id
-
-    async def scenario() -> list[list[str]]:
-        there = await jobs.wait_for_events(identifier, after=0, seconds=PATIENCE)
-        none = await jobs.wait_for_events(identifier, after=1, seconds=0.01)
-        next_one = asyncio.create_task(jobs.wait_for_events(identifier, after=1, seconds=PATIENCE))
-        await asyncio.sleep(0.01)
-        threading.Thread(target=backend.begin).start()
-        return [[event.status for event in events] for events in (there, none, await next_one)]
-
-    assert asyncio.run(scenario()) == [["queued"], [], ["running"]]
-
-
-def test_whoever_waits_is_let_go_when_the_server_stops(tmp_path: Path) -> None:
-    jobs = jobs_with(ManualBackend(), tmp_path)
-    identifier = jobs.submit(record(), training_task()).record.id
-
-    async def scenario() -> JobStatus:
-        waiting = asyncio.create_task(jobs.wait(identifier, PATIENCE))
-        events = asyncio.create_task(jobs.wait_for_events(identifier, after=1, seconds=PATIENCE))
-        await asyncio.sleep(0.01)
-        jobs.begin_drain()
-        assert await asyncio.wait_for(events, 5) == []
-        return (await asyncio.wait_for(waiting, 5)).status
-
-    assert asyncio.run(scenario()) is JobStatus.QUEUED
-    assert asyncio.run(jobs.wait(identifier, PATIENCE)).status is JobStatus.QUEUED
-
-
-def test_waiting_for_nobody_is_an_error(tmp_path: Path) -> None:
-    jobs = jobs_with(ManualBackend(), tmp_path)
-    with pytest.raises(NotFound):
-        asyncio.run(jobs.wait("nobody", 1))
-    with pytest.raises(NotFound):
-        asyncio.run(jobs.wait_for_events("nobody", after=0, seconds=1))
 
 
 def test_running_jobs_are_given_the_time_to_end_when_the_server_stops(tmp_path: Path) -> None:
@@ -517,59 +314,3 @@ def test_statistics_count_what_was_done_and_how_long_it_took(tmp_path: Path) -> 
     assert statistics.seconds_by_stage["training"].seconds == 0.5
     assert statistics.seconds_by_stage["queue"].count == 2
     assert 100 <= statistics.seconds_by_stage["queue"].seconds < 120
-
-
-@pytest.fixture
-def older_state(tmp_path: Path) -> Path:
-    """What version 0.1.0 left: each record in a file beside its classifier."""
-    folder = tmp_path / "classifiers"
-    folder.mkdir()
-    (tmp_path / "work" / "unfinished").mkdir(parents=True)
-    for identifier in ("good", "bad"):
-        path = folder / f"{identifier}.safetensors"
-        training_task().train(path, device="cpu")
-        ended = {
-            "status": "succeeded",
-            "started_at": now(),
-            "finished_at": now(),
-            "seconds": 0.25,
-            "file": {"bytes": path.stat().st_size, "sha256": "0" * 64},
-        }
-        (folder / f"{identifier}.json").write_text(record(identifier, **ended).model_dump_json(exclude={"attempt"}))
-    return tmp_path
-
-
-def test_the_classifiers_of_the_version_before_are_taken_in(older_state: Path) -> None:
-    data = (older_state / "classifiers" / "good.safetensors").read_bytes()
-    jobs = jobs_with(ManualBackend(), older_state)
-    found = jobs.get("good")
-    assert (found.status, found.seconds, found.attempt) == (JobStatus.SUCCEEDED, 0.25, 1)
-    assert jobs.read("good") == data
-    jobs.stop()
-    again = jobs_with(ManualBackend(), older_state)
-    assert {each.id for each in again.page(9).records} == {"good", "bad"}
-    assert again.get("good") == found
-    assert names(older_state / "classifiers") == {"good.safetensors", "bad.safetensors"}
-    assert not (older_state / "work").exists()
-
-
-@pytest.mark.parametrize("damage", ["no file", "shorter file", "no json", "foreign record"])
-def test_a_damaged_classifier_of_the_version_before_is_left_out_and_left_alone(
-    older_state: Path, caplog: pytest.LogCaptureFixture, damage: str
-) -> None:
-    file, note = (older_state / "classifiers" / f"bad{suffix}" for suffix in (".safetensors", ".json"))
-    if damage == "no file":
-        file.unlink()
-    elif damage == "shorter file":
-        file.write_bytes(file.read_bytes()[:-1])
-    elif damage == "no json":
-        note.write_text("{")
-    else:
-        note.write_text((older_state / "classifiers" / "good.json").read_text())
-    with caplog.at_level(logging.ERROR):
-        jobs = jobs_with(ManualBackend(), older_state)
-    assert [found.id for found in jobs.page(9).records] == ["good"]
-    assert "classifier bad cannot be used" in caplog.text
-    jobs._upkeep.clean()
-    assert note.exists()
-    assert file.exists() == (damage != "no file")

@@ -12,7 +12,7 @@ import pytest
 
 from recall_server.core.bundle.bundle import MemoryBundle
 from recall_server.errors import AmbiguousLabel, InvalidRequest, NotFound, UnknownLabel, UnsupportedQuery
-from recall_server.library.library import Library
+from recall_server.library import Library
 from tests.recall_server.serving_examples import column_encoder, image_bundle, label_bundle
 
 HOSTILE = Path(__file__).parents[2] / "hostile_bundles"
@@ -71,7 +71,7 @@ def test_an_unknown_label_names_the_nearest_known_ones(library: Library) -> None
         (["x" * 401], None, "a label has more than 400 characters"),
         (["left"], "nowhere", "no bundle is named 'nowhere'; loaded are 'columns', 'columns-images', 'places'"),
         (["nowhere:left"], None, "no bundle is named 'nowhere'"),
-        (["columns:left"], "places", "the label 'columns:left' is not of the bundle 'places'"),
+        (["columns:left"], "places", "the label 'columns:left' is not in the bundle 'places'"),
     ],
 )
 def test_labels_that_mean_nothing_are_refused(
@@ -143,7 +143,7 @@ def test_a_second_bundle_of_the_same_name_is_rejected(tmp_path: Path) -> None:
     library = Library.load(tmp_path)
     assert list(library.bundles) == ["twin"]
     assert [rejection.file for rejection in library.rejected] == ["second.safetensors"]
-    assert "another file holds a bundle named 'twin' already" in library.rejected[0].reason
+    assert "another file already holds a bundle named 'twin'" in library.rejected[0].reason
 
 
 @pytest.mark.parametrize(

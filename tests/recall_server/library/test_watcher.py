@@ -11,8 +11,7 @@ from pathlib import Path
 import pytest
 
 from recall_server.core.bundle.lock import BundleLock
-from recall_server.library.library import Library
-from recall_server.library.watcher import WatchedLibrary
+from recall_server.library import Library, WatchedLibrary
 from tests.recall_server.serving_examples import label_bundle, write_artifacts
 
 
@@ -155,7 +154,7 @@ def test_a_load_that_fails_is_logged_once_and_changes_nothing(tmp_path: Path, ca
         assert not library.check()
         assert not library.check()
     assert library.current is before
-    assert len([record for record in caplog.records if "could not be loaded again" in record.message]) == 1
+    assert len([record for record in caplog.records if "could not be reloaded" in record.message]) == 1
 
 
 def test_a_folder_that_is_not_there_is_an_empty_library(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""Pictures of classes without a name are taken for labels that a memory knows."""
+"""Classify-then-recall: the label of a memory that the pictures of a class are nearest to."""
 
 from __future__ import annotations
 
@@ -36,5 +36,5 @@ def test_a_class_is_what_most_of_its_pictures_are(tmp_path: Path, encoded: bool,
 def test_two_classes_that_are_the_same_to_the_memory_are_refused() -> None:
     bundle = label_bundle("columns", tuple(COLUMNS))
     shown = {"mine": pixels("left"), "yours": pixels("left", "left")}
-    with pytest.raises(UnsupportedQuery, match="'columns' takes both 'mine' and 'yours' for 'left'"):
+    with pytest.raises(UnsupportedQuery, match="'columns' classifies both 'mine' and 'yours' as 'left'"):
         nearest_labels(shown, bundle, embedding(bundle, None))

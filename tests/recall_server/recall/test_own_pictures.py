@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import torch
 
-from recall_server.recall.own_pictures import add_own_pictures
-from recall_server.recall.training_set import BundleQuery, build_training_set
+from recall_server.recall import BundleQuery, add_own_pictures, build_training_set
 from tests.recall_server.serving_examples import COLUMNS, label_bundle
+from tests.tolerances import assert_close
 
 
 def test_every_class_gets_its_own_pictures_in_model_space_and_as_many_as_the_richest() -> None:
@@ -21,8 +21,8 @@ def test_every_class_gets_its_own_pictures_in_model_space_and_as_many_as_the_ric
     assert torch.equal(both.images[:, :recalled], met.images)
     assert torch.equal(both.targets, met.targets)
     shown = bundle.preprocessing.to_pixels(both.images[:, recalled:].flatten(0, 1)).unflatten(0, (2, 5))
-    torch.testing.assert_close(shown[0], few[[0, 1, 0, 1, 0]])
-    torch.testing.assert_close(shown[1], many)
+    assert_close(shown[0], few[[0, 1, 0, 1, 0]], terms=4)
+    assert_close(shown[1], many, terms=4)
 
 
 def test_pictures_of_another_size_become_pictures_of_the_memory() -> None:
@@ -31,5 +31,5 @@ def test_pictures_of_another_size_become_pictures_of_the_memory() -> None:
     side = met.images.shape[3]
     shown = [torch.full((1, 1, 2 * side, 2 * side), value) for value in (0.25, 0.75)]
     added = bundle.preprocessing.to_pixels(add_own_pictures(met, shown).images[:, -1])
-    torch.testing.assert_close(added[0], torch.full_like(added[0], 0.25))
-    torch.testing.assert_close(added[1], torch.full_like(added[1], 0.75))
+    assert_close(added[0], torch.full_like(added[0], 0.25), terms=16)
+    assert_close(added[1], torch.full_like(added[1], 0.75), terms=16)

@@ -15,7 +15,7 @@ from recall_server.core.classifier.fresh_classifier import FreshClassifier
 from recall_server.core.io.pictures import decode, encode_png
 from recall_server.core.memory import AddressedBases
 from recall_server.core.preprocessing import AbstractPreprocessing, Projected, Standardise
-from recall_server.recall.training_set import BundleQuery, as_pictures, build_training_set, shared_format
+from recall_server.recall import BundleQuery, build_training_set, crop_and_resize, shared_format
 from tests.recall_server.bundle_examples import (
     example_manifest,
     example_memory,
@@ -24,6 +24,7 @@ from tests.recall_server.bundle_examples import (
     with_soft_targets,
 )
 from tests.recall_server.serving_examples import COLUMNS, RETRAINING, ROWS, label_bundle, picture
+from tests.tolerances import assert_close, rounding
 
 
 def query(bundle: MemoryBundle, label: str) -> BundleQuery:
@@ -62,7 +63,7 @@ def test_soft_targets_are_those_of_the_labels_asked_for_within_a_memory_and_hard
     soft = with_soft_targets(drawn("soft"))
     met = build_training_set([query(soft, "class 2"), query(soft, "class 0")])
     asked = shares(soft)[[2, 0]][:, [2, 0]]
-    torch.testing.assert_close(met.targets[:, 0], asked / asked.sum(dim=1, keepdim=True))
+    assert_close(met.targets[:, 0], asked / asked.sum(dim=1, keepdim=True), terms=3)
     across = build_training_set([query(soft, "class 2"), query(drawn("other", side=16), "class 0")])
     assert torch.equal(across.targets[:, 0], torch.eye(2))
 
@@ -73,12 +74,12 @@ def test_small_and_grey_become_as_large_and_coloured_as_the_others() -> None:
     assert met.images.shape == (3, 5, 3, 16, 16)
     assert torch.equal(met.images[0, 3:], met.images[0, :2]), "rows are repeated in turn"
     pixels = met.preprocessing.to_pixels(met.images.flatten(0, 1)).view_as(met.images)
-    torch.testing.assert_close(pixels[1], recalled(large, "class 2"))
-    torch.testing.assert_close(pixels[0, :3], as_pictures(recalled(small, "class 0"), (3, 16, 16)))
-    torch.testing.assert_close(pixels[0, :, 0], pixels[0, :, 2], msg="grey is the same in all channels")
+    assert_close(pixels[1], recalled(large, "class 2"), terms=4)
+    assert_close(pixels[0, :3], crop_and_resize(recalled(small, "class 0"), (3, 16, 16)), terms=4)
+    assert_close(pixels[0, :, 0], pixels[0, :, 2], terms=4)  # grey is the same in all channels
     flat = met.images.transpose(0, 2).flatten(1)
-    torch.testing.assert_close(flat.mean(dim=1), torch.zeros(3), atol=1e-5, rtol=0)
-    torch.testing.assert_close(flat.std(dim=1), torch.ones(3), atol=1e-2, rtol=0)
+    assert_close(flat.mean(dim=1), torch.zeros(3), terms=4, size=1)
+    assert_close(flat.std(dim=1, correction=0), torch.ones(3), terms=4)
 
 
 @pytest.mark.parametrize("size", [(8, 8), (12, 6), (5, 20), (16, 16), (40, 30)])
@@ -87,13 +88,13 @@ def test_an_image_is_cut_and_resized_as_a_picture_that_somebody_sends(size: tupl
     generator = np.random.default_rng(3)
     image = generator.integers(0, 256, (1, *size)).astype(np.float32) / 255
     sent = decode(encode_png(image), (channels, 16, 16))
-    ours = as_pictures(torch.from_numpy(image)[None], (channels, 16, 16))[0]
-    np.testing.assert_allclose(ours.numpy(), sent, atol=1.01 / 255)  # the picture was rounded to bytes
+    ours = crop_and_resize(torch.from_numpy(image)[None], (channels, 16, 16))[0]
+    np.testing.assert_allclose(ours.numpy(), sent, atol=1 / 255 + rounding(torch.float32))  # to bytes
 
 
 def test_colour_never_becomes_grey() -> None:
-    with pytest.raises(ValueError, match="images of 3 channels do not become images of 1"):
-        as_pictures(torch.zeros(1, 3, 8, 8), (1, 8, 8))
+    with pytest.raises(ValueError, match="images of 3 channels cannot become images of 1"):
+        crop_and_resize(torch.zeros(1, 3, 8, 8), (1, 8, 8))
 
 
 def test_the_schedule_is_that_of_the_largest_images_then_of_most_queries_then_the_longest() -> None:
@@ -139,9 +140,8 @@ def test_pictures_are_projected_on_what_all_memories_together_can_recall() -> No
     assert isinstance(space, Projected)
     assert float(space.rest) == pytest.approx(0.3)
     pixels = space.to_pixels(met.images.flatten(0, 1))
-    torch.testing.assert_close(
-        space.standard.to_model(pixels), met.images.flatten(0, 1), msg="nothing that is recalled is faded"
-    )
+    # Nothing that is recalled is faded; a projection sums up all numbers of an image.
+    assert_close(space.standard.to_model(pixels), met.images.flatten(0, 1), terms=2 * 16 * 16)
     mixed = build_training_set([query(one, "class 0"), query(drawn("plain", side=16), "class 1")]).preprocessing
     assert isinstance(mixed, Standardise), "one of them was made for pictures as they are"
 

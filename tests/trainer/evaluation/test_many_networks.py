@@ -14,12 +14,14 @@ from recall_server.core.networks import NetworkSpec, build_network
 from recall_server.core.preprocessing import Standardise
 from recall_server.core.training.retraining import Retraining
 from recall_server.errors import NotFitted, TrainingFailed
+from tests.tolerances import assert_close
 from trainer.evaluation.many_networks import ManyNetworks, can_train_together, many_logits
 
 CPU = torch.device("cpu")
 SHAPE = (3, 10, 8)
 PLAIN = Standardise(torch.zeros(3), torch.ones(3))
 SMALL = NetworkSpec(filters=5, depth=2)
+TERMS = 12 * 9 * 512  # steps, and products of a resnet's last convolutions, the longest sum
 
 
 def schedule(**changed: object) -> Retraining:
@@ -53,7 +55,7 @@ def test_each_network_ends_as_a_fresh_classifier_of_its_seed_and_images(retraini
     found = together.logits(pictures).softmax(dim=2)
     for index, seed in enumerate(seeds):
         alone = FreshClassifier(("a", "b"), shape, PLAIN, retraining, seed=seed).fit(images[index], targets)
-        torch.testing.assert_close(found[index], alone.predict_probabilities(pictures[index]), atol=2e-4, rtol=1e-3)
+        assert_close(found[index], alone.predict_probabilities(pictures[index]), terms=TERMS, size=1)
 
 
 def test_networks_that_begin_with_learned_layers_end_as_fresh_classifiers_that_do() -> None:
@@ -66,7 +68,7 @@ def test_networks_that_begin_with_learned_layers_end_as_fresh_classifiers_that_d
     for index, seed in enumerate([4, 9]):
         alone = FreshClassifier(("a", "b"), SHAPE, PLAIN, warm, seed=seed)
         alone.fit(recalled(2)[index], targets, pretrained=learned)
-        torch.testing.assert_close(found[index], alone.predict_probabilities(pictures[index]), atol=2e-4, rtol=1e-3)
+        assert_close(found[index], alone.predict_probabilities(pictures[index]), terms=TERMS, size=1)
 
 
 def test_logits_and_their_gradients_are_those_of_each_network_in_double_precision() -> None:
@@ -80,7 +82,7 @@ def test_logits_and_their_gradients_are_those_of_each_network_in_double_precisio
     stacked = {name: torch.stack([one[name] for one in each]) for name in each[0]}
     together = many_logits(network, stacked, images)
     alone = torch.stack([network.logits(one, some) for one, some in zip(each, images, strict=True)])
-    torch.testing.assert_close(together, alone)
+    assert_close(together, alone, terms=TERMS)
     for name in ("block0.convolution.weight", "block1.convolution.weight", "block0.norm.scale", "classifier.bias"):
         leaves = [one[name] for one in each]
         for found, wanted in zip(
@@ -88,7 +90,7 @@ def test_logits_and_their_gradients_are_those_of_each_network_in_double_precisio
             torch.autograd.grad(alone.square().sum(), leaves, retain_graph=True),
             strict=True,
         ):
-            torch.testing.assert_close(found, wanted)
+            assert_close(found, wanted, terms=TERMS)
 
 
 def test_convolutions_in_bfloat16_end_nearby() -> None:
@@ -98,7 +100,7 @@ def test_convolutions_in_bfloat16_end_nearby() -> None:
     coarse.fit(images, torch.eye(2))
     pictures = torch.rand(2, 20, *SHAPE, generator=torch.Generator().manual_seed(2))
     assert coarse.parameters(1)["block0.convolution.weight"].dtype == torch.float32
-    torch.testing.assert_close(coarse.logits(pictures), exact.logits(pictures), atol=0.3, rtol=0.1)
+    assert_close(coarse.logits(pictures), exact.logits(pictures), terms=12, dtype=torch.bfloat16)
 
 
 def test_what_cannot_be_trained_is_refused_with_a_sentence() -> None:

@@ -20,11 +20,11 @@ def test_a_served_memory_knows_pictures_of_its_own_data_from_noise(tmp_path: Pat
     path = fit_familiarity(artifacts / "bundles" / "columns-images.safetensors", bars_dataset, centres=3)
     assert path == artifacts / "encoders" / "columns.known"
     loaded = Library.load(artifacts, device="cpu", previous=before).get("columns-images")
-    assert loaded.familiarity is not None and loaded.encoder is not None
-    assert len(loaded.familiarity.distances) == len(bars_dataset.validation)
+    assert loaded.novelty is not None and loaded.encoder is not None
+    assert len(loaded.novelty.distances) == len(bars_dataset.validation)
     strange = torch.rand(20, 1, 8, 8, generator=torch.Generator().manual_seed(0)).mul(5).clamp(max=1)
     usual, unusual = (
-        loaded.familiarity.score(torch.from_numpy(loaded.encoder.encode(pixels.numpy()))).mean()
+        loaded.novelty.score(torch.from_numpy(loaded.encoder.encode(pixels.numpy()))).mean()
         for pixels in (bars_dataset.test.pixels(), strange)
     )
     assert usual < 0.8 < unusual

@@ -9,6 +9,7 @@ import torch
 
 from recall_server.core.memory import AddressedBases, Storage, initial_targets
 from recall_server.core.networks import ConvNet
+from tests.tolerances import assert_close
 from trainer.methods.method import compose
 from trainer.objectives.outer_parameters import (
     LEARNED_RATE,
@@ -64,7 +65,7 @@ def test_the_query_of_a_class_is_the_mean_of_its_pictures_features() -> None:
     learner = image_learner()
     pictures = torch.randn(3, 2, 1, 8, 8, generator=torch.Generator().manual_seed(1))
     single = [learner.queries(pictures[:, [shot]]) for shot in range(2)]
-    torch.testing.assert_close(learner.queries(pictures), (single[0] + single[1]) / 2)
+    assert_close(learner.queries(pictures), (single[0] + single[1]) / 2, terms=64)
 
 
 def test_the_outer_loss_reaches_bases_matrices_and_encoder() -> None:
@@ -144,8 +145,8 @@ def test_soft_targets_of_a_step_are_those_of_its_classes_and_get_a_gradient() ->
     soft = replace(memory(4), targets=initial_targets("soft", 4, 1))
     learner = LabelLearner(soft, classes_per_step=2, real_batch=4)
     targets = learner.episode(numbered_data(), torch.Generator().manual_seed(0)).recalled.targets[:, 0]
-    torch.testing.assert_close(targets.diagonal(), torch.full((2,), 0.9 / (0.9 + 0.1 / 3)))
-    torch.testing.assert_close(targets.sum(dim=1), torch.ones(2))
+    assert_close(targets.diagonal(), torch.full((2,), 0.9 / (0.9 + 0.1 / 3)), terms=4)
+    assert_close(targets.sum(dim=1), torch.ones(2), terms=4)
     targets[0, 1].backward()
     assert learner.tensors()["targets"].grad is not None
 

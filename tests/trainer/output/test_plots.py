@@ -16,9 +16,10 @@ from typer.testing import CliRunner
 from recall_server.core.bundle.bundle import MemoryBundle
 from recall_server.core.bundle.manifest import EncoderReference, RunProgress, ValidationPoint
 from recall_server.core.memory import StoredItems
-from recall_server.core.reports.inspection import similarity
+from recall_server.core.reports.inspection import DECIMALS, similarity
 from recall_server.errors import InvalidBundle
 from tests.recall_server.bundle_examples import example_bundle, example_manifest, example_memory, example_preprocessing
+from tests.tolerances import assert_close
 from trainer.cli.plots import plot
 from trainer.output.plots.curves import learning_curves
 from trainer.output.plots.figures import KINDS, empty, to_bytes
@@ -62,10 +63,10 @@ def test_the_matrix_is_that_of_the_papers_definition_with_a_name_for_every_row()
     bundle = example_bundle()
     axes = similarity_matrix(bundle).axes[0]
     shown = np.asarray(axes.images[0].get_array())
-    np.testing.assert_allclose(shown, similarity(bundle, bundle.labels))
+    assert_close(shown, np.array(similarity(bundle, bundle.labels)))
     averaged = bundle.memory.tensors()["addressing"].mean(dim=0)
     expected = torch.nn.functional.cosine_similarity(averaged[0], averaged[2], dim=0)
-    assert shown[0, 2] == pytest.approx(float(expected), abs=1e-5)
+    assert shown[0, 2] == pytest.approx(float(expected), abs=10**-DECIMALS)
     assert [text.get_text() for text in axes.get_yticklabels()] == ["class 0", "class 1", "class 2"]
 
 
@@ -95,7 +96,7 @@ def test_recalled_images_are_the_first_rows_of_the_first_labels_in_pixel_space()
     rows = recalled_rows(bundle, labels=2, images=1)
     assert [name for name, _ in rows] == ["class 0", "class 1"]
     images = bundle.memory.items(torch.eye(3))[:, 0]
-    np.testing.assert_allclose(rows[1][1][0], bundle.preprocessing.to_pixels(images)[1].numpy(), rtol=1e-5)
+    assert_close(rows[1][1][0], bundle.preprocessing.to_pixels(images)[1].numpy(), terms=4)
 
 
 def test_the_command_draws_everything_that_there_is(tmp_path: Path) -> None:

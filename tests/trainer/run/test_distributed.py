@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from recall_server.core.bundle.bundle import MemoryBundle
+from tests.tolerances import assert_close
 from trainer.run.distributed import ALONE, SingleProcess, process_is_first, processes
 
 TINY = [
@@ -34,8 +35,7 @@ def test_two_processes_learn_what_one_learns_from_as_many_networks(tmp_path: Pat
     assert done.stdout.count("sha256") == 1  # one of them speaks
     assert sum('"step"' in line for line in (tmp_path / "metrics.jsonl").read_text().splitlines()) >= 3
     one, two = MemoryBundle.load(alone), MemoryBundle.load(shared)
-    for name, tensor in one.memory.tensors().items():
-        torch.testing.assert_close(two.memory.tensors()[name], tensor, rtol=1e-5, atol=1e-6)
+    assert_close(two.memory.tensors(), one.memory.tensors(), terms=2 * 40 * 64)  # pixels of two networks' pictures
     assert [path.suffix for path in tmp_path.iterdir() if path.stem == "shared"] == [".safetensors"]
 
 

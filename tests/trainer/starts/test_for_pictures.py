@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import pytest
 import torch
 
 from recall_server.core.networks import ConvNet
+from tests.tolerances import assert_close
 from trainer.data.datasets import ImageDataset
 from trainer.evaluation.few_shot import FewShot, draw_episode
 from trainer.methods.budget import MemoryBudget
@@ -13,7 +13,14 @@ from trainer.methods.method import Method, compose
 from trainer.objectives.outer_parameters import ImageLearner
 from trainer.run.build import fit_preprocessing, make_learner
 from trainer.starts.eigenvectors import principal_start
-from trainer.starts.for_pictures import aligned, discriminant_layer, principal_layer, regressed, start_by_pictures
+from trainer.starts.for_pictures import (
+    RIDGE,
+    aligned,
+    discriminant_layer,
+    principal_layer,
+    regressed,
+    start_by_pictures,
+)
 
 CPU = torch.device("cpu")
 SMALL = ["network=convnet:filters=8,depth=2", "encoder=convnet:filters=8,depth=2", "query_size=6", "classes_per_step=2"]
@@ -86,12 +93,12 @@ def test_the_last_layer_gives_principal_components_of_mean_square_one() -> None:
     features = torch.randn(200, 12, generator=generator) @ torch.randn(12, 12, generator=generator) + 3
     layer = principal_layer(features, 5)
     vectors = (features @ layer["classifier.weight"].T + layer["classifier.bias"]).double()
-    torch.testing.assert_close(vectors.mean(dim=0), torch.zeros(5, dtype=torch.float64), atol=1e-5, rtol=0)
-    torch.testing.assert_close(vectors.square().mean(), torch.ones((), dtype=torch.float64), atol=1e-5, rtol=0)
+    assert_close(vectors.mean(dim=0), torch.zeros(5, dtype=torch.float64), terms=200, size=1, dtype=torch.float32)
+    assert_close(vectors.square().mean(), torch.ones((), dtype=torch.float64), terms=200, dtype=torch.float32)
     products = vectors.T @ vectors / len(vectors)
-    assert (products - products.diagonal().diag()).abs().max() < 1e-4
+    assert_close(products, products.diagonal().diag(), terms=200, dtype=torch.float32)
     variances = torch.linalg.svdvals((features - features.mean(dim=0)).double())[:5].square()
-    torch.testing.assert_close(products.diagonal() / products.trace(), variances / variances.sum(), atol=1e-5, rtol=0)
+    assert_close(products.diagonal() / products.trace(), variances / variances.sum(), terms=200, dtype=torch.float32)
 
 
 def test_rows_are_only_reordered_and_lie_nearer_together() -> None:
@@ -110,7 +117,9 @@ def test_matrices_are_the_ridge_regression_of_coefficients_on_queries() -> None:
     matrices = torch.randn(3, 5, 4, generator=generator)
     queries = torch.randn(20, 1, 5, generator=generator)
     coefficients = torch.einsum("cd,rdk->rck", queries[:, 0], matrices)
-    torch.testing.assert_close(regressed(queries, coefficients), matrices, atol=5e-3, rtol=0)
+    products = queries[:, 0].T @ queries[:, 0]
+    shrinks = RIDGE * float(products.diagonal().mean() / torch.linalg.eigvalsh(products)[0])  # by no more than that
+    assert (regressed(queries, coefficients) - matrices).norm() <= shrinks * matrices.norm()
 
 
 def test_discriminants_tell_classes_apart_where_principal_components_see_what_they_have_in_common() -> None:
@@ -121,8 +130,8 @@ def test_discriminants_tell_classes_apart_where_principal_components_see_what_th
     features[:, 1] += 3 * labels
     layer = discriminant_layer(features, labels, 2)
     seen = features @ layer["classifier.weight"].T + layer["classifier.bias"]
-    assert seen.square().mean().item() == pytest.approx(1, abs=1e-4)
-    assert torch.allclose(seen.mean(dim=0), torch.zeros(2), atol=1e-4)
+    assert_close(seen.square().mean(), torch.ones(()), terms=300)
+    assert_close(seen.mean(dim=0), torch.zeros(2), terms=300, size=1)
 
     def apart(vectors: torch.Tensor) -> float:
         means = torch.stack([vectors[labels == label].mean(dim=0) for label in range(3)])

@@ -114,7 +114,7 @@ def _timm(name: str, choices: Choices) -> EncoderSource:
 
 
 def _traced(network: torch.nn.Module, size: int) -> onnx.ModelProto:
-    stream = io.BytesIO()
+    stream: Any = io.BytesIO()
     torch.onnx.export(
         network,
         (torch.zeros(2, 3, size, size),),
@@ -142,7 +142,7 @@ def _width(model: onnx.ModelProto, output: str | None) -> int:
     """Numbers of a picture's features, as the model declares them; ValueError where it does not."""
     chosen = [value for value in model.graph.output if output in (None, value.name)]
     dimensions = chosen[0].type.tensor_type.shape.dim[1:] if chosen else []
-    sizes = [dimension.dim_value for dimension in dimensions]
+    sizes: list[int] = [dimension.dim_value for dimension in dimensions]
     if not sizes or not all(sizes) or any(size != 1 for size in sizes[1:]):
         raise ValueError(f"the features must be [N, D] or [N, D, 1, 1] with D known, not {sizes}; choose with --output")
     return sizes[0]

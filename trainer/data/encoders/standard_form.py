@@ -96,7 +96,7 @@ def _sides(entry: onnx.ValueInfoProto, size: int, *, channels_last: bool) -> lis
 
 
 def _output(graph: onnx.GraphProto, name: str | None) -> onnx.ValueInfoProto:
-    outputs = {each.name: each for each in graph.output}
+    outputs: dict[str, onnx.ValueInfoProto] = {each.name: each for each in graph.output}
     if name is not None and name not in outputs:
         raise ValueError(f"the model has no output {name!r}; it has {', '.join(outputs)}")
     if name is None and len(outputs) > 1:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import os
+import platform
 import shutil
 import sysconfig
 from collections.abc import Callable
@@ -25,7 +26,10 @@ logger = logging.getLogger(__name__)
 
 
 def can_compile(device: torch.device) -> bool:
-    """Whether torch.compile finds what it needs: the compiler that it calls, and on the CPU Python's headers."""
+    """Whether torch.compile has what it needs: a compiler, and on the CPU Python's headers and a processor with AVX2.
+
+    Without AVX2, torch generates vector code that does not compile.
+    """
     if device.type == "cpu":
         compilers, headers = [os.environ.get("CXX") or "g++"], Path(sysconfig.get_path("include")) / "Python.h"
     else:  # triton builds its launcher in C
@@ -33,6 +37,9 @@ def can_compile(device: torch.device) -> bool:
     missing = "" if any(map(shutil.which, compilers)) else f"no C++ compiler found ({' or '.join(compilers)})"
     if headers is not None and not headers.is_file():
         missing = missing or "Python's headers are not installed"
+    x86 = device.type == "cpu" and platform.machine() in ("x86_64", "AMD64")
+    if x86 and torch.backends.cpu.get_cpu_capability() == "DEFAULT":
+        missing = missing or "torch.compile needs AVX2"
     if missing:
         logger.warning("%s: training steps run eagerly, at about half the speed", missing)
     return not missing

@@ -1,4 +1,4 @@
-"""What a ConvNet's block computes, in torch and in C++ for the CPU; of the convolution also the ways to do it."""
+"""The operations of a ConvNet block (convolution, instance norm, ReLU, pooling), in torch and in C++ for the CPU."""
 
 from recall_server.core.networks.kernels.blocks import (
     EPSILON,

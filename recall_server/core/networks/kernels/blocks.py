@@ -1,16 +1,16 @@
-"""Instance norm, ReLU and 2x2 average pooling as one operation, with its gradient, and both along a direction.
+"""Instance norm, ReLU and 2x2 average pooling as one operation, with its gradient and the derivatives of both.
 
-For a convolution's output a, scale s and shift b, with means over the pixels of one channel of one image:
+For a convolution's output a, scale s and shift b, where means are over the pixels of one channel of one image:
 
     n = (a - mean a) rstd,   z = s n + b,   y = pool(max(z, 0))
     gz = [z > 0] unpool(gy) / 4,   u = s gz - mean(s gz) - n mean(s gz n),   ga = rstd u
 
-A direction gives every tensor x a derivative x' along it (forward mode):
+Forward mode adds to every tensor x its derivative x' along a direction:
 
     n' = rstd (a' - mean a' - n mean(n a')),   z' = s' n + s n' + b',   rstd' = -rstd^2 mean(n a')
 
-and the derivative of the gradient is the product rule applied to the second line. The derivative of [z > 0] is zero.
-Images have even height and width.
+The derivative of the gradient follows from the product rule, applied to the second line; that of [z > 0] is zero.
+Height and width of the images are even.
 """
 
 from __future__ import annotations
@@ -25,11 +25,11 @@ from torch.nn.functional import avg_pool2d, interpolate
 
 from recall_server.core.networks.kernels.convolutions import AbstractConvolution, convolution_of
 
-EPSILON = 1e-5  # of every norm, added to the variance
+EPSILON = 1e-5  # added to the variance by every norm
 
 
 class Affine(NamedTuple):
-    """Scale and shift [C] of a norm, or the same of a direction."""
+    """Scale and shift [C] of a norm, or their derivatives along a direction."""
 
     scale: Tensor
     shift: Tensor
@@ -37,7 +37,7 @@ class Affine(NamedTuple):
 
 @dataclass(frozen=True)
 class BlockValue:
-    """What a forward pass leaves for the backward pass: the convolution's output, and statistics of [N, C] each."""
+    """What the backward pass needs of the forward pass: the convolution's output, and statistics of [N, C] each."""
 
     a: Tensor
     scale: Tensor
@@ -48,7 +48,7 @@ class BlockValue:
 
 @dataclass(frozen=True)
 class BlockTangent(BlockValue):
-    """The same along a direction; `slope` is mean(n a'), and `scale_dot` the direction's part for the scale."""
+    """A block's value with its derivatives; `slope` is mean(n a'), and `scale_dot` the derivative of the scale."""
 
     a_dot: Tensor
     scale_dot: Tensor
@@ -57,40 +57,40 @@ class BlockTangent(BlockValue):
 
 
 class AbstractBlocks(ABC):
-    """The operation for images [N, C, H, W]; y is [N, C, H/2, W/2]. And the convolution before it, where it is run.
+    """The operation for images [N, C, H, W], with y [N, C, H/2, W/2], and the choice of the convolution before it.
 
-    Where a direction, or its gradient, comes as the sum of two tensors, `more` is the second one. Implementations may
-    write to a_dot and gy_dot.
+    If a direction, or its gradient, is the sum of two tensors, `more` is the second one. Implementations may write to
+    a_dot and gy_dot.
     """
 
     def convolution(self, images: Tensor, filters: int, dtype: torch.dtype) -> AbstractConvolution:
-        """The block's convolution of these images with so many filters, computed in `dtype`."""
+        """Return the convolution of `images` with `filters` filters, computed in `dtype`."""
         return convolution_of(images, dtype)
 
     @abstractmethod
     def forward(self, a: Tensor, norm: Affine) -> tuple[Tensor, BlockValue]:
-        """y."""
+        """Return y, and what the backward pass needs."""
 
     @abstractmethod
     def backward(self, value: BlockValue, gy: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """(ga, gradient for the scale, for the shift)."""
+        """Return ga, and the gradients for scale and shift."""
 
     @abstractmethod
     def forward_tangent(
         self, a: Tensor, a_dot: Tensor, more: Tensor | None, norm: Affine, norm_dot: Affine
     ) -> tuple[Tensor, BlockTangent]:
-        """[2N, ...]: y, then y'."""
+        """Return y and y' as one tensor [2N, ...], and what the backward pass needs."""
 
     @abstractmethod
     def backward_tangent(
         self, value: BlockTangent, gy: Tensor, gy_dot: Tensor, more: Tensor | None
     ) -> tuple[Tensor, Tensor, Tensor]:
-        """([2N, ...]: ga', then ga; the derivative of the gradient for the scale; that for the shift)."""
+        """Return ga' and ga as one tensor [2N, ...], and the derivatives of the gradients for scale and shift."""
 
 
 @final
 class TorchBlocks(AbstractBlocks):
-    """The reference, in torch's own operations: on every device, in every precision, and written to be compiled."""
+    """The reference: torch's own operations, for every device and precision. torch.compile can compile it."""
 
     def forward(self, a: Tensor, norm: Affine) -> tuple[Tensor, BlockValue]:
         value = self._value(a, norm)

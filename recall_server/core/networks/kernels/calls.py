@@ -1,4 +1,4 @@
-"""How tensors go to compiled functions: as sizes and addresses."""
+"""Pass tensors to compiled functions, as sizes and addresses."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ SUFFIXES = {torch.float32: "float32", torch.float64: "float64", torch.bfloat16: 
 def functions(
     library: ctypes.CDLL, name: str, dtypes: tuple[torch.dtype, ...] = tuple(SUFFIXES)
 ) -> dict[torch.dtype, Callable[..., Any]]:
-    """The functions `name` of a library for each of `dtypes`; they return nothing."""
+    """Return the function `name` of a library for each of `dtypes`; these functions return nothing."""
     found = {dtype: getattr(library, f"{name}_{SUFFIXES[dtype]}") for dtype in dtypes}
     for function in found.values():
         function.restype = None

@@ -1,4 +1,4 @@
-"""A 3x3 convolution with padding 1 of one batch of images, in both directions, by the fastest way for its channels."""
+"""A 3x3 convolution of one batch of images with padding 1, with its gradients, by the fastest way for its channels."""
 
 from __future__ import annotations
 
@@ -11,33 +11,33 @@ from torch.nn.functional import conv2d, conv_transpose2d, fold, unfold
 from torch.nn.grad import conv2d_input, conv2d_weight
 
 KERNEL = 3
-# Up to this many channels the windows of the images are written out, and a convolution is one matrix product: torch's
-# own gradient for a grey image takes ten times as long.
+# Up to this many channels, the windows of the images are written to memory and a convolution is one matrix product.
+# Torch's own gradient for a grey image takes ten times as long.
 FEW_CHANNELS = 4
 
 
 class AbstractConvolution(ABC):
-    """The images [N, C, H, W] of a convolution; weights are [F, C, 3, 3] and outputs g [N, F, H, W]."""
+    """A convolution of fixed images [N, C, H, W]; weights are [F, C, 3, 3], outputs and gradients g [N, F, H, W]."""
 
     @abstractmethod
     def apply(self, weight: Tensor) -> Tensor:
-        """The convolution of the images with `weight`: [N, F, H, W]."""
+        """Return the convolution of the images with `weight`: [N, F, H, W]."""
 
     @abstractmethod
     def for_weight(self, g: Tensor, like: Tensor) -> Tensor:
-        """<g, apply(w)> differentiated for w, in the precision of `like`."""
+        """Return the gradient of <g, apply(w)> for w, in the shape and precision of `like`."""
 
     @abstractmethod
     def for_input(self, g: Tensor, weight: Tensor) -> Tensor:
-        """<g, apply(weight)> differentiated for the images."""
+        """Return the gradient of <g, apply(weight)> for the images."""
 
     @abstractmethod
     def first(self, count: int) -> Self:
-        """The first images of the batch alone."""
+        """Return the convolution of the first `count` images alone."""
 
 
 def convolution_of(images: Tensor, dtype: torch.dtype) -> AbstractConvolution:
-    """The convolution of these images, computed in `dtype`."""
+    """Return the convolution of `images`, computed in `dtype` by torch."""
     if images.device.type == "cpu" and images.shape[1] <= FEW_CHANNELS:
         return Windows.of(images.to(dtype))
     return Direct(images.to(dtype, memory_format=torch.channels_last))
@@ -45,7 +45,7 @@ def convolution_of(images: Tensor, dtype: torch.dtype) -> AbstractConvolution:
 
 @final
 class Direct(AbstractConvolution):
-    """By torch's kernels, channels-last."""
+    """Torch's own kernels, channels-last."""
 
     def __init__(self, images: Tensor) -> None:
         self.images = images
@@ -56,7 +56,7 @@ class Direct(AbstractConvolution):
     def for_weight(self, g: Tensor, like: Tensor) -> Tensor:
         gradient: Tensor
         if g.is_cuda:
-            one, wanted = [1, 1], [False, True, False]  # the gradient for the weight alone
+            one, wanted = [1, 1], [False, True, False]  # only the gradient for the weight
             _, gradient, _ = torch.ops.aten.convolution_backward(
                 g, self.images, self._weight(like), None, one, one, one, False, [0, 0], 1, wanted
             )
@@ -65,7 +65,7 @@ class Direct(AbstractConvolution):
         return gradient.to(like.dtype)
 
     def for_input(self, g: Tensor, weight: Tensor) -> Tensor:
-        if g.is_cuda:  # conv2d_input would write out a stand-in for the images first
+        if g.is_cuda:  # conv2d_input would first allocate a tensor as large as the images
             return conv_transpose2d(g, self._weight(weight), padding=1)
         shape = len(g), *self.images.shape[1:]
         gradient: Tensor = conv2d_input(shape, self._weight(weight), g, padding=1)  # type: ignore[no-untyped-call]
@@ -80,7 +80,7 @@ class Direct(AbstractConvolution):
 
 @final
 class Windows(AbstractConvolution):
-    """By matrix products with the windows [N * H * W, C * 9] of the images; outputs are channels-last."""
+    """Matrix products with the windows [N * H * W, C * 9] of the images; outputs are channels-last."""
 
     def __init__(self, windows: Tensor, shape: tuple[int, int, int, int]) -> None:
         self.windows, self.shape = windows, shape
@@ -101,7 +101,7 @@ class Windows(AbstractConvolution):
 
     def for_input(self, g: Tensor, weight: Tensor) -> Tensor:
         count, _, height, width = self.shape
-        windows = self._weight(weight).T @ rows_of(g).T  # [C * 9, N * H * W]; this order of the factors is the fast one
+        windows = self._weight(weight).T @ rows_of(g).T  # [C * 9, N * H * W]; the other order of the factors is slower
         return fold(windows.view(-1, count, height * width).transpose(0, 1), (height, width), KERNEL, padding=1)
 
     def first(self, count: int) -> Windows:
@@ -113,5 +113,5 @@ class Windows(AbstractConvolution):
 
 
 def rows_of(g: Tensor) -> Tensor:
-    """Pixels of images one below the other: [N, F, H, W] -> [N * H * W, F]."""
+    """Return the pixels of images [N, F, H, W] as rows [N * H * W, F]."""
     return g.permute(0, 2, 3, 1).flatten(0, 2)

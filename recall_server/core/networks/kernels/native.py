@@ -1,7 +1,7 @@
-"""The same operation in C++, for the CPU (`normalise_pool.cpp`).
+"""Instance norm, ReLU and pooling in C++, for the CPU (`normalise_pool.cpp`).
 
-Each image's channels go through the cache once a pass, instead of once for every operation of torch: the difference is
-half of the time of a step.
+The channels of an image go through the cache once per pass, not once per operation of torch. This saves half of the
+time of a step.
 """
 
 from __future__ import annotations
@@ -23,13 +23,13 @@ from recall_server.core.networks.kernels.native_convolutions import native_convo
 
 @functools.cache
 def native_blocks() -> NativeBlocks | None:
-    """The compiled operation; None, with a logged reason, where it cannot be compiled."""
+    """Return the compiled operation; None, with the reason in the log, if it cannot be compiled."""
     library = compiled(Path(__file__).with_name("normalise_pool.cpp"))
     return None if library is None else NativeBlocks(library)
 
 
 def prepare() -> bool:
-    """Compile what is not compiled yet, so that no training has to wait for it; whether all of it could be."""
+    """Compile all kernels now, so that no training waits for it; return whether all of them could be compiled."""
     return native_blocks() is not None and prepare_convolutions()
 
 

@@ -1,7 +1,7 @@
-"""A block's convolution in C++, for the CPU: by windows for few channels, by minimal filtering for many.
+"""A block's convolution in C++, for the CPU: matrix products with windows for few channels, Winograd's for many.
 
-`windows.cpp` never writes the windows of a whole image to memory, and `winograd.cpp` takes a quarter of the products of
-a direct convolution. Both exist for channels and filters that fill the vectors of any processor.
+`windows.cpp` holds the windows of a few pixels at a time, and `winograd.cpp` needs a quarter of the products of a
+direct convolution. Both need numbers of channels and filters that fill the vectors of every processor.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from recall_server.core.networks.kernels.compiled import compiled
 from recall_server.core.networks.kernels.convolutions import FEW_CHANNELS, AbstractConvolution
 
 PRECISIONS = (torch.float32, torch.float64)
-MULTIPLE = 32  # of channels and filters
+MULTIPLE = 32  # the numbers of channels and filters are multiples of it
 
 
 @functools.cache
@@ -29,12 +29,12 @@ def _library(name: str) -> ctypes.CDLL | None:
 
 
 def prepare_convolutions() -> bool:
-    """Compile both; whether they could be."""
+    """Compile both convolutions; return whether both could be compiled."""
     return all([_library(name) is not None for name in ("windows", "winograd")])
 
 
 def native_convolution(images: Tensor, filters: int, dtype: torch.dtype) -> AbstractConvolution | None:
-    """The compiled convolution of these images [N, C, H, W] with so many filters; None where there is none."""
+    """Return the compiled convolution of `images` [N, C, H, W] with `filters` filters; None if there is none."""
     channels = images.shape[1]
     if dtype not in PRECISIONS or filters % MULTIPLE:
         return None
@@ -69,45 +69,42 @@ class _NativeConvolution(AbstractConvolution):
 
 @final
 class Winograd(_NativeConvolution):
-    """By minimal filtering; images are channels-last, and so is what comes out."""
+    """Winograd's minimal filtering; images and outputs are channels-last."""
 
     def apply(self, weight: Tensor) -> Tensor:
-        return self._convolved(self.images, self._weight(weight), len(weight), back=False)
+        return self._convolved(self.images, self._weight(weight), len(weight), transposed=False)
 
     def for_input(self, g: Tensor, weight: Tensor) -> Tensor:
-        return self._convolved(channels_last(g), self._weight(weight), weight.shape[1], back=True)
+        return self._convolved(channels_last(g), self._weight(weight), weight.shape[1], transposed=True)
 
     def first(self, count: int) -> Winograd:
         return Winograd(self.library, self.images[:count])
 
-    def _convolved(self, images: Tensor, weight: Tensor, filters: int, *, back: bool) -> Tensor:
+    def _convolved(self, images: Tensor, weight: Tensor, filters: int, *, transposed: bool) -> Tensor:
         count, _, height, width = images.shape
-        made = empty_channels_last(count, filters, height, width, dtype=images.dtype)
-        back_flag = ctypes.c_int64(back)
-        self._call("convolve")(self._sizes(images, filters), pointer(images), pointer(weight), back_flag, pointer(made))
-        return made
+        output = empty_channels_last(count, filters, height, width, dtype=images.dtype)
+        shape, flag = self._sizes(images, filters), ctypes.c_int64(transposed)
+        self._call("convolve")(shape, pointer(images), pointer(weight), flag, pointer(output))
+        return output
 
 
 @final
 class NativeWindows(_NativeConvolution):
-    """By products with the windows of a few pixels at a time; images are not channels-last, outputs are."""
+    """Matrix products with the windows of a few pixels at a time; outputs are channels-last, images are not."""
 
     def apply(self, weight: Tensor) -> Tensor:
         count, _, height, width = self.images.shape
-        made, weight = (
-            empty_channels_last(count, len(weight), height, width, dtype=self.images.dtype),
-            self._weight(weight),
-        )
-        self._call("convolve")(
-            self._sizes(self.images, len(weight)), pointer(self.images), pointer(weight), pointer(made)
-        )
-        return made
+        output = empty_channels_last(count, len(weight), height, width, dtype=self.images.dtype)
+        weight = self._weight(weight)
+        shape = self._sizes(self.images, len(weight))
+        self._call("convolve")(shape, pointer(self.images), pointer(weight), pointer(output))
+        return output
 
     def for_input(self, g: Tensor, weight: Tensor) -> Tensor:
-        made = torch.empty(len(g), *self.images.shape[1:], dtype=self.images.dtype)
+        gradient = torch.empty(len(g), *self.images.shape[1:], dtype=self.images.dtype)
         g, weight = channels_last(g), self._weight(weight)
-        self._call("for_input")(self._sizes(made, len(weight)), pointer(g), pointer(weight), pointer(made))
-        return made
+        self._call("for_input")(self._sizes(gradient, len(weight)), pointer(g), pointer(weight), pointer(gradient))
+        return gradient
 
     def first(self, count: int) -> NativeWindows:
         return NativeWindows(self.library, self.images[:count])

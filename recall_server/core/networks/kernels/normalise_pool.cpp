@@ -1,11 +1,11 @@
-// Instance norm, ReLU and 2x2 average pooling in one pass over a convolution's output, with the gradient of both and
-// the derivative of both along a direction: what one block of a ConvNet needs besides its convolution.
+// Instance norm, ReLU and 2x2 average pooling of a convolution's output as one operation, with its gradient, and the
+// derivatives of both along a direction: all that a ConvNet block computes besides its convolution.
 //
-// The formulas are written out in recall_server/core/networks/kernels/blocks.py, which is the reference that the tests compare with; a prime
-// there is an ending _dot here. All images are channels-last: a[image][row][column][channel]. One task is one image and
-// as many channels as a vector has lanes, and every sum runs over pixels within a lane, so that no result depends on the
-// number of threads. What a task reads more than once is gathered first: vectors that lie a pixel apart share few sets
-// of a cache, and would be fetched again each time. A NaN is not "<= 0": it passes the ReLU, and the run stops on it.
+// The formulas are in blocks.py, whose TorchBlocks is the reference of the tests; a prime there is a suffix _dot here.
+// All images are channels-last: a[image][row][column][channel]. A task is one image and as many channels as a vector
+// has lanes. Every sum runs over pixels within a lane, so results do not depend on the number of threads. Numbers that
+// a task reads more than once are gathered first: vectors one pixel apart map to few sets of the cache, and would evict
+// each other. A NaN is not "<= 0", so it passes the ReLU and training stops on it.
 
 #include <cmath>
 #include <cstdint>
@@ -17,7 +17,7 @@
 
 namespace {
 
-// Storage of half the size: the upper half of a float, rounded to nearest even.
+// The upper half of a float, rounded to nearest even.
 struct Bfloat16 {
     uint16_t bits;
 };
@@ -25,10 +25,10 @@ struct Bfloat16 {
 typedef uint32_t Words __attribute__((vector_size(VECTOR_BYTES)));
 typedef uint16_t Halves __attribute__((vector_size(VECTOR_BYTES / 2)));
 
-// Numbers of type `Stored` in memory as vectors of `Real`; FULL where the group has a channel for every lane.
+// Loads and stores numbers of type `Stored` as vectors of `Real`; FULL if the group has a channel for every lane.
 template <typename Stored, typename Real, bool FULL>
 struct Memory {
-    int channels;  // of this group; lanes beyond them read as zero and are not written
+    int channels;  // of this group; the lanes beyond them read as zero and are not written
 
     int bytes(int each) const { return (FULL ? Lanes<Real>::count : channels) * each; }
 
@@ -55,7 +55,7 @@ struct Memory {
     }
 };
 
-// Where one task's numbers are: pixel (row, column) of a full-size image, and of a pooled one.
+// Where a task finds its numbers: offsets of pixels in a full-size image and in a pooled one.
 struct Task {
     int64_t height, width, channels, image, channel;
 
@@ -70,7 +70,7 @@ struct Task {
     }
 };
 
-// What a task has gathered of every pixel, and of its direction.
+// The values of all pixels of a task, and their derivatives.
 template <typename Real>
 struct Gathered {
     std::vector<Vector<Real>> value, value_dot;
@@ -78,7 +78,7 @@ struct Gathered {
     Gathered(int64_t pixels, bool tangent) : value(pixels), value_dot(tangent ? pixels : 0) {}
 };
 
-// Null pointers stand for what a pass without a direction does not have.
+// The pointers that only a pass with derivatives needs are null otherwise.
 template <typename Stored, typename Real>
 struct Forward {
     const Stored *a;
@@ -102,7 +102,7 @@ struct Forward {
             m += value[p] = images.load(a + at);
             if constexpr (TANGENT) {
                 Vector<Real> dot = images.load(a_dot + at);
-                if (a_dot_more) {  // the direction arrives as two convolutions: added up once, here
+                if (a_dot_more) {  // the derivative is the sum of two convolutions, added up here
                     dot += images.load(a_dot_more + at);
                     images.store(a_dot + at, dot);
                 }
@@ -174,7 +174,7 @@ struct Backward {
         }
         Vector<Real> *const normalised = gathered.value.data(), *const normalised_dot = gathered.value_dot.data();
 
-        // Sums over pixels of gz, gz n and of their derivatives, where gz = [z > 0] gy / 4.
+        // Sums over pixels of gz and gz n, and of their derivatives, where gz = [z > 0] gy / 4.
         Vector<Real> sum = {}, sum_n = {}, sum_dot = {}, sum_n_dot = {};
         for (int64_t row = 0; row < task.height / 2; ++row) {
             for (int64_t column = 0; column < task.width / 2; ++column) {
@@ -239,7 +239,7 @@ struct Backward {
     }
 };
 
-// Runs a pass for every image and every group of channels.
+// Run a pass for every image and every group of channels.
 template <typename Real, bool TANGENT, typename Pass>
 void run(const int64_t *sizes, const Pass &pass) {
     constexpr int lanes = Lanes<Real>::count;
@@ -259,7 +259,7 @@ void run(const int64_t *sizes, const Pass &pass) {
     }
 }
 
-// The order of the pointers is that of the fields above.
+// The pointers are in the order of the fields of Forward and Backward.
 template <typename Stored, typename Real>
 void forward(const int64_t *sizes, void **p, double epsilon) {
     const auto stored = [p](int index) { return static_cast<Stored *>(p[index]); };

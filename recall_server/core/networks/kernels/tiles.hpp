@@ -1,4 +1,4 @@
-// Vectors as wide as the processor's registers, and products of matrices made of tiles that stay in them.
+// Vectors as wide as the processor's registers, and matrix products in tiles that stay in registers.
 
 #pragma once
 
@@ -6,8 +6,8 @@
 #include <cstring>
 #include <memory>
 
-// Registers of the processor: with AVX-512 there are 32 of 64 bytes, else tiles are made for 16 of 32 bytes. A tile that
-// does not fit is spilled at every product and takes ten times as long, and so does arithmetic on a wider vector.
+// AVX-512 has 32 registers of 64 bytes; for other processors, tiles are made for 16 registers of 32 bytes. A tile that
+// does not fit is spilled to memory at every product and takes ten times as long, and so does a vector that is wider.
 #ifdef __AVX512F__
 constexpr int VECTOR_BYTES = 64;
 #else
@@ -23,7 +23,7 @@ struct Lanes {
 template <typename Real>
 using Vector = typename Lanes<Real>::Vector;
 
-// Numbers in memory need not be aligned, and are no vectors to the compiler's rules: copies of known size are one move.
+// Numbers in memory need not be aligned, and their type is not Vector: a copy of known size is one move instruction.
 template <typename Real>
 inline Vector<Real> load(const Real *from) {
     Vector<Real> vector;
@@ -36,17 +36,17 @@ inline void store(Real *to, const Vector<Real> &vector) {
     std::memcpy(to, &vector, sizeof(vector));
 }
 
-// Room for numbers that are written before they are read; a std::vector would fill it with zeros first.
+// An uninitialised buffer; a std::vector would fill it with zeros first.
 template <typename Real>
-class Room {
+class Buffer {
     std::unique_ptr<Real[]> numbers;
 
   public:
-    explicit Room(int64_t count) : numbers(new Real[count]) {}
+    explicit Buffer(int64_t count) : numbers(new Real[count]) {}
     Real *data() const { return numbers.get(); }
 };
 
-// A tile of R rows and V vectors of C (+)= A B, held in registers; A(r, k) = a[r * a_row + k * a_column].
+// One tile of C = A B, or C += A B: R rows of V vectors, held in registers. A(r, k) is a[r * a_row + k * a_column].
 template <typename Real, int R, int V>
 inline void tile(Real *c, int64_t c_row, const Real *a, int64_t a_row, int64_t a_column, const Real *b, int64_t b_row,
                  int64_t depth, bool add) {
@@ -66,37 +66,38 @@ inline void tile(Real *c, int64_t c_row, const Real *a, int64_t a_row, int64_t a
         for (int v = 0; v < V; ++v) store<Real>(c + r * c_row + v * lanes, sum[r][v]);
 }
 
-// The last rows, fewer than a tile has: R is found by going down to it.
+// The remaining rows, fewer than a tile has; the recursion turns their number into the constant R.
 template <typename Real, int R, int V>
-inline void rest(int64_t rows, Real *c, int64_t c_row, const Real *a, int64_t a_row, int64_t a_column, const Real *b,
-                 int64_t b_row, int64_t depth, bool add) {
+inline void last_rows(int64_t rows, Real *c, int64_t c_row, const Real *a, int64_t a_row, int64_t a_column,
+                      const Real *b, int64_t b_row, int64_t depth, bool add) {
     if constexpr (R > 0) {
         if (rows == R)
             tile<Real, R, V>(c, c_row, a, a_row, a_column, b, b_row, depth, add);
         else
-            rest<Real, R - 1, V>(rows, c, c_row, a, a_row, a_column, b, b_row, depth, add);
+            last_rows<Real, R - 1, V>(rows, c, c_row, a, a_row, a_column, b, b_row, depth, add);
     }
 }
 
-// All rows of V vectors, R at a time; R and V suit the registers: accumulators, what is multiplied, and little else.
+// All rows of V vectors, R rows at a time. R and V are chosen so that accumulators and factors fill the registers.
 template <typename Real, int R, int V>
-inline void strip(int64_t rows, Real *c, int64_t c_row, const Real *a, int64_t a_row, int64_t a_column, const Real *b,
-                  int64_t b_row, int64_t depth, bool add) {
+inline void column_of_tiles(int64_t rows, Real *c, int64_t c_row, const Real *a, int64_t a_row, int64_t a_column,
+                            const Real *b, int64_t b_row, int64_t depth, bool add) {
     int64_t row = 0;
     for (; row + R <= rows; row += R)
         tile<Real, R, V>(c + row * c_row, c_row, a + row * a_row, a_row, a_column, b, b_row, depth, add);
-    rest<Real, R - 1, V>(rows - row, c + row * c_row, c_row, a + row * a_row, a_row, a_column, b, b_row, depth, add);
+    last_rows<Real, R - 1, V>(rows - row, c + row * c_row, c_row, a + row * a_row, a_row, a_column, b, b_row, depth,
+                              add);
 }
 
-// The shape of tile that suits most products: as many rows as two vectors leave registers for.
+// The tile that suits most products: two vectors, and as many rows as the other registers allow.
 constexpr int ROWS = VECTOR_BYTES == 64 ? 12 : 6;
 
 template <typename Real>
 constexpr int PANEL = 2 * Lanes<Real>::count;  // columns of such a tile
 
-// C [rows, PANEL] (+)= A [rows, depth] B [depth, PANEL].
+// C [rows, PANEL] = A [rows, depth] B [depth, PANEL], or C += A B with `add`.
 template <typename Real>
 inline void panel(int64_t rows, Real *c, int64_t c_row, const Real *a, int64_t a_row, int64_t a_column, const Real *b,
                   int64_t b_row, int64_t depth, bool add) {
-    strip<Real, ROWS, 2>(rows, c, c_row, a, a_row, a_column, b, b_row, depth, add);
+    column_of_tiles<Real, ROWS, 2>(rows, c, c_row, a, a_row, a_column, b, b_row, depth, add);
 }

@@ -1,8 +1,9 @@
-// A 3x3 convolution with padding 1 of images with few channels, and its gradients, as products with the windows of its
-// pixels. The windows of a few dozen pixels at a time are written out, and never leave the first-level cache.
+// A 3x3 convolution with padding 1 of images with few channels, and its gradients, as matrix products with the 3x3
+// windows around the pixels. The windows of CHUNK pixels at a time are written out and stay in the first-level cache.
 //
-// Images are [image][channel][row][column], outputs and their gradients channels-last, [image][row][column][filter], and
-// weights [filter][channel][3][3]; filters are a multiple of PANEL. A window is [channel][3][3], like a filter.
+// Images are [image][channel][row][column], outputs and their gradients are channels-last, that is
+// [image][row][column][filter], and weights are [filter][channel][3][3]. The number of filters is a multiple of PANEL.
+// A window is [channel][3][3], like a filter.
 
 #include <algorithm>
 #include <cstdint>
@@ -14,7 +15,7 @@ namespace {
 
 constexpr int KERNEL = 3, AREA = KERNEL * KERNEL;
 constexpr int64_t CHUNK = 96;  // pixels whose windows are written out together
-constexpr int64_t TOGETHER = 8;  // images whose gradients for the weights are summed up one after another
+constexpr int64_t GROUP = 8;  // images whose gradients for the weights are summed up by one thread
 
 struct Sizes {
     int64_t images, height, width, inputs, outputs;
@@ -25,27 +26,28 @@ struct Sizes {
     int64_t window() const { return inputs * AREA; }
 };
 
-// One image with a border of zeros, and the windows of some of its pixels.
+// One image, padded with zeros, and the windows of up to CHUNK of its pixels.
 template <typename Real>
 struct Windows {
     const Sizes &n;
     const int64_t row, plane;
     std::vector<Real> padded;
-    const Room<Real> windows;
+    const Buffer<Real> windows;
 
     explicit Windows(const Sizes &n)
         : n(n), row(n.width + 2), plane((n.height + 2) * row), padded(n.inputs * plane), windows(CHUNK * n.window()) {}
 
-    // Where the window of a pixel begins in the first channel's plane.
+    // Offset of the window of a pixel in the first channel's plane.
     int64_t corner(int64_t pixel) const { return pixel / n.width * row + pixel % n.width; }
 
-    void take(const Real *image) {
+    void load_image(const Real *image) {
         for (int64_t c = 0; c < n.inputs; ++c)
             for (int64_t y = 0; y < n.height; ++y)
                 std::copy_n(image + (c * n.height + y) * n.width, n.width, &padded[c * plane + (y + 1) * row + 1]);
     }
 
-    const Real *of(int64_t first, int64_t count) {
+    // The windows of `count` pixels from `first`, one row each.
+    const Real *gather(int64_t first, int64_t count) {
         for (int64_t pixel = 0; pixel < count; ++pixel) {
             Real *to = windows.data() + pixel * n.window();
             for (int64_t c = 0; c < n.inputs; ++c)
@@ -57,8 +59,8 @@ struct Windows {
         return windows.data();
     }
 
-    // Add what windows of pixels hold to the padded image, which is empty at first, and give the image.
-    void add(int64_t first, int64_t count, const Real *from, int64_t step) {
+    // Add the windows of `count` pixels from `first` to the padded image: the transpose of gather.
+    void scatter_add(int64_t first, int64_t count, const Real *from, int64_t step) {
         for (int64_t pixel = 0; pixel < count; ++pixel)
             for (int64_t c = 0; c < n.inputs; ++c)
                 for (int i = 0; i < KERNEL; ++i)
@@ -69,7 +71,7 @@ struct Windows {
 
     void clear() { std::fill(padded.begin(), padded.end(), Real(0)); }
 
-    void give(Real *image) const {
+    void store_image(Real *image) const {
         for (int64_t c = 0; c < n.inputs; ++c)
             for (int64_t y = 0; y < n.height; ++y)
                 std::copy_n(&padded[c * plane + (y + 1) * row + 1], n.width, image + (c * n.height + y) * n.width);
@@ -89,10 +91,10 @@ void convolve(const Sizes &n, const Real *x, const Real *w, Real *y) {
         Windows<Real> windows(n);
 #pragma omp for schedule(static)
         for (int64_t image = 0; image < n.images; ++image) {
-            windows.take(x + image * n.inputs * n.pixels());
+            windows.load_image(x + image * n.inputs * n.pixels());
             for (int64_t first = 0; first < n.pixels(); first += CHUNK) {
                 const int64_t count = std::min(CHUNK, n.pixels() - first);
-                const Real *rows = windows.of(first, count);
+                const Real *rows = windows.gather(first, count);
                 Real *to = y + (image * n.pixels() + first) * n.outputs;
                 for (int64_t f = 0; f < n.outputs; f += columns)
                     panel(count, to + f, n.outputs, rows, depth, 1, &weights[f * depth], columns, depth, false);
@@ -103,18 +105,18 @@ void convolve(const Sizes &n, const Real *x, const Real *w, Real *y) {
 
 template <typename Real>
 void for_weight(const Sizes &n, const Real *x, const Real *g, Real *to) {
-    const int64_t depth = n.window(), size = depth * n.outputs, groups = (n.images + TOGETHER - 1) / TOGETHER;
+    const int64_t depth = n.window(), size = depth * n.outputs, groups = (n.images + GROUP - 1) / GROUP;
     std::vector<Real> sums(groups * size);  // [group][window][filter]
 #pragma omp parallel
     {
         Windows<Real> windows(n);
 #pragma omp for schedule(static)
         for (int64_t group = 0; group < groups; ++group)
-            for (int64_t image = group * TOGETHER; image < std::min(n.images, (group + 1) * TOGETHER); ++image) {
-                windows.take(x + image * n.inputs * n.pixels());
+            for (int64_t image = group * GROUP; image < std::min(n.images, (group + 1) * GROUP); ++image) {
+                windows.load_image(x + image * n.inputs * n.pixels());
                 for (int64_t first = 0; first < n.pixels(); first += CHUNK) {
                     const int64_t count = std::min(CHUNK, n.pixels() - first);
-                    const Real *rows = windows.of(first, count);
+                    const Real *rows = windows.gather(first, count);
                     const Real *right = g + (image * n.pixels() + first) * n.outputs;
                     for (int64_t f = 0; f < n.outputs; f += PANEL<Real>)
                         panel(depth, &sums[group * size + f], n.outputs, rows, 1, depth, right + f, n.outputs, count,
@@ -139,7 +141,7 @@ void for_input(const Sizes &n, const Real *g, const Real *w, Real *to) {
 #pragma omp parallel
     {
         Windows<Real> windows(n);
-        const Room<Real> made(CHUNK * wide);
+        const Buffer<Real> products(CHUNK * wide);
 #pragma omp for schedule(static)
         for (int64_t image = 0; image < n.images; ++image) {
             windows.clear();
@@ -147,10 +149,10 @@ void for_input(const Sizes &n, const Real *g, const Real *w, Real *to) {
                 const int64_t count = std::min(CHUNK, n.pixels() - first);
                 const Real *left = g + (image * n.pixels() + first) * n.outputs;
                 for (int64_t k = 0; k < wide; k += columns)
-                    panel(count, made.data() + k, wide, left, n.outputs, 1, &weights[k], wide, n.outputs, false);
-                windows.add(first, count, made.data(), wide);
+                    panel(count, products.data() + k, wide, left, n.outputs, 1, &weights[k], wide, n.outputs, false);
+                windows.scatter_add(first, count, products.data(), wide);
             }
-            windows.give(to + image * n.inputs * n.pixels());
+            windows.store_image(to + image * n.inputs * n.pixels());
         }
     }
 }

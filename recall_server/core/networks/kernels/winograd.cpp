@@ -1,14 +1,14 @@
-// A 3x3 convolution with padding 1 by minimal filtering (Winograd, 1980; F(4x4, 3x3) of Lavin and Gray, 2016), with its
-// gradients: 36 products where 4x4 outputs of one channel take 144.
+// A 3x3 convolution with padding 1, and its gradients, by minimal filtering (Winograd, 1980; F(4x4, 3x3) of Lavin and
+// Gray, 2016). A tile of 4x4 outputs takes 36 products per channel instead of 144.
 //
-// With the matrices A, B and G of Lavin and Gray, an output tile is y = A^T [(G w G^T) * (B^T x B)] A, where x is its
-// 6x6 window of the image, * is the product of numbers that lie at the same of 36 points, and channels are summed up
-// there: 36 products of matrices. y is linear in w, and the gradient for it is the same read backwards,
-// G^T [(A g A^T) * (B^T x B)] G. The gradient for the images is a convolution too: of g, with the weights turned round.
+// With the matrices A, B and G of Lavin and Gray, a tile of outputs is y = A^T [(G w G^T) * (B^T x B)] A. Here x is the
+// tile's 6x6 window of the image, and * multiplies the numbers at each of 36 points and sums over channels: one matrix
+// product per point. y is linear in w, so the gradient for w is the transpose, G^T [(A g A^T) * (B^T x B)] G.
+// The gradient for the images is a convolution of g with the weights rotated by 180 degrees.
 //
-// Images are channels-last, [image][row][column][channel], so that transforms run over channels as vectors; weights are
-// [filter][channel][3][3]. All channels are multiples of PANEL. Sums have an order of their own for every number, so
-// no result depends on the number of threads.
+// Images are channels-last, [image][row][column][channel], so that transforms run over vectors of channels; weights are
+// [filter][channel][3][3]. The numbers of channels and filters are multiples of PANEL. Each number is summed up in an
+// order that does not depend on the number of threads.
 
 #include <algorithm>
 #include <cstdint>
@@ -32,7 +32,7 @@ struct Sizes {
     int64_t products() const { return inputs * outputs; }
 };
 
-// One side of each transform: reads as many numbers as the matrix has columns, `step` apart, and writes its rows so.
+// One side of each transform: multiplies a vector, whose numbers are `step` apart, by the matrix.
 struct Input {  // B^T
     static constexpr int from = IN, to = IN;
     template <typename V>
@@ -98,19 +98,19 @@ template <typename T, typename Real, typename Get, typename Put>
 inline void transform(Get get, Put put) {
     Vector<Real> half[T::to * T::from];
     for (int j = 0; j < T::from; ++j) {
-        Vector<Real> column[T::from], made[T::to];
+        Vector<Real> column[T::from], result[T::to];
         for (int i = 0; i < T::from; ++i) column[i] = get(i, j);
-        T::apply(column, made, 1);
-        for (int i = 0; i < T::to; ++i) half[i * T::from + j] = made[i];
+        T::apply(column, result, 1);
+        for (int i = 0; i < T::to; ++i) half[i * T::from + j] = result[i];
     }
     for (int i = 0; i < T::to; ++i) {
-        Vector<Real> made[T::to];
-        T::apply(half + i * T::from, made, 1);
-        for (int j = 0; j < T::to; ++j) put(i, j, made[j]);
+        Vector<Real> result[T::to];
+        T::apply(half + i * T::from, result, 1);
+        for (int j = 0; j < T::to; ++j) put(i, j, result[j]);
     }
 }
 
-// Where the pixels of a tile are: SIDE x SIDE of them, from `before` its first output; what lies outside is `outside`.
+// Addresses of SIDE x SIDE pixels, from `before` pixels before the tile's first output; `outside` beyond the image.
 template <typename Real, int SIDE>
 struct Window {
     Real *at[SIDE][SIDE];
@@ -127,76 +127,76 @@ struct Window {
     }
 };
 
-// B^T x B of a tile: point p, channel c at to[p * point + c].
+// B^T x B of a tile; point p and channel c go to to[p * point + c].
 template <typename Real>
 void transform_input(const Sizes &n, const Real *images, int64_t tile, const Real *zeros, Real *to, int64_t point) {
     const Window<const Real, IN> window(n, tile, 1, images, n.inputs, zeros);
     for (int64_t c = 0; c < n.inputs; c += Lanes<Real>::count)
         transform<Input, Real>([&](int i, int j) { return load(window.at[i][j] + c); },
-                               [&](int i, int j, auto made) { store<Real>(to + (i * IN + j) * point + c, made); });
+                               [&](int i, int j, auto result) { store<Real>(to + (i * IN + j) * point + c, result); });
 }
 
-// A g A^T of a tile: point p, filter f at to[p * point + f / PANEL * panel + f % PANEL].
+// A g A^T of a tile; point p and filter f go to to[p * point + f / PANEL * panel + f % PANEL].
 template <typename Real>
 void transform_gradient(const Sizes &n, const Real *g, int64_t tile, const Real *zeros, Real *to, int64_t point,
                         int64_t panel) {
     const Window<const Real, OUT> window(n, tile, 0, g, n.outputs, zeros);
     for (int64_t f = 0; f < n.outputs; f += Lanes<Real>::count) {
         Real *there = to + f / PANEL<Real> * panel + f % PANEL<Real>;
-        transform<Gradient, Real>([&](int i, int j) { return load(window.at[i][j] + f); },
-                                  [&](int i, int j, auto made) { store<Real>(there + (i * IN + j) * point, made); });
+        const auto put = [&](int i, int j, auto result) { store<Real>(there + (i * IN + j) * point, result); };
+        transform<Gradient, Real>([&](int i, int j) { return load(window.at[i][j] + f); }, put);
     }
 }
 
-// A^T m A of a tile, from m[p * point + f] to the images.
+// A^T m A of a tile, from m[p * point + f], written to the images.
 template <typename Real>
 void transform_output(const Sizes &n, const Real *m, int64_t point, int64_t tile, Real *outside, Real *images) {
     const Window<Real, OUT> window(n, tile, 0, images, n.outputs, outside);
     for (int64_t f = 0; f < n.outputs; f += Lanes<Real>::count)
         transform<Output, Real>([&](int i, int j) { return load(m + (i * IN + j) * point + f); },
-                                [&](int i, int j, auto made) { store<Real>(window.at[i][j] + f, made); });
+                                [&](int i, int j, auto result) { store<Real>(window.at[i][j] + f, result); });
 }
 
-// One vector of filters of a weight for every point, at to[point][filter / PANEL][channel][filter % PANEL].
+// Address of a vector of filters in transformed weights [filter / PANEL][channel][filter % PANEL] of one point.
 template <typename Real>
-Real *of_panel(const Sizes &n, Real *to, int64_t filter, int64_t channel) {
+Real *in_panel(const Sizes &n, Real *to, int64_t filter, int64_t channel) {
     return to + (filter / PANEL<Real> * n.inputs + channel) * PANEL<Real> + filter % PANEL<Real>;
 }
 
-// G w G^T; with `back`, of the weights [channel][filter][3][3] of the convolution whose gradient for images this one is.
+// G w G^T. If `transposed`, w is [channel][filter][3][3] and rotated by 180 degrees, as the gradient for images needs.
 template <typename Real>
-void transform_weights(const Sizes &n, const Real *w, bool back, Real *to) {
+void transform_weights(const Sizes &n, const Real *w, bool transposed, Real *to) {
     constexpr int lanes = Lanes<Real>::count;
-    const int64_t filter = (back ? 1 : n.inputs) * WEIGHTS, channel = (back ? n.outputs : 1) * WEIGHTS;
+    const int64_t filter = (transposed ? 1 : n.inputs) * WEIGHTS, channel = (transposed ? n.outputs : 1) * WEIGHTS;
 #pragma omp parallel for schedule(static)
     for (int64_t f = 0; f < n.outputs; f += lanes)
         for (int64_t c = 0; c < n.inputs; ++c) {
             const Real *from = w + f * filter + c * channel;
             const auto get = [&](int i, int j) {
-                const int k = i * KERNEL + j, at = back ? WEIGHTS - 1 - k : k;
+                const int k = i * KERNEL + j, at = transposed ? WEIGHTS - 1 - k : k;
                 Vector<Real> vector;
                 for (int lane = 0; lane < lanes; ++lane) vector[lane] = from[lane * filter + at];
                 return vector;
             };
-            Real *there = of_panel(n, to, f, c);
+            Real *there = in_panel(n, to, f, c);
             transform<Weight, Real>(
-                get, [&](int i, int j, auto made) { store<Real>(there + (i * IN + j) * n.products(), made); });
+                get, [&](int i, int j, auto result) { store<Real>(there + (i * IN + j) * n.products(), result); });
         }
 }
 
-// A row of a matrix that is read along its columns is longer than it need be, or a few cache lines would hold it all.
+// Padding of a row whose matrix is read along columns; without it, a column would map to a few sets of the cache.
 constexpr int64_t SPARE = 16;
 
-// y = the convolution of x with w, or with those weights turned round. A block's 36 products have 48 rows each, which
-// stay in the second-level cache with the weights of their point.
+// y = the convolution of x with w, or with the transposed and rotated weights. A block is 48 tiles: the factors of its
+// 36 products stay in the second-level cache.
 template <typename Real>
-void convolve(const Sizes &n, const Real *x, const Real *w, bool back, Real *y) {
+void convolve(const Sizes &n, const Real *x, const Real *w, bool transposed, Real *y) {
     const int64_t block = 48, row = n.inputs + SPARE;
-    const Room<Real> u(POINTS * n.products());
-    transform_weights(n, w, back, u.data());
+    const Buffer<Real> u(POINTS * n.products());
+    transform_weights(n, w, transposed, u.data());
 #pragma omp parallel
     {
-        const Room<Real> v(POINTS * block * row), m(POINTS * block * n.outputs), outside(n.outputs);
+        const Buffer<Real> v(POINTS * block * row), m(POINTS * block * n.outputs), outside(n.outputs);
         const std::vector<Real> zeros(n.inputs);
 #pragma omp for schedule(static)
         for (int64_t first = 0; first < n.tiles(); first += block) {
@@ -213,12 +213,12 @@ void convolve(const Sizes &n, const Real *x, const Real *w, bool back, Real *y) 
     }
 }
 
-// The gradient for the weights of <g, convolve(x, w)>, [filter][channel][3][3].
+// The gradient of <g, convolve(x, w)> for the weights [filter][channel][3][3].
 template <typename Real>
 void for_weight(const Sizes &n, const Real *x, const Real *g, Real *to) {
     constexpr int lanes = Lanes<Real>::count, columns = PANEL<Real>;
     const int64_t block = std::min<int64_t>(96, n.tiles()), row = n.inputs + SPARE;
-    const Room<Real> u(POINTS * n.products()), v(POINTS * block * row), q(POINTS * block * n.outputs);
+    const Buffer<Real> u(POINTS * n.products()), v(POINTS * block * row), q(POINTS * block * n.outputs);
     const std::vector<Real> zeros(std::max(n.inputs, n.outputs));
     if (!n.tiles()) std::fill_n(u.data(), POINTS * n.products(), Real(0));
 #pragma omp parallel
@@ -240,10 +240,10 @@ void for_weight(const Sizes &n, const Real *x, const Real *g, Real *to) {
 #pragma omp for schedule(static)
         for (int64_t f = 0; f < n.outputs; f += lanes)
             for (int64_t c = 0; c < n.inputs; ++c) {
-                const Real *from = of_panel(n, u.data(), f, c);
-                const auto put = [&](int i, int j, auto made) {
+                const Real *from = in_panel(n, u.data(), f, c);
+                const auto put = [&](int i, int j, auto result) {
                     for (int lane = 0; lane < lanes; ++lane)
-                        to[((f + lane) * n.inputs + c) * WEIGHTS + i * KERNEL + j] = made[lane];
+                        to[((f + lane) * n.inputs + c) * WEIGHTS + i * KERNEL + j] = result[lane];
                 };
                 transform<ForWeight, Real>([&](int i, int j) { return load(from + (i * IN + j) * n.products()); }, put);
             }
@@ -252,13 +252,13 @@ void for_weight(const Sizes &n, const Real *x, const Real *g, Real *to) {
 
 }  // namespace
 
-// Sizes are images, height, width, channels of x, channels of y; `back` is 0 or 1.
+// Sizes are images, height, width, channels of x, channels of y; `transposed` is 0 or 1.
 extern "C" {
-void convolve_float32(const int64_t *sizes, const float *x, const float *w, int64_t back, float *y) {
-    convolve(Sizes(sizes), x, w, back != 0, y);
+void convolve_float32(const int64_t *sizes, const float *x, const float *w, int64_t transposed, float *y) {
+    convolve(Sizes(sizes), x, w, transposed != 0, y);
 }
-void convolve_float64(const int64_t *sizes, const double *x, const double *w, int64_t back, double *y) {
-    convolve(Sizes(sizes), x, w, back != 0, y);
+void convolve_float64(const int64_t *sizes, const double *x, const double *w, int64_t transposed, double *y) {
+    convolve(Sizes(sizes), x, w, transposed != 0, y);
 }
 void for_weight_float32(const int64_t *sizes, const float *x, const float *g, float *to) {
     for_weight(Sizes(sizes), x, g, to);

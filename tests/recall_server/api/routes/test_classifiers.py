@@ -83,7 +83,7 @@ def test_how_pictures_are_used_is_said_and_can_be_chosen(client: TestClient) -> 
     assert trained(client, files=sent)["addressing"] == "images"
     answer = client.post("/classifier?addressing=classify&bundle=columns", files=sent, headers=WAIT)
     assert (answer.status_code, answer.json()["addressing"]) == (201, "classify")
-    assert "taken for labels" in answer.json()["notes"][0]
+    assert "classified as labels" in answer.json()["notes"][0]
     refused = client.post("/classifier?addressing=guess", files=sent)
     assert problem(refused, 422, "invalid-request")["parameter"] == "addressing"
     by_name = client.post("/classifier?addressing=images", json={"labels": ["left", "right"]})

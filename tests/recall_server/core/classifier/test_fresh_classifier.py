@@ -20,9 +20,11 @@ from recall_server.core.networks import NetworkSpec, Parameters
 from recall_server.core.preprocessing import ZCA, AbstractPreprocessing, Spectral, Standardise
 from recall_server.core.training.retraining import Retraining
 from recall_server.errors import InvalidBundle, NotFitted, NotFound, StorageFailed, TrainingFailed
+from tests.tolerances import assert_close
 
 LABELS = ("bear", "deer", "wolf")
 SHAPE = (1, 8, 8)
+TERMS = 9 * 8 * 8  # pixels of a minibatch: a gradient is their sum, the longest one
 SMALL = NetworkSpec(filters=8, depth=2)
 PREPROCESSING = Standardise(mean=torch.tensor([0.4]), deviation=torch.tensor([0.2]))
 Edit = Callable[[dict[str, Tensor], dict[str, object]], None]
@@ -73,10 +75,10 @@ def test_probabilities_are_of_every_label_in_order_and_sum_to_one() -> None:
     pixels, _ = _pictures(100)
     probabilities = classifier.predict_probabilities(pixels)
     assert probabilities.shape == (300, 3)
-    torch.testing.assert_close(probabilities.sum(1), torch.ones(300))
+    assert_close(probabilities.sum(1), torch.ones(300), terms=3)
     assert classifier.predict(pixels) == [LABELS[index] for index in probabilities.argmax(1).tolist()]
     one_by_one = torch.cat([classifier.predict_probabilities(picture[None]) for picture in pixels[:5]])
-    torch.testing.assert_close(one_by_one, probabilities[:5], atol=1e-5, rtol=0)
+    assert_close(one_by_one, probabilities[:5], terms=TERMS, size=1)
 
 
 def test_no_pictures_have_no_predictions() -> None:
@@ -104,7 +106,7 @@ def test_training_is_sgd_with_momentum_on_the_definition_of_the_network(decay: s
     with torch.no_grad():
         expected = classifier.network.logits(leaves, PREPROCESSING.to_model(pixels)).softmax(1)
     found = classifier.fit(images, targets).predict_probabilities(pixels)
-    torch.testing.assert_close(found, expected, atol=1e-5, rtol=0)
+    assert_close(found, expected, terms=12 * TERMS, size=1)
 
 
 @pytest.mark.parametrize("shared", [True, False])
@@ -172,7 +174,7 @@ def test_images_that_are_made_where_they_are_looked_at_teach_the_same(augmentati
     lazily = _classifier(augmentation=augmentation).fit(recalled, torch.eye(3))
     pixels, _ = _pictures(20)
     found = lazily.predict_probabilities(pixels)
-    torch.testing.assert_close(found, made.predict_probabilities(pixels), atol=1e-5, rtol=0)
+    assert_close(found, made.predict_probabilities(pixels), terms=TERMS, size=1)
     again = _classifier(augmentation=augmentation).fit(recalled, torch.eye(3))
     assert torch.equal(again.predict_probabilities(pixels), found)
 
@@ -271,7 +273,7 @@ def test_a_schedule_may_begin_with_learned_layers_and_goes_on_from_exactly_these
         after = {name: leaf - 0.02 * (0 if leaf.grad is None else leaf.grad) for name, leaf in leaves.items()}
         pixels, _ = _pictures(10, seed=3)
         expected = classifier.network.logits(after, PREPROCESSING.to_model(pixels)).softmax(1)
-    torch.testing.assert_close(classifier.predict_probabilities(pixels), expected, atol=1e-5, rtol=0)
+    assert_close(classifier.predict_probabilities(pixels), expected, terms=TERMS, size=1)
     assert all(torch.equal(learned[name], value) for name, value in _learned().items()), "it is copied, not trained"
 
 

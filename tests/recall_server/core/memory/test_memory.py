@@ -12,6 +12,7 @@ from torch.autograd import gradcheck
 
 from recall_server.core.memory import MEMORIES, AbstractMemory, AddressedBases, LazyItems, StoredItems, Targets
 from recall_server.core.memory.addressed_bases import largest_rows
+from tests.tolerances import assert_close
 
 
 def random(*shape: int, seed: int = 0) -> Tensor:
@@ -33,6 +34,9 @@ def stored_items() -> StoredItems:
 def small_items() -> StoredItems:
     """The same, stored at half of that size."""
     return StoredItems(random(4, 3, 2, 3, 2, seed=3), height=6, width=4)
+
+
+TERMS = 4 * 5 * 4  # labels, bases, and the neighbours that an enlarged pixel averages
 
 
 def vectors() -> list[AbstractMemory]:
@@ -64,9 +68,8 @@ def test_every_kind_is_tested_here() -> None:
 @every_kind
 def test_some_rows_alone_recall_what_they_recall_among_all(memory: AbstractMemory) -> None:
     queries = random(2, 4, seed=5)
-    torch.testing.assert_close(
-        memory.items(queries, torch.tensor([[2, 0]]).expand(2, -1)), memory.items(queries)[:, [2, 0]]
-    )
+    some = memory.items(queries, torch.tensor([[2, 0]]).expand(2, -1))
+    assert_close(some, memory.items(queries)[:, [2, 0]], terms=TERMS)
 
 
 @every_kind
@@ -77,7 +80,7 @@ def test_what_is_recalled_lazily_is_what_is_recalled(memory: AbstractMemory) -> 
     assert lazily.ndim == 2 + len(memory.item_shape)
     chosen = torch.tensor([[2, 0], [1, 1]])
     both = torch.arange(2).unsqueeze(1)
-    torch.testing.assert_close(lazily[both, chosen], recalled[both, chosen])
+    assert_close(lazily[both, chosen], recalled[both, chosen], terms=TERMS)
 
 
 def test_many_rows_of_few_bases_take_no_memory_before_they_are_looked_at() -> None:
@@ -122,7 +125,7 @@ def test_addressed_bases_recall_the_papers_formula(height: int, width: int) -> N
             assert isinstance(combined, Tensor)
             for channel in range(2):
                 expected = upsampled(combined[channel], height, width)
-                torch.testing.assert_close(recalled[query, row, channel], expected, rtol=0, atol=1e-12)
+                assert_close(recalled[query, row, channel], expected, terms=TERMS)
 
 
 def test_pixels_recall_the_stored_images_of_a_label() -> None:
@@ -138,7 +141,7 @@ def test_small_pixels_recall_the_stored_images_enlarged() -> None:
     for row in range(3):
         for channel in range(2):
             expected = upsampled(memory.stored[2, row, channel], 6, 4)
-            torch.testing.assert_close(recalled[0, row, channel], expected, rtol=0, atol=1e-12)
+            assert_close(recalled[0, row, channel], expected, terms=TERMS)
 
 
 @every_kind
@@ -146,7 +149,7 @@ def test_a_mixture_of_labels_recalls_the_mixture_of_their_images(memory: Abstrac
     labels = torch.eye(4, dtype=torch.float64)
     mixed = memory.items(0.3 * labels[:1] + 0.7 * labels[1:2])
     first, second = memory.items(labels[:2])
-    torch.testing.assert_close(mixed[0], 0.3 * first + 0.7 * second, rtol=0, atol=1e-12)
+    assert_close(mixed[0], 0.3 * first + 0.7 * second, terms=TERMS)
 
 
 @every_kind
@@ -155,7 +158,7 @@ def test_a_query_recalls_the_same_alone_and_in_company(memory: AbstractMemory) -
     together = memory.items(queries)
     for position in range(3):
         alone = memory.items(queries[position : position + 1])[0]
-        torch.testing.assert_close(together[position], alone, rtol=0, atol=1e-12)
+        assert_close(together[position], alone, terms=TERMS)
 
 
 @every_kind

@@ -5,6 +5,8 @@ What it has in common with every preprocessing is in test_preprocessing.py.
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import pytest
 import scipy.fft
@@ -14,7 +16,8 @@ from torch import Tensor
 from recall_server.core.preprocessing import ZCA, Spectral, Standardise
 from recall_server.core.preprocessing.spectral import cosines
 from recall_server.errors import InvalidDataset
-from tests.recall_server.core.preprocessing.test_preprocessing import SHAPE, batch, photographs
+from tests.recall_server.core.preprocessing.test_preprocessing import NUMBERS, SHAPE, batch, photographs
+from tests.tolerances import assert_close
 
 WHITENING = Spectral.fit(photographs())
 
@@ -26,8 +29,8 @@ def test_spectral_fits_images_of_one_size() -> None:
 def test_cosines_are_the_orthonormal_transform() -> None:
     for size in (1, 4, 5, 32):
         matrix, image = cosines(size), np.random.default_rng(size).normal(size=size)
-        torch.testing.assert_close(matrix @ matrix.T, torch.eye(size).double(), rtol=0, atol=1e-12)
-        np.testing.assert_allclose(matrix.numpy() @ image, scipy.fft.dct(image, type=2, norm="ortho"), atol=1e-12)
+        assert_close(matrix @ matrix.T, torch.eye(size).double(), terms=size, gain=4)  # angles of many turns
+        assert_close(matrix.numpy() @ image, scipy.fft.dct(image, type=2, norm="ortho"), terms=size, gain=4)
 
 
 def test_spectral_is_the_formula_of_its_docstring() -> None:
@@ -38,7 +41,7 @@ def test_spectral_is_the_formula_of_its_docstring() -> None:
     components = np.einsum("kc,nchw->nkhw", rotation, centred)
     coefficients = scipy.fft.dctn(components, axes=(2, 3), norm="ortho") * WHITENING.gains.double().numpy()
     expected = np.einsum("kc,nkhw->nchw", rotation, scipy.fft.idctn(coefficients, axes=(2, 3), norm="ortho"))
-    torch.testing.assert_close(WHITENING.to_model(pixels), torch.from_numpy(expected), rtol=0, atol=1e-9)
+    assert_close(WHITENING.to_model(pixels), torch.from_numpy(expected), terms=2 * NUMBERS)
 
 
 def test_spectral_gives_every_coefficient_the_same_variance_but_for_the_ridge() -> None:
@@ -50,7 +53,7 @@ def test_spectral_gives_every_coefficient_the_same_variance_but_for_the_ridge() 
         variances = (cosines(4) @ components @ cosines(5).T).square().mean(dim=0)
         before = variances / whitening.gains.double().square()
         expected = before / (before + ridge * before.mean())
-        torch.testing.assert_close(variances, expected, rtol=1e-4, atol=1e-6)
+        assert_close(variances, expected, terms=2 * NUMBERS, dtype=torch.float32)
 
 
 def test_spectral_of_what_the_cosines_diagonalise_is_zca() -> None:
@@ -122,6 +125,6 @@ def test_spectral_refuses_tensors_that_cannot_be_inverted(changed: dict[str, Ten
 def test_images_of_any_shape_go_there_and_back(shape: tuple[int, int, int]) -> None:
     pixels = torch.from_numpy(photographs(50, shape)).float()
     whitening = Spectral.fit(pixels)
-    torch.testing.assert_close(whitening.to_pixels(whitening.to_model(pixels)), pixels, rtol=0, atol=1e-5)
+    assert_close(whitening.to_pixels(whitening.to_model(pixels)), pixels, terms=2 * math.prod(shape))
     assert whitening.to_model(pixels[:0]).shape == (0, *shape)
     assert whitening.to_model(pixels.bfloat16()).dtype == torch.bfloat16

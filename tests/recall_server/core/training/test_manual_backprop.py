@@ -14,8 +14,10 @@ from recall_server.core.networks.kernels import AbstractBlocks, TorchBlocks, nat
 from recall_server.core.training.descent import MomentumDescent, images_at_once, predicted_logits
 from recall_server.core.training.fused import fused_logits, trainable_parameters
 from recall_server.core.training.manual_backprop import ConvNetByHand, by_hand
+from tests.tolerances import assert_close
 
 CPU = torch.device("cpu")
+TERMS = 7 * 18 * 25  # pixels of a minibatch: a gradient is their sum, the longest one
 NETWORKS = {
     "grey, padded": ConvNet(channels=1, height=11, width=14, classes=4, filters=9, depth=3),
     "compiled convolutions": ConvNet(channels=3, height=16, width=16, classes=4, filters=32, depth=2),
@@ -46,10 +48,10 @@ def test_loss_gradient_and_logits_are_those_of_autograd(network: ConvNet, blocks
     gradients = torch.autograd.grad(oracle, [leaves[name] for name in trainable_parameters(network)])
     with torch.no_grad():
         loss, gradient = hand.loss_and_gradient(parameters, images, targets, 10)
-        torch.testing.assert_close(hand.logits(parameters, images), logits, rtol=1e-9, atol=1e-9)
-    torch.testing.assert_close(loss, oracle.detach())
+        assert_close(hand.logits(parameters, images), logits, terms=TERMS)
+    assert_close(loss, oracle.detach(), terms=TERMS)
     mine = [gradient[name] for name in trainable_parameters(network)]
-    torch.testing.assert_close(mine, list(gradients), rtol=1e-9, atol=1e-9)
+    assert_close(mine, list(gradients), terms=TERMS)
     assert set(gradient) == set(trainable_parameters(network))
 
 
@@ -65,15 +67,14 @@ def test_descent_takes_the_steps_that_it_would_take_by_autograd(monkeypatch: pyt
             descent.step(images, targets, rate=0.05, momentum=0.9)
         ends.append(descent.parameters())
     by_hand.cache_clear()
-    torch.testing.assert_close(ends[0], ends[1], rtol=1e-8, atol=1e-8)
+    assert_close(ends[0], ends[1], terms=3 * TERMS)
 
 
 def test_predictions_are_those_of_the_fused_network() -> None:
     network = NETWORKS["compiled convolutions"]
     parameters, images, _ = draw(network, torch.float32)
-    torch.testing.assert_close(
-        predicted_logits(network, parameters, images), fused_logits(network, parameters, images), rtol=1e-4, atol=1e-4
-    )
+    mine, fused = predicted_logits(network, parameters, images), fused_logits(network, parameters, images)
+    assert_close(mine, fused, terms=TERMS)
 
 
 def test_rounded_convolutions_stay_close() -> None:

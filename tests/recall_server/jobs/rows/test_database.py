@@ -1,4 +1,4 @@
-"""The table of jobs: what it refuses to be, what it never holds, and what it says when it cannot be used."""
+"""The database of the job table: which are refused, and what happens when one cannot be written to."""
 
 from __future__ import annotations
 
@@ -7,26 +7,20 @@ import fcntl
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-from sqlalchemy import delete, event, insert, select, text, update
-from sqlalchemy.exc import IntegrityError
+from sqlalchemy import event, select, text, update
 
-from recall_server.errors import NotFound, StorageFailed
-from recall_server.jobs.rows.records import JobError, JobStatus, Progress
+from recall_server.errors import StorageFailed
 from recall_server.jobs.rows.store import SqlJobStore
-from recall_server.jobs.rows.table import jobs as job_table
-from recall_server.jobs.rows.table import schema, servers
-from tests.recall_server.job_examples import (  # noqa: F401
+from recall_server.jobs.rows.table import SCHEMA_VERSION, schema
+from tests.recall_server.job_examples import (
     PATIENCE,
-    database,
     eventually,
     jobs_with,
     record,
-    stop_all_jobs,
     training_task,
 )
 from tests.recall_server.serving_examples import ManualBackend
@@ -38,91 +32,9 @@ def url(folder: Path) -> str:
     return f"sqlite:///{folder / 'jobs.sqlite'}"
 
 
-def queued(store: SqlJobStore, identifier: str = "1", fingerprint: str = "f") -> None:
-    assert store.add(record(identifier), fingerprint=fingerprint, limit=9) is not None
-
-
-@pytest.fixture
-def store(tmp_path: Path) -> Iterator[SqlJobStore]:
-    store = SqlJobStore.open(database(tmp_path) if "RECALL_POSTGRES" in os.environ else "sqlite://")
-    with store.database.writing() as connection:
-        connection.execute(insert(servers).values(id="me", beat=0))
-    yield store
-    store.close()
-
-
-def test_a_change_is_made_only_by_the_one_who_holds_the_job(store: SqlJobStore) -> None:
-    queued(store)
-    claimed = store.claim("me")
-    assert claimed is not None
-    hold, taken, _ = claimed
-    assert (taken.status, taken.attempt) == (JobStatus.RUNNING, 1)
-    assert store.claim("me") is None
-    error = JobError(kind="TrainingFailed", detail="x")
-    for stranger in (
-        hold.__class__(hold.identifier, 2, "me"),
-        hold.__class__(hold.identifier, 1, "you"),
-        hold.__class__("2", 1, "me"),
-    ):
-        assert not store.progressed(stranger, Progress(done=1, total=2))
-        assert store.failed(stranger, error) is None
-        assert store.returned(stranger) is None
-        assert store.lost(stranger, "x", attempts=1) is None
-    assert store.get("1") == taken
-    assert store.returned(hold) is not None
-    assert store.failed(hold, error) is None
-    assert store.get("1").status is JobStatus.QUEUED
-
-
-def test_jobs_are_claimed_in_the_order_in_which_they_came(store: SqlJobStore) -> None:
-    for identifier in ("b", "a", "c"):
-        queued(store, identifier, identifier)
-    assert [claim[0].identifier for _ in range(3) if (claim := store.claim("me"))] == ["b", "a", "c"]
-
-
-def test_a_server_that_was_taken_for_dead_can_claim_nothing(store: SqlJobStore) -> None:
-    queued(store)
-    with store.database.writing() as connection:
-        connection.execute(delete(servers))
-    assert store.claim("me") is None
-    assert store.get("1").status is JobStatus.QUEUED
-
-
-@pytest.mark.parametrize(
-    "values",
-    [
-        {"status": "succeeded", "finished_at": record().created_at},
-        {"status": "failed", "finished_at": record().created_at},
-        {"status": "failed", "error_kind": "TrainingFailed"},
-        {"status": "running"},
-        {"finished_at": record().created_at},
-    ],
-)
-def test_the_table_itself_refuses_an_end_without_a_result_or_an_error(
-    store: SqlJobStore, values: dict[str, Any]
-) -> None:
-    queued(store)
-    with pytest.raises(StorageFailed) as refused, store.database.writing() as connection:
-        connection.execute(update(job_table).values(**values))
-    assert isinstance(refused.value.__cause__, IntegrityError)
-    assert store.get("1").status is JobStatus.QUEUED
-
-
-def test_what_was_removed_is_gone_with_its_events_and_its_number_is_not_given_again(store: SqlJobStore) -> None:
-    queued(store, "1")
-    (number, _), *_ = store.page(1)
-    assert store.remove("1")
-    assert not store.remove("1")
-    with pytest.raises(NotFound, match="no classifier has the id '1'"):
-        store.get("1")
-    queued(store, "2")
-    assert store.page(1)[0][0] > number
-    assert [each.number for each in store.events("2", after=0, limit=9)] == [1]
-
-
 def test_a_table_is_found_again_with_all_that_was_in_it(tmp_path: Path) -> None:
     first = SqlJobStore.open(url(tmp_path / "new" / "folder"))
-    queued(first)
+    assert first.add(record("1"), fingerprint="f", limit=9) is not None
     before = first.get("1")
     first.close()
     again = SqlJobStore.open(url(tmp_path / "new" / "folder"))
@@ -139,18 +51,20 @@ def test_many_processes_may_make_the_same_table_at_once(tmp_path: Path) -> None:
     assert [(process.wait(PATIENCE), process.communicate()[1]) for process in processes] == [(0, b"")] * 3
     store = SqlJobStore.open(url(tmp_path))
     with store.database.reading() as connection:
-        assert connection.execute(select(schema.c.version)).all() == [(1,)]
+        assert connection.execute(select(schema.c.version)).all() == [(SCHEMA_VERSION,)]
     store.close()
 
 
 def test_a_table_of_a_newer_version_is_refused_and_left_alone(tmp_path: Path) -> None:
     store = SqlJobStore.open(url(tmp_path))
-    queued(store)
+    assert store.add(record("1"), fingerprint="f", limit=9) is not None
     with store.database.writing() as connection:
         connection.execute(update(schema).values(version=7))
     store.close()
     before = (tmp_path / "jobs.sqlite").read_bytes()
-    with pytest.raises(StorageFailed, match="of version 7, and this server reads version 1: install the server that"):
+    with pytest.raises(
+        StorageFailed, match=f"of version 7, and this server reads version {SCHEMA_VERSION}: install the server that"
+    ):
         SqlJobStore.open(url(tmp_path))
     assert (tmp_path / "jobs.sqlite").read_bytes() == before
 

@@ -10,11 +10,13 @@ from torch import Tensor
 
 from recall_server.core.networks import AlexNet, ConvNet, Parameters
 from recall_server.core.networks.kernels import AbstractBlocks, TorchBlocks, native_blocks
+from tests.tolerances import assert_close, magnitude
 from trainer.objectives.inner import convnet_step
 from trainer.objectives.inner.autograd_step import DifferentiatedStep
 from trainer.objectives.inner.convnet_step import ConvNetStep
 from trainer.objectives.inner.select_step import inner_step
 
+TERMS = 7 * 13 * 16  # pixels of a minibatch: a gradient is their sum, the longest one
 NETWORKS = {
     "grey, padded": ConvNet(channels=1, height=11, width=14, classes=4, filters=9, depth=3),
     "colour": ConvNet(channels=3, height=8, width=8, classes=4, filters=16, depth=2),
@@ -43,18 +45,13 @@ def test_forward_and_reverse_equal_the_derived_ones_in_float64(network: ConvNet,
     parameters, mu, images, targets = draw(network, torch.float64)
     mine, derived = ConvNetStep(network, blocks), DifferentiatedStep(network, compiled=False)
     rates = {"rate": torch.tensor(0.1), "momentum": torch.tensor(0.9)}
-    torch.testing.assert_close(
+    assert_close(
         mine.forward(parameters, mu, images, targets, **rates),
         derived.forward(parameters, mu, images, targets, **rates),
-        rtol=1e-11,
-        atol=1e-11,
+        terms=TERMS,
     )
-    torch.testing.assert_close(
-        mine.reverse(parameters, images, targets, mu),
-        derived.reverse(parameters, images, targets, mu),
-        rtol=1e-10,
-        atol=1e-10,
-    )
+    found, oracle = (each.reverse(parameters, images, targets, mu) for each in (mine, derived))
+    assert_close(found, oracle, terms=TERMS, size=magnitude(oracle))
 
 
 def test_a_minibatch_in_parts_gives_what_it_gives_whole(
@@ -66,7 +63,7 @@ def test_a_minibatch_in_parts_gives_what_it_gives_whole(
     whole = step.reverse(parameters, images, targets, mu), step.evaluate(parameters, images, targets)
     monkeypatch.setattr(convnet_step, "images_at_once", lambda network, device: 3)
     parts = step.reverse(parameters, images, targets, mu), step.evaluate(parameters, images, targets)
-    torch.testing.assert_close(parts, whole, rtol=1e-12, atol=1e-12)
+    assert_close(parts, whole, terms=TERMS)
 
 
 def test_the_outer_loss_has_the_gradient_of_autograd(blocks: AbstractBlocks) -> None:
@@ -77,8 +74,8 @@ def test_the_outer_loss_has_the_gradient_of_autograd(blocks: AbstractBlocks) -> 
         leaves = {name: value.clone().requires_grad_() for name, value in parameters.items()}
         losses.append(step.evaluate(leaves, images, targets))
         gradients.append(torch.autograd.grad(3 * losses[-1], list(leaves.values())))
-    torch.testing.assert_close(losses[0], losses[1])
-    torch.testing.assert_close(gradients[0], gradients[1], rtol=1e-11, atol=1e-11)
+    assert_close(losses[0], losses[1], terms=TERMS)
+    assert_close(gradients[0], gradients[1], terms=TERMS, size=magnitude(gradients[1]))
 
 
 def test_the_outer_loss_refuses_a_gradient_that_it_does_not_compute() -> None:

@@ -125,7 +125,7 @@ def test_tensorboard_reads_each_step_once_after_deaths(
     assert [event.step for event in events.Scalars("outer/loss")] == list(range(1, STEPS + 1))
     assert [event.step for event in events.Scalars("validation/accuracy")] == list(range(STEPS + 1))
     last = read_metrics(tmp_path / "m")[-1]
-    assert events.Scalars("validation/accuracy")[-1].value == pytest.approx(last["validation"], rel=1e-5)
+    assert events.Scalars("validation/accuracy")[-1].value == pytest.approx(last["validation"])  # a float32
 
 
 def test_previews_show_the_start_and_every_validation(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
+from tests.tolerances import assert_close
 from trainer.data.half_resolution import HalfResolution
 from trainer.streams.buffer.reservoir import Reservoir
 from trainer.streams.buffer.samples import AbstractSamples, CodedSamples, RawSamples, full_resolution
@@ -52,7 +53,7 @@ def test_coefficients_give_back_pictures_of_few_directions_although_the_directio
         samples.offer(shown[start : start + 10], torch.arange(start, start + 10))
     images, labels = samples.draw(40)
     assert sorted(labels.tolist()) == list(range(40))
-    torch.testing.assert_close(images, shown[labels], atol=1e-3, rtol=1e-3)
+    assert_close(images, shown[labels], terms=64)
 
 
 def test_coefficients_hold_many_more_samples_than_pictures_do() -> None:

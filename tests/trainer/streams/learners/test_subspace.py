@@ -8,6 +8,7 @@ from torch import Tensor
 
 from recall_server.core.memory import AddressedBases
 from recall_server.core.networks import MLP
+from tests.tolerances import assert_close
 from trainer.objectives.inner.autograd_step import DifferentiatedStep
 from trainer.objectives.inner.unroll import train, unroll
 from trainer.objectives.unrolled import Unrolled
@@ -16,6 +17,7 @@ from trainer.streams.learners.objective import AbstractStreamObjective, Recalled
 from trainer.streams.learners.subspace import SubspaceUnrolled, span
 
 NETWORK = MLP(channels=1, height=8, width=8, classes=3, hidden=12)
+TERMS = 7 * 20 * 64  # steps, pictures and their pixels
 DEEP = MLP(channels=1, height=8, width=8, classes=3, hidden=12, depth=2)
 SCHEDULE = {"steps": 7, "rate": 0.1, "momentum": 0.9}
 RATE, MOMENTUM = torch.tensor(0.1), torch.tensor(0.9)
@@ -46,14 +48,14 @@ def both(network: MLP, window: int, rows: int) -> tuple[AbstractStreamObjective,
 @pytest.mark.parametrize("rows", [2, 4])
 def test_loss_and_gradients_are_those_of_training_on_the_pictures(network: MLP, side: int, rows: int) -> None:
     expected, found = (loss_and_gradients(objective, memory(side), 1) for objective in both(network, 7, rows))
-    torch.testing.assert_close(found, expected, atol=1e-5, rtol=2e-3)
+    assert_close(found, expected, terms=TERMS)
 
 
 @pytest.mark.parametrize("rows", [2, 4])
 def test_the_loss_after_a_window_is_that_of_training_on_the_pictures(rows: int) -> None:
     for seed in range(4):  # which decides how many steps come before the window
         expected, found = (loss_and_gradients(objective, memory(), seed)[0] for objective in both(NETWORK, 3, rows))
-        torch.testing.assert_close(found, expected, atol=1e-6, rtol=1e-5)
+        assert_close(found, expected, terms=TERMS)
 
 
 def test_what_was_learned_before_a_window_turns_with_the_bases() -> None:
@@ -62,12 +64,8 @@ def test_what_was_learned_before_a_window_turns_with_the_bases() -> None:
     objective = SubspaceUnrolled(NETWORK, window=window, rows_per_class=4, **SCHEDULE)  # type: ignore[arg-type]
     for seed in range(4):
         mine = memory()
-        torch.testing.assert_close(
-            loss_and_gradients(Turning(window), mine, seed),
-            loss_and_gradients(objective, mine, seed),
-            rtol=2e-3,
-            atol=1e-5,
-        )
+        expected, found = (loss_and_gradients(each, mine, seed) for each in (Turning(window), objective))
+        assert_close(found, expected, terms=TERMS)
 
 
 class Turning(AbstractStreamObjective):

@@ -1,4 +1,4 @@
-"""What only distilling needs of compiled operations: blocks in Triton for CUDA, and the training of small networks."""
+"""Compiled operations that only distilling needs: blocks in Triton for CUDA, and the training of small networks."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ logger = logging.getLogger(__name__)
 
 
 def triton_blocks() -> AbstractBlocks | None:
-    """The operation in Triton; None, with a logged reason, where that is not installed.
+    """Return the blocks in Triton; None, with the reason in the log, if Triton is not installed.
 
-    It is imported only when it is asked for: who trains on the CPU need not wait for it.
+    Triton takes long to import, so it is imported here and not where only the CPU is used.
     """
     if importlib.util.find_spec("triton") is None:
         logger.warning("triton is not installed: training steps on CUDA run on torch's own operations, slower")

@@ -1,16 +1,16 @@
 // Training a network with one hidden layer for many steps of SGD with momentum, and the reverse of that training.
 //
-// The reverse is forward over reverse (Pearlmutter, 1994): every number has a partner, `_dot`, its derivative along the
-// direction mu of the parameters. The reference that the tests compare with is the derived step. With few inputs a step
-// is a dozen small matrix products, and torch takes several times as long to begin one as to do it; here nothing lies
-// between them, and all that a step touches stays in the second-level cache.
+// The reverse uses forward over reverse mode (Pearlmutter, 1994): the suffix `_dot` marks the derivative of a number
+// along the direction mu of the parameters. The tests compare with the step that autograd derives. With few inputs, a
+// step is a dozen small matrix products, and torch takes several times as long to start one as to compute it. Here
+// nothing lies between them, and all data of a step stay in the second-level cache.
 //
-// Every product is rows of broadcast numbers times rows of vectors, so matrices are stored with the longer of hidden
-// units, classes and inputs along the lanes, padded with zeros to whole vectors. A hidden unit, an input or a class of
-// padding has zero weights, and zero gradients keep them so; only the softmax has to know how many classes there are.
+// Every product multiplies broadcast numbers by rows of vectors, so rows are hidden units, classes or inputs, padded
+// with zeros to whole vectors. Padding has zero weights, and its gradients are zero, so it stays zero. Only the softmax
+// needs the true number of classes.
 //
-// Parameters are one row of numbers: [inputs + 1, hidden], the last of these rows being the hidden bias, for which
-// every image has an input of 1; [classes, hidden]; and the bias of the classes, padded.
+// Parameters are one vector: [inputs + 1, hidden], whose last row is the hidden bias, for which every image has an
+// input of 1; [classes, hidden]; and the bias of the classes, padded.
 
 #include <algorithm>
 #include <cmath>
@@ -22,7 +22,7 @@
 
 namespace {
 
-// C [rows, columns] = A [rows, depth] B [depth, columns], or added to it; a row of columns is a multiple of 64 bytes.
+// C [rows, columns] = A [rows, depth] B [depth, columns], or C += A B; a row of C is a multiple of 64 bytes long.
 template <typename Real>
 void multiply(int64_t rows, int64_t columns, int64_t depth, Real *c, const Real *a, int64_t a_row, int64_t a_column,
               const Real *b, bool add) {
@@ -30,16 +30,17 @@ void multiply(int64_t rows, int64_t columns, int64_t depth, Real *c, const Real 
     int64_t column = 0;
     if constexpr (VECTOR_BYTES < 64) {
         for (; column < columns; column += 2 * lanes)
-            strip<Real, 6, 2>(rows, c + column, columns, a, a_row, a_column, b + column, columns, depth, add);
+            column_of_tiles<Real, 6, 2>(rows, c + column, columns, a, a_row, a_column, b + column, columns, depth, add);
         return;
     }
     for (; column + 4 * lanes <= columns; column += 4 * lanes)
-        strip<Real, 6, 4>(rows, c + column, columns, a, a_row, a_column, b + column, columns, depth, add);
+        column_of_tiles<Real, 6, 4>(rows, c + column, columns, a, a_row, a_column, b + column, columns, depth, add);
     if (column + 2 * lanes <= columns) {
-        strip<Real, 12, 2>(rows, c + column, columns, a, a_row, a_column, b + column, columns, depth, add);
+        column_of_tiles<Real, 12, 2>(rows, c + column, columns, a, a_row, a_column, b + column, columns, depth, add);
         column += 2 * lanes;
     }
-    if (column < columns) strip<Real, 14, 1>(rows, c + column, columns, a, a_row, a_column, b + column, columns, depth, add);
+    if (column < columns)
+        column_of_tiles<Real, 14, 1>(rows, c + column, columns, a, a_row, a_column, b + column, columns, depth, add);
 }
 
 template <typename Real>
@@ -48,7 +49,7 @@ void transpose(int64_t rows, int64_t columns, const Real *from, Real *to, int64_
         for (int64_t column = 0; column < columns; ++column) to[column * to_row + row] = from[row * columns + column];
 }
 
-// How large everything is. `wide` is the inputs, the input of 1 and padding; `padded` the classes and padding.
+// `wide` is the number of inputs with the input of 1 and padding, `padded` that of classes with padding.
 struct Sizes {
     int64_t steps, batch, inputs, hidden, classes, wide, padded;
 
@@ -64,12 +65,12 @@ struct Sizes {
 template <typename Real>
 struct Training {
     const Sizes n;
-    const Real *images;      // [M, wide]: all that can be recalled, with an input of 1
+    const Real *images;      // [M, wide]: all recalled images, with an input of 1
     const Real *targets;     // [M, padded]: distributions over the classes
     const int64_t *index;    // [steps, batch] into both
     const Real rate, momentum;
 
-    // of one minibatch
+    // Buffers for one minibatch.
     std::vector<Real> x, y, active, hidden, logits, probabilities, g_logits, g_hidden;
     std::vector<Real> hidden_dot, logits_dot, g_logits_dot, g_hidden_dot, for_x;
     std::vector<Real> second, second_dot, first, first_dot, gradient;
@@ -99,7 +100,7 @@ struct Training {
         }
     }
 
-    // Rows of `columns` numbers to which the same row is added.
+    // Add one row to each of `rows`.
     void add_row(std::vector<Real> &rows, const Real *row) const {
         for (int64_t i = 0; i < n.batch; ++i)
             for (int64_t j = 0; j < n.padded; ++j) rows[i * n.padded + j] += row[j];
@@ -111,8 +112,8 @@ struct Training {
             for (int64_t j = 0; j < n.padded; ++j) sums[j] += rows[i * n.padded + j];
     }
 
-    // Hidden units, probabilities and the gradients of the mean loss for logits and hidden units.
-    void look(const Real *theta) {
+    // Compute hidden units, probabilities, and the gradients of the mean loss for logits and hidden units.
+    void forward_and_gradients(const Real *theta) {
         const Real *weight = theta + n.second();
         multiply<Real>(n.batch, n.hidden, n.rows(), hidden.data(), x.data(), n.wide, 1, theta, false);
         for (Real &unit : hidden) unit = unit <= 0 ? Real(0) : unit;  // a NaN passes
@@ -144,10 +145,10 @@ struct Training {
         for (size_t i = 0; i < units.size(); ++i) units[i] = hidden[i] <= 0 ? Real(0) : units[i];
     }
 
-    // `theta` and `velocity` one step on; what they were before stays where it was.
+    // One step from `theta` and `velocity` to `next` and `next_velocity`.
     void forward(int64_t step, const Real *theta, const Real *velocity, Real *next, Real *next_velocity) {
         gather(step);
-        look(theta);
+        forward_and_gradients(theta);
         multiply<Real>(n.rows(), n.hidden, n.batch, gradient.data(), x.data(), 1, n.wide, g_hidden.data(), false);
         multiply<Real>(n.classes, n.hidden, n.batch, gradient.data() + n.second(), g_logits.data(), 1, n.padded,
                        hidden.data(), false);
@@ -158,27 +159,32 @@ struct Training {
         }
     }
 
-    // lambda and mu one step back, and what the images of that step gain: for_images [M, wide] is added to.
+    // One step back, in place, of lambda and mu; the gradients for the step's images are added to for_images [M, wide].
     void reverse(int64_t step, const Real *theta, Real *lambda, Real *mu, Real *for_images) {
         for (int64_t i = 0; i < n.parameters(); ++i) mu[i] -= rate * lambda[i];
         gather(step);
-        look(theta);
+        forward_and_gradients(theta);
         const Real *weight = theta + n.second(), *weight_dot = mu + n.second();
         multiply<Real>(n.batch, n.hidden, n.rows(), hidden_dot.data(), x.data(), n.wide, 1, mu, false);
         mask(hidden_dot);
         transpose(n.classes, n.hidden, weight_dot, second_dot.data(), n.padded);
-        multiply<Real>(n.batch, n.padded, n.hidden, logits_dot.data(), hidden_dot.data(), n.hidden, 1, second.data(), false);
-        multiply<Real>(n.batch, n.padded, n.hidden, logits_dot.data(), hidden.data(), n.hidden, 1, second_dot.data(), true);
+        multiply<Real>(n.batch, n.padded, n.hidden, logits_dot.data(), hidden_dot.data(), n.hidden, 1, second.data(),
+                       false);
+        multiply<Real>(n.batch, n.padded, n.hidden, logits_dot.data(), hidden.data(), n.hidden, 1, second_dot.data(),
+                       true);
         add_row(logits_dot, mu + n.bias());
         for (int64_t i = 0; i < n.batch; ++i) softmax_dot(i);
-        multiply<Real>(n.batch, n.hidden, n.classes, g_hidden_dot.data(), g_logits.data(), n.padded, 1, weight_dot, false);
-        multiply<Real>(n.batch, n.hidden, n.classes, g_hidden_dot.data(), g_logits_dot.data(), n.padded, 1, weight, true);
+        multiply<Real>(n.batch, n.hidden, n.classes, g_hidden_dot.data(), g_logits.data(), n.padded, 1, weight_dot,
+                       false);
+        multiply<Real>(n.batch, n.hidden, n.classes, g_hidden_dot.data(), g_logits_dot.data(), n.padded, 1, weight,
+                       true);
         mask(g_hidden_dot);
-        images_gain(step, theta, mu, for_images);
+        add_image_gradients(step, theta, mu, for_images);
 
         multiply<Real>(n.rows(), n.hidden, n.batch, gradient.data(), x.data(), 1, n.wide, g_hidden_dot.data(), false);
         Real *for_weight = gradient.data() + n.second();
-        multiply<Real>(n.classes, n.hidden, n.batch, for_weight, g_logits_dot.data(), 1, n.padded, hidden.data(), false);
+        multiply<Real>(n.classes, n.hidden, n.batch, for_weight, g_logits_dot.data(), 1, n.padded, hidden.data(),
+                       false);
         multiply<Real>(n.classes, n.hidden, n.batch, for_weight, g_logits.data(), 1, n.padded, hidden_dot.data(), true);
         column_sums(g_logits_dot, gradient.data() + n.bias());
         for (int64_t i = 0; i < n.parameters(); ++i) {
@@ -199,26 +205,26 @@ struct Training {
         for (int64_t j = 0; j < n.classes; ++j) g_dot[j] = p[j] * (z_dot[j] - mean) * mass / Real(n.batch);
     }
 
-    void images_gain(int64_t step, const Real *theta, const Real *mu, Real *for_images) {
+    void add_image_gradients(int64_t step, const Real *theta, const Real *mu, Real *for_images) {
         transpose(n.rows(), n.hidden, theta, first.data(), n.wide);
         transpose(n.rows(), n.hidden, mu, first_dot.data(), n.wide);
         multiply<Real>(n.batch, n.wide, n.hidden, for_x.data(), g_hidden.data(), n.hidden, 1, first_dot.data(), false);
         multiply<Real>(n.batch, n.wide, n.hidden, for_x.data(), g_hidden_dot.data(), n.hidden, 1, first.data(), true);
         for (int64_t i = 0; i < n.batch; ++i) {
-            Real *gain = for_images + index[step * n.batch + i] * n.wide;
-            for (int64_t j = 0; j < n.wide; ++j) gain[j] += for_x[i * n.wide + j];
+            Real *sum = for_images + index[step * n.batch + i] * n.wide;
+            for (int64_t j = 0; j < n.wide; ++j) sum[j] += for_x[i * n.wide + j];
         }
     }
 };
 
-// states [steps + 1, parameters], of which the first is given; velocity [parameters] is written over.
+// states [steps + 1, parameters] begins with the first parameters; velocity [parameters] is updated in place.
 template <typename Real>
 void train(const int64_t *sizes, void *const *at, double rate, double momentum) {
     const Sizes n(sizes);
     Training<Real> training(n, static_cast<const Real *>(at[0]), static_cast<const Real *>(at[1]),
                             static_cast<const int64_t *>(at[2]), rate, momentum, false);
     Real *states = static_cast<Real *>(at[3]), *velocity = static_cast<Real *>(at[4]);
-    const bool keep = at[5] != nullptr;  // whether every state is kept, or the first is written over
+    const bool keep = at[5] != nullptr;  // else the first state is updated in place
     for (int64_t step = 0; step < n.steps; ++step) {
         Real *next = keep ? states + n.parameters() : states;
         training.forward(step, states, velocity, next, velocity);
@@ -226,7 +232,7 @@ void train(const int64_t *sizes, void *const *at, double rate, double momentum) 
     }
 }
 
-// lambda and mu [parameters], those of the end, are written over by those of the beginning.
+// lambda and mu [parameters] are given at the end of the training and replaced by those at its start.
 template <typename Real>
 void reverse(const int64_t *sizes, void *const *at, double rate, double momentum) {
     const Sizes n(sizes);

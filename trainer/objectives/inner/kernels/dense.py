@@ -1,4 +1,4 @@
-"""Many steps of training a network with one hidden layer, and their reverse, in C++ (`dense.cpp`), for the CPU."""
+"""Training of a network with one hidden layer for many steps, and its reverse, in C++ for the CPU (`dense.cpp`)."""
 
 from __future__ import annotations
 
@@ -13,15 +13,16 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 from torch.nn.functional import pad
 
+from recall_server.core.networks.kernels.calls import functions, pointers, sizes
 from recall_server.core.networks.kernels.compiled import compiled
 
-SUFFIXES = {torch.float32: "float32", torch.float64: "float64"}
-VECTOR = 64  # bytes
+PRECISIONS = (torch.float32, torch.float64)
+VECTOR = 64  # bytes; rows are padded to whole vectors
 
 
 @functools.cache
 def native_dense() -> NativeDense | None:
-    """The compiled training; None, with a logged reason, where it cannot be compiled."""
+    """Return the compiled training; None, with the reason in the log, if it cannot be compiled."""
     library = compiled(Path(__file__).with_name("dense.cpp"))
     return None if library is None else NativeDense(library)
 
@@ -29,10 +30,7 @@ def native_dense() -> NativeDense | None:
 @final
 @dataclass(frozen=True, eq=False)
 class Examples:
-    """What a network is trained on: images [M, K] with target distributions [M, C], and the minibatches of every step.
-
-    `index` int64 [T, B] says which images those are.
-    """
+    """Images [M, K], their targets [M, C] (distributions), and `index`, int64 [T, B]: the minibatch of each step."""
 
     images: Tensor
     targets: Tensor
@@ -42,7 +40,7 @@ class Examples:
 @final
 @dataclass(frozen=True, eq=False)
 class Dense:
-    """The parameters of a network with one hidden layer: weights [H, K] and [C, H], and biases [H] and [C]."""
+    """Parameters of a network with one hidden layer: weights [H, K] and [C, H], biases [H] and [C]."""
 
     first: Tensor
     first_bias: Tensor
@@ -50,14 +48,14 @@ class Dense:
     second_bias: Tensor
 
     def packed(self) -> Tensor:
-        """One row of numbers, as dense.cpp has them."""
+        """Return the parameters as one vector, in the layout of dense.cpp."""
         rows = torch.cat([self.first.T, self.first_bias[None], self.second])
         return torch.cat([_padded(rows).flatten(), _padded(self.second_bias)])
 
     def unpacked(self, row: Tensor) -> Dense:
-        """The parameters in such a row, for a network of this size."""
+        """Return the parameters that such a vector holds, for a network of this size."""
         (hidden, inputs), classes = self.first.shape, len(self.second)
-        width = _whole(hidden, row.dtype)
+        width = _round_up(hidden, row.dtype)
         rows = row[: (inputs + 1 + classes) * width].view(-1, width)[:, :hidden]
         bias = row[(inputs + 1 + classes) * width :][:classes]
         return Dense(rows[:inputs].T, rows[inputs], rows[inputs + 1 :], bias)
@@ -68,15 +66,12 @@ class NativeDense:
     """SGD with momentum on the mean soft cross-entropy, in float32 or float64."""
 
     def __init__(self, library: ctypes.CDLL) -> None:
-        self._train = {dtype: getattr(library, f"train_{name}") for dtype, name in SUFFIXES.items()}
-        self._reverse = {dtype: getattr(library, f"reverse_{name}") for dtype, name in SUFFIXES.items()}
-        for function in (*self._train.values(), *self._reverse.values()):
-            function.restype = None
+        self._train, self._reverse = (functions(library, name, PRECISIONS) for name in ("train", "reverse"))
 
     def train(
         self, examples: Examples, parameters: Dense, velocity: Dense, *, rate: float, momentum: float
     ) -> tuple[Dense, Dense]:
-        """Parameters and velocity after all steps; without a gradient."""
+        """Return parameters and velocity after all steps, without a gradient."""
         with torch.no_grad():
             state, moved = parameters.packed().clone(), velocity.packed().clone()
             run = _Run(parameters, examples, rate, momentum)
@@ -84,13 +79,13 @@ class NativeDense:
             return parameters.unpacked(state), parameters.unpacked(moved)
 
     def unroll(self, examples: Examples, parameters: Dense, velocity: Dense, *, rate: float, momentum: float) -> Dense:
-        """Parameters after all steps; differentiable in the images, the parameters and the velocity."""
+        """Return the parameters after all steps, differentiable in images, parameters and velocity."""
         run = _Run(parameters, examples, rate, momentum)
         trained: Tensor = _Unroll.apply(self, run, *run.inputs(examples), parameters.packed(), velocity.packed())
         return parameters.unpacked(trained)
 
     def forward(self, run: _Run, inputs: tuple[Tensor, ...], start: Tensor, velocity: Tensor) -> Tensor:
-        """The parameters before every step and after the last, [T + 1, P]."""
+        """Return the parameters before every step and after the last one, [T + 1, P]."""
         states = start.new_empty(run.steps + 1, len(start))
         states[0] = start
         run.call(self._train[start.dtype], *inputs, states, velocity.clone(), states)
@@ -99,7 +94,7 @@ class NativeDense:
     def backward(
         self, run: _Run, inputs: tuple[Tensor, ...], states: Tensor, gradient: Tensor
     ) -> tuple[Tensor, Tensor, Tensor]:
-        """Of the last parameters, for the images, the first parameters and the first velocity."""
+        """Return the gradients for images, first parameters and first velocity, from that for the last parameters."""
         lam, mu, gain = gradient.clone(), torch.zeros_like(gradient), torch.zeros_like(inputs[0])
         run.call(self._reverse[states.dtype], *inputs, states, lam, mu, gain)
         return gain, lam, mu
@@ -107,37 +102,34 @@ class NativeDense:
 
 @final
 class _Run:
-    """How large everything is, and how fast it is learned."""
+    """Sizes, learning rate and momentum of one training."""
 
     def __init__(self, parameters: Dense, examples: Examples, rate: float, momentum: float) -> None:
         (hidden, inputs), classes = parameters.first.shape, len(parameters.second)
         self.steps, batch = examples.index.shape
-        whole = [_whole(count, parameters.first.dtype) for count in (hidden, inputs + 1, classes)]
-        self._sizes = (ctypes.c_int64 * 7)(self.steps, batch, inputs, whole[0], classes, *whole[1:])
+        padded = [_round_up(count, parameters.first.dtype) for count in (hidden, inputs + 1, classes)]
+        self._sizes = sizes(self.steps, batch, inputs, padded[0], classes, *padded[1:])
         self._rate, self._momentum = rate, momentum
 
     @staticmethod
     def inputs(examples: Examples) -> tuple[Tensor, Tensor, Tensor]:
-        """Images with an input of 1, and targets, padded; and the index."""
+        """Return images with an input of 1 for the bias, and targets, both padded; and the index."""
         images = torch.cat([examples.images, torch.ones_like(examples.images[:, :1])], dim=1)
         return _padded(images).contiguous(), _padded(examples.targets).contiguous(), examples.index.contiguous()
 
     def call(self, function: Any, *tensors: Tensor | None) -> None:
-        """The tensors are held until the function has returned."""
-        pointers = (None if tensor is None else tensor.data_ptr() for tensor in tensors)
-        at = (ctypes.c_void_p * len(tensors))(*pointers)
-        function(self._sizes, at, ctypes.c_double(self._rate), ctypes.c_double(self._momentum))
+        function(self._sizes, pointers(*tensors), ctypes.c_double(self._rate), ctypes.c_double(self._momentum))
 
 
-def _whole(count: int, dtype: torch.dtype) -> int:
-    """So many numbers and what is missing to whole vectors."""
+def _round_up(count: int, dtype: torch.dtype) -> int:
+    """The length of `count` numbers that are padded to whole vectors."""
     lanes = VECTOR // dtype.itemsize
     return -(-count // lanes) * lanes
 
 
 def _padded(rows: Tensor) -> Tensor:
-    """[..., n] -> [..., a whole number of vectors], with zeros."""
-    return pad(rows, (0, _whole(rows.shape[-1], rows.dtype) - rows.shape[-1]))
+    """Pad rows [..., n] with zeros to whole vectors."""
+    return pad(rows, (0, _round_up(rows.shape[-1], rows.dtype) - rows.shape[-1]))
 
 
 class _Unroll(torch.autograd.Function):

@@ -1,15 +1,14 @@
 """The kernels of `triton_blocks.py`: norm, ReLU and pooling of channels-last images, forward and backward.
 
-A program takes BLOCK_C channels of one image and walks over its pixels twice: once for the sums, once for the results.
-The second walk finds in the cache what the first one read. Sums are kept apart for every place in a block and put
-together once, at the end: a sum across threads costs more than all the arithmetic of a pixel. Pixels are taken by
-windows: of each pooled pixel the four that it is the mean of, numbered 0 to 3. What is computed is named as in
-`blocks.py`; `tangent` adds the direction. Arithmetic is in the precision of scale and shift, whatever images are
-stored in.
+A program processes BLOCK_C channels of one image in two passes over its pixels: the first computes sums, the second
+results. The second pass finds its data in the cache. Each position in a block has its own partial sum, and they are
+added up once at the end, since a sum across threads costs more than all arithmetic on a pixel. A window is the four
+pixels, numbered 0 to 3, that one pooled pixel is the mean of. Names are those of `blocks.py`; `tangent` adds
+derivatives along a direction. Arithmetic is in the precision of scale and shift, whatever the precision of the images.
 """
 
 # mypy: disable-error-code="untyped-decorator, no-untyped-def, no-untyped-call"
-# Triton reads these functions as a language of its own: its types are those of the pointers that they are called with.
+# Triton parses these functions itself; their types are those of the arguments of a call.
 
 from __future__ import annotations
 
@@ -19,7 +18,7 @@ import triton.language as tl
 
 @triton.jit
 def load_window(pointer, rows, columns, channels, mask, width, count, corner: tl.constexpr, of: tl.constexpr):
-    """[BLOCK_P, BLOCK_C] pixels of one image: corner 0 to 3 of every window, in the type `of`."""
+    """Return [BLOCK_P, BLOCK_C] pixels of one image: pixel `corner`, 0 to 3, of every window, in the type `of`."""
     pixel = (2 * rows + corner // 2) * width + 2 * columns + corner % 2
     return tl.load(pointer + pixel[:, None] * count + channels[None, :], mask=mask, other=0.0).to(of)
 
@@ -37,7 +36,7 @@ def forward_kernel(
     height, width, count, epsilon,
     tangent: tl.constexpr, summed: tl.constexpr, BLOCK_P: tl.constexpr, BLOCK_C: tl.constexpr,
 ):  # fmt: skip
-    """y, mean and rstd; with `tangent` y_dot, mean_dot and slope; with `summed` a_dot becomes a_dot + more."""
+    """Write y, mean and rstd; with `tangent` y_dot, mean_dot and slope; with `summed` a_dot becomes a_dot + more."""
     of = scale.dtype.element_ty
     image = tl.program_id(0).to(tl.int64)
     channels = tl.program_id(1) * BLOCK_C + tl.arange(0, BLOCK_C)
@@ -45,7 +44,7 @@ def forward_kernel(
     half, windows = width // 2, (height // 2) * (width // 2)
     a += image * height * width * count
     y += image * windows * count
-    # Sums are taken of differences from the first pixel, which loses nothing where a channel's mean is far from zero.
+    # Sums of differences from the first pixel lose no precision if the mean of a channel is far from zero.
     first = tl.load(a + channels, mask=inside, other=0.0).to(of)
     totals = tl.zeros([BLOCK_P, BLOCK_C], dtype=of)
     squares = tl.zeros([BLOCK_P, BLOCK_C], dtype=of)
@@ -80,7 +79,7 @@ def forward_kernel(
     middle = first + beyond
     variance = tl.sum(squares, axis=0) * share - beyond * beyond
     inverse = 1.0 / tl.sqrt(tl.maximum(variance, 0.0) + epsilon)
-    inverse += middle - middle  # maximum drops a NaN, which must not be lost: it comes back with the mean
+    inverse += middle - middle  # maximum drops NaN; this restores it
     tl.store(mean + image * count + channels, middle, mask=inside)
     tl.store(rstd + image * count + channels, inverse, mask=inside)
     s = tl.load(scale + channels, mask=inside, other=0.0)
@@ -127,9 +126,10 @@ def backward_kernel(
     height, width, count,
     tangent: tl.constexpr, summed: tl.constexpr, BLOCK_P: tl.constexpr, BLOCK_C: tl.constexpr,
 ):  # fmt: skip
-    """ga, and each image's part of the gradients for scale and shift; with `tangent` ga_dot, and those are derivatives.
+    """Write ga, and each image's part of the gradients for scale and shift.
 
-    The direction of gy is gy_dot, with `summed` gy_dot + more.
+    With `tangent`, also write ga_dot, and the derivatives of these parts instead of the parts. The derivative of gy is
+    gy_dot; with `summed`, gy_dot + more.
     """
     of = scale.dtype.element_ty
     image = tl.program_id(0).to(tl.int64)

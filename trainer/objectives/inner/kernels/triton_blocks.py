@@ -1,6 +1,7 @@
-"""The same operation on CUDA devices, in Triton (`normalise_pool_triton.py`): each tensor is read and written once.
+"""Instance norm, ReLU and pooling in Triton, for CUDA devices (`normalise_pool_triton.py`).
 
-Its parts would be some ten kernels of torch, and the time of a block is that of the memory they move.
+Torch runs the operation as some ten kernels, whose time is that of the memory that they move. Here each tensor is read
+and written once.
 """
 
 from __future__ import annotations
@@ -12,13 +13,14 @@ from torch import Tensor
 
 from recall_server.core.networks.kernels import EPSILON
 from recall_server.core.networks.kernels.blocks import AbstractBlocks, Affine, BlockTangent, BlockValue
+from recall_server.core.networks.kernels.calls import channels_last
 from recall_server.core.networks.kernels.convolutions import FEW_CHANNELS, AbstractConvolution
 from trainer.objectives.inner.kernels.normalise_pool_triton import backward_kernel, forward_kernel
 from trainer.objectives.inner.kernels.triton_windows import TritonWindows
 
-WINDOWS = 64  # of pooled pixels that a program holds at a time
-CHANNELS = 32  # of a program: 64 bytes of bfloat16 lie together
-VALUES_OF_A_THREAD = 8  # of each tensor
+WINDOWS = 64  # pooled pixels that a program processes at a time
+CHANNELS = 32  # channels of a program: 64 adjacent bytes in bfloat16
+VALUES_OF_A_THREAD = 8  # numbers of each tensor that a thread holds
 
 
 @final
@@ -31,7 +33,7 @@ class TritonBlocks(AbstractBlocks):
         return super().convolution(images, filters, dtype)
 
     def forward(self, a: Tensor, norm: Affine) -> tuple[Tensor, BlockValue]:
-        a = _channels_last(a)
+        a = channels_last(a)
         y = _pooled(a, len(a))
         mean, rstd = norm.scale.new_empty(2, *a.shape[:2])
         _forward(a, None, None, *norm, None, None, y, None, mean, rstd, None, None)
@@ -42,7 +44,7 @@ class TritonBlocks(AbstractBlocks):
         sums = value.mean.new_empty(2, *value.mean.shape)
         _backward(
             value.a, None, value.mean, value.rstd, None, None, value.scale, value.shift, None,
-            _channels_last(gy), None, None, ga, None, *sums,
+            channels_last(gy), None, None, ga, None, *sums,
         )  # fmt: skip
         for_scale, for_shift = sums.sum(dim=1)
         return ga, for_scale, for_shift
@@ -50,11 +52,11 @@ class TritonBlocks(AbstractBlocks):
     def forward_tangent(
         self, a: Tensor, a_dot: Tensor, more: Tensor | None, norm: Affine, norm_dot: Affine
     ) -> tuple[Tensor, BlockTangent]:
-        a, a_dot = _channels_last(a), _channels_last(a_dot)
+        a, a_dot = channels_last(a), channels_last(a_dot)
         both = _pooled(a, 2 * len(a))
         y, y_dot = both.chunk(2)
         mean, rstd, mean_dot, slope = norm.scale.new_empty(4, *a.shape[:2])
-        more = None if more is None else _channels_last(more)
+        more = None if more is None else channels_last(more)
         _forward(a, a_dot, more, *norm, *norm_dot, y, y_dot, mean, rstd, mean_dot, slope)
         return both, BlockTangent(a, *norm, mean, rstd, a_dot, norm_dot.scale, mean_dot, slope)
 
@@ -67,7 +69,7 @@ class TritonBlocks(AbstractBlocks):
         sums = value.mean.new_empty(2, *value.mean.shape)
         _backward(
             a, value.a_dot, value.mean, value.rstd, value.mean_dot, value.slope, value.scale, value.shift,
-            value.scale_dot, _channels_last(gy), _channels_last(gy_dot), None if more is None else _channels_last(more),
+            value.scale_dot, channels_last(gy), channels_last(gy_dot), None if more is None else channels_last(more),
             ga, ga_dot, *sums,
         )  # fmt: skip
         for_scale, for_shift = sums.sum(dim=1)
@@ -87,16 +89,12 @@ def _backward(a: Tensor, a_dot: Tensor | None, *others: Tensor | None) -> None:
 
 
 def _launch(a: Tensor) -> tuple[tuple[int, int], tuple[int, int, int], dict[str, int]]:
-    """Programs, sizes and how much each program holds."""
+    """Return the grid of programs, the sizes, and the block sizes of a program."""
     images, channels, height, width = a.shape
     windows = min(WINDOWS, 1 << (height * width // 4 - 1).bit_length())
     warps = max(1, windows * CHANNELS // (32 * VALUES_OF_A_THREAD))
     options = {"BLOCK_P": windows, "BLOCK_C": CHANNELS, "num_warps": warps}
     return (images, -(-channels // CHANNELS)), (height, width, channels), options
-
-
-def _channels_last(images: Tensor) -> Tensor:
-    return images.contiguous(memory_format=torch.channels_last)
 
 
 def _pooled(a: Tensor, count: int) -> Tensor:

@@ -1,7 +1,7 @@
-"""A 3x3 convolution of images with few channels on CUDA devices, by one matrix product with their windows.
+"""A 3x3 convolution of images with few channels, as one matrix product with their windows, for CUDA devices.
 
-cuDNN takes five times as long for an image of three channels as the memory needs that is moved. Windows are written
-out in rows of a width that suits matrix units (`windows_triton.py`).
+For images of three channels, cuDNN takes five times as long as it takes to move the data. The windows are written as
+rows whose width suits the matrix units (`windows_triton.py`).
 """
 
 from __future__ import annotations
@@ -15,13 +15,13 @@ from torch.nn.functional import pad
 from recall_server.core.networks.kernels.convolutions import AbstractConvolution, rows_of
 from trainer.objectives.inner.kernels.windows_triton import gather_kernel, spread_kernel
 
-ALIGNED = 32  # numbers of a row, or a multiple: 64 bytes of bfloat16
-PIXELS = 128  # of a program
+ALIGNED = 32  # the width of a row is a multiple of it: 64 bytes of bfloat16
+PIXELS = 128  # pixels of a program
 
 
 @final
 class TritonWindows(AbstractConvolution):
-    """By matrix products with the windows of the images; outputs are channels-last."""
+    """Matrix products with the windows of the images; outputs are channels-last."""
 
     def __init__(self, windows: Tensor, shape: tuple[int, int, int, int]) -> None:
         self.windows, self.shape = windows, shape
@@ -59,7 +59,7 @@ class TritonWindows(AbstractConvolution):
         return TritonWindows(self.windows[: count * height * width], (count, channels, height, width))
 
     def _weight(self, weight: Tensor) -> Tensor:
-        """[width of a row, F], zeros beyond C * 9."""
+        """Return the weights as [width of a row, F], with zeros beyond C * 9."""
         flat = weight.to(self.windows.dtype).flatten(1)
         return pad(flat, (0, self.windows.shape[1] - flat.shape[1])).T
 

@@ -1,7 +1,7 @@
-"""The kernels of `triton_windows.py`: the 3x3 windows of images written out in rows, and rows added up to images."""
+"""The kernels of `triton_windows.py`: write the 3x3 windows of images as rows, and add up rows to images."""
 
 # mypy: disable-error-code="untyped-decorator, no-untyped-def, no-untyped-call"
-# Triton reads its functions as a language of its own: its types are those of the pointers that they are called with.
+# Triton parses these functions itself; their types are those of the arguments of a call.
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import triton.language as tl
 
 @triton.jit
 def spread_kernel(images, windows, pixels, height, width, channels, WIDTH: tl.constexpr, PIXELS: tl.constexpr):
-    """images [N, C, H, W] -> windows [N * H * W, WIDTH], in the order of a weight [F, C, 3, 3]; zeros beyond C * 9."""
+    """Write images [N, C, H, W] as windows [N * H * W, WIDTH], each like a filter [C, 3, 3]; zeros beyond C * 9."""
     pixel = tl.program_id(0).to(tl.int64) * PIXELS + tl.arange(0, PIXELS)
     tap = tl.arange(0, WIDTH)
     image, row, column = pixel // (height * width), pixel // width % height, pixel % width
@@ -27,13 +27,13 @@ def spread_kernel(images, windows, pixels, height, width, channels, WIDTH: tl.co
 
 @triton.jit
 def gather_kernel(windows, images, pixels, height, width, channels, WIDTH: tl.constexpr, PIXELS: tl.constexpr):
-    """The transpose: every pixel [N, C, H, W] becomes the sum of what windows [N * H * W, WIDTH] say of it."""
+    """The transpose: set each pixel of images [N, C, H, W] to the sum of its entries in windows [N * H * W, WIDTH]."""
     pixel = tl.program_id(0).to(tl.int64) * PIXELS + tl.arange(0, PIXELS)
     channel = tl.program_id(1)
     image, row, column = pixel // (height * width), pixel // width % height, pixel % width
     total = tl.zeros([PIXELS], dtype=images.dtype.element_ty)
     for tap in tl.static_range(9):
-        y, x = row + 1 - tap // 3, column + 1 - tap % 3  # whose tap this pixel is
+        y, x = row + 1 - tap // 3, column + 1 - tap % 3  # the pixel whose window has this one at `tap`
         inside = (y >= 0) & (y < height) & (x >= 0) & (x < width) & (pixel < pixels)
         place = (image * height + y) * width + x
         part = tl.load(windows + place * WIDTH + channel * 9 + tap, mask=inside, other=0.0)

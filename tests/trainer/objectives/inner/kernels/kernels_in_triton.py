@@ -11,13 +11,12 @@ from torch import Tensor
 from torch.nn.functional import conv2d
 
 from recall_server.core.networks.kernels import TorchBlocks
-from tests.recall_server.core.networks.kernels.test_kernels import Drawn
+from tests.recall_server.core.networks.kernels.test_kernels import Drawn, terms_of
+from tests.tolerances import assert_close
 from trainer.objectives.inner.kernels.triton_blocks import TritonBlocks
 from trainer.objectives.inner.kernels.triton_windows import TritonWindows
 
 DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-# Interpreted, a bfloat16 is cut off and not rounded.
-NEAR = {torch.float64: 1e-12, torch.float32: 1e-5, torch.bfloat16: 1e-2}
 
 
 def on_device(drawn: Drawn) -> Drawn:
@@ -32,9 +31,7 @@ def test_blocks_in_triton_agree_with_the_reference(dtype: torch.dtype, more: boo
     drawn = on_device(Drawn(dtype))
     mine = drawn.value(TritonBlocks()) + drawn.tangent(TritonBlocks(), more=more)
     oracle = drawn.value(TorchBlocks()) + drawn.tangent(TorchBlocks(), more=more)
-    for one, other in zip(mine, oracle, strict=True):
-        assert one.dtype == other.dtype
-        assert (one - other).double().norm() <= NEAR[dtype] * other.double().norm()
+    assert_close(mine, oracle, terms=terms_of(dtype), dtype=dtype)
 
 
 @pytest.mark.filterwarnings("ignore:invalid value:RuntimeWarning")  # NumPy's, of the interpreter
@@ -60,7 +57,7 @@ def test_windows_in_triton_have_the_gradients_of_autograd(channels: int) -> None
     assert isinstance(convolution, TritonWindows)
     output, pull = torch.func.vjp(lambda x, w: conv2d(x, w, padding=1), images, weight)
     for_input, for_weight = pull(g)
-    torch.testing.assert_close(convolution.apply(weight), output)
-    torch.testing.assert_close(convolution.for_input(g, weight), for_input)
-    torch.testing.assert_close(convolution.for_weight(g, weight), for_weight)
-    torch.testing.assert_close(convolution.first(2).apply(weight), output[:2])
+    assert_close(convolution.apply(weight), output, terms=9 * channels)
+    assert_close(convolution.for_input(g, weight), for_input, terms=9 * 6)
+    assert_close(convolution.for_weight(g, weight), for_weight, terms=4 * 5 * 7)
+    assert_close(convolution.first(2).apply(weight), output[:2], terms=9 * channels)

@@ -7,6 +7,7 @@ import signal
 import threading
 import time
 from collections.abc import Callable, Iterator
+from multiprocessing.connection import Connection
 from pathlib import Path
 
 import pytest
@@ -16,8 +17,9 @@ from benchmarks.process_tree import LISTED, children
 from recall_server.jobs.claimed_jobs import ClaimedJobs
 from recall_server.jobs.rows.records import ClassifierRecord, JobError, JobStatus
 from recall_server.jobs.training_jobs import TrainingJobs
-from recall_server.jobs.workers import supervisor
-from recall_server.jobs.workers.local import LocalBackend, _devices
+from recall_server.jobs.workers import supervisor, worker_process
+from recall_server.jobs.workers.local import LocalBackend
+from recall_server.jobs.workers.worker import Ready, Succeeded
 from tests.recall_server.job_examples import DIVERGING, ENDLESS, PATIENCE, eventually, jobs_with, record, training_task
 from tests.recall_server.serving_examples import RETRAINING
 
@@ -229,6 +231,65 @@ def die(*_: object) -> None:
     os._exit(7)
 
 
+def freeze(*_: object) -> None:
+    """A worker that never becomes warm, and does not end."""
+    os.kill(os.getpid(), signal.SIGSTOP)
+
+
+def keep_the_file(connection: Connection, *_: object) -> None:
+    """A worker that announces a classifier and stops before it has sent it."""
+    connection.send_bytes(Ready(device="cpu").model_dump_json().encode())
+    connection.recv_bytes()
+    connection.send_bytes(Succeeded(seconds=1.0).model_dump_json().encode())
+    os.kill(os.getpid(), signal.SIGSTOP)
+
+
+@pytest.fixture
+def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(worker_process, "SECONDS_TO_TRANSFER", 0.5)
+
+
+@pytest.mark.usefixtures("impatient")
+def test_a_stopped_process_that_does_not_take_its_task_is_replaced(start: Start) -> None:
+    jobs = start()
+    ready(jobs)
+    stopped = process_of(jobs)
+    os.kill(stopped, signal.SIGSTOP)
+    large = training_task(interim=bytes(2**22))  # more than a pipe holds
+    done = finished(jobs, jobs.submit(record(), large).record.id)
+    assert (done.status, done.attempt) == (JobStatus.SUCCEEDED, 2)
+    assert not is_alive(stopped)
+
+
+@pytest.mark.usefixtures("impatient")
+def test_a_stopped_process_that_does_not_send_its_classifier_is_replaced(
+    start: Start, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as patch:
+        patch.setattr(worker_process, "run_worker", keep_the_file)
+        jobs = start()
+        ready(jobs)
+    stopped = process_of(jobs)
+    done = finished(jobs, jobs.submit(record(), training_task()).record.id)
+    assert (done.status, done.attempt) == (JobStatus.SUCCEEDED, 2)
+    assert not is_alive(stopped)
+
+
+def test_a_stopped_process_does_not_delay_the_end_of_the_server(start: Start, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(supervisor, "SECONDS_TO_STOP", 1.0)
+    jobs = start()
+    ready(jobs)
+    stopped = process_of(jobs)
+    os.kill(stopped, signal.SIGSTOP)
+    identifier = jobs.submit(record(), training_task(interim=bytes(2**22))).record.id
+    eventually(lambda: jobs.get(identifier).status is JobStatus.RUNNING, "its task is being sent")
+    began = time.monotonic()
+    jobs.stop()
+    assert time.monotonic() - began < 10
+    assert not is_alive(stopped)
+    assert (jobs.get(identifier).status, jobs.get(identifier).attempt) == (JobStatus.QUEUED, 1)
+
+
 @pytest.fixture
 def hasty(monkeypatch: pytest.MonkeyPatch) -> None:
     """Give up soon, and try again soon."""
@@ -237,10 +298,12 @@ def hasty(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.usefixtures("hasty")
+@pytest.mark.parametrize("worker", [die, freeze])
 def test_a_process_that_never_starts_is_said_and_the_jobs_wait_for_another(
-    start: Start, monkeypatch: pytest.MonkeyPatch
+    start: Start, monkeypatch: pytest.MonkeyPatch, worker: Callable[..., None]
 ) -> None:
-    monkeypatch.setattr(supervisor, "run_worker", die)
+    monkeypatch.setattr(worker_process, "SECONDS_TO_START", 0.5)
+    monkeypatch.setattr(worker_process, "run_worker", worker)
     jobs = start()
     waiting = jobs.submit(record(), training_task()).record.id
     eventually(lambda: jobs.room().reason == "no worker", "it is noticed")
@@ -301,15 +364,3 @@ def test_a_job_that_was_forgotten_behind_its_back_is_stopped_and_does_not_distur
     jobs._store.remove(forgotten)
     assert finished(jobs, jobs.submit(record("next"), training_task()).record.id).status is JobStatus.SUCCEEDED
     assert not is_alive(process)
-
-
-def test_one_worker_is_given_to_each_device(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert _devices("cpu", 0) == ["cpu"]
-    assert _devices("cpu", 2) == ["cpu", "cpu"]
-    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
-    assert _devices("auto", 0) == ["cuda:0", "cuda:1"]
-    assert _devices("cuda", 3) == ["cuda:0", "cuda:1", "cuda:0"]
-    assert _devices("cuda:1", 0) == ["cuda:1"]
-    monkeypatch.setattr(torch.cuda, "device_count", lambda: 0)
-    assert _devices("auto", 0) == ["cpu"]
-    assert _devices("cuda", 0) == ["cuda"], "what was asked for and is not there fails loudly"

@@ -1,0 +1,104 @@
+"""The table of jobs: which changes it allows, and what it never holds."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from sqlalchemy import delete, insert, update
+from sqlalchemy.exc import IntegrityError
+
+from recall_server.errors import NotFound, StorageFailed
+from recall_server.jobs.rows.records import JobError, JobStatus, Progress
+from recall_server.jobs.rows.store import SqlJobStore
+from recall_server.jobs.rows.table import jobs as job_table
+from recall_server.jobs.rows.table import servers
+from tests.recall_server.job_examples import (
+    database,
+    record,
+)
+
+
+def queued(store: SqlJobStore, identifier: str = "1", fingerprint: str = "f") -> None:
+    assert store.add(record(identifier), fingerprint=fingerprint, limit=9) is not None
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Iterator[SqlJobStore]:
+    store = SqlJobStore.open(database(tmp_path) if "RECALL_POSTGRES" in os.environ else "sqlite://")
+    with store.database.writing() as connection:
+        connection.execute(insert(servers).values(id="me", beat=0))
+    yield store
+    store.close()
+
+
+def test_a_change_is_made_only_by_the_one_who_holds_the_job(store: SqlJobStore) -> None:
+    queued(store)
+    claimed = store.claim("me")
+    assert claimed is not None
+    claim, taken, _ = claimed
+    assert (taken.status, taken.attempt) == (JobStatus.RUNNING, 1)
+    assert store.claim("me") is None
+    error = JobError(kind="TrainingFailed", detail="x")
+    for stranger in (
+        claim.__class__(claim.identifier, 2, "me"),
+        claim.__class__(claim.identifier, 1, "you"),
+        claim.__class__("2", 1, "me"),
+    ):
+        assert not store.progressed(stranger, Progress(done=1, total=2))
+        assert store.failed(stranger, error) is None
+        assert store.returned(stranger) is None
+        assert store.lost(stranger, "x", attempts=1) is None
+    assert store.get("1") == taken
+    assert store.returned(claim) is not None
+    assert store.failed(claim, error) is None
+    assert store.get("1").status is JobStatus.QUEUED
+
+
+def test_jobs_are_claimed_in_the_order_in_which_they_came(store: SqlJobStore) -> None:
+    for identifier in ("b", "a", "c"):
+        queued(store, identifier, identifier)
+    assert [claimed[0].identifier for _ in range(3) if (claimed := store.claim("me"))] == ["b", "a", "c"]
+
+
+def test_a_server_that_was_taken_for_dead_can_claim_nothing(store: SqlJobStore) -> None:
+    queued(store)
+    with store.database.writing() as connection:
+        connection.execute(delete(servers))
+    assert store.claim("me") is None
+    assert store.get("1").status is JobStatus.QUEUED
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        {"status": "succeeded", "finished_at": record().created_at},
+        {"status": "failed", "finished_at": record().created_at},
+        {"status": "failed", "error_kind": "TrainingFailed"},
+        {"status": "running"},
+        {"finished_at": record().created_at},
+    ],
+)
+def test_the_table_itself_refuses_an_end_without_a_result_or_an_error(
+    store: SqlJobStore, values: dict[str, Any]
+) -> None:
+    queued(store)
+    with pytest.raises(StorageFailed) as refused, store.database.writing() as connection:
+        connection.execute(update(job_table).values(**values))
+    assert isinstance(refused.value.__cause__, IntegrityError)
+    assert store.get("1").status is JobStatus.QUEUED
+
+
+def test_what_was_removed_is_gone_with_its_events_and_its_number_is_not_given_again(store: SqlJobStore) -> None:
+    queued(store, "1")
+    (number, _), *_ = store.page(1)
+    assert store.remove("1")
+    assert not store.remove("1")
+    with pytest.raises(NotFound, match="no classifier has the id '1'"):
+        store.get("1")
+    queued(store, "2")
+    assert store.page(1)[0][0] > number
+    assert [each.number for each in store.events("2", after=0, limit=9)] == [1]

@@ -1,0 +1,50 @@
+"""Training tasks: what survives being sent to another process, and when two are the same."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+from pytest import MonkeyPatch
+
+from recall_server.core.classifier.fresh_classifier import FreshClassifier
+from recall_server.core.encoders.weights import all_but_the_last
+from recall_server.core.networks import build_network
+from recall_server.jobs.rows.task import TrainingTask, fingerprint
+from tests.recall_server.job_examples import (
+    training_task,
+)
+
+
+def test_a_task_survives_being_sent_and_trains_to_the_same_file(tmp_path: Path) -> None:
+    sent = training_task()
+    received = TrainingTask.from_bytes(sent.to_bytes())
+    assert received.to_bytes() == sent.to_bytes()
+    sent.train(tmp_path / "one", device="cpu")
+    received.train(tmp_path / "other", device="cpu")
+    assert (tmp_path / "one").read_bytes() == (tmp_path / "other").read_bytes()
+    assert FreshClassifier.load(tmp_path / "one").extra == {"bundle": "x"}
+
+
+def test_the_layers_that_a_network_begins_with_are_sent_along(tmp_path: Path) -> None:
+    task = training_task()
+    warm = task.description.retraining.model_copy(update={"initial": "encoder"})
+    network = build_network(warm.network, (1, 8, 8), 5)
+    learned = all_but_the_last(network.initialise(torch.Generator().manual_seed(0)))
+    description = task.description.model_copy(update={"retraining": warm})
+    sent = replace(task, description=description, pretrained=learned)
+    received = TrainingTask.from_bytes(sent.to_bytes())
+    assert received.to_bytes() == sent.to_bytes()
+    received.train(tmp_path / "one", device="cpu")
+    sent.train(tmp_path / "other", device="cpu")
+    assert (tmp_path / "one").read_bytes() == (tmp_path / "other").read_bytes()
+    assert fingerprint(sent.to_bytes()) != fingerprint(task.to_bytes())
+
+
+def test_tasks_have_the_same_fingerprint_exactly_if_they_give_the_same_classifier(monkeypatch: MonkeyPatch) -> None:
+    first = fingerprint(training_task().to_bytes())
+    assert first == fingerprint(training_task().to_bytes())
+    assert first != fingerprint(training_task(seed=4).to_bytes())
+    monkeypatch.setattr("recall_server.jobs.rows.task.training_code_version", lambda: "another")
+    assert first != fingerprint(training_task().to_bytes())
