@@ -93,7 +93,7 @@ class Recalled:
         start = 0
         for recalled in self.queries:
             query, end = recalled.query, start + len(recalled.rows)
-            weights = torch.tensor([list(query.target.values())])
+            weights = torch.tensor([list(query.target.values())], dtype=torch.float32)
             if query.targets is not None:
                 weights = query.targets[list(recalled.rows)]
             targets[start:end, [column[label] for label in query.target]] = weights

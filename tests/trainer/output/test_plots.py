@@ -116,7 +116,7 @@ def test_what_a_memory_does_not_have_is_said_and_the_rest_is_drawn(tmp_path: Pat
     pixels = StoredItems(torch.randn(3, 2, 1, 8, 8, generator=torch.Generator().manual_seed(0)))
     MemoryBundle(example_manifest(pixels, preprocessing), pixels, preprocessing).save(tmp_path / "pixels.safetensors")
     _, complaints = call(tmp_path / "pixels.safetensors", "--output", tmp_path / "out")
-    assert "pixels has no bases; it stores pixels" in complaints
+    assert "pixels has no bases; it stores stored_items" in complaints
     assert "no coefficients of labels" in complaints
     assert "no learning curve" in complaints
     assert [path.name for path in (tmp_path / "out").iterdir()] == ["pixels-recalled.png"]

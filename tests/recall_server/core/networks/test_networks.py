@@ -90,12 +90,6 @@ def test_a_network_can_be_told_how_many_times_to_shrink_unless_its_architecture_
     assert mlp.shrinking(2) == mlp
 
 
-def test_a_network_that_shrinks_nothing_is_written_down_as_before_there_was_another() -> None:
-    assert "shrink" not in NetworkSpec().model_dump_json()
-    assert "shrink" not in NetworkSpec(architecture="mlp").model_dump_json()
-    assert '"shrink":2' in NetworkSpec(shrink=2).model_dump_json()
-
-
 def test_a_spec_refuses_fields_it_does_not_know() -> None:
     with pytest.raises(ValidationError, match="Extra inputs are not permitted"):
         NetworkSpec.model_validate({"architecture": "convnet", "pooling": "max"})
