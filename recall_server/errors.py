@@ -1,39 +1,39 @@
-"""Every error this project raises on purpose, as one tree. No HTTP in here: `api/problems.py` maps it.
+"""The exceptions that this project raises on purpose. They know nothing of HTTP; the API maps them to status codes.
 
 RecallError
-├── InvalidRequest               what the caller sent cannot be answered; the message says what would be right
-│   ├── UnknownLabel             a name that no loaded bundle knows (with the nearest ones that are known)
-│   ├── AmbiguousLabel           a name that two bundles know; `bundle:label` says which
-│   ├── UnreadablePicture        not a picture, or of a kind that is not accepted
+├── InvalidRequest               the request cannot be answered; the message says what a valid one would be
+│   ├── UnknownLabel             no loaded bundle has this label; carries the nearest labels that exist
+│   ├── AmbiguousLabel           several bundles have this label; `bundle:label` selects one
+│   ├── UnreadablePicture        not a picture, damaged, or in an unsupported format
 │   ├── PictureTooLarge          more pixels or bytes than the limit
-│   └── UnsupportedQuery         the memory cannot be addressed this way
+│   └── UnsupportedQuery         the memory does not support this kind of query
 ├── NotFound                     no bundle, classifier or file of that name
-├── NotReady                     it exists but cannot be used yet (a classifier still training)
-├── Conflict                     it contradicts what was said before (an idempotency key of another request)
-├── Unauthorised                 no key, or one that nobody was given
-├── Forbidden                    a good key that does not reach this far
-├── TryAgain                     not at the moment; it says after how many seconds another try is worth it
-│   ├── Overloaded               too much work: the queue is full, the caller's share is used up
-│   └── Unavailable              nobody is there to do it: the server is stopping, or has no worker
-├── NotFitted                    predict, save or export before fit
+├── NotReady                     it exists but cannot be used in its present state (a classifier still training)
+├── Conflict                     the request contradicts an earlier one (a reused idempotency key)
+├── Unauthorised                 the API key is missing or unknown
+├── Forbidden                    the API key's scope does not allow this
+├── TryAgain                     temporarily refused; `retry_after` says how many seconds to wait
+│   ├── Overloaded               the queue is full, or the caller's quota is used up
+│   └── Unavailable              the server is stopping, or has no worker
+├── NotFitted                    predict, save or export was called before fit
 ├── InvalidBundle                a bundle file that must not be loaded
 ├── InvalidDataset               a data set that cannot be distilled or evaluated
 ├── InvalidCheckpoint            a checkpoint of another run, or a damaged one
 ├── TrainingFailed               a training job ended without a classifier
-│   ├── WorkerLost               its worker died, as often as it was tried
-│   └── QueueExpired             it waited longer than a job may wait
-└── StorageFailed                the disk is full or cannot be written; nothing half-written is left behind
+│   ├── WorkerLost               the worker died on every attempt
+│   └── QueueExpired             the job exceeded the maximum waiting time before it started
+└── StorageFailed                the disk is full or not writable; no partial file is left behind
 """
 
 from __future__ import annotations
 
 
 class RecallError(Exception):
-    """The root: `except RecallError` catches everything that this project raises on purpose."""
+    """The base class: `except RecallError` catches everything that this project raises on purpose."""
 
 
 class InvalidRequest(RecallError):
-    """What the caller sent cannot be answered. `parameter` names the culprit, where there is one."""
+    """The request cannot be answered. `parameter` names the offending parameter, if there is a single one."""
 
     def __init__(self, message: str, *, parameter: str | None = None) -> None:
         super().__init__(message)
@@ -41,7 +41,7 @@ class InvalidRequest(RecallError):
 
 
 class UnknownLabel(InvalidRequest):
-    """A label that no loaded bundle knows; `suggestions` holds the nearest known ones, best first."""
+    """No loaded bundle has this label; `suggestions` holds the nearest known labels, best first."""
 
     def __init__(self, label: str, suggestions: list[str], *, parameter: str = "labels") -> None:
         hint = f"did you mean {' or '.join(map(repr, suggestions))}?" if suggestions else "GET /bundles lists all"
@@ -51,7 +51,7 @@ class UnknownLabel(InvalidRequest):
 
 
 class AmbiguousLabel(InvalidRequest):
-    """A label that several bundles know; `candidates` holds the qualified names that would be right."""
+    """Several bundles have this label; `candidates` holds the qualified names to choose from."""
 
     def __init__(self, label: str, candidates: list[str], *, parameter: str = "labels") -> None:
         super().__init__(
@@ -62,15 +62,15 @@ class AmbiguousLabel(InvalidRequest):
 
 
 class UnreadablePicture(InvalidRequest):
-    """The bytes are no picture, or one of a kind that is not accepted."""
+    """The bytes are not a picture, are damaged, or are in an unsupported format."""
 
 
 class PictureTooLarge(InvalidRequest):
-    """A picture with more pixels or bytes than the limit."""
+    """The picture has more pixels or bytes than the limit."""
 
 
 class UnsupportedQuery(InvalidRequest):
-    """The memory cannot be addressed this way (pictures to a memory without an encoder, a vector too long...)."""
+    """The memory does not support this query (pictures without an encoder, a vector of the wrong length...)."""
 
 
 class NotFound(RecallError):
@@ -78,23 +78,23 @@ class NotFound(RecallError):
 
 
 class NotReady(RecallError):
-    """It exists, but it cannot be used yet or any more (a classifier that is still training, or failed)."""
+    """It exists but cannot be used in its present state (a classifier that is still training, or that failed)."""
 
 
 class Conflict(RecallError):
-    """It contradicts what was said before: an idempotency key that came with another request."""
+    """The request contradicts an earlier one: an idempotency key was reused for a different request."""
 
 
 class Unauthorised(RecallError):
-    """No key was sent where one is needed, or one that nobody was given."""
+    """An API key is required, and none or an unknown one was sent."""
 
 
 class Forbidden(RecallError):
-    """The key is good, but its scope does not reach this far."""
+    """The API key is valid, but its scope does not allow this."""
 
 
 class TryAgain(RecallError):
-    """Not at the moment. After `retry_after` seconds it is worth another try."""
+    """The request is refused for now; retry it after `retry_after` seconds."""
 
     def __init__(self, message: str, *, retry_after: int = 1) -> None:
         super().__init__(message)
@@ -102,11 +102,11 @@ class TryAgain(RecallError):
 
 
 class Overloaded(TryAgain):
-    """Too much work at the moment."""
+    """The queue is full, or the caller's quota is used up."""
 
 
 class Unavailable(TryAgain):
-    """Nobody is there to do it at the moment."""
+    """The server is stopping, or has no worker."""
 
 
 class NotFitted(RecallError):
@@ -122,20 +122,20 @@ class InvalidDataset(RecallError):
 
 
 class InvalidCheckpoint(RecallError):
-    """A checkpoint that belongs to another run, or that is damaged."""
+    """The checkpoint belongs to another run, or is damaged."""
 
 
 class TrainingFailed(RecallError):
-    """A training job ended without a classifier."""
+    """The training job ended without a classifier."""
 
 
 class WorkerLost(TrainingFailed):
-    """The worker died in the middle of the job, as often as it was tried."""
+    """The worker died during the job on every attempt."""
 
 
 class QueueExpired(TrainingFailed):
-    """The job waited longer than a job may wait, and was not begun."""
+    """The job exceeded the maximum waiting time before it started."""
 
 
 class StorageFailed(RecallError):
-    """The disk is full or cannot be written; nothing half-written is left behind."""
+    """The disk is full or not writable; no partial file is left behind."""

@@ -1,1 +1,1 @@
-"""What the trainer and the server share; no HTTP and no database."""
+"""The code that the trainer and the server share: memories, networks, bundles, classifiers. No HTTP, no database."""

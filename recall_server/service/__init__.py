@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from recall_server.service.bounded_cache import BoundedCache
 from recall_server.service.predictors import check_predictor
 from recall_server.service.requests import Caller, DownloadFormat, Prediction, RecallOptions, TrainingReceipt
 from recall_server.service.service import RecallService, job_limits
 
 __all__ = [
+    "BoundedCache",
     "Caller",
     "DownloadFormat",
     "Prediction",

@@ -126,7 +126,10 @@ def values() -> list[HostileBundle]:
             {"retraining": {"loss": "theirs"}},
         ),
         invalid(
-            "space-unknown", "items that nobody can look at", "space: Input should be 'pixels' or 'features'", {"space": "dreams"}
+            "space-unknown",
+            "items that nobody can look at",
+            "space: Input should be 'pixels' or 'features'",
+            {"space": "dreams"},
         ),
         invalid(
             "initial-unknown",

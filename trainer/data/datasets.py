@@ -1,15 +1,15 @@
-"""Names, folders and arrays -> train, validation and test pictures, never mixed.
+"""Loads data sets as training, validation and test pictures.
 
 A source is one of
 
-* the bare name of a known data set (`digits`, which is scikit-learn's, or a torchvision name, or `tinyimagenet`, which
-  no library brings): it means that data set, read from the folder $RECALL_DATA/NAME where that holds anything, else
-  from the library. A folder of the same name in the working directory is never meant: write `./NAME` for it.
+* the bare name of a known data set: `digits` (from scikit-learn), a torchvision name, or `tinyimagenet` (which no
+  library includes). It is read from the folder $RECALL_DATA/NAME if that is not empty, else from the library. A bare
+  known name never means a folder in the working directory; write `./NAME` for that.
 * the path of a folder of class folders, of Tiny ImageNet's own folder (`tiny_imagenet.py`), or of a folder with
   `train.npz` and `test.npz` (`images` uint8 [N, H, W, C] or [N, H, W], `labels` int [N], `classes` str). A bare name
-  that is no known one and no folder here, or an empty one, is looked for in $RECALL_DATA.
+  that is not a known data set and not a non-empty folder here is looked up in $RECALL_DATA.
 
-Only what came by its known name has a known licence; whatever a path leads to is its owner's.
+The licence is known only for data sets that are loaded by their known name.
 """
 
 from __future__ import annotations
@@ -59,12 +59,11 @@ def load_dataset(
     most_bytes: int | None = None,
     observe: Observe = lambda split: None,
 ) -> ImageDataset:
-    """Read a data set and split a tenth of its training pictures, class by class, off for validation.
+    """Read a data set, and hold out a tenth of its training pictures of each class for validation.
 
-    The module's docstring says what a source is. `image_size` is for folders of pictures, which may be of any size,
-    and refused for all else; `usual_size` is theirs where none is asked for. Of such a folder at most `most_bytes` of
-    pictures are kept, while `observe` is shown all training pictures, some at a time. Raises InvalidDataset, with what
-    would be right.
+    The module's docstring defines `source`. `image_size` resizes the pictures of a folder and is refused for other
+    sources; `usual_size` is the default for it. At most `most_bytes` of a folder's pictures are kept in memory, while
+    `observe` is called with all training pictures, in chunks. Raises InvalidDataset, with advice.
     """
     name, folder, licence = _locate(source)
     if folder is not None and not holds_arrays(folder) and not holds_tiny_imagenet(folder):
@@ -72,12 +71,12 @@ def load_dataset(
         return read_folder(name, folder, licence, image_size=size, seed=seed, most_bytes=most_bytes, observe=observe)
     if image_size is not None:
         raise InvalidDataset(
-            f"an image size can be chosen for a folder of pictures only; the pictures of {name} have their size"
+            f"the image size can only be chosen for a folder of pictures; the pictures of {name} have a fixed size"
         )
     classes, train, test = _read(name, folder)
     if train.images.shape[1:] != test.images.shape[1:]:
         raise InvalidDataset(
-            f"{name}: training and test pictures must be of one shape, not {list(train.images.shape[1:])} and "
+            f"{name}: training and test pictures must have the same shape, not {list(train.images.shape[1:])} and "
             f"{list(test.images.shape[1:])} (channels, height, width)"
         )
     for split, part in (("training", train), ("test", test)):
@@ -86,7 +85,7 @@ def load_dataset(
     train, validation = hold_out(train, VALIDATION_SHARE, seed)
     for chunk in train.chunks():
         observe(chunk)
-    # A folder of the same name may hold anything; only what came by its known name has its groups.
+    # Only a data set that was loaded by its known name has known groups; a folder of that name may hold anything.
     groups = {} if licence == UNKNOWN_LICENCE else groups_of(name, classes)
     return ImageDataset(name, classes, train, validation, test, digest, licence, groups=groups)
 
@@ -95,7 +94,7 @@ Read = tuple[tuple[str, ...], Split, Split]
 
 
 def _locate(source: str) -> tuple[str, Path | None, str]:
-    """(name of the data set, its folder or None where a library brings it, its licence)."""
+    """(name of the data set, its folder or None if a library provides it, its licence)."""
     root = os.environ.get("RECALL_DATA")
     bare = bool(source) and source == Path(source).name
     shared = Path(root, source).resolve() if root and bare and _holds_anything(Path(root, source)) else None
@@ -107,7 +106,7 @@ def _locate(source: str) -> tuple[str, Path | None, str]:
     if shared is not None:
         return source, shared, UNKNOWN_LICENCE
     if source and folder.is_dir():
-        raise InvalidDataset(f"the folder {source!r} is empty; it must hold class folders, or {' and '.join(FILES)}")
+        raise InvalidDataset(f"the folder {source!r} is empty; it must contain class folders, or {' and '.join(FILES)}")
     raise InvalidDataset(f"{source!r} is neither a folder nor one of the known data sets: {', '.join(LICENCES)}")
 
 
@@ -127,13 +126,13 @@ def _read_arrays(name: str, folder: Path) -> Read:
     parts = [read_arrays(folder / file) for file in FILES]
     classes = parts[0][0]
     if parts[1][0] != classes:
-        raise InvalidDataset(f"{name}: {' and '.join(FILES)} must hold the same classes in the same order")
+        raise InvalidDataset(f"{name}: {' and '.join(FILES)} must have the same classes in the same order")
     train, test = (_split(images, labels, file) for file, (_, images, labels) in zip(FILES, parts, strict=True))
     return classes, train, test
 
 
 def _split(images: np.ndarray, labels: np.ndarray, name: str) -> Split:
-    """[N, H, W] or [N, H, W, C] uint8 -> Split, or InvalidDataset."""
+    """The split of images [N, H, W] or [N, H, W, C], uint8. Raises InvalidDataset for other arrays."""
     if images.ndim == 3:
         images = images[..., None]
     if images.ndim != 4 or images.dtype != np.uint8 or images.shape[3] not in (1, 3) or 0 in images.shape[1:]:
@@ -146,7 +145,7 @@ def _split(images: np.ndarray, labels: np.ndarray, name: str) -> Split:
 
 
 def _read_digits() -> Read:
-    """scikit-learn's 1,797 grey digits of 8x8; a fifth, drawn class by class, is the test set."""
+    """scikit-learn's 1,797 grey digits of 8x8 pixels; a fifth of each class is the test set."""
     from sklearn.datasets import load_digits  # noqa: PLC0415  (the extra `trainer`)
 
     digits = load_digits()
@@ -177,7 +176,7 @@ def _read_torchvision(source: str) -> Read:
 
 
 def _digest(classes: tuple[str, ...], train: Split, test: Split) -> str:
-    """Over shapes and class names, then images and labels in the order in which they were read."""
+    """sha256 of shapes and class names, then of images and labels in the order in which they were read."""
     header = {"classes": classes, "train": list(train.images.shape), "test": list(test.images.shape)}
     digest = hashlib.sha256(json.dumps(header, sort_keys=True).encode())
     for split in (train, test):

@@ -1,8 +1,8 @@
-"""A folder of class folders -> train, validation and test pictures, in one pass over the files.
+"""Reads a folder of class folders as training, validation and test pictures, in one pass over the files.
 
-Which picture is held out is drawn from the list of files, so it does not depend on which of them can be read, and a
-picture that was held out once stays so. Where the whole would not fit into the memory granted, every picture is still
-seen (by the digest and by whoever observes), and a sample of each split is kept.
+The held-out pictures are drawn from the list of files, so the choice does not depend on which files are readable. If
+the pictures exceed the memory limit, a sample of each split is kept, but the digest and the observer still see every
+picture.
 """
 
 from __future__ import annotations
@@ -22,11 +22,11 @@ from recall_server.errors import InvalidDataset
 from trainer.data.image_folder import ImageFolder, decode_file, survey
 from trainer.data.splits import TEST_SHARE, VALIDATION_SHARE, ImageDataset, Split, check_labels, chunk_length, held_out
 
-LARGEST_SIZE = 256  # of pictures in folders, unless a size is asked for
+LARGEST_SIZE = 256  # pixels, unless another size is requested
 TRAIN, VALIDATION, TEST = 0, 1, 2
-SHARES = {TRAIN: 0.7, VALIDATION: 0.1, TEST: 0.2}  # of the memory granted, where the whole does not fit into it
+SHARES = {TRAIN: 0.7, VALIDATION: 0.1, TEST: 0.2}  # of the memory limit, if the pictures exceed it
 
-Observe = Callable[[Split], None]  # is shown all training pictures, some at a time
+Observe = Callable[[Split], None]  # called with all training pictures, in chunks
 
 
 def read_folder(
@@ -39,11 +39,11 @@ def read_folder(
     most_bytes: int | None = None,
     observe: Observe = lambda split: None,
 ) -> ImageDataset:
-    """`train` and `test` sub-folders are kept as they are, else a fifth is the test.
+    """Read a folder of class folders, or of `train` and `test` folders of these; else a fifth becomes the test set.
 
-    Pictures become square, of the size of the first one's shorter side (at most 256) unless one is asked for, and
-    grey where all are grey, else colour. At most `most_bytes` of pictures are kept. Files that cannot be read are
-    left out and named. Raises InvalidDataset for what cannot be distilled.
+    Pictures become square, with the size of the first picture's shorter side (at most 256) unless `image_size` is
+    given. They become grey if all of them are grey, else colour. At most `most_bytes` of pictures are kept in memory.
+    Unreadable files are skipped and listed. Raises InvalidDataset for a folder that cannot be distilled.
     """
     if image_size is not None and image_size < 1:
         raise InvalidDataset(f"an image size must be 1 or more, not {image_size}")
@@ -74,7 +74,7 @@ def read_folder(
 
 @dataclass
 class _Kept:
-    """Room for the pictures of a split, taken once: parts that are joined later are in memory twice, and in pieces."""
+    """A preallocated buffer for the pictures of a split: concatenating parts would need twice the memory."""
 
     images: Tensor  # uint8 [most, C, H, W]
     labels: Tensor
@@ -85,20 +85,20 @@ class _Kept:
         return cls(torch.empty(most, *shape, dtype=torch.uint8), torch.empty(most, dtype=torch.int64))
 
     def add(self, images: Tensor, labels: Tensor, chosen: Tensor) -> None:
-        """Those of the images [n, C, H, W] that are chosen, bool [n]."""
+        """Append those of the images [n, C, H, W] for which `chosen`, bool [n], is true."""
         end = self.count + int(chosen.sum())
         self.images[self.count : end] = images[chosen]
         self.labels[self.count : end] = labels[chosen]
         self.count = end
 
     def split(self) -> Split:
-        """What was added: less than there is room for where files could not be read."""
+        """The pictures added; fewer than the capacity if files were unreadable."""
         return Split(self.images[: self.count], self.labels[: self.count])
 
 
 @dataclass(frozen=True)
 class _Listing:
-    """All files in their order, with the label [N] and the role [N] of each."""
+    """All files in order, with the label [N] and the role [N] (TRAIN, VALIDATION or TEST) of each."""
 
     parts: tuple[ImageFolder, ...]
     labels: Tensor
@@ -110,12 +110,12 @@ class _Listing:
 
 
 def _list(name: str, folder: Path, seed: int) -> _Listing:
-    halves = (folder / "train").is_dir() and (folder / "test").is_dir()
-    parts = tuple(survey(folder / part) for part in ("train", "test")) if halves else (survey(folder),)
+    presplit = (folder / "train").is_dir() and (folder / "test").is_dir()
+    parts = tuple(survey(folder / part) for part in ("train", "test")) if presplit else (survey(folder),)
     if any(part.classes != parts[0].classes for part in parts):
-        raise InvalidDataset(f"{name}: train and test must hold the same class folders")
+        raise InvalidDataset(f"{name}: train and test must have the same class folders")
     labels = torch.cat([torch.from_numpy(part.labels) for part in parts])
-    if halves:
+    if presplit:
         tested = torch.arange(len(labels)) >= len(parts[0].labels)
     else:
         tested = held_out(labels, TEST_SHARE, seed=0)
@@ -126,7 +126,7 @@ def _list(name: str, folder: Path, seed: int) -> _Listing:
 
 
 def _sample(listing: _Listing, shape: tuple[int, int, int], most_bytes: int | None, seed: int) -> Tensor:
-    """Which files to keep in memory, bool [N]: all, or the same share of every class within a split."""
+    """Which files to keep in memory, bool [N]: all, or the same share of every class in a split."""
     each = shape[0] * shape[1] * shape[2]
     keep = torch.ones(len(listing.labels), dtype=torch.bool)
     if most_bytes is None or len(keep) * each <= most_bytes:
@@ -140,7 +140,7 @@ def _sample(listing: _Listing, shape: tuple[int, int, int], most_bytes: int | No
 
 
 def _chunks(listing: _Listing, shape: tuple[int, int, int], unreadable: list[str]) -> Iterator[tuple[Tensor, Tensor]]:
-    """(positions in the listing [n], images [n, C, H, W]) of the files that can be read, in the listing's order."""
+    """Yield (positions in the listing [n], images [n, C, H, W]) of the readable files, in the listing's order."""
     longest = chunk_length(shape[0] * shape[1] * shape[2])
     index: list[int] = []
     images: list[NDArray[np.uint8]] = []

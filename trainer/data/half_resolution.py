@@ -1,9 +1,8 @@
-"""Which half-resolution images enlarge to the pictures at hand: the linear algebra of stored bases.
+"""Least-squares fits of half-resolution images to pictures: the linear algebra of stored bases.
 
-Recalling enlarges what is stored by a linear map U. Shrinking pictures with an ordinary filter and enlarging them again
-gives blurred ones; the stored images whose enlargements come closest, in the least-squares sense, are found in the
-range of U itself. U acts on rows and columns alike, so it is the product of two small matrices, and so is everything
-here.
+Recall enlarges the stored images by a linear map U. Shrinking a picture with an ordinary filter and enlarging it again
+blurs it; projecting it onto the range of U gives the stored image whose enlargement is closest in the least-squares
+sense. U acts separately on rows and columns, so every operation here is a product with two small matrices.
 """
 
 from __future__ import annotations
@@ -18,7 +17,7 @@ from torch.nn.functional import interpolate
 
 @dataclass(frozen=True)
 class HalfResolution:
-    """An orthonormal basis of all images that can be recalled, for pictures of height x width.
+    """An orthonormal basis of the images that can be recalled, for pictures of height x width.
 
     U = Q R along each side: `rows` is Q [height, h] and `to_rows` the inverse of R [h, h]; likewise for columns.
     """
@@ -44,21 +43,21 @@ class HalfResolution:
 
     @property
     def numbers(self) -> int:
-        """h * w, of one channel of a stored image."""
+        """h * w, the numbers in one channel of a stored image."""
         return self.rows.shape[1] * self.columns.shape[1]
 
     def coordinates(self, images: Tensor) -> Tensor:
-        """Images [N, C, H, W] -> coordinates [N, C * h * w] of the recallable images closest to them."""
+        """Images [N, C, H, W] -> coordinates [N, C * h * w] of the closest images that can be recalled."""
         return (self.rows.T @ (images @ self.columns)).flatten(1)
 
     def stored(self, coordinates: Tensor, channels: int) -> Tensor:
-        """Coordinates [K, C * h * w] -> the images [K, C, h, w] to store, which enlarge to what they mean."""
+        """Coordinates [K, C * h * w] -> the images [K, C, h, w] to store, whose enlargements have these coordinates."""
         grid = coordinates.reshape(len(coordinates), channels, *self.stored_size)
         return self.to_rows @ grid @ self.to_columns.T
 
 
 def _orthonormal(side: int) -> tuple[Tensor, Tensor]:
-    """(Q [side, half], the inverse of R [half, half]) of enlarging by bilinear interpolation along one side."""
+    """(Q [side, half], inverse of R [half, half]) of the matrix that enlarges one side by bilinear interpolation."""
     half = (side + 1) // 2
     corners = torch.eye(half, dtype=torch.float64).reshape(half, 1, half, 1)
     enlarged = interpolate(corners, size=(side, 1), mode="bilinear", align_corners=False)[

@@ -1,8 +1,7 @@
-"""The pictures of a folder of class folders, each treated as the server treats the pictures that it is sent.
+"""Reads pictures from folders, with the decoder that the server uses for uploads.
 
-First the headers of all pictures are read, then one picture after another is decoded and brought to its final size:
-never are two pictures in memory at full size, and of a file no more than its name. A file that cannot be read is left
-out and named.
+First the headers of all pictures are read. Then the pictures are decoded and resized one by one, so memory holds at
+most one picture at full size. Unreadable files are skipped and listed.
 """
 
 from __future__ import annotations
@@ -20,16 +19,17 @@ from recall_server.core.io.pictures import FORMATS, MAX_PIXELS, SIXTEEN_BIT_MODE
 from recall_server.errors import InvalidDataset, InvalidRequest
 
 SUFFIXES = (".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp")  # of the formats that the decoder accepts
-SEPARATOR = "/"  # which is in no file's name
+SEPARATOR = "/"  # never part of a file name
 GREY_MODES = frozenset({"1", "L", "LA", "La"}) | SIXTEEN_BIT_MODES
 
 
 @dataclass(frozen=True)
 class ImageFolder:
-    """What the headers say: the files in the order of their classes, with `labels` [N].
+    """A survey of a folder of class folders: its files in the order of their classes, with `labels` [N].
 
-    `names` has those of each class in one string: some ten bytes a file, where a path takes 300. `shorter_side` is that
-    of the first picture; `unreadable` has a sentence for every file, by its position, whose header is of no use.
+    `names` joins the file names of each class in one string, about ten bytes per file where a Path takes 300.
+    `shorter_side` is that of the first readable picture. `unreadable` explains, by position, each file whose header
+    cannot be used.
     """
 
     folder: Path
@@ -41,27 +41,27 @@ class ImageFolder:
     unreadable: dict[int, str]
 
     def files(self) -> Iterator[Path]:
-        """One path after another."""
+        """The paths of all files, in order."""
         return _files(self.folder, self.classes, self.names)
 
 
 def survey(folder: Path) -> ImageFolder:
-    """Look at FOLDER/class name/picture.* without decoding a picture.
+    """Read the headers of FOLDER/class name/picture.* without decoding a picture.
 
-    Raises InvalidDataset naming the class folders without a picture whose header the server would accept.
+    Raises InvalidDataset for fewer than two class folders, and for class folders without a readable picture.
     """
     classes = tuple(sorted(path.name for path in folder.iterdir() if path.is_dir() and not path.name.startswith(".")))
     if len(classes) < 2:
         raise InvalidDataset(
             f"{folder.name} has pictures in {len(classes)} class folder{'s' * (len(classes) != 1)}; "
-            "it must hold two or more folders, each named as a class and filled with pictures"
+            "it must contain two or more folders of pictures, each named after its class"
         )
     names = tuple(SEPARATOR.join(_pictures(folder / name)) for name in classes)
     empty = [name for name, joined in zip(classes, names, strict=True) if not joined]
     if empty:
         raise InvalidDataset(
             f"{folder.name}: no picture in the class folder{'s' * (len(empty) != 1)} {', '.join(empty[:5])}; "
-            f"what can be read ends in {', '.join(SUFFIXES)}"
+            f"supported suffixes are {', '.join(SUFFIXES)}"
         )
     labels = np.repeat(np.arange(len(classes)), [joined.count(SEPARATOR) + 1 for joined in names])
     readable = np.ones(len(labels), dtype=bool)
@@ -84,12 +84,12 @@ def survey(folder: Path) -> ImageFolder:
 def read_pictures(
     folder: Path, image_shape: tuple[int, int, int], most: int
 ) -> tuple[NDArray[np.uint8], tuple[str, ...]]:
-    """The pictures [N, C, H, W] of one folder, evenly spread over its files where it has more than `most`.
+    """The pictures [N, C, H, W] of one folder, and a sentence for each unreadable file.
 
-    Also returns a sentence for each file that cannot be read. Raises InvalidDataset where none can.
+    Of more than `most` files, an evenly spaced selection is read. Raises InvalidDataset if no picture is readable.
     """
     if not folder.is_dir():
-        raise InvalidDataset(f"{folder.name} is no folder of pictures")
+        raise InvalidDataset(f"{folder.name} is not a folder of pictures")
     names = _pictures(folder)
     images, unreadable = [], []
     for name in names[:: max(1, -(-len(names) // most))]:
@@ -98,7 +98,7 @@ def read_pictures(
         except InvalidDataset as error:
             unreadable.append(str(error))
     if not images:
-        reason = unreadable[0] if unreadable else f"what can be read ends in {', '.join(SUFFIXES)}"
+        reason = unreadable[0] if unreadable else f"supported suffixes are {', '.join(SUFFIXES)}"
         raise InvalidDataset(f"no picture in {folder.name} can be read: {reason}")
     return np.stack(images), tuple(unreadable)
 
@@ -110,7 +110,7 @@ def _files(folder: Path, classes: tuple[str, ...], names: tuple[str, ...]) -> It
 
 
 def _pictures(folder: Path) -> list[str]:
-    """The names, in order, of what may be a picture by its name."""
+    """The sorted names of the files with a supported suffix."""
     with os.scandir(folder) as entries:
         return sorted(
             entry.name
@@ -120,11 +120,11 @@ def _pictures(folder: Path) -> list[str]:
 
 
 def _header(path: Path) -> tuple[bool, int]:
-    """(whether it is grey, its shorter side). A quarter turn by EXIF swaps the sides: the shorter one stays."""
+    """(whether the picture is grey, its shorter side, which no EXIF rotation changes)."""
     try:
         with Image.open(path, formats=FORMATS) as picture:
             grey, (width, height) = picture.mode in GREY_MODES, picture.size
-    except Exception as error:  # a header that lies makes the parsers raise anything
+    except Exception as error:  # a corrupt header can make the parsers raise anything
         raise InvalidDataset(f"{_name(path)} is not a readable JPEG, PNG or WebP picture: {error}") from error
     if width * height > MAX_PIXELS:
         raise InvalidDataset(f"{_name(path)} is too large: {width}x{height} is more than {MAX_PIXELS:,} pixels")
@@ -132,7 +132,7 @@ def _header(path: Path) -> tuple[bool, int]:
 
 
 def decode_file(path: Path, image_shape: tuple[int, int, int]) -> NDArray[np.uint8]:
-    """One picture, uint8 [C, H, W], as the server would see it; InvalidDataset, naming it, where it would refuse."""
+    """One picture, uint8 [C, H, W], decoded as by the server. Raises InvalidDataset for one that it would refuse."""
     try:
         pixels = decode(path.read_bytes(), image_shape, name=_name(path))
     except OSError as error:

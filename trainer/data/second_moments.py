@@ -1,4 +1,4 @@
-"""Sums over all training pictures, taken in one pass with bounded memory: leading eigenvectors are made from them."""
+"""Second moments of all training pictures, from one pass with bounded memory; eigenvectors are computed from them."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ from recall_server.errors import InvalidDataset
 from trainer.data.half_resolution import HalfResolution
 from trainer.data.splits import Split
 
-GREY = 0.5  # taken off every pixel before summing, so that less is lost to rounding
-LARGEST = 3072  # numbers of a half-resolution image whose moments fit into memory: 64 x 64 pictures in colour
+GREY = 0.5  # subtracted from every pixel before summing, which reduces rounding errors
+LARGEST = 3072  # numbers of a half-resolution image whose moments fit in memory: 64 x 64 pictures in colour
 
 
 class SecondMoments:
-    """Moments of pictures in pixel space, and from them those in standardised space, without seeing a picture twice.
+    """Accumulates moments of pictures in pixel space; `standardised` converts them to standardised space.
 
-    Call it with pictures of one shape, any number of times. Sums of many are kept in float64. For pictures of more than
-    LARGEST half-resolution numbers only the channels' moments are summed, and `standardised` gives None.
+    Call it any number of times with pictures of one shape; sums are kept in float64. For pictures of more than LARGEST
+    half-resolution numbers, only the moments of the channels are summed and `standardised` returns None.
     """
 
     def __init__(self) -> None:
@@ -53,9 +53,9 @@ class SecondMoments:
         return self._half
 
     def standardise(self) -> Standardise:
-        """Mean and deviation of each channel, as `Standardise.fit` finds them; InvalidDataset before any picture."""
+        """Mean and deviation of each channel, as from `Standardise.fit`. Raises InvalidDataset without pictures."""
         if not self.count:
-            raise InvalidDataset("there is nothing to fit without pictures")
+            raise InvalidDataset("the preprocessing cannot be fitted without pictures")
         numbers = self.count * self._numbers_of_channel
         mean = self._channel_sums / numbers
         deviation = (self._channel_squares / numbers - mean.square()).clamp(min=0).sqrt()
@@ -63,7 +63,7 @@ class SecondMoments:
         return Standardise(mean=(mean + GREY).float(), deviation=deviation.float())
 
     def standardised(self, preprocessing: Standardise) -> Tensor | None:
-        """Mean product [p, p] of the coordinates of the pictures in model space; float64, not centred."""
+        """Second moments [p, p], not centred, of the pictures' coordinates in model space; float64."""
         if self._products is None or self._half is None:
             return None
         ones = torch.ones(1, len(preprocessing.mean), *self._half.size)
@@ -72,6 +72,6 @@ class SecondMoments:
         shift = (preprocessing.mean.double() - GREY).repeat_interleave(each) * flat
         scale = preprocessing.deviation.double().repeat_interleave(each)
         mean = self._sums / self.count
-        product = self._products / self.count  # of 75 MB for the largest: all that follows is done in place
+        product = self._products / self.count  # up to 75 MB, so the operations below work in place
         product.addr_(mean, shift, alpha=-1).addr_(shift, mean, alpha=-1).addr_(shift, shift)
         return product.div_(scale).div_(scale[:, None])

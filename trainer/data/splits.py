@@ -1,4 +1,4 @@
-"""Training, validation and test pictures of one data set, and how a share is held out. They never share a picture."""
+"""Disjoint training, validation and test pictures of a data set, and stratified hold-out."""
 
 from __future__ import annotations
 
@@ -11,19 +11,19 @@ from torch import Tensor
 from recall_server.errors import InvalidDataset
 
 VALIDATION_SHARE = 0.1
-TEST_SHARE = 0.2  # of data that come in one piece
-NAMED = 5  # files or classes that a complaint names
-CHUNK, CHUNK_BYTES = 1024, 2**22  # at a time, wherever a whole data set is gone through: of small and large pictures
+TEST_SHARE = 0.2  # of data without a test set
+NAMED = 5  # files or classes that a message lists
+CHUNK, CHUNK_BYTES = 1024, 2**22  # limits, in pictures and in bytes, wherever a whole data set is processed
 
 
 def chunk_length(numbers: int) -> int:
-    """How many pictures of so many numbers to go through at a time."""
+    """How many pictures of `numbers` numbers to process together."""
     return max(1, min(CHUNK, CHUNK_BYTES // max(1, numbers)))
 
 
 @dataclass(frozen=True)
 class Split:
-    """`images` uint8 [N, C, H, W], original values, and `labels` int64 [N]."""
+    """Pictures with their labels: `images` uint8 [N, C, H, W] and `labels` int64 [N]."""
 
     images: Tensor
     labels: Tensor
@@ -32,18 +32,18 @@ class Split:
         return len(self.labels)
 
     def pixels(self) -> Tensor:
-        """The images in pixel space: float32, 0 to 1."""
+        """The images in pixel space, float32 in 0..1."""
         return self.images.float() / 255
 
     def select(self, index: Tensor) -> Split:
         return Split(self.images[index], self.labels[index])
 
     def of_class(self, label: int, most: int) -> Split:
-        """The first pictures of one class."""
+        """The first pictures of one class, at most `most`."""
         return self.select(torch.nonzero(self.labels == label).flatten()[:most])
 
     def chunks(self, size: int | None = None) -> Iterator[Split]:
-        """The whole split, a bounded number of pictures at a time."""
+        """Yield the split in chunks of `size` pictures, by default a bounded number."""
         size = size or chunk_length(self.images[:1].numel())
         for start in range(0, len(self), size):
             yield Split(self.images[start : start + size], self.labels[start : start + size])
@@ -51,10 +51,10 @@ class Split:
 
 @dataclass(frozen=True)
 class ImageDataset:
-    """Three disjoint splits of one data set; `digest` is a sha256 of its data, whatever the seed.
+    """Three disjoint splits of one data set; `digest` is the sha256 of its data, independent of the seed.
 
-    `unreadable` has a sentence for every file that was left out. Where the splits are a sample of a larger folder,
-    `pictures` is the number of its training and validation pictures altogether.
+    `unreadable` has a sentence for every file that was skipped. If the splits are a sample of a larger folder,
+    `pictures` is the number of the folder's training and validation pictures.
     """
 
     name: str
@@ -66,7 +66,7 @@ class ImageDataset:
     licence: str
     unreadable: tuple[str, ...] = ()
     pictures: int | None = None
-    groups: Mapping[str, tuple[str, ...]] = field(default_factory=dict)  # of classes, where the data set has them
+    groups: Mapping[str, tuple[str, ...]] = field(default_factory=dict)  # named groups of classes, if it has any
 
     @property
     def image_shape(self) -> tuple[int, int, int]:
@@ -78,42 +78,41 @@ class ImageDataset:
         return self.train.images[0].numel()
 
     def complaints(self) -> list[str]:
-        """What should be known about the files: how many were left out, the first by name."""
+        """Warnings about the files: how many were skipped, with the reasons for the first ones."""
         if not self.unreadable:
             return []
         count = len(self.unreadable)
         files = "1 file was" if count == 1 else f"{count} files were"
         named = "; ".join(self.unreadable[:NAMED])
-        return [f"{files} left out: {named}{'; and so on' if count > NAMED else ''}"]
+        return [f"{files} left out: {named}{'; ...' if count > NAMED else ''}"]
 
     def in_order_of(self, labels: Sequence[str]) -> ImageDataset:
-        """The same pictures, with the classes that `labels` names in that order, before all others.
+        """The same pictures, with the classes reordered: those in `labels` first, in that order.
 
-        Itself where they are in that order already, or where it lacks one of them.
+        Returns itself if the order is right already, or if it lacks one of these classes.
         """
         known = [name for name in self.classes if name in labels]
         if known == list(labels) or len(known) < len(labels):
             return self
         classes = (*labels, *(name for name in self.classes if name not in labels))
         numbers = torch.tensor([classes.index(name) for name in self.classes])
-
         return replace(
             self.with_each_split(lambda split: replace(split, labels=numbers[split.labels])), classes=classes
         )
 
     def with_each_split(self, change: Callable[[Split], Split]) -> ImageDataset:
-        """The same with `change` made to its training, validation and test pictures."""
+        """A copy with `change` applied to each of the three splits."""
         return replace(self, train=change(self.train), validation=change(self.validation), test=change(self.test))
 
     @property
     def training_bytes(self) -> int:
-        """Bytes of the pictures that the memory replaces: train and validation, one byte a number."""
+        """Size of the pictures that a memory replaces (training and validation), at one byte per number."""
         count = len(self.train) + len(self.validation) if self.pictures is None else self.pictures
         return count * self.image_numbers
 
 
 def check_labels(name: str, split: str, labels: Tensor, classes: tuple[str, ...]) -> None:
-    """Raises InvalidDataset for labels [N] that no classifier of these classes can be trained or tested on."""
+    """Raise InvalidDataset for labels [N] on which a classifier of these classes cannot be trained or tested."""
     if len(classes) < 2:
         raise InvalidDataset(f"{name} has {len(classes)} class; a classifier needs two or more")
     if len(set(classes)) != len(classes):
@@ -130,13 +129,13 @@ def check_labels(name: str, split: str, labels: Tensor, classes: tuple[str, ...]
 
 
 def hold_out(split: Split, share: float, seed: int) -> tuple[Split, Split]:
-    """Keep the rest and hold out a share (at least one picture) of every class, drawn from the seed."""
+    """(the rest, a held-out share of every class, at least one picture), drawn by the seed."""
     held = held_out(split.labels, share, seed)
     return split.select(~held), split.select(held)
 
 
 def held_out(labels: Tensor, share: float, seed: int) -> Tensor:
-    """Which of the pictures with these labels [N] are held out: bool [N]."""
+    """Which of the pictures with these labels [N] to hold out, bool [N]: a share of every class, at least one."""
     generator = torch.Generator().manual_seed(seed)
     held = torch.zeros(len(labels), dtype=torch.bool)
     for label in torch.unique(labels):

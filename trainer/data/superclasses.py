@@ -1,4 +1,4 @@
-"""Groups of classes that a known data set has by its own definition: the superclasses of CIFAR-100."""
+"""Groups of classes that are part of a known data set: the superclasses of CIFAR-100."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 
 Groups = Mapping[str, tuple[str, ...]]
 
-# Of A. Krizhevsky's "Learning multiple layers of features from tiny images" (2009): 20 of five classes each.
+# A. Krizhevsky, "Learning multiple layers of features from tiny images" (2009): 20 superclasses of five classes each.
 CIFAR_100 = {
     "aquatic mammals": "beaver dolphin otter seal whale",
     "fish": "aquarium_fish flatfish ray shark trout",
@@ -33,7 +33,7 @@ KNOWN = {"cifar100": CIFAR_100}
 
 
 def groups_of(name: str, classes: Sequence[str]) -> Groups:
-    """Groups of the data set of that known name, without classes that these pictures do not have."""
+    """The groups of a known data set, restricted to `classes`; empty for other names."""
     found = {
         group: tuple(member for member in members.split() if member in classes)
         for group, members in KNOWN.get(name, {}).items()

@@ -1,9 +1,9 @@
-"""Tiny ImageNet from the folder of its own archive: 200 classes of 64x64 pictures in colour.
+"""Reads Tiny ImageNet (200 classes, 64x64 pixels, colour) from the folder of its archive.
 
 wnids.txt                       the classes, as WordNet ids
-words.txt                       an id, a tab, and its names by commas, for all of WordNet
-train/ID/images/*.JPEG          pictures to train on
-val/images/*.JPEG               pictures to test on, as the literature does: those of its test folder have no labels
+words.txt                       an id, a tab and its comma-separated names, for all of WordNet
+train/ID/images/*.JPEG          training pictures
+val/images/*.JPEG               test pictures, as in the literature, because those in the folder test have no labels
 val/val_annotations.txt         a file name, a tab, the id of its class, and more
 """
 
@@ -20,24 +20,24 @@ from recall_server.errors import InvalidDataset
 from trainer.data.image_folder import decode_file
 from trainer.data.splits import Split
 
-SHAPE = (3, 64, 64)  # the few grey pictures get three equal channels
+SHAPE = (3, 64, 64)  # the few grey pictures are converted to colour
 MARK = "wnids.txt"
 MISSING = (
-    "tinyimagenet is not here, and no library brings it: unpack tiny-imagenet-200.zip, which Stanford's course CS231n "
-    "publishes, and name its folder, or put it at $RECALL_DATA/tinyimagenet"
+    "tinyimagenet was not found, and no library includes it: unpack tiny-imagenet-200.zip, which Stanford's course "
+    "CS231n publishes, and pass its folder, or put it at $RECALL_DATA/tinyimagenet"
 )
 
 
 def holds_tiny_imagenet(folder: Path) -> bool:
-    """Whether the folder is laid out like the archive."""
+    """Whether the folder has the layout of the archive."""
     return (folder / MARK).is_file() and (folder / "train").is_dir()
 
 
 def read_tiny_imagenet(folder: Path) -> tuple[tuple[str, ...], Split, Split]:
-    """(class names, training, test).
+    """(class names, training pictures, test pictures).
 
-    A class is called by the first of its names, and by its id too where two have the same. Raises InvalidDataset,
-    naming what is missing or cannot be read.
+    A class is named by the first of its WordNet names, followed by its id if two classes share that name. Raises
+    InvalidDataset for a missing or unreadable file.
     """
     ids = _lines(folder / MARK)
     positions = {each: position for position, each in enumerate(ids)}
@@ -50,7 +50,7 @@ def read_tiny_imagenet(folder: Path) -> tuple[tuple[str, ...], Split, Split]:
     for line in _lines(folder / "val" / "val_annotations.txt"):
         file, each = [*line.split("\t"), ""][:2]
         if each not in positions:
-            raise InvalidDataset(f"val_annotations.txt names the class {each!r}, which {MARK} does not")
+            raise InvalidDataset(f"val_annotations.txt has the class {each!r}, which is not in {MARK}")
         test.append((folder / "val" / "images" / file, positions[each]))
     return _names(folder, ids), _read(train, "train"), _read(test, "val")
 
@@ -75,5 +75,5 @@ def _read(files: Iterable[tuple[Path, int]], split: str) -> Split:
         images.append(decode_file(path, SHAPE))
         labels.append(label)
     if not images:
-        raise InvalidDataset(f"Tiny ImageNet's folder {split} has no pictures: is the archive unpacked whole?")
+        raise InvalidDataset(f"Tiny ImageNet's folder {split} has no pictures; was the archive unpacked completely?")
     return Split(torch.from_numpy(np.stack(images)), torch.tensor(labels))

@@ -7,10 +7,11 @@ holds the digests of all of them, and not only of those asked: a new bundle can 
 from __future__ import annotations
 
 import hashlib
-from collections import OrderedDict
 from collections.abc import Hashable
 from dataclasses import dataclass
 from typing import final
+
+from recall_server.service import BoundedCache
 
 OVERHEAD = 500  # bytes: about what an entry takes beside its content
 
@@ -31,35 +32,19 @@ class Answer:
 
 @final
 class AnswerCache:
-    """The answers asked for most lately, in at most so many bytes. Used on the event loop only, so without locks."""
+    """The answers that were used last, in at most `max_bytes`."""
 
     def __init__(self, max_bytes: int) -> None:
-        self._max_bytes = max_bytes
-        self._answers: OrderedDict[Hashable, Answer] = OrderedDict()
-        self.bytes = 0
+        self._answers: BoundedCache[Answer] = BoundedCache(max_bytes)
+
+    @property
+    def bytes(self) -> int:
+        """The size of all answers that are kept."""
+        return self._answers.bytes
 
     def get(self, key: Hashable) -> Answer | None:
-        answer = self._answers.get(key)
-        if answer is not None:
-            self._answers.move_to_end(key)
-        return answer
+        return self._answers.get(key)
 
     def put(self, key: Hashable, answer: Answer) -> None:
-        """Keep an answer and drop the oldest that no longer fit; one larger than a quarter of it all is not kept."""
-        size = _size(answer)
-        if size > self._max_bytes // 4:
-            return
-        self._forget(key)
-        self._answers[key] = answer
-        self.bytes += size
-        while self.bytes > self._max_bytes:
-            self._forget(next(iter(self._answers)))
-
-    def _forget(self, key: Hashable) -> None:
-        answer = self._answers.pop(key, None)
-        if answer is not None:
-            self.bytes -= _size(answer)
-
-
-def _size(answer: Answer) -> int:
-    return len(answer.content) + OVERHEAD
+        """Keep an answer, unless it takes more than a quarter of the cache."""
+        self._answers.put(key, answer, len(answer.content) + OVERHEAD)

@@ -1,1 +1,1 @@
-"""Classifiers: trained ones, prototypes, ONNX export, expected accuracy."""
+"""Classifiers: training a fresh one, nearest-mean prototypes, ONNX export, and an estimate of the accuracy."""

@@ -1,7 +1,7 @@
-"""How good a classifier is likely to be, before anybody has tested it: an estimate, and what it was made from.
+"""An estimate of a classifier's accuracy before it has been tested.
 
-Two sources, never both: what was measured of the memory when it was evaluated, for a classifier of labels, and the
-pictures that were sent themselves, for a classifier of pictures.
+For a classifier of labels, the estimate comes from the memory's evaluation, which is stored in the manifest. For a
+classifier of pictures, it comes from the pictures that were sent.
 """
 
 from __future__ import annotations
@@ -15,14 +15,14 @@ from torch import Tensor
 
 from recall_server.core.bundle.manifest import Confusions, Manifest, MeasuredAccuracy
 
-FEWEST_PICTURES: Final = 3  # of each class: one is left out, and a mean of a single other one says little
-EXACT: Final = "donot_use_mm_for_euclid_dist"  # or rounding would decide between two that are equally near
+FEWEST_PICTURES: Final = 3  # per class: one is left out, and the mean of a single other one says little
+EXACT: Final = "donot_use_mm_for_euclid_dist"  # so that rounding cannot decide between equal distances
 
 
 class Quality(BaseModel):
-    """The accuracy to expect, 0 to 1: the mean over the labels of `per_label`, each as if it were as frequent.
+    """The expected accuracy, 0 to 1: the mean of `per_label`, in which every label has the same weight.
 
-    `counts` says from how many pictures of each label it was estimated, and `explanation` says all this to a person.
+    `counts` is the number of pictures of each label that the estimate is based on; `explanation` is for people.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -35,11 +35,11 @@ class Quality(BaseModel):
 
 
 def quality_of_labels(manifest: Manifest, labels: Sequence[str]) -> Quality | None:
-    """What the memory's evaluation says of these labels of it; None where it says nothing of one of them.
+    """The estimate for some labels of a memory, from its evaluation; None if one of them was not measured.
 
-    Of the fresh networks that told all labels apart, only the answers within these labels count: how often was such
-    an answer right? A classifier of fewer labels has an easier task, so that this is taken for its accuracy. It has
-    also seen less, so that this promises a few points too much: `python -m benchmarks.quality` measures how many.
+    The evaluated networks distinguish all labels of the memory. The estimate counts only their answers within these
+    labels, and is the share of those answers that were right. A classifier of fewer labels has seen less data, so the
+    estimate is a few points too high: `python -m benchmarks.quality` measures by how much.
     """
     row = counted_row(manifest)
     if row is None or row.confusions is None:
@@ -55,19 +55,19 @@ def quality_of_labels(manifest: Manifest, labels: Sequence[str]) -> Quality | No
         per_label={label: each / total for label, each, total in zip(labels, right, within, strict=True)},
         counts={label: _pictures(row.confusions, row.runs, at) for label, at in zip(labels, positions, strict=True)},
         explanation=(
-            f"An estimate, not a test of this classifier: {_networks(row.runs)} trained from the whole memory looked "
-            f"at test pictures ({row.data}), and this is how often an answer within these {len(labels)} labels was "
-            "right. That tends to promise a little too much."
+            f"An estimate, not a test of this classifier: {_networks(row.runs)} trained from the whole memory "
+            f"classified test pictures ({row.data}); this is the share of answers within these {len(labels)} labels "
+            "that were right. It tends to be slightly too high."
         ),
     )
 
 
 def quality_of_pictures(features: Mapping[str, Tensor]) -> Quality | None:
-    """How well the pictures sent tell their own classes apart; `features` [n, d] of each class, by name.
+    """The leave-one-out accuracy of a nearest-mean classifier of these pictures; `features` [n, d] by class name.
 
-    Each picture in turn is left out and given to the class with the nearest mean of the others (leave-one-out nearest
-    class mean); one that is as near to another class counts as wrong. None where a class has fewer than three
-    pictures, where there is one class, and where the features are not finite.
+    Each picture in turn is left out and assigned to the class whose mean is nearest; a tie counts as wrong. Returns
+    None for fewer than two classes, for a class of fewer than FEWEST_PICTURES pictures, and for features that are not
+    finite.
     """
     counts = {name: len(each) for name, each in features.items()}
     fewest = min(counts.values(), default=0)
@@ -79,7 +79,7 @@ def quality_of_pictures(features: Mapping[str, Tensor]) -> Quality | None:
     per_label = {}
     for position, (name, each) in enumerate(features.items()):
         distances = torch.cdist(each.double(), means, compute_mode=EXACT)  # [n, k]
-        # Without x, the mean m of n moves to (n m - x) / (n - 1), which is n / (n - 1) times as far from x.
+        # Without x, the mean m of n vectors becomes (n m - x) / (n - 1), which is n / (n - 1) times as far from x.
         own = distances[:, position] * counts[name] / (counts[name] - 1)
         distances[:, position] = torch.inf
         per_label[name] = float((own < distances.amin(dim=1)).double().mean())
@@ -91,8 +91,9 @@ def quality_of_pictures(features: Mapping[str, Tensor]) -> Quality | None:
         counts=counts,
         explanation=(
             f"An estimate, not a test of this classifier: each of the {sum(counts.values())} pictures sent was left "
-            "out in turn and given to the class whose other pictures it resembles most, as the memory's encoder sees "
-            f"them; this is how often that was its own class. One picture is worth up to {weight:.3g} points of it."
+            "out in turn and assigned to the class whose other pictures are most similar in the features of the "
+            "memory's encoder; this is how often that was its own class. One picture changes the estimate by up to "
+            f"{weight:.3g} points."
         ),
     )
 
@@ -100,15 +101,15 @@ def quality_of_pictures(features: Mapping[str, Tensor]) -> Quality | None:
 def no_estimate_reason(bundles: Sequence[str]) -> str:
     """Why there is no estimate for labels of several bundles, as a sentence."""
     return (
-        f"Its classes are of {len(bundles)} memories ({', '.join(bundles)}), and how often pictures of one are taken "
-        "for those of another was never measured: test it on pictures of your own."
+        f"Its classes are of {len(bundles)} memories ({', '.join(bundles)}), and how often pictures of one are "
+        "mistaken for pictures of another was never measured: test it on pictures of your own."
     )
 
 
 def counted_row(manifest: Manifest) -> MeasuredAccuracy | None:
-    """The measurement whose confusions to go by; None where none were counted.
+    """The measurement whose confusions to use; None if no measurement has any.
 
-    It is the latest by the schedule that classifiers are trained with, or else the latest of all.
+    The latest one by the memory's own schedule is preferred, or else the latest of all.
     """
     counted = [row for row in manifest.accuracy if row.confusions is not None]
     network = str(manifest.retraining.network)

@@ -1,7 +1,7 @@
-"""A k-way image classifier, trained afresh on what a memory recalls; it can be used, saved and taken away.
+"""A k-way image classifier, trained from scratch on recalled images.
 
-Training follows the memory's own schedule (`Retraining`), which it was distilled for and which looks at far fewer
-images than the paper's evaluation does, for the same accuracy: `benchmarks/fit.py` measures the two side by side.
+Training follows the schedule that the memory was distilled for (`Retraining`). It processes far fewer images than the
+paper's evaluation protocol, for the same accuracy: `benchmarks/fit.py` compares the two.
 """
 
 from __future__ import annotations
@@ -39,13 +39,13 @@ from recall_server.errors import InvalidBundle, NotFitted, NotFound, TrainingFai
 
 METADATA_KEY: Final = "fresh_classifier"
 NETWORK, PREPROCESSING = "network.", "preprocessing."
-LIMITS = FileLimits(file_bytes=2**29, numbers=2**27)  # the widest network that a manifest may ask for is below both
+LIMITS = FileLimits(file_bytes=2**29, numbers=2**27)  # above the largest network that a manifest may ask for
 
 ProgressCallback = Callable[[int, int, float], None]
 
 
 class ClassifierHeader(BaseModel):
-    """What a classifier's file says beside its tensors; `extra` is the caller's."""
+    """The metadata of a classifier's file; `extra` belongs to the caller."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -60,10 +60,11 @@ class ClassifierHeader(BaseModel):
 
 @final
 class FreshClassifier:
-    """scikit-learn's contract: the constructor stores, `fit` works and returns self, and a second `fit` forgets.
+    """A classifier with scikit-learn's interface: `fit` trains and returns self, a second `fit` starts again.
 
-    `labels` name the k columns of the targets; `image_shape` is (channels, height, width); `seed` draws the initial
-    parameters, the minibatches and the augmentation. Raises ValueError for what does not go together.
+    `labels` name the k columns of the targets. `image_shape` is (channels, height, width). `seed` determines the
+    initial parameters, the minibatches and the augmentation. Raises ValueError for fewer than two labels, for repeated
+    labels, and for a preprocessing or a network that does not suit the image shape.
     """
 
     def __init__(
@@ -77,9 +78,9 @@ class FreshClassifier:
         device: str | torch.device = "cpu",
     ) -> None:
         if len(labels) < 2 or len(set(labels)) < len(labels):
-            raise ValueError(f"a classifier needs two or more labels, each once, not {list(labels)}")
+            raise ValueError(f"a classifier needs two or more distinct labels, not {list(labels)}")
         if not preprocessing.fits(image_shape):
-            raise ValueError(f"the preprocessing is not made for images of {list(image_shape)}")
+            raise ValueError(f"the preprocessing does not accept images of shape {list(image_shape)}")
         self.labels = tuple(labels)
         self.image_shape = image_shape
         self.preprocessing = preprocessing
@@ -102,12 +103,12 @@ class FreshClassifier:
 
         `targets` may also be [q, 1, k] or [q, k], one for all images of a query. Of `LazyItems` only the images of a
         step are computed at a time; the result is the same up to rounding.
-        Every step takes `rows_per_class` other rows of every query (all, if there are fewer), without replacement.
-        `pretrained` are the layers to begin with, where the schedule does not begin at random.
-        `progress(done, total, loss)` is called for every step, in their order; what it raises ends the training. On
-        CUDA it comes a few steps late, so that the GPU need not wait for it. The same inputs and seed give the same
-        parameters, bit for bit, on one machine. Raises ValueError for shapes that do not fit, and TrainingFailed when
-        training diverges.
+        Every step draws `rows_per_class` rows of every query (all, if there are fewer) without replacement.
+        `pretrained` are the initial layers of a schedule that does not start from random weights.
+        `progress(done, total, loss)` is called once per step, in order; an exception from it ends the training. On
+        CUDA the calls lag a few steps behind, so that the GPU need not wait. On one machine, the same inputs and seed
+        give bit-identical parameters. Raises ValueError for shapes that do not match, and TrainingFailed if training
+        diverges.
         """
         targets = targets.unsqueeze(1) if targets.ndim == 2 else targets
         self._check(images, targets)
@@ -129,7 +130,10 @@ class FreshClassifier:
 
     @torch.no_grad()
     def predict_probabilities(self, pixels: Tensor) -> Tensor:
-        """Pictures [N, C, H, W] in pixel space -> probabilities [N, k] on the CPU. ValueError for another shape."""
+        """Pictures [N, C, H, W] in pixel space -> probabilities [N, k] on the CPU.
+
+        Raises ValueError for another shape, and NotFitted before `fit`.
+        """
         parameters = self._fitted()
         if pixels.ndim != 4 or tuple(pixels.shape[1:]) != self.image_shape:
             raise ValueError(f"pictures must be [N, {', '.join(map(str, self.image_shape))}], not {list(pixels.shape)}")
@@ -144,9 +148,10 @@ class FreshClassifier:
         return [self.labels[index] for index in self.predict_probabilities(pixels).argmax(dim=1).tolist()]
 
     def save(self, path: str | os.PathLike[str], extra: Mapping[str, str] | None = None) -> None:
-        """Write one safetensors file, the same bytes for the same content; raises StorageFailed, leaving no half.
+        """Write the classifier to one safetensors file; the same content gives the same bytes.
 
-        `extra` is kept with it and comes back as the attribute `extra` of the loaded classifier.
+        `extra` is stored in the file and becomes the attribute `extra` of the loaded classifier. Raises NotFitted
+        before `fit`, and StorageFailed, leaving no partial file, if the file cannot be written.
         """
         header = ClassifierHeader(
             labels=self.labels,
@@ -163,7 +168,7 @@ class FreshClassifier:
 
     @classmethod
     def load(cls, path: str | os.PathLike[str], *, device: str | torch.device = "cpu") -> Self:
-        """Read what `save` wrote. Raises NotFound, or InvalidBundle for anything that is not exactly such a file."""
+        """Read a file that `save` wrote. Raises NotFound if it is missing, and InvalidBundle if it is not valid."""
         try:
             data = read_bounded(path, LIMITS.file_bytes)
             tensors, text = unpack(data, key=METADATA_KEY, limits=LIMITS, dtypes=frozenset({"F32"}))
@@ -171,12 +176,13 @@ class FreshClassifier:
         except FileNotFoundError as error:
             raise NotFound(f"there is no classifier {Path(path).name}") from error
         except (OSError, ValueError) as error:
-            raise InvalidBundle(f"{Path(path).name} is no classifier that can be loaded: {error}") from error
+            raise InvalidBundle(f"{Path(path).name} cannot be loaded as a classifier: {error}") from error
 
     def export_onnx(self) -> bytes:
-        """An ONNX model: "images" [N, C, H, W] in pixel space -> "probabilities" [N, k], preprocessing inside.
+        """An ONNX model: "images" [N, C, H, W] in pixel space -> "probabilities" [N, k], preprocessing included.
 
-        The model's metadata holds the `labels`, as a JSON list in the order of the columns, and what `extra` holds.
+        The model's metadata has `labels`, a JSON list in the order of the columns, and the entries of `extra`.
+        Raises NotFitted before `fit`.
         """
         return export_network(
             self.network,
@@ -214,12 +220,12 @@ class FreshClassifier:
     def _diverged(self, done: int) -> TrainingFailed:
         rate = self.retraining.learning_rate
         return TrainingFailed(
-            f"training diverged after {done} of {self.retraining.steps} steps; a learning rate below {rate:g} is needed"
+            f"training diverged after {done} of {self.retraining.steps} steps; use a learning rate below {rate:g}"
         )
 
     @classmethod
     def _from_file(cls, tensors: Mapping[str, Tensor], header: ClassifierHeader, device: str | torch.device) -> Self:
-        """Raises ValueError, with a sentence, for a header and tensors that do not make a classifier."""
+        """The classifier of a file's header and tensors. Raises ValueError if they do not match."""
         if len(header.image_shape) != 3:
             raise ValueError(f"image_shape must be channels, height and width, not {list(header.image_shape)}")
         if header.preprocessing not in PREPROCESSINGS:
@@ -239,14 +245,14 @@ class FreshClassifier:
             raise ValueError(f"the tensors are not exactly those of {header.retraining.network}")
         if not all(bool(value.isfinite().all()) for value in tensors.values()):
             raise ValueError("the tensors hold numbers that are not finite")
-        # In the network's order, which is what makes a saved copy equal to the original.
+        # In the network's order, so that saving it again gives the same bytes.
         classifier._parameters = {name: parameters[name].to(classifier.device) for name in classifier.network.shapes()}
         classifier.extra = header.extra
         return classifier
 
 
 def _deterministic(device: torch.device) -> contextlib.AbstractContextManager[None]:
-    """On CUDA, only kernels that give the same bits every time; on the CPU all of ours do."""
+    """A context in which CUDA uses deterministic kernels only; on the CPU all of ours are deterministic."""
     if device.type == "cuda":
         return torch.backends.cudnn.flags(enabled=True, deterministic=True)
     return contextlib.nullcontext()
@@ -255,7 +261,7 @@ def _deterministic(device: torch.device) -> contextlib.AbstractContextManager[No
 def _descend(
     descent: MomentumDescent, batches: Iterator[tuple[Tensor, Tensor]], retraining: Retraining
 ) -> Iterator[Tensor]:
-    """Take all steps, one whenever a loss is asked for."""
+    """Yield the loss of each step; a step is taken when its loss is requested."""
     for done, (batch, target) in zip(range(retraining.steps), batches, strict=False):
         yield descent.step(batch, target, rate=learning_rate(retraining, done), momentum=retraining.momentum)
 
@@ -263,19 +269,19 @@ def _descend(
 def initial_parameters(
     network: AbstractNetwork, retraining: Retraining, pretrained: Parameters | None, generator: torch.Generator
 ) -> Parameters:
-    """Where a network of this schedule begins: at random, or with learned layers.
+    """The initial parameters of a network of this schedule: random, or from pretrained layers.
 
-    Raises ValueError where these are missing, are not asked for, or are not the network's.
+    Raises ValueError if pretrained layers are missing, are not asked for, or do not match the network.
     """
     if pretrained is None and retraining.initial != "random":
-        raise ValueError("networks of this schedule begin with an encoder's layers, which must be given")
+        raise ValueError("this schedule starts from the encoder's layers, but no pretrained layers were given")
     if pretrained is not None and retraining.initial == "random":
-        raise ValueError("networks of this schedule begin at random; layers to begin with were given")
+        raise ValueError("this schedule starts from random weights, but pretrained layers were given")
     return network.initialise(generator) if pretrained is None else network.initialise_from(pretrained)
 
 
 def learning_rate(retraining: Retraining, done: int) -> float:
-    """The learning rate of the step that comes after `done` steps."""
+    """The learning rate of the step after `done` steps."""
     if retraining.decay == "cosine":
         return retraining.learning_rate * cosine(done / retraining.steps)
     return retraining.learning_rate

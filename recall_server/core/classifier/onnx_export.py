@@ -1,8 +1,7 @@
-"""Networks as ONNX models, node by node from their blueprint: pictures in pixel space go in, preprocessing is inside.
+"""Exports a network as an ONNX model that takes pictures in pixel space, with the preprocessing inside.
 
-Written with the onnx package's own helpers and not by tracing, so that the result is small, legible, the same bytes
-for the same network, and needs no exporter at run time. The operators are those of opset 17, and InstanceNormalization
-and AveragePool are exactly what the networks do.
+The graph is built from the network's blueprint with the helpers of the onnx package instead of by tracing. The result
+is small and legible, has the same bytes for the same network, and needs no exporter at run time.
 """
 
 from __future__ import annotations
@@ -24,7 +23,7 @@ from recall_server.core.preprocessing import ZCA, AbstractPreprocessing, Project
 from recall_server.core.preprocessing.spectral import cosines
 
 OPSET = 17
-IR_VERSION = 8  # of the same year as the opset: runtimes from 2022 on read it
+IR_VERSION = 8  # the IR version that came with this opset; runtimes since 2022 read it
 
 
 def export_network(
@@ -38,11 +37,12 @@ def export_network(
 ) -> bytes:
     """A checked ONNX model: "images" [N, C, H, W] float32 in pixel space -> `output` [N, classes] float32.
 
-    "probabilities" are the softmax of the logits, "queries" the logits themselves. `metadata` goes into the model's
-    metadata_props. The same arguments give the same bytes. Raises ValueError where the arguments do not go together.
+    "probabilities" are the softmax of the logits; "queries" are the logits. `metadata` becomes the model's
+    metadata_props. The same arguments give the same bytes. Raises ValueError if the network or the preprocessing does
+    not accept images of this shape.
     """
     if (network.channels, network.height, network.width) != image_shape or not preprocessing.fits(image_shape):
-        raise ValueError(f"network and preprocessing are not both made for images of {list(image_shape)}")
+        raise ValueError(f"the network or the preprocessing does not accept images of shape {list(image_shape)}")
     graph = _Graph()
     images = _preprocess(graph, preprocessing, image_shape)
     logits = _logits(graph, network, parameters, images)
@@ -55,19 +55,19 @@ def export_network(
 
 @dataclass
 class _Graph:
-    """Nodes and constants in the order in which they were added; every value is known by its name."""
+    """An ONNX graph under construction; every value is referred to by its name."""
 
     nodes: list[onnx.NodeProto] = field(default_factory=list)
     constants: dict[str, onnx.TensorProto] = field(default_factory=dict)
 
     def add(self, operator: str, inputs: list[str], *, output: str = "", **attributes: Any) -> str:
-        """Append a node, and return the name of what it computes."""
+        """Append a node, and return the name of its output."""
         name = output or f"{operator.lower()}_{len(self.nodes)}"
         self.nodes.append(helper.make_node(operator, inputs, [name], name=name, **attributes))
         return name
 
     def constant(self, name: str, value: Tensor | list[int]) -> str:
-        """Store numbers under a name (a list as int64), and return the name."""
+        """Add a constant (a list as int64, a tensor as float32), and return its name."""
         array = np.array(value, np.int64) if isinstance(value, list) else value.detach().cpu().float().numpy()
         self.constants[name] = numpy_helper.from_array(np.ascontiguousarray(array), name)
         return name
@@ -75,7 +75,7 @@ class _Graph:
     def model(
         self, image_shape: tuple[int, int, int], outputs: Mapping[str, int], metadata: Mapping[str, str]
     ) -> bytes:
-        """The whole as bytes, after the onnx package has checked it."""
+        """The finished model, checked by the onnx package, as bytes."""
         graph = helper.make_graph(
             self.nodes,
             "memory-recall",
@@ -92,7 +92,7 @@ class _Graph:
 
 
 def _preprocess(graph: _Graph, preprocessing: AbstractPreprocessing, image_shape: tuple[int, int, int]) -> str:
-    """The nodes of `preprocessing.to_model`; raises TypeError for one that has none yet."""
+    """Add the nodes of `preprocessing.to_model`. Raises TypeError for an unknown preprocessing."""
     if isinstance(preprocessing, Standardise):
         return _standardise(graph, preprocessing)
     if isinstance(preprocessing, ZCA):
@@ -122,7 +122,7 @@ def _project(graph: _Graph, projected: Projected, image_shape: tuple[int, int, i
 
 
 def _whiten(graph: _Graph, zca: ZCA, image_shape: tuple[int, int, int]) -> str:
-    """D^T ((g - rest) * D x0) + rest * x0, the one form of it that needs D only twice."""
+    """D^T ((g - rest) * D x0) + rest * x0, a form that multiplies by D only twice."""
     mean = graph.constant("preprocessing.mean", zca.mean.view(1, *image_shape))
     flat = graph.add("Flatten", [graph.add("Sub", ["images", mean])], axis=1)  # [N, d]
     directions = graph.constant("preprocessing.directions", zca.directions)
@@ -134,13 +134,13 @@ def _whiten(graph: _Graph, zca: ZCA, image_shape: tuple[int, int, int]) -> str:
 
 
 def _whiten_spectrally(graph: _Graph, spectral: Spectral) -> str:
-    """R^T F^-1(g * F(R x0)): R is a 1x1 convolution, F a product from the left and one from the right."""
+    """R^T F^-1(g * F(R x0)), with R as a 1x1 convolution and F as a matrix product from each side."""
     rotation, (_, height, width) = spectral.rotation[:, :, None, None], spectral.gains.shape
     mean = graph.constant("preprocessing.mean", spectral.mean.view(1, -1, 1, 1))
-    there = graph.constant("preprocessing.rotation", rotation)
+    forward = graph.constant("preprocessing.rotation", rotation)
     rows = graph.constant("preprocessing.row_cosines", cosines(height))
     columns = graph.constant("preprocessing.column_cosines", cosines(width).T)
-    components = graph.add("Conv", [graph.add("Sub", ["images", mean]), there], kernel_shape=[1, 1])
+    components = graph.add("Conv", [graph.add("Sub", ["images", mean]), forward], kernel_shape=[1, 1])
     coefficients = graph.add("MatMul", [graph.add("MatMul", [rows, components]), columns])
     gained = graph.add("Mul", [coefficients, graph.constant("preprocessing.gains", spectral.gains)])
     rows = graph.constant("preprocessing.row_cosines_back", cosines(height).T)
@@ -151,7 +151,7 @@ def _whiten_spectrally(graph: _Graph, spectral: Spectral) -> str:
 
 
 def _logits(graph: _Graph, network: AbstractNetwork, parameters: Parameters, images: str) -> str:
-    """The nodes of `network.logits`."""
+    """Add the nodes of `network.logits`."""
     plan = blueprint(network)
     if plan.shrink > 1:
         images = _average(graph, images, plan.shrink)
@@ -186,7 +186,7 @@ def _residual(graph: _Graph, parameters: Parameters, block: Residual, images: st
 
 
 def _layer(graph: _Graph, parameters: Parameters, layer: Layer, images: str) -> str:
-    """A convolution, its bias left out where there is one (the norm subtracts it), and the instance norm behind it."""
+    """A convolution and its instance norm. The convolution's bias is left out, because the norm cancels it."""
     weight = graph.constant(f"{layer.convolution}.weight", parameters[f"{layer.convolution}.weight"])
     convolved = graph.add("Conv", [images, weight], kernel_shape=[layer.kernel] * 2, pads=[layer.kernel // 2] * 4)
     scale, shift = (graph.constant(name, parameters[name]) for name in (f"{layer.norm}.scale", f"{layer.norm}.shift"))
@@ -194,5 +194,5 @@ def _layer(graph: _Graph, parameters: Parameters, layer: Layer, images: str) -> 
 
 
 def _average(graph: _Graph, images: str, side: int = 2) -> str:
-    """Squares of `side` pixels a side as one; what is left over at the right and below is dropped."""
+    """Average pooling over squares of `side` pixels; incomplete squares at the right and bottom are dropped."""
     return graph.add("AveragePool", [images], kernel_shape=[side, side], strides=[side, side])

@@ -1,1 +1,1 @@
-"""Query encoders: features of pictures, their weights, and how novel a picture is."""
+"""Query encoders: ONNX networks that turn pictures into queries, their weights, and a novelty score for pictures."""

@@ -1,8 +1,8 @@
-"""How far pictures are from anything that a memory knows, so that nobody mistakes a guess for a memory.
+"""The novelty score: how far a picture is from the data that a memory was made from.
 
-Beside an encoder `NAME.onnx` may lie `NAME.known`: a few centres of what the encoder makes of pictures of
-the memory's own data, and how far pictures of that data that nobody trained on are from the nearest of them. A score is
-the share of those that are nearer than the picture asked about: one half is usual, close to one is strange.
+The file `NAME.known` beside an encoder `NAME.onnx` has a few cluster centres of the encoder's features of that data,
+and the distances of held-out pictures to the nearest centre. The score of a picture is the share of held-out pictures
+that are nearer than it: one half is typical, close to one is unfamiliar.
 """
 
 from __future__ import annotations
@@ -21,17 +21,17 @@ from recall_server.errors import InvalidBundle
 
 METADATA_KEY: Final = "known_pictures"
 SUFFIX: Final = ".known"
-STRANGE: Final = 0.95  # of a class of pictures, on average: what is said of it
+STRANGE: Final = 0.95  # a class of pictures with a mean score above this is reported as unfamiliar
 LIMITS = FileLimits(file_bytes=2**24, numbers=2**22)
-EXACT: Final = "donot_use_mm_for_euclid_dist"  # so that a score does not depend on its company
+EXACT: Final = "donot_use_mm_for_euclid_dist"  # so that a score does not depend on the other pictures of the batch
 
 
 @final
 @dataclass(frozen=True, eq=False)
 class NoveltyScorer:
-    """`centres` [M, d] in the space of an encoder, and the `distances` [V] to them, ascending, of known pictures.
+    """Cluster `centres` [M, d] in an encoder's feature space, and ascending `distances` [V] of held-out pictures.
 
-    Raises ValueError for tensors that cannot be that.
+    Raises ValueError for empty, non-finite or unsorted tensors and for wrong shapes.
     """
 
     centres: Tensor
@@ -47,16 +47,16 @@ class NoveltyScorer:
 
     @classmethod
     def of(cls, centres: Tensor, known: Tensor) -> Self:
-        """Calibrated on the encodings [V, d] of pictures that the centres were not made from."""
+        """Calibrate on the features [V, d] of pictures that the centres were not computed from."""
         return cls(centres.float(), _nearest(known, centres).sort().values)
 
     def score(self, queries: Tensor) -> Tensor:
-        """Encoded pictures [N, d] -> the share [N] of known pictures that are nearer to a centre, 0 to 1."""
+        """Features [N, d] -> the share [N] of held-out pictures that are nearer to a centre, 0 to 1."""
         positions = torch.searchsorted(self.distances, _nearest(queries, self.centres))
         return positions.float() / len(self.distances)
 
     def save(self, encoder: Path, sha256: str) -> Path:
-        """Write it beside the encoder of that digest, whole or not at all; StorageFailed where that cannot be done."""
+        """Write the scorer atomically beside the encoder with this digest; returns its path. Raises StorageFailed."""
         path = novelty_path(encoder)
         tensors = {"centres": self.centres, "distances": self.distances}
         write_atomically(path, pack(tensors, key=METADATA_KEY, text=sha256))
@@ -64,7 +64,7 @@ class NoveltyScorer:
 
     @classmethod
     def load(cls, encoder: str | os.PathLike[str], sha256: str) -> Self | None:
-        """What lies beside an encoder; None where nothing does. InvalidBundle for what was not made for it."""
+        """The scorer beside an encoder, or None. Raises InvalidBundle for one that is damaged or of another encoder."""
         path = novelty_path(Path(encoder))
         try:
             tensors, made_for = unpack(read_bounded(path, LIMITS.file_bytes), key=METADATA_KEY, limits=LIMITS)
@@ -81,7 +81,7 @@ class NoveltyScorer:
 
 
 def novelty_path(encoder: Path) -> Path:
-    """Where the file of this encoder would be."""
+    """The path of the novelty scorer that belongs to this encoder."""
     return encoder.with_name(encoder.stem + SUFFIX)
 
 

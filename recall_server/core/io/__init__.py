@@ -1,1 +1,1 @@
-"""Files: tensors in safetensors, atomic writes, pictures."""
+"""Reading and writing files: safetensors, atomic writes, pictures."""

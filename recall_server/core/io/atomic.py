@@ -1,4 +1,4 @@
-"""Writing a file so that a reader, a crash or a full disk never meets half of it."""
+"""Atomic and durable writing of files."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from recall_server.errors import StorageFailed
 
 
 def write_atomically(path: str | os.PathLike[str], data: bytes) -> None:
-    """Put `data` at `path`: afterwards it holds all of the new bytes or, after an error, what it held before.
+    """Write `data` to `path`. Afterwards the file has all of the new bytes or, after an error, its old content.
 
-    Missing folders are made. Raises StorageFailed when the disk is full or the place cannot be written to; nothing
-    half-written is left behind, not even after Ctrl-C.
+    Missing folders are created. Raises StorageFailed if the disk is full or the path is not writable. No partial file
+    is left behind, not even after Ctrl-C.
     """
     target = Path(path)
-    # In the same folder, for a rename is only atomic within one file system; short, for names have a longest length.
+    # In the same folder, because a rename is atomic only within one file system; short, because names are limited.
     temporary = target.parent / f".{secrets.token_hex(8)}.tmp"
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
@@ -33,7 +33,7 @@ def write_atomically(path: str | os.PathLike[str], data: bytes) -> None:
 
 
 def _write_durably(path: Path, data: bytes) -> None:
-    """Create the file and return only when its bytes are on the disk; without this a rename can outrun the data."""
+    """Create the file and return when its bytes are on the disk; otherwise the rename could become durable first."""
     with path.open("xb") as file:
         file.write(data)
         file.flush()
@@ -46,7 +46,7 @@ def _discard(path: Path) -> None:
 
 
 def _sync_folder(folder: Path) -> None:
-    """Make the rename itself durable, where the file system can: the file is whole and in place by now either way."""
+    """Make the rename durable if the file system supports it; the file is complete and in place in any case."""
     with contextlib.suppress(OSError):
         descriptor = os.open(folder, os.O_RDONLY)
         try:

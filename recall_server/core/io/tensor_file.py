@@ -1,10 +1,9 @@
-"""One .safetensors file: named tensors and one text, read without trusting a byte of it.
+"""Safetensors files of named tensors and one text, read without trusting their content.
 
-The safetensors package reads and writes the tensors. Before it sees a file, this module checks what that format
-leaves open (caps before anything is allocated, no key twice, exactly one metadata key, an allow-list of element
-types) and where the tensors lie, so that every refusal is one sentence of our own that names the culprit. Nothing
-here or anywhere in this project unpickles. Errors are ValueError; whoever reads a bundle, a classifier or a
-checkpoint turns it into an error of that thing.
+The safetensors package reads and writes the tensors. Before it sees a file, this module checks what the format leaves
+open (size limits before anything is allocated, no duplicate keys, exactly one metadata key, an allow-list of element
+types) and the layout of the tensors, so that every refusal is one sentence that names the cause. Nothing in this
+project unpickles. Errors are ValueError; the readers of bundles, classifiers and checkpoints convert them.
 """
 
 from __future__ import annotations
@@ -23,18 +22,18 @@ import torch
 from safetensors import SafetensorError
 from torch import Tensor
 
-ELEMENT_BYTES = {"F64": 8, "F32": 4, "F16": 2, "BF16": 2, "I64": 8, "I8": 1, "U8": 1}  # as safetensors spells them
+ELEMENT_BYTES = {"F64": 8, "F32": 4, "F16": 2, "BF16": 2, "I64": 8, "I8": 1, "U8": 1}  # by safetensors' names
 FLOATS = frozenset({"F32", "F16", "BF16"})
-LENGTH_BYTES = 8  # the file opens with the length of its header, little-endian
+LENGTH_BYTES = 8  # a file begins with the length of its header, little-endian
 MEBIBYTE = 2**20
 
 
 @dataclass(frozen=True)
 class FileLimits:
-    """What a file may cost its reader; all three are checked before the memory is used.
+    """Limits on a file, checked before any memory is allocated.
 
-    `file_bytes`: the whole file. `header_bytes`: names, shapes and the text. `numbers`: what may be stored, and how
-    many numbers of full-size images answering one query may take.
+    `file_bytes`: the size of the file. `header_bytes`: names, shapes and the text. `numbers`: the numbers stored, and
+    the numbers that the full-size images recalled for one query may take.
     """
 
     file_bytes: int = 64 * MEBIBYTE
@@ -46,8 +45,8 @@ DEFAULT_LIMITS = FileLimits()
 
 
 def pack(tensors: Mapping[str, Tensor], *, key: str, text: str) -> bytes:
-    """A whole file as bytes, the same for the same content; `text` is stored under the metadata key `key`."""
-    # Clones, because safetensors refuses tensors that share their storage.
+    """The bytes of a file, the same for the same content; `text` is stored under the metadata key `key`."""
+    # Clones, because safetensors refuses tensors that share storage.
     plain = {
         name: tensor.detach().cpu().clone(memory_format=torch.contiguous_format) for name, tensor in tensors.items()
     }
@@ -58,10 +57,9 @@ def pack(tensors: Mapping[str, Tensor], *, key: str, text: str) -> bytes:
 def unpack(
     data: bytes, *, key: str, limits: FileLimits = DEFAULT_LIMITS, dtypes: frozenset[str] = FLOATS
 ) -> tuple[dict[str, Tensor], str]:
-    """The tensors, of their stored types, and the text that `pack` put together.
+    """The tensors, with their stored dtypes, and the text of a file that `pack` wrote.
 
-    `dtypes` are the element types to accept, from ELEMENT_BYTES. Raises ValueError for anything that is not exactly
-    such a file.
+    `dtypes` are the accepted element types, from ELEMENT_BYTES. Raises ValueError for anything but a valid file.
     """
     if len(data) > limits.file_bytes:
         raise ValueError(f"the file is larger than {limits.file_bytes} bytes")
@@ -81,12 +79,12 @@ def unpack(
 
 
 def read_bounded(path: str | os.PathLike[str], largest: int) -> bytes:
-    """The bytes of an ordinary file; ValueError for a folder, a pipe, a device or more than `largest` bytes.
+    """The bytes of a regular file.
 
-    Raises OSError as `open` does. The size is checked on what was opened, so a file that is swapped or grows between
-    two looks at it cannot slip through.
+    Raises ValueError for a folder, a pipe, a device or more than `largest` bytes, and OSError as `open` does. The size
+    is checked on the open file, so a file that is replaced or grows in the meantime is refused too.
     """
-    if not stat.S_ISREG(os.stat(path).st_mode):  # before opening, because opening a pipe waits for its writer
+    if not stat.S_ISREG(os.stat(path).st_mode):  # before opening, because opening a pipe waits for a writer
         raise ValueError("this is not an ordinary file")
     with open(path, "rb") as file:
         data = file.read(largest + 1)
@@ -96,7 +94,7 @@ def read_bounded(path: str | os.PathLike[str], largest: int) -> bytes:
 
 
 def parse_json(text: str) -> Any:
-    """JSON as its standard defines it: no key twice, no NaN or Infinity. Raises ValueError with one sentence."""
+    """Parse strict JSON: no duplicate keys, no NaN or Infinity. Raises ValueError."""
     try:
         value = json.loads(text, object_pairs_hook=_without_duplicates, parse_constant=_refuse_constant)
         json.dumps(value, ensure_ascii=False).encode("utf-8")
@@ -110,19 +108,19 @@ def parse_json(text: str) -> Any:
 
 
 def canonical_json(value: Any) -> str:
-    """The one spelling of a JSON value: sorted keys, no white space, characters as themselves."""
+    """The canonical JSON text of a value: sorted keys, no white space, no escaped characters beyond the necessary."""
     return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
 
 
 def printable(text: str, longest: int = 200) -> str:
-    """Text from an untrusted file, made fit for one line of a log: short and without control characters."""
+    """Untrusted text, shortened to `longest` characters and without control characters, for one line of a log."""
     line = "".join(character if character.isprintable() else "?" for character in text[:longest])
     return line if len(text) <= longest else f"{line}..."
 
 
 @dataclass(frozen=True)
 class _Entry:
-    """What the header says about one tensor."""
+    """The header's entry for one tensor."""
 
     name: str
     numbers: int
@@ -153,7 +151,7 @@ def _whole_numbers(values: Any, *, smallest: int) -> bool:
 
 
 def _check_layout(entries: list[_Entry], body_bytes: int) -> None:
-    """The tensors follow each other without a gap or an overlap, from the first byte to the last."""
+    """Raise ValueError unless the tensors fill the body without gaps or overlaps."""
     position = 0
     for entry in sorted(entries, key=lambda entry: entry.begin):
         if entry.begin != position:
@@ -164,7 +162,7 @@ def _check_layout(entries: list[_Entry], body_bytes: int) -> None:
 
 
 def _header(data: bytes, largest: int) -> tuple[dict[str, Any], int]:
-    """The header, and how many bytes follow it."""
+    """The header, and the number of bytes after it."""
     if len(data) < LENGTH_BYTES:
         raise ValueError(f"a file of {len(data)} bytes is too short to be safetensors")
     length = int.from_bytes(data[:LENGTH_BYTES], "little")
@@ -194,5 +192,5 @@ def _refuse_constant(name: str) -> Any:
 
 
 def with_prefix(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Those whose names begin so, by what follows."""
+    """The tensors whose names start with `prefix`, by the rest of the name."""
     return {name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)}

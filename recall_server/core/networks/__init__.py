@@ -1,4 +1,4 @@
-"""The architectures, as pure functions of explicit parameters, and the table that builds them by name."""
+"""The network architectures, as pure functions of explicit parameters; `build_network` makes one from its spec."""
 
 from collections.abc import Callable
 
@@ -32,9 +32,9 @@ ARCHITECTURES: dict[str, Callable[..., AbstractNetwork]] = {
 
 
 def build_network(spec: NetworkSpec, image_shape: tuple[int, int, int], classes: int) -> AbstractNetwork:
-    """The network of `spec` for images of (channels, height, width) and that many classes.
+    """The network of `spec` for images of shape (channels, height, width) and `classes` classes.
 
-    Raises ValueError, with a sentence, where the two do not go together (images too small for the poolings).
+    Raises ValueError if the architecture does not suit the images (too small for its poolings, for example).
     """
     channels, height, width = image_shape
     if min(channels, height, width, classes) < 1:

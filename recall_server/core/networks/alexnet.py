@@ -1,4 +1,4 @@
-"""AlexNet for small images: the paper's other cross-architecture network (Krizhevsky et al., 2012; appendix A.1)."""
+"""AlexNet for small images (Krizhevsky et al., 2012), a cross-architecture network of the paper (appendix A.1)."""
 
 from __future__ import annotations
 
@@ -29,8 +29,8 @@ HALVINGS = 3
 class AlexNet(AbstractNetwork):
     """Five convolutions, each with instance norm and ReLU, three average poolings, and one linear layer.
 
-    As in the authors' code the poolings are averages and there is no dropout. Images are padded with zeros to the
-    next multiple of 8, so that 28 pixels become 32 and the linear layer sees 192 x 4 x 4 features.
+    As in the authors' code, the poolings are averages and there is no dropout. Images are padded with zeros to the
+    next multiple of 8: 28 pixels become 32, and the linear layer gets 192 x 4 x 4 features.
     """
 
     def __post_init__(self) -> None:
@@ -52,7 +52,7 @@ class AlexNet(AbstractNetwork):
         return shapes | linear_shapes("classifier", features, self.classes)
 
     def features(self, parameters: Parameters, images: Tensor) -> Tensor:
-        """[N, C, H, W] -> [N, 192 * h * w], what the last linear layer sees."""
+        """Images [N, C, H, W] -> inputs of the last linear layer [N, 192 * h * w]."""
         images = self.prepare(images)
         for layer, (_, kernel, halve) in enumerate(LAYERS):
             name = f"layer{layer}.convolution"

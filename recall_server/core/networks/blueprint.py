@@ -1,9 +1,8 @@
-"""What a network is made of, as data, for those who need to do more with it than to call it.
+"""The structure of a network as data.
 
-Every architecture here is a chain of blocks behind a shrinking and a zero padding, with one linear layer on top, named
-"classifier".
-`fused.py` trains from this description, `onnx_export.py` writes it down; `network.logits` remains the definition, and
-the tests hold the three together.
+Every architecture is a chain of blocks after shrinking and zero padding, followed by one linear layer named
+"classifier". `fused.py` computes the forward pass from this description and `onnx_export.py` exports it.
+`network.logits` remains the definition; the tests check that all three agree.
 """
 
 from __future__ import annotations
@@ -21,7 +20,7 @@ from recall_server.core.networks.resnet import STAGES, ResNet
 
 @dataclass(frozen=True)
 class Layer:
-    """A convolution that keeps height and width, and the instance norm behind it, by the names of their parameters."""
+    """A convolution that keeps height and width, and the instance norm after it, by the names of their parameters."""
 
     convolution: str
     norm: str
@@ -30,7 +29,7 @@ class Layer:
 
 @dataclass(frozen=True)
 class ConvBlock:
-    """Convolution, norm, ReLU, and a 2x2 average pooling if `halve`."""
+    """Convolution, norm and ReLU, then 2x2 average pooling if `halve`."""
 
     layer: Layer
     halve: bool
@@ -38,7 +37,10 @@ class ConvBlock:
 
 @dataclass(frozen=True)
 class Residual:
-    """ReLU of [second of ReLU of first] + [shortcut]; the identity without a shortcut, else both pooled 2x2."""
+    """relu(second(relu(first(x))) + shortcut(x)).
+
+    Without a `shortcut` layer the shortcut is the identity; with one, the sum is pooled 2x2 before the ReLU.
+    """
 
     first: Layer
     second: Layer
@@ -47,14 +49,14 @@ class Residual:
 
 @dataclass(frozen=True)
 class Dense:
-    """Flatten, a linear layer by the name of its parameters, and ReLU."""
+    """Flatten, then a linear layer, by the name of its parameters, and ReLU."""
 
     linear: str
 
 
 @dataclass(frozen=True)
 class Blueprint:
-    """Images are shrunk, then padded; `padding` is (left, right, top, bottom), as torch.nn.functional.pad takes it."""
+    """Images are shrunk, then padded by (left, right, top, bottom), then go through the blocks in order."""
 
     shrink: int
     padding: tuple[int, int, int, int]
@@ -63,7 +65,7 @@ class Blueprint:
 
 @cache
 def blueprint(network: AbstractNetwork) -> Blueprint:
-    """The blocks of a network, in order. Raises TypeError for an architecture that has no description yet."""
+    """The blueprint of a network. Raises TypeError for an unknown architecture."""
     if isinstance(network, ConvNet):
         plain = [ConvBlock(_layer(f"block{block}"), halve=True) for block in range(network.depth)]
         return Blueprint(network.shrink, network.padding(), tuple(plain))

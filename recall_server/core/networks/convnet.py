@@ -1,4 +1,4 @@
-"""ConvNet: the network of the dataset-distillation literature (Gidaris and Komodakis, 2018; paper, appendix A.1)."""
+"""ConvNet, the standard network of dataset distillation (Gidaris and Komodakis, 2018; paper, appendix A.1)."""
 
 from __future__ import annotations
 
@@ -25,8 +25,8 @@ from recall_server.core.networks.layers import (
 class ConvNet(AbstractNetwork):
     """`depth` blocks of 3x3 convolution with `filters` channels, instance norm, ReLU and 2x2 average pooling.
 
-    Images, once shrunk, are padded with zeros to the next multiple of 2^depth, so that 28 pixels become 32 as in the
-    authors' code, and no pooling drops a row.
+    After shrinking, images are padded with zeros to the next multiple of 2^depth, so that no pooling drops a row:
+    28 pixels become 32, as in the authors' code.
     """
 
     filters: int = 128
@@ -53,7 +53,7 @@ class ConvNet(AbstractNetwork):
         return shapes | linear_shapes("classifier", features, self.classes)
 
     def features(self, parameters: Parameters, images: Tensor) -> Tensor:
-        """[N, C, H, W] -> [N, filters * h * w], what the last linear layer sees."""
+        """Images [N, C, H, W] -> inputs of the last linear layer [N, filters * h * w]."""
         images = self.prepare(images)
         for block in range(self.depth):
             name = f"block{block}.convolution"

@@ -1,7 +1,7 @@
-"""The few operations that the networks are made of, in forms that compile well when differentiated twice.
+"""The operations of the networks, written so that they compile well when differentiated twice.
 
-`torch.nn.functional.group_norm` and `avg_pool2d` have slow generated second derivatives; the plain arithmetic
-below fuses into the convolution's neighbours instead.
+The second derivatives of `torch.nn.functional.group_norm` and `avg_pool2d` are slow; a compiler fuses the plain
+arithmetic below with the operations around the convolution.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from recall_server.core.networks.kernels import EPSILON
 def convolution(
     parameters: Parameters, name: str, images: Tensor, *, padding: int, dtype: torch.dtype | None = None
 ) -> Tensor:
-    """[N, C, H, W] -> [N, C', H', W'] with `name.weight` and `name.bias`, multiplied in `dtype` where one is given."""
+    """[N, C, H, W] -> [N, C', H', W'] with `name.weight` and `name.bias`, computed in `dtype` if given."""
     weight, bias = parameters[f"{name}.weight"], parameters[f"{name}.bias"]
     if dtype is None:
         return conv2d(images, weight, bias, padding=padding)
@@ -25,7 +25,7 @@ def convolution(
 
 
 def instance_norm(parameters: Parameters, name: str, images: Tensor) -> Tensor:
-    """Normalise each channel of each image over its pixels, then scale and shift (a GroupNorm of one channel each)."""
+    """Normalise each channel of each image over its pixels, then scale and shift (GroupNorm with one channel each)."""
     mean = images.mean(dim=(2, 3), keepdim=True)
     centred = images - mean
     variance = (centred * centred).mean(dim=(2, 3), keepdim=True)
@@ -34,7 +34,7 @@ def instance_norm(parameters: Parameters, name: str, images: Tensor) -> Tensor:
 
 
 def average_pool(images: Tensor) -> Tensor:
-    """Halve height and width by the mean of 2 x 2 windows; a last odd row or column is dropped."""
+    """2x2 average pooling; an odd last row or column is dropped."""
     height, width = images.shape[2] // 2 * 2, images.shape[3] // 2 * 2
     even, odd = images[:, :, 0:height:2], images[:, :, 1:height:2]
     return (even[..., 0:width:2] + even[..., 1:width:2] + odd[..., 0:width:2] + odd[..., 1:width:2]) * 0.25
@@ -46,7 +46,7 @@ def linear(parameters: Parameters, name: str, features: Tensor) -> Tensor:
 
 
 def relu(images: Tensor) -> Tensor:
-    """max(x, 0), as a clamp: its second derivative is exactly zero and costs nothing."""
+    """max(x, 0), written as a clamp, whose second derivative is zero and costs nothing."""
     return images.clamp(min=0)
 
 

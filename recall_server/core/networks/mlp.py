@@ -1,4 +1,4 @@
-"""MLP: the network of the continual-learning benchmarks on MNIST (Lopez-Paz and Ranzato, 2017; paper, appendix A.2)."""
+"""MLP, the network of continual-learning benchmarks on MNIST (Lopez-Paz and Ranzato, 2017; paper, appendix A.2)."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from recall_server.core.networks.layers import linear, linear_shapes, relu
 @final
 @dataclass(frozen=True, kw_only=True)
 class MLP(AbstractNetwork):
-    """`depth` hidden layers of `hidden` units with ReLU, on the flattened image; the paper has 256 units."""
+    """`depth` hidden layers of `hidden` units with ReLU, on the flattened image; the paper uses 256 units."""
 
     hidden: int = 256
     depth: int = 1
@@ -28,7 +28,7 @@ class MLP(AbstractNetwork):
         return shapes | linear_shapes("classifier", inputs, self.classes)
 
     def features(self, parameters: Parameters, images: Tensor) -> Tensor:
-        """[N, C, H, W] -> [N, hidden], what the last linear layer sees."""
+        """Images [N, C, H, W] -> inputs of the last linear layer [N, hidden]."""
         features = images.flatten(1)
         for layer in range(self.depth):
             features = relu(linear(parameters, f"layer{layer}", features))

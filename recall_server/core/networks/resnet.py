@@ -1,7 +1,7 @@
-"""ResNet-10: the residual network of the paper's cross-architecture table (He et al., 2016; paper, appendix A.1).
+"""ResNet-10, the residual network of the paper's cross-architecture table (He et al., 2016; paper, appendix A.1).
 
-The paper calls it ResNet-12; the authors' code has one basic block in each of four stages, which makes ten weighted
-layers beside the shortcuts, and that is what stands here. It is not the ResNet-12 of the few-shot literature.
+The paper calls it ResNet-12. This follows the authors' code, which has one basic block in each of four stages: ten
+layers with weights besides the shortcuts. It is not the ResNet-12 of the few-shot literature.
 """
 
 from __future__ import annotations
@@ -32,9 +32,9 @@ UNIT = 2 ** (len(STAGES) - 1)
 class ResNet(AbstractNetwork):
     """A 3x3 stem and four basic blocks of 64 to 512 channels with instance norm; the last three halve the image.
 
-    As in the authors' code, halving is an average pooling at the end of a block and not a stride, and the features
-    are flattened (512 x 4 x 4 for 32 pixels) and not averaged. Images are padded with zeros to the next multiple of
-    8, so that 28 pixels become 32. Convolutions have no bias: the norm behind each of them would cancel it.
+    As in the authors' code, a block halves by average pooling at its end instead of a stride, and the features are
+    flattened (512 x 4 x 4 for 32 pixels) instead of averaged. Images are padded with zeros to the next multiple of 8,
+    so that 28 pixels become 32. Convolutions have no bias, because the norm after each of them would cancel it.
     """
 
     def __post_init__(self) -> None:
@@ -57,7 +57,7 @@ class ResNet(AbstractNetwork):
         return shapes | linear_shapes("classifier", channels * (height // UNIT) * (width // UNIT), self.classes)
 
     def features(self, parameters: Parameters, images: Tensor) -> Tensor:
-        """[N, C, H, W] -> [N, 512 * h * w], what the last linear layer sees."""
+        """Images [N, C, H, W] -> inputs of the last linear layer [N, 512 * h * w]."""
         images = self.prepare(images)
         images = relu(self._convolution_norm(parameters, "stem", images))
         images = self._basic_block(parameters, "stage0", images)
@@ -69,12 +69,12 @@ class ResNet(AbstractNetwork):
         return linear(parameters, "classifier", self.features(parameters, images))
 
     def _basic_block(self, parameters: Parameters, name: str, images: Tensor) -> Tensor:
-        """Two convolutions beside the identity: [N, C, H, W] -> [N, C, H, W]."""
+        """Two convolutions and an identity shortcut: [N, C, H, W] -> [N, C, H, W]."""
         inner = relu(self._convolution_norm(parameters, f"{name}.first", images))
         return relu(self._convolution_norm(parameters, f"{name}.second", inner) + images)
 
     def _halving_block(self, parameters: Parameters, name: str, images: Tensor) -> Tensor:
-        """Two convolutions beside a projection, both pooled: [N, C, H, W] -> [N, C', H/2, W/2]."""
+        """Two convolutions and a projection shortcut, summed and pooled: [N, C, H, W] -> [N, C', H/2, W/2]."""
         inner = relu(self._convolution_norm(parameters, f"{name}.first", images))
         inner = self._convolution_norm(parameters, f"{name}.second", inner)
         return relu(average_pool(inner + self._convolution_norm(parameters, f"{name}.shortcut", images)))

@@ -1,8 +1,7 @@
-"""Pixel space (floats, 0 to 1, not clipped) to model space and back.
+"""Invertible maps between pixel space (floats in 0..1, not clipped) and model space.
 
-Memories live in model space, where training is well conditioned; pictures and other people's tools live in pixel
-space. Every preprocessing is affine and invertible, and is stored in the bundle, so that what was distilled in one
-space can be shown, exported and mixed with other bundles in the other. Classes are abstract or final.
+Memories are stored in model space, where training is well conditioned. Pictures, exports and mixtures of bundles need
+pixel space. Every preprocessing is affine and invertible, and is stored in the bundle.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What every preprocessing promises, and the checks that keep one invertible."""
+"""The interface of a preprocessing, and the checks that keep one invertible."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from torch import Tensor
 from recall_server.errors import InvalidDataset
 
 CHUNK = 1024  # images at a time while fitting: bounds the memory used, whatever the size of the data set
-SMALLEST, LARGEST = 1e-6, 1e6  # scales outside these turn float32 images into noise, zeros or infinities
+SMALLEST, LARGEST = 1e-6, 1e6  # scales outside this range turn float32 images into noise, zeros or infinities
 
 
 class AbstractPreprocessing(ABC):
@@ -24,7 +24,7 @@ class AbstractPreprocessing(ABC):
 
     @abstractmethod
     def to_model(self, pixels: Tensor) -> Tensor:
-        """Pixel space [N, C, H, W] -> model space, of the same shape, type and device; differentiable."""
+        """Pixel space [N, C, H, W] -> model space, with the same shape, dtype and device; differentiable."""
 
     @abstractmethod
     def to_pixels(self, images: Tensor) -> Tensor:
@@ -32,20 +32,23 @@ class AbstractPreprocessing(ABC):
 
     @abstractmethod
     def fits(self, image_shape: tuple[int, int, int]) -> bool:
-        """Whether images of (channels, height, width) can go through."""
+        """Whether the map accepts images of shape (channels, height, width)."""
 
     @abstractmethod
     def tensors(self) -> dict[str, Tensor]:
-        """What must be stored to rebuild this; a bundle writes each as `preprocessing.<name>`."""
+        """The tensors needed to rebuild this map; a bundle stores each as `preprocessing.<name>`."""
 
     @classmethod
     @abstractmethod
     def from_tensors(cls, tensors: Mapping[str, Tensor]) -> Self:
-        """Rebuild from `tensors()`; raises ValueError, with a sentence, when they cannot be inverted."""
+        """Rebuild the map from `tensors()`. Raises ValueError if it would not be invertible."""
 
 
 def chunks(pixels: Tensor | NDArray[Any]) -> Iterator[Tensor]:
-    """The images in pixel space, float64 on the CPU, a bounded number at a time."""
+    """Yield the images in pixel space as float64 on the CPU, at most CHUNK at a time.
+
+    Raises ValueError for another number of dimensions, InvalidDataset for no images or for values that are not finite.
+    """
     if pixels.ndim != 4:
         raise ValueError(f"images must be [N, C, H, W], not {list(pixels.shape)}")
     if 0 in pixels.shape:
@@ -53,7 +56,7 @@ def chunks(pixels: Tensor | NDArray[Any]) -> Iterator[Tensor]:
     whole = pixels.dtype in (torch.uint8, np.uint8)
     for start in range(0, len(pixels), CHUNK):
         part = pixels[start : start + CHUNK]
-        if not isinstance(part, Tensor):  # a copy, because torch takes no read-only, reversed or byte-swapped arrays
+        if not isinstance(part, Tensor):  # copied: torch rejects read-only, reversed and byte-swapped arrays
             part = torch.from_numpy(np.array(part, dtype=np.float64, order="C"))
         chunk = part.detach().to(device="cpu", dtype=torch.float64)
         if not bool(chunk.isfinite().all()):
@@ -62,12 +65,16 @@ def chunks(pixels: Tensor | NDArray[Any]) -> Iterator[Tensor]:
 
 
 def require_usable_scales(name: str, scales: Tensor) -> None:
+    """Raise ValueError for scales outside SMALLEST to LARGEST."""
     if not bool(((scales >= SMALLEST) & (scales <= LARGEST)).all()):
         raise ValueError(f"{name} must lie between {SMALLEST:g} and {LARGEST:g}, or the map cannot be inverted")
 
 
 def require_orthonormal(directions: Tensor, *, name: str = "directions") -> None:
-    """D D^T = I, probed with eight vectors: the whole product of 3072 directions would take seconds to load."""
+    """Raise ValueError unless D D^T = I.
+
+    Eight random vectors probe this, because the full product of 3072 directions would add seconds to loading.
+    """
     probes = torch.randn(8, directions.shape[0], generator=torch.Generator().manual_seed(0)).to(directions)
     if not torch.allclose((probes @ directions) @ directions.T, probes, atol=1e-3):
         raise ValueError(f"{name} must have orthonormal rows, or the map cannot be inverted")

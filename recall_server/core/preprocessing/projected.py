@@ -1,4 +1,4 @@
-"""Pictures as a memory of few bases could have recalled them: what lies outside the span of its bases is faded."""
+"""Standardisation followed by attenuation of everything outside the span of a memory's bases."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from torch import Tensor
 from recall_server.core.preprocessing.base import AbstractPreprocessing, require_orthonormal, require_usable_scales
 from recall_server.core.preprocessing.standardise import Standardise
 
-REST = 0.2  # how much is left of what lies outside (docs/tried.md has figures)
-SMALLEST_SHARE = 1e-10  # of the largest eigenvalue: bases that others make up already add no direction
+REST = 0.2  # the factor for what lies outside the span (docs/tried.md has figures)
+SMALLEST_SHARE = 1e-10  # of the largest eigenvalue: below it, a basis depends linearly on the others
 
 
 @final
@@ -21,11 +21,11 @@ SMALLEST_SHARE = 1e-10  # of the largest eigenvalue: bases that others make up a
 class Projected(AbstractPreprocessing):
     """Standardised images z -> D^T D z + rest * (z - D^T D z), with orthonormal rows D = `directions` [k, C * H * W].
 
-    All that a memory recalls lies in the span of its enlarged bases, and goes through unchanged where `directions`
-    span just that. Real pictures do not lie there, and a classifier that has seen recalled images alone is misled by
-    what it has never seen. With `rest` [] above zero nothing is lost that could not be undone.
+    Everything that a memory recalls lies in the span of its enlarged bases, so recalled images pass unchanged. Real
+    pictures have components outside that span, which mislead a classifier that was trained on recalled images only.
+    The map is invertible because `rest` [] is above zero.
 
-    A bundle does not store the directions, which follow from its bases; a classifier, which has no bases, does.
+    A bundle does not store the directions, because they follow from its bases. A classifier stores them.
     """
 
     standard: Standardise
@@ -41,17 +41,17 @@ class Projected(AbstractPreprocessing):
 
     @classmethod
     def onto(cls, images: Tensor, standard: Standardise, rest: float | Tensor = REST) -> Self:
-        """Onto the span of images [K, C, H, W] in the model space of `standard`, as enlarged bases are."""
+        """The projection onto the span of enlarged bases [K, C, H, W], given in the model space of `standard`."""
         return cls(standard, _orthonormal(images.flatten(1)), torch.as_tensor(rest))
 
     def to_model(self, pixels: Tensor) -> Tensor:
-        return self._fade(self.standard.to_model(pixels), self.rest)
+        return self._attenuate(self.standard.to_model(pixels), self.rest)
 
     def to_pixels(self, images: Tensor) -> Tensor:
-        return self.standard.to_pixels(self._fade(images, 1 / self.rest))
+        return self.standard.to_pixels(self._attenuate(images, 1 / self.rest))
 
-    def _fade(self, images: Tensor, rest: Tensor) -> Tensor:
-        """rest * z + (1 - rest) * D^T D z, which is the same."""
+    def _attenuate(self, images: Tensor, rest: Tensor) -> Tensor:
+        """rest * z + (1 - rest) * D^T D z, an equal form with one product fewer."""
         flat, directions, share = images.flatten(1), self.directions.to(images), rest.to(images)
         within = (flat @ directions.T) @ directions
         return (share * flat + (1 - share) * within).view_as(images)
@@ -69,7 +69,7 @@ class Projected(AbstractPreprocessing):
 
 
 def _orthonormal(rows: Tensor) -> Tensor:
-    """[K, d] -> [k, d] with orthonormal rows of the same span, k its rank. Small matrices only: K by K, in float64."""
+    """[K, d] -> [k, d]: orthonormal rows with the same span, of rank k. Decomposes the K x K matrix in float64."""
     exact = rows.double()
     eigenvalues, vectors = torch.linalg.eigh(exact @ exact.T)
     kept = eigenvalues > max(float(eigenvalues[-1]), 0.0) * SMALLEST_SHARE
@@ -78,5 +78,5 @@ def _orthonormal(rows: Tensor) -> Tensor:
 
 
 def unprojected(preprocessing: AbstractPreprocessing) -> AbstractPreprocessing:
-    """The same model space for images that no memory recalled, and for a memory whose bases are to change."""
+    """The preprocessing without its projection: for real images, and for a memory whose bases will change."""
     return preprocessing.standard if isinstance(preprocessing, Projected) else preprocessing

@@ -1,4 +1,4 @@
-"""Whitening by frequency and colour, that stays in image coordinates: nearly ZCA, for some kilobytes."""
+"""Whitening by frequency and colour: an approximation of ZCA that takes a few kilobytes."""
 
 from __future__ import annotations
 
@@ -25,15 +25,15 @@ from recall_server.errors import InvalidDataset
 @final
 @dataclass(frozen=True, eq=False)
 class Spectral(AbstractPreprocessing):
-    """Each colour component and each frequency has its own gain; the result is an image again.
+    """Scales each frequency of each colour component by its own gain; the result is an image again.
 
     `mean` [C], `rotation` R [C, C] with orthonormal rows, `gains` [C, H, W]: x -> R^T F^-1(gains * F(R (x - mean))),
     where R mixes the channels of each pixel and F is the orthonormal two-dimensional DCT-II of each component.
     Frequencies rise along H and W. R and F are orthonormal, so the inverse has the same form, with 1/gains.
 
-    The statistics of photographs hardly depend on the place. The eigenvectors of such covariances are close to the
-    discrete cosine transform (Ahmed, Natarajan and Rao, "Discrete Cosine Transform", IEEE Transactions on Computers,
-    1974), which need not be stored: this is ZCA without its directions, as docs/tried.md measures it.
+    The statistics of photographs hardly depend on the position in the image. The eigenvectors of such covariances are
+    close to the discrete cosine transform (Ahmed, Natarajan and Rao, "Discrete Cosine Transform", IEEE Transactions on
+    Computers, 1974), which need not be stored. docs/tried.md compares the result with ZCA.
     """
 
     mean: Tensor
@@ -51,10 +51,10 @@ class Spectral(AbstractPreprocessing):
 
     @classmethod
     def fit(cls, pixels: Tensor | NDArray[Any], *, ridge: float = 0.1) -> Self:
-        """Whiten images [N, C, H, W], floats in 0..1 or bytes in 0..255, by the variances of their coefficients.
+        """Fit to images [N, C, H, W], floats in 0..1 or bytes in 0..255, by the variances of their DCT coefficients.
 
         `ridge` is added to every variance, in units of the mean variance. Raises InvalidDataset for images that do not
-        vary enough for the ridge given.
+        vary enough for this ridge.
         """
         mean, moments = _moments(pixels)
         rotation = torch.linalg.eigh(moments.mean(dim=(2, 3))).eigenvectors.T.flip(0)
@@ -89,7 +89,7 @@ class Spectral(AbstractPreprocessing):
 
 
 def cosines(size: int) -> Tensor:
-    """The orthonormal DCT-II of `size` numbers as a matrix [frequency, place], float64 on the CPU."""
+    """The orthonormal DCT-II of `size` numbers as a matrix [frequency, position], float64 on the CPU."""
     steps = torch.arange(size, dtype=torch.float64)
     matrix = torch.cos(math.pi / size * steps[:, None] * (steps + 0.5)) * math.sqrt(2 / size)
     matrix[0] /= math.sqrt(2)
@@ -97,7 +97,7 @@ def cosines(size: int) -> Tensor:
 
 
 def _moments(pixels: Tensor | NDArray[Any]) -> tuple[Tensor, Tensor]:
-    """Mean [C] of images [N, C, H, W], and how their channels vary together at each frequency [C, C, H, W]."""
+    """Mean [C] of images [N, C, H, W], and the covariance of their channels at each frequency [C, C, H, W]."""
     count = 0
     total = torch.zeros(())
     for chunk in chunks(pixels):

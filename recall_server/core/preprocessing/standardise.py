@@ -1,4 +1,4 @@
-"""Each channel with mean 0 and deviation 1."""
+"""Standardisation: each channel gets mean 0 and standard deviation 1."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class Standardise(AbstractPreprocessing):
 
     @classmethod
     def fit(cls, pixels: Tensor | NDArray[Any]) -> Self:
-        """Mean and deviation of each channel of images [N, C, H, W], floats in 0..1 or bytes in 0..255.
+        """Fit to images [N, C, H, W], floats in 0..1 or bytes in 0..255.
 
         A constant channel gets a deviation of 1. Raises InvalidDataset for no images or for values that are not
         finite.
@@ -67,5 +67,5 @@ class Standardise(AbstractPreprocessing):
 
 
 def per_channel(values: Tensor, images: Tensor) -> Tensor:
-    """[C] -> [C, 1, 1] in the images' own type and on their device."""
+    """[C] -> [C, 1, 1] with the dtype and device of `images`."""
     return values.to(images).view(-1, 1, 1)

@@ -1,4 +1,4 @@
-"""Whitening that stays in image coordinates."""
+"""ZCA whitening: whitening whose result is still an image."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ from recall_server.errors import InvalidDataset
 @final
 @dataclass(frozen=True, eq=False)
 class ZCA(AbstractPreprocessing):
-    """Whitening that stays in image coordinates (paper, appendix A.1), kept as few directions as wanted.
+    """ZCA whitening (paper, appendix A.1), optionally with a reduced number of directions.
 
     `mean` [C, H, W], `directions` [m, d] with orthonormal rows, `gains` [m], `rest` []; with d = C*H*W and x0 the
-    flattened pixels minus the mean, x -> D^T (g * (D x0)) + rest * (x0 - D^T D x0). With m = d this is full ZCA;
-    with m < d the m leading eigenvectors have their own gains and everything else shares one. Because the rows are
-    orthonormal the inverse has the same form, with 1/g and 1/rest, and loses nothing.
+    flattened pixels minus the mean, x -> D^T (g * (D x0)) + rest * (x0 - D^T D x0). With m = d this is full ZCA.
+    With m < d, the m leading eigenvectors have their own gains and everything else shares one. Because the rows are
+    orthonormal, the inverse has the same form, with 1/g and 1/rest.
 
-    The paper's code first normalises each image by itself. That cannot be undone, so it is left out here.
+    The paper's code first normalises each image by itself. That is not invertible, so this class does not do it.
     """
 
     mean: Tensor
@@ -53,11 +53,11 @@ class ZCA(AbstractPreprocessing):
 
     @classmethod
     def fit(cls, pixels: Tensor | NDArray[Any], *, ridge: float = 0.1, directions: int | None = None) -> Self:
-        """Whiten images [N, C, H, W], floats in 0..1 or bytes in 0..255, by the eigenvectors of their covariance.
+        """Fit to images [N, C, H, W], floats in 0..1 or bytes in 0..255, by the eigenvectors of their covariance.
 
-        `ridge` is added to every eigenvalue, in units of the mean eigenvalue. `directions` is how many leading
-        eigenvectors to keep (all, if None). Raises ValueError for a number of directions that is not in 1..d, and
-        InvalidDataset for images that do not vary enough for the ridge given.
+        `ridge` is added to every eigenvalue, in units of the mean eigenvalue. `directions` is the number of leading
+        eigenvectors to keep (None: all). Raises ValueError for a number of directions outside 1..d, and
+        InvalidDataset for images that do not vary enough for this ridge.
         """
         mean, covariance = _moments(pixels)
         size = mean.numel()

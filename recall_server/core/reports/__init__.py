@@ -1,1 +1,1 @@
-"""Cards: what a memory or a classifier says about itself to people, as Markdown."""
+"""Reports for people: cards in Markdown, contact sheets, and views of a memory's bases and similarities."""

@@ -1,7 +1,7 @@
-"""The card of a memory: what it knows, what from, how good, how made, and what not to use it for.
+"""The card of a memory: its classes, its data, its accuracy, how it was made, and what not to use it for.
 
-Everything in it comes from the manifest, of which nothing is left out that a person would want to know before they
-rely on a classifier made from the memory.
+Everything in it comes from the manifest. The card includes all that a person should know before relying on a classifier
+made from the memory.
 """
 
 from __future__ import annotations
@@ -12,27 +12,27 @@ from recall_server.core.classifier.expected_accuracy import counted_row
 from recall_server.core.reports.markdown import bullets, document, escape, escape_all, facts, percent, table
 from recall_server.core.training.retraining import Retraining
 
-MOST_PAIRS = 5  # of labels that are taken for each other
+MOST_PAIRS = 5  # confused pairs of labels that are listed
 PROTOCOLS = {
-    "paper": "each trained for 300 epochs at a constant learning rate of 0.01, as the literature does",
-    "bundle": "each trained by the memory's own schedule, as classifiers are when somebody asks for one",
+    "paper": "each trained for 300 epochs at a constant learning rate of 0.01, as in the literature",
+    "bundle": "each trained by the memory's own schedule, which is also used for the classifiers that you request",
 }
-BEGINNINGS = {"random": "random weights", "encoder": "the layers that the query encoder has learned"}
+INITIAL_WEIGHTS = {"random": "random weights", "encoder": "the layers of the query encoder"}
 LIMITS = (
-    "Everything else than these {count} classes: a classifier made from this memory answers every picture with one of "
-    "its classes, however far from them the picture is.",
-    "Pictures of another kind than those it was made from (another camera, background, style or size): what was "
-    "measured above says nothing of them. Test on pictures of your own first.",
+    "Anything but these {count} classes: a classifier made from this memory assigns every picture to one of its "
+    "classes, however different the picture is.",
+    "Pictures of another kind than those it was made from (another camera, background, style or size): the "
+    "measurements above do not cover them. Test on pictures of your own first.",
     "Decisions about people, their health, their safety or their rights.",
-    "Keeping the original pictures secret: what is recalled is synthetic, but it is computed from the original data "
-    "and may still show what that data showed, a rare picture or a face included. No privacy guarantee is made.",
-    "Correcting for the data: whatever the original pictures left out or got wrong, this memory leaves out and gets "
-    "wrong too.",
+    "Keeping the original pictures secret: recalled pictures are synthetic, but they are computed from the original "
+    "data and may still show what it contained, including a rare picture or a face. There is no privacy guarantee.",
+    "Correcting flaws of the data: whatever the original pictures lack or misrepresent, this memory lacks and "
+    "misrepresents too.",
 )
 
 
 def bundle_card(bundle: MemoryBundle) -> str:
-    """The card as a page of Markdown. A bundle that has no file yet has no digest and no size on it."""
+    """The card in Markdown. The digest and the file size are left out for a bundle that has no file yet."""
     manifest = bundle.manifest
     return document(
         f"Memory {escape(manifest.name)}",
@@ -49,25 +49,25 @@ def bundle_card(bundle: MemoryBundle) -> str:
 
 
 def schedule(retraining: Retraining) -> str:
-    """How a fresh classifier is trained, as a table."""
+    """A table of how a fresh classifier is trained."""
     decay = "falling to zero as a cosine" if retraining.decay == "cosine" else "constant"
     return facts(
         [
-            ("network", f"`{retraining.network}`, from {BEGINNINGS[retraining.initial]}"),
+            ("network", f"`{retraining.network}`, from {INITIAL_WEIGHTS[retraining.initial]}"),
             ("training", f"{retraining.steps} steps of SGD, momentum {retraining.momentum:g}"),
             ("learning rate", f"{retraining.learning_rate:g}, {decay}"),
-            ("in each step", f"{retraining.rows_per_class} recalled images of each class"),
+            ("minibatch", f"{retraining.rows_per_class} recalled images of each class"),
             ("augmentation", retraining.augmentation),
         ]
     )
 
 
 def licence(manifest: Manifest) -> str:
-    """Under which terms the memory, and what is made from it, may be used."""
+    """The terms under which the memory, and what is made from it, may be used."""
     made = manifest.provenance
     return (
-        f"The data it was made from: {escape(made.dataset_licence) or 'not said'}. A memory is made from its data, and "
-        "so is a classifier: check that these terms allow what you want to do, and name the data where they ask for it."
+        f"The data it was made from: {escape(made.dataset_licence) or 'not stated'}. The memory and its classifiers "
+        "are derived from that data: check that its terms allow your use, and credit the data where they ask for it."
     )
 
 
@@ -83,13 +83,13 @@ def _knowledge(manifest: Manifest) -> str:
     addressed = (
         "the names of its classes, or mixtures of them"
         if manifest.queries == "labels"
-        else "pictures, also of classes that it was not made from"
+        else "pictures, including pictures of classes that it was not made from"
     )
     rows = [
         (f"{len(manifest.labels)} classes", escape_all(manifest.labels)),
         *((f"group {escape(group)}", escape_all(members)) for group, members in manifest.groups.items()),
         ("pictures", f"{image.width} x {image.height} pixels, {'grey' if image.channels == 1 else 'colour'}"),
-        ("it is asked by", addressed),
+        ("addressed by", addressed),
     ]
     return facts(rows)
 
@@ -100,7 +100,7 @@ def _data(manifest: Manifest) -> str:
         [
             ("data set", escape(made.dataset)),
             ("its SHA-256", f"`{made.dataset_sha256}`"),
-            ("its licence", escape(made.dataset_licence) or "not said"),
+            ("its licence", escape(made.dataset_licence) or "not stated"),
         ]
     )
 
@@ -116,31 +116,31 @@ def _size(bundle: MemoryBundle) -> str:
         rows.append(("the file", f"{bundle.file_bytes:,} bytes: the original pictures are {share:,.0f} times as large"))
         rows.append(("its SHA-256", f"`{bundle.sha256}`"))
     if bundle.manifest.query_encoder is not None:
-        rows.append(("query encoder", "a file of its own beside this one, which is not counted here"))
+        rows.append(("query encoder", "a separate file, not counted here"))
     return facts(rows)
 
 
 def _accuracy(manifest: Manifest) -> list[str]:
-    """Every measurement, the latest last, and what the networks confused."""
+    """Every measurement, the latest last, and the labels that the networks confused."""
     if not manifest.accuracy:
-        return ["Not measured, or not recorded: test it before you rely on it."]
+        return ["Not measured: test it before you rely on it."]
     paragraphs = [bullets(map(describe, manifest.accuracy))]
     if manifest.queries == "labels":
-        paragraphs.append(f"Guessing would be right {percent(1 / len(manifest.labels))} of the time.")
+        paragraphs.append(f"Random guessing would reach {percent(1 / len(manifest.labels))}.")
     row = counted_row(manifest)
     return paragraphs + ([] if row is None else _confused(manifest, row))
 
 
 def describe(row: Accuracy) -> str:
-    """A measurement in a sentence."""
+    """A measurement as a sentence."""
     how = PROTOCOLS.get(row.protocol, f"by the protocol {escape(row.protocol)}")
     several = f"mean of {row.runs} runs with a standard deviation of {percent(row.spread, 2)}"
     runs = "one run" if row.runs == 1 else several
-    return f"**{percent(row.mean, 2)}** right on {escape(row.data)} ({runs}): networks {escape(row.network)}, {how}."
+    return f"**{percent(row.mean, 2)}** on {escape(row.data)} ({runs}): networks {escape(row.network)}, {how}."
 
 
 def _confused(manifest: Manifest, row: MeasuredAccuracy) -> list[str]:
-    """The labels that networks know least, and those that they take for others most."""
+    """The best and the worst label, and the pairs of labels that are confused most often."""
     names = [escape(label) for label in manifest.labels]
     shares = [[count / max(1, sum(counts)) for count in counts] for counts in row.confusions or ()]
     known = sorted((share[position], position) for position, share in enumerate(shares) if any(share))
@@ -154,11 +154,12 @@ def _confused(manifest: Manifest, row: MeasuredAccuracy) -> list[str]:
     )
     lines = [(names[one], names[other], percent(-share)) for share, one, other in pairs[:MOST_PAIRS] if share < 0]
     (least, worst), (most, best) = known[0], known[-1]
-    said = (
-        f"Of the single classes, {names[best]} was recognised most often ({percent(most)} of its pictures) and "
-        f"{names[worst]} least often ({percent(least)})."
+    extremes = (
+        f"The class recognised most often is {names[best]} ({percent(most)} of its pictures), the one recognised least "
+        f"often {names[worst]} ({percent(least)})."
     )
-    return [said, *([] if not lines else ["Most often confused:", table(("pictures of", "taken for", "share"), lines)])]
+    confused = ["Most often confused:", table(("pictures of", "taken for", "share"), lines)] if lines else []
+    return [extremes, *confused]
 
 
 def _making(manifest: Manifest) -> str:

@@ -1,4 +1,4 @@
-"""Many small images on one labelled sheet, for people to look at."""
+"""Contact sheets: many small images on one labelled sheet, as a PNG."""
 
 from __future__ import annotations
 
@@ -14,25 +14,25 @@ from PIL import Image, ImageDraw, ImageFont
 from recall_server.core.io.pictures import from_bytes, to_bytes
 from recall_server.errors import InvalidRequest
 
-CELL = 64  # pixels: images smaller than this are enlarged by whole factors
+CELL = 64  # pixels: smaller images are enlarged by integer factors
 GAP = 4
 TEXT = 14  # height of a label in pixels
 MARGIN = 8
-LONGEST_LABEL = 100  # characters that are drawn
+LONGEST_LABEL = 100  # characters
 LARGEST_SHEET = 50_000_000  # pixels
-COMPRESSION = 1  # of zlib: half the time of its default for a seventh more bytes
+COMPRESSION = 1  # zlib's level: half the time of the default for a seventh more bytes
 
 
 def contact_sheet(rows: Sequence[tuple[str, NDArray[np.float32]]], *, cell: int = CELL) -> bytes:
     """Rows of (label, images [n, C, H, W] in pixel space) -> the bytes of a PNG; the same input gives the same bytes.
 
-    Values are clipped to 0..1. Rows may differ in image size and in number of images; small images are enlarged by a
-    whole factor, without smoothing, to about `cell` pixels. A sheet of grey images is grey. Raises InvalidRequest for
-    one of more pixels than anybody could look at.
+    Values are clipped to 0..1. Rows may differ in image size and number of images. Small images are enlarged to about
+    `cell` pixels by an integer factor, without smoothing. A sheet of grey images is grey. Raises InvalidRequest for
+    more than LARGEST_SHEET pixels.
     """
     if not rows:
         raise ValueError("a contact sheet needs at least one row of images")
-    labels = [_drawn(label) for label, _ in rows]
+    labels = [_label_image(label) for label, _ in rows]
     strips = [_strip(images, cell) for _, images in rows]
     widest = max(image.width for image in (*strips, *labels))
     height = MARGIN + sum(TEXT + 2 * GAP + strip.height + MARGIN for strip in strips)
@@ -52,8 +52,8 @@ def contact_sheet(rows: Sequence[tuple[str, NDArray[np.float32]]], *, cell: int 
 
 
 @lru_cache(maxsize=1024)
-def _drawn(label: str) -> Image.Image:
-    """A label in black on white, as wide as it is; drawing it takes longer than recalling its images."""
+def _label_image(label: str) -> Image.Image:
+    """A label in black on white. Cached, because drawing it takes longer than recalling its images."""
     text = label if len(label) <= LONGEST_LABEL else f"{label[: LONGEST_LABEL - 1]}…"
     font = ImageFont.load_default(TEXT)
     image = Image.new("L", (max(1, math.ceil(font.getlength(text))), TEXT + 2 * GAP), "white")
@@ -62,7 +62,7 @@ def _drawn(label: str) -> Image.Image:
 
 
 def _strip(images: NDArray[np.float32], cell: int) -> Image.Image:
-    """One row: the images [n, C, H, W] side by side with a gap between, all at once."""
+    """One row of the sheet: the images [n, C, H, W] side by side with gaps between them."""
     count, channels, height, width = images.shape
     factor = max(1, round(cell / max(height, width)))
     row = np.full((channels, height, factor, count, width * factor + GAP), 255, dtype=np.uint8)

@@ -1,6 +1,6 @@
-"""What can be seen of a memory itself: its bases as pictures, and how alike it holds its labels to be.
+"""Views of a memory: its bases as pictures, and the similarity of its labels.
 
-What a kind of memory does not have is NotFound, with a sentence that says why.
+Both raise NotFound for a kind of memory that has no such view.
 """
 
 from __future__ import annotations
@@ -19,10 +19,10 @@ from recall_server.core.memory.resizing import enlarge
 from recall_server.core.preprocessing import AbstractPreprocessing
 from recall_server.errors import InvalidRequest, NotFound
 
-SHEET_COLUMNS = 8  # bases side by side
+SHEET_COLUMNS = 8
 MOST_COMPARED = 1000  # labels: a table of a million numbers
 DECIMALS = 6
-CHUNK = 64  # bases at a time: bounds the memory used
+CHUNK = 64  # bases processed together: bounds the memory used
 
 
 def has_bases(bundle: MemoryBundle) -> bool:
@@ -31,33 +31,30 @@ def has_bases(bundle: MemoryBundle) -> bool:
 
 
 def has_similarity(bundle: MemoryBundle) -> bool:
-    """Whether `similarity` has anything to compare."""
+    """Whether the bundle has label coefficients for `similarity`."""
     return has_bases(bundle) and bundle.manifest.queries == "labels"
 
 
 def displayed_bases(bundle: MemoryBundle) -> NDArray[np.float32]:
-    """The bases [K, C, h, w] as they are stored, each stretched to 0..1, for a basis has no brightness of its own.
+    """The bases [K, C, h, w] as pictures: what each adds to an image in pixel space, stretched to 0..1.
 
-    What is shown of each is what it adds to a picture in pixel space. A preprocessing that takes full-size images
-    only sees it enlarged, and the result is made small again. A basis that is the same everywhere is grey. Raises
-    NotFound for a memory without bases.
+    For a preprocessing that accepts only full-size images, the bases are enlarged and the result is reduced again. A
+    constant basis is grey. Raises NotFound for a memory without bases.
     """
     memory = bundle.memory
     if not isinstance(memory, AddressedBases):
-        raise NotFound(
-            f"the memory {bundle.manifest.name!r} has no bases: it stores {memory.kind}, each image by itself"
-        )
+        raise NotFound(f"the memory {bundle.manifest.name!r} has no bases: it is of the kind {memory.kind}")
     chunks = torch.split(memory.bases.detach(), CHUNK)
     pixels: NDArray[np.float32] = torch.cat(
-        [_displayed(chunk, memory, bundle.preprocessing) for chunk in chunks]
+        [_as_pictures(chunk, memory, bundle.preprocessing) for chunk in chunks]
     ).numpy()
     return pixels
 
 
-def _displayed(bases: Tensor, memory: AddressedBases, preprocessing: AbstractPreprocessing) -> Tensor:
-    """Some of the bases [n, C, h, w], in model space -> as they are shown."""
+def _as_pictures(bases: Tensor, memory: AddressedBases, preprocessing: AbstractPreprocessing) -> Tensor:
+    """Bases [n, C, h, w] in model space -> pictures in 0..1."""
     channels, height, width = bases.shape[1:]
-    images = bases.double()  # what a basis adds may be little beside the mean
+    images = bases.double()  # a basis may add little compared with the mean
     if not preprocessing.fits((channels, height, width)):
         images = enlarge(images, memory.size)
     added = preprocessing.to_pixels(images) - preprocessing.to_pixels(torch.zeros_like(images[:1]))
@@ -68,7 +65,7 @@ def _displayed(bases: Tensor, memory: AddressedBases, preprocessing: AbstractPre
 
 
 def sheet_rows(bases: NDArray[np.float32]) -> list[tuple[str, NDArray[np.float32]]]:
-    """Rows of a contact sheet for what `displayed_bases` gave; bases are numbered from 0."""
+    """The rows of a contact sheet of displayed bases, numbered from 0."""
     return [
         (f"bases from {start}", bases[start : start + SHEET_COLUMNS]) for start in range(0, len(bases), SHEET_COLUMNS)
     ]
@@ -77,20 +74,19 @@ def sheet_rows(bases: NDArray[np.float32]) -> list[tuple[str, NDArray[np.float32
 def similarity(bundle: MemoryBundle, labels: Sequence[str]) -> list[list[float]]:
     """Cosine similarity of the labels' coefficients, averaged over the rows (paper, section 5.1, figures 3 and 6).
 
-    Row i, column j compares the i-th with the j-th of these labels: 1 where they use the bases in the same
-    proportions, 0 where they share nothing, and 1 for each with itself. A label without coefficients is like no other.
-    Raises NotFound where labels have no coefficients, UnknownLabel, and InvalidRequest for more than MOST_COMPARED.
+    Row i, column j compares the i-th label with the j-th: 1 if they use the bases in the same proportions, 0 if their
+    coefficients are orthogonal. The diagonal is 1, and a label whose coefficients are zero has 0 with all others.
+    Raises NotFound for a memory whose labels have no coefficients, UnknownLabel, and InvalidRequest for more than
+    MOST_COMPARED labels.
     """
     memory, name = bundle.memory, bundle.manifest.name
     if bundle.manifest.queries != "labels":
-        raise NotFound(
-            f"the memory {name!r} is addressed by pictures, so that its labels have no coefficients to compare"
-        )
+        raise NotFound(f"the memory {name!r} is addressed by pictures, so its labels have no coefficients to compare")
     if not isinstance(memory, AddressedBases):
-        raise NotFound(f"the memory {name!r} stores {memory.kind}, so that its labels have no coefficients to compare")
+        raise NotFound(f"the memory {name!r} stores {memory.kind}, so its labels have no coefficients to compare")
     if len(labels) > MOST_COMPARED:
         raise InvalidRequest(
-            f"{len(labels)} labels are more than the {MOST_COMPARED} that one table compares; name some of them",
+            f"{len(labels)} labels are more than the {MOST_COMPARED} that can be compared at once; name fewer",
             parameter="labels",
         )
     averaged = memory.addressing.detach().double().mean(dim=0)  # [d_y, K]
@@ -100,7 +96,7 @@ def similarity(bundle: MemoryBundle, labels: Sequence[str]) -> list[list[float]]
 
 
 def _cosines(vectors: Tensor) -> Tensor:
-    """[n, K] -> [n, n], symmetric to the last bit, within -1..1, and 1 on the diagonal."""
+    """Cosine similarities [n, n] of vectors [n, K]: exactly symmetric, within -1..1, and 1 on the diagonal."""
     lengths = vectors.norm(dim=1, keepdim=True)
     units = vectors / torch.where(lengths > 0, lengths, 1.0)
     cosines = units @ units.T

@@ -1,4 +1,4 @@
-"""Markdown of our own around text of strangers, which must stay text: no markup, no HTML, no link, one line."""
+"""Builds Markdown around untrusted text, which stays plain text: no markup, no HTML, no links, one line."""
 
 from __future__ import annotations
 
@@ -10,19 +10,19 @@ from recall_server.core.bundle.manifest import DIRECTION_MARKS
 
 ENTITIES = {"&": "&amp;", "<": "&lt;", ">": "&gt;"}
 MARKUP = re.compile(r"[\\`*_\[\]|~$]")
-BARE_LINK = re.compile(r":(?=//)|(?<=www)\.", re.IGNORECASE)  # which some renderers make a link of by themselves
+BARE_LINK = re.compile(r":(?=//)|(?<=www)\.", re.IGNORECASE)  # some renderers turn these into links
 
 
 def escape(text: str) -> str:
-    """Text that reads the same inside a line of Markdown, or in a cell of a table, whatever it is made of."""
+    """Untrusted text, escaped for a line of Markdown or a cell of a table."""
     one_line = " ".join(text.split())
-    seen = "".join(character for character in one_line if not _misleads(character))
-    entities = "".join(ENTITIES.get(character, character) for character in seen)
+    visible = "".join(character for character in one_line if not _misleads(character))
+    entities = "".join(ENTITIES.get(character, character) for character in visible)
     return BARE_LINK.sub(r"\\\g<0>", MARKUP.sub(r"\\\g<0>", entities))
 
 
 def _misleads(character: str) -> bool:
-    """Controls, and marks that turn the direction of writing: the rest of the line would be read another way."""
+    """Whether it is a control character, or a mark that changes the writing direction of the rest of the line."""
     return (
         unicodedata.category(character) in {"Cc", "Cs", "Zl", "Zp"}
         or unicodedata.bidirectional(character) in DIRECTION_MARKS
@@ -30,28 +30,31 @@ def _misleads(character: str) -> bool:
 
 
 def escape_all(texts: Iterable[str]) -> str:
-    """A list in words, separated by commas."""
+    """The escaped texts, separated by commas."""
     return ", ".join(map(escape, texts))
 
 
 def table(heading: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    """A table of cells that are Markdown already."""
+    """A table; the cells must be Markdown already."""
     lines = [heading, ["---"] * len(heading), *rows]
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
 def facts(rows: Iterable[tuple[str, str]]) -> str:
-    """A table of names and values that are Markdown already."""
+    """A two-column table without a heading; names and values must be Markdown already."""
     return table(("", ""), rows)
 
 
 def bullets(lines: Iterable[str]) -> str:
-    """A list of lines that are Markdown already, and do not begin with text of strangers."""
+    """A bulleted list; the lines must be Markdown already and must not begin with untrusted text."""
     return "\n".join(f"* {line}" for line in lines)
 
 
 def document(title: str, *sections: tuple[str, Sequence[str]]) -> str:
-    """A page: paragraphs under headings; a section without paragraphs is left out, a heading "" opens the page."""
+    """A page of sections, each a heading and its paragraphs.
+
+    A section without paragraphs is left out; one with an empty heading has paragraphs only.
+    """
     blocks = [f"# {title}"]
     for heading, paragraphs in sections:
         if paragraphs:
@@ -61,5 +64,5 @@ def document(title: str, *sections: tuple[str, Sequence[str]]) -> str:
 
 
 def percent(fraction: float, digits: int = 1) -> str:
-    """0.8382 -> 83.8 %"""
+    """A fraction as a percentage: 0.8382 -> "83.8 %"."""
     return f"{100 * fraction:.{digits}f} %"

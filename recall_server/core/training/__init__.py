@@ -1,1 +1,1 @@
-"""Training networks: gradient descent and its fast forms, augmentation, schedules."""
+"""Training a network: SGD with momentum and its fast implementations, augmentation, the retraining schedule."""

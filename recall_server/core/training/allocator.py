@@ -1,8 +1,8 @@
-"""Keep freed memory in the process instead of handing it back to the system after every tensor.
+"""Keep freed memory in the process instead of returning it to the system after every tensor.
 
-For processes that train, as they start: `recall-trainer`, the server's training process, and the benchmarks (for
-both sides). glibc serves large tensors by mmap and returns them when they die, so each step of training pays again for
-fresh, zeroed pages: a fifth of the time of a reverse step, and more where processes share the machine. Other C
+Processes that train call this at their start: `recall-trainer`, the server's training process and the benchmarks.
+glibc allocates large tensors with mmap and unmaps them when they are freed, so each training step pays for fresh,
+zeroed pages again: a fifth of the time of a backward step, and more where processes share the machine. Other C
 libraries are left as they are.
 """
 
@@ -18,7 +18,7 @@ _PADDING = 0  # bytes of free memory to keep at the end of the heap; malloc_trim
 
 
 def keep_freed_memory() -> bool:
-    """Tell glibc not to use mmap for tensors and not to shrink its heap; False where there is no glibc to tell."""
+    """Tell glibc not to use mmap for tensors and not to shrink its heap. Returns False without glibc."""
     if platform.libc_ver()[0] != "glibc":
         return False
     mallopt = ctypes.CDLL(None).mallopt
@@ -26,9 +26,9 @@ def keep_freed_memory() -> bool:
 
 
 def release_freed_memory() -> bool:
-    """Hand back what is free by now, once; False where there is no glibc, or nothing to hand back.
+    """Return free memory to the system once. Returns False without glibc, or if nothing could be returned.
 
-    For between two tasks of a process that keeps what it frees: what the one leaves in pieces is of no use to the
-    other, which would otherwise grow the process by as much again.
+    A process that keeps freed memory calls this between two tasks. The fragments that one task leaves are of no use
+    to the next, so without this the process would grow with every task.
     """
     return platform.libc_ver()[0] == "glibc" and bool(ctypes.CDLL(None).malloc_trim(_PADDING))

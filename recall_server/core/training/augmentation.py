@@ -16,16 +16,16 @@ LARGEST_ANGLE = math.radians(15)
 
 
 def augment(images: Tensor, kinds: tuple[str, ...], generator: torch.Generator) -> Tensor:
-    """[N, C, H, W] in model space -> the same shape, one draw for each image; differentiable in the images.
+    """Augment images [N, C, H, W] in model space, with one draw per image; differentiable in the images.
 
-    "flip" mirrors every second image on average; "rotate" turns each by an angle uniform within 15 degrees, bilinear,
-    with zeros (the mean picture, in model space) coming in at the corners. The authors' code does one of the two to a
-    whole batch; here each image gets its own of both. Draws come from `generator`, which lives on the CPU, so that
-    they are the same on every device. Raises ValueError for a kind that there is not.
+    "flip" mirrors an image with probability 1/2. "rotate" turns it by a uniform angle of up to 15 degrees either way,
+    with bilinear interpolation and zeros (the mean picture, in model space) at the corners. The authors' code applies
+    one of the two to a whole batch; here each image gets its own draw of both. `generator` lives on the CPU, so the
+    draws are the same on every device. Raises ValueError for an unknown kind.
     """
     unknown = set(kinds) - {"flip", "rotate"}
     if unknown:
-        raise ValueError(f"there is no augmentation {min(unknown)!r}; use 'flip' or 'rotate'")
+        raise ValueError(f"unknown augmentation {min(unknown)!r}; use 'flip' or 'rotate'")
     if not len(images):
         return images
     if "flip" in kinds:
@@ -42,10 +42,10 @@ def flip(images: Tensor, flipped: Tensor) -> Tensor:
 
 
 def rotate(images: Tensor, angles: Tensor) -> Tensor:
-    """Turn images [N, C, H, W] about their middle by `angles` [N] in radians, anticlockwise."""
+    """Rotate images [N, C, H, W] about their centre by `angles` [N] in radians, anticlockwise."""
     aspect = images.shape[3] / images.shape[2]
     cosine, sine, zero = angles.cos(), angles.sin(), torch.zeros_like(angles)
-    # affine_grid counts both axes from -1 to 1, so that a turn of an oblong image needs its aspect ratio.
+    # affine_grid scales both axes to -1..1, so the rotation of an oblong image needs its aspect ratio.
     rows = torch.stack([cosine, -sine / aspect, zero, sine * aspect, cosine, zero], dim=1).view(-1, 2, 3)  # [N, 2, 3]
     grid = affine_grid(rows.to(images, non_blocking=True), list(images.shape), align_corners=False)  # [N, H, W, 2]
     return grid_sample(images, grid, mode="bilinear", padding_mode="zeros", align_corners=False)

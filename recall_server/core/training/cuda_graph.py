@@ -1,9 +1,9 @@
-"""A step of training on CUDA as one recorded graph, so that some 150 kernels cost the host a single launch.
+"""A training step on CUDA as one recorded graph, so that about 150 kernels cost the host a single launch.
 
-Launching kernels one after another takes the host longer than small kernels take the GPU. A CUDA graph holds the
-kernels with their addresses: it reads and writes the same memory whenever it is replayed, so whatever differs from step
-to step has to lie there, minibatches and rates included. The kernels, and with them all numbers, are those that were
-recorded.
+Launching small kernels one by one takes the host longer than the kernels take the GPU. A CUDA graph stores the kernels
+with their addresses and reads and writes the same memory at each replay. Everything that differs from step to step,
+minibatches and rates included, must be copied to those addresses first. A replay runs the recorded kernels, so its
+results are identical.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from typing import Protocol, final
 import torch
 from torch import Tensor
 
-WARM_STEPS = 3  # that run as they are: libraries prepare themselves, which cannot be recorded
+WARM_STEPS = 3  # steps run eagerly first: libraries initialise themselves, which cannot be recorded
 
 Step = Callable[[Tensor, Tensor], Tensor]
 
@@ -23,21 +23,22 @@ logger = logging.getLogger(__name__)
 
 
 class Recorder(Protocol):
-    """How a step is run before it is recorded, and how it is recorded."""
+    """Runs a step eagerly, and records one."""
 
     def run(self, work: Callable[[], Tensor]) -> Tensor:
-        """What `work` returns."""
+        """Run `work` eagerly and return its result."""
 
     def record(self, work: Callable[[], Tensor]) -> tuple[Callable[[], None], Tensor]:
-        """A function that does the same work again on the same memory, and the tensor that its result appears in.
+        """Record `work` without running it.
 
-        Nothing has been computed when this returns. Raises RuntimeError where the work cannot be recorded.
+        Returns a function that replays it on the same memory, and the tensor that each replay writes its result to.
+        Raises RuntimeError if the work cannot be recorded.
         """
 
 
 @final
 class CudaRecorder:
-    """CUDA graphs of one device, recorded on a stream of their own, on which the steps before have run too."""
+    """Records CUDA graphs of one device, on a stream of its own; eager steps run on the same stream."""
 
     def __init__(self, device: torch.device) -> None:
         self._device = device
@@ -53,7 +54,7 @@ class CudaRecorder:
 
     def record(self, work: Callable[[], Tensor]) -> tuple[Callable[[], None], Tensor]:
         graph = torch.cuda.CUDAGraph()
-        # The outer context brings the caller's stream back, even where torch leaves the graph's in place on an error.
+        # The outer context restores the caller's stream: on an error torch may leave the graph's stream current.
         with torch.cuda.device(self._device), torch.cuda.stream(torch.cuda.current_stream(self._device)):
             with torch.cuda.graph(graph, stream=self._stream, capture_error_mode="thread_local"):
                 result = work()
@@ -62,9 +63,9 @@ class CudaRecorder:
 
 @final
 class CudaGraphStep:
-    """Runs a step a few times, then records it, and from then on replays the record.
+    """Runs a step eagerly a few times, then records it and replays the recording.
 
-    Minibatches of another shape than that of the record run as they are, and so does every one where recording fails.
+    Minibatches whose shape differs from the recorded one run eagerly, and so do all of them if recording fails.
     """
 
     def __init__(self, recorder: Recorder) -> None:
@@ -75,10 +76,10 @@ class CudaGraphStep:
         self._loss: Tensor | None = None
 
     def __call__(self, step: Step, images: Tensor, targets: Tensor) -> Tensor:
-        """The loss that `step(images, targets)` returns, a scalar of its own.
+        """Run `step(images, targets)` and return its loss, a scalar that no later step overwrites.
 
-        `step` must be the same at every call, and change only tensors that outlive this object, in place. It is not
-        kept, so that an object may own a record of its own method and still be freed with its last reference.
+        `step` must be the same at every call, and may only change, in place, tensors that outlive this object. This
+        object keeps no reference to it, so an object that records its own method makes no reference cycle.
         """
         if self._wait == 0 and self._inputs is None:
             self._record(step, images, targets)
@@ -91,13 +92,13 @@ class CudaGraphStep:
         return self._loss.clone()
 
     def _record(self, step: Step, images: Tensor, targets: Tensor) -> None:
-        """Record on copies, whose memory is the record's input from now on; a failure is final."""
+        """Record on copies of the minibatch, which become the graph's input buffers. A failure is not retried."""
         kept = self._inputs = images.clone(), targets.clone()
         try:
             self._replay, self._loss = self._recorder.record(lambda: step(*kept))
-        except RuntimeError as error:  # torch's errors of CUDA, and of too little memory, are such
+        except RuntimeError as error:  # includes torch's CUDA errors and its out-of-memory error
             reason = str(error).partition("\n")[0]
-            logger.warning("training goes on one kernel at a time, because a step cannot be recorded: %s", reason)
+            logger.warning("training continues without a CUDA graph, because the step cannot be recorded: %s", reason)
 
     def _fits(self, images: Tensor, targets: Tensor) -> bool:
         return self._inputs is not None and all(

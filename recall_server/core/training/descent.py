@@ -1,4 +1,4 @@
-"""Training a network by SGD with momentum, in bounded memory and with few operations a step."""
+"""SGD with momentum, in bounded memory and with few operations per step."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ MEBIBYTE = 2**20
 
 @final
 class MomentumDescent:
-    """m <- momentum * m + g, then p <- p - rate * m (paper, section 4), for the parameters p of one network.
+    """Trains one network by SGD with momentum: m <- momentum * m + g, p <- p - rate * m (paper, section 4).
 
     g is the gradient of the mean `loss`; the squared error is half the sum over the outputs of an image.
 
-    All trained parameters are views of one vector, so that an update is three operations however deep the network.
-    `parameters` are those to start from; they are not written to. On CUDA, or with a `recorder`, the first steps run
-    as they are and the others as a record of one, where that is possible.
+    All trained parameters are views of one vector, so an update takes three operations whatever the depth of the
+    network. `parameters` are the initial values; they are not modified. On CUDA, or with a `recorder`, the first steps
+    run eagerly and the others replay a recorded one where possible.
     """
 
     def __init__(
@@ -48,16 +48,16 @@ class MomentumDescent:
             name: piece.view_as(parameters[name]).requires_grad_() for name, piece in zip(names, pieces, strict=True)
         }
         self._parameters = parameters | self._leaves
-        # What a recorded step reads: a number of Python's would stay as it was when the step was recorded.
+        # Tensors, because a recording would keep the values that Python numbers had when it was made.
         self._rate, self._momentum = torch.zeros(2, device=self._values.device)
         if recorder is None and self._values.is_cuda:
             recorder = CudaRecorder(self._values.device)
         self._recorded = None if recorder is None else CudaGraphStep(recorder)
 
     def step(self, images: Tensor, targets: Tensor, *, rate: float, momentum: float) -> Tensor:
-        """One step on a minibatch [N, C, H, W] with target distributions [N, k]; returns the loss before it, a scalar.
+        """Take one step on a minibatch [N, C, H, W] with target distributions [N, k]; returns the loss before it [].
 
-        A large minibatch goes through in parts whose gradients add up, so that memory does not grow with it.
+        A large minibatch is processed in parts whose gradients are added, so memory use is bounded.
         """
         if self._recorded is not None:
             self._rate.fill_(rate)
@@ -70,7 +70,7 @@ class MomentumDescent:
         return loss
 
     def _step_on_device(self, images: Tensor, targets: Tensor) -> Tensor:
-        """The same step with the rate and the momentum that lie on the device; equal to the other but for rounding."""
+        """The same step with rate and momentum read from the device; equal to the eager one up to rounding."""
         gradient, loss = self._gradient(images, targets)
         with torch.no_grad():
             self._velocity.mul_(self._momentum).add_(gradient)
@@ -78,7 +78,7 @@ class MomentumDescent:
         return loss
 
     def _gradient(self, images: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
-        """The gradient [p] of the loss at the parameters as they are, and the loss."""
+        """The gradient [p] of the loss at the current parameters, and the loss."""
         parts = -(-len(images) // images_at_once(self._network, images.device))
         gradient, loss = torch.zeros_like(self._values), torch.zeros((), device=images.device)
         for some, their_targets in zip(torch.chunk(images, parts), torch.chunk(targets, parts), strict=True):
@@ -88,7 +88,7 @@ class MomentumDescent:
         return gradient, loss
 
     def _share(self, images: Tensor, targets: Tensor, count: int) -> tuple[Tensor, Sequence[Tensor]]:
-        """The share of these images in the mean loss over `count`, and its gradient for each of the leaves."""
+        """The sum of these images' losses divided by `count`, and its gradient for each leaf."""
         if self._by_hand is not None:
             with torch.no_grad():
                 loss, found = self._by_hand.loss_and_gradient(self._parameters, images, targets, count)
@@ -101,27 +101,27 @@ class MomentumDescent:
         return loss.detach(), torch.autograd.grad(loss, list(self._leaves.values()))
 
     def finite(self) -> bool:
-        """Whether every parameter still is a number."""
+        """Whether every parameter is finite."""
         return bool(self._values.isfinite().all())
 
     def parameters(self) -> Parameters:
-        """All of the network's parameters as they are now, apart from the graph."""
+        """All of the network's current parameters, detached."""
         return {name: value.detach() for name, value in self._parameters.items()}
 
 
 def predicted_logits(network: AbstractNetwork, parameters: Parameters, images: Tensor) -> Tensor:
-    """[N, C, H, W] -> [N, classes], by the same operations as training; not differentiable."""
+    """Logits [N, classes] of images [N, C, H, W], by the same operations as training; not differentiable."""
     hand = by_hand(network, images.device)
     return fused_logits(network, parameters, images) if hand is None else hand.logits(parameters, images)
 
 
 def images_at_once(network: AbstractNetwork, device: torch.device) -> int:
-    """How many images to compute on together: few enough for caches and memory, enough to keep the device busy.
+    """How many images to process together: few enough for the caches, enough to keep the device busy.
 
-    What is bounded is the output of the first layer, or the images themselves where they are larger: to 16 MiB on the
-    CPU, where twice as much is a tenth faster and leaves the caches, and to 1 GiB on a GPU.
+    The bound applies to the output of the first layer, or to the images where they are larger: 16 MiB on the CPU
+    (twice as much exceeds the caches and is a tenth faster) and 1 GiB on a GPU.
     """
-    first = next(iter(network.shapes().values()))  # [filters, channels, k, k] of a convolution, [units, inputs] else
+    first = next(iter(network.shapes().values()))  # convolution: [filters, channels, k, k]; linear: [units, inputs]
     height, width = network.downsampled_size
     outputs = first[0] * (height * width if len(first) == 4 else 1)
     numbers = max(outputs, network.channels * network.height * network.width)

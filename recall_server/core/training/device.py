@@ -1,4 +1,4 @@
-"""The device that something was measured on, in words."""
+"""The name of a device, for provenance and measurements."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import torch
 
 
 def device_name(device: torch.device) -> str:
-    """The GPU's name, or the processor's with the number of threads and the version of torch."""
+    """The GPU's name, or the processor's name with the number of threads and the version of torch."""
     if device.type == "cuda":
         return str(torch.cuda.get_device_name(device))
     model = platform.processor() or platform.machine()

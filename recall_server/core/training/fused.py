@@ -1,7 +1,7 @@
-"""The same networks for eager training and prediction: as few passes over memory as torch's own kernels allow.
+"""A faster forward pass for eager training and prediction, with as few passes over memory as torch's kernels allow.
 
-`network.logits` is written to be differentiated twice and compiled whole; run eagerly, its plain arithmetic takes
-three times as long as what stands here. What the two compute agrees to rounding.
+`network.logits` is written to be differentiated twice and to be compiled; run eagerly, it takes three times as long as
+`fused_logits`. The two agree up to rounding.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from recall_server.core.networks.kernels import EPSILON
 
 
 def fused_logits(network: AbstractNetwork, parameters: Parameters, images: Tensor) -> Tensor:
-    """[N, C, H, W] -> [N, classes], equal to `network.logits` but for rounding; differentiable once."""
+    """Logits [N, classes] of images [N, C, H, W], equal to `network.logits` up to rounding; differentiable once."""
     plan, dtype = blueprint(network), network.convolution_dtype
     if dtype is not None:
         parameters = {name: value.to(dtype) if value.ndim == 4 else value for name, value in parameters.items()}
@@ -26,7 +26,7 @@ def fused_logits(network: AbstractNetwork, parameters: Parameters, images: Tenso
     for block in plan.blocks:
         match block:
             case ConvBlock():
-                images = _plain(block, parameters, images)
+                images = _conv_block(block, parameters, images)
             case Residual():
                 images = _residual(block, parameters, images)
             case Dense(name):
@@ -36,11 +36,11 @@ def fused_logits(network: AbstractNetwork, parameters: Parameters, images: Tenso
 
 
 def trainable_parameters(network: AbstractNetwork) -> list[str]:
-    """The parameters that training changes: all but the biases in front of a norm, which takes them away again."""
+    """Names of the parameters that training changes: all but the biases before a norm, which cancels them."""
     return [name for name in network.shapes() if not name.endswith(".convolution.bias")]
 
 
-def _plain(block: ConvBlock, parameters: Parameters, images: Tensor) -> Tensor:
+def _conv_block(block: ConvBlock, parameters: Parameters, images: Tensor) -> Tensor:
     images = relu(_convolution_norm(block.layer, parameters, images), inplace=True)
     return avg_pool_2x2(images) if block.halve else images
 
@@ -54,7 +54,7 @@ def _residual(block: Residual, parameters: Parameters, images: Tensor) -> Tensor
 
 
 def _convolution_norm(layer: Layer, parameters: Parameters, images: Tensor) -> Tensor:
-    """The convolution's bias is left out: instance norm subtracts the mean of each channel, and the bias with it."""
+    """Convolution and instance norm. The convolution's bias is left out, because the norm cancels it."""
     weight = parameters[f"{layer.convolution}.weight"]
     scale, shift = parameters[f"{layer.norm}.scale"], parameters[f"{layer.norm}.shift"]
     convolved = conv2d(images.to(weight.dtype), weight, padding=layer.kernel // 2).to(scale.dtype)
@@ -62,15 +62,15 @@ def _convolution_norm(layer: Layer, parameters: Parameters, images: Tensor) -> T
 
 
 def avg_pool_2x2(images: Tensor) -> Tensor:
-    """2x2 average pooling; a last odd row or column is dropped."""
+    """2x2 average pooling; an odd last row or column is dropped."""
     if images.is_cuda:
         return avg_pool2d(images, 2)
-    halved: Tensor = _HalveOnCpu.apply(images)
-    return halved
+    pooled: Tensor = _AvgPoolOnCpu.apply(images)
+    return pooled
 
 
-class _HalveOnCpu(torch.autograd.Function):
-    """torch's own pooling of contiguous images takes four times as long as these additions, in both directions."""
+class _AvgPoolOnCpu(torch.autograd.Function):
+    """2x2 average pooling by additions, four times as fast as torch's own on the CPU, forwards and backwards."""
 
     @staticmethod
     def forward(ctx: Any, images: Tensor) -> Tensor:

@@ -1,4 +1,4 @@
-"""Scalars of the GPU as numbers of the host, without making one wait for the other at every step."""
+"""Reads scalars from the GPU without synchronising at every step."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ LAG = 8  # steps
 
 
 def read_scalars(scalars: Iterable[Tensor], device: torch.device) -> Iterator[float]:
-    """Each of the scalars on `device` as a number, in their order; on CUDA up to LAG later than it was computed.
+    """Yield scalars on `device` as floats, in order; on CUDA at most LAG steps after they were computed.
 
-    `float` of a CUDA tensor waits until the GPU has nothing left to do, and then the GPU waits for the host to send
-    the next step. Here the host waits for the step before the last LAG only, and what it has sent since keeps the GPU
-    busy. Elsewhere no scalar is asked for before the number of the last one was taken.
+    `float` of a CUDA tensor waits until the GPU is idle, and the GPU then waits for the host to launch the next step.
+    This generator waits only for the step LAG steps back, and the steps launched since keep the GPU busy. On other
+    devices each scalar is requested only after the previous float was taken.
     """
     if device.type != "cuda":
         yield from map(float, scalars)

@@ -1,8 +1,7 @@
-"""A ConvNet's loss, its gradient and its logits, written out by hand: no graph is ever built.
+"""A ConvNet's logits, loss and gradient with hand-written backpropagation, without an autograd graph.
 
-What a block computes comes from `recall_server.core.networks.kernels`, in torch or compiled. Distilling builds on the
-same functions (`trainer.objectives.inner.convnet_step`), fitting a classifier and predicting with it use them on the
-CPU.
+The operations of a block come from `recall_server.core.networks.kernels`, in torch or compiled. Fitting a classifier
+and predicting with it use this on the CPU; distilling builds on it (`trainer.objectives.inner.convnet_step`).
 """
 
 from __future__ import annotations
@@ -26,13 +25,13 @@ WEIGHT, BIAS = "classifier.weight", "classifier.bias"
 @final
 @dataclass(frozen=True)
 class ConvNetByHand:
-    """A network with the operations of `blocks`."""
+    """A ConvNet whose blocks are computed, forwards and backwards, by `blocks`."""
 
     network: ConvNet
     blocks: AbstractBlocks
 
     def logits(self, parameters: Parameters, images: Tensor) -> Tensor:
-        """[N, C, H, W] -> [N, classes]."""
+        """Images [N, C, H, W] -> logits [N, classes]."""
         y = self.network.prepare(images)
         for block in range(self.network.depth):
             a = self.convolution(y).apply(parameters[weight_name(block)])
@@ -42,9 +41,9 @@ class ConvNetByHand:
     def loss_and_gradient(
         self, parameters: Parameters, images: Tensor, targets: Tensor, count: int
     ) -> tuple[Tensor, Parameters]:
-        """The share of these images in the mean cross-entropy over `count`, and its gradient.
+        """The sum of these images' cross-entropies divided by `count`, and its gradient.
 
-        The biases before a norm have none: the norm takes them away again.
+        Biases before a norm have no gradient, because the norm cancels them.
         """
         layers: list[tuple[AbstractConvolution, BlockValue]] = []
         y = self.network.prepare(images)
@@ -69,17 +68,17 @@ class ConvNetByHand:
         return -(targets * logarithms).sum() / count, gradient
 
     def convolution(self, images: Tensor) -> AbstractConvolution:
-        """The convolution of a block's images."""
+        """The convolution of a block, prepared for its input images."""
         return self.blocks.convolution(images, self.network.filters, self.stored(images.dtype))
 
     def stored(self, dtype: torch.dtype) -> torch.dtype:
-        """The type that convolutions are computed in."""
+        """The dtype that convolutions are computed in."""
         return self.network.convolution_dtype or dtype
 
 
 @functools.cache
 def by_hand(network: AbstractNetwork, device: torch.device) -> ConvNetByHand | None:
-    """The network in compiled operations; None where there are none for it, or none for the device."""
+    """The network with compiled operations; None if there are none for this architecture or device."""
     if device.type != "cpu" or not isinstance(network, ConvNet):
         return None
     blocks = native_blocks()

@@ -1,4 +1,4 @@
-"""The schedule by which a fresh classifier is trained from recalled images; every bundle's manifest carries one."""
+"""The schedule for training a fresh classifier on recalled images; every bundle's manifest contains one."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ Loss = Literal["cross_entropy", "squared_error"]
 
 
 class Retraining(BaseModel):
-    """SGD with momentum on minibatches of `rows_per_class` recalled rows of every query, for `steps` steps.
+    """SGD with momentum for `steps` steps, each on a minibatch of `rows_per_class` recalled rows per query.
 
     `loss` compares logits with targets: `squared_error` is for unbounded ones.
 
-    A memory is distilled for the schedule that follows it, so this is part of the memory and not a preference. The
-    upper limits keep a hostile manifest from asking for days of work; no schedule of the literature comes near them.
-    Networks begin at random; of a memory that pictures address they may begin with the layers that its query encoder
-    has learned, all but the last (`encoder_file.py`).
+    A memory is distilled for one schedule, so the schedule is part of the memory and not a preference. The upper
+    limits stop a hostile manifest from demanding days of work; they are far above any schedule in the literature.
+    With `initial` "encoder", which needs a memory that is addressed by pictures, networks start from the layers of the
+    query encoder, all but the last (`core/encoders/weights.py`).
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
@@ -37,5 +37,5 @@ class Retraining(BaseModel):
 
 
 def cosine(share: float) -> float:
-    """What a rate that falls by half a cosine has left after this share of a run: 1 at 0, nothing at 1."""
+    """The factor of a cosine decay after this share of a run: 1 at 0, 0 at 1."""
     return 0.5 * (1 + math.cos(math.pi * share))

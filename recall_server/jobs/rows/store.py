@@ -48,7 +48,8 @@ class SqlJobStore:
     def table_id(self) -> str:
         """The id of this table, which no other table has."""
         with self.database.reading() as connection:
-            return str(connection.execute(select(schema.c.id)).scalar_one())
+            identifier: str = connection.execute(select(schema.c.id)).scalar_one()
+        return identifier
 
     def add(
         self, record: ClassifierRecord, *, fingerprint: str, limit: int, key: IdempotencyKey | None = None

@@ -34,15 +34,24 @@ def doomed(tmp_path: Path) -> Iterator[subprocess.Popen[bytes]]:
     process.wait(PATIENCE)
 
 
+@pytest.fixture
+def backend() -> ManualBackend:
+    return ManualBackend()
+
+
+@pytest.fixture
+def jobs(backend: ManualBackend, tmp_path: Path) -> TrainingJobs:
+    """The server that survives, on the same table."""
+    return jobs_with(backend, tmp_path, lease_seconds=1.0)
+
+
 def under_way(jobs: TrainingJobs, identifier: str) -> None:
     eventually(lambda: jobs.get(identifier).progress is not None, "training is under way")
 
 
 def test_the_jobs_of_a_server_that_is_killed_are_trained_by_another_one_and_end_once(
-    doomed: subprocess.Popen[bytes], tmp_path: Path
+    doomed: subprocess.Popen[bytes], backend: ManualBackend, jobs: TrainingJobs, tmp_path: Path
 ) -> None:
-    backend = ManualBackend()
-    jobs = jobs_with(backend, tmp_path, lease_seconds=1.0)
     running = jobs.submit(record("running"), training_task(steps=LONG)).record.id
     queued = jobs.submit(record("queued"), training_task()).record.id
     under_way(jobs, running)
@@ -82,10 +91,8 @@ def freeze_between_writes(process: subprocess.Popen[bytes], state: Path) -> None
 
 
 def test_a_server_that_was_frozen_does_not_disturb_the_one_that_took_over(
-    doomed: subprocess.Popen[bytes], tmp_path: Path
+    doomed: subprocess.Popen[bytes], backend: ManualBackend, jobs: TrainingJobs, tmp_path: Path
 ) -> None:
-    backend = ManualBackend()
-    jobs = jobs_with(backend, tmp_path, lease_seconds=1.0)
     identifier = jobs.submit(record("x"), training_task(steps=LONG)).record.id
     under_way(jobs, identifier)
     freeze_between_writes(doomed, tmp_path)

@@ -10,13 +10,7 @@ import pytest
 
 from recall_server.errors import NotFound
 from recall_server.jobs.rows.records import JobStatus
-from tests.recall_server.job_examples import (
-    PATIENCE,
-    Pair,
-    jobs_with,
-    record,
-    training_task,
-)
+from tests.recall_server.job_examples import PATIENCE, Pair, jobs_with, record, training_task
 from tests.recall_server.serving_examples import ManualBackend
 
 

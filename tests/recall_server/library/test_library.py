@@ -178,7 +178,7 @@ def test_a_bundle_whose_classifiers_cannot_begin_with_its_encoder_is_rejected(tm
     assert library.bundles == {}
     assert library.rejected[0].reason == (
         "pictures.safetensors: its classifiers cannot begin with its encoder: the bundle's encoder has no "
-        "block0.convolution.weight, and the one asked for has [8, 1, 3, 3]"
+        "block0.convolution.weight, but the network needs [8, 1, 3, 3]"
     )
 
 

@@ -22,14 +22,7 @@ from recall_server.library import Library
 from recall_server.recall import Picture
 from recall_server.service import RecallService
 from tests.recall_server.service.examples import Serve, lazy_service, named, pictures
-from tests.recall_server.serving_examples import (
-    COLUMNS,
-    ROWS,
-    column_encoder,
-    image_bundle,
-    picture,
-    png,
-)
+from tests.recall_server.serving_examples import COLUMNS, ROWS, column_encoder, image_bundle, picture, png
 
 
 def test_prototypes_are_a_classifier_at_once_and_without_a_worker(library: Library, tmp_path: Path) -> None:

@@ -16,12 +16,7 @@ from recall_server.library import Library, LoadedBundle
 from recall_server.service import RecallOptions, RecallService
 from tests.recall_server.bundle_examples import shares, with_soft_targets
 from tests.recall_server.service.examples import Serve, pictures
-from tests.recall_server.serving_examples import (
-    COLUMNS,
-    ROWS,
-    label_bundle,
-    picture,
-)
+from tests.recall_server.serving_examples import COLUMNS, ROWS, label_bundle, picture
 from tests.tolerances import assert_close
 
 

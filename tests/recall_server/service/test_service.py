@@ -16,12 +16,7 @@ from recall_server.library import Library, LoadedBundle
 from recall_server.recall import Picture
 from recall_server.service import RecallService
 from tests.recall_server.service.examples import Serve, lazy_service, pictures
-from tests.recall_server.serving_examples import (
-    COLUMNS,
-    label_bundle,
-    picture,
-    png,
-)
+from tests.recall_server.serving_examples import COLUMNS, label_bundle, picture, png
 from tests.tolerances import assert_close
 
 

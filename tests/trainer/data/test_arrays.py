@@ -1,4 +1,4 @@
-"""Archives of arrays: damaged and contradictory ones are refused with what would be right."""
+"""Archives of arrays: damaged and inconsistent ones are refused with advice."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ from trainer.data.datasets import load_dataset
 @pytest.mark.parametrize("classes", [["b", "a"], ["a", "b", "c"]])
 def test_a_test_with_other_classes_is_refused(tmp_path: Path, classes: list[str]) -> None:
     archives(tmp_path, test={"classes": np.array(classes)})
-    with pytest.raises(InvalidDataset, match=r"train\.npz and test\.npz must hold the same classes in the same order"):
+    with pytest.raises(InvalidDataset, match=r"train\.npz and test\.npz must have the same classes in the same order"):
         load_dataset(str(tmp_path))
 
 
 @pytest.mark.parametrize("shape", [(8, 9, 9), (8, 8, 8, 3)])
 def test_a_test_with_pictures_of_another_shape_is_refused(tmp_path: Path, shape: tuple[int, ...]) -> None:
     archives(tmp_path, test={"images": np.zeros(shape, np.uint8)})
-    with pytest.raises(InvalidDataset, match=r"must be of one shape, not \[1, 8, 8\] and \["):
+    with pytest.raises(InvalidDataset, match=r"must have the same shape, not \[1, 8, 8\] and \["):
         load_dataset(str(tmp_path))
 
 
@@ -36,9 +36,9 @@ def test_a_test_with_pictures_of_another_shape_is_refused(tmp_path: Path, shape:
         ({"labels": np.array([0, 1, 7])}, "labels must lie between 0 and 1"),
         ({"images": np.zeros((3, 0, 8), np.uint8)}, "images must be uint8"),
         ({"classes": np.array(["same", "same"])}, "two classes have the same name"),
-        ({"classes": np.array("ab")}, "classes must be a list of strings"),
-        ({"classes": np.array([b"top", b"low"])}, "classes must be a list of strings"),
-        ({"classes": np.array([0, 1])}, "classes must be a list of strings"),
+        ({"classes": np.array("ab")}, "classes must be one string per class"),
+        ({"classes": np.array([b"top", b"low"])}, "classes must be one string per class"),
+        ({"classes": np.array([0, 1])}, "classes must be one string per class"),
     ],
 )
 def test_bad_arrays_are_refused_with_what_would_be_right(tmp_path: Path, arrays: dict, message: str) -> None:

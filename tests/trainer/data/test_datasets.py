@@ -1,4 +1,4 @@
-"""Data sets: splits never mix, and a name means one thing."""
+"""Data sets: splits never overlap, and a name always means the same data set."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def test_an_unknown_name_lists_the_known_ones() -> None:
 
 def test_an_image_size_is_refused_where_none_can_be_chosen(bars_folder: Path) -> None:
     for source in (str(bars_folder), "digits"):
-        with pytest.raises(InvalidDataset, match="an image size can be chosen for a folder of pictures only"):
+        with pytest.raises(InvalidDataset, match="the image size can only be chosen for a folder of pictures"):
             load_dataset(source, image_size=16)
 
 

@@ -115,7 +115,7 @@ def test_what_is_recorded_can_be_read_and_names_what_was_confused(bars_folder: P
     assert [sum(counts) for counts in row.confusions] == [40, 40, 40]
     card = write_card(path)
     assert card == tmp_path / "bars.md"
-    assert f"**{100 * row.mean:.2f} %** right on {dataset.name} test" in card.read_text()
+    assert f"**{100 * row.mean:.2f} %** on {dataset.name} test" in card.read_text()
 
 
 def test_an_episode_never_tests_on_its_own_shots(bars_dataset: ImageDataset) -> None:

@@ -151,7 +151,7 @@ def test_a_folder_of_pictures_is_read_as_the_server_reads_pictures(tmp_path: Pat
         path.unlink()
     with pytest.raises(InvalidDataset, match=r"no picture in new can be read: new/broken\.png"):
         NewClass.read(folder, example_bundle())
-    with pytest.raises(InvalidDataset, match="nowhere is no folder of pictures"):
+    with pytest.raises(InvalidDataset, match="nowhere is not a folder of pictures"):
         NewClass.read(tmp_path / "nowhere", example_bundle())
 
 

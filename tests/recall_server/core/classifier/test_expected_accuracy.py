@@ -1,4 +1,4 @@
-"""How good a classifier is likely to be: from what was measured of its memory, or from the pictures themselves."""
+"""The estimated accuracy of a classifier, from its memory's evaluation or from the pictures sent."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""FreshClassifier: it learns, the seed decides everything, what is saved comes back, and what is wrong is refused."""
+"""FreshClassifier: training, determinism, saving and loading, refusals."""
 
 from __future__ import annotations
 
@@ -222,7 +222,7 @@ def test_what_progress_raises_ends_the_training_and_leaves_no_classifier() -> No
 def test_training_that_diverges_fails_and_says_at_which_rate() -> None:
     classifier = _classifier(learning_rate=10.0, momentum=0.99, steps=500)
     bottomless = -1e3 * torch.eye(3)  # a loss that falls for ever
-    with pytest.raises(TrainingFailed, match=r"diverged after \d+ of 500 steps; a learning rate below 10 is needed"):
+    with pytest.raises(TrainingFailed, match=r"diverged after \d+ of 500 steps; use a learning rate below 10"):
         classifier.fit(_recalled(), bottomless)
     with pytest.raises(NotFitted):
         classifier.export_onnx()
@@ -244,9 +244,9 @@ def test_nothing_works_before_fit(verb: Callable[[FreshClassifier], object]) -> 
 @pytest.mark.parametrize(
     ("labels", "shape", "says"),
     [
-        (("bear",), SHAPE, "two or more labels"),
-        (("bear", "bear"), SHAPE, "each once"),
-        (LABELS, (3, 8, 8), r"not made for images of \[3, 8, 8\]"),
+        (("bear",), SHAPE, "two or more distinct labels"),
+        (("bear", "bear"), SHAPE, "two or more distinct labels"),
+        (LABELS, (3, 8, 8), r"does not accept images of shape \[3, 8, 8\]"),
         (LABELS, (1, 3, 8), "too small"),
     ],
 )
@@ -280,9 +280,9 @@ def test_a_schedule_may_begin_with_learned_layers_and_goes_on_from_exactly_these
 @pytest.mark.parametrize(
     ("initial", "learned", "says"),
     [
-        ("encoder", None, "begin with an encoder's layers, which must be given"),
-        ("random", {}, "begin at random; layers to begin with were given"),
-        ("encoder", {}, "the learned layers are not those of the network"),
+        ("encoder", None, "starts from the encoder's layers, but no pretrained layers were given"),
+        ("random", {}, "starts from random weights, but pretrained layers were given"),
+        ("encoder", {}, "the pretrained layers do not match the network"),
     ],
 )
 def test_layers_to_begin_with_are_given_exactly_where_the_schedule_asks(
@@ -379,7 +379,7 @@ def _say(key: str, value: object) -> Edit:
         (_put("preprocessing.deviation", torch.zeros(1)), "deviation must lie between"),
         (_say("format_version", 2), "format_version"),
         (_say("labels", ["bear", "deer"]), "not exactly those of"),
-        (_say("labels", ["bear", "deer", "deer"]), "each once"),
+        (_say("labels", ["bear", "deer", "deer"]), "two or more distinct labels"),
         (_say("image_shape", [1, 8]), "channels, height and width"),
         (_say("image_shape", [1, 8, 10**9]), "less than or equal to 1024"),
         (_say("preprocessing", "magic"), "'magic' is not one of standardise, zca, projected, spectral"),
@@ -395,12 +395,12 @@ def test_a_file_that_is_not_exactly_a_classifier_is_refused(tmp_path: Path, edit
     path.write_bytes(pack(tensors, key=METADATA_KEY, text=canonical_json(header)))
     with pytest.raises(InvalidBundle, match=says) as caught:
         FreshClassifier.load(path)
-    assert str(caught.value).startswith("bad.safetensors is no classifier that can be loaded: ")
+    assert str(caught.value).startswith("bad.safetensors cannot be loaded as a classifier: ")
 
 
 @pytest.mark.parametrize("data", [b"", b"PK\x03\x04 no tensors here", b"\x80\x04\x95pickle"])
 def test_a_file_of_another_kind_is_refused(tmp_path: Path, data: bytes) -> None:
     path = tmp_path / "bad.safetensors"
     path.write_bytes(data)
-    with pytest.raises(InvalidBundle, match=r"bad\.safetensors is no classifier"):
+    with pytest.raises(InvalidBundle, match=r"bad\.safetensors cannot be loaded as a classifier"):
         FreshClassifier.load(path)

@@ -1,4 +1,4 @@
-"""The ONNX models compute what torch computes, preprocessing included, for every network and every preprocessing."""
+"""The exported ONNX models agree with torch for every network and every preprocessing."""
 
 from __future__ import annotations
 
@@ -148,7 +148,7 @@ def test_the_model_is_plain_onnx_of_the_opset_it_declares() -> None:
 def test_parts_made_for_other_images_are_refused(shape: tuple[int, int, int]) -> None:
     network, parameters = _network(SPECS[0], (1, 12, 12))
     preprocessing = _preprocessing("standardise", (1, 12, 12))
-    with pytest.raises(ValueError, match="not both made for images of"):
+    with pytest.raises(ValueError, match="the network or the preprocessing does not accept images of shape"):
         export_network(network, parameters, preprocessing, shape, output="queries", metadata={})
 
 

@@ -1,4 +1,4 @@
-"""Out-of-set scores: calibrated on known pictures, told in answers, and left out where nothing is known."""
+"""Novelty scores: calibration on known pictures, answers of the server, and absence without calibration."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Query encoders: which files are taken, and where they really run."""
+"""Query encoders: which files are accepted, and the device that they run on."""
 
 from __future__ import annotations
 

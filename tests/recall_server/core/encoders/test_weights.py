@@ -1,4 +1,4 @@
-"""An encoder read back from its file is the one that was written."""
+"""The parameters read from an encoder's file are those that were written."""
 
 from __future__ import annotations
 
@@ -60,13 +60,13 @@ def test_an_encoder_gives_the_same_queries_when_read_back(spec: NetworkSpec) -> 
 @pytest.mark.parametrize(
     ("filters", "depth", "queries", "sentence"),
     [
-        (8, 2, 5, r"the bundle's encoder has a \S+ of \[4, 3, 3, 3\], and the one asked for has \[8, 3, 3, 3\]"),
+        (8, 2, 5, r"the bundle's encoder has a \S+ of shape \[4, 3, 3, 3\], but the network needs \[8, 3, 3, 3\]"),
         (4, 3, 5, "the bundle's encoder has no "),
         (
             4,
             2,
             6,
-            r"a classifier.weight of \[5, 64\], and the one asked for has \[6, 64\]",
+            r"a classifier.weight of shape \[5, 64\], but the network needs \[6, 64\]",
         ),
     ],
 )
@@ -78,21 +78,21 @@ def test_another_encoder_is_refused_with_what_differs(filters: int, depth: int, 
 @pytest.mark.parametrize(
     ("model", "sentence"),
     [
-        (b"no model", "is no ONNX model whose layers can be read"),
-        (changed(elsewhere), "does not hold its classifier.bias as float32 in the file itself"),
+        (b"no model", "is not an ONNX model whose layers can be read"),
+        (changed(elsewhere), "does not store its classifier.bias as float32 in the file itself"),
         (
             changed(lambda it: setattr(it, "data_type", TensorProto.INT64)),
-            "does not hold its classifier.bias as float32",
+            "does not store its classifier.bias as float32",
         ),
         (
             changed(lambda it: setattr(it, "raw_data", np.float32([1, 2, np.nan, 4, 5]).tobytes())),
-            "holds numbers beyond 1e.06, or none, in its classifier.bias",
+            "has values beyond 1e.06 or NaN in its classifier.bias",
         ),
         (
             changed(lambda it: setattr(it, "raw_data", np.float32([1, 2, 3, -2e6, 5]).tobytes())),
-            "holds numbers beyond 1e.06, or none, in its classifier.bias",
+            "has values beyond 1e.06 or NaN in its classifier.bias",
         ),
-        (changed(lambda it: setattr(it, "raw_data", b"1234")), r"has a classifier.bias of \[5\] with 4 bytes"),
+        (changed(lambda it: setattr(it, "raw_data", b"1234")), r"has a classifier.bias of shape \[5\] with 4 bytes"),
     ],
 )
 def test_a_file_that_the_project_did_not_write_is_refused_in_a_sentence(model: bytes, sentence: str) -> None:

@@ -1,4 +1,4 @@
-"""Writing a file wholly or not at all."""
+"""Files are written atomically."""
 
 from __future__ import annotations
 

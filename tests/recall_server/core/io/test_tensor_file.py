@@ -1,4 +1,4 @@
-"""One file of tensors and a text: what the bundle, the classifier and the checkpoints are written in."""
+"""Safetensors files of tensors and a text, the format of bundles, classifiers and checkpoints."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The architectures: their names, their shapes, and that the fast form computes what the definition says."""
+"""Networks: names, shapes, and agreement of the fast forward pass with the definition."""
 
 from __future__ import annotations
 
@@ -62,19 +62,19 @@ def test_a_spec_survives_text_and_json(text: str, canonical: str) -> None:
     [
         ("vgg", "'convnet', 'resnet', 'alexnet', 'mlp' or 'linear'"),
         ("", "'convnet', 'resnet', 'alexnet', 'mlp' or 'linear'"),
-        ("resnet:depth=3", "resnet takes shrink, and no depth"),
-        ("convnet:hidden=3", "convnet takes filters, depth and shrink, and no hidden"),
-        ("mlp:filters=64", "mlp takes hidden and depth, and no filters"),
-        ("mlp:shrink=2", "mlp takes hidden and depth, and no shrink"),
-        ("linear:depth=1", "linear takes no settings, and no depth"),
+        ("resnet:depth=3", "resnet takes shrink, not depth"),
+        ("convnet:hidden=3", "convnet takes filters, depth and shrink, not hidden"),
+        ("mlp:filters=64", "mlp takes hidden and depth, not filters"),
+        ("mlp:shrink=2", "mlp takes hidden and depth, not shrink"),
+        ("linear:depth=1", "linear takes no settings, not depth"),
         ("convnet:shrink=0", "greater than or equal to 1"),
         ("convnet:shrink=9", "less than or equal to 8"),
         ("convnet:filters=0", "greater than or equal to 1"),
         ("convnet:filters=99999", "less than or equal to 1024"),
-        ("convnet:filters", "is no network; write for example"),
-        ("convnet:width=3", "is no network; write for example"),
-        ("convnet:architecture=resnet", "is no network; write for example"),
-        ("convnet:depth=2,depth=3", "is no network; write for example"),
+        ("convnet:filters", "is not a network; write for example"),
+        ("convnet:width=3", "is not a network; write for example"),
+        ("convnet:architecture=resnet", "is not a network; write for example"),
+        ("convnet:depth=2,depth=3", "is not a network; write for example"),
         ("convnet:depth=three", "valid integer"),
     ],
 )
@@ -181,7 +181,7 @@ def test_a_network_does_not_begin_with_layers_that_are_not_its_own(change: str) 
     )
     if change == "missing":
         del learned[name]
-    with pytest.raises(ValueError, match="the learned layers are not those of the network"):
+    with pytest.raises(ValueError, match="the pretrained layers do not match the network"):
         network.initialise_from(learned)
 
 

@@ -1,4 +1,4 @@
-"""Pixel space to model space and back, exactly."""
+"""Preprocessings: pixel space to model space and back, exactly."""
 
 from __future__ import annotations
 

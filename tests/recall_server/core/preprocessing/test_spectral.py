@@ -1,4 +1,4 @@
-"""Whitening by frequency and colour: its formula, how near it is to ZCA, and what it refuses.
+"""Whitening by frequency and colour: its formula, how close it is to ZCA, and what it refuses.
 
 What it has in common with every preprocessing is in test_preprocessing.py.
 """

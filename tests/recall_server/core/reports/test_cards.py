@@ -1,4 +1,4 @@
-"""Cards: a person reads in them what the manifest knows, and text of strangers stays text."""
+"""Cards: they contain what the manifest says, and untrusted text stays plain text."""
 
 from __future__ import annotations
 
@@ -84,20 +84,20 @@ def test_the_card_of_a_memory_says_what_its_manifest_knows(library: Library) -> 
         "16 x 16 pixels, grey",
         f"`{bundle.sha256}`",
         f"{bundle.file_bytes:,} bytes",
-        "**80.00 %** right on columns of other seeds, 3-way, 30 pictures",
+        "**80.00 %** on columns of other seeds, 3-way, 30 pictures",
         "mean of 2 runs with a standard deviation of 10.00 %",
-        "Guessing would be right 33.3 % of the time",
-        "far was recognised most often (100.0 % of its pictures) and near least often (60.0 %)",
+        "Random guessing would reach 33.3 %",
+        "most often is far (100.0 % of its pictures), the one recognised least often near (60.0 %)",
         "| near | middle | 40.0 % |\n| middle | far | 20.0 % |\n\n## How it was made",
         "30 steps of SGD, momentum 0.9",
-        "Everything else than these 3 classes",
+        "Anything but these 3 classes",
     ):
         assert told in card, told
 
 
 def test_the_card_of_a_memory_that_was_never_measured_says_so() -> None:
     card = bundle_card(example_bundle())
-    assert "Not measured, or not recorded" in card
+    assert "Not measured: test it" in card
     assert "None" not in re.sub(r"settings.*", "", card), "what is not known is left out"
 
 

@@ -1,4 +1,4 @@
-"""What can be seen of a memory: bases as pictures, and labels that share them."""
+"""Views of a memory: bases as pictures, and similarity of labels."""
 
 from __future__ import annotations
 
@@ -107,11 +107,11 @@ def test_a_memory_without_bases_says_so(library: Library) -> None:
     pixels, pictures, based = (library.get(name).bundle for name in ("columns", "columns-images", "places"))
     assert (has_bases(pixels), has_bases(based)) == (False, True)
     assert (has_similarity(pixels), has_similarity(pictures), has_similarity(based)) == (False, False, True)
-    with pytest.raises(NotFound, match="the memory 'columns' has no bases: it stores pixels"):
+    with pytest.raises(NotFound, match="the memory 'columns' has no bases: it is of the kind pixels"):
         displayed_bases(pixels)
-    with pytest.raises(NotFound, match="stores pixels, so that its labels have no coefficients"):
+    with pytest.raises(NotFound, match="stores pixels, so its labels have no coefficients"):
         similarity(pixels, list(pixels.labels))
-    with pytest.raises(NotFound, match="'columns-images' is addressed by pictures, so that its labels have no coeff"):
+    with pytest.raises(NotFound, match="'columns-images' is addressed by pictures, so its labels have no coeff"):
         similarity(pictures, list(pictures.labels))
 
 
@@ -119,5 +119,5 @@ def test_labels_that_cannot_be_compared_are_refused(library: Library) -> None:
     bundle = library.get("places").bundle
     with pytest.raises(UnknownLabel, match="'fra'; did you mean 'far'"):
         similarity(bundle, ["fra"])
-    with pytest.raises(InvalidRequest, match=f"more than the {MOST_COMPARED} that one table compares"):
+    with pytest.raises(InvalidRequest, match=f"more than the {MOST_COMPARED} that can be compared at once"):
         similarity(bundle, ["far"] * (MOST_COMPARED + 1))

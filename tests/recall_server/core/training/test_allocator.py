@@ -1,4 +1,4 @@
-"""Memory that one tensor freed is there for the next, without new pages from the system."""
+"""The allocator reuses freed memory without requesting new pages from the system."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Augmentation is a pure function of images and generator: one draw for each image, differentiable, exact flips."""
+"""Augmentation: a pure function of images and generator, one draw per image, differentiable, exact flips."""
 
 from __future__ import annotations
 
@@ -83,5 +83,5 @@ def test_gradients_reach_the_images(name: str) -> None:
 
 
 def test_an_unknown_kind_is_refused_by_name() -> None:
-    with pytest.raises(ValueError, match="no augmentation 'crop'; use 'flip' or 'rotate'"):
+    with pytest.raises(ValueError, match="unknown augmentation 'crop'; use 'flip' or 'rotate'"):
         augment(_images(), ("flip", "crop"), _generator())

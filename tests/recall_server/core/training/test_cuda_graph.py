@@ -1,4 +1,4 @@
-"""Steps that are recorded once and replayed: the same numbers, whatever the minibatches, and no harm where it fails.
+"""Recorded training steps give the same numbers for any minibatch, and training continues where recording fails.
 
 What a recorder promises is tested on the CPU with one that only calls its work again; CUDA graphs where there is CUDA.
 """
@@ -268,7 +268,7 @@ def test_progress_of_cuda_counts_every_step_and_ends_the_training_by_what_it_rai
 @needs_cuda
 def test_training_that_diverges_on_cuda_says_at_which_step_and_rate() -> None:
     diverging = classifier("cuda", learning_rate=10.0, momentum=0.99, steps=500)
-    with pytest.raises(TrainingFailed, match=r"diverged after \d+ of 500 steps; a learning rate below 10 is needed"):
+    with pytest.raises(TrainingFailed, match=r"diverged after \d+ of 500 steps; use a learning rate below 10"):
         diverging.fit(recalled(), -1e3 * torch.eye(3))
 
 

@@ -1,4 +1,4 @@
-"""Descent in parts is descent on the whole minibatch, and its memory does not grow with the minibatch."""
+"""Descent on parts of a minibatch equals descent on the whole, with bounded memory."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A ConvNet written out by hand has the logits, loss and gradient that autograd gives; else torch's do."""
+"""The hand-written ConvNet has the logits, loss and gradient of autograd; other networks use autograd."""
 
 from __future__ import annotations
 

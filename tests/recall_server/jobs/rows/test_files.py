@@ -10,12 +10,7 @@ from recall_server.jobs.limits import JobLimits
 from recall_server.jobs.rows.files import FORGOTTEN_SECONDS, ClassifierFiles
 from recall_server.jobs.rows.store import SqlJobStore
 from recall_server.jobs.training_jobs import TrainingJobs
-from tests.recall_server.job_examples import (
-    database,
-    jobs_with,
-    record,
-    training_task,
-)
+from tests.recall_server.job_examples import database, jobs_with, record, training_task
 from tests.recall_server.serving_examples import ManualBackend
 
 

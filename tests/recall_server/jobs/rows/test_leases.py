@@ -6,9 +6,7 @@ from pathlib import Path
 
 from recall_server.jobs.rows.leases import Lease
 from recall_server.jobs.rows.store import SqlJobStore
-from tests.recall_server.job_examples import (
-    database,
-)
+from tests.recall_server.job_examples import database
 
 
 def test_a_lease_is_measured_on_the_observers_own_clock_from_the_last_sign_of_life(tmp_path: Path) -> None:

@@ -16,10 +16,7 @@ from recall_server.jobs.rows.records import JobError, JobStatus, Progress
 from recall_server.jobs.rows.store import SqlJobStore
 from recall_server.jobs.rows.table import jobs as job_table
 from recall_server.jobs.rows.table import servers
-from tests.recall_server.job_examples import (
-    database,
-    record,
-)
+from tests.recall_server.job_examples import database, record
 
 
 def queued(store: SqlJobStore, identifier: str = "1", fingerprint: str = "f") -> None:

@@ -12,9 +12,7 @@ from recall_server.core.classifier.fresh_classifier import FreshClassifier
 from recall_server.core.encoders.weights import all_but_the_last
 from recall_server.core.networks import build_network
 from recall_server.jobs.rows.task import TrainingTask, fingerprint
-from tests.recall_server.job_examples import (
-    training_task,
-)
+from tests.recall_server.job_examples import training_task
 
 
 def test_a_task_survives_being_sent_and_trains_to_the_same_file(tmp_path: Path) -> None:
