@@ -17,6 +17,7 @@ from recall_server import errors
 
 MEDIA_TYPE = "application/problem+json"
 MOST_FAULTS = 20  # that an answer names
+NOTHING_HERE = "nothing is served at this address; GET / lists the addresses"
 
 logger = logging.getLogger(__name__)
 
@@ -191,7 +192,7 @@ def _http_error(request: Request, error: Exception) -> JSONResponse:
 def _sentence(request: Request, error: HTTPException) -> str:
     """The framework's own errors only repeat the name of the status; say what would be right instead."""
     if error.status_code == 404:
-        return "nothing is served at this address; GET / lists what is"
+        return NOTHING_HERE
     if error.status_code == 405:
         allowed = (error.headers or {}).get("Allow", "another method")
         return f"{request.method} is not possible here; {allowed} is"

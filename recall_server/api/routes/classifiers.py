@@ -7,6 +7,7 @@ from typing import Annotated, Any, TypeVar
 
 from fastapi import APIRouter, Query, Request, Response
 
+from recall_server.api.guards.access import READ, Access, GuardedRoute, access
 from recall_server.api.guards.body_limit import RELEASE
 from recall_server.api.http.bodies import FORM, body_schema, media_type, read_json, read_pictures
 from recall_server.api.http.negotiation import idempotency_key, names_etag, preferred_wait
@@ -23,6 +24,7 @@ from recall_server.api.schemas.schemas import (
     classifier_path,
 )
 from recall_server.api.state.context import CALLER, Context, Served
+from recall_server.config.api_keys import Scope
 from recall_server.errors import InvalidRequest
 from recall_server.jobs.rows.records import ClassifierRecord, JobStatus
 from recall_server.service.predictors import check_predictor
@@ -36,7 +38,7 @@ MEDIA_TYPES: dict[DownloadFormat, str] = {
 
 Value = TypeVar("Value")
 
-router = APIRouter(tags=["classifiers"])
+router = APIRouter(tags=["classifiers"], route_class=GuardedRoute)
 
 ANSWER: dict[str, Any] = {"model": ClassifierAnswer}
 
@@ -52,6 +54,7 @@ ANSWER: dict[str, Any] = {"model": ClassifierAnswer}
     },
     openapi_extra=body_schema(LabelsBody.model_json_schema(), "the name of each part is its class"),
 )
+@access(Access(Scope.TRAIN, "queue"))
 async def train(request: Request, parameters: Annotated[TrainParameters, Query()], context: Served) -> Response:
     """Train a fresh classifier from labels, or from a few pictures of each class."""
     service = context.service
@@ -84,6 +87,7 @@ async def train(request: Request, parameters: Annotated[TrainParameters, Query()
 
 
 @router.get("/classifier", responses=responses(422, 507))
+@access(READ)
 async def list_classifiers(
     context: Served,
     limit: Annotated[int, Query(ge=1, le=1000)] = 100,
@@ -99,18 +103,21 @@ async def list_classifiers(
     response_class=Response,
     responses={200: {**ANSWER, "description": "as it is now"}, **responses(404, 422, 507)},
 )
+@access(READ)
 async def show_classifier(request: Request, identifier: str, context: Served) -> Response:
     """One classifier; with `Prefer: wait=N`, once it has reached its end or N seconds have passed."""
     return await _waited(request, context, await context.look(context.service.jobs.get, identifier), created=False)
 
 
 @router.post("/classifier/{identifier}/cancel", responses=responses(404, 422, 507))
+@access(Access(Scope.TRAIN))
 async def cancel(identifier: str, context: Served) -> ClassifierAnswer:
     """Stop a training. One that has ended already is answered unchanged."""
     return ClassifierAnswer.of(await context.look(context.service.jobs.cancel, identifier))
 
 
 @router.delete("/classifier/{identifier}", status_code=204, responses=responses(404, 422, 507))
+@access(Access(Scope.ADMIN))
 async def delete(identifier: str, context: Served) -> Response:
     """Forget a classifier and remove its file; a training under way is stopped."""
     await context.look(context.service.jobs.delete, identifier)
@@ -142,6 +149,7 @@ async def delete(identifier: str, context: Served) -> Response:
         }
     },
 )
+@access(Access(Scope.READ, "threads"))
 async def predict(request: Request, identifier: str, context: Served) -> Predictions:
     """The probability of each class for each picture, in the order sent."""
     await context.look(
@@ -178,6 +186,7 @@ async def predict(request: Request, identifier: str, context: Served) -> Predict
         **responses(404, 409, 422, 507),
     },
 )
+@access(READ)
 async def download(
     request: Request, identifier: str, context: Served, format: Annotated[DownloadFormat, Query()] = "safetensors"
 ) -> Response:
@@ -193,6 +202,7 @@ async def download(
 @router.get(
     "/classifier/{identifier}/card", response_class=Response, responses=MARKDOWN | responses(404, 409, 422, 507)
 )
+@access(READ)
 async def show_card(identifier: str, context: Served) -> Response:
     """What the classifier is, how good it is likely to be, and how to use its file, as a page of Markdown."""
     card = await context.run(context.service.classifier_card, identifier)

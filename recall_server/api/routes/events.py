@@ -8,6 +8,7 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Query, Request, Response
 from fastapi.sse import KEEPALIVE_COMMENT, EventSourceResponse, format_sse_event
 
+from recall_server.api.guards.access import READ, GuardedRoute, access
 from recall_server.api.http.negotiation import accepted, preferred_wait
 from recall_server.api.http.problems import responses
 from recall_server.api.schemas.schemas import EventAnswer, EventPage
@@ -20,7 +21,7 @@ SECONDS_BETWEEN_SIGNS = 15.0  # of life, on a stream where nothing happens: prox
 PAGE = 100
 LARGEST_NUMBER = 2**31 - 1
 
-router = APIRouter(tags=["classifiers"])
+router = APIRouter(tags=["classifiers"], route_class=GuardedRoute)
 
 ANSWERS: dict[int | str, dict[str, Any]] = {
     200: {
@@ -34,6 +35,7 @@ ANSWERS: dict[int | str, dict[str, Any]] = {
 
 
 @router.get("/classifier/{identifier}/events", responses=ANSWERS, response_class=Response)
+@access(READ)
 async def events(
     request: Request,
     identifier: str,

@@ -8,10 +8,11 @@ from typing import Annotated, Any
 
 from fastapi import APIRouter, Query, Request, Response
 
+from recall_server.api.guards.access import READ, Access, access
 from recall_server.api.http.bodies import FORM, JSON, body_schema, media_type, read_json, read_pictures
 from recall_server.api.http.negotiation import accepted
 from recall_server.api.http.problems import responses
-from recall_server.api.routes.known_recalls import ASKED, UnansweredRecall, recall_response
+from recall_server.api.routes.known_recalls import UNANSWERED, RecallRoute, UnansweredRecall, recall_response
 from recall_server.api.schemas.schemas import (
     LabelRecallParameters,
     RecallAnswer,
@@ -21,6 +22,7 @@ from recall_server.api.schemas.schemas import (
 )
 from recall_server.api.state.answer_cache import Answer
 from recall_server.api.state.context import Context, Served
+from recall_server.config.api_keys import Scope
 from recall_server.errors import InvalidRequest
 from recall_server.recall.recalled import Recalled
 
@@ -29,7 +31,7 @@ SAFETENSORS = "application/vnd.safetensors"
 BYTES = "application/octet-stream"
 FORMATS: dict[str, RecallFormat] = {JSON: "json", PNG: "png", SAFETENSORS: "safetensors", BYTES: "safetensors"}
 
-router = APIRouter(tags=["recall"])
+router = APIRouter(tags=["recall"], route_class=RecallRoute)
 
 ANSWERS: dict[int | str, dict[str, Any]] = {
     200: {
@@ -45,15 +47,18 @@ NOT_MODIFIED: dict[int | str, dict[str, Any]] = {304: {"description": "what If-N
 
 
 @router.get("/recall", responses=ANSWERS | NOT_MODIFIED, response_class=Response)
+@access(READ)
 async def recall_labels(
     request: Request, parameters: Annotated[LabelRecallParameters, Query()], context: Served
 ) -> Response:
     """Recalled images of labels, from whichever loaded bundles know them."""
     form = _format(request, parameters)
-    asked: UnansweredRecall = request.scope[ASKED]
-    recall = partial(context.service.recall_labels, parameters.names(), parameters.options(), library=asked.library)
+    unanswered: UnansweredRecall = request.scope[UNANSWERED]
+    recall = partial(
+        context.service.recall_labels, parameters.names(), parameters.options(), library=unanswered.library
+    )
     answer = Answer.of(*await _made(request, context, recall, form))
-    context.cache.put(asked.key, answer)
+    context.cache.put(unanswered.key, answer)
     return recall_response(answer, request.headers)
 
 
@@ -63,6 +68,7 @@ async def recall_labels(
     response_class=Response,
     openapi_extra=body_schema(RecallBody.model_json_schema(), "pictures; parts of one name are averaged to one query"),
 )
+@access(Access(Scope.READ, "threads"))
 async def recall_queries(
     request: Request, parameters: Annotated[RecallParameters, Query()], context: Served
 ) -> Response:

@@ -20,8 +20,7 @@ from recall_server.service.service import RecallService
 
 CONCURRENT = 4  # recalls, encodings and predictions at a time: the rest of the thread pool stays free for files
 LONGEST_LINE = 512  # requests that wait for one of those threads; more would only wait for nothing
-# Keys of the ASGI scope: who asks, as the guard knows it; and which route has answered, where it was not the router.
-CALLER, ROUTE = "recall.caller", "recall.route"
+CALLER = "recall.caller"  # key of the ASGI scope: the name of the caller, set by the guard
 
 P = ParamSpec("P")
 Result = TypeVar("Result")

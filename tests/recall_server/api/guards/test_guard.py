@@ -110,7 +110,7 @@ def test_a_full_queue_is_429_with_a_time_before_the_body_is_read(open_app: Open,
     for seed in range(2):
         assert client.post("/classifier", json=LABELS | {"seed": seed}).status_code == 202
     answer = client.post("/classifier", content=Unread(), headers={"Content-Type": "application/json"})
-    assert "2 trainings wait already" in problem(answer, 429, "overloaded")["detail"]
+    assert "2 trainings are queued" in problem(answer, 429, "overloaded")["detail"]
     assert 1 <= int(answer.headers["retry-after"]) <= 120
     assert client.get("/recall?labels=left").status_code == 200
     backend.begin()
