@@ -8,7 +8,7 @@ from typing import Annotated, Any, TypeVar
 from fastapi import APIRouter, Query, Request, Response
 
 from recall_server.api.guards.access import READ, Access, GuardedRoute, access
-from recall_server.api.guards.body_limit import RELEASE
+from recall_server.api.guards.body_limit import release_body
 from recall_server.api.http.bodies import FORM, body_schema, media_type, read_json, read_pictures
 from recall_server.api.http.negotiation import idempotency_key, names_etag, preferred_wait
 from recall_server.api.http.problems import responses
@@ -72,13 +72,13 @@ async def train(request: Request, parameters: Annotated[TrainParameters, Query()
             asked=asked,
         )
         del pictures  # they are a task on the disk now, and others may send theirs while this caller waits
-        if RELEASE in request.scope:
-            request.scope[RELEASE]()
+        release_body(request)
     else:
         for name in ("addressing", "own_pictures"):
             if getattr(parameters, name) is not None:
                 raise InvalidRequest(f"{name} says how pictures are used; labels are recalled", parameter=name)
         body = await read_json(request, LabelsBody)
+        release_body(request)
         bundle = _agreed("bundle", parameters.bundle, body.bundle)
         seed = _agreed("seed", parameters.seed, body.seed)
         accepted = await context.run(service.train_labels, body.labels, bundle=bundle, seed=seed or 0, asked=asked)

@@ -9,6 +9,7 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Query, Request, Response
 
 from recall_server.api.guards.access import READ, Access, access
+from recall_server.api.guards.body_limit import release_body
 from recall_server.api.http.bodies import FORM, JSON, body_schema, media_type, read_json, read_pictures
 from recall_server.api.http.negotiation import accepted
 from recall_server.api.http.problems import responses
@@ -80,6 +81,7 @@ async def recall_queries(
         recall = partial(service.recall_pictures, pictures, options)
     else:
         body = await read_json(request, RecallBody)
+        release_body(request)
         if body.mixtures is not None and body.vectors is None:
             recall = partial(service.recall_mixtures, body.mixtures, options)
         elif body.vectors is not None and body.mixtures is None:
