@@ -77,7 +77,7 @@ async def train(request: Request, parameters: Annotated[TrainParameters, Query()
         for name in ("addressing", "own_pictures"):
             if getattr(parameters, name) is not None:
                 raise InvalidRequest(f"{name} says how pictures are used; labels are recalled", parameter=name)
-        body = await read_json(request, LabelsBody)
+        body = await read_json(request, LabelsBody, context.parsers)
         release_body(request)
         bundle = _agreed("bundle", parameters.bundle, body.bundle)
         seed = _agreed("seed", parameters.seed, body.seed)

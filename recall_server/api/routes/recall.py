@@ -80,7 +80,7 @@ async def recall_queries(
         pictures = await read_pictures(request, max_pictures=context.settings.max_pictures)
         recall = partial(service.recall_pictures, pictures, options)
     else:
-        body = await read_json(request, RecallBody)
+        body = await read_json(request, RecallBody, context.parsers)
         release_body(request)
         if body.mixtures is not None and body.vectors is None:
             recall = partial(service.recall_mixtures, body.mixtures, options)

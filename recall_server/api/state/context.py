@@ -19,6 +19,7 @@ from recall_server.errors import Overloaded
 from recall_server.service.service import RecallService
 
 CONCURRENT = 4  # recalls, encodings and predictions at a time: the rest of the thread pool stays free for files
+PARSERS = 1  # large JSON bodies parsed at a time: the parser keeps the interpreter's lock
 LONGEST_LINE = 512  # requests that wait for one of those threads; more would only wait for nothing
 CALLER = "recall.caller"  # key of the ASGI scope: the name of the caller, set by the guard
 
@@ -36,6 +37,7 @@ class Context:
     metrics: Metrics
     rates: Rates
     limiter: anyio.CapacityLimiter = field(default_factory=lambda: anyio.CapacityLimiter(CONCURRENT))
+    parsers: anyio.CapacityLimiter = field(default_factory=lambda: anyio.CapacityLimiter(PARSERS))
 
     @classmethod
     def of(cls, service: RecallService) -> Context:

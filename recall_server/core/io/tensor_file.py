@@ -12,6 +12,7 @@ from __future__ import annotations
 import json
 import math
 import os
+import re
 import stat
 from collections import Counter
 from collections.abc import Mapping
@@ -27,6 +28,7 @@ ELEMENT_BYTES = {"F64": 8, "F32": 4, "F16": 2, "BF16": 2, "I64": 8, "I8": 1, "U8
 FLOATS = frozenset({"F32", "F16", "BF16"})
 LENGTH_BYTES = 8  # the file opens with the length of its header, little-endian
 MEBIBYTE = 2**20
+SURROGATE_ESCAPE = re.compile(r"\\u[dD][89a-fA-F]")
 
 
 @dataclass(frozen=True)
@@ -99,7 +101,8 @@ def parse_json(text: str) -> Any:
     """JSON as its standard defines it: no key twice, no NaN or Infinity. Raises ValueError with one sentence."""
     try:
         value = json.loads(text, object_pairs_hook=_without_duplicates, parse_constant=_refuse_constant)
-        json.dumps(value, ensure_ascii=False).encode("utf-8")
+        if SURROGATE_ESCAPE.search(text):  # the only way to a surrogate, for `text` itself has none
+            json.dumps(value, ensure_ascii=False).encode("utf-8")
     except RecursionError as error:
         raise ValueError("the JSON is nested too deeply") from error
     except json.JSONDecodeError as error:
