@@ -15,6 +15,7 @@ RecallError
 ├── TryAgain                     not at the moment; it says after how many seconds another try is worth it
 │   ├── Overloaded               too much work: the queue is full, the caller's share is used up
 │   └── Unavailable              nobody is there to do it: the server is stopping, or has no worker
+├── Abandoned                    the caller has left, and nobody waits for the answer
 ├── NotFitted                    predict, save or export before fit
 ├── InvalidBundle                a bundle file that must not be loaded
 ├── InvalidDataset               a data set that cannot be distilled or evaluated
@@ -107,6 +108,10 @@ class Overloaded(TryAgain):
 
 class Unavailable(TryAgain):
     """Nobody is there to do it at the moment."""
+
+
+class Abandoned(RecallError):
+    """The caller has left, and nobody waits for the answer."""
 
 
 class NotFitted(RecallError):

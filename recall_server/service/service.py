@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Self, final
 
 import torch
@@ -20,6 +21,7 @@ from recall_server.jobs.training_jobs import TrainingJobs
 from recall_server.jobs.workers.local import LocalBackend
 from recall_server.library import Library, WatchedLibrary
 from recall_server.recall import (
+    DIRECT,
     Addressing,
     BundleQuery,
     Picture,
@@ -28,6 +30,7 @@ from recall_server.recall import (
     Recalled,
     ResolvedPictures,
     SharedFormat,
+    Upload,
     add_own_pictures,
     build_training_set,
     decode_all,
@@ -61,7 +64,11 @@ class RecallService:
         self._library, self.jobs, self.settings = library, jobs, settings
         self._predictors = Predictors(jobs)
         self._draining_since: float | None = None
-        self._picture_limits = PictureLimits(pictures=settings.max_pictures, pixels=settings.max_picture_pixels)
+        self._picture_limits = PictureLimits(
+            pictures=settings.max_pictures,
+            pixels=settings.max_picture_pixels,
+            total_pixels=settings.max_request_pixels,
+        )
 
     @classmethod
     def assemble(cls, settings: Settings) -> Self:
@@ -122,9 +129,11 @@ class RecallService:
         """Recall images of query vectors [d_y]."""
         return self._recall(vector_queries(self.library, vectors, options.bundle), options)
 
-    def recall_pictures(self, pictures: Sequence[Picture], options: RecallOptions = DEFAULT_OPTIONS) -> Recalled:
+    def recall_pictures(
+        self, pictures: Sequence[Picture], options: RecallOptions = DEFAULT_OPTIONS, *, upload: Upload = DIRECT
+    ) -> Recalled:
         """Recall images for pictures. The encoded pictures of each part are averaged to one query."""
-        queries = picture_queries(self.library, pictures, options.bundle, limits=self._picture_limits)
+        queries = picture_queries(self.library, pictures, options.bundle, limits=self._limits(upload))
         return self._recall(queries, options)
 
     def train_labels(
@@ -149,6 +158,7 @@ class RecallService:
         own_pictures: bool = True,
         seed: int = 0,
         asked: Caller = ANONYMOUS,
+        upload: Upload = DIRECT,
     ) -> TrainingReceipt:
         """Queue the training of a classifier whose classes are the parts of the pictures.
 
@@ -161,14 +171,14 @@ class RecallService:
             return known
         began = time.perf_counter()
         resolved = resolve_pictures(
-            self.library, pictures, addressing, bundle, self._picture_limits, own_pictures=own_pictures
+            self.library, pictures, addressing, bundle, self._limits(upload), own_pictures=own_pictures
         )
         spent = {"encoding": time.perf_counter() - began}
         if resolved.mode == "prototypes":
             return self._store_prototypes(resolved, spent, key)
         return self._train(resolved.queries, seed, key, resolved, spent)
 
-    def predict(self, identifier: str, pictures: Sequence[Picture]) -> list[Prediction]:
+    def predict(self, identifier: str, pictures: Sequence[Picture], *, upload: Upload = DIRECT) -> list[Prediction]:
         """The prediction for each picture, in order. Raises NotFound and NotReady.
 
         While a classifier is trained from pictures, their prototypes predict in its place.
@@ -176,7 +186,7 @@ class RecallService:
         classifier, by = self._predictors.current(identifier)
         if not pictures:
             raise InvalidRequest("send one picture or more, as files in parts named 'images'", parameter="images")
-        pixels = torch.from_numpy(decode_all(pictures, classifier.image_shape, limits=self._picture_limits))
+        pixels = torch.from_numpy(decode_all(pictures, classifier.image_shape, limits=self._limits(upload)))
         predictions = []
         for row in classifier.predict_probabilities(pixels).tolist():
             probabilities = dict(zip(classifier.labels, row, strict=True))
@@ -207,6 +217,9 @@ class RecallService:
     def _recall(self, queries: Sequence[Query], options: RecallOptions) -> Recalled:
         limit = self.settings.max_recalled_numbers
         return recall(queries, per_label=options.per_label, seed=options.seed, max_numbers=limit)
+
+    def _limits(self, upload: Upload) -> PictureLimits:
+        return replace(self._picture_limits, upload=upload)
 
     def _check_classes(self, count: int, parameter: str | None) -> None:
         if count < 2:

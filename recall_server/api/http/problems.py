@@ -55,6 +55,7 @@ PROBLEMS: dict[type[errors.RecallError], ProblemType] = {
     errors.Forbidden: ProblemType("forbidden", "Forbidden", 403),
     errors.Overloaded: ProblemType("overloaded", "Too much work", 429),
     errors.Unavailable: ProblemType("unavailable", "Unavailable", 503),
+    errors.Abandoned: ProblemType("request-timeout", "Request took too long", 408),  # which nobody will read
     errors.NotFitted: INTERNAL_ERROR,
     errors.InvalidBundle: INTERNAL_ERROR,
     errors.InvalidDataset: INTERNAL_ERROR,
@@ -70,7 +71,7 @@ STATUSES: dict[int, ProblemType] = {
     404: PROBLEMS[errors.NotFound],
     405: ProblemType("method-not-allowed", "Method not allowed", 405),
     406: ProblemType("not-acceptable", "Not acceptable", 406),
-    408: ProblemType("request-timeout", "Request took too long", 408),
+    408: PROBLEMS[errors.Abandoned],
     413: BODY_TOO_LARGE,
     415: ProblemType("unsupported-media-type", "Unsupported media type", 415),
     422: INVALID_REQUEST,

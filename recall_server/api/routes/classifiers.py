@@ -27,8 +27,9 @@ from recall_server.api.state.context import CALLER, Context, Served
 from recall_server.config.api_keys import Scope
 from recall_server.errors import InvalidRequest
 from recall_server.jobs.rows.records import ClassifierRecord, JobStatus
+from recall_server.recall import Upload
 from recall_server.service.predictors import check_predictor
-from recall_server.service.requests import Caller, DownloadFormat
+from recall_server.service.requests import Caller, DownloadFormat, TrainingReceipt
 
 PREDICT_PART = "images"
 MEDIA_TYPES: dict[DownloadFormat, str] = {
@@ -57,33 +58,44 @@ ANSWER: dict[str, Any] = {"model": ClassifierAnswer}
 @access(Access(Scope.TRAIN, "queue"))
 async def train(request: Request, parameters: Annotated[TrainParameters, Query()], context: Served) -> Response:
     """Train a fresh classifier from labels, or from a few pictures of each class."""
-    service = context.service
     asked = Caller(idempotency_key=idempotency_key(request), caller=request.scope.get(CALLER))
-    if media_type(request) == FORM:
-        pictures = await read_pictures(request, max_pictures=context.settings.max_pictures)
-        context.pay(request, len(pictures))
-        accepted = await context.run(
-            service.train_pictures,
+    accept = _accept_pictures if media_type(request) == FORM else _accept_labels
+    accepted = await accept(request, parameters, context, asked)
+    release_body(request)
+    context.pay(request, accepted.work)
+    return await _waited(request, context, accepted.record, created=True)
+
+
+async def _accept_pictures(
+    request: Request, parameters: TrainParameters, context: Context, asked: Caller
+) -> TrainingReceipt:
+    pictures = await read_pictures(request, max_pictures=context.settings.max_pictures)
+    context.pay(request, len(pictures))
+
+    def accept(upload: Upload) -> TrainingReceipt:
+        return context.service.train_pictures(
             pictures,
             bundle=parameters.bundle,
             addressing=parameters.addressing or "auto",
             own_pictures=parameters.own_pictures is not False,
             seed=parameters.seed or 0,
             asked=asked,
+            upload=upload,
         )
-        del pictures  # they are a task on the disk now, and others may send theirs while this caller waits
-        release_body(request)
-    else:
-        for name in ("addressing", "own_pictures"):
-            if getattr(parameters, name) is not None:
-                raise InvalidRequest(f"{name} says how pictures are used; labels are recalled", parameter=name)
-        body = await read_json(request, LabelsBody, context.parsers)
-        release_body(request)
-        bundle = _agreed("bundle", parameters.bundle, body.bundle)
-        seed = _agreed("seed", parameters.seed, body.seed)
-        accepted = await context.run(service.train_labels, body.labels, bundle=bundle, seed=seed or 0, asked=asked)
-    context.pay(request, accepted.work)
-    return await _waited(request, context, accepted.record, created=True)
+
+    return await context.run_for(request, accept)
+
+
+async def _accept_labels(
+    request: Request, parameters: TrainParameters, context: Context, asked: Caller
+) -> TrainingReceipt:
+    for name in ("addressing", "own_pictures"):
+        if getattr(parameters, name) is not None:
+            raise InvalidRequest(f"{name} is an option for pictures; this request names labels", parameter=name)
+    body = await read_json(request, LabelsBody, context.parsers)
+    bundle = _agreed("bundle", parameters.bundle, body.bundle)
+    seed = _agreed("seed", parameters.seed, body.seed)
+    return await context.run(context.service.train_labels, body.labels, bundle=bundle, seed=seed or 0, asked=asked)
 
 
 @router.get("/classifier", responses=responses(422, 507))
@@ -161,7 +173,9 @@ async def predict(request: Request, identifier: str, context: Served) -> Predict
     if other is not None:
         raise InvalidRequest(f"parts must be named {PREDICT_PART!r}, not {other[:200]!r}", parameter=other[:200])
     context.pay(request, len(pictures))
-    predictions = await context.run(context.service.predict, identifier, pictures)
+    predictions = await context.run_for(
+        request, lambda upload: context.service.predict(identifier, pictures, upload=upload)
+    )
     return Predictions(
         predictions=[
             PredictionEntry(

@@ -139,6 +139,7 @@ async def info(context: Served) -> Info:
             "json_bytes": LARGEST_JSON,
             "body_seconds": settings.max_body_seconds,
             "picture_pixels": settings.max_picture_pixels,
+            "request_pixels": settings.max_request_pixels,
             "pictures": settings.max_pictures,
             "classes": settings.max_classes,
             "recalled_numbers": settings.max_recalled_numbers,
