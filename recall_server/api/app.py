@@ -12,6 +12,7 @@ from starlette.middleware.body_limit import RequestBodyLimitMiddleware
 from recall_server import __version__
 from recall_server.api.guards.access import guard_unknown_paths
 from recall_server.api.guards.admission import Admission
+from recall_server.api.guards.answer_pace import AnswerPace
 from recall_server.api.guards.body_limit import BodyLimits
 from recall_server.api.guards.guard import Guard
 from recall_server.api.guards.observed import Observed
@@ -51,13 +52,10 @@ def create_app(service: RecallService) -> FastAPI:
         app.include_router(module.router)
     guard_unknown_paths(app)
     # The middleware that is added last is the outermost.
+    admission, only_local = Admission(context), trusts_this_machine_only(settings)
+    app.add_middleware(Guard, keys=settings.keys, admission=admission, only_local=only_local)
     app.add_middleware(RequestBodyLimitMiddleware, max_body_size=settings.max_body_bytes)
     app.add_middleware(BodyLimits, max_bytes=settings.max_body_bytes, max_seconds=settings.max_body_seconds)
-    app.add_middleware(
-        Guard,
-        keys=settings.keys,
-        admission=Admission(context),
-        only_local=trusts_this_machine_only(settings),
-    )
+    app.add_middleware(AnswerPace)
     app.add_middleware(Observed, metrics=context.metrics)
     return app

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from recall_server.service.predictions import Prediction, Predictions
 from recall_server.service.predictors import check_predictor
-from recall_server.service.requests import Caller, DownloadFormat, Prediction, RecallOptions, TrainingReceipt
+from recall_server.service.requests import Caller, DownloadFormat, RecallOptions, TrainingReceipt
 from recall_server.service.service import RecallService, job_limits
 
 __all__ = [
     "Caller",
     "DownloadFormat",
     "Prediction",
+    "Predictions",
     "RecallOptions",
     "RecallService",
     "TrainingReceipt",

@@ -43,13 +43,13 @@ from recall_server.recall import (
     vector_queries,
 )
 from recall_server.service.classifier_card import classifier_card
+from recall_server.service.predictions import Predictions, check_answer_size
 from recall_server.service.predictors import Predictors
 from recall_server.service.requests import (
     ANONYMOUS,
     DEFAULT_OPTIONS,
     Caller,
     DownloadFormat,
-    Prediction,
     RecallOptions,
     TrainingReceipt,
 )
@@ -178,20 +178,21 @@ class RecallService:
             return self._store_prototypes(resolved, spent, key)
         return self._train(resolved.queries, seed, key, resolved, spent)
 
-    def predict(self, identifier: str, pictures: Sequence[Picture], *, upload: Upload = DIRECT) -> list[Prediction]:
+    def predict(
+        self, identifier: str, pictures: Sequence[Picture], *, top: int | None = None, upload: Upload = DIRECT
+    ) -> Predictions:
         """The prediction for each picture, in order. Raises NotFound and NotReady.
 
-        While a classifier is trained from pictures, their prototypes predict in its place.
+        Each prediction lists the `top` most probable classes; None lists all, up to some hundred. While a classifier is
+        trained from pictures, their prototypes predict in its place.
         """
         classifier, by = self._predictors.current(identifier)
         if not pictures:
             raise InvalidRequest("send one picture or more, as files in parts named 'images'", parameter="images")
+        check_answer_size(len(pictures), classifier.labels, top)
         pixels = torch.from_numpy(decode_all(pictures, classifier.image_shape, limits=self._limits(upload)))
-        predictions = []
-        for row in classifier.predict_probabilities(pixels).tolist():
-            probabilities = dict(zip(classifier.labels, row, strict=True))
-            predictions.append(Prediction(max(probabilities, key=probabilities.__getitem__), probabilities, by))
-        return predictions
+        probabilities = classifier.predict_probabilities(pixels).numpy()
+        return Predictions(tuple(classifier.labels), probabilities, by, top)
 
     def download(self, identifier: str, file_format: DownloadFormat) -> bytes:
         """The file of a trained classifier in this format. Raises NotFound and NotReady."""

@@ -9,6 +9,7 @@ Starlette's RequestBodyLimitMiddleware counts the bytes of one body, but answers
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections import Counter
 from typing import final
 
@@ -26,6 +27,7 @@ SMALL = 2**16  # bytes of each body that are never counted, so that short reques
 AT_ONCE = 4  # bodies of the largest size that are held at a time
 OF_ONE_CALLER = 2  # of these, so that nobody can keep the others out
 SECONDS_TO_RETRY = 2
+SECONDS_FOR_REST = 1.0  # in which the rest of a short body that nobody needs must arrive
 RELEASE = "recall.release"  # key of the ASGI scope: call it once the body is not held any more
 TIME_OUT = "the request body took longer than this server waits for it"
 
@@ -51,7 +53,7 @@ class BodyLimits:
         refusal = self._refusal(scope, headers)
         if refusal is not None:
             return await refusal(scope, receive, send)
-        body = _Body(self, scope, receive, send)
+        body = _Body(self, scope, receive, send, short=0 < _length(headers) <= SMALL)
         scope[RELEASE] = body.release
         try:
             await self.app(scope, body.receive, body.send)
@@ -77,8 +79,8 @@ class BodyLimits:
         if declared and "transfer-encoding" in headers:
             # A proxy may have taken the other of the two for the end of the request (RFC 9112, section 6.1).
             return _problem(STATUSES[400], "the request declares the length of its body twice", scope)
-        if declared.isdecimal() and int(declared[:20]) > self.max_bytes:
-            detail = f"the request body has {declared[:20]} bytes, more than the {self.max_bytes} that are accepted"
+        if _length(headers) > self.max_bytes:
+            detail = f"the request body has {_length(headers)} bytes, more than the {self.max_bytes} that are accepted"
             return _problem(BODY_TOO_LARGE, detail, scope)
         return None
 
@@ -87,12 +89,14 @@ class BodyLimits:
 class _Body:
     """One body: counted while it is held, and complete within the time allowed.
 
-    An answer that starts before the body is complete closes the connection. The connection would otherwise stay open
-    for as long as the caller likes, with nobody to read the rest.
+    Before an answer that does not need the body, a short one is read to its end: a connection that is closed with
+    unread bytes may lose the answer. Other bodies end with the connection, which would otherwise stay open for as long
+    as the caller likes.
     """
 
-    def __init__(self, limits: BodyLimits, scope: Scope, receive: Receive, send: Send) -> None:
+    def __init__(self, limits: BodyLimits, scope: Scope, receive: Receive, send: Send, *, short: bool) -> None:
         self._limits, self._scope, self._receive, self._send = limits, scope, receive, send
+        self._short = short
         self._deadline: float | None = asyncio.get_running_loop().time() + limits.max_seconds
         self._received = self._held = 0
         self._caller = ""
@@ -114,6 +118,8 @@ class _Body:
         """Pass a piece of the answer on. The body is not needed any more."""
         if message["type"] == "http.response.start":
             self.release()
+            if self._short and self._deadline is not None:
+                await self._read_rest()
             if self._deadline is not None:
                 MutableHeaders(scope=message)["Connection"] = "close"
         await self._send(message)
@@ -124,6 +130,12 @@ class _Body:
             self._limits.release(self._caller, self._held)
         self._held = 0
 
+    async def _read_rest(self) -> None:
+        with contextlib.suppress(TimeoutError, HTTPException):
+            async with asyncio.timeout(SECONDS_FOR_REST):
+                while self._deadline is not None:
+                    await self.receive()
+
     def _hold(self, size: int) -> None:
         self._caller = self._scope.get(CALLER, "")
         counted = max(0, self._received + size - SMALL) - max(0, self._received - SMALL)
@@ -131,6 +143,12 @@ class _Body:
         if counted:
             self._limits.hold(self._caller, counted)
             self._held += counted
+
+
+def _length(headers: Headers) -> int:
+    """The declared length in bytes; 0 where there is none that can be read."""
+    declared = headers.get("content-length", "")
+    return int(declared[:20]) if declared.isascii() and declared.isdecimal() else 0
 
 
 def _problem(known: ProblemType, detail: str, scope: Scope) -> Response:

@@ -40,19 +40,15 @@ class Guard:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             return await self.app(scope, receive, send)
-        headers = Headers(scope=scope)
         scope[GUARD] = self
         try:
             if self._only_local:
-                _check_origin(scope["method"], headers)
+                _check_origin(scope["method"], Headers(scope=scope))
         except RecallError as error:
             self._admission.refused(error)
-            response = recall_problem(error, scope["path"], has_body=_has_body(headers))
-            return await response(scope, receive, send)
+            return await recall_problem(error, scope["path"])(scope, receive, send)
         if CONTROL.search(scope["path"]):
-            closing = {"Connection": "close"} if _has_body(headers) else None
-            response = problem_response(STATUSES[404], NOTHING_HERE, scope["path"], headers=closing)
-            return await response(scope, receive, send)
+            return await problem_response(STATUSES[404], NOTHING_HERE, scope["path"])(scope, receive, send)
         await self.app(scope, receive, send)
 
     def admit(self, scope: Scope, needed: Access) -> None:
@@ -94,7 +90,3 @@ def _check_origin(method: str, headers: Headers) -> None:
     origin = headers.get("origin")
     if method not in SAFE and origin is not None and origin.partition("://")[2] != host:
         raise Forbidden("pages of another site may not send this request to a server without API keys")
-
-
-def _has_body(headers: Headers) -> bool:
-    return "transfer-encoding" in headers or headers.get("content-length", "0") != "0"

@@ -141,13 +141,13 @@ def _recall_error(request: Request, error: Exception) -> JSONResponse:
     return recall_problem(error, request.url.path)
 
 
-def recall_problem(error: errors.RecallError, instance: str, *, has_body: bool = False) -> JSONResponse:
-    """The answer to an error of the tree. `has_body`: the request has one that was not read, and will not be."""
+def recall_problem(error: errors.RecallError, instance: str) -> JSONResponse:
+    """The answer to an error of the tree."""
     known = PROBLEMS[type(error)]
     if known is INTERNAL_ERROR:
         logger.error("an error that no request should cause", exc_info=error)
         return unforeseen(instance)
-    headers = {"Connection": "close"} if has_body else {}
+    headers = {}
     if isinstance(error, errors.Overloaded | errors.Unavailable):
         headers["Retry-After"] = str(error.retry_after)
     if isinstance(error, errors.Unauthorised):

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
+from collections.abc import AsyncIterator, Sequence
 from typing import Annotated, Any, TypeVar
 
 from fastapi import APIRouter, Query, Request, Response
+from fastapi.responses import StreamingResponse
 
 from recall_server.api.guards.access import READ, Access, GuardedRoute, access
 from recall_server.api.guards.body_limit import release_body
@@ -28,10 +31,13 @@ from recall_server.config.api_keys import Scope
 from recall_server.errors import InvalidRequest
 from recall_server.jobs.rows.records import ClassifierRecord, JobStatus
 from recall_server.recall import Upload
+from recall_server.service.predictions import LISTED_CLASSES, Prediction
 from recall_server.service.predictors import check_predictor
 from recall_server.service.requests import Caller, DownloadFormat, TrainingReceipt
 
 PREDICT_PART = "images"
+STREAMED = 16  # predictions in one piece of an answer
+TOP = f"each prediction lists so many of the most probable classes; all up to {LISTED_CLASSES} if not given"
 MEDIA_TYPES: dict[DownloadFormat, str] = {
     "safetensors": "application/vnd.safetensors",
     "onnx": "application/vnd.onnx",
@@ -138,8 +144,8 @@ async def delete(identifier: str, context: Served) -> Response:
 
 @router.post(
     "/classifier/{identifier}/predict",
-    response_model_exclude_none=True,
-    responses=responses(400, 404, 408, 409, 413, 415, 422, 507),
+    response_class=Response,
+    responses={200: {"model": Predictions, "description": TOP}, **responses(400, 404, 408, 409, 413, 415, 422, 507)},
     openapi_extra={
         "requestBody": {
             "required": True,
@@ -162,7 +168,12 @@ async def delete(identifier: str, context: Served) -> Response:
     },
 )
 @access(Access(Scope.READ, "threads"))
-async def predict(request: Request, identifier: str, context: Served) -> Predictions:
+async def predict(
+    request: Request,
+    identifier: str,
+    context: Served,
+    top: Annotated[int | None, Query(ge=1, description=TOP)] = None,
+) -> Response:
     """The probability of each class for each picture, in the order sent."""
     await context.look(
         check_predictor, context.service.jobs, identifier
@@ -174,18 +185,19 @@ async def predict(request: Request, identifier: str, context: Served) -> Predict
         raise InvalidRequest(f"parts must be named {PREDICT_PART!r}, not {other[:200]!r}", parameter=other[:200])
     context.pay(request, len(pictures))
     predictions = await context.run_for(
-        request, lambda upload: context.service.predict(identifier, pictures, upload=upload)
+        request, lambda upload: context.service.predict(identifier, pictures, top=top, upload=upload)
     )
-    return Predictions(
-        predictions=[
-            PredictionEntry(
-                label=each.label,
-                by="prototypes" if each.by == "prototypes" else None,
-                probabilities=each.probabilities,
-            )
-            for each in predictions
-        ]
-    )
+    return StreamingResponse(_json_of(predictions), media_type="application/json")
+
+
+async def _json_of(predictions: Sequence[Prediction]) -> AsyncIterator[str]:
+    """The JSON of Predictions, piece by piece: as a whole it may be a hundred times as large as the probabilities."""
+    yield '{"predictions":['
+    for start in range(0, len(predictions), STREAMED):
+        some = (PredictionEntry.of(each) for each in predictions[start : start + STREAMED])
+        yield ("," if start else "") + ",".join(each.model_dump_json(exclude_none=True) for each in some)
+        await asyncio.sleep(0)  # others have their turn between two pieces
+    yield "]}"
 
 
 @router.get(

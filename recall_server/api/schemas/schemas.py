@@ -25,6 +25,7 @@ from recall_server.jobs.rows.records import (
 from recall_server.library.names import LONGEST_NAME
 from recall_server.recall.addressing import Addressing
 from recall_server.recall.recalled import PerLabel, Recalled, RecalledQuery
+from recall_server.service.predictions import Prediction
 from recall_server.service.requests import RecallOptions
 
 LARGEST_SEED = 2**63 - 1
@@ -239,11 +240,16 @@ class EventPage(BaseModel):
 
 
 class PredictionEntry(BaseModel):
-    """`by` is there where prototypes answered, for a classifier of nothing else or until it is trained."""
+    """The prediction of one picture. `by` is present where prototypes answered instead of a trained network."""
 
     label: str
     by: Literal["prototypes"] | None = None
     probabilities: dict[str, float]
+
+    @classmethod
+    def of(cls, prediction: Prediction) -> PredictionEntry:
+        by: Literal["prototypes"] | None = "prototypes" if prediction.by == "prototypes" else None
+        return cls(label=prediction.label, by=by, probabilities=prediction.probabilities)
 
 
 class Predictions(BaseModel):

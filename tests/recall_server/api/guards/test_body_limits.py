@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
 
 import pytest
+from starlette.responses import PlainTextResponse
 
 from recall_server.api.guards.body_limit import AT_ONCE, OF_ONE_CALLER, RELEASE, SMALL, BodyLimits
 from recall_server.api.state.context import CALLER
@@ -190,5 +191,24 @@ def test_a_body_that_dawdles_is_cut_off_and_what_follows_it_is_not() -> None:
         patient.pieces.put_nowait({"type": "http.disconnect"})
         await asyncio.wait_for(task, 5)
         assert [message["type"] for message in seen] == ["http.request", "http.disconnect"]
+
+    asyncio.run(scenario())
+
+
+@pytest.mark.parametrize("arrives", [True, False])
+def test_a_short_body_that_is_not_needed_is_read_before_the_answer_if_it_comes(
+    arrives: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Closing a connection with unread bytes may lose the answer."""
+    monkeypatch.setattr("recall_server.api.guards.body_limit.SECONDS_FOR_REST", 0.1)
+
+    async def scenario() -> None:
+        call = Call(content_length="18")
+        call.send_piece(b"123456789")
+        if arrives:
+            call.send_piece(b"123456789", last=True)
+        await BodyLimits(PlainTextResponse("no"), MAX, 60)(call.scope, call.pieces.get, call.answer)
+        assert call.status == 200
+        assert (b"connection" in call.headers) is not arrives
 
     asyncio.run(scenario())
