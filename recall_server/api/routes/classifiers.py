@@ -241,7 +241,7 @@ async def _waited(request: Request, context: Context, record: ClassifierRecord, 
     seconds = preferred_wait(request, context.settings.max_wait_seconds)
     if seconds is not None:
         headers["Preference-Applied"] = f"wait={seconds:g}"
-        record = await context.service.jobs.wait(record.id, seconds)
+        record = await context.feeds.ended(record.id, seconds)
     status = 200
     if created:
         headers["Location"] = classifier_path(record.id)

@@ -16,6 +16,7 @@ from starlette.requests import ClientDisconnect
 
 from recall_server.api.state.answer_cache import AnswerCache
 from recall_server.api.state.decoding_shares import DecodingShares
+from recall_server.api.state.job_feeds import JobFeeds
 from recall_server.api.state.metrics import Metrics
 from recall_server.api.state.rates import Rates
 from recall_server.config.settings import Settings, rate
@@ -48,6 +49,7 @@ class Context:
     metrics: Metrics
     rates: Rates
     decoding: DecodingShares
+    feeds: JobFeeds
     limiter: anyio.CapacityLimiter = field(default_factory=_limiter(CONCURRENT))
     parsers: anyio.CapacityLimiter = field(default_factory=_limiter(PARSERS))
     lookups: anyio.CapacityLimiter = field(default_factory=_limiter(LOOKUPS))
@@ -59,7 +61,7 @@ class Context:
         cache = AnswerCache(settings.cache_bytes)
         metrics = Metrics(service, cached_bytes=lambda: cache.bytes)
         rates = Rates(rate(settings.request_rate), rate(settings.work_rate))
-        return cls(service, cache, metrics, rates, DecodingShares(settings.max_request_pixels))
+        return cls(service, cache, metrics, rates, DecodingShares(settings.max_request_pixels), JobFeeds(service.jobs))
 
     @property
     def settings(self) -> Settings:
