@@ -24,6 +24,9 @@ class Settings(BaseSettings):
     host: Annotated[str, Field(description="address to listen on")] = "127.0.0.1"
     port: Annotated[int, Field(ge=0, le=65535, description="port to listen on; 0 takes a free one")] = 8000
     allow_public: Annotated[bool, Field(description="listen beyond this machine without any API key")] = False
+    trusted_proxies: Annotated[
+        str, Field(description="addresses of proxies whose X-Forwarded-For names the caller, separated by commas")
+    ] = ""
     api_keys: Annotated[
         SecretStr, Field(description="NAME:SCOPE:KEY, separated by commas; SCOPE is read, train or admin")
     ] = SecretStr("")

@@ -6,6 +6,7 @@ calls `admit` (see `access.py`).
 
 from __future__ import annotations
 
+import ipaddress
 import re
 from typing import final
 
@@ -21,6 +22,8 @@ from recall_server.errors import Forbidden, RecallError
 
 SAFE = frozenset({"GET", "HEAD", "OPTIONS"})
 THIS_MACHINE = re.compile(r"(localhost|127(\.\d+){3}|\[::1\])(:\d+)?", re.IGNORECASE)
+OWN_PAGES = frozenset({"same-origin", "none"})  # what browsers say of the page, or the user, that a request is from
+OTHER_SITE = "pages of another site may not send this request to a server without API keys"
 # Regular expressions, logs and headers treat these characters specially. No route has them in its path.
 CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029]")
 
@@ -56,6 +59,8 @@ class Guard:
         if needed.scope is None:
             return
         try:
+            if self._only_local and Headers(scope=scope).get("sec-fetch-site", "none") not in OWN_PAGES:
+                raise Forbidden(OTHER_SITE)  # also of a GET, for it may compute
             scope[CALLER] = self._caller(scope, needed)
             self._admission.admit(scope[CALLER], needed.resource)
         except RecallError as error:
@@ -64,12 +69,19 @@ class Guard:
 
     def _caller(self, scope: Scope, needed: Access) -> str:
         if not self._keys:
-            client = scope.get("client")
-            return f"address {client[0]}" if client else "address unknown"
+            return f"address {_address(scope)}"
         key = self._keys.identify(presented_key(Headers(scope=scope)))
         if needed.scope is not None:
             check_scope(key, needed.scope)
         return f"key {key.name}"
+
+
+def _address(scope: Scope) -> str:
+    """The address of the caller. A proxy passes on what callers claim to be, so only an address is believed."""
+    try:
+        return str(ipaddress.ip_address((scope.get("client") or ("",))[0]))
+    except ValueError:
+        return "unknown"
 
 
 def presented_key(headers: Headers) -> str | None:
@@ -88,5 +100,5 @@ def _check_origin(method: str, headers: Headers) -> None:
             "set RECALL_API_KEYS, or RECALL_ALLOW_PUBLIC to let everybody use it"
         )
     origin = headers.get("origin")
-    if method not in SAFE and origin is not None and origin.partition("://")[2] != host:
-        raise Forbidden("pages of another site may not send this request to a server without API keys")
+    if method not in SAFE and origin is not None and origin not in (f"http://{host}", f"https://{host}"):
+        raise Forbidden(OTHER_SITE)

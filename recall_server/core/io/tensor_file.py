@@ -172,7 +172,7 @@ def _header(data: bytes, largest: int) -> tuple[dict[str, Any], int]:
         raise ValueError(f"a file of {len(data)} bytes is too short to be safetensors")
     length = int.from_bytes(data[:LENGTH_BYTES], "little")
     if length > largest:
-        raise ValueError(f"the header claims {length} bytes, more than {largest}")
+        raise ValueError(f"the header claims more than {largest} bytes")  # the number may be text of another file
     if length > len(data) - LENGTH_BYTES:
         raise ValueError(f"the header claims {length} bytes, but only {len(data) - LENGTH_BYTES} follow")
     try:
