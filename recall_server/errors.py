@@ -15,6 +15,7 @@ RecallError
 ├── TryAgain                     temporarily refused; `retry_after` says how many seconds to wait
 │   ├── Overloaded               the queue is full, or the caller's quota is used up
 │   └── Unavailable              the server is stopping, or has no worker
+├── Abandoned                    the caller has left, and nobody waits for the answer
 ├── NotFitted                    predict, save or export was called before fit
 ├── InvalidBundle                a bundle file that must not be loaded
 ├── InvalidDataset               a data set that cannot be distilled or evaluated
@@ -107,6 +108,10 @@ class Overloaded(TryAgain):
 
 class Unavailable(TryAgain):
     """The server is stopping, or has no worker."""
+
+
+class Abandoned(RecallError):
+    """The caller has left, and nobody waits for the answer."""
 
 
 class NotFitted(RecallError):

@@ -10,13 +10,14 @@ from fastapi import FastAPI
 from starlette.middleware.body_limit import RequestBodyLimitMiddleware
 
 from recall_server import __version__
+from recall_server.api.guards.access import guard_unknown_paths
 from recall_server.api.guards.admission import Admission
+from recall_server.api.guards.answer_pace import AnswerPace
 from recall_server.api.guards.body_limit import BodyLimits
 from recall_server.api.guards.guard import Guard
 from recall_server.api.guards.observed import Observed
 from recall_server.api.http import problems
 from recall_server.api.routes import bundles, classifiers, events, operations, page, recall
-from recall_server.api.routes.known_recalls import KnownRecalls
 from recall_server.api.state.context import Context
 from recall_server.config.network_exposure import trusts_this_machine_only
 from recall_server.service.service import RecallService
@@ -40,26 +41,21 @@ def create_app(service: RecallService) -> FastAPI:
         summary="Recall training images from distilled memories, and train fresh classifiers from them.",
         lifespan=lifespan,
         responses=problems.everywhere(),
-        docs_url=None,  # both pages come from elsewhere, and bring scripts of elsewhere
+        openapi_url=None,  # a guarded route serves the document
+        docs_url=None,  # the pages of FastAPI load scripts from other sites
         redoc_url=None,
-        telemetry={
-            "auto_configure": True
-        },  # by the variables OTEL_*; without them, and their packages, it does nothing
+        telemetry={"auto_configure": True},  # reads the variables OTEL_*; does nothing without them
     )
     app.state.context = context
     problems.install(app)
     for module in (recall, classifiers, events, bundles, operations, page):
         app.include_router(module.router)
-    # Added last is outermost. What is seen is told, who asks is known before anything is read, and what is declared is
-    # checked before what arrives is counted.
-    app.add_middleware(KnownRecalls, context=context)
+    guard_unknown_paths(app)
+    # The middleware that is added last is the outermost.
+    admission, only_local = Admission(context), trusts_this_machine_only(settings)
+    app.add_middleware(Guard, keys=settings.keys, admission=admission, only_local=only_local)
     app.add_middleware(RequestBodyLimitMiddleware, max_body_size=settings.max_body_bytes)
     app.add_middleware(BodyLimits, max_bytes=settings.max_body_bytes, max_seconds=settings.max_body_seconds)
-    app.add_middleware(
-        Guard,
-        keys=settings.keys,
-        admission=Admission(context),
-        only_local=trusts_this_machine_only(settings),
-    )
+    app.add_middleware(AnswerPace)
     app.add_middleware(Observed, metrics=context.metrics)
     return app

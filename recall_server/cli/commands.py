@@ -89,6 +89,8 @@ def serve(settings: Settings) -> None:
         timeout_graceful_shutdown=settings.drain_seconds,
         timeout_keep_alive=KEEP_ALIVE,
         server_header=False,
+        proxy_headers=bool(settings.trusted_proxies),
+        forwarded_allow_ips=settings.trusted_proxies,
     )
     server = _Server(config, service.begin_drain)
     signal.signal(signal.SIGTERM, _exit)

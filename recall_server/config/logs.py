@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+import io
 import logging
+import re
 import sys
-from typing import Literal
+from collections.abc import MutableMapping
+from typing import Any, Literal, TextIO
 
 import structlog
-from structlog.typing import Processor
+from structlog.typing import ExcInfo, Processor
 
 # The server logs each request itself, with id, route and time. A warning for every malformed form would let callers
 # fill the disk.
 NOISY = ("uvicorn.access", "python_multipart")
+
+
+CONTROL = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f]")  # all but tabs and line breaks
 
 
 def configure_logs(level: str, form: Literal["console", "json"]) -> None:
@@ -28,10 +34,8 @@ def configure_logs(level: str, form: Literal["console", "json"]) -> None:
         structlog.processors.TimeStamper(fmt="iso", utc=True),
     ]
     last: list[Processor] = [
-        structlog.dev.ConsoleRenderer(
-            colors=sys.stderr.isatty(),
-            exception_formatter=structlog.dev.plain_traceback,  # the default prints local variables, such as keys
-        )
+        _escape_values,
+        structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty(), exception_formatter=_write_traceback),
     ]
     if form == "json":
         last = [structlog.processors.format_exc_info, structlog.processors.JSONRenderer()]
@@ -46,3 +50,23 @@ def configure_logs(level: str, form: Literal["console", "json"]) -> None:
     root.setLevel(level.upper())
     for name in NOISY:
         logging.getLogger(name).disabled = True
+
+
+def escape(text: str) -> str:
+    """The text without control characters, so that a file name cannot write to the terminal."""
+    return CONTROL.sub(lambda found: f"\\x{ord(found.group()):02x}", text)
+
+
+def _escape_values(logger: Any, method: str, values: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
+    """Escape all texts of a line, and indent its further lines, so that none passes for a line of its own."""
+    for name, value in values.items():
+        if isinstance(value, str):
+            values[name] = escape(value).replace("\n", "\n    ")
+    return values
+
+
+def _write_traceback(stream: TextIO, exc_info: ExcInfo) -> None:
+    """A traceback without the values of variables, which may be pictures and keys."""
+    buffer = io.StringIO()
+    structlog.dev.plain_traceback(buffer, exc_info)
+    stream.write(escape(buffer.getvalue()))

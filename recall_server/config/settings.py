@@ -24,6 +24,9 @@ class Settings(BaseSettings):
     host: Annotated[str, Field(description="address to listen on")] = "127.0.0.1"
     port: Annotated[int, Field(ge=0, le=65535, description="port to listen on; 0 takes a free one")] = 8000
     allow_public: Annotated[bool, Field(description="listen beyond this machine without any API key")] = False
+    trusted_proxies: Annotated[
+        str, Field(description="addresses of proxies whose X-Forwarded-For names the caller, separated by commas")
+    ] = ""
     api_keys: Annotated[
         SecretStr, Field(description="NAME:SCOPE:KEY, separated by commas; SCOPE is read, train or admin")
     ] = SecretStr("")
@@ -54,6 +57,9 @@ class Settings(BaseSettings):
     max_body_bytes: Annotated[int, Field(ge=1024, description="largest request body")] = 64 * 2**20
     max_body_seconds: Annotated[float, Field(gt=0, description="longest time that a request body may take")] = 60.0
     max_picture_pixels: Annotated[int, Field(ge=1, description="largest picture, width times height")] = 16_000_000
+    max_request_pixels: Annotated[
+        int, Field(ge=1, description="most pixels of all pictures of one request, and of those of one caller at a time")
+    ] = 400_000_000
     max_pictures: Annotated[int, Field(ge=1, description="most pictures in one request")] = 1000
     max_classes: Annotated[int, Field(ge=2, description="most classes of one classifier")] = 1000
     max_recalled_numbers: Annotated[

@@ -5,9 +5,11 @@ from __future__ import annotations
 from recall_server.recall.addressing import Addressing, ResolvedPictures, resolve_pictures
 from recall_server.recall.own_pictures import add_own_pictures
 from recall_server.recall.queries import (
+    DIRECT,
     Picture,
     PictureLimits,
     Query,
+    Upload,
     decode_all,
     label_queries,
     mixture_queries,
@@ -25,6 +27,7 @@ from recall_server.recall.training_set import (
 )
 
 __all__ = [
+    "DIRECT",
     "Addressing",
     "BundleQuery",
     "PerLabel",
@@ -36,6 +39,7 @@ __all__ = [
     "ResolvedPictures",
     "SharedFormat",
     "TrainingSet",
+    "Upload",
     "add_own_pictures",
     "build_training_set",
     "crop_and_resize",

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from recall_server.service.bounded_cache import BoundedCache
+from recall_server.service.predictions import Prediction, Predictions
 from recall_server.service.predictors import check_predictor
-from recall_server.service.requests import Caller, DownloadFormat, Prediction, RecallOptions, TrainingReceipt
+from recall_server.service.requests import Caller, DownloadFormat, RecallOptions, TrainingReceipt
 from recall_server.service.service import RecallService, job_limits
 
 __all__ = [
@@ -12,6 +13,7 @@ __all__ = [
     "Caller",
     "DownloadFormat",
     "Prediction",
+    "Predictions",
     "RecallOptions",
     "RecallService",
     "TrainingReceipt",

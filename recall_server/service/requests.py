@@ -10,7 +10,6 @@ from typing import Literal, final
 
 from recall_server.jobs.rows.records import ClassifierRecord, IdempotencyKey
 from recall_server.recall import PerLabel, Picture
-from recall_server.service.predictors import AnswerSource
 
 DownloadFormat = Literal["safetensors", "onnx"]
 
@@ -56,13 +55,3 @@ class TrainingReceipt:
 
     record: ClassifierRecord
     work: int
-
-
-@final
-@dataclass(frozen=True)
-class Prediction:
-    """The most probable label of a picture, the probability of each label, and the kind of predictor."""
-
-    label: str
-    probabilities: dict[str, float]
-    by: AnswerSource = "classifier"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Self, final
 
 import torch
@@ -20,6 +21,7 @@ from recall_server.jobs.training_jobs import TrainingJobs
 from recall_server.jobs.workers.local import LocalBackend
 from recall_server.library import Library, WatchedLibrary
 from recall_server.recall import (
+    DIRECT,
     Addressing,
     BundleQuery,
     Picture,
@@ -28,6 +30,7 @@ from recall_server.recall import (
     Recalled,
     ResolvedPictures,
     SharedFormat,
+    Upload,
     add_own_pictures,
     build_training_set,
     decode_all,
@@ -40,13 +43,13 @@ from recall_server.recall import (
     vector_queries,
 )
 from recall_server.service.classifier_card import classifier_card
+from recall_server.service.predictions import Predictions, check_answer_size
 from recall_server.service.predictors import Predictors
 from recall_server.service.requests import (
     ANONYMOUS,
     DEFAULT_OPTIONS,
     Caller,
     DownloadFormat,
-    Prediction,
     RecallOptions,
     TrainingReceipt,
 )
@@ -61,7 +64,11 @@ class RecallService:
         self._library, self.jobs, self.settings = library, jobs, settings
         self._predictors = Predictors(jobs)
         self._draining_since: float | None = None
-        self._picture_limits = PictureLimits(pictures=settings.max_pictures, pixels=settings.max_picture_pixels)
+        self._picture_limits = PictureLimits(
+            pictures=settings.max_pictures,
+            pixels=settings.max_picture_pixels,
+            total_pixels=settings.max_request_pixels,
+        )
 
     @classmethod
     def assemble(cls, settings: Settings) -> Self:
@@ -122,9 +129,11 @@ class RecallService:
         """Recall images of query vectors [d_y]."""
         return self._recall(vector_queries(self.library, vectors, options.bundle), options)
 
-    def recall_pictures(self, pictures: Sequence[Picture], options: RecallOptions = DEFAULT_OPTIONS) -> Recalled:
+    def recall_pictures(
+        self, pictures: Sequence[Picture], options: RecallOptions = DEFAULT_OPTIONS, *, upload: Upload = DIRECT
+    ) -> Recalled:
         """Recall images for pictures. The encoded pictures of each part are averaged to one query."""
-        queries = picture_queries(self.library, pictures, options.bundle, limits=self._picture_limits)
+        queries = picture_queries(self.library, pictures, options.bundle, limits=self._limits(upload))
         return self._recall(queries, options)
 
     def train_labels(
@@ -149,6 +158,7 @@ class RecallService:
         own_pictures: bool = True,
         seed: int = 0,
         asked: Caller = ANONYMOUS,
+        upload: Upload = DIRECT,
     ) -> TrainingReceipt:
         """Queue the training of a classifier whose classes are the parts of the pictures.
 
@@ -161,27 +171,28 @@ class RecallService:
             return known
         began = time.perf_counter()
         resolved = resolve_pictures(
-            self.library, pictures, addressing, bundle, self._picture_limits, own_pictures=own_pictures
+            self.library, pictures, addressing, bundle, self._limits(upload), own_pictures=own_pictures
         )
         spent = {"encoding": time.perf_counter() - began}
         if resolved.mode == "prototypes":
             return self._store_prototypes(resolved, spent, key)
         return self._train(resolved.queries, seed, key, resolved, spent)
 
-    def predict(self, identifier: str, pictures: Sequence[Picture]) -> list[Prediction]:
+    def predict(
+        self, identifier: str, pictures: Sequence[Picture], *, top: int | None = None, upload: Upload = DIRECT
+    ) -> Predictions:
         """The prediction for each picture, in order. Raises NotFound and NotReady.
 
-        While a classifier is trained from pictures, their prototypes predict in its place.
+        Each prediction lists the `top` most probable classes; None lists all, up to some hundred. While a classifier is
+        trained from pictures, their prototypes predict in its place.
         """
         classifier, by = self._predictors.current(identifier)
         if not pictures:
             raise InvalidRequest("send one picture or more, as files in parts named 'images'", parameter="images")
-        pixels = torch.from_numpy(decode_all(pictures, classifier.image_shape, limits=self._picture_limits))
-        predictions = []
-        for row in classifier.predict_probabilities(pixels).tolist():
-            probabilities = dict(zip(classifier.labels, row, strict=True))
-            predictions.append(Prediction(max(probabilities, key=probabilities.__getitem__), probabilities, by))
-        return predictions
+        check_answer_size(len(pictures), classifier.labels, top)
+        pixels = torch.from_numpy(decode_all(pictures, classifier.image_shape, limits=self._limits(upload)))
+        probabilities = classifier.predict_probabilities(pixels).numpy()
+        return Predictions(tuple(classifier.labels), probabilities, by, top)
 
     def download(self, identifier: str, file_format: DownloadFormat) -> bytes:
         """The file of a trained classifier in this format. Raises NotFound and NotReady."""
@@ -207,6 +218,9 @@ class RecallService:
     def _recall(self, queries: Sequence[Query], options: RecallOptions) -> Recalled:
         limit = self.settings.max_recalled_numbers
         return recall(queries, per_label=options.per_label, seed=options.seed, max_numbers=limit)
+
+    def _limits(self, upload: Upload) -> PictureLimits:
+        return replace(self._picture_limits, upload=upload)
 
     def _check_classes(self, count: int, parameter: str | None) -> None:
         if count < 2:

@@ -15,20 +15,20 @@ def frames() -> list[HostileBundle]:
     """Not even a header."""
     whole = build()
     short = "a file of {} bytes is too short to be safetensors"
-    long = "the header claims {} bytes, more than 4194304"
+    long = "the header claims more than 4194304 bytes"
     return [
         HostileBundle("empty", "no bytes at all", short.format(0), b""),
         HostileBundle("five-bytes", "shorter than the length of a header", short.format(5), whole[:5]),
         HostileBundle(
             "pickle",
             "a pickle that would run a command, under a trusted name",
-            long.format(int.from_bytes(PICKLE[:8], "little")),
+            long,
             PICKLE,
         ),
         HostileBundle(
             "header-claims-exabytes",
             "a length of 2^64 - 1, to make the reader allocate",
-            long.format(2**64 - 1),
+            long,
             frame(b"{}", length=2**64 - 1),
         ),
         HostileBundle(

@@ -1,18 +1,17 @@
-"""Whether there is room: a caller's rates, the queue of trainings, and the threads that compute.
+"""Whether the server has room for a request: the caller's rates, the training queue and the computing threads.
 
-Too much work is a 429, for the caller can do something about it: ask less, or later. A server that is stopping or has
-no worker is a 503. Both say after how many seconds another try is worth it.
+Too much work is a 429: the caller can ask for less, or later. A server that is stopping or has no worker is a 503. Both
+carry `Retry-After`.
 """
 
 from __future__ import annotations
 
-import re
 from typing import final
 
+from recall_server.api.guards.access import Resource
 from recall_server.api.state.context import Context
 from recall_server.errors import Forbidden, Overloaded, RecallError, StorageFailed, Unauthorised, Unavailable
 
-COMPUTES = re.compile(r"/recall|/classifier/[^/]+/predict")
 REASONS: dict[type[RecallError], str] = {
     Unauthorised: "key",
     Forbidden: "scope",
@@ -24,19 +23,17 @@ REASONS: dict[type[RecallError], str] = {
 
 @final
 class Admission:
-    """Raises Overloaded, Unavailable or StorageFailed for a request that there is no room for."""
+    """Raises Overloaded, Unavailable or StorageFailed for a request that the server has no room for."""
 
     def __init__(self, context: Context) -> None:
         self._context = context
 
-    def admit(self, method: str, path: str, caller: str) -> None:
-        """Decide by method, path and caller."""
+    def admit(self, caller: str, resource: Resource | None) -> None:
+        """Count a request of this caller, and check the resource that it needs."""
         self._context.rates.admit(caller)
-        if method != "POST":
-            return
-        if path == "/classifier":
+        if resource == "queue":
             self._check_queue()
-        elif COMPUTES.fullmatch(path):
+        elif resource == "threads":
             self._context.check_threads()
 
     def refused(self, error: RecallError) -> None:
@@ -51,11 +48,7 @@ class Admission:
             return
         if room.reason == "full":
             raise Overloaded(
-                f"{room.queued} trainings wait already, and no more than {room.limit} may", retry_after=room.retry_after
+                f"{room.queued} trainings are queued, and the limit is {room.limit}", retry_after=room.retry_after
             )
-        why = (
-            "this server is stopping"
-            if room.reason == "draining"
-            else "this server has no worker to train at the moment"
-        )
-        raise Unavailable(why, retry_after=room.retry_after)
+        reason = "this server is stopping" if room.reason == "draining" else "this server has no worker at the moment"
+        raise Unavailable(reason, retry_after=room.retry_after)

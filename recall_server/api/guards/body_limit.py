@@ -1,111 +1,155 @@
-"""Limits of request bodies: how large, how many bytes of them at once, and how slowly they may arrive.
+"""Limits of request bodies: their size, the bytes held of all of them at once, and the time they take to arrive.
 
-Starlette's RequestBodyLimitMiddleware counts what really arrives, but answers a declared size with plain text.
+Bytes count from the moment they are received until the body has been used. What a request declares costs nothing, so a
+caller that announces a large body and sends none of it keeps nobody out.
+
+Starlette's RequestBodyLimitMiddleware counts the bytes of one body, but answers a declared size with plain text.
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
+from collections import Counter
 from typing import final
 
+from fastapi import Request
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.exceptions import HTTPException
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from recall_server.api.http.problems import BODY_TOO_LARGE, PROBLEMS, STATUSES, ProblemType, problem_response
+from recall_server.api.http.problems import BODY_TOO_LARGE, STATUSES, ProblemType, problem_response
+from recall_server.api.state.context import CALLER
 from recall_server.errors import Overloaded
 
-SMALL = 2**16  # bytes: bodies up to here are let in whatever else is on its way
-AT_ONCE = 4  # bodies of the largest size that may be held at a time
-RELEASE = "recall.release"  # the key of the ASGI scope: call it once the body is held no longer
+SMALL = 2**16  # bytes of each body that are never counted, so that short requests always get in
+AT_ONCE = 4  # bodies of the largest size that are held at a time
+OF_ONE_CALLER = 2  # of these, so that nobody can keep the others out
+SECONDS_TO_RETRY = 2
+SECONDS_FOR_REST = 1.0  # in which the rest of a short body that nobody needs must arrive
+RELEASE = "recall.release"  # key of the ASGI scope: call it once the body is not held any more
 TIME_OUT = "the request body took longer than this server waits for it"
+
+
+def release_body(request: Request) -> None:
+    """Say that the bytes of the body are not held any more. Harmless to repeat."""
+    if RELEASE in request.scope:
+        request.scope[RELEASE]()
 
 
 @final
 class BodyLimits:
-    """413 for a declared size over `max_bytes`, 429 where too much is arriving already, 408 for what dawdles.
-
-    And 400 for two lengths at once.
-    """
+    """400 for two declared lengths, 408 for a slow body, 413 for a large one, 429 where too many bytes are held."""
 
     def __init__(self, app: ASGIApp, max_bytes: int, max_seconds: float) -> None:
         self.app, self.max_bytes, self.max_seconds = app, max_bytes, max_seconds
-        self._held = 0
+        self.held: Counter[str] = Counter()  # bytes, by caller
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        size = self._announced(scope) if scope["type"] == "http" else 0
-        if size == 0:
+        headers = Headers(scope=scope) if scope["type"] == "http" else Headers()
+        if "transfer-encoding" not in headers and headers.get("content-length", "0") == "0":
             return await self.app(scope, receive, send)
-        reserved = size if size > SMALL else 0
-        refusal = self._refusal(scope, size, reserved)
+        refusal = self._refusal(scope, headers)
         if refusal is not None:
             return await refusal(scope, receive, send)
-        self._held += reserved
-
-        def release() -> None:
-            nonlocal reserved
-            self._held, reserved = self._held - reserved, 0
-
-        scope[RELEASE] = release
+        body = _Body(self, scope, receive, send, short=0 < _length(headers) <= SMALL)
+        scope[RELEASE] = body.release
         try:
-            body = _Body(receive, send, self.max_seconds)
             await self.app(scope, body.receive, body.send)
         finally:
-            release()
+            body.release()
 
-    def _announced(self, scope: Scope) -> int:
-        """Bytes that may come: what is declared, or the most that is accepted where nothing is."""
-        headers = Headers(scope=scope)
-        if "transfer-encoding" in headers:
-            return self.max_bytes
+    def hold(self, caller: str, size: int) -> None:
+        """Count bytes of a body; raises Overloaded where too many are held."""
+        for held, limit in ((self.held[caller], OF_ONE_CALLER), (self.held.total(), AT_ONCE)):
+            if held + size > limit * self.max_bytes:
+                raise Overloaded("too many large request bodies are on their way", retry_after=SECONDS_TO_RETRY)
+        self.held[caller] += size
+
+    def release(self, caller: str, size: int) -> None:
+        """Undo `hold`."""
+        self.held[caller] -= size
+        if not self.held[caller]:
+            del self.held[caller]
+
+    def _refusal(self, scope: Scope, headers: Headers) -> Response | None:
+        """The answer to a body that must not be read; None for one that may be."""
         declared = headers.get("content-length", "")
-        if not declared.isdecimal():
-            return self.max_bytes if declared else 0
-        return int(declared[:20])
-
-    def _refusal(self, scope: Scope, size: int, reserved: int) -> Response | None:
-        """The answer to a body that is not to be read; None for one that is."""
-        headers = Headers(scope=scope)
-        if "transfer-encoding" in headers and "content-length" in headers:
-            # Whoever stands in front of this server may have gone by the other of the two (RFC 9112, section 6.1).
-            return self._problem(STATUSES[400], "the request says twice how long its body is", scope)
-        if size > self.max_bytes:
-            detail = f"the request body has {size} bytes, more than the {self.max_bytes} that are accepted"
-            return self._problem(BODY_TOO_LARGE, detail, scope)
-        if self._held + reserved > AT_ONCE * self.max_bytes:
-            return self._problem(PROBLEMS[Overloaded], "too many large request bodies are on their way already", scope)
+        if declared and "transfer-encoding" in headers:
+            # A proxy may have taken the other of the two for the end of the request (RFC 9112, section 6.1).
+            return _problem(STATUSES[400], "the request declares the length of its body twice", scope)
+        if _length(headers) > self.max_bytes:
+            detail = f"the request body has {_length(headers)} bytes, more than the {self.max_bytes} that are accepted"
+            return _problem(BODY_TOO_LARGE, detail, scope)
         return None
-
-    def _problem(self, known: ProblemType, detail: str, scope: Scope) -> Response:
-        headers = {"Connection": "close"} | ({"Retry-After": "2"} if known is PROBLEMS[Overloaded] else {})
-        return problem_response(known, detail, scope["path"], headers=headers)
 
 
 @final
 class _Body:
-    """One body on its way: whole within so many seconds, and the connection is closed if the answer comes before that.
+    """One body: counted while it is held, and complete within the time allowed.
 
-    Otherwise the connection would stay open for as long as the caller likes, with nobody to read the rest.
+    Before an answer that does not need the body, a short one is read to its end: a connection that is closed with
+    unread bytes may lose the answer. Other bodies end with the connection, which would otherwise stay open for as long
+    as the caller likes.
     """
 
-    def __init__(self, receive: Receive, send: Send, seconds: float) -> None:
-        self._receive, self._send = receive, send
-        self._deadline: float | None = asyncio.get_running_loop().time() + seconds
+    def __init__(self, limits: BodyLimits, scope: Scope, receive: Receive, send: Send, *, short: bool) -> None:
+        self._limits, self._scope, self._receive, self._send = limits, scope, receive, send
+        self._short = short
+        self._deadline: float | None = asyncio.get_running_loop().time() + limits.max_seconds
+        self._received = self._held = 0
+        self._caller = ""
 
     async def receive(self) -> Message:
-        """The next piece; once the body is whole, whatever comes, without a limit. Raises a 408."""
+        """The next piece. Once the body is complete, the next message without a limit of time. Raises a 408 or 429."""
         try:
             async with asyncio.timeout_at(self._deadline):
                 message = await self._receive()
         except TimeoutError as error:
             raise HTTPException(408, TIME_OUT) from error
+        if message["type"] == "http.request":
+            self._hold(len(message.get("body", b"")))
         if message["type"] != "http.request" or not message.get("more_body", False):
             self._deadline = None
         return message
 
     async def send(self, message: Message) -> None:
-        """Pass a piece of the answer on."""
-        if message["type"] == "http.response.start" and self._deadline is not None:
-            MutableHeaders(scope=message)["Connection"] = "close"
+        """Pass a piece of the answer on. The body is not needed any more."""
+        if message["type"] == "http.response.start":
+            self.release()
+            if self._short and self._deadline is not None:
+                await self._read_rest()
+            if self._deadline is not None:
+                MutableHeaders(scope=message)["Connection"] = "close"
         await self._send(message)
+
+    def release(self) -> None:
+        """The bytes received are not held any more."""
+        if self._held:
+            self._limits.release(self._caller, self._held)
+        self._held = 0
+
+    async def _read_rest(self) -> None:
+        with contextlib.suppress(TimeoutError, HTTPException):
+            async with asyncio.timeout(SECONDS_FOR_REST):
+                while self._deadline is not None:
+                    await self.receive()
+
+    def _hold(self, size: int) -> None:
+        self._caller = self._scope.get(CALLER, "")
+        counted = max(0, self._received + size - SMALL) - max(0, self._received - SMALL)
+        self._received += size
+        if counted:
+            self._limits.hold(self._caller, counted)
+            self._held += counted
+
+
+def _length(headers: Headers) -> int:
+    """The declared length in bytes; 0 where there is none that can be read."""
+    declared = headers.get("content-length", "")
+    return int(declared[:20]) if declared.isascii() and declared.isdecimal() else 0
+
+
+def _problem(known: ProblemType, detail: str, scope: Scope) -> Response:
+    return problem_response(known, detail, scope["path"], headers={"Connection": "close"})

@@ -14,7 +14,7 @@ from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from recall_server.api.http.problems import unforeseen
-from recall_server.api.state.context import CALLER, ROUTE
+from recall_server.api.state.context import CALLER
 from recall_server.api.state.metrics import Metrics
 
 REQUEST_ID = "X-Request-ID"
@@ -95,7 +95,7 @@ class _Answer:
 def route_of(scope: Scope) -> str:
     """The template of the route that answered, as in `/classifier/{identifier}`; never what a caller made up."""
     path = getattr(scope.get("route"), "path", None)
-    return path if isinstance(path, str) else scope.get(ROUTE, "none")
+    return path if isinstance(path, str) else "none"
 
 
 def _request_id(sent: str | None) -> str:

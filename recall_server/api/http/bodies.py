@@ -1,14 +1,18 @@
-"""Request bodies that are not known before they are read: JSON of several shapes, and forms with free field names."""
+"""Request bodies that the routes read themselves: JSON of several shapes, and forms whose field names are free.
+
+The size of a body is checked before it is parsed, and a JSON body of more than a few kilobytes is parsed in a thread.
+"""
 
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Sequence
 from typing import Any, TypeVar, final
 
-from anyio import to_thread
+from anyio import CapacityLimiter, to_thread
 from fastapi import Request
 from fastapi.exceptions import RequestValidationError
 from pydantic import BaseModel, ValidationError
+from python_multipart.multipart import parse_options_header
 from starlette.datastructures import UploadFile
 from starlette.exceptions import HTTPException
 from starlette.formparsers import MultiPartException, MultiPartParser
@@ -20,40 +24,65 @@ from recall_server.recall.queries import Picture
 JSON = "application/json"
 FORM = "multipart/form-data"
 LARGEST_JSON = 4 * 2**20  # bytes: names and numbers; pictures come as forms
-MAX_TEXT_PARTS = 100  # a part that is no file is a mistake anyway; this many are read to say so
+MOST_VALUES = 400_000  # in a JSON body; every list of numbers in full precision that fits LARGEST_JSON has fewer
+KEY_COST = 4  # a key of an object costs as much to parse as this many numbers
+INLINE_JSON = 2**14  # bytes that are parsed faster than a thread is started
+# Python knows codecs that raise errors of their own, or that are no character sets; callers may name only these.
+CHARSETS = frozenset({"utf-8", "utf8", "us-ascii", "ascii", "iso-8859-1", "latin-1", "latin1"})
+MAX_TEXT_PARTS = 100  # a text part is a mistake; so many are read before a request is refused without naming one
 
 Body = TypeVar("Body", bound=BaseModel)
 
 
 def media_type(request: Request, *, only: Sequence[str] = (JSON, FORM)) -> str:
-    """The media type of the body, without parameters. Raises a 415 where it is not one of these."""
-    sent = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    """The media type of the body, without parameters. Raises a 415 for other types and for unusual charsets."""
+    header = request.headers.get("content-type", "")
+    sent = header.partition(";")[0].strip().lower()
     if sent not in only:
         raise HTTPException(415, f"send {' or '.join(only)}, not {sent[:200] or 'a body without Content-Type'}")
+    charset = parse_options_header(header)[1].get(b"charset", b"utf-8").decode("latin-1").strip().lower()
+    if charset not in CHARSETS:
+        raise HTTPException(415, f"the charset must be utf-8, us-ascii or iso-8859-1, not {charset[:50]!r}")
     return sent
 
 
-async def read_json(request: Request, model: type[Body]) -> Body:
-    """The body as `model`. Raises a 400 for what is no JSON, a 413 for too much of it, and a 422 for another shape."""
-    data = await request.body()
-    if len(data) > LARGEST_JSON:
-        raise HTTPException(413)
-    return await to_thread.run_sync(_parse, data, model)
+async def read_json(request: Request, model: type[Body], parsers: CapacityLimiter) -> Body:
+    """The body as `model`, parsed in one of the threads of `parsers` where it is large.
+
+    Raises a 400 for a body that is not JSON, a 413 for one of too many bytes, and a 422 for one with too many values
+    or of another shape.
+    """
+    pieces, size = [], 0
+    async for piece in request.stream():
+        size += len(piece)
+        if size > LARGEST_JSON:
+            raise HTTPException(413)
+        pieces.append(piece)
+    data = b"".join(pieces)
+    if len(data) <= INLINE_JSON:
+        return _parse(data, model)
+    return await to_thread.run_sync(_parse, data, model, limiter=parsers)
 
 
 def _parse(data: bytes, model: type[Body]) -> Body:
+    if data.count(b",") + KEY_COST * data.count(b":") > MOST_VALUES:
+        raise InvalidRequest(f"the body has more than {MOST_VALUES:,} values; send fewer in each request")
     try:
         value: Any = parse_json(data.decode("utf-8"))
     except ValueError as error:  # UnicodeDecodeError is one
-        raise HTTPException(400, f"the body is no valid JSON: {error}") from error
+        raise HTTPException(400, f"the body is not valid JSON: {error}") from error
     try:
         return model.model_validate(value)
     except ValidationError as error:
-        raise RequestValidationError(error.errors(include_url=False, include_context=False)) from error
+        faults = error.errors(include_url=False, include_context=False, include_input=False)
+        raise RequestValidationError(faults) from error
 
 
 async def read_pictures(request: Request, *, max_pictures: int) -> list[Picture]:
-    """All parts of a multipart form, in the order sent. Raises InvalidRequest for a part that is no file."""
+    """All parts of a multipart form, in the order sent.
+
+    Raises a 400 for a form that cannot be read, and InvalidRequest for a part that is not a file.
+    """
     try:
         form = await _WholeForm(request, max_files=max_pictures, max_fields=MAX_TEXT_PARTS).parse()
     except MultiPartException as error:
@@ -64,7 +93,7 @@ async def read_pictures(request: Request, *, max_pictures: int) -> list[Picture]
             if not isinstance(value, UploadFile):
                 raise InvalidRequest(
                     f"the part {name[:200]!r} is text; send each picture as a file, as in curl -F 'bear=@1.jpg', "
-                    "and each option in the address, as in ?seed=1",
+                    "and each option in the query string, as in ?seed=1",
                     parameter=name[:200],
                 )
             pictures.append(Picture(part=name, filename=(value.filename or "")[:200], data=await value.read()))
@@ -75,28 +104,25 @@ async def read_pictures(request: Request, *, max_pictures: int) -> list[Picture]
 
 @final
 class _WholeForm(MultiPartParser):
-    """Starlette's parser, but a form without its closing boundary is refused: the part that is cut off would be lost.
-
-    Raises MultiPartException.
-    """
+    """Starlette's parser, which also refuses a form without its closing boundary: its last part may be cut off."""
 
     def __init__(self, request: Request, *, max_files: int, max_fields: int) -> None:
         super().__init__(request.headers, self._to_the_end(request), max_files=max_files, max_fields=max_fields)
         self._whole = False
 
     def on_end(self) -> None:
-        """The parser has met the closing boundary."""
+        """Called by the parser at the closing boundary."""
         self._whole = True
 
     async def _to_the_end(self, request: Request) -> AsyncGenerator[bytes, None]:
         async for chunk in request.stream():
             yield chunk
         if not self._whole:
-            raise MultiPartException("it is cut off before its closing boundary")
+            raise MultiPartException("it ends before its closing boundary")
 
 
 def body_schema(json_schema: dict[str, Any], form_description: str) -> dict[str, Any]:
-    """What OpenAPI says of a body that is either JSON or a form of pictures with free field names."""
+    """The OpenAPI description of a body that is either JSON or a form of pictures with free field names."""
     files = {"type": "array", "items": {"type": "string", "format": "binary"}, "minItems": 1}
     form = {"type": "object", "description": form_description, "additionalProperties": files, "minProperties": 1}
     content = {JSON: {"schema": json_schema}, FORM: {"schema": form}}

@@ -17,6 +17,7 @@ from recall_server import errors
 
 MEDIA_TYPE = "application/problem+json"
 MOST_FAULTS = 20  # that an answer names
+NOTHING_HERE = "nothing is served at this address; GET / lists the addresses"
 
 logger = logging.getLogger(__name__)
 
@@ -54,6 +55,7 @@ PROBLEMS: dict[type[errors.RecallError], ProblemType] = {
     errors.Forbidden: ProblemType("forbidden", "Forbidden", 403),
     errors.Overloaded: ProblemType("overloaded", "Too much work", 429),
     errors.Unavailable: ProblemType("unavailable", "Unavailable", 503),
+    errors.Abandoned: ProblemType("request-timeout", "Request took too long", 408),  # which nobody will read
     errors.NotFitted: INTERNAL_ERROR,
     errors.InvalidBundle: INTERNAL_ERROR,
     errors.InvalidDataset: INTERNAL_ERROR,
@@ -69,7 +71,7 @@ STATUSES: dict[int, ProblemType] = {
     404: PROBLEMS[errors.NotFound],
     405: ProblemType("method-not-allowed", "Method not allowed", 405),
     406: ProblemType("not-acceptable", "Not acceptable", 406),
-    408: ProblemType("request-timeout", "Request took too long", 408),
+    408: PROBLEMS[errors.Abandoned],
     413: BODY_TOO_LARGE,
     415: ProblemType("unsupported-media-type", "Unsupported media type", 415),
     422: INVALID_REQUEST,
@@ -139,13 +141,13 @@ def _recall_error(request: Request, error: Exception) -> JSONResponse:
     return recall_problem(error, request.url.path)
 
 
-def recall_problem(error: errors.RecallError, instance: str, *, has_body: bool = False) -> JSONResponse:
-    """The answer to an error of the tree. `has_body`: the request has one that was not read, and will not be."""
+def recall_problem(error: errors.RecallError, instance: str) -> JSONResponse:
+    """The answer to an error of the tree."""
     known = PROBLEMS[type(error)]
     if known is INTERNAL_ERROR:
         logger.error("an error that no request should cause", exc_info=error)
         return unforeseen(instance)
-    headers = {"Connection": "close"} if has_body else {}
+    headers = {}
     if isinstance(error, errors.Overloaded | errors.Unavailable):
         headers["Retry-After"] = str(error.retry_after)
     if isinstance(error, errors.Unauthorised):
@@ -191,7 +193,7 @@ def _http_error(request: Request, error: Exception) -> JSONResponse:
 def _sentence(request: Request, error: HTTPException) -> str:
     """The framework's own errors only repeat the name of the status; say what would be right instead."""
     if error.status_code == 404:
-        return "nothing is served at this address; GET / lists what is"
+        return NOTHING_HERE
     if error.status_code == 405:
         allowed = (error.headers or {}).get("Allow", "another method")
         return f"{request.method} is not possible here; {allowed} is"

@@ -8,6 +8,7 @@ from typing import Annotated, Any
 
 from fastapi import APIRouter, Query, Request, Response
 
+from recall_server.api.guards.access import READ, GuardedRoute, access
 from recall_server.api.http.negotiation import accepted
 from recall_server.api.http.problems import responses
 from recall_server.api.routes.known_recalls import recall_response
@@ -29,7 +30,7 @@ from recall_server.core.reports.inspection import displayed_bases, sheet_rows
 
 JSON, PNG = "application/json", "image/png"
 
-router = APIRouter(tags=["bundles"])
+router = APIRouter(tags=["bundles"], route_class=GuardedRoute)
 
 NOT_MODIFIED: dict[int | str, dict[str, Any]] = {304: {"description": "what If-None-Match names is still right"}}
 BASES: dict[int | str, dict[str, Any]] = {
@@ -43,6 +44,7 @@ SIMILARITY: dict[int | str, dict[str, Any]] = {200: {"description": "the table",
 
 
 @router.get("/bundles")
+@access(READ)
 async def list_bundles(context: Served) -> BundleList:
     """All loaded bundles, in order of name."""
     library = context.service.library
@@ -53,12 +55,14 @@ async def list_bundles(context: Served) -> BundleList:
 
 
 @router.get("/bundles/{name}", responses=responses(404, 422))
+@access(READ)
 async def show_bundle(name: str, context: Served) -> BundleDetails:
     """One bundle with its whole manifest: accuracy, provenance, retraining."""
     return bundle_details(context.service.library.get(name))
 
 
 @router.get("/bundles/{name}/bases", response_class=Response, responses=BASES | NOT_MODIFIED | responses(404, 406, 422))
+@access(READ)
 async def show_bases(
     request: Request, name: str, parameters: Annotated[BasesParameters, Query()], context: Served
 ) -> Response:
@@ -77,6 +81,7 @@ async def show_bases(
 @router.get(
     "/bundles/{name}/similarity", response_class=Response, responses=SIMILARITY | NOT_MODIFIED | responses(404, 422)
 )
+@access(READ)
 async def show_similarity(
     request: Request, name: str, parameters: Annotated[SimilarityParameters, Query()], context: Served
 ) -> Response:
@@ -90,6 +95,7 @@ async def show_similarity(
 
 
 @router.get("/bundles/{name}/card", response_class=Response, responses=MARKDOWN | responses(404, 422))
+@access(READ)
 async def show_card(name: str, context: Served) -> Response:
     """What the memory is, how good it is, and what not to use it for, as a page of Markdown."""
     return Response(context.service.bundle_card(name), headers={"Content-Type": CARD})

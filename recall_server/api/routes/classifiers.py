@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
+from collections.abc import AsyncIterator, Sequence
 from typing import Annotated, Any, TypeVar
 
 from fastapi import APIRouter, Query, Request, Response
+from fastapi.responses import StreamingResponse
 
-from recall_server.api.guards.body_limit import RELEASE
+from recall_server.api.guards.access import READ, Access, GuardedRoute, access
+from recall_server.api.guards.body_limit import release_body
 from recall_server.api.http.bodies import FORM, body_schema, media_type, read_json, read_pictures
 from recall_server.api.http.negotiation import idempotency_key, names_etag, preferred_wait
 from recall_server.api.http.problems import responses
@@ -23,12 +27,17 @@ from recall_server.api.schemas.schemas import (
     classifier_path,
 )
 from recall_server.api.state.context import CALLER, Context, Served
+from recall_server.config.api_keys import Scope
 from recall_server.errors import InvalidRequest
 from recall_server.jobs.rows.records import ClassifierRecord, JobStatus
+from recall_server.recall import Upload
+from recall_server.service.predictions import LISTED_CLASSES, Prediction
 from recall_server.service.predictors import check_predictor
-from recall_server.service.requests import Caller, DownloadFormat
+from recall_server.service.requests import Caller, DownloadFormat, TrainingReceipt
 
 PREDICT_PART = "images"
+STREAMED = 16  # predictions in one piece of an answer
+TOP = f"each prediction lists so many of the most probable classes; all up to {LISTED_CLASSES} if not given"
 MEDIA_TYPES: dict[DownloadFormat, str] = {
     "safetensors": "application/vnd.safetensors",
     "onnx": "application/vnd.onnx",
@@ -36,7 +45,7 @@ MEDIA_TYPES: dict[DownloadFormat, str] = {
 
 Value = TypeVar("Value")
 
-router = APIRouter(tags=["classifiers"])
+router = APIRouter(tags=["classifiers"], route_class=GuardedRoute)
 
 ANSWER: dict[str, Any] = {"model": ClassifierAnswer}
 
@@ -52,38 +61,51 @@ ANSWER: dict[str, Any] = {"model": ClassifierAnswer}
     },
     openapi_extra=body_schema(LabelsBody.model_json_schema(), "the name of each part is its class"),
 )
+@access(Access(Scope.TRAIN, "queue"))
 async def train(request: Request, parameters: Annotated[TrainParameters, Query()], context: Served) -> Response:
     """Train a fresh classifier from labels, or from a few pictures of each class."""
-    service = context.service
     asked = Caller(idempotency_key=idempotency_key(request), caller=request.scope.get(CALLER))
-    if media_type(request) == FORM:
-        pictures = await read_pictures(request, max_pictures=context.settings.max_pictures)
-        context.pay(request, len(pictures))
-        accepted = await context.run(
-            service.train_pictures,
+    accept = _accept_pictures if media_type(request) == FORM else _accept_labels
+    accepted = await accept(request, parameters, context, asked)
+    release_body(request)
+    context.pay(request, accepted.work)
+    return await _waited(request, context, accepted.record, created=True)
+
+
+async def _accept_pictures(
+    request: Request, parameters: TrainParameters, context: Context, asked: Caller
+) -> TrainingReceipt:
+    pictures = await read_pictures(request, max_pictures=context.settings.max_pictures)
+    context.pay(request, len(pictures))
+
+    def accept(upload: Upload) -> TrainingReceipt:
+        return context.service.train_pictures(
             pictures,
             bundle=parameters.bundle,
             addressing=parameters.addressing or "auto",
             own_pictures=parameters.own_pictures is not False,
             seed=parameters.seed or 0,
             asked=asked,
+            upload=upload,
         )
-        del pictures  # they are a task on the disk now, and others may send theirs while this caller waits
-        if RELEASE in request.scope:
-            request.scope[RELEASE]()
-    else:
-        for name in ("addressing", "own_pictures"):
-            if getattr(parameters, name) is not None:
-                raise InvalidRequest(f"{name} says how pictures are used; labels are recalled", parameter=name)
-        body = await read_json(request, LabelsBody)
-        bundle = _agreed("bundle", parameters.bundle, body.bundle)
-        seed = _agreed("seed", parameters.seed, body.seed)
-        accepted = await context.run(service.train_labels, body.labels, bundle=bundle, seed=seed or 0, asked=asked)
-    context.pay(request, accepted.work)
-    return await _waited(request, context, accepted.record, created=True)
+
+    return await context.run_for(request, accept)
+
+
+async def _accept_labels(
+    request: Request, parameters: TrainParameters, context: Context, asked: Caller
+) -> TrainingReceipt:
+    for name in ("addressing", "own_pictures"):
+        if getattr(parameters, name) is not None:
+            raise InvalidRequest(f"{name} is an option for pictures; this request names labels", parameter=name)
+    body = await read_json(request, LabelsBody, context.parsers)
+    bundle = _agreed("bundle", parameters.bundle, body.bundle)
+    seed = _agreed("seed", parameters.seed, body.seed)
+    return await context.run(context.service.train_labels, body.labels, bundle=bundle, seed=seed or 0, asked=asked)
 
 
 @router.get("/classifier", responses=responses(422, 507))
+@access(READ)
 async def list_classifiers(
     context: Served,
     limit: Annotated[int, Query(ge=1, le=1000)] = 100,
@@ -99,18 +121,21 @@ async def list_classifiers(
     response_class=Response,
     responses={200: {**ANSWER, "description": "as it is now"}, **responses(404, 422, 507)},
 )
+@access(READ)
 async def show_classifier(request: Request, identifier: str, context: Served) -> Response:
     """One classifier; with `Prefer: wait=N`, once it has reached its end or N seconds have passed."""
     return await _waited(request, context, await context.look(context.service.jobs.get, identifier), created=False)
 
 
 @router.post("/classifier/{identifier}/cancel", responses=responses(404, 422, 507))
+@access(Access(Scope.TRAIN))
 async def cancel(identifier: str, context: Served) -> ClassifierAnswer:
     """Stop a training. One that has ended already is answered unchanged."""
     return ClassifierAnswer.of(await context.look(context.service.jobs.cancel, identifier))
 
 
 @router.delete("/classifier/{identifier}", status_code=204, responses=responses(404, 422, 507))
+@access(Access(Scope.ADMIN))
 async def delete(identifier: str, context: Served) -> Response:
     """Forget a classifier and remove its file; a training under way is stopped."""
     await context.look(context.service.jobs.delete, identifier)
@@ -119,8 +144,8 @@ async def delete(identifier: str, context: Served) -> Response:
 
 @router.post(
     "/classifier/{identifier}/predict",
-    response_model_exclude_none=True,
-    responses=responses(400, 404, 408, 409, 413, 415, 422, 507),
+    response_class=Response,
+    responses={200: {"model": Predictions, "description": TOP}, **responses(400, 404, 408, 409, 413, 415, 422, 507)},
     openapi_extra={
         "requestBody": {
             "required": True,
@@ -142,7 +167,13 @@ async def delete(identifier: str, context: Served) -> Response:
         }
     },
 )
-async def predict(request: Request, identifier: str, context: Served) -> Predictions:
+@access(Access(Scope.READ, "threads"))
+async def predict(
+    request: Request,
+    identifier: str,
+    context: Served,
+    top: Annotated[int | None, Query(ge=1, description=TOP)] = None,
+) -> Response:
     """The probability of each class for each picture, in the order sent."""
     await context.look(
         check_predictor, context.service.jobs, identifier
@@ -153,17 +184,20 @@ async def predict(request: Request, identifier: str, context: Served) -> Predict
     if other is not None:
         raise InvalidRequest(f"parts must be named {PREDICT_PART!r}, not {other[:200]!r}", parameter=other[:200])
     context.pay(request, len(pictures))
-    predictions = await context.run(context.service.predict, identifier, pictures)
-    return Predictions(
-        predictions=[
-            PredictionEntry(
-                label=each.label,
-                by="prototypes" if each.by == "prototypes" else None,
-                probabilities=each.probabilities,
-            )
-            for each in predictions
-        ]
+    predictions = await context.run_for(
+        request, lambda upload: context.service.predict(identifier, pictures, top=top, upload=upload)
     )
+    return StreamingResponse(_json_of(predictions), media_type="application/json")
+
+
+async def _json_of(predictions: Sequence[Prediction]) -> AsyncIterator[str]:
+    """The JSON of Predictions, piece by piece: as a whole it may be a hundred times as large as the probabilities."""
+    yield '{"predictions":['
+    for start in range(0, len(predictions), STREAMED):
+        some = (PredictionEntry.of(each) for each in predictions[start : start + STREAMED])
+        yield ("," if start else "") + ",".join(each.model_dump_json(exclude_none=True) for each in some)
+        await asyncio.sleep(0)  # others have their turn between two pieces
+    yield "]}"
 
 
 @router.get(
@@ -178,6 +212,7 @@ async def predict(request: Request, identifier: str, context: Served) -> Predict
         **responses(404, 409, 422, 507),
     },
 )
+@access(READ)
 async def download(
     request: Request, identifier: str, context: Served, format: Annotated[DownloadFormat, Query()] = "safetensors"
 ) -> Response:
@@ -193,6 +228,7 @@ async def download(
 @router.get(
     "/classifier/{identifier}/card", response_class=Response, responses=MARKDOWN | responses(404, 409, 422, 507)
 )
+@access(READ)
 async def show_card(identifier: str, context: Served) -> Response:
     """What the classifier is, how good it is likely to be, and how to use its file, as a page of Markdown."""
     card = await context.run(context.service.classifier_card, identifier)
@@ -205,7 +241,7 @@ async def _waited(request: Request, context: Context, record: ClassifierRecord, 
     seconds = preferred_wait(request, context.settings.max_wait_seconds)
     if seconds is not None:
         headers["Preference-Applied"] = f"wait={seconds:g}"
-        record = await context.service.jobs.wait(record.id, seconds)
+        record = await context.feeds.ended(record.id, seconds)
     status = 200
     if created:
         headers["Location"] = classifier_path(record.id)

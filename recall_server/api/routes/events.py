@@ -1,26 +1,30 @@
-"""GET /classifier/{id}/events: what became of a training, as pages of JSON or as a stream that can be resumed."""
+"""GET /classifier/{id}/events: the status and progress of a training, as JSON pages or as a resumable stream."""
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import AsyncIterator
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Query, Request, Response
 from fastapi.sse import KEEPALIVE_COMMENT, EventSourceResponse, format_sse_event
+from starlette.types import Receive, Scope, Send
 
+from recall_server.api.guards.access import READ, GuardedRoute, access
 from recall_server.api.http.negotiation import accepted, preferred_wait
 from recall_server.api.http.problems import responses
 from recall_server.api.schemas.schemas import EventAnswer, EventPage
-from recall_server.api.state.context import Context, Served
+from recall_server.api.state.context import CALLER, Context, Served
+from recall_server.api.state.job_feeds import Feed
 from recall_server.errors import InvalidRequest, NotFound
 from recall_server.jobs.rows.records import Event
 
 JSON, STREAM = "application/json", "text/event-stream"
-SECONDS_BETWEEN_SIGNS = 15.0  # of life, on a stream where nothing happens: proxies close what is silent
+SECONDS_BETWEEN_SIGNS = 15.0  # between comments on a silent stream, which proxies would close
 PAGE = 100
 LARGEST_NUMBER = 2**31 - 1
 
-router = APIRouter(tags=["classifiers"])
+router = APIRouter(tags=["classifiers"], route_class=GuardedRoute)
 
 ANSWERS: dict[int | str, dict[str, Any]] = {
     200: {
@@ -34,6 +38,7 @@ ANSWERS: dict[int | str, dict[str, Any]] = {
 
 
 @router.get("/classifier/{identifier}/events", responses=ANSWERS, response_class=Response)
+@access(READ)
 async def events(
     request: Request,
     identifier: str,
@@ -50,7 +55,7 @@ async def events(
     """
     jobs = context.service.jobs
     if accepted(request, (JSON, STREAM)) == STREAM:
-        return await _stream(context, identifier, _last_event(request) if after is None else after)
+        return await _stream(request, context, identifier, _last_event(request) if after is None else after)
     found = await context.look(jobs.events, identifier, after=after or 0, limit=limit)
     seconds = preferred_wait(request, context.settings.max_wait_seconds)
     headers = {} if seconds is None else {"Preference-Applied": f"wait={seconds:g}"}
@@ -60,17 +65,38 @@ async def events(
     return Response(page.model_dump_json(), media_type=JSON, headers=headers)
 
 
-async def _stream(context: Context, identifier: str, after: int) -> Response:
-    found = await context.look(context.service.jobs.events, identifier, after=after, limit=PAGE)
-    record = await context.look(context.service.jobs.get, identifier)
+async def _stream(request: Request, context: Context, identifier: str, after: int) -> Response:
+    jobs, caller = context.service.jobs, request.scope.get(CALLER, "")
+    found = await context.look(jobs.events, identifier, after=after, limit=PAGE)
+    record = await context.look(jobs.get, identifier)
     if not found and record.status.is_terminal:
-        return Response(status_code=204)  # which tells a browser not to connect again
-    return EventSourceResponse(
-        _lines(context, identifier, found, after), headers={"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
+        return Response(status_code=204)  # a browser does not connect again after a 204
+    if not found and after and not await context.look(jobs.events, identifier, after=after - 1, limit=1):
+        after, found = 0, await context.look(jobs.events, identifier, after=0, limit=PAGE)  # no event has that number
+    # Entered here, so that a refusal is an answer of its own; left when the stream ends.
+    stack = contextlib.AsyncExitStack()
+    feed = await stack.enter_async_context(
+        context.feeds.stream(identifier, caller, found[-1].number if found else after)
     )
+    headers = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
+    return _Stream(stack, _lines(context, identifier, feed, found, after), headers=headers)
 
 
-async def _lines(context: Context, identifier: str, found: list[Event], after: int) -> AsyncIterator[bytes]:
+class _Stream(EventSourceResponse):
+    """Server-sent events from a feed, which is left however the stream ends."""
+
+    def __init__(
+        self, stack: contextlib.AsyncExitStack, lines: AsyncIterator[bytes], *, headers: dict[str, str]
+    ) -> None:
+        super().__init__(lines, headers=headers)
+        self._stack = stack
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        async with self._stack:
+            await super().__call__(scope, receive, send)
+
+
+async def _lines(context: Context, identifier: str, feed: Feed, found: list[Event], after: int) -> AsyncIterator[bytes]:
     """Server-sent events up to the one that ends the job, or until the server stops or the job is deleted."""
     jobs = context.service.jobs
     while True:
@@ -83,11 +109,11 @@ async def _lines(context: Context, identifier: str, found: list[Event], after: i
         if jobs.room().reason == "draining":
             return
         try:
+            found = await feed.events(after, SECONDS_BETWEEN_SIGNS)
             if not found:
                 if (await context.look(jobs.get, identifier)).status.is_terminal:
-                    return  # its last event was known already
+                    return  # the caller knew its last event
                 yield KEEPALIVE_COMMENT
-            found = await jobs.wait_for_events(identifier, after=after, seconds=SECONDS_BETWEEN_SIGNS)
         except NotFound:
             return
 

@@ -1,58 +1,55 @@
-"""GET /recall from the cache: answered before the framework takes the request apart.
+"""GET /recall from the cache, before FastAPI parses the request.
 
-The bytes of the query and the header Accept decide what is asked for and in which form, so that they can stand for
-both. Taking a request apart costs more than finding its answer.
+Parsing a request costs more than finding its cached answer. The bytes of the query string and the header Accept decide
+what is recalled and in which format, so together with the digests of the loaded bundles they are the key of the cache.
 """
 
 from __future__ import annotations
 
 import hashlib
 from collections.abc import Hashable
-from typing import NamedTuple, final
+from typing import NamedTuple
 
 from starlette.datastructures import Headers
 from starlette.responses import Response
-from starlette.types import ASGIApp, Receive, Scope, Send
+from starlette.types import Receive, Scope, Send
 
+from recall_server.api.guards.access import GuardedRoute
 from recall_server.api.http.negotiation import names_etag
 from recall_server.api.state.answer_cache import Answer
-from recall_server.api.state.context import ROUTE, Context
+from recall_server.api.state.context import Context
 from recall_server.library.library import Library
 
-PATH = "/recall"
-ASKED = "recall.asked"  # the key of the ASGI scope under which a request that is not known is described
+UNANSWERED = "recall.unanswered"  # key of the ASGI scope: the UnansweredRecall of a request that is not in the cache
 
 
 class UnansweredRecall(NamedTuple):
-    """A recall that must be computed: from which bundles, and the key under which its answer is to be kept.
+    """The bundles to recall from, and the key of the answer in the cache.
 
-    The bundles loaded may be others a moment later, and an answer of theirs must not be kept under this key.
+    The loaded bundles may change before the answer is computed; an answer from other bundles must not get this key.
     """
 
     library: Library
     key: Hashable
 
 
-@final
-class KnownRecalls:
-    """Answers with what is known, else leaves an `Asked` in the scope and passes the request on."""
+class RecallRoute(GuardedRoute):
+    """Answers a GET from the cache where possible. Otherwise notes an UnansweredRecall for the endpoint."""
 
-    def __init__(self, app: ASGIApp, context: Context) -> None:
-        self.app, self._context = app, context
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http" or scope["path"] != PATH or scope["method"] != "GET":
-            return await self.app(scope, receive, send)
+    async def answer(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer a request that was admitted."""
+        if scope["method"] != "GET":
+            return await super().answer(scope, receive, send)
+        context: Context = scope["app"].state.context
         headers = Headers(scope=scope)
-        library = self._context.service.library
-        asked = _digests(library), library.aliases, scope["query_string"], headers.getlist("accept")
-        key = hashlib.sha256(repr(asked).encode()).digest()  # as short for a long request as for any other
-        answer = self._context.cache.get(key)
-        self._context.metrics.cache.labels("miss" if answer is None else "hit").inc()
+        library = context.service.library
+        parts = _digests(library), library.aliases, scope["query_string"], headers.getlist("accept")
+        key = hashlib.sha256(repr(parts).encode()).digest()  # of one length, however long the request is
+        answer = context.cache.get(key)
+        context.metrics.cache.labels("miss" if answer is None else "hit").inc()
         if answer is None:
-            scope[ASKED] = UnansweredRecall(library, key)
-            return await self.app(scope, receive, send)
-        scope[ROUTE] = PATH
+            scope[UNANSWERED] = UnansweredRecall(library, key)
+            return await super().answer(scope, receive, send)
         await recall_response(answer, headers)(scope, receive, send)
 
 
@@ -61,7 +58,7 @@ def _digests(library: Library) -> tuple[str, ...]:
 
 
 def recall_response(answer: Answer, headers: Headers) -> Response:
-    """The answer, or a 304 where the caller has it. `no-cache`: keep it, but ask before using it again."""
+    """The answer, or a 304 where If-None-Match names it. `no-cache` lets caches keep it and ask before using it."""
     fields = {"ETag": answer.etag, "Vary": "Accept", "Cache-Control": "no-cache"}
     if names_etag(headers, answer.etag):
         return Response(status_code=304, headers=fields)

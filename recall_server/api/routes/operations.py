@@ -7,8 +7,10 @@ from typing import Any
 
 import torch
 from fastapi import APIRouter, Request, Response
+from fastapi.responses import JSONResponse
 
 from recall_server import __version__
+from recall_server.api.guards.access import OPEN, READ, GuardedRoute, access
 from recall_server.api.http.bodies import LARGEST_JSON
 from recall_server.api.http.negotiation import accepted
 from recall_server.api.http.problems import responses
@@ -40,10 +42,11 @@ PAGE: dict[int | str, dict[str, Any]] = {
     **responses(406),
 }
 
-router = APIRouter(tags=["operations"])
+router = APIRouter(tags=["operations"], route_class=GuardedRoute)
 
 
 @router.get("/", response_model=Index, responses=PAGE)
+@access(OPEN)
 async def index(request: Request, response: Response) -> Index | Response:
     """Where everything is; for a browser, the page."""
     if accepted(request, (JSON, HTML)) == HTML:
@@ -52,8 +55,16 @@ async def index(request: Request, response: Response) -> Index | Response:
     return Index(name=NAME, version=__version__, links=LINKS)
 
 
+@router.get("/openapi.json", include_in_schema=False)
+@access(OPEN)
+async def openapi(request: Request) -> JSONResponse:
+    """The OpenAPI document."""
+    return JSONResponse(request.app.openapi())
+
+
 @router.get("/v2/health/live")
 @router.get("/health/live")
+@access(OPEN)
 async def live() -> Live:
     """The server answers."""
     return Live()
@@ -61,6 +72,7 @@ async def live() -> Live:
 
 @router.get("/v2/health/ready", responses=NOT_READY)
 @router.get("/health/ready", responses=NOT_READY)
+@access(OPEN)
 async def ready(response: Response, context: Served) -> Readiness:
     """Whether everything that this server is for can be done now, and if not, why."""
     jobs, library = context.service.jobs, context.service.library
@@ -102,12 +114,14 @@ def _reasons(context: Context, no_room: str) -> list[str]:
 
 
 @router.get("/metrics", response_class=Response, responses=PROMETHEUS)
+@access(READ)
 async def metrics(context: Served) -> Response:
     """What Prometheus scrapes."""
     return Response(await context.look(context.metrics.text), headers={"Content-Type": MEDIA_TYPE})
 
 
 @router.get("/info")
+@access(READ)
 async def info(context: Served) -> Info:
     """Versions, devices really in use, and limits."""
     service, settings = context.service, context.settings
@@ -125,6 +139,7 @@ async def info(context: Served) -> Info:
             "json_bytes": LARGEST_JSON,
             "body_seconds": settings.max_body_seconds,
             "picture_pixels": settings.max_picture_pixels,
+            "request_pixels": settings.max_request_pixels,
             "pictures": settings.max_pictures,
             "classes": settings.max_classes,
             "recalled_numbers": settings.max_recalled_numbers,

@@ -10,6 +10,7 @@ from typing import Final
 from fastapi import APIRouter, Request, Response
 from starlette.exceptions import HTTPException
 
+from recall_server.api.guards.access import OPEN, GuardedRoute, access
 from recall_server.api.http.negotiation import names_etag
 
 MEDIA_TYPES: Final = {
@@ -24,10 +25,11 @@ POLICY: Final = (
     "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
 )
 
-router = APIRouter(include_in_schema=False)
+router = APIRouter(include_in_schema=False, route_class=GuardedRoute)
 
 
 @router.get("/web/{name}")
+@access(OPEN)
 async def asset(name: str, request: Request) -> Response:
     """One of the files that the page is made of."""
     if name not in _files():

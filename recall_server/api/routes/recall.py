@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import partial
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Query, Request, Response
 
+from recall_server.api.guards.access import READ, Access, access
+from recall_server.api.guards.body_limit import release_body
 from recall_server.api.http.bodies import FORM, JSON, body_schema, media_type, read_json, read_pictures
 from recall_server.api.http.negotiation import accepted
 from recall_server.api.http.problems import responses
-from recall_server.api.routes.known_recalls import ASKED, UnansweredRecall, recall_response
+from recall_server.api.routes.known_recalls import UNANSWERED, RecallRoute, UnansweredRecall, recall_response
 from recall_server.api.schemas.schemas import (
     LabelRecallParameters,
     RecallAnswer,
@@ -21,15 +22,20 @@ from recall_server.api.schemas.schemas import (
 )
 from recall_server.api.state.answer_cache import Answer
 from recall_server.api.state.context import Context, Served
+from recall_server.config.api_keys import Scope
 from recall_server.errors import InvalidRequest
+from recall_server.recall.queries import Picture, Upload
 from recall_server.recall.recalled import Recalled
+from recall_server.service.service import RecallOptions, RecallService
 
 PNG = "image/png"
 SAFETENSORS = "application/vnd.safetensors"
 BYTES = "application/octet-stream"
 FORMATS: dict[str, RecallFormat] = {JSON: "json", PNG: "png", SAFETENSORS: "safetensors", BYTES: "safetensors"}
 
-router = APIRouter(tags=["recall"])
+Recall = Callable[[Upload], Recalled]
+
+router = APIRouter(tags=["recall"], route_class=RecallRoute)
 
 ANSWERS: dict[int | str, dict[str, Any]] = {
     200: {
@@ -45,15 +51,20 @@ NOT_MODIFIED: dict[int | str, dict[str, Any]] = {304: {"description": "what If-N
 
 
 @router.get("/recall", responses=ANSWERS | NOT_MODIFIED, response_class=Response)
+@access(READ)
 async def recall_labels(
     request: Request, parameters: Annotated[LabelRecallParameters, Query()], context: Served
 ) -> Response:
     """Recalled images of labels, from whichever loaded bundles know them."""
     form = _format(request, parameters)
-    asked: UnansweredRecall = request.scope[ASKED]
-    recall = partial(context.service.recall_labels, parameters.names(), parameters.options(), library=asked.library)
+    unanswered: UnansweredRecall = request.scope[UNANSWERED]
+    service, names, options = context.service, parameters.names(), parameters.options()
+
+    def recall(_: Upload) -> Recalled:
+        return service.recall_labels(names, options, library=unanswered.library)
+
     answer = Answer.of(*await _made(request, context, recall, form))
-    context.cache.put(asked.key, answer)
+    context.cache.put(unanswered.key, answer)
     return recall_response(answer, request.headers)
 
 
@@ -63,46 +74,54 @@ async def recall_labels(
     response_class=Response,
     openapi_extra=body_schema(RecallBody.model_json_schema(), "pictures; parts of one name are averaged to one query"),
 )
+@access(Access(Scope.READ, "threads"))
 async def recall_queries(
     request: Request, parameters: Annotated[RecallParameters, Query()], context: Served
 ) -> Response:
     """Recalled images of mixtures of labels, of query vectors, or of pictures."""
     form = _format(request, parameters)
-    service, options = context.service, parameters.options()
     if media_type(request) == FORM:
         pictures = await read_pictures(request, max_pictures=context.settings.max_pictures)
-        recall = partial(service.recall_pictures, pictures, options)
+        recall = _recall_of_pictures(pictures, context.service, parameters.options())
     else:
-        body = await read_json(request, RecallBody)
-        if body.mixtures is not None and body.vectors is None:
-            recall = partial(service.recall_mixtures, body.mixtures, options)
-        elif body.vectors is not None and body.mixtures is None:
-            recall = partial(service.recall_vectors, body.vectors, options)
-        else:
-            raise InvalidRequest("send either 'mixtures' or 'vectors'", parameter="mixtures")
+        body = await read_json(request, RecallBody, context.parsers)
+        release_body(request)
+        recall = _recall_of_queries(body, context.service, parameters.options())
     content, media = await _made(request, context, recall, form)
     return Response(content, media_type=media, headers={"Vary": "Accept"})
+
+
+def _recall_of_pictures(pictures: list[Picture], service: RecallService, options: RecallOptions) -> Recall:
+    return lambda upload: service.recall_pictures(pictures, options, upload=upload)
+
+
+def _recall_of_queries(body: RecallBody, service: RecallService, options: RecallOptions) -> Recall:
+    """The recall that the body asks for; raises InvalidRequest where it asks for none, or for two."""
+    mixtures, vectors = body.mixtures, body.vectors
+    if mixtures is not None and vectors is None:
+        return lambda _: service.recall_mixtures(mixtures, options)
+    if vectors is not None and mixtures is None:
+        return lambda _: service.recall_vectors(vectors, options)
+    raise InvalidRequest("send either 'mixtures' or 'vectors'", parameter="mixtures")
 
 
 def _format(request: Request, parameters: RecallParameters) -> RecallFormat:
     return parameters.format or FORMATS[accepted(request, list(FORMATS))]
 
 
-async def _made(
-    request: Request, context: Context, recall: Callable[[], Recalled], form: RecallFormat
-) -> tuple[bytes, str]:
-    """Content and media type, made in a thread, for encoding PNGs takes a while; what is recalled is paid for."""
+async def _made(request: Request, context: Context, recall: Recall, form: RecallFormat) -> tuple[bytes, str]:
+    """Content and media type of an answer. The caller pays for what was recalled, even if it cannot be sent."""
     computed = 0
 
-    def make() -> tuple[bytes, str]:  # one way to a thread and back: it costs as much as a small recall
+    def make(upload: Upload) -> tuple[bytes, str]:  # in one thread: a change of threads costs as much as a small recall
         nonlocal computed
-        recalled = recall()
+        recalled = recall(upload)
         computed = recalled.images
         return _encode(recalled, form)
 
     try:
-        return await context.run(make)
-    finally:  # whatever became of it
+        return await context.run_for(request, make)
+    finally:
         context.metrics.recalled_images.inc(computed)
         context.pay(request, computed)
 

@@ -22,12 +22,16 @@ from recall_server.jobs.rows.records import (
     JobStatus,
     Progress,
 )
+from recall_server.library.names import LONGEST_NAME
 from recall_server.recall.addressing import Addressing
 from recall_server.recall.recalled import PerLabel, Recalled, RecalledQuery
+from recall_server.service.predictions import Prediction
 from recall_server.service.requests import RecallOptions
 
 LARGEST_SEED = 2**63 - 1
 MOST_QUERIES = 10_000  # of one recall: its table of targets grows with their square
+MOST_WEIGHTS = 1000  # labels of one mixture
+LONGEST_VECTOR = 100_000
 
 OUT_OF_SET = "the share of known pictures that are nearer to what the memory knows; null where that is not known"
 
@@ -36,7 +40,11 @@ MARKDOWN: dict[int | str, dict[str, Any]] = {
     200: {"description": "the card", "content": {"text/markdown": {"schema": {"type": "string"}}}}
 }
 
-Vector = Annotated[list[float], Field(fail_fast=True)]  # one fault is said, and not a million
+# Lengths are checked before the items are, and the first fault ends the validation: a million faults take seconds.
+Name = Annotated[str, Field(max_length=LONGEST_NAME)]
+Names = Annotated[list[Name], Field(max_length=MOST_QUERIES, fail_fast=True)]
+Vector = Annotated[list[float], Field(max_length=LONGEST_VECTOR, fail_fast=True)]
+Mixture = Annotated[dict[Name, float], Field(max_length=MOST_WEIGHTS)]
 Seed = Annotated[int, Field(ge=0, le=LARGEST_SEED)]
 BundleName = Annotated[str, Field(max_length=100)]
 RecallFormat = Literal["json", "png", "safetensors"]
@@ -80,7 +88,7 @@ class LabelRecallParameters(RecallParameters):
 class RecallBody(RequestModel):
     """Exactly one of mixtures (weights of labels) and vectors (raw queries)."""
 
-    mixtures: Annotated[list[dict[str, float]], Field(max_length=MOST_QUERIES, fail_fast=True)] | None = None
+    mixtures: Annotated[list[Mixture], Field(max_length=MOST_QUERIES, fail_fast=True)] | None = None
     vectors: Annotated[list[Vector], Field(max_length=MOST_QUERIES, fail_fast=True)] | None = None
 
 
@@ -98,7 +106,7 @@ class TrainParameters(ClassifierParameters):
 
 
 class LabelsBody(ClassifierParameters):
-    labels: list[str] = Field(description="labels, groups and aliases; `bundle:label` where two bundles know it")
+    labels: Names = Field(description="labels, groups and aliases; `bundle:label` where two bundles know it")
 
 
 class RecalledEntry(BaseModel):
@@ -232,11 +240,16 @@ class EventPage(BaseModel):
 
 
 class PredictionEntry(BaseModel):
-    """`by` is there where prototypes answered, for a classifier of nothing else or until it is trained."""
+    """The prediction of one picture. `by` is present where prototypes answered instead of a trained network."""
 
     label: str
     by: Literal["prototypes"] | None = None
     probabilities: dict[str, float]
+
+    @classmethod
+    def of(cls, prediction: Prediction) -> PredictionEntry:
+        by: Literal["prototypes"] | None = "prototypes" if prediction.by == "prototypes" else None
+        return cls(label=prediction.label, by=by, probabilities=prediction.probabilities)
 
 
 class Predictions(BaseModel):

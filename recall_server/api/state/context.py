@@ -1,8 +1,10 @@
-"""What every route is given: the service, and threads to use it in."""
+"""What every route is given: the service, and the threads to use it in."""
 
 from __future__ import annotations
 
+import math
 import shutil
+import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
@@ -10,70 +12,130 @@ from typing import Annotated, ParamSpec, TypeVar, final
 
 import anyio
 from fastapi import Depends, Request
+from starlette.requests import ClientDisconnect
 
 from recall_server.api.state.answer_cache import AnswerCache
+from recall_server.api.state.decoding_shares import DecodingShares
+from recall_server.api.state.job_feeds import JobFeeds
 from recall_server.api.state.metrics import Metrics
 from recall_server.api.state.rates import Rates
 from recall_server.config.settings import Settings, rate
 from recall_server.errors import Overloaded
+from recall_server.recall import Upload
 from recall_server.service.service import RecallService
 
-CONCURRENT = 4  # recalls, encodings and predictions at a time: the rest of the thread pool stays free for files
-LONGEST_LINE = 512  # requests that wait for one of those threads; more would only wait for nothing
-# Keys of the ASGI scope: who asks, as the guard knows it; and which route has answered, where it was not the router.
-CALLER, ROUTE = "recall.caller", "recall.route"
+CONCURRENT = 4  # recalls, encodings and predictions at a time; the other threads stay free for files
+PARSERS = 1  # large JSON bodies parsed at a time: the parser holds the interpreter's lock
+LOOKUPS = 16  # queries of the job table at a time; a locked table holds these threads and no others
+LONGEST_LINE = 512  # requests that wait for one of the computing threads
+PIXELS_PER_PICTURE = 1_000_000  # decoding so many pixels is charged like computing one picture
+CALLER = "recall.caller"  # key of the ASGI scope: the name of the caller, set by the guard
 
 P = ParamSpec("P")
 Result = TypeVar("Result")
 
 
+def _limiter(threads: int) -> Callable[[], anyio.CapacityLimiter]:
+    return partial(anyio.CapacityLimiter, threads)
+
+
 @final
 @dataclass(frozen=True, eq=False)
 class Context:
-    """The service of this app; anything that computes goes through `run`, so that the event loop never waits."""
+    """The service of one application. Its methods run functions in threads, so that the event loop never waits."""
 
     service: RecallService
     cache: AnswerCache
     metrics: Metrics
     rates: Rates
-    limiter: anyio.CapacityLimiter = field(default_factory=lambda: anyio.CapacityLimiter(CONCURRENT))
+    decoding: DecodingShares
+    feeds: JobFeeds
+    limiter: anyio.CapacityLimiter = field(default_factory=_limiter(CONCURRENT))
+    parsers: anyio.CapacityLimiter = field(default_factory=_limiter(PARSERS))
+    lookups: anyio.CapacityLimiter = field(default_factory=_limiter(LOOKUPS))
 
     @classmethod
     def of(cls, service: RecallService) -> Context:
+        """The context of a new application."""
         settings = service.settings
         cache = AnswerCache(settings.cache_bytes)
         metrics = Metrics(service, cached_bytes=lambda: cache.bytes)
-        return cls(service, cache, metrics, Rates(rate(settings.request_rate), rate(settings.work_rate)))
+        rates = Rates(rate(settings.request_rate), rate(settings.work_rate))
+        return cls(service, cache, metrics, rates, DecodingShares(settings.max_request_pixels), JobFeeds(service.jobs))
 
     @property
     def settings(self) -> Settings:
         return self.service.settings
 
     async def run(self, function: Callable[P, Result], /, *args: P.args, **kwargs: P.kwargs) -> Result:
-        """Compute in a thread; raises Overloaded where too many wait for one already."""
+        """Compute in a thread; raises Overloaded where too many requests wait for one."""
         self.check_threads()
         return await anyio.to_thread.run_sync(partial(function, *args, **kwargs), limiter=self.limiter)
 
+    async def run_for(self, request: Request, function: Callable[[Upload], Result]) -> Result:
+        """`run`, given up when the caller leaves; `function` is told so, and charges the caller for decoding.
+
+        Raises ClientDisconnect where the caller left first.
+        """
+        gone = threading.Event()
+        caller = request.scope.get(CALLER, "")
+        with self.decoding.share(caller) as share:
+
+            def charge(work: int) -> None:
+                share.take(work)
+                self.rates.pay(caller, math.ceil(work / PIXELS_PER_PICTURE))
+
+            outcome: Callable[[], Result] | None = None
+            upload = Upload(wanted=lambda: not gone.is_set(), charge=charge)
+            async with anyio.create_task_group() as tasks:  # whose scope never leaves a thread behind
+                tasks.start_soon(_tell_when_left, request, gone, tasks.cancel_scope)
+                outcome = await self._outcome(function, upload)
+                tasks.cancel_scope.cancel()
+        if outcome is None:
+            raise ClientDisconnect
+        return outcome()
+
+    async def _outcome(self, function: Callable[[Upload], Result], upload: Upload) -> Callable[[], Result]:
+        """A function that returns or raises what `run` did. A task group would wrap the error in a group."""
+        try:
+            result = await self.run(function, upload)
+        except Exception as error:
+            failure = error
+
+            def fail() -> Result:
+                raise failure
+
+            return fail
+        return lambda: result
+
     async def look(self, function: Callable[P, Result], /, *args: P.args, **kwargs: P.kwargs) -> Result:
-        """Ask the job table or the disk in a thread, without a place in the line of those that compute."""
-        return await anyio.to_thread.run_sync(partial(function, *args, **kwargs))
+        """Ask the job table or the disk in a thread that none of the computing requests waits for."""
+        return await anyio.to_thread.run_sync(partial(function, *args, **kwargs), limiter=self.lookups)
 
     def check_threads(self) -> None:
         """Raises Overloaded where `run` would."""
         waiting = self.limiter.statistics().tasks_waiting
         if waiting >= LONGEST_LINE:
-            raise Overloaded(f"{waiting} requests wait to be computed already", retry_after=2)
+            raise Overloaded(f"{waiting} requests wait to be computed", retry_after=2)
 
     def pay(self, request: Request, pictures: int) -> None:
-        """Charge the caller of a request for what it came to."""
+        """Charge the caller of a request for the pictures that it computed."""
         self.rates.pay(request.scope.get(CALLER, ""), pictures)
 
     def disk_is_low(self) -> bool:
-        """Whether there is less free space than the operator wants to keep, or no telling."""
+        """Whether less space is free than the operator wants to keep, or the disk does not say."""
         try:
             return shutil.disk_usage(self.settings.state).free < self.settings.min_free_bytes
         except OSError:
             return True
+
+
+async def _tell_when_left(request: Request, gone: threading.Event, scope: anyio.CancelScope) -> None:
+    """Set `gone` and cancel the scope when the caller closes the connection. The body must have been read."""
+    while (await request.receive())["type"] != "http.disconnect":
+        pass
+    gone.set()
+    scope.cancel()
 
 
 def _context(request: Request) -> Context:

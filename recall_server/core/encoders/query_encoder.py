@@ -17,6 +17,7 @@ from typing import Any, Final, Literal, final
 import numpy as np
 from numpy.typing import NDArray
 
+from recall_server.core.encoders.onnx_check import check_onnx
 from recall_server.core.io.tensor_file import read_bounded
 from recall_server.errors import InvalidBundle
 
@@ -109,11 +110,15 @@ def _read(path: str | os.PathLike[str], expected_sha256: str) -> bytes:
     digest = hashlib.sha256(data).hexdigest()
     if digest != expected_sha256:
         raise InvalidBundle(f"the query encoder {name} has sha256 {digest}, but the bundle needs {expected_sha256}")
+    try:
+        check_onnx(data)
+    except ValueError as error:
+        raise InvalidBundle(f"the query encoder {name} is refused: {error}") from error
     return data
 
 
 def _session(data: bytes, name: str, device: str, threads: int) -> Any:
-    """A session on the device asked for. From bytes, so that no path inside the file can be followed."""
+    """A session on `device`, for the bytes of a file that `check_onnx` accepts."""
     runtime = _runtime()
     wants_cuda = device == "cuda" or (device == "auto" and CUDA in runtime.get_available_providers())
     if wants_cuda:
@@ -140,6 +145,7 @@ def _create(runtime: Any, data: bytes, provider: str, threads: int) -> Any:
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
     options.log_severity_level = ERRORS_ONLY
+    options.add_session_config_entry("session.load_model_format", "ONNX")  # whatever the bytes look like
     if provider != CPU:  # the strict mode: an error instead of a silent session on the CPU
         options.add_session_config_entry("session.disable_cpu_ep_fallback", "1")
     session = runtime.InferenceSession(data, sess_options=options, providers=[provider])

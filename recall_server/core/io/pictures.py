@@ -1,14 +1,14 @@
-"""Pictures that strangers send -> arrays that a memory or a classifier can take, and back to PNG.
+"""Picture files from strangers -> arrays in the shape of a memory or a classifier, and back to PNG.
 
-What is done to a picture, always in this order and always the same: refuse it (not JPEG, PNG or WebP; animated; too
-many pixels), turn it as its EXIF orientation says, put what is transparent over white, reduce it to 8 bits, make it
-grey or colour, cut the longer side to the wanted proportions around the centre, and resize it with an antialiasing
-filter.
+A picture is always treated in this order: refuse it (not JPEG, PNG or WebP; animated; too many pixels or scans), decode
+it, turn it as its EXIF orientation says, put transparent parts over white, reduce it to 8 bits, make it grey or colour,
+cut the longer side to the wanted proportions around the centre, and resize it with an antialiasing filter.
 """
 
 from __future__ import annotations
 
 import io
+import re
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,7 +17,15 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 from recall_server.errors import PictureTooLarge, UnreadablePicture, UnsupportedQuery
 
 FORMATS = ("JPEG", "PNG", "WEBP")  # Pillow reads seventy; each is a parser that strangers could feed
+JPEGS = frozenset({"JPEG", "MPO"})
 MAX_PIXELS = 16_000_000
+MAX_SCANS = 32  # of a JPEG: encoders write up to 18, and each is a pass over all pixels
+PIXELS_PER_SCAN = 0.1  # the work of a scan, as a share of decoding the pixels once
+REDUCED_PIXELS = 1_000_000  # JPEGs beyond this size are decoded at a smaller scale
+OVERSAMPLING = 4  # the least scale of these, relative to the shape asked for
+# A JPEG marker that is neither a stuffed byte nor a restart marker; it ends the entropy-coded data of a scan.
+MARKER = re.compile(rb"\xff[^\x00\xff\xd0-\xd7]")
+START_OF_SCAN, START, END, PRIVATE = 0xDA, 0xD8, 0xD9, 0x01
 SIXTEEN_BIT_MODES = frozenset({"I;16", "I;16L", "I;16B", "I;16N", "I"})
 MODES = {1: "L", 3: "RGB"}
 
@@ -25,25 +33,41 @@ MODES = {1: "L", 3: "RGB"}
 def decode(
     data: bytes, image_shape: tuple[int, int, int], *, name: str = "the picture", max_pixels: int = MAX_PIXELS
 ) -> NDArray[np.float32]:
-    """The bytes of one picture file -> float32 [C, H, W] in 0..1, in the shape asked for.
+    """The pixels of a picture file, float32 [C, H, W] in 0..1, in the shape asked for.
 
-    `name` is what errors call the picture. Raises UnreadablePicture, PictureTooLarge (before anything is decoded),
-    and UnsupportedQuery for an image shape that is neither grey nor colour.
+    Errors call the picture `name`. Raises UnreadablePicture, PictureTooLarge (before any pixel is decoded), and
+    UnsupportedQuery for an image shape of other than 1 or 3 channels.
     """
+    return decode_bytes(data, image_shape, name=name, max_pixels=max_pixels).astype(np.float32) / np.float32(255)
+
+
+def decode_bytes(
+    data: bytes, image_shape: tuple[int, int, int], *, name: str = "the picture", max_pixels: int = MAX_PIXELS
+) -> NDArray[np.uint8]:
+    """`decode` in 8 bits: uint8 [C, H, W]."""
     channels, height, width = image_shape
     if channels not in MODES:
         raise UnsupportedQuery(f"pictures can be turned into 1 or 3 channels, not into {channels}", parameter=name)
-    if not data:
-        raise UnreadablePicture(f"{name} is empty", parameter=name)
     image = _open(data, name, max_pixels)
     try:
+        if image.format in JPEGS and image.width * image.height > REDUCED_PIXELS:
+            image.draft(None, (OVERSAMPLING * max(height, width),) * 2)
         upright = ImageOps.exif_transpose(image)
         eight_bit = _without_transparency(_eight_bit(upright)).convert(MODES[channels])
         sized = fit(eight_bit, width, height)
-    except Exception as error:  # Pillow's decoders raise a dozen kinds of error on damaged data; all mean the same here
+    except Exception as error:  # Pillow's decoders raise many kinds of errors on damaged data
         raise UnreadablePicture(f"{name} is damaged: it cannot be decoded to the end", parameter=name) from error
-    pixels = np.asarray(sized, dtype=np.float32).reshape(height, width, channels) / np.float32(255)
-    return np.ascontiguousarray(pixels.transpose(2, 0, 1))
+    return np.ascontiguousarray(np.asarray(sized).reshape(height, width, channels).transpose(2, 0, 1))
+
+
+def decoding_work(data: bytes, *, name: str = "the picture", max_pixels: int = MAX_PIXELS) -> int:
+    """How much work it is to decode the picture, in pixels of a picture with one scan. Reads no pixel.
+
+    Raises UnreadablePicture and PictureTooLarge.
+    """
+    image = _open(data, name, max_pixels)
+    scans = _scans(data) if image.format in JPEGS else 1
+    return round(image.width * image.height * (1 + PIXELS_PER_SCAN * (scans - 1)))
 
 
 def fit(image: Image.Image, width: int, height: int) -> Image.Image:
@@ -52,45 +76,64 @@ def fit(image: Image.Image, width: int, height: int) -> Image.Image:
 
 
 def encode_png(image: NDArray[np.float32]) -> bytes:
-    """Pixels [C, H, W], clipped to 0..1 and rounded to 8 bits -> the bytes of a grey or colour PNG."""
+    """A grey or colour PNG of pixels [C, H, W], which are clipped to 0..1 and rounded to 8 bits."""
     stream = io.BytesIO()
     to_picture(image).save(stream, format="PNG")
     return stream.getvalue()
 
 
 def to_picture(image: NDArray[np.float32]) -> Image.Image:
-    """Pixels [C, H, W], clipped to 0..1 and rounded to 8 bits -> a picture of mode L or RGB. C must be 1 or 3."""
+    """A picture of mode L or RGB of pixels [C, H, W], clipped to 0..1 and rounded to 8 bits. C must be 1 or 3."""
     return from_bytes(to_bytes(image))
 
 
 def to_bytes(pixels: NDArray[np.float32]) -> NDArray[np.uint8]:
-    """Pixels of any shape, clipped to 0..1 and rounded to 8 bits."""
+    """Pixels of any shape in 8 bits: clipped to 0..1 and rounded."""
     return np.rint(np.clip(pixels, 0, 1) * 255).astype(np.uint8)
 
 
 def from_bytes(image: NDArray[np.uint8]) -> Image.Image:
-    """Bytes [C, H, W] -> a picture of mode L or RGB. C must be 1 or 3."""
+    """A picture of mode L or RGB of bytes [C, H, W]. C must be 1 or 3."""
     if image.shape[0] == 1:
         return Image.fromarray(np.ascontiguousarray(image[0]))
     return Image.fromarray(np.ascontiguousarray(image.transpose(1, 2, 0)))
 
 
 def _open(data: bytes, name: str, max_pixels: int) -> Image.Image:
-    """Read the header only, and refuse by what it says."""
+    """Read the header, and refuse the picture by what it says."""
+    if not data:
+        raise UnreadablePicture(f"{name} is empty", parameter=name)
     try:
         image = Image.open(io.BytesIO(data), formats=FORMATS)
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
         raise PictureTooLarge(_too_large(name, "far", max_pixels), parameter=name) from error
     except UnidentifiedImageError as error:
         raise UnreadablePicture(f"{name} is no JPEG, PNG or WebP picture", parameter=name) from error
-    except Exception as error:  # a header that lies makes the parsers raise anything
+    except Exception as error:  # the parsers raise many kinds of errors on a bad header
         raise UnreadablePicture(f"{name} is damaged: its header cannot be read", parameter=name) from error
     if image.width * image.height > max_pixels:
         raise PictureTooLarge(_too_large(name, f"at {image.width}x{image.height}", max_pixels), parameter=name)
-    # Phones write JPEGs with previews behind the photo (MPO): the first picture is the photo. An animation has none.
+    # Phones write JPEGs with previews behind the photo (MPO), and the first picture is the photo.
     if image.format in ("PNG", "WEBP") and getattr(image, "is_animated", False):
         raise UnreadablePicture(f"{name} is animated; send one still picture", parameter=name)
+    if image.format in JPEGS and _scans(data) > MAX_SCANS:
+        raise PictureTooLarge(
+            f"{name} has more than {MAX_SCANS} scans; save it again as a baseline JPEG", parameter=name
+        )
     return image
+
+
+def _scans(data: bytes) -> int:
+    """The scans of the first picture of a JPEG file; counting stops beyond MAX_SCANS."""
+    position = scans = 0
+    while scans <= MAX_SCANS and (found := MARKER.search(data, position)) is not None:
+        position, kind = found.end(), data[found.start() + 1]
+        if kind == END:
+            break
+        if kind not in (START, PRIVATE):  # these have no length
+            position += int.from_bytes(data[position : position + 2], "big")
+        scans += kind == START_OF_SCAN
+    return scans
 
 
 def _too_large(name: str, how: str, max_pixels: int) -> str:
@@ -100,7 +143,7 @@ def _too_large(name: str, how: str, max_pixels: int) -> str:
 def _centre(image: Image.Image, proportion: float) -> Image.Image:
     """The largest part around the centre whose width is `proportion` times its height.
 
-    ImageOps.fit does nearly the same, but lets what it cuts away bleed into the edges.
+    ImageOps.fit does nearly the same, but the parts that it cuts off bleed into the edges.
     """
     width = max(1, min(image.width, round(image.height * proportion)))
     height = max(1, min(image.height, round(image.width / proportion)))
@@ -109,7 +152,7 @@ def _centre(image: Image.Image, proportion: float) -> Image.Image:
 
 
 def _eight_bit(image: Image.Image) -> Image.Image:
-    """Sixteen-bit grey, which Pillow would clip instead of scaling, to eight bits."""
+    """Reduce sixteen-bit grey to eight bits; Pillow would clip it instead of scaling it."""
     if image.mode not in SIXTEEN_BIT_MODES:
         return image
     values = np.clip(np.asarray(image).astype(np.int32), 0, 65535)
@@ -117,7 +160,7 @@ def _eight_bit(image: Image.Image) -> Image.Image:
 
 
 def _without_transparency(image: Image.Image) -> Image.Image:
-    """Over white, as a page shows it: the colours that hide under full transparency are noise."""
+    """Put the image over white, as a page shows it; the colours under full transparency are noise."""
     if not image.has_transparency_data:
         return image
     coloured = image.convert("RGBA")

@@ -11,6 +11,7 @@ from __future__ import annotations
 import json
 import math
 import os
+import re
 import stat
 from collections import Counter
 from collections.abc import Mapping
@@ -26,6 +27,7 @@ ELEMENT_BYTES = {"F64": 8, "F32": 4, "F16": 2, "BF16": 2, "I64": 8, "I8": 1, "U8
 FLOATS = frozenset({"F32", "F16", "BF16"})
 LENGTH_BYTES = 8  # a file begins with the length of its header, little-endian
 MEBIBYTE = 2**20
+SURROGATE_ESCAPE = re.compile(r"\\u[dD][89a-fA-F]")
 
 
 @dataclass(frozen=True)
@@ -97,7 +99,8 @@ def parse_json(text: str) -> Any:
     """Parse strict JSON: no duplicate keys, no NaN or Infinity. Raises ValueError."""
     try:
         value = json.loads(text, object_pairs_hook=_without_duplicates, parse_constant=_refuse_constant)
-        json.dumps(value, ensure_ascii=False).encode("utf-8")
+        if SURROGATE_ESCAPE.search(text):  # the only way to a surrogate, for `text` itself has none
+            json.dumps(value, ensure_ascii=False).encode("utf-8")
     except RecursionError as error:
         raise ValueError("the JSON is nested too deeply") from error
     except json.JSONDecodeError as error:
@@ -167,7 +170,7 @@ def _header(data: bytes, largest: int) -> tuple[dict[str, Any], int]:
         raise ValueError(f"a file of {len(data)} bytes is too short to be safetensors")
     length = int.from_bytes(data[:LENGTH_BYTES], "little")
     if length > largest:
-        raise ValueError(f"the header claims {length} bytes, more than {largest}")
+        raise ValueError(f"the header claims more than {largest} bytes")  # the number may be text of another file
     if length > len(data) - LENGTH_BYTES:
         raise ValueError(f"the header claims {length} bytes, but only {len(data) - LENGTH_BYTES} follow")
     try:

@@ -36,7 +36,9 @@ def open_app(library: Library, backend: ManualBackend, tmp_path: Path) -> Iterat
         jobs = TrainingJobs(SqlJobStore.open("sqlite://"), ClassifierFiles(tmp_path), backend, job_limits(settings))
         jobs.open()
         app = create_app(RecallService(bundles, jobs, settings))
-        client = TestClient(app, base_url="http://127.0.0.1", raise_server_exceptions=False)
+        client = TestClient(
+            app, base_url="http://127.0.0.1", raise_server_exceptions=False, client=("127.0.0.1", 50000)
+        )
         opened.append(client)
         client.__enter__()
         return client

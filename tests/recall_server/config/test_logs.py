@@ -53,3 +53,26 @@ def test_traces_do_not_show_what_variables_held(form: str) -> None:
 def test_the_console_form_is_for_people() -> None:
     first = logged("console").splitlines()[0]
     assert "hello you" in first and "request_id=abc123" in first and "\x1b" not in first
+
+
+@pytest.mark.parametrize("character", ["\x1b", "\r", "\x00", "\x7f", "\x9b", "\x08"])
+def test_names_of_files_do_not_write_to_the_terminal(character: str) -> None:
+    program = (
+        "import logging, sys; from recall_server.config.logs import configure_logs; configure_logs('info', 'console');"
+        f"name = {character!r} + '[2Jbundle'; logger = logging.getLogger('x');"
+        "logger.error('bundle rejected: %s', name, extra={'file': name});"
+        "\ntry: raise OSError(name)\nexcept OSError: logger.exception('no')"
+    )
+    ran = subprocess.run([sys.executable, "-c", program], capture_output=True, check=True)
+    assert character.encode() not in ran.stderr and ran.stderr.count(b"[2Jbundle") >= 3
+
+
+def test_a_line_break_in_a_name_makes_no_line_of_its_own() -> None:
+    forged = "2026-01-01T00:00:00Z [info     ] all is well"
+    program = (
+        "import logging; from recall_server.config.logs import configure_logs; configure_logs('info', 'console');"
+        f"logging.getLogger('x').error('bundle rejected: %s', 'a\\n{forged}')"
+    )
+    ran = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert f"    {forged}" in ran.stderr
+    assert not any(line.startswith(forged) for line in ran.stderr.splitlines())

@@ -110,7 +110,7 @@ def test_a_full_queue_is_429_with_a_time_before_the_body_is_read(open_app: Open,
     for seed in range(2):
         assert client.post("/classifier", json=LABELS | {"seed": seed}).status_code == 202
     answer = client.post("/classifier", content=Unread(), headers={"Content-Type": "application/json"})
-    assert "2 trainings wait already" in problem(answer, 429, "overloaded")["detail"]
+    assert "2 trainings are queued" in problem(answer, 429, "overloaded")["detail"]
     assert 1 <= int(answer.headers["retry-after"]) <= 120
     assert client.get("/recall?labels=left").status_code == 200
     backend.begin()
@@ -201,3 +201,36 @@ def test_recalling_is_paid_for_even_if_it_cannot_be_sent(open_app: Open) -> None
     wish = {"mixtures": [{"left": 1}] * 9_000}
     assert client.post("/recall?per_label=1&format=png", json=wish).status_code == 422
     assert client.post("/recall?per_label=1&format=png", json=wish).status_code == 429
+
+
+@pytest.mark.parametrize(
+    "origin", ["x://127.0.0.1", "ftp://127.0.0.1", "127.0.0.1", "//127.0.0.1", "http://127.0.0.1:1"]
+)
+def test_only_this_servers_own_origins_change_something(client: TestClient, origin: str) -> None:
+    document = problem(client.post("/classifier", json=LABELS, headers={"Origin": origin}), 403, "forbidden")
+    assert "another site" in document["detail"]
+
+
+@pytest.mark.parametrize("site", ["cross-site", "same-site", "unheard-of"])
+def test_pages_of_other_sites_make_a_keyless_server_compute_nothing(
+    client: TestClient, open_app: Open, site: str
+) -> None:
+    headers = {"Sec-Fetch-Site": site}
+    for path in ("/recall?labels=left", "/bundles/places/bases", "/classifier", "/metrics"):
+        assert "another site" in problem(client.get(path, headers=headers), 403, "forbidden")["detail"]
+    assert client.get("/", headers=headers).status_code == 200, "a link to the page works"
+    for own in ("same-origin", "none"):
+        assert client.get("/recall?labels=left", headers={"Sec-Fetch-Site": own}).status_code == 200
+    keyed = open_app(api_keys=KEYS)
+    assert keyed.get("/recall?labels=left", headers=headers | bearer(READ)).status_code == 200
+
+
+@pytest.mark.parametrize("claimed", ["evil", "1.2.3.4\x1b[2J", "127.0.0.1.evil.example", "", "key boss"])
+def test_a_caller_is_an_address_or_unknown(open_app: Open, claimed: str, caplog: pytest.LogCaptureFixture) -> None:
+    """What a proxy passes on in X-Forwarded-For becomes the client of the ASGI scope."""
+    app = open_app().app
+    proxied = TestClient(app, base_url="http://127.0.0.1", client=(claimed, 1))
+    with caplog.at_level("INFO", "recall_server.api.guards.observed"):
+        assert proxied.get("/recall?labels=left").status_code == 200
+    callers = {vars(line)["caller"] for line in caplog.records if line.getMessage() == "request"}
+    assert callers == {"address unknown"}

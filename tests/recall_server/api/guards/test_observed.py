@@ -69,7 +69,7 @@ def test_a_request_is_one_line_without_what_was_asked_for(
         ("GET", "/recall", "200"),
         ("GET", "/classifier/{identifier}", "404"),
     ]
-    assert lines[0].caller == "address testclient"
+    assert lines[0].caller == "address 127.0.0.1"
     assert "left" not in caplog.text
 
 

@@ -87,7 +87,7 @@ def test_how_pictures_are_used_is_said_and_can_be_chosen(client: TestClient) -> 
     refused = client.post("/classifier?addressing=guess", files=sent)
     assert problem(refused, 422, "invalid-request")["parameter"] == "addressing"
     by_name = client.post("/classifier?addressing=images", json={"labels": ["left", "right"]})
-    assert "how pictures are used" in problem(by_name, 422, "invalid-request")["detail"]
+    assert "an option for pictures" in problem(by_name, 422, "invalid-request")["detail"]
     by_name = client.post("/classifier?own_pictures=false", json={"labels": ["left", "right"]})
     assert problem(by_name, 422, "invalid-request")["parameter"] == "own_pictures"
     recalled_alone = client.post("/classifier?own_pictures=false", files=sent, headers=WAIT).json()

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import socket
 import threading
 import time
 from typing import Any
@@ -10,7 +12,9 @@ from typing import Any
 import pytest
 from fastapi.testclient import TestClient
 
+from recall_server.api.state import job_feeds
 from recall_server.jobs.rows.records import Progress
+from tests.recall_server.api.live import exchange, listening
 from tests.recall_server.api.requests import problem
 from tests.recall_server.serving_examples import ManualBackend
 
@@ -119,3 +123,38 @@ def test_bad_questions_are_refused(client: TestClient, backend: ManualBackend) -
     problem(client.get(f"{path}?after=-1"), 422, "invalid-request")
     problem(client.get(f"{path}?limit=0"), 422, "invalid-request")
     problem(client.get(path, headers={"Accept": "image/png"}), 406, "not-acceptable")
+
+
+def test_one_caller_opens_so_many_streams_and_the_next_is_refused_until_one_ends(
+    client: TestClient, backend: ManualBackend, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(job_feeds, "MOST_STREAMS_OF_A_CALLER", 3)
+    path = queued(client, backend)
+    head = f"GET {path} HTTP/1.1\r\nHost: localhost\r\nAccept: text/event-stream\r\nConnection: close\r\n\r\n".encode()
+    with listening(client.app) as address, contextlib.ExitStack() as stack:
+        streams = [stack.enter_context(socket.create_connection(address, timeout=20)) for _ in range(3)]
+        for stream in streams:
+            stream.sendall(head)
+            assert stream.recv(12) == b"HTTP/1.1 200"
+        assert exchange(address, head)[9:12] == b"429"
+        streams.pop().close()
+        limit = time.monotonic() + 20
+        while True:
+            again = stack.enter_context(socket.create_connection(address, timeout=20))
+            again.sendall(head)
+            if again.recv(12) == b"HTTP/1.1 200":
+                break
+            assert time.monotonic() < limit
+        backend.perform()
+
+
+@pytest.mark.parametrize("last", ["3", "2000000000"])
+def test_a_caller_that_knows_events_that_never_happened_is_told_all(
+    client: TestClient, backend: ManualBackend, last: str
+) -> None:
+    path = queued(client, backend)
+    timer = threading.Timer(0.3, backend.perform)
+    timer.start()
+    events = parsed(client.get(path, headers=STREAM | {"Last-Event-ID": last}).text)
+    timer.join()
+    assert [event["id"] for event in events][:3] == ["1", "2", "3"]

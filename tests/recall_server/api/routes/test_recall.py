@@ -204,11 +204,11 @@ def test_an_ambiguous_label_comes_with_the_candidates(client: TestClient) -> Non
 @pytest.mark.parametrize(
     ("body", "status", "sentence"),
     [
-        (b"", 400, "no valid JSON"),
-        (b"{", 400, "no valid JSON"),
+        (b"", 400, "not valid JSON"),
+        (b"{", 400, "not valid JSON"),
         (b'{"mixtures": [{"left": NaN}]}', 400, "NaN"),
         (b'{"mixtures": [{"left": 1, "left": 2}]}', 400, "appears twice"),
-        (b'\xff{"mixtures": []}', 400, "no valid JSON"),
+        (b'\xff{"mixtures": []}', 400, "not valid JSON"),
         (b"[" * 100_000, 400, "nested too deeply"),
         (b"[]", 422, "valid dictionary"),
         (b"{}", 422, "either 'mixtures' or 'vectors'"),

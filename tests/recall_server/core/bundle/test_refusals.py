@@ -96,7 +96,7 @@ def test_a_link_in_a_circle_is_no_bundle(path: Path) -> None:
     ("limits", "sentence"),
     [
         (FileLimits(file_bytes=1000), "the file is larger than 1000 bytes"),
-        (FileLimits(header_bytes=500), r"the header claims \d+ bytes, more than 500"),
+        (FileLimits(header_bytes=500), r"the header claims more than 500 bytes"),
         (FileLimits(numbers=87), "the tensors hold 90 numbers, more than 87"),
         (FileLimits(numbers=255), "recalling takes 4 items of 1x8x8 at once, more than 255 numbers"),
     ],

@@ -1,0 +1,78 @@
+"""What a classifier says of several pictures: probabilities, each made into names only when it is asked for."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final, final, overload
+
+import numpy as np
+from numpy.typing import NDArray
+
+from recall_server.errors import InvalidRequest
+from recall_server.service.predictors import AnswerSource
+
+LISTED_CLASSES: Final = 256  # that each prediction names unless a caller asks for another number
+LARGEST_ANSWER: Final = 32 * 2**20  # bytes of JSON
+NUMBER_BYTES: Final = 26  # of one probability in JSON, with punctuation
+
+
+@final
+@dataclass(frozen=True)
+class Prediction:
+    """The most probable label of one picture, the probabilities of the listed ones, and what answered."""
+
+    label: str
+    probabilities: dict[str, float]
+    by: AnswerSource = "classifier"
+
+
+@final
+@dataclass(frozen=True, eq=False)
+class Predictions(Sequence[Prediction]):
+    """The predictions of `probabilities` [N, k]; each lists its `top` most probable labels, in the order of `labels`.
+
+    `top` None lists all labels, or LISTED_CLASSES of them where there are more.
+    """
+
+    labels: tuple[str, ...]
+    probabilities: NDArray[np.float32]
+    by: AnswerSource
+    top: int | None = None
+
+    def __len__(self) -> int:
+        return len(self.probabilities)
+
+    @overload
+    def __getitem__(self, index: int) -> Prediction: ...
+
+    @overload
+    def __getitem__(self, index: slice) -> Predictions: ...
+
+    def __getitem__(self, index: int | slice) -> Prediction | Predictions:
+        if isinstance(index, slice):
+            return Predictions(self.labels, self.probabilities[index], self.by, self.top)
+        row = self.probabilities[index]
+        listed = np.sort(np.argsort(-row, kind="stable")[: listed_classes(len(self.labels), self.top)])
+        probabilities = {self.labels[position]: float(row[position]) for position in listed}
+        return Prediction(self.labels[int(row.argmax())], probabilities, self.by)
+
+
+def listed_classes(classes: int, top: int | None) -> int:
+    """How many of so many classes each prediction lists."""
+    return min(classes, LISTED_CLASSES if top is None else top)
+
+
+def check_answer_size(pictures: int, labels: Sequence[str], top: int | None) -> None:
+    """Raises InvalidRequest where the predictions of so many pictures may be larger than an answer can be."""
+    names = sorted((len(json.dumps(label, ensure_ascii=False).encode()) for label in labels), reverse=True)
+    listed = names[: listed_classes(len(labels), top)]
+    size = pictures * (sum(listed) + NUMBER_BYTES * len(listed))
+    if size > LARGEST_ANSWER:
+        raise InvalidRequest(
+            f"the probabilities of {len(listed)} classes for {pictures} pictures may take {size:,} bytes, more than "
+            f"the {LARGEST_ANSWER:,} of one answer; send fewer pictures at a time, or ask for the most probable "
+            "classes, as in ?top=5",
+            parameter="top",
+        )

@@ -1,0 +1,120 @@
+"""Pictures that cost more than their size: refused, charged, shared out, and given up with the caller."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+import time
+from typing import Any
+
+import pytest
+from fastapi.testclient import TestClient
+from starlette.requests import ClientDisconnect, Request
+
+from recall_server.api.state.context import CONCURRENT
+from recall_server.api.state.decoding_shares import DecodingShares
+from recall_server.errors import Overloaded
+from recall_server.recall.queries import Upload
+from tests.recall_server.api.conftest import Open
+from tests.recall_server.api.requests import Part, parts, problem
+from tests.recall_server.core.io.slow_pictures import flat_webp, progressive
+
+LABELS = {"labels": ["left", "right"]}
+
+
+def slow(name: str, data: bytes, count: int = 1) -> list[Part]:
+    return [(name, (f"{number}.jpg", data, "image/jpeg")) for number in range(count)]
+
+
+def routes(client: TestClient) -> list[str]:
+    """All that take pictures."""
+    made = client.post("/classifier", json=LABELS, headers={"Prefer": "wait=30"}).json()["links"]
+    return ["/recall", "/classifier", made["predict"]]
+
+
+def test_a_jpeg_of_600_scans_is_refused_on_every_route(client: TestClient) -> None:
+    for path in routes(client):
+        sent = slow("images", progressive(600)) + parts("left", count=1, name="images" if "/predict" in path else None)
+        document = problem(client.post(path, files=sent), 413, "picture-too-large")
+        assert "more than 32 scans" in document["detail"]
+
+
+def test_the_pixels_of_a_request_are_limited_together(open_app: Open) -> None:
+    client = open_app(max_request_pixels=2_000_000)
+    for path in routes(client):
+        sent = slow("images", flat_webp(900), 3) + parts("left", count=1, name="images" if "/predict" in path else None)
+        document = problem(client.post(path, files=sent), 413, "picture-too-large")
+        assert "more than the 2,000,000 of one request" in document["detail"]
+    assert client.get("/info").json()["limits"]["request_pixels"] == 2_000_000
+
+
+def test_pixels_are_paid_for(open_app: Open) -> None:
+    client = open_app(work_rate="30/hour")
+    for status in (200, 200, 200, 429):
+        assert client.post("/recall?per_label=1", files=slow("left", flat_webp(3000))).status_code == status
+
+
+def test_one_caller_decodes_one_full_request_at_a_time() -> None:
+    shares = DecodingShares(100)
+    with shares.share("a") as first, shares.share("a") as second, shares.share("b") as other:
+        first.take(80)
+        other.take(80)
+        with pytest.raises(Overloaded):
+            second.take(30)
+        second.take(20)
+    with shares.share("a") as again:
+        again.take(100)
+
+
+class Leaver:
+    """A request whose caller leaves when told to."""
+
+    def __init__(self) -> None:
+        self.leave = asyncio.Event()
+        scope: dict[str, Any] = {"type": "http", "headers": []}
+        self.request = Request(scope, self._receive)
+
+    async def _receive(self) -> dict[str, Any]:
+        await self.leave.wait()
+        return {"type": "http.disconnect"}
+
+
+def test_work_is_given_up_when_its_caller_has_left_and_so_is_the_waiting(client: TestClient) -> None:
+    context = client.app.state.context  # type: ignore[attr-defined]
+    ended, begun = threading.Event(), threading.Event()
+
+    def compute(upload: Upload) -> None:
+        upload.charge(1000)
+        begun.set()
+        limit = time.monotonic() + 20
+        while upload.wanted() and time.monotonic() < limit:
+            time.sleep(0.01)
+        ended.set()
+
+    async def scenario() -> None:
+        callers = [Leaver() for _ in range(20)]  # many more than threads
+        tasks = [asyncio.create_task(context.run_for(caller.request, compute)) for caller in callers]
+        await asyncio.to_thread(begun.wait, 10)
+        for caller in callers:
+            caller.leave.set()
+        results = await asyncio.wait_for(asyncio.gather(*tasks, return_exceptions=True), 15)
+        assert sum(isinstance(result, ClientDisconnect) for result in results) >= 20 - CONCURRENT, results
+        assert ended.is_set()
+        assert await asyncio.wait_for(context.run(lambda: 7), 5) == 7
+
+    asyncio.run(scenario())
+    assert not context.decoding._pixels, "every share was given back"
+
+
+def test_an_error_and_a_result_pass_through(client: TestClient) -> None:
+    context = client.app.state.context  # type: ignore[attr-defined]
+
+    def fail(_: Upload) -> None:
+        raise Overloaded("too much")
+
+    async def scenario() -> None:
+        assert await context.run_for(Leaver().request, lambda _: 3) == 3
+        with pytest.raises(Overloaded):
+            await context.run_for(Leaver().request, fail)
+
+    asyncio.run(scenario())
