@@ -68,7 +68,7 @@ class GuardedRoute(APIRoute):
     async def handle(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer an admitted request. Raises a RecallError for any other."""
         needed = access_of(self.endpoint)
-        if needed.scope is not None and scope["method"] not in self.methods:
+        if needed.scope is not None and scope["method"] not in (self.methods or ()):
             needed = READ  # the answer is a 405
         _gatekeeper(scope).admit(scope, needed)
         await self.answer(scope, receive, send)

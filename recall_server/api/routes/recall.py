@@ -26,7 +26,7 @@ from recall_server.config.api_keys import Scope
 from recall_server.errors import InvalidRequest
 from recall_server.recall.queries import Picture, Upload
 from recall_server.recall.recalled import Recalled
-from recall_server.service.service import RecallOptions, RecallService
+from recall_server.service import RecallOptions, RecallService
 
 PNG = "image/png"
 SAFETENSORS = "application/vnd.safetensors"
