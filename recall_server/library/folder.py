@@ -16,8 +16,9 @@ from typing import Literal, final
 from recall_server.core.bundle.bundle import MemoryBundle
 from recall_server.core.bundle.layout import encoder_folder
 from recall_server.core.bundle.lock import LOCK_FILE, SIGNATURE_FILE, BundleLock
+from recall_server.core.bundle.manifest import EncoderReference
 from recall_server.core.encoders.novelty import NoveltyScorer, novelty_path
-from recall_server.core.encoders.query_encoder import QueryEncoder
+from recall_server.core.encoders.query_encoder import QueryEncoder, load_encoder
 from recall_server.core.encoders.weights import learned_layers
 from recall_server.core.networks import Parameters
 from recall_server.errors import InvalidBundle, RecallError
@@ -34,13 +35,15 @@ Device = Literal["auto", "cpu", "cuda"]
 class LoadedBundle:
     """A bundle and, if it has them, its query encoder and the scorer of how novel pictures are.
 
-    `pretrained` are the encoder's layers, if the bundle's classifiers begin with them.
+    `pretrained` are the encoder's layers, if the bundle's classifiers begin with them. `feature_encoder` is the encoder
+    of a memory of features.
     """
 
     bundle: MemoryBundle
     encoder: QueryEncoder | None = None
     novelty: NoveltyScorer | None = None
     pretrained: Parameters | None = None
+    feature_encoder: QueryEncoder | None = None
 
     @property
     def name(self) -> str:
@@ -163,7 +166,7 @@ def _read(path: Path, options: LoadOptions) -> BundleFile:
     encoder_stamp: tuple[FileStamp | None, ...] = ()
     try:
         bundle = MemoryBundle.load(path)
-        reference = bundle.manifest.query_encoder
+        reference = bundle.manifest.query_encoder or bundle.manifest.feature_encoder
         if reference is None:
             return BundleFile(stamp, None, (), LoadedBundle(bundle))
         encoder = reference.file
@@ -174,6 +177,8 @@ def _read(path: Path, options: LoadOptions) -> BundleFile:
 
 
 def _with_encoder(path: Path, bundle: MemoryBundle, options: LoadOptions) -> LoadedBundle:
+    if bundle.manifest.feature_encoder is not None:
+        return _with_feature_encoder(path, bundle, bundle.manifest.feature_encoder, options)
     reference = bundle.manifest.query_encoder
     assert reference is not None
     file = encoder_folder(path) / reference.file
@@ -188,6 +193,20 @@ def _with_encoder(path: Path, bundle: MemoryBundle, options: LoadOptions) -> Loa
     except ValueError as error:
         raise InvalidBundle(f"{path.name}: its classifiers cannot begin with its encoder: {error}") from error
     return LoadedBundle(bundle, encoder, _novelty_scorer(file, reference.sha256, encoder.query_size), learned)
+
+
+def _with_feature_encoder(
+    path: Path, bundle: MemoryBundle, reference: EncoderReference, options: LoadOptions
+) -> LoadedBundle:
+    shape = bundle.manifest.image.shape
+    file = encoder_folder(path) / reference.file
+    encoder = load_encoder(file, reference.sha256, image_shape=shape, device=options.device, threads=options.threads)
+    if encoder.query_size != reference.query_size or encoder.image_shape != shape:
+        raise InvalidBundle(
+            f"{path.name}: its encoder turns {list(encoder.image_shape)} into {encoder.query_size} features, "
+            f"but the memory has {list(shape)} and {reference.query_size}"
+        )
+    return LoadedBundle(bundle, feature_encoder=encoder)
 
 
 def _novelty_scorer(encoder: Path, sha256: str, size: int) -> NoveltyScorer | None:

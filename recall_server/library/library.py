@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Self, final
 
 from recall_server.core.encoders.query_encoder import QueryEncoder
-from recall_server.errors import InvalidBundle, InvalidRequest, NotFound, UnsupportedQuery
+from recall_server.errors import InvalidBundle, InvalidRequest, NotFound, NotReady, UnsupportedQuery
 from recall_server.library.aliases import ALIASES_FILE, Aliases, read_aliases
 from recall_server.library.folder import BundleFile, Device, LoadedBundle, LoadOptions, Rejection, read_folder
 from recall_server.library.names import LONGEST_NAME, LabelReference, Names
@@ -108,6 +108,17 @@ class Library:
                 parameter="bundle",
             )
         return loaded, loaded.encoder
+
+    def feature_encoder(self, sha256: str, size: int) -> QueryEncoder:
+        """The loaded encoder with that digest, for pictures of that size. Raises NotReady if no bundle has it."""
+        for loaded in self.bundles.values():
+            encoder = loaded.feature_encoder
+            if encoder is not None and (encoder.sha256, encoder.image_shape[1]) == (sha256, size):
+                return encoder
+        raise NotReady(
+            f"the classifier needs the encoder with sha256 {sha256[:12]} for pictures of {size} pixels, "
+            "which no loaded bundle has any more; put its bundle back"
+        )
 
     def label_addressed(self, name: str | None) -> LoadedBundle:
         """The bundle among whose labels pictures are classified: the one named, or the only one addressed by labels."""

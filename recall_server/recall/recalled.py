@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal, final
@@ -13,7 +14,7 @@ from torch import Tensor
 
 from recall_server.core.io.tensor_file import canonical_json, pack
 from recall_server.core.reports.contact_sheet import contact_sheet
-from recall_server.errors import InvalidRequest
+from recall_server.errors import InvalidRequest, UnsupportedQuery
 from recall_server.library import LoadedBundle
 from recall_server.recall.queries import Query
 
@@ -27,7 +28,10 @@ PerLabel = int | Literal["all"] | None
 @final
 @dataclass(frozen=True, eq=False)
 class RecalledQuery:
-    """A query, the rows of the memory that it recalled, and these images [n, C, H, W] in pixel space, not clipped."""
+    """A query, the rows of the memory that it recalled, and these images [n, C, H, W] in pixel space, not clipped.
+
+    A memory of features recalls vectors [n, D], as its encoder would give them.
+    """
 
     query: Query
     rows: tuple[int, ...]
@@ -58,7 +62,8 @@ class Recalled:
         return sum(len(recalled.rows) for recalled in self.queries)
 
     def to_contact_sheet(self) -> bytes:
-        """A PNG with one labelled row of images for each query."""
+        """A PNG with one labelled row of images for each query. Raises UnsupportedQuery for features."""
+        self._check_images()
         return contact_sheet([(recalled.query.name, recalled.images) for recalled in self.queries])
 
     def to_safetensors(self) -> bytes:
@@ -84,8 +89,17 @@ class Recalled:
             "rows": [list(recalled.rows) for recalled in self.queries],
             "seed": self.seed,
         }
-        tensors = {"images": images, "targets": self._targets()}
+        tensors = {"images" if images.ndim > 2 else "features": images, "targets": self._targets()}
         return pack(tensors, key=METADATA_KEY, text=canonical_json(description))
+
+    def _check_images(self) -> None:
+        features = [each.query.name for each in self.queries if each.images.ndim == 2]
+        if features:
+            raise UnsupportedQuery(
+                f"{features[0]} is recalled as features of an encoder, which are no images; "
+                "ask for JSON or safetensors, or name a bundle of images",
+                parameter="format",
+            )
 
     def _targets(self) -> Tensor:
         column = {label: position for position, label in enumerate(self.labels)}
@@ -146,8 +160,7 @@ def _count(loaded: LoadedBundle, per_label: PerLabel) -> int:
 
 
 def _numbers(query: Query) -> int:
-    channels, height, width = query.loaded.bundle.memory.image_shape
-    return channels * height * width
+    return math.prod(query.loaded.bundle.memory.item_shape)
 
 
 def _answer(queries: Sequence[Query], count: int, seed: int | None) -> list[RecalledQuery]:
@@ -159,7 +172,8 @@ def _answer(queries: Sequence[Query], count: int, seed: int | None) -> list[Reca
         rows = torch.randperm(bundle.memory.rows, generator=generator)[:count].sort().values
     with torch.inference_mode():
         recalled = bundle.memory.items(torch.stack([query.vector for query in queries]), rows.expand(len(queries), -1))
-        pixels = bundle.preprocessing.to_pixels(recalled.flatten(0, 1)).view_as(recalled).numpy()
+        images = recalled.reshape(-1, *bundle.manifest.network_shape)
+        pixels = bundle.preprocessing.to_pixels(images).view_as(recalled).numpy()
     return [
         RecalledQuery(query=query, rows=tuple(rows.tolist()), images=images)
         for query, images in zip(queries, pixels, strict=True)

@@ -12,6 +12,7 @@ pixel space, as if they were pictures that somebody sends. `shared_format` decid
   longest. The augmentation is the strongest that all bundles allow, and networks begin at random.
 * Model space: standardised by the recalled images. If every bundle projects on its bases, images are projected on the
   bases of all memories, since otherwise traces that only one memory can recall would reveal its classes.
+* Features: if any bundle holds features, images of the others go through its encoder, and all keep its model space.
 * Targets: one-hot. Stored targets exist only within a bundle.
 """
 
@@ -27,37 +28,59 @@ from torch import Tensor
 from torch.nn.functional import interpolate
 
 from recall_server.core.bundle.bundle import MemoryBundle
+from recall_server.core.bundle.manifest import EncoderReference
+from recall_server.core.encoders.query_encoder import QueryEncoder
 from recall_server.core.networks import Parameters
 from recall_server.core.preprocessing import AbstractPreprocessing, Projected, Standardise
 from recall_server.core.training.augmentation import AUGMENTATIONS
 from recall_server.core.training.retraining import Retraining
+from recall_server.errors import UnsupportedQuery
 
 
 @final
 @dataclass(frozen=True, eq=False)
 class BundleQuery:
-    """A query vector [d_y] to a memory. `pretrained` are the layers that its classifiers begin with, if any."""
+    """A query vector [d_y] to a memory. `pretrained` are the layers that its classifiers begin with, if any.
+
+    `encoder` is the encoder of a memory of features.
+    """
 
     bundle: MemoryBundle
     vector: Tensor
     pretrained: Parameters | None = None
+    encoder: QueryEncoder | None = None
 
 
 @final
 @dataclass(frozen=True, eq=False)
 class SharedFormat:
-    """What the images of several bundles have in common. The first of `bundles` is the one with the schedule."""
+    """What the items of several bundles have in common. The first of `bundles` is the one with the schedule.
+
+    `image_shape` is what networks see: of an image, or (D, 1, 1) of features.
+    """
 
     bundles: tuple[MemoryBundle, ...]
     image_shape: tuple[int, int, int]
     rows: int
     retraining: Retraining
 
+    @property
+    def feature_encoder(self) -> EncoderReference | None:
+        """The encoder in whose features the classifier will work; None in pixel space."""
+        return self.bundles[0].manifest.feature_encoder
+
+    @property
+    def picture_shape(self) -> tuple[int, int, int]:
+        """(channels, height, width) of the pictures that the classifier will take."""
+        return self.image_shape if self.feature_encoder is None else self.bundles[0].manifest.image.shape
+
 
 @final
 @dataclass(frozen=True, eq=False)
 class TrainingSet:
     """Images [k, r, C, H, W] of k queries in the model space of `preprocessing`, and how to train on them.
+
+    Features are images of D channels and one pixel.
 
     Each query is a class, and `targets` [k, r, k] are those of its images, [k, 1, k] if all share one. `pretrained` are
     the layers that networks begin with, if `retraining` uses any.
@@ -71,21 +94,30 @@ class TrainingSet:
 
 
 def shared_format(bundles: Sequence[MemoryBundle]) -> SharedFormat:
-    """The common format of queries to these bundles, which lists the bundle of each query. ValueError for none."""
+    """The common format of queries to these bundles, which lists the bundle of each query.
+
+    Raises ValueError for no bundle, and UnsupportedQuery for features of different encoders.
+    """
     if not bundles:
         raise ValueError("one query or more is needed")
     queries = Counter(map(id, bundles))
 
-    def rank(bundle: MemoryBundle) -> tuple[int, int, int, str]:
-        _, height, width = bundle.memory.image_shape
-        return -height * width, -queries[id(bundle)], -bundle.manifest.retraining.steps, bundle.manifest.name
+    def rank(bundle: MemoryBundle) -> tuple[bool, int, int, int, str]:
+        manifest = bundle.manifest
+        _, height, width = manifest.network_shape
+        steps = manifest.retraining.steps
+        return manifest.space != "features", -height * width, -queries[id(bundle)], -steps, manifest.name
 
     different = sorted({id(bundle): bundle for bundle in bundles}.values(), key=rank)
-    _, height, width = different[0].memory.image_shape
+    _check_one_encoder(different)
+    leading = different[0].manifest
+    channels, height, width = leading.network_shape
+    if leading.space == "pixels":
+        channels = max(bundle.memory.image_shape[0] for bundle in different)
     allowed = min((each.manifest.retraining.augmentation for each in different), key=lambda it: len(AUGMENTATIONS[it]))
     return SharedFormat(
         bundles=tuple(different),
-        image_shape=(max(bundle.memory.image_shape[0] for bundle in different), height, width),
+        image_shape=(channels, height, width),
         rows=max(bundle.memory.rows for bundle in different),
         retraining=different[0].manifest.retraining.model_copy(
             update={"augmentation": allowed}
@@ -101,9 +133,11 @@ def build_training_set(queries: Sequence[BundleQuery]) -> TrainingSet:
         if len(shared.bundles) == 1:
             bundle = shared.bundles[0]
             vectors = torch.stack([query.vector for query in queries])
-            images, targets = bundle.memory.recall(vectors)
+            items, targets = bundle.memory.recall(vectors)
+            images = items.reshape(*items.shape[:2], *bundle.manifest.network_shape)
             return TrainingSet(images, targets, bundle.preprocessing, shared.retraining, queries[0].pretrained)
-        pixels = torch.stack([_rows(_pixels(query), shared) for query in queries])  # [k, r, C, H, W]
+        encoder = next((query.encoder for query in queries if query.encoder is not None), None)
+        pixels = torch.stack([_rows(_pixels(query, encoder), shared) for query in queries])  # [k, r, C, H, W]
         preprocessing = _model_space(pixels.flatten(0, 1), shared)
         images = preprocessing.to_model(pixels.flatten(0, 1)).view_as(pixels)
     return TrainingSet(images, torch.eye(len(images)).unsqueeze(1), preprocessing, shared.retraining)
@@ -126,10 +160,15 @@ def crop_and_resize(pixels: Tensor, image_shape: tuple[int, int, int]) -> Tensor
     return interpolate(cropped, size=(height, width), mode="bilinear", antialias=True, align_corners=False)
 
 
-def _pixels(query: BundleQuery) -> Tensor:
-    """All rows [r, c, h, w] of one query."""
-    images = query.bundle.memory.items(query.vector.unsqueeze(0))[0]
-    return query.bundle.preprocessing.to_pixels(images)
+def _pixels(query: BundleQuery, encoder: QueryEncoder | None) -> Tensor:
+    """All rows of one query: images [r, c, h, w] in pixel space or, with an encoder, its features [r, D, 1, 1]."""
+    bundle = query.bundle
+    items = bundle.memory.items(query.vector.unsqueeze(0))[0]
+    pixels = bundle.preprocessing.to_pixels(items.reshape(-1, *bundle.manifest.network_shape))
+    if encoder is None or bundle.manifest.space == "features":
+        return pixels
+    pictures = crop_and_resize(pixels, encoder.image_shape).clamp(0, 1)
+    return torch.from_numpy(encoder.encode(pictures.contiguous().numpy()))[:, :, None, None]
 
 
 def _rows(pixels: Tensor, shared: SharedFormat) -> Tensor:
@@ -137,7 +176,19 @@ def _rows(pixels: Tensor, shared: SharedFormat) -> Tensor:
     return crop_and_resize(pixels, shared.image_shape)[torch.arange(shared.rows) % len(pixels)]
 
 
+def _check_one_encoder(bundles: Sequence[MemoryBundle]) -> None:
+    encoders = {each.manifest.feature_encoder.sha256: each for each in bundles if each.manifest.feature_encoder}
+    if len(encoders) > 1:
+        names = " and ".join(bundle.manifest.name for bundle in encoders.values())
+        raise UnsupportedQuery(
+            f"the memories {names} hold features of different encoders, which cannot be told apart by one classifier; "
+            "ask for labels of one of them"
+        )
+
+
 def _model_space(pixels: Tensor, shared: SharedFormat) -> AbstractPreprocessing:
+    if shared.feature_encoder is not None:
+        return shared.bundles[0].preprocessing  # a few vectors say too little of how features vary
     standard, leading = Standardise.fit(pixels), shared.bundles[0].preprocessing
     if not isinstance(leading, Projected) or not all(map(_is_projected, shared.bundles)):
         return standard

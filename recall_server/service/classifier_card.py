@@ -5,11 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from recall_server.core.bundle.bundle import MemoryBundle
+from recall_server.core.classifier.feature_classifier import FeatureClassifier
 from recall_server.core.classifier.fresh_classifier import FreshClassifier
 from recall_server.core.classifier.prototypes import PrototypeClassifier
 from recall_server.core.reports.bundle_card import licence, schedule
 from recall_server.core.reports.markdown import bullets, document, escape, escape_all, facts, percent, table
 from recall_server.jobs.rows.records import ClassifierRecord
+
+Classifier = FreshClassifier | FeatureClassifier | PrototypeClassifier
 
 LIMITS = (
     "Pictures of anything else than its classes: it answers every picture with one of them.",
@@ -32,7 +35,9 @@ print(labels[probabilities[0].argmax()])
 
 
 def classifier_card(
-    record: ClassifierRecord, classifier: FreshClassifier | PrototypeClassifier, bundles: Mapping[str, MemoryBundle]
+    record: ClassifierRecord,
+    classifier: Classifier,
+    bundles: Mapping[str, MemoryBundle],
 ) -> str:
     """The card as a page of Markdown. `bundles` are those of its bundles that are still loaded, by name."""
     return document(
@@ -79,7 +84,9 @@ def _quality(record: ClassifierRecord) -> list[str]:
     ]
 
 
-def _making(record: ClassifierRecord, classifier: FreshClassifier | PrototypeClassifier) -> list[str]:
+def _making(record: ClassifierRecord, classifier: Classifier) -> list[str]:
+    if isinstance(classifier, FeatureClassifier):
+        classifier = classifier.head
     if isinstance(classifier, FreshClassifier):
         return [schedule(classifier.retraining), _training(record)]
     return ["It was not: a picture goes to the class whose mean is nearest in the space of the memory's query encoder."]
@@ -90,7 +97,7 @@ def _training(record: ClassifierRecord) -> str:
     return f"Where the time went: {spent}." if spent else "Where the time went is not known."
 
 
-def _use(classifier: FreshClassifier | PrototypeClassifier) -> list[str]:
+def _use(classifier: Classifier) -> list[str]:
     channels, height, width = classifier.image_shape
     said = (
         f"The ONNX file takes `images`, float32 [N, {channels}, {height}, {width}], 0 (black) to 1 (white)"

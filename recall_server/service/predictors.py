@@ -7,8 +7,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Literal, final
 
+from recall_server.core.classifier.feature_classifier import ENCODER_SHA256, PICTURE_SIZE, FeatureClassifier
 from recall_server.core.classifier.fresh_classifier import FreshClassifier
 from recall_server.core.classifier.prototypes import PrototypeClassifier
+from recall_server.core.encoders.query_encoder import QueryEncoder
 from recall_server.errors import NotFound, NotReady
 from recall_server.jobs.rows.task import read_interim
 from recall_server.jobs.training_jobs import TrainingJobs
@@ -16,7 +18,8 @@ from recall_server.library.folder import FileStamp
 from recall_server.service.bounded_cache import BoundedCache
 
 AnswerSource = Literal["classifier", "prototypes"]
-Classifier = FreshClassifier | PrototypeClassifier
+Classifier = FreshClassifier | FeatureClassifier | PrototypeClassifier
+Encoders = Callable[[str, int], QueryEncoder]  # by sha256 and the size of pictures
 CACHE_BYTES = 2**28  # of all classifiers that stay loaded
 
 
@@ -24,15 +27,15 @@ CACHE_BYTES = 2**28  # of all classifiers that stay loaded
 class Predictors:
     """Loads classifiers by id, and keeps those used last. Safe to use from several threads."""
 
-    def __init__(self, jobs: TrainingJobs, cache_bytes: int = CACHE_BYTES) -> None:
-        self._jobs = jobs
+    def __init__(self, jobs: TrainingJobs, encoders: Encoders, cache_bytes: int = CACHE_BYTES) -> None:
+        self._jobs, self._encoders = jobs, encoders
         self._loaded: BoundedCache[Classifier] = BoundedCache(cache_bytes)
 
     def finished(self, identifier: str) -> Classifier:
         """The trained classifier. Raises NotFound and NotReady."""
         path = self._jobs.finished_file(identifier)
         if self._jobs.get(identifier).addressing != "prototypes":
-            return self._load(identifier, path, FreshClassifier.load)
+            return self._load(identifier, path, self._load_trained)
         return self._load(identifier, path, lambda _: PrototypeClassifier.from_bytes(self._jobs.read(identifier)))
 
     def current(self, identifier: str) -> tuple[Classifier, AnswerSource]:
@@ -43,6 +46,14 @@ class Predictors:
                 return self._load(identifier, self._jobs.task_file(identifier), _interim_classifier), "prototypes"
         classifier = self.finished(identifier)
         return classifier, "prototypes" if isinstance(classifier, PrototypeClassifier) else "classifier"
+
+    def _load_trained(self, path: Path) -> FreshClassifier | FeatureClassifier:
+        """The classifier; if it is the head of an encoder, both together. Raises NotReady without the encoder."""
+        classifier = FreshClassifier.load(path)
+        if ENCODER_SHA256 not in classifier.extra:
+            return classifier
+        encoder = self._encoders(classifier.extra[ENCODER_SHA256], int(classifier.extra[PICTURE_SIZE]))
+        return FeatureClassifier(classifier, encoder)
 
     def _load(self, identifier: str, path: Path, read: Callable[[Path], Classifier]) -> Classifier:
         """The classifier as it was loaded from this very file, or else as `read` loads it now."""

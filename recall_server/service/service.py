@@ -62,7 +62,7 @@ class RecallService:
 
     def __init__(self, library: Library | WatchedLibrary, jobs: TrainingJobs, settings: Settings) -> None:
         self._library, self.jobs, self.settings = library, jobs, settings
-        self._predictors = Predictors(jobs)
+        self._predictors = Predictors(jobs, lambda sha256, size: self.library.feature_encoder(sha256, size))
         self._draining_since: float | None = None
         self._picture_limits = PictureLimits(
             pictures=settings.max_pictures,
@@ -252,13 +252,12 @@ class RecallService:
         pictures = [query.pixels for query in queries if query.pixels is not None]
         self._check_size(shared, len(queries), max(map(len, pictures), default=0))
         began = time.perf_counter()
-        training_set = build_training_set(
-            [BundleQuery(query.loaded.bundle, query.vector, query.loaded.pretrained) for query in queries]
-        )
+        training_set = build_training_set([_bundle_query(query) for query in queries])
         training_set = add_own_pictures(training_set, pictures) if pictures else training_set
         spent = dict(spent or {}) | {"recalling": time.perf_counter() - began}
         record = request_record(queries, shared, seed, resolved).model_copy(update={"preparation": spent})
-        task = request_task(training_set, record, None if resolved is None else resolved.prototypes)
+        interim = None if resolved is None else resolved.prototypes
+        task = request_task(training_set, record, interim, encoder=shared.feature_encoder)
         submitted = self.jobs.submit(record, task, key=key)
         work = len(queries) * shared.retraining.rows_per_class * shared.retraining.steps
         return TrainingReceipt(submitted.record, work if submitted.created else 0)
@@ -284,6 +283,11 @@ class RecallService:
                 f"training on {classes} classes takes {numbers:,} numbers of images, more than the "
                 f"{self.settings.max_recalled_numbers:,} of one request; ask for fewer classes"
             )
+
+
+def _bundle_query(query: Query) -> BundleQuery:
+    loaded = query.loaded
+    return BundleQuery(loaded.bundle, query.vector, loaded.pretrained, loaded.feature_encoder)
 
 
 def job_limits(settings: Settings) -> JobLimits:

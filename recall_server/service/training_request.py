@@ -7,12 +7,14 @@ from collections.abc import Mapping, Sequence
 
 from torch import Tensor
 
+from recall_server.core.bundle.manifest import EncoderReference
 from recall_server.core.classifier.expected_accuracy import (
     Quality,
     no_estimate_reason,
     quality_of_labels,
     quality_of_pictures,
 )
+from recall_server.core.classifier.feature_classifier import ENCODER_SHA256, PICTURE_SIZE
 from recall_server.core.classifier.prototypes import PrototypeClassifier
 from recall_server.core.encoders.novelty import STRANGE
 from recall_server.core.io.tensor_file import canonical_json
@@ -30,7 +32,7 @@ def request_record(
     leading = next(each for each in loaded.values() if each.bundle is shared.bundles[0])
     labels = tuple(query.name for query in queries)
     features = {query.name: query.features for query in queries if query.features is not None}
-    channels, height, width = shared.image_shape
+    channels, height, width = shared.picture_shape
     return ClassifierRecord(
         id=uuid.uuid4().hex,
         labels=labels,
@@ -77,12 +79,18 @@ def _identity(loaded: LoadedBundle) -> BundleIdentity:
 
 
 def request_task(
-    training_set: TrainingSet, record: ClassifierRecord, interim: PrototypeClassifier | None = None
+    training_set: TrainingSet,
+    record: ClassifierRecord,
+    interim: PrototypeClassifier | None = None,
+    *,
+    encoder: EncoderReference | None = None,
 ) -> TrainingTask:
     """The task for a worker. Equal requests give equal bytes, so that they share one training."""
     metadata = {"bundle": record.bundle.name, "bundle_sha256": record.bundle.sha256, "queries": record.queries}
     if len(record.bundles) > 1:
         metadata["bundles"] = canonical_json([each.model_dump() for each in record.bundles])
+    if encoder is not None:
+        metadata |= {ENCODER_SHA256: encoder.sha256, PICTURE_SIZE: str(record.image.height)}
     return TrainingTask(
         images=training_set.images,
         targets=training_set.targets,

@@ -34,7 +34,7 @@ def example_preprocessing(channels: int = 1) -> Standardise:
 
 def example_manifest(memory: AbstractMemory, preprocessing: AbstractPreprocessing, **changed: Any) -> Manifest:
     """A manifest that tells the truth about the two, but for what is `changed`."""
-    channels, height, width = memory.image_shape
+    channels, height, width = memory.image_shape if len(memory.item_shape) == 3 else (1, 8, 8)
     fields: dict[str, Any] = {
         "name": "example",
         "memory": MemoryDescription(kind=memory.kind, settings=memory.settings()),

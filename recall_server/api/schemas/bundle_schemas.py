@@ -88,6 +88,7 @@ class BundleSummary(BaseModel):
     images_per_class: float
     accuracy: list[Accuracy]
     query_encoder: EncoderSummary | None
+    space: Literal["pixels", "features"]
     links: dict[str, str | None] = Field(description="null for what a memory of this kind does not have")
 
 
@@ -121,6 +122,7 @@ def bundle_summary(loaded: LoadedBundle) -> BundleSummary:
         images_per_class=manifest.budget.images_per_class,
         accuracy=list(manifest.accuracy),
         query_encoder=encoder,
+        space=manifest.space,
         links=_links(loaded),
     )
 

@@ -110,7 +110,10 @@ class LabelsBody(ClassifierParameters):
 
 
 class RecalledEntry(BaseModel):
-    """What one query recalled. `rows` are rows of the memory; the images are 8-bit PNGs as data URIs."""
+    """What one query recalled. `rows` are rows of the memory; the images are 8-bit PNGs as data URIs.
+
+    A memory of features recalls `features`, one vector a row, and no `images`; `image` is then what its encoder takes.
+    """
 
     name: str
     bundle: str
@@ -119,10 +122,12 @@ class RecalledEntry(BaseModel):
     out_of_set: float | None = Field(description=OUT_OF_SET)
     image: ImageSize
     images: list[str]
+    features: list[list[float]] | None = None
 
     @classmethod
     def of(cls, recalled: RecalledQuery) -> RecalledEntry:
-        channels, height, width = recalled.images.shape[1:]
+        channels, height, width = recalled.query.loaded.bundle.manifest.image.shape
+        features = recalled.images.tolist() if recalled.images.ndim == 2 else None
         return cls(
             name=recalled.query.name,
             bundle=recalled.query.loaded.name,
@@ -130,7 +135,8 @@ class RecalledEntry(BaseModel):
             rows=list(recalled.rows),
             out_of_set=recalled.query.out_of_set,
             image=ImageSize(channels=channels, height=height, width=width),
-            images=[png_uri(image) for image in recalled.images],
+            images=[] if features is not None else [png_uri(image) for image in recalled.images],
+            features=features,
         )
 
 

@@ -11,6 +11,7 @@ import importlib
 import logging
 import os
 import threading
+import weakref
 from pathlib import Path
 from typing import Any, Final, Literal, final
 
@@ -29,6 +30,26 @@ ERRORS_ONLY = 3  # severity of onnxruntime's own log; what it warns of is told b
 
 logger = logging.getLogger(__name__)
 _creating = threading.Lock()  # creating sessions concurrently races inside onnxruntime
+
+
+_loaded: weakref.WeakValueDictionary[tuple[object, ...], QueryEncoder] = weakref.WeakValueDictionary()
+
+
+def load_encoder(
+    path: str | os.PathLike[str],
+    expected_sha256: str,
+    *,
+    image_shape: tuple[int, int, int] | None = None,
+    device: Literal["auto", "cpu", "cuda"] = "auto",
+    threads: int = 1,
+) -> QueryEncoder:
+    """Like `QueryEncoder`, but bundles of one encoder share it. The file is read and compared every time."""
+    key = (expected_sha256, image_shape, device, threads)
+    found = _loaded.get(key)
+    if found is None or _read(path, expected_sha256) != found.model:
+        found = QueryEncoder(path, expected_sha256, image_shape=image_shape, device=device, threads=threads)
+        _loaded[key] = found
+    return found
 
 
 @final

@@ -27,7 +27,7 @@ CHUNK = 64  # bases processed together: bounds the memory used
 
 def has_bases(bundle: MemoryBundle) -> bool:
     """Whether `displayed_bases` has anything to show."""
-    return BASES in bundle.memory.traits
+    return BASES in bundle.memory.traits and bundle.manifest.space == "pixels"
 
 
 def has_similarity(bundle: MemoryBundle) -> bool:
@@ -44,6 +44,8 @@ def displayed_bases(bundle: MemoryBundle) -> NDArray[np.float32]:
     memory = bundle.memory
     if not isinstance(memory, AddressedBases):
         raise NotFound(f"the memory {bundle.manifest.name!r} has no bases: it is of the kind {memory.kind}")
+    if bundle.manifest.space == "features":
+        raise NotFound(f"the bases of {bundle.manifest.name!r} are features of an encoder, which are no pictures")
     chunks = torch.split(memory.bases.detach(), CHUNK)
     pixels: NDArray[np.float32] = torch.cat(
         [_as_pictures(chunk, memory, bundle.preprocessing) for chunk in chunks]
