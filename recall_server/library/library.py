@@ -12,7 +12,8 @@ from recall_server.core.encoders.query_encoder import QueryEncoder
 from recall_server.errors import InvalidBundle, InvalidRequest, NotFound, NotReady, UnsupportedQuery
 from recall_server.library.aliases import ALIASES_FILE, Aliases, read_aliases
 from recall_server.library.folder import BundleFile, Device, LoadedBundle, LoadOptions, Rejection, read_folder
-from recall_server.library.names import LONGEST_NAME, LabelReference, Names
+from recall_server.library.names import LONGEST_NAME, LabelReference, Names, Preference
+from recall_server.library.precedence import Space, shared_space
 
 logger = logging.getLogger(__name__)
 
@@ -133,26 +134,31 @@ class Library:
         return loaded
 
     def resolve(
-        self, names: Sequence[str], *, bundle: str | None = None, parameter: str = "labels"
+        self, names: Sequence[str], *, bundle: str | None = None, parameter: str = "labels", strict: bool = False
     ) -> list[LabelReference]:
         """The labels that these names stand for.
 
         A name is looked up in `bundle`, in the bundle before its colon, or in all bundles. A group stands for its
         labels, and an alias for what the file of aliases says; a label reached in several ways is returned once. Case
-        matters only where two names differ in nothing else. `parameter` is the parameter that errors name. Raises
-        UnknownLabel, AmbiguousLabel, and InvalidRequest for no names, for a label named twice and for a bundle that is
-        not loaded.
+        matters only where two names differ in nothing else. Of several bundles that know a name, `precedence.py`
+        chooses one, unless `strict`. `parameter` is the parameter that errors name. Raises UnknownLabel, AmbiguousLabel
+        for two labels of one bundle and for what `strict` refuses, and InvalidRequest for no names, for a label named
+        twice and for a bundle that is not loaded.
         """
-        return [reference for some in self.resolve_each(names, bundle, parameter) for reference in some]
+        each = self.resolve_each(names, bundle, parameter, strict=strict)
+        return [reference for some in each for reference in some]
 
-    def resolve_each(self, names: Sequence[str], bundle: str | None, parameter: str) -> list[list[LabelReference]]:
+    def resolve_each(
+        self, names: Sequence[str], bundle: str | None, parameter: str, *, strict: bool = False
+    ) -> list[list[LabelReference]]:
         """Like `resolve`, with a list for each name. A label is listed only under the first name that stands for it."""
         if not names:
             raise InvalidRequest("one label or more is needed", parameter=parameter)
+        prefer = Preference(self._space(names) if bundle is None else None, strict)
         seen: dict[str, bool] = {}  # by qualified label: whether a name stands for this label alone
         resolved = []
         for name in names:
-            found = {each.qualified: each for each in self._resolve_one(name, bundle, parameter)}
+            found = {each.qualified: each for each in self._resolve_one(name, bundle, parameter, prefer)}
             alone = len(found) == 1
             for qualified, each in found.items():
                 if alone and seen.get(qualified):
@@ -161,7 +167,13 @@ class Library:
             seen |= {qualified: alone or seen.get(qualified, False) for qualified in found}
         return resolved
 
-    def _resolve_one(self, text: str, bundle: str | None, parameter: str) -> list[LabelReference]:
+    def _space(self, names: Sequence[str]) -> Space | None:
+        """The space in which all these names are known, if there is one; names that nobody knows do not count."""
+        split = [name.strip().rpartition(":") for name in names]
+        known = [self._names.spaces(name.strip(), prefix or None) for prefix, _, name in split]
+        return shared_space(filter(None, known))
+
+    def _resolve_one(self, text: str, bundle: str | None, parameter: str, prefer: Preference) -> list[LabelReference]:
         prefix, colon, rest = text.strip().rpartition(":")
         wanted, name = (prefix, rest.strip()) if colon else (bundle, rest)
         if not name:
@@ -172,7 +184,7 @@ class Library:
             raise InvalidRequest(f"the label {text!r} is not in the bundle {bundle!r}", parameter=parameter)
         if wanted is not None:
             self._check_label_addressed(self.pick(wanted))
-        return self._names.find(text, name, wanted, parameter)
+        return self._names.find(text, name, wanted, parameter, prefer)
 
     def _check_label_addressed(self, loaded: LoadedBundle) -> None:
         if loaded.bundle.manifest.queries != "labels":

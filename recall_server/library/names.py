@@ -10,6 +10,7 @@ from typing import final
 from recall_server.errors import AmbiguousLabel, InvalidRequest, UnknownLabel
 from recall_server.library.aliases import Aliases
 from recall_server.library.folder import LoadedBundle
+from recall_server.library.precedence import Space, by_precedence
 
 LONGEST_NAME = 400  # characters of `bundle:label`; no bundle has longer ones, and errors repeat the name
 
@@ -17,14 +18,27 @@ LONGEST_NAME = 400  # characters of `bundle:label`; no bundle has longer ones, a
 @final
 @dataclass(frozen=True, eq=False)
 class LabelReference:
-    """A label of a bundle."""
+    """A label of a bundle. `others` are the bundles that know its name, too."""
 
     loaded: LoadedBundle
     label: str
+    others: tuple[str, ...] = ()
 
     @property
     def qualified(self) -> str:
         return f"{self.loaded.name}:{self.label}"
+
+
+@final
+@dataclass(frozen=True)
+class Preference:
+    """How a name that several bundles know is decided: in that space, if any; refused if `strict`."""
+
+    space: Space | None = None
+    strict: bool = False
+
+
+DEFAULT_PREFERENCE = Preference()
 
 
 @final
@@ -82,27 +96,38 @@ class Names:
         self._aliases: Mapping[str, tuple[str, ...]] = {name.casefold(): each for name, each in aliases.items()}
         self._spelling = {name.casefold(): name for name in aliases}
 
-    def find(self, text: str, name: str, bundle: str | None, parameter: str) -> list[LabelReference]:
+    def spaces(self, name: str, bundle: str | None) -> set[Space]:
+        """The spaces of the bundles that know `name` as a label or a group."""
+        for table in (self._labels, self._groups):
+            if found := table.find(name, bundle):
+                return {each.loaded.bundle.manifest.space for each in found}
+        return set()
+
+    def find(
+        self, text: str, name: str, bundle: str | None, parameter: str, prefer: Preference = DEFAULT_PREFERENCE
+    ) -> list[LabelReference]:
         """The labels that `name` stands for in `bundle`, or in any. `text` is the name as the caller wrote it.
 
         Raises UnknownLabel, AmbiguousLabel, and InvalidRequest for an alias whose labels are not loaded.
         """
-        found = self._find(text, name, bundle, parameter)
+        found = self._find(text, name, bundle, parameter, prefer)
         if found:
             return found
         if name.casefold() not in self._aliases:
             raise UnknownLabel(text, self._nearest(name, bundle), parameter=parameter)
         meanings = self._aliases[name.casefold()]
-        return [each for meaning in meanings for each in self._of_meaning(text, meaning, bundle, parameter)]
+        return [each for meaning in meanings for each in self._of_meaning(text, meaning, bundle, parameter, prefer)]
 
-    def _of_meaning(self, alias: str, meaning: str, bundle: str | None, parameter: str) -> list[LabelReference]:
+    def _of_meaning(
+        self, alias: str, meaning: str, bundle: str | None, parameter: str, prefer: Preference
+    ) -> list[LabelReference]:
         """The labels of one meaning of an alias, in `bundle` if one is given."""
         prefix, _, name = meaning.rpartition(":")
         if bundle is not None and prefix not in ("", bundle):
             found = []
         else:
             try:
-                found = self._find(meaning, name.strip(), prefix.strip() or bundle, parameter)
+                found = self._find(meaning, name.strip(), prefix.strip() or bundle, parameter, prefer)
             except AmbiguousLabel as error:
                 raise InvalidRequest(
                     f"{alias!r} is an alias of {meaning!r}, but {error}", parameter=parameter
@@ -112,13 +137,16 @@ class Names:
             raise InvalidRequest(f"{alias!r} is an alias of {meaning!r}, {why}", parameter=parameter)
         return found
 
-    def _find(self, text: str, name: str, bundle: str | None, parameter: str) -> list[LabelReference]:
+    def _find(
+        self, text: str, name: str, bundle: str | None, parameter: str, prefer: Preference
+    ) -> list[LabelReference]:
         for table in (self._labels, self._groups):
-            found = table.find(name, bundle)
-            if len(found) > 1:
+            found = by_precedence(table.find(name, bundle), prefer.space)
+            bundles = tuple(dict.fromkeys(each.loaded.name for each in found))
+            if len(found) > len(bundles) or (prefer.strict and len(found) > 1):
                 raise AmbiguousLabel(text, [each.qualified for each in found], parameter=parameter)
             if found:
-                return [LabelReference(found[0].loaded, label) for label in found[0].labels]
+                return [LabelReference(found[0].loaded, label, bundles[1:]) for label in found[0].labels]
         return []
 
     def _nearest(self, name: str, bundle: str | None) -> list[str]:

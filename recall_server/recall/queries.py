@@ -34,7 +34,7 @@ class Query:
 
     A query made of pictures also holds their `features` [n, d_y] and `pixels` [n, C, H, W]. `out_of_set`, if known, is
     how far the pictures are from the memory's data, from 0 to 1. `targets` [r, labels of `target`] are those of each
-    row, if rows differ.
+    row, if rows differ. `other_bundles` are those that know the name, too.
     """
 
     name: str
@@ -45,6 +45,7 @@ class Query:
     features: Tensor | None = None
     pixels: Tensor | None = None
     out_of_set: float | None = None
+    other_bundles: tuple[str, ...] = ()
 
 
 @final
@@ -89,18 +90,20 @@ class PictureLimits:
     upload: Upload = DIRECT
 
 
-def label_queries(library: Library, labels: Sequence[str], bundle: str | None) -> list[Query]:
-    """One query for each label, to the bundles that know them. Raises as `Library.resolve`.
+def label_queries(library: Library, labels: Sequence[str], bundle: str | None, *, strict: bool = False) -> list[Query]:
+    """One query for each label, to the bundles that know them. `strict` and errors as for `Library.resolve`.
 
     If a bundle stores targets, the target of a label is its distribution over the labels requested of that bundle.
     """
-    references = library.resolve(labels, bundle=bundle)
+    references = library.resolve(labels, bundle=bundle, strict=strict)
     uses = Counter(reference.label for reference in references)
     queries = []
     for reference in references:
         name = reference.label if uses[reference.label] == 1 else reference.qualified
         vector = reference.loaded.bundle.label_queries([reference.label])[0]
-        queries.append(Query(name=name, loaded=reference.loaded, vector=vector, target={name: 1.0}))
+        queries.append(
+            Query(name=name, loaded=reference.loaded, vector=vector, target={name: 1.0}, other_bundles=reference.others)
+        )
     hard = [query.loaded.bundle.memory.targets.form == "hard" for query in queries]
     return [query if own else _with_stored_target(query, queries) for query, own in zip(queries, hard, strict=True)]
 

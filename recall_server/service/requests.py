@@ -17,11 +17,15 @@ DownloadFormat = Literal["safetensors", "onnx"]
 @final
 @dataclass(frozen=True)
 class RecallOptions:
-    """The bundle in which names are looked up, the number of images for each query, and the seed that draws them."""
+    """The bundle in which names are looked up, the number of images for each query, and the seed that draws them.
+
+    With `strict`, a name that several bundles know is refused.
+    """
 
     bundle: str | None = None
     per_label: PerLabel = None
     seed: int | None = None
+    strict: bool = False
 
 
 @final

@@ -117,7 +117,9 @@ class RecallService:
         self, labels: Sequence[str], options: RecallOptions = DEFAULT_OPTIONS, *, library: Library | None = None
     ) -> Recalled:
         """Recall images of these labels, from the bundles of `library` or those that are loaded now."""
-        return self._recall(label_queries(library or self.library, labels, options.bundle), options)
+        return self._recall(
+            label_queries(library or self.library, labels, options.bundle, strict=options.strict), options
+        )
 
     def recall_mixtures(
         self, mixtures: Sequence[Mapping[str, float]], options: RecallOptions = DEFAULT_OPTIONS
@@ -137,15 +139,24 @@ class RecallService:
         return self._recall(queries, options)
 
     def train_labels(
-        self, labels: Sequence[str], *, bundle: str | None = None, seed: int = 0, asked: Caller = ANONYMOUS
+        self,
+        labels: Sequence[str],
+        *,
+        bundle: str | None = None,
+        strict: bool = False,
+        seed: int = 0,
+        asked: Caller = ANONYMOUS,
     ) -> TrainingReceipt:
-        """Queue the training of a classifier of these labels, which may be from several bundles."""
+        """Queue the training of a classifier of these labels, which may be from several bundles.
+
+        With `strict`, a label that several bundles know is refused.
+        """
         if not 0 < len(labels) <= self.settings.max_classes:
             self._check_classes(len(labels), "labels")
-        key = asked.key(labels=list(labels), bundle=bundle, seed=seed)
+        key = asked.key(labels=list(labels), bundle=bundle, strict=strict, seed=seed)
         if (known := self._known(key)) is not None:
             return known
-        queries = label_queries(self.library, labels, bundle)
+        queries = label_queries(self.library, labels, bundle, strict=strict)
         self._check_classes(len(queries), "labels")  # a group stands for several
         return self._train(queries, seed, key)
 

@@ -54,6 +54,13 @@ def request_record(
 def _notes(queries: Sequence[Query], resolved: ResolvedPictures | None) -> tuple[str, ...]:
     bundles = list(dict.fromkeys(query.loaded.name for query in queries))
     notes = [no_estimate_reason(bundles)] if len(bundles) > 1 else []
+    notes += [
+        f"{query.name} was taken from {query.loaded.name}; {' and '.join(query.other_bundles)} know it, too."
+        if len(query.other_bundles) > 1
+        else f"{query.name} was taken from {query.loaded.name}; {query.other_bundles[0]} knows it, too."
+        for query in queries
+        if query.other_bundles
+    ]
     notes += [resolved.explanation] if resolved is not None else []
     notes += [
         f"The memory {query.loaded.name} knows nothing like the pictures of {query.name}: {query.out_of_set:.0%} of "

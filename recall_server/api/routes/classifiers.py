@@ -101,7 +101,9 @@ async def _accept_labels(
     body = await read_json(request, LabelsBody, context.parsers)
     bundle = _agreed("bundle", parameters.bundle, body.bundle)
     seed = _agreed("seed", parameters.seed, body.seed)
-    return await context.run(context.service.train_labels, body.labels, bundle=bundle, seed=seed or 0, asked=asked)
+    return await context.run(
+        context.service.train_labels, body.labels, bundle=bundle, strict=body.strict, seed=seed or 0, asked=asked
+    )
 
 
 @router.get("/classifier", responses=responses(422, 507))

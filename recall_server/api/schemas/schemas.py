@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+from dataclasses import replace
 from typing import Annotated, Any, Literal
 
 import numpy as np
@@ -81,6 +82,11 @@ class LabelRecallParameters(RecallParameters):
         description="by commas, or repeated: labels, groups, aliases; `bundle:label` where two bundles know it"
     )
 
+    strict: bool = Field(False, description="refuse a name that several bundles know instead of choosing one")
+
+    def options(self) -> RecallOptions:
+        return replace(super().options(), strict=self.strict)
+
     def names(self) -> list[str]:
         return [name for text in self.labels for name in text.split(",")]
 
@@ -107,6 +113,7 @@ class TrainParameters(ClassifierParameters):
 
 class LabelsBody(ClassifierParameters):
     labels: Names = Field(description="labels, groups and aliases; `bundle:label` where two bundles know it")
+    strict: bool = Field(False, description="refuse a name that several bundles know instead of choosing one")
 
 
 class RecalledEntry(BaseModel):
@@ -120,6 +127,7 @@ class RecalledEntry(BaseModel):
     target: dict[str, float]
     rows: list[int]
     out_of_set: float | None = Field(description=OUT_OF_SET)
+    other_bundles: list[str] = Field(description="further bundles that know the name; `bundle:label` asks for theirs")
     image: ImageSize
     images: list[str]
     features: list[list[float]] | None = None
@@ -134,6 +142,7 @@ class RecalledEntry(BaseModel):
             target=recalled.query.target,
             rows=list(recalled.rows),
             out_of_set=recalled.query.out_of_set,
+            other_bundles=list(recalled.query.other_bundles),
             image=ImageSize(channels=channels, height=height, width=width),
             images=[] if features is not None else [png_uri(image) for image in recalled.images],
             features=features,

@@ -28,10 +28,12 @@ def test_labels_are_found_in_the_bundle_that_knows_them(library: Library) -> Non
     assert resolved(library, "far", "left") == ["places:far", "columns:left"]
 
 
-def test_a_label_of_two_bundles_has_to_be_qualified(library: Library) -> None:
-    with pytest.raises(AmbiguousLabel, match="say which: columns:middle, places:middle") as caught:
-        library.resolve(["middle"])
-    assert caught.value.candidates == ["columns:middle", "places:middle"]
+def test_a_label_of_two_bundles_is_of_the_more_accurate_one_unless_the_request_is_strict(library: Library) -> None:
+    (chosen,) = library.resolve(["middle"])
+    assert (chosen.qualified, chosen.others) == ("places:middle", ("columns",)), "columns was never measured"
+    with pytest.raises(AmbiguousLabel, match="say which: places:middle, columns:middle") as caught:
+        library.resolve(["middle"], strict=True)
+    assert caught.value.candidates == ["places:middle", "columns:middle"]
     assert resolved(library, "places:middle", "columns:middle") == ["places:middle", "columns:middle"]
     assert resolved(library, "middle", bundle="places") == ["places:middle"]
 
@@ -224,12 +226,13 @@ def test_a_label_that_comes_in_by_several_ways_comes_once(grouped: Path) -> None
         library.resolve(["all", "left", "LEFT"])
 
 
-def test_a_group_of_two_bundles_has_to_be_qualified(grouped: Path) -> None:
+def test_a_group_of_two_bundles_is_of_one_unless_the_request_is_strict(grouped: Path) -> None:
     other = label_bundle("others", ("near", "far", "away"), groups={"all": ("near", "far")})
     other.save(grouped / "bundles" / "others.safetensors")
     library = Library.load(grouped)
     with pytest.raises(AmbiguousLabel, match="columns:all, others:all"):
-        library.resolve(["all"])
+        library.resolve(["all"], strict=True)
+    assert resolved(library, "all") == ["columns:left", "columns:middle", "columns:right"], "the first by name"
     assert resolved(library, "others:all") == ["others:near", "others:far"]
 
 
@@ -257,8 +260,9 @@ def test_an_alias_that_leads_nowhere_says_so_when_it_is_asked_for(grouped: Path)
     library = with_aliases(grouped, {"cat": "feline", "mid": "middle", "loop": "mid"})
     with pytest.raises(InvalidRequest, match="'cat' is an alias of 'feline', which no loaded bundle knows"):
         library.resolve(["cat"])
+    assert resolved(library, "mid") == ["columns:middle"]
     with pytest.raises(InvalidRequest, match="'mid' is an alias of 'middle', but several bundles know"):
-        library.resolve(["mid"])
+        library.resolve(["mid"], strict=True)
     with pytest.raises(InvalidRequest, match="'loop' is an alias of 'mid', which no loaded bundle knows"):
         library.resolve(["loop"])
     assert library.rejected == ()

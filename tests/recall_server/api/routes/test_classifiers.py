@@ -294,7 +294,7 @@ def test_a_classifier_can_be_taken_away(client: TestClient) -> None:
         ({"labels": ["left"]}, "invalid-request", "needs two or more; this request names one"),
         ({"labels": ["left", "left"]}, "invalid-request", "named twice"),
         ({"labels": ["left", "upp"]}, "unknown-label", "no loaded bundle knows the label 'upp'"),
-        ({"labels": ["left", "middle"]}, "ambiguous-label", "columns:middle, places:middle"),
+        ({"labels": ["left", "middle"], "strict": True}, "ambiguous-label", "places:middle, columns:middle"),
         ({"labels": ["left", 3]}, "invalid-request", "labels.1: Input should be a valid string"),
         ({"labels": "left,right"}, "invalid-request", "labels: Input should be a valid list"),
         ({"labels": ["left", "right"], "seed": -1}, "invalid-request", "seed: Input should be greater"),

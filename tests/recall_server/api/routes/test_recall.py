@@ -196,8 +196,10 @@ def test_an_unknown_label_comes_with_suggestions(client: TestClient) -> None:
 
 
 def test_an_ambiguous_label_comes_with_the_candidates(client: TestClient) -> None:
-    document = problem(client.get("/recall?labels=middle"), 422, "ambiguous-label")
-    assert document["candidates"] == ["columns:middle", "places:middle"]
+    (entry,) = client.get("/recall?labels=middle").json()["recalled"]
+    assert (entry["bundle"], entry["other_bundles"]) == ("places", ["columns"])
+    document = problem(client.get("/recall?labels=middle&strict=true"), 422, "ambiguous-label")
+    assert document["candidates"] == ["places:middle", "columns:middle"]
     assert client.get("/recall?labels=places:middle").status_code == 200
 
 

@@ -1,0 +1,52 @@
+"""Which bundle a name is taken from, if several know it.
+
+The first rule that decides:
+
+1. one space for the whole request: a space in which every name of the request is known; features before pixels;
+2. features before pixels;
+3. the higher recorded accuracy, if both bundles were measured on as many classes;
+4. the newer bundle, and then the one whose name comes first.
+
+A request that is `strict` refuses such names instead, and `bundle:label` always decides.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Sequence
+from typing import Literal, Protocol, TypeVar
+
+from recall_server.library.folder import LoadedBundle
+
+Space = Literal["features", "pixels"]
+SPACES: tuple[Space, ...] = ("features", "pixels")  # the preferred one first
+
+
+class Candidate(Protocol):
+    """A meaning of a name in one bundle."""
+
+    @property
+    def loaded(self) -> LoadedBundle: ...
+
+
+AnyCandidate = TypeVar("AnyCandidate", bound=Candidate)
+
+
+def shared_space(spaces: Iterable[Collection[Space]]) -> Space | None:
+    """The preferred space among those that every name has, for the spaces in which each name is known."""
+    each = [set(known) for known in spaces]
+    common = set.intersection(*each) if each else set()
+    return next((space for space in SPACES if space in common), None)
+
+
+def by_precedence(candidates: Sequence[AnyCandidate], space: Space | None) -> list[AnyCandidate]:
+    """The candidates, the one to take first. `space` is that of the whole request, if it has one."""
+    comparable = len({len(each.loaded.bundle.labels) for each in candidates}) == 1
+
+    def rank(candidate: AnyCandidate) -> tuple[int, float]:
+        manifest = candidate.loaded.bundle.manifest
+        accuracy = max((row.mean for row in manifest.accuracy), default=0.0) if comparable else 0.0
+        return -1 if manifest.space == space else SPACES.index(manifest.space), -accuracy
+
+    by_name = sorted(candidates, key=lambda each: each.loaded.name)
+    newest_first = sorted(by_name, key=lambda each: each.loaded.bundle.manifest.provenance.date, reverse=True)
+    return sorted(newest_first, key=rank)
