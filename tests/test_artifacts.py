@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 import pytest
@@ -14,16 +13,13 @@ from recall_server.core.encoders.query_encoder import QueryEncoder
 from recall_server.core.networks import NetworkSpec
 from recall_server.library.library import Library
 from recall_server.recall.queries import label_queries
+from tests.suite.needs import needs_fashion_mnist
 from trainer.data.datasets import ImageDataset, load_dataset
 from trainer.evaluation.evaluate import evaluate_labels
 from trainer.evaluation.few_shot import FewShot, draw_episode, evaluate_few_shot
 
 BUNDLES = sorted((Path(__file__).parent.parent / "artifacts" / "bundles").glob("*.safetensors"))
 CPU = torch.device("cpu")
-needs_fashion_mnist = pytest.mark.skipif(
-    not (Path(os.environ.get("RECALL_DATA", "")) / "fashion-mnist" / "train.npz").is_file(),
-    reason="RECALL_DATA names no folder with fashion-mnist",
-)
 
 
 def load(name: str) -> MemoryBundle:

@@ -12,6 +12,7 @@ from benchmarks import across, added_classes, bear_and_deer, encoder, instant, s
 from benchmarks.out_of_set import auroc
 from benchmarks.start import at_every_minute
 from recall_server.core.networks.kernels import native_blocks
+from tests.suite.needs import NO_COMPILER
 
 
 def last_line(capsys: pytest.CaptureFixture[str]) -> dict:
@@ -67,7 +68,7 @@ def test_the_encoder_is_measured_where_it_really_runs(capsys: pytest.CaptureFixt
 
 def test_a_step_by_hand_stands_beside_autograd(capsys: pytest.CaptureFixture[str]) -> None:
     if native_blocks() is None:
-        pytest.skip("no C++ compiler")
+        pytest.skip(NO_COMPILER)
     threads = torch.get_num_threads()
     try:
         step.main(["--quick"])
