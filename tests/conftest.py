@@ -1,6 +1,6 @@
-"""One thread a process, and a real server for whoever needs one.
+"""The plugins of the suite, one thread for each process, and `serve`, which starts a real server.
 
-The tensors here are tiny, and threads that wait for each other cost more than they bring.
+The tensors of the tests are tiny: threads that wait for each other take longer than one thread alone.
 """
 
 from __future__ import annotations
@@ -18,7 +18,9 @@ import httpx2
 import pytest
 import torch
 
-PATIENCE = 60.0  # seconds until a real server's worker must be warm
+PATIENCE = 60.0  # seconds until the worker of a real server must be warm
+
+pytest_plugins = ("tests.suite.processes", "tests.suite.scheduling", "tests.suite.skips")
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # for the processes that tests start
 torch.set_num_threads(1)
@@ -38,6 +40,7 @@ def _running_server(artifacts: Path, folder: Path) -> Iterator[str]:
         port = free.getsockname()[1]
     command = [sys.executable, "-m", "recall_server", "serve", "--port", str(port)]
     settings = {"RECALL_ARTIFACTS": str(artifacts), "RECALL_STATE": str(folder / "state"), "RECALL_DEVICE": "cpu"}
+    settings |= {"RECALL_DRAIN_SECONDS": "0"}  # nobody waits for a training that is still running at the end
     with (folder / "log").open("wb") as log:
         process = subprocess.Popen(command, env=os.environ | settings, stdout=log, stderr=log)
         try:

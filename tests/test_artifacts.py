@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 import pytest
@@ -12,16 +11,15 @@ from recall_server.core.bundle.bundle import MemoryBundle
 from recall_server.core.bundle.layout import encoder_folder
 from recall_server.core.encoders.query_encoder import QueryEncoder
 from recall_server.core.networks import NetworkSpec
+from recall_server.library.library import Library
+from recall_server.recall.queries import label_queries
+from tests.suite.needs import needs_fashion_mnist
 from trainer.data.datasets import ImageDataset, load_dataset
 from trainer.evaluation.evaluate import evaluate_labels
 from trainer.evaluation.few_shot import FewShot, draw_episode, evaluate_few_shot
 
 BUNDLES = sorted((Path(__file__).parent.parent / "artifacts" / "bundles").glob("*.safetensors"))
 CPU = torch.device("cpu")
-needs_fashion_mnist = pytest.mark.skipif(
-    not (Path(os.environ.get("RECALL_DATA", "")) / "fashion-mnist" / "train.npz").is_file(),
-    reason="RECALL_DATA names no folder with fashion-mnist",
-)
 
 
 def load(name: str) -> MemoryBundle:
@@ -40,7 +38,7 @@ def test_every_bundle_says_what_it_is_made_from_and_how_good_it_is(path: Path) -
     assert "unknown" not in bundle.manifest.provenance.dataset_licence
     assert bundle.manifest.accuracy, "record it with `recall-trainer evaluate --record`"
     assert bundle.file_bytes is not None
-    assert bundle.file_bytes < 200_000
+    assert bundle.file_bytes < 400_000
 
 
 @pytest.mark.parametrize("path", BUNDLES, ids=lambda path: path.stem)
@@ -58,6 +56,29 @@ def test_the_budget_of_fashion_mnist_is_one_image_per_class() -> None:
     manifest = load("fashion-mnist").manifest
     assert manifest.budget.numbers_stored * 4 <= 31_360
     assert manifest.budget.images_per_class == 1
+
+
+def test_no_name_is_known_by_two_committed_memories() -> None:
+    manifests = [MemoryBundle.load(path).manifest for path in BUNDLES]
+    names = [
+        name.casefold()
+        for manifest in manifests
+        if manifest.queries == "labels"
+        for name in (*manifest.labels, *manifest.groups)
+    ]
+    assert sorted(set(names)) == sorted(names)
+
+
+def test_cifar100_knows_its_superclasses_as_groups() -> None:
+    manifest = load("cifar100").manifest
+    assert len(manifest.groups) == 20
+    assert set(manifest.groups["large carnivores"]) == {"bear", "leopard", "lion", "tiger", "wolf"}
+
+
+def test_bear_and_deer_are_recalled_from_two_committed_memories() -> None:
+    library = Library.load(BUNDLES[0].parents[1], device="cpu")
+    queries = label_queries(library, ["bear", "deer"], None)
+    assert [query.loaded.name for query in queries] == ["cifar100", "cifar10"]
 
 
 def test_digits_teach_a_fresh_network_to_read() -> None:

@@ -14,6 +14,7 @@ import pytest
 
 import recall_client
 import recall_server
+from tests.suite.needs import PACKAGES
 
 ROOT = Path(__file__).resolve().parent.parent
 PYPROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
@@ -116,6 +117,14 @@ def test_ci_runs_what_a_newcomer_runs() -> None:
     script = ROOT / ".ci/run"
     assert os.access(script, os.X_OK)
     assert script.read_text().rstrip().endswith("\nmake test")
+
+
+def test_ci_refuses_skipped_tests_and_installs_the_programs_that_tests_need() -> None:
+    script = (ROOT / ".ci/run").read_text()
+    assert re.search(r"^export CI=true\b", script, flags=re.MULTILINE)
+    listed = re.search(r"^packages=\((.*)\)$", script, flags=re.MULTILINE)
+    assert listed is not None
+    assert listed.group(1).split() == [f"{program}:{package}" for program, package in sorted(PACKAGES.items())]
 
 
 def test_modules_and_functions_stay_readable() -> None:

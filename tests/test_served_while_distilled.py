@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import httpx2
+import pytest
 
 from benchmarks.running_server import running_server
 from recall_server.core.bundle.bundle import MemoryBundle
@@ -25,6 +26,7 @@ Killable(Path(sys.argv[1])).run(Path(sys.argv[2]))
 """
 
 
+@pytest.mark.process
 def test_a_server_answers_from_whole_versions_each_better_than_the_last_while_the_trainer_writes_and_dies(
     tmp_path: Path,
 ) -> None:

@@ -14,6 +14,7 @@ from recall_server.core.bundle.bundle import MemoryBundle
 BUNDLES = Path("artifacts/bundles")
 
 
+@pytest.mark.process
 def test_versions_of_a_run_are_kept_and_measured_again_without_another_run(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -42,6 +43,7 @@ def test_a_bundle_that_says_nothing_of_its_run_is_refused_by_name(tmp_path: Path
         read_versions(tmp_path)
 
 
+@pytest.mark.process
 def test_a_run_that_fails_ends_the_benchmark(tmp_path: Path) -> None:
     with pytest.raises(SystemExit, match="recall-trainer distill ended with 2"):
         accuracy_over_time.main(["--quick", "--versions", str(tmp_path / "versions"), "--", "--bases", "none"])

@@ -11,6 +11,8 @@ import pytest
 
 from benchmarks.exported import main
 
+pytestmark = pytest.mark.process
+
 STAND_IN = '''
 import torch
 import torchvision
@@ -45,7 +47,6 @@ class LabelRobustScoreHard:
 @pytest.fixture
 def cifar(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Ten classes of small colour pictures under the name of CIFAR-10, and a package `ddranking`."""
-    pytest.importorskip("torchvision")
     random = np.random.default_rng(0)
     (tmp_path / "data" / "cifar10").mkdir(parents=True)
     for split, each in (("train", 20), ("test", 10)):

@@ -8,10 +8,11 @@ from pathlib import Path
 import pytest
 import torch
 
-from benchmarks import across, added_classes, encoder, instant, step
+from benchmarks import across, added_classes, bear_and_deer, encoder, instant, step
 from benchmarks.out_of_set import auroc
 from benchmarks.start import at_every_minute
 from recall_server.core.networks.kernels import native_blocks
+from tests.suite.needs import NO_COMPILER
 
 
 def last_line(capsys: pytest.CaptureFixture[str]) -> dict:
@@ -50,6 +51,14 @@ def test_pairs_across_two_memories_stand_beside_the_same_pairs_from_one(capsys: 
     assert figures["accuracy_across"] > 0.7
 
 
+def test_names_become_a_classifier_over_http_beside_real_pictures(capsys: pytest.CaptureFixture[str]) -> None:
+    bear_and_deer.main(["--quick"])
+    figures = last_line(capsys)
+    assert (figures["recall_status"], figures["bundles"], figures["test_pictures"]) == (200, ["digits"], 72)
+    assert figures["accuracy"] > 0.8
+    assert {"accuracy_random_real", "accuracy_all_real", "seconds"} <= figures.keys()
+
+
 def test_the_encoder_is_measured_where_it_really_runs(capsys: pytest.CaptureFixture[str]) -> None:
     encoder.main(["--quick", "--threads", "1"])
     figures = last_line(capsys)
@@ -59,7 +68,7 @@ def test_the_encoder_is_measured_where_it_really_runs(capsys: pytest.CaptureFixt
 
 def test_a_step_by_hand_stands_beside_autograd(capsys: pytest.CaptureFixture[str]) -> None:
     if native_blocks() is None:
-        pytest.skip("no C++ compiler")
+        pytest.skip(NO_COMPILER)
     threads = torch.get_num_threads()
     try:
         step.main(["--quick"])

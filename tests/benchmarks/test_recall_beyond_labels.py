@@ -161,7 +161,8 @@ def test_image_addressing_goes_on_from_a_memory(tmp_path: Path) -> None:
 def test_image_addressing_stands_beside_its_rivals_at_both_numbers_of_shots(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    arguments = [*FEW, "--bundles", str(tmp_path)]
+    shortest = [*FEW, "--tasks", "1", "--set", "retraining.steps=10"]
+    arguments = [*shortest, "--bundles", str(tmp_path)]
     image_addressing.main(arguments)
     figures = last_line(capsys)
     for shots in (1, 5):
@@ -172,7 +173,7 @@ def test_image_addressing_stands_beside_its_rivals_at_both_numbers_of_shots(
     image_addressing.main(arguments)
     assert last_line(capsys)["cells"] == figures["cells"], "the same memories, and the same episodes"
     assert bundle.read_bytes() == before
-    image_addressing.main([*FEW, "--bundle", str(bundle), "--results", str(tmp_path / "results.json")])
+    image_addressing.main([*shortest, "--bundle", str(bundle), "--results", str(tmp_path / "results.json")])
     again = last_line(capsys)["cells"]
     assert again["random 5-shot recalled"] == figures["cells"]["random 5-shot recalled"]
     assert json.loads((tmp_path / "results.json").read_text())["cells"] == again

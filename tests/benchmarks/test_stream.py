@@ -44,6 +44,7 @@ def test_quick_compares_all_learners_and_ends_in_json(tmp_path: Path, capsys: py
     assert not any(line.startswith("  task") for line in again)  # what was measured is not measured again
 
 
+@pytest.mark.process
 def test_two_processes_find_what_one_finds_and_say_that_they_shared_the_machine(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -1,3 +1,5 @@
+"""The benchmark of the unroll's memory ends in one line of JSON, with a row for each length and side."""
+
 from __future__ import annotations
 
 import json
@@ -7,6 +9,7 @@ import pytest
 from benchmarks import unroll_memory
 
 
+@pytest.mark.process
 def test_each_length_says_what_is_kept_and_what_is_beside_it(capsys: pytest.CaptureFixture[str]) -> None:
     unroll_memory.main(
         ["--lengths", "2", "4", "--naive-lengths", "2", "--filters", "8", "--batch", "4", "--threads", "1"]

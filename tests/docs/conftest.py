@@ -1,4 +1,4 @@
-"""A server for the pages, with artifacts of its own that a page may add to, and the files that a page finds."""
+"""A server for the documentation, with artifacts that a page may add to, and the files that each page starts with."""
 
 from __future__ import annotations
 
@@ -32,13 +32,13 @@ PATIENCE = 20.0
 
 @dataclass(frozen=True)
 class Served:
-    """A running server and the folder that it serves."""
+    """A running server and the artifacts that it serves."""
 
     url: str
     artifacts: Path
 
     def restore(self, original: Path) -> None:
-        """Take away what a page added, and wait until the server has noticed."""
+        """Remove what a page added, and wait until the server has noticed."""
         kept = {path.relative_to(original) for path in original.rglob("*")}
         for path in self.artifacts.rglob("*"):
             if path.is_file() and path.relative_to(self.artifacts) not in kept:
@@ -57,14 +57,14 @@ def served(serve: Callable[[Path], str], tmp_path_factory: pytest.TempPathFactor
     with pytest.MonkeyPatch.context() as environment:
         environment.setenv("RECALL_MAX_WAIT_SECONDS", PATIENT_WAIT.removeprefix("wait="))
         served = Served(serve(artifacts), artifacts)
-    # The longest training of all pages begins now: identical requests share one job, so the page will find it done.
+    # Starts the longest training of all pages. Identical requests share one job, so that the page finds it finished.
     httpx2.post(f"{served.url}/classifier", json={"labels": CLASSES}).raise_for_status()
     return served
 
 
 @pytest.fixture(scope="session")
 def material(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The pictures that every page's folder begins with (the conventions are in CONTRIBUTING.md)."""
+    """Return a folder with the pictures that each page starts with (CONTRIBUTING.md describes them)."""
     folder = tmp_path_factory.mktemp("material")
     pictures = dict(zip(CLASSES, map(_pictures_of, CLASSES), strict=True))
     from_bytes(pictures["Bag"][-1]).save(folder / "photo.png")
@@ -85,7 +85,7 @@ def material(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def folder(tmp_path: Path, served: Served, material: Path) -> Iterator[Path]:
-    """A page's own folder, with the artifacts that the server serves."""
+    """Yield a folder for one page, with the artifacts that the server serves."""
     _furnish(tmp_path, material)
     (tmp_path / "artifacts").symlink_to(served.artifacts)
     yield tmp_path
@@ -96,7 +96,7 @@ def folder(tmp_path: Path, served: Served, material: Path) -> Iterator[Path]:
 def alone(
     request: pytest.FixtureRequest, material: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[dict[Path, Future[None]]]:
-    """The pages to be tested that ask no server anything: they run in the background while the others are at it."""
+    """Run the selected pages that need no server in the background, one after another, while others are tested."""
     asked = [item.callspec.params.get("page") for item in request.session.items if hasattr(item, "callspec")]
     with ThreadPoolExecutor(max_workers=1) as background:
         yield {
@@ -120,12 +120,12 @@ def _furnish(folder: Path, material: Path) -> None:
 
 
 def _photo(picture: NDArray[np.uint8]) -> Image.Image:
-    """As a camera would give it: larger, in colour, and not quite square."""
+    """Return the picture as a camera might deliver it: larger, in colour, and not quite square."""
     return from_bytes(picture).convert("RGB").resize((160, 150), Image.Resampling.BICUBIC)
 
 
 def _pictures_of(label: str) -> NDArray[np.uint8]:
-    """[PICTURES, 1, 28, 28]: real ones where they are at hand, else the memory's own."""
+    """Return uint8 [PICTURES, 1, 28, 28]: real pictures if RECALL_DATA has them, recalled ones otherwise."""
     archive = Path(os.environ.get("RECALL_DATA", ""), "fashion-mnist", "test.npz")
     if archive.is_file():
         with np.load(archive) as test:

@@ -1,6 +1,6 @@
-"""A Python session in a process of its own: reads blocks from stdin as lines of JSON, and answers each with one.
+"""A Python session in a process of its own: reads blocks from stdin as lines of JSON, and answers each with a line.
 
-Run by `runner.py` as a program, so that what a page does to its interpreter ends with the page.
+`runner.py` starts one for each page, so that pages cannot affect each other.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ OPTIONS = doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE
 
 
 def execute(source: str, page: str, line: int, namespace: dict[str, Any]) -> str:
-    """Run a program; what it raised, with the page's own line numbers, or nothing."""
+    """Run a program. Returns the traceback, with the line numbers of the page, or an empty string."""
     try:
         exec(compile("\n" * (line - 1) + source, page, "exec"), namespace)
     except Exception:
@@ -28,7 +28,7 @@ def execute(source: str, page: str, line: int, namespace: dict[str, Any]) -> str
 
 
 def check(source: str, page: str, line: int, namespace: dict[str, Any]) -> str:
-    """Repeat a session; what came out otherwise than it says, or nothing."""
+    """Run a session. Returns the differences between its output and the page, or an empty string."""
     said: list[str] = []
     test = doctest.DocTestParser().get_doctest(source, {}, page, page, line - 1)
     test.globs = namespace
@@ -37,7 +37,7 @@ def check(source: str, page: str, line: int, namespace: dict[str, Any]) -> str:
 
 
 def main() -> None:
-    """Until stdin ends."""
+    """Answer requests until stdin ends."""
     namespace = vars(__main__)
     answers = sys.stdout
     for request in sys.stdin:

@@ -1,4 +1,4 @@
-"""What a Markdown page holds for the suite: blocks to run, links to follow, headings to point at."""
+"""Parses the Markdown pages: blocks to run, links to check, headings that links may point at."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ COMMENT = re.compile(r"<!--(.*?)-->", re.DOTALL)
 
 @dataclass(frozen=True)
 class Block:
-    """A fenced block, or a hidden set-up (language `shell`); `line` is that of its first line of content, from 1.
+    """A fenced block, or a hidden set-up (language `shell`). `line` counts from 1 and is the first line of the content.
 
-    `not_executed` is the reason that the page gives for leaving it out, None where it is to run.
+    `not_executed` is the reason that the page gives for not running it, or None.
     """
 
     language: str
@@ -35,12 +35,12 @@ class Link:
 
 
 def pages() -> list[Path]:
-    """The pages of the site."""
+    """Return the pages of the site."""
     return sorted(DOCS.rglob("*.md"))
 
 
 def executed() -> list[Path]:
-    """The pages whose blocks are run: those of the site, and two that are read in the repository or shown in it."""
+    """Return the pages whose blocks are run: those of the site with blocks, README.md and artifacts/README.md."""
     return [*(page for page in pages() if blocks(page)), ROOT / "README.md", ROOT / "artifacts/README.md"]
 
 
@@ -53,9 +53,9 @@ def _tokens(page: Path) -> list[Token]:
 
 
 def blocks(page: Path) -> list[Block]:
-    """All fenced blocks and hidden set-ups in the order of the page.
+    """Return all fenced blocks and hidden set-ups in the order of the page.
 
-    On a page of the site a fence without a language is a ValueError; elsewhere it is text that nothing is done with.
+    A fence without a language raises ValueError on a page of the site, and is a block of `text` elsewhere.
     """
     strict = page.name != "README.md"
     found: list[Block] = []
@@ -82,7 +82,7 @@ def blocks(page: Path) -> list[Block]:
 
 
 def links(page: Path) -> list[Link]:
-    """Every link and picture of a page."""
+    """Return every link and picture of a page."""
     found = []
     for token in _tokens(page):
         line = 0 if token.map is None else token.map[0] + 1
@@ -94,7 +94,7 @@ def links(page: Path) -> list[Link]:
 
 
 def anchors(page: Path) -> set[str]:
-    """What `page#...` can point at: headings as the generator and the usual forges spell them."""
+    """Return the anchors of a page, spelled as the site generator and the usual forges spell them."""
     tokens = _tokens(page)
     headings = [tokens[at + 1].content for at, token in enumerate(tokens) if token.type == "heading_open"]
     return {re.sub(r"[^\w\- ]", "", heading.lower()).strip().replace(" ", "-") for heading in headings}

@@ -1,4 +1,4 @@
-"""Executes the blocks of one page, in order, in a folder of its own, against a real server."""
+"""Runs the blocks of one page in order, in a folder of its own, against a real server."""
 
 from __future__ import annotations
 
@@ -16,20 +16,22 @@ import yaml
 from tests.docs.pages import ROOT, Block, blocks, name_of
 
 WRITTEN_URL = "http://127.0.0.1:8000"
-WAIT, PATIENT_WAIT = "wait=60", "wait=300"  # as written, and where other things keep the machine busy
-SECONDS = 320  # that a block may take
+WAIT, PATIENT_WAIT = "wait=60", "wait=300"  # as the pages say, and as the suite waits on a busy machine
+SECONDS = 320  # time limit of a block
 ID = re.compile(r'"id"\s*:\s*"([^"]+)"')
 PLACE_OF_ID = re.compile(r"(?<=/classifier/)ID\b")
 READ = {"json": json.loads, "toml": tomllib.loads, "yaml": yaml.safe_load}
-SHOWN = frozenset({"text", "ini", "nginx", "dockerfile"})  # looked at by test_deploying.py, or by nobody
+SHOWN = frozenset(
+    {"text", "ini", "nginx", "dockerfile"}
+)  # `ini` is checked by test_habits.py; the others are only shown
 
 
 class SnippetFailed(AssertionError):
-    """A block that does something else than its page says."""
+    """A block did not do what its page says."""
 
 
 class Page:
-    """One page on its way from top to bottom. Use it in a `with` statement."""
+    """Runs the blocks of one page, which share a folder, an interpreter and the last identifier. A context manager."""
 
     def __init__(self, name: str, folder: Path, url: str) -> None:
         self._name, self._folder, self._url = name, folder, url
@@ -51,10 +53,10 @@ class Page:
 
     def __exit__(self, *error: object) -> None:
         if self._python is not None:
-            self._python.communicate(timeout=SECONDS)  # an end of its input is the end of it
+            self._python.communicate(timeout=SECONDS)  # it ends when its input ends
 
     def run(self, block: Block) -> None:
-        """Do what the block's language asks for; SnippetFailed says where and how it went wrong."""
+        """Run or check a block as its language demands. Raises SnippetFailed with the place and the reason."""
         content = block.content.replace(WRITTEN_URL, self._url).replace(WAIT, PATIENT_WAIT)
         if block.language in READ:
             self._read(block)
@@ -134,7 +136,7 @@ class Page:
 
 
 def run_page(page: Path, folder: Path, url: str) -> None:
-    """Every block of a page that is to be executed, in order; raises SnippetFailed."""
+    """Run every block of a page that is to be executed, in order. Raises SnippetFailed."""
     with Page(name_of(page), folder, url) as running:
         for block in blocks(page):
             if block.not_executed is None:
@@ -142,13 +144,13 @@ def run_page(page: Path, folder: Path, url: str) -> None:
 
 
 def needs_server(page: Path) -> bool:
-    """Whether a block that is executed asks the server anything, by its address or by the command that knows it."""
+    """Return whether a block that is executed talks to the server: by its address, or with the command `recall`."""
     asked = [block.content for block in blocks(page) if block.not_executed is None and block.language not in SHOWN]
     return any(WRITTEN_URL in content or re.search(r"^\$ recall ", content, re.MULTILINE) for content in asked)
 
 
 def commands(session: str) -> list[tuple[str, str]]:
-    """(command, expected output) of a console session; `> ` goes on with the command above."""
+    """Split a console session into pairs of command and expected output; `> ` continues a command."""
     steps: list[tuple[str, str]] = []
     for line in session.splitlines():
         if line.startswith("$ "):
@@ -161,6 +163,6 @@ def commands(session: str) -> list[tuple[str, str]]:
 
 
 def agrees(expected: str, output: str) -> bool:
-    """Whether the output is the expected one, where `...` stands for anything and white space for nothing."""
+    """Return whether the output is the expected one. `...` matches anything, and white space is ignored."""
     pieces = ["".join(piece.split()) for piece in expected.split("...")]
     return re.fullmatch(".*".join(map(re.escape, pieces)), "".join(output.split()), re.DOTALL) is not None

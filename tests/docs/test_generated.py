@@ -1,4 +1,4 @@
-"""Pages that are made from data say what the data say now, and data of strangers cannot change their form."""
+"""Generated pages are up to date, and text from a manifest cannot change their markup."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from tests.docs.pages import DOCS, ROOT
 
 
 def program(path: Path) -> ModuleType:
-    """A program of docs/, which is no package's module."""
+    """Import a program of docs/, which is not a package."""
     specification = importlib.util.spec_from_file_location(path.stem, path)
     assert specification is not None
     assert specification.loader is not None

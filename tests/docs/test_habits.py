@@ -1,9 +1,8 @@
-"""What contributors are told to use works: hooks, templates, commands, and the units of the deploying page."""
+"""What contributors are told to use works: hooks, templates and commands. The systemd units of the docs are valid."""
 
 from __future__ import annotations
 
 import re
-import shutil
 import subprocess
 import sys
 import tomllib
@@ -13,16 +12,17 @@ import pytest
 import yaml
 
 from tests.docs.pages import DOCS, ROOT, blocks
+from tests.suite.needs import needs
 
 TARGETS = set(re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text(), flags=re.MULTILINE))
 TEMPLATES = sorted((ROOT / ".github/ISSUE_TEMPLATE").glob("*.yml"))
 COMPLAINT = re.compile(r"Unknown (key|lvalue|section)|Failed to parse|Invalid|not a valid|Missing '='", re.IGNORECASE)
 
 
-def test_contributing_names_three_commands_and_all_of_them_exist() -> None:
+def test_contributing_names_four_commands_and_all_of_them_exist() -> None:
     first, *_ = blocks(ROOT / "CONTRIBUTING.md")
     named = re.findall(r"^make ([a-z]+)", first.content, flags=re.MULTILINE)
-    assert named == ["install", "test", "format"]
+    assert named == ["install", "quick", "test", "format"]
     assert set(re.findall(r"make ([a-z]+)", (ROOT / "CONTRIBUTING.md").read_text())) <= TARGETS
 
 
@@ -64,7 +64,7 @@ def test_documentation_is_built_by_make_and_by_the_pinned_generator() -> None:
     assert re.search(r"^\.PHONY:.* docs\b", makefile, flags=re.MULTILINE), "there is a folder of that name"
 
 
-@pytest.mark.skipif(shutil.which("systemd-analyze") is None, reason="systemd is not installed here")
+@needs("systemd-analyze")
 def test_the_units_that_are_shown_are_units_that_systemd_understands(tmp_path: Path) -> None:
     units = [block for block in blocks(DOCS / "deploying.md") if block.language == "ini"]
     assert units
@@ -75,7 +75,7 @@ def test_the_units_that_are_shown_are_units_that_systemd_understands(tmp_path: P
         assert [line for line in said.splitlines() if COMPLAINT.search(line)] == []
 
 
-@pytest.mark.skipif(shutil.which("systemd-analyze") is None, reason="systemd is not installed here")
+@needs("systemd-analyze")
 def test_a_unit_with_a_misspelt_key_would_be_noticed(tmp_path: Path) -> None:
     unit = tmp_path / "misspelt.service"
     unit.write_text(f"[Service]\nExecStart={sys.executable}\nProtectSytem=strict\n")

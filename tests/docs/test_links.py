@@ -1,4 +1,4 @@
-"""No link of the documentation leads nowhere. Of addresses elsewhere only the form is checked: tests use no network."""
+"""Every link of the documentation leads somewhere. External addresses are checked by form only, without a network."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ import pytest
 
 from tests.docs.pages import DOCS, ROOT, anchors, blocks, links, name_of, pages
 
-# Pages of the repository itself. Those that the site includes must not link relatively: they stand elsewhere there.
+# Pages of the repository itself. Pages that the site includes must not use relative links: they are elsewhere there.
 OTHERS = ["README.md", "CHANGELOG.md", "artifacts/README.md", "clients/python/README.md"]
 INCLUDED = ["artifacts/README.md", "artifacts/RESULTS.md", "CONTRIBUTING.md", "SECURITY.md"]
 
 
 def fault(target: str, page: Path) -> str | None:
-    """What is wrong with a link on a page, or None."""
+    """Return what is wrong with a link on a page, or None."""
     address = urlsplit(target)
     if address.scheme or address.netloc:
         if address.scheme != "https" or "." not in address.netloc or " " in target:

@@ -1,4 +1,4 @@
-"""The site is built strictly, holds every page, and asks nobody else for anything."""
+"""The site builds in strict mode, has every page, and fetches nothing from other hosts."""
 
 from __future__ import annotations
 
@@ -15,13 +15,15 @@ import pytest
 
 from tests.docs.pages import DOCS, ROOT, pages
 
+pytestmark = pytest.mark.process
+
 CONFIGURATION = "zensical.toml"
 SITE = tomllib.loads((ROOT / CONFIGURATION).read_text())["project"]
 FETCHING = {"img": "src", "script": "src", "iframe": "src", "source": "src", "video": "src", "audio": "src"}
 
 
 class Fetched(HTMLParser):
-    """What a browser would fetch for a page without being asked to."""
+    """Collects the addresses that a browser fetches when it opens a page."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -42,7 +44,7 @@ def build(source: Path) -> subprocess.CompletedProcess[str]:
 
 @pytest.fixture(scope="module")
 def source(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """What the generator reads, apart from the checkout, so that nothing is left behind in it."""
+    """Return a copy of what the generator reads, so that it writes nothing into the checkout."""
     folder = tmp_path_factory.mktemp("source")
     shutil.copytree(DOCS, folder / "docs")
     (folder / "artifacts").mkdir()
@@ -93,7 +95,7 @@ def test_a_link_that_leads_nowhere_fails_the_build(source: Path, tmp_path: Path)
 
 
 def _listed(entries: object) -> list[str]:
-    """The pages of a navigation, however deep."""
+    """Return the pages of a navigation with any number of levels."""
     if isinstance(entries, str):
         return [entries]
     inner = entries.values() if isinstance(entries, dict) else entries

@@ -1,4 +1,4 @@
-"""What the documentation shows is what happens: every block of every page is run, in order, as a reader would."""
+"""Runs every block of every page of the documentation, in order, and compares it with what the page shows."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ from tests.docs.conftest import Served
 from tests.docs.pages import Block, blocks, executed, name_of
 from tests.docs.runner import Page, SnippetFailed, agrees, commands, needs_server, run_page
 
-MOST_NOT_EXECUTED = 10  # installing, other machines, what takes minutes
+MOST_NOT_EXECUTED = 10  # blocks that install something, use other machines, or take minutes
 
 
-@pytest.mark.timeout(600)  # a busy machine is slow, and no page is wrong for it
+@pytest.mark.timeout(600)  # a busy machine is slow
 @pytest.mark.parametrize("page", sorted(executed(), key=needs_server, reverse=True), ids=name_of)
 def test_every_block_of_a_page_does_what_the_page_says(
     page: Path, folder: Path, served: Served, alone: dict[Path, Future[None]]
 ) -> None:
-    if page in alone:  # and has been running since the first page began
+    if page in alone:  # running since the first page started
         alone[page].result()
     else:
         run_page(page, folder, served.url)

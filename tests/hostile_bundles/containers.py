@@ -1,4 +1,4 @@
-"""Hostile bundles whose container is wrong: the frame, its header, or where the tensors lie."""
+"""Hostile bundles with a wrong container: its frame, its header or the positions of its tensors."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ def containers() -> list[HostileBundle]:
 
 
 def frames() -> list[HostileBundle]:
-    """Not even a header."""
+    """Files without a readable header."""
     whole = build()
     short = "a file of {} bytes is too short to be safetensors"
     long = "the header claims more than 4194304 bytes"
@@ -47,7 +47,7 @@ def frames() -> list[HostileBundle]:
 
 
 def headers() -> list[HostileBundle]:
-    """A header that is not the JSON it should be."""
+    """Headers that are not the expected JSON."""
 
     def unreadable(name: str, abuse: str, reason: str, data: bytes) -> HostileBundle:
         return HostileBundle(name, abuse, f"the header cannot be read: {reason}", data)
@@ -85,7 +85,7 @@ def headers() -> list[HostileBundle]:
 
 
 def metadata() -> list[HostileBundle]:
-    """Not exactly one text beside the tensors."""
+    """Metadata that is not exactly one text."""
 
     def case(name: str, abuse: str, header: Json) -> HostileBundle:
         sentence = "the metadata must hold exactly one text, 'memory_bundle'"
@@ -100,7 +100,7 @@ def metadata() -> list[HostileBundle]:
 
 
 def entries() -> list[HostileBundle]:
-    """A tensor that is described wrongly."""
+    """Header entries that describe a tensor wrongly."""
 
     def case(name: str, abuse: str, sentence: str, **entry: object) -> HostileBundle:
         return HostileBundle(name, abuse, sentence, build(header={"bases": entry}))
@@ -131,7 +131,7 @@ def entries() -> list[HostileBundle]:
 
 
 def layouts() -> list[HostileBundle]:
-    """Tensors that do not lie one behind the other, from the first byte to the last."""
+    """Tensors that do not fill the file from the first byte after the header to the last."""
 
     def case(name: str, abuse: str, sentence: str, **entry: object) -> HostileBundle:
         return HostileBundle(name, abuse, f"the tensor 'bases' {sentence}", build(header={"bases": entry}))

@@ -1,4 +1,4 @@
-"""Hostile bundles in a sound container: tensors that cannot be used, or that cost too much to use."""
+"""Hostile bundles in a valid container: tensors that cannot be used, or that cost too much to use."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def changed(name: str, abuse: str, sentence: str, tensors: dict[str, Numbers | N
 
 
 def names() -> list[HostileBundle]:
-    """Tensors missing or left over."""
+    """Tensors that are missing or not expected."""
     missing = "'{}' is missing: a memory addressed_bases with preprocessing standardise needs it"
     extra = "the tensor '{}' does not belong in this kind of bundle"
     one = ([1], [1.0])
@@ -37,7 +37,7 @@ def names() -> list[HostileBundle]:
 
 
 def numbers() -> list[HostileBundle]:
-    """Numbers that spread to everything recalled."""
+    """Values that would make every recalled image useless."""
     infinite = "the tensor '{}' holds values that are not finite"
     return [
         changed(
@@ -62,7 +62,7 @@ def numbers() -> list[HostileBundle]:
 
 
 def targets() -> list[HostileBundle]:
-    """Targets that are not those of the memory's items."""
+    """Targets that do not fit the items of the memory."""
 
     def case(
         name: str, abuse: str, sentence: str, form: str, shape: list[int] | None, **manifest: Any
@@ -125,7 +125,7 @@ def targets() -> list[HostileBundle]:
 
 
 def shapes() -> list[HostileBundle]:
-    """Tensors that do not make a memory."""
+    """Shapes that do not fit together."""
     return [
         changed(
             "bases-of-wrong-rank",
@@ -149,7 +149,7 @@ def shapes() -> list[HostileBundle]:
 
 
 def stored_items() -> list[HostileBundle]:
-    """A memory of stored items whose images are to be enlarged to what they cannot be."""
+    """Stored images that cannot be enlarged as the manifest demands."""
 
     def case(name: str, abuse: str, sentence: str, manifest: Json, *, rows: int = 1, side: int = 2) -> HostileBundle:
         count = 2 * rows * side * side
@@ -193,7 +193,7 @@ def stored_items() -> list[HostileBundle]:
 
 
 def preprocessings() -> list[HostileBundle]:
-    """Maps that cannot be undone, or that are made for other images."""
+    """Preprocessing that cannot be inverted, or that is made for images of another shape."""
     scales = "deviation must lie between 1e-06 and 1e+06, or the map cannot be inverted"
     two, three = ([2], [0.5] * 2), ([3], [0.5] * 3)
     slanted: dict[str, Numbers | None] = {
@@ -244,7 +244,7 @@ def preprocessings() -> list[HostileBundle]:
 
 
 def spectral() -> list[HostileBundle]:
-    """Whitening by frequency that cannot be undone, or that is made for other images."""
+    """Spectral whitening that cannot be inverted, or that is made for images of another shape."""
 
     def case(
         name: str, abuse: str, sentence: str, tensors: dict[str, Numbers | None], manifest: Json | None = None
@@ -286,7 +286,7 @@ def spectral() -> list[HostileBundle]:
 
 
 def costs() -> list[HostileBundle]:
-    """Small to store, ruinous to use."""
+    """Bundles that are small to store and expensive to use."""
     network = MEGAPIXEL | {"retraining": {"network": {"filters": 1024}}}
     parameters = 1024 * 9 + 3 * 1024 + 2 * 1024 * 512**2 + 2
     return [

@@ -1,7 +1,7 @@
-"""A good bundle as plain bytes, open to every abuse.
+"""Builds a valid bundle as plain bytes, with a parameter for each part that a hostile bundle changes.
 
-Put together by hand, without the project's own writer and without the safetensors package: a second opinion on the
-format, and the only way to files that no decent writer would produce.
+The bytes are put together without the project's own writer and without the safetensors package. That makes them a
+second implementation of the format, and allows files that no correct writer produces.
 """
 
 from __future__ import annotations
@@ -16,14 +16,14 @@ Numbers = tuple[list[int], list[float]]  # shape and values
 
 
 class Whole(NamedTuple):
-    """Numbers that are stored as int8."""
+    """A tensor that is stored as int8."""
 
     shape: list[int]
     values: list[int]
 
 
 class HostileBundle(NamedTuple):
-    """A file, what is wrong with it, and the sentence that `MemoryBundle.load` must refuse it with."""
+    """A file, what is wrong with it, and the sentence with which `MemoryBundle.load` must refuse it."""
 
     name: str
     abuse: str
@@ -82,7 +82,7 @@ MANIFEST: Json = {
     "space": "pixels",
 }
 
-# Two bases of 2x2, and three rows for each of two labels.
+# Two bases of 2x2 and three rows for each of two labels.
 TENSORS: dict[str, Numbers] = {
     "addressing": ([3, 2, 2], [0.25 * index for index in range(12)]),
     "bases": ([2, 1, 2, 2], [0.5 * index for index in range(8)]),
@@ -91,7 +91,7 @@ TENSORS: dict[str, Numbers] = {
 }
 
 
-def build(  # one parameter for each place where something can be wrong
+def build(  # one parameter for each part that can be wrong
     *,
     manifest: Mapping[str, Any] | None = None,
     tensors: Mapping[str, Numbers | Whole | None] | None = None,
@@ -100,7 +100,7 @@ def build(  # one parameter for each place where something can be wrong
     edit_header: Callable[[str], str] = str,
     surplus: bytes = b"",
 ) -> bytes:
-    """The good bundle's bytes, but for patches to its parts (`patched`), edits of its two texts, or surplus bytes."""
+    """Return the valid bundle with its parts patched (see `patched`), its two texts edited, or bytes appended."""
     entries, body = Json(), b""
     for name, tensor in patched(TENSORS, tensors or {}).items():
         shape, values = tensor
@@ -114,7 +114,7 @@ def build(  # one parameter for each place where something can be wrong
 
 
 def frame(header: bytes, body: bytes = b"", *, length: int | None = None) -> bytes:
-    """The outermost layer: the header's length in eight bytes (or a lie about it), the header, the numbers."""
+    """Return a file: the length of the header in eight bytes (or `length`, which may be wrong), header and body."""
     return struct.pack("<Q", len(header) if length is None else length) + header + body
 
 
@@ -123,7 +123,7 @@ def canonical(value: Any) -> str:
 
 
 def patched(original: Mapping[str, Any], patch: Mapping[str, Any]) -> Json:
-    """A JSON merge patch (RFC 7396): objects merge, None deletes, anything else replaces."""
+    """Apply a JSON merge patch (RFC 7396): objects merge, None deletes, anything else replaces."""
     result = dict(original)
     for key, value in patch.items():
         if value is None:

@@ -15,12 +15,12 @@ TABLE = ("| file | what is wrong | `InvalidBundle` says |", "| --- | --- | --- |
 
 
 def hostile_bundles() -> list[HostileBundle]:
-    """Every one, in the order of the README's table."""
+    """Return all hostile bundles in the order of the table in the README."""
     return [*containers(), *contents(), *storages(), *manifests()]
 
 
 def readme() -> str:
-    """README.md with its table renewed: what stands above the table stays."""
+    """Return README.md with a new table; the text above the table is kept."""
     introduction, _, _ = (FOLDER / "README.md").read_text(encoding="utf-8").partition(TABLE[0])
     rows = [f"| `{bundle.file}` | {bundle.abuse} | {bundle.sentence} |" for bundle in hostile_bundles()]
     return introduction + "\n".join([*TABLE, *rows]) + "\n"

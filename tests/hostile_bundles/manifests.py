@@ -1,4 +1,4 @@
-"""Hostile bundles whose manifest is wrong: as text, in its values, or in what it says about the tensors."""
+"""Hostile bundles with a wrong manifest: its text, its values, or its statements about the tensors."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def encoder(**other: Any) -> Json:
 
 
 def texts() -> list[HostileBundle]:
-    """A manifest that is not the JSON it should be."""
+    """Manifests that are not the expected JSON."""
 
     def case(name: str, abuse: str, sentence: str, edit: Callable[[str], str]) -> HostileBundle:
         return HostileBundle(name, abuse, sentence, build(edit_manifest=edit))
@@ -73,7 +73,7 @@ def texts() -> list[HostileBundle]:
 
 
 def versions() -> list[HostileBundle]:
-    """Formats that this code does not read."""
+    """Format versions that this code does not read."""
     sentence = "the format version is {}; this code reads 3"
     listed = build(edit_manifest=lambda text: "[]")
     return [
@@ -88,7 +88,7 @@ def versions() -> list[HostileBundle]:
 
 
 def values() -> list[HostileBundle]:
-    """Keys and values that the specification does not have."""
+    """Keys and values that the specification does not allow."""
     return [
         invalid("key-missing", "no labels", "labels: Field required", {"labels": None}),
         invalid("key-unknown", "a wish", "on_load: Extra inputs are not permitted", {"on_load": "rm -rf /"}),
@@ -166,7 +166,7 @@ def values() -> list[HostileBundle]:
 
 
 def confusions() -> list[HostileBundle]:
-    """Tables that count what cannot have been counted."""
+    """Confusion tables that no evaluation can have produced."""
 
     def counted(name: str, abuse: str, reason: str, table: Any, **other: Any) -> HostileBundle:
         row = {"data": "made up", "mean": 0.75, "network": "none", "protocol": "none", "runs": 2, "spread": 0.0}
@@ -230,7 +230,7 @@ def confusions() -> list[HostileBundle]:
 
 
 def labels() -> list[HostileBundle]:
-    """Names that would mislead people, logs or requests."""
+    """Labels that would mislead a person, a log or a request."""
 
     def first(name: str, abuse: str, reason: str, label: str) -> HostileBundle:
         return invalid(name, abuse, f"labels.0: {reason}", {"labels": [label, "deer"]})
@@ -270,7 +270,7 @@ def labels() -> list[HostileBundle]:
 
 
 def combinations() -> list[HostileBundle]:
-    """A manifest that contradicts itself."""
+    """Manifests that contradict themselves."""
     encoders = "a memory has a query encoder if, and only if, its queries are images"
     return [
         invalid("encoder-missing", "picture queries without an encoder", encoders, {"queries": "images"}),
@@ -298,7 +298,7 @@ def combinations() -> list[HostileBundle]:
 
 
 def contradictions() -> list[HostileBundle]:
-    """A manifest that says something else than the tensors."""
+    """Manifests that contradict the tensors."""
     queries = "the memory takes queries of 2 numbers, not of the {}"
     of_64 = {"queries": "images"} | encoder(query_size=64)
     memory = (

@@ -1,4 +1,4 @@
-"""Hostile bundles whose memory is stored as whole numbers, in a way that no writer stores them."""
+"""Hostile bundles whose memory is stored as int8 in a way that no correct writer produces."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ Tensors = Mapping[str, Numbers | Whole | None]
 BASES = [127, -127, 0, 5, 1, 2, 3, 127]
 ADDRESSING = [127, -127, *range(10)]
 
-# The good bundle's memory as int8: a scale for each of the two bases, and one for each of their coefficients.
+# The memory of the valid bundle as int8, with one scale for each of the two bases and one for their coefficients.
 SOUND: Tensors = {
     "addressing": Whole([3, 2, 2], ADDRESSING),
     "addressing.scale": ([2], [0.25, 0.5]),
@@ -34,12 +34,12 @@ def case(name: str, abuse: str, sentence: str, tensors: Tensors, **manifest: Any
 
 
 def sound(tensors: Tensors) -> Tensors:
-    """The sound memory, but for what is changed; None leaves a tensor out."""
+    """Return the valid tensors with those of `tensors` in their place; None leaves a tensor out."""
     return {name: tensor for name, tensor in {**SOUND, **tensors}.items() if tensor is not None}
 
 
 def scales() -> list[HostileBundle]:
-    """Scales that are missing, or that nothing can be multiplied by."""
+    """Scales that are missing or unusable."""
     missing = "'bases.scale' is missing: a memory addressed_bases with preprocessing standardise needs it"
     return [
         case("scale-missing", "whole numbers of no unit", missing, {"bases.scale": None}),
@@ -74,7 +74,7 @@ def scales() -> list[HostileBundle]:
 
 
 def whole_numbers() -> list[HostileBundle]:
-    """Numbers that no writer stores under these scales."""
+    """Whole numbers that no correct writer stores with these scales."""
     return [
         case(
             "below-the-smallest",
@@ -98,7 +98,7 @@ def whole_numbers() -> list[HostileBundle]:
 
 
 def mixtures() -> list[HostileBundle]:
-    """Whole numbers where they do not belong."""
+    """Whole numbers, or scales, in places where they are not allowed."""
     return [
         case(
             "and-float32",

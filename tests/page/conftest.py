@@ -1,7 +1,4 @@
-"""The page in a real browser, over a real server: committed bundles to look at, small ones to train from in a moment.
-
-Runs where Debian's Chromium is installed.
-"""
+"""The page in a real browser, served by a real server with committed bundles and with small ones that train at once."""
 
 from __future__ import annotations
 
@@ -17,6 +14,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from playwright.sync_api import sync_playwright
 
 from recall_server.core.bundle.bundle import MemoryBundle
 from recall_server.core.bundle.manifest import MeasuredAccuracy
@@ -25,9 +23,9 @@ from recall_server.core.training.retraining import Retraining
 from recall_server.library.aliases import ALIASES_FILE
 from tests.recall_server.bundle_examples import example_manifest, example_memory, example_preprocessing
 from tests.recall_server.serving_examples import RETRAINING, column_encoder, image_bundle, label_bundle, picture, png
+from tests.suite.needs import CHROMIUM, needs_chromium
 
 ARTIFACTS = Path(__file__).parents[2] / "artifacts"
-CHROMIUM = Path("/usr/bin/chromium")
 CAMERA = ("--use-fake-device-for-media-stream", "--use-fake-ui-for-media-stream")
 PATIENCE = 60_000  # milliseconds that a busy machine may take for anything
 LABELS = ("left / links", "<b>middle</b>", "右 derecha")
@@ -36,18 +34,14 @@ OpenPage = Callable[..., Any]
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Without a browser there is nothing to see here."""
-    if CHROMIUM.exists():
-        return
     for item in items:
-        if Path(__file__).parent in item.path.parents:
-            item.add_marker(pytest.mark.skip(reason="Chromium is not installed"))
+        if item.path.is_relative_to(Path(__file__).parent):
+            item.add_marker(needs_chromium)
 
 
-@pytest.fixture(scope="module")  # or its event loop would run in every test that follows
+@pytest.fixture(scope="module")  # not `session`: its event loop would go on running during the tests of other folders
 def browser() -> Iterator[Any]:
-    playwright = pytest.importorskip("playwright.sync_api")
-    with playwright.sync_playwright() as started:
+    with sync_playwright() as started:
         browser = started.chromium.launch(executable_path=str(CHROMIUM), args=["--no-sandbox", *CAMERA])
         yield browser
         browser.close()
@@ -60,10 +54,10 @@ def address(serve: Callable[[Path], str], tmp_path_factory: pytest.TempPathFacto
 
 @pytest.fixture
 def open_page(browser: Any, address: str) -> Iterator[OpenPage]:
-    """open_page() is the page with its memories shown; its arguments are those of a browser's context.
+    """open_page() opens the page and waits until its memories are shown. `more` goes to the browser's context.
 
-    Fails for an error in its console, unless it is `trouble` that is asked for, and always for an error in its code
-    and for a request to anywhere else.
+    A test fails when the page raises an error, sends a request to another host, or logs an error to its console. With
+    `trouble`, errors in the console are allowed.
     """
     contexts: list[Any] = []
     faults: list[str] = []
@@ -93,7 +87,7 @@ def page(open_page: OpenPage) -> Any:
 
 
 def is_own(url: str, address: str) -> bool:
-    """Whether a request stays with the server that the page came from."""
+    """Return whether a request goes to the server that the page came from."""
     return url.startswith((f"{address}/", "data:", f"blob:{address}/"))
 
 
@@ -102,12 +96,12 @@ def _complains(message: Any) -> bool:
 
 
 def file(label: str, seed: int) -> dict[str, Any]:
-    """A small picture of left, middle or right, as a browser can be handed it."""
+    """Return a small picture of left, middle or right in the form that Playwright uploads."""
     return {"name": f"{label} {seed}.png", "mimeType": "image/png", "buffer": png(picture(label, seed))}
 
 
 def photograph(*, side: int) -> bytes:
-    """A JPEG of noise, whose bytes are many for its size."""
+    """Return a JPEG of noise, which compresses badly."""
     pixels = np.random.default_rng(0).integers(0, 255, (side, side, 3), dtype=np.uint8)
     data = io.BytesIO()
     Image.fromarray(pixels).save(data, "JPEG", quality=95)
@@ -115,7 +109,7 @@ def photograph(*, side: int) -> bytes:
 
 
 def give_pictures(page: Any, *classes: tuple[str, str], seeds: range = range(5)) -> None:
-    """Turn to pictures, and give the first boxes these names and pictures of left, middle or right."""
+    """Choose pictures as queries, and fill the first boxes with these names and pictures of left, middle or right."""
     page.check("input[value=pictures]")
     for box, (name, label) in zip(page.locator("#boxes .box").all(), classes, strict=True):
         box.locator("input[type=text]").fill(name)
@@ -123,14 +117,15 @@ def give_pictures(page: Any, *classes: tuple[str, str], seeds: range = range(5))
 
 
 def choose_memory(page: Any, name: str) -> None:
-    """Press the button on the sheet of this memory."""
+    """Press the button on the card of this memory."""
     page.locator(".card", has=page.get_by_role("heading", name=name, exact=True)).locator(".use").click()
 
 
 def write_memories(folder: Path) -> Path:
-    """Two committed memories with bases, and small ones: `marks` and `marks-images`, and some for what goes wrong.
+    """Write two committed memories, the small ones `marks` and `marks-images`, and some for what goes wrong.
 
-    `more` and `endless` both know the name other. Of the three columns, `marks-images` has never seen the middle one.
+    `more` and `endless` both have the label "other". `marks-images` has seen the left and the right column, not the
+    middle one.
     """
     bundles, encoder = folder / "bundles", column_encoder()
     bundles.mkdir(parents=True)
@@ -155,13 +150,13 @@ def write_memories(folder: Path) -> Path:
 
 
 def _retrained(bundle: MemoryBundle, retraining: Retraining) -> MemoryBundle:
-    """By another schedule."""
+    """Return the bundle with another retraining schedule."""
     manifest = bundle.manifest.model_copy(update={"retraining": retraining})
     return MemoryBundle(manifest=manifest, memory=bundle.memory, preprocessing=bundle.preprocessing)
 
 
 def _measured(bundle: MemoryBundle) -> MemoryBundle:
-    """With an evaluation of 100 pictures of each label, once."""
+    """Return the bundle with the result of one evaluation on 100 pictures of each label."""
     accuracy = MeasuredAccuracy(
         network=str(bundle.manifest.retraining.network),
         protocol="bundle",

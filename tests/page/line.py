@@ -1,4 +1,4 @@
-"""A connection to a server that can be cut and mended, without the server knowing why."""
+"""A TCP proxy in front of a server: it can interrupt every connection, which the server notices only as a hang-up."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Self
 
 
 class Line:
-    """Passes bytes between `address` and a server on this machine until it is cut."""
+    """Passes bytes between `address` and a server on this machine."""
 
     def __init__(self, server_port: int) -> None:
         self._server_port = server_port
@@ -27,14 +27,14 @@ class Line:
         self.cut()
 
     def cut(self) -> None:
-        """End every connection, and each new one at once."""
+        """Close every connection, and close each new one at once, until `mend`."""
         self._whole = False
         for end in tuple(self._ends):
             with contextlib.suppress(OSError):
                 end.shutdown(socket.SHUT_RDWR)
 
     def mend(self) -> None:
-        """Pass on again what comes from now on."""
+        """Accept new connections again."""
         self._whole = True
 
     def _accept(self) -> None:

@@ -1,9 +1,9 @@
-"""The pictures of the page in docs/, made anew from a running server that has the committed bundles.
+"""Takes the screenshots of the page for docs/, from a running server with the committed bundles.
 
 python -m tests.page.screenshots http://127.0.0.1:8000 [FOLDER]
 
-Needs Debian's Chromium, and Fashion-MNIST as `recall-trainer` finds it, for sneakers and bags to learn from and to look
-at.
+Needs Chromium as Debian installs it, and Fashion-MNIST where `recall-trainer` finds it, for pictures of sneakers and
+bags.
 """
 
 from __future__ import annotations
@@ -16,17 +16,18 @@ from typing import Any
 from PIL import Image
 from playwright.sync_api import sync_playwright
 
-from tests.page.conftest import CHROMIUM, choose_memory
+from tests.page.conftest import choose_memory
+from tests.suite.needs import CHROMIUM
 from trainer.data.datasets import load_dataset
 
 DOCS = Path(__file__).parents[2] / "docs"
 PATIENCE = 600_000  # milliseconds
 SHOWN = ("Sneaker", "Bag")
-SHOTS = 5  # pictures that a class is made of
+SHOTS = 5  # pictures of each class to train from
 MARGIN = 16
 DESK: dict[str, Any] = {"color_scheme": "light", "viewport": {"width": 1100, "height": 900}}
 PHONE: dict[str, Any] = {"color_scheme": "dark", "viewport": {"width": 390, "height": 844}}
-# From the top of one part of the page to the bottom of another, once names were used.
+# (view, file, first and last part of the page that are shown), taken after training by names.
 PICTURES = (
     (DESK, "page.png", "header", "#held"),
     (DESK, "page-classifier.png", "#make", "#try"),
@@ -36,7 +37,7 @@ PICTURES = (
 
 
 def main(address: str, folder: Path) -> None:
-    """Write page.png, page-classifier.png and page-pictures.png, at a desk in the light, and page-phone-*.png."""
+    """Write page*.png of a desktop in light colours, and page-phone-*.png of a phone in dark ones."""
     with sync_playwright() as playwright, tempfile.TemporaryDirectory() as pictures:
         browser = playwright.chromium.launch(executable_path=str(CHROMIUM), args=["--no-sandbox"])
         shown = _pictures(Path(pictures))
@@ -55,7 +56,7 @@ def main(address: str, folder: Path) -> None:
 
 
 def _pictures(folder: Path) -> dict[str, list[Path]]:
-    """The first test pictures of each class that is shown: one to look at, and SHOTS to learn from."""
+    """Save the first test pictures of each class of SHOWN: one to predict, and SHOTS to train from."""
     data = load_dataset("fashion-mnist")
     paths: dict[str, list[Path]] = {name: [] for name in SHOWN}
     for name, held in paths.items():
@@ -66,7 +67,7 @@ def _pictures(folder: Path) -> dict[str, list[Path]]:
 
 
 def _use(page: Any, pictures: dict[str, list[Path]]) -> None:
-    """Mix two names, train a classifier of them, and show it a picture of each."""
+    """Mix two labels, train a classifier of them, and predict a picture of each."""
     choose_memory(page, "fashion-mnist")
     page.locator("#similarity td[data-pair]").first.wait_for()
     page.locator("#bases img").first.wait_for()
@@ -83,7 +84,7 @@ def _use(page: Any, pictures: dict[str, list[Path]]) -> None:
 
 
 def _use_pictures(page: Any, pictures: dict[str, list[Path]]) -> None:
-    """Train a classifier from a few pictures of each class, with the ways to use them in sight."""
+    """Train a classifier from a few pictures of each class, with the addressing modes unfolded."""
     page.check("input[value=pictures]")
     for box, (name, held) in zip(page.locator("#boxes .box").all(), pictures.items(), strict=True):
         box.locator("input[type=text]").fill(f"my {name.lower()}s")
@@ -96,14 +97,14 @@ def _use_pictures(page: Any, pictures: dict[str, list[Path]]) -> None:
 
 
 def _rest(page: Any) -> None:
-    """Wait for predictions, and take away whatever points at something."""
+    """Wait for predictions, and remove the pointer and the focus."""
     page.locator("#predictions li").nth(1).wait_for()
     page.mouse.move(0, 0)
     page.evaluate("document.activeElement.blur()")
 
 
 def _save(page: Any, first: str, last: str, path: Path) -> None:
-    """The page from one part to another, in 256 colours: it is nearly grey, and has a third of the bytes so."""
+    """Save the page from one part to another in 256 colours, which takes a third of the bytes."""
     edges = "(part) => { const box = part.getBoundingClientRect(); return [box.top + scrollY, box.bottom + scrollY]; }"
     top = max(page.locator(first).evaluate(edges)[0] - MARGIN, 0)
     bottom = page.locator(last).evaluate(edges)[1] + MARGIN

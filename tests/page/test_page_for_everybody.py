@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from axe_playwright_python.sync_playwright import Axe
 
 from tests.page.conftest import LABELS, OpenPage, choose_memory, file, give_pictures
 
@@ -25,7 +26,6 @@ def train(page: Any) -> None:
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_axe_finds_no_accessibility_fault(open_page: OpenPage, scheme: str) -> None:
-    axe = pytest.importorskip("axe_playwright_python.sync_playwright")
     page = open_page(color_scheme=scheme, bypass_csp=True)  # axe is put into the page as a script
     train(page)
     give_pictures(page, ("oben", "left"), ("mitten", "middle"))
@@ -37,15 +37,15 @@ def test_axe_finds_no_accessibility_fault(open_page: OpenPage, scheme: str) -> N
     page.locator("#bases img").first.wait_for()
     page.evaluate("for (const part of document.querySelectorAll('details')) part.open = true")
     page.evaluate("for (const part of document.querySelectorAll('[hidden]')) part.hidden = false")
-    found = {"page": axe.Axe().run(page)}
+    found = {"page": Axe().run(page)}
     page.click("#classifier-card")
     page.get_by_role("dialog").get_by_role("heading", name="Licence").wait_for()
-    found["card"] = axe.Axe().run(page)
+    found["card"] = Axe().run(page)
     page.keyboard.press("Escape")
     page.get_by_role("button", name="Pictures of class 1: take them with the camera").click()
     page.locator("#snap:enabled").click()
     page.locator("#shots img").wait_for()
-    found["camera"] = axe.Axe().run(page)
+    found["camera"] = Axe().run(page)
     assert all(each.response["passes"] for each in found.values())
     faults = {name: [fault["id"] for fault in each.response["violations"]] for name, each in found.items()}
     assert faults == {"page": [], "card": [], "camera": []}

@@ -1,4 +1,4 @@
-"""What the tests of the server share."""
+"""Fixtures for the tests of the server."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from tests.recall_server.serving_examples import write_artifacts
 
 @pytest.fixture(scope="session", autouse=True)
 def _one_thread() -> Iterator[None]:
-    """Networks this small are slower on several threads, and many times slower where the cores are busy."""
+    """Networks this small are slower on several threads, and many times slower on busy cores."""
     before = torch.get_num_threads()
     torch.set_num_threads(1)
     yield
@@ -25,7 +25,7 @@ def _one_thread() -> Iterator[None]:
 
 @pytest.fixture(scope="session")
 def artifacts(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder of small bundles; nobody writes to it."""
+    """Return a folder of small bundles, which no test may change."""
     return write_artifacts(tmp_path_factory.mktemp("artifacts"))
 
 

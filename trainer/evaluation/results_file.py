@@ -12,7 +12,7 @@ from typing import Any
 
 import torch
 
-from recall_server.core.bundle.bundle import MemoryBundle
+from recall_server.core.bundle.bundle import MemoryBundle, stored_preprocessing
 from recall_server.core.io.atomic import write_atomically
 from recall_server.core.training.device import device_name
 from recall_server.core.training.retraining import Retraining
@@ -95,10 +95,13 @@ def evaluations(path: Path, memory_sha256: str) -> list[dict[str, Any]]:
 
 
 def memory_digest(bundle: MemoryBundle) -> str:
-    """sha256 over all that is recalled by: the tensors, and not the manifest, in which accuracies are recorded."""
+    """sha256 over the stored tensors, without the manifest, in which accuracies are recorded.
+
+    What follows from the stored tensors is left out: its last bits depend on the machine and its threads.
+    """
     digest = hashlib.sha256()
     tensors = bundle.memory.tensors() | {
-        f"preprocessing.{name}": tensor for name, tensor in bundle.preprocessing.tensors().items()
+        f"preprocessing.{name}": tensor for name, tensor in stored_preprocessing(bundle.preprocessing).items()
     }
     for name, tensor in sorted(tensors.items()):
         digest.update(f"{name} {list(tensor.shape)}\n".encode())

@@ -64,7 +64,7 @@ class MemoryBundle:
     def to_bytes(self) -> bytes:
         """The file as bytes, the memory in its storage, all else as float32: the same content, the same bytes."""
         tensors = quantise(self.memory, self.storage)
-        for name, tensor in _stored(self.preprocessing).items():
+        for name, tensor in stored_preprocessing(self.preprocessing).items():
             tensors[PREFIX + name] = tensor.detach().to(torch.float32)
         return pack(tensors, key=METADATA_KEY, text=self.manifest.to_json())
 
@@ -153,7 +153,7 @@ def _usable(name: str, tensor: Tensor) -> Tensor:
     return values
 
 
-def _stored(preprocessing: AbstractPreprocessing) -> dict[str, Tensor]:
+def stored_preprocessing(preprocessing: AbstractPreprocessing) -> dict[str, Tensor]:
     """What a bundle holds of it: all but what follows from the memory beside it."""
     tensors = preprocessing.tensors()
     if isinstance(preprocessing, Projected):
@@ -188,7 +188,8 @@ def _rebuild(
         raise ValueError(
             f"{error} is missing: a memory {manifest.memory.kind} with preprocessing {manifest.preprocessing} needs it"
         ) from error
-    extra = set(own) - set(memory.tensors()) | {PREFIX + name for name in set(prefixed) - set(_stored(preprocessing))}
+    unknown = set(prefixed) - set(stored_preprocessing(preprocessing))
+    extra = set(own) - set(memory.tensors()) | {PREFIX + name for name in unknown}
     if extra:
         raise ValueError(f"the tensor {printable(min(extra))!r} does not belong in this kind of bundle")
     return memory, preprocessing, storage

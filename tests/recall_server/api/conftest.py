@@ -1,4 +1,4 @@
-"""The web application over small bundles and a backend that trains when it is told to."""
+"""The web application with small bundles, and a backend that trains when a test tells it to."""
 
 from __future__ import annotations
 
@@ -28,11 +28,12 @@ def backend() -> ManualBackend:
 
 @pytest.fixture
 def open_app(library: Library, backend: ManualBackend, tmp_path: Path) -> Iterator[Open]:
-    """Open an application with settings of the test's choice; errors that nobody foresaw are answers, as for real."""
+    """open_app(**settings) returns a client of a new application. Unexpected errors are answers, as in production."""
     opened: list[TestClient] = []
 
     def open_app(*, bundles: Library = library, **changed: Any) -> TestClient:
-        settings = Settings(state=tmp_path, **{"min_free_bytes": 0} | changed)
+        # Jobs of a ManualBackend may never end: nothing is gained by waiting for them.
+        settings = Settings(state=tmp_path, **{"min_free_bytes": 0, "drain_seconds": 0} | changed)
         jobs = TrainingJobs(SqlJobStore.open("sqlite://"), ClassifierFiles(tmp_path), backend, job_limits(settings))
         jobs.open()
         app = create_app(RecallService(bundles, jobs, settings))

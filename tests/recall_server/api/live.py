@@ -1,4 +1,4 @@
-"""The application behind a real socket in this process, for what an in-process client smooths over."""
+"""Runs the application behind a real socket in this process, for tests that an in-process client cannot express."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ PATIENCE = 20.0
 
 @contextlib.contextmanager
 def listening(app: ASGIApp) -> Iterator[tuple[str, int]]:
-    """The address of a uvicorn that serves `app`, which is running already, in a thread."""
+    """Yield the address of a uvicorn server for `app` in a thread. `app` must have been started already."""
     config = uvicorn.Config(app, port=0, lifespan="off", log_config=None, access_log=False, server_header=False)
     server = uvicorn.Server(config)
     with socket.socket() as listener:
@@ -35,7 +35,7 @@ def listening(app: ASGIApp) -> Iterator[tuple[str, int]]:
 
 
 def exchange(address: tuple[str, int], data: bytes, *, hang_up: bool = False) -> bytes:
-    """Send raw bytes, close our side where we are to `hang_up`, and read until the server closes its own."""
+    """Send raw bytes, with `hang_up` close the sending side, and return all bytes until the server closes."""
     with socket.create_connection(address, timeout=PATIENCE) as connection:
         with contextlib.suppress(OSError):  # an early answer may close the connection while we still send
             connection.sendall(data)

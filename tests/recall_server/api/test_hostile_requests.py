@@ -9,6 +9,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 from fastapi.testclient import TestClient
@@ -17,6 +18,7 @@ from httpx2 import Request
 from tests.recall_server.api.conftest import Open
 from tests.recall_server.api.live import exchange, listening
 from tests.recall_server.api.requests import parts
+from tests.suite.needs import needs_proc
 
 Address = tuple[str, int]
 
@@ -159,6 +161,7 @@ def mutated(body: bytes, chance: random.Random) -> bytes:
     return bytes(data)
 
 
+@needs_proc
 def test_bodies_with_random_faults_never_break_anything(open_app: Open) -> None:
     client: TestClient = open_app(max_wait_seconds=0, queue_limit=100)
     made = client.post("/classifier", json={"labels": ["left", "right"]}).json()["id"]
@@ -184,8 +187,4 @@ def test_bodies_with_random_faults_never_break_anything(open_app: Open) -> None:
 
 
 def resident_bytes() -> int:
-    try:
-        with open("/proc/self/statm") as file:
-            return int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
-    except OSError:
-        pytest.skip("this system does not tell how much memory a process has")
+    return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")

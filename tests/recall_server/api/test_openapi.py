@@ -26,6 +26,8 @@ from tests.recall_server.api.conftest import Open
 from tests.recall_server.api.live import listening
 from tests.recall_server.api.requests import parts
 
+pytestmark = pytest.mark.process
+
 EXAMPLES = 12  # of each operation and mode
 
 

@@ -29,6 +29,8 @@ from recall_server.cli.commands import cli
 from tests.recall_server.api.requests import parts
 from tests.recall_server.serving_examples import RETRAINING, label_bundle, picture, write_artifacts
 
+pytestmark = pytest.mark.process
+
 PATIENCE = 60.0
 WAIT = {"Prefer": "wait=30"}
 

@@ -20,6 +20,8 @@ from recall_server.jobs.training_jobs import TrainingJobs
 from tests.recall_server.job_examples import PATIENCE, eventually, jobs_with, record, training_task
 from tests.recall_server.serving_examples import ManualBackend
 
+pytestmark = pytest.mark.process
+
 LONG = 800  # steps: a moment longer than it takes to kill somebody
 
 

@@ -112,7 +112,7 @@ def test_a_classifier_begins_with_the_encoder_where_its_memory_says_so(tmp_path:
     backend.perform(backend.begin())
     (said,) = service.predict(record.id, pictures("right", count=1, seed=900))
     assert (said.label, said.by) == ("b", "classifier")
-    assert "from the layers that the query encoder has learned" in service.bundle_card("pictures")
+    assert "from the layers of the query encoder" in service.bundle_card("pictures")
 
 
 def test_pictures_may_be_taken_for_labels_that_are_then_recalled(service: RecallService) -> None:

@@ -135,6 +135,7 @@ def refusal(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str],
     return capsys.readouterr().err
 
 
+@pytest.mark.process
 def test_ctrl_c_keeps_a_checkpoint_and_resuming_ends_in_the_same_bytes(
     bars_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

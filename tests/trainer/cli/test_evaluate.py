@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from typer.testing import CliRunner
 
 from recall_server.core.bundle.bundle import MemoryBundle
 from recall_server.core.networks import NetworkSpec
+from recall_server.core.preprocessing import Projected
 from recall_server.core.training.retraining import Retraining
 from recall_server.errors import InvalidDataset
 from tests.trainer.data_examples import bars
@@ -128,6 +130,14 @@ def test_what_departs_from_a_protocol_is_never_taken_for_it(evaluate: Callable[.
     assert protocols == ["paper, 2 epochs", "paper, 2 steps", "paper, 2 steps, augmentation flip"]
     kept = evaluations(file_of(bundle), memory_digest(MemoryBundle.load(bundle)))
     assert [each["protocol"] for each in kept] == protocols, "recording an accuracy leaves the memory what it was"
+
+
+def test_the_last_bits_of_what_a_file_does_not_store_make_no_other_memory(bundle: Path) -> None:
+    """The directions of a projection are computed from the bases, and differ with the number of threads."""
+    made = MemoryBundle.load(bundle)
+    assert isinstance(made.preprocessing, Projected)
+    otherwise = replace(made.preprocessing, directions=made.preprocessing.directions.flip(0))
+    assert memory_digest(replace(made, preprocessing=otherwise)) == memory_digest(made)
 
 
 def test_a_repeated_measurement_takes_the_place_of_the_earlier_and_another_memory_of_all(

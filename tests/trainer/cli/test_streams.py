@@ -5,7 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-import torch
 import typer
 from typer.testing import CliRunner
 
@@ -33,7 +32,6 @@ def call(*arguments: object) -> str:
 
 
 def test_a_folder_is_learned_published_and_drawn(tasks: Path, tmp_path: Path) -> None:
-    pytest.importorskip("matplotlib")
     picture = tmp_path / "curve.png"
     output = call(tasks, "--memory", 12, "--bundles", tmp_path / "bundles", "--baselines", "--picture", picture)
     assert "task 2 of 2: recall " in output
@@ -68,7 +66,7 @@ def test_a_named_stream_is_not_followed() -> None:
         call("rotations", "--follow")
 
 
-@pytest.mark.skipif(torch.cuda.is_available(), reason="there is CUDA here")
-def test_a_gpu_that_is_not_there_is_no_slow_surprise(tasks: Path) -> None:
+def test_a_gpu_that_is_not_there_is_no_slow_surprise(tasks: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
     with pytest.raises(InvalidRequest, match="no CUDA device is available here; use --device auto or cpu"):
         call(tasks, "--memory", 12, "--device", "cuda")

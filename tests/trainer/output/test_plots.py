@@ -27,7 +27,6 @@ from trainer.output.plots.losses import losses
 from trainer.output.plots.sheets import recalled_rows
 from trainer.output.plots.similarity import similarity_matrix
 
-pytest.importorskip("matplotlib")
 app = typer.Typer(pretty_exceptions_enable=False)
 app.command()(plot)
 

@@ -27,6 +27,7 @@ def distill(output: Path, *more: str, ranks: int | None = None) -> subprocess.Co
     return subprocess.run([*command, *more], capture_output=True, text=True, check=False)
 
 
+@pytest.mark.process
 def test_two_processes_learn_what_one_learns_from_as_many_networks(tmp_path: Path) -> None:
     alone, shared = tmp_path / "alone.safetensors", tmp_path / "shared.safetensors"
     assert distill(alone).returncode == 0

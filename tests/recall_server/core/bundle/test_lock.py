@@ -11,6 +11,7 @@ import pytest
 
 from recall_server.core.bundle.lock import LOCK_FILE, BundleLock
 from recall_server.errors import InvalidBundle
+from tests.suite.needs import needs
 
 
 @pytest.fixture
@@ -36,7 +37,7 @@ def test_a_lock_vouches_for_what_is_there_and_for_nothing_else(folder: Path) -> 
         lock.check("stranger.safetensors", "0" * 64)
 
 
-@pytest.mark.skipif(shutil.which("sha256sum") is None, reason="sha256sum is not installed")
+@needs("sha256sum")
 def test_sha256sum_reads_the_same_file(folder: Path) -> None:
     BundleLock.of(folder).write(folder)
     checked = subprocess.run(["sha256sum", "-c", LOCK_FILE], cwd=folder, capture_output=True, text=True, check=False)

@@ -16,6 +16,7 @@ from recall_server.core.bundle.lock import LOCK_FILE, SIGNATURE_FILE, BundleLock
 from recall_server.core.bundle.signatures import Signer
 from recall_server.errors import InvalidBundle
 from recall_server.library.library import Library
+from tests.suite.needs import needs
 
 PEM = (Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
 
@@ -99,7 +100,7 @@ def test_a_key_that_is_none_or_of_another_kind_is_said(tmp_path: Path) -> None:
         Signer.read(path)
 
 
-@pytest.mark.skipif(shutil.which("openssl") is None, reason="openssl is not installed")
+@needs("openssl")
 def test_openssl_makes_the_keys_and_the_signature(folder: Path) -> None:
     for command in (
         "genpkey -algorithm ed25519 -out signing.pem",

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import onnx
+import onnxruntime
 import pytest
 
 from recall_server.core.encoders import query_encoder
@@ -28,7 +29,7 @@ class FakeRuntime:
     """onnxruntime of a machine that is said to have CUDA: creating a CUDA session fails, or falls back in silence."""
 
     def __init__(self, *, falls_back: bool) -> None:
-        self.real: Any = pytest.importorskip("onnxruntime")
+        self.real: Any = onnxruntime
         self.SessionOptions = self.real.SessionOptions
         self.falls_back = falls_back
 

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import os
-from pathlib import Path
-
 import numpy as np
 import pytest
 import torch
@@ -22,6 +19,7 @@ from recall_server.core.preprocessing import (
 )
 from recall_server.core.preprocessing.base import CHUNK
 from recall_server.errors import InvalidDataset
+from tests.suite.needs import FASHION_MNIST, needs_fashion_mnist
 from tests.tolerances import assert_close, rounding
 
 SHAPE = (3, 4, 5)
@@ -283,9 +281,9 @@ def test_projected_refuses_to_forget_what_lies_outside(rest: float) -> None:
         Projected.onto(batch(2), Standardise.fit(photographs()), rest)
 
 
-@pytest.mark.skipif("RECALL_DATA" not in os.environ, reason="RECALL_DATA names no folder of data sets")
+@needs_fashion_mnist
 def test_fashion_mnist_has_the_mean_and_deviation_that_everyone_uses() -> None:
-    with np.load(Path(os.environ["RECALL_DATA"]) / "fashion-mnist" / "train.npz") as archive:
+    with np.load(FASHION_MNIST / "train.npz") as archive:
         fitted = Standardise.fit(archive["images"].transpose(0, 3, 1, 2))
     assert round(float(fitted.mean), 4) == 0.2860
     assert round(float(fitted.deviation), 4) == 0.3530

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import platform
 import subprocess
 import sys
 
-import pytest
+from tests.suite.needs import needs_glibc
 
 PROBE = """
 import resource, sys, torch
@@ -37,10 +36,8 @@ assert release_freed_memory()
 print(before - resident())
 """
 
-with_glibc = pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="another C library")
 
-
-@with_glibc
+@needs_glibc
 def test_large_tensors_reuse_each_others_pages() -> None:
     def page_faults(mode: str) -> int:
         done = subprocess.run([sys.executable, "-c", PROBE, mode], capture_output=True, text=True, check=True)
@@ -49,7 +46,7 @@ def test_large_tensors_reuse_each_others_pages() -> None:
     assert page_faults("kept") < page_faults("as usual") / 10
 
 
-@with_glibc
+@needs_glibc
 def test_what_is_kept_can_be_handed_back_though_something_lies_above_it() -> None:
     done = subprocess.run([sys.executable, "-c", RELEASED], capture_output=True, text=True, check=True)
     assert int(done.stdout) > 150 * 2**20

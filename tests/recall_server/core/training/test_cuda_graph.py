@@ -25,10 +25,10 @@ from recall_server.core.training.descent import MomentumDescent
 from recall_server.core.training.lagged_scalars import LAG, read_scalars
 from recall_server.core.training.retraining import Retraining
 from recall_server.errors import TrainingFailed
+from tests.suite.needs import needs_cuda
 from tests.tolerances import assert_close
 
 CPU, CUDA = torch.device("cpu"), torch.device("cuda")
-needs_cuda = pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no CUDA here")
 SPECS = ["convnet:filters=8,depth=2", "resnet", "alexnet", "mlp", "linear"]
 SHAPE = (1, 32, 32)
 SUM = 9 * 512  # products of a resnet's last convolutions, the longest sum

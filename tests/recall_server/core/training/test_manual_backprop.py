@@ -14,6 +14,7 @@ from recall_server.core.networks.kernels import AbstractBlocks, TorchBlocks, nat
 from recall_server.core.training.descent import MomentumDescent, images_at_once, predicted_logits
 from recall_server.core.training.fused import fused_logits, trainable_parameters
 from recall_server.core.training.manual_backprop import ConvNetByHand, by_hand
+from tests.suite.needs import NO_COMPILER
 from tests.tolerances import assert_close
 
 CPU = torch.device("cpu")
@@ -27,7 +28,7 @@ NETWORKS = {
 
 @pytest.fixture(params=["torch", "C++"])
 def blocks(request: pytest.FixtureRequest) -> AbstractBlocks:
-    return TorchBlocks() if request.param == "torch" else native_blocks() or pytest.skip("no C++ compiler")
+    return TorchBlocks() if request.param == "torch" else native_blocks() or pytest.skip(NO_COMPILER)
 
 
 def draw(network: ConvNet, dtype: torch.dtype, batch: int = 7) -> tuple[Parameters, Tensor, Tensor]:

@@ -22,6 +22,9 @@ from recall_server.jobs.workers.local import LocalBackend
 from recall_server.jobs.workers.worker import Ready, Succeeded
 from tests.recall_server.job_examples import DIVERGING, ENDLESS, PATIENCE, eventually, jobs_with, record, training_task
 from tests.recall_server.serving_examples import RETRAINING
+from tests.suite.needs import needs_proc
+
+pytestmark = pytest.mark.process
 
 Start = Callable[..., TrainingJobs]
 
@@ -208,11 +211,9 @@ def test_stopping_leaves_no_process_and_loses_no_job(start: Start) -> None:
     assert jobs.get(running).started_at is None
 
 
+@needs_proc
 def test_the_threads_of_the_process_sleep_while_they_wait(warm: TrainingJobs) -> None:
-    environment = Path(f"/proc/{process_of(warm)}/environ")
-    if not environment.exists():
-        pytest.skip("this system does not show the environment of a process")
-    assert b"OMP_WAIT_POLICY=PASSIVE" in environment.read_bytes()
+    assert b"OMP_WAIT_POLICY=PASSIVE" in Path(f"/proc/{process_of(warm)}/environ").read_bytes()
 
 
 def test_a_process_that_died_is_replaced_by_a_copy_of_one_that_has_everything_loaded(start: Start) -> None:

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from recall_server.core.networks import AlexNet, ConvNet, Parameters
 from recall_server.core.networks.kernels import AbstractBlocks, TorchBlocks, native_blocks
+from tests.suite.needs import NO_COMPILER
 from tests.tolerances import assert_close, magnitude
 from trainer.objectives.inner import convnet_step
 from trainer.objectives.inner.autograd_step import DifferentiatedStep
@@ -28,7 +29,7 @@ NETWORKS = {
 
 @pytest.fixture(params=["torch", "C++"])
 def blocks(request: pytest.FixtureRequest) -> AbstractBlocks:
-    return TorchBlocks() if request.param == "torch" else native_blocks() or pytest.skip("no C++ compiler")
+    return TorchBlocks() if request.param == "torch" else native_blocks() or pytest.skip(NO_COMPILER)
 
 
 def draw(network: ConvNet, dtype: torch.dtype, batch: int = 5) -> tuple[Parameters, Parameters, Tensor, Tensor]:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import gc
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 
 import pytest
@@ -14,6 +16,7 @@ from recall_server.core.memory import Recalled
 from recall_server.core.networks import ConvNet, Parameters
 from recall_server.core.networks.kernels import TorchBlocks, native_blocks
 from recall_server.core.training.fused import trainable_parameters
+from tests.suite.needs import NO_COMPILER
 from tests.tolerances import assert_close, magnitude
 from trainer.objectives.base import OuterBatch
 from trainer.objectives.inner.autograd_step import DifferentiatedStep, can_compile
@@ -30,7 +33,7 @@ GAIN = 10  # a momentum of 0.9 adds up the gradients of ten steps
 STEPS = {
     "derived": lambda: DifferentiatedStep(NETWORK, compiled=False),
     "by hand, in torch": lambda: ConvNetStep(NETWORK, TorchBlocks()),
-    "by hand, in C++": lambda: ConvNetStep(NETWORK, native_blocks() or pytest.skip("no C++ compiler")),
+    "by hand, in C++": lambda: ConvNetStep(NETWORK, native_blocks() or pytest.skip(NO_COMPILER)),
 }
 
 
@@ -135,26 +138,27 @@ def test_training_without_a_gradient_takes_the_same_steps(step: AbstractInnerSte
 
 
 def bytes_kept(step: AbstractInnerStep, steps: int, *, learned_rate: bool) -> int:
-    """Bytes of all tensors that an unroll brings into being and keeps alive, as the garbage collector sees them."""
+    """Return the bytes of all tensors that an unroll creates and keeps alive, as the garbage collector sees them."""
     inputs = leaves(make_inputs(steps=steps))
     rate = inputs["rate"] if learned_rate else inputs["rate"].detach()
-    before = {id(tensor) for tensor in living_tensors()}
-    trained, velocity = unroll(
-        step,
-        inputs["images"],
-        inputs["targets"],
-        inputs["parameters"],
-        inputs["velocity"],
-        rate=rate,
-        momentum=inputs["momentum"].detach(),
-    )
-    kept = sum(tensor.nbytes for tensor in living_tensors() if id(tensor) not in before)
+    arguments = inputs["images"], inputs["targets"], inputs["parameters"], inputs["velocity"]
+    with only_new_objects():
+        trained, velocity = unroll(step, *arguments, rate=rate, momentum=inputs["momentum"].detach())
+        gc.collect()
+        kept = sum(tensor.nbytes for tensor in living_tensors())
     assert trained.keys() == velocity.keys()
     return kept
 
 
+@contextmanager
+def only_new_objects() -> Iterator[None]:
+    """Hide every object that exists already from the garbage collector, which makes looking at all others quick."""
+    gc.freeze()
+    yield
+    gc.unfreeze()
+
+
 def living_tensors() -> list[Tensor]:
-    gc.collect()
     return [thing for thing in gc.get_objects() if issubclass(type(thing), Tensor)]
 
 
@@ -172,13 +176,13 @@ def test_an_unroll_that_is_let_go_frees_its_weights_without_the_garbage_collecto
     inputs = leaves(make_inputs(steps=3))
     rate = inputs["rate"] if learned_rate else inputs["rate"].detach()
     arguments = inputs["images"], inputs["targets"], inputs["parameters"], inputs["velocity"]
-    before = len(living_tensors())
-    gc.disable()
-    try:
-        unroll(step, *arguments, rate=rate, momentum=inputs["momentum"].detach())
-        assert len([thing for thing in gc.get_objects() if issubclass(type(thing), Tensor)]) == before
-    finally:
-        gc.enable()
+    with only_new_objects():
+        gc.disable()
+        try:
+            unroll(step, *arguments, rate=rate, momentum=inputs["momentum"].detach())
+            assert living_tensors() == []
+        finally:
+            gc.enable()
 
 
 @pytest.mark.parametrize(("variable", "value"), [("CXX", "no-such-compiler"), ("PATH", "")])
@@ -201,7 +205,8 @@ def test_without_avx2_a_derived_step_says_so_and_runs_eagerly(
     assert "eagerly" in caplog.text
 
 
-@pytest.mark.skipif(not can_compile(torch.device("cpu")), reason="no C++ compiler or no AVX2")
+@pytest.mark.process  # the compiler, some twenty times
+@pytest.mark.skipif(not can_compile(torch.device("cpu")), reason=f"{NO_COMPILER}; or no AVX2: use another processor")
 def test_compiled_steps_agree_with_eager_ones_in_float32() -> None:
     inputs = make_inputs(steps=3, dtype=torch.float32)
     eager = gradients(lambda *a, **k: unroll(DifferentiatedStep(NETWORK, compiled=False), *a, **k), inputs)

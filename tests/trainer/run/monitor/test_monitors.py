@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 from PIL import Image
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from recall_server.core.memory import AddressedBases
 from recall_server.errors import StorageFailed
@@ -113,9 +114,6 @@ def test_a_run_that_is_followed_from_a_checkpoint_on_brings_its_validations_alon
 def test_tensorboard_reads_each_step_once_after_deaths(
     bars_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    pytest.importorskip("tensorboard")
-    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator  # noqa: PLC0415
-
     for number, step in enumerate([2, 5]):
         die_at(monkeypatch, step)
         with pytest.raises(Killed):
@@ -170,7 +168,6 @@ def test_what_would_be_lost_or_cannot_be_is_refused_before_anything_is_read(tmp_
 
 
 def test_the_events_of_another_run_are_not_mixed_with_these(tmp_path: Path) -> None:
-    pytest.importorskip("tensorboard")
     (tmp_path / "events.out.tfevents.1.host").write_bytes(b"")
     with pytest.raises(ValueError, match="holds the events of another run"):
         Monitors(tensorboard=tmp_path).checked(resume=False, overwrite=False)

@@ -11,6 +11,7 @@ import torch
 from recall_server.core.bundle.bundle import MemoryBundle
 from recall_server.core.memory import AddressedBases
 from recall_server.core.preprocessing import AbstractPreprocessing, Projected
+from tests.suite.needs import needs_cuda
 from trainer.data.datasets import ImageDataset
 from trainer.evaluation import evaluate
 from trainer.evaluation.evaluate import Accuracies
@@ -160,7 +161,7 @@ def test_pictures_are_projected_onto_the_bases_of_an_instant_memory_and_real_one
     assert seen == [made.preprocessing.standard] * 2 + [made.preprocessing]
 
 
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no CUDA here")
+@needs_cuda
 def test_on_cuda_the_memory_is_that_of_the_cpu_and_its_networks_are_trained_there(
     bars_dataset: ImageDataset, tmp_path: Path
 ) -> None:

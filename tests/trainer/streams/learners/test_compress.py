@@ -7,6 +7,7 @@ import torch
 
 from recall_server.core.preprocessing import Standardise
 from recall_server.errors import InvalidDataset
+from tests.suite.needs import needs_cuda
 from tests.trainer.streams.stream_examples import CLASSES, PLAIN, BarStream, bars, header, learner, recipe
 from trainer.data.splits import Split
 from trainer.streams.learners.compress import CompressThenRecall
@@ -71,7 +72,7 @@ def test_every_task_is_told_apart_after_the_last_has_ended(method: str) -> None:
         assert accuracy(ours.predictor(number), task.test, 50) > 0.8  # a third by chance
 
 
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no CUDA here")
+@needs_cuda
 @pytest.mark.parametrize("method", ["window", "window of a convnet"])
 def test_networks_are_trained_on_a_gpu_and_what_is_kept_lies_in_memory(method: str) -> None:
     name, overrides = METHODS[method]

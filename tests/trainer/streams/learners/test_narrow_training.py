@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from recall_server.core.networks import MLP, Parameters
+from tests.suite.needs import NO_COMPILER
 from tests.tolerances import assert_close, rounding
 from trainer.objectives.inner.autograd_step import DifferentiatedStep
 from trainer.objectives.inner.kernels import dense
@@ -26,7 +27,7 @@ RATE, MOMENTUM = 0.25, 0.875  # exact in every precision
 
 @pytest.fixture
 def native() -> NativeDense:
-    return native_dense() or pytest.skip("no C++ compiler")
+    return native_dense() or pytest.skip(NO_COMPILER)
 
 
 @dataclass

@@ -13,6 +13,7 @@ import pytest
 
 from recall_server.core.networks.kernels import compiled as module
 from recall_server.core.networks.kernels.compiled import compiled
+from tests.suite.needs import NO_COMPILER
 
 SOURCE = """
 extern "C" int answer() {
@@ -25,7 +26,7 @@ extern "C" int answer() {
 #endif
 }
 """
-needs_compiler = pytest.mark.skipif(shutil.which(os.environ.get("CXX") or "g++") is None, reason="no C++ compiler")
+needs_compiler = pytest.mark.skipif(shutil.which(os.environ.get("CXX") or "g++") is None, reason=NO_COMPILER)
 
 
 @pytest.fixture

@@ -17,6 +17,7 @@ from recall_server.core.networks.kernels import (
 )
 from recall_server.core.networks.kernels.convolutions import AbstractConvolution, Direct, Windows, convolution_of
 from recall_server.core.networks.kernels.native_convolutions import NativeWindows, Winograd
+from tests.suite.needs import NO_COMPILER
 from tests.tolerances import assert_close
 
 CHANNELS = 37  # no multiple of a vector's lanes
@@ -60,7 +61,7 @@ def terms_of(dtype: torch.dtype) -> int:
 
 @pytest.fixture
 def native() -> NativeBlocks:
-    return native_blocks() or pytest.skip("no C++ compiler")
+    return native_blocks() or pytest.skip(NO_COMPILER)
 
 
 def block(a: Tensor, scale: Tensor, shift: Tensor) -> Tensor:

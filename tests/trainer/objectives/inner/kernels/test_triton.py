@@ -17,6 +17,7 @@ from torch import Tensor
 
 from recall_server.core.networks import ConvNet, Parameters
 from recall_server.core.networks.kernels import TorchBlocks
+from tests.suite.needs import NO_TRITON
 from tests.tolerances import assert_close
 from trainer.objectives.inner import cuda_graph_step
 from trainer.objectives.inner.convnet_step import ConvNetStep
@@ -33,7 +34,7 @@ TERMS = 3 * 5 * 7 * 8  # steps, and pixels of a minibatch: a gradient is their s
 
 
 def test_kernels_in_triton_agree_with_the_reference() -> None:
-    pytest.importorskip("triton")
+    pytest.importorskip("triton", reason=NO_TRITON)
     file = Path(__file__).with_name("kernels_in_triton.py")
     interpreted = {"TRITON_INTERPRET": "1"} if DEVICE.type == "cpu" else {}
     command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", str(file)]
@@ -114,7 +115,7 @@ def test_no_step_at_all_changes_nothing(replayed: CapturedStep) -> None:
 
 
 def test_a_convnet_on_cuda_gets_replayed_steps_with_blocks_in_triton() -> None:
-    pytest.importorskip("triton")
+    pytest.importorskip("triton", reason=NO_TRITON)
     step = inner_step(NETWORK, torch.device("cuda"))
     assert isinstance(step, CapturedStep)
     assert step.network == NETWORK
