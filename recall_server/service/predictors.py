@@ -23,11 +23,16 @@ Encoders = Callable[[str, int], QueryEncoder]  # by sha256 and the size of pictu
 CACHE_BYTES = 2**28  # of all classifiers that stay loaded
 
 
+def no_encoder(sha256: str, size: int) -> QueryEncoder:
+    """Raise NotReady: no encoder is loaded."""
+    raise NotReady(f"no encoder is loaded, and the classifier needs the one with sha256 {sha256[:12]}")
+
+
 @final
 class Predictors:
     """Loads classifiers by id, and keeps those used last. Safe to use from several threads."""
 
-    def __init__(self, jobs: TrainingJobs, encoders: Encoders, cache_bytes: int = CACHE_BYTES) -> None:
+    def __init__(self, jobs: TrainingJobs, cache_bytes: int = CACHE_BYTES, *, encoders: Encoders = no_encoder) -> None:
         self._jobs, self._encoders = jobs, encoders
         self._loaded: BoundedCache[Classifier] = BoundedCache(cache_bytes)
 

@@ -13,7 +13,6 @@ import torch
 from recall_server.config import Settings
 from recall_server.core.reports.bundle_card import bundle_card
 from recall_server.errors import InvalidRequest
-from recall_server.jobs.limits import JobLimits
 from recall_server.jobs.rows.files import ClassifierFiles
 from recall_server.jobs.rows.records import IdempotencyKey
 from recall_server.jobs.rows.store import SqlJobStore
@@ -23,7 +22,6 @@ from recall_server.library import Library, WatchedLibrary
 from recall_server.recall import (
     DIRECT,
     Addressing,
-    BundleQuery,
     Picture,
     PictureLimits,
     Query,
@@ -43,6 +41,7 @@ from recall_server.recall import (
     vector_queries,
 )
 from recall_server.service.classifier_card import classifier_card
+from recall_server.service.job_limits import job_limits
 from recall_server.service.predictions import Predictions, check_answer_size
 from recall_server.service.predictors import Predictors
 from recall_server.service.requests import (
@@ -53,7 +52,7 @@ from recall_server.service.requests import (
     RecallOptions,
     TrainingReceipt,
 )
-from recall_server.service.training_request import request_record, request_task
+from recall_server.service.training_request import bundle_query, request_record, request_task
 
 
 @final
@@ -62,7 +61,7 @@ class RecallService:
 
     def __init__(self, library: Library | WatchedLibrary, jobs: TrainingJobs, settings: Settings) -> None:
         self._library, self.jobs, self.settings = library, jobs, settings
-        self._predictors = Predictors(jobs, lambda sha256, size: self.library.feature_encoder(sha256, size))
+        self._predictors = Predictors(jobs, encoders=lambda sha256, size: self.library.feature_encoder(sha256, size))
         self._draining_since: float | None = None
         self._picture_limits = PictureLimits(
             pictures=settings.max_pictures,
@@ -263,7 +262,7 @@ class RecallService:
         pictures = [query.pixels for query in queries if query.pixels is not None]
         self._check_size(shared, len(queries), max(map(len, pictures), default=0))
         began = time.perf_counter()
-        training_set = build_training_set([_bundle_query(query) for query in queries])
+        training_set = build_training_set(list(map(bundle_query, queries)))
         training_set = add_own_pictures(training_set, pictures) if pictures else training_set
         spent = dict(spent or {}) | {"recalling": time.perf_counter() - began}
         record = request_record(queries, shared, seed, resolved).model_copy(update={"preparation": spent})
@@ -294,21 +293,3 @@ class RecallService:
                 f"training on {classes} classes takes {numbers:,} numbers of images, more than the "
                 f"{self.settings.max_recalled_numbers:,} of one request; ask for fewer classes"
             )
-
-
-def _bundle_query(query: Query) -> BundleQuery:
-    loaded = query.loaded
-    return BundleQuery(loaded.bundle, query.vector, loaded.pretrained, loaded.feature_encoder)
-
-
-def job_limits(settings: Settings) -> JobLimits:
-    """The limits of jobs in the settings, where 0 means no limit, which is None in `JobLimits`."""
-    return JobLimits(
-        queue=settings.queue_limit,
-        queue_seconds=settings.queue_seconds,
-        training_seconds=settings.training_seconds,
-        attempts=settings.training_attempts,
-        keep_seconds=settings.keep_days * 86_400 or None,
-        keep_bytes=settings.keep_bytes or None,
-        lease_seconds=settings.lease_seconds,
-    )

@@ -24,6 +24,12 @@ from recall_server.library import LoadedBundle
 from recall_server.recall import Query, ResolvedPictures, SharedFormat, TrainingSet
 
 
+def bundle_query(query: Query) -> BundleQuery:
+    """The query as the training set takes it."""
+    loaded = query.loaded
+    return BundleQuery(loaded.bundle, query.vector, loaded.pretrained, loaded.feature_encoder)
+
+
 def request_record(
     queries: Sequence[Query], shared: SharedFormat, seed: int, resolved: ResolvedPictures | None = None
 ) -> ClassifierRecord:

@@ -31,9 +31,9 @@ from recall_server.core.io.tensor_file import (
 from recall_server.core.memory import LazyItems
 from recall_server.core.networks import AbstractNetwork, Parameters, build_network
 from recall_server.core.preprocessing import PREPROCESSINGS, AbstractPreprocessing
-from recall_server.core.training.augmentation import AUGMENTATIONS, augment
 from recall_server.core.training.descent import MomentumDescent, images_at_once, predicted_logits
 from recall_server.core.training.lagged_scalars import read_scalars
+from recall_server.core.training.minibatches import minibatches
 from recall_server.core.training.retraining import Retraining, cosine
 from recall_server.errors import InvalidBundle, NotFitted, NotFound, TrainingFailed
 
@@ -285,25 +285,3 @@ def learning_rate(retraining: Retraining, done: int) -> float:
     if retraining.decay == "cosine":
         return retraining.learning_rate * cosine(done / retraining.steps)
     return retraining.learning_rate
-
-
-def minibatches(
-    images: Tensor | LazyItems, targets: Tensor, retraining: Retraining, generator: torch.Generator
-) -> Iterator[tuple[Tensor, Tensor]]:
-    """Endless minibatches [q * n, C, H, W] with targets [q * n, k], n distinct rows of each of q queries.
-
-    `targets` are [q, r, k], or [q, 1, k] where all images of a query share one.
-    """
-    queries, rows = images.shape[:2]
-    drawn = min(retraining.rows_per_class, rows)
-    kinds = AUGMENTATIONS[retraining.augmentation]
-    shared = targets.shape[1] == 1
-    repeated = targets.expand(-1, drawn, -1).flatten(0, 1) if shared else targets  # [q * n, k]
-    query = torch.arange(queries, device=images.device).unsqueeze(1)
-    while True:
-        chosen = torch.rand(queries, rows, generator=generator).argsort(dim=1)[:, :drawn]  # [q, n]
-        index = query, chosen.to(images.device, non_blocking=True)
-        yield (
-            augment(images[index].flatten(0, 1), kinds, generator),
-            repeated if shared else targets[index].flatten(0, 1),
-        )

@@ -12,12 +12,13 @@ import torch
 from safetensors import safe_open
 from torch import Tensor
 
-from recall_server.core.classifier.fresh_classifier import METADATA_KEY, FreshClassifier, minibatches
+from recall_server.core.classifier.fresh_classifier import METADATA_KEY, FreshClassifier
 from recall_server.core.encoders.weights import all_but_the_last
 from recall_server.core.io.tensor_file import canonical_json, pack, parse_json, unpack
 from recall_server.core.memory import LazyItems
 from recall_server.core.networks import NetworkSpec, Parameters
 from recall_server.core.preprocessing import ZCA, AbstractPreprocessing, Spectral, Standardise
+from recall_server.core.training.minibatches import minibatches
 from recall_server.core.training.retraining import Retraining
 from recall_server.errors import InvalidBundle, NotFitted, NotFound, StorageFailed, TrainingFailed
 from tests.tolerances import assert_close
@@ -381,7 +382,7 @@ def _say(key: str, value: object) -> Edit:
         (_say("labels", ["bear", "deer"]), "not exactly those of"),
         (_say("labels", ["bear", "deer", "deer"]), "two or more distinct labels"),
         (_say("image_shape", [1, 8]), "channels, height and width"),
-        (_say("image_shape", [1, 8, 10**9]), "less than or equal to 1024"),
+        (_say("image_shape", [1, 8, 10**9]), "less than or equal to 65536"),
         (_say("preprocessing", "magic"), "'magic' is not one of standardise, zca, projected, spectral"),
         (_say("more", 1), "Extra inputs"),
     ],
