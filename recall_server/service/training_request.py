@@ -21,7 +21,7 @@ from recall_server.core.io.tensor_file import canonical_json
 from recall_server.jobs.rows.records import BundleIdentity, ClassifierRecord, ImageSize, now
 from recall_server.jobs.rows.task import TaskDescription, TrainingTask
 from recall_server.library import LoadedBundle
-from recall_server.recall import Query, ResolvedPictures, SharedFormat, TrainingSet
+from recall_server.recall import BundleQuery, Query, ResolvedPictures, SharedFormat, TrainingSet
 
 
 def bundle_query(query: Query) -> BundleQuery:

@@ -51,6 +51,7 @@ def test_pairs_across_two_memories_stand_beside_the_same_pairs_from_one(capsys: 
     assert figures["accuracy_across"] > 0.7
 
 
+@pytest.mark.process
 def test_names_become_a_classifier_over_http_beside_real_pictures(capsys: pytest.CaptureFixture[str]) -> None:
     bear_and_deer.main(["--quick"])
     figures = last_line(capsys)
