@@ -63,7 +63,7 @@ def test_what_is_loaded_is_listed(client: Any) -> None:
     assert client.labels() == ["one", "two", "three", *LABELS]
     assert client.groups() == {"edges": ("columns:left", "columns:right"), "links": ("left",)}
     columns = client.bundle("columns")
-    assert columns.manifest["memory"]["kind"] == "pixels" and columns.dataset_bytes == 64_000
+    assert columns.manifest["memory"]["kind"] == "stored_items" and columns.dataset_bytes == 64_000
     assert columns.links["bases"] is None
     assert client.info().version == recall_server.__version__
     assert client.info().limits["pictures"] == 1000
@@ -118,7 +118,7 @@ def test_prototypes_are_usable_at_once_and_taken_away(client: Any) -> None:
         assert one.label == other.label
         assert_close(one.probabilities, other.probabilities, terms=TERMS, size=1, dtype=torch.float32)
     recalled = client.train(few, addressing="classify", bundle="columns").wait(timeout=60)
-    assert "mine for left, yours for right" in recalled.notes[0]
+    assert "mine as left, yours as right" in recalled.notes[0]
     assert "pictures themselves" in recalled.notes[0]
     alone = client.train(few, addressing="classify", bundle="columns", own_pictures=False).wait(timeout=60)
     assert "pictures themselves" not in alone.notes[0]

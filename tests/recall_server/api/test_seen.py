@@ -68,7 +68,7 @@ def test_what_a_memory_does_not_have_is_not_linked_and_a_404_says_why(client: Te
     for name in ("bases", "similarity"):
         assert client.get(places["links"][name]).status_code == 200
         document = problem(client.get(f"/bundles/columns/{name}"), 404, "not-found")
-        assert "stores pixels" in document["detail"]
+        assert "is of the kind stored_items" in document["detail"]
         problem(client.get(f"/bundles/nowhere/{name}"), 404, "not-found")
     assert "by pictures" in problem(client.get("/bundles/columns-images/similarity"), 404, "not-found")["detail"]
 

@@ -107,9 +107,9 @@ def test_a_memory_without_bases_says_so(library: Library) -> None:
     pixels, pictures, based = (library.get(name).bundle for name in ("columns", "columns-images", "places"))
     assert (has_bases(pixels), has_bases(based)) == (False, True)
     assert (has_similarity(pixels), has_similarity(pictures), has_similarity(based)) == (False, False, True)
-    with pytest.raises(NotFound, match="the memory 'columns' has no bases: it is of the kind pixels"):
+    with pytest.raises(NotFound, match="the memory 'columns' has no bases: it is of the kind stored_items"):
         displayed_bases(pixels)
-    with pytest.raises(NotFound, match="stores pixels, so its labels have no coefficients"):
+    with pytest.raises(NotFound, match="is of the kind stored_items, so its labels have no coefficients"):
         similarity(pixels, list(pixels.labels))
     with pytest.raises(NotFound, match="'columns-images' is addressed by pictures, so its labels have no coeff"):
         similarity(pictures, list(pictures.labels))
