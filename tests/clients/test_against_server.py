@@ -63,7 +63,7 @@ def test_what_is_loaded_is_listed(client: Any) -> None:
     assert client.labels() == ["one", "two", "three", *LABELS]
     assert client.groups() == {"edges": ("columns:left", "columns:right"), "links": ("left",)}
     columns = client.bundle("columns")
-    assert columns.manifest["memory"]["kind"] == "pixels" and columns.dataset_bytes == 64_000
+    assert columns.manifest["memory"]["kind"] == "stored_items" and columns.dataset_bytes == 64_000
     assert columns.links["bases"] is None
     assert client.info().version == recall_server.__version__
     assert client.info().limits["pictures"] == 1000

@@ -35,7 +35,7 @@ from trainer.evaluation.protocol import Protocol
 from trainer.evaluation.report import evaluate_bundle, print_manifest, write_card, write_picture
 from trainer.methods import recipe_choice
 from trainer.methods.budget import Size
-from trainer.methods.method import METHODS, compose
+from trainer.methods.named import METHODS, compose
 from trainer.methods.overrides import given
 from trainer.run.distill import Interrupted
 from trainer.run.distributed import process_is_first
@@ -93,7 +93,7 @@ def distill(  # noqa: PLR0913  (a command line has as many options as it has)
     begin = StartingPoint.read(start)
     size = Size(images_per_class, bases, rows)
     wish = recipe_choice.wish(recipe, dataset=dataset, method=method, size=size, in_bytes=file_bytes is not None)
-    composed = begin.method(wish.method, [*(override or []), *given(outer_steps=outer_steps, storage=storage)])
+    composed = begin.method(wish.method, [*(override or []), *given(outer__steps=outer_steps, memory__storage=storage)])
     data, moments = commands.read_data(wish.dataset, composed, image_size=image_size, seed=seed, start=begin.bundle)
     where = commands.pick_device(device)
     choices = commands.choose_budgets(

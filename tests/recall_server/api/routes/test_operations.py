@@ -23,7 +23,7 @@ def test_bundles_are_listed_with_what_a_caller_has_to_know(client: TestClient, l
     assert columns["labels"] == ["left", "middle", "right"]
     assert columns["sha256"] == library.get("columns").sha256
     assert columns["file_bytes"] == library.get("columns").bundle.file_bytes
-    assert columns["memory"] == {"kind": "pixels", "rows": 6, "query_size": 3}
+    assert columns["memory"] == {"kind": "stored_items", "rows": 6, "query_size": 3}
     assert (columns["queries"], columns["query_encoder"]) == ("labels", None)
     assert images["queries"] == "images"
     assert images["query_encoder"]["file"] == "columns.onnx"

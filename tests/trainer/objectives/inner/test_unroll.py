@@ -18,11 +18,11 @@ from recall_server.core.networks.kernels import TorchBlocks, native_blocks
 from recall_server.core.training.fused import trainable_parameters
 from tests.suite.needs import NO_COMPILER
 from tests.tolerances import assert_close, magnitude
-from trainer.objectives.base import OuterBatch
 from trainer.objectives.inner.autograd_step import DifferentiatedStep, can_compile
 from trainer.objectives.inner.convnet_step import ConvNetStep
 from trainer.objectives.inner.step import AbstractInnerStep, soft_cross_entropy
 from trainer.objectives.inner.unroll import train, unroll
+from trainer.objectives.sampler import OuterBatch
 from trainer.objectives.unrolled import Unrolled
 
 NETWORK = ConvNet(channels=1, height=4, width=4, classes=3, filters=2, depth=2)
