@@ -28,7 +28,7 @@ def select_bases(  # noqa: PLR0913  (a command line has as many options as it ha
     recipe: options.RecipeName = None,
     images_per_class: options.ImagesPerClass = None,
     bases: Annotated[str | None, typer.Option(help="Such as 8,16,24; default: what the budget has room for.")] = None,
-    method: Annotated[str | None, typer.Option(help="A method, as for distill.")] = None,
+    method: options.MethodName = None,
     override: options.Overrides = None,
     outer_steps: Annotated[int | None, typer.Option(help="Outer steps for each K.", min=0)] = None,
     minutes: Annotated[float | None, typer.Option(help="Minutes for each K.", min=0.01)] = None,

@@ -4,12 +4,20 @@ from __future__ import annotations
 
 import math
 from abc import abstractmethod
-from typing import Annotated, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 import torch
 from pydantic import BeforeValidator
 
-from recall_server.core.memory import AbstractMemory, AddressedBases, Storage, StoredItems, TargetForm, initial_targets
+from recall_server.core.memory import (
+    MEMORIES,
+    AbstractMemory,
+    AddressedBases,
+    Storage,
+    StoredItems,
+    TargetForm,
+    initial_targets,
+)
 from recall_server.core.memory.addressed_bases import largest_rows
 from trainer.methods.problem import MemoryShape
 from trainer.methods.spec import Spec, comma_separated, member_of
@@ -29,6 +37,12 @@ class MemorySpec(Spec):
     targets_per: Literal["label", "item"] = "label"
     frozen: Annotated[tuple[str, ...], BeforeValidator(comma_separated)] = ()
     storage: Storage = "float32"
+
+    @classmethod
+    def __pydantic_init_subclass__(cls, **kwargs: Any) -> None:
+        """Bundles of this memory can be read from here on."""
+        super().__pydantic_init_subclass__(**kwargs)
+        MEMORIES.setdefault(cls.memory.kind, cls.memory)
 
     @abstractmethod
     def numbers(self, shape: MemoryShape, bases: int, rows: int) -> int:
