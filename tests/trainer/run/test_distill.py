@@ -306,7 +306,7 @@ def test_the_network_spec_of_a_method_can_be_overridden_from_text() -> None:
     [
         (["windw=3"], "'windw=3': there is no field 'windw'; there are name, citation, memory"),
         (["window"], "'window' is not field=value"),
-        (["objective.window=3"], "there is no field 'window'; .*; did you mean objective.window?"),
+        (["window=3"], "there is no field 'window'; .*; did you mean objective.window?"),
         (
             ["objective.radius=3"],
             "the objective unrolled has no field 'radius'; it has kind, network, augmentation, steps",
