@@ -87,12 +87,13 @@ class Unrolled(AbstractObjective):
         before = length - self.window
         with torch.no_grad():
             items, targets = self._minibatches(batch.recalled, index[:before], generator)
-        state = self.training.begin(parameters)
-        parameters, state = self.training.train(self.step, items, targets, parameters, state, rate=rate.detach())
+        state = self.training.train(self.step, self.training.begin(parameters, rate), items, targets)
         if pretrained is not None:
-            parameters = {name: _straight_through(value, first[name].to(device)) for name, value in parameters.items()}
+            started = {name: value.to(device) for name, value in first.items()}
+            bridged = {name: _straight_through(value, started[name]) for name, value in state.parameters.items()}
+            state = state._replace(parameters=bridged)
         items, targets = self._minibatches(batch.recalled, index[before:], generator)
-        parameters = self.training.unroll(self.step, items, targets, parameters, state, rate=rate)
+        parameters = self.training.unroll(self.step, state, items, targets).parameters
         return self.step.evaluate(parameters, augment(batch.items, self.augmentation, generator), batch.targets)
 
     def _draw_rows(self, length: int, recalled: Recalled, generator: torch.Generator) -> Tensor:

@@ -159,7 +159,7 @@ def test_a_repeated_measurement_takes_the_place_of_the_earlier_and_another_memor
     [
         (["--network", "resnet12"], "'resnet12' is no network: architecture: Input should be 'convnet', 'resnet'"),
         (["--network", "convnet:depth=4"], "images of 8x8 are too small for 4 poolings; use a depth of 3 or less"),
-        (["--network", "mlp:filters=3"], "mlp takes hidden and depth, and no filters"),
+        (["--network", "mlp:filters=3"], "mlp takes hidden and depth, not filters"),
         (["--protocol", "papper"], "unknown protocol 'papper'; use paper or bundle"),
         (["--epochs", "3", "--steps", "3"], "--epochs and --steps both say how long to train"),
         (["--augmentation", "crop"], "there is no augmentation 'crop'; use none, flip, flip\\+rotate"),
