@@ -26,8 +26,8 @@ from recall_server.core.io.atomic import write_atomically
 from recall_server.core.training.allocator import keep_freed_memory
 from recall_server.core.training.device import device_name
 from trainer.data.datasets import ImageDataset, load_dataset
-from trainer.methods.budget import MemoryBudget
-from trainer.methods.method import Method, compose
+from trainer.methods.method import Method
+from trainer.methods.named import compose
 from trainer.methods.paper import MOMENTA
 from trainer.output.plots.figures import empty, to_bytes
 from trainer.run.progress import RunLimits
@@ -35,25 +35,31 @@ from trainer.run.search.trial import trial
 
 CPU = torch.device("cpu")
 SMALL = [
-    "preprocessing=standardise", "augmentation=none", "optimiser=adam", "outer_rate=0.02", "outer_decay=cosine",
-    "rate=0.02", "real_batch=200", "retraining.steps=100", "retraining.learning_rate=0.02",
-    "retraining.rows_per_class=1", "eager=true",
+    "preprocessing=standardise", "objective.augmentation=none", "objective.rate=0.02",
+    "outer.optimiser=adam", "outer.rate=0.02", "outer.decay=cosine",
+    "objective.real_batch=200", "retraining.steps=100", "retraining.learning_rate=0.02",
+    "retraining.rows_per_class=1", "objective.eager=true",
 ]  # fmt: skip
-WIDE, NARROW = "network=convnet:filters=16", "network=convnet:filters=8,depth=2"
+WIDE, NARROW = "objective.network=convnet:filters=16", "objective.network=convnet:filters=8,depth=2"
 STEPS, QUICK_STEPS = (1, 2, 5, 10, 20, 40), (1, 5)
 
 
 def method(momentum: str, steps: int, outer_steps: int, network: str) -> Method:
     """BPTT on stored pictures with T = `steps`."""
-    fields = [f"steps={steps}", f"window={steps}", f"outer_steps={outer_steps}", network, f"retraining.{network}"]
-    fields += [f"{name}={value}" for name, value in MOMENTA[momentum].items()]
-    return compose("bptt", [*SMALL, *fields])
+    fields = [
+        f"objective.steps={steps}",
+        f"objective.window={steps}",
+        f"outer.steps={outer_steps}",
+        network,
+        f"retraining.{network}",
+    ]
+    return compose("bptt", [*SMALL, *fields]).varied(objective=MOMENTA[momentum])
 
 
 def cell(dataset: ImageDataset, chosen: Method, seeds: int) -> dict[str, Any]:
     """The best validation accuracy of a run for each seed, and what noise alone scores."""
-    limits = RunLimits(chosen.outer_steps, validate_every=max(1, chosen.outer_steps // 4))
-    budget = MemoryBudget.fit(dataset, chosen, images_per_class=1, bases=0, rows=None)
+    limits = RunLimits(chosen.outer.steps, validate_every=max(1, chosen.outer.steps // 4))
+    budget = chosen.budget(dataset, images_per_class=1, bases=0, rows=None)
     runs = [trial(dataset, chosen, budget, limits=limits, seed=seed, device=CPU) for seed in range(seeds)]
     best = [max(point.accuracy for point in history) for history in runs]
     return {

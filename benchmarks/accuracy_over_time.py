@@ -34,11 +34,11 @@ from trainer.evaluation.evaluate import at_full_size, evaluate_labels, evaluate_
 
 POLL_SECONDS, HALVINGS = 0.2, 5
 QUICK_METHOD: tuple[str, ...] = (
-    "network=convnet:filters=16,depth=2",
+    "objective.network=convnet:filters=16,depth=2",
     "retraining.network=convnet:filters=16,depth=2",
-    "steps=10",
+    "objective.steps=10",
 )
-QUICK_METHOD += ("window=5", "real_batch=60", "eager=true", "outer_rate=0.05")
+QUICK_METHOD += ("objective.window=5", "objective.real_batch=60", "objective.eager=true", "outer.rate=0.05")
 QUICK = ["--images-per-class", "1", "--bases", "8", "--start", "noise", "--validate-every", "5", "--threads", "1"]
 QUICK += [part for field in QUICK_METHOD for part in ("--set", field)]
 

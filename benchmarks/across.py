@@ -30,13 +30,13 @@ from recall_server.core.training.device import device_name
 from recall_server.recall.training_set import BundleQuery, build_training_set
 from trainer.data.datasets import ImageDataset, load_dataset
 from trainer.evaluation.evaluate import fresh_accuracy
-from trainer.methods.method import compose
+from trainer.methods.named import compose
 from trainer.run.progress import RunLimits
 from trainer.run.request import DistillRequest
 from trainer.run.search.instant import InstantRun, budgets
 
 CPU = torch.device("cpu")
-NARROW = [f"{part}network=convnet:filters=16,depth=2" for part in ("", "retraining.")]
+NARROW = [f"{part}network=convnet:filters=16,depth=2" for part in ("objective.", "retraining.")]
 
 
 @dataclass(frozen=True)

@@ -24,14 +24,14 @@ from recall_server.core.training.device import device_name
 from trainer.data.datasets import ImageDataset, load_dataset
 from trainer.evaluation.evaluate import Accuracies, evaluate_labels
 from trainer.methods.budget import MemoryBudget
-from trainer.methods.method import compose
+from trainer.methods.named import compose
 from trainer.run.progress import RunLimits
 from trainer.run.request import DistillRequest
 from trainer.run.search.instant import InstantRun
 from trainer.starts.add_classes import NewClass, add_classes
 
 CPU = torch.device("cpu")
-NARROW = [f"{part}network=convnet:filters=16,depth=2" for part in ("", "retraining.")]
+NARROW = [f"{part}network=convnet:filters=16,depth=2" for part in ("objective.", "retraining.")]
 
 
 def first_classes(dataset: ImageDataset, count: int) -> ImageDataset:

@@ -29,15 +29,15 @@ from recall_server.core.io.pictures import decode
 from recall_server.core.networks import build_network
 from recall_server.core.preprocessing import Standardise
 from recall_server.core.training.device import device_name
-from trainer.methods.method import compose
+from trainer.methods.queries import PictureQueriesSpec
 
 SHAPE = (3, 32, 32)
 
 
 def encoder(folder: Path, threads: int) -> QueryEncoder:
     """As `distill --queries images` would export it; RuntimeError where it does not run where it should."""
-    method = compose("image-addressing")
-    network = build_network(method.encoder, SHAPE, method.query_size)
+    described = PictureQueriesSpec()
+    network = build_network(described.encoder, SHAPE, described.size)
     parameters = network.initialise(torch.Generator().manual_seed(0))
     standard = Standardise(torch.full((3,), 0.5), torch.full((3,), 0.25))
     data = export_network(network, parameters, standard, SHAPE, output="queries", metadata={})

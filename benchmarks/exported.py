@@ -32,7 +32,7 @@ from recall_server.core.training.device import device_name
 from trainer.cli.export import export_bundle
 from trainer.data.datasets import ImageDataset, Split, load_dataset
 from trainer.evaluation.evaluate import Accuracies, evaluate_pictures, paper_protocol
-from trainer.methods.method import compose
+from trainer.methods.named import compose
 from trainer.output.export.images import recall_images
 
 SCORER = Path(__file__).with_name("exported_scorer.py")

@@ -37,7 +37,7 @@ from trainer.cli import commands
 from trainer.data.datasets import ImageDataset, load_dataset
 from trainer.evaluation.evaluate import Accuracies
 from trainer.evaluation.fresh_tasks import FreshTask, fresh_accuracies
-from trainer.methods.method import compose
+from trainer.methods.named import compose
 from trainer.methods.overrides import given
 
 WAYS = (2, 5)
@@ -46,7 +46,11 @@ PAPER = {2: {RECALLED: 72.53, ALL: 92.23}, 5: {RECALLED: 46.54, ALL: 82.72}}
 LENGTHS = (1, 2, 4)  # times the steps of the memories' own schedule
 REAL_ROWS = 16  # of each class in a minibatch of the upper bound
 REAL_RATES = (0.01, 0.03)
-SMALL = ["network=convnet:filters=8,depth=2", "retraining.network=convnet:filters=8,depth=2", "eager=true"]
+SMALL = [
+    "objective.network=convnet:filters=8,depth=2",
+    "retraining.network=convnet:filters=8,depth=2",
+    "objective.eager=true",
+]
 SMALL += ["retraining.steps=30"]
 
 
@@ -210,7 +214,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         raise SystemExit(f"{data.name} has {len(groups)} groups of classes; tasks are of 2 to so many classes")
     recipe = Recipe(
         source=options.dataset,
-        method=compose(options.method, [*options.set, *given(outer_steps=options.outer_steps)]),
+        method=compose(options.method, [*options.set, *given(outer__steps=options.outer_steps)]),
         images_per_class=options.images_per_class,
         bases=options.bases,
         seed=options.seed,

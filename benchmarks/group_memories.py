@@ -23,7 +23,6 @@ from recall_server.core.bundle.bundle import MemoryBundle
 from recall_server.core.io.atomic import write_atomically
 from trainer.cli import commands
 from trainer.data.datasets import ImageDataset, load_dataset
-from trainer.methods.budget import MemoryBudget
 from trainer.methods.method import Method
 from trainer.run.request import DistillRequest
 
@@ -50,7 +49,7 @@ class Recipe:
         return {
             "dataset": dataset.name,
             "dataset_sha256": dataset.digest,
-            "method": self.method.model_dump(mode="json"),
+            "method": self.method.flat() | {"name": self.method.name},
             "images_per_class": self.images_per_class,
             "bases": self.bases,
             "seed": self.seed,
@@ -103,9 +102,7 @@ def distill(recipe: Recipe, dataset: ImageDataset, members: tuple[str, ...], pat
         # The same pictures always: the digest is of the whole data set, the labels say which part of it.
         dataset=data,
         method=recipe.method,
-        budget=MemoryBudget.fit(
-            data, recipe.method, images_per_class=recipe.images_per_class, bases=recipe.bases, rows=None
-        ),
+        budget=recipe.method.budget(data, images_per_class=recipe.images_per_class, bases=recipe.bases, rows=None),
         output=unfinished,
         seed=recipe.seed,
         device=commands.pick_device(recipe.device),

@@ -51,7 +51,7 @@ from trainer.evaluation.few_shot import (
     episode_of,
     evaluate_few_shot,
 )
-from trainer.methods.budget import MemoryBudget, Size, memory_numbers
+from trainer.methods.budget import MemoryBudget, Size
 from trainer.methods.method import Method
 from trainer.methods.overrides import given
 from trainer.run.request import DistillRequest
@@ -65,8 +65,17 @@ PAPER = {NEAREST_MEAN: (48.55, 61.72), CLASSIFIED: (50.58, 58.46), RECALLED: (55
 TASKS = 20
 LENGTHS = (1, 2, 4)  # times the steps of the memory's own schedule
 BASES, ROWS = 64, 16
-QUICK = ["network=convnet:filters=8,depth=2", "retraining.network=convnet:filters=8,depth=2", "eager=true"]
-QUICK += ["encoder=convnet:filters=8,depth=2", "query_size=8", "classes_per_step=2", "retraining.steps=30"]
+QUICK = [
+    "objective.network=convnet:filters=8,depth=2",
+    "retraining.network=convnet:filters=8,depth=2",
+    "objective.eager=true",
+]
+QUICK += [
+    "queries.encoder=convnet:filters=8,depth=2",
+    "queries.size=8",
+    "objective.classes_per_step=2",
+    "retraining.steps=30",
+]
 
 
 def tasks_of(data: ImageDataset, ways: int, seed: int, tasks: int = TASKS) -> dict[str, list[list[int]]]:
@@ -167,7 +176,7 @@ def distilled(data: ImageDataset, shots: int, options: argparse.Namespace, folde
         if made.method != options.method:
             raise ValueError(f"{path.name} is there already, by {made.method}; name another folder for --bundles")
         return path
-    fields = [f"shots={shots}", *options.set, *given(outer_steps=options.outer_steps)]
+    fields = [f"queries.shots={shots}", *options.set, *given(outer__steps=options.outer_steps)]
     method = begin.method(options.method, fields)
     size = Size(options.images_per_class, options.bases, options.rows)
     request = DistillRequest(
@@ -193,8 +202,8 @@ def distilled(data: ImageDataset, shots: int, options: argparse.Namespace, folde
 def _budget(data: ImageDataset, method: Method, size: Size) -> MemoryBudget:
     """The paper's bases and rows, in the least whole number of images per class that has room for them."""
     bases, rows = size.bases or BASES, size.rows or ROWS
-    least = math.ceil(memory_numbers(data, method, bases, rows) / (len(data.classes) * data.image_numbers))
-    return MemoryBudget.fit(data, method, images_per_class=size.images_per_class or least, bases=bases, rows=rows)
+    least = math.ceil(method.memory.numbers(method.shape(data), bases, rows) / (len(data.classes) * data.image_numbers))
+    return method.budget(data, images_per_class=size.images_per_class or least, bases=bases, rows=rows)
 
 
 def table(cells: Mapping[str, Mapping[str, Any]], kinds: Sequence[str], sizes: Sequence[int]) -> str:

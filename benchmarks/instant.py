@@ -33,7 +33,8 @@ from trainer.cli.commands import pick_device
 from trainer.data.datasets import ImageDataset, load_dataset
 from trainer.data.second_moments import SecondMoments
 from trainer.evaluation.evaluate import Accuracies, evaluate_herded, evaluate_labels, evaluate_real
-from trainer.methods.method import Method, compose
+from trainer.methods.method import Method
+from trainer.methods.named import compose
 from trainer.run.progress import RunLimits
 from trainer.run.request import DistillRequest
 from trainer.run.search.instant import budgets, instant
@@ -41,7 +42,7 @@ from trainer.run.search.instant import budgets, instant
 DATASETS = ("fashion-mnist", "cifar10", "mnist", "cifar100")
 BUDGETS = (1, 10, 50)
 CPU = torch.device("cpu")
-NARROW = [f"{part}network=convnet:filters=16,depth=2" for part in ("", "retraining.")]
+NARROW = [f"{part}network=convnet:filters=16,depth=2" for part in ("objective.", "retraining.")]
 
 
 def make(

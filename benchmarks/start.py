@@ -26,22 +26,25 @@ from recall_server.core.training.allocator import keep_freed_memory
 from recall_server.core.training.device import device_name
 from trainer.cli import commands
 from trainer.data.datasets import ImageDataset, load_dataset
-from trainer.methods.budget import MemoryBudget
-from trainer.methods.method import compose
+from trainer.methods.named import compose
 from trainer.run.progress import RunLimits
 from trainer.run.request import DistillRequest
 
 CPU = torch.device("cpu")
 STARTS = ("principal", "noise")
-SMALL = ["network=convnet:filters=16,depth=2", "steps=10", "window=5", "real_batch=60", "eager=true"]
+SMALL = [
+    "objective.network=convnet:filters=16,depth=2",
+    "objective.steps=10",
+    "objective.window=5",
+    "objective.real_batch=60",
+    "objective.eager=true",
+]
 
 
 def curve(dataset: ImageDataset, overrides: Sequence[str], options: argparse.Namespace) -> list[list[float]]:
     """[minutes, validation accuracy] of one run, from its start to its end."""
     method = compose(options.method, overrides)
-    budget = MemoryBudget.fit(
-        dataset, method, images_per_class=options.images_per_class, bases=options.bases, rows=options.rows
-    )
+    budget = method.budget(dataset, images_per_class=options.images_per_class, bases=options.bases, rows=options.rows)
     with tempfile.TemporaryDirectory() as folder:
         request = DistillRequest(
             dataset=dataset,

@@ -25,6 +25,7 @@ from recall_server.core.networks import build_network
 from recall_server.core.training.allocator import keep_freed_memory
 from recall_server.core.training.device import device_name
 from trainer.objectives.inner.autograd_step import DifferentiatedStep
+from trainer.objectives.inner.inner_training import Momentum
 from trainer.objectives.inner.kernels import dense
 from trainer.objectives.unrolled import Unrolled
 from trainer.streams.learners.construction import make_objective
@@ -44,7 +45,14 @@ def pictures(recipe: StreamMethod) -> AbstractStreamObjective:
     network = build_network(recipe.network, HEADER.image_shape, len(HEADER.classes))
     step = DifferentiatedStep(network, compiled=False)
     return RecalledUnrolled(
-        Unrolled(step, recipe.steps, recipe.window, recipe.rate, recipe.momentum, recipe.rows_per_class)
+        Unrolled(
+            step,
+            steps=recipe.steps,
+            window=recipe.window,
+            rate=recipe.rate,
+            rows_per_class=recipe.rows_per_class,
+            training=Momentum(recipe.momentum),
+        )
     )
 
 

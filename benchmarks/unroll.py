@@ -41,7 +41,7 @@ from recall_server.core.training.allocator import keep_freed_memory
 from recall_server.core.training.device import device_name
 from trainer.objectives.inner.precision import processor_has_bfloat16
 from trainer.objectives.inner.select_step import inner_step
-from trainer.objectives.inner.step import soft_cross_entropy
+from trainer.objectives.inner.step import TrainState, soft_cross_entropy
 from trainer.objectives.inner.unroll import unroll
 
 OURS = {"ours": torch.float32, "ours_bfloat16": torch.bfloat16}
@@ -152,7 +152,7 @@ class Problem:
             images = self.images.clone().requires_grad_()
             parameters = {name: value.clone().requires_grad_() for name, value in self.parameters.items()}
             velocity = {name: torch.zeros_like(value) for name, value in self.parameters.items()}
-            trained, _ = unroll(step, images, self.targets, parameters, velocity, rate=rate, momentum=momentum)
+            trained = unroll(step, TrainState(parameters, velocity, rate, momentum), images, self.targets).parameters
             return torch.autograd.grad(step.evaluate(trained, self.real, self.real_targets), images)[0]
 
         return gradient

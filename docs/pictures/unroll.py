@@ -24,7 +24,7 @@ OUTER_STEPS = 200
 COMMAND = (
     "-m trainer distill --dataset digits --bases 8 --method window --start noise --threads 1 "
     f"--outer-steps {OUTER_STEPS} --validate-every {OUTER_STEPS} "
-    "--set network=convnet:filters=32,depth=2 --set retraining.network=convnet:filters=32,depth=2 "
+    "--set objective.network=convnet:filters=32,depth=2 --set retraining.network=convnet:filters=32,depth=2 "
     "--set retraining.learning_rate=0.05"
 ).split()
 
@@ -41,7 +41,12 @@ class Kind:
     def distill(self, length: int, folder: Path) -> Path:
         output = folder / f"momentum-{self.momentum:g}-rate-{self.rate:g}-{length}.safetensors"
         if not output.exists():
-            settings = [f"steps={length}", f"window={length}", f"momentum={self.momentum}", f"rate={self.rate}"]
+            settings = [
+                f"objective.steps={length}",
+                f"objective.window={length}",
+                f"objective.optimiser.momentum={self.momentum}",
+                f"objective.rate={self.rate}",
+            ]
             flags = [flag for setting in settings for flag in ("--set", setting)]
             subprocess.run([sys.executable, *COMMAND, *flags, "--output", str(output)], check=True)
         return output

@@ -19,7 +19,7 @@ from tests.tolerances import assert_close
 from trainer.data.datasets import load_dataset
 
 CPU = torch.device("cpu")
-FEW = ["--quick", "--outer-steps", "2", "--set", "steps=10", "--set", "window=5"]
+FEW = ["--quick", "--outer-steps", "2", "--set", "objective.steps=10", "--set", "objective.window=5"]
 
 
 def last_line(capsys: pytest.CaptureFixture[str]) -> dict:
@@ -57,7 +57,7 @@ def test_extrapolation_keeps_memories_and_figures_and_makes_none_twice(
     with pytest.raises(ValueError, match="holds memories of another recipe"):
         extrapolation.main([*FEW, "--seed", "1", "--bundles", str(folder)])
     with pytest.raises(SystemExit, match="figures of another run"):
-        extrapolation.main([*FEW, "--set", "steps=9", "--results", str(results)])
+        extrapolation.main([*FEW, "--set", "objective.steps=9", "--results", str(results)])
 
 
 def test_tasks_of_as_many_classes_as_are_asked_for(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -19,25 +19,32 @@ import torch
 from torch import Tensor
 
 from trainer.data.datasets import load_dataset
-from trainer.methods.budget import MemoryBudget
-from trainer.methods.method import compose
-from trainer.run.build import fit_preprocessing, make_learner, make_objective, real_data
+from trainer.methods.named import compose
+from trainer.methods.problem import Problem
+from trainer.run.build import fit_preprocessing, real_data
 from trainer.run.distill import Distillation
 from trainer.run.progress import RunLimits, RunState
 from trainer.run.request import DistillRequest, Publisher
 
-SMALL = ["eager=true", "network=convnet:filters=4,depth=1", "steps=1", "window=1", "real_batch=3", "rows_per_class=1"]
+SMALL = [
+    "objective.eager=true",
+    "objective.network=convnet:filters=4,depth=1",
+    "objective.steps=1",
+    "objective.window=1",
+    "objective.real_batch=3",
+    "objective.rows_per_class=1",
+]
 SMALL += ["retraining.network=convnet:filters=4,depth=1", "start=noise"]
 
 
 def request(data: Path, output: Path, *overrides: str, steps: int = 100_000) -> DistillRequest:
     """A run over the bars, of so many outer steps with a validation after each."""
     dataset = load_dataset(str(data))
-    method = compose("window", [*SMALL, f"outer_steps={steps}", *overrides])
+    method = compose("window", [*SMALL, f"outer.steps={steps}", *overrides])
     return DistillRequest(
         dataset=dataset,
         method=method,
-        budget=MemoryBudget.fit(dataset, method, images_per_class=1, bases=2, rows=None),
+        budget=method.budget(dataset, images_per_class=1, bases=2, rows=None),
         output=output,
         seed=0,
         device=torch.device("cpu"),
@@ -53,25 +60,22 @@ class Killable:
         self.wish = request(data, Path("replaced"))
         self.preprocessing = fit_preprocessing(self.wish.dataset, self.wish.method)
         self.data = real_data(self.wish.dataset, self.preprocessing, self.wish.device)
-        self.objective = make_objective(self.wish.dataset, self.wish.method, self.wish.device)
         torch.optim.SGD([torch.zeros(1, requires_grad=True)])  # the first optimiser imports for seconds
 
     def run(self, output: Path) -> None:
         """Distil until killed. Validations go up and down; a line in `said` follows every version written."""
         wish, generator = replace(self.wish, output=output), torch.Generator().manual_seed(0)
-        learner = make_learner(
-            wish.dataset, wish.method, wish.budget, self.preprocessing, generator, device=wish.device
-        )
+        problem = Problem(wish.dataset, self.preprocessing, generator, wish.device)
+        components = wish.method.build(problem, wish.budget)
         run = Distillation(
-            learner,
-            self.objective,
+            components,
             wish.method,
             run=wish.describe(),
             limits=wish.limits,
             generator=generator,
             checkpoint=wish.checkpoint,
         )
-        publisher, validations = Publisher(wish, learner, self.preprocessing), itertools.count(1)
+        publisher, validations = Publisher(wish, components, self.preprocessing), itertools.count(1)
         said = os.open(output.parent / "said", os.O_WRONLY | os.O_CREAT | os.O_APPEND)
 
         def validate() -> list[float]:

@@ -26,6 +26,7 @@ from recall_server.errors import RecallError
 from trainer.cli import commands, options
 from trainer.cli.encoder import encoder
 from trainer.cli.export import export
+from trainer.cli.methods import methods
 from trainer.cli.plots import plot
 from trainer.cli.select_bases import select_bases
 from trainer.cli.streams import stream
@@ -35,7 +36,7 @@ from trainer.evaluation.protocol import Protocol
 from trainer.evaluation.report import evaluate_bundle, print_manifest, write_card, write_picture
 from trainer.methods import recipe_choice
 from trainer.methods.budget import Size
-from trainer.methods.method import METHODS, compose
+from trainer.methods.named import compose
 from trainer.methods.overrides import given
 from trainer.run.distill import Interrupted
 from trainer.run.distributed import process_is_first
@@ -65,7 +66,7 @@ def distill(  # noqa: PLR0913  (a command line has as many options as it has)
     bases: options.Bases = None,
     rows: options.Rows = None,
     storage: options.Stored = None,
-    method: Annotated[str | None, typer.Option(help=f"One of {', '.join(METHODS)}; default: window.")] = None,
+    method: options.MethodName = None,
     start: options.Start = None,
     override: options.Overrides = None,
     outer_steps: options.OuterSteps = None,
@@ -93,7 +94,7 @@ def distill(  # noqa: PLR0913  (a command line has as many options as it has)
     begin = StartingPoint.read(start)
     size = Size(images_per_class, bases, rows)
     wish = recipe_choice.wish(recipe, dataset=dataset, method=method, size=size, in_bytes=file_bytes is not None)
-    composed = begin.method(wish.method, [*(override or []), *given(outer_steps=outer_steps, storage=storage)])
+    composed = begin.method(wish.method, [*(override or []), *given(outer__steps=outer_steps, memory__storage=storage)])
     data, moments = commands.read_data(wish.dataset, composed, image_size=image_size, seed=seed, start=begin.bundle)
     where = commands.pick_device(device)
     choices = commands.choose_budgets(
@@ -257,6 +258,7 @@ def familiarity(
 
 
 app.command()(export)
+app.command()(methods)
 app.command()(plot)
 app.command()(select_bases)
 app.command()(stream)

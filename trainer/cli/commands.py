@@ -17,8 +17,8 @@ from trainer.data.second_moments import SecondMoments
 from trainer.evaluation.novelty import fit_familiarity
 from trainer.methods.budget import MemoryBudget, Size
 from trainer.methods.method import Method
-from trainer.objectives.outer_parameters import ImageLearner
-from trainer.run.build import fit_preprocessing, make_learner, make_objective, real_data
+from trainer.methods.problem import Problem
+from trainer.run.build import fit_preprocessing, real_data
 from trainer.run.distill import Distillation
 from trainer.run.distributed import ALONE, AbstractProcesses, process_is_first, processes, ranks
 from trainer.run.monitor.monitors import Monitors
@@ -77,7 +77,7 @@ def choose_budgets(
         return within.candidates(SHARES) if free else [within.fit(count, size.rows)]
     if free:
         return budgets(dataset, method, images_per_class=images_per_class)
-    return [MemoryBudget.fit(dataset, method, images_per_class=images_per_class, bases=count, rows=size.rows)]
+    return [method.budget(dataset, images_per_class=images_per_class, bases=count, rows=size.rows)]
 
 
 def make(
@@ -92,7 +92,7 @@ def make(
         return instant(request, choices, moments=moments, report=log_line)
     with ranks(request.device) as group:
         made = distill(replace(request, device=group.device), watch, group)
-    if request.method.queries == "images" and process_is_first():
+    if request.method.queries.kind == "images" and process_is_first():
         _say_what_is_known(request)
     return made
 
@@ -120,19 +120,12 @@ def distill(request: DistillRequest, watch: Monitors = NOBODY, group: AbstractPr
     check_nothing_is_lost(request)
     generator = torch.Generator().manual_seed(request.seed)
     preprocessing = fit_preprocessing(request.dataset, request.method, request.begin.bundle)
-    learner = make_learner(
-        request.dataset,
-        request.method,
-        request.budget,
-        preprocessing,
-        generator,
-        device=request.device,
-        start=request.begin.bundle,
-        encoder=request.begin.encoder,
+    problem = Problem(
+        request.dataset, preprocessing, generator, request.device, request.begin.bundle, request.begin.encoder
     )
+    components = request.method.build(problem, request.budget)
     run = Distillation(
-        learner,
-        make_objective(request.dataset, request.method, request.device),
+        components,
         request.method,
         run=request.describe(),
         limits=request.limits,
@@ -140,12 +133,12 @@ def distill(request: DistillRequest, watch: Monitors = NOBODY, group: AbstractPr
         checkpoint=request.checkpoint,
         ranks=group,
     )
-    group.share(request.method.networks)
-    publisher = Publisher(request, learner, preprocessing)
+    group.share(request.method.outer.draws)
+    publisher = Publisher(request, components, preprocessing)
     if group.first:
-        check_writable(request.output, publisher.draft(learner.tensors(), run.progress))
-    if isinstance(learner, ImageLearner):
-        validation_task(request.dataset, request.method)
+        check_writable(request.output, publisher.draft(components.tensors(), run.progress))
+    if components.queries.shots:
+        validation_task(request.dataset, components.queries.shots)
     if request.resume:
         run.resume(request.checkpoint)
     data = real_data(request.dataset, preprocessing, request.device)
@@ -153,7 +146,7 @@ def distill(request: DistillRequest, watch: Monitors = NOBODY, group: AbstractPr
 
     def measure() -> Sequence[float]:
         space = preprocessing if run.progress.history else served
-        return served_accuracy(learner, request.dataset, request.method, space).values
+        return served_accuracy(components, request.dataset, request.method, space).values
 
     begun = not request.in_place
     group.wait()  # what is there already has been read by all
@@ -178,8 +171,8 @@ def _served(request: DistillRequest, preprocessing: AbstractPreprocessing) -> Ab
 
 def limits_of(method: Method, *, outer_steps: int | None, minutes: float | None, validate_every: int) -> RunLimits:
     """Without a number of steps the clock alone shapes a run; a method without steps has none to time."""
-    by_clock = minutes is not None and outer_steps is None and method.outer_steps > 0
-    return RunLimits(None if by_clock else method.outer_steps, minutes, validate_every)
+    by_clock = minutes is not None and outer_steps is None and method.outer.steps > 0
+    return RunLimits(None if by_clock else method.outer.steps, minutes, validate_every)
 
 
 def pick_device(name: str) -> torch.device:

@@ -7,6 +7,8 @@ from typing import Annotated
 
 import typer
 
+from trainer.methods.named import METHODS
+
 ImagesPerClass = Annotated[
     float | None, typer.Option(help="The budget: numbers of that many images per class; default: 1.")
 ]
@@ -23,7 +25,8 @@ Stored = Annotated[
 Start = Annotated[
     str | None, typer.Option(help="principal, noise, or a bundle to go on from; default: the method's own.")
 ]
-Overrides = Annotated[list[str] | None, typer.Option("--set", help="field=value of the method; repeatable.")]
+MethodName = Annotated[str | None, typer.Option("--method", help=f"One of {', '.join(METHODS)}, or a file NAME.py.")]
+Overrides = Annotated[list[str] | None, typer.Option("--set", help="section.field=value of the method; repeatable.")]
 OuterSteps = Annotated[int | None, typer.Option(help="Outer steps; default: the method's, without --minutes.", min=0)]
 Metrics = Annotated[Path | None, typer.Option(help="Append a JSON line for each outer step and validation.")]
 TensorBoard = Annotated[Path | None, typer.Option(help="Write TensorBoard's event files to this folder.")]

@@ -14,7 +14,7 @@ from trainer.cli import commands, options
 from trainer.data.datasets import load_dataset
 from trainer.methods import recipe_choice
 from trainer.methods.budget import Size
-from trainer.methods.method import compose
+from trainer.methods.named import compose
 from trainer.methods.overrides import given
 from trainer.output.plots.figures import to_bytes
 from trainer.run.search.select_bases import Sweep, best, figure
@@ -28,7 +28,7 @@ def select_bases(  # noqa: PLR0913  (a command line has as many options as it ha
     recipe: options.RecipeName = None,
     images_per_class: options.ImagesPerClass = None,
     bases: Annotated[str | None, typer.Option(help="Such as 8,16,24; default: what the budget has room for.")] = None,
-    method: Annotated[str | None, typer.Option(help="A method, as for distill.")] = None,
+    method: options.MethodName = None,
     override: options.Overrides = None,
     outer_steps: Annotated[int | None, typer.Option(help="Outer steps for each K.", min=0)] = None,
     minutes: Annotated[float | None, typer.Option(help="Minutes for each K.", min=0.01)] = None,
@@ -48,7 +48,7 @@ def select_bases(  # noqa: PLR0913  (a command line has as many options as it ha
     if output.suffix != ".json":
         raise ValueError(f"--output must end in .json, not {output.name!r}")
     wish = recipe_choice.wish(recipe, dataset=dataset, method=method, size=Size(images_per_class), in_bytes=False)
-    composed = compose(wish.method, [*(override or []), *given(outer_steps=outer_steps)])
+    composed = compose(wish.method, [*(override or []), *given(outer__steps=outer_steps)])
     sweep = Sweep(
         load_dataset(wish.dataset, image_size=image_size, seed=seed),
         composed,

@@ -1,215 +1,143 @@
-"""The named points of the grid memory x objective: short compositions with a citation, no hidden ladders.
+"""A method: a point of the grid memory x objective, composed of specs. It is plain data, and knows how to be built.
 
-A method is plain data. Every field can be overridden on the command line (`--set window=30`), and every field ends up
-in the bundle's manifest.
+Every field can be set on the command line by its dotted name (`--set objective.window=30`), and every field ends up in
+the bundle's manifest.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
-from typing import Annotated, Literal
+import math
+from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, model_validator
 
-from recall_server.core.memory import Storage
-from recall_server.core.networks import NetworkSpec
+from recall_server.core.memory import AbstractMemory
 from recall_server.core.training.retraining import Retraining
-from trainer.methods.overrides import overridden
-from trainer.objectives.inner.precision import Precision
-from trainer.starts.random import Initialisation
+from trainer.data.datasets import ImageDataset
+from trainer.methods.budget import MemoryBudget
+from trainer.methods.memories import MemoryPart, MemorySpec
+from trainer.methods.objectives import ObjectivePart
+from trainer.methods.outer import Outer
+from trainer.methods.preprocessings import PreprocessingPart, StandardiseSpec
+from trainer.methods.problem import MemoryShape, Problem
+from trainer.methods.queries import LabelQueriesSpec, QueriesPart
+from trainer.methods.spec import Scalar, flattened
+from trainer.methods.starts import PrincipalStart, StartPart
+from trainer.objectives.components import Components
 
-Count = Annotated[int, Field(ge=1)]
-Rate = Annotated[float, Field(gt=0)]
+UNRECORDED = ("name", "citation", "retraining", "schedule")  # what manifests say elsewhere, or need not say
 
 
 class Method(BaseModel):
-    """One way to distill: memory, start, inner training (the objective), outer training, and how to retrain."""
+    """One way to distill. `citation` says where it comes from.
+
+    `retraining` is what the bundle asks its users to do; a run that goes on from a bundle asks what that one asked, or,
+    with the schedule "own", this.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     name: str
-    memory: Literal["addressed_bases", "stored_items"] = "addressed_bases"
-    resolution: Literal["half", "full"] = "half"  # of what is stored
-    start: Literal["principal", "noise", "bundle"] = "principal"
-    initialisation: Initialisation = "xavier"  # of a start from noise
-    coefficients: Literal["typical", "centres"] = "typical"  # of a start from principal: pictures or averages
-    preprocessing: Literal["standardise", "zca", "spectral", "projected"] = "standardise"
-    ridge: Annotated[float, Field(ge=0)] = 0.1  # of zca and spectral, in units of the mean eigenvalue
-    augmentation: Literal["none", "flip", "flip+rotate"] = "none"
-    # inner training
-    network: NetworkSpec = NetworkSpec()
-    steps: Count
-    window: Count
-    rate: Rate
-    learn_rate: bool = False  # the inner rate is learned along with the memory, and is what the bundle asks for
-    inner_optimiser: Literal["sgd", "adam"] = "sgd"
-    targets: Literal["hard", "soft"] = "hard"  # soft: the targets of recalled images are learned along with these
-    momentum: Annotated[float, Field(ge=0, lt=1)] = 0.9
-    momentum_gradient: Literal["full", "forward"] = "full"  # forward: momentum acts, but is not differentiated
-    rows_per_class: Count
-    precision: Precision = "float32"
-    eager: bool = False  # do not compile the steps: for short runs, where compiling takes longer than it saves
-    # outer training
-    classes_per_step: Annotated[int, Field(ge=0)] = 0  # 0: all of them
-    networks: Count = 1  # of an outer step, each with real pictures of its own; their gradients are averaged
-    real_batch: Count
-    optimiser: Literal["adam", "sgd"]
-    outer_rate: Rate
-    outer_decay: Literal["constant", "cosine"] = "constant"
-    clip: Annotated[float, Field(ge=0)] = 0.0  # norm of the outer gradient; 0: not clipped
-    outer_steps: Annotated[int, Field(ge=0)]
-    # what a file keeps of the numbers, and the share of the outer steps, the last, that recall through what it keeps
-    storage: Storage = "float32"
-    storage_share: Annotated[float, Field(ge=0, le=1)] = 0.2
-    # addressing by pictures
-    queries: Literal["labels", "images"] = "labels"
-    shots: Count = 5
-    encoder: NetworkSpec = NetworkSpec(filters=32)
-    query_size: Count = 32
-    encoder_rate: Rate = 1e-3
-    encoder_steps: Annotated[int, Field(ge=0)] = 0  # of a classifier that the encoder begins as; 0: it begins at random
-    # what the bundle asks its users to do; a run that goes on from a bundle asks what that one asked, or "own" this
+    citation: str
+    memory: MemoryPart
+    queries: QueriesPart = LabelQueriesSpec()
+    start: StartPart = PrincipalStart()
+    preprocessing: PreprocessingPart = StandardiseSpec()
+    objective: ObjectivePart
+    outer: Outer
     retraining: Retraining
     schedule: Literal["start", "own"] = "start"
 
     @model_validator(mode="after")
     def _check(self) -> Method:
-        if self.window > self.steps:
-            raise ValueError(f"a window of {self.window} is longer than the longest training of {self.steps} steps")
-        if self.classes_per_step == 1:
-            raise ValueError("one class per step leaves nothing to tell apart; use 0 for all, or two or more")
-        if self.memory == "stored_items" and (self.start == "principal" or self.queries == "images"):
-            raise ValueError("a memory of stored items starts from noise or a bundle and is addressed by labels only")
-        changes = bool(self.outer_steps) or self.start != "principal" or self.queries == "images"
-        if self.preprocessing == "projected" and changes:
+        self._check_traits()
+        if self.queries.kind == "images" and self.memory.targets != "hard":
+            raise ValueError(f"{self.memory.targets} targets are of memories that labels address; use queries=labels")
+        if self.memory.targets == "soft" and not self.outer.steps:
+            raise ValueError("soft targets are learned by outer steps; a method without any has hard ones")
+        changes = self.outer.steps or self.start.kind != "principal" or self.queries.kind == "images"
+        if self.preprocessing.kind == "projected" and changes:
             raise ValueError(
                 "pictures are projected only onto bases that no step changes; use preprocessing=standardise"
             )
-        if self.start == "bundle" and self.queries == "images" and self.encoder_steps:
-            raise ValueError("the encoder of a bundle has learned already; use encoder_steps=0 to go on from it")
-        self._check_beginning()
+        if self.memory.resolution == "full" and self.start.kind == "principal":
+            raise ValueError("principal finds bases at half resolution; use start=noise to store full resolution")
+        self._check_encoder()
         return self
 
-    def _check_beginning(self) -> None:
+    def _check_traits(self) -> None:
+        needs = {
+            f"the objective {self.objective.kind}": self.objective.requires,
+            f"start={self.start.kind}": self.start.traits,
+        }
+        for who, traits in needs.items():
+            missing = sorted(traits - self.memory.memory.traits)
+            if missing:
+                able = [kind for kind in MemorySpec.kinds if traits <= MemorySpec.of_kind(kind).memory.traits]
+                raise ValueError(
+                    f"{who} needs a memory with {missing[0]}, which {self.memory.kind} is not; "
+                    f"use memory={' or memory='.join(able) or 'another'}"
+                )
+
+    def _check_encoder(self) -> None:
+        if self.queries.kind == "images":
+            missing = {"bases", "linear"} - self.memory.memory.traits
+            if missing:
+                raise ValueError(f"pictures address a memory of bases, which {self.memory.kind} is not")
+        fields = dict(self.queries)
+        if self.start.kind == "bundle" and fields.get("pretraining_steps"):
+            raise ValueError(
+                "the encoder of a bundle has learned already; use queries.pretraining_steps=0 to go on from it"
+            )
         if self.retraining.initial == "random":
             return
-        if self.queries == "labels":
+        if "encoder" not in fields:
             raise ValueError("networks begin with an encoder only where there is one; use queries=images")
-        if not self.network == self.retraining.network == self.encoder:
+        if not self.objective.network == self.retraining.network == fields["encoder"]:
             raise ValueError(
-                f"networks that begin with the encoder must be like it: network={self.network}, "
-                f"retraining.network={self.retraining.network} and encoder={self.encoder} must be the same"
+                f"networks that begin with the encoder must be like it: objective.network={self.objective.network}, "
+                f"retraining.network={self.retraining.network} and queries.encoder={fields['encoder']} must be the same"
             )
 
-    @model_validator(mode="after")
-    def _check_variants(self) -> Method:
-        if self.resolution == "full" and self.start == "principal":
-            raise ValueError("principal finds bases at half resolution; start from noise to store full resolution")
-        if self.inner_optimiser == "adam" and self.momentum_gradient == "forward":
-            raise ValueError("Adam has no momentum term to leave undifferentiated; use inner_optimiser=sgd")
-        if (self.learn_rate or self.targets == "soft") and self.queries == "images":
-            what = "the inner rate is" if self.learn_rate else "soft targets are"
-            raise ValueError(f"{what} learned with a memory addressed by labels, not by pictures")
-        if self.targets == "soft" and not self.outer_steps:
-            raise ValueError("soft targets are learned by outer steps; a method without any has hard ones")
-        return self
-
-
-PAPER_RETRAINING = Retraining(network=NetworkSpec(), steps=150, learning_rate=0.01, rows_per_class=32)
-
-
-def rtp() -> Method:
-    """Deng and Russakovsky, "Remember the Past" (2022), section 4 with appendix A.1 and the authors' code."""
-    return Method(
-        name="rtp", start="noise", preprocessing="zca", augmentation="flip+rotate", steps=150, window=150, rate=0.01,
-        rows_per_class=32, real_batch=640, optimiser="sgd", outer_rate=0.1, clip=2.0, outer_steps=50_000,
-        retraining=PAPER_RETRAINING, schedule="own",
-    )  # fmt: skip
-
-
-def bptt() -> Method:
-    """The same without bases: one stored image per recalled image (paper, Table 2, row BPTT)."""
-    update = {"name": "bptt", "memory": "stored_items", "resolution": "full", "rows_per_class": 1}
-    return rtp().model_copy(update=update)
-
-
-def window() -> Method:
-    """Addressed bases trained through random windows (RaT-BPTT, Feng et al., 2024) from the leading eigenvectors."""
-    return Method(
-        name="window", network=NetworkSpec(filters=64), steps=60, window=20, rate=0.02, rows_per_class=3,
-        real_batch=256, optimiser="adam", outer_rate=0.02, outer_decay="cosine", clip=2.0, outer_steps=2_000,
-        retraining=Retraining(
-            network=NetworkSpec(), steps=100, learning_rate=0.02, rows_per_class=3, decay="cosine"
-        ),
-    )  # fmt: skip
-
-
-def principal() -> Method:
-    """No gradient step at all: leading eigenvectors as bases, typical pictures of each class as coefficients."""
-    return window().model_copy(update={"name": "principal", "outer_steps": 0, "preprocessing": "projected"})
-
-
-def image_addressing() -> Method:
-    """A memory addressed by pictures, trained jointly with its query encoder (paper, 5.3.2 and B.3)."""
-    method = window()
-    return method.model_copy(
-        update={
-            "name": "image-addressing",
-            # Chosen on validation episodes: half the width is as good with two classes, and three times as fast.
-            "retraining": method.retraining.model_copy(
-                update={"network": NetworkSpec(filters=64), "rows_per_class": 6, "steps": 150}
-            ),
-            "queries": "images",
-            "outer_rate": 0.005,  # the start is better than chance, and larger steps lose it first (docs/tried.md)
-            "classes_per_step": 5,
-            "rows_per_class": 6,
-            "steps": 40,
+    def varied(self, name: str | None = None, **sections: Any) -> Method:
+        """The same method with other parts: a whole spec, or a dict of the fields that change."""
+        changed = {
+            part: getattr(self, part).model_copy(update=value) if isinstance(value, dict) else value
+            for part, value in sections.items()
         }
-    )
+        return Method.model_validate(dict(self) | changed | ({} if name is None else {"name": name}))
+
+    def shape(self, dataset: ImageDataset) -> MemoryShape:
+        """What decides how large a memory of this data is."""
+        classes = len(dataset.classes)
+        numbers = math.prod(dataset.image_shape)
+        return MemoryShape(classes, self.queries.query_size(classes), dataset.image_shape, numbers)
+
+    def budget(
+        self, dataset: ImageDataset, *, images_per_class: float, bases: int, rows: int | None = None
+    ) -> MemoryBudget:
+        """The largest memory that so many images per class allow; errors as `MemoryBudget.fit`."""
+        return MemoryBudget.fit(
+            self.memory, self.shape(dataset), images_per_class=images_per_class, bases=bases, rows=rows
+        )
+
+    def build(self, problem: Problem, budget: MemoryBudget) -> Components:
+        """The memory at its start, its queries and the objective, on the problem's device."""
+        memory = self.start.memory(self.memory, self.shape(problem.dataset), budget, problem)
+        memory, queries = self.queries.build(
+            memory,
+            self.start,
+            problem,
+            augmentation=self.objective.augmentation,
+            begins_networks=self.retraining.initial == "encoder",
+        )
+        placed = _on(problem, self.memory.finished(memory))
+        return Components.of(placed, queries, self.objective.build(problem))
+
+    def flat(self) -> dict[str, Scalar]:
+        """All hyper-parameters by their dotted names, as manifests hold them."""
+        return flattened(self, lambda name: name in UNRECORDED)
 
 
-def image_addressing_warm() -> Method:
-    """The same where every network begins with the layers that the encoder has learned, and so goes further in less.
-
-    The encoder begins as a classifier of all classes. Trainings are short: they have a last layer to learn.
-    """
-    method, network = image_addressing(), NetworkSpec(filters=32)
-    return method.model_copy(
-        update={
-            "name": "image-addressing-warm",
-            "network": network,
-            "encoder": network,
-            "retraining": method.retraining.model_copy(
-                update={"network": network, "initial": "encoder", "learning_rate": 0.005, "steps": 50}
-            ),
-            "query_size": 64,
-            "encoder_steps": 1_200,
-            "encoder_rate": 3e-4,
-            "rate": 0.01,
-            "steps": 20,
-            "window": 10,
-        }
-    )
-
-
-METHODS: dict[str, Callable[[], Method]] = {
-    "window": window,
-    "rtp": rtp,
-    "bptt": bptt,
-    "principal": principal,
-    "image-addressing": image_addressing,
-    "image-addressing-warm": image_addressing_warm,
-}
-
-
-def named(name: str) -> Method:
-    """A method by its name; ValueError that lists the known ones."""
-    if name not in METHODS:
-        raise ValueError(f"unknown method {name!r}; known methods: {', '.join(METHODS)}")
-    return METHODS[name]()
-
-
-def compose(method: str | Method, overrides: Iterable[str] = ()) -> Method:
-    """A method, or one by name, with `field=value` overrides; ValueError with one sentence on what does not fit."""
-    start = named(method) if isinstance(method, str) else method
-    return overridden(Method, dict(start), overrides, fixed=("name",))  # all fields: a dump leaves some unsaid
+def _on(problem: Problem, memory: AbstractMemory) -> AbstractMemory:
+    return memory.replace({name: value.to(problem.device) for name, value in memory.tensors().items()})

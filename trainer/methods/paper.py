@@ -1,7 +1,7 @@
 """The paper's experiments by name: every cell of its Table 1, every row of Tables 2, 6, 7 and 8, and figure 4.
 
 A recipe is data: a data set, a budget, a number of bases, a method, and what the paper reports. The tables below say
-what differs between experiments, and `rtp` and `bptt` of `trainer/methods/method.py` say what does not. The paper is
+what differs between experiments, and `rtp` and `bptt` of `trainer/methods/named.py` say what does not. The paper is
 Deng and Russakovsky, "Remember the Past" (2022).
 
 The paper prints neither its numbers of bases nor the rows of an inner minibatch. 16 bases and 32 rows for CIFAR-10 at
@@ -14,10 +14,13 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cache
-from typing import Any
+from typing import Any, Literal
 
 from recall_server.core.networks import NetworkSpec
-from trainer.methods.method import Method, bptt, rtp
+from trainer.methods.method import Method
+from trainer.methods.named import bptt, rtp
+from trainer.methods.objectives import InnerSgd, UnrolledSpec
+from trainer.methods.preprocessings import PreprocessingSpec, StandardiseSpec, ZcaSpec
 
 CLASSES_IN_A_STEP = 10  # of more: classes are drawn for every outer step (section 4.2)
 BATCH = 640  # of retraining, and real pictures in an outer batch: 64 of each of ten classes (the authors' code)
@@ -42,8 +45,7 @@ class Setting:
     """What all experiments with a data set have in common, and K for each budget in images per class."""
 
     bases: Mapping[int, int]
-    preprocessing: str = "standardise"
-    ridge: float = 0.1  # of zca
+    preprocessing: PreprocessingSpec = StandardiseSpec()
     augmentation: str = "none"
     depth: int = 3  # of the ConvNet
     classes: int = 10
@@ -54,9 +56,9 @@ COLOUR = {1: 16, 10: 96, 50: 256}
 SETTINGS = {
     "mnist": Setting(GREY),
     "fashion-mnist": Setting(GREY),
-    "svhn": Setting(COLOUR, preprocessing="zca", ridge=100.0),  # so the authors' code: hardly whitened
-    "cifar10": Setting(COLOUR, preprocessing="zca", augmentation="flip+rotate"),
-    "cifar100": Setting({1: 64, 10: 256}, preprocessing="zca", augmentation="flip+rotate", classes=100),
+    "svhn": Setting(COLOUR, preprocessing=ZcaSpec(ridge=100.0)),  # so the authors' code: hardly whitened
+    "cifar10": Setting(COLOUR, preprocessing=ZcaSpec(), augmentation="flip+rotate"),
+    "cifar100": Setting({1: 64, 10: 256}, preprocessing=ZcaSpec(), augmentation="flip+rotate", classes=100),
     "tinyimagenet": Setting({1: 128}, depth=4, classes=200),
 }
 
@@ -92,8 +94,8 @@ TABLE_6 = {
 
 # BPTT on stored pictures of CIFAR-10, 200 inner steps.
 MOMENTA: dict[str, dict[str, Any]] = {
-    "no-momentum": {"momentum": 0.0},
-    "forward-only-momentum": {"momentum_gradient": "forward"},
+    "no-momentum": {"optimiser": InnerSgd(momentum=0.0)},
+    "forward-only-momentum": {"optimiser": InnerSgd(gradient="forward")},
     "full-momentum": {},
 }
 TABLE_8 = {1: (40.5, 45.6, 49.1), 10: (50.0, 57.4, 62.4)}
@@ -104,39 +106,41 @@ FIGURE_4_DATA = ("cifar10", "svhn")
 FIGURE_4_STEPS = (1, 10, 20, 50, 100, 150, 200)
 
 
-def with_bases(dataset: str, images_per_class: int, **changes: Any) -> Method:
-    """The paper's full method for this data and budget."""
-    return _adapted(rtp(), dataset, images_per_class, changes)
+def with_bases(dataset: str, images_per_class: int, **objective: Any) -> Method:
+    """The paper's full method for this data and budget; `objective` are fields of the objective that differ."""
+    return _adapted(rtp(), dataset, images_per_class, objective)
 
 
-def with_pictures(dataset: str, images_per_class: int, **changes: Any) -> Method:
+def with_pictures(
+    dataset: str, images_per_class: int, *, resolution: Literal["full", "half"] = "full", **objective: Any
+) -> Method:
     """The paper's BPTT without bases: pictures are stored. Without augmentation, which it adds to bases last."""
-    return _adapted(bptt(), dataset, images_per_class, {"rows_per_class": PIXEL_ROWS, "augmentation": "none"} | changes)
+    changes = {"rows_per_class": PIXEL_ROWS, "augmentation": "none"} | objective
+    return _adapted(bptt(), dataset, images_per_class, changes).varied(memory={"resolution": resolution})
 
 
 def _adapted(method: Method, dataset: str, images_per_class: int, changes: Mapping[str, Any]) -> Method:
     setting = SETTINGS[dataset]
     steps = STEPS_OF_MANY if images_per_class >= 50 else STEPS
-    fields = method.model_dump() | {
+    fields = dict(method.objective) | {
         "network": NetworkSpec(depth=setting.depth),
-        "preprocessing": setting.preprocessing,
-        "ridge": setting.ridge,
         "augmentation": setting.augmentation,
         "steps": steps,
         "window": steps,
         "classes_per_step": 0 if setting.classes <= CLASSES_IN_A_STEP else CLASSES_IN_A_STEP,
         "real_batch": BATCH,
     }
-    fields |= changes
-    fields["retraining"] = method.retraining.model_copy(
-        update={
-            "network": fields["network"],
+    objective = UnrolledSpec.model_validate(fields | dict(changes))
+    return method.varied(
+        objective=objective,
+        preprocessing=setting.preprocessing,
+        retraining={
+            "network": objective.network,
             "steps": steps,
-            "rows_per_class": min(fields["rows_per_class"], BATCH // setting.classes),
-            "augmentation": fields["augmentation"],
-        }
+            "rows_per_class": min(objective.rows_per_class, BATCH // setting.classes),
+            "augmentation": objective.augmentation,
+        },
     )
-    return Method.model_validate(fields)
 
 
 @cache
@@ -167,8 +171,7 @@ def _variants(table: str, rows: Mapping[str, Mapping[int, tuple[float | None, ..
                     changes = {} if variant == "full" else {"augmentation": "none"}
                     yield _full(name, dataset, size, with_bases(dataset, size, **changes), reported)
                 else:
-                    resolution = "full" if variant == "bptt" else "half"
-                    method = with_pictures(dataset, size, resolution=resolution)
+                    method = with_pictures(dataset, size, resolution="full" if variant == "bptt" else "half")
                     yield Experiment(name, dataset, size, 0, method, reported)
 
 

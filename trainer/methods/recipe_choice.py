@@ -7,7 +7,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from trainer.methods.budget import Size
-from trainer.methods.method import METHODS, Method, named
+from trainer.methods.method import Method
+from trainer.methods.named import METHODS, named
 from trainer.methods.paper import Experiment, recipes
 
 DEFAULT_METHOD = next(iter(METHODS))
@@ -65,7 +66,7 @@ def as_json(chosen: Iterable[Experiment]) -> list[dict[str, object]]:
             "dataset": recipe.dataset,
             "images_per_class": recipe.images_per_class,
             "bases": recipe.bases,
-            "method": recipe.method.model_dump(mode="json"),
+            "method": recipe.method.flat() | {"name": recipe.method.name},
             "reported": dict(recipe.reported),
         }
         for recipe in chosen
@@ -80,17 +81,18 @@ def lines(chosen: Iterable[Experiment]) -> list[str]:
 
 
 def _cells(recipe: Experiment) -> tuple[str, ...]:
-    method = recipe.method
-    network, depth = method.network.architecture, method.network.depth
+    method, fields = recipe.method, recipe.method.flat()
+    network, depth = method.objective.network.architecture, method.objective.network.depth
+    forward = fields["objective.optimiser.gradient"] == "forward"
     return (
         recipe.name,
         str(recipe.images_per_class),
-        f"{recipe.bases or 'pictures'} {method.resolution}",
-        method.preprocessing,
-        method.augmentation,
+        f"{recipe.bases or 'pictures'} {method.memory.resolution}",
+        method.preprocessing.kind,
+        method.objective.augmentation,
         network if depth is None else f"{network} {depth}",
-        str(method.steps),
-        str(method.rows_per_class),
-        f"{method.momentum:g}" + (" forward" if method.momentum_gradient == "forward" else ""),
+        str(fields["objective.steps"]),
+        str(fields["objective.rows_per_class"]),
+        f"{fields['objective.optimiser.momentum']:g}" + (" forward" if forward else ""),
         ", ".join(f"{name} {accuracy:g}" for name, accuracy in recipe.reported.items()),
     )

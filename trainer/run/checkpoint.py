@@ -26,7 +26,7 @@ from recall_server.core.io.tensor_file import (
 )
 from recall_server.errors import InvalidCheckpoint
 
-FORMAT = 1
+FORMAT = 2
 LIMITS = FileLimits(file_bytes=2**31, numbers=2**29)
 
 

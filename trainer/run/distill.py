@@ -1,7 +1,8 @@
-"""The one outer loop: draw an episode, score it, step, report, validate, publish, checkpoint, resume.
+"""The one outer loop: step, report, validate, publish, checkpoint, resume.
 
-It knows neither memories nor objectives from the inside. A run is a pure function of its description: killed at any
-moment and resumed, it ends in the same bytes on the CPU, unless a limit on the clock shaped its learning rate.
+It knows neither memories nor objectives: it changes the tensors of `Components` by the gradient of a loss. A run is a
+pure function of its description: killed at any moment and resumed, it ends in the same bytes on the CPU, unless a limit
+on the clock shaped its learning rate.
 """
 
 from __future__ import annotations
@@ -16,11 +17,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from recall_server.core.io.tensor_file import with_prefix
 from recall_server.core.training.retraining import cosine
 from recall_server.errors import InvalidCheckpoint, TrainingFailed
 from trainer.methods.method import Method
-from trainer.objectives.base import AbstractObjective
-from trainer.objectives.outer_parameters import AbstractLearner, RealData
+from trainer.objectives.components import Components
+from trainer.objectives.real_data import RealData
+from trainer.objectives.sampler import Sampler
 from trainer.run.checkpoint import Checkpoint
 from trainer.run.distributed import ALONE, AbstractProcesses
 from trainer.run.progress import RunLimits, RunState, Validation
@@ -40,12 +43,11 @@ def _keep_to_yourself(tensors: Mapping[str, Tensor], progress: RunState) -> None
 
 
 class Distillation:
-    """One run over a learner and an objective; `run` describes it in full, for checkpoints."""
+    """One run over components; `run` describes it in full, for checkpoints."""
 
     def __init__(
         self,
-        learner: AbstractLearner,
-        objective: AbstractObjective,
+        components: Components,
         method: Method,
         *,
         run: Mapping[str, Any],
@@ -54,12 +56,13 @@ class Distillation:
         checkpoint: Path | None = None,
         ranks: AbstractProcesses = ALONE,
     ) -> None:
-        self.learner, self.objective, self.method, self.ranks = learner, objective, method, ranks
+        self.components, self.outer, self.storage = components, method.outer, method.memory.storage
         self.run, self.limits, self.generator = run, limits, generator
-        self.checkpoint = checkpoint if ranks.first else None
+        self.ranks, self.checkpoint = ranks, checkpoint if ranks.first else None
         self.progress = RunState()
         self.best: dict[str, Tensor] = {}
-        self.optimiser = make_optimiser(learner.tensors(), method)
+        self.state = components.objective.begin(generator)
+        self.optimiser = self.outer.build(components.tensors())
 
     def resume(self, path: Path) -> None:
         """Go on where the checkpoint ended; InvalidCheckpoint when it is of another run."""
@@ -73,16 +76,17 @@ class Distillation:
     def _restore(self, checkpoint: Checkpoint) -> None:
         tensors = checkpoint.tensors
         with torch.no_grad():
-            for name, leaf in self.learner.tensors().items():
+            for name, leaf in self.components.tensors().items():
                 leaf.copy_(tensors[f"learned.{name}"])
-        for name, leaf in self.learner.tensors().items():
-            prefix = f"optimiser.{name}/"
-            state = {key.removeprefix(prefix): value for key, value in tensors.items() if key.startswith(prefix)}
+        for name, leaf in self.components.tensors().items():
+            state = with_prefix(f"optimiser.{name}/", tensors)
             if state:
                 self.optimiser.state[leaf] = {
                     key: value if key == "step" else value.to(leaf.device) for key, value in state.items()
                 }
-        self.best = {key.removeprefix("best."): value for key, value in tensors.items() if key.startswith("best.")}
+        self.best = with_prefix("best.", tensors)
+        kept = with_prefix("state.", tensors)
+        self.state = {name: value.to(self.components.device) for name, value in kept.items()}
         self.generator.set_state(tensors["generator"])
         self.progress = RunState.from_json(checkpoint.progress)
 
@@ -90,11 +94,12 @@ class Distillation:
         """Write the checkpoint, where the run has one."""
         if self.checkpoint is None:
             return
-        tensors = {f"learned.{name}": leaf for name, leaf in self.learner.tensors().items()}
-        for name, leaf in self.learner.tensors().items():
+        tensors = {f"learned.{name}": leaf for name, leaf in self.components.tensors().items()}
+        for name, leaf in self.components.tensors().items():
             for key, value in self.optimiser.state.get(leaf, {}).items():
                 tensors[f"optimiser.{name}/{key}"] = value
         tensors |= {f"best.{name}": value for name, value in self.best.items()}
+        tensors |= {f"state.{name}": value for name, value in self.state.items()}
         tensors["generator"] = self.generator.get_state()
         Checkpoint(self.run, self.progress.to_json(), tensors).save(self.checkpoint)
 
@@ -164,43 +169,44 @@ class Distillation:
 
     def _outer_step(self, data: RealData) -> None:
         decay = 1.0
-        if self.method.outer_decay == "cosine":
+        if self.outer.decay == "cosine":
             decay = FINAL_RATE + (1 - FINAL_RATE) * cosine(min(1.0, self._fraction()))
         for group in self.optimiser.param_groups:
             group["lr"] = group["initial_lr"] * decay
-        last = self._fraction() >= 1 - self.method.storage_share
-        self.learner.storage = self.method.storage if last else "float32"
+        last = self._fraction() >= 1 - self.outer.storage_share
+        sampler = self.components.sampler(data, self.storage if last else "float32")
         self.optimiser.zero_grad()
-        loss = self._gradient(data)
-        norm = torch.nn.utils.clip_grad_norm_(self.learner.tensors().values(), self.method.clip or math.inf)
+        loss = self._gradient(sampler)
+        norm = torch.nn.utils.clip_grad_norm_(self.components.tensors().values(), self.outer.clip or math.inf)
         if not (torch.isfinite(loss) and torch.isfinite(norm)):
             self.save()  # what was learned so far; nothing of this step has touched it
             raise FloatingPointError(
                 f"the outer loss is {loss.item():g} and its gradient has norm {norm.item():g} at outer step "
-                f"{self.progress.step}; the last good state is kept. Start anew with a lower `rate` or `outer_rate`"
+                f"{self.progress.step}; the last good state is kept. Start anew with a lower `outer.rate`"
             )
         self.optimiser.step()
+        self.state = self.components.objective.advance(self.components.sampler(data), self.state, self.generator)
         self.progress.step += 1
         self.progress.loss, self.progress.gradient_norm = loss.item(), norm.item()
         self.progress.outer_rate = self.optimiser.param_groups[0]["lr"]
 
-    def _gradient(self, data: RealData) -> Tensor:
-        """The mean loss of this step's networks, of all ranks; its gradient is left in the leaves."""
-        leaves = list(self.learner.tensors().values())
+    def _gradient(self, sampler: Sampler) -> Tensor:
+        """The mean loss of this step's draws, of all ranks; its gradient is left in the leaves."""
+        leaves = list(self.components.tensors().values())
         total = torch.zeros((), device=leaves[0].device)
         for generator in self._generators():
-            loss = self.objective.loss(self.learner.episode(data, generator), generator) / self.method.networks
+            loss = self.components.objective.loss(sampler, self.state, generator) / self.outer.draws
             loss.backward()  # type: ignore[no-untyped-call]
             total += loss.detach()
         self.ranks.all_reduce([total, *(leaf.grad for leaf in leaves if leaf.grad is not None)])
         return total
 
     def _generators(self) -> list[torch.Generator]:
-        """For each network of this rank one, whichever rank that is; for a single network the run's own."""
-        if self.method.networks == 1:
+        """One for each draw of this rank, the same whichever rank that is; for a single draw the run's own."""
+        if self.outer.draws == 1:
             return [self.generator]
-        seeds = torch.randint(2**62, (self.method.networks,), generator=self.generator).tolist()
-        return [torch.Generator().manual_seed(seeds[number]) for number in self.ranks.share(self.method.networks)]
+        seeds = torch.randint(2**62, (self.outer.draws,), generator=self.generator).tolist()
+        return [torch.Generator().manual_seed(seeds[number]) for number in self.ranks.share(self.outer.draws)]
 
     def _validate(self, validate: Callable[[], Sequence[float]] | None, publish: Publish) -> None:
         if validate is None:
@@ -221,19 +227,7 @@ class Distillation:
             self._publish(publish)
 
     def _learned(self) -> dict[str, Tensor]:
-        return {name: leaf.detach().clone() for name, leaf in self.learner.tensors().items()}
-
-
-def make_optimiser(tensors: Mapping[str, Tensor], method: Method) -> torch.optim.Optimizer:
-    """Adam, or the paper's SGD with momentum 0.5; an encoder has a rate of its own."""
-    memory = [leaf for name, leaf in tensors.items() if not name.startswith("encoder.")]
-    encoder = [leaf for name, leaf in tensors.items() if name.startswith("encoder.")]
-    groups: list[dict[str, Any]] = [{"params": memory, "lr": method.outer_rate, "initial_lr": method.outer_rate}]
-    if encoder:
-        groups.append({"params": encoder, "lr": method.encoder_rate, "initial_lr": method.encoder_rate})
-    if method.optimiser == "sgd":
-        return torch.optim.SGD(groups, momentum=0.5)
-    return torch.optim.Adam(groups)
+        return {name: leaf.detach().clone() for name, leaf in self.components.tensors().items()}
 
 
 @contextmanager

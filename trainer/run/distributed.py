@@ -1,9 +1,9 @@
-"""Several processes, one run: each trains some of the networks of an outer step, and their gradients are averaged.
+"""Several processes, one run: each computes some of the losses of an outer step, and their gradients are averaged.
 
 Started by torchrun, every process makes the same memory from the same seed and draws the same numbers, so that all of
-them hold the same state after every step; the first one alone writes. `--set networks=8` asks for eight inner networks
+them hold the same state after every step; the first one alone writes. `--set outer.draws=8` asks for eight losses
 an outer step, each with real pictures of its own, and four ranks train two of them each. What a run learns depends on
-the number of networks, not on the number of ranks, up to the order in which gradients are added.
+the number of draws, not on the number of ranks, up to the order in which gradients are added.
 """
 
 from __future__ import annotations
@@ -32,14 +32,14 @@ class AbstractProcesses(ABC):
         """Whether this one writes, reports and decides what all must agree on."""
         return self.number == 0
 
-    def share(self, networks: int) -> range:
-        """Which of so many networks this one trains; ValueError where they cannot be shared out evenly."""
-        if networks % self.count:
+    def share(self, draws: int) -> range:
+        """Which of so many losses this one computes; ValueError where they cannot be shared out evenly."""
+        if draws % self.count:
             raise ValueError(
-                f"{networks} networks cannot be shared by {self.count} processes; use --set networks="
-                f"{self.count * -(-networks // self.count)}"
+                f"{draws} draws cannot be shared by {self.count} processes; use --set outer.draws="
+                f"{self.count * -(-draws // self.count)}"
             )
-        each = networks // self.count
+        each = draws // self.count
         return range(self.number * each, (self.number + 1) * each)
 
     @abstractmethod

@@ -2,39 +2,25 @@
 
 from __future__ import annotations
 
-import datetime
 import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
-from pydantic import ValidationError
 from torch import Tensor
 
-from recall_server import __version__
 from recall_server.core.bundle.bundle import MemoryBundle
+from recall_server.core.bundle.describe import describe, made_now
 from recall_server.core.bundle.layout import encoder_folder
-from recall_server.core.bundle.manifest import Budget as StoredBudget
-from recall_server.core.bundle.manifest import (
-    EncoderReference,
-    ImageDescription,
-    Manifest,
-    MemoryDescription,
-    Provenance,
-    RunProgress,
-    ValidationPoint,
-    first_fault,
-)
-from recall_server.core.classifier.onnx_export import export_network
+from recall_server.core.bundle.manifest import EncoderReference, Provenance, RunProgress, ValidationPoint
 from recall_server.core.io.atomic import write_atomically
-from recall_server.core.memory import AbstractMemory
 from recall_server.core.preprocessing import AbstractPreprocessing
 from recall_server.core.training.device import device_name
 from trainer.data.datasets import ImageDataset
 from trainer.methods.budget import MemoryBudget
 from trainer.methods.method import Method
-from trainer.objectives.outer_parameters import AbstractLearner, ImageLearner, with_learned_rate
+from trainer.objectives.components import Components
 from trainer.run.progress import RunState
 
 LONGEST_CURVE = 10_000  # points that a manifest takes
@@ -65,7 +51,7 @@ class PreparedBundle:
 
 
 def prepare_bundle(
-    learner: AbstractLearner,
+    components: Components,
     tensors: Mapping[str, Tensor],
     preprocessing: AbstractPreprocessing,
     made: RunRecord,
@@ -73,27 +59,32 @@ def prepare_bundle(
 ) -> PreparedBundle:
     """What `publish` would write. Raises ValueError or InvalidBundle, in one sentence, for what no reader takes."""
     tensors = {key: value.detach().cpu() for key, value in tensors.items()}
-    memory = _on_cpu(learner.memory).replace({key: tensors[key] for key in learner.memory.learned()})
-    encoder = reference = None
-    if isinstance(learner, ImageLearner):
-        leaves = {key.removeprefix("encoder."): value for key, value in tensors.items()}
-        parameters = {key: leaves.get(key, value.detach().cpu()) for key, value in learner.parameters.items()}
-        metadata = {"bundle": name, "dataset": made.dataset.name}
-        shape = made.dataset.image_shape
-        encoder = export_network(learner.encoder, parameters, preprocessing, shape, output="queries", metadata=metadata)
+    memory = components.memory_of(tensors)
+    encoder = components.queries.export(tensors, preprocessing, {"bundle": name, "dataset": made.dataset.name})
+    reference = None
+    if encoder is not None:
         digest = hashlib.sha256(encoder).hexdigest()
         # Named by its content, so that a new encoder never takes the place of the one an older bundle refers to.
         reference = EncoderReference(file=f"{name}-{digest[:8]}.onnx", sha256=digest, query_size=memory.query_size)
-    retraining = with_learned_rate(made.method.retraining, tensors)
-    manifest = _manifest(memory, preprocessing, made, name, reference).model_copy(update={"retraining": retraining})
-    data = MemoryBundle(manifest, memory, preprocessing, made.method.storage).to_bytes()
+    retraining = components.objective.retraining(made.method.retraining, tensors)
+    manifest = describe(
+        name,
+        memory,
+        preprocessing,
+        labels=made.dataset.classes,
+        groups=made.dataset.groups,
+        queries=components.queries.kind,
+        query_encoder=reference,
+        retraining=retraining,
+        images_per_class=made.budget.images_per_class,
+        dataset_bytes=made.dataset.training_bytes,
+        provenance=provenance(made),
+        progress=run_progress(made.progress),
+    )
+    data = MemoryBundle(manifest, memory, preprocessing, made.method.memory.storage).to_bytes()
     if made.budget.file_bytes is not None:
         data = _within(made.budget.file_bytes, data, MemoryBundle.from_bytes(data))
     return PreparedBundle(MemoryBundle.from_bytes(data), data, encoder)
-
-
-def _on_cpu(memory: AbstractMemory) -> AbstractMemory:
-    return memory.replace({key: value.detach().cpu() for key, value in memory.tensors().items()})
 
 
 def _within(most: int, data: bytes, bundle: MemoryBundle) -> bytes:
@@ -125,37 +116,6 @@ def publish(draft: PreparedBundle, output: Path) -> MemoryBundle:
     return draft.bundle
 
 
-def _manifest(
-    memory: AbstractMemory,
-    preprocessing: AbstractPreprocessing,
-    made: RunRecord,
-    name: str,
-    encoder: EncoderReference | None,
-) -> Manifest:
-    channels, height, width = made.dataset.image_shape
-    try:
-        return Manifest(
-            name=name,
-            memory=MemoryDescription(kind=memory.kind, settings=memory.settings()),
-            queries=made.method.queries,
-            labels=made.dataset.classes,
-            groups=dict(made.dataset.groups),
-            image=ImageDescription(channels=channels, height=height, width=width),
-            preprocessing=preprocessing.kind,
-            retraining=made.method.retraining,
-            query_encoder=encoder,
-            budget=StoredBudget(
-                images_per_class=made.budget.images_per_class,
-                numbers_stored=memory.stored_numbers(),
-                dataset_bytes=made.dataset.training_bytes,
-            ),
-            provenance=provenance(made),
-            progress=run_progress(made.progress),
-        )
-    except ValidationError as error:
-        raise ValueError(f"a bundle cannot say this: {first_fault(error)}") from error
-
-
 def run_progress(progress: RunState) -> RunProgress:
     """The curve so far, in the manifest's words."""
     points = [
@@ -169,24 +129,17 @@ def run_progress(progress: RunState) -> RunProgress:
 
 def provenance(made: RunRecord) -> Provenance:
     """Where a bundle comes from, in the manifest's words."""
-    hyper_parameters = {
-        key: value if isinstance(value, (str, int, float)) else str(value)
-        for key, value in ((key, getattr(made.method, key)) for key in type(made.method).model_fields)
-        if key not in ("name", "retraining")
-    }
-    return Provenance(
+    start = {} if made.start_sha256 is None else {"start_sha256": made.start_sha256}
+    size = {"memory.bases": made.budget.bases, "memory.rows": made.budget.rows, "minutes": made.minutes}
+    limit = {} if made.budget.file_bytes is None else {"file_bytes": made.budget.file_bytes}
+    return made_now(
         dataset=made.dataset.name,
         dataset_sha256=made.dataset.digest,
         dataset_licence=made.dataset.licence,
         method=made.method.name,
-        hyper_parameters=hyper_parameters
-        | {"bases": made.budget.bases, "rows": made.budget.rows, "minutes": made.minutes}
-        | ({} if made.start_sha256 is None else {"start_sha256": made.start_sha256})
-        | ({} if made.budget.file_bytes is None else {"file_bytes": made.budget.file_bytes}),
+        hyper_parameters=made.method.flat() | size | start | limit,
         seed=made.seed,
         outer_steps=made.progress.step,
         seconds=round(made.progress.seconds, 1),
         device=device_name(made.device),
-        code_version=__version__,
-        date=datetime.datetime.now(datetime.UTC).date().isoformat(),
     )

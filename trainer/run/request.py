@@ -19,7 +19,8 @@ from recall_server.errors import InvalidCheckpoint
 from trainer.data.datasets import ImageDataset
 from trainer.methods.budget import MemoryBudget
 from trainer.methods.method import Method
-from trainer.objectives.outer_parameters import AbstractLearner
+from trainer.methods.spec import flattened
+from trainer.objectives.components import Components
 from trainer.run.checkpoint import Checkpoint
 from trainer.run.progress import RunLimits, RunState
 from trainer.run.publisher import PreparedBundle, RunRecord, prepare_bundle, publish
@@ -42,18 +43,17 @@ class DistillRequest:
     overwrite: bool = False
 
     def __post_init__(self) -> None:
-        if (self.begin.bundle is None) == (self.method.start == "bundle"):
+        if (self.begin.bundle is None) == (self.method.start.kind == "bundle"):
             raise ValueError("name the bundle to start from: --start NAME.safetensors")
 
     def describe(self) -> dict[str, Any]:
         """What makes a run this run: a checkpoint of another description is refused, naming what differs."""
-        method = self.method.model_dump(mode="json")
         return {
             "dataset": self.dataset.name,
             "dataset_sha256": self.dataset.digest,
-            **{f"method.{name}": value for name, value in method.items()},
-            "bases": self.budget.bases,
-            "rows": self.budget.rows,
+            **flattened(self.method, lambda name: name == "citation"),
+            "memory.bases": self.budget.bases,
+            "memory.rows": self.budget.rows,
             "start_sha256": self.start_sha256,
             "seed": self.seed,
             "outer_steps": self.limits.outer_steps,
@@ -139,8 +139,8 @@ def check_writable(output: Path, check: PreparedBundle) -> None:
 class Publisher:
     """Writes one version after another of a run's bundle, each in the place of the one before."""
 
-    def __init__(self, request: DistillRequest, learner: AbstractLearner, preprocessing: AbstractPreprocessing) -> None:
-        self.request, self.learner, self.preprocessing = request, learner, preprocessing
+    def __init__(self, request: DistillRequest, components: Components, preprocessing: AbstractPreprocessing) -> None:
+        self.request, self.components, self.preprocessing = request, components, preprocessing
         self._encoder: Path | None = None
         start = request.begin.bundle
         started = None if start is None else start.manifest.query_encoder
@@ -161,4 +161,4 @@ class Publisher:
     def draft(self, tensors: Mapping[str, Tensor], progress: RunState) -> PreparedBundle:
         """What would be written; raises ValueError or InvalidBundle for what no reader takes."""
         made, name = self.request.made(progress), self.request.output.stem
-        return prepare_bundle(self.learner, tensors, self.preprocessing, made, name)
+        return prepare_bundle(self.components, tensors, self.preprocessing, made, name)

@@ -11,9 +11,10 @@ from recall_server.core.bundle.bundle import MemoryBundle
 from recall_server.core.bundle.layout import encoder_folder
 from recall_server.core.encoders.query_encoder import QueryEncoder
 from recall_server.core.networks import NetworkSpec
-from trainer.methods.method import Method, compose
+from trainer.methods.method import Method
+from trainer.methods.named import compose
 
-PREFIXES = ("", "retraining.")  # of the two networks, the inner one and that of classifiers
+SECTIONS = ("objective", "retraining")  # of the two networks, the inner one and that of classifiers
 
 
 @dataclass(frozen=True)
@@ -45,17 +46,18 @@ class StartingPoint:
         if reference is None:
             return cls(("start=bundle",), (), bundle)
         encoder = QueryEncoder(encoder_folder(Path(start)) / reference.file, reference.sha256, device="cpu")
-        defaults = (f"query_size={reference.query_size}", "encoder_steps=0", *_encoder_network(bundle))
+        size = f"queries.size={reference.query_size}"
+        defaults = (size, "queries.pretraining_steps=0", *_encoder_network(bundle))
         return cls(("start=bundle",), defaults, bundle, encoder.model)
 
     def method(self, name: str | Method, overrides: Sequence[str]) -> Method:
         """The method as `compose` makes it of a name and overrides, and of what the start asks for."""
         asked = compose(name)
-        defaults = self.defaults if asked.queries == "images" else self._schedule(asked)
+        defaults = self.defaults if asked.queries.kind == "images" else self._schedule(asked)
         if asked.retraining.initial == "encoder":  # then all networks are like the encoder that there is
-            encoders = [each for each in defaults if each.startswith("encoder=")]
-            defaults += tuple(f"{prefix}network={each.partition('=')[2]}" for each in encoders for prefix in PREFIXES)
-        return compose(name, [*defaults, *overrides, *self.fields])
+            encoders = [each.partition("=")[2] for each in defaults if each.startswith("queries.encoder=")]
+            defaults += tuple(f"{section}.network={each}" for each in encoders for section in SECTIONS)
+        return compose(name, [*self.fields, *defaults, *overrides, *self.fields])
 
     def _schedule(self, asked: Method) -> tuple[str, ...]:
         """How classifiers of the bundle see pictures and are trained, where the method has no schedule of its own.
@@ -65,16 +67,16 @@ class StartingPoint:
         if self.bundle is None or asked.schedule == "own" or self.bundle.manifest.queries != "labels":
             return ()
         schedule = self.bundle.manifest.retraining
-        network = asked.network.shrinking(schedule.network.shrink or 1)
-        inner = f"network={network}", f"augmentation={schedule.augmentation}"
+        network = asked.objective.network.shrinking(schedule.network.shrink or 1)
+        inner = f"objective.network={network}", f"objective.augmentation={schedule.augmentation}"
         return *inner, *(f"retraining.{name}={value}" for name, value in schedule)
 
 
 def _encoder_network(bundle: MemoryBundle) -> list[str]:
     """What the manifest says that the encoder is; nothing where it does not say, or what it says is no network."""
-    text = str(bundle.manifest.provenance.hyper_parameters.get("encoder", ""))
+    text = str(bundle.manifest.provenance.hyper_parameters.get("queries.encoder", ""))
     try:
         NetworkSpec.parse(text)
     except ValueError:
         return []
-    return [f"encoder={text}"]
+    return [f"queries.encoder={text}"]

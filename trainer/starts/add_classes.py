@@ -6,7 +6,6 @@ keeps its coefficients, with zeros along what was added, so that it recalls what
 
 from __future__ import annotations
 
-import datetime
 import hashlib
 import math
 from collections.abc import Sequence
@@ -14,12 +13,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
-from pydantic import ValidationError
 from torch import Tensor
 
-from recall_server import __version__
 from recall_server.core.bundle.bundle import MemoryBundle
-from recall_server.core.bundle.manifest import FORMAT_VERSION, Budget, Manifest, first_fault
+from recall_server.core.bundle.describe import describe, made_now
+from recall_server.core.bundle.manifest import Manifest
 from recall_server.core.memory import AddressedBases
 from recall_server.core.preprocessing import AbstractPreprocessing, Projected, unprojected
 from trainer.data.datasets import UNKNOWN_LICENCE
@@ -83,7 +81,7 @@ def add_classes(
         )
     if isinstance(bundle.preprocessing, Projected):
         space = Projected.onto(larger.span(), bundle.preprocessing.standard, bundle.preprocessing.rest)
-    manifest = _manifest(bundle, (numbers, len(larger.bases)), labels, added, name)
+    manifest = _manifest(bundle, (larger, space, labels), added, name)
     return MemoryBundle(manifest, larger, space, bundle.storage)
 
 
@@ -138,44 +136,34 @@ def _check_extensible(memory: AddressedBases, half: HalfResolution) -> None:
 
 
 def _manifest(
-    bundle: MemoryBundle, sizes: tuple[int, int], labels: Sequence[str], added: Sequence[NewClass], name: str | None
+    bundle: MemoryBundle,
+    larger: tuple[AddressedBases, AbstractPreprocessing, Sequence[str]],
+    added: Sequence[NewClass],
+    name: str | None,
 ) -> Manifest:
-    """What the bundle said, and what has come to it; `sizes` are the numbers stored, and the bases among them."""
-    numbers, bases = sizes
-    before = bundle.manifest
-    names = ", ".join(each.name for each in added)
+    """What the bundle said, and what has come to it: the `larger` memory, its preprocessing and its labels."""
+    memory, space, labels = larger
+    before, names = bundle.manifest, ", ".join(each.name for each in added)
     digest = hashlib.sha256(before.provenance.dataset_sha256.encode())
     for each in added:
         digest.update(each.name.encode())
         digest.update(each.images.numpy().data)
-    provenance = before.provenance.model_copy(
-        update={
-            "dataset": f"{before.provenance.dataset} and {names}"[:LONGEST_PHRASE],
-            "dataset_sha256": digest.hexdigest(),
-            "dataset_licence": f"{before.provenance.dataset_licence}; of what was added: {UNKNOWN_LICENCE}"[
-                :LONGEST_PHRASE
-            ],
-            "hyper_parameters": before.provenance.hyper_parameters
-            | {"bases": bases, "added": names[:LONGEST_PHRASE], "added_to_sha256": bundle.sha256},
-            "code_version": __version__,
-            "date": datetime.datetime.now(datetime.UTC).date().isoformat(),
-        }
-    )
-    budget = Budget(
-        images_per_class=before.budget.images_per_class,
-        numbers_stored=numbers,
-        dataset_bytes=before.budget.dataset_bytes + sum(each.images.numel() for each in added),
-    )
-    fields = before.model_dump() | {
-        "format_version": FORMAT_VERSION,
-        "name": name or before.name,
-        "labels": tuple(labels),
-        "budget": budget,
-        "provenance": provenance,
-        "accuracy": (),
-        "progress": None,
+    licence = f"{before.provenance.dataset_licence}; of what was added: {UNKNOWN_LICENCE}"
+    parameters = {"memory.bases": len(memory.bases), "added": names[:LONGEST_PHRASE], "added_to_sha256": bundle.sha256}
+    made = before.provenance.model_dump(exclude={"code_version", "date"}) | {
+        "dataset": f"{before.provenance.dataset} and {names}"[:LONGEST_PHRASE],
+        "dataset_sha256": digest.hexdigest(),
+        "dataset_licence": licence[:LONGEST_PHRASE],
+        "hyper_parameters": before.provenance.hyper_parameters | parameters,
     }
-    try:
-        return Manifest.model_validate(fields)
-    except ValidationError as error:
-        raise ValueError(f"a bundle cannot say this: {first_fault(error)}") from error
+    return describe(
+        name or before.name,
+        memory,
+        space,
+        labels=labels,
+        groups=before.groups,
+        retraining=before.retraining,
+        images_per_class=before.budget.images_per_class,
+        dataset_bytes=before.budget.dataset_bytes + sum(each.images.numel() for each in added),
+        provenance=made_now(**made),
+    )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Literal
 
 import torch
@@ -13,31 +14,39 @@ Initialisation = Literal["xavier", "kaiming"]
 
 
 def noise_start(
-    image_shape: tuple[int, int, int],
+    item_shape: tuple[int, ...],
     *,
     bases: int,
     rows: int,
     query_size: int,
     generator: torch.Generator,
     initialisation: Initialisation = "xavier",
-    stored_size: tuple[int, int] | None = None,
+    stored_shape: tuple[int, ...] | None = None,
 ) -> AddressedBases:
-    """Uniformly random bases [K, C, h, w] and addressing [r, d_y, K], as the paper's authors start.
+    """Uniformly random bases [K, *stored_shape] and addressing [r, d_y, K], as the paper's authors start.
 
     `xavier` is what their code does (Glorot and Bengio, 2010), `kaiming` what their paper says (He et al., 2015; no
-    fan-out). Bases are at half resolution unless `stored_size` (h, w) says otherwise.
+    fan-out). Bases of images are at half resolution unless `stored_shape` says otherwise.
     """
-    channels, height, width = image_shape
-    size = stored_size or ((height + 1) // 2, (width + 1) // 2)
+    stored = stored_shape or half_resolution(item_shape)
 
     def uniform(fan_out: int, fan_in: int, *shape: int) -> Tensor:
         fan = (fan_in + fan_out) if initialisation == "xavier" else fan_in
         bound = (6 / fan) ** 0.5
         return torch.empty(shape).uniform_(-bound, bound, generator=generator)
 
+    height, width = item_shape[1:] if len(item_shape) == 3 else (None, None)
     return AddressedBases(
-        bases=uniform(bases, channels * size[0] * size[1], bases, channels, *size),
+        bases=uniform(bases, math.prod(stored), bases, *stored),
         addressing=uniform(query_size * rows, bases, rows, query_size, bases),
         height=height,
         width=width,
     )
+
+
+def half_resolution(item_shape: tuple[int, ...]) -> tuple[int, ...]:
+    """The shape of images at half resolution, rounded up; vectors stay as they are."""
+    if len(item_shape) != 3:
+        return item_shape
+    channels, height, width = item_shape
+    return channels, (height + 1) // 2, (width + 1) // 2

@@ -8,7 +8,7 @@ picture; the memory does not care which. Classes are abstract or final: a new co
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from typing import ClassVar, Final, NamedTuple, Self
 
@@ -122,7 +122,15 @@ class AbstractMemory(ABC):
         """How many numbers the memory stores: what the budget counts (paper, section 4)."""
         return sum(tensor.numel() for tensor in self.tensors().values())
 
+    def with_targets(self, targets: Targets) -> Self:
+        """The same items with other targets."""
+        return replace(self, targets=targets)  # type: ignore[type-var]
+
+    def with_frozen(self, names: Iterable[str]) -> Self:
+        """The same memory, of which training changes all tensors but these."""
+        return replace(self, frozen=frozenset(names))  # type: ignore[type-var]
+
     def replace(self, tensors: Mapping[str, Tensor]) -> Self:
         """The same memory with other values for some or all tensors, for example leaves that require a gradient."""
         rebuilt = type(self).from_tensors(self.tensors() | dict(tensors), self.settings())
-        return replace(rebuilt, frozen=self.frozen)  # type: ignore[type-var]
+        return rebuilt.with_frozen(self.frozen)

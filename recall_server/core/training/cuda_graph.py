@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
-from typing import Protocol, final
+from typing import Protocol, TypeVar, final
 
 import torch
 from torch import Tensor
@@ -18,6 +18,7 @@ from torch import Tensor
 WARM_STEPS = 3  # steps run eagerly first: libraries initialise themselves, which cannot be recorded
 
 Step = Callable[[Tensor, Tensor], Tensor]
+Result = TypeVar("Result")
 
 logger = logging.getLogger(__name__)
 
@@ -25,10 +26,10 @@ logger = logging.getLogger(__name__)
 class Recorder(Protocol):
     """Runs a step eagerly, and records one."""
 
-    def run(self, work: Callable[[], Tensor]) -> Tensor:
+    def run(self, work: Callable[[], Result]) -> Result:
         """Run `work` eagerly and return its result."""
 
-    def record(self, work: Callable[[], Tensor]) -> tuple[Callable[[], None], Tensor]:
+    def record(self, work: Callable[[], Result]) -> tuple[Callable[[], None], Result]:
         """Record `work` without running it.
 
         Returns a function that replays it on the same memory, and the tensor that each replay writes its result to.
@@ -44,7 +45,7 @@ class CudaRecorder:
         self._device = device
         self._stream = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
 
-    def run(self, work: Callable[[], Tensor]) -> Tensor:
+    def run(self, work: Callable[[], Result]) -> Result:
         main = torch.cuda.current_stream(self._device)
         self._stream.wait_stream(main)
         with torch.cuda.stream(self._stream):
@@ -52,7 +53,7 @@ class CudaRecorder:
         main.wait_stream(self._stream)
         return result
 
-    def record(self, work: Callable[[], Tensor]) -> tuple[Callable[[], None], Tensor]:
+    def record(self, work: Callable[[], Result]) -> tuple[Callable[[], None], Result]:
         graph = torch.cuda.CUDAGraph()
         # The outer context restores the caller's stream: on an error torch may leave the graph's stream current.
         with torch.cuda.device(self._device), torch.cuda.stream(torch.cuda.current_stream(self._device)):

@@ -23,10 +23,10 @@ from trainer.cli.app import app, main
 from trainer.data.datasets import ImageDataset
 
 # Compiling costs half a minute and is tested with the unroll; here the steps run eagerly.
-SMALL = (
-    "--set network=convnet:filters=4,depth=2 --set steps=4 --set window=2 --set real_batch=12 --set rate=0.1".split()
-)
-SMALL += "--set retraining.network=convnet:filters=8,depth=2 --set retraining.steps=40 --set eager=true".split()
+SMALL = "--set objective.network=convnet:filters=4,depth=2 --set objective.steps=4 --set objective.window=2".split()
+SMALL += "--set objective.real_batch=12 --set objective.rate=0.1 --set objective.eager=true".split()
+SMALL += "--set retraining.network=convnet:filters=8,depth=2 --set retraining.steps=40".split()
+FEW_PICTURES = "--set objective.classes_per_step=2 --set queries.shots=2 --set queries.size=5"
 BUDGET = "--images-per-class 2 --bases 4".split()
 
 
@@ -53,7 +53,7 @@ def test_distill_writes_a_bundle_that_says_where_it_comes_from(bundle: Path, bar
     assert manifest.provenance.dataset_sha256 == bars_dataset.digest
     assert (manifest.provenance.outer_steps, manifest.provenance.method) == (5, "window")
     assert manifest.budget.numbers_stored <= 2 * 3 * 64
-    assert manifest.provenance.hyper_parameters["bases"] == 4
+    assert manifest.provenance.hyper_parameters["memory.bases"] == 4
 
 
 def test_a_distilled_memory_teaches_a_fresh_network_the_task(bundle: Path, bars_folder: Path) -> None:
@@ -77,7 +77,7 @@ def test_inspect_draws_bases_and_recalled_images(bundle: Path, tmp_path: Path) -
 
 def test_a_memory_addressed_by_pictures_comes_with_its_encoder(bars_folder: Path, tmp_path: Path) -> None:
     path = tmp_path / "bundles" / "bars-images.safetensors"
-    settings = "--set classes_per_step=2 --set shots=2 --set query_size=5 --set encoder=convnet:filters=4,depth=2"
+    settings = f"{FEW_PICTURES} --set queries.encoder=convnet:filters=4,depth=2"
     run(
         *distill(bars_folder, path, "--method", "image-addressing", "--outer-steps", "2", "--rows", "6"),
         *settings.split(),
@@ -92,8 +92,9 @@ def test_a_memory_whose_classifiers_begin_with_its_encoder_is_made_measured_and_
     bars_folder: Path, tmp_path: Path
 ) -> None:
     path = tmp_path / "bundles" / "bars-images.safetensors"
-    same = " ".join(f"--set {name}=convnet:filters=4,depth=2" for name in ("network", "retraining.network", "encoder"))
-    settings = f"--set classes_per_step=2 --set shots=2 --set query_size=5 --set encoder_steps=20 {same}".split()
+    networks = ("objective.network", "retraining.network", "queries.encoder")
+    same = " ".join(f"--set {name}=convnet:filters=4,depth=2" for name in networks)
+    settings = f"{FEW_PICTURES} --set queries.pretraining_steps=20 {same}".split()
     run(
         *distill(bars_folder, path, "--method", "image-addressing-warm", "--outer-steps", "2", "--rows", "6"), *settings
     )
@@ -174,7 +175,7 @@ def test_ctrl_c_keeps_a_checkpoint_and_resuming_ends_in_the_same_bytes(
         (["--storage", "int4"], "storage: Input should be 'float32', 'bfloat16' or 'int8'"),
         (["--bytes", "9000", "--images-per-class", "1"], "--bytes is a budget, and so is --images-per-class"),
         (["--method", "magic"], "unknown method 'magic'"),
-        (["--set", "network=transformer"], "architecture: Input should be 'convnet'"),
+        (["--set", "objective.network=transformer"], "architecture: Input should be 'convnet'"),
         (["--resume"], "is not a checkpoint that can be resumed"),
         (["--set", "retraining.network=convnet:depth=4"], "images of 8x8 are too small for 4 poolings"),
         (["--output", "."], "--output must end in .safetensors"),
@@ -199,7 +200,7 @@ def test_what_cannot_be_done_ends_in_one_sentence_and_status_2(  # noqa: PLR0917
 def test_classes_with_fewer_pictures_than_a_batch_are_distilled_all_the_same(tmp_path: Path) -> None:
     """Three pictures of one class to learn from, where each outer step wants twenty."""
     folder, output = picture_folder(tmp_path / "few", "high", "middle", each=5), tmp_path / "few.safetensors"
-    run(*distill(folder, output, "--outer-steps", "2", "--image-size", "8", "--set", "real_batch=40"))
+    run(*distill(folder, output, "--outer-steps", "2", "--image-size", "8", "--set", "objective.real_batch=40"))
     assert MemoryBundle.load(output).manifest.provenance.outer_steps == 2
 
 

@@ -23,8 +23,7 @@ from trainer.cli.app import app
 from trainer.data.datasets import load_dataset
 from trainer.evaluation.protocol import Protocol
 from trainer.evaluation.results_file import evaluations, file_of, memory_digest
-from trainer.methods.budget import MemoryBudget
-from trainer.methods.method import compose
+from trainer.methods.named import compose
 from trainer.run.progress import RunLimits
 from trainer.run.request import DistillRequest
 from trainer.run.search.instant import instant
@@ -40,7 +39,7 @@ def made(bars_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> bytes:
     """The bytes of an instant memory of the bars, whose budget is two images per class."""
     path = tmp_path_factory.mktemp("made") / "bars.safetensors"
     dataset, method = load_dataset(str(bars_folder)), compose("principal", ["retraining.network=mlp:hidden=8"])
-    budget = MemoryBudget.fit(dataset, method, images_per_class=2, bases=4, rows=None)
+    budget = method.budget(dataset, images_per_class=2, bases=4, rows=None)
     request = DistillRequest(
         dataset, method, budget, path, seed=0, device=torch.device("cpu"), limits=RunLimits(0), resume=False
     )
@@ -160,7 +159,7 @@ def test_a_repeated_measurement_takes_the_place_of_the_earlier_and_another_memor
     [
         (["--network", "resnet12"], "'resnet12' is no network: architecture: Input should be 'convnet', 'resnet'"),
         (["--network", "convnet:depth=4"], "images of 8x8 are too small for 4 poolings; use a depth of 3 or less"),
-        (["--network", "mlp:filters=3"], "mlp takes hidden and depth, and no filters"),
+        (["--network", "mlp:filters=3"], "mlp takes hidden and depth, not filters"),
         (["--protocol", "papper"], "unknown protocol 'papper'; use paper or bundle"),
         (["--epochs", "3", "--steps", "3"], "--epochs and --steps both say how long to train"),
         (["--augmentation", "crop"], "there is no augmentation 'crop'; use none, flip, flip\\+rotate"),

@@ -13,9 +13,8 @@ from tests.trainer.data_examples import picture_folder
 from trainer.cli.app import app
 from trainer.data.datasets import ImageDataset
 
-FEW = (
-    "--outer-steps 1 --threads 1 --set network=convnet:filters=8,depth=2 --set steps=2 --set window=1 --set eager=true"
-)
+FEW = "--outer-steps 1 --threads 1 --set objective.network=convnet:filters=8,depth=2 --set objective.eager=true"
+FEW += " --set objective.steps=2 --set objective.window=1"
 
 
 def run(*arguments: str) -> str:

@@ -20,8 +20,7 @@ from trainer.evaluation.evaluate import Accuracies, confusions, fresh_accuracy, 
 from trainer.evaluation.few_shot import FewShot, draw_episode, evaluate_few_shot, largest_task
 from trainer.evaluation.protocol import Protocol
 from trainer.evaluation.report import evaluate_bundle, recorded, write_card
-from trainer.methods.budget import MemoryBudget
-from trainer.methods.method import compose
+from trainer.methods.named import compose
 from trainer.run.progress import RunLimits
 from trainer.run.request import DistillRequest
 from trainer.run.search.instant import instant
@@ -102,7 +101,7 @@ def test_what_is_recorded_can_be_read_and_names_what_was_confused(bars_folder: P
     path = tmp_path / "bars.safetensors"
     dataset = load_dataset(str(bars_folder))
     method = compose("principal")
-    budget = MemoryBudget.fit(dataset, method, images_per_class=2, bases=4, rows=None)
+    budget = method.budget(dataset, images_per_class=2, bases=4, rows=None)
     request = DistillRequest(
         dataset, method, budget, path, seed=0, device=torch.device("cpu"), limits=RunLimits(0), resume=False
     )

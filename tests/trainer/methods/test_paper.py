@@ -36,9 +36,8 @@ def empty(name: str) -> ImageDataset:
 
 
 def budget(recipe: Experiment) -> MemoryBudget:
-    return MemoryBudget.fit(
-        empty(recipe.dataset), recipe.method, images_per_class=recipe.images_per_class, bases=recipe.bases, rows=None
-    )
+    data = empty(recipe.dataset)
+    return recipe.method.budget(data, images_per_class=recipe.images_per_class, bases=recipe.bases)
 
 
 def names(table: str) -> set[str]:
@@ -71,7 +70,7 @@ def test_every_row_of_the_other_tables_is_there() -> None:
 def test_every_recipe_fits_its_budget_and_its_networks_fit_the_pictures(recipe: Experiment) -> None:
     assert budget(recipe).rows >= 1
     shape, classes = SHAPES[recipe.dataset], SETTINGS[recipe.dataset].classes
-    assert build_network(recipe.method.network, shape, classes).shapes()
+    assert build_network(recipe.method.objective.network, shape, classes).shapes()
     assert build_network(recipe.method.retraining.network, shape, classes).shapes()
     assert all(10 < accuracy < 100 for accuracy in recipe.reported.values())
 
@@ -81,28 +80,32 @@ def test_the_authors_command_for_cifar10_is_table_1_s_cell() -> None:
     recipe = recipes()["table1/cifar10/1"]
     method = recipe.method
     assert (recipe.bases, budget(recipe).rows) == (16, 115)
-    assert (method.steps, method.window, method.rows_per_class, method.real_batch) == (150, 150, 32, 640)
-    assert (method.rate, method.momentum, method.outer_rate, method.outer_steps) == (0.01, 0.9, 0.1, 50_000)
+    fields = method.flat()
+    inner = [fields[f"objective.{name}"] for name in ("steps", "window", "rows_per_class", "real_batch")]
+    assert inner == [150, 150, 32, 640]
+    assert (fields["objective.rate"], fields["objective.optimiser.momentum"]) == (0.01, 0.9)
+    assert (method.outer.rate, method.outer.steps) == (0.1, 50_000)
 
 
 def differing(one: str, other: str) -> dict[str, tuple[Any, Any]]:
     """Fields of two recipes' methods that are not the same, but for what follows from them for retraining."""
-    first, second = (recipes()[name].method.model_dump(mode="json") for name in (one, other))
-    return {key: (first[key], second[key]) for key in first if first[key] != second[key] and key != "retraining"}
+    first, second = (recipes()[name].method.flat() for name in (one, other))
+    return {key: (first[key], second[key]) for key in first if first[key] != second[key]}
 
 
 def test_the_rows_of_an_ablation_differ_in_what_they_are_about_and_in_nothing_else() -> None:
     table = "table2/cifar10/1"
-    assert differing(f"{table}/bptt", f"{table}/bptt+ds") == {"resolution": ("full", "half")}
+    assert differing(f"{table}/bptt", f"{table}/bptt+ds") == {"memory.resolution": ("full", "half")}
     without = differing(f"{table}/full-without-augmentation", f"{table}/full")
-    assert without == {"augmentation": ("none", "flip+rotate")}
+    assert without == {"objective.augmentation": ("none", "flip+rotate")}
     assert differing(f"{table}/full", "table1/cifar10/1") == {}
-    assert differing("table8/1/no-momentum", "table8/1/full-momentum") == {"momentum": (0.0, 0.9)}
+    assert differing("table8/1/no-momentum", "table8/1/full-momentum") == {"objective.optimiser.momentum": (0.0, 0.9)}
     forward = differing("table8/10/forward-only-momentum", "table8/10/full-momentum")
-    assert forward == {"momentum_gradient": ("forward", "full")}
-    assert differing("figure4/svhn/1/full-momentum", "figure4/svhn/100/full-momentum").keys() == {"steps", "window"}
-    assert differing("table6/convnet/1", "table6/resnet/1").keys() == {"network"}
-    assert differing("table1/cifar10/1", "table1/cifar10/50").keys() == {"steps", "window"}
+    assert forward == {"objective.optimiser.gradient": ("forward", "full")}
+    length = {"objective.steps", "objective.window"}
+    assert differing("figure4/svhn/1/full-momentum", "figure4/svhn/100/full-momentum").keys() == length
+    assert differing("table6/convnet/1", "table6/resnet/1").keys() == {"objective.network"}
+    assert differing("table1/cifar10/1", "table1/cifar10/50").keys() == length
 
 
 def test_half_resolution_stores_four_times_as_many_pictures() -> None:
@@ -120,12 +123,12 @@ def test_the_list_says_what_each_sets(capsys: pytest.CaptureFixture[str]) -> Non
     ]  # fmt: skip
     everything = json.loads(run("recipes", "--json"))
     assert {each["name"] for each in everything} == set(recipes())
-    assert everything[0]["method"]["outer_steps"] == 50_000
+    assert everything[0]["method"]["outer.steps"] == 50_000
 
 
 def test_a_recipe_runs_on_other_pictures_and_with_other_fields(bars_folder: Path, tmp_path: Path) -> None:
     path = tmp_path / "bars.safetensors"
-    fields = [*SMALL, "--set", "preprocessing=standardise", "--set", "steps=2", "--outer-steps", "1"]
+    fields = [*SMALL, "--set", "preprocessing=standardise", "--set", "objective.steps=2", "--outer-steps", "1"]
     asked = ["--recipe", "table7/cifar10/10/bptt+ds", "--dataset", str(bars_folder), "--images-per-class", "1"]
     run("distill", *asked, "--output", str(path), *fields)
     bundle = MemoryBundle.load(path)

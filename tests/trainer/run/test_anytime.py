@@ -21,7 +21,7 @@ from tests.trainer.killed_runs import request
 from tests.trainer.run.test_distill import Run
 from trainer.cli import commands
 from trainer.data.datasets import ImageDataset
-from trainer.objectives.outer_parameters import AbstractLearner
+from trainer.objectives import Components
 from trainer.run.distill import Interrupted
 from trainer.run.progress import RunState, Validation
 from trainer.run.starting_point import StartingPoint
@@ -43,14 +43,14 @@ def versions(run: Run, scores: list[list[float]]) -> list[tuple[int, int, float]
 
 def test_the_start_is_published_at_once_and_then_whatever_is_better(bars_dataset: ImageDataset) -> None:
     scores = [[0.3], [0.2], [0.5], [0.4]]
-    found = versions(Run(bars_dataset, "outer_steps=6"), scores)
+    found = versions(Run(bars_dataset, "outer.steps=6"), scores)
     assert found == [(0, 1, -math.inf), (4, 2, 0.5), (6, 3, 0.5)]
 
 
 def test_a_rise_within_the_noise_is_no_rise(bars_dataset: ImageDataset) -> None:
     """Two networks 0.02 apart: the standard error of a difference of two such means is 0.014."""
     scores = [[0.49, 0.51], [0.5, 0.52], [0.51, 0.53], [0.4, 0.42]]
-    found = versions(Run(bars_dataset, "outer_steps=6"), scores)
+    found = versions(Run(bars_dataset, "outer.steps=6"), scores)
     assert [step for step, _, _ in found] == [0, 4, 6]
     assert found[1][2] == pytest.approx(0.52), "a rise is against what is published, so that small ones add up"
 
@@ -93,7 +93,7 @@ def test_going_on_in_place_keeps_the_bundle_until_there_is_a_better_one(
 ) -> None:
     wish = request(bars_folder, tmp_path / "bars.safetensors", steps=2)
     first = commands.distill(wish)
-    method = wish.method.model_copy(update={"start": "bundle"})
+    method = wish.method.varied(start="bundle")
     again = replace(wish, method=method, begin=StartingPoint(bundle=first))
     before = wish.output.read_bytes()
     scores = iter([[0.5], [0.4], [0.3]])
@@ -107,18 +107,18 @@ def test_going_on_in_place_keeps_the_bundle_until_there_is_a_better_one(
 
 
 def test_soft_targets_are_learned_written_and_gone_on_from(bars_folder: Path, tmp_path: Path) -> None:
-    wish = request(bars_folder, tmp_path / "bars.safetensors", "targets=soft", steps=3)
+    wish = request(bars_folder, tmp_path / "bars.safetensors", "memory.targets=soft", steps=3)
     bundle = commands.distill(wish)
     assert bundle.memory.targets.form == "soft"
     assert bundle.manifest.budget.numbers_stored == bundle.memory.stored_numbers()
-    assert bundle.manifest.provenance.hyper_parameters["targets"] == "soft"
-    method = wish.method.model_copy(update={"start": "bundle", "outer_rate": 1e-9})
+    assert bundle.manifest.provenance.hyper_parameters["memory.targets"] == "soft"
+    method = wish.method.varied(start="bundle", outer={"rate": 1e-9})
     again = commands.distill(
         replace(wish, method=method, begin=StartingPoint(bundle=bundle), output=tmp_path / "again.safetensors")
     )
     assert_close(again.memory.targets.values, bundle.memory.targets.values, terms=4)
-    with pytest.raises(ValueError, match="has soft targets; keep them with --set targets=soft"):
-        hard = method.model_copy(update={"targets": "hard"})
+    with pytest.raises(ValueError, match="has soft targets; keep them with --set memory.targets=soft"):
+        hard = method.varied(memory={"targets": "hard"})
         commands.distill(
             replace(wish, method=hard, begin=StartingPoint(bundle=bundle), output=tmp_path / "hard.safetensors")
         )
@@ -135,14 +135,12 @@ def test_what_is_gone_on_from_is_measured_as_it_is_served_and_goes_on_without_it
     instant = MemoryBundle(manifest, plain.memory, projection).save(wish.output)
     spaces: list[str] = []
 
-    def validate(learner: object, dataset: object, method: object, preprocessing: AbstractPreprocessing) -> Scores:
+    def validate(components: object, dataset: object, method: object, preprocessing: AbstractPreprocessing) -> Scores:
         spaces.append(preprocessing.kind)
         return Scores([0.5 if len(spaces) < 3 else 0.7])
 
     monkeypatch.setattr(commands, "served_accuracy", validate)
-    again = replace(
-        wish, method=wish.method.model_copy(update={"start": "bundle"}), begin=StartingPoint(bundle=instant)
-    )
+    again = replace(wish, method=wish.method.varied(start="bundle"), begin=StartingPoint(bundle=instant))
     better = commands.distill(again)
     assert spaces == ["projected", "standardise", "standardise"]
     assert better.manifest.preprocessing == "standardise"
@@ -182,7 +180,7 @@ def test_an_interrupted_run_in_place_resumes_to_the_same_bytes(  # noqa: PLR0917
     limits = replace(wish.limits, checkpoint_seconds=checkpoint_seconds)
     again = replace(
         wish,
-        method=wish.method.model_copy(update={"start": "bundle"}),
+        method=wish.method.varied(start="bundle"),
         begin=StartingPoint(bundle=first),
         limits=limits,
     )
@@ -190,13 +188,13 @@ def test_an_interrupted_run_in_place_resumes_to_the_same_bytes(  # noqa: PLR0917
     score_of: dict[bytes, float] = {}
     waiting = iter([0.5, 0.6 if published else 0.4, 0.3, 0.7, 0.2])
 
-    def scored(learner: AbstractLearner) -> Scores:
+    def scored(components: Components) -> Scores:
         """By what was learned: a run that goes on with anything else meets states that the whole one never saw."""
-        return Scores([score_of[state(learner)]])
+        return Scores([score_of[state(components)]])
 
-    def first_scored(learner: AbstractLearner, *_: object) -> Scores:
-        score_of[state(learner)] = next(waiting)
-        return scored(learner)
+    def first_scored(components: Components, *_: object) -> Scores:
+        score_of[state(components)] = next(waiting)
+        return scored(components)
 
     monkeypatch.setattr(commands, "served_accuracy", first_scored)
     whole = commands.distill(again)
@@ -204,11 +202,11 @@ def test_an_interrupted_run_in_place_resumes_to_the_same_bytes(  # noqa: PLR0917
     wish.output.write_bytes(start)
     seen: list[bytes] = []
 
-    def stopped(learner: AbstractLearner, *_: object) -> Scores:
+    def stopped(components: Components, *_: object) -> Scores:
         seen.append(wish.output.read_bytes())
         if len(seen) == 3:
             stop()
-        return scored(learner)
+        return scored(components)
 
     monkeypatch.setattr(commands, "served_accuracy", stopped)
     with pytest.raises((CrashedError, Interrupted)):
@@ -229,7 +227,7 @@ def test_a_run_in_place_is_not_resumed_from_a_bundle_that_it_did_not_write(
 ) -> None:
     wish = request(bars_folder, tmp_path / "bars.safetensors", steps=1)
     first, other = (commands.distill(replace(wish, seed=seed, overwrite=True)) for seed in (0, 1))
-    again = replace(wish, method=wish.method.model_copy(update={"start": "bundle"}), begin=StartingPoint(bundle=first))
+    again = replace(wish, method=wish.method.varied(start="bundle"), begin=StartingPoint(bundle=first))
     first.save(wish.output)
     with monkeypatch.context() as patch:
         patch.setattr(commands, "served_accuracy", lambda *_: crash())
@@ -247,8 +245,8 @@ def test_a_run_in_place_is_not_resumed_from_a_bundle_that_it_did_not_write(
         assert MemoryBundle.load(wish.output).sha256 == bundle.sha256
 
 
-def state(learner: AbstractLearner) -> bytes:
-    return b"".join(tensor.detach().numpy().tobytes() for tensor in learner.tensors().values())
+def state(components: Components) -> bytes:
+    return b"".join(tensor.detach().numpy().tobytes() for tensor in components.tensors().values())
 
 
 class Scores:

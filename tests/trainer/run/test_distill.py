@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 from pathlib import Path
+from unittest import mock
 
 import pytest
 import torch
@@ -14,15 +15,24 @@ from recall_server.core.io.tensor_file import canonical_json, pack
 from recall_server.core.networks import NetworkSpec
 from recall_server.errors import InvalidCheckpoint, StorageFailed, TrainingFailed
 from trainer.data.datasets import ImageDataset
-from trainer.methods.budget import MemoryBudget
-from trainer.methods.method import Method, compose
-from trainer.objectives.outer_parameters import RealData
-from trainer.run.build import fit_preprocessing, make_learner, make_objective, real_data
+from trainer.methods.method import Method
+from trainer.methods.named import compose
+from trainer.methods.problem import Problem
+from trainer.methods.spec import flattened
+from trainer.objectives import Components, RealData
+from trainer.run.build import fit_preprocessing, real_data
 from trainer.run.checkpoint import Checkpoint
 from trainer.run.distill import Distillation, Interrupted
 from trainer.run.progress import RunLimits, RunState
 
-SMALL = ["eager=true", "network=convnet:filters=4,depth=2", "steps=4", "window=2", "real_batch=12", "rate=0.1"]
+SMALL = [
+    "objective.eager=true",
+    "objective.network=convnet:filters=4,depth=2",
+    "objective.steps=4",
+    "objective.window=2",
+    "objective.real_batch=12",
+    "objective.rate=0.1",
+]
 
 
 class Run:
@@ -32,18 +42,17 @@ class Run:
         self, dataset: ImageDataset, *overrides: str, path: Path | None = None, method: str = "window"
     ) -> None:
         self.method: Method = compose(method, [*SMALL, *overrides])
-        budget = MemoryBudget.fit(dataset, self.method, images_per_class=2, bases=4, rows=None)
+        budget = self.method.budget(dataset, images_per_class=2, bases=4, rows=None)
         self.generator = torch.Generator().manual_seed(0)
         cpu = torch.device("cpu")
         preprocessing = fit_preprocessing(dataset, self.method)
         self.data: RealData = real_data(dataset, preprocessing, cpu)
-        self.learner = make_learner(dataset, self.method, budget, preprocessing, self.generator, device=cpu)
+        self.components = self.method.build(Problem(dataset, preprocessing, self.generator, cpu), budget)
         self.distillation = Distillation(
-            self.learner,
-            make_objective(dataset, self.method, cpu),
+            self.components,
             self.method,
-            run={f"method.{name}": value for name, value in self.method.model_dump(mode="json").items()},
-            limits=RunLimits(self.method.outer_steps, validate_every=2),
+            run=flattened(self.method),
+            limits=RunLimits(self.method.outer.steps, validate_every=2),
             generator=self.generator,
             checkpoint=path,
         )
@@ -60,31 +69,34 @@ def same(one: dict[str, Tensor], other: dict[str, Tensor]) -> bool:
     return one.keys() == other.keys() and all(torch.equal(one[name], other[name]) for name in one)
 
 
+NETWORKS = ("objective.network", "retraining.network", "queries.encoder")
 METHODS = {
     "window": ["start=noise"],
     "bptt": [],
-    "rtp": ["steps=3", "window=3"],
+    "rtp": ["objective.steps=3", "objective.window=3"],
     "image-addressing": [
         "start=noise",
-        "classes_per_step=2",
-        "shots=2",
-        "query_size=5",
-        "encoder=convnet:filters=4,depth=2",
+        "objective.classes_per_step=2",
+        "queries.shots=2",
+        "queries.size=5",
+        "queries.encoder=convnet:filters=4,depth=2",
     ],
     "image-addressing-warm": [
-        "classes_per_step=2",
-        "shots=2",
-        "query_size=5",
-        "encoder_steps=5",
-        *(f"{field}=convnet:filters=4,depth=2" for field in ("network", "retraining.network", "encoder")),
+        "objective.classes_per_step=2",
+        "queries.shots=2",
+        "queries.size=5",
+        "queries.pretraining_steps=5",
+        *(f"{section}=convnet:filters=4,depth=2" for section in NETWORKS),
     ],
 }
 
 
 @pytest.mark.parametrize("method", METHODS)
 def test_every_learned_tensor_moves_and_the_loss_falls(bars_dataset: ImageDataset, method: str) -> None:
-    run = Run(bars_dataset, *METHODS[method], "outer_steps=25", "optimiser=adam", "outer_rate=0.05", method=method)
-    before = {name: leaf.detach().clone() for name, leaf in run.learner.tensors().items()}
+    run = Run(
+        bars_dataset, *METHODS[method], "outer.steps=25", "outer.optimiser=adam", "outer.rate=0.05", method=method
+    )
+    before = {name: leaf.detach().clone() for name, leaf in run.components.tensors().items()}
     losses: list[float] = []
     after = run.go(report=lambda progress: losses.append(progress.loss))
     assert all(not torch.equal(before[name], after[name]) for name in before)
@@ -92,21 +104,21 @@ def test_every_learned_tensor_moves_and_the_loss_falls(bars_dataset: ImageDatase
 
 
 VARIANTS = {
-    "no momentum": ["momentum=0"],
-    "forward-only momentum": ["momentum_gradient=forward"],
-    "adam inside": ["inner_optimiser=adam", "rate=0.02"],
-    "learned step size": ["learn_rate=true"],
-    "soft targets": ["targets=soft", "optimiser=adam"],
-    "kaiming": ["initialisation=kaiming"],
-    "bases at full resolution": ["resolution=full"],
-    "pictures at half resolution": ["memory=pixels"],
+    "no momentum": ["objective.optimiser.momentum=0"],
+    "forward-only momentum": ["objective.optimiser.gradient=forward"],
+    "adam inside": ["objective.optimiser=adam", "objective.rate=0.02"],
+    "learned step size": ["objective.learn_rate=true"],
+    "soft targets": ["memory.targets=soft", "outer.optimiser=adam"],
+    "kaiming": ["start.initialisation=kaiming"],
+    "bases at full resolution": ["memory.resolution=full"],
+    "pictures at half resolution": ["memory=stored_items"],
 }
 
 
 @pytest.mark.parametrize("variant", VARIANTS)
 def test_every_variant_of_a_method_learns(bars_dataset: ImageDataset, variant: str) -> None:
-    run = Run(bars_dataset, "start=noise", *VARIANTS[variant], "outer_steps=25", "outer_rate=0.05")
-    before = {name: leaf.detach().clone() for name, leaf in run.learner.tensors().items()}
+    run = Run(bars_dataset, "start=noise", *VARIANTS[variant], "outer.steps=25", "outer.rate=0.05")
+    before = {name: leaf.detach().clone() for name, leaf in run.components.tensors().items()}
     losses: list[float] = []
     after = run.go(report=lambda progress: losses.append(progress.loss))
     assert all(not torch.equal(before[name], after[name]) for name in before)
@@ -114,7 +126,7 @@ def test_every_variant_of_a_method_learns(bars_dataset: ImageDataset, variant: s
 
 
 def test_a_run_that_learns_its_step_size_resumes_to_the_same_bytes(bars_dataset: ImageDataset, tmp_path: Path) -> None:
-    learned = ["learn_rate=true", "storage=int8", "outer_steps=4"]
+    learned = ["objective.learn_rate=true", "memory.storage=int8", "outer.steps=4"]
     whole = Run(bars_dataset, *learned).go()
     path = tmp_path / "run.checkpoint"
     halfway = Run(bars_dataset, *learned, path=path)
@@ -134,14 +146,14 @@ def test_a_run_that_learns_its_step_size_resumes_to_the_same_bytes(bars_dataset:
 
 def test_the_same_seed_gives_the_same_memory_and_global_randomness_is_untouched(bars_dataset: ImageDataset) -> None:
     state = torch.random.get_rng_state()
-    assert same(Run(bars_dataset, "outer_steps=3").go(), Run(bars_dataset, "outer_steps=3").go())
+    assert same(Run(bars_dataset, "outer.steps=3").go(), Run(bars_dataset, "outer.steps=3").go())
     assert torch.equal(state, torch.random.get_rng_state())
 
 
 def test_a_run_killed_in_the_middle_resumes_to_the_same_bytes(bars_dataset: ImageDataset, tmp_path: Path) -> None:
-    whole = Run(bars_dataset, "outer_steps=6").go(validate=lambda: [0.5])
+    whole = Run(bars_dataset, "outer.steps=6").go(validate=lambda: [0.5])
     path = tmp_path / "run.checkpoint"
-    killed = Run(bars_dataset, "outer_steps=6", path=path)
+    killed = Run(bars_dataset, "outer.steps=6", path=path)
 
     def interrupt(progress: RunState) -> None:
         if progress.step == 3:
@@ -149,7 +161,7 @@ def test_a_run_killed_in_the_middle_resumes_to_the_same_bytes(bars_dataset: Imag
 
     with pytest.raises(Interrupted):
         killed.go(validate=lambda: [0.5], report=interrupt)
-    resumed = Run(bars_dataset, "outer_steps=6", path=path)
+    resumed = Run(bars_dataset, "outer.steps=6", path=path)
     resumed.distillation.resume(path)
     assert resumed.distillation.progress.step == 3
     assert same(whole, resumed.go(validate=lambda: [0.5]))
@@ -159,26 +171,26 @@ def test_a_checkpoint_of_another_run_is_refused_and_says_what_differs(
     bars_dataset: ImageDataset, tmp_path: Path
 ) -> None:
     path = tmp_path / "run.checkpoint"
-    Run(bars_dataset, "outer_steps=1", path=path).go()
-    with pytest.raises(InvalidCheckpoint, match=r"another run: its method\.outer_steps is 1, this run's is 2"):
-        Run(bars_dataset, "outer_steps=2", path=path).distillation.resume(path)
+    Run(bars_dataset, "outer.steps=1", path=path).go()
+    with pytest.raises(InvalidCheckpoint, match=r"another run: its outer\.steps is 1, this run's is 2"):
+        Run(bars_dataset, "outer.steps=2", path=path).distillation.resume(path)
 
 
 def test_a_checkpoint_of_another_version_is_refused_and_says_so(bars_dataset: ImageDataset, tmp_path: Path) -> None:
     path = tmp_path / "run.checkpoint"
-    run = Run(bars_dataset, "outer_steps=1", path=path)
+    run = Run(bars_dataset, "outer.steps=1", path=path)
     run.go()
     written = Checkpoint.load(path)
-    older = {key: value for key, value in written.run.items() if key != "method.storage"}
+    older = {key: value for key, value in written.run.items() if key != "memory.storage"}
     Checkpoint(older, written.progress, written.tensors).save(path)
-    with pytest.raises(InvalidCheckpoint, match=r"of another version .*: the checkpoint does not say method\.storage"):
+    with pytest.raises(InvalidCheckpoint, match=r"of another version .*: the checkpoint does not say memory\.storage"):
         run.distillation.resume(path)
     Checkpoint({**written.run, "method.magic": 1}, written.progress, written.tensors).save(path)
     with pytest.raises(InvalidCheckpoint, match=r"of another version .*: this version does not know method\.magic"):
         run.distillation.resume(path)
     document = canonical_json({"format": 99, "run": {}, "progress": {}})
     path.write_bytes(pack({}, key="checkpoint", text=document))
-    with pytest.raises(InvalidCheckpoint, match="its format is 99, this code's 1"):
+    with pytest.raises(InvalidCheckpoint, match="its format is 99, this code's 2"):
         run.distillation.resume(path)
 
 
@@ -192,12 +204,12 @@ def test_a_damaged_or_missing_checkpoint_is_refused(bars_dataset: ImageDataset, 
 
 
 def test_the_best_on_validation_is_kept_not_the_last(bars_dataset: ImageDataset) -> None:
-    run = Run(bars_dataset, "outer_steps=6")
+    run = Run(bars_dataset, "outer.steps=6")
     scores = iter([0.1, 0.2, 0.9, 0.3])
     kept: list[dict[str, Tensor]] = []
 
     def validate() -> list[float]:
-        kept.append({name: leaf.detach().clone() for name, leaf in run.learner.tensors().items()})
+        kept.append({name: leaf.detach().clone() for name, leaf in run.components.tensors().items()})
         return [next(scores)]
 
     best = run.go(validate=validate)
@@ -209,36 +221,36 @@ def test_a_loss_that_is_not_finite_stops_the_run_and_keeps_the_last_good_state(
     bars_dataset: ImageDataset, tmp_path: Path
 ) -> None:
     path = tmp_path / "run.checkpoint"
-    run = Run(bars_dataset, "outer_steps=4", "clip=0", path=path)
+    run = Run(bars_dataset, "outer.steps=4", "outer.clip=0", path=path)
 
     def poison(progress: RunState) -> None:
         if progress.step == 2:
-            run.data.images[:] = torch.nan
+            run.data.items[:] = torch.nan
 
     with pytest.raises(FloatingPointError, match="the outer loss is nan and its gradient has norm nan at outer step 2"):
         run.go(report=poison)
-    resumed = Run(bars_dataset, "outer_steps=4", "clip=0", path=path)
+    resumed = Run(bars_dataset, "outer.steps=4", "outer.clip=0", path=path)
     resumed.distillation.resume(path)
-    assert all(leaf.isfinite().all() for leaf in resumed.learner.tensors().values())
+    assert all(leaf.isfinite().all() for leaf in resumed.components.tensors().values())
 
 
 def test_a_gradient_that_is_not_finite_never_reaches_the_memory(bars_dataset: ImageDataset, tmp_path: Path) -> None:
     """The loss alone may be finite: clipping by a norm of NaN once turned every number of the memory into NaN."""
     path = tmp_path / "run.checkpoint"
-    run = Run(bars_dataset, "outer_steps=4", path=path)
-    leaf = next(iter(run.learner.tensors().values()))
+    run = Run(bars_dataset, "outer.steps=4", path=path)
+    leaf = next(iter(run.components.tensors().values()))
     leaf.register_hook(lambda gradient: gradient * torch.nan)
     with pytest.raises(FloatingPointError, match="gradient has norm nan at outer step 0"):
         run.go()
-    resumed = Run(bars_dataset, "outer_steps=4", path=path)
+    resumed = Run(bars_dataset, "outer.steps=4", path=path)
     resumed.distillation.resume(path)
-    assert all(leaf.isfinite().all() for leaf in resumed.learner.tensors().values())
+    assert all(leaf.isfinite().all() for leaf in resumed.components.tensors().values())
 
 
 def test_a_validation_network_that_diverges_counts_as_nothing_and_the_run_goes_on(
     bars_dataset: ImageDataset,
 ) -> None:
-    run = Run(bars_dataset, "outer_steps=4")
+    run = Run(bars_dataset, "outer.steps=4")
     scores: list[float | Exception] = [0.1, TrainingFailed("diverged"), 0.4]
 
     def validate() -> list[float]:
@@ -255,7 +267,7 @@ def test_a_full_disk_leaves_the_last_checkpoint_whole(
     bars_dataset: ImageDataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = tmp_path / "run.checkpoint"
-    run = Run(bars_dataset, "outer_steps=2", path=path)
+    run = Run(bars_dataset, "outer.steps=2", path=path)
     run.go()
     before = path.read_bytes()
 
@@ -270,7 +282,7 @@ def test_a_full_disk_leaves_the_last_checkpoint_whole(
 
 
 def test_a_limit_on_the_clock_stops_the_run_between_two_steps(bars_dataset: ImageDataset) -> None:
-    run = Run(bars_dataset, "outer_steps=100000")
+    run = Run(bars_dataset, "outer.steps=100000")
     run.distillation.limits = RunLimits(100_000, minutes=0.01)
     run.go()
     assert 0 < run.distillation.progress.step < 100_000
@@ -278,32 +290,45 @@ def test_a_limit_on_the_clock_stops_the_run_between_two_steps(bars_dataset: Imag
 
 def test_zero_outer_steps_give_the_start_itself(bars_dataset: ImageDataset) -> None:
     run = Run(bars_dataset, method="principal")
-    assert same({name: leaf.detach() for name, leaf in run.learner.tensors().items()}, run.go())
+    assert same({name: leaf.detach() for name, leaf in run.components.tensors().items()}, run.go())
 
 
 def test_the_network_spec_of_a_method_can_be_overridden_from_text() -> None:
-    method = compose("window", ["network=convnet:filters=8", "retraining.network=resnet", "retraining.steps=7"])
-    assert method.network == NetworkSpec(filters=8)
+    method = compose(
+        "window", ["objective.network=convnet:filters=8", "retraining.network=resnet", "retraining.steps=7"]
+    )
+    assert method.objective.network == NetworkSpec(filters=8)
     assert (str(method.retraining.network), method.retraining.steps) == ("resnet", 7)
 
 
 @pytest.mark.parametrize(
     ("overrides", "message"),
     [
-        (["windw=3"], "'windw=3' is not field=value with one of the fields"),
+        (["windw=3"], "'windw=3': there is no field 'windw'; there are name, citation, memory"),
         (["window"], "'window' is not field=value"),
-        (["window=0"], "window: "),
-        (["classes_per_step=1"], "one class per step leaves nothing to tell apart"),
+        (["window=3"], "there is no field 'window'; .*; did you mean objective.window?"),
+        (
+            ["objective.radius=3"],
+            "the objective unrolled has no field 'radius'; it has kind, network, augmentation, steps",
+        ),
+        (["objective=magic"], "there is no objective 'magic'; there are unrolled"),
+        (["start=noise", "start.coefficients=centres"], "the start noise has no field 'coefficients'"),
+        (["memory=stored_items"], "start=principal needs a memory with bases.*use memory=addressed_bases"),
+        (["outer.rates.bases=0"], r"outer\.rates\.bases: Input should be greater than 0"),
+        (["objective.window=0"], "objective.window: "),
+        (["objective.classes_per_step=1"], "one class per step leaves nothing to tell apart"),
         (["name=rtp"], "'name=rtp' is not field=value with one of the fields memory"),
-        (["retraining.stepps=1"], "'retraining.stepps=1' is not field=value with one of the fields network, steps"),
-        (["window=300"], "a window of 300 is longer than the longest training of 60 steps"),
-        (["precision=float8"], "precision: "),
-        (["storage=int4"], "storage: Input should be 'float32', 'bfloat16' or 'int8'"),
-        (["resolution=full"], "principal finds bases at half resolution; start from noise"),
-        (["inner_optimiser=adam", "momentum_gradient=forward"], "Adam has no momentum term to leave undifferentiated"),
-        (["learn_rate=true", "queries=images"], "the inner rate is learned with a memory addressed by labels"),
-        (["targets=soft", "queries=images"], "soft targets are learned with a memory addressed by labels"),
-        (["targets=soft", "outer_steps=0"], "soft targets are learned by outer steps"),
+        (["retraining.stepps=1"], "there is no field 'stepps'; there are network, steps"),
+        (["objective.window=300"], "a window of 300 is longer than the longest training of 60 steps"),
+        (["objective.precision=float8"], "objective.precision: "),
+        (["memory.storage=int4"], "memory.storage: Input should be 'float32', 'bfloat16' or 'int8'"),
+        (["memory.resolution=full"], "principal finds bases at half resolution; use start=noise"),
+        (
+            ["objective.optimiser=adam", "objective.optimiser.gradient=forward"],
+            "the inner optimiser adam has no field 'gradient'",
+        ),
+        (["memory.targets=soft", "queries=images"], "soft targets are of memories that labels address"),
+        (["memory.targets=soft", "outer.steps=0"], "soft targets are learned by outer steps"),
     ],
 )
 def test_an_override_that_does_not_fit_is_refused(overrides: list[str], message: str) -> None:
@@ -323,37 +348,38 @@ def test_a_budget_that_is_too_small_says_how_many_bases_would_fit_and_that_is_tr
     with pytest.raises(
         ValueError, match="500 bases and -?[0-9]+ rows do not fit in 1 images per class; try with at most "
     ) as refused:
-        MemoryBudget.fit(bars_dataset, method, images_per_class=1, bases=500, rows=None)
+        method.budget(bars_dataset, images_per_class=1, bases=500, rows=None)
     most = int(str(refused.value).split("at most ")[1].split()[0])
-    assert MemoryBudget.fit(bars_dataset, method, images_per_class=1, bases=most, rows=None).rows >= 1
+    assert method.budget(bars_dataset, images_per_class=1, bases=most, rows=None).rows >= 1
     with pytest.raises(ValueError, match="do not fit"):
-        MemoryBudget.fit(bars_dataset, method, images_per_class=1, bases=most + 1, rows=None)
+        method.budget(bars_dataset, images_per_class=1, bases=most + 1, rows=None)
 
 
 @pytest.mark.parametrize("bases", [0, -3])
 def test_a_memory_without_bases_is_refused(bars_dataset: ImageDataset, bases: int) -> None:
     with pytest.raises(ValueError, match=f"a memory needs one basis or more, not {bases}"):
-        MemoryBudget.fit(bars_dataset, compose("window"), images_per_class=1, bases=bases, rows=None)
+        compose("window").budget(bars_dataset, images_per_class=1, bases=bases, rows=None)
 
 
 def test_pictures_at_half_resolution_are_four_times_as_many(bars_dataset: ImageDataset) -> None:
-    half = compose("bptt", ["resolution=half"])
-    assert MemoryBudget.fit(bars_dataset, half, images_per_class=2, bases=0, rows=None).rows == 8
-    assert MemoryBudget.fit(bars_dataset, half, images_per_class=0.5, bases=0, rows=None).rows == 2
-    with pytest.raises(ValueError, match="9 stored images of each class do not fit in 2 images per class"):
-        MemoryBudget.fit(bars_dataset, half, images_per_class=2, bases=0, rows=9)
+    half = compose("bptt", ["memory.resolution=half"])
+    assert half.budget(bars_dataset, images_per_class=2, bases=0, rows=None).rows == 8
+    assert half.budget(bars_dataset, images_per_class=0.5, bases=0, rows=None).rows == 2
+    with pytest.raises(ValueError, match="9 stored items of each class do not fit in 2 images per class"):
+        half.budget(bars_dataset, images_per_class=2, bases=0, rows=9)
 
 
 def test_a_memory_of_pixels_refuses_more_images_than_its_budget(bars_dataset: ImageDataset) -> None:
-    with pytest.raises(ValueError, match="3 stored images of each class do not fit in 2 images per class"):
-        MemoryBudget.fit(bars_dataset, compose("bptt"), images_per_class=2, bases=0, rows=3)
+    with pytest.raises(ValueError, match="3 stored items of each class do not fit in 2 images per class"):
+        compose("bptt").budget(bars_dataset, images_per_class=2, bases=0, rows=3)
 
 
 @pytest.mark.parametrize(("share", "expected"), [(0.5, 3), (0.0, 0), (1.0, 6)])
 def test_the_last_outer_steps_recall_through_what_the_file_keeps(
     bars_dataset: ImageDataset, share: float, expected: int
 ) -> None:
-    run = Run(bars_dataset, "outer_steps=6", "storage=int8", f"storage_share={share}")
-    seen: list[str] = []
-    run.go(report=lambda progress: seen.append(run.learner.storage))
+    run = Run(bars_dataset, "outer.steps=6", "memory.storage=int8", f"outer.storage_share={share}")
+    with mock.patch.object(Components, "sampler", autospec=True, side_effect=Components.sampler) as sampler:
+        run.go()
+    seen = [call.args[2] for call in sampler.call_args_list if len(call.args) > 2]  # but for the state's own
     assert seen == ["float32"] * (6 - expected) + ["int8"] * expected

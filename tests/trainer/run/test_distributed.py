@@ -14,8 +14,8 @@ from tests.tolerances import assert_close
 from trainer.run.distributed import ALONE, SingleProcess, process_is_first, processes
 
 TINY = [
-    "network=convnet:filters=8,depth=2", "retraining.network=convnet:filters=8,depth=2", "steps=4", "window=2",
-    "real_batch=40", "eager=true", "networks=2",
+    "objective.network=convnet:filters=8,depth=2", "retraining.network=convnet:filters=8,depth=2",
+    "objective.steps=4", "objective.window=2", "objective.real_batch=40", "objective.eager=true", "outer.draws=2",
 ]  # fmt: skip
 
 
@@ -43,7 +43,7 @@ def test_two_processes_learn_what_one_learns_from_as_many_networks(tmp_path: Pat
 def test_networks_that_cannot_be_shared_out_are_refused() -> None:
     three = SingleProcess(torch.device("cpu"), number=1, count=3)
     assert list(three.share(6)) == [2, 3]
-    with pytest.raises(ValueError, match="4 networks cannot be shared by 3 processes; use --set networks=6"):
+    with pytest.raises(ValueError, match="4 draws cannot be shared by 3 processes; use --set outer.draws=6"):
         three.share(4)
 
 

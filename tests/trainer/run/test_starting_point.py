@@ -17,13 +17,14 @@ from tests.trainer.cli.test_command_line import SMALL, distill, refusal, run, wi
 from trainer.cli import commands
 from trainer.data.datasets import load_dataset
 from trainer.methods.budget import MemoryBudget, Size
-from trainer.methods.method import compose
+from trainer.methods.named import compose
+from trainer.methods.starts import NoiseStart
 from trainer.run.progress import RunLimits
 from trainer.run.request import DistillRequest
 from trainer.run.starting_point import StartingPoint
 
-PICTURES = "--method image-addressing --set classes_per_step=2 --set shots=2".split()
-ENCODER = "--set query_size=5 --set encoder=convnet:filters=4,depth=2".split()
+PICTURES = "--method image-addressing --set objective.classes_per_step=2 --set queries.shots=2".split()
+ENCODER = "--set queries.size=5 --set queries.encoder=convnet:filters=4,depth=2".split()
 
 
 @pytest.fixture
@@ -44,7 +45,7 @@ def test_a_memory_addressed_by_pictures_is_gone_on_from_with_its_encoder(
 ) -> None:
     """Steps too small to change anything: what comes out is what it began from, in a run of its own."""
     second = tmp_path / "second" / "bars.safetensors"
-    still = "--outer-steps 1 --set outer_rate=1e-12 --set encoder_rate=1e-12".split()
+    still = "--outer-steps 1 --set outer.rate=1e-12 --set outer.rates.encoder=1e-12".split()
     run(*further(bars_folder, first, second, *PICTURES, *still))
     (before, encoder), (after, again) = with_encoder(first), with_encoder(second)
     assert after.manifest.provenance.hyper_parameters["start_sha256"] == before.sha256
@@ -68,9 +69,11 @@ def test_what_cannot_be_gone_on_from_is_refused_with_what_would_be_right(
     start = further(bars_folder, first, tmp_path / "second.safetensors", "--outer-steps", "1")
     said = refusal(monkeypatch, capsys, *start)
     assert "is addressed by images, not by labels; go on from it with --method image-addressing" in said
-    said = refusal(monkeypatch, capsys, *start, *PICTURES, "--set", "query_size=4")
-    assert "--set encoder=... and --set query_size=... must be those that it was distilled with" in said
-    assert "has learned already" in refusal(monkeypatch, capsys, *start, *PICTURES, "--set", "encoder_steps=3")
+    said = refusal(monkeypatch, capsys, *start, *PICTURES, "--set", "queries.size=4")
+    assert "--set queries.encoder=... and --set queries.size=... must be those of its distillation" in said
+    assert "has learned already" in refusal(
+        monkeypatch, capsys, *start, *PICTURES, "--set", "queries.pretraining_steps=3"
+    )
     for file in encoder_folder(first).iterdir():
         file.unlink()
     assert "is missing from the folder encoders" in refusal(monkeypatch, capsys, *start, *PICTURES)
@@ -79,26 +82,28 @@ def test_what_cannot_be_gone_on_from_is_refused_with_what_would_be_right(
 
 def test_networks_that_began_with_the_encoder_still_do(bars_folder: Path, tmp_path: Path) -> None:
     """However wide the method's own networks are."""
-    same = [f"{field}=convnet:filters=4,depth=2" for field in ("network", "retraining.network", "encoder")]
+    same = [
+        f"{field}=convnet:filters=4,depth=2" for field in ("objective.network", "retraining.network", "queries.encoder")
+    ]
     warm = tmp_path / "warm" / "bars.safetensors"
-    made = [part for each in ["query_size=5", "encoder_steps=2", *same] for part in ("--set", each)]
+    made = [part for each in ["queries.size=5", "queries.pretraining_steps=2", *same] for part in ("--set", each)]
     new = ["distill", "--dataset", str(bars_folder), "--output", str(warm), *PICTURES, *made, "--outer-steps", "1"]
     run(*new, "--images-per-class", "100", "--bases", "3", "--method", "image-addressing-warm")
     begin = StartingPoint.read(str(warm))
-    again = begin.method("image-addressing-warm", ["classes_per_step=2"])
-    assert (again.retraining.initial, again.encoder_steps) == ("encoder", 0)
-    assert str(again.encoder) == "convnet:filters=4,depth=2"
-    assert again.network == again.retraining.network == again.encoder
-    cold = begin.method("image-addressing", ["classes_per_step=2"])
+    again = begin.method("image-addressing-warm", ["objective.classes_per_step=2"])
+    assert (again.retraining.initial, again.flat()["queries.pretraining_steps"]) == ("encoder", 0)
+    assert again.flat()["queries.encoder"] == "convnet:filters=4,depth=2"
+    assert again.objective.network == again.retraining.network == NetworkSpec(filters=4, depth=2)
+    cold = begin.method("image-addressing", ["objective.classes_per_step=2"])
     assert cold.retraining == compose("image-addressing").retraining, "the method says how classifiers begin"
-    assert cold.encoder == again.encoder
+    assert cold.flat()["queries.encoder"] == again.flat()["queries.encoder"]
     with pytest.raises(ValueError, match="go on from it with --method image-addressing-warm"):
         run(*further(bars_folder, warm, tmp_path / "second.safetensors", "--outer-steps", "1"))
 
 
 def test_a_start_without_its_encoder_is_refused(first: Path, bars_folder: Path, tmp_path: Path) -> None:
     bundle, data = MemoryBundle.load(first), load_dataset(str(bars_folder))
-    method = StartingPoint.read(str(first)).method("image-addressing", ["classes_per_step=2"])
+    method = StartingPoint.read(str(first)).method("image-addressing", ["objective.classes_per_step=2"])
     request = DistillRequest(
         dataset=data,
         method=method,
@@ -118,17 +123,17 @@ def test_a_manifest_may_say_anything_of_its_encoder(first: Path) -> None:
     """What is no network is not taken for one; the method's own stands, and the file is checked against it."""
     bundle = MemoryBundle.load(first)
     assert StartingPoint.read(str(first)).defaults == (
-        "query_size=5",
-        "encoder_steps=0",
-        "encoder=convnet:filters=4,depth=2",
+        "queries.size=5",
+        "queries.pretraining_steps=0",
+        "queries.encoder=convnet:filters=4,depth=2",
     )
     for text in ("", "a network", "convnet:filters=0", 7):
         made = bundle.manifest.provenance
-        made = made.model_copy(update={"hyper_parameters": made.hyper_parameters | {"encoder": text}})
+        made = made.model_copy(update={"hyper_parameters": made.hyper_parameters | {"queries.encoder": text}})
         MemoryBundle(bundle.manifest.model_copy(update={"provenance": made}), bundle.memory, bundle.preprocessing).save(
             first
         )
-        assert StartingPoint.read(str(first)).defaults == ("query_size=5", "encoder_steps=0")
+        assert StartingPoint.read(str(first)).defaults == ("queries.size=5", "queries.pretraining_steps=0")
 
 
 def test_classifiers_are_trained_as_the_start_asks_for_unless_the_method_has_a_schedule_of_its_own(
@@ -140,18 +145,18 @@ def test_classifiers_are_trained_as_the_start_asks_for_unless_the_method_has_a_s
     )
     example_bundle(retraining=asked).save(path)
     begin = StartingPoint.read(str(path))
-    method = begin.method("window", ["network=convnet:filters=4"])
+    method = begin.method("window", ["objective.network=convnet:filters=4"])
     assert method.retraining == asked
-    assert method.augmentation == "flip"
-    assert begin.method("window", []).network == compose("window").network.shrinking(2)
-    assert begin.method("window", ["retraining.steps=9", "augmentation=none"]).retraining.steps == 9
+    assert method.objective.augmentation == "flip"
+    assert begin.method("window", []).objective.network == compose("window").objective.network.shrinking(2)
+    assert begin.method("window", ["retraining.steps=9", "objective.augmentation=none"]).retraining.steps == 9
     assert begin.method("rtp", []).retraining == compose("rtp").retraining
-    assert begin.method("rtp", []).augmentation == compose("rtp").augmentation
+    assert begin.method("rtp", []).objective == compose("rtp").objective
 
 
 def test_a_word_or_a_bundle_by_labels_says_where_a_method_starts(tmp_path: Path) -> None:
     assert StartingPoint.read(None) == StartingPoint()
-    assert StartingPoint.read("noise").method("window", ["start=principal"]).start == "noise", (
+    assert StartingPoint.read("noise").method("window", ["start=principal"]).start == NoiseStart(), (
         "--start has the last word"
     )
     path = tmp_path / "labels.safetensors"

@@ -9,9 +9,11 @@ from tests.tolerances import assert_close
 from trainer.data.datasets import ImageDataset
 from trainer.evaluation.few_shot import FewShot, draw_episode
 from trainer.methods.budget import MemoryBudget
-from trainer.methods.method import Method, compose
-from trainer.objectives.outer_parameters import ImageLearner
-from trainer.run.build import fit_preprocessing, make_learner
+from trainer.methods.method import Method
+from trainer.methods.named import compose
+from trainer.methods.problem import Problem
+from trainer.objectives import Components
+from trainer.run.build import fit_preprocessing
 from trainer.starts.eigenvectors import principal_start
 from trainer.starts.for_pictures import (
     RIDGE,
@@ -23,25 +25,28 @@ from trainer.starts.for_pictures import (
 )
 
 CPU = torch.device("cpu")
-SMALL = ["network=convnet:filters=8,depth=2", "encoder=convnet:filters=8,depth=2", "query_size=6", "classes_per_step=2"]
+SMALL = [
+    "objective.network=convnet:filters=8,depth=2",
+    "queries.encoder=convnet:filters=8,depth=2",
+    "queries.size=6",
+    "objective.classes_per_step=2",
+]
 
 
-def learner(data: ImageDataset, method: Method, seed: int = 0) -> ImageLearner:
+def built(data: ImageDataset, method: Method, seed: int = 0) -> Components:
     generator = torch.Generator().manual_seed(seed)
     preprocessing = fit_preprocessing(data, method)
-    made = make_learner(data, method, MemoryBudget(4, 4, 3), preprocessing, generator, device=CPU)
-    assert isinstance(made, ImageLearner)
-    return made
+    return method.build(Problem(data, preprocessing, generator, CPU), MemoryBudget(4, 4, 3))
 
 
-def nearest_classes(data: ImageDataset, made: ImageLearner, method: Method) -> float:
+def nearest_classes(data: ImageDataset, made: Components, method: Method) -> float:
     """How often what a class's pictures recall is nearer to real pictures of that class than of the other ones."""
     preprocessing = fit_preprocessing(data, method)
     few_shot = FewShot(
         made.memory,
         preprocessing,
         method.retraining,
-        encode=lambda pixels: made.encoder.logits(made.parameters, preprocessing.to_model(pixels)),
+        encode=lambda pixels: made.queries.encode(preprocessing.to_model(pixels)),
         device=CPU,
     )
     generator = torch.Generator().manual_seed(0)
@@ -60,13 +65,13 @@ def nearest_classes(data: ImageDataset, made: ImageLearner, method: Method) -> f
 def test_before_any_step_a_class_recalls_pictures_like_its_own(bars_dataset: ImageDataset) -> None:
     from_pictures = compose("image-addressing", SMALL)
     from_noise = compose("image-addressing", [*SMALL, "start=noise"])
-    assert nearest_classes(bars_dataset, learner(bars_dataset, from_pictures), from_pictures) > 0.9
-    assert nearest_classes(bars_dataset, learner(bars_dataset, from_noise), from_noise) < 0.7
+    assert nearest_classes(bars_dataset, built(bars_dataset, from_pictures), from_pictures) > 0.9
+    assert nearest_classes(bars_dataset, built(bars_dataset, from_noise), from_noise) < 0.7
 
 
 def test_the_same_seed_starts_alike(bars_dataset: ImageDataset) -> None:
     method = compose("image-addressing", SMALL)
-    one, same, other = (learner(bars_dataset, method, seed).tensors() for seed in (0, 0, 1))
+    one, same, other = (built(bars_dataset, method, seed).tensors() for seed in (0, 0, 1))
     assert all(torch.equal(tensor, same[name]) for name, tensor in one.items())
     assert not torch.equal(one["addressing"], other["addressing"])
 

@@ -20,7 +20,7 @@ import torch
 from torch import Tensor
 
 from recall_server.core.networks import AbstractNetwork, Parameters
-from trainer.objectives.inner.step import AbstractInnerStep, soft_cross_entropy
+from trainer.objectives.inner.step import AbstractInnerStep, TrainState, soft_cross_entropy
 
 logger = logging.getLogger(__name__)
 
@@ -58,19 +58,8 @@ class DifferentiatedStep(AbstractInnerStep):
         functions: tuple[Callable[..., Any], ...] = (self._forward, self._reverse, self._loss)
         object.__setattr__(self, "_functions", tuple(self._compile(function) for function in functions))
 
-    def forward(
-        self,
-        parameters: Parameters,
-        velocity: Parameters,
-        images: Tensor,
-        targets: Tensor,
-        *,
-        rate: Tensor,
-        momentum: Tensor,
-    ) -> tuple[Parameters, Parameters]:
-        after: tuple[Parameters, Parameters] = self._functions[0](
-            parameters, velocity, images, targets, rate=rate, momentum=momentum
-        )
+    def forward(self, state: TrainState, images: Tensor, targets: Tensor) -> TrainState:
+        after: TrainState = self._functions[0](state, images, targets)
         return after
 
     def reverse(
@@ -89,19 +78,12 @@ class DifferentiatedStep(AbstractInnerStep):
     def _loss(self, parameters: Parameters, images: Tensor, targets: Tensor) -> Tensor:
         return soft_cross_entropy(self.network.logits(parameters, images), targets)
 
-    def _forward(
-        self,
-        parameters: Parameters,
-        velocity: Parameters,
-        images: Tensor,
-        targets: Tensor,
-        *,
-        rate: Tensor,
-        momentum: Tensor,
-    ) -> tuple[Parameters, Parameters]:
-        gradient = torch.func.grad(self._loss)(parameters, images, targets)
-        velocity = {name: momentum * velocity[name] + gradient[name] for name in parameters}
-        return {name: parameters[name] - rate * velocity[name] for name in parameters}, velocity
+    def _forward(self, state: TrainState, images: Tensor, targets: Tensor) -> TrainState:
+        gradient = torch.func.grad(self._loss)(state.parameters, images, targets)
+        velocity = {name: state.momentum * state.velocity[name] + gradient[name] for name in state.parameters}
+        return state.at(
+            {name: state.parameters[name] - state.rate * velocity[name] for name in state.parameters}, velocity
+        )
 
     def _reverse(
         self, parameters: Parameters, images: Tensor, targets: Tensor, mu: Parameters

@@ -22,7 +22,7 @@ from recall_server.core.networks.kernels import AbstractBlocks, BlockTangent
 from recall_server.core.networks.kernels.convolutions import AbstractConvolution
 from recall_server.core.training.descent import images_at_once
 from recall_server.core.training.manual_backprop import BIAS, WEIGHT, ConvNetByHand, norm_of, weight_name
-from trainer.objectives.inner.step import AbstractInnerStep, gradient_along
+from trainer.objectives.inner.step import AbstractInnerStep, TrainState, gradient_along
 
 
 @final
@@ -37,23 +37,15 @@ class ConvNetStep(AbstractInnerStep):
     def by_hand(self) -> ConvNetByHand:
         return ConvNetByHand(self.network, self.blocks)
 
-    def forward(
-        self,
-        parameters: Parameters,
-        velocity: Parameters,
-        images: Tensor,
-        targets: Tensor,
-        *,
-        rate: Tensor,
-        momentum: Tensor,
-    ) -> tuple[Parameters, Parameters]:
+    def forward(self, state: TrainState, images: Tensor, targets: Tensor) -> TrainState:
         with torch.no_grad():
-            _, gradient = self.loss_and_gradient(parameters, images, targets)
-            names = list(parameters)
-            velocities = torch._foreach_mul([velocity[name] for name in names], momentum)
+            _, gradient = self.loss_and_gradient(state.parameters, images, targets)
+            names = list(state.parameters)
+            velocities = torch._foreach_mul([state.velocity[name] for name in names], state.momentum)
             torch._foreach_add_(velocities, [gradient[name] for name in names])
-            values = torch._foreach_sub([parameters[name] for name in names], torch._foreach_mul(velocities, rate))
-        return dict(zip(names, values, strict=True)), dict(zip(names, velocities, strict=True))
+            moves = torch._foreach_mul(velocities, state.rate)
+            values = torch._foreach_sub([state.parameters[name] for name in names], moves)
+        return state.at(dict(zip(names, values, strict=True)), dict(zip(names, velocities, strict=True)))
 
     def reverse(
         self, parameters: Parameters, images: Tensor, targets: Tensor, mu: Parameters

@@ -17,11 +17,10 @@ import torch
 from torch import Tensor
 
 from recall_server.core.networks import Parameters
+from recall_server.core.training.cuda_graph import WARM_STEPS, CudaRecorder
 from trainer.objectives.inner.convnet_step import ConvNetStep, loss_of
 from trainer.objectives.inner.packing import Packing
-from trainer.objectives.inner.step import AbstractInnerStep, Reversed, StepTrace
-
-WARM_UPS = 3  # runs before a recording: compiling, and cuDNN's choice of its fastest kernels
+from trainer.objectives.inner.step import AbstractInnerStep, Reversed, StepTrace, TrainState
 
 
 class StaticBuffers:
@@ -38,47 +37,30 @@ class StaticBuffers:
 @final
 @dataclass(frozen=True)
 class CapturedStep(AbstractInnerStep):
-    """The same step as `plain`, replayed. Nothing that is given or comes out lies where the recordings work."""
+    """The same step as `plain`, replayed. Inputs and outputs never alias the static buffers of the recordings."""
 
     plain: ConvNetStep
     _places: dict[object, StaticBuffers] = field(default_factory=dict, init=False, repr=False, compare=False)
-    _graphs: dict[object, torch.cuda.CUDAGraph] = field(default_factory=dict, init=False, repr=False, compare=False)
+    _replays: dict[object, Callable[[], None]] = field(default_factory=dict, init=False, repr=False, compare=False)
     _packing: Packing = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "network", self.plain.network)
         object.__setattr__(self, "_packing", Packing(self.plain.network))
 
-    def forward(
-        self,
-        parameters: Parameters,
-        velocity: Parameters,
-        images: Tensor,
-        targets: Tensor,
-        *,
-        rate: Tensor,
-        momentum: Tensor,
-    ) -> tuple[Parameters, Parameters]:
-        swept = self.forward_steps(images[None], targets[None], parameters, velocity, rate=rate, momentum=momentum)
-        return swept.parameters, swept.velocity
+    def forward(self, state: TrainState, images: Tensor, targets: Tensor) -> TrainState:
+        return self.forward_steps(state, images[None], targets[None]).state
 
     def forward_steps(
-        self,
-        images: Tensor,
-        targets: Tensor,
-        parameters: Parameters,
-        velocity: Parameters,
-        *,
-        rate: Tensor,
-        momentum: Tensor,
-        keep: tuple[bool, bool] = (False, False),
+        self, state: TrainState, images: Tensor, targets: Tensor, keep: tuple[bool, bool] = (False, False)
     ) -> StepTrace:
         if not len(images):
-            return StepTrace(parameters, velocity, [], [])
+            return StepTrace(state, [], [])
         with torch.no_grad():
             at, replay = self._recorded(self._train, images[0], targets[0])
-            theta, motion = self._packing.packed(parameters), self._packing.packed(velocity)
-            torch._foreach_copy_([at.theta, at.velocity, at.rate, at.momentum], [theta, motion, rate, momentum])
+            theta, motion = self._packing.packed(state.parameters), self._packing.packed(state.velocity)
+            given = [theta, motion, state.rate, state.momentum]
+            torch._foreach_copy_([at.theta, at.velocity, at.rate, at.momentum], given)
             weights = theta.new_empty(len(images) if keep[0] else 0, len(theta))
             velocities = theta.new_empty(len(images) if keep[1] else 0, len(theta))
             for t, (batch, target) in enumerate(zip(images.unbind(), targets.unbind(), strict=True)):
@@ -90,40 +72,33 @@ class CapturedStep(AbstractInnerStep):
                 torch._foreach_copy_(to, source)
                 replay()
             after = self._packing.unpacked(at.theta.clone()), self._packing.unpacked(at.velocity.clone())
-        return StepTrace(*after, weights.unbind(), velocities.unbind())
+        return StepTrace(state.at(*after), weights.unbind(), velocities.unbind())
 
     def reverse(
         self, parameters: Parameters, images: Tensor, targets: Tensor, mu: Parameters
     ) -> tuple[Tensor, Tensor, Parameters]:
         still = {name: torch.zeros_like(value) for name, value in mu.items()}
-        swept = StepTrace({}, {}, [self._packing.packed(parameters)], [])
-        zero, one = images.new_zeros(()), images.new_ones(())
-        found = self.backward_steps(swept, images[None], targets[None], still, mu, rate=zero, momentum=one)
+        state = TrainState({}, {}, images.new_zeros(()), images.new_ones(()))
+        trace = StepTrace(state, [self._packing.packed(parameters)], [])
+        found = self.backward_steps(trace, images[None], targets[None], still, mu)
         return found.images[0], found.targets[0], found.parameters
 
     def backward_steps(
-        self,
-        swept: StepTrace,
-        images: Tensor,
-        targets: Tensor,
-        lam: Parameters,
-        mu: Parameters,
-        *,
-        rate: Tensor,
-        momentum: Tensor,
+        self, trace: StepTrace, images: Tensor, targets: Tensor, lam: Parameters, mu: Parameters
     ) -> Reversed:
+        rate, momentum = trace.state.rate, trace.state.momentum
         with torch.no_grad():
             at, replay = self._recorded(self._reverse, images[0], targets[0])
             adjoints = [self._packing.packed(lam), self._packing.packed(mu)]
             torch._foreach_copy_([at.lam, at.mu, at.rate, at.momentum], [*adjoints, rate, momentum])
             for_images, for_targets = torch.empty_like(images), torch.empty_like(targets)
             for_rate, for_momentum = torch.zeros_like(rate), torch.zeros_like(momentum)
-            after = self._packing.packed(swept.velocity) if swept.velocities else None
+            after = self._packing.packed(trace.state.velocity) if trace.velocities else None
             for t in reversed(range(len(images))):
-                torch._foreach_copy_([at.image, at.target, at.theta], [images[t], targets[t], swept.weights[t]])
+                torch._foreach_copy_([at.image, at.target, at.theta], [images[t], targets[t], trace.weights[t]])
                 if after is not None:
                     for_rate -= after @ at.lam
-                    after = swept.velocities[t]
+                    after = trace.velocities[t]
                     for_momentum += after @ (at.mu - rate * at.lam)
                 replay()
                 torch._foreach_copy_([for_images[t], for_targets[t]], [at.for_image, at.for_target])
@@ -172,27 +147,23 @@ class CapturedStep(AbstractInnerStep):
         if size not in self._places:
             self._places[size] = StaticBuffers(self._packing.numbers, images, targets)
         at = self._places[size]
-        if (function.__name__, size) not in self._graphs:
-            self._graphs[function.__name__, size] = _record(lambda: function(at))
-        return at, self._graphs[function.__name__, size].replay
+        if (function.__name__, size) not in self._replays:
+            self._replays[function.__name__, size] = _record(lambda: function(at), images.device)
+        return at, self._replays[function.__name__, size]
 
 
-def _record(function: Callable[[], None]) -> torch.cuda.CUDAGraph:
-    """The function as a graph, after some runs of it."""
-    aside, graph = torch.cuda.Stream(), torch.cuda.CUDAGraph()  # type: ignore[no-untyped-call]
+def _record(function: Callable[[], None], device: torch.device) -> Callable[[], None]:
+    """Run the function a few times, then record it: the returned function replays the record."""
+    recorder = CudaRecorder(device)
     with torch.no_grad(), _fastest_kernels():
-        aside.wait_stream(torch.cuda.current_stream())
-        with torch.cuda.stream(aside):
-            for _ in range(WARM_UPS):
-                function()
-        torch.cuda.current_stream().wait_stream(aside)
-        with torch.cuda.graph(graph):
-            function()
-    return graph
+        for _ in range(WARM_STEPS):
+            recorder.run(function)
+        replay, _ = recorder.record(function)
+    return replay
 
 
 def _fastest_kernels() -> AbstractContextManager[None]:
-    """cuDNN tries its kernels and takes the fastest; float32 is multiplied as torch multiplies it by default."""
+    """Let cuDNN try its kernels and take the fastest; float32 is multiplied as torch multiplies it by default."""
     return torch.backends.cudnn.flags(
         enabled=True, benchmark=True, benchmark_limit=0, deterministic=False, allow_tf32=torch.backends.cudnn.allow_tf32
     )

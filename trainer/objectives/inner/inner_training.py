@@ -15,7 +15,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from recall_server.core.networks import Parameters
-from trainer.objectives.inner.step import AbstractInnerStep
+from trainer.objectives.inner.step import AbstractInnerStep, TrainState
 from trainer.objectives.inner.unroll import train, unroll
 
 FIRST_DECAY, SECOND_DECAY = 0.9, 0.999  # of Adam's moments (Kingma and Ba, 2015)
@@ -23,37 +23,19 @@ EPSILON = 1e-6  # inside Adam's root, squared: a root has no derivative at zero,
 
 
 class AbstractInnerTraining(ABC):
-    """T steps from parameters, on images [T, B, C, H, W] with targets [T, B, k]; `state` is what steps hand on."""
+    """Steps on images [T, B, C, H, W] with targets [T, B, k]. A state has `parameters`, and what steps hand on."""
 
     @abstractmethod
-    def begin(self, parameters: Parameters) -> Any:
+    def begin(self, parameters: Parameters, rate: Tensor) -> Any:
         """The state before the first step."""
 
     @abstractmethod
-    def train(
-        self,
-        step: AbstractInnerStep,
-        images: Tensor,
-        targets: Tensor,
-        parameters: Parameters,
-        state: Any,
-        *,
-        rate: Tensor,
-    ) -> tuple[Parameters, Any]:
-        """Parameters and state after the steps, without a gradient."""
+    def train(self, step: AbstractInnerStep, state: Any, images: Tensor, targets: Tensor) -> Any:
+        """The state after the steps, without a gradient."""
 
     @abstractmethod
-    def unroll(
-        self,
-        step: AbstractInnerStep,
-        images: Tensor,
-        targets: Tensor,
-        parameters: Parameters,
-        state: Any,
-        *,
-        rate: Tensor,
-    ) -> Parameters:
-        """The parameters after the steps, differentiable in images, targets and rate."""
+    def unroll(self, step: AbstractInnerStep, state: Any, images: Tensor, targets: Tensor) -> Any:
+        """The state after the steps, whose parameters are differentiable in images, targets and rate."""
 
 
 @final
@@ -68,44 +50,27 @@ class Momentum(AbstractInnerTraining):
     momentum: float
     gradient: Literal["full", "forward"] = "full"
 
-    def begin(self, parameters: Parameters) -> Parameters:
-        return {name: torch.zeros_like(value) for name, value in parameters.items()}
+    def begin(self, parameters: Parameters, rate: Tensor) -> TrainState:
+        still = {name: torch.zeros_like(value) for name, value in parameters.items()}
+        return TrainState(parameters, still, rate, rate.new_tensor(self.momentum))
 
-    def train(
-        self,
-        step: AbstractInnerStep,
-        images: Tensor,
-        targets: Tensor,
-        parameters: Parameters,
-        state: Any,
-        *,
-        rate: Tensor,
-    ) -> tuple[Parameters, Any]:
-        momentum = rate.new_tensor(self.momentum)
-        return train(step, images, targets, parameters, state, rate=rate, momentum=momentum)
+    def train(self, step: AbstractInnerStep, state: TrainState, images: Tensor, targets: Tensor) -> TrainState:
+        return train(step, state, images, targets)
 
-    def unroll(
-        self,
-        step: AbstractInnerStep,
-        images: Tensor,
-        targets: Tensor,
-        parameters: Parameters,
-        state: Any,
-        *,
-        rate: Tensor,
-    ) -> Parameters:
-        momentum = rate.new_tensor(self.momentum)
+    def unroll(self, step: AbstractInnerStep, state: TrainState, images: Tensor, targets: Tensor) -> TrainState:
         if self.gradient == "full":
-            return unroll(step, images, targets, parameters, state, rate=rate, momentum=momentum)[0]
+            return unroll(step, state, images, targets)
         for batch, target in zip(torch.split(images, 1), torch.split(targets, 1), strict=True):
-            parameters, state = unroll(step, batch, target, parameters, state, rate=rate, momentum=momentum)
-            state = {name: value.detach() for name, value in state.items()}
-        return parameters
+            state = unroll(step, state, batch, target)
+            state = state._replace(velocity={name: value.detach() for name, value in state.velocity.items()})
+        return state
 
 
-class Moments(NamedTuple):
-    """What Adam hands on: how many steps were taken, and decaying means of gradients and of their squares."""
+class AdamState(NamedTuple):
+    """What Adam hands on: parameters, step size, number of steps, and decaying means of gradients and their squares."""
 
+    parameters: Parameters
+    rate: Tensor
     steps: int
     first: Parameters
     second: Parameters
@@ -120,46 +85,16 @@ class Adam(AbstractInnerTraining):
     for every step, and not by one as with momentum.
     """
 
-    def begin(self, parameters: Parameters) -> Moments:
+    def begin(self, parameters: Parameters, rate: Tensor) -> AdamState:
         zeros = {name: torch.zeros_like(value) for name, value in parameters.items()}
-        return Moments(0, zeros, zeros)
+        return AdamState(parameters, rate, 0, zeros, zeros)
 
-    def train(
-        self,
-        step: AbstractInnerStep,
-        images: Tensor,
-        targets: Tensor,
-        parameters: Parameters,
-        state: Any,
-        *,
-        rate: Tensor,
-    ) -> tuple[Parameters, Any]:
+    def train(self, step: AbstractInnerStep, state: AdamState, images: Tensor, targets: Tensor) -> AdamState:
         with torch.no_grad():
-            return self._descend(step, images, targets, parameters, state, rate=rate)
+            return self.unroll(step, state, images, targets)
 
-    def unroll(
-        self,
-        step: AbstractInnerStep,
-        images: Tensor,
-        targets: Tensor,
-        parameters: Parameters,
-        state: Any,
-        *,
-        rate: Tensor,
-    ) -> Parameters:
-        return self._descend(step, images, targets, parameters, state, rate=rate)[0]
-
-    def _descend(
-        self,
-        step: AbstractInnerStep,
-        images: Tensor,
-        targets: Tensor,
-        parameters: Parameters,
-        state: Moments,
-        *,
-        rate: Tensor,
-    ) -> tuple[Parameters, Moments]:
-        count, first, second = state
+    def unroll(self, step: AbstractInnerStep, state: AdamState, images: Tensor, targets: Tensor) -> AdamState:
+        parameters, rate, count, first, second = state
         for batch, target in zip(images.unbind(), targets.unbind(), strict=True):
             gradients = gradient(step, batch, target, parameters)
             count += 1
@@ -171,7 +106,7 @@ class Adam(AbstractInnerTraining):
                 name: value - scale * first[name] / (for_second * second[name] + EPSILON**2).sqrt()
                 for name, value in parameters.items()
             }
-        return parameters, Moments(count, first, second)
+        return AdamState(parameters, rate, count, first, second)
 
 
 def gradient(step: AbstractInnerStep, images: Tensor, targets: Tensor, parameters: Parameters) -> Parameters:
@@ -189,10 +124,10 @@ class _Gradient(torch.autograd.Function):
         parameters = dict(zip(names, flat, strict=True))
         nothing = {name: torch.zeros_like(value) for name, value in parameters.items()}
         still = images.new_zeros(())
-        _, velocity = step.forward(parameters, nothing, images, targets, rate=still, momentum=still)
+        after = step.forward(TrainState(parameters, nothing, still, still), images, targets)
         ctx.step, ctx.names = step, names
         ctx.save_for_backward(images, targets, *flat)
-        return tuple(velocity[name] for name in names)  # from rest, the first velocity is the gradient
+        return tuple(after.velocity[name] for name in names)  # from rest, the first velocity is the gradient
 
     @staticmethod
     @once_differentiable

@@ -23,7 +23,7 @@ def with_precision(network: AbstractNetwork, precision: Precision, device: torch
     if device.type == "cpu" and not processor_has_bfloat16():
         raise ValueError(
             "this processor has no instructions for bfloat16 (AVX-512, AMX or Arm's): a step would take some twenty "
-            "times as long as in float32; leave out --set precision=bfloat16, or run with --device cuda"
+            "times as long as in float32; leave out --set objective.precision=bfloat16, or run with --device cuda"
         )
     return replace(network, convolution_dtype=torch.bfloat16)
 

@@ -29,11 +29,23 @@ def gradient_along(logits: Tensor, logits_dot: Tensor, targets: Tensor, count: i
     return (probabilities * mass - targets) / count, probabilities * centred * mass / count, -centred / count
 
 
-class StepTrace(NamedTuple):
-    """Parameters and velocity after T steps; what was before each step, in a form that the step itself knows."""
+class TrainState(NamedTuple):
+    """SGD with momentum between two steps: the network's parameters, their velocity, and the scalars of the steps."""
 
     parameters: Parameters
     velocity: Parameters
+    rate: Tensor
+    momentum: Tensor
+
+    def at(self, parameters: Parameters, velocity: Parameters) -> TrainState:
+        """The same scalars at another place."""
+        return TrainState(parameters, velocity, self.rate, self.momentum)
+
+
+class StepTrace(NamedTuple):
+    """The state after T steps, and what was before each step, in a form that the step itself knows."""
+
+    state: TrainState
     weights: Sequence[Any]
     velocities: Sequence[Any]
 
@@ -59,17 +71,8 @@ class AbstractInnerStep(ABC):
     network: AbstractNetwork
 
     @abstractmethod
-    def forward(
-        self,
-        parameters: Parameters,
-        velocity: Parameters,
-        images: Tensor,
-        targets: Tensor,
-        *,
-        rate: Tensor,
-        momentum: Tensor,
-    ) -> tuple[Parameters, Parameters]:
-        """(parameters', velocity') for a minibatch [N, C, H, W] with target distributions [N, k]."""
+    def forward(self, state: TrainState, images: Tensor, targets: Tensor) -> TrainState:
+        """The state after a step on a minibatch [N, C, H, W] with target distributions [N, k]."""
 
     @abstractmethod
     def reverse(
@@ -82,53 +85,37 @@ class AbstractInnerStep(ABC):
         """The loss itself, a scalar that is once differentiable for the parameters."""
 
     def forward_steps(
-        self,
-        images: Tensor,
-        targets: Tensor,
-        parameters: Parameters,
-        velocity: Parameters,
-        *,
-        rate: Tensor,
-        momentum: Tensor,
-        keep: tuple[bool, bool] = (False, False),
+        self, state: TrainState, images: Tensor, targets: Tensor, keep: tuple[bool, bool] = (False, False)
     ) -> StepTrace:
         """T steps, on images [T, B, C, H, W]; `keep` says whether parameters and velocity before each are kept."""
         weights, velocities = [], []
         with torch.no_grad():
             for batch, target in zip(images, targets, strict=True):
                 if keep[0]:
-                    weights.append(parameters)
+                    weights.append(state.parameters)
                 if keep[1]:
-                    velocities.append(velocity)
-                parameters, velocity = self.forward(parameters, velocity, batch, target, rate=rate, momentum=momentum)
-        return StepTrace(parameters, velocity, weights, velocities)
+                    velocities.append(state.velocity)
+                state = self.forward(state, batch, target)
+        return StepTrace(state, weights, velocities)
 
     def backward_steps(
-        self,
-        swept: StepTrace,
-        images: Tensor,
-        targets: Tensor,
-        lam: Parameters,
-        mu: Parameters,
-        *,
-        rate: Tensor,
-        momentum: Tensor,
+        self, trace: StepTrace, images: Tensor, targets: Tensor, lam: Parameters, mu: Parameters
     ) -> Reversed:
         """The reverse of T steps (the recursion of `trainer.objectives.inner.unroll`), given outputs' gradients."""
-        names = list(lam)
+        names, rate, momentum = list(lam), trace.state.rate, trace.state.momentum
         for_images, for_targets = torch.empty_like(images), torch.empty_like(targets)
         for_rate, for_momentum = torch.zeros_like(rate), torch.zeros_like(momentum)
         lams, mus = list(lam.values()), [mu[name] for name in names]
-        after = swept.velocity
+        after = trace.state.velocity
         for t in reversed(range(len(images))):
-            if swept.velocities:
+            if trace.velocities:
                 for_rate -= _inner_product((after[name] for name in names), lams)
-                after = swept.velocities[t]
+                after = trace.velocities[t]
             mus = list(torch._foreach_sub(mus, torch._foreach_mul(lams, rate)))
-            if swept.velocities:
+            if trace.velocities:
                 for_momentum += _inner_product((after[name] for name in names), mus)
             direction = dict(zip(names, mus, strict=True))
-            for_images[t], for_targets[t], product = self.reverse(swept.weights[t], images[t], targets[t], direction)
+            for_images[t], for_targets[t], product = self.reverse(trace.weights[t], images[t], targets[t], direction)
             lams = list(torch._foreach_add(lams, [product[name] for name in names]))
             mus = list(torch._foreach_mul(mus, momentum))
         lam, mu = dict(zip(names, lams, strict=True)), dict(zip(names, mus, strict=True))

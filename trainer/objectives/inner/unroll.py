@@ -1,7 +1,7 @@
 """Training a network for T steps of SGD with momentum, as one differentiable function (design, section 2).
 
-In go the images of all T steps, their targets, the initial parameters and velocity, the step size and the momentum;
-out come the trained parameters and velocity. Gradients reach every input. It knows nothing of memories.
+Inputs are the images of all T steps, their targets, and the initial state: parameters, velocity, step size, momentum.
+The output is the state after training. Gradients reach every input. It knows nothing of memories.
 
 With g the gradient of the loss, one step is  m' = beta m + g(theta, x),  theta' = theta - alpha m'.  Only theta of each
 step is kept (and m too, where a gradient for beta is asked for). The reverse pass carries lambda = dL/dtheta' and
@@ -20,44 +20,32 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from recall_server.core.networks import Parameters
-from trainer.objectives.inner.step import AbstractInnerStep, StepTrace
+from trainer.objectives.inner.step import AbstractInnerStep, StepTrace, TrainState
 
 
-def unroll(
-    step: AbstractInnerStep,
-    images: Tensor,
-    targets: Tensor,
-    parameters: Parameters,
-    velocity: Parameters,
-    *,
-    rate: Tensor,
-    momentum: Tensor,
-) -> tuple[Parameters, Parameters]:
-    """Train for T steps; differentiable in every tensor argument.
+def unroll(step: AbstractInnerStep, state: TrainState, images: Tensor, targets: Tensor) -> TrainState:
+    """Train for T steps; differentiable in every tensor argument, those of the state included.
 
-    images [T, B, C, H, W], targets [T, B, k], rate and momentum scalars. Returns (parameters, velocity) after T steps.
-    The arguments are never written to. Memory: T + 1 sets of parameters and the graph of a single step.
+    images [T, B, C, H, W], targets [T, B, k]. Returns the state after T steps. The arguments are never written to.
+    Memory: T + 1 sets of parameters and the graph of a single step.
     """
-    names = tuple(parameters)
+    names = tuple(state.parameters)
     flat: tuple[Tensor, ...] = _Unroll.apply(
-        step, names, images, targets, rate, momentum, *parameters.values(), *(velocity[name] for name in names)
+        step,
+        names,
+        images,
+        targets,
+        state.rate,
+        state.momentum,
+        *state.parameters.values(),
+        *(state.velocity[name] for name in names),
     )
-    return dict(zip(names, flat[: len(names)], strict=True)), dict(zip(names, flat[len(names) :], strict=True))
+    return state.at(*_two(names, flat))
 
 
-def train(
-    step: AbstractInnerStep,
-    images: Tensor,
-    targets: Tensor,
-    parameters: Parameters,
-    velocity: Parameters,
-    *,
-    rate: Tensor,
-    momentum: Tensor,
-) -> tuple[Parameters, Parameters]:
+def train(step: AbstractInnerStep, state: TrainState, images: Tensor, targets: Tensor) -> TrainState:
     """The same training without a gradient: what comes before the window of a truncated unroll."""
-    swept = step.forward_steps(images, targets, parameters, velocity, rate=rate, momentum=momentum)
-    return swept.parameters, swept.velocity
+    return step.forward_steps(state, images, targets).state
 
 
 class _Unroll(torch.autograd.Function):
@@ -72,22 +60,22 @@ class _Unroll(torch.autograd.Function):
         momentum: Tensor,
         *flat: Tensor,
     ) -> tuple[Tensor, ...]:
-        before, at_rest = _two(names, flat)
-        keep = True, any(ctx.needs_input_grad[4:6])
-        swept = step.forward_steps(images, targets, before, at_rest, rate=rate, momentum=momentum, keep=keep)
+        before = TrainState(*_two(names, flat), rate, momentum)
+        trace = step.forward_steps(before, images, targets, keep=(True, any(ctx.needs_input_grad[4:6])))
         ctx.step, ctx.names = step, names
         # What came out is an output: kept on the context it would be a reference cycle.
-        ctx.weights, ctx.velocities = swept.weights, swept.velocities
-        ctx.save_for_backward(images, targets, rate, momentum, *swept.velocity.values())
-        return *swept.parameters.values(), *swept.velocity.values()
+        ctx.weights, ctx.velocities = trace.weights, trace.velocities
+        ctx.save_for_backward(images, targets, rate, momentum, *trace.state.velocity.values())
+        return *trace.state.parameters.values(), *trace.state.velocity.values()
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, *flat: Tensor) -> tuple[Tensor | None, ...]:
         images, targets, rate, momentum, *last = ctx.saved_tensors
-        swept = StepTrace({}, dict(zip(ctx.names, last, strict=True)), ctx.weights, ctx.velocities)
+        after = TrainState({}, dict(zip(ctx.names, last, strict=True)), rate, momentum)
         lam, mu = _two(ctx.names, flat)
-        found = ctx.step.backward_steps(swept, images, targets, lam, mu, rate=rate, momentum=momentum)
+        trace = StepTrace(after, ctx.weights, ctx.velocities)
+        found = ctx.step.backward_steps(trace, images, targets, lam, mu)
         gradients = (*found.parameters.values(), *found.velocity.values())
         return None, None, found.images, found.targets, found.rate, found.momentum, *gradients
 

@@ -33,5 +33,5 @@ class Previews:
 
     def _draw(self, progress: RunState) -> None:
         name = f"step-{progress.step:0{DIGITS}}.png"
-        bundle = self.publisher.draft(self.publisher.learner.tensors(), progress).bundle
+        bundle = self.publisher.draft(self.publisher.components.tensors(), progress).bundle
         write_atomically(self.folder / name, contact_sheet(picture_rows(bundle)))

@@ -13,9 +13,11 @@ import torch
 from recall_server.core.memory import Storage
 from recall_server.core.preprocessing import AbstractPreprocessing
 from trainer.data.datasets import ImageDataset
-from trainer.methods.budget import MemoryBudget, base_numbers, memory_numbers, query_size, target_numbers
+from trainer.methods.budget import MemoryBudget
 from trainer.methods.method import Method
-from trainer.run.build import fit_preprocessing, make_learner
+from trainer.methods.problem import Problem
+from trainer.methods.starts import NoiseStart
+from trainer.run.build import fit_preprocessing
 from trainer.run.progress import RunState
 from trainer.run.publisher import RunRecord, prepare_bundle
 
@@ -55,10 +57,7 @@ class ByteBudget:
 
     def fit(self, bases: int, rows: int | None) -> MemoryBudget:
         """The largest r that fits unless it is given; ValueError says which K would fit where this one does not."""
-        if self.method.memory == "stored_items":
-            bases = 0
-        elif bases < 1:
-            raise ValueError(f"a memory needs one basis or more, not {bases}")
+        bases = self.method.memory.size(bases)
         room = self.file_bytes - RESERVED
         least = self._measure(bases, rows or 1)
         if least > room:
@@ -74,8 +73,8 @@ class ByteBudget:
     def candidates(self, shares: Iterable[float]) -> list[MemoryBudget]:
         """Budgets whose bases take such shares of what the numbers may take, the first one first."""
         fixed = self._measure(1, 1) - self._basis_bytes(1)
-        stored = base_numbers(self.dataset, self.method)
-        basis = stored * NUMBER_BYTES[self.method.storage]
+        stored = self.method.memory.stored_numbers(self.method.shape(self.dataset))
+        basis = stored * NUMBER_BYTES[self.method.memory.storage]
         counts = (int(share * (self.file_bytes - RESERVED - fixed) / basis) for share in shares)
         return [self.fit(count, None) for count in dict.fromkeys(max(1, min(stored, count)) for count in counts)]
 
@@ -94,28 +93,27 @@ class ByteBudget:
 
     def _basis_bytes(self, rows: int) -> int:
         """Of one basis with its coefficients."""
-        numbers = base_numbers(self.dataset, self.method) + rows * query_size(self.dataset, self.method)
-        return numbers * NUMBER_BYTES[self.method.storage] + (2 * SCALE_BYTES if self.method.storage == "int8" else 0)
+        shape, spec = self.method.shape(self.dataset), self.method.memory
+        numbers = spec.stored_numbers(shape) + rows * shape.query_size
+        return numbers * NUMBER_BYTES[spec.storage] + (2 * SCALE_BYTES if spec.storage == "int8" else 0)
 
     def _row_bytes(self, bases: int) -> int:
         """Of one more row of every query."""
-        numbers = bases * query_size(self.dataset, self.method)
-        if bases:
-            return numbers * NUMBER_BYTES[self.method.storage]
-        scale = SCALE_BYTES if self.method.storage == "int8" else 0
-        image = base_numbers(self.dataset, self.method) * NUMBER_BYTES[self.method.storage]
-        return len(self.dataset.classes) * (image + scale)
+        shape, spec = self.method.shape(self.dataset), self.method.memory
+        numbers = spec.numbers(shape, bases, 2) - spec.numbers(shape, bases, 1)
+        scales = len(self.dataset.classes) if spec.storage == "int8" and not bases else 0
+        return numbers * NUMBER_BYTES[spec.storage] + scales * SCALE_BYTES
 
     def _budget(self, bases: int, rows: int) -> MemoryBudget:
-        stored = memory_numbers(self.dataset, self.method, bases, rows) + target_numbers(self.dataset, self.method)
+        stored = self.method.memory.numbers(self.method.shape(self.dataset), bases, rows)
         images_per_class = stored / (len(self.dataset.classes) * self.dataset.image_numbers)
         return MemoryBudget(images_per_class, bases, rows, self.file_bytes)
 
     def _measure(self, bases: int, rows: int) -> int:
         """Bytes of the file of such a memory at the start of a run."""
         budget = MemoryBudget(self._budget(bases, rows).images_per_class, bases, rows)
-        method = self.method.model_copy(update={"start": "noise"})
         generator, cpu = torch.Generator().manual_seed(0), torch.device("cpu")
-        learner = make_learner(self.dataset, method, budget, self.preprocessing, generator, device=cpu)
+        problem = Problem(self.dataset, self.preprocessing, generator, cpu)
+        components = self.method.model_copy(update={"start": NoiseStart()}).build(problem, budget)
         made = RunRecord(self.dataset, self.method, budget, 0, RunState(), self.device, None)
-        return len(prepare_bundle(learner, learner.tensors(), self.preprocessing, made, self.name).data)
+        return len(prepare_bundle(components, components.tensors(), self.preprocessing, made, self.name).data)

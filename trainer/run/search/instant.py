@@ -23,12 +23,15 @@ from trainer.data.datasets import ImageDataset
 from trainer.data.second_moments import SecondMoments
 from trainer.methods.budget import MemoryBudget
 from trainer.methods.method import Method
-from trainer.objectives.outer_parameters import LabelLearner
-from trainer.run.build import fit_preprocessing, with_projection
+from trainer.methods.problem import Problem
+from trainer.methods.starts import PrincipalStart
+from trainer.objectives.components import Components
+from trainer.objectives.queries import LabelQueries
+from trainer.run.build import fit_preprocessing
 from trainer.run.progress import RunState, Validation
 from trainer.run.request import DistillRequest, Publisher, check_nothing_is_lost, check_writable
 from trainer.run.validation import validate
-from trainer.starts.eigenvectors import principal_start
+from trainer.starts.eigenvectors import Coefficients, principal_start
 
 SHARES = (0.4, 0.6, 0.2)  # of the budget that bases may take; the first is the guess that is served at once
 
@@ -41,7 +44,7 @@ def _keep_quiet(sentence: str) -> None:
 
 def is_instant(method: Method) -> bool:
     """Whether a method takes no outer step from the leading eigenvectors, addressed by labels."""
-    return method.outer_steps == 0 and method.start == "principal" and method.queries == "labels"
+    return method.outer.steps == 0 and method.start.kind == "principal" and method.queries.kind == "labels"
 
 
 def budgets(dataset: ImageDataset, method: Method, *, images_per_class: float) -> list[MemoryBudget]:
@@ -51,9 +54,7 @@ def budgets(dataset: ImageDataset, method: Method, *, images_per_class: float) -
     allowed = images_per_class * len(dataset.classes) * dataset.image_numbers
     counts = dict.fromkeys(max(1, min(stored, int(share * allowed / stored))) for share in SHARES)
     most = int(torch.bincount(dataset.train.labels).max())  # no class has more pictures to recall
-    fitted = [
-        MemoryBudget.fit(dataset, method, images_per_class=images_per_class, bases=count, rows=None) for count in counts
-    ]
+    fitted = [method.budget(dataset, images_per_class=images_per_class, bases=count) for count in counts]
     return [replace(budget, rows=min(budget.rows, most)) for budget in fitted]
 
 
@@ -90,7 +91,7 @@ def _at_half_size(request: DistillRequest) -> Method | None:
     What is recalled holds nothing finer, and they are trained three to four times as fast.
     """
     method = request.method
-    networks = method.network, method.retraining.network
+    networks = method.objective.network, method.retraining.network
     if any(network.shrink != 1 for network in networks):  # asked for, or of an architecture that shrinks nothing
         return None
     inner, served = (network.shrinking(2) for network in networks)
@@ -99,28 +100,26 @@ def _at_half_size(request: DistillRequest) -> Method | None:
             build_network(network, request.dataset.image_shape, len(request.dataset.classes))
     except ValueError:
         return None
-    retraining = method.retraining.model_copy(update={"network": served})
-    return method.model_copy(update={"network": inner, "retraining": retraining})
+    return method.varied(objective={"network": inner}, retraining={"network": served})
 
 
 def _with_centres(method: Method) -> Method:
-    return method.model_copy(update={"coefficients": "centres"})
+    return method.varied(start=PrincipalStart(coefficients="centres"))
 
 
 def _with_flips(method: Method) -> Method:
-    return method.model_copy(update={"retraining": method.retraining.model_copy(update={"augmentation": "flip"})})
+    return method.varied(retraining={"augmentation": "flip"})
 
 
 def _with_patience(method: Method) -> Method:
     """Colour pictures gain by three times the steps; where it is within the noise, classifiers stay as quick."""
-    steps = 3 * method.retraining.steps
-    return method.model_copy(update={"retraining": method.retraining.model_copy(update={"steps": steps})})
+    return method.varied(retraining={"steps": 3 * method.retraining.steps})
 
 
 class InstantMemory(NamedTuple):
     """A candidate: its memory, and the space in which classifiers see pictures."""
 
-    learner: LabelLearner
+    components: Components
     preprocessing: AbstractPreprocessing
 
 
@@ -142,18 +141,22 @@ class InstantRun:
         is measured.
         """
         request = replace(self.best, method=method, budget=budget)
-        name = f"{budget.bases} bases, {budget.rows} {method.coefficients}, {method.retraining.augmentation} augmented"
-        name += f", {method.retraining.steps} steps" + (", at half size" if method.network.shrink == 2 else "")
+        name = (
+            f"{budget.bases} bases, {budget.rows} {_coefficients(method)}, {method.retraining.augmentation} augmented"
+        )
+        name += f", {method.retraining.steps} steps" + (
+            ", at half size" if method.objective.network.shrink == 2 else ""
+        )
         release_freed_memory()  # of the candidate before; the peak is then that of the largest, not of all together
         made = self._make(request)
         release_freed_memory()  # of the search for its coefficients
         if self._made is None:
             self.best, self._made = request, made
-            check_writable(request.output, Publisher(request, *made).draft(made.learner.tensors(), self.progress))
+            check_writable(request.output, Publisher(request, *made).draft(made.components.tensors(), self.progress))
             self.publish()
             self.report(f"{name}: written after {self.progress.seconds:.1f} s")
         try:
-            values = validate(made.learner, request.dataset, method, made.preprocessing).values
+            values = validate(made.components, request.dataset, method, made.preprocessing).values
         except TrainingFailed:  # it teaches nothing, or nothing can be learnt from these pictures
             values = (0.0,)
         point = Validation(0, time.monotonic() - self.started, values)
@@ -168,9 +171,10 @@ class InstantRun:
         assert self._made is not None
         self.progress.version += 1
         self.progress.seconds = time.monotonic() - self.started
-        Publisher(self.best, *self._made)(self._made.learner.tensors(), self.progress)
+        Publisher(self.best, *self._made)(self._made.components.tensors(), self.progress)
 
     def _make(self, request: DistillRequest) -> InstantMemory:
+        method = request.method
         memory = principal_start(
             request.dataset.train,
             self.fitted,
@@ -179,8 +183,13 @@ class InstantRun:
             rows=request.budget.rows,
             generator=torch.Generator().manual_seed(request.seed),
             moments=self.moments,
-            coefficients=request.method.coefficients,
+            coefficients=_coefficients(method),
         )
         memory = memory.replace({name: value.to(request.device) for name, value in memory.tensors().items()})
-        learner = LabelLearner(memory, classes_per_step=len(memory.addressing[0]), real_batch=request.method.real_batch)
-        return InstantMemory(learner, with_projection(request.method, memory, self.fitted))
+        problem = Problem(request.dataset, self.fitted, torch.Generator(), request.device)
+        components = Components.of(memory, LabelQueries(), method.objective.build(problem))
+        return InstantMemory(components, method.preprocessing.onto(memory, self.fitted))
+
+
+def _coefficients(method: Method) -> Coefficients:
+    return "centres" if dict(method.start).get("coefficients") == "centres" else "typical"

@@ -16,7 +16,7 @@ from trainer.data.datasets import ImageDataset
 from trainer.data.second_moments import SecondMoments
 from trainer.evaluation.evaluate import Accuracies, evaluate_labels, evaluate_real
 from trainer.evaluation.report import print_accuracies, write_picture
-from trainer.methods.method import compose
+from trainer.methods.named import compose
 from trainer.run.progress import RunLimits
 from trainer.run.request import DistillRequest
 from trainer.run.search.instant import budgets, instant

@@ -16,10 +16,12 @@ import torch
 
 from recall_server.core.io.atomic import write_atomically
 from recall_server.core.io.tensor_file import parse_json
+from recall_server.core.memory import BASES
 from trainer.data.datasets import ImageDataset
 from trainer.evaluation.evaluate import Accuracies
-from trainer.methods.budget import MemoryBudget, base_numbers
+from trainer.methods.budget import MemoryBudget
 from trainer.methods.method import Method
+from trainer.methods.spec import flattened
 from trainer.output.plots.figures import empty
 from trainer.run.progress import RunLimits
 from trainer.run.search.trial import trial
@@ -49,13 +51,14 @@ class Sweep:
 
         Raises ValueError for a K that does not fit, saying which would, and where none does.
         """
-        if self.method.memory == "stored_items":
-            raise ValueError("a memory of pixels has no bases to count; use a method of addressed bases")
+        if BASES not in self.method.memory.memory.traits:
+            raise ValueError(f"a memory of {self.method.memory.kind} has no bases to count; use one of addressed_bases")
         if counts:
             return [self._budget(count) for count in dict.fromkeys(counts)]
         found = []
         for count in COUNTS:
-            if self.method.start == "principal" and count > base_numbers(self.dataset, self.method):
+            most = self.method.memory.stored_numbers(self.method.shape(self.dataset))
+            if self.method.start.kind == "principal" and count > most:
                 break  # no more directions than a stored image has numbers
             try:
                 budget = self._budget(count)
@@ -71,7 +74,7 @@ class Sweep:
             "dataset": self.dataset.name,
             "dataset_sha256": self.dataset.digest,
             "images_per_class": self.images_per_class,
-            "method": self.method.model_dump(mode="json"),
+            "method": flattened(self.method, lambda name: name == "citation"),
             "outer_steps": self.limits.outer_steps,
             "minutes": self.limits.minutes,
             "validate_every": self.limits.validate_every,
@@ -95,9 +98,7 @@ class Sweep:
         }
 
     def _budget(self, count: int) -> MemoryBudget:
-        return MemoryBudget.fit(
-            self.dataset, self.method, images_per_class=self.images_per_class, bases=count, rows=None
-        )
+        return self.method.budget(self.dataset, images_per_class=self.images_per_class, bases=count)
 
 
 def select_bases(

@@ -11,20 +11,21 @@ from trainer.data.datasets import ImageDataset
 from trainer.evaluation.evaluate import Accuracies
 from trainer.methods.budget import MemoryBudget
 from trainer.methods.method import Method
-from trainer.objectives.outer_parameters import AbstractLearner, with_learned_rate
-from trainer.run.build import fit_preprocessing, make_learner, make_objective, real_data, with_projection
+from trainer.methods.problem import Problem
+from trainer.objectives.components import Components
+from trainer.run.build import fit_preprocessing, real_data
 from trainer.run.distill import Distillation
 from trainer.run.progress import RunLimits, Validation
 from trainer.run.validation import validate
 
 
 def served_accuracy(
-    learner: AbstractLearner, dataset: ImageDataset, method: Method, preprocessing: AbstractPreprocessing
+    components: Components, dataset: ImageDataset, method: Method, preprocessing: AbstractPreprocessing
 ) -> Accuracies:
-    """Accuracies of fresh networks on what a bundle of the learner would recall, by the schedule that it would name."""
-    schedule = with_learned_rate(method.retraining, learner.tensors())
+    """Accuracies of fresh networks on what a bundle would recall now, by the schedule that it would name."""
+    schedule = components.objective.retraining(method.retraining, components.tensors())
     method = method.model_copy(update={"retraining": schedule})
-    return validate(learner.as_stored(method.storage), dataset, method, preprocessing)
+    return validate(components.as_stored(method.memory.storage), dataset, method, preprocessing)
 
 
 def trial(
@@ -36,13 +37,12 @@ def trial(
     """
     generator = torch.Generator().manual_seed(seed)
     preprocessing = fit_preprocessing(dataset, method)
-    learner = make_learner(dataset, method, budget, preprocessing, generator, device=device)
-    objective = make_objective(dataset, method, device)
-    run = Distillation(learner, objective, method, run={}, limits=limits, generator=generator)
-    space = with_projection(method, learner.memory, preprocessing)
+    components = method.build(Problem(dataset, preprocessing, generator, device), budget)
+    run = Distillation(components, method, run={}, limits=limits, generator=generator)
+    space = method.preprocessing.onto(components.memory, preprocessing)
 
     def measure() -> Sequence[float]:
-        return served_accuracy(learner, dataset, method, space).values
+        return served_accuracy(components, dataset, method, space).values
 
     run.distill(real_data(dataset, preprocessing, device), validate=measure)
     return run.progress.history

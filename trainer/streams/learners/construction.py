@@ -10,6 +10,7 @@ from torch import Tensor
 
 from recall_server.core.memory import AddressedBases
 from recall_server.core.networks import MLP, build_network
+from trainer.objectives.inner.inner_training import Momentum
 from trainer.objectives.inner.select_step import inner_step
 from trainer.objectives.unrolled import Unrolled
 from trainer.streams.buffer.samples import AbstractSamples
@@ -160,5 +161,13 @@ def make_objective(recipe: StreamMethod, header: TaskHeader, device: torch.devic
         )
     step = inner_step(network, device)
     return RecalledUnrolled(
-        Unrolled(step, recipe.steps, recipe.window, recipe.rate, recipe.momentum, recipe.rows_per_class), device
+        Unrolled(
+            step,
+            steps=recipe.steps,
+            window=recipe.window,
+            rate=recipe.rate,
+            rows_per_class=recipe.rows_per_class,
+            training=Momentum(recipe.momentum),
+        ),
+        device,
     )

@@ -13,6 +13,7 @@ from recall_server.core.networks import MLP, Parameters
 from trainer.objectives.inner.autograd_step import DifferentiatedStep
 from trainer.objectives.inner.kernels import dense
 from trainer.objectives.inner.kernels.dense import Dense, Examples, NativeDense
+from trainer.objectives.inner.step import TrainState
 from trainer.objectives.inner.unroll import train, unroll
 
 HIDDEN_WEIGHT, HIDDEN_BIAS = "layer0.weight", "layer0.bias"
@@ -61,13 +62,14 @@ class StepwiseTraining(AbstractNarrowTraining):
     def train(
         self, coordinates: Tensor, index: Tensor, parameters: Parameters, velocity: Parameters
     ) -> tuple[Parameters, Parameters]:
-        return train(self.step, *_minibatches(coordinates, index), parameters, velocity, **self._constants())
+        trained = train(self.step, self._state(parameters, velocity), *_minibatches(coordinates, index))
+        return trained.parameters, trained.velocity
 
     def unroll(self, coordinates: Tensor, index: Tensor, parameters: Parameters, velocity: Parameters) -> Parameters:
-        return unroll(self.step, *_minibatches(coordinates, index), parameters, velocity, **self._constants())[0]
+        return unroll(self.step, self._state(parameters, velocity), *_minibatches(coordinates, index)).parameters
 
-    def _constants(self) -> dict[str, Tensor]:
-        return {"rate": torch.tensor(self.rate), "momentum": torch.tensor(self.momentum)}
+    def _state(self, parameters: Parameters, velocity: Parameters) -> TrainState:
+        return TrainState(parameters, velocity, torch.tensor(self.rate), torch.tensor(self.momentum))
 
 
 def _minibatches(coordinates: Tensor, index: Tensor) -> tuple[Tensor, Tensor]:

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from recall_server.core.memory import AddressedBases, Recalled
-from trainer.objectives.base import OuterBatch
+from trainer.objectives.sampler import OuterBatch
 from trainer.objectives.unrolled import Unrolled
 from trainer.streams.sources.task import CPU
 
@@ -34,5 +34,5 @@ class RecalledUnrolled(AbstractStreamObjective):
     def loss(self, memory: AddressedBases, images: Tensor, targets: Tensor, generator: torch.Generator) -> Tensor:
         queries = torch.eye(memory.query_size)
         recalled = Recalled(*(tensor.to(self.device) for tensor in memory.recall(queries)))
-        episode = OuterBatch(recalled, images.to(self.device), targets.to(self.device))
-        return self.unrolled.loss(episode, generator).to(queries.device)
+        batch = OuterBatch(recalled, images.to(self.device), targets.to(self.device))
+        return self.unrolled.score(batch, generator).to(queries.device)

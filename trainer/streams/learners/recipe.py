@@ -106,5 +106,5 @@ def compose_stream(name: str, stream: str, overrides: Iterable[str] = ()) -> Str
     if name not in RECIPES:
         raise ValueError(f"unknown method {name!r}; known methods: {', '.join(RECIPES)}")
     recipe = RECIPES[name](**SETTINGS.get(stream, SETTINGS["rotations"]))
-    fields = recipe.model_dump() | dict(CHOSEN.get((name, stream), {}))
-    return overridden(StreamMethod, fields, overrides, fixed=("name", "retraining"))
+    chosen = StreamMethod.model_validate(dict(recipe) | dict(CHOSEN.get((name, stream), {})))
+    return overridden(chosen, overrides, fixed=("name", "retraining"))

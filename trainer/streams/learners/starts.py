@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import torch
 from torch import Tensor
 
@@ -24,11 +22,14 @@ def plane(recipe: StreamMethod, header: TaskHeader) -> HalfResolution:
 
 def noise_memory(recipe: StreamMethod, header: TaskHeader, rows: int, generator: torch.Generator) -> AddressedBases:
     """The paper's start, at the recipe's resolution."""
-    channels, height, width = header.image_shape
-    shape = header.image_shape if recipe.resolution == "half" else (channels, 2 * height, 2 * width)
-    size = len(header.classes)
-    memory = noise_start(shape, bases=recipe.bases, rows=rows, query_size=size, generator=generator)
-    return replace(memory, height=height, width=width)
+    return noise_start(
+        header.image_shape,
+        bases=recipe.bases,
+        rows=rows,
+        query_size=len(header.classes),
+        generator=generator,
+        stored_shape=None if recipe.resolution == "half" else header.image_shape,
+    )
 
 
 def principal_memory(  # noqa: PLR0917

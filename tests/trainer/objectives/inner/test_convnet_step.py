@@ -16,6 +16,7 @@ from trainer.objectives.inner import convnet_step
 from trainer.objectives.inner.autograd_step import DifferentiatedStep
 from trainer.objectives.inner.convnet_step import ConvNetStep
 from trainer.objectives.inner.select_step import inner_step
+from trainer.objectives.inner.step import TrainState
 
 TERMS = 7 * 13 * 16  # pixels of a minibatch: a gradient is their sum, the longest one
 NETWORKS = {
@@ -45,12 +46,8 @@ def draw(network: ConvNet, dtype: torch.dtype, batch: int = 5) -> tuple[Paramete
 def test_forward_and_reverse_equal_the_derived_ones_in_float64(network: ConvNet, blocks: AbstractBlocks) -> None:
     parameters, mu, images, targets = draw(network, torch.float64)
     mine, derived = ConvNetStep(network, blocks), DifferentiatedStep(network, compiled=False)
-    rates = {"rate": torch.tensor(0.1), "momentum": torch.tensor(0.9)}
-    assert_close(
-        mine.forward(parameters, mu, images, targets, **rates),
-        derived.forward(parameters, mu, images, targets, **rates),
-        terms=TERMS,
-    )
+    state = TrainState(parameters, mu, torch.tensor(0.1), torch.tensor(0.9))
+    assert_close(mine.forward(state, images, targets), derived.forward(state, images, targets), terms=TERMS)
     found, oracle = (each.reverse(parameters, images, targets, mu) for each in (mine, derived))
     assert_close(found, oracle, terms=TERMS, size=magnitude(oracle))
 

@@ -64,7 +64,7 @@ def outer_loss(parameters: Parameters) -> Tensor:
 def test_gradients_for_images_targets_and_rate_equal_naive_unrolling(step: AbstractInnerStep, name: str) -> None:
     training, given = TRAININGS[name], leaves(0.01 if name == "adam" else 0.3)
     images, targets, parameters, rate = given
-    ours = outer_loss(training.unroll(step, images, targets, parameters, training.begin(parameters), rate=rate))
+    ours = outer_loss(training.unroll(step, training.begin(parameters, rate), images, targets).parameters)
     oracle = outer_loss(naive(name, images, targets, parameters, rate))
     gain = 1e4 if name == "adam" else GAIN  # Adam divides by gradients, however small they are
     assert_close(ours, oracle, terms=TERMS, gain=gain)
@@ -78,13 +78,11 @@ def test_steps_without_a_gradient_come_to_the_same_place_and_hand_on_their_state
     step: AbstractInnerStep, name: str
 ) -> None:
     training, (images, targets, parameters, rate) = TRAININGS[name], leaves(0.01)
-    whole = training.unroll(step, images, targets, parameters, training.begin(parameters), rate=rate)
-    some, state = training.train(
-        step, images[:3], targets[:3], parameters, training.begin(parameters), rate=rate.detach()
-    )
-    rest = training.unroll(step, images[3:], targets[3:], some, state, rate=rate)
-    assert not any(value.requires_grad for value in some.values())
-    assert_close(rest, whole, terms=TERMS)
+    whole = training.unroll(step, training.begin(parameters, rate), images, targets).parameters
+    some = training.train(step, training.begin(parameters, rate), images[:3], targets[:3])
+    rest = training.unroll(step, some, images[3:], targets[3:])
+    assert not any(value.requires_grad for value in some.parameters.values())
+    assert_close(rest.parameters, whole, terms=TERMS)
 
 
 def test_forward_only_momentum_trains_like_full_momentum_and_differentiates_otherwise(step: AbstractInnerStep) -> None:
@@ -92,7 +90,7 @@ def test_forward_only_momentum_trains_like_full_momentum_and_differentiates_othe
     found = {}
     for name in ("forward-only momentum", "full momentum"):
         training = TRAININGS[name]
-        trained = training.unroll(step, images, targets, parameters, training.begin(parameters), rate=rate)
+        trained = training.unroll(step, training.begin(parameters, rate), images, targets).parameters
         found[name] = trained, torch.autograd.grad(outer_loss(trained), images)[0]
     (forward, one), (full, other) = found.values()
     assert_close(forward, full, terms=TERMS)

@@ -20,7 +20,7 @@ def test_bfloat16_is_for_the_convolutions_alone(device: torch.device, monkeypatc
 
 def test_a_processor_without_bfloat16_refuses_it_and_says_what_to_do(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(precision, "processor_has_bfloat16", lambda: False)
-    with pytest.raises(ValueError, match="no instructions for bfloat16.*leave out --set precision=bfloat16"):
+    with pytest.raises(ValueError, match="no instructions for bfloat16.*leave out --set objective.precision=bfloat16"):
         with_precision(NETWORK, "bfloat16", CPU)
     assert with_precision(NETWORK, "float32", CPU) == NETWORK
 

@@ -18,11 +18,11 @@ from recall_server.core.networks.kernels import TorchBlocks, native_blocks
 from recall_server.core.training.fused import trainable_parameters
 from tests.suite.needs import NO_COMPILER
 from tests.tolerances import assert_close, magnitude
-from trainer.objectives.base import OuterBatch
 from trainer.objectives.inner.autograd_step import DifferentiatedStep, can_compile
 from trainer.objectives.inner.convnet_step import ConvNetStep
-from trainer.objectives.inner.step import AbstractInnerStep, soft_cross_entropy
+from trainer.objectives.inner.step import AbstractInnerStep, TrainState, soft_cross_entropy
 from trainer.objectives.inner.unroll import train, unroll
+from trainer.objectives.sampler import OuterBatch
 from trainer.objectives.unrolled import Unrolled
 
 NETWORK = ConvNet(channels=1, height=4, width=4, classes=3, filters=2, depth=2)
@@ -80,6 +80,16 @@ def naive_unroll(images, targets, parameters, velocity, *, rate, momentum):
     return parameters, velocity
 
 
+def ours(step: AbstractInnerStep):
+    """`unroll` with the arguments of the oracle."""
+
+    def run(images, targets, parameters, velocity, *, rate, momentum):
+        after = unroll(step, TrainState(parameters, velocity, rate, momentum), images, targets)
+        return after.parameters, after.velocity
+
+    return run
+
+
 def outer_loss(parameters: Parameters, velocity: Parameters) -> Tensor:
     """Touches every output, velocity too."""
     return sum((value.sin() * (i + 1)).sum() for i, value in enumerate([*parameters.values(), *velocity.values()]))
@@ -101,9 +111,9 @@ def gradients(function, inputs: dict) -> list[Tensor]:
 
 def test_gradients_for_every_input_equal_naive_unrolling_in_float64(step: AbstractInnerStep) -> None:
     inputs = make_inputs()
-    ours = gradients(lambda *a, **k: unroll(step, *a, **k), inputs)
+    found = gradients(ours(step), inputs)
     naive = gradients(naive_unroll, inputs)
-    assert_close(ours, naive, terms=TERMS, gain=GAIN, size=magnitude(naive))
+    assert_close(found, naive, terms=TERMS, gain=GAIN, size=magnitude(naive))
 
 
 def test_passes_gradcheck_for_images_targets_parameters_rate_and_momentum(step: AbstractInnerStep) -> None:
@@ -112,8 +122,8 @@ def test_passes_gradcheck_for_images_targets_parameters_rate_and_momentum(step: 
 
     def function(images, targets, rate, momentum, *parameters):
         given = dict(zip(names, parameters, strict=True))
-        trained, velocity = unroll(step, images, targets, given, inputs["velocity"], rate=rate, momentum=momentum)
-        return *trained.values(), *velocity.values()
+        after = unroll(step, TrainState(given, inputs["velocity"], rate, momentum), images, targets)
+        return *after.parameters.values(), *after.velocity.values()
 
     assert torch.autograd.gradcheck(
         function,
@@ -124,16 +134,15 @@ def test_passes_gradcheck_for_images_targets_parameters_rate_and_momentum(step: 
 def test_the_networks_own_parameters_come_out_bit_identical(step: AbstractInnerStep) -> None:
     inputs = make_inputs()
     before = {name: value.clone() for name, value in inputs["parameters"].items()}
-    gradients(lambda *a, **k: unroll(step, *a, **k), inputs)
+    gradients(ours(step), inputs)
     assert all(torch.equal(before[name], value) for name, value in inputs["parameters"].items())
 
 
 def test_training_without_a_gradient_takes_the_same_steps(step: AbstractInnerStep) -> None:
     inputs = make_inputs()
-    arguments = inputs["images"], inputs["targets"], inputs["parameters"], inputs["velocity"]
-    rates = {"rate": inputs["rate"], "momentum": inputs["momentum"]}
-    plain, unrolled = train(step, *arguments, **rates), unroll(step, *arguments, **rates)
-    for one, other in zip(plain, unrolled, strict=True):
+    state = TrainState(inputs["parameters"], inputs["velocity"], inputs["rate"], inputs["momentum"])
+    plain, unrolled = (way(step, state, inputs["images"], inputs["targets"]) for way in (train, unroll))
+    for one, other in zip(plain[:2], unrolled[:2], strict=True):
         assert all(torch.equal(one[name], other[name]) for name in one)
 
 
@@ -141,12 +150,12 @@ def bytes_kept(step: AbstractInnerStep, steps: int, *, learned_rate: bool) -> in
     """Return the bytes of all tensors that an unroll creates and keeps alive, as the garbage collector sees them."""
     inputs = leaves(make_inputs(steps=steps))
     rate = inputs["rate"] if learned_rate else inputs["rate"].detach()
-    arguments = inputs["images"], inputs["targets"], inputs["parameters"], inputs["velocity"]
+    state = TrainState(inputs["parameters"], inputs["velocity"], rate, inputs["momentum"].detach())
     with only_new_objects():
-        trained, velocity = unroll(step, *arguments, rate=rate, momentum=inputs["momentum"].detach())
+        after = unroll(step, state, inputs["images"], inputs["targets"])
         gc.collect()
         kept = sum(tensor.nbytes for tensor in living_tensors())
-    assert trained.keys() == velocity.keys()
+    assert after.parameters.keys() == after.velocity.keys()
     return kept
 
 
@@ -175,11 +184,11 @@ def test_an_unroll_that_is_let_go_frees_its_weights_without_the_garbage_collecto
 ) -> None:
     inputs = leaves(make_inputs(steps=3))
     rate = inputs["rate"] if learned_rate else inputs["rate"].detach()
-    arguments = inputs["images"], inputs["targets"], inputs["parameters"], inputs["velocity"]
+    state = TrainState(inputs["parameters"], inputs["velocity"], rate, inputs["momentum"].detach())
     with only_new_objects():
         gc.disable()
         try:
-            unroll(step, *arguments, rate=rate, momentum=inputs["momentum"].detach())
+            unroll(step, state, inputs["images"], inputs["targets"])
             assert living_tensors() == []
         finally:
             gc.enable()
@@ -209,8 +218,8 @@ def test_without_avx2_a_derived_step_says_so_and_runs_eagerly(
 @pytest.mark.skipif(not can_compile(torch.device("cpu")), reason=f"{NO_COMPILER}; or no AVX2: use another processor")
 def test_compiled_steps_agree_with_eager_ones_in_float32() -> None:
     inputs = make_inputs(steps=3, dtype=torch.float32)
-    eager = gradients(lambda *a, **k: unroll(DifferentiatedStep(NETWORK, compiled=False), *a, **k), inputs)
-    compiled = gradients(lambda *a, **k: unroll(DifferentiatedStep(NETWORK, compiled=True), *a, **k), inputs)
+    eager = gradients(ours(DifferentiatedStep(NETWORK, compiled=False)), inputs)
+    compiled = gradients(ours(DifferentiatedStep(NETWORK, compiled=True)), inputs)
     assert_close(compiled, eager, terms=TERMS, gain=GAIN, size=magnitude(eager))
 
 
@@ -228,11 +237,11 @@ def test_a_training_that_begins_with_learned_layers_is_differentiated_as_one_fro
     real, targets = torch.randn(6, 1, 4, 4, generator=generator), torch.eye(3)
     of_real = targets.repeat_interleave(2, dim=0)
     step = ConvNetStep(NETWORK, TorchBlocks())
-    longest = Unrolled(step=step, steps=3 + before, window=3, rate=0.3, momentum=0.9, rows_per_class=2)
+    longest = Unrolled(step=step, steps=3 + before, window=3, rate=0.3, rows_per_class=2)
     lengths = (int(torch.randint(3, 4 + before, (), generator=drawn(seed))) for seed in range(99))
     seed = list(lengths).index(3 + before)
     found, expected = recalled.clone().requires_grad_(), recalled.clone().requires_grad_()
-    loss = longest.loss(
+    loss = longest.score(
         OuterBatch(Recalled(found, targets.unsqueeze(1)), real, of_real, pretrained=learned), drawn(seed)
     )
     loss.backward()  # type: ignore[no-untyped-call]

@@ -18,7 +18,7 @@ from tests.trainer.killed_runs import request
 from trainer.cli import commands
 from trainer.cli.progress_bar import Display
 from trainer.evaluation.evaluate import Accuracies
-from trainer.objectives.outer_parameters import AbstractLearner
+from trainer.objectives import Components
 from trainer.run.monitor.metrics import MetricsFile, read_metrics
 from trainer.run.monitor.monitors import Monitors
 from trainer.run.progress import RunState
@@ -34,9 +34,9 @@ class Killed(BaseException):
 def validation_of_the_memory_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     """Accuracies that are a function of the memory, so that two runs agree, and that rise and fall."""
 
-    def validate(learner: AbstractLearner, *rest: object) -> Accuracies:
-        assert isinstance(learner.memory, AddressedBases)
-        return Accuracies((1000 * float(learner.memory.bases.detach().abs().sum()) % 1,))
+    def validate(components: Components, *rest: object) -> Accuracies:
+        assert isinstance(components.memory, AddressedBases)
+        return Accuracies((1000 * float(components.memory.bases.detach().abs().sum()) % 1,))
 
     monkeypatch.setattr(commands, "served_accuracy", validate)
 

@@ -14,8 +14,9 @@ from recall_server.core.memory import Storage
 from tests.trainer.cli.test_command_line import SMALL, run
 from trainer.data.datasets import ImageDataset
 from trainer.methods.budget import MemoryBudget
-from trainer.methods.method import compose
-from trainer.run.build import fit_preprocessing, make_learner
+from trainer.methods.named import compose
+from trainer.methods.problem import Problem
+from trainer.run.build import fit_preprocessing
 from trainer.run.progress import RunState, Validation
 from trainer.run.publisher import RunRecord, prepare_bundle
 from trainer.run.search.byte_budget import RESERVED, ByteBudget, FileSizeLimit
@@ -29,11 +30,12 @@ def within(dataset: ImageDataset, file_bytes: int, *overrides: str, method: str 
 
 def written(limit: ByteBudget, budget: MemoryBudget, progress: RunState | None = None) -> bytes:
     """The file of a memory of that budget."""
-    method = limit.method.model_copy(update={"start": "noise"})
+    method = limit.method.varied(start="noise")
     preprocessing = fit_preprocessing(limit.dataset, method)
-    learner = make_learner(limit.dataset, method, budget, preprocessing, torch.Generator().manual_seed(1), device=CPU)
+    problem = Problem(limit.dataset, preprocessing, torch.Generator().manual_seed(1), CPU)
+    components = method.build(problem, budget)
     made = RunRecord(limit.dataset, method, budget, 0, progress or RunState(), CPU, None)
-    return prepare_bundle(learner, learner.tensors(), preprocessing, made, "bars").data
+    return prepare_bundle(components, components.tensors(), preprocessing, made, "bars").data
 
 
 @pytest.mark.parametrize("storage", get_args(Storage))
@@ -41,7 +43,7 @@ def written(limit: ByteBudget, budget: MemoryBudget, progress: RunState | None =
 def test_the_file_keeps_within_the_budget_and_a_few_rows_more_would_not(
     bars_dataset: ImageDataset, storage: Storage, method: str
 ) -> None:
-    limit = within(bars_dataset, 20_000, f"storage={storage}", "preprocessing=standardise", method=method)
+    limit = within(bars_dataset, 20_000, f"memory.storage={storage}", "preprocessing=standardise", method=method)
     budget = limit.fit(4, None)
     assert len(written(limit, replace(budget, file_bytes=None))) <= 20_000 - RESERVED
     assert len(written(limit, budget)) < 20_000
@@ -50,7 +52,7 @@ def test_the_file_keeps_within_the_budget_and_a_few_rows_more_would_not(
 
 
 def test_smaller_numbers_make_more_rows(bars_dataset: ImageDataset) -> None:
-    rows = [within(bars_dataset, 20_000, f"storage={each}").fit(4, None).rows for each in get_args(Storage)]
+    rows = [within(bars_dataset, 20_000, f"memory.storage={each}").fit(4, None).rows for each in get_args(Storage)]
     assert rows[1] > 1.9 * rows[0] and rows[2] > 1.9 * rows[1]
 
 
@@ -100,12 +102,14 @@ def test_a_run_from_the_command_line_ends_in_a_file_within_its_bytes(bars_folder
     assert path.stat().st_size <= 5_000
     assert bundle.storage == "int8"
     made = bundle.manifest.provenance.hyper_parameters
-    assert (made["storage"], made["file_bytes"]) == ("int8", 5_000)
+    assert (made["memory.storage"], made["file_bytes"]) == ("int8", 5_000)
 
 
 def test_an_instant_memory_is_chosen_within_its_bytes(bars_folder: Path, tmp_path: Path) -> None:
     path = tmp_path / "bars.safetensors"
-    small = "--set retraining.network=convnet:filters=8,depth=2 --set network=convnet:filters=4,depth=2".split()
+    small = (
+        "--set retraining.network=convnet:filters=8,depth=2 --set objective.network=convnet:filters=4,depth=2".split()
+    )
     options = ["--bytes", "4500", "--method", "principal", "--storage", "bfloat16", *small]
     run("distill", "--dataset", str(bars_folder), "--output", str(path), *options, "--set", "retraining.steps=5")
     assert path.stat().st_size <= 4_500

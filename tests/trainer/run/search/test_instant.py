@@ -15,13 +15,17 @@ from tests.suite.needs import needs_cuda
 from trainer.data.datasets import ImageDataset
 from trainer.evaluation import evaluate
 from trainer.evaluation.evaluate import Accuracies
-from trainer.methods.method import compose
+from trainer.methods.named import compose
 from trainer.run.progress import RunLimits
 from trainer.run.request import DistillRequest
 from trainer.run.search import instant as module
 from trainer.run.search.instant import budgets, instant, is_instant
 
-NARROW = ["network=convnet:filters=4,depth=2", "retraining.network=convnet:filters=4,depth=2", "retraining.steps=3"]
+NARROW = [
+    "objective.network=convnet:filters=4,depth=2",
+    "retraining.network=convnet:filters=4,depth=2",
+    "retraining.steps=3",
+]
 
 
 def request(dataset: ImageDataset, output: Path) -> DistillRequest:
@@ -79,7 +83,7 @@ def test_the_first_is_served_before_anything_is_measured(
     made = instant(wish, options, report=sentences.append)
     assert "written after" in sentences[0]
     assert len(seen) == 7, "half size, three budgets, then centres, flips, and more steps"
-    assert made.manifest.provenance.hyper_parameters["bases"] == options[0].bases, "nothing was better"
+    assert made.manifest.provenance.hyper_parameters["memory.bases"] == options[0].bases, "nothing was better"
     assert made.manifest.retraining.augmentation == "none"
     progress = made.manifest.progress
     assert progress is not None
@@ -97,8 +101,8 @@ def test_what_is_better_by_more_than_the_noise_is_chosen(
     wish = request(bars_dataset, output)
     options = budgets(bars_dataset, wish.method, images_per_class=1)
     made = instant(wish, options)
-    assert made.manifest.provenance.hyper_parameters["bases"] == options[1].bases
-    assert made.manifest.provenance.hyper_parameters["coefficients"] == "typical"
+    assert made.manifest.provenance.hyper_parameters["memory.bases"] == options[1].bases
+    assert made.manifest.provenance.hyper_parameters["start.coefficients"] == "typical"
     assert (made.manifest.retraining.augmentation, made.manifest.retraining.steps) == ("flip", 3)
     assert made.manifest.retraining.network.shrink == 1
 
@@ -113,7 +117,7 @@ def test_classifiers_look_at_half_the_size_where_that_is_no_worse_by_more_than_t
     sentences: list[str] = []
     made = instant(wish, budgets(bars_dataset, wish.method, images_per_class=1), report=sentences.append)
     assert str(made.manifest.retraining.network) == "convnet:filters=4,depth=2,shrink=2"
-    assert made.manifest.provenance.hyper_parameters["network"] == "convnet:filters=4,depth=2,shrink=2"
+    assert made.manifest.provenance.hyper_parameters["objective.network"] == "convnet:filters=4,depth=2,shrink=2"
     assert ["half size" in sentence for sentence in sentences] == [False, False, *[True] * 6]
 
 
@@ -124,7 +128,7 @@ def test_pictures_are_not_shrunk_where_they_would_be_too_small_or_somebody_has_s
     output, seen = tmp_path / "bars.safetensors", list[Path]()
     scored(monkeypatch, [(0.5, 0.5)] * 6, seen, output)
     wish = request(bars_dataset, output)
-    wish = replace(wish, method=compose(wish.method, [f"network={network}", f"retraining.network={network}"]))
+    wish = replace(wish, method=compose(wish.method, [f"objective.network={network}", f"retraining.network={network}"]))
     instant(wish, budgets(bars_dataset, wish.method, images_per_class=1))
     assert len(seen) == 6
 
@@ -132,11 +136,11 @@ def test_pictures_are_not_shrunk_where_they_would_be_too_small_or_somebody_has_s
 def test_only_a_method_without_steps_from_the_eigenvectors_is_instant() -> None:
     assert is_instant(compose("principal"))
     assert not is_instant(compose("window"))
-    assert not is_instant(compose("principal", ["preprocessing=standardise", "outer_steps=5"]))
+    assert not is_instant(compose("principal", ["preprocessing=standardise", "outer.steps=5"]))
     assert not is_instant(compose("principal", ["preprocessing=standardise", "start=noise"]))
 
 
-@pytest.mark.parametrize("override", ["outer_steps=5", "start=noise", "queries=images"])
+@pytest.mark.parametrize("override", ["outer.steps=5", "start=noise", "queries=images"])
 def test_no_picture_is_projected_onto_bases_that_change(override: str) -> None:
     with pytest.raises(ValueError, match="only onto bases that no step changes; use preprocessing=standardise"):
         compose("principal", [override])

@@ -11,7 +11,7 @@ import torch
 
 from tests.trainer.cli.test_command_line import SMALL, refusal, run
 from trainer.data.datasets import ImageDataset
-from trainer.methods.method import compose
+from trainer.methods.named import compose
 from trainer.run.progress import RunLimits
 from trainer.run.search.select_bases import FEWEST_ROWS, Sweep, best, figure, known, select_bases
 
@@ -19,7 +19,7 @@ FIELDS = [value for value in SMALL if value != "--set"]
 
 
 def sweep(dataset: ImageDataset, *overrides: str, images_per_class: float = 2) -> Sweep:
-    method = compose("window", [*FIELDS, "outer_steps=2", "retraining.steps=5", *overrides])
+    method = compose("window", [*FIELDS, "outer.steps=2", "retraining.steps=5", *overrides])
     return Sweep(dataset, method, images_per_class, RunLimits(2, validate_every=1), 0, torch.device("cpu"))
 
 
@@ -77,8 +77,8 @@ def test_without_any_given_all_that_leave_rows_enough_are_tried(bars_dataset: Im
 def test_a_number_that_does_not_fit_says_which_would(bars_dataset: ImageDataset) -> None:
     with pytest.raises(ValueError, match="100 bases and 1 rows do not fit in 2 images per class; try with at most 20"):
         sweep(bars_dataset).budgets([4, 100])
-    with pytest.raises(ValueError, match="a memory of pixels has no bases to count"):
-        sweep(bars_dataset, "memory=pixels", "start=noise").budgets(None)
+    with pytest.raises(ValueError, match="a memory of stored_items has no bases to count"):
+        sweep(bars_dataset, "memory=stored_items", "start=noise").budgets(None)
 
 
 def test_an_instant_memory_can_be_swept_too(bars_dataset: ImageDataset, tmp_path: Path) -> None:

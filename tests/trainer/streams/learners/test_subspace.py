@@ -10,6 +10,8 @@ from recall_server.core.memory import AddressedBases
 from recall_server.core.networks import MLP
 from tests.tolerances import assert_close
 from trainer.objectives.inner.autograd_step import DifferentiatedStep
+from trainer.objectives.inner.inner_training import Momentum
+from trainer.objectives.inner.step import TrainState
 from trainer.objectives.inner.unroll import train, unroll
 from trainer.objectives.unrolled import Unrolled
 from trainer.streams.learners.narrow_training import HIDDEN_WEIGHT
@@ -39,7 +41,9 @@ def loss_and_gradients(objective: AbstractStreamObjective, memory: AddressedBase
 def both(network: MLP, window: int, rows: int) -> tuple[AbstractStreamObjective, AbstractStreamObjective]:
     """Through pictures, and through coordinates."""
     step = DifferentiatedStep(network, compiled=False)
-    whole = RecalledUnrolled(Unrolled(step, window=window, rows_per_class=rows, **SCHEDULE))  # type: ignore[arg-type]
+    training = Momentum(SCHEDULE["momentum"])
+    unrolled = Unrolled(step, steps=7, window=window, rate=SCHEDULE["rate"], rows_per_class=rows, training=training)
+    whole = RecalledUnrolled(unrolled)
     return whole, SubspaceUnrolled(network, window=window, rows_per_class=rows, **SCHEDULE)  # type: ignore[arg-type]
 
 
@@ -78,19 +82,20 @@ class Turning(AbstractStreamObjective):
         length = int(torch.randint(self.window, 8, (), generator=generator))
         start = NETWORK.initialise(generator)
         velocity = {name: torch.zeros_like(value) for name, value in start.items()}
-        step, constants = DifferentiatedStep(NETWORK, compiled=False), {"rate": RATE, "momentum": MOMENTUM}
+        step = DifferentiatedStep(NETWORK, compiled=False)
         recalled = memory.items(torch.eye(3)).flatten(0, 1)
         labels = torch.eye(3).repeat_interleave(4, dim=0)
         batches, same = recalled.expand(length, *recalled.shape), labels.expand(length, *labels.shape)
         before = length - self.window
-        past, velocity = train(step, batches[:before], same[:before], start, velocity, **constants)
+        state = train(step, TrainState(start, velocity, RATE, MOMENTUM), batches[:before], same[:before])
+        past, velocity = state.parameters, state.velocity
         basis, _ = span(memory)
         fixed = basis.detach()
         turned = (past[HIDDEN_WEIGHT] - start[HIDDEN_WEIGHT]) @ fixed @ basis.T
         past = past | {HIDDEN_WEIGHT: start[HIDDEN_WEIGHT] + turned}
         velocity = velocity | {HIDDEN_WEIGHT: velocity[HIDDEN_WEIGHT] @ fixed @ basis.T}
-        trained, _ = unroll(step, batches[before:], same[before:], past, velocity, **constants)
-        return step.evaluate(trained, images, targets)
+        trained = unroll(step, state.at(past, velocity), batches[before:], same[before:])
+        return step.evaluate(trained.parameters, images, targets)
 
 
 def test_what_cannot_be_is_refused() -> None:

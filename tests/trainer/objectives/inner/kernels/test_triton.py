@@ -9,7 +9,6 @@ import os
 import subprocess
 import sys
 from pathlib import Path
-from types import SimpleNamespace
 
 import pytest
 import torch
@@ -25,7 +24,7 @@ from trainer.objectives.inner.cuda_graph_step import CapturedStep
 from trainer.objectives.inner.kernels import triton_blocks
 from trainer.objectives.inner.packing import Packing
 from trainer.objectives.inner.select_step import inner_step
-from trainer.objectives.inner.step import AbstractInnerStep
+from trainer.objectives.inner.step import AbstractInnerStep, TrainState
 from trainer.objectives.inner.unroll import unroll
 
 DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
@@ -57,7 +56,7 @@ def test_parameters_come_out_of_a_vector_as_they_went_in() -> None:
 @pytest.fixture
 def replayed(monkeypatch: pytest.MonkeyPatch) -> CapturedStep:
     if DEVICE.type == "cpu":
-        monkeypatch.setattr(cuda_graph_step, "_record", lambda function: SimpleNamespace(replay=function))
+        monkeypatch.setattr(cuda_graph_step, "_record", lambda function, device: function)
     return CapturedStep(ConvNetStep(NETWORK, TorchBlocks()))
 
 
@@ -72,9 +71,9 @@ def gradients(step: AbstractInnerStep) -> list[Tensor]:
     parameters = {name: leaf(value) for name, value in NETWORK.initialise(generator).items()}
     velocity = {name: leaf(0.1 * torch.randn(value.shape, generator=generator)) for name, value in parameters.items()}
     rate, momentum = leaf(torch.tensor(0.1)), leaf(torch.tensor(0.9))
-    after = unroll(step, images, targets, parameters, velocity, rate=rate, momentum=momentum)
-    values = [*after[0].values(), *after[1].values()]
-    loss = step.evaluate(after[0], images[0].detach(), targets[0].detach())
+    after = unroll(step, TrainState(parameters, velocity, rate, momentum), images, targets)
+    values = [*after.parameters.values(), *after.velocity.values()]
+    loss = step.evaluate(after.parameters, images[0].detach(), targets[0].detach())
     loss = loss + sum((value.sin() * (i + 1)).sum() for i, value in enumerate(values))
     leaves = [images, targets, rate, momentum, *parameters.values(), *velocity.values()]
     return [loss.detach(), *torch.autograd.grad(loss, leaves)]
@@ -95,12 +94,12 @@ def test_a_single_step_and_its_reverse_are_those_that_were_recorded(replayed: Ca
     }
     mu = {name: draw(value) for name, value in parameters.items()}
     images, targets = draw(torch.empty(5, 3, 7, 8)), draw(torch.empty(5, 4)).softmax(dim=1)
-    rates = {"rate": images.new_tensor(0.1), "momentum": images.new_tensor(0.9)}
+    state = TrainState(parameters, mu, images.new_tensor(0.1), images.new_tensor(0.9))
     before = {name: value.clone() for name, value in parameters.items()}
     for step in (replayed, replayed):  # the second time nothing is recorded
-        mine = step.forward(parameters, mu, images, targets, **rates), step.reverse(parameters, images, targets, mu)
+        mine = step.forward(state, images, targets), step.reverse(parameters, images, targets, mu)
     plain = replayed.plain
-    oracle = plain.forward(parameters, mu, images, targets, **rates), plain.reverse(parameters, images, targets, mu)
+    oracle = plain.forward(state, images, targets), plain.reverse(parameters, images, targets, mu)
     assert_close(mine, oracle, terms=TERMS)
     assert all(torch.equal(before[name], value) for name, value in parameters.items())
 
@@ -108,10 +107,8 @@ def test_a_single_step_and_its_reverse_are_those_that_were_recorded(replayed: Ca
 def test_no_step_at_all_changes_nothing(replayed: CapturedStep) -> None:
     parameters = NETWORK.initialise(torch.Generator().manual_seed(0))
     rate = torch.tensor(0.1)
-    swept = replayed.forward_steps(
-        torch.empty(0, 5, 3, 7, 8), torch.empty(0, 5, 4), parameters, parameters, rate=rate, momentum=rate
-    )
-    assert swept.parameters is parameters
+    state = TrainState(parameters, parameters, rate, rate)
+    assert replayed.forward_steps(state, torch.empty(0, 5, 3, 7, 8), torch.empty(0, 5, 4)).state is state
 
 
 def test_a_convnet_on_cuda_gets_replayed_steps_with_blocks_in_triton() -> None:

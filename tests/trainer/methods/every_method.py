@@ -1,0 +1,86 @@
+"""Every named method as a small run: what is set so that each takes seconds on a data set of tiny pictures."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from trainer.data.datasets import ImageDataset
+from trainer.methods.named import compose
+from trainer.methods.problem import Problem
+from trainer.methods.spec import flattened
+from trainer.run.build import fit_preprocessing, real_data
+from trainer.run.distill import Distillation
+from trainer.run.progress import RunLimits, RunState
+from trainer.run.publisher import PreparedBundle, RunRecord, prepare_bundle
+
+CPU = torch.device("cpu")
+NETWORK = "convnet:filters=16,depth=2"
+NETWORKS = [f"objective.network={NETWORK}", f"retraining.network={NETWORK}"]
+UNROLLED = [
+    *NETWORKS, "objective.steps=8", "objective.window=8", "objective.real_batch=60", "objective.rate=0.05",
+    "objective.eager=true", "outer.optimiser=adam", "outer.rate=0.05", "retraining.steps=60",
+    "retraining.learning_rate=0.05", "preprocessing=standardise", "objective.augmentation=none",
+    "retraining.augmentation=none",
+]  # fmt: skip
+PICTURES = [*UNROLLED, f"queries.encoder={NETWORK}", "queries.size=16", "objective.classes_per_step=3"]
+
+
+@dataclass(frozen=True)
+class Small:
+    """How a method is made small: fields that are set, and the budget."""
+
+    overrides: list[str]
+    images_per_class: float = 2
+    bases: int = 8
+    rows: int | None = 4
+
+
+EVERY_METHOD: dict[str, Small] = {
+    "window": Small([*UNROLLED, "objective.window=4"]),
+    "rtp": Small(UNROLLED),
+    "bptt": Small(UNROLLED, rows=None),
+    "principal": Small([*NETWORKS, "retraining.steps=60", "retraining.learning_rate=0.05"]),
+    "image-addressing": Small(PICTURES, images_per_class=8, rows=3),
+    "image-addressing-warm": Small(
+        [*PICTURES, "queries.pretraining_steps=30", "retraining.learning_rate=0.02"], images_per_class=8, rows=3
+    ),
+}
+
+
+class SmallRun:
+    """One small run of a method over `dataset`, of `steps` outer steps (of a method that takes any)."""
+
+    def __init__(
+        self, name: str, dataset: ImageDataset, *, steps: int = 2, seed: int = 0, checkpoint: Path | None = None
+    ) -> None:
+        small, self.dataset, self.seed = EVERY_METHOD[name], dataset, seed
+        taken = [f"outer.steps={steps}"] if compose(name).outer.steps else []
+        self.method = compose(name, [*small.overrides, *taken])
+        self.budget = self.method.budget(
+            dataset, images_per_class=small.images_per_class, bases=small.bases, rows=small.rows
+        )
+        generator = torch.Generator().manual_seed(seed)
+        self.fitted = fit_preprocessing(dataset, self.method)
+        self.components = self.method.build(Problem(dataset, self.fitted, generator, CPU), self.budget)
+        self.space = self.method.preprocessing.onto(self.components.memory, self.fitted)
+        self.distillation = Distillation(
+            self.components,
+            self.method,
+            run=flattened(self.method),
+            limits=RunLimits(self.method.outer.steps, validate_every=10_000),
+            generator=generator,
+            checkpoint=checkpoint,
+        )
+
+    def go(self, **arguments: object) -> dict[str, Tensor]:
+        """The learned tensors at the end."""
+        return self.distillation.distill(real_data(self.dataset, self.fitted, CPU), **arguments)  # type: ignore[arg-type]
+
+    def prepared(self) -> PreparedBundle:
+        """The bundle of the components as they are."""
+        made = RunRecord(self.dataset, self.method, self.budget, self.seed, RunState(), CPU, None)
+        return prepare_bundle(self.components, self.components.tensors(), self.space, made, "small")

@@ -1,0 +1,114 @@
+"""What holds for every named method, one after another."""
+
+from __future__ import annotations
+
+import inspect
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor
+from typer.testing import CliRunner
+
+from recall_server.core.bundle.bundle import MemoryBundle
+from tests.trainer.methods.every_method import EVERY_METHOD, SmallRun
+from trainer.cli.app import app
+from trainer.data.datasets import ImageDataset, load_dataset
+from trainer.methods.named import METHODS, compose
+from trainer.methods.spec import flattened
+from trainer.run.distill import Interrupted
+from trainer.run.progress import RunState
+from trainer.run.validation import validate
+
+every_method = pytest.mark.parametrize("name", METHODS)
+
+
+@pytest.fixture(scope="module")
+def digits() -> ImageDataset:
+    return load_dataset("digits")
+
+
+def same(one: dict[str, Tensor], other: dict[str, Tensor]) -> bool:
+    return one.keys() == other.keys() and all(torch.equal(one[name], other[name]) for name in one)
+
+
+def test_every_method_is_in_the_table() -> None:
+    assert EVERY_METHOD.keys() == METHODS.keys()
+
+
+@every_method
+def test_a_method_is_short_named_after_itself_and_says_where_it_comes_from(name: str) -> None:
+    method = METHODS[name]()
+    assert method.name == name
+    assert method.citation
+    body = inspect.getsource(METHODS[name]).split('"""')[2]
+    assert len(body.strip().splitlines()) <= 15
+
+
+@every_method
+def test_every_field_of_a_method_can_be_set_by_the_name_that_is_printed(name: str) -> None:
+    method = compose(name)
+    fields = flattened(method, lambda field: field in {"name", "citation"})
+    assert compose(name, [f"{field}={value}" for field, value in fields.items()]) == method
+
+
+@every_method
+def test_the_same_seed_gives_the_same_bytes_and_another_seed_others(name: str, bars_dataset: ImageDataset) -> None:
+    first, again, other = (SmallRun(name, bars_dataset, seed=seed) for seed in (0, 0, 1))
+    for run in (first, again, other):
+        run.go()
+    assert first.prepared().data == again.prepared().data
+    assert not same(first.components.tensors(), other.components.tensors())
+
+
+@pytest.mark.parametrize("name", [name for name in METHODS if METHODS[name]().outer.steps])
+def test_a_run_that_was_killed_resumes_to_the_same_bytes(name: str, bars_dataset: ImageDataset, tmp_path: Path) -> None:
+    def interrupt(progress: RunState) -> None:
+        if progress.step == 2:
+            raise Interrupted
+
+    whole = SmallRun(name, bars_dataset, steps=4)
+    whole.go()
+    path = tmp_path / "run.checkpoint"
+    killed = SmallRun(name, bars_dataset, steps=4, checkpoint=path)
+    with pytest.raises(Interrupted):
+        killed.go(report=interrupt)
+    killed.distillation.save()
+    resumed = SmallRun(name, bars_dataset, steps=4, checkpoint=path)
+    resumed.distillation.resume(path)
+    resumed.go()
+    assert same(resumed.components.tensors(), whole.components.tensors())
+
+
+@every_method
+def test_a_memory_keeps_within_its_budget_and_is_loaded_as_it_was_saved(
+    name: str, bars_dataset: ImageDataset, tmp_path: Path
+) -> None:
+    run = SmallRun(name, bars_dataset)
+    prepared = run.prepared()
+    budget = prepared.bundle.manifest.budget
+    classes, numbers = len(bars_dataset.classes), bars_dataset.image_numbers
+    assert budget.numbers_stored <= EVERY_METHOD[name].images_per_class * classes * numbers
+    path = tmp_path / "small.safetensors"
+    path.write_bytes(prepared.data)
+    loaded = MemoryBundle.load(path)
+    assert loaded.to_bytes() == prepared.data
+    queries = torch.randn(2, loaded.memory.query_size, generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        assert torch.equal(loaded.memory.items(queries), run.components.memory.items(queries))
+
+
+@every_method
+def test_a_method_does_better_than_chance_on_digits(name: str, digits: ImageDataset) -> None:
+    run = SmallRun(name, digits, steps=15)
+    run.go()
+    chance = 1 / len(digits.classes) if not run.components.queries.shots else 1 / 2
+    assert validate(run.components, digits, run.method, run.space).mean > chance + 0.15
+
+
+def test_the_command_lists_the_methods_and_prints_one_whole() -> None:
+    listed = CliRunner().invoke(app, ["methods"]).output.splitlines()
+    assert [line.split()[0] for line in listed] == list(METHODS)
+    printed = CliRunner().invoke(app, ["methods", "rtp", "--set", "objective.steps=160"]).output
+    assert "rtp: Deng and Russakovsky" in printed
+    assert "\n  objective.steps=160\n" in printed

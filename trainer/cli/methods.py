@@ -1,0 +1,27 @@
+"""recall-trainer methods: the named methods, and one of them whole."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from trainer.cli import options
+from trainer.methods.named import METHODS, compose, summary
+from trainer.methods.spec import flattened
+
+
+def methods(
+    name: Annotated[str | None, typer.Argument(help="A method, or a file NAME.py that defines one.")] = None,
+    override: options.Overrides = None,
+) -> None:
+    """List the methods, or print one whole: every field as --set takes it."""
+    if name is None:
+        width = max(map(len, METHODS))
+        for each in METHODS:
+            typer.echo(f"{each:<{width}}  {summary(each)}")
+        return
+    method = compose(name, override or [])
+    typer.echo(f"{method.name}: {method.citation}")
+    for field, value in flattened(method, lambda field: field in {"name", "citation"}).items():
+        typer.echo(f"  {field}={value}")

@@ -1,0 +1,157 @@
+"""Memory specs: which container, how large it may be within a budget, and what a file keeps of its numbers."""
+
+from __future__ import annotations
+
+import math
+from abc import abstractmethod
+from typing import Annotated, Any, ClassVar, Literal
+
+import torch
+from pydantic import BeforeValidator
+
+from recall_server.core.memory import (
+    MEMORIES,
+    AbstractMemory,
+    AddressedBases,
+    Storage,
+    StoredItems,
+    TargetForm,
+    initial_targets,
+)
+from recall_server.core.memory.addressed_bases import largest_rows
+from trainer.methods.problem import MemoryShape
+from trainer.methods.spec import Spec, comma_separated, member_of
+from trainer.starts.random import Initialisation, half_resolution, noise_start
+
+
+class MemorySpec(Spec):
+    """A container. `targets` are hard, or learned: `per` label or item. `frozen` tensors stay as they start.
+
+    `resolution` is that of what is stored; half is enlarged when it is recalled.
+    """
+
+    noun: ClassVar[str] = "memory"
+    memory: ClassVar[type[AbstractMemory]]
+    resolution: Literal["half", "full"] = "half"
+    targets: TargetForm = "hard"
+    targets_per: Literal["label", "item"] = "label"
+    frozen: Annotated[tuple[str, ...], BeforeValidator(comma_separated)] = ()
+    storage: Storage = "float32"
+
+    @classmethod
+    def __pydantic_init_subclass__(cls, **kwargs: Any) -> None:
+        """Bundles of this memory can be read from here on."""
+        super().__pydantic_init_subclass__(**kwargs)
+        MEMORIES.setdefault(cls.memory.kind, cls.memory)
+
+    @abstractmethod
+    def numbers(self, shape: MemoryShape, bases: int, rows: int) -> int:
+        """How many numbers a memory of this size stores, those of its targets included."""
+
+    @abstractmethod
+    def largest(self, shape: MemoryShape, allowed: float, bases: int) -> int:
+        """The largest number of rows for which at most `allowed` numbers are stored; below 1 where none fits."""
+
+    @abstractmethod
+    def noise(
+        self, shape: MemoryShape, bases: int, rows: int, initialisation: Initialisation, generator: torch.Generator
+    ) -> AbstractMemory:
+        """A random memory of this size, with hard targets."""
+
+    def size(self, bases: int) -> int:
+        """The number of bases that a memory has where `bases` are asked for. ValueError for an impossible one."""
+        return 0
+
+    def stored_shape(self, shape: MemoryShape) -> tuple[int, ...]:
+        """The shape of an item as it is stored."""
+        return shape.item_shape if self.resolution == "full" else half_resolution(shape.item_shape)
+
+    def stored_numbers(self, shape: MemoryShape) -> int:
+        """How many numbers one stored item has."""
+        return math.prod(self.stored_shape(shape))
+
+    def target_numbers(self, shape: MemoryShape, rows: int) -> int:
+        """How many numbers the targets take."""
+        if self.targets == "hard":
+            return 0
+        return shape.classes**2 * (rows if self.targets_per == "item" else 1)
+
+    def finished(self, memory: AbstractMemory) -> AbstractMemory:
+        """A memory at its start with this spec's targets and frozen tensors.
+
+        ValueError for names that it does not have, and for hard targets where it has learned others.
+        """
+        if memory.targets.form == "hard":
+            shared = 1 if self.targets_per == "label" else memory.rows
+            memory = memory.with_targets(initial_targets(self.targets, memory.query_size, shared))
+        elif memory.targets.form != self.targets:
+            form = memory.targets.form
+            raise ValueError(f"the bundle has {form} targets; keep them with --set memory.targets={form}")
+        unknown = sorted(set(self.frozen) - set(memory.tensors()))
+        if unknown:
+            raise ValueError(f"there is no tensor {unknown[0]!r} to freeze; there are {', '.join(memory.tensors())}")
+        return memory.with_frozen(self.frozen)
+
+
+class AddressedBasesSpec(MemorySpec):
+    """Bases that all classes share, and addressing matrices (Deng and Russakovsky, 2022)."""
+
+    kind: Literal["addressed_bases"] = "addressed_bases"
+    memory: ClassVar[type[AbstractMemory]] = AddressedBases
+
+    def size(self, bases: int) -> int:
+        if bases < 1:
+            raise ValueError(f"a memory needs one basis or more, not {bases}")
+        return bases
+
+    def numbers(self, shape: MemoryShape, bases: int, rows: int) -> int:
+        return bases * (self.stored_numbers(shape) + rows * shape.query_size) + self.target_numbers(shape, rows)
+
+    def largest(self, shape: MemoryShape, allowed: float, bases: int) -> int:
+        each, fixed = self.target_numbers(shape, 1), 0
+        if self.targets_per == "label":
+            each, fixed = 0, each
+        if each:
+            return int((allowed - bases * self.stored_numbers(shape)) // (shape.query_size * bases + each))
+        base = self.stored_numbers(shape)
+        return largest_rows(allowed - fixed, query_size=shape.query_size, base_numbers=base, bases=bases)
+
+    def noise(
+        self, shape: MemoryShape, bases: int, rows: int, initialisation: Initialisation, generator: torch.Generator
+    ) -> AbstractMemory:
+        return noise_start(
+            shape.item_shape,
+            bases=bases,
+            rows=rows,
+            query_size=shape.query_size,
+            generator=generator,
+            initialisation=initialisation,
+            stored_shape=self.stored_shape(shape),
+        )
+
+
+class StoredItemsSpec(MemorySpec):
+    """One stored item per recalled item (Wang et al., 2018)."""
+
+    kind: Literal["stored_items"] = "stored_items"
+    memory: ClassVar[type[AbstractMemory]] = StoredItems
+
+    def numbers(self, shape: MemoryShape, bases: int, rows: int) -> int:
+        return rows * shape.classes * self.stored_numbers(shape) + self.target_numbers(shape, rows)
+
+    def largest(self, shape: MemoryShape, allowed: float, bases: int) -> int:
+        each = self.stored_numbers(shape) * shape.classes
+        if self.targets_per == "label":
+            return int((allowed - self.target_numbers(shape, 1)) / each)
+        return int(allowed / (each + self.target_numbers(shape, 1)))
+
+    def noise(
+        self, shape: MemoryShape, bases: int, rows: int, initialisation: Initialisation, generator: torch.Generator
+    ) -> AbstractMemory:
+        stored = torch.randn((shape.classes, rows, *self.stored_shape(shape)), generator=generator)
+        if self.stored_shape(shape) == shape.item_shape:
+            return StoredItems(stored)
+        return StoredItems(stored, shape.item_shape[1], shape.item_shape[2])
+
+
+MemoryPart = Annotated[MemorySpec, member_of(MemorySpec)]

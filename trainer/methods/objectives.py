@@ -1,0 +1,116 @@
+"""Objective specs: what a memory is trained for."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from typing import Annotated, ClassVar, Literal
+
+from pydantic import Field, model_validator
+
+from recall_server.core.networks import AbstractNetwork, NetworkSpec, build_network
+from recall_server.core.training.augmentation import AUGMENTATIONS
+from trainer.methods.problem import Problem
+from trainer.methods.spec import Spec, member_of
+from trainer.objectives.base import AbstractObjective
+from trainer.objectives.inner.inner_training import AbstractInnerTraining, Adam, Momentum
+from trainer.objectives.inner.precision import Precision, with_precision
+from trainer.objectives.inner.select_step import inner_step
+from trainer.objectives.unrolled import Unrolled, learned_rate
+
+Count = Annotated[int, Field(ge=1)]
+Rate = Annotated[float, Field(gt=0)]
+
+
+class ObjectiveSpec(Spec):
+    """What every objective has: a `network` and an `augmentation`, which fresh networks of validation share."""
+
+    noun: ClassVar[str] = "objective"
+    requires: ClassVar[frozenset[str]] = frozenset()  # traits that a memory must have
+    network: NetworkSpec = NetworkSpec()
+    augmentation: Literal["none", "flip", "flip+rotate"] = "none"
+
+    @abstractmethod
+    def build(self, problem: Problem) -> AbstractObjective:
+        """The objective on the problem's device."""
+
+
+class InnerOptimiserSpec(Spec):
+    """How inner networks are trained."""
+
+    noun: ClassVar[str] = "inner optimiser"
+
+    @abstractmethod
+    def build(self) -> AbstractInnerTraining:
+        """The training."""
+
+
+class InnerSgd(InnerOptimiserSpec):
+    """SGD with momentum. With the gradient `forward` momentum acts, but is not differentiated."""
+
+    kind: Literal["sgd"] = "sgd"
+    momentum: Annotated[float, Field(ge=0, lt=1)] = 0.9
+    gradient: Literal["full", "forward"] = "full"
+
+    def build(self) -> AbstractInnerTraining:
+        return Momentum(self.momentum, self.gradient)
+
+
+class InnerAdam(InnerOptimiserSpec):
+    """Adam, as RaT-BPTT trains (Feng et al., 2024)."""
+
+    kind: Literal["adam"] = "adam"
+
+    def build(self) -> AbstractInnerTraining:
+        return Adam()
+
+
+class UnrolledSpec(ObjectiveSpec):
+    """Performance matching through the last `window` of up to `steps` steps of inner training.
+
+    See `trainer.objectives.unrolled`. With `learn_rate` the step size is learned along with the memory, and is what the
+    bundle asks for. `eager` does not compile the steps: for short runs, where compiling takes longer than it saves.
+    """
+
+    kind: Literal["unrolled"] = "unrolled"
+    steps: Count = 60
+    window: Count = 20
+    rate: Rate = 0.02
+    learn_rate: bool = False
+    optimiser: Annotated[InnerOptimiserSpec, member_of(InnerOptimiserSpec)] = InnerSgd()
+    rows_per_class: Count = 3
+    classes_per_step: Annotated[int, Field(ge=0)] = 0  # 0: all of them
+    real_batch: Count = 256
+    precision: Precision = "float32"
+    eager: bool = False
+
+    @model_validator(mode="after")
+    def _check(self) -> UnrolledSpec:
+        if self.window > self.steps:
+            raise ValueError(f"a window of {self.window} is longer than the longest training of {self.steps} steps")
+        if self.classes_per_step == 1:
+            raise ValueError("one class per step leaves nothing to tell apart; use 0 for all, or two or more")
+        return self
+
+    def build(self, problem: Problem) -> AbstractObjective:
+        """Its steps are compiled where that is possible and wanted."""
+        total, device = len(problem.dataset.classes), problem.device
+        if self.classes_per_step > total:
+            raise ValueError(f"{self.classes_per_step} classes per step, but {problem.dataset.name} has {total}")
+        network: AbstractNetwork = build_network(
+            self.network, problem.dataset.image_shape, self.classes_per_step or total
+        )
+        return Unrolled(
+            inner_step(with_precision(network, self.precision, device), device, compiled=not self.eager),
+            steps=self.steps,
+            window=self.window,
+            rate=self.rate,
+            rows_per_class=self.rows_per_class,
+            classes_per_step=self.classes_per_step,
+            real_batch=self.real_batch,
+            augmentation=AUGMENTATIONS[self.augmentation],
+            training=self.optimiser.build(),
+            log_rate=learned_rate(self.rate, device) if self.learn_rate else None,
+        )
+
+
+ObjectivePart = Annotated[ObjectiveSpec, member_of(ObjectiveSpec)]

@@ -1,0 +1,79 @@
+"""The outer optimiser: how the learned tensors of memory, queries and objective are updated."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Mapping
+from typing import Annotated, Any, ClassVar, Literal
+
+import torch
+from pydantic import BaseModel, ConfigDict, Field
+from torch import Tensor
+
+from trainer.methods.spec import Spec, member_of
+
+Rate = Annotated[float, Field(gt=0)]
+
+
+class OptimiserSpec(Spec):
+    """An optimiser of torch."""
+
+    noun: ClassVar[str] = "outer optimiser"
+
+    @abstractmethod
+    def build(self, groups: list[dict[str, Any]]) -> torch.optim.Optimizer:
+        """The optimiser of parameter groups, each with its rate."""
+
+
+class Adam(OptimiserSpec):
+    """Adam with torch's defaults."""
+
+    kind: Literal["adam"] = "adam"
+
+    def build(self, groups: list[dict[str, Any]]) -> torch.optim.Optimizer:
+        return torch.optim.Adam(groups)
+
+
+class Sgd(OptimiserSpec):
+    """SGD with momentum; 0.5 is the paper's."""
+
+    kind: Literal["sgd"] = "sgd"
+    momentum: Annotated[float, Field(ge=0, lt=1)] = 0.5
+
+    def build(self, groups: list[dict[str, Any]]) -> torch.optim.Optimizer:
+        return torch.optim.SGD(groups, momentum=self.momentum)
+
+
+class Outer(BaseModel):
+    """`steps` outer steps at `rate`, or at another one for the tensors that `rates` names.
+
+    A name in `rates` stands for the tensor of that name, and for all whose names begin with it and a dot (`encoder`).
+    `clip` bounds the norm of the gradient (0: it does not). Each step averages `draws` losses, each with random choices
+    of its own. The last `storage_share` of the steps recall through what a file keeps of the numbers.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    optimiser: Annotated[OptimiserSpec, member_of(OptimiserSpec)] = Adam()
+    rate: Rate = 0.02
+    rates: dict[str, Rate] = {}
+    decay: Literal["constant", "cosine"] = "constant"
+    clip: Annotated[float, Field(ge=0)] = 0.0
+    steps: Annotated[int, Field(ge=0)] = 0
+    draws: Annotated[int, Field(ge=1)] = 1
+    storage_share: Annotated[float, Field(ge=0, le=1)] = 0.2
+
+    def rate_of(self, name: str) -> float:
+        """The rate of the tensor of this name."""
+        return self.rates.get(name, self.rates.get(name.partition(".")[0], self.rate))
+
+    def build(self, tensors: Mapping[str, Tensor]) -> torch.optim.Optimizer:
+        """The optimiser, with a group for each tensor. ValueError for a rate of a tensor that there is not."""
+        names = {*tensors, *(name.partition(".")[0] for name in tensors)}
+        unknown = sorted(self.rates.keys() - names)
+        if unknown:
+            raise ValueError(
+                f"there is no learned tensor {unknown[0]!r} to have a rate; there are {', '.join(tensors)}"
+            )
+        groups = [{"params": [leaf], "initial_lr": self.rate_of(name)} for name, leaf in tensors.items()]
+        return self.optimiser.build([group | {"lr": group["initial_lr"]} for group in groups])

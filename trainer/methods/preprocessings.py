@@ -1,0 +1,69 @@
+"""Preprocessing specs: the space in which networks see pictures."""
+
+from __future__ import annotations
+
+from typing import Annotated, ClassVar, Literal
+
+from pydantic import Field
+
+from recall_server.core.memory import AbstractMemory
+from recall_server.core.preprocessing import ZCA, AbstractPreprocessing, Projected, Spectral, Standardise
+from trainer.data.second_moments import SecondMoments
+from trainer.data.splits import Split
+from trainer.methods.spec import Spec, member_of
+
+Ridge = Annotated[float, Field(ge=0)]  # in units of the mean eigenvalue
+
+
+class PreprocessingSpec(Spec):
+    """A map from pixel space to model space, fitted to the training pictures."""
+
+    noun: ClassVar[str] = "preprocessing"
+
+    def fit(self, train: Split, moments: SecondMoments | None) -> AbstractPreprocessing:
+        """Fitted; `moments` are those of all training pictures, where `train` is a sample of them."""
+        return Standardise.fit(train.images) if moments is None else moments.standardise()
+
+    def onto(self, memory: AbstractMemory, fitted: AbstractPreprocessing) -> AbstractPreprocessing:
+        """The space in which classifiers of this memory see pictures."""
+        return fitted
+
+
+class StandardiseSpec(PreprocessingSpec):
+    """Mean zero and deviation one for each channel."""
+
+    kind: Literal["standardise"] = "standardise"
+
+
+class ZcaSpec(PreprocessingSpec):
+    """Whitening of whole pictures."""
+
+    kind: Literal["zca"] = "zca"
+    ridge: Ridge = 0.1
+
+    def fit(self, train: Split, moments: SecondMoments | None) -> AbstractPreprocessing:
+        return ZCA.fit(train.images, ridge=self.ridge)
+
+
+class SpectralSpec(PreprocessingSpec):
+    """Whitening by frequency."""
+
+    kind: Literal["spectral"] = "spectral"
+    ridge: Ridge = 0.1
+
+    def fit(self, train: Split, moments: SecondMoments | None) -> AbstractPreprocessing:
+        return Spectral.fit(train.images, ridge=self.ridge)
+
+
+class ProjectedSpec(PreprocessingSpec):
+    """Standardised, then projected onto the bases of a memory that does not change any more."""
+
+    kind: Literal["projected"] = "projected"
+
+    def onto(self, memory: AbstractMemory, fitted: AbstractPreprocessing) -> AbstractPreprocessing:
+        if not isinstance(fitted, Standardise):
+            return fitted
+        return Projected.onto(memory.span().detach().cpu(), fitted)
+
+
+PreprocessingPart = Annotated[PreprocessingSpec, member_of(PreprocessingSpec)]

@@ -1,0 +1,36 @@
+"""What a method is built for: the data, the space in which networks see them, and where a run begins."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+
+from recall_server.core.bundle.bundle import MemoryBundle
+from recall_server.core.preprocessing import AbstractPreprocessing
+from trainer.data.datasets import ImageDataset
+
+
+@dataclass(frozen=True)
+class Problem:
+    """`bundle` is one to go on from, `encoder` the ONNX file of its query encoder where pictures address it."""
+
+    dataset: ImageDataset
+    preprocessing: AbstractPreprocessing
+    generator: torch.Generator
+    device: torch.device
+    bundle: MemoryBundle | None = None
+    encoder: bytes | None = None
+
+
+@dataclass(frozen=True)
+class MemoryShape:
+    """What decides how large a memory is: items of `item_shape` for `classes`, asked by queries of `query_size`.
+
+    `image_numbers` is the size of a picture, in which budgets are counted.
+    """
+
+    classes: int
+    query_size: int
+    item_shape: tuple[int, ...]
+    image_numbers: int

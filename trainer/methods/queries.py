@@ -1,0 +1,79 @@
+"""Query specs: how the classes of an outer step address the memory."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from typing import Annotated, ClassVar, Literal
+
+from pydantic import Field
+
+from recall_server.core.memory import AbstractMemory
+from recall_server.core.networks import NetworkSpec
+from trainer.methods.problem import Problem
+from trainer.methods.spec import Spec, member_of
+from trainer.methods.starts import Encoder, StartSpec
+from trainer.objectives.queries import AbstractQueries, LabelQueries, PictureQueries
+
+Count = Annotated[int, Field(ge=1)]
+
+
+class QueriesSpec(Spec):
+    """What a query is made of."""
+
+    noun: ClassVar[str] = "kind of queries"
+
+    @abstractmethod
+    def query_size(self, classes: int) -> int:
+        """The length of a query vector."""
+
+    @abstractmethod
+    def build(
+        self, memory: AbstractMemory, start: StartSpec, problem: Problem, *, augmentation: str, begins_networks: bool
+    ) -> tuple[AbstractMemory, AbstractQueries]:
+        """The memory as these queries address it, and the queries, on the problem's device."""
+
+
+class LabelQueriesSpec(QueriesSpec):
+    """One-hot labels."""
+
+    kind: Literal["labels"] = "labels"
+
+    def query_size(self, classes: int) -> int:
+        return classes
+
+    def build(
+        self, memory: AbstractMemory, start: StartSpec, problem: Problem, *, augmentation: str, begins_networks: bool
+    ) -> tuple[AbstractMemory, AbstractQueries]:
+        return memory, LabelQueries()
+
+
+class PictureQueriesSpec(QueriesSpec):
+    """The mean of `size` features that an encoder gives of `shots` pictures (paper, 5.3.2 and B.3).
+
+    With `pretraining_steps` the encoder begins as a classifier of all classes, else at random.
+    """
+
+    kind: Literal["images"] = "images"
+    shots: Count = 5
+    encoder: NetworkSpec = NetworkSpec(filters=32)
+    size: Count = 32
+    pretraining_steps: Annotated[int, Field(ge=0)] = 0
+
+    def query_size(self, classes: int) -> int:
+        return self.size
+
+    def build(
+        self, memory: AbstractMemory, start: StartSpec, problem: Problem, *, augmentation: str, begins_networks: bool
+    ) -> tuple[AbstractMemory, AbstractQueries]:
+        described = Encoder(self.encoder, self.size, self.shots, self.pretraining_steps, augmentation)
+        memory, network, parameters = start.with_encoder(memory, described, problem)
+        if network.classes != memory.query_size:
+            raise ValueError(
+                f"the encoder gives {network.classes} features, but the memory takes {memory.query_size}; "
+                f"use --set queries.size={memory.query_size}"
+            )
+        placed = {name: value.to(problem.device) for name, value in parameters.items()}
+        return memory, PictureQueries.of(network, placed, shots=self.shots, begins_networks=begins_networks)
+
+
+QueriesPart = Annotated[QueriesSpec, member_of(QueriesSpec)]

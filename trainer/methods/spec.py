@@ -1,0 +1,88 @@
+"""Specs: the parts of a method as plain data, each of a kind that says what it builds.
+
+The kinds of a part form a union that is discriminated by the field `kind`. A union is open: a subclass with a kind of
+its own joins it, wherever it is defined.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, ClassVar, Self, TypeVar
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, ValidationError
+
+from recall_server.core.bundle.manifest import first_fault
+from recall_server.core.networks import NetworkSpec
+
+Scalar = str | int | float | bool
+S = TypeVar("S", bound="Spec")
+
+
+class Spec(BaseModel):
+    """One part of a method. A subclass with a default for `kind` is a member of the union of its nearest root.
+
+    A root is a direct subclass of Spec, and `noun` is what error sentences call it.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    noun: ClassVar[str] = "part"
+    kinds: ClassVar[dict[str, type[Spec]]] = {}
+    kind: str
+
+    @classmethod
+    def __pydantic_init_subclass__(cls, **kwargs: Any) -> None:
+        super().__pydantic_init_subclass__(**kwargs)
+        if Spec in cls.__bases__:
+            cls.kinds = {}
+        elif isinstance(kind := cls.model_fields["kind"].default, str):
+            cls.kinds[kind] = cls
+
+    @classmethod
+    def of_kind(cls, kind: str) -> type[Self]:
+        """The member of this union; ValueError that lists them."""
+        if kind not in cls.kinds:
+            raise ValueError(f"there is no {cls.noun} {kind!r}; there are {', '.join(cls.kinds)}")
+        return cls.kinds[kind]  # type: ignore[return-value]
+
+
+def member_of(root: type[S]) -> BeforeValidator:
+    """Validates a field of a union: a spec, a dict with its kind, or a kind alone."""
+
+    def validate(value: object) -> object:
+        if isinstance(value, str):
+            value = {"kind": value}
+        if not isinstance(value, Mapping):
+            return value
+        try:
+            return root.of_kind(str(value.get("kind"))).model_validate(dict(value))
+        except ValidationError as error:
+            raise ValueError(first_fault(error)) from error
+
+    return BeforeValidator(validate)
+
+
+def comma_separated(value: object) -> object:
+    """A tuple of words as the command line gives it, such as "items,targets"."""
+    return tuple(filter(None, value.split(","))) if isinstance(value, str) else value
+
+
+def flattened(model: BaseModel, leave_out: Callable[[str], bool] = lambda name: False) -> dict[str, Scalar]:
+    """All fields by their dotted names as plain values, as manifests and checkpoints hold them."""
+    return dict(_flat(model, "", leave_out))
+
+
+def _flat(value: object, name: str, leave_out: Callable[[str], bool]) -> Iterator[tuple[str, Scalar]]:
+    if name and leave_out(name):
+        return
+    if isinstance(value, NetworkSpec):
+        yield name, str(value)
+    elif isinstance(value, (BaseModel, Mapping)):
+        for key, inner in value.items() if isinstance(value, Mapping) else value:
+            yield from _flat(inner, f"{name}.{key}" if name else key, leave_out)
+    elif isinstance(value, tuple):
+        yield name, ",".join(map(str, value))
+    elif isinstance(value, (str, int, float)):
+        yield name, value
+    else:
+        yield name, str(value)

@@ -1,0 +1,137 @@
+"""Start specs: where a memory begins, and the encoder of one that pictures address."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from typing import Annotated, ClassVar, Literal, NamedTuple
+
+from recall_server.core.encoders.weights import encoder_parameters
+from recall_server.core.memory import BASES, AbstractMemory, AddressedBases
+from recall_server.core.networks import AbstractNetwork, NetworkSpec, Parameters, build_network
+from trainer.methods.budget import MemoryBudget
+from trainer.methods.memories import MemorySpec
+from trainer.methods.problem import MemoryShape, Problem
+from trainer.methods.spec import Spec, member_of
+from trainer.starts.eigenvectors import Coefficients, principal_start
+from trainer.starts.for_pictures import start_by_pictures
+from trainer.starts.from_bundle import resume_from_bundle
+from trainer.starts.pretrained_encoder import pretrain_encoder
+from trainer.starts.random import Initialisation
+
+
+class Encoder(NamedTuple):
+    """An encoder, how it is trained before the first outer step, and how many pictures make a query."""
+
+    spec: NetworkSpec
+    size: int
+    shots: int
+    pretraining_steps: int
+    augmentation: str
+
+
+class StartSpec(Spec):
+    """Where a memory begins. `traits` are those that a memory needs for it."""
+
+    noun: ClassVar[str] = "start"
+    traits: ClassVar[frozenset[str]] = frozenset()
+
+    @abstractmethod
+    def memory(self, spec: MemorySpec, shape: MemoryShape, budget: MemoryBudget, problem: Problem) -> AbstractMemory:
+        """The memory before the first outer step, on the CPU."""
+
+    def with_encoder(
+        self, memory: AbstractMemory, encoder: Encoder, problem: Problem
+    ) -> tuple[AbstractMemory, AbstractNetwork, Parameters]:
+        """The memory that pictures address through an encoder, and the encoder with its parameters, on the CPU."""
+        network = build_network(encoder.spec, problem.dataset.image_shape, encoder.size)
+        parameters = network.initialise(problem.generator)
+        if encoder.pretraining_steps:
+            parameters = pretrain_encoder(
+                network,
+                parameters,
+                problem.dataset.train,
+                problem.preprocessing,
+                steps=encoder.pretraining_steps,
+                augmentation=encoder.augmentation,
+                generator=problem.generator,
+                device=problem.device,
+            )
+        return memory, network, parameters
+
+
+class NoiseStart(StartSpec):
+    """Random numbers: as the paper's code (`xavier`) or its text (`kaiming`) has it."""
+
+    kind: Literal["noise"] = "noise"
+    initialisation: Initialisation = "xavier"
+
+    def memory(self, spec: MemorySpec, shape: MemoryShape, budget: MemoryBudget, problem: Problem) -> AbstractMemory:
+        return spec.noise(shape, budget.bases, budget.rows, self.initialisation, problem.generator)
+
+
+class PrincipalStart(StartSpec):
+    """The leading eigenvectors of the training pictures as bases, with the coefficients of medoids or centroids."""
+
+    kind: Literal["principal"] = "principal"
+    traits: ClassVar[frozenset[str]] = frozenset({BASES})
+    coefficients: Coefficients = "typical"
+
+    def memory(self, spec: MemorySpec, shape: MemoryShape, budget: MemoryBudget, problem: Problem) -> AbstractMemory:
+        # Drawn in any case, so that what is drawn after it is the same for both starts.
+        spec.noise(shape, budget.bases, budget.rows, "xavier", problem.generator)
+        return principal_start(
+            problem.dataset.train,
+            problem.preprocessing,
+            classes=problem.dataset.classes,
+            bases=budget.bases,
+            rows=budget.rows,
+            generator=problem.generator,
+            coefficients=self.coefficients,
+        )
+
+    def with_encoder(
+        self, memory: AbstractMemory, encoder: Encoder, problem: Problem
+    ) -> tuple[AbstractMemory, AbstractNetwork, Parameters]:
+        _, network, parameters = super().with_encoder(memory, encoder, problem)
+        assert isinstance(memory, AddressedBases), "this start makes no other memory"
+        addressed, parameters = start_by_pictures(
+            memory,
+            network,
+            parameters,
+            problem.dataset.train,
+            problem.preprocessing,
+            shots=encoder.shots,
+            discriminants=bool(encoder.pretraining_steps),
+            generator=problem.generator,
+        )
+        return addressed, network, parameters
+
+
+class BundleStart(StartSpec):
+    """The memory of a bundle, and its encoder where pictures address it."""
+
+    kind: Literal["bundle"] = "bundle"
+
+    def memory(self, spec: MemorySpec, shape: MemoryShape, budget: MemoryBudget, problem: Problem) -> AbstractMemory:
+        if problem.bundle is None:
+            raise ValueError("name the bundle to start from: --start NAME.safetensors")
+        if problem.encoder is not None:
+            return problem.bundle.memory
+        data = problem.dataset
+        return resume_from_bundle(problem.bundle, data.classes, data.train, problem.generator)
+
+    def with_encoder(
+        self, memory: AbstractMemory, encoder: Encoder, problem: Problem
+    ) -> tuple[AbstractMemory, AbstractNetwork, Parameters]:
+        if problem.encoder is None:
+            raise ValueError("to go on from a memory that pictures address takes its bundle and its encoder")
+        network = build_network(encoder.spec, problem.dataset.image_shape, encoder.size)
+        try:
+            return memory, network, encoder_parameters(problem.encoder, network)
+        except ValueError as error:
+            raise ValueError(
+                f"{error}; --set queries.encoder=... and --set queries.size=... must be those of its distillation"
+            ) from error
+
+
+StartPart = Annotated[StartSpec, member_of(StartSpec)]
