@@ -85,7 +85,9 @@ def similarity(bundle: MemoryBundle, labels: Sequence[str]) -> list[list[float]]
     if bundle.manifest.queries != "labels":
         raise NotFound(f"the memory {name!r} is addressed by pictures, so its labels have no coefficients to compare")
     if not isinstance(memory, AddressedBases):
-        raise NotFound(f"the memory {name!r} is of the kind {memory.kind}, so its labels have no coefficients to compare")
+        raise NotFound(
+            f"the memory {name!r} is of the kind {memory.kind}, so its labels have no coefficients to compare"
+        )
     if len(labels) > MOST_COMPARED:
         raise InvalidRequest(
             f"{len(labels)} labels are more than the {MOST_COMPARED} that can be compared at once; name fewer",
