@@ -10,6 +10,8 @@ A source is one of
   that is not a known data set and not a non-empty folder here is looked up in $RECALL_DATA.
 
 The licence is known only for data sets that are loaded by their known name.
+
+With a `Featuriser` the splits hold features of the pictures instead of the pictures.
 """
 
 from __future__ import annotations
@@ -17,6 +19,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -24,6 +27,7 @@ import torch
 
 from recall_server.errors import InvalidDataset
 from trainer.data.arrays import FILES, holds_arrays, read_arrays
+from trainer.data.features import Featuriser
 from trainer.data.folder_dataset import Observe, read_folder
 from trainer.data.splits import TEST_SHARE, VALIDATION_SHARE, ImageDataset, Split, check_labels, hold_out
 from trainer.data.superclasses import groups_of
@@ -58,17 +62,30 @@ def load_dataset(
     seed: int = 0,
     most_bytes: int | None = None,
     observe: Observe = lambda split: None,
+    featuriser: Featuriser | None = None,
 ) -> ImageDataset:
     """Read a data set, and hold out a tenth of its training pictures of each class for validation.
 
     The module's docstring defines `source`. `image_size` resizes the pictures of a folder and is refused for other
     sources; `usual_size` is the default for it. At most `most_bytes` of a folder's pictures are kept in memory, while
-    `observe` is called with all training pictures, in chunks. Raises InvalidDataset, with advice.
+    `observe` is called with all training pictures, in chunks. With a `featuriser` the splits hold
+    features, a folder's pictures are decoded at the size of its encoder, and the digest is that of data and encoder.
+    Raises InvalidDataset, with advice.
     """
     name, folder, licence = _locate(source)
+    if featuriser is not None and image_size is not None:
+        raise InvalidDataset("an image size cannot be chosen beside an encoder, which has its own")
     if folder is not None and not holds_arrays(folder) and not holds_tiny_imagenet(folder):
-        size = usual_size if image_size is None else image_size
-        return read_folder(name, folder, licence, image_size=size, seed=seed, most_bytes=most_bytes, observe=observe)
+        return read_folder(
+            name,
+            folder,
+            licence,
+            image_size=usual_size if image_size is None else image_size,
+            seed=seed,
+            most_bytes=most_bytes,
+            observe=observe,
+            featuriser=featuriser,
+        )
     if image_size is not None:
         raise InvalidDataset(
             f"the image size can only be chosen for a folder of pictures; the pictures of {name} have a fixed size"
@@ -82,6 +99,9 @@ def load_dataset(
     for split, part in (("training", train), ("test", test)):
         check_labels(name, split, part.labels, classes)
     digest = _digest(classes, train, test)
+    if featuriser is not None:
+        digest = featuriser.digest(digest)
+        train, test = (replace(split, images=featuriser(split.images)) for split in (train, test))
     train, validation = hold_out(train, VALIDATION_SHARE, seed)
     for chunk in train.chunks():
         observe(chunk)

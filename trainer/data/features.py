@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -31,6 +32,13 @@ LIMITS = FileLimits(file_bytes=2**30, numbers=2**28)
 Report = Callable[[int, float], None]  # pictures so far, pictures a second
 
 
+def report_on_stderr(count: int, rate: float) -> None:
+    """One line that is written over: how many pictures have features, and how fast the encoder is."""
+    speed = f", {rate:.0f} a second" if rate else ""
+    sys.stderr.write(f"\rfeatures of {count:,} pictures{speed}\x1b[K")
+    sys.stderr.flush()
+
+
 def cache_folder() -> Path:
     """$RECALL_CACHE, or a folder of the user's own."""
     return Path(os.environ.get("RECALL_CACHE") or Path.home() / ".cache" / "memory-recall") / "features"
@@ -49,6 +57,10 @@ class Featuriser:
         self.encoder, self.cache, self.report = encoder, cache, report
         self._identity = f"{encoder.sha256} {list(encoder.image_shape)}".encode()
         self._count, self._encoded, self._seconds = 0, 0, 0.0
+
+    def digest(self, pictures: str) -> str:
+        """The digest of these features, where `pictures` is that of the pictures."""
+        return hashlib.sha256(self._identity + pictures.encode()).hexdigest()
 
     def __call__(self, images: Tensor) -> Tensor:
         chunks = [self._cached(chunk) for chunk in torch.split(images, CHUNK)] if len(images) else []

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from recall_server.errors import InvalidDataset
+from trainer.data.features import Featuriser
 from trainer.data.image_folder import ImageFolder, decode_file, survey
 from trainer.data.splits import TEST_SHARE, VALIDATION_SHARE, ImageDataset, Split, check_labels, chunk_length, held_out
 
@@ -38,20 +39,23 @@ def read_folder(
     seed: int,
     most_bytes: int | None = None,
     observe: Observe = lambda split: None,
+    featuriser: Featuriser | None = None,
 ) -> ImageDataset:
     """Read a folder of class folders, or of `train` and `test` folders of these; else a fifth becomes the test set.
 
     Pictures become square, with the size of the first picture's shorter side (at most 256) unless `image_size` is
     given. They become grey if all of them are grey, else colour. At most `most_bytes` of pictures are kept in memory.
+    With a `featuriser` they have the size and the channels of its encoder, and only their features are kept.
     Unreadable files are skipped and listed. Raises InvalidDataset for a folder that cannot be distilled.
     """
     if image_size is not None and image_size < 1:
         raise InvalidDataset(f"an image size must be 1 or more, not {image_size}")
     listing = _list(name, folder, seed)
-    size = image_size or min(listing.parts[0].shorter_side, LARGEST_SIZE)
-    shape = (1 if all(part.grey for part in listing.parts) else 3, size, size)
-    keep = _sample(listing, shape, most_bytes, seed)
-    kept = [_Kept.of(int((keep & (listing.roles == role)).sum()), shape) for role in (TRAIN, VALIDATION, TEST)]
+    shape = listing.image_shape(image_size) if featuriser is None else featuriser.encoder.image_shape
+    empty = torch.empty(0, *shape, dtype=torch.uint8)
+    empty = empty if featuriser is None else featuriser(empty)
+    keep = _sample(listing, empty.shape[1:].numel() * empty.element_size(), most_bytes, seed)
+    kept = [_Kept.of(int((keep & (listing.roles == role)).sum()), empty) for role in (TRAIN, VALIDATION, TEST)]
     counts, unreadable = [0, 0, 0], list[str]()
     digest = hashlib.sha256(json.dumps({"classes": listing.classes, "image": shape}, sort_keys=True).encode())
     for index, images in _chunks(listing, shape, unreadable):
@@ -59,6 +63,7 @@ def read_folder(
         for role, label, image in zip(roles.tolist(), labels.tolist(), images.numpy(), strict=True):
             digest.update(b"%d %d " % (role == TEST, label))
             digest.update(image.data)
+        images = images if featuriser is None else featuriser(images)
         observe(Split(images, labels).select(roles == TRAIN))
         for role in (TRAIN, VALIDATION, TEST):
             counts[role] += int((roles == role).sum())
@@ -67,22 +72,22 @@ def read_folder(
     check_labels(name, "training", torch.cat([train.labels, validation.labels]), listing.classes)
     check_labels(name, "test", test.labels, listing.classes)
     pictures = counts[TRAIN] + counts[VALIDATION]
-    return ImageDataset(
-        name, listing.classes, train, validation, test, digest.hexdigest(), licence, tuple(unreadable), pictures
-    )
+    identity = digest.hexdigest() if featuriser is None else featuriser.digest(digest.hexdigest())
+    return ImageDataset(name, listing.classes, train, validation, test, identity, licence, tuple(unreadable), pictures)
 
 
 @dataclass
 class _Kept:
     """A preallocated buffer for the pictures of a split: concatenating parts would need twice the memory."""
 
-    images: Tensor  # uint8 [most, C, H, W]
+    images: Tensor  # [most, C, H, W]
     labels: Tensor
     count: int = 0
 
     @classmethod
-    def of(cls, most: int, shape: tuple[int, int, int]) -> _Kept:
-        return cls(torch.empty(most, *shape, dtype=torch.uint8), torch.empty(most, dtype=torch.int64))
+    def of(cls, most: int, empty: Tensor) -> _Kept:
+        """For as many as `most` of the shape and type of `empty` [0, C, H, W]."""
+        return cls(empty.new_empty(most, *empty.shape[1:]), torch.empty(most, dtype=torch.int64))
 
     def add(self, images: Tensor, labels: Tensor, chosen: Tensor) -> None:
         """Append those of the images [n, C, H, W] for which `chosen`, bool [n], is true."""
@@ -108,6 +113,11 @@ class _Listing:
     def classes(self) -> tuple[str, ...]:
         return self.parts[0].classes
 
+    def image_shape(self, size: int | None) -> tuple[int, int, int]:
+        """(channels, height, width) of square pictures of this size, or of the usual one."""
+        side = size or min(self.parts[0].shorter_side, LARGEST_SIZE)
+        return (1 if all(part.grey for part in self.parts) else 3), side, side
+
 
 def _list(name: str, folder: Path, seed: int) -> _Listing:
     presplit = (folder / "train").is_dir() and (folder / "test").is_dir()
@@ -125,9 +135,8 @@ def _list(name: str, folder: Path, seed: int) -> _Listing:
     return _Listing(parts, labels, roles)
 
 
-def _sample(listing: _Listing, shape: tuple[int, int, int], most_bytes: int | None, seed: int) -> Tensor:
-    """Which files to keep in memory, bool [N]: all, or the same share of every class in a split."""
-    each = shape[0] * shape[1] * shape[2]
+def _sample(listing: _Listing, each: int, most_bytes: int | None, seed: int) -> Tensor:
+    """Which files, of `each` bytes, to keep in memory, bool [N]: all, or the same share of every class of a split."""
     keep = torch.ones(len(listing.labels), dtype=torch.bool)
     if most_bytes is None or len(keep) * each <= most_bytes:
         return keep

@@ -23,7 +23,10 @@ def chunk_length(numbers: int) -> int:
 
 @dataclass(frozen=True)
 class Split:
-    """Pictures with their labels: `images` uint8 [N, C, H, W] and `labels` int64 [N]."""
+    """Pictures with their labels: `images` uint8 [N, C, H, W] and `labels` int64 [N].
+
+    Features of an encoder take the place of the images as float16 [N, D, 1, 1].
+    """
 
     images: Tensor
     labels: Tensor
@@ -32,8 +35,8 @@ class Split:
         return len(self.labels)
 
     def pixels(self) -> Tensor:
-        """The images in pixel space, float32 in 0..1."""
-        return self.images.float() / 255
+        """The images in pixel space, float32 in 0..1; features as they are, float32."""
+        return self.images.float() if self.images.is_floating_point() else self.images.float() / 255
 
     def select(self, index: Tensor) -> Split:
         return Split(self.images[index], self.labels[index])

@@ -1,0 +1,173 @@
+"""Few-shot classes that a memory of features has never seen: episodes with and without what the memory recalls.
+
+    python -m benchmarks.few_shot_features --encoder FILE.onnx [--setting cifar100|cifar10] [--episodes 600] [--quick]
+
+cifar100    20 held-out classes of CIFAR-100 by a memory of the other 80
+cifar10     CIFAR-10 by a memory of CIFAR-100 without its classes that CIFAR-10 has or nearly has
+
+The memory is made from training pictures, at the numbers of one image per class and stored as int8. Each episode draws
+five of the unseen classes, 1 or 5 pictures to learn from and 15 to be tested on, of each, all from the test split.
+Figures are mean accuracies in per cent with 95 % intervals; `over_X` is the paired difference to X. --quick: 60
+episodes. The last line is JSON.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import json
+import sys
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+from torch.nn.functional import normalize, one_hot
+
+from recall_server.core.classifier.class_statistics import ClassStatistics, LinearHead, TwoCovariances
+from recall_server.core.encoders.query_encoder import QueryEncoder
+from recall_server.core.memory.storage import fake_quantise
+from recall_server.core.training.device import device_name
+from recall_server.recall.few_shot_features import few_shot_head, logistic, nearest_mean, recalled, together
+from trainer.data.datasets import ImageDataset, load_dataset
+from trainer.data.features import Featuriser, cache_folder
+from trainer.starts.class_statistics import statistics_memory
+
+WAYS, TESTS, SHOTS = 5, 15, (1, 5)
+HELD_OUT = 20
+IMAGE_NUMBERS = 32 * 32 * 3
+AT_ONCE = 50  # episodes
+# Classes of CIFAR-100 that are classes of CIFAR-10 or kinds of them: trucks, cars, ships, birds' and animals' likes.
+SIMILAR = (
+    "bus", "pickup_truck", "streetcar", "tank", "tractor", "train", "rocket", "lawn_mower", "motorcycle",
+    "leopard", "lion", "tiger", "wolf", "fox", "camel", "cattle", "elephant", "kangaroo", "lizard",
+)  # fmt: skip
+
+
+class Pictures(NamedTuple):
+    features: Tensor  # [N, D]
+    labels: Tensor
+
+
+class Episodes(NamedTuple):
+    """Positions of the pictures to learn from [E, ways * shots] and to test on [E, ways * TESTS], class by class."""
+
+    shown: Tensor
+    tested: Tensor
+
+
+def power(features: Tensor) -> Tensor:
+    """[N, D, 1, 1] -> signed square roots of length one [N, D], which are closer to Gaussian (Tukey's power)."""
+    flat = features.flatten(1).float()
+    return normalize(flat.sign() * flat.abs().sqrt(), dim=1)
+
+
+def draw(labels: Tensor, shots: int, count: int, generator: torch.Generator) -> Episodes:
+    members = [torch.nonzero(labels == label).flatten() for label in labels.unique()]
+    shown, tested = [], []
+    for _ in range(count):
+        chosen = [members[each] for each in torch.randperm(len(members), generator=generator)[:WAYS].tolist()]
+        drawn = torch.stack([each[torch.randperm(len(each), generator=generator)[: shots + TESTS]] for each in chosen])
+        shown.append(drawn[:, :shots].flatten())
+        tested.append(drawn[:, shots:].flatten())
+    return Episodes(torch.stack(shown), torch.stack(tested))
+
+
+def right(head: LinearHead, pictures: Tensor) -> Tensor:
+    """The share [E] of test pictures [E, ways * TESTS, D] that a head recognises."""
+    truth = torch.arange(WAYS).repeat_interleave(TESTS)
+    return (head.logits(pictures).argmax(dim=-1) == truth).float().mean(dim=-1)
+
+
+def measure(
+    pictures: Pictures, plain: Tensor, model: TwoCovariances, episodes: Episodes, shots: int
+) -> dict[str, Tensor]:
+    """Accuracies [E] of each way. `plain` are the encoder's own features, which the two baselines learn from."""
+    labels = torch.arange(WAYS).repeat_interleave(shots)
+    members = one_hot(labels).float()
+    ways: dict[str, tuple[Tensor, Callable[[Tensor, Tensor], LinearHead]]] = {
+        "nearest_class_mean": (plain, nearest_mean),
+        "logistic_regression": (plain, logistic),
+        "prototypes": (pictures.features, nearest_mean),
+        "pictures": (pictures.features, logistic),
+        "recalled": (pictures.features, lambda x, y: recalled(x, y, model)),
+        "together": (pictures.features, lambda x, y: together(x, y, model)),
+    }
+    found: dict[str, list[Tensor]] = {name: [] for name in [*ways, "auto"]}
+    for shown, tested in zip(episodes.shown.split(AT_ONCE), episodes.tested.split(AT_ONCE), strict=True):
+        for name, (features, make) in ways.items():
+            found[name].append(right(make(features[shown], members), features[tested]))
+    for shown, tested in zip(episodes.shown, episodes.tested, strict=True):
+        head = few_shot_head(pictures.features[shown], labels, model).head
+        found["auto"].append(right(head, pictures.features[tested]).unsqueeze(0))
+    return {name: torch.cat(parts) for name, parts in found.items()}
+
+
+def interval(values: Tensor) -> list[float]:
+    """[mean, half of the 95 % interval], in per cent."""
+    return [round(100 * float(values.mean()), 2), round(196 * float(values.std()) / len(values) ** 0.5, 2)]
+
+
+def memory_model(known: ImageDataset, classes: Sequence[str]) -> TwoCovariances:
+    """What a memory of these classes knows, at the numbers of one image per class and through int8."""
+    chosen = torch.tensor([known.classes.index(name) for name in classes])
+    members = torch.isin(known.train.labels, chosen)
+    position = torch.full((len(known.classes),), -1).scatter(0, chosen, torch.arange(len(chosen)))
+    features, labels = power(known.train.images[members]), position[known.train.labels[members]]
+    bases = len(classes) * IMAGE_NUMBERS // (features.shape[1] + 2 * len(classes))
+    memory = statistics_memory(features, labels, len(classes), bases)
+    return TwoCovariances(ClassStatistics.of_memory(fake_quantise(memory, "int8")))
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--encoder", type=Path, required=True)
+    parser.add_argument("--size", type=int, default=128, help="of the pictures that the encoder sees")
+    parser.add_argument("--setting", choices=("cifar100", "cifar10"), default="cifar100")
+    parser.add_argument("--episodes", type=int, default=600)
+    parser.add_argument("--held-out", choices=("test", "validation"), default="test", help="which 20 classes")
+    parser.add_argument("--quick", action="store_true")
+    options = parser.parse_args(arguments)
+    digest = hashlib.sha256(options.encoder.read_bytes()).hexdigest()
+    encoder = QueryEncoder(options.encoder, digest, image_shape=(3, options.size, options.size))
+    featuriser = Featuriser(encoder, cache=cache_folder())
+    known = load_dataset("cifar100", featuriser=featuriser)
+    asked = known if options.setting == "cifar100" else load_dataset("cifar10", featuriser=featuriser)
+    order = torch.randperm(len(known.classes), generator=torch.Generator().manual_seed(0)).tolist()
+    if options.setting == "cifar100":
+        first = len(order) - HELD_OUT if options.held_out == "test" else len(order) - 2 * HELD_OUT
+        unseen = [asked.classes[each] for each in order[first : first + HELD_OUT]]
+        memory = [known.classes[each] for each in order[:first]]
+    else:
+        unseen, memory = list(asked.classes), [name for name in known.classes if name not in SIMILAR]
+    started = time.perf_counter()
+    model = memory_model(known, memory)
+    made = time.perf_counter() - started
+    chosen = torch.isin(asked.test.labels, torch.tensor([asked.classes.index(name) for name in unseen]))
+    plain = asked.test.images[chosen].flatten(1).float()
+    pictures = Pictures(power(asked.test.images[chosen]), asked.test.labels[chosen])
+    document: dict[str, object] = {
+        "setting": options.setting,
+        "memory_classes": len(memory),
+        "memory_seconds": round(made, 1),
+    }
+    for shots in SHOTS:
+        count = 60 if options.quick else options.episodes
+        episodes = draw(pictures.labels, shots, count, torch.Generator().manual_seed(1))
+        began = time.perf_counter()
+        accuracies = measure(pictures, plain, model, episodes, shots)
+        figures = {name: interval(values) for name, values in accuracies.items()}
+        for baseline in ("nearest_class_mean", "logistic_regression", "pictures", "recalled"):
+            figures |= {
+                f"{name}_over_{baseline}": interval(accuracies[name] - accuracies[baseline])
+                for name in ("recalled", "together", "auto")
+                if name != baseline
+            }
+        document[f"{shots}_shot"] = figures | {"seconds": round(time.perf_counter() - began, 1)}
+    sys.stdout.write(json.dumps(document | {"device": device_name(torch.device("cpu"))}) + "\n")
+
+
+if __name__ == "__main__":
+    main()

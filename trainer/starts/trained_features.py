@@ -1,0 +1,169 @@
+"""Feature vectors from which a linear head learns in a few steps what it would learn from all features.
+
+Distillation by unrolling (Wang et al., 2018; Deng and Russakovsky, 2022) in the space of a frozen encoder: the head is
+trained from zero on the vectors, its loss on a batch of real features goes back through all steps to the vectors and to
+the learning rate, and Adam changes both. The head of `best` is that which the server trains by `retraining`.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Final, NamedTuple
+
+import torch
+from torch import Tensor
+from torch.nn.functional import one_hot
+
+from recall_server.core.networks.spec import NetworkSpec
+from recall_server.core.training.retraining import Retraining
+from trainer.starts.linear_unroll import Trained, gradient, train_head
+
+LARGEST_RATE: Final = 10.0  # of a schedule
+
+Observe = Callable[[int, float], None]  # outer steps so far, accuracy on validation features
+
+
+class Labelled(NamedTuple):
+    """`features` [N, D], standardised, of any floating-point type, and `labels` [N]."""
+
+    features: Tensor
+    labels: Tensor
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """How vectors are trained: `steps` of the head, and Adam's rates for `outer_steps` batches of real features.
+
+    A share of the batches is of random subsets of the classes, so that heads for some of them are good as well.
+    """
+
+    steps: int = 30
+    momentum: float = 0.9
+    rate: float = 0.1
+    outer_steps: int = 200
+    outer_rate: float = 0.02
+    rate_of_rate: float = 0.05
+    batch: int = 1024
+    validate_every: int = 20
+    subsets: float = 0.0
+
+
+class TrainedVectors(NamedTuple):
+    """The best of a run: `vectors` [k, r, D], the learning rate, and the accuracy on validation features."""
+
+    vectors: Tensor
+    rate: float
+    accuracy: float
+
+
+def retraining(found: TrainedVectors, schedule: Schedule) -> Retraining:
+    """The schedule by which a server trains the head that was measured."""
+    return Retraining(
+        network=NetworkSpec(architecture="linear"),
+        steps=schedule.steps,
+        learning_rate=found.rate,
+        momentum=schedule.momentum,
+        rows_per_class=found.vectors.shape[1],
+    )
+
+
+def train_vectors(
+    start: Tensor,
+    real: Labelled,
+    validation: Labelled,
+    schedule: Schedule,
+    *,
+    generator: torch.Generator,
+    observe: Observe = lambda step, accuracy: None,
+) -> TrainedVectors:
+    """Train `start` [k, r, D] and return the vectors that were best on validation features, the start among them."""
+    best = TrainedVectors(start.clone(), schedule.rate, accuracy(start, schedule.rate, validation, schedule))
+    vectors = start.clone()
+    log_rate = torch.tensor(schedule.rate, dtype=start.dtype).log()
+    optimiser = _Adam([vectors, log_rate], [schedule.outer_rate, schedule.rate_of_rate])
+    for step in range(1, schedule.outer_steps + 1):
+        chosen = _some_classes(len(vectors), schedule.subsets, generator)
+        batch = _batch(real, chosen, len(vectors), schedule.batch, generator)
+        optimiser.step(_outer_gradient(vectors, log_rate, chosen, batch, schedule))
+        log_rate.clamp_(max=math.log(LARGEST_RATE))
+        if step % schedule.validate_every == 0 or step == schedule.outer_steps:
+            rate = float(log_rate.exp())
+            found = accuracy(vectors, rate, validation, schedule)
+            observe(step, found)
+            if found > best.accuracy:
+                best = TrainedVectors(vectors.clone(), rate, found)
+    return best
+
+
+def _some_classes(classes: int, share: float, generator: torch.Generator) -> Tensor:
+    """All classes, or in a share of the calls a random number of them, in order."""
+    if float(torch.rand((), generator=generator)) >= share:
+        return torch.arange(classes)
+    count = int(torch.randint(2, classes + 1, (), generator=generator))
+    return torch.randperm(classes, generator=generator)[:count].sort().values
+
+
+def _batch(real: Labelled, chosen: Tensor, classes: int, size: int, generator: torch.Generator) -> Labelled:
+    """Random features of the chosen classes, which the labels count from 0: those among `size` draws."""
+    position = torch.full((classes,), -1).scatter(0, chosen, torch.arange(len(chosen)))
+    drawn = torch.randint(len(real.labels), (size,), generator=generator)
+    labels = position[real.labels[drawn]]
+    return Labelled(real.features[drawn[labels >= 0]], labels[labels >= 0])
+
+
+def _head(vectors: Tensor, rate: float, schedule: Schedule) -> Trained:
+    """Trained on all vectors [k, r, D]."""
+    classes, rows, _ = vectors.shape
+    targets = torch.eye(classes).to(vectors).repeat_interleave(rows, dim=0)
+    return train_head(vectors.flatten(0, 1), targets, rate, steps=schedule.steps, momentum=schedule.momentum)
+
+
+def _outer_gradient(
+    vectors: Tensor, log_rate: Tensor, chosen: Tensor, batch: Labelled, schedule: Schedule
+) -> list[Tensor]:
+    """Of the loss on real features of the chosen classes, in all vectors and in the log of the rate."""
+    some, rate, features = vectors[chosen], float(log_rate.exp()), batch.features.to(vectors)
+    head = _head(some, rate, schedule)
+    error = (head.logits(features).softmax(dim=1) - one_hot(batch.labels, len(chosen))) / max(1, len(features))
+    found = gradient(
+        some.flatten(0, 1),
+        head,
+        rate,
+        momentum=schedule.momentum,
+        weights=features.T @ error,
+        bias=error.sum(dim=0),
+    )
+    whole = torch.zeros_like(vectors)
+    whole[chosen] = found.vectors.view_as(some)
+    return [whole, found.rate * rate]
+
+
+def accuracy(vectors: Tensor, rate: float, validation: Labelled, schedule: Schedule) -> float:
+    """Of the head that is trained on all vectors [k, r, D]."""
+    head = _head(vectors, rate, schedule)
+    right = [
+        (head.logits(features.to(vectors)).argmax(dim=1) == labels).sum()
+        for features, labels in zip(validation.features.split(4096), validation.labels.split(4096), strict=True)
+    ]
+    return float(torch.stack(right).sum()) / max(1, len(validation.labels))
+
+
+class _Adam:
+    """Adam (Kingma and Ba, 2015) with a rate for each tensor, which it changes in place."""
+
+    def __init__(self, tensors: list[Tensor], rates: list[float]) -> None:
+        self._tensors, self._rates, self._count = tensors, rates, 0
+        self._means = [torch.zeros_like(each) for each in tensors]
+        self._squares = [torch.zeros_like(each) for each in tensors]
+
+    def step(self, gradients: list[Tensor]) -> None:
+        self._count += 1
+        for tensor, rate, mean, square, each in zip(
+            self._tensors, self._rates, self._means, self._squares, gradients, strict=True
+        ):
+            mean.lerp_(each, 0.1)
+            square.lerp_(each.square(), 0.001)
+            unbiased = (square / (1 - 0.999**self._count)).sqrt_().add_(1e-8)
+            tensor.addcdiv_(mean, unbiased, value=-rate / (1 - 0.9**self._count))
