@@ -33,10 +33,11 @@ Report = Callable[[int, float], None]  # pictures so far, pictures a second
 
 
 def report_on_stderr(count: int, rate: float) -> None:
-    """One line that is written over: how many pictures have features, and how fast the encoder is."""
-    speed = f", {rate:.0f} a second" if rate else ""
-    sys.stderr.write(f"\rfeatures of {count:,} pictures{speed}\x1b[K")
-    sys.stderr.flush()
+    """On a terminal, one line that is written over: how many pictures have features, and the encoder's speed."""
+    if sys.stderr.isatty():
+        speed = f", {rate:.0f} a second" if rate else ""
+        sys.stderr.write(f"\rfeatures of {count:,} pictures{speed}\x1b[K")
+        sys.stderr.flush()
 
 
 def cache_folder() -> Path:

@@ -16,7 +16,7 @@ from torch import Tensor
 from recall_server.core.bundle.bundle import MemoryBundle
 from recall_server.core.bundle.manifest import MOST_CONFUSED, Confusions, MeasuredAccuracy
 from recall_server.core.classifier.fresh_classifier import FreshClassifier
-from recall_server.core.memory import LazyItems
+from recall_server.core.memory import LazilyRecalled, LazyItems
 from recall_server.core.networks import Parameters
 from recall_server.core.preprocessing import AbstractPreprocessing, unprojected
 from recall_server.core.training.retraining import Retraining
@@ -146,8 +146,13 @@ def evaluate_labels(
 ) -> Accuracies:
     """All classes of a label-addressed bundle."""
     labels = bundle.manifest.labels
+    queries = bundle.label_queries(labels)
+    recalled = bundle.memory.recall_lazily(queries)
+    if bundle.manifest.space == "features":  # networks see features as channels of one pixel
+        items, targets = bundle.memory.recall(queries)
+        recalled = LazilyRecalled(items.reshape(*items.shape[:2], *bundle.manifest.network_shape), targets)
     return fresh_accuracy(
-        *bundle.memory.recall_lazily(bundle.label_queries(labels)),
+        *recalled,
         split,
         labels=labels,
         preprocessing=bundle.preprocessing,

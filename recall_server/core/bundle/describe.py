@@ -36,8 +36,7 @@ def describe(
     queries: str = "labels",
     **other: Any,
 ) -> Manifest:
-    """The manifest of this memory; `other` are further keys. ValueError, with one sentence, for what none can say."""
-    channels, height, width = memory.image_shape
+    """The manifest of this memory; `other` are further keys; a memory of features needs `image`. ValueError, with one sentence, for what none can say."""
     fields = {
         "name": name,
         "memory": MemoryDescription(kind=memory.kind, settings=memory.settings()),
@@ -49,7 +48,7 @@ def describe(
         "provenance": provenance,
     }
     try:
-        image = ImageDescription(channels=channels, height=height, width=width)
+        image = other.pop("image", None) or _image(memory)
         budget = Budget(
             images_per_class=images_per_class,
             numbers_stored=memory.stored_numbers(),
@@ -58,6 +57,11 @@ def describe(
         return Manifest.model_validate(fields | {"image": image, "budget": budget} | other)
     except ValidationError as error:
         raise ValueError(f"a bundle cannot say this: {first_fault(error)}") from error
+
+
+def _image(memory: AbstractMemory) -> ImageDescription:
+    channels, height, width = memory.image_shape
+    return ImageDescription(channels=channels, height=height, width=width)
 
 
 def made_now(**fields: Any) -> Provenance:

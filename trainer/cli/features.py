@@ -1,0 +1,105 @@
+"""What `distill --encoder` and `quickstart --encoder` do: memories in the space of a pre-trained encoder."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from pathlib import Path
+from typing import Annotated, Final
+
+import onnx
+import torch
+import typer
+
+from recall_server.core.bundle.bundle import MemoryBundle
+from recall_server.core.bundle.layout import ENCODERS, encoder_folder
+from recall_server.core.encoders.description import DESCRIPTION_KEY, EncoderDescription
+from recall_server.core.encoders.query_encoder import QueryEncoder, load_encoder
+from recall_server.core.memory import Storage
+from trainer.data.datasets import LICENCES, load_dataset
+from trainer.data.features import Featuriser, cache_folder, report_on_stderr
+from trainer.run.search.feature_memory import FeatureMethod, FeatureRequest, distill_features
+
+SMALL_PICTURES: Final = 128  # pixels a side that data sets of small pictures are enlarged to
+EncoderName = Annotated[
+    str | None,
+    typer.Option("--encoder", help="Distill features of this encoder, such as efficientnet-lite0, instead of pixels."),
+]
+EncoderSize = Annotated[
+    int | None,
+    typer.Option(help="The size that the encoder sees; default: its own for folders, 128 for known data sets.", min=8),
+]
+
+
+def find_encoder(name: str, output: Path, *, size: int | None, known_data: bool) -> QueryEncoder:
+    """The encoder NAME.onnx beside the bundle to write or in artifacts/encoders. ValueError where there is none."""
+    folders = (encoder_folder(output), Path("artifacts") / ENCODERS)
+    path = next((folder / f"{name}.onnx" for folder in folders if (folder / f"{name}.onnx").is_file()), None)
+    if path is None:
+        here = sorted({each.stem for folder in folders for each in folder.glob("*.onnx")})
+        raise ValueError(
+            f"there is no encoder {name!r}; there are {', '.join(here) or 'none'}; "
+            "add one with `recall-trainer encoder add`"
+        )
+    data = path.read_bytes()
+    side = size or (SMALL_PICTURES if known_data else _description(data, name).size)
+    return load_encoder(path, hashlib.sha256(data).hexdigest(), image_shape=(3, side, side), device="auto", threads=1)
+
+
+def distill_in_features(
+    *,
+    encoder: str,
+    encoder_size: int | None,
+    dataset: str,
+    output: Path,
+    images_per_class: float,
+    method: str | None,
+    storage: Storage | None,
+    seed: int,
+    overwrite: bool,
+) -> MemoryBundle:
+    """Encode the data set, or take its features from the cache, and make a memory of them.
+
+    Raises ValueError for a method that is none of features, for a bundle that is there, and as `FeatureRequest`.
+    """
+    if method not in {None, "features", "exact"}:
+        raise ValueError(f"the methods for an encoder's features are features and exact, not {method}")
+    if output.exists() and not overwrite:
+        raise ValueError(f"{output} is there already; --overwrite replaces it")
+    known = dataset in LICENCES
+    found = find_encoder(encoder, output, size=encoder_size, known_data=known)
+    featuriser = Featuriser(found, cache=cache_folder(), report=report_on_stderr)
+    data = load_dataset(dataset, seed=seed, featuriser=featuriser)
+    chosen: FeatureMethod = "exact" if method == "exact" else "features"
+    request = FeatureRequest(
+        dataset=data,
+        encoder=found,
+        encoder_name=encoder,
+        picture_numbers=featuriser.picture_numbers or found.image_shape[0] * found.image_shape[1] ** 2,
+        images_per_class=images_per_class,
+        output=output.resolve(),
+        method=chosen,
+        storage=storage or "int8",
+        seed=seed,
+    )
+    return distill_features(request, typer.echo)
+
+
+def refuse_pixel_options(options: dict[str, object]) -> None:
+    """Raise ValueError, naming them, for options that a memory of features does not have."""
+    given = [f"--{name.replace('_', '-')}" for name, value in options.items() if value]
+    if given:
+        raise ValueError(f"{' and '.join(given)} are for memories of pixels; leave out --encoder, or them")
+
+
+def _description(data: bytes, name: str) -> EncoderDescription:
+    properties = {entry.key: entry.value for entry in onnx.load_model_from_string(data).metadata_props}
+    if DESCRIPTION_KEY not in properties:
+        raise ValueError(f"the encoder {name} does not say which size of pictures it takes; say --encoder-size")
+    return EncoderDescription.model_validate(json.loads(properties[DESCRIPTION_KEY]))
+
+
+def use_threads(threads: int) -> None:
+    """Processor threads of torch; 0 leaves the choice to it."""
+    if threads:
+        torch.set_num_threads(threads)
