@@ -36,6 +36,7 @@ class Labelled(NamedTuple):
 class Schedule:
     """How vectors are trained: `steps` of the head, and Adam's rates for `outer_steps` batches of real features.
 
+    `ridge` / 2 times the squared weights of the head is part of the loss on real features, or the vectors overfit them.
     A share of the batches is of random subsets of the classes, so that heads for some of them are good as well.
     """
 
@@ -48,6 +49,7 @@ class Schedule:
     batch: int = 1024
     validate_every: int = 20
     subsets: float = 0.0
+    ridge: float = 0.01
 
 
 class TrainedVectors(NamedTuple):
@@ -132,7 +134,7 @@ def _outer_gradient(
         head,
         rate,
         momentum=schedule.momentum,
-        weights=features.T @ error,
+        weights=features.T @ error + schedule.ridge * head.weights,
         bias=error.sum(dim=0),
     )
     whole = torch.zeros_like(vectors)
