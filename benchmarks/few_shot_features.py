@@ -65,7 +65,7 @@ def power(features: Tensor) -> Tensor:
 
 
 def draw(labels: Tensor, shots: int, count: int, generator: torch.Generator) -> Episodes:
-    members = [torch.nonzero(labels == label).flatten() for label in labels.unique()]
+    members = [torch.nonzero(labels == label).flatten() for label in torch.unique(labels)]
     shown, tested = [], []
     for _ in range(count):
         chosen = [members[each] for each in torch.randperm(len(members), generator=generator)[:WAYS].tolist()]
@@ -96,7 +96,7 @@ def measure(
         "together": (pictures.features, lambda x, y: together(x, y, model)),
     }
     found: dict[str, list[Tensor]] = {name: [] for name in [*ways, "auto"]}
-    for shown, tested in zip(episodes.shown.split(AT_ONCE), episodes.tested.split(AT_ONCE), strict=True):
+    for shown, tested in zip(torch.split(episodes.shown, AT_ONCE), torch.split(episodes.tested, AT_ONCE), strict=True):
         for name, (features, make) in ways.items():
             found[name].append(right(make(features[shown], members), features[tested]))
     for shown, tested in zip(episodes.shown, episodes.tested, strict=True):

@@ -9,7 +9,7 @@ auto         the way that predicts each picture best when it is left out, where 
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Final, Literal, final, get_args
 
@@ -37,7 +37,7 @@ class FewShotHead:
 
     head: LinearHead
     way: HeadWay
-    scores: dict[str, float]
+    scores: Mapping[HeadWay, float]
 
 
 def few_shot_head(

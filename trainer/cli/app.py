@@ -23,34 +23,30 @@ from pydantic import ValidationError
 from recall_server.core.bundle.bundle import MemoryBundle
 from recall_server.core.training.allocator import keep_freed_memory
 from recall_server.errors import RecallError
-from trainer.cli import commands, options
+from trainer.cli import commands, features, options
 from trainer.cli.encoder import encoder
 from trainer.cli.export import export
 from trainer.cli.methods import methods
+from trainer.cli.options import Device, Threads
 from trainer.cli.plots import plot
+from trainer.cli.quickstart import quickstart, say_written
 from trainer.cli.select_bases import select_bases
 from trainer.cli.streams import stream
-from trainer.data.second_moments import SecondMoments
 from trainer.evaluation.novelty import fit_familiarity
 from trainer.evaluation.protocol import Protocol
 from trainer.evaluation.report import evaluate_bundle, print_manifest, write_card, write_picture
 from trainer.methods import recipe_choice
 from trainer.methods.budget import Size
-from trainer.methods.named import compose
 from trainer.methods.overrides import given
 from trainer.run.distill import Interrupted
 from trainer.run.distributed import process_is_first
 from trainer.run.monitor.monitors import Monitors
 from trainer.run.request import DistillRequest
 from trainer.run.search.byte_budget import FileSizeLimit
-from trainer.run.search.quickstart import Quickstart, next_steps
-from trainer.run.search.quickstart import quickstart as make_quickly
 from trainer.run.starting_point import StartingPoint
 from trainer.starts.add_classes import NewClass, add_classes
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help=__doc__)
-Threads = Annotated[int, typer.Option(help="Processor threads to use; 0 leaves the choice to torch.", min=0)]
-Device = Annotated[str, typer.Option(help="auto, cpu or cuda.")]
 Dataset = Annotated[str, typer.Option(help="A torchvision name, digits, a folder of class folders, or of npz files.")]
 ImageSize = Annotated[int | None, typer.Option(help="Bring the pictures of a folder to this size.", min=8, max=256)]
 
@@ -78,6 +74,8 @@ def distill(  # noqa: PLR0913  (a command line has as many options as it has)
     tensorboard: options.TensorBoard = None,
     previews: options.Previews = None,
     image_size: ImageSize = None,
+    encoder: features.EncoderName = None,
+    encoder_size: features.EncoderSize = None,
     seed: int = 0,
     device: Device = "auto",
     threads: Threads = 0,
@@ -90,6 +88,23 @@ def distill(  # noqa: PLR0913  (a command line has as many options as it has)
         torch.set_num_threads(threads)
     if output.suffix != ".safetensors":
         raise ValueError(f"--output must end in .safetensors, not {output.name!r}")
+    if encoder is not None:
+        features.refuse_pixel_options(
+            {"recipe": recipe, "bytes": file_bytes, "bases": bases, "rows": rows, "start": start, "set": override}
+            | {"outer_steps": outer_steps, "minutes": minutes, "resume": resume, "image_size": image_size}
+        )
+        made = features.distill_in_features(
+            encoder=encoder,
+            encoder_size=encoder_size,
+            dataset=features.named(dataset),
+            output=output,
+            images_per_class=images_per_class or 1.0,
+            method=method,
+            storage=storage,
+            seed=seed,
+            overwrite=overwrite,
+        )
+        return say_written(output, made)
     watch = Monitors(metrics, tensorboard, previews).checked(resume=resume, overwrite=overwrite)
     begin = StartingPoint.read(start)
     size = Size(images_per_class, bases, rows)
@@ -114,7 +129,7 @@ def distill(  # noqa: PLR0913  (a command line has as many options as it has)
     )
     made = commands.make(request, choices, moments, watch)
     if process_is_first():
-        _say_written(output, made)
+        say_written(output, made)
 
 
 @app.command()
@@ -162,44 +177,6 @@ def inspect(
     print_manifest(bundle)
     if picture is not None:
         write_picture(bundle, picture)
-
-
-@app.command()
-def quickstart(
-    *,
-    folder: Annotated[str, typer.Argument(help="A folder with one folder of pictures for each class.")],
-    artifacts: Annotated[Path, typer.Option(help="The folder that is served; the bundle goes to bundles/ in it.")] = (
-        Path("artifacts")
-    ),
-    name: Annotated[str | None, typer.Option(help="Of the bundle; default: the folder's.")] = None,
-    image_size: Annotated[int, typer.Option(help="Bring the pictures to this size.", min=8, max=256)] = 32,
-    images_per_class: Annotated[float, typer.Option(help="The budget: numbers of that many images per class.")] = 10,
-    picture: Annotated[Path | None, typer.Option(help="The contact sheet; default: NAME.png here.")] = None,
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace a bundle of that name.")] = False,
-    seed: int = 0,
-    device: Device = "auto",
-    threads: Threads = 0,
-) -> None:
-    """A memory of your own pictures within seconds, in the folder that is served, with what to do next."""
-    if threads:
-        torch.set_num_threads(threads)
-    named = name or Path(folder).resolve().name
-    output = artifacts / "bundles" / f"{named}.safetensors"
-    data, moments = commands.read_data(folder, compose("principal"), image_size=image_size, seed=seed)
-    wish = Quickstart(
-        dataset=data,
-        moments=moments or SecondMoments(),
-        images_per_class=images_per_class,
-        output=output.resolve(),
-        picture=picture or Path(f"{named}.png"),
-        seed=seed,
-        device=commands.pick_device(device),
-        overwrite=overwrite,
-    )
-    bundle = make_quickly(wish, commands.log_line)
-    _say_written(output, bundle)
-    for line in next_steps(bundle, output, folder):
-        typer.echo(line)
 
 
 @app.command()
@@ -260,14 +237,10 @@ def familiarity(
 app.command()(export)
 app.command()(methods)
 app.command()(plot)
+app.command()(quickstart)
 app.command()(select_bases)
 app.command()(stream)
 app.add_typer(encoder, name="encoder")
-
-
-def _say_written(output: Path, bundle: MemoryBundle) -> None:
-    numbers = bundle.manifest.budget.numbers_stored
-    typer.echo(f"{output}: {numbers} numbers, {bundle.file_bytes} bytes, sha256 {bundle.sha256}")
 
 
 def main() -> None:

@@ -5,10 +5,9 @@ from __future__ import annotations
 import hashlib
 import json
 from pathlib import Path
-from typing import Annotated, Final
+from typing import Annotated, Final, get_args
 
 import onnx
-import torch
 import typer
 
 from recall_server.core.bundle.bundle import MemoryBundle
@@ -54,7 +53,7 @@ def distill_in_features(
     output: Path,
     images_per_class: float,
     method: str | None,
-    storage: Storage | None,
+    storage: str | None,
     seed: int,
     overwrite: bool,
 ) -> MemoryBundle:
@@ -79,10 +78,24 @@ def distill_in_features(
         images_per_class=images_per_class,
         output=output.resolve(),
         method=chosen,
-        storage=storage or "int8",
+        storage=_storage(storage),
         seed=seed,
     )
     return distill_features(request, typer.echo)
+
+
+def named(dataset: str | None) -> str:
+    """The data set that was named; ValueError for none."""
+    if dataset is None:
+        raise ValueError("name the pictures to distill, --dataset NAME or --dataset FOLDER")
+    return dataset
+
+
+def _storage(name: str | None) -> Storage:
+    stored: Storage | None = next((each for each in get_args(Storage) if each == (name or "int8")), None)
+    if stored is None:
+        raise ValueError(f"numbers are stored as {', '.join(get_args(Storage))}, not as {name}")
+    return stored
 
 
 def refuse_pixel_options(options: dict[str, object]) -> None:
@@ -97,9 +110,3 @@ def _description(data: bytes, name: str) -> EncoderDescription:
     if DESCRIPTION_KEY not in properties:
         raise ValueError(f"the encoder {name} does not say which size of pictures it takes; say --encoder-size")
     return EncoderDescription.model_validate(json.loads(properties[DESCRIPTION_KEY]))
-
-
-def use_threads(threads: int) -> None:
-    """Processor threads of torch; 0 leaves the choice to it."""
-    if threads:
-        torch.set_num_threads(threads)

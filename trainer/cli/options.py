@@ -9,6 +9,8 @@ import typer
 
 from trainer.methods.named import METHODS
 
+Threads = Annotated[int, typer.Option(help="Processor threads to use; 0 leaves the choice to torch.", min=0)]
+Device = Annotated[str, typer.Option(help="auto, cpu or cuda.")]
 ImagesPerClass = Annotated[
     float | None, typer.Option(help="The budget: numbers of that many images per class; default: 1.")
 ]

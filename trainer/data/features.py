@@ -58,12 +58,14 @@ class Featuriser:
         self.encoder, self.cache, self.report = encoder, cache, report
         self._identity = f"{encoder.sha256} {list(encoder.image_shape)}".encode()
         self._count, self._encoded, self._seconds = 0, 0, 0.0
+        self.picture_numbers = 0  # of one of the pictures so far
 
     def digest(self, pictures: str) -> str:
         """The digest of these features, where `pictures` is that of the pictures."""
         return hashlib.sha256(self._identity + pictures.encode()).hexdigest()
 
     def __call__(self, images: Tensor) -> Tensor:
+        self.picture_numbers = self.picture_numbers or images[:1].numel()
         chunks = [self._cached(chunk) for chunk in torch.split(images, CHUNK)] if len(images) else []
         features = torch.cat(chunks) if chunks else torch.empty(0, self.encoder.query_size, dtype=torch.float16)
         return features[:, :, None, None]

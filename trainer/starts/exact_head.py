@@ -61,7 +61,7 @@ def ridge_head(features: Tensor, labels: Tensor, classes: int, ridge: float) -> 
         features.new_zeros(width, classes),
         features.new_zeros(width),
     )
-    for some, their in zip(features.split(4096), labels.split(4096), strict=True):
+    for some, their in zip(torch.split(features, 4096), torch.split(labels, 4096), strict=True):
         products += some.T @ some
         moments += some.T @ one_hot(their, classes).to(some)
         total += some.sum(dim=0)
@@ -82,8 +82,8 @@ def softmax_head(features: Tensor, labels: Tensor, classes: int, ridge: float, *
     def loss() -> Tensor:
         optimiser.zero_grad()
         value = cross_entropy(features @ weights + bias, labels) + ridge / 2 * weights.square().sum()
-        value.backward()
+        value.backward()  # type: ignore[no-untyped-call]
         return value
 
-    optimiser.step(loss)  # type: ignore[arg-type,no-untyped-call]
+    optimiser.step(loss)  # type: ignore[no-untyped-call]
     return Head(weights.detach(), bias.detach())

@@ -147,7 +147,7 @@ def accuracy(vectors: Tensor, rate: float, validation: Labelled, schedule: Sched
     head = _head(vectors, rate, schedule)
     right = [
         (head.logits(features.to(vectors)).argmax(dim=1) == labels).sum()
-        for features, labels in zip(validation.features.split(4096), validation.labels.split(4096), strict=True)
+        for features, labels in zip(*(torch.split(each, 4096) for each in validation), strict=True)
     ]
     return float(torch.stack(right).sum()) / max(1, len(validation.labels))
 

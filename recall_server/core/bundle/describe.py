@@ -36,7 +36,10 @@ def describe(
     queries: str = "labels",
     **other: Any,
 ) -> Manifest:
-    """The manifest of this memory; `other` are further keys; a memory of features needs `image`. ValueError, with one sentence, for what none can say."""
+    """The manifest of this memory; `other` are further keys, `image` among them for a memory of features.
+
+    ValueError, with one sentence, for what no manifest can say.
+    """
     fields = {
         "name": name,
         "memory": MemoryDescription(kind=memory.kind, settings=memory.settings()),

@@ -84,13 +84,15 @@ def _orthonormal(rows: Tensor) -> Tensor:
     """An orthonormal basis [m, D] of the span of rows [K, D]; itself, up to signs, where it is one."""
     q, r = torch.linalg.qr(rows.T)
     kept = r.diagonal().abs() > SMALLEST * r.diagonal().abs().max()
-    return q[:, kept].T.contiguous()
+    span: Tensor = q[:, kept].T.contiguous()
+    return span
 
 
 def _principal(rows: Tensor) -> Tensor:
     """The right singular vectors [m, D] of rows [N, D], largest first, without those that are rounding."""
     _, values, directions = torch.linalg.svd(rows, full_matrices=False)
-    return directions[values.square() > SMALLEST * values.square().max()]
+    leading: Tensor = directions[values.square() > SMALLEST * values.square().max()]
+    return leading
 
 
 class LinearHead(NamedTuple):
@@ -170,4 +172,5 @@ class TwoCovariances:
         spread = noise * outside.sqrt() + ((noise @ self._span.T) * (along.sqrt() - outside.sqrt())) @ self._span
         drawn = expected.unsqueeze(1) + spread
         back = 1 / (self._scales + self._rest) - 1 / self._rest
-        return drawn / self._rest + (drawn @ self._directions.T * back) @ self._directions + self.centre
+        whitened: Tensor = drawn / self._rest + (drawn @ self._directions.T * back) @ self._directions
+        return whitened + self.centre

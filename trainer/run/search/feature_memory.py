@@ -22,7 +22,7 @@ from recall_server.core.bundle.layout import encoder_folder
 from recall_server.core.bundle.manifest import EncoderReference, ImageDescription, MeasuredAccuracy
 from recall_server.core.encoders.query_encoder import QueryEncoder
 from recall_server.core.io.atomic import write_atomically
-from recall_server.core.memory import StoredItems, Storage
+from recall_server.core.memory import Storage, StoredItems
 from recall_server.core.preprocessing import Standardise
 from recall_server.core.training.device import device_name
 from recall_server.core.training.retraining import Retraining
@@ -35,6 +35,7 @@ from trainer.starts.trained_features import Labelled, Schedule, retraining, trai
 FeatureMethod = Literal["features", "exact"]
 HEADS: Final = 5  # fresh heads that the test features are read with
 RIDGES: Final = (1e-4, 1e-3, 1e-2)  # of the head that `exact` stores, chosen on validation features
+MOST_VECTORS: Final = 24  # of a class; more gain nothing that validation shows
 MEAN_OF: Final = 50  # features of one start vector, where a class has several
 CITATIONS: Final = {
     "features": "Deng and Russakovsky (2022), unrolled in the features of a frozen encoder",
@@ -64,14 +65,14 @@ class FeatureRequest:
 
     @property
     def vectors(self) -> int:
-        """How many vectors of each class the budget allows. ValueError where it allows none."""
+        """How many vectors of each class there are: at most as the budget allows. ValueError where it allows none."""
         allowed = int(self.images_per_class * self.picture_numbers // self.encoder.query_size)
         if allowed < 1:
             raise ValueError(
                 f"{self.images_per_class:g} images per class are {self.images_per_class * self.picture_numbers:.0f} "
                 f"numbers, fewer than the {self.encoder.query_size} of one vector per class"
             )
-        return 1 if self.method == "exact" else allowed
+        return 1 if self.method == "exact" else min(allowed, MOST_VECTORS)
 
 
 class Found(NamedTuple):

@@ -94,8 +94,9 @@ def next_steps(bundle: MemoryBundle, output: Path, source: str) -> list[str]:
     wish = json.dumps({"labels": bundle.labels[:2]}, ensure_ascii=False)
     file = shlex.quote(str(output))
     data = f"--dataset {shlex.quote(source)}"
+    improve = f"improve it:  recall-trainer distill {data} --start {file} --output {file} --minutes 30"
     return [
         "serve it:    make serve",
         f"use it:      curl -s http://127.0.0.1:8000/classifier -H 'Prefer: wait=60' --json {shlex.quote(wish)}",
-        f"improve it:  recall-trainer distill {data} --start {file} --output {file} --minutes 30",
+        *([] if bundle.manifest.space == "features" else [improve]),
     ]
