@@ -58,12 +58,13 @@ def test_the_budget_of_fashion_mnist_is_one_image_per_class() -> None:
     assert manifest.budget.images_per_class == 1
 
 
-def test_no_name_is_known_by_two_committed_memories() -> None:
+@pytest.mark.parametrize("space", ["pixels", "features"])
+def test_no_name_is_known_by_two_committed_memories_of_one_space(space: str) -> None:
     manifests = [MemoryBundle.load(path).manifest for path in BUNDLES]
     names = [
         name.casefold()
         for manifest in manifests
-        if manifest.queries == "labels"
+        if manifest.queries == "labels" and manifest.space == space
         for name in (*manifest.labels, *manifest.groups)
     ]
     assert sorted(set(names)) == sorted(names)
@@ -78,7 +79,9 @@ def test_cifar100_knows_its_superclasses_as_groups() -> None:
 def test_bear_and_deer_are_recalled_from_two_committed_memories() -> None:
     library = Library.load(BUNDLES[0].parents[1], device="cpu")
     queries = label_queries(library, ["bear", "deer"], None)
-    assert [query.loaded.name for query in queries] == ["cifar100", "cifar10"]
+    assert [query.loaded.name for query in queries] == ["cifar100-features", "cifar10-features"]
+    queries = label_queries(library, ["bear", "deer"], None, space="pixels")
+    assert [query.loaded.name for query in queries] == ["cifar100", "cifar10"], "a sheet of images takes pixels"
 
 
 def test_digits_teach_a_fresh_network_to_read() -> None:

@@ -6,7 +6,7 @@ import logging
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Self, final
+from typing import Any, Self, final
 
 from recall_server.core.encoders.query_encoder import QueryEncoder
 from recall_server.errors import InvalidBundle, InvalidRequest, NotFound, NotReady, UnsupportedQuery
@@ -134,27 +134,36 @@ class Library:
         return loaded
 
     def resolve(
-        self, names: Sequence[str], *, bundle: str | None = None, parameter: str = "labels", strict: bool = False
+        self, names: Sequence[str], *, bundle: str | None = None, parameter: str = "labels", **choice: Any
     ) -> list[LabelReference]:
         """The labels that these names stand for.
 
         A name is looked up in `bundle`, in the bundle before its colon, or in all bundles. A group stands for its
         labels, and an alias for what the file of aliases says; a label reached in several ways is returned once. Case
         matters only where two names differ in nothing else. Of several bundles that know a name, `precedence.py`
-        chooses one, unless `strict`. `parameter` is the parameter that errors name. Raises UnknownLabel, AmbiguousLabel
-        for two labels of one bundle and for what `strict` refuses, and InvalidRequest for no names, for a label named
-        twice and for a bundle that is not loaded.
+        chooses one; `choice` are its `strict` and `space`. `parameter` is the parameter that errors name. Raises
+        UnknownLabel, AmbiguousLabel for two labels of one bundle and for what `strict` refuses, and InvalidRequest for
+        no names, for a label named twice and for a bundle that is not loaded.
         """
-        each = self.resolve_each(names, bundle, parameter, strict=strict)
+        each = self.resolve_each(names, bundle, parameter, **choice)
         return [reference for some in each for reference in some]
 
     def resolve_each(
-        self, names: Sequence[str], bundle: str | None, parameter: str, *, strict: bool = False
+        self,
+        names: Sequence[str],
+        bundle: str | None,
+        parameter: str,
+        *,
+        strict: bool = False,
+        space: Space | None = None,
     ) -> list[list[LabelReference]]:
-        """Like `resolve`, with a list for each name. A label is listed only under the first name that stands for it."""
+        """Like `resolve`, with a list for each name. A label is listed only under the first name that stands for it.
+
+        With `space`, names that are all known in it are taken from it.
+        """
         if not names:
             raise InvalidRequest("one label or more is needed", parameter=parameter)
-        prefer = Preference(self._space(names) if bundle is None else None, strict)
+        prefer = Preference(self._space(names, space) if bundle is None else None, strict)
         seen: dict[str, bool] = {}  # by qualified label: whether a name stands for this label alone
         resolved = []
         for name in names:
@@ -167,11 +176,12 @@ class Library:
             seen |= {qualified: alone or seen.get(qualified, False) for qualified in found}
         return resolved
 
-    def _space(self, names: Sequence[str]) -> Space | None:
+    def _space(self, names: Sequence[str], wanted: Space | None) -> Space | None:
         """The space in which all these names are known, if there is one; names that nobody knows do not count."""
         split = [name.strip().rpartition(":") for name in names]
         known = [self._names.spaces(name.strip(), prefix or None) for prefix, _, name in split]
-        return shared_space(filter(None, known))
+        spaces = [each for each in known if each]
+        return wanted if wanted is not None and all(wanted in each for each in spaces) else shared_space(spaces)
 
     def _resolve_one(self, text: str, bundle: str | None, parameter: str, prefer: Preference) -> list[LabelReference]:
         prefix, colon, rest = text.strip().rpartition(":")

@@ -19,6 +19,7 @@ from recall_server.core.io.decoding import DecodingProcesses
 from recall_server.core.io.pictures import decode_bytes, decoding_work
 from recall_server.errors import Abandoned, InvalidRequest, PictureTooLarge, UnsupportedQuery
 from recall_server.library import Library, LoadedBundle
+from recall_server.library.precedence import Space
 
 LARGEST_WEIGHT = 1e6  # of a number in a query; with the bound on a bundle's numbers, recalled images stay finite
 LABEL: TypeAdapter[str] = TypeAdapter(Label)
@@ -90,12 +91,14 @@ class PictureLimits:
     upload: Upload = DIRECT
 
 
-def label_queries(library: Library, labels: Sequence[str], bundle: str | None, *, strict: bool = False) -> list[Query]:
-    """One query for each label, to the bundles that know them. `strict` and errors as for `Library.resolve`.
+def label_queries(
+    library: Library, labels: Sequence[str], bundle: str | None, *, strict: bool = False, space: Space | None = None
+) -> list[Query]:
+    """One query for each label, to the bundles that know them. `strict`, `space` and errors as for `Library.resolve`.
 
     If a bundle stores targets, the target of a label is its distribution over the labels requested of that bundle.
     """
-    references = library.resolve(labels, bundle=bundle, strict=strict)
+    references = library.resolve(labels, bundle=bundle, strict=strict, space=space)
     uses = Counter(reference.label for reference in references)
     queries = []
     for reference in references:

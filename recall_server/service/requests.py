@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Literal, final
 
 from recall_server.jobs.rows.records import ClassifierRecord, IdempotencyKey
+from recall_server.library.precedence import Space
 from recall_server.recall import PerLabel, Picture
 
 DownloadFormat = Literal["safetensors", "onnx"]
@@ -19,13 +20,14 @@ DownloadFormat = Literal["safetensors", "onnx"]
 class RecallOptions:
     """The bundle in which names are looked up, the number of images for each query, and the seed that draws them.
 
-    With `strict`, a name that several bundles know is refused.
+    With `strict`, a name that several bundles know is refused; with `space`, it is taken from that space if it can be.
     """
 
     bundle: str | None = None
     per_label: PerLabel = None
     seed: int | None = None
     strict: bool = False
+    space: Space | None = None
 
 
 @final

@@ -116,9 +116,8 @@ class RecallService:
         self, labels: Sequence[str], options: RecallOptions = DEFAULT_OPTIONS, *, library: Library | None = None
     ) -> Recalled:
         """Recall images of these labels, from the bundles of `library` or those that are loaded now."""
-        return self._recall(
-            label_queries(library or self.library, labels, options.bundle, strict=options.strict), options
-        )
+        known, strict, space = library or self.library, options.strict, options.space
+        return self._recall(label_queries(known, labels, options.bundle, strict=strict, space=space), options)
 
     def recall_mixtures(
         self, mixtures: Sequence[Mapping[str, float]], options: RecallOptions = DEFAULT_OPTIONS

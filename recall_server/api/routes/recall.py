@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Query, Request, Response
@@ -59,6 +60,8 @@ async def recall_labels(
     form = _format(request, parameters)
     unanswered: UnansweredRecall = request.scope[UNANSWERED]
     service, names, options = context.service, parameters.names(), parameters.options()
+    if form == "png":  # features are no images
+        options = replace(options, space="pixels")
 
     def recall(_: Upload) -> Recalled:
         return service.recall_labels(names, options, library=unanswered.library)

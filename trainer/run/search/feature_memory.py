@@ -61,7 +61,7 @@ class FeatureRequest:
     method: FeatureMethod = "features"
     storage: Storage = "float32"
     seed: int = 0
-    schedule: Schedule = Schedule(subsets=0.5)
+    schedule: Schedule = Schedule(outer_steps=400, subsets=0.25)
 
     @property
     def vectors(self) -> int:
