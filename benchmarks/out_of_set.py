@@ -27,7 +27,7 @@ from recall_server.library.folder import LoadedBundle
 from recall_server.library.library import Library
 from recall_server.recall.training_set import crop_and_resize
 from trainer.data.datasets import Split, load_dataset
-from trainer.evaluation.novelty import fit_familiarity
+from trainer.evaluation.novelty import fit_novelty_scorer
 
 ARTIFACTS = Path(__file__).resolve().parent.parent / "artifacts"
 BUNDLE, KNOWN, UNKNOWN = "fashion-mnist-images", "fashion-mnist", ("mnist", "cifar10")
@@ -55,7 +55,7 @@ def scores(loaded: LoadedBundle, split: Split, count: int) -> Tensor:
 def fitted(folder: Path) -> LoadedBundle:
     """The committed memory with a file of what is known that was made just now."""
     shutil.copytree(ARTIFACTS, folder, dirs_exist_ok=True)
-    fit_familiarity(folder / "bundles" / f"{BUNDLE}.safetensors", load_dataset(KNOWN))
+    fit_novelty_scorer(folder / "bundles" / f"{BUNDLE}.safetensors", load_dataset(KNOWN))
     return Library.load(folder, device="cpu").get(BUNDLE)
 
 

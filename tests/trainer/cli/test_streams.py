@@ -1,4 +1,4 @@
-"""The command: learns a folder of tasks, publishes, stops, resumes, and says in one sentence what is wrong."""
+"""The command `stream`: learns a folder of tasks, publishes bundles, stops, resumes, and refuses bad input."""
 
 from __future__ import annotations
 
@@ -68,5 +68,5 @@ def test_a_named_stream_is_not_followed() -> None:
 
 def test_a_gpu_that_is_not_there_is_no_slow_surprise(tasks: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("torch.cuda.is_available", lambda: False)
-    with pytest.raises(InvalidRequest, match="no CUDA device is available here; use --device auto or cpu"):
+    with pytest.raises(InvalidRequest, match="no CUDA device is available; use --device auto or cpu"):
         call(tasks, "--memory", 12, "--device", "cuda")

@@ -164,9 +164,9 @@ def test_constants_have_a_mean_and_a_deviation_for_each_channel() -> None:
 @pytest.mark.parametrize(
     ("kind", "options", "message"),
     [
-        ("dsa", {}, "there is no format 'dsa'; use dc, mtt, idc, ddranking, png"),
+        ("dsa", {}, "unknown format 'dsa'; use dc, mtt, idc, ddranking, png"),
         ("dc", {"per_label": 3}, "recalls 1 to 2 images of each label, not 3"),
-        ("idc", {"mean": (0.5,), "deviation": (0.5,)}, "idc holds images in pixel space, which its readers normalise"),
+        ("idc", {"mean": (0.5,), "deviation": (0.5,)}, "idc stores images in pixel space, which its readers normalise"),
     ],
 )
 def test_what_cannot_be_exported_is_refused_before_anything_is_written(

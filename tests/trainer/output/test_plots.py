@@ -149,11 +149,11 @@ def test_bad_input_is_refused_with_a_sentence(tmp_path: Path) -> None:
     path = tmp_path / "example.safetensors"
     example_bundle().save(path)
     (tmp_path / "broken.safetensors").write_bytes(b"no bundle")
-    with pytest.raises(ValueError, match="no drawings of the format 'gif'; use png, svg, pdf"):
+    with pytest.raises(ValueError, match="unknown format 'gif'; use png, svg, pdf"):
         call(path, "--output", tmp_path / "out", "--format", "gif")
     with pytest.raises(ValueError, match="must name a folder, but example.safetensors is a file"):
         call(path, "--output", path)
-    with pytest.raises(ValueError, match="two of the bundles have the same name"):
+    with pytest.raises(ValueError, match="two bundles have the same name"):
         call(path, path, "--output", tmp_path / "out")
     with pytest.raises(InvalidBundle, match="broken.safetensors"):
         call(tmp_path / "broken.safetensors", "--output", tmp_path / "out")
