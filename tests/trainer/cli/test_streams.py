@@ -51,7 +51,7 @@ def test_it_resumes_from_its_checkpoint(tasks: Path, tmp_path: Path) -> None:
     ("arguments", "message"),
     [
         (["--resume"], "--resume needs --checkpoint"),
-        (["--samples", 3], "a number of samples is for the named streams"),
+        (["--samples", 3], "--samples is for named streams"),
         (["--memory", 2], "the smallest that works has"),
         (["--method", "magic"], "unknown method 'magic'"),
     ],

@@ -1,4 +1,4 @@
-"""Pictures show what the bundle holds, every point of the curve and every label; what there is not is said."""
+"""Plots show every point and label of a bundle, and say what it has no data for."""
 
 from __future__ import annotations
 
@@ -137,7 +137,7 @@ def test_losses_are_those_of_the_metrics_and_their_running_mean(tmp_path: Path) 
     assert values.get_xydata().tolist() == [[1, 2.0], [2, 1.0]]
     assert mean.get_ydata()[0] == pytest.approx(2.0)
     assert 1.4 < mean.get_ydata()[1] < 1.5
-    with pytest.raises(ValueError, match="run holds no outer step"):
+    with pytest.raises(ValueError, match="run has no outer step"):
         losses({"run": [{"step": 0, "validation": 0.5}]})
     example_bundle().save(tmp_path / "example.safetensors")
     (tmp_path / "m.jsonl").write_text("".join(f"{json.dumps(line)}\n" for line in lines))
@@ -162,5 +162,5 @@ def test_bad_input_is_refused_with_a_sentence(tmp_path: Path) -> None:
 
 def test_without_matplotlib_it_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
-    with pytest.raises(ValueError, match="drawing needs matplotlib; install it, or memory-recall with its extra"):
+    with pytest.raises(ValueError, match="plots need matplotlib; install it, or memory-recall with its extra"):
         empty(1, 1)

@@ -1,4 +1,4 @@
-"""What the buffer keeps of a task: never more numbers than it has, every sample with the same chance, nothing lost."""
+"""The buffer's samples: never more numbers than the capacity, and the same probability for every sample."""
 
 from __future__ import annotations
 
