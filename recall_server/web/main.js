@@ -1,12 +1,12 @@
 // Puts the page together: is the server there, which memories are loaded, and who hears of what.
 
-import { $ } from "./dom.js";
-import { prepareInside } from "./inside.js";
-import { fetchMemories, showMemories } from "./memories.js";
-import { resume } from "./progress.js";
-import { connection, key, readiness } from "./server.js";
-import { prepareTraining, useMemory } from "./training.js";
-import { useClassifier } from "./trying.js";
+import { $ } from "./shared/dom.js";
+import { prepareInside } from "./memories/inside.js";
+import { fetchMemories, showMemories } from "./memories/memories.js";
+import { resume } from "./training/progress.js";
+import { connection, key, readiness } from "./shared/server.js";
+import { prepareTraining, useMemory } from "./training/training.js";
+import { useClassifier } from "./classifier/predictions.js";
 
 const [SOON, LATER] = [1000, 8000];
 let looking = false;

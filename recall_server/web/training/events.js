@@ -1,6 +1,6 @@
 // Following a training by its server-sent events, through connections that break.
 
-import { ask } from "./server.js";
+import { ask } from "../shared/server.js";
 
 const MOST_FAILURES = 60; // one after another, which takes eight minutes: most servers are back before that
 const ENDS = ["succeeded", "failed", "cancelled"];

@@ -1,6 +1,6 @@
 // How good a classifier should be: the server's estimate, in words and for each class.
 
-import { make, number, percent } from "./dom.js";
+import { make, number, percent } from "../shared/dom.js";
 
 const FEW = 3; // pictures of a class below which nothing can be estimated from them
 const SHOWN = 0.005; // seconds from which on a stage is told

@@ -1,7 +1,7 @@
 // The names of all memories, to pick from: ticked, searched, or typed and looked up by the server.
 
-import { $, complain, counted, list, make } from "./dom.js";
-import { json } from "./server.js";
+import { $, complain, counted, list, make } from "../shared/dom.js";
+import { json } from "../shared/server.js";
 
 const FINDABLE = 24; // names from which on one can search among them, or as soon as there are two memories
 let known = []; // { memory, box, chips, groups } for each memory that names address

@@ -1,6 +1,6 @@
 // How the pictures that somebody gives are used: chosen for them, unless they want to choose.
 
-import { $, make } from "./dom.js";
+import { $, make } from "../shared/dom.js";
 
 const KINDS = { images: ["images"], prototypes: ["images"], classify: ["labels"] }; // of memories that a way needs
 let memories = [];

@@ -1,12 +1,12 @@
 // Making a classifier: what it is made from.
 
-import { ClassBox } from "./boxes.js";
-import { $, complain, counted, list, make, number } from "./dom.js";
+import { ClassBox } from "../shared/picture_box.js";
+import { $, complain, counted, list, make, number } from "../shared/dom.js";
 import { chosenNames, openNames, prepareNames } from "./names.js";
 import { preparing, quiet, starting, watch } from "./progress.js";
-import { json, postJson } from "./server.js";
-import { form, prepared } from "./upload.js";
-import { chosenWay, preferMemory, prepareWays } from "./ways.js";
+import { json, postJson } from "../shared/server.js";
+import { form, prepared } from "../shared/upload.js";
+import { chosenWay, preferMemory, prepareWays } from "./addressing.js";
 
 let boxes = [];
 let numbered = 0;

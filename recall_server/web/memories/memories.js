@@ -1,8 +1,8 @@
 // The loaded memories, each on a sheet of its own: what it knows, how large it is, how good.
 
-import { showCard } from "./card.js";
-import { $, bytes, complain, make, network, number, percent } from "./dom.js";
-import { json } from "./server.js";
+import { showCard } from "../shared/card.js";
+import { $, bytes, complain, make, network, number, percent } from "../shared/dom.js";
+import { json } from "../shared/server.js";
 
 /**
  * All loaded memories and the aliases of their names, as { bundles, aliases }; null, with a sentence on the page, where

@@ -1,8 +1,8 @@
 // How a training goes: live, through lost connections, and after the page was loaded again.
 
-import { $, complain, number } from "./dom.js";
+import { $, complain, number } from "../shared/dom.js";
 import { follow } from "./events.js";
-import { ask, json, sentence } from "./server.js";
+import { ask, json, sentence } from "../shared/server.js";
 
 const IN_ADDRESS = "#classifier=";
 const ADDRESSED = new RegExp(`^${IN_ADDRESS}([0-9a-z-]+)$`);

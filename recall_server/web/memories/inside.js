@@ -1,8 +1,8 @@
 // What is inside the chosen memory: what it recalls, the bases that it holds, and which of its names share them.
 
 import { useBases } from "./bases.js";
-import { $, complain, make } from "./dom.js";
-import { postJson } from "./server.js";
+import { $, complain, make } from "../shared/dom.js";
+import { postJson } from "../shared/server.js";
 import { useSimilarity } from "./similarity.js";
 
 const SHOWN = 12;

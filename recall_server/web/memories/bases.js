@@ -1,7 +1,7 @@
 // The bases: the small images that are all that a memory holds, beside the weights that mix them.
 
-import { $, complain, counted, make } from "./dom.js";
-import { json } from "./server.js";
+import { $, complain, counted, make } from "../shared/dom.js";
+import { json } from "../shared/server.js";
 
 const SHOWN = 64;
 let latest = null;

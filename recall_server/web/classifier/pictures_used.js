@@ -1,6 +1,6 @@
 // How the pictures that somebody sent were used, how near they are to what the memory knows, and what to beware of.
 
-import { make, percent } from "./dom.js";
+import { make, percent } from "../shared/dom.js";
 
 const [UNUSUAL, STRANGE] = [0.8, 0.95]; // of the memory's own pictures are nearer; from the latter on the server warns
 

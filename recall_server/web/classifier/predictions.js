@@ -1,12 +1,12 @@
 // Using a classifier, and its prototypes until it is trained: predictions for dropped pictures, its files and its card.
 
-import { PictureBox } from "./boxes.js";
-import { showCard } from "./card.js";
-import { $, complain, counted, list, make, network, number, percent, save } from "./dom.js";
+import { PictureBox } from "../shared/picture_box.js";
+import { showCard } from "../shared/card.js";
+import { $, complain, counted, list, make, network, number, percent, save } from "../shared/dom.js";
 import { estimate, stages } from "./quality.js";
-import { ask, json, read } from "./server.js";
-import { form, prepared } from "./upload.js";
-import { cautions, used } from "./used.js";
+import { ask, json, read } from "../shared/server.js";
+import { form, prepared } from "../shared/upload.js";
+import { cautions, used } from "./pictures_used.js";
 
 const AT_ONCE = 50;
 const SHOWN = 48;

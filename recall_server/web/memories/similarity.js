@@ -1,7 +1,7 @@
 // Which names of a memory share bases: a table of cosines, coloured, that can be read, heard and walked with arrows.
 
-import { $, complain, make, number } from "./dom.js";
-import { json } from "./server.js";
+import { $, complain, make, number } from "../shared/dom.js";
+import { json } from "../shared/server.js";
 
 const MOST = 24; // names in one table; of more, those that are most like the one that is asked for, once it is asked
 const STEPS = { ArrowLeft: [0, -1], ArrowRight: [0, 1], ArrowUp: [-1, 0], ArrowDown: [1, 0] };
