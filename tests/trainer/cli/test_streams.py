@@ -62,7 +62,7 @@ def test_what_cannot_be_is_said_before_anything_is_learned(tasks: Path, argument
 
 
 def test_a_named_stream_is_not_followed() -> None:
-    with pytest.raises(InvalidDataset, match="the stream rotations is whole"):
+    with pytest.raises(InvalidDataset, match="are for folders of tasks"):
         call("rotations", "--follow")
 
 

@@ -136,7 +136,7 @@ def test_a_data_set_without_a_custom_is_normalised_as_the_bundle_does_it(tmp_pat
     ("mean", "deviation", "message"),
     [
         ((0.5,), None, "--mean and --deviation must be given together"),
-        ((0.5, 0.5, 0.5), (0.2, 0.2, 0.2), "one number for each channel, 1 here, not 3 and 3"),
+        ((0.5, 0.5, 0.5), (0.2, 0.2, 0.2), "one number per channel \\(1\\), not 3 and 3"),
         ((0.5,), (0.0,), "finite numbers, and --deviation must be above zero"),
         ((float("nan"),), (0.2,), "finite numbers, and --deviation must be above zero"),
     ],

@@ -54,7 +54,7 @@ def test_a_learning_curve_has_every_point_by_steps_and_by_minutes_and_a_ring_at_
     assert ring.get_xydata().tolist() == [[100, 75]]
     assert by_minutes.lines[0].get_xydata().tolist() == [[0, 50], [2, 75], [4, 62.5]]
     assert [text.get_text() for text in by_minutes.get_legend().get_texts()] == ["one", "other"]
-    with pytest.raises(ValueError, match="needs one run or more"):
+    with pytest.raises(ValueError, match="needs at least one run"):
         learning_curves({})
 
 

@@ -96,5 +96,5 @@ def test_a_reservoir_of_another_kind_is_refused() -> None:
     reservoir = Reservoir(2, (3,), torch.Generator())
     with pytest.raises(ValueError, match="are not the samples of this reservoir"):
         reservoir.restore({"values": torch.zeros(2, 4), "labels": torch.zeros(2), "seen": torch.tensor(2)})
-    with pytest.raises(ValueError, match="holds 0 samples or more"):
+    with pytest.raises(ValueError, match="must be 0 or more"):
         Reservoir(-1, (3,), torch.Generator())
