@@ -1,10 +1,10 @@
-"""Classes added to a memory, without its data, against a memory made of all classes at once: same numbers stored.
+"""Classes added to a memory without its data, compared with a memory made of all classes at once.
 
     python -m benchmarks.added_classes [--dataset fashion-mnist] [--added 2] [--bases 16] [--rows 29] [--quick]
 
-An instant memory of all but the last classes takes up those from their pictures alone; the other is made of all
-pictures. Fresh networks are trained on both by the same schedule and scored on the test set, which is read once, at
-the end. --quick: digits and a narrow network. The last line is JSON.
+The last classes are added to an instant memory of the others, from their pictures alone. The other memory is made of
+all pictures, with the same numbers stored. Fresh networks are trained on both by the same schedule and scored on the
+test set, which is read once, at the end. --quick: digits and a narrow network. The last line is JSON.
 """
 
 from __future__ import annotations
@@ -35,13 +35,13 @@ NARROW = [f"{part}network=convnet:filters=16,depth=2" for part in ("objective.",
 
 
 def first_classes(dataset: ImageDataset, count: int) -> ImageDataset:
-    """The same data set with its first classes alone."""
+    """The data set restricted to its first classes."""
     kept = dataset.with_each_split(lambda split: split.select(split.labels < count))
     return replace(kept, classes=dataset.classes[:count])
 
 
 def memory_of(dataset: ImageDataset, options: argparse.Namespace, folder: Path) -> MemoryBundle:
-    """An instant memory with so many bases and rows."""
+    """An instant memory with the bases and rows of the options."""
     numbers = options.bases * (dataset.image_numbers / 4 + len(dataset.classes) * options.rows)
     budget = MemoryBudget(1.01 * numbers / len(dataset.classes) / dataset.image_numbers, options.bases, options.rows)
     request = DistillRequest(
@@ -108,7 +108,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 def figures(results: dict[str, Accuracies]) -> dict[str, object]:
-    """Accuracy of both memories and the points between them."""
+    """The accuracies of both memories and their difference in points."""
     together, added = results["together"], results["added"]
     return {
         "accuracy_together": round(together.mean, 4),

@@ -54,7 +54,7 @@ def test_extrapolation_keeps_memories_and_figures_and_makes_none_twice(
     assert {name: data for name, data in after.items() if name != "group-3.safetensors"} == {
         name: data for name, data in before.items() if name != "group-3.safetensors"
     }
-    with pytest.raises(ValueError, match="holds memories of another recipe"):
+    with pytest.raises(ValueError, match="has memories of another recipe"):
         extrapolation.main([*FEW, "--seed", "1", "--bundles", str(folder)])
     with pytest.raises(SystemExit, match="figures of another run"):
         extrapolation.main([*FEW, "--set", "objective.steps=9", "--results", str(results)])

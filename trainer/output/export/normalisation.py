@@ -48,7 +48,7 @@ def choose(bundle: MemoryBundle, mean: tuple[float, ...] | None, deviation: tupl
     if mean is not None and deviation is not None:
         if not len(mean) == len(deviation) == channels:
             raise ValueError(
-                f"--mean and --deviation need {channels} numbers, one per channel, not {len(mean)} and {len(deviation)}"
+                f"--mean and --deviation need one number per channel ({channels}), not {len(mean)} and {len(deviation)}"
             )
         if not all(map(math.isfinite, mean + deviation)) or min(deviation) < SMALLEST:
             raise ValueError("--mean and --deviation must be finite numbers, and --deviation must be above zero")
