@@ -22,6 +22,7 @@ from pathlib import Path
 
 import torch
 
+from benchmarks.instant_memories import instant_memory
 from benchmarks.quality import relabelled
 from recall_server.core.bundle.bundle import MemoryBundle
 from recall_server.core.training.allocator import keep_freed_memory
@@ -30,9 +31,7 @@ from recall_server.recall.training_set import BundleQuery, build_training_set
 from trainer.data.datasets import ImageDataset, load_dataset
 from trainer.evaluation.evaluate import fresh_accuracy
 from trainer.methods.named import compose
-from trainer.run.progress import RunLimits
-from trainer.run.request import DistillRequest
-from trainer.run.search.instant import InstantRun, budgets
+from trainer.run.search.instant import budgets
 
 CPU = torch.device("cpu")
 NARROW = [f"{part}network=convnet:filters=16,depth=2" for part in ("objective.", "retraining.")]
@@ -63,20 +62,7 @@ def memory_of(dataset: ImageDataset, name: str, options: argparse.Namespace, fol
     """An instant memory with the method's first budget, which does not depend on the data."""
     method = compose("principal", NARROW if options.quick else [])
     budget = budgets(dataset, method, images_per_class=options.images_per_class)[0]
-    request = DistillRequest(
-        dataset=dataset,
-        method=method,
-        budget=budget,
-        output=folder / f"{name}.safetensors",
-        seed=0,
-        device=CPU,
-        limits=RunLimits(0),
-        resume=False,
-        overwrite=True,
-    )
-    run = InstantRun(request, None, lambda sentence: print(f"  {name}: {sentence}", flush=True))
-    run.consider(method, budget)
-    return MemoryBundle.load(request.output)
+    return instant_memory(dataset, method, budget, folder / f"{name}.safetensors")
 
 
 def halves(classes: int, generator: torch.Generator) -> tuple[list[int], list[int]]:

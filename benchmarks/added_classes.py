@@ -18,6 +18,7 @@ from pathlib import Path
 
 import torch
 
+from benchmarks.instant_memories import instant_memory
 from recall_server.core.bundle.bundle import MemoryBundle
 from recall_server.core.training.allocator import keep_freed_memory
 from recall_server.core.training.device import device_name
@@ -25,9 +26,6 @@ from trainer.data.datasets import ImageDataset, load_dataset
 from trainer.evaluation.evaluate import Accuracies, evaluate_labels
 from trainer.methods.budget import MemoryBudget
 from trainer.methods.named import compose
-from trainer.run.progress import RunLimits
-from trainer.run.request import DistillRequest
-from trainer.run.search.instant import InstantRun
 from trainer.starts.add_classes import NewClass, add_classes
 
 CPU = torch.device("cpu")
@@ -44,20 +42,8 @@ def memory_of(dataset: ImageDataset, options: argparse.Namespace, folder: Path) 
     """An instant memory with the bases and rows of the options."""
     numbers = options.bases * (dataset.image_numbers / 4 + len(dataset.classes) * options.rows)
     budget = MemoryBudget(1.01 * numbers / len(dataset.classes) / dataset.image_numbers, options.bases, options.rows)
-    request = DistillRequest(
-        dataset=dataset,
-        method=compose("principal", NARROW if options.quick else []),
-        budget=budget,
-        output=folder / "memory.safetensors",
-        seed=0,
-        device=CPU,
-        limits=RunLimits(0),
-        resume=False,
-        overwrite=True,
-    )
-    run = InstantRun(request, None, lambda sentence: print(f"  {sentence}", flush=True))
-    run.consider(request.method, budget)
-    return MemoryBundle.load(request.output)
+    method = compose("principal", NARROW if options.quick else [])
+    return instant_memory(dataset, method, budget, folder / "memory.safetensors")
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

@@ -1,4 +1,4 @@
-"""Names of several memories in one classifier: ticked, searched, typed, by groups and by aliases."""
+"""The page: choosing names of several memories by ticking, searching, typing, groups and aliases."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Making classifiers in the browser, using them and taking them away."""
+"""The page: making classifiers, using them and downloading them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Lost connections, absent servers, strangers' answers and keys: said in words, and got over."""
+"""The page: lost connections, absent servers, proxies and API keys."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What becomes of somebody's own pictures: chosen for them or by them, and said in words."""
+"""The page: how the user's pictures are used, automatically or by choice."""
 
 from __future__ import annotations
 

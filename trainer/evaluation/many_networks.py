@@ -22,7 +22,7 @@ from recall_server.core.networks.base import CLASSIFIER
 from recall_server.core.networks.blueprint import ConvBlock, blueprint
 from recall_server.core.networks.kernels import EPSILON
 from recall_server.core.training.augmentation import AUGMENTATIONS, LARGEST_ANGLE, flip, rotate
-from recall_server.core.training.descent import images_at_once
+from recall_server.core.training.descent import flat_leaves, images_at_once
 from recall_server.core.training.fused import trainable_parameters
 from recall_server.core.training.retraining import Retraining
 from recall_server.errors import NotFitted, TrainingFailed
@@ -165,12 +165,8 @@ class _Descent:
     def __init__(self, network: AbstractNetwork, start: Parameters) -> None:
         names = trainable_parameters(network)
         self._network = network
-        self._values = torch.cat([start[name].flatten() for name in names])
+        self._values, self._leaves = flat_leaves(start, names)
         self._velocity = torch.zeros_like(self._values)
-        pieces = torch.split(self._values, [start[name].numel() for name in names])
-        self._leaves = {
-            name: piece.view_as(start[name]).requires_grad_() for name, piece in zip(names, pieces, strict=True)
-        }
         self.parameters = start | self._leaves
 
     def step(self, images: Tensor, targets: Tensor, *, rate: float, momentum: float) -> None:

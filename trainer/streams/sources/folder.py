@@ -13,11 +13,10 @@ from typing import final
 import torch
 
 from recall_server.errors import InvalidDataset
-from trainer.data.datasets import load_dataset
+from trainer.data.datasets import UNKNOWN_LICENCE, load_dataset
 from trainer.data.splits import Split
 from trainer.streams.sources.task import AbstractStream, Pictures, StreamTask, TaskHeader
 
-UNKNOWN_LICENCE = "unknown: the owner's own"
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 
 
