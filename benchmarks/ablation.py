@@ -40,7 +40,7 @@ SMALL = [
     "objective.real_batch=200", "retraining.steps=100", "retraining.learning_rate=0.02",
     "retraining.rows_per_class=1", "objective.eager=true",
 ]  # fmt: skip
-WIDE, NARROW = "objective.network=convnet:filters=16", "objective.network=convnet:filters=8,depth=2"
+WIDE, NARROW = "network=convnet:filters=16", "network=convnet:filters=8,depth=2"
 STEPS, QUICK_STEPS = (1, 2, 5, 10, 20, 40), (1, 5)
 
 
@@ -50,7 +50,7 @@ def method(momentum: str, steps: int, outer_steps: int, network: str) -> Method:
         f"objective.steps={steps}",
         f"objective.window={steps}",
         f"outer.steps={outer_steps}",
-        network,
+        f"objective.{network}",
         f"retraining.{network}",
     ]
     return compose("bptt", [*SMALL, *fields]).varied(objective=MOMENTA[momentum])

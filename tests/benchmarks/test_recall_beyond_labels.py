@@ -151,7 +151,7 @@ def test_image_addressing_goes_on_from_a_memory(tmp_path: Path) -> None:
     made = MemoryBundle.load(second).manifest.provenance
     assert made.hyper_parameters["start_sha256"] == MemoryBundle.load(first).sha256
     assert image_addressing.distilled(digits, 5, few, second.parent, CPU) == second, "made once"
-    with pytest.raises(ValueError, match="is there already, and not from --start; name another folder"):
+    with pytest.raises(ValueError, match="exists, but not from --start; choose another folder"):
         image_addressing.distilled(digits, 5, few, first.parent, CPU)
     few.start, few.method = None, "image-addressing-warm"
     with pytest.raises(ValueError, match="is there already, by image-addressing; name another folder"):
