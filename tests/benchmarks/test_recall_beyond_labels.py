@@ -154,7 +154,7 @@ def test_image_addressing_goes_on_from_a_memory(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="exists, but not from --start; choose another folder"):
         image_addressing.distilled(digits, 5, few, first.parent, CPU)
     few.start, few.method = None, "image-addressing-warm"
-    with pytest.raises(ValueError, match="is there already, by image-addressing; name another folder"):
+    with pytest.raises(ValueError, match="exists, by image-addressing; choose another folder"):
         image_addressing.distilled(digits, 5, few, first.parent, CPU)
 
 
