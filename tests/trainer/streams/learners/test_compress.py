@@ -254,7 +254,7 @@ def test_a_loss_that_is_not_finite_stops_with_a_sentence() -> None:
 @pytest.mark.parametrize(
     ("overrides", "message"),
     [
-        (["basis=3"], "'basis=3' is not field=value with one of the fields bases"),
+        (["basis=3"], "'basis=3': there is no field 'basis'; there are name, bases"),
         (["bases"], "'bases' is not field=value"),
         (["bases=0"], "bases: "),
         (["window=100"], "a window of 100 is longer than the longest training of 60 steps"),
