@@ -1,13 +1,13 @@
-"""The paper's ablations of backpropagation through training, as trends: Table 8 (momentum) and figure 4 (steps).
+"""The paper's ablations of backpropagation through training: Table 8 (momentum) and figure 4 (inner steps).
 
     python -m benchmarks.ablation [--outer-steps N] [--seeds N] [--results FILE] [--plot FILE.png] [--quick]
 
-Pictures are stored, one for each class of Fashion-MNIST, and distilled by BPTT with T inner steps: without momentum,
-with momentum in training alone, and with momentum that is differentiated too. All else is the same for all cells: a
-ConvNet of depth 3 and width 16, the inner rate, the number of outer steps. The paper does this with 50,000 outer
-steps, width 128 and, in Table 8, 200 inner steps on CIFAR-10; compare directions, not figures. Accuracies are of fresh
-networks on validation pictures, trained alike whatever T was; the test set is not read. Figures are kept in FILE after
-every cell, and cells that it has are not run again. --quick: scikit-learn's digits, few steps. The last line is JSON.
+One stored picture per class of Fashion-MNIST is distilled by BPTT with T inner steps: without momentum, with momentum
+in the forward training only, and with momentum that is differentiated too. Everything else is the same in all cells: a
+ConvNet of depth 3 and width 16, the inner rate, the number of outer steps. The paper uses 50,000 outer steps, width 128
+and, in Table 8, 200 inner steps on CIFAR-10, so compare trends and not figures. Accuracies are those of fresh networks
+on validation pictures, trained in the same way for every T; the test set is not read. Results are saved to FILE after
+every cell, and cells in FILE are not run again. --quick: scikit-learn's digits, few steps. The last line is JSON.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ SMALL = [
     "objective.real_batch=200", "retraining.steps=100", "retraining.learning_rate=0.02",
     "retraining.rows_per_class=1", "objective.eager=true",
 ]  # fmt: skip
-WIDE, NARROW = "objective.network=convnet:filters=16", "objective.network=convnet:filters=8,depth=2"
+WIDE, NARROW = "network=convnet:filters=16", "network=convnet:filters=8,depth=2"
 STEPS, QUICK_STEPS = (1, 2, 5, 10, 20, 40), (1, 5)
 
 
@@ -50,7 +50,7 @@ def method(momentum: str, steps: int, outer_steps: int, network: str) -> Method:
         f"objective.steps={steps}",
         f"objective.window={steps}",
         f"outer.steps={outer_steps}",
-        network,
+        f"objective.{network}",
         f"retraining.{network}",
     ]
     return compose("bptt", [*SMALL, *fields]).varied(objective=MOMENTA[momentum])
@@ -71,17 +71,17 @@ def cell(dataset: ImageDataset, chosen: Method, seeds: int) -> dict[str, Any]:
 
 
 def table_8(cells: Mapping[str, Mapping[str, Any]], steps: int) -> dict[str, float]:
-    """Accuracy for each kind of momentum at the most inner steps."""
+    """Accuracy for each kind of momentum at the largest number of inner steps."""
     return {momentum: cells[f"{momentum} {steps}"]["accuracy"] for momentum in MOMENTA}
 
 
 def figure_4(cells: Mapping[str, Mapping[str, Any]], lengths: Sequence[int]) -> dict[str, dict[int, float]]:
-    """Accuracy against T, for each kind of momentum; the paper's figure has two of the three."""
+    """Accuracy by T for each kind of momentum; the paper's figure has two of the three."""
     return {momentum: {steps: cells[f"{momentum} {steps}"]["accuracy"] for steps in lengths} for momentum in MOMENTA}
 
 
 def draw(figures: Mapping[str, Any], path: Path, title: str) -> None:
-    """Both, side by side, as a PNG."""
+    """Plot figure 4 and Table 8 side by side, as a PNG."""
     drawn = empty(8, 3.4)
     left, right = drawn.subplots(1, 2)
     for momentum, curve in figures["figure4"].items():
@@ -105,8 +105,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--outer-steps", type=int, default=300)
     parser.add_argument("--seeds", type=int, default=2)
-    parser.add_argument("--results", type=Path, help="a JSON file that figures are kept in and taken from")
-    parser.add_argument("--plot", type=Path, help="the picture, a PNG")
+    parser.add_argument("--results", type=Path, help="a JSON file in which figures are kept for other runs")
+    parser.add_argument("--plot", type=Path, help="a PNG to write")
     parser.add_argument("--threads", type=int, default=0)
     parser.add_argument("--quick", action="store_true", help="digits and few steps, ends within a minute")
     options = parser.parse_args(arguments)
@@ -122,7 +122,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         kept = json.loads(options.results.read_text())
         if kept["described"] != described:
             raise SystemExit(
-                f"{options.results.name} holds another ablation, of {kept['described']}; name another file"
+                f"{options.results.name} has another ablation, of {kept['described']}; choose another file"
             )
         cells = kept["cells"]
     dataset = load_dataset(source)

@@ -1,14 +1,13 @@
-"""Test accuracy of fresh networks against the minutes that a memory was distilled for, in one run of `recall-trainer`.
+"""Test accuracy of fresh networks against the minutes of distilling, in one run of `recall-trainer`.
 
     python -m benchmarks.accuracy_over_time [--dataset cifar10] [--minutes 30] [--runs 3] [--device cuda] [--plot FILE]
                                             [--versions FOLDER] [--quick] [-- OPTIONS OF recall-trainer distill]
 
-A run replaces its bundle whenever it has a better one; every version is kept here, and once the run has ended those are
-measured that it had published after each half, quarter, eighth ... of its minutes, and the first. Minutes are the
-wall-clock's, from the run's own record. Versions were chosen on validation pictures, by the run; the test set changes
-nothing. Networks train by the paper's protocol; random real pictures at the same number of stored floats are the
-baseline. With --versions a folder keeps them, and one that holds some is measured without another run. --quick: digits.
-The last line is JSON.
+A run replaces its bundle whenever validation improves. This benchmark keeps every version. After the run it measures
+the first version and those that existed after one half, one quarter, one eighth ... of the run's wall-clock minutes.
+The run chose the versions on validation pictures; the test set has no influence. Networks are trained by the paper's
+protocol. The baseline is random real pictures with the same number of stored floats. With --versions the versions are
+kept in FOLDER, and a folder that has versions is measured without another run. --quick: digits. The last line is JSON.
 """
 
 from __future__ import annotations
@@ -44,7 +43,7 @@ QUICK += [part for field in QUICK_METHOD for part in ("--set", field)]
 
 
 class Version(NamedTuple):
-    """A bundle, and the minutes after which its run published it."""
+    """A bundle and the minutes after which its run published it."""
 
     minutes: float
     bundle: MemoryBundle
@@ -57,7 +56,7 @@ def keep_versions(arguments: Sequence[str], output: Path, folder: Path) -> None:
     try:
         ended = False
         while not ended:
-            ended = run.poll() is not None  # asked before the look, so that the last version is not missed
+            ended = run.poll() is not None  # before looking for a version, so that the last one is not missed
             if output.exists() and (data := output.read_bytes()) != seen:
                 seen = data
                 (folder / f"{len(list(folder.iterdir())):05}.safetensors").write_bytes(data)
@@ -69,19 +68,19 @@ def keep_versions(arguments: Sequence[str], output: Path, folder: Path) -> None:
 
 
 def read_versions(folder: Path) -> list[Version]:
-    """Every version once, in their order."""
+    """The distinct versions, in order."""
     found: dict[int, Version] = {}
     for path in sorted(folder.glob("*.safetensors")):
         bundle = MemoryBundle.load(path)
         progress = bundle.manifest.progress
         if progress is None:
-            sys.exit(f"{path} does not say how far its run had come; only what distill wrote in steps does")
+            sys.exit(f"{path} has no record of its run; only bundles that distill wrote in steps have one")
         found.setdefault(progress.version, Version(progress.minutes, bundle))
     return list(found.values())
 
 
 def at_marks(versions: Sequence[Version]) -> list[Version]:
-    """The first version, and what was there after a half, a quarter, ... of the minutes to the last, in their order."""
+    """The first version and those that existed after 1/2, 1/4, ... of the minutes to the last one, in order."""
     last = versions[-1].minutes
     marks = [0.0, *(last / 2**halving for halving in reversed(range(HALVINGS + 1)))]
     found = {max((i for i, each in enumerate(versions) if each.minutes <= mark), default=0) for mark in marks}
@@ -109,11 +108,11 @@ def read(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--dataset", default="cifar10")
     parser.add_argument("--minutes", type=float, default=30.0)
     parser.add_argument("--runs", type=int, default=3, help="fresh networks for each version")
-    parser.add_argument("--versions", type=Path, help="a folder for the versions, or one that holds them")
+    parser.add_argument("--versions", type=Path, help="a folder to keep the versions in, or one that has them")
     parser.add_argument("--plot", type=Path)
     parser.add_argument("--device", default="auto")
     parser.add_argument("--quick", action="store_true")
-    parser.add_argument("distill", nargs="*", help="after --, what `recall-trainer distill` is given besides")
+    parser.add_argument("distill", nargs="*", help="after --, further options of `recall-trainer distill`")
     options = parser.parse_args(arguments)
     if options.quick:
         options.dataset, options.minutes, options.runs = "digits", 0.1, 1

@@ -1,12 +1,11 @@
-"""Classifiers of one class from each of two memories, against the same pairs from one memory made of both.
+"""Classifiers of two classes from two memories, compared with the same pairs from one memory of all classes.
 
     python -m benchmarks.across [--dataset fashion-mnist] [--images-per-class 1] [--partitions 2] [--quick]
 
-The classes are dealt into two halves. Each half becomes an instant memory of its own, and all classes together another
-one, with the same number of stored numbers for each class and the same schedule. For every pair with a class in each
-half, fresh networks are trained on what the two memories recall where they meet, and on what the one recalls; both are
-scored on the test pictures of those classes, which are read once. --quick: digits, a narrow network, 8 pairs.
-The last line is JSON.
+The classes are split into two random halves. Each half becomes an instant memory, and so do all classes together, with
+the same numbers stored per class and the same schedule. For every pair with one class in each half, fresh networks are
+trained on images recalled from the two memories, and on images from the one. Both are scored on the test pictures of
+these classes, which are read once. --quick: digits, a narrow network, 8 pairs. The last line is JSON.
 """
 
 from __future__ import annotations
@@ -23,6 +22,7 @@ from pathlib import Path
 
 import torch
 
+from benchmarks.instant_memories import instant_memory
 from benchmarks.quality import relabelled
 from recall_server.core.bundle.bundle import MemoryBundle
 from recall_server.core.training.allocator import keep_freed_memory
@@ -31,9 +31,7 @@ from recall_server.recall.training_set import BundleQuery, build_training_set
 from trainer.data.datasets import ImageDataset, load_dataset
 from trainer.evaluation.evaluate import fresh_accuracy
 from trainer.methods.named import compose
-from trainer.run.progress import RunLimits
-from trainer.run.request import DistillRequest
-from trainer.run.search.instant import InstantRun, budgets
+from trainer.run.search.instant import budgets
 
 CPU = torch.device("cpu")
 NARROW = [f"{part}network=convnet:filters=16,depth=2" for part in ("objective.", "retraining.")]
@@ -41,7 +39,7 @@ NARROW = [f"{part}network=convnet:filters=16,depth=2" for part in ("objective.",
 
 @dataclass(frozen=True)
 class Comparison:
-    """One pair: accuracy of classifiers from two memories and from one."""
+    """One pair of classes, with the accuracy of its classifiers from two memories and from one."""
 
     labels: tuple[str, str]
     across: float
@@ -49,7 +47,7 @@ class Comparison:
 
 
 def some_classes(dataset: ImageDataset, chosen: Sequence[int]) -> ImageDataset:
-    """The same data set with these classes alone, in this order; groups of all classes are not theirs."""
+    """The data set restricted to these classes, in this order and without groups."""
     return replace(
         dataset,
         classes=tuple(dataset.classes[number] for number in chosen),
@@ -61,52 +59,39 @@ def some_classes(dataset: ImageDataset, chosen: Sequence[int]) -> ImageDataset:
 
 
 def memory_of(dataset: ImageDataset, name: str, options: argparse.Namespace, folder: Path) -> MemoryBundle:
-    """An instant memory by the method's first guess, which is the same for every data set."""
+    """An instant memory with the method's first budget, which does not depend on the data."""
     method = compose("principal", NARROW if options.quick else [])
     budget = budgets(dataset, method, images_per_class=options.images_per_class)[0]
-    request = DistillRequest(
-        dataset=dataset,
-        method=method,
-        budget=budget,
-        output=folder / f"{name}.safetensors",
-        seed=0,
-        device=CPU,
-        limits=RunLimits(0),
-        resume=False,
-        overwrite=True,
-    )
-    run = InstantRun(request, None, lambda sentence: print(f"  {name}: {sentence}", flush=True))
-    run.consider(method, budget)
-    return MemoryBundle.load(request.output)
+    return instant_memory(dataset, method, budget, folder / f"{name}.safetensors")
 
 
 def halves(classes: int, generator: torch.Generator) -> tuple[list[int], list[int]]:
-    """All classes, dealt at random into two halves."""
-    dealt: list[int] = torch.randperm(classes, generator=generator).tolist()
-    return sorted(dealt[: classes // 2]), sorted(dealt[classes // 2 :])
+    """All classes, split at random into two halves."""
+    shuffled: list[int] = torch.randperm(classes, generator=generator).tolist()
+    return sorted(shuffled[: classes // 2]), sorted(shuffled[classes // 2 :])
 
 
 def accuracy(bundles: tuple[MemoryBundle, MemoryBundle], pair: list[int], dataset: ImageDataset, seeds: range) -> float:
-    """Of fresh classifiers of the two classes, each recalled from its own bundle, or both from the same."""
+    """Accuracy of fresh classifiers of the two classes, recalled from these two bundles, which may be the same."""
     labels = [dataset.classes[number] for number in pair]
     queries = [
         BundleQuery(bundle, bundle.label_queries([label])[0]) for bundle, label in zip(bundles, labels, strict=True)
     ]
-    met = build_training_set(queries)
+    training = build_training_set(queries)
     return fresh_accuracy(
-        met.images,
-        met.targets,
+        training.images,
+        training.targets,
         relabelled(dataset.test, pair),
         labels=labels,
-        preprocessing=met.preprocessing,
-        retraining=met.retraining,
+        preprocessing=training.preprocessing,
+        retraining=training.retraining,
         seeds=seeds,
         device=CPU,
     ).mean
 
 
 def compare(dataset: ImageDataset, options: argparse.Namespace) -> Iterator[Comparison]:
-    """Every pair of every partition."""
+    """Yield the comparison of every pair of every partition."""
     generator, seeds = torch.Generator().manual_seed(options.seed), range(options.runs)
     with tempfile.TemporaryDirectory() as folder:
         whole = memory_of(dataset, "together", options, Path(folder))
@@ -125,7 +110,7 @@ def compare(dataset: ImageDataset, options: argparse.Namespace) -> Iterator[Comp
 
 
 def figures(comparisons: Sequence[Comparison]) -> dict[str, float | int]:
-    """Mean accuracy of both, and the points lost with half the width of their 95 % interval over the pairs."""
+    """Mean accuracies, and the points lost with half the width of their 95 % confidence interval over the pairs."""
     lost = [100 * (each.together - each.across) for each in comparisons]
     spread = statistics.stdev(lost) if len(lost) > 1 else 0.0
     return {
@@ -142,9 +127,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--dataset", default="fashion-mnist")
     parser.add_argument("--images-per-class", type=float, default=1)
-    parser.add_argument("--partitions", type=int, default=2, help="how often the classes are dealt into halves")
-    parser.add_argument("--pairs", type=int, default=None, help="drawn from each partition; all if not given")
-    parser.add_argument("--runs", type=int, default=1, help="networks for each pair and memory")
+    parser.add_argument("--partitions", type=int, default=2, help="number of random splits into halves")
+    parser.add_argument("--pairs", type=int, default=None, help="random pairs per partition; default: all")
+    parser.add_argument("--runs", type=int, default=1, help="networks per pair and memory")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--threads", type=int, default=0)
     parser.add_argument("--quick", action="store_true")

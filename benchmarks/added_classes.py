@@ -1,10 +1,10 @@
-"""Classes added to a memory, without its data, against a memory made of all classes at once: same numbers stored.
+"""Classes added to a memory without its data, compared with a memory made of all classes at once.
 
     python -m benchmarks.added_classes [--dataset fashion-mnist] [--added 2] [--bases 16] [--rows 29] [--quick]
 
-An instant memory of all but the last classes takes up those from their pictures alone; the other is made of all
-pictures. Fresh networks are trained on both by the same schedule and scored on the test set, which is read once, at
-the end. --quick: digits and a narrow network. The last line is JSON.
+The last classes are added to an instant memory of the others, from their pictures alone. The other memory is made of
+all pictures, with the same numbers stored. Fresh networks are trained on both by the same schedule and scored on the
+test set, which is read once, at the end. --quick: digits and a narrow network. The last line is JSON.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from pathlib import Path
 
 import torch
 
+from benchmarks.instant_memories import instant_memory
 from recall_server.core.bundle.bundle import MemoryBundle
 from recall_server.core.training.allocator import keep_freed_memory
 from recall_server.core.training.device import device_name
@@ -25,9 +26,6 @@ from trainer.data.datasets import ImageDataset, load_dataset
 from trainer.evaluation.evaluate import Accuracies, evaluate_labels
 from trainer.methods.budget import MemoryBudget
 from trainer.methods.named import compose
-from trainer.run.progress import RunLimits
-from trainer.run.request import DistillRequest
-from trainer.run.search.instant import InstantRun
 from trainer.starts.add_classes import NewClass, add_classes
 
 CPU = torch.device("cpu")
@@ -35,29 +33,17 @@ NARROW = [f"{part}network=convnet:filters=16,depth=2" for part in ("objective.",
 
 
 def first_classes(dataset: ImageDataset, count: int) -> ImageDataset:
-    """The same data set with its first classes alone."""
+    """The data set restricted to its first classes."""
     kept = dataset.with_each_split(lambda split: split.select(split.labels < count))
     return replace(kept, classes=dataset.classes[:count])
 
 
 def memory_of(dataset: ImageDataset, options: argparse.Namespace, folder: Path) -> MemoryBundle:
-    """An instant memory with so many bases and rows."""
+    """An instant memory with the bases and rows of the options."""
     numbers = options.bases * (dataset.image_numbers / 4 + len(dataset.classes) * options.rows)
     budget = MemoryBudget(1.01 * numbers / len(dataset.classes) / dataset.image_numbers, options.bases, options.rows)
-    request = DistillRequest(
-        dataset=dataset,
-        method=compose("principal", NARROW if options.quick else []),
-        budget=budget,
-        output=folder / "memory.safetensors",
-        seed=0,
-        device=CPU,
-        limits=RunLimits(0),
-        resume=False,
-        overwrite=True,
-    )
-    run = InstantRun(request, None, lambda sentence: print(f"  {sentence}", flush=True))
-    run.consider(request.method, budget)
-    return MemoryBundle.load(request.output)
+    method = compose("principal", NARROW if options.quick else [])
+    return instant_memory(dataset, method, budget, folder / "memory.safetensors")
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -108,7 +94,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 def figures(results: dict[str, Accuracies]) -> dict[str, object]:
-    """Accuracy of both memories and the points between them."""
+    """The accuracies of both memories and their difference in points."""
     together, added = results["together"], results["added"]
     return {
         "accuracy_together": round(together.mean, 4),

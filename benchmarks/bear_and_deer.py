@@ -1,13 +1,13 @@
-"""A classifier of two names that no single memory knows, asked for over HTTP and scored on real test pictures.
+"""A classifier of two names from two memories, requested over HTTP and scored on real test pictures.
 
     python -m benchmarks.bear_and_deer [--labels cifar100:bear,cifar10:deer] [--runs 5] [--quick]
 
-Each label stands behind the data set that its memory was made from. A real server with the bundles in artifacts/ is
-asked for the names alone: `GET /recall?labels=bear,deer`, then one `POST /classifier` per run, each with its own seed.
-Every classifier is sent the first 100 test pictures of each class, over HTTP as well. Two baselines train the same
-network by the same schedule on random real pictures: as many of each class as the larger of the memories' budgets, and
-all of them. The seconds are from the request to a classifier that can be used. --quick: two of scikit-learn's digits,
-which one memory knows, and one run. The last line is JSON.
+Each label is preceded by the data set that its memory was made from. A real server with the bundles in artifacts/ gets
+only the names: `GET /recall?labels=bear,deer`, then one `POST /classifier` per run, each with its own seed. Every
+classifier predicts the first 100 test pictures of each class, over HTTP as well. Two baselines train the same network
+by the same schedule on random real pictures: as many per class as the larger of the memories' budgets, and all of them.
+The seconds are from the request to a usable classifier. --quick: two of scikit-learn's digits, which one memory has,
+and one run. The last line is JSON.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ PATIENCE = 600.0
 
 @dataclass(frozen=True)
 class Task:
-    """Labels, the memories that know them, and real pictures: `train` by class, `test` numbered by class."""
+    """Labels, their memories, and real pictures: `train` by class, `test` labelled by class."""
 
     labels: tuple[str, ...]
     bundles: tuple[MemoryBundle, ...]
@@ -50,7 +50,7 @@ class Task:
 
     @classmethod
     def of(cls, qualified: Sequence[str]) -> Task:
-        """From labels spelled `dataset:label`; the memory of a data set has its name."""
+        """The task of labels of the form `dataset:label`; a data set's memory has the same name."""
         names, labels = zip(*(each.split(":") for each in qualified), strict=True)
         datasets = {name: load_dataset(name) for name in names}
         bundles = {name: MemoryBundle.load(ARTIFACTS / "bundles" / f"{name}.safetensors") for name in datasets}
@@ -63,12 +63,12 @@ class Task:
 
     @property
     def retraining(self) -> Retraining:
-        """The schedule by which the server trains classifiers of these labels."""
+        """The schedule with which the server trains classifiers of these labels."""
         return shared_format(self.bundles).retraining
 
 
 def real_accuracy(task: Task, count: int, seed: int) -> float:
-    """Accuracy of a network trained on `count` random training pictures of each class, or as many as all have."""
+    """Accuracy of a network trained on `count` random training pictures per class (fewer if a class has fewer)."""
     count = min(count, *map(len, task.train))
     generator = torch.Generator().manual_seed(seed)
     drawn = [split.select(torch.randperm(len(split), generator=generator)[:count]).pixels() for split in task.train]
@@ -87,7 +87,7 @@ def real_accuracy(task: Task, count: int, seed: int) -> float:
 
 
 def served_accuracy(client: RecallClient, task: Task, seed: int) -> tuple[float, float]:
-    """Accuracy of a classifier that the server trains, and the seconds until it can be used."""
+    """Accuracy of a classifier that the server trains, and the seconds until it is usable."""
     started = time.perf_counter()
     classifier = client.train(task.labels, seed=seed).wait()
     seconds = time.perf_counter() - started
@@ -98,7 +98,7 @@ def served_accuracy(client: RecallClient, task: Task, seed: int) -> tuple[float,
 
 
 def recall_status(server: RunningServer, labels: Sequence[str]) -> int:
-    """The status of `GET /recall` for the names alone."""
+    """The status of `GET /recall` with only the names."""
     return httpx2.get(f"{server.url}/recall", params={"labels": ",".join(labels)}, timeout=PATIENCE).status_code
 
 
@@ -130,8 +130,8 @@ def measure(task: Task, runs: int) -> dict[str, float | int]:
 
 def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--labels", default="cifar100:bear,cifar10:deer", help="of the form DATASET:LABEL, by commas")
-    parser.add_argument("--runs", type=int, default=5, help="classifiers, each with a seed of its own")
+    parser.add_argument("--labels", default="cifar100:bear,cifar10:deer", help="comma-separated DATASET:LABEL")
+    parser.add_argument("--runs", type=int, default=5, help="classifiers, each with its own seed")
     parser.add_argument("--quick", action="store_true")
     options = parser.parse_args(arguments)
     if options.quick:

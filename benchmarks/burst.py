@@ -1,10 +1,10 @@
-"""500 job requests at once on a queue of 16: exactly the surplus is refused, and everybody else is still answered.
+"""500 simultaneous job requests on a queue of 16: exactly the surplus is refused, and the server stays responsive.
 
     python -m benchmarks.burst [--quick] [--requests 500] [--queue 16]
 
 A long training keeps the only worker busy, so that the queue cannot empty during the burst, and is then cancelled. A
-process of its own asks /health/live all the time, from before the burst until every accepted training has ended. The
-last line is JSON.
+separate process requests /health/live from before the burst until every accepted training has ended. The last line is
+JSON.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ PATIENCE = 600.0
 
 
 def probe(host: str, port: int, pipe: Pipe) -> None:
-    """Ask /health/live until told to stop; sends (when, seconds) of every answer."""
+    """Request /health/live until told to stop, and send (time, seconds) of every answer."""
     connection = http.client.HTTPConnection(host, port)
     times: list[tuple[float, float]] = []
     while not pipe.poll():
@@ -47,7 +47,7 @@ def probe(host: str, port: int, pipe: Pipe) -> None:
 
 
 async def burst(server: RunningServer, requests: int) -> list[tuple[int, bytes, bytes]]:
-    """All requests at once, each on a connection of its own that is open before the first is sent."""
+    """Send all requests at once, each on its own connection, which is opened before the first request."""
     connections = [Connection(server.host, server.port) for _ in range(requests)]
     for connection in connections:
         await connection.open()
@@ -62,7 +62,7 @@ async def burst(server: RunningServer, requests: int) -> list[tuple[int, bytes, 
 
 
 def occupy(client: httpx2.Client) -> str:
-    """Start the long training, and return its address once a worker has it."""
+    """Start the long training, and return its address when a worker has started it."""
     address: str = client.post("/classifier", json=LONG).raise_for_status().headers["Location"]
     while client.get(address).json()["status"] == "queued":
         time.sleep(0.05)
@@ -70,7 +70,7 @@ def occupy(client: httpx2.Client) -> str:
 
 
 def ends(client: httpx2.Client, addresses: list[str]) -> Counter[str]:
-    """How the trainings at these addresses end."""
+    """The final statuses of the trainings at these addresses."""
     found: Counter[str] = Counter()
     limit = time.monotonic() + PATIENCE
     for address in addresses:

@@ -1,7 +1,7 @@
-"""Many keep-alive connections that ask again and again, with as little work of their own as Python allows.
+"""A load generator with many keep-alive connections and little work per request.
 
-A client that costs as much as the server would hide what is measured; this one writes prepared bytes and reads to the
-end of the answer by its Content-Length, which every answer of this server but a stream has.
+A client that costs as much as the server would distort the measurement. This one writes prepared bytes and reads the
+answer by its Content-Length, which every answer of this server has except streams.
 """
 
 from __future__ import annotations
@@ -18,13 +18,13 @@ LENGTH = re.compile(rb"\r\ncontent-length: (\d+)\r\n", re.IGNORECASE)
 
 @dataclass
 class Tally:
-    """What came back: how often each status (0 for a broken connection), and the seconds of each answer."""
+    """The answers: the count of each status (0 for a broken connection), and the seconds of each answer."""
 
     statuses: Counter[int] = field(default_factory=Counter)
     seconds: list[float] = field(default_factory=list)
 
     def quantile(self, share: float) -> float:
-        """Seconds that so large a share of the answers did not exceed."""
+        """The quantile of the seconds per answer."""
         ordered = sorted(self.seconds)
         return ordered[min(len(ordered) - 1, int(share * len(ordered)))]
 
@@ -37,7 +37,7 @@ class Connection:
         self._streams: tuple[asyncio.StreamReader, asyncio.StreamWriter] | None = None
 
     async def open(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
-        """Connect, unless that is done."""
+        """Connect, unless it is connected."""
         if self._streams is None:
             self._streams = await asyncio.open_connection(self._host, self._port, limit=2**20)
         return self._streams
@@ -71,7 +71,7 @@ def post_json(host: str, port: int, path: str, body: bytes) -> bytes:
 
 
 async def keep_asking(host: str, port: int, requests: Iterator[bytes], *, connections: int, seconds: float) -> Tally:
-    """Every connection takes the next request as soon as the answer to its last one is there."""
+    """Send requests on all connections; each sends the next one as soon as it has the answer to its last one."""
     tally = Tally()
     until = time.perf_counter() + seconds
 

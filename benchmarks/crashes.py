@@ -1,11 +1,10 @@
-"""Two servers on one job table, killed with -9 again and again: does every accepted training end, once?
+"""Two servers on one job table are killed with SIGKILL repeatedly: does every accepted training end exactly once?
 
     python -m benchmarks.crashes [--quick] [--rounds 100] [--minutes M] [--seed 0]
 
-Each round has trainings accepted over HTTP, kills something while they run (a training process, a server, or every
-process there is, as a power cut would), starts again what is gone, and waits until all of them have ended. In the end
-the state folder must hold exactly one whole classifier for each that succeeded, and nothing else. Linux only. The last
-line is JSON.
+Each round requests trainings over HTTP, kills something while they run (a training process, a server, or every process,
+as in a power cut), restarts what is gone, and waits until all trainings have ended. At the end, the state folder must
+have exactly one complete classifier for each successful training, and nothing else. Linux only. The last line is JSON.
 """
 
 from __future__ import annotations
@@ -44,11 +43,11 @@ JOBS_PER_ROUND = 4
 
 @dataclass
 class Findings:
-    """What the rounds came to."""
+    """The results of the rounds."""
 
     kills: Counter[str] = field(default_factory=Counter)
     accepted: list[str] = field(default_factory=list)
-    in_training: int = 0  # rounds in which a training was under way at the moment of the kill
+    in_training: int = 0  # rounds in which a training was running when something was killed
     stuck: list[str] = field(default_factory=list)
     orphans: int = 0
     recovery: list[float] = field(default_factory=list)
@@ -81,7 +80,7 @@ def play(servers: list[KillableServer], victim: Victim, chance: random.Random, f
 def strike(
     servers: list[KillableServer], alive: list[KillableServer], victim: Victim, chance: random.Random
 ) -> list[int]:
-    """Kill; the processes that must end by themselves are given back."""
+    """Kill the victim; returns the processes that must end by themselves."""
     if victim == "everything":
         family = [process for server in servers for process in [server.process.pid, *server.workers()]]
         chance.shuffle(family)
@@ -105,7 +104,7 @@ def kill(process: int) -> None:
 
 
 def accepted(server: KillableServer, seed: int) -> str:
-    """The address of a training that the server has promised to do."""
+    """The address of a training that the server has accepted."""
     answer = server.client.post("/classifier", json={"labels": LABELS, "seed": seed})
     if answer.status_code != 202:
         raise RuntimeError(f"a training was not accepted: {answer.status_code} {answer.text}")
@@ -113,7 +112,7 @@ def accepted(server: KillableServer, seed: int) -> str:
 
 
 def record(servers: list[KillableServer], job: str) -> dict[str, Any]:
-    """A training as any server that answers tells it; empty where none does."""
+    """The record of a training from any server that answers; empty if none does."""
     for server in servers:
         with contextlib.suppress(httpx2.HTTPError):
             answer = server.client.get(job)
@@ -126,7 +125,7 @@ def status(servers: list[KillableServer], job: str) -> str:
 
 
 def orphans(processes: list[int]) -> int:
-    """How many of these are still there after ten seconds."""
+    """How many of these processes still run after ten seconds."""
     limit = time.monotonic() + 10
     while (left := [process for process in processes if is_running(process)]) and time.monotonic() < limit:
         time.sleep(0.05)
@@ -134,7 +133,7 @@ def orphans(processes: list[int]) -> int:
 
 
 def audit(server: KillableServer, state: Path, findings: Findings) -> dict[str, Any]:
-    """Every accepted training as it is in the end, and every file in the state folder."""
+    """Check the final state of every accepted training, and every file in the state folder."""
     ended: Counter[str] = Counter()
     reasons: Counter[str] = Counter()
     twice, damaged, expected = 0, 0, set()
@@ -175,13 +174,13 @@ def until(condition: Callable[[], bool], what: str) -> None:
     limit = time.monotonic() + PATIENCE
     while not condition():
         if time.monotonic() > limit:
-            raise TimeoutError(f"waited {PATIENCE:g} seconds in vain until {what}")
+            raise TimeoutError(f"waited {PATIENCE:g} seconds without success until {what}")
         time.sleep(0.1)
 
 
 @contextlib.contextmanager
 def two_servers() -> Iterator[tuple[list[KillableServer], Path]]:
-    """Two servers on one state folder, with the smallest of the bundles; and that folder."""
+    """Two servers on one state folder, with the smallest bundle, and that folder."""
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         (folder / "artifacts" / "bundles").mkdir(parents=True)
@@ -196,7 +195,7 @@ def two_servers() -> Iterator[tuple[list[KillableServer], Path]]:
 
 
 def run(rounds: int, seed: int = 0, minutes: float = math.inf) -> dict[str, Any]:
-    """The figures of so many rounds, or of those that were begun within so many minutes."""
+    """The figures of `rounds` rounds, or of those that start within `minutes` minutes."""
     chance, findings, began = random.Random(seed), Findings(), time.monotonic()
     with two_servers() as (servers, state):
         for index in range(rounds):
@@ -209,7 +208,7 @@ def run(rounds: int, seed: int = 0, minutes: float = math.inf) -> dict[str, Any]
             )
         until(lambda: all(server.is_ready() for server in servers), "both servers are ready")
         codes = [server.terminate() for server in servers]
-        servers[0].start()  # which clears up what is left to be
+        servers[0].start()  # its start removes leftover files
         until(servers[0].is_ready, "the server is ready again")
         figures = audit(servers[0], state, findings)
     return {
@@ -233,7 +232,7 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true", help="five rounds")
     parser.add_argument("--rounds", type=int, default=100)
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--minutes", type=float, default=math.inf, help="begin no round after so long")
+    parser.add_argument("--minutes", type=float, default=math.inf, help="start no round after this time")
     options = parser.parse_args()
     figures = run(5 if options.quick else options.rounds, options.seed, options.minutes)
     sys.stdout.write(json.dumps(figures) + "\n")

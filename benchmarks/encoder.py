@@ -1,10 +1,10 @@
-"""Pictures encoded per second, by an encoder of the default method at 32x32 in colour, on two threads.
+"""Pictures encoded per second by an encoder of the default method, at 32x32 pixels in colour, on two threads.
 
     python -m benchmarks.encoder [--threads 2] [--pictures 4000] [--quick]
 
-An untrained encoder, for the weights make no difference to its speed, is exported and loaded as the server does, and
-the provider that it really runs on is checked. Decoding is measured beside it: JPEG files of 256x256, one by one.
---quick: 500 pictures. The last line is JSON.
+An untrained encoder (the weights do not affect the speed) is exported, and loaded as by the server; the provider that
+it runs on is checked. The decoding of JPEG files of 256x256 pixels, one by one, is measured too. --quick: 500 pictures.
+The last line is JSON.
 """
 
 from __future__ import annotations

@@ -1,14 +1,14 @@
-"""An exported bundle, scored by a published benchmark of other people: DD-Ranking, in an environment of its own.
+"""An exported bundle, scored by a published benchmark: DD-Ranking, in its own environment.
 
     python -m venv FOLDER && FOLDER/bin/pip install ddranking==0.2.0
     python -m benchmarks.exported --python FOLDER/bin/python [--bundle FILE] [--per-label N] [--quick]
 
-Without --bundle a memory of CIFAR-10 at one image per class is made by the method `principal`, in seconds. What it
-recalls is exported as `recall-trainer export --format ddranking` does it. Then the package trains its own ConvNets on
-that folder and on as many random real pictures as the bundle has images per class, and scores both on the test set;
-beside it stand fresh networks of this project, trained on the very same images for as many epochs at the same rate.
-Batches and decay differ: the package takes 256 images at a time and decays the rate and the weights, this project's
-do as the paper's protocol. --quick: few images, epochs and test pictures. The last line is JSON.
+Without --bundle, a memory of CIFAR-10 at one image per class is made by the method `principal`, in seconds. Its
+recalled images are exported as by `recall-trainer export --format ddranking`. The package trains its own ConvNets on
+the export and on as many random real pictures as the bundle has images per class, and scores both on the test set. For
+comparison, fresh networks of this project are trained on the same images, for as many epochs at the same rate. Batches
+and decay differ: the package uses batches of 256 and decays the rate and the weights; this project uses the paper's
+protocol. --quick: few images, epochs and test pictures. The last line is JSON.
 """
 
 from __future__ import annotations
@@ -40,24 +40,24 @@ CPU = torch.device("cpu")
 
 
 def check(python: Path) -> None:
-    """SystemExit, before minutes are spent, where this interpreter has no DD-Ranking."""
+    """Raise SystemExit if this interpreter has no DD-Ranking, before minutes are spent."""
     try:
         ran = subprocess.run(
             [str(python), "-c", "import ddranking.metrics"], capture_output=True, text=True, check=False
         )
     except OSError as error:
-        raise SystemExit(f"{python} is no interpreter that can be started: {error.strerror}") from error
+        raise SystemExit(f"{python} cannot be started: {error.strerror}") from error
     if ran.returncode != 0:
         raise SystemExit(f"{python} cannot import ddranking: {ran.stderr.strip().splitlines()[-1]}")
 
 
 def write_arrays(split: Split, path: Path) -> None:
-    """A split as the arrays `images` [N, H, W, C] and `labels`."""
+    """Write a split as the arrays `images` [N, H, W, C] and `labels`."""
     np.savez(path, images=split.images.permute(0, 2, 3, 1).numpy(), labels=split.labels.numpy())
 
 
 def scored(python: Path, images: Path, data: Path, *, images_per_class: int, epochs: int, runs: int) -> dict[str, Any]:
-    """What the package says, in its own environment; RuntimeError with its last words where it fails."""
+    """The package's scores, computed in its own environment. Raises RuntimeError with its last output if it fails."""
     command = [str(python), str(SCORER), "--images", str(images), "--data", str(data)]
     command += ["--images-per-class", str(images_per_class), "--epochs", str(epochs), "--runs", str(runs)]
     ran = subprocess.run(command, capture_output=True, text=True, check=False)
@@ -68,9 +68,9 @@ def scored(python: Path, images: Path, data: Path, *, images_per_class: int, epo
 
 
 def ours(bundle: MemoryBundle, test: Split, *, per_label: int, epochs: int, runs: int) -> Accuracies:
-    """Fresh networks of this project on the same images, for as many epochs at the bundle's rate.
+    """Accuracy of fresh networks of this project on the same images, for as many epochs at the bundle's rate.
 
-    Like the package's they see test pictures as they are, and not projected as an instant memory would have it.
+    As in the package, test pictures are not projected onto the memory's bases.
     """
     recalled = recall_images(bundle, per_label)
     images = recalled.pixels.reshape(len(bundle.labels), per_label, *recalled.pixels.shape[1:])
@@ -82,10 +82,10 @@ def ours(bundle: MemoryBundle, test: Split, *, per_label: int, epochs: int, runs
 
 
 def compare(dataset: ImageDataset, path: Path, options: argparse.Namespace, folder: Path) -> dict[str, Any]:
-    """Export, score on both sides, and the figures by name."""
+    """Export the images, score them on both sides, and return the figures by name."""
     bundle = MemoryBundle.load(path)
     if dataset.digest != bundle.manifest.provenance.dataset_sha256:
-        raise ValueError(f"{path.name} was not made from {dataset.name}, which DD-Ranking would score it on")
+        raise ValueError(f"{path.name} was not made from {dataset.name}, on which DD-Ranking would score it")
     test = dataset.test.select(torch.arange(min(options.tests, len(dataset.test))))
     write_arrays(dataset.train, folder / "train.npz")
     write_arrays(test, folder / "test.npz")
@@ -110,7 +110,7 @@ def compare(dataset: ImageDataset, path: Path, options: argparse.Namespace, fold
 def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--python", type=Path, required=True, help="the interpreter of DD-Ranking's environment")
-    parser.add_argument("--bundle", type=Path, help="of CIFAR-10; default: one is made without a gradient step")
+    parser.add_argument("--bundle", type=Path, help="a bundle of CIFAR-10; default: an instant memory")
     parser.add_argument("--per-label", type=int, default=115)
     parser.add_argument("--epochs", type=int, default=300)
     parser.add_argument("--runs", type=int, default=5)

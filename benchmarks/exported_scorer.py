@@ -1,12 +1,11 @@
-"""Scores an export with DD-Ranking; run by `benchmarks.exported` in an environment that has the package `ddranking`.
+"""Scores an export with DD-Ranking; `benchmarks.exported` runs it in an environment with the package `ddranking`.
 
     PYTHON exported_scorer.py --images FOLDER --data FOLDER --epochs E --runs N --whole-data PERCENT
 
-FOLDER of images is what `recall-trainer export --format ddranking` wrote. FOLDER of data holds train.npz and test.npz,
-which stand in for the download that the package would make, so that both sides see the same pictures. The package has
-no figure for the whole data set at this network and would train on it for 200 epochs; it is told the literature's.
-Figures are taken where the package would save them: version 0.2.0 fails there, for it notes one score twice.
-The last line is JSON.
+The folder of images was written by `recall-trainer export --format ddranking`. The folder of data has train.npz and
+test.npz, which replace the package's download, so that both sides use the same pictures. The package has no figure for
+the whole data set with this network and would train on it for 200 epochs; it gets the literature's figure instead. The
+scores are intercepted where the package would save them, because version 0.2.0 fails there. The last line is JSON.
 """
 
 import argparse
@@ -23,7 +22,7 @@ from PIL import Image
 
 
 class Pictures(torch.utils.data.Dataset[Any]):
-    """As torchvision's CIFAR10: pictures through a transform, with the number of their class."""
+    """A data set like torchvision's CIFAR10: transformed pictures with their class numbers."""
 
     def __init__(self, root: str, train: bool, transform: Any, download: bool = False) -> None:
         with np.load(Path(root) / ("train.npz" if train else "test.npz"), allow_pickle=False) as arrays:
@@ -41,7 +40,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--images", type=Path, required=True)
     parser.add_argument("--data", type=Path, required=True)
-    parser.add_argument("--images-per-class", type=int, default=1, help="of the random real pictures beside it")
+    parser.add_argument("--images-per-class", type=int, default=1, help="random real pictures per class")
     parser.add_argument("--epochs", type=int, default=300)
     parser.add_argument("--runs", type=int, default=5)
     parser.add_argument("--whole-data", type=float, default=84.8)
@@ -65,7 +64,7 @@ def main() -> None:
             save_path=f"{folder}/scores.csv",
             random_data_path=folder,
         )
-        score.test_interval = options.epochs  # the test pictures are read once, and not every ten epochs for the best
+        score.test_interval = options.epochs  # test once at the end, instead of the best of every ten epochs
         images, labels, rate = (torch.load(options.images / f"{name}.pt", weights_only=True)  # noqa: TID251
                                 for name in ("images", "labels", "lr"))  # fmt: skip
         score.compute_metrics(image_tensor=images, hard_labels=labels, syn_lr=rate)

@@ -1,14 +1,14 @@
-"""Classifiers of classes that no memory has seen together: k classes, each from another of 20 memories (paper, 5.3.1).
+"""Classifiers of k classes, each recalled from a different one of 20 memories (paper, section 5.3.1).
 
     python -m benchmarks.extrapolation [--bundles FOLDER] [--outer-steps N] [--tasks 1000] [--results FILE] [--quick]
 
-The 20 superclasses of CIFAR-100 are distilled apart from each other into 20 memories at one image per class. A task is
-k of them at random and a class of each at random; what they recall meets in pixel space, a fresh network is trained on
-it and scored on the test pictures of these classes. Beside it, on tasks drawn alike: as many random real pictures as
-there are numbers, and all real training pictures, the upper bound. How networks are trained on each is chosen on
-validation pictures of other tasks; test pictures are read once. Intervals are 95 % of the mean over tasks. Memories
-are kept in FOLDER and those that it has are not distilled again; figures are kept in FILE. --quick: scikit-learn's
-digits in groups of two, small networks, few tasks. The last line is JSON.
+The 20 superclasses of CIFAR-100 are distilled separately into 20 memories at one image per class. A task is k random
+superclasses with one random class of each. Their recalled images are combined in pixel space; a fresh network is
+trained on them and scored on the test pictures of these classes. The baselines use tasks drawn in the same way: random
+real pictures of the same number of floats, and all real training pictures, the upper bound. The training schedules are
+chosen on validation pictures of other tasks; test pictures are read once. Intervals are 95 % confidence intervals of
+the mean over tasks. Memories are kept in FOLDER and not distilled again; figures are kept in FILE. --quick:
+scikit-learn's digits in groups of two, small networks, few tasks. The last line is JSON.
 """
 
 from __future__ import annotations
@@ -43,8 +43,8 @@ from trainer.methods.overrides import given
 WAYS = (2, 5)
 RECALLED, RANDOM, ALL = "recalled", "random real pictures, same number of floats", "all real training pictures"
 PAPER = {2: {RECALLED: 72.53, ALL: 92.23}, 5: {RECALLED: 46.54, ALL: 82.72}}
-LENGTHS = (1, 2, 4)  # times the steps of the memories' own schedule
-REAL_ROWS = 16  # of each class in a minibatch of the upper bound
+LENGTHS = (1, 2, 4)  # multiples of the steps of the memories' own schedule
+REAL_ROWS = 16  # pictures per class in a minibatch of the upper bound
 REAL_RATES = (0.01, 0.03)
 SMALL = [
     "objective.network=convnet:filters=8,depth=2",
@@ -56,7 +56,7 @@ SMALL += ["retraining.steps=30"]
 
 @dataclass(frozen=True)
 class Contender:
-    """Something to train on, in one or more ways that validation pictures decide between, for so many tasks."""
+    """Training data, with one or more sources and schedules to choose from on validation pictures."""
 
     name: str
     sources: Mapping[str, Source]
@@ -67,7 +67,7 @@ class Contender:
 def accuracies(
     source: Source, tasks: Sequence[Chosen], scored: Scored, retraining: Retraining, device: torch.device
 ) -> Accuracies:
-    """Of a fresh network for each task, whose number is its seed."""
+    """Accuracy of a fresh network for each task; the task's index is its seed."""
 
     def made() -> Iterator[FreshTask]:
         for seed, chosen in enumerate(tasks):
@@ -80,7 +80,7 @@ def accuracies(
 def choose(
     contender: Contender, tasks: Sequence[Chosen], validation: Scored, device: torch.device
 ) -> tuple[str, Source, Retraining]:
-    """The best pair of source and schedule on validation pictures; of equal ones the first. Nothing to choose: it."""
+    """The best pair of source and schedule on validation pictures, the first of equal ones."""
     pairs = [
         (f"{way}, {words}", source, retraining)
         for way, source in contender.sources.items()
@@ -102,7 +102,7 @@ def choose(
 def contenders(
     own: Memories, data: ImageDataset, options: argparse.Namespace, device: torch.device
 ) -> Iterator[Contender]:
-    """What is compared. The upper bound is trained on few tasks, because each takes as long as many others."""
+    """Yield the contenders. The upper bound has few tasks, because each of them takes as long as many others."""
     retraining, train = own.retraining, RealPictures(data.train, len(data.classes), device)
     longer = {
         f"{length * retraining.steps} steps": retraining.model_copy(update={"steps": length * retraining.steps})
@@ -128,9 +128,9 @@ def contenders(
 def cell(
     contender: Contender, tasks: Mapping[str, Sequence[Chosen]], scored: Mapping[str, Scored], device: torch.device
 ) -> dict[str, Any]:
-    """One contender at one k: chosen on validation, then measured on test pictures."""
+    """One contender at one k: chosen on validation pictures, then measured on test pictures."""
     started = time.perf_counter()
-    # The upper bound's choice is between rates alone, and its networks take long.
+    # The upper bound chooses only among rates, and its networks take long.
     choosing = tasks["validation"][: max(1, contender.tasks // 4)]
     words, source, retraining = choose(contender, choosing, scored["validation"], device)
     found = accuracies(source, tasks["test"][: contender.tasks], scored["test"], retraining, device)
@@ -145,7 +145,7 @@ def cell(
 
 
 def table(cells: Mapping[str, Mapping[str, Any]], sizes: Sequence[int]) -> str:
-    """Accuracies with their intervals beside the paper's, in percent."""
+    """A table of accuracies with their intervals and the paper's figures, in percent."""
     lines = [f"{'':46}" + "".join(f"{f'{ways}-way':>16}{'paper':>8}" for ways in sizes)]
     for name in (RECALLED, RANDOM, ALL):
         line = f"{name:46}"
@@ -158,12 +158,12 @@ def table(cells: Mapping[str, Mapping[str, Any]], sizes: Sequence[int]) -> str:
 
 
 def kept(options: argparse.Namespace, described: Mapping[str, Any]) -> dict[str, Any]:
-    """The cells that the results file has."""
+    """The cells in the results file. Raises SystemExit if it belongs to another run."""
     if not options.results or not options.results.exists():
         return {}
     stored = json.loads(options.results.read_text())
     if stored["described"] != json.loads(json.dumps(described)):
-        raise SystemExit(f"{options.results.name} holds figures of another run; name another file")
+        raise SystemExit(f"{options.results.name} has figures of another run; choose another file")
     cells: dict[str, Any] = stored["cells"]
     return cells
 
@@ -171,25 +171,25 @@ def kept(options: argparse.Namespace, described: Mapping[str, Any]) -> dict[str,
 def read(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--dataset", default="cifar100")
-    parser.add_argument("--group-size", type=int, default=5, help="classes of a memory, where the data have no groups")
+    parser.add_argument("--group-size", type=int, default=5, help="classes per memory, for a data set without groups")
     parser.add_argument("--method", default="window")
     parser.add_argument("--set", action="append", default=[], metavar="FIELD=VALUE", help="as `recall-trainer distill`")
     parser.add_argument("--images-per-class", type=float, default=1)
-    parser.add_argument("--bases", type=int, default=8, help="of each memory")
-    parser.add_argument("--outer-steps", type=int, help="of each memory")
+    parser.add_argument("--bases", type=int, default=8, help="bases per memory")
+    parser.add_argument("--outer-steps", type=int, help="outer steps per memory")
     parser.add_argument("--minutes-per-bundle", type=float)
     parser.add_argument("--validate-every", type=int, default=500)
-    parser.add_argument("--workers", type=int, default=1, help="processes that distill at the same time")
-    parser.add_argument("--bundles", type=Path, help="a folder that memories are kept in and taken from")
-    parser.add_argument("--tasks", type=int, default=1000, help="for each k")
-    parser.add_argument("--ways", type=int, nargs="+", default=WAYS, help="classes of a task, one k or more")
-    parser.add_argument("--real-tasks", type=int, default=60, help="the same of the upper bound")
-    parser.add_argument("--real-steps", type=int, default=1000, help="of a network on all real pictures")
-    parser.add_argument("--choosing", type=int, default=100, help="tasks on validation pictures; 0 chooses nothing")
+    parser.add_argument("--workers", type=int, default=1, help="parallel processes that distill")
+    parser.add_argument("--bundles", type=Path, help="a folder in which memories are kept for other runs")
+    parser.add_argument("--tasks", type=int, default=1000, help="tasks per k")
+    parser.add_argument("--ways", type=int, nargs="+", default=WAYS, help="the values of k, the classes per task")
+    parser.add_argument("--real-tasks", type=int, default=60, help="tasks per k of the upper bound")
+    parser.add_argument("--real-steps", type=int, default=1000, help="training steps on all real pictures")
+    parser.add_argument("--choosing", type=int, default=100, help="validation tasks; 0 disables the choice")
     parser.add_argument(
-        "--lengths", type=int, nargs="+", default=LENGTHS, help="multiples of the schedule to choose of"
+        "--lengths", type=int, nargs="+", default=LENGTHS, help="candidate multiples of the schedule's length"
     )
-    parser.add_argument("--results", type=Path, help="a JSON file that figures are kept in and taken from")
+    parser.add_argument("--results", type=Path, help="a JSON file in which figures are kept for other runs")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--device", default="auto")
     parser.add_argument("--threads", type=int, default=0)
@@ -211,7 +211,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     device, data = commands.pick_device(options.device), load_dataset(options.dataset)
     groups = groups_of(data, options.group_size)
     if not 2 <= min(options.ways) <= max(options.ways) <= len(groups):
-        raise SystemExit(f"{data.name} has {len(groups)} groups of classes; tasks are of 2 to so many classes")
+        raise SystemExit(f"{data.name} has {len(groups)} groups of classes, so tasks have 2 to {len(groups)} classes")
     recipe = Recipe(
         source=options.dataset,
         method=compose(options.method, [*options.set, *given(outer__steps=options.outer_steps)]),

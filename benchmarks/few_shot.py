@@ -1,13 +1,13 @@
-"""Few-shot over HTTP: pictures posted to the real server, a fresh classifier back, scored on other pictures.
+"""Few-shot classifiers over HTTP: trained by a real server from posted pictures, and scored on other pictures.
 
     python -m benchmarks.few_shot [--data FOLDER] [--episodes 10] [--ways 2] [--quick]
 
-Starts `recall-server serve` on a free port with the bundles in artifacts/, waits for a warm worker, then for every
-episode posts 5 test pictures of each of a few random classes by field name, waits for the classifier and sends it 200
-other pictures of those classes. The classifier learns from what is recalled alone (`own_pictures=false`). Beside it, on
-the very same pictures: prototypes over HTTP as well (the nearest class mean in the encoder's feature space),
-classify-then-recall, and the same network trained on the pictures alone. The seconds are from sending the pictures to
-holding a classifier that can be used. The last line is JSON.
+Starts `recall-server serve` on a free port with the bundles in artifacts/ and waits for a warm worker. For every
+episode it posts 5 test pictures of each of a few random classes, waits for the classifier, and sends it 200 other
+pictures of these classes. The classifier is trained on recalled images alone (`own_pictures=false`). The baselines use
+the same pictures: prototypes over HTTP (the nearest class mean in the encoder's feature space), classify-then-recall,
+and the same network trained on the pictures alone. The seconds are from sending the pictures to a usable classifier.
+The last line is JSON.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ PATIENCE = 120.0
 
 @contextmanager
 def running_server() -> Iterator[RecallClient]:
-    """The real command in a process of its own, with an empty state folder; stopped at the end."""
+    """A client of `recall-server serve` in its own process, with an empty state folder; stopped at the end."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
@@ -62,7 +62,7 @@ def running_server() -> Iterator[RecallClient]:
 
 
 def wait_until_ready(url: str, process: subprocess.Popen[bytes]) -> None:
-    """Return when bundles are loaded and the worker is warm; RuntimeError when that does not happen."""
+    """Wait until bundles are loaded and the worker is warm. Raises RuntimeError on a timeout."""
     deadline = time.monotonic() + PATIENCE
     while time.monotonic() < deadline and process.poll() is None:
         try:
@@ -75,12 +75,12 @@ def wait_until_ready(url: str, process: subprocess.Popen[bytes]) -> None:
 
 
 def pictures(pixels: torch.Tensor) -> list[NDArray[np.uint8]]:
-    """[N, 1, H, W] in 0..1 -> N arrays [H, W] as a person's pictures come."""
+    """Pixels [N, 1, H, W] in 0..1 -> N arrays [H, W] in 0..255, like a user's pictures."""
     return list((pixels[:, 0] * 255).round().byte().numpy())
 
 
 def answer(client: RecallClient, episode: FewShotTask, addressing: Addressing) -> tuple[float, float]:
-    """Accuracy on the episode's test pictures and the seconds from sending the shots to holding the classifier."""
+    """Accuracy on the episode's test pictures, and the seconds from sending the shots to a usable classifier."""
     names = [f"class {number}" for number in range(len(episode.labels))]
     started = time.perf_counter()
     shown = {name: pictures(shots) for name, shots in zip(names, episode.shots, strict=True)}
@@ -97,9 +97,9 @@ def answer(client: RecallClient, episode: FewShotTask, addressing: Addressing) -
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", default="fashion-mnist", help="the data set, as `recall-trainer --dataset` takes it")
+    parser.add_argument("--data", default="fashion-mnist", help="a data set, as for `recall-trainer --dataset`")
     parser.add_argument("--episodes", type=int, default=10)
-    parser.add_argument("--ways", type=int, default=WAYS, help="classes of an episode")
+    parser.add_argument("--ways", type=int, default=WAYS, help="classes per episode")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--quick", action="store_true", help="3 episodes")
     options = parser.parse_args()
@@ -109,7 +109,7 @@ def main() -> None:
         draw_episode(dataset.test, dataset.classes, ways=options.ways, shots=SHOTS, tests=TESTS, generator=generator)
         for _ in range(3 if options.quick else options.episodes)
     ]
-    # The bundle's own encoder and preprocessing, for the rivals that no server is asked for.
+    # The bundle's own encoder and preprocessing, for the baselines that run without the server.
     few_shot = FewShot.of_bundle(ARTIFACTS / "bundles" / f"{BUNDLE}.safetensors", torch.device("cpu"))
     known = few_shot.known_classes(dataset.train, len(dataset.classes))
     accuracies: dict[str, list[float]] = {

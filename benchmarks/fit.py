@@ -1,13 +1,12 @@
-"""Seconds and accuracy of our fit against the paper's evaluation protocol: same bundle and network, in one run.
+"""Seconds and accuracy of this project's fit and of the paper's evaluation protocol, on the same bundle and network.
 
     python -m benchmarks.fit [--bundle PATH] [--data FOLDER] [--runs 3] [--device cpu] [--threads 2] [--quick]
 
-Ours is `FreshClassifier` with the schedule that the bundle carries. The paper's protocol (appendix A.1) is 300 epochs
-over all recalled images in batches of 640, SGD with rate 0.01 and momentum 0.9, constant; it runs here on torch's own
-modules and optimiser. Both start from the same parameters, take turns, and are scored on the data set's test pictures,
-which only report. --quick takes the digits bundle unless told otherwise, one run and at most 1,000 test pictures, and
-stops the paper's protocol after 15 seconds: its time is then projected to 300 epochs, and its accuracy is not known.
-The last line is JSON.
+Ours is `FreshClassifier` with the bundle's schedule. The paper's protocol (appendix A.1) is 300 epochs over all
+recalled images in batches of 640 with SGD, a constant rate of 0.01 and momentum 0.9; it runs on torch's modules and
+optimiser. Both start from the same parameters, take turns, and are scored on the data set's test pictures. --quick uses
+the digits bundle by default, one run and at most 1,000 test pictures, and stops the paper's protocol after 15 seconds:
+its time is then extrapolated to 300 epochs, and its accuracy is unknown. The last line is JSON.
 """
 
 from __future__ import annotations
@@ -40,7 +39,7 @@ QUICK_SECONDS, QUICK_PICTURES = 15.0, 1000
 
 @dataclass(frozen=True)
 class Problem:
-    """Recalled images [q, r, C, H, W] in model space, one query a label, to train on, and pictures to be scored on."""
+    """Recalled images [q, r, C, H, W] in model space, one query per label, and test pictures."""
 
     bundle: MemoryBundle
     images: Tensor
@@ -54,7 +53,7 @@ class Problem:
 
 @dataclass(frozen=True)
 class Outcome:
-    """One run of one side, after `epochs` over all recalled images; `seconds` are for all that were planned."""
+    """One run of one side after `epochs` over all recalled images; `seconds` are for all planned epochs."""
 
     seconds: float
     accuracy: float
@@ -63,7 +62,7 @@ class Outcome:
 
 
 def ours(problem: Problem, seed: int, retraining: Retraining) -> Outcome:
-    """The product's own fit."""
+    """Train with this project's `FreshClassifier`."""
     manifest = problem.bundle.manifest
     classifier = FreshClassifier(
         manifest.labels,
@@ -82,7 +81,7 @@ def ours(problem: Problem, seed: int, retraining: Retraining) -> Outcome:
 
 
 def paper_protocol(problem: Problem, seed: int, longest: float) -> Outcome:
-    """300 epochs over all recalled images, as the authors evaluate; fewer if they take more than `longest` seconds."""
+    """Train by the authors' protocol for 300 epochs, or for as many as fit in `longest` seconds."""
     manifest = problem.bundle.manifest
     generator = torch.Generator().manual_seed(seed)
     shape, classes = manifest.image.shape, len(manifest.labels)
@@ -105,7 +104,7 @@ def paper_protocol(problem: Problem, seed: int, longest: float) -> Outcome:
 
 
 def stock_module(network: ConvNet, parameters: Parameters) -> nn.Sequential:
-    """The same ConvNet from torch's own modules, as the authors write it, holding `parameters`."""
+    """The same ConvNet made of torch's modules, as in the authors' code, with these parameters."""
     height, width = network.padded_size()
     down, right = height - network.height, width - network.width
     layers: list[nn.Module] = [nn.ZeroPad2d((right // 2, right - right // 2, down // 2, down - down // 2))]
@@ -127,11 +126,11 @@ def stock_module(network: ConvNet, parameters: Parameters) -> nn.Sequential:
 
 
 def _convnet(bundle: MemoryBundle, classes: int) -> ConvNet:
-    """The bundle's network, which the paper's protocol takes to be a ConvNet that sees pictures as they are."""
+    """The bundle's network without shrinking, which must be a ConvNet for the paper's protocol."""
     manifest = bundle.manifest
     network = build_network(manifest.retraining.network.shrinking(1), manifest.image.shape, classes)
     if not isinstance(network, ConvNet):
-        raise SystemExit(f"the paper's protocol is for a convnet, but {manifest.name} is retrained with another")
+        raise SystemExit(f"the paper's protocol needs a convnet, but {manifest.name} has another network")
     return network
 
 
@@ -146,7 +145,7 @@ def _module_score(module: nn.Module, problem: Problem) -> float:
 
 
 def _now(device: torch.device) -> float:
-    """Seconds, once everything that was sent to the device is done."""
+    """The time in seconds after all work on the device is done."""
     if device.type == "cuda":
         torch.cuda.synchronize(device)
     return time.perf_counter()
@@ -156,10 +155,10 @@ def _load(options: argparse.Namespace) -> Problem:
     default = BUNDLES / ("digits.safetensors" if options.quick else "fashion-mnist.safetensors")
     bundle = MemoryBundle.load(options.bundle or default)
     if bundle.manifest.queries != "labels":
-        raise SystemExit(f"{bundle.manifest.name} is addressed by images; this benchmark takes a bundle with labels")
+        raise SystemExit(f"{bundle.manifest.name} is addressed by pictures; this benchmark needs one with labels")
     dataset = load_dataset(options.data or bundle.manifest.provenance.dataset)
     if dataset.classes != bundle.manifest.labels:
-        raise SystemExit(f"{dataset.name} has other classes than {bundle.manifest.name}; name its own with --data")
+        raise SystemExit(f"{dataset.name} has other classes than {bundle.manifest.name}; choose its data with --data")
     device = torch.device(options.device)
     images = bundle.memory.items(bundle.label_queries(bundle.manifest.labels))
     pictures = min(QUICK_PICTURES, len(dataset.test)) if options.quick else len(dataset.test)
@@ -167,7 +166,7 @@ def _load(options: argparse.Namespace) -> Problem:
 
 
 def _warm_up(problem: Problem) -> None:
-    """Start thread pools and choose kernels, which neither side should be charged with."""
+    """Start thread pools and select kernels, so that neither side is charged for it."""
     few = replace(problem, test=problem.test.select(torch.arange(10)))
     ours(few, 0, problem.bundle.manifest.retraining.model_copy(update={"steps": 2}))
     paper_protocol(few, 0, longest=0.0)
@@ -176,7 +175,7 @@ def _warm_up(problem: Problem) -> None:
 def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--bundle", type=Path, help="default: fashion-mnist of artifacts/bundles; with --quick, digits")
-    parser.add_argument("--data", help="folder with the test pictures; default: the data set that the bundle names")
+    parser.add_argument("--data", help="a folder with the test pictures; default: the bundle's data set")
     parser.add_argument("--runs", type=int, default=3)
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--threads", type=int, default=0)

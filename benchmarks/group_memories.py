@@ -1,7 +1,7 @@
-"""A memory for each group of a data set's classes, distilled apart from all others and kept in a folder.
+"""A memory for each group of a data set's classes, distilled separately and kept in a folder.
 
-CIFAR-100 comes in its 20 superclasses of five classes; other data sets are cut into groups in the order of their
-classes. A folder that has some of the memories is completed: what is finished stays, what was interrupted is resumed.
+The groups of CIFAR-100 are its 20 superclasses of five classes; other data sets are divided in the order of their
+classes. An incomplete folder is completed: finished memories stay, and interrupted ones are resumed.
 """
 
 from __future__ import annotations
@@ -26,13 +26,13 @@ from trainer.data.datasets import ImageDataset, load_dataset
 from trainer.methods.method import Method
 from trainer.run.request import DistillRequest
 
-UNFINISHED = "unfinished"  # the folder of what is still being distilled
-DESCRIPTION = "memories.json"  # what all memories of a folder have in common
+UNFINISHED = "unfinished"  # the sub-folder of memories that are being distilled
+DESCRIPTION = "memories.json"  # the settings that all memories of a folder share
 
 
 @dataclass(frozen=True)
 class Recipe:
-    """How each memory of a folder is distilled. `source` is the data set, as `load_dataset` takes it."""
+    """How each memory of a folder is distilled. `source` is the data set, as for `load_dataset`."""
 
     source: str
     method: Method
@@ -45,7 +45,7 @@ class Recipe:
     validate_every: int = 500
 
     def describe(self, dataset: ImageDataset) -> dict[str, Any]:
-        """What tells two recipes apart, as JSON."""
+        """The settings that identify a recipe, as JSON."""
         return {
             "dataset": dataset.name,
             "dataset_sha256": dataset.digest,
@@ -59,7 +59,7 @@ class Recipe:
 
 
 def groups_of(dataset: ImageDataset, size: int) -> dict[str, tuple[str, ...]]:
-    """The data set's own groups, or `size` classes each in their order; a last group of one class is left out."""
+    """The data set's own groups, or consecutive groups of `size` classes; a last group of one class is left out."""
     if dataset.groups:
         return dict(dataset.groups)
     cut = [dataset.classes[start : start + size] for start in range(0, len(dataset.classes), size)]
@@ -69,21 +69,19 @@ def groups_of(dataset: ImageDataset, size: int) -> dict[str, tuple[str, ...]]:
 def memories(
     recipe: Recipe, dataset: ImageDataset, groups: Mapping[str, Sequence[str]], folder: Path, *, workers: int = 1
 ) -> dict[str, MemoryBundle]:
-    """The memory of each group by its name, distilling what the folder lacks in so many processes at a time.
+    """The memory of each group by its name; missing memories are distilled in `workers` parallel processes.
 
-    Raises ValueError where the folder holds memories of another recipe.
+    Raises ValueError if the folder has memories of another recipe.
     """
     (folder / UNFINISHED).mkdir(parents=True, exist_ok=True)
     described, file = recipe.describe(dataset), folder / DESCRIPTION
     if file.exists() and json.loads(file.read_text()) != described:
-        raise ValueError(
-            f"{folder.name} holds memories of another recipe, see {DESCRIPTION} in it; name another folder"
-        )
+        raise ValueError(f"{folder.name} has memories of another recipe, see its {DESCRIPTION}; choose another folder")
     write_atomically(file, json.dumps(described, indent=1).encode())
     files = {name: folder / f"{slug(name)}.safetensors" for name in groups}
     missing = [name for name in groups if not files[name].exists()]
     if workers > 1 and len(missing) > 1:
-        # Small steps leave a GPU idle between kernels; other processes fill it.
+        # Small steps leave a GPU idle between kernels, so several processes share it.
         with ProcessPoolExecutor(min(workers, len(missing)), multiprocessing.get_context("spawn")) as pool:
             jobs = [pool.submit(distill_in_process, recipe, tuple(groups[name]), files[name]) for name in missing]
             for job in jobs:
@@ -95,11 +93,11 @@ def memories(
 
 
 def distill(recipe: Recipe, dataset: ImageDataset, members: tuple[str, ...], path: Path) -> None:
-    """Distill the pictures of these classes alone into `path`, which appears when it is finished."""
+    """Distill the pictures of these classes into `path`, which appears when it is finished."""
     unfinished = path.parent / UNFINISHED / path.name
     data = some_classes(dataset, [dataset.classes.index(member) for member in members])
     request = DistillRequest(
-        # The same pictures always: the digest is of the whole data set, the labels say which part of it.
+        # The digest is that of the whole data set; the labels say which part of it was used.
         dataset=data,
         method=recipe.method,
         budget=recipe.method.budget(data, images_per_class=recipe.images_per_class, bases=recipe.bases, rows=None),
@@ -124,7 +122,7 @@ def distill(recipe: Recipe, dataset: ImageDataset, members: tuple[str, ...], pat
 
 
 def distill_in_process(recipe: Recipe, members: tuple[str, ...], path: Path) -> None:
-    """The same in a process of its own, which reads the data set once."""
+    """Distill in a process of its own, which reads the data set once."""
     torch.set_num_threads(1)
     distill(recipe, _dataset(recipe.source), members, path)
 
@@ -133,5 +131,5 @@ _dataset = cache(load_dataset)
 
 
 def slug(name: str) -> str:
-    """A group's name as a file's."""
+    """A group's name as a file name."""
     return re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-")

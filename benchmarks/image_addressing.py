@@ -1,19 +1,18 @@
-"""Classifiers from pictures of classes that nobody names, three ways: the paper's Table 4.
+"""Few-shot classifiers of unnamed classes by three methods: the paper's Table 4.
 
     python -m benchmarks.image_addressing [--bundle FILE] [--one-shot-bundle FILE] [--image-size 16] [--device cuda]
                                           [--one-of-each-group] [--quick]
 
 The memory (64 bases, 16 rows) and its query encoder are distilled together from all classes of CIFAR-100. A task has
-five classes: a few test pictures of each are shown, and all others are what its answer is scored on. The network of
-each answer learns from what is recalled alone, as the paper has it, and, as the server does, from the shown pictures as
-well; the pictures alone are the baseline of that. `superclasses` are the 20 tasks that the data set itself has, which
-are hard, since the five classes are alike; `random` are 20 tasks that deal all classes at random, fewer classes more
-than once. The paper says that its 20 tasks are 5-way and not which; both are given. For each task pictures are drawn
-several times. Intervals are 95 % of the mean over all of these, and of paired differences where one way is compared
-with another. Without FILE a memory is distilled for each number of shots, and kept in --bundles. A longer retraining is
-chosen, or not, on validation pictures; test pictures are read once. What a CPU has the time for: --image-size, all
-pictures shrunk to that many pixels a side, and --one-of-each-group, 20 classes as unlike as any. --quick: digits, small
-networks. The last line is JSON.
+five classes. A few test pictures of each are the shots, and all others are the test. Networks are trained on the
+recalled images alone, as in the paper, and with the shots added, as in the server; the baseline of the latter is the
+shots alone. `superclasses` are the data set's own 20 tasks, which are hard because their classes are similar. `random`
+are 20 tasks that divide all classes at random; of fewer classes, some are used repeatedly. The paper does not say which
+20 tasks it uses, so both are measured. The shots of each task are drawn several times. Intervals are 95 % confidence
+intervals of the mean, and of paired differences between methods. Without FILE, a memory is distilled for each number of
+shots and kept in --bundles. The length of the retraining is chosen on validation pictures; test pictures are read once.
+For a CPU: --image-size shrinks all pictures to that many pixels a side, and --one-of-each-group takes 20 dissimilar
+classes. --quick: digits, small networks. The last line is JSON.
 """
 
 from __future__ import annotations
@@ -63,7 +62,7 @@ NAMES |= {SHOTS_ALONE: "shown pictures alone"}
 NAMES |= {name + WITH_SHOTS: f"{NAMES[name]} + shown" for name in (CLASSIFIED, RECALLED)}
 PAPER = {NEAREST_MEAN: (48.55, 61.72), CLASSIFIED: (50.58, 58.46), RECALLED: (55.74, 71.20)}
 TASKS = 20
-LENGTHS = (1, 2, 4)  # times the steps of the memory's own schedule
+LENGTHS = (1, 2, 4)  # multiples of the steps of the memory's own schedule
 BASES, ROWS = 64, 16
 QUICK = [
     "objective.network=convnet:filters=8,depth=2",
@@ -79,9 +78,9 @@ QUICK += [
 
 
 def tasks_of(data: ImageDataset, ways: int, seed: int, tasks: int = TASKS) -> dict[str, list[list[int]]]:
-    """Kinds of tasks, each a list of classes by their numbers: the data set's own groups, and all classes dealt.
+    """The tasks by kind, each a list of class numbers: the data set's own groups, and random divisions of all classes.
 
-    Classes that make fewer than `tasks` are dealt more than once. Raises ValueError where there are less than `ways`.
+    If one division gives fewer than `tasks` tasks, there are several. Raises ValueError for fewer than `ways` classes.
     """
     generator, each = torch.Generator().manual_seed(seed), len(data.classes) // ways
     if not each:
@@ -99,7 +98,7 @@ def tasks_of(data: ImageDataset, ways: int, seed: int, tasks: int = TASKS) -> di
 def episodes_of(
     split: Split, classes: tuple[str, ...], tasks: Sequence[Sequence[int]], *, shots: int, draws: int, seed: int
 ) -> list[FewShotTask]:
-    """Each task `draws` times with other pictures shown; scored on as many others as the rarest of its classes has."""
+    """Each task `draws` times with other shots; tested on as many others as its smallest class has."""
     generator = torch.Generator().manual_seed(seed)
     counts = torch.bincount(split.labels, minlength=len(classes))
     return [
@@ -117,7 +116,7 @@ def episodes_of(
 
 
 def longest_useful(few_shot: FewShot, episodes: Sequence[FewShotTask], lengths: Sequence[int]) -> FewShot:
-    """The same with its schedule as long as is best for validation episodes; of equal ones the shortest."""
+    """The same with the length of the schedule that is best on validation episodes, the shortest of equal ones."""
     steps = few_shot.retraining.steps
     ways = [
         replace(few_shot, retraining=few_shot.retraining.model_copy(update={"steps": length * steps}))
@@ -143,7 +142,7 @@ def cell(found: Accuracies) -> dict[str, Any]:
 def measure(
     path: Path, data: ImageDataset, shots: int, options: argparse.Namespace, device: torch.device
 ) -> dict[str, dict[str, Any]]:
-    """Cells of all three ways for each kind of task, at this number of shots."""
+    """The cells of all methods for each kind of task, at this number of shots."""
     few_shot, seed = FewShot.of_bundle(path, device), options.seed
     kinds = tasks_of(data, options.ways, seed, options.tasks)
     shown = min(shots, int(torch.bincount(data.validation.labels).min()) // 2)
@@ -162,9 +161,9 @@ def measure(
 
 
 def distilled(data: ImageDataset, shots: int, options: argparse.Namespace, folder: Path, device: torch.device) -> Path:
-    """The memory for this number of shots, distilled unless the folder has it; what was interrupted is resumed.
+    """The memory for this number of shots, distilled or resumed unless the folder has it.
 
-    Raises ValueError where the folder has one that went on from another memory than is asked for.
+    Raises ValueError if the folder has one that was started from another memory.
     """
     path = folder / f"{data.name}-{shots}-shots.safetensors"
     unfinished = path.with_suffix(".checkpoint").exists()
@@ -172,9 +171,9 @@ def distilled(data: ImageDataset, shots: int, options: argparse.Namespace, folde
     if path.exists() and not unfinished:
         made = MemoryBundle.load(path).manifest.provenance
         if begin.bundle is not None and made.hyper_parameters.get("start_sha256") != begin.bundle.sha256:
-            raise ValueError(f"{path.name} is there already, and not from --start; name another folder for --bundles")
+            raise ValueError(f"{path.name} exists, but not from --start; choose another folder for --bundles")
         if made.method != options.method:
-            raise ValueError(f"{path.name} is there already, by {made.method}; name another folder for --bundles")
+            raise ValueError(f"{path.name} exists, by {made.method}; choose another folder for --bundles")
         return path
     fields = [f"queries.shots={shots}", *options.set, *given(outer__steps=options.outer_steps)]
     method = begin.method(options.method, fields)
@@ -200,14 +199,14 @@ def distilled(data: ImageDataset, shots: int, options: argparse.Namespace, folde
 
 
 def _budget(data: ImageDataset, method: Method, size: Size) -> MemoryBudget:
-    """The paper's bases and rows, in the least whole number of images per class that has room for them."""
+    """The paper's bases and rows, with the smallest whole number of images per class that fits them."""
     bases, rows = size.bases or BASES, size.rows or ROWS
     least = math.ceil(method.memory.numbers(method.shape(data), bases, rows) / (len(data.classes) * data.image_numbers))
     return method.budget(data, images_per_class=size.images_per_class or least, bases=bases, rows=rows)
 
 
 def table(cells: Mapping[str, Mapping[str, Any]], kinds: Sequence[str], sizes: Sequence[int]) -> str:
-    """Accuracies with their intervals beside the paper's, in percent, and by how much nearest class mean is behind."""
+    """A table of accuracies with intervals, leads over the nearest class mean, and the paper's figures, in percent."""
     columns = [(kind, shots) for kind in kinds for shots in sizes]
     lines = [f"{'':32}" + "".join(f"{f'{kind}, {shots}-shot':>24}" for kind, shots in columns) + f"{'paper':>16}"]
     for name, words in NAMES.items():
@@ -225,28 +224,26 @@ def _line(found: Sequence[Mapping[str, Any]]) -> str:
 def read(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--dataset", default="cifar100")
-    parser.add_argument("--one-of-each-group", action="store_true", help="the first class of every superclass alone")
-    parser.add_argument("--image-size", type=int, help="pixels a side that pictures are shrunk to")
-    parser.add_argument("--bundle", type=Path, help="a memory addressed by pictures; for both numbers of shots")
-    parser.add_argument("--one-shot-bundle", type=Path, help="another one for one shot")
-    parser.add_argument("--bundles", type=Path, help="a folder that memories distilled here are kept in and taken from")
-    parser.add_argument("--start", help="a memory that those distilled here go on from")
+    parser.add_argument("--one-of-each-group", action="store_true", help="use the first class of every superclass")
+    parser.add_argument("--image-size", type=int, help="shrink pictures to this many pixels a side")
+    parser.add_argument("--bundle", type=Path, help="a memory addressed by pictures, for both numbers of shots")
+    parser.add_argument("--one-shot-bundle", type=Path, help="another memory, for one shot")
+    parser.add_argument("--bundles", type=Path, help="a folder in which distilled memories are kept for other runs")
+    parser.add_argument("--start", help="a memory from which distilling starts")
     parser.add_argument("--method", default="image-addressing", help="image-addressing or image-addressing-warm")
     parser.add_argument("--set", action="append", default=[], metavar="FIELD=VALUE", help="as `recall-trainer distill`")
-    parser.add_argument(
-        "--images-per-class", type=float, help="of each memory distilled here; else as many as it takes"
-    )
-    parser.add_argument("--bases", type=int, help=f"of each memory distilled here; else {BASES}")
-    parser.add_argument("--rows", type=int, help=f"the same; else {ROWS}")
-    parser.add_argument("--outer-steps", type=int, help="of each memory distilled here")
-    parser.add_argument("--minutes", type=float, help="the same")
+    parser.add_argument("--images-per-class", type=float, help="the budget of each memory; default: as many as needed")
+    parser.add_argument("--bases", type=int, help=f"bases per memory; default: {BASES}")
+    parser.add_argument("--rows", type=int, help=f"rows per memory; default: {ROWS}")
+    parser.add_argument("--outer-steps", type=int, help="outer steps per memory")
+    parser.add_argument("--minutes", type=float, help="minutes per memory")
     parser.add_argument("--validate-every", type=int, default=500)
     parser.add_argument("--shots", type=int, nargs="+", choices=SHOTS, default=SHOTS)
     parser.add_argument("--ways", type=int, default=5)
-    parser.add_argument("--tasks", type=int, help=f"random ones; else {TASKS}")
-    parser.add_argument("--draws", type=int, default=5, help="how often pictures are drawn for each task")
+    parser.add_argument("--tasks", type=int, help=f"random tasks; default: {TASKS}")
+    parser.add_argument("--draws", type=int, default=5, help="draws of shots per task")
     parser.add_argument(
-        "--lengths", type=int, nargs="+", default=LENGTHS, help="multiples of the schedule to choose of"
+        "--lengths", type=int, nargs="+", default=LENGTHS, help="candidate multiples of the schedule's length"
     )
     parser.add_argument("--results", type=Path, help="a JSON file for the figures")
     parser.add_argument("--seed", type=int, default=0)

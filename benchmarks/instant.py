@@ -1,15 +1,15 @@
-"""A memory without a gradient step against real pictures at the same number of stored floats, cell by cell.
+"""Instant memories compared with real pictures of the same number of stored floats.
 
     python -m benchmarks.instant [--datasets fashion-mnist,cifar10] [--budgets 1,10] [--results FILE]
                                  [--device auto] [--quick]
 
 A cell is a data set and a budget in images per class. `seconds` is the time from the training pictures, as arrays in
-memory, to a bundle on the disk that a server can answer from; `chosen_seconds` the time until the number of bases and
-the augmentation are chosen on validation pictures. Then fresh ConvNets of depth 3 and width 128 are trained, by the
-schedule and with the augmentation of that bundle, on what it recalls, on random real pictures and on herded ones; the
-test set is read once, at the end. Figures are kept in FILE after every cell, and cells that it has are not run again.
-Networks are trained on the device, the CPU unless another is named; eigenvectors and centres are found on the CPU.
---quick: scikit-learn's digits and a narrow network, one cell. The last line is JSON.
+memory, to a usable bundle on the disk; `chosen_seconds` is the time until the number of bases and the augmentation are
+chosen on validation pictures. Then fresh ConvNets of depth 3 and width 128 are trained with the bundle's schedule and
+augmentation, on recalled images, on random real pictures and on herded ones. The test set is read once, at the end.
+Figures are saved to FILE after every cell, and cells in FILE are not run again. Networks are trained on the device, by
+default the CPU; eigenvectors and centroids are computed on the CPU. --quick: scikit-learn's digits and a narrow
+network, one cell. The last line is JSON.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ NARROW = [f"{part}network=convnet:filters=16,depth=2" for part in ("objective.",
 def make(
     dataset: ImageDataset, method: Method, images_per_class: int, folder: Path, device: torch.device = CPU
 ) -> dict[str, Any]:
-    """The instant memory of a cell in `folder`, and the seconds that it took."""
+    """Make the instant memory of a cell in `folder`, and return the seconds that it took."""
     started = time.perf_counter()
     moments = SecondMoments()
     for chunk in dataset.train.chunks():
@@ -111,7 +111,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--datasets", default=",".join(DATASETS))
     parser.add_argument("--budgets", default=",".join(map(str, BUDGETS)))
     parser.add_argument("--runs", type=int, default=3)
-    parser.add_argument("--results", type=Path, help="a JSON file that figures are kept in and taken from")
+    parser.add_argument("--results", type=Path, help="a JSON file in which figures are kept for other runs")
     parser.add_argument("--device", choices=["auto", "cpu", "cuda"], default="cpu")
     parser.add_argument("--threads", type=int, default=0)
     parser.add_argument("--quick", action="store_true", help="digits at one image per class, ends within a minute")
@@ -128,7 +128,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     figures: dict[str, Any] = {}
     if options.results and options.results.exists():
         figures = json.loads(options.results.read_text())
-    for size in sizes:  # the cheap cells of all data sets first
+    for size in sizes:  # the cheapest cells of all data sets first
         for name in names:
             key = f"{name} {size}"
             if key not in figures:

@@ -1,12 +1,11 @@
-"""Seconds and memory of an instant memory of a folder of PNG files, at one size and at half of it.
+"""Time and peak memory of making an instant memory of a folder of PNG files, with all pictures and with half of them.
 
     python -m benchmarks.instant_folder [--dataset cifar10] [--quick]
 
 The training pictures of a data set are written as files, and `recall-trainer distill --method principal` runs on their
-folder in a process of its own. `seconds` is from the start of that process, imports included, to a bundle on the disk
-that a server can answer from; `peak_megabytes` is the most memory that the process ever held, to the end of its
-choices. Both come beside those of every second picture: memory that is bounded does not follow the number of files.
---quick: scikit-learn's digits. The last line is JSON.
+folder in its own process. `seconds` is from the start of that process, imports included, to a usable bundle on the
+disk; `peak_megabytes` is the peak memory of the process until its end. Both are also measured for every second picture:
+bounded memory does not grow with the number of files. --quick: scikit-learn's digits. The last line is JSON.
 """
 
 from __future__ import annotations
@@ -33,7 +32,7 @@ POLL = 0.02  # seconds
 
 
 def write_pictures(split: Split, classes: Sequence[str], folder: Path) -> int:
-    """Each picture as FOLDER/class/number.png; returns the bytes of all."""
+    """Write each picture to FOLDER/class/number.png; returns the bytes of all files."""
     size = 0
     for name in classes:
         (folder / name).mkdir(parents=True)
@@ -45,7 +44,7 @@ def write_pictures(split: Split, classes: Sequence[str], folder: Path) -> int:
 
 
 def run(folder: Path, output: Path, budget: str) -> dict[str, Any]:
-    """The command, watched from outside."""
+    """Run the command, and watch it from outside."""
     command = [sys.executable, "-m", "trainer", "distill", "--dataset", str(folder), "--output", str(output)]
     began = time.perf_counter()
     process = subprocess.Popen(
@@ -67,9 +66,9 @@ def run(folder: Path, output: Path, budget: str) -> dict[str, Any]:
 
 
 def peak_kibibytes(process: int) -> int:
-    """The most that a process has held so far; 0 when it has ended.
+    """The peak memory of a running process so far; 0 if it has ended.
 
-    Asked while it runs: what the system says of a child afterwards is at least what its parent held when it began.
+    The system's figure after its end is at least the memory of the parent at the fork, so it is read while it runs.
     """
     try:
         status = Path(f"/proc/{process}/status").read_text()

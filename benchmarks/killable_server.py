@@ -1,4 +1,4 @@
-"""A server to be killed with -9 and started again on the same port, over a state folder that others may share."""
+"""A server that can be killed with SIGKILL and restarted on the same port, with a state folder that may be shared."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ PATIENCE = 180.0
 
 
 class KillableServer:
-    """One `recall-server serve`, with one training process, that can be killed and started again on its port."""
+    """One `recall-server serve` with one training process, which can be killed and restarted on its port."""
 
     def __init__(self, folder: Path, name: str) -> None:
         self._folder, self._log = folder, folder / f"{name}.log"
@@ -45,21 +45,21 @@ class KillableServer:
         return False
 
     def is_ready(self) -> bool:
-        """Warm, so that the next training begins at once."""
+        """Whether it is warm, so that the next training starts at once."""
         with contextlib.suppress(httpx2.HTTPError):
             return self.client.get("/health/ready").status_code == 200
         return False
 
     def family(self) -> list[int]:
-        """The processes that it started, and those that they did."""
+        """All descendants of the server's process."""
         return descendants(self.process.pid)
 
     def workers(self) -> list[int]:
-        """What the processes that it started have started: those that train."""
+        """The training processes: the grandchildren of the server's process."""
         return [each for child in children(self.process.pid) for each in descendants(child)]
 
     def kill(self) -> list[int]:
-        """-9 to the server; the processes that it leaves must end by themselves."""
+        """Send SIGKILL to the server; returns the remaining processes, which must end by themselves."""
         left = self.family()
         self.process.kill()
         self.process.wait(PATIENCE)

@@ -1,11 +1,11 @@
-"""200 connections that recall without pause while jobs train: no error, and memory that stays where it is.
+"""200 connections recall without pause while jobs train: errors, latency and memory growth.
 
     python -m benchmarks.load [--quick] [--minutes 5] [--connections 200]
 
-Nine of ten recalls are of a few that the cache knows, the tenth was never asked for. One training after another keeps
-the worker busy. Resident memory is that of the web process; its growth is the mean of the last fifth against that of
-the second. The cache is made small, so that it is full within the first fifth: what grows after that is a leak. The
-last line is JSON.
+Nine of ten recalls are among a few cached ones; the tenth is new. One training after another keeps the worker busy.
+Resident memory is that of the web process; its growth is the mean of the last fifth of the time over the mean of the
+second fifth. The cache is small, so that it is full within the first fifth and any later growth is a leak. The last
+line is JSON.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ LABELS = ("Trouser", "Dress", "Coat", "Sandal", "Shirt", "Bag")
 
 @dataclass
 class Watcher:
-    """Resident memory second by second, and trainings one after another, until told to stop."""
+    """Samples resident memory every second, and starts one training after another, until told to stop."""
 
     server: RunningServer
     resident: list[int] = field(default_factory=list)
@@ -71,7 +71,7 @@ class Watcher:
 
 
 def recalls(server: RunningServer) -> Iterator[bytes]:
-    """Requests without end, of which every tenth is another than all before."""
+    """Yield requests for ever; every tenth differs from all before."""
     known = [f"fashion-mnist:{label}&per_label=3&format={form}" for label in LABELS for form in ("png", "json")]
     for number in itertools.count():
         fresh = f"fashion-mnist:{LABELS[number % len(LABELS)]}&per_label=3&seed={number}"

@@ -1,4 +1,4 @@
-"""What networks are trained and scored on for classes of several memories: recalled images, and real pictures."""
+"""Training and test data for classes of several memories: recalled images and real pictures."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ Source = Callable[[Chosen, int], tuple[Tensor, AbstractPreprocessing]]  # and a 
 
 
 class Memories:
-    """What all memories recall, in pixel space, and the model spaces that images of several of them can meet in."""
+    """The images that all memories recall, in pixel space, and the model spaces for combining several memories."""
 
     def __init__(self, bundles: Mapping[str, MemoryBundle], classes: Sequence[str], device: torch.device) -> None:
         self.bundles = {label: bundle for bundle in bundles.values() for label in bundle.labels}
@@ -29,21 +29,21 @@ class Memories:
         self._squares = numbers.square().mean(dim=(1, 3, 4)).cpu()
 
     def sources(self) -> dict[str, Source]:
-        """As the server lets bundles meet, and standardised as they themselves were, where they all were."""
+        """The spaces by name: the server's, and the memories' own standardisation if all of them have one."""
         found: dict[str, Source] = {"standardised by what is recalled": self.as_recalled}
         if all(isinstance(bundle.preprocessing, Standardise) for bundle in self.bundles.values()):
             found["standardised as the memories are"] = self.as_distilled
         return found
 
     def as_recalled(self, chosen: Chosen, seed: int) -> tuple[Tensor, AbstractPreprocessing]:
-        """What `build_training_set` gives for these classes, but for rounding."""
+        """The result of `build_training_set` for these classes, up to rounding."""
         index = list(chosen)
         mean = self._means[index].mean(dim=0)
         deviation = (self._squares[index].mean(dim=0) - mean.square()).sqrt()
         return self._in(Standardise(mean.float(), deviation.float()), chosen)
 
     def as_distilled(self, chosen: Chosen, seed: int) -> tuple[Tensor, AbstractPreprocessing]:
-        """In the mean of the spaces that the memories of these classes were distilled in."""
+        """The images in the mean of the standardised spaces of these memories."""
         spaces = [self.bundles[self.classes[number]].preprocessing.tensors() for number in chosen]
         mean, deviation = (torch.stack([space[name] for space in spaces]).mean(dim=0) for name in ("mean", "deviation"))
         return self._in(Standardise(mean, deviation), chosen)
@@ -71,7 +71,7 @@ class RealPictures:
         return self._images(self.pictures[list(chosen)])
 
     def some(self, count: int) -> Source:
-        """`count` of each class at random, others for each task."""
+        """A source of `count` random pictures per class, different for each task."""
 
         def source(chosen: Chosen, seed: int) -> tuple[Tensor, AbstractPreprocessing]:
             generator = torch.Generator().manual_seed(seed)
@@ -87,7 +87,7 @@ class RealPictures:
 
 
 def drawn(groups: Sequence[Sequence[int]], ways: int, count: int, seed: int) -> list[Chosen]:
-    """`count` tasks: a class at random of each of `ways` different groups at random."""
+    """`count` random tasks: one class of each of `ways` different groups."""
     generator = torch.Generator().manual_seed(seed)
 
     def one() -> Chosen:
@@ -98,13 +98,13 @@ def drawn(groups: Sequence[Sequence[int]], ways: int, count: int, seed: int) -> 
 
 
 class Scored:
-    """Pictures to score on, by class, on the device."""
+    """Test pictures by class, on the device."""
 
     def __init__(self, split: Split, classes: int, device: torch.device) -> None:
         self.by_class = [split.images[split.labels == label].to(device) for label in range(classes)]
 
     def of(self, chosen: Chosen) -> Split:
-        """Those of these classes, numbered 0, 1, ... in their order."""
+        """The pictures of these classes, labelled 0, 1, ... in order."""
         counts = torch.tensor([len(self.by_class[label]) for label in chosen])
         labels = torch.arange(len(chosen)).repeat_interleave(counts)
         return Split(torch.cat([self.by_class[label] for label in chosen]), labels)

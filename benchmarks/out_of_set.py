@@ -1,11 +1,11 @@
-"""Out-of-set scores: pictures of the memory's own data against pictures of data that its encoder never saw.
+"""Novelty scores: pictures of the memory's own data against pictures of data that its encoder has never seen.
 
     python -m benchmarks.out_of_set [--pictures 2000] [--quick]
 
-Centres and distances are fitted anew, on training and validation pictures of Fashion-MNIST, for the committed memory
-that pictures address. Then test pictures are scored: Fashion-MNIST's as the known ones, MNIST's and CIFAR-10's (grey,
-at 28x28) as the unknown. AUROC is the chance that an unknown picture has the higher score, with half a chance for equal
-ones; `usual` is the mean score of the known, which is one half where it is calibrated. --quick: 300 pictures each.
+Centres and distances are fitted on training and validation pictures of Fashion-MNIST, for the committed memory that is
+addressed by pictures. Then test pictures are scored: those of Fashion-MNIST as known, those of MNIST and CIFAR-10
+(grey, at 28x28) as unknown. AUROC is the probability that an unknown picture has the higher score, counting ties as one
+half; `usual` is the mean score of known pictures, which is one half if it is calibrated. --quick: 300 pictures each.
 The last line is JSON.
 """
 
@@ -27,22 +27,22 @@ from recall_server.library.folder import LoadedBundle
 from recall_server.library.library import Library
 from recall_server.recall.training_set import crop_and_resize
 from trainer.data.datasets import Split, load_dataset
-from trainer.evaluation.novelty import fit_familiarity
+from trainer.evaluation.novelty import fit_novelty_scorer
 
 ARTIFACTS = Path(__file__).resolve().parent.parent / "artifacts"
 BUNDLE, KNOWN, UNKNOWN = "fashion-mnist-images", "fashion-mnist", ("mnist", "cifar10")
-GREY = (0.299, 0.587, 0.114)  # ITU-R 601, as pictures that somebody sends are made grey
+GREY = (0.299, 0.587, 0.114)  # ITU-R 601, as in the server
 
 
 def auroc(known: Tensor, unknown: Tensor) -> float:
-    """The chance that one of `unknown` [m] is above one of `known` [n], half a chance where they are equal."""
+    """The probability that one of `unknown` [m] exceeds one of `known` [n], counting ties as one half."""
     above = torch.searchsorted(known.sort().values, unknown, right=False).double()
     not_below = torch.searchsorted(known.sort().values, unknown, right=True).double()
     return float((above + not_below).mean() / 2 / len(known))
 
 
 def scores(loaded: LoadedBundle, split: Split, count: int) -> Tensor:
-    """Of `count` random pictures, made grey and sized as the encoder takes them."""
+    """The scores of `count` random pictures, converted to grey and to the encoder's size."""
     assert loaded.encoder is not None and loaded.novelty is not None
     chosen = torch.randperm(len(split), generator=torch.Generator().manual_seed(0))[:count]
     pixels = split.select(chosen).pixels()
@@ -53,9 +53,9 @@ def scores(loaded: LoadedBundle, split: Split, count: int) -> Tensor:
 
 
 def fitted(folder: Path) -> LoadedBundle:
-    """The committed memory with a file of what is known that was made just now."""
+    """The committed memory with a newly fitted novelty scorer."""
     shutil.copytree(ARTIFACTS, folder, dirs_exist_ok=True)
-    fit_familiarity(folder / "bundles" / f"{BUNDLE}.safetensors", load_dataset(KNOWN))
+    fit_novelty_scorer(folder / "bundles" / f"{BUNDLE}.safetensors", load_dataset(KNOWN))
     return Library.load(folder, device="cpu").get(BUNDLE)
 
 

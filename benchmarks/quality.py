@@ -1,12 +1,12 @@
-"""How good the estimate of a classifier's quality is: what is promised beside what is then measured.
+"""The error of the server's accuracy estimates: estimated accuracies compared with measured ones.
 
     python -m benchmarks.quality [--data fashion-mnist] [--tasks 10] [--runs 3] [--quick]
 
-For random pairs and triples of classes, a classifier is trained as the server trains it and scored on test pictures.
-Beside it stand the estimate that the server gives, and what one would say without it. For classifiers of labels the
-memory is evaluated on half of the test pictures, and each classifier scored on the other half. For classifiers of
-pictures it is the leave-one-out estimate from 5 of each class, and each classifier is scored on others. Errors are in
-fractions; a positive bias promises too much. The last line is JSON.
+For random pairs and triples of classes, a classifier is trained as by the server and scored on test pictures. This is
+compared with the server's estimate, and with a guess that needs no estimate. For classifiers of labels, the memory is
+evaluated on half of the test pictures, and each classifier is scored on the other half. For classifiers of pictures,
+the estimate is leave-one-out on 5 pictures per class, and each classifier is scored on others. Errors are fractions; a
+positive bias means that the estimate is too high. The last line is JSON.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ SHOTS, TESTS = 5, 300
 
 @dataclass(frozen=True)
 class Comparison:
-    """One classifier: `promised` is the estimate, `otherwise` what there would be without it, `found` the truth."""
+    """One classifier: `promised` is the estimate, `otherwise` the guess without it, `found` the measured accuracy."""
 
     labels: tuple[str, ...]
     promised: float
@@ -50,7 +50,7 @@ class Comparison:
 
 
 def halves(split: Split, classes: int) -> tuple[Split, Split]:
-    """Every other picture of each class to one side, the rest to the other."""
+    """Two halves of a split, with alternate pictures of each class."""
     order = [torch.nonzero(split.labels == label).flatten() for label in range(classes)]
     return split.select(torch.cat([each[::2] for each in order])), split.select(
         torch.cat([each[1::2] for each in order])
@@ -67,7 +67,7 @@ def drawn(classes: int, tasks: int, generator: torch.Generator) -> Iterator[list
 def compare_labels(
     bundle: MemoryBundle, dataset: ImageDataset, tasks: int, runs: int, seed: int
 ) -> Iterator[Comparison]:
-    """Classifiers of labels, against the confusions of `runs` networks that told all labels apart."""
+    """Yield comparisons for classifiers of labels, estimated from the confusions of `runs` networks of all labels."""
     retraining = bundle.manifest.retraining
     seen, unseen = halves(dataset.test, len(dataset.classes))
     measured = evaluate_labels(bundle, seen, retraining=retraining, seeds=range(1000, 1000 + runs), device=CPU)
@@ -91,14 +91,14 @@ def compare_labels(
 
 
 def relabelled(split: Split, chosen: Sequence[int]) -> Split:
-    """The pictures of these classes alone, numbered 0, 1, ... in the order chosen."""
+    """The pictures of these classes only, labelled 0, 1, ... in this order."""
     members = [torch.nonzero(split.labels == label).flatten() for label in chosen]
     numbers = torch.cat([torch.full((len(each),), number) for number, each in enumerate(members)])
     return Split(split.images[torch.cat(members)], numbers)
 
 
 def compare_pictures(path: Path, dataset: ImageDataset, tasks: int, seed: int) -> Iterator[Comparison]:
-    """Classifiers of pictures, against leave-one-out among those pictures."""
+    """Yield comparisons for classifiers of pictures, estimated by leave-one-out."""
     few_shot, generator = FewShot.of_bundle(path, CPU), torch.Generator().manual_seed(seed)
     overall = MemoryBundle.load(path).manifest.accuracy[-1].mean
     for number, ways in enumerate([ways for ways in WAYS for _ in range(tasks)]):
@@ -110,7 +110,7 @@ def compare_pictures(path: Path, dataset: ImageDataset, tasks: int, seed: int) -
 
 
 def told(title: str, comparisons: Iterable[Comparison]) -> list[Comparison]:
-    """Each as it comes, for whoever watches."""
+    """Print each comparison as it comes, and return all of them."""
     sys.stdout.write(f"{title}\n")
     kept = []
     for comparison in comparisons:
@@ -121,7 +121,7 @@ def told(title: str, comparisons: Iterable[Comparison]) -> list[Comparison]:
 
 
 def figures(name: str, comparisons: Sequence[Comparison]) -> dict[str, float | int]:
-    """Mean absolute error and bias, together and by the number of classes, and the error without the estimate."""
+    """Mean absolute error and bias, overall and by the number of classes, and the error without the estimate."""
     document: dict[str, float | int] = {f"{name}_classifiers": len(comparisons)}
     groups = {"": comparisons} | {
         f"_{ways}_way": [each for each in comparisons if len(each.labels) == ways] for ways in WAYS
@@ -136,8 +136,8 @@ def figures(name: str, comparisons: Sequence[Comparison]) -> dict[str, float | i
 
 def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", default="fashion-mnist", help="data set and bundle; NAME-images is that of pictures")
-    parser.add_argument("--tasks", type=int, default=10, help="pairs, and as many triples")
+    parser.add_argument("--data", default="fashion-mnist", help="data set and bundle; NAME-images for pictures")
+    parser.add_argument("--tasks", type=int, default=10, help="number of pairs and of triples")
     parser.add_argument("--runs", type=int, default=3, help="networks behind the confusions")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--quick", action="store_true", help="labels of digits, 3 pairs and 3 triples")

@@ -1,10 +1,11 @@
-"""Speed of the common path: recalls over HTTP beside what they cannot be faster than.
+"""The speed of recalls over HTTP, compared with the minimum work that they need.
 
     python -m benchmarks.recall_http [--quick]
 
-Cached recalls against /health/live on the same server, in turns. Uncached recalls of 10 labels, 16 images each, as a
-PNG sheet, against the bare work in this process: matrix product, resize, and encoding an equally large PNG. And the
-time from the start of the process until a server of ten bundles is ready. The last line is JSON.
+Cached recalls are compared with /health/live on the same server, in turns. Uncached recalls of 10 labels with 16 images
+each, as a PNG sheet, are compared with the bare work in this process: matrix product, resize, and encoding a PNG of the
+same size. The time from the start of the process until a server of ten bundles is ready is measured too. The last line
+is JSON.
 """
 
 from __future__ import annotations
@@ -44,7 +45,7 @@ CACHED = {
 
 
 def bare(bundle: MemoryBundle, labels: int, size: tuple[int, int]) -> bytes:
-    """What a sheet of these labels takes at the least: one product, one resize, one PNG of the server's size."""
+    """The minimum work for a sheet of these labels: one product, one resize, one PNG of the server's size."""
     memory = bundle.memory
     assert isinstance(memory, AddressedBases)
     _, height, width = memory.image_shape
@@ -82,7 +83,7 @@ def throughputs(server: RunningServer, seconds: float, rounds: int) -> dict[str,
 
 
 def sheets(server: RunningServer, bundle: MemoryBundle, runs: int) -> tuple[float, float]:
-    """Median seconds of a sheet that was never asked for, each with another seed, and of the bare work, in turns."""
+    """Median seconds of an uncached sheet, each with another seed, and of the bare work, measured in turns."""
     labels = bundle.labels[:10]
     names = quote(",".join(f"fashion-mnist:{label}" for label in labels))
     served, in_process = [], []
@@ -103,7 +104,7 @@ def sheets(server: RunningServer, bundle: MemoryBundle, runs: int) -> tuple[floa
 
 
 def seconds_to_ready(bundles: int = 10) -> float:
-    """From the start of the process until /health/ready is 200."""
+    """Seconds from the start of the process until /health/ready answers 200."""
     bundle = MemoryBundle.load(BUNDLE)
     with tempfile.TemporaryDirectory() as folder:
         for number in range(bundles):

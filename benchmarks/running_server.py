@@ -1,4 +1,4 @@
-"""`recall-server serve` in a process of its own, for benchmarks that must measure the real thing."""
+"""`recall-server serve` in its own process, for benchmarks of a real server."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ PATIENCE = 120.0
 
 @dataclass(frozen=True)
 class RunningServer:
-    """Where it listens, and its process."""
+    """The address and the process of a running server."""
 
     host: str
     port: int
@@ -32,14 +32,14 @@ class RunningServer:
         return f"http://{self.host}:{self.port}"
 
     def resident_bytes(self) -> int:
-        """Memory of the web process alone, without its workers (Linux)."""
+        """Resident memory of the web process, without its workers (Linux)."""
         pages = int(Path(f"/proc/{self.process.pid}/statm").read_text().split()[1])
         return pages * os.sysconf("SC_PAGE_SIZE")
 
 
 @contextlib.contextmanager
 def running_server(*flags: str, artifacts: Path = ARTIFACTS) -> Iterator[RunningServer]:
-    """A server on a free port with a state folder of its own, ready; it has ended when the context does."""
+    """A ready server on a free port with its own state folder; it is stopped when the context ends."""
     with tempfile.TemporaryDirectory() as folder:
         log_path = Path(folder) / "log"
         command = [sys.executable, "-m", "recall_server", "serve", "--port=0", "--log-level=info", *flags]

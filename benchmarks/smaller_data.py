@@ -1,4 +1,4 @@
-"""Less of a data set, for what a CPU has the time for: smaller pictures, or one class of each group."""
+"""Reduced data sets for runs on a CPU: smaller pictures, or one class of each group."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from trainer.data.datasets import ImageDataset, Split
 
 
 def shrunk(data: ImageDataset, size: int) -> ImageDataset:
-    """The same pictures at `size` x `size`, another data set by name and digest."""
+    """The pictures resized to `size` x `size`, as a data set with its own name and digest."""
 
     def smaller(split: Split) -> Split:
         pixels = crop_and_resize(split.pixels(), (split.images.shape[1], size, size))
@@ -27,9 +27,9 @@ def shrunk(data: ImageDataset, size: int) -> ImageDataset:
 
 
 def one_of_each_group(data: ImageDataset) -> ImageDataset:
-    """The first class of every group alone, another data set by name and digest; its classes have no groups."""
+    """The first class of every group, as a data set with its own name and digest and without groups."""
     if not data.groups:
-        raise ValueError(f"{data.name} has no groups of classes to take one of each from")
+        raise ValueError(f"{data.name} has no groups of classes")
     first = [data.classes.index(members[0]) for members in data.groups.values()]
     return replace(
         some_classes(data, first),

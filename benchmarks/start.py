@@ -1,12 +1,12 @@
-"""Validation accuracy against minutes, distilling from `principal` and from `noise`: same everything else, one run.
+"""Validation accuracy against minutes of distilling, from the starts `principal` and `noise`.
 
     python -m benchmarks.start [--dataset fashion-mnist] [--minutes 10] [--set field=value ...] [--plot FILE] [--quick]
 
 Both runs have the same method, budget, seed, limit and validations, and run one after the other on one core. Minutes
-are those that the process computes: what else the machine has to do favours none. The accuracy at a minute is the best
-so far, for a bundle only ever gets better. With --whitened the same two curves are added in whitened space, and `space`
-names the one whose best curve ends higher, chosen on validation pictures alone. The test set is never read. --plot
-draws the curves. --quick: digits, six seconds each. The last line is JSON with `minutes` and `accuracy` of every curve.
+are CPU time, so other load on the machine does not matter. The accuracy at a minute is the best so far, because a
+bundle is only replaced by a better one. With --whitened, the same two curves are added in whitened space, and `space`
+names the one whose best curve ends higher, by validation pictures only. The test set is never read. --plot draws the
+curves. --quick: digits, six seconds each. The last line is JSON with `minutes` and `accuracy` of every curve.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ SMALL = [
 
 
 def curve(dataset: ImageDataset, overrides: Sequence[str], options: argparse.Namespace) -> list[list[float]]:
-    """[minutes, validation accuracy] of one run, from its start to its end."""
+    """The points [minutes, validation accuracy] of one run."""
     method = compose(options.method, overrides)
     budget = method.budget(dataset, images_per_class=options.images_per_class, bases=options.bases, rows=options.rows)
     with tempfile.TemporaryDirectory() as folder:
@@ -70,7 +70,7 @@ def at_every_minute(points: list[list[float]], minutes: float) -> list[float]:
 
 
 def plot(curves: dict[str, list[list[float]]], title: str, path: Path) -> None:
-    """One picture with all curves."""
+    """Plot all curves."""
     figure = Figure(figsize=(6, 4), layout="constrained")
     axes = figure.subplots()
     for name, points in curves.items():
@@ -87,10 +87,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--minutes", type=float, default=10.0)
     parser.add_argument("--images-per-class", type=float, default=1)
     parser.add_argument("--bases", type=int, default=16)
-    parser.add_argument("--rows", type=int, help="default: the largest that fits the budget")
+    parser.add_argument("--rows", type=int, help="default: as many as fit the budget")
     parser.add_argument("--set", dest="overrides", action="append", default=[], metavar="FIELD=VALUE")
     parser.add_argument("--validate-every", type=int, default=25)
-    parser.add_argument("--whitened", action="store_true", help="the same in whitened space as well")
+    parser.add_argument("--whitened", action="store_true", help="also run in whitened space")
     parser.add_argument("--plot", type=Path)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--threads", type=int, default=1)
@@ -114,7 +114,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 def figures(curves: dict[str, list[list[float]]], options: argparse.Namespace) -> dict[str, Any]:
-    """The curves by name, at ten marks each, and what they say."""
+    """The curves by name, at ten points each, and the figures computed from them."""
     marks = {name: at_every_minute(points, options.minutes) for name, points in curves.items()}
     best = max(marks, key=lambda name: marks[name][-1])
     return {

@@ -1,12 +1,11 @@
-"""One training step of a ConvNet on the CPU: compiled by hand against autograd with torch's own convolutions.
+"""One training step of a ConvNet on the CPU: this project's compiled step compared with autograd.
 
     python -m benchmarks.step [--images 300] [--filters 128] [--threads 1] [--quick]
 
-`by_hand` is what classifiers and distilling use, `torch_convolutions` the same with torch's convolutions, and
-`autograd` is what fitting a classifier uses where nothing can be compiled; `reverse` is the reverse of a step, which
-distilling needs. Seconds are the best of five. `of_products` is the rate of a whole step, all products of its
-convolutions counted as their definition has them, over that of torch's product of two matrices of 1024 x 1024, timed in
-the same run. The last line is JSON.
+`by_hand` is the step of classifiers and distilling, `torch_convolutions` the same with torch's convolutions, and
+`autograd` the step of classifiers where nothing can be compiled. `reverse` is the reverse of a step, which distilling
+needs. Seconds are the best of five. `of_products` is the arithmetic rate of a whole step, counted by the definition of
+its convolutions, over the rate of torch's product of two 1024 x 1024 matrices in the same run. The last line is JSON.
 """
 
 from __future__ import annotations
@@ -32,7 +31,7 @@ CPU = torch.device("cpu")
 
 
 def best(work: Callable[[], object], times: int = 5) -> float:
-    """Seconds of the fastest, after one that does not count."""
+    """Seconds of the fastest run, after one warm-up run."""
     work()
     seconds = []
     for _ in range(times):
@@ -43,7 +42,7 @@ def best(work: Callable[[], object], times: int = 5) -> float:
 
 
 def training_flops(network: ConvNet, images: int) -> int:
-    """Operations of the convolutions of one step: forward, for the weights, and for all images but the first."""
+    """Floating-point operations of one step's convolutions: forward, weight gradients, and input gradients."""
     total, channels, (height, width) = 0, network.channels, network.padded_size()
     for block in range(network.depth):
         forward = 2 * 9 * channels * network.filters * (height >> block) * (width >> block)
@@ -53,12 +52,12 @@ def training_flops(network: ConvNet, images: int) -> int:
 
 
 def measure(network: ConvNet, images: Tensor, targets: Tensor) -> dict[str, float]:
-    """Seconds of a step in each way, and of its reverse."""
+    """Seconds of a step by each implementation, and of its reverse."""
     parameters = network.initialise(torch.Generator().manual_seed(0))
     mu = network.initialise(torch.Generator().manual_seed(1))
     blocks = kernels.native_blocks()
     if blocks is None or by_hand(network, CPU) is None:
-        raise SystemExit("nothing can be compiled here: install g++, or name a compiler in CXX")
+        raise SystemExit("no C++ compiler was found: install g++, or set CXX")
     descent = MomentumDescent(network, parameters)
     reverse = ConvNetStep(network, blocks)
 

@@ -1,23 +1,22 @@
-"""Retained accuracy on streams of tasks: compress-then-recall against baselines at exactly the same memory, one run.
+"""Retained accuracy on streams of tasks: compress-then-recall and baselines with exactly the same memory.
 
     python -m benchmarks.stream [--stream rotations ...] [--seeds 5] [--method paper|window] [--plot FOLDER] [--quick]
                                 [--results FILE] [--processes N] [--minutes M] [--state FOLDER]
 
-Every seed draws its own stream. The learner, online SGD, experience replay and one random real image of each class go
-through it side by side in one pass, by minibatches of ten; joint training is the upper bound. The test set is read
-when a task has ended. `seconds` says where the time goes; `tasks_per_minute` counts the learner's own time, from the
-first minibatch to the finished memory; `resident_mebibytes` is what the process held after every tenth of the tasks.
---stream takes rows, [METHOD:]STREAM[:SEEDS] each, in the order of their worth: `paper:rotations:3 window:many`.
---validate judges on training pictures that no task learns, to choose settings by. --plot writes the mean accuracy over
-the tasks seen as a stream grows, one picture for each (it needs matplotlib). --quick: three tasks of rotated digits of
-few samples.
+Every seed draws its own stream. Compress-then-recall, online SGD, experience replay and one random real image per class
+learn it side by side in one pass with minibatches of ten; joint training is the upper bound. The test set is read at
+the end of a task. `seconds` shows where the time goes; `tasks_per_minute` counts only compress-then-recall, from the
+first minibatch to the finished memory; `resident_mebibytes` is the memory of the process after every tenth of the
+tasks. --stream takes rows [METHOD:]STREAM[:SEEDS] in order of priority: `paper:rotations:3 window:many`. --validate
+tests on held-out training pictures, for choosing settings. --plot writes a plot per stream of the mean accuracy over
+the tasks seen (it needs matplotlib). --quick: three tasks of rotated digits with few samples.
 
---processes works on so many parts at a time, of one thread each: a seed's tasks by themselves where a task's memory
-does not depend on those before it, else all its tasks; its baselines; its joint training. The scores are those of one
-pass, to the same bits; seconds are those of parts that shared a machine, added up, and `processes` says among how many.
---results keeps figures in a file as they come, and what it has is not run again. --minutes stops after so many minutes;
-what has ended is kept, and with --state, a folder, what has not goes on from there in the next run. `unfinished` has
-the mean over the tasks that are there, of seeds that are not whole. The last line is JSON.
+--processes N works on N parts at a time, with one thread each: single tasks of a seed if their memories are
+independent, else all its tasks; its baselines; its joint training. The scores have the same bits as those of one pass.
+Seconds are sums over parts that shared a machine with `processes` others. --results saves figures to a file as they
+come; saved figures are not measured again. --minutes stops after that time; with --state, unfinished parts continue
+from FOLDER in the next run. `unfinished` has the mean over the finished tasks of incomplete seeds. The last line is
+JSON.
 """
 
 from __future__ import annotations
@@ -63,7 +62,7 @@ class Row:
 
     @classmethod
     def parse(cls, text: str, method: str, seeds: int) -> Row:
-        """Of `[METHOD:]STREAM[:SEEDS]`, with what is given for all rows. Raises ValueError for anything else."""
+        """Parse `[METHOD:]STREAM[:SEEDS]`; `method` and `seeds` are defaults. Raises ValueError for anything else."""
         words = text.split(":")
         if words[0] in RECIPES:
             method = words.pop(0)
@@ -76,20 +75,20 @@ class Row:
 
 @dataclass(frozen=True)
 class Run:
-    """One seed of one stream: as one job, and as many."""
+    """One seed of one stream, as a single job and as independent jobs."""
 
     whole: Job
     parts: Sequence[Job]
     tasks: int
 
     def known(self, kept: Mapping[str, Record]) -> list[Record]:
-        """What has been measured of it."""
+        """The records of this run that exist."""
         if self.whole.key in kept:
             return [kept[self.whole.key]]
         return [kept[job.key] for job in self.parts if job.key in kept]
 
     def missing(self, kept: Mapping[str, Record]) -> list[Job]:
-        """What has not, as jobs for so many processes as the run has."""
+        """The jobs that are still to be run."""
         if self.whole.key in kept:
             return []
         missing = [job for job in self.parts if job.key not in kept]
@@ -97,7 +96,7 @@ class Run:
 
 
 def planned(row: Row, seed: int, options: argparse.Namespace) -> Run:
-    """What there is to do for one seed of a row."""
+    """The run of one seed of a row."""
     overrides = [*(QUICK_SETTINGS if options.quick else []), *options.overrides]
     experiment = Experiment(
         row.source,
@@ -123,14 +122,14 @@ def planned(row: Row, seed: int, options: argparse.Namespace) -> Run:
 
 
 def run_name(row: Row, seed: int, options: argparse.Namespace) -> str:
-    """What figures are kept under: everything that decides ours."""
+    """The key of a run's figures, with all settings that affect compress-then-recall."""
     given = {"tasks": options.tasks, "samples": options.samples, "validate": options.validate or None}
     settings = [f"{name}={value}" for name, value in given.items() if value is not None]
     return " ".join([row.source, row.method, *settings, *options.overrides, str(seed)])
 
 
 def joined(records: Sequence[Record], tasks: int) -> Record:
-    """The figures of parts, or of the one whole run, as those of one run of so many tasks."""
+    """The figures of all parts, or of the one whole run, merged as one run of `tasks` tasks."""
     seconds: dict[str, float] = {}
     for record in records:
         for name, value in record["seconds"].items():
@@ -151,7 +150,7 @@ def joined(records: Sequence[Record], tasks: int) -> Record:
 
 
 def summary(row: Row, runs: Sequence[Record], folder: Path | None) -> dict[str, Any]:
-    """Print the table of a row, draw its picture, and give its figures by name."""
+    """Print the table of a row, draw its plot, and return its figures by name."""
     scores = [run["scores"] for run in runs]
     joint = [run["joint"] for run in runs if run["joint"] is not None]
     print(f"{row.source}, {row.method}, {len(runs)} seed{'s' if len(runs) > 1 else ''}")
@@ -168,7 +167,7 @@ def summary(row: Row, runs: Sequence[Record], folder: Path | None) -> dict[str, 
 
 
 def unfinished(run: Record, tasks: int) -> dict[str, Any]:
-    """What there is of a run that is not whole: our accuracy over the tasks that have ended."""
+    """The figures of an incomplete run: the accuracy over its finished tasks."""
     scores = run["scores"]
     seen = len(scores.last(OURS)) if OURS in scores.rows else 0
     return {"tasks": seen, "of": tasks, OURS: round(scores.retained(OURS), 4) if seen else None}
@@ -180,18 +179,18 @@ def parsed(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--method", default="window")
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--tasks", type=int, help="shorten the streams")
-    parser.add_argument("--samples", type=int, help="samples of each task")
+    parser.add_argument("--samples", type=int, help="samples per task")
     parser.add_argument("--set", dest="overrides", action="append", default=[], metavar="FIELD=VALUE")
     parser.add_argument("--validate", action="store_true")
-    parser.add_argument("--no-baselines", action="store_true", help="the learner alone")
-    parser.add_argument("--no-joint", action="store_true", help="leave the upper bound out")
+    parser.add_argument("--no-baselines", action="store_true", help="skip the baselines")
+    parser.add_argument("--no-joint", action="store_true", help="skip the upper bound")
     parser.add_argument("--plot", type=Path, help="a folder")
-    parser.add_argument("--results", type=Path, help="a JSON file that figures are kept in and taken from")
-    parser.add_argument("--processes", type=int, default=1, help="how many parts are worked on at a time")
-    parser.add_argument("--minutes", type=float, help="stop after so many")
-    parser.add_argument("--state", type=Path, help="a folder for what is not finished by then")
-    parser.add_argument("--device", default="cpu", help="of networks: cuda pays for ConvNets, those of cifar100")
-    parser.add_argument("--threads", type=int, default=1, help="the operations are small: more threads rarely help")
+    parser.add_argument("--results", type=Path, help="a JSON file in which figures are kept for other runs")
+    parser.add_argument("--processes", type=int, default=1, help="parallel processes")
+    parser.add_argument("--minutes", type=float, help="stop after this many minutes")
+    parser.add_argument("--state", type=Path, help="a folder for the state of unfinished parts")
+    parser.add_argument("--device", default="cpu", help="cuda is faster for the ConvNets of cifar100 only")
+    parser.add_argument("--threads", type=int, default=1, help="threads per process; more than one rarely helps")
     parser.add_argument("--quick", action="store_true")
     options = parser.parse_args(arguments)
     if options.processes < 1:

@@ -1,7 +1,7 @@
-"""Parts of streams' runs, one after another or many at a time, in processes of one thread each, until a given moment.
+"""Runs parts of stream runs in parallel processes, until a deadline.
 
-What has ended is handed on as it ends. What has not is kept as a state where there is a folder for states, and goes on
-from there the next time.
+Finished parts are yielded as they end. The state of unfinished parts is saved, if there is a folder for it, and they
+continue from there the next time.
 """
 
 from __future__ import annotations
@@ -34,14 +34,14 @@ Record = dict[str, Any]
 
 @dataclass(frozen=True)
 class Job:
-    """A run, or a part of one, by the name that its figures are kept under. `until` is in seconds since 1970."""
+    """A run or a part of one; `name` is the key of its figures, `until` the deadline in seconds since 1970."""
 
     key: str
     experiment: Experiment
     part: Part | None = None
-    joint: bool = True  # of a whole run: whether joint training comes after it
+    joint: bool = True  # whether joint training follows a whole run
     processes: int = 1  # how many jobs share the machine
-    state: Path | None = None  # a folder
+    state: Path | None = None  # the folder for states
     until: float | None = None
 
     def stopped(self) -> bool:
@@ -49,18 +49,18 @@ class Job:
 
     @property
     def checkpoint(self) -> Path | None:
-        """The file that the state is kept in."""
+        """The file for the job's state."""
         return self.state and self.state / f"{re.sub(r'[^A-Za-z0-9.=]+', '-', self.key)}.checkpoint"
 
 
 def run_all(jobs: Sequence[Job], threads: int) -> Iterator[tuple[Job, Record]]:
-    """Every job that ends in time, with its figures, as it ends. An error of one is raised after the others' end."""
+    """Yield every job that ends in time, with its figures. An error in one is raised after the others have ended."""
     if all(job.processes == 1 for job in jobs):
         prepare_process(threads)
         yield from ((job, record) for job in jobs if (record := measure(job)) is not None)
         return
-    native_dense()  # compiled once, before all want it
-    os.environ["OMP_NUM_THREADS"] = str(threads)  # of libraries that are not asked one by one
+    native_dense()  # compile once, before the processes need it
+    os.environ["OMP_NUM_THREADS"] = str(threads)  # for libraries without their own setting
     with ProcessPoolExecutor(
         max(job.processes for job in jobs),
         mp_context=multiprocessing.get_context("spawn"),
@@ -80,13 +80,13 @@ def run_all(jobs: Sequence[Job], threads: int) -> Iterator[tuple[Job, Record]]:
 
 
 def prepare_process(threads: int) -> None:
-    """What every process does before its first job."""
+    """Initialise a process before its first job."""
     keep_freed_memory()
     torch.set_num_threads(threads)
 
 
 def measure(job: Job) -> Record | None:
-    """Scores, seconds and memory of a job; None when it was stopped before its end."""
+    """Scores, seconds and memory of a job; None if it was stopped before its end."""
     if job.stopped():
         return None
     print(job.key, flush=True)
@@ -133,7 +133,7 @@ def _stream(job: Job) -> Record:
 
 
 def _prepared(job: Job, report: Any) -> StreamRun:
-    """From the state that was left, where there is one."""
+    """The run of a job, resumed from its state if there is one."""
     if job.part is None:
         run = prepare(job.experiment, checkpoint=job.checkpoint, report=report)
     else:
@@ -145,11 +145,11 @@ def _prepared(job: Job, report: Any) -> StreamRun:
 
 @functools.lru_cache(maxsize=1)
 def _drawn(experiment: Experiment) -> AbstractStream:
-    """A process that does several parts of a run reads the data once."""
+    """The stream of an experiment, cached so that a process with several parts reads the data once."""
     return experiment.stream()
 
 
 def _resident_mebibytes() -> int:
-    """What this process holds now; 0 where the system does not tell."""
+    """Resident memory of this process; 0 on systems without /proc."""
     statm = Path("/proc/self/statm")
     return int(statm.read_text().split()[1]) * resource.getpagesize() // 2**20 if statm.exists() else 0

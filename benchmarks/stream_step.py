@@ -1,12 +1,12 @@
-"""An outer step of compress-then-recall on MNIST streams, by three ways to the same gradient.
+"""An outer step of compress-then-recall on MNIST streams, by three implementations of the same gradient.
 
     python -m benchmarks.stream_step [--repeats 20] [--quick]
 
-For the paper's recipe and this project's, on Rotations (24 bases at half resolution) and Permutations (8 at full):
-`pictures` trains on recalled pictures by a derived step, `coordinates` on their coordinates over the bases by a derived
-step, `native` on the coordinates without leaving C++. Milliseconds of an outer step, the least of several, taken in
-turn. Their gradients are compared, but for that of pictures where a window makes it another one. --quick: fewer steps.
-The last line is JSON.
+It measures the paper's method and this project's, on Rotations (24 bases at half resolution) and Permutations (8 at
+full). `pictures` trains on recalled pictures with autograd, `coordinates` on their coordinates over the bases with
+autograd, and `native` on the coordinates entirely in C++. Figures are milliseconds per outer step, the minimum of
+several, measured in turns. The gradients are compared, except that of `pictures` with a window, which differs by
+definition. --quick: fewer steps. The last line is JSON.
 """
 
 from __future__ import annotations
@@ -35,13 +35,13 @@ from trainer.streams.learners.starts import noise_memory
 from trainer.streams.sources.task import CPU, TaskHeader
 
 HEADER = TaskHeader("digits", tuple(map(str, range(10))), (1, 28, 28))
-ROWS = {"rotations": 13, "permutations": 19}  # what a twentieth of the paper's buffer leaves room for
+ROWS = {"rotations": 13, "permutations": 19}  # as many as fit in a twentieth of the paper's buffer
 NATIVE = dense.native_dense
 SAMPLES = {"paper": 110, "window": 40}  # real pictures in the outer loss
 
 
 def pictures(recipe: StreamMethod) -> AbstractStreamObjective:
-    """Training on what is recalled, as any network would be."""
+    """Training on recalled pictures, which works for any network."""
     network = build_network(recipe.network, HEADER.image_shape, len(HEADER.classes))
     step = DifferentiatedStep(network, compiled=False)
     return RecalledUnrolled(
@@ -59,7 +59,7 @@ def pictures(recipe: StreamMethod) -> AbstractStreamObjective:
 def outer_step(
     objective: AbstractStreamObjective, memory: AddressedBases, real: tuple[Tensor, Tensor]
 ) -> tuple[float, Tensor]:
-    """Seconds, and the gradient of the bases."""
+    """Seconds of one outer step, and the gradient for the bases."""
     started = time.perf_counter()
     loss = objective.loss(memory, *real, torch.Generator().manual_seed(1))
     (gradient, _) = torch.autograd.grad(loss, list(memory.tensors().values()))
@@ -67,7 +67,7 @@ def outer_step(
 
 
 def measure(recipe: StreamMethod, stream: str, repeats: int) -> dict[str, float]:
-    """Milliseconds of each way, in turn, and how far apart their gradients are."""
+    """Milliseconds of each implementation, measured in turns, and the differences of their gradients."""
     generator = torch.Generator().manual_seed(0)
     memory = noise_memory(recipe, HEADER, ROWS[stream], generator)
     memory = memory.replace({name: value.requires_grad_() for name, value in memory.tensors().items()})

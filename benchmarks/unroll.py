@@ -1,23 +1,22 @@
-"""Outer steps per second: our unroll against other people's, side by side in one run.
+"""Outer steps per second of this project's unroll and of other implementations, in one run.
 
     python -m benchmarks.unroll [--quick] [--filters 64] [--steps 20] [--batch 30] [--device cpu] [--threads 2]
                                 [--seed 0]
 
-An outer step trains a ConvNet-3 for T steps, scores it on 256 images and takes the gradient for all T * B training
+An outer step trains a ConvNet-3 for T steps, scores it on 256 images and computes the gradient for all T * B training
 images. All sides use the same network, images and T, and their gradients are compared with that of `host_offload` in
-float64. Where an activation is so close to zero that rounding moves it to the other side of its ReLU, a gradient jumps:
-any side in float32 may miss the reference by some percent, and which of them does changes with `--seed`.
+float64. If rounding moves an activation to the other side of its ReLU, the gradient jumps, so any side in float32 may
+differ from the reference by some percent; which one does depends on `--seed`.
 
 naive         the whole training in one graph (create_graph), eagerly
 host_offload  the memory-saving scheme of the paper's authors: the weights of each step are copied to host memory, and
-              the reverse goes step by step, each with the graph of one step
-ours          `trainer.objectives.inner.unroll` with the step that `recall-trainer` would take, in float32
-ours_bfloat16 the same with convolutions in bfloat16, where the device multiplies it
+              the backward pass goes step by step, each with the graph of one step
+ours          `trainer.objectives.inner.unroll` with the step that `recall-trainer` would choose, in float32
+ours_bfloat16 the same with convolutions in bfloat16, if the device supports it
 
-Other people's sides run as torch comes, each in a process of its own; ours run as in `recall-trainer`, which keeps
-freed memory (core/training/allocator.py). `share_of_convolution_rate` is the arithmetic of the convolutions that
-the reverse needs, per second of the whole outer step, over the rate that this device reaches in one convolution of the
-second block. The last line is JSON.
+The other sides run with torch's defaults, each in its own process; ours run as in `recall-trainer`, which keeps freed
+memory (core/training/allocator.py). `share_of_convolution_rate` is the rate of the convolutions' arithmetic over the
+whole outer step, divided by the rate of this device in one convolution of the second block. The last line is JSON.
 """
 
 from __future__ import annotations
@@ -87,7 +86,7 @@ class Problem:
         ).host_offload()
 
     def naive(self) -> OuterStep:
-        """The whole training in one graph, eagerly, as a textbook does it."""
+        """The textbook implementation: the whole training in one graph, eagerly."""
 
         def gradient() -> Tensor:
             images = self.images.clone().requires_grad_()
@@ -106,7 +105,7 @@ class Problem:
         return gradient
 
     def host_offload(self) -> OuterStep:
-        """Forward without a graph, weights to the host; backward through one step at a time, eagerly."""
+        """Forward without a graph, with the weights copied to the host; backward one step at a time, eagerly."""
 
         def loss(parameters: Parameters, batch: Tensor, target: Tensor) -> Tensor:
             return soft_cross_entropy(self.network.logits(parameters, batch), target)
@@ -144,7 +143,7 @@ class Problem:
         return gradient
 
     def ours(self, dtype: torch.dtype | None = None) -> OuterStep:
-        """`trainer.objectives.inner.unroll` with the step that `recall-trainer` takes for this network and device."""
+        """`trainer.objectives.inner.unroll` with the step that `recall-trainer` chooses for this network and device."""
         step = inner_step(replace(self.network, convolution_dtype=dtype), self.images.device)
         rate, momentum = (torch.tensor(value, device=self.images.device) for value in (RATE, MOMENTUM))
 
@@ -158,9 +157,9 @@ class Problem:
         return gradient
 
     def convolution_flops(self) -> float:
-        """Of the convolutions that one outer step needs: 3 a block and step forward, 8 in reverse; less for the images.
+        """Operations of the convolutions of one outer step: 3 per block and step forward, 8 backward.
 
-        The first block has no gradient for its input in the forward step, and there the images have no direction.
+        The first block needs fewer: no gradient for its input in the forward step, and no direction of the images.
         """
         steps, batch, channels = self.images.shape[:3]
         assert isinstance(self.network, ConvNet)
@@ -174,7 +173,7 @@ class Problem:
         return total
 
     def convolution_rate(self, dtype: torch.dtype) -> float:
-        """Operations a second of one convolution of the second block's size, the best of twenty."""
+        """Operations per second of one convolution of the second block's size, the best of twenty."""
         assert isinstance(self.network, ConvNet)
         filters, (height, width) = self.network.filters, self.network.padded_size()
         shape = self.images.shape[1], filters, height // 2, width // 2
@@ -191,7 +190,7 @@ class Problem:
 
 
 class OwnProcess:
-    """A side of `Problem` in a process without our allocator setting; a call returns its gradient."""
+    """A side of `Problem` in a process without this project's allocator setting; a call returns its gradient."""
 
     def __init__(self, side: str, size: Size) -> None:
         context = multiprocessing.get_context("spawn")
@@ -215,7 +214,7 @@ def _serve(connection: Connection, side: str, size: Size, threads: int) -> None:
 
 
 def time_in_turns(sides: dict[str, OuterStep], repeats: int, device: torch.device) -> dict[str, float]:
-    """Median seconds of each side, taken in turns, so that a machine whose speed drifts slows all of them."""
+    """Median seconds of each side, measured in turns, so that a drift in the machine's speed affects all of them."""
     times: dict[str, list[float]] = {name: [] for name in sides}
     for _ in range(repeats):
         for name, side in sides.items():
@@ -239,7 +238,7 @@ def main() -> None:
     parser.add_argument("--batch", type=int, default=30)
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--threads", type=int, default=0)
-    parser.add_argument("--seed", type=int, default=0, help="of the images and the first weights")
+    parser.add_argument("--seed", type=int, default=0, help="seed of the images and the initial weights")
     options = parser.parse_args()
     if options.threads:
         torch.set_num_threads(options.threads)

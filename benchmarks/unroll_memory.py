@@ -1,13 +1,12 @@
-"""The most memory that an outer step holds, against the number T of its inner steps.
+"""Peak memory of an outer step against the number T of its inner steps.
 
     python -m benchmarks.unroll_memory [--lengths 20 50 100 200] [--naive-lengths 5 10 20] [--filters 64] [--batch 30]
                                        [--device cuda] [--threads 2]
 
-The problem is that of `benchmarks.unroll`. Ours keeps the weights of every step. The images of all steps are there as
-well: as they were drawn, as the copy that is differentiated for, and as the gradient. `beside` is what the peak has
-over these, and should not grow with T. The naive unroll keeps every activation, so it is given shorter trainings. Each
-figure is of a process of its own: on the CPU its largest resident size over the one that it began with, on CUDA the
-most that was allocated. The last line is JSON.
+The problem is that of `benchmarks.unroll`. Ours keeps the weights of every step, and the images of all steps: the
+original, the copy that requires gradients, and the gradient. `beside` is the rest of the peak, which should not grow
+with T. The naive unroll keeps every activation, so its trainings are shorter. Each figure is from its own process: on
+the CPU the growth of its peak resident size, on CUDA the peak of allocated memory. The last line is JSON.
 """
 
 from __future__ import annotations
@@ -30,7 +29,7 @@ MEBIBYTE = 2**20
 
 
 def peak(side: str, size: Size, threads: int) -> dict[str, float]:
-    """MiB at the peak of one outer step in this process, which does nothing else, and what of it T asks for."""
+    """Peak MiB of one outer step in this process, and the part of it that grows with T by design."""
     torch.set_num_threads(threads)
     device = size[3]
     before = held(device)
@@ -45,7 +44,7 @@ def peak(side: str, size: Size, threads: int) -> dict[str, float]:
 
 
 def held(device: torch.device) -> int:
-    """Bytes: the most that this process held so far."""
+    """Peak memory of this process so far, in bytes."""
     if device.type == "cuda":
         torch.cuda.synchronize()
         return torch.cuda.max_memory_allocated()

@@ -1,18 +1,18 @@
-// Puts the page together: is the server there, which memories are loaded, and who hears of what.
+// Assembles the page: connects to the server, loads the memories, and connects the parts.
 
-import { $ } from "./dom.js";
-import { prepareInside } from "./inside.js";
-import { fetchMemories, showMemories } from "./memories.js";
-import { resume } from "./progress.js";
-import { connection, key, readiness } from "./server.js";
-import { prepareTraining, useMemory } from "./training.js";
-import { useClassifier } from "./trying.js";
+import { $ } from "./shared/dom.js";
+import { prepareInside } from "./memories/inside.js";
+import { fetchMemories, showMemories } from "./memories/memories.js";
+import { resume } from "./training/progress.js";
+import { connection, key, readiness } from "./shared/server.js";
+import { prepareTraining, useMemory } from "./training/training.js";
+import { useClassifier } from "./classifier/predictions.js";
 
 const [SOON, LATER] = [1000, 8000];
 let looking = false;
 let shown = null;
 
-/** Look for the server until it is ready, and show its memories as soon as it has any to show. */
+/** Poll the server until it is ready, and show its memories as soon as there are any. */
 async function look() {
   if (looking) return;
   looking = true;
@@ -35,11 +35,11 @@ async function look() {
 }
 
 function state(text, kind = "") {
-  if ($("state").textContent !== text) $("state").textContent = text; // or it would be read out again
+  if ($("state").textContent !== text) $("state").textContent = text; // a screen reader announces every assignment
   $("state").className = kind;
 }
 
-/** Show the memories, unless these very ones are shown already: what somebody has chosen among them would be lost. */
+/** Show the memories, unless the same ones are shown already: the user's choices would be lost. */
 async function refresh() {
   const loaded = await fetchMemories();
   if (!loaded) return;
@@ -63,7 +63,7 @@ $("key-form").addEventListener("submit", (event) => {
 });
 connection.addEventListener("locked", () => { $("key-box").open = true; });
 connection.addEventListener("lost", look);
-// A file that is dropped beside a box would open in place of the page.
+// A file that is dropped outside a box would replace the page.
 for (const kind of ["dragover", "drop"]) window.addEventListener(kind, (event) => event.preventDefault());
 $("key").value = key.get();
 look();

@@ -39,7 +39,7 @@ def test_marks_are_the_first_version_and_those_after_halves_of_halves() -> None:
 
 def test_a_bundle_that_says_nothing_of_its_run_is_refused_by_name(tmp_path: Path) -> None:
     (tmp_path / "old.safetensors").write_bytes((BUNDLES / "digits.safetensors").read_bytes())
-    with pytest.raises(SystemExit, match=r"old.safetensors does not say how far its run had come"):
+    with pytest.raises(SystemExit, match=r"old.safetensors has no record of its run"):
         read_versions(tmp_path)
 
 

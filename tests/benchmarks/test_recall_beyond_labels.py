@@ -54,7 +54,7 @@ def test_extrapolation_keeps_memories_and_figures_and_makes_none_twice(
     assert {name: data for name, data in after.items() if name != "group-3.safetensors"} == {
         name: data for name, data in before.items() if name != "group-3.safetensors"
     }
-    with pytest.raises(ValueError, match="holds memories of another recipe"):
+    with pytest.raises(ValueError, match="has memories of another recipe"):
         extrapolation.main([*FEW, "--seed", "1", "--bundles", str(folder)])
     with pytest.raises(SystemExit, match="figures of another run"):
         extrapolation.main([*FEW, "--set", "objective.steps=9", "--results", str(results)])
@@ -151,10 +151,10 @@ def test_image_addressing_goes_on_from_a_memory(tmp_path: Path) -> None:
     made = MemoryBundle.load(second).manifest.provenance
     assert made.hyper_parameters["start_sha256"] == MemoryBundle.load(first).sha256
     assert image_addressing.distilled(digits, 5, few, second.parent, CPU) == second, "made once"
-    with pytest.raises(ValueError, match="is there already, and not from --start; name another folder"):
+    with pytest.raises(ValueError, match="exists, but not from --start; choose another folder"):
         image_addressing.distilled(digits, 5, few, first.parent, CPU)
     few.start, few.method = None, "image-addressing-warm"
-    with pytest.raises(ValueError, match="is there already, by image-addressing; name another folder"):
+    with pytest.raises(ValueError, match="exists, by image-addressing; choose another folder"):
         image_addressing.distilled(digits, 5, few, first.parent, CPU)
 
 

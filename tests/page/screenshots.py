@@ -91,8 +91,8 @@ def _use_pictures(page: Any, pictures: dict[str, list[Path]]) -> None:
         box.locator("input[type=file]").set_input_files(held[1:])
     page.click("#ways summary")
     page.click("#train")
-    page.locator("#made", has_text="apart, trained in").and_(page.locator("#made", has_text="my sneakers")).wait_for()
-    page.locator("#predict-text", has_text="2 pictures seen").wait_for()
+    page.locator("#made", has_text="trained in").and_(page.locator("#made", has_text="my sneakers")).wait_for()
+    page.locator("#predict-text", has_text="2 pictures classified").wait_for()
     _rest(page)
 
 

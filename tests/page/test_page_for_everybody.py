@@ -42,7 +42,7 @@ def test_axe_finds_no_accessibility_fault(open_page: OpenPage, scheme: str) -> N
     page.get_by_role("dialog").get_by_role("heading", name="Licence").wait_for()
     found["card"] = Axe().run(page)
     page.keyboard.press("Escape")
-    page.get_by_role("button", name="Pictures of class 1: take them with the camera").click()
+    page.get_by_role("button", name="Pictures of class 1: use the camera").click()
     page.locator("#snap:enabled").click()
     page.locator("#shots img").wait_for()
     found["camera"] = Axe().run(page)
@@ -65,7 +65,7 @@ def test_everything_goes_without_a_mouse(page: Any) -> None:
     page.keyboard.press("Space")
     press_tab_until("#train")
     page.keyboard.press("Enter")
-    page.locator("#train-error", has_text="Choose two names or more").wait_for()
+    page.locator("#train-error", has_text="Choose two or more names").wait_for()
     assert page.is_checked("#chips input[value=Sandal]")
     page.keyboard.press("Shift+Tab")
     assert page.evaluate("document.activeElement.id") == "none"

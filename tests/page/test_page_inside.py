@@ -1,4 +1,4 @@
-"""Looking at memories: what is stored, what they recall, which names share, their cards."""
+"""The page: views of memories, that is bases, recalled images, similarities and cards."""
 
 from __future__ import annotations
 

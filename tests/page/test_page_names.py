@@ -1,4 +1,4 @@
-"""Names of several memories in one classifier: ticked, searched, typed, by groups and by aliases."""
+"""The page: choosing names of several memories by ticking, searching, typing, groups and aliases."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ def test_names_of_two_memories_become_one_classifier_that_says_what_nobody_measu
     with page.expect_request("**/classifier") as sent:
         page.click("#train")
     assert sorted(sent.value.post_data_json["labels"]) == [f"marks:{LABELS[0]}", "more:other"]
-    page.locator("#made", has_text="recalled.").wait_for()
-    assert "marks and more recalled" in page.locator("#made").inner_text()
+    page.locator("#made", has_text="recalled from").wait_for()
+    assert "recalled from marks and more" in page.locator("#made").inner_text()
     assert "of 2 memories (marks, more)" in page.locator("#cautions").inner_text()
     assert "There is no estimate" in page.locator("#quality").inner_text()
     assert not page.locator("#used").inner_text()

@@ -1,4 +1,4 @@
-"""Making classifiers in the browser, using them and taking them away."""
+"""The page: making classifiers, using them and downloading them."""
 
 from __future__ import annotations
 
@@ -34,10 +34,10 @@ def train_names(page: Any, *labels: str) -> None:
 
 def test_names_become_a_classifier_that_predicts_and_can_be_taken_away(page: Any) -> None:
     train_names(page, LABELS[0], LABELS[2])
-    assert "tells left / links and 右 derecha apart" in page.locator("#made").inner_text()
+    assert "classifies left / links and 右 derecha" in page.locator("#made").inner_text()
     page.set_input_files("#predict-box input[type=file]", [file("left", 1), file("right", 2)])
     page.locator("#predictions li").nth(1).wait_for()
-    assert page.locator("#predict-text").inner_text().startswith("2 pictures seen: 1 × ")
+    assert page.locator("#predict-text").inner_text().startswith("2 pictures classified: 1 × ")
     best = [each.locator("th").first.inner_text() for each in page.locator("#predictions li").all()]
     assert best == [LABELS[0], LABELS[2]]
     with page.expect_download() as download:
@@ -88,12 +88,12 @@ def test_a_thousand_pictures_dropped_at_once_are_all_used_and_few_are_drawn(page
         (folder / "notes.txt").write_text("no picture")
         box = page.locator("#boxes .box").nth(index)
         drop(page, box, tmp_path / label)
-        box.get_by_text("500 pictures, the first 12 shown, 1 left out: no picture").wait_for()
+        box.get_by_text("500 pictures, the first 12 shown, 1 file skipped: not a picture").wait_for()
         assert box.locator("img").count() == 12
     page.click("#train")
     page.locator("#take").wait_for()  # before that, other answers come first
     drop(page, page.locator("#predict-box .box"), tmp_path)
-    page.get_by_text("1,000 pictures seen: 500 × class ").wait_for()
+    page.get_by_text("1,000 pictures classified: 500 × class ").wait_for()
     assert page.locator("#predictions li").count() == 48
     page.get_by_role("button", name="Show more").click()
     assert page.locator("#predictions li").count() == 96
@@ -126,11 +126,11 @@ def test_pictures_beyond_the_servers_limits_are_refused_with_the_limit(page: Any
     page.evaluate(add, [1, 1, 70_000_000])
     page.locator("#boxes .box").nth(1).get_by_text("1 picture").wait_for()
     page.click("#train")
-    page.get_by_text("1,001 pictures are more than the 1,000 that this server takes at once.").wait_for()
-    page.get_by_role("button", name="Pictures of class 1: take all out again").click()
+    page.get_by_text("1,001 pictures are more than the 1,000 that this server accepts at once.").wait_for()
+    page.get_by_role("button", name="Pictures of class 1: remove all").click()
     page.evaluate(add, [0, 1, 10])
     page.click("#train")
-    page.get_by_text("These pictures are 70 MB together; this server takes 67.1 MB at once.").wait_for()
+    page.get_by_text("These pictures are 70 MB together; this server accepts 67.1 MB at once.").wait_for()
     page.locator("#train:enabled").wait_for()
 
 
@@ -147,24 +147,24 @@ def test_what_is_stopped_while_pictures_are_made_ready_is_not_sent(page: Any) ->
         page.locator("#boxes input[type=file]").nth(index).set_input_files(large)
     sent.clear()
     page.click("#train")
-    page.get_by_text("Making pictures ready: 0 of 8").wait_for()
+    page.get_by_text("Preparing pictures: 0 of 8").wait_for()
     page.click("#cancel")
     page.evaluate("for (const reject of waiting) reject()")
-    page.locator("#train-error", has_text="Stopped, before anything was sent.").wait_for()
+    page.locator("#train-error", has_text="Stopped before anything was sent.").wait_for()
     assert sent == []
 
 
 def test_mistakes_are_said_in_words(page: Any) -> None:
     page.check("#chips input[value=Bag]")
     page.click("#train")
-    page.locator("#train-error", has_text="Choose two names or more").wait_for()
+    page.locator("#train-error", has_text="Choose two or more names").wait_for()
     page.check("input[value=pictures]")
     boxes = page.locator("#boxes .box")
     notes = {"name": "notes.txt", "mimeType": "text/plain", "buffer": b"no picture"}
     boxes.nth(0).locator("input[type=file]").set_input_files([file("left", 0), notes])
-    assert "1 picture, 1 left out: no picture" in boxes.nth(0).inner_text()
+    assert "1 picture, 1 file skipped: not a picture" in boxes.nth(0).inner_text()
     page.click("#train")
-    page.locator("#train-error", has_text="Give pictures to two classes or more").wait_for()
+    page.locator("#train-error", has_text="Add pictures to two or more classes").wait_for()
     boxes.nth(1).locator("input[type=file]").set_input_files([file("left", 0)])
     for index in range(2):
         boxes.nth(index).locator("input[type=text]").fill("same")
@@ -206,7 +206,7 @@ def test_the_camera_is_asked_for_by_a_click_takes_several_pictures_and_is_let_go
     page.wait_for_selector("#recalled img")
     page.check("input[value=pictures]")
     assert page.evaluate("lent.length") == 0
-    camera = page.get_by_role("button", name="Pictures of class 1: take them with the camera")
+    camera = page.get_by_role("button", name="Pictures of class 1: use the camera")
     camera.click()
     page.locator("#snap:enabled").wait_for()
     for count, text in ((1, "1 picture taken"), (2, "2 pictures taken"), (3, "3 pictures taken")):
@@ -226,6 +226,6 @@ def test_a_camera_that_is_refused_is_said_in_words(open_page: Any) -> None:
         "() => { navigator.mediaDevices.getUserMedia = () => Promise.reject(new DOMException('', 'NotAllowedError')); }"
     )
     page.check("input[value=pictures]")
-    page.get_by_role("button", name="Pictures of class 2: take them with the camera").click()
+    page.get_by_role("button", name="Pictures of class 2: use the camera").click()
     page.locator("#camera-error", has_text="was not allowed to use the camera").wait_for()
     assert page.locator("#snap").is_disabled()

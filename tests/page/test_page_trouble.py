@@ -1,4 +1,4 @@
-"""Lost connections, absent servers, strangers' answers and keys: said in words, and got over."""
+"""The page: lost connections, absent servers, proxies and API keys."""
 
 from __future__ import annotations
 
@@ -76,7 +76,7 @@ def test_a_training_is_followed_through_a_lost_connection(open_page: OpenPage, l
     page = open_page(at=line.address, trouble=True)
     begin_endless(page)
     line.cut()
-    page.get_by_text("The connection is lost. The training does not need this page").first.wait_for()
+    page.get_by_text("The connection is lost. The training continues without this page").first.wait_for()
     line.mend()
     page.locator("#progress-text", has_text="Step").wait_for()
     page.click("#cancel")
@@ -126,7 +126,7 @@ def test_the_page_of_a_proxy_is_not_taken_for_an_answer(open_page: OpenPage, sta
         lambda route: route.fulfill(status=status, content_type="text/html", body="<html>Bad gateway</html>"),
     )
     page.select_option("#first", "Bag")
-    words = "Something between this page and the server" if status == 200 else "answered with status 502"
+    words = "The answer is not from the server" if status == 200 else "answered with status 502"
     page.locator("#look-error", has_text=words).wait_for()
 
 

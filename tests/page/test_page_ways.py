@@ -1,4 +1,4 @@
-"""What becomes of somebody's own pictures: chosen for them or by them, and said in words."""
+"""The page: how the user's pictures are used, automatically or by choice."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import pytest
 
 from tests.page.conftest import OpenPage, choose_memory, file, give_pictures
 
-INTERIM = "Your pictures of each class answered"
+INTERIM = "These predictions compare with your pictures"
 LEFT_RIGHT = (("oben", "left"), ("unten", "right"))
 
 
@@ -31,7 +31,7 @@ def test_without_a_choice_the_memory_that_takes_pictures_is_asked_and_the_page_s
     assert "addressing=auto" in sent.value.url
     page.locator("#take").wait_for()
     used = page.locator("#used")
-    assert "The memory marks-images takes pictures" in used.inner_text()
+    assert "The memory marks-images is addressed by pictures" in used.inner_text()
     assert re.search(r"oben\s+familiar\s+\d+ %", used.inner_text())
     assert page.locator("#cautions p").count() == 0
 
@@ -71,7 +71,7 @@ def test_the_network_looks_again_at_what_was_shown_before_it_was_trained(page: A
         held[0].continue_()
     assert "by" not in again.value.json()["predictions"][0]
     page.locator("#take").wait_for()
-    page.locator("#predict-text", has_text="1 picture seen: 1 × links.").wait_for()
+    page.locator("#predict-text", has_text="1 picture classified: 1 × links.").wait_for()
     assert INTERIM not in page.locator("#predict-text").inner_text()
     assert page.locator("#predictions li").count() == 1
     assert page.evaluate("document.activeElement.id") != "try-title"  # who tries it already is taken nowhere
@@ -94,12 +94,12 @@ def test_only_comparing_is_there_at_once(page: Any) -> None:
     give_pictures(page, *LEFT_RIGHT)
     choose_way(page, "prototypes")
     page.click("#train")
-    page.locator("#progress-text", has_text="Ready: nothing had to be trained.").wait_for()
-    assert "by comparing with your pictures" in page.locator("#made").inner_text()
+    page.locator("#progress-text", has_text="Ready: no training was needed.").wait_for()
+    assert "that compares pictures with yours" in page.locator("#made").inner_text()
     assert "trained" not in page.locator("#stages").inner_text().lower()
     assert "Nothing was trained" in page.locator("#used").inner_text()
     show(page, "right")
-    assert page.locator("#predict-text").inner_text() == "1 picture seen: 1 × unten."
+    assert page.locator("#predict-text").inner_text() == "1 picture classified: 1 × unten."
     assert page.locator("#take").is_visible()
 
 
@@ -109,19 +109,19 @@ def test_pictures_are_taken_for_names_of_the_memory_that_is_chosen(page: Any) ->
     page.select_option("#way-memory", "marks")
     page.click("#train")
     page.locator("#take").wait_for()
-    assert "oben for left / links, unten for 右 derecha" in page.locator("#used").inner_text()
+    assert "oben as left / links, unten as 右 derecha" in page.locator("#used").inner_text()
     assert "is not known" in page.locator("#used").inner_text()  # how familiar they are
 
 
 def test_names_that_a_memory_cannot_tell_apart_lose_nothing(open_page: OpenPage) -> None:
     page = open_page(trouble=True)
     give_pictures(page, ("oben", "left"), ("auch oben", "left"))
-    page.get_by_role("button", name="Pictures of class 2: take all out again").click()
+    page.get_by_role("button", name="Pictures of class 2: remove all").click()
     page.locator("#boxes input[type=file]").nth(1).set_input_files([file("left", 8)])
     choose_way(page, "classify")
     page.select_option("#way-memory", "marks")
     page.click("#train")
-    page.locator("#train-error", has_text="does not know these classes apart").wait_for()
+    page.locator("#train-error", has_text="cannot tell these classes apart").wait_for()
     assert "5 pictures" in page.locator("#boxes .box").first.inner_text()
     assert page.locator("#boxes input[type=text]").nth(1).input_value() == "auch oben"
 
@@ -151,4 +151,4 @@ def test_a_class_that_was_named_and_has_no_pictures_is_not_left_out_in_silence(p
     page.click("#add-box")
     page.keyboard.type("vergessen")
     page.click("#train")
-    page.locator("#train-error", has_text="No pictures were given for “vergessen”").wait_for()
+    page.locator("#train-error", has_text="There are no pictures of “vergessen”").wait_for()

@@ -1,1 +1,1 @@
-"""The command line of the trainer."""
+"""The command line `recall-trainer`."""

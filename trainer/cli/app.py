@@ -1,4 +1,4 @@
-"""recall-trainer: distill data sets into memory bundles, measure and look at them.
+"""recall-trainer: distill data sets into memory bundles, evaluate and inspect them.
 
 recall-trainer quickstart FOLDER
 recall-trainer distill --dataset fashion-mnist --bases 16 --output artifacts/bundles/NAME.safetensors
@@ -32,7 +32,7 @@ from trainer.cli.plots import plot
 from trainer.cli.quickstart import quickstart, say_written
 from trainer.cli.select_bases import select_bases
 from trainer.cli.streams import stream
-from trainer.evaluation.novelty import fit_familiarity
+from trainer.evaluation.novelty import fit_novelty_scorer
 from trainer.evaluation.protocol import Protocol
 from trainer.evaluation.report import evaluate_bundle, print_manifest, write_card, write_picture
 from trainer.methods import recipe_choice
@@ -47,8 +47,8 @@ from trainer.run.starting_point import StartingPoint
 from trainer.starts.add_classes import NewClass, add_classes
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help=__doc__)
-Dataset = Annotated[str, typer.Option(help="A torchvision name, digits, a folder of class folders, or of npz files.")]
-ImageSize = Annotated[int | None, typer.Option(help="Bring the pictures of a folder to this size.", min=8, max=256)]
+Dataset = Annotated[str, typer.Option(help="A known name, a folder of class folders, or a folder of npz files.")]
+ImageSize = Annotated[int | None, typer.Option(help="Resize the pictures of a folder to this size.", min=8, max=256)]
 
 
 @app.command()
@@ -66,10 +66,10 @@ def distill(  # noqa: PLR0913  (a command line has as many options as it has)
     start: options.Start = None,
     override: options.Overrides = None,
     outer_steps: options.OuterSteps = None,
-    minutes: Annotated[float | None, typer.Option(help="Stop cleanly after so many minutes.", min=0.01)] = None,
+    minutes: Annotated[float | None, typer.Option(help="Stop after this many minutes.", min=0.01)] = None,
     validate_every: Annotated[int, typer.Option(help="Outer steps between validations.", min=1)] = 250,
-    resume: Annotated[bool, typer.Option("--resume", help="Go on from the checkpoint beside OUTPUT.")] = False,
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace a bundle that OUTPUT holds already.")] = False,
+    resume: Annotated[bool, typer.Option("--resume", help="Continue from the checkpoint beside OUTPUT.")] = False,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an existing bundle at OUTPUT.")] = False,
     metrics: options.Metrics = None,
     tensorboard: options.TensorBoard = None,
     previews: options.Previews = None,
@@ -80,9 +80,9 @@ def distill(  # noqa: PLR0913  (a command line has as many options as it has)
     device: Device = "auto",
     threads: Threads = 0,
 ) -> None:
-    """Distill a data set into a bundle that is there at once and gets better for as long as this runs.
+    """Distill a data set into a bundle, which is written at once and replaced whenever it gets better.
 
-    Ctrl-C leaves the best bundle so far and a checkpoint; --resume goes on from it.
+    Ctrl-C keeps the best bundle so far and a checkpoint; --resume continues from it.
     """
     if threads:
         torch.set_num_threads(threads)
@@ -135,13 +135,13 @@ def distill(  # noqa: PLR0913  (a command line has as many options as it has)
 @app.command()
 def evaluate(  # noqa: PLR0913
     *,
-    bundle: Annotated[Path, typer.Argument(help="A bundle to evaluate on its data set's test pictures.")],
+    bundle: Annotated[Path, typer.Argument(help="The bundle to evaluate on the test pictures of its data set.")],
     dataset: Dataset,
     runs: Annotated[
-        int, typer.Option(help="Fresh networks, or few-shot episodes for a bundle of pictures.", min=1)
+        int, typer.Option(help="Fresh networks, or few-shot episodes if pictures address the bundle.", min=1)
     ] = 5,
     network: options.Network = None,
-    protocol: Annotated[str, typer.Option(help="paper (300 epochs at 0.01) or bundle (its own schedule).")] = "paper",
+    protocol: Annotated[str, typer.Option(help="paper (300 epochs at 0.01) or bundle (its schedule).")] = "paper",
     epochs: options.Epochs = None,
     steps: options.Steps = None,
     augmentation: options.Augmentation = None,
@@ -152,7 +152,7 @@ def evaluate(  # noqa: PLR0913
     device: Device = "auto",
     threads: Threads = 0,
 ) -> None:
-    """Train fresh networks on what a bundle recalls; accuracy on the test set beside its baselines."""
+    """Train fresh networks on recalled images, and print their test accuracy beside baselines."""
     if threads:
         torch.set_num_threads(threads)
     how = Protocol(protocol, epochs, steps, augmentation)
@@ -171,9 +171,9 @@ def evaluate(  # noqa: PLR0913
 @app.command()
 def inspect(
     bundle: Annotated[Path, typer.Argument(help="A bundle.")],
-    picture: Annotated[Path | None, typer.Option(help="Write a PNG of its bases and recalled images here.")] = None,
+    picture: Annotated[Path | None, typer.Option(help="A PNG to write, of its bases and recalled images.")] = None,
 ) -> None:
-    """Print a bundle's manifest; write a picture of its bases and of images that it recalls."""
+    """Print a bundle's manifest, and optionally draw its bases and recalled images."""
     print_manifest(bundle)
     if picture is not None:
         write_picture(bundle, picture)
@@ -182,22 +182,24 @@ def inspect(
 @app.command()
 def add_class(
     *,
-    bundle: Annotated[Path, typer.Argument(help="A bundle of bases, addressed by labels.")],
-    folders: Annotated[list[Path], typer.Argument(help="One folder of pictures for each new class.")],
-    name: Annotated[list[str] | None, typer.Option(help="Of a class, in the order of the folders.")] = None,
-    further_bases: Annotated[int, typer.Option(help="Bases to add, where the budget has room for them.", min=0)] = 0,
-    output: Annotated[Path | None, typer.Option(help="The bundle to write; default: BUNDLE itself.")] = None,
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace a bundle that OUTPUT holds already.")] = False,
+    bundle: Annotated[Path, typer.Argument(help="A bundle of bases that is addressed by labels.")],
+    folders: Annotated[list[Path], typer.Argument(help="One folder of pictures per new class.")],
+    name: Annotated[
+        list[str] | None, typer.Option(help="A class name, once per folder; default: the folders' names.")
+    ] = None,
+    further_bases: Annotated[int, typer.Option(help="Bases to add, if the budget has room for them.", min=0)] = 0,
+    output: Annotated[Path | None, typer.Option(help="The bundle to write; default: BUNDLE.")] = None,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an existing bundle at OUTPUT.")] = False,
     seed: int = 0,
 ) -> None:
-    """Add classes to a memory from pictures, without the data that it was made from. Old classes stay as they are."""
+    """Add classes to a memory from pictures, without its original data. The existing classes do not change."""
     names = name or [folder.resolve().name for folder in folders]
     if len(names) != len(folders):
-        raise ValueError(f"{len(folders)} folders need as many --name, not {len(names)}")
+        raise ValueError(f"{len(folders)} folders need {len(folders)} times --name, not {len(names)}")
     target = output or bundle
     before = MemoryBundle.load(bundle)
     if target.exists() and not overwrite and not target.samefile(bundle):
-        raise ValueError(f"{target.name} exists already; write to another --output, or replace it with --overwrite")
+        raise ValueError(f"{target.name} already exists; choose another --output, or replace it with --overwrite")
     added = [NewClass.read(folder, before, each) for folder, each in zip(folders, names, strict=True)]
     for each in added:
         for sentence in each.unreadable:
@@ -208,30 +210,30 @@ def add_class(
 
 @app.command()
 def card(bundle: Annotated[Path, typer.Argument(help="A bundle.")]) -> None:
-    """Write a bundle's card, NAME.md beside it: what it knows, how good it is, what not to use it for."""
+    """Write a bundle's card to NAME.md beside it: its classes, its accuracy, and what not to use it for."""
     typer.echo(f"{write_card(bundle)}: the card of {bundle.name}")
 
 
 @app.command()
 def recipes(
-    prefix: Annotated[str, typer.Argument(help="Such as table1, table7/mnist, or a whole name; default: all.")] = "",
-    as_json: Annotated[bool, typer.Option("--json", help="Everything that they set, as JSON.")] = False,
+    prefix: Annotated[str, typer.Argument(help="table1, table7/mnist, or a full name; default: all.")] = "",
+    as_json: Annotated[bool, typer.Option("--json", help="Print all of their settings as JSON.")] = False,
 ) -> None:
-    """List the paper's experiments by name, with what each sets and what the paper reports."""
+    """List the paper's experiments by name, with their settings and the accuracy that the paper reports."""
     chosen = recipe_choice.starting_with(prefix)
-    told = [json.dumps(recipe_choice.as_json(chosen), indent=1)] if as_json else recipe_choice.lines(chosen)
-    typer.echo("\n".join(told))
+    lines = [json.dumps(recipe_choice.as_json(chosen), indent=1)] if as_json else recipe_choice.lines(chosen)
+    typer.echo("\n".join(lines))
 
 
 @app.command()
 def familiarity(
-    bundle: Annotated[Path, typer.Argument(help="A bundle addressed by pictures, in a folder of artifacts.")],
+    bundle: Annotated[Path, typer.Argument(help="A bundle that is addressed by pictures.")],
     dataset: Dataset,
     image_size: ImageSize = None,
 ) -> None:
-    """Note what a memory's encoder has seen, so that a server can say how far pictures are from it."""
+    """Fit the novelty scorer of a memory, with which a server reports how familiar pictures are to it."""
     data = commands.data_for(MemoryBundle.load(bundle), dataset, image_size=image_size)
-    typer.echo(f"{fit_familiarity(bundle, data)}: what {bundle.name} knows")
+    typer.echo(f"{fit_novelty_scorer(bundle, data)}: the novelty scorer of {bundle.name}")
 
 
 app.command()(export)
@@ -244,12 +246,12 @@ app.add_typer(encoder, name="encoder")
 
 
 def main() -> None:
-    """The console script: errors that are the caller's to mend end in one sentence and status 2."""
+    """The console script. Errors that the caller can fix end with one sentence and exit status 2."""
     keep_freed_memory()
     try:
         app(standalone_mode=True)
     except Interrupted:
-        typer.echo("stopped; the best bundle so far and the checkpoint are kept, go on with --resume", err=True)
+        typer.echo("stopped; the best bundle so far and the checkpoint are kept, continue with --resume", err=True)
         sys.exit(130)
     except (RecallError, ValueError, ValidationError, FloatingPointError) as error:
         typer.echo(f"error: {error}", err=True)

@@ -1,4 +1,4 @@
-"""The verbs of the command line as functions: what `recall-trainer distill` does, without the command line."""
+"""The work of `recall-trainer distill`, as functions that know nothing of the command line."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from recall_server.errors import InvalidRequest
 from trainer.cli.progress_bar import Display
 from trainer.data.datasets import ImageDataset, load_dataset
 from trainer.data.second_moments import SecondMoments
-from trainer.evaluation.novelty import fit_familiarity
+from trainer.evaluation.novelty import fit_novelty_scorer
 from trainer.methods.budget import MemoryBudget, Size
 from trainer.methods.method import Method
 from trainer.methods.problem import Problem
@@ -31,13 +31,16 @@ from trainer.run.validation import validation_task
 
 DEFAULT_BASES = 16
 NOBODY = Monitors()
-MOST_BYTES = 2**26  # of pictures that are kept of a folder, for an instant memory
+MOST_BYTES = 2**26  # of a folder's pictures that are kept in memory for an instant memory
 
 
 def read_data(
     source: str, method: Method, *, image_size: int | None, seed: int, start: MemoryBundle | None = None
 ) -> tuple[ImageDataset, SecondMoments | None]:
-    """The data set, complaints about it on stderr. For an instant memory a folder of any size is read in one pass."""
+    """Load the data set and print warnings about it on stderr.
+
+    For an instant memory, a folder of any size is read in one pass, which also sums the second moments.
+    """
     if start is not None:
         dataset, moments = data_for(start, source, image_size=image_size, seed=seed), None
     elif not is_instant(method):
@@ -51,7 +54,7 @@ def read_data(
 
 
 def data_for(bundle: MemoryBundle, source: str, *, image_size: int | None, seed: int = 0) -> ImageDataset:
-    """A data set as the bundle has it: classes in its order, a folder's pictures at its size unless one is given."""
+    """A data set with the bundle's order of classes and, unless another is given, the bundle's image size."""
     image = bundle.manifest.image
     usual_size = image.height if image.height == image.width else None
     return load_dataset(source, image_size=image_size, usual_size=usual_size, seed=seed).in_order_of(bundle.labels)
@@ -60,13 +63,13 @@ def data_for(bundle: MemoryBundle, source: str, *, image_size: int | None, seed:
 def choose_budgets(
     dataset: ImageDataset, method: Method, start: MemoryBundle | None, size: Size, in_bytes: FileSizeLimit | None = None
 ) -> list[MemoryBudget]:
-    """The budget of the bundle to go on from, or what is asked for; several where the choice is left to the data.
+    """The budget of the bundle to continue, or the requested one; several candidates if validation is to choose.
 
-    `in_bytes` is a budget for the file instead of images per class.
+    `in_bytes` limits the file's size and replaces the budget of images per class.
     """
     if in_bytes is not None and (start is not None or size.images_per_class is not None):
-        other = "a bundle to go on from" if start is not None else "--images-per-class"
-        raise ValueError(f"--bytes is a budget, and so is {other}; leave one of them out")
+        other = "a bundle to continue" if start is not None else "--images-per-class"
+        raise ValueError(f"--bytes and {other} both set the budget; leave one of them out")
     if start is not None:
         return [MemoryBudget.of_bundle(start, size)]
     images_per_class = 1 if size.images_per_class is None else size.images_per_class
@@ -83,39 +86,39 @@ def choose_budgets(
 def make(
     request: DistillRequest, choices: Sequence[MemoryBudget], moments: SecondMoments | None, watch: Monitors = NOBODY
 ) -> MemoryBundle:
-    """An instant memory where the method is one, else a distilled one, which can be watched."""
+    """Make an instant memory if the method is instant, else distill one, reporting to the monitors of `watch`."""
     if is_instant(request.method):
         if processes() > 1:
-            raise ValueError(f"the method {request.method.name} takes no steps to share; run it without torchrun")
+            raise ValueError(f"the method {request.method.name} has no steps to distribute; run it without torchrun")
         if watch.asked:
-            raise ValueError(f"the method {request.method.name} takes no steps to watch; leave {watch.asked[0]} out")
+            raise ValueError(f"the method {request.method.name} has no steps to monitor; leave {watch.asked[0]} out")
         return instant(request, choices, moments=moments, report=log_line)
     with ranks(request.device) as group:
         made = distill(replace(request, device=group.device), watch, group)
     if request.method.queries.kind == "images" and process_is_first():
-        _say_what_is_known(request)
+        _write_novelty_scorer(request)
     return made
 
 
-def _say_what_is_known(request: DistillRequest) -> None:
-    """The file that out-of-set scores are made from, where there are pictures enough for it."""
+def _write_novelty_scorer(request: DistillRequest) -> None:
+    """Write the novelty scorer beside the encoder, if there are enough pictures."""
     try:
-        fit_familiarity(request.output, request.dataset)
+        fit_novelty_scorer(request.output, request.dataset)
     except ValueError as error:
-        log_line(f"classifiers made of pictures will not say how far off these are: {error}")
+        log_line(f"the server will not report how familiar pictures are to this memory: {error}")
 
 
 def log_line(sentence: str) -> None:
-    """To whoever watches: one line on stderr."""
+    """Print one line on stderr."""
     Console(stderr=True).print(sentence, highlight=False, markup=False, soft_wrap=True)
 
 
 def distill(request: DistillRequest, watch: Monitors = NOBODY, group: AbstractProcesses = ALONE) -> MemoryBundle:
-    """Distill into a bundle that is there at once and gets better; resumes from the checkpoint beside OUTPUT.
+    """Distill a bundle, which is written at once and replaced atomically whenever validation improves.
 
-    Whatever can be refused is refused before the first step: what the format does not take, a folder that cannot be
-    written, a checkpoint or a bundle that would be overwritten. The start is a bundle already; each better version
-    takes its place whole. The checkpoint goes once the last one is written. Of several ranks the first writes.
+    Invalid requests are refused before the first step: a manifest that the format does not allow, an unwritable
+    folder, a checkpoint or a bundle that would be overwritten. The checkpoint is deleted after the last version is
+    written. With several ranks, the first one writes.
     """
     check_nothing_is_lost(request)
     generator = torch.Generator().manual_seed(request.seed)
@@ -149,7 +152,7 @@ def distill(request: DistillRequest, watch: Monitors = NOBODY, group: AbstractPr
         return served_accuracy(components, request.dataset, request.method, space).values
 
     begun = not request.in_place
-    group.wait()  # what is there already has been read by all
+    group.wait()  # until all ranks have read the existing files
     if group.first:
         with (
             Display(request.limits, started_at=run.progress) as display,
@@ -164,23 +167,23 @@ def distill(request: DistillRequest, watch: Monitors = NOBODY, group: AbstractPr
 
 
 def _served(request: DistillRequest, preprocessing: AbstractPreprocessing) -> AbstractPreprocessing:
-    """What stays in its place until there is something better is measured as it is, which may be with a projection."""
+    """The preprocessing of the bundle that is served at first, which may include a projection."""
     start = request.begin.bundle
     return start.preprocessing if start is not None and request.in_place else preprocessing
 
 
 def limits_of(method: Method, *, outer_steps: int | None, minutes: float | None, validate_every: int) -> RunLimits:
-    """Without a number of steps the clock alone shapes a run; a method without steps has none to time."""
+    """The limits of a run: `minutes` without `outer_steps` means no limit of steps, if the method has any steps."""
     by_clock = minutes is not None and outer_steps is None and method.outer.steps > 0
     return RunLimits(None if by_clock else method.outer.steps, minutes, validate_every)
 
 
 def pick_device(name: str) -> torch.device:
-    """ "auto" is CUDA where there is one; asking for CUDA where there is none is an error, not a slow surprise."""
+    """The torch device; "auto" means CUDA if available. Raises InvalidRequest for CUDA where there is none."""
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "cpu"
     if name not in ("cpu", "cuda"):
         raise InvalidRequest(f"unknown device {name!r}; use auto, cpu or cuda", parameter="device")
     if name == "cuda" and not torch.cuda.is_available():
-        raise InvalidRequest("no CUDA device is available here; use --device auto or cpu", parameter="device")
+        raise InvalidRequest("no CUDA device is available; use --device auto or cpu", parameter="device")
     return torch.device(name)

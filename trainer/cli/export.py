@@ -1,4 +1,4 @@
-"""recall-trainer export: what a bundle recalls, as the files of other people's tools."""
+"""recall-trainer export: recalled images in the file formats of other tools."""
 
 from __future__ import annotations
 
@@ -15,24 +15,24 @@ from trainer.output.export.images import RecalledImages, recall_images
 from trainer.output.export.normalisation import Normalisation, choose
 
 FormatOption = Annotated[str, typer.Option("--format", help=f"One of {', '.join(FORMATS)}.")]
-ValueOption = Annotated[str | None, typer.Option(help="For each channel, such as 0.49,0.48,0.45; else the tool's own.")]
+ValueOption = Annotated[
+    str | None, typer.Option(help="One number per channel, such as 0.49,0.48,0.45; default: the tool's own.")
+]
 
 
 def export(
     *,
-    bundle: Annotated[Path, typer.Argument(help="A bundle that labels address.")],
+    bundle: Annotated[Path, typer.Argument(help="A bundle that is addressed by labels.")],
     kind: FormatOption,
     output: Annotated[Path, typer.Option(help="The folder to write.")],
     per_label: Annotated[
-        int | None, typer.Option(help="Images of each label; default: all that the memory recalls.", min=1)
+        int | None, typer.Option(help="Images per label; default: all that the memory recalls.", min=1)
     ] = None,
     mean: ValueOption = None,
     deviation: ValueOption = None,
-    overwrite: Annotated[
-        bool, typer.Option("--overwrite", help="Replace an export that OUTPUT holds already.")
-    ] = False,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an existing export at OUTPUT.")] = False,
 ) -> None:
-    """Write what a bundle recalls as the files of another tool: DC, MTT, IDC, DD-Ranking, or a folder of PNGs."""
+    """Write recalled images in the format of another tool (DC, MTT, IDC, DD-Ranking) or as PNGs."""
     recalled, count = export_bundle(
         bundle,
         kind,
@@ -44,7 +44,7 @@ def export(
     )
     typer.echo(f"{output}: {len(recalled.pixels)} images, {recalled.per_label} of each label, in {count} files")
     if kind == "png" and recalled.outside > 0:
-        typer.echo(f"{100 * recalled.outside:.1f} % of the numbers were outside 0..1 and are clipped", err=True)
+        typer.echo(f"{100 * recalled.outside:.1f} % of the values were outside 0..1 and are clipped", err=True)
 
 
 def export_bundle(
@@ -57,12 +57,16 @@ def export_bundle(
     deviation: tuple[float, ...] | None = None,
     overwrite: bool = False,
 ) -> tuple[RecalledImages, int]:
-    """Write the folder; what was recalled and the number of files. Errors as `recall_images` and `write_folder`."""
+    """Write the folder, and return the recalled images and the number of files.
+
+    Raises InvalidRequest for an unknown format, ValueError for a mean that the format does not use, and the errors of
+    `recall_images` and `write_folder`.
+    """
     if kind not in FORMATS:
-        raise InvalidRequest(f"there is no format {kind!r}; use {', '.join(FORMATS)}", parameter="format")
+        raise InvalidRequest(f"unknown format {kind!r}; use {', '.join(FORMATS)}", parameter="format")
     form, bundle = FORMATS[kind], MemoryBundle.load(path)
     if not form.normalised and (mean is not None or deviation is not None):
-        raise ValueError(f"{kind} holds images in pixel space, which its readers normalise; leave --mean out")
+        raise ValueError(f"{kind} stores images in pixel space, which its readers normalise; leave --mean out")
     normalisation = choose(bundle, mean, deviation) if form.normalised else None
     recalled = recall_images(bundle, per_label)
     dataset = bundle.manifest.provenance.dataset
@@ -78,7 +82,7 @@ def export_bundle(
 def describe(
     bundle: MemoryBundle, kind: str, recalled: RecalledImages, normalisation: Normalisation | None
 ) -> dict[str, Any]:
-    """What `export.json` says, so that nobody has to guess: where the images come from and what was done to them."""
+    """The content of `export.json`: where the images come from and how they were processed."""
     manifest = bundle.manifest
     return {
         "bundle": {"name": manifest.name, "sha256": bundle.sha256},
@@ -96,7 +100,7 @@ def describe(
         "share_outside_0_to_1": round(recalled.outside, 6),
         "numbers_stored": manifest.budget.numbers_stored,
         "images_per_class_of_as_many_numbers": manifest.budget.images_per_class,
-        # What the files themselves cannot hold: they have one label for each image.
+        # The exported files cannot store these: they have one label per image.
         "targets": _stored_targets(bundle),
         "retraining": manifest.retraining.model_dump(mode="json"),
     }
@@ -116,4 +120,4 @@ def _numbers(option: str, text: str | None) -> tuple[float, ...] | None:
     try:
         return tuple(float(part) for part in text.split(","))
     except ValueError:
-        raise ValueError(f"{option} takes numbers separated by commas, such as 0.49,0.48,0.45, not {text!r}") from None
+        raise ValueError(f"{option} must be comma-separated numbers, such as 0.49,0.48,0.45, not {text!r}") from None

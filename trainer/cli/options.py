@@ -1,4 +1,4 @@
-"""Options of the command line that say what is distilled, as types: what each means and what it may be."""
+"""The options of `distill`, `select-bases` and `evaluate`, as annotated types with their help texts."""
 
 from __future__ import annotations
 
@@ -9,54 +9,59 @@ import typer
 
 from trainer.methods.named import METHODS
 
-Threads = Annotated[int, typer.Option(help="Processor threads to use; 0 leaves the choice to torch.", min=0)]
+Threads = Annotated[int, typer.Option(help="CPU threads; 0 lets torch choose.", min=0)]
 Device = Annotated[str, typer.Option(help="auto, cpu or cuda.")]
 ImagesPerClass = Annotated[
-    float | None, typer.Option(help="The budget: numbers of that many images per class; default: 1.")
+    float | None, typer.Option(help="The budget: as many numbers as this many images per class; default: 1.")
 ]
 FileBytes = Annotated[
-    int | None, typer.Option("--bytes", help="The budget instead: bytes of the whole file.", min=1, metavar="N")
+    int | None, typer.Option("--bytes", help="The budget in bytes of the whole file instead.", min=1, metavar="N")
 ]
 Bases = Annotated[
-    int | None, typer.Option(help="K, the number of bases; default: 16, or chosen on validation data by principal.")
+    int | None, typer.Option(help="K, the number of bases; default: 16, or chosen by validation for instant memories.")
 ]
-Rows = Annotated[int | None, typer.Option(help="r; default: the largest that fits the budget.", min=1)]
+Rows = Annotated[
+    int | None, typer.Option(help="r, the images recalled per label; default: as many as fit the budget.", min=1)
+]
 Stored = Annotated[
-    str | None, typer.Option("--storage", help="How numbers are stored: float32, bfloat16 or int8; default: float32.")
+    str | None, typer.Option("--storage", help="The stored type: float32, bfloat16 or int8; default: float32.")
 ]
 Start = Annotated[
-    str | None, typer.Option(help="principal, noise, or a bundle to go on from; default: the method's own.")
+    str | None, typer.Option(help="principal, noise, or a bundle to continue; default: the method's own.")
 ]
 MethodName = Annotated[str | None, typer.Option("--method", help=f"One of {', '.join(METHODS)}, or a file NAME.py.")]
 Overrides = Annotated[list[str] | None, typer.Option("--set", help="section.field=value of the method; repeatable.")]
-OuterSteps = Annotated[int | None, typer.Option(help="Outer steps; default: the method's, without --minutes.", min=0)]
-Metrics = Annotated[Path | None, typer.Option(help="Append a JSON line for each outer step and validation.")]
-TensorBoard = Annotated[Path | None, typer.Option(help="Write TensorBoard's event files to this folder.")]
-Previews = Annotated[Path | None, typer.Option(help="Write a sheet of bases and images here at each validation.")]
+OuterSteps = Annotated[
+    int | None, typer.Option(help="Outer steps; default: the method's, or no limit with --minutes.", min=0)
+]
+Metrics = Annotated[Path | None, typer.Option(help="Append a JSON line to this file at each step and validation.")]
+TensorBoard = Annotated[Path | None, typer.Option(help="Write TensorBoard event files to this folder.")]
+Previews = Annotated[
+    Path | None, typer.Option(help="Write a sheet of bases and images to this folder at each validation.")
+]
 DatasetOfRecipe = Annotated[
     str | None,
     typer.Option(
-        "--dataset", help="A known name, a folder of class folders, or of npz files; default: the recipe's own."
+        "--dataset",
+        help="A known name, a folder of class folders, or a folder of npz files; default: the recipe's data set.",
     ),
 ]
 RecipeName = Annotated[
     str | None, typer.Option(help="An experiment of the paper, such as table1/cifar10/1; `recipes` lists them.")
 ]
 
-# of `evaluate`
+# Options of `evaluate`.
 Network = Annotated[
     str | None,
     typer.Option(
-        help="convnet:filters=64, resnet (the paper's ResNet-12), alexnet or mlp; shrink=2 looks at half the size; "
+        help="convnet:filters=64, resnet (the paper's ResNet-12), alexnet or mlp; shrink=2 halves its input; "
         "default: the bundle's own."
     ),
 ]
-Epochs = Annotated[int | None, typer.Option(help="Over all images, instead of the protocol's.", min=1)]
-Steps = Annotated[int | None, typer.Option(help="Minibatches, instead of the protocol's.", min=1)]
-Augmentation = Annotated[
-    str | None, typer.Option(help="none, flip or flip+rotate, instead of what the bundle was distilled with.")
-]
+Epochs = Annotated[int | None, typer.Option(help="Epochs over all images; default: the protocol's.", min=1)]
+Steps = Annotated[int | None, typer.Option(help="Training steps; default: the protocol's.", min=1)]
+Augmentation = Annotated[str | None, typer.Option(help="none, flip or flip+rotate; default: the bundle's own.")]
 Record = Annotated[
-    bool, typer.Option("--record", help="Write the accuracy into the bundle's manifest, and all into JSON beside it.")
+    bool, typer.Option("--record", help="Write the accuracy into the manifest, and all results into a JSON beside it.")
 ]
-JsonFile = Annotated[Path | None, typer.Option("--json", help="Write all runs of all that is compared to this file.")]
+JsonFile = Annotated[Path | None, typer.Option("--json", help="Write all results to this file as JSON.")]

@@ -1,4 +1,4 @@
-"""recall-trainer plot: pictures of bundles for people who want to see what was learnt, and how."""
+"""recall-trainer plot: pictures of bundles and of their training."""
 
 from __future__ import annotations
 
@@ -25,22 +25,24 @@ MOST_LABELS = 200  # on one sheet
 
 def plot(
     *,
-    bundles: Annotated[list[Path], typer.Argument(help="Bundles; their learning curves come into one picture.")],
+    bundles: Annotated[list[Path], typer.Argument(help="Bundles; their learning curves share one picture.")],
     output: Annotated[Path, typer.Option(help="The folder to write pictures to.")],
-    kind: Annotated[str, typer.Option("--format", help=f"Of drawings, {', '.join(KINDS)}; images are PNGs.")] = "png",
-    per_label: Annotated[int, typer.Option(help="Recalled images of each label.", min=1)] = 10,
+    kind: Annotated[
+        str, typer.Option("--format", help=f"Format of plots: {', '.join(KINDS)}; images are always PNGs.")
+    ] = "png",
+    per_label: Annotated[int, typer.Option(help="Recalled images per label.", min=1)] = 10,
     metrics: Annotated[
-        list[Path] | None, typer.Option(help="What `distill --metrics` wrote, for a picture of losses; repeatable.")
+        list[Path] | None, typer.Option(help="A file of `distill --metrics`, for a plot of losses; repeatable.")
     ] = None,
 ) -> None:
-    """Draw learning curves, bases, recalled images, and which labels share bases."""
+    """Draw learning curves, bases, recalled images, and the similarity of labels."""
     if kind not in get_args(Kind):
-        raise ValueError(f"there are no drawings of the format {kind!r}; use {', '.join(KINDS)}")
+        raise ValueError(f"unknown format {kind!r}; use {', '.join(KINDS)}")
     if output.exists() and not output.is_dir():
         raise ValueError(f"--output must name a folder, but {output.name} is a file")
     names = [path.stem for path in bundles]
     if len(set(names)) < len(names):
-        raise ValueError("two of the bundles have the same name, so that their pictures would; draw them one by one")
+        raise ValueError("two bundles have the same name, so their pictures would too; draw them one by one")
     drawing: Kind = kind  # type: ignore[assignment]  # checked above
     loaded = [MemoryBundle.load(path) for path in bundles]
     pictures: Iterable[tuple[str, bytes | None]] = draw(loaded, names, drawing, per_label)
@@ -58,7 +60,7 @@ def plot(
 def draw(
     bundles: Sequence[MemoryBundle], names: Sequence[str], kind: Kind, per_label: int
 ) -> Iterator[tuple[str, bytes | None]]:
-    """(file name, its bytes) one after another; or (a sentence, None) for what a bundle does not have."""
+    """Yield (file name, bytes) for each picture, or (a sentence, None) for one that a bundle has no data for."""
     runs = {
         name: bundle.manifest.progress
         for name, bundle in zip(names, bundles, strict=True)
@@ -75,6 +77,6 @@ def draw(
         else:
             yield f"{name} has no coefficients of labels to compare", None
         if name not in runs:
-            yield f"{name} has no learning curve; it was made without one, or by an early version", None
+            yield f"{name} has no learning curve; it was made without validation", None
     if runs:
         yield f"learning-curves.{kind}", to_bytes(learning_curves(runs), kind)

@@ -1,4 +1,4 @@
-"""What a person sees while a memory is distilled: step, loss, validation, speed and time left."""
+"""The progress of a distillation on the terminal: step, loss, validation, speed and time left."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ LINE_SECONDS = 30.0
 
 
 class Display:
-    """A progress bar on a terminal; elsewhere (a log file) a line every half minute. Writes to stderr."""
+    """A progress bar on stderr, or a line every half minute if stderr is not a terminal."""
 
     def __init__(self, limits: RunLimits, *, started_at: RunState) -> None:
         self.limits = limits
@@ -47,7 +47,7 @@ class Display:
         self.bar.stop()
 
     def __call__(self, progress: RunState) -> None:
-        """Show how far the run has come; called after every outer step."""
+        """Show the progress; called after every outer step."""
         self.loss = progress.loss if self.loss is None else SMOOTHING * self.loss + (1 - SMOOTHING) * progress.loss
         text = self.describe(progress)
         self.bar.update(self.task, completed=progress.step, description=text)

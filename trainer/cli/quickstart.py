@@ -19,22 +19,22 @@ from trainer.run.search.quickstart import quickstart as make_quickly
 
 def quickstart(
     *,
-    folder: Annotated[str, typer.Argument(help="A folder with one folder of pictures for each class.")],
-    artifacts: Annotated[Path, typer.Option(help="The folder that is served; the bundle goes to bundles/ in it.")] = (
+    folder: Annotated[str, typer.Argument(help="A folder with one folder of pictures per class.")],
+    artifacts: Annotated[Path, typer.Option(help="The served folder; the bundle is written to bundles/ in it.")] = (
         Path("artifacts")
     ),
-    name: Annotated[str | None, typer.Option(help="Of the bundle; default: the folder's.")] = None,
-    image_size: Annotated[int, typer.Option(help="Bring the pictures to this size.", min=8, max=256)] = 32,
-    images_per_class: Annotated[float, typer.Option(help="The budget: numbers of that many images per class.")] = 10,
-    picture: Annotated[Path | None, typer.Option(help="The contact sheet; default: NAME.png here.")] = None,
+    name: Annotated[str | None, typer.Option(help="The bundle's name; default: the folder's name.")] = None,
+    image_size: Annotated[int, typer.Option(help="Resize the pictures to this size.", min=8, max=256)] = 32,
+    images_per_class: Annotated[float, typer.Option(help="The budget, in images per class.")] = 10,
+    picture: Annotated[Path | None, typer.Option(help="The contact sheet to write; default: NAME.png.")] = None,
     encoder: features.EncoderName = None,
     encoder_size: features.EncoderSize = None,
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace a bundle of that name.")] = False,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an existing bundle of that name.")] = False,
     seed: int = 0,
     device: Device = "auto",
     threads: Threads = 0,
 ) -> None:
-    """A memory of your own pictures within seconds, in the folder that is served, with what to do next."""
+    """Make a memory of your own pictures in seconds, and print what to do next."""
     if threads:
         torch.set_num_threads(threads)
     named = name or Path(folder).resolve().name

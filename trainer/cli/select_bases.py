@@ -1,4 +1,4 @@
-"""recall-trainer select-bases: which K a budget is best spent on, chosen on validation pictures."""
+"""recall-trainer select-bases: choose the number of bases for a budget on validation pictures."""
 
 from __future__ import annotations
 
@@ -23,25 +23,25 @@ from trainer.run.search.select_bases import select_bases as sweep_bases
 
 def select_bases(  # noqa: PLR0913  (a command line has as many options as it has)
     *,
-    output: Annotated[Path, typer.Option(help="The curve to write, NAME.json, and NAME.png with matplotlib.")],
+    output: Annotated[Path, typer.Option(help="The curve to write, NAME.json; with matplotlib also NAME.png.")],
     dataset: options.DatasetOfRecipe = None,
     recipe: options.RecipeName = None,
     images_per_class: options.ImagesPerClass = None,
-    bases: Annotated[str | None, typer.Option(help="Such as 8,16,24; default: what the budget has room for.")] = None,
+    bases: Annotated[str | None, typer.Option(help="Such as 8,16,24; default: what fits the budget.")] = None,
     method: options.MethodName = None,
     override: options.Overrides = None,
-    outer_steps: Annotated[int | None, typer.Option(help="Outer steps for each K.", min=0)] = None,
-    minutes: Annotated[float | None, typer.Option(help="Minutes for each K.", min=0.01)] = None,
+    outer_steps: Annotated[int | None, typer.Option(help="Outer steps per number of bases.", min=0)] = None,
+    minutes: Annotated[float | None, typer.Option(help="Minutes per number of bases.", min=0.01)] = None,
     validate_every: Annotated[int, typer.Option(help="Outer steps between validations.", min=1)] = 250,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the curve of another sweep.")] = False,
-    image_size: Annotated[int | None, typer.Option(help="Bring the pictures of a folder to this size.", min=8)] = None,
+    image_size: Annotated[int | None, typer.Option(help="Resize the pictures of a folder to this size.", min=8)] = None,
     seed: int = 0,
     device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
-    threads: Annotated[int, typer.Option(help="Processor threads; 0 leaves the choice to torch.", min=0)] = 0,
+    threads: Annotated[int, typer.Option(help="CPU threads; 0 lets torch choose.", min=0)] = 0,
 ) -> None:
-    """Distill shortly with each of several numbers of bases; the test pictures are not looked at.
+    """Distill briefly with several numbers of bases and compare them on validation pictures.
 
-    A sweep that was stopped goes on with the same command: what OUTPUT holds is not run again.
+    The same command continues a sweep that was stopped: points in OUTPUT are not run again.
     """
     if threads:
         torch.set_num_threads(threads)
@@ -67,10 +67,10 @@ def select_bases(  # noqa: PLR0913  (a command line has as many options as it ha
 
 
 def _counts(text: str | None) -> list[int] | None:
-    """ "8,16" -> [8, 16]; ValueError for anything else, None where it is left open."""
+    """ "8,16" -> [8, 16]; None stays None. Raises ValueError for anything else."""
     if text is None:
         return None
     parts = text.split(",")
     if not all(part.strip().isdigit() for part in parts):
-        raise ValueError(f"--bases must be whole numbers by commas, such as 8,16,24, not {text!r}")
+        raise ValueError(f"--bases must be comma-separated whole numbers, such as 8,16,24, not {text!r}")
     return [int(part) for part in parts]

@@ -1,4 +1,4 @@
-"""recall-trainer stream: learn tasks that come one after another, and publish a bundle as each of them ends."""
+"""recall-trainer stream: learn tasks that arrive one after another, and write a bundle for each finished task."""
 
 from __future__ import annotations
 
@@ -23,31 +23,32 @@ def stream(  # noqa: PLR0913  (a command line has as many options as it has)
     method: Annotated[str, typer.Option(help=f"One of {', '.join(RECIPES)}.")] = "window",
     override: Annotated[list[str] | None, typer.Option("--set", help="field=value of the method; repeatable.")] = None,
     memory: Annotated[
-        int | None, typer.Option(help="The buffer, in real images; default: the paper's, or ten for a task.", min=1)
+        int | None,
+        typer.Option(help="The buffer, in real images; default: the paper's size, or ten per task.", min=1),
     ] = None,
-    tasks: Annotated[int | None, typer.Option(help="T, among how many tasks the buffer is shared.", min=1)] = None,
-    samples: Annotated[int | None, typer.Option(help="Samples of each task of a named stream.", min=1)] = None,
-    image_size: Annotated[int | None, typer.Option(help="Bring the pictures of folders to this size.", min=8)] = None,
-    follow: Annotated[bool, typer.Option("--follow", help="Wait for tasks that keep arriving in the folder.")] = False,
-    bundles: Annotated[Path | None, typer.Option(help="Write a bundle here for every task that has ended.")] = None,
-    checkpoint: Annotated[Path | None, typer.Option(help="Keep the state of the run in this file.")] = None,
-    resume: Annotated[bool, typer.Option("--resume", help="Go on from the checkpoint.")] = False,
-    baselines: Annotated[bool, typer.Option(help="Run the baselines beside it, at the same memory.")] = False,
-    validate: Annotated[bool, typer.Option("--validate", help="Judge on held-out training pictures.")] = False,
-    picture: Annotated[Path | None, typer.Option(help="Write accuracy as the stream grows, a PNG.")] = None,
+    tasks: Annotated[int | None, typer.Option(help="T, the number of tasks that share the buffer.", min=1)] = None,
+    samples: Annotated[int | None, typer.Option(help="Samples per task of a named stream.", min=1)] = None,
+    image_size: Annotated[int | None, typer.Option(help="Resize the pictures of folders to this size.", min=8)] = None,
+    follow: Annotated[bool, typer.Option("--follow", help="Wait for tasks that arrive in the folder later.")] = False,
+    bundles: Annotated[Path | None, typer.Option(help="Write a bundle per finished task to this folder.")] = None,
+    checkpoint: Annotated[Path | None, typer.Option(help="Store the state of the run in this file.")] = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Continue from the checkpoint.")] = False,
+    baselines: Annotated[bool, typer.Option(help="Also run the baselines, with the same memory.")] = False,
+    validate: Annotated[bool, typer.Option("--validate", help="Test on held-out training pictures.")] = False,
+    picture: Annotated[Path | None, typer.Option(help="A PNG to write, of the accuracy as the stream grows.")] = None,
     seed: int = 0,
     device: Annotated[
-        str, typer.Option(help="auto, cpu or cuda, of ConvNets; small MLPs are faster on the CPU.")
+        str, typer.Option(help="auto, cpu or cuda, for ConvNets; small MLPs are faster on the CPU.")
     ] = "cpu",
-    threads: Annotated[int, typer.Option(help="Processor threads; more than one rarely helps.", min=1)] = 1,
+    threads: Annotated[int, typer.Option(help="CPU threads; more than one rarely helps.", min=1)] = 1,
 ) -> None:
-    """Learn a stream of tasks in one pass, in a buffer of fixed size, without forgetting any of them.
+    """Learn a stream of tasks in one pass, with a buffer of fixed size and without forgetting earlier tasks.
 
-    Ctrl-C stops between two minibatches and leaves the checkpoint; --resume goes on from it.
+    Ctrl-C stops between two minibatches and keeps the checkpoint; --resume continues from it.
     """
     torch.set_num_threads(threads)
     if resume and checkpoint is None:
-        raise ValueError("--resume needs --checkpoint, the file to go on from")
+        raise ValueError("--resume needs --checkpoint, the file to continue from")
     experiment = Experiment(
         source,
         compose_stream(method, source, override or []),

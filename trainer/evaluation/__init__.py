@@ -1,1 +1,1 @@
-"""Accuracy of fresh networks beside baselines, and few-shot episodes."""
+"""Evaluation: the accuracy of fresh networks beside baselines, few-shot episodes, and the reports of both."""

@@ -1,7 +1,6 @@
-"""recall -> fresh networks -> accuracy with its spread, and baselines at the same number of stored floats.
+"""The accuracy of fresh networks that are trained on recalled images, and baselines with as many stored floats.
 
-One evaluation for every method; there is no branch on how a memory was made. Validation during a run and the test
-set at the end go through the same functions.
+The evaluation is the same for every method, and for validation during a run as for the test set at its end.
 """
 
 from __future__ import annotations
@@ -30,7 +29,7 @@ PAPER_EPOCHS, PAPER_BATCH, PAPER_RATE = 300, 640, 0.01
 class Accuracies:
     """Accuracies, 0 to 1, of independent fresh networks (or episodes).
 
-    `confusions` [k][k], where they were counted: how often all of them said label j of a picture of label i.
+    `confusions` [k][k], if counted: how often the networks predicted label j for pictures of label i.
     """
 
     values: tuple[float, ...]
@@ -47,11 +46,11 @@ class Accuracies:
 
     @property
     def interval(self) -> float:
-        """Half the width of the 95 % interval of the mean."""
+        """Half the width of the 95 % confidence interval of the mean."""
         return 1.96 * self.spread / math.sqrt(len(self.values))
 
     def over(self, other: Accuracies) -> Accuracies:
-        """The paired differences to others of the same tasks, in the same order."""
+        """The paired differences to the accuracies of the same tasks, in the same order."""
         return Accuracies(tuple(own - another for own, another in zip(self.values, other.values, strict=True)))
 
     def row(self, *, network: str, protocol: str, data: str) -> MeasuredAccuracy:
@@ -67,12 +66,15 @@ class Accuracies:
 
 
 def at_full_size(retraining: Retraining) -> Retraining:
-    """The schedule for networks that look at pictures as they are."""
+    """The schedule with a network that does not shrink its input."""
     return retraining.model_copy(update={"network": retraining.network.shrinking(1)})
 
 
 def paper_protocol(retraining: Retraining, *, queries: int, rows: int) -> Retraining:
-    """300 epochs over everything recalled, batches of 640, SGD 0.01 with momentum 0.9, constant (appendix A.1)."""
+    """The paper's protocol (appendix A.1): 300 epochs over all recalled images in batches of 640.
+
+    SGD has a constant rate of 0.01 and momentum 0.9.
+    """
     each = max(1, min(rows, PAPER_BATCH // queries))
     return retraining.model_copy(
         update={
@@ -102,37 +104,37 @@ def fresh_accuracy(
     `targets` are [q, k], or [q, r or 1, k].
     """
     shape = split.images.shape[1], split.images.shape[2], split.images.shape[3]
-    values, said = [], []
+    values, predictions = [], []
     for seed in seeds:
         classifier = FreshClassifier(labels, shape, preprocessing, retraining, seed=seed, device=device)
         classifier.fit(images, targets, pretrained=pretrained)
-        guesses = guess(classifier, split)
-        values.append(_share(guesses == split.labels))
-        said.append(guesses)
-    return Accuracies(tuple(values), confusions=confusions(said, split.labels, len(labels)))
+        predicted = predict(classifier, split)
+        values.append(_share(predicted == split.labels))
+        predictions.append(predicted)
+    return Accuracies(tuple(values), confusions=confusions(predictions, split.labels, len(labels)))
 
 
 def score(classifier: FreshClassifier, split: Split) -> float:
-    """Share of the split's pictures that the classifier names rightly; its labels are in the order of its classes."""
-    return _share(guess(classifier, split) == split.labels)
+    """The classifier's accuracy on the split, whose labels must be numbered in the order of the classifier's."""
+    return _share(predict(classifier, split) == split.labels)
 
 
-def guess(classifier: FreshClassifier, split: Split, batch: int = 500) -> Tensor:
-    """The label [N] that the classifier gives to each picture, as a number. ValueError where there are no pictures."""
+def predict(classifier: FreshClassifier, split: Split, batch: int = 500) -> Tensor:
+    """The number [N] of the label predicted for each picture. Raises ValueError for an empty split."""
     if not len(split):
         raise ValueError("there are no pictures to score a classifier on")
-    guesses = []
-    for start in range(0, len(split), batch):
-        part = split.select(torch.arange(start, min(start + batch, len(split))))
-        guesses.append(classifier.predict_probabilities(part.pixels()).argmax(dim=1).cpu())
-    return torch.cat(guesses)
+    parts = split.chunks(batch)
+    return torch.cat([classifier.predict_probabilities(part.pixels()).argmax(dim=1).cpu() for part in parts])
 
 
-def confusions(guesses: Sequence[Tensor], labels: Tensor, classes: int) -> Confusions | None:
-    """The table [classes][classes] of all guesses [N] at pictures of these labels [N]; None where it would be large."""
+def confusions(predictions: Sequence[Tensor], labels: Tensor, classes: int) -> Confusions | None:
+    """The confusion matrix [classes][classes], summed over predictions [N] for these labels [N].
+
+    Returns None for more than MOST_CONFUSED classes.
+    """
     if classes > MOST_CONFUSED:
         return None
-    pairs = torch.cat([labels * classes + each for each in guesses])
+    pairs = torch.cat([labels * classes + each for each in predictions])
     counts = torch.bincount(pairs, minlength=classes * classes).reshape(classes, classes)
     return tuple(map(tuple, counts.tolist()))
 
@@ -144,7 +146,7 @@ def _share(right: Tensor) -> float:
 def evaluate_labels(
     bundle: MemoryBundle, split: Split, *, retraining: Retraining, seeds: Sequence[int], device: torch.device
 ) -> Accuracies:
-    """All classes of a label-addressed bundle."""
+    """The accuracy on all classes of a bundle that is addressed by labels."""
     labels = bundle.manifest.labels
     queries = bundle.label_queries(labels)
     recalled = bundle.memory.recall_lazily(queries)
@@ -171,9 +173,9 @@ def evaluate_real(
     seeds: Sequence[int],
     device: torch.device,
 ) -> Accuracies:
-    """The baseline: random real images, as many as the same number of stored floats holds, trained by `retraining`.
+    """Baseline: training on random real images with the same number of stored floats.
 
-    Every seed draws images of its own.
+    Every seed draws other images.
     """
     values: list[float] = []
     for seed in seeds:
@@ -191,7 +193,7 @@ def evaluate_herded(
     seeds: Sequence[int],
     device: torch.device,
 ) -> Accuracies:
-    """The baseline: as many real images, chosen by herding."""
+    """Baseline: training on as many real images, chosen by herding."""
     images = herd(train, unprojected(bundle.preprocessing), classes=len(bundle.labels), each=real_rows(bundle))
     return evaluate_pictures(bundle, images, test, retraining=retraining, seeds=seeds, device=device)
 
@@ -205,9 +207,9 @@ def evaluate_pictures(
     seeds: Sequence[int],
     device: torch.device,
 ) -> Accuracies:
-    """Fresh networks trained on pictures [k, n, C, H, W] in pixel space, n of each of the bundle's classes.
+    """The accuracy of fresh networks trained on pictures [k, n, C, H, W] in pixel space, n per class of the bundle.
 
-    They see pictures as they are, and neither as the memory's bases could have recalled them nor shrunk.
+    The pictures are neither projected onto the memory's bases nor shrunk.
     """
     preprocessing, retraining = unprojected(bundle.preprocessing), at_full_size(retraining)
     return fresh_accuracy(
@@ -223,12 +225,12 @@ def evaluate_pictures(
 
 
 def real_rows(bundle: MemoryBundle) -> int:
-    """How many real images of each class are as many numbers as the bundle's budget allows."""
+    """How many real images per class fit the bundle's budget of numbers."""
     return max(1, int(bundle.manifest.budget.images_per_class))
 
 
 def _real_images(train: Split, classes: int, each: int, generator: torch.Generator) -> Tensor:
-    """Random training pictures [classes, n, C, H, W] in pixel space; n is `each`, or as many as every class has."""
+    """Random training pictures [classes, n, C, H, W] in pixel space; n is `each`, or the size of the smallest class."""
     members = [torch.nonzero(train.labels == label).flatten() for label in range(classes)]
     count = min(each, *map(len, members))
     chosen = [index[torch.randperm(len(index), generator=generator)[:count]] for index in members]

@@ -1,8 +1,8 @@
-"""Few-shot episodes: a few pictures of a few classes address the memory, other pictures of them are the test.
+"""Few-shot episodes: a few pictures of a few classes address the memory; other pictures of these classes are the test.
 
-The memory's answer stands beside its rivals, which see the same pictures: the nearest class mean in the encoder's
-feature space and classify-then-recall (paper, Table 4), and a network trained on the few pictures alone. What is
-recalled is learned from alone, as the paper has it, and with the pictures beside it, as the server does.
+The baselines use the same pictures: the nearest class mean in the encoder's feature space and classify-then-recall
+(paper, Table 4), and a network that is trained on the few pictures alone. Networks are trained on the recalled images
+alone, as in the paper, and together with the pictures, as in the server.
 """
 
 from __future__ import annotations
@@ -30,15 +30,15 @@ from trainer.evaluation.fresh_tasks import FreshTask, fresh_accuracies
 
 RECALLED, NEAREST_MEAN = "recalled", "nearest class mean"
 CLASSIFIED, SHOTS_ALONE = "classified, then recalled", "shots alone"
-WITH_SHOTS = " with shots"  # the same with the pictures themselves among the training images
-KNOWN_PICTURES = 100  # of each class that a memory was distilled from, to know it by
+WITH_SHOTS = " with shots"  # suffix: the pictures themselves are added to the training images
+KNOWN_PICTURES = 100  # pictures whose mean encoding represents a class that the memory was distilled from
 
 Encode = Callable[[Tensor], Tensor]  # pixels [N, C, H, W] -> query vectors [N, d_y]
 
 
 @dataclass(frozen=True)
 class FewShotTask:
-    """pixels [k, shots, C, H, W] of k classes, and a test split labelled 0..k-1."""
+    """An episode: `shots` [k, shots, C, H, W] of k classes in pixel space, and a test split labelled 0..k-1."""
 
     labels: tuple[str, ...]
     shots: Tensor
@@ -48,7 +48,7 @@ class FewShotTask:
 def draw_episode(
     split: Split, classes: tuple[str, ...], *, ways: int, shots: int, tests: int, generator: torch.Generator
 ) -> FewShotTask:
-    """`ways` random classes with `shots` pictures each, and `tests` other pictures in all."""
+    """An episode of `ways` random classes with `shots` pictures each, and `tests` other pictures in total."""
     chosen: list[int] = torch.randperm(len(classes), generator=generator)[:ways].tolist()
     return episode_of(split, classes, chosen, shots=shots, tests=tests, generator=generator)
 
@@ -56,7 +56,7 @@ def draw_episode(
 def episode_of(
     split: Split, classes: tuple[str, ...], chosen: Sequence[int], *, shots: int, tests: int, generator: torch.Generator
 ) -> FewShotTask:
-    """The same of these classes, by their numbers. Raises ValueError where one has too few pictures."""
+    """An episode of the classes with these numbers. Raises ValueError for a class with too few pictures."""
     each = tests // len(chosen)
     if shots < 1 or each < 1:
         raise ValueError(f"an episode needs a shot and a test picture of each class, not {shots} and {each}")
@@ -64,7 +64,9 @@ def episode_of(
     for label in chosen:
         members = torch.nonzero(split.labels == label).flatten()
         if len(members) < shots + each:
-            raise ValueError(f"{classes[label]} has {len(members)} pictures; {shots} shots and {each} tests are asked")
+            raise ValueError(
+                f"{classes[label]} has {len(members)} pictures, too few for {shots} shots and {each} tests"
+            )
         members = members[torch.randperm(len(members), generator=generator)]
         pixels.append(split.select(members[:shots]).pixels())
         images.append(split.images[members[shots : shots + each]])
@@ -73,16 +75,16 @@ def episode_of(
 
 
 def largest_task(split: Split, classes: tuple[str, ...], *, ways: int, shots: int, tests: int) -> tuple[int, int]:
-    """(shots, tests) that every class of the split has pictures for: what is asked for, or as much as there is.
+    """(shots, tests), reduced where necessary to what every class of the split has pictures for.
 
-    Raises ValueError where a class has fewer than two pictures, one to show and one to test.
+    Raises ValueError for a class with fewer than two pictures.
     """
     counts = torch.bincount(split.labels, minlength=len(classes))
     fewest = int(counts.min())
     if fewest < 2:
         raise ValueError(
-            f"few-shot episodes need two pictures or more of each class, but {classes[int(counts.argmin())]} has "
-            f"{fewest} that may be used; add pictures of it"
+            f"few-shot episodes need two or more pictures of each class, but {classes[int(counts.argmin())]} has "
+            f"{fewest}; add pictures of it"
         )
     shots = min(shots, max(1, fewest // 2))
     return shots, min(tests, ways * (fewest - shots))
@@ -90,9 +92,9 @@ def largest_task(split: Split, classes: tuple[str, ...], *, ways: int, shots: in
 
 @dataclass(frozen=True)
 class FewShot:
-    """How one memory answers episodes; `encode` is its query encoder.
+    """A memory that answers episodes; `encode` is its query encoder.
 
-    `pretrained` are the layers that networks begin with, where the schedule asks for some.
+    `pretrained` are the initial layers of the networks, if the schedule uses any.
     """
 
     memory: AbstractMemory
@@ -104,16 +106,16 @@ class FewShot:
 
     @classmethod
     def of_bundle(cls, path: Path, device: torch.device, *, retraining: Retraining | None = None) -> Self:
-        """A bundle addressed by pictures with the encoder beside it; `retraining` instead of the bundle's own schedule.
+        """Load a bundle that is addressed by pictures, and its encoder. `retraining` replaces the bundle's schedule.
 
-        Raises InvalidBundle where there is no such encoder, and UnsupportedQuery for a bundle addressed by labels.
+        Raises InvalidBundle without a usable encoder, and UnsupportedQuery for a bundle that is addressed by labels.
         """
         bundle = MemoryBundle.load(path)
         reference = bundle.manifest.query_encoder
         if reference is None:
             raise UnsupportedQuery(f"the memory {bundle.manifest.name!r} is addressed by labels, not by pictures")
         file = encoder_folder(path) / reference.file
-        # onnxruntime may know no CUDA where torch does; then the encoder runs on all cores.
+        # onnxruntime may lack CUDA where torch has it; the encoder then runs on all cores.
         where: Literal["auto", "cpu"] = "auto" if device.type == "cuda" else "cpu"
         encoder = QueryEncoder(file, reference.sha256, device=where, threads=torch.get_num_threads())
         schedule = retraining or bundle.manifest.retraining
@@ -127,11 +129,11 @@ class FewShot:
         )
 
     def recalled(self, episode: FewShotTask, seed: int) -> float:
-        """Accuracy of a fresh network trained on what the pictures recall."""
+        """Accuracy of a fresh network trained on the images that the pictures recall."""
         return self._train(self.by_pictures(episode), episode, seed)
 
     def classified(self, episode: FewShotTask, known: Tensor, seed: int) -> float:
-        """Baseline: accuracy of a fresh network trained on the known classes that the pictures are taken for."""
+        """Baseline: accuracy of a fresh network trained on the known classes that the pictures are classified as."""
         return self._train(self.by_known_classes(episode, known), episode, seed)
 
     def by_pictures(self, episode: FewShotTask) -> Tensor:
@@ -139,7 +141,7 @@ class FewShot:
         return self.memory.items(self._class_means(episode))
 
     def by_known_classes(self, episode: FewShotTask, known: Tensor) -> Tensor:
-        """The same where each class is recalled as the known class that most of its pictures are nearest to.
+        """Images recalled for the known class that most pictures of each class are nearest to: [k, r, C, H, W].
 
         `known` [C, d_y] are the mean encodings of the classes that the memory was distilled from (`known_classes`).
         """
@@ -148,40 +150,40 @@ class FewShot:
         return self.memory.items(known[nearest.mode(dim=1).values])
 
     def pictures_alone(self, episode: FewShotTask) -> Tensor:
-        """An episode's pictures themselves: [k, shots, C, H, W] in model space."""
+        """The pictures of an episode: [k, shots, C, H, W] in model space."""
         return self.preprocessing.to_model(episode.shots.flatten(0, 1)).reshape(episode.shots.shape)
 
     def beside_pictures(self, images: Callable[[FewShotTask], Tensor]) -> Callable[[FewShotTask], Tensor]:
-        """The same images with an episode's pictures as further rows, as `recall_server.recall.own_pictures` has it."""
+        """`images` with the episode's pictures as additional rows, as in `recall_server.recall.own_pictures`."""
         return lambda episode: torch.cat([images(episode), self.pictures_alone(episode)], dim=1)
 
     def known_classes(self, split: Split, classes: int, *, each: int = KNOWN_PICTURES) -> Tensor:
-        """The mean encoding [C, d_y] of the first pictures of each class of a split; ValueError where one has none."""
+        """The mean encoding [C, d_y] of each class's first `each` pictures. Raises ValueError for an empty class."""
         means = []
         for label in range(classes):
             members = torch.nonzero(split.labels == label).flatten()[:each]
             if not len(members):
-                raise ValueError(f"class {label} has no pictures to know it by")
+                raise ValueError(f"class {label} has no pictures")
             means.append(self.encode(split.select(members).pixels()).mean(dim=0))
         return torch.stack(means)
 
     def shots_alone(self, episode: FewShotTask, seed: int) -> float:
-        """Baseline: the same network trained on the few pictures themselves."""
+        """Baseline: accuracy of the same network trained on the few pictures alone."""
         return self._train(self.pictures_alone(episode), episode, seed)
 
     def nearest_mean(self, episode: FewShotTask) -> float:
-        """Baseline: nearest class mean in the encoder's feature space; no training at all."""
-        guesses = torch.cdist(self.encode(episode.test.pixels()), self._class_means(episode)).argmin(dim=1).cpu()
-        return float((guesses == episode.test.labels).float().mean())
+        """Baseline: accuracy of the nearest class mean in the encoder's feature space, without training."""
+        nearest = torch.cdist(self.encode(episode.test.pixels()), self._class_means(episode)).argmin(dim=1).cpu()
+        return float((nearest == episode.test.labels).float().mean())
 
     def _class_means(self, episode: FewShotTask) -> Tensor:
         features = self.encode(episode.shots.flatten(0, 1))
         return features.reshape(*episode.shots.shape[:2], -1).mean(dim=1)
 
     def accuracies(self, episodes: Sequence[FewShotTask], images: Callable[[FewShotTask], Tensor]) -> Accuracies:
-        """Of a fresh network for each episode, trained on the images that it is given for it; its number is the seed.
+        """Accuracy of one fresh network per episode, trained on `images(episode)`; the episode's index is its seed.
 
-        `images` is `by_pictures`, or another way to answer an episode.
+        `images` is `by_pictures` or another function that answers an episode.
         """
         tasks = (self._task(images(episode), episode, seed) for seed, episode in enumerate(episodes))
         return Accuracies(fresh_accuracies(tasks, self.retraining, device=self.device, pretrained=self.pretrained))
@@ -197,9 +199,9 @@ class FewShot:
 def evaluate_few_shot(
     few_shot: FewShot, episodes: Sequence[FewShotTask], known: Tensor | None = None
 ) -> dict[str, Accuracies]:
-    """Accuracy over the episodes: the memory's, and its rivals' on the very same pictures.
+    """Accuracies over the episodes, of the memory and of baselines that use the same pictures.
 
-    Classify-then-recall is among them where `known` says what the classes look like that the memory knows.
+    Classify-then-recall needs `known`, the mean encodings of the memory's own classes.
     """
     ways = {RECALLED: few_shot.by_pictures}
     if known is not None:

@@ -1,4 +1,4 @@
-"""Accuracies over many small tasks, a fresh network for each: all at the same time where that is faster."""
+"""Accuracies over many small tasks with one fresh network each, trained together where that is faster."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from trainer.data.splits import Split
 from trainer.evaluation.evaluate import fresh_accuracy
 from trainer.evaluation.many_networks import ManyNetworks, can_train_together
 
-MOST_TOGETHER = 256  # networks, whose parameters with momentum and gradients take 1 GiB at the paper's width
+MOST_TOGETHER = 256  # networks; at the paper's width, parameters, momentum and gradients take 1 GiB
 
 
 @final
@@ -32,7 +32,7 @@ class FreshTask:
 
     @property
     def shape(self) -> tuple[int, ...]:
-        """Tasks of the same can be trained and scored together."""
+        """Tasks of the same shape can be trained and scored together."""
         return (*self.images.shape, len(self.test))
 
 
@@ -44,11 +44,11 @@ def fresh_accuracies(
     together: int | None = None,
     pretrained: Parameters | None = None,
 ) -> tuple[float, ...]:
-    """Accuracy, 0 to 1, of the fresh network of each task on its test pictures, in their order.
+    """Accuracy, 0 to 1, of a fresh network for each task on the task's test pictures, in order.
 
-    On CUDA as many networks at once as its memory is for, or `together`, with convolutions in bfloat16; elsewhere one
-    after another, which is faster there. Tasks are taken when their turn comes. `pretrained` are the layers that all of
-    them begin with, where the schedule asks for some. Raises TrainingFailed.
+    On CUDA, `together` networks (by default as many as fit) are trained at once, with convolutions in bfloat16. On
+    other devices they are trained one after another, which is faster there. `tasks` is consumed lazily. `pretrained`
+    are the initial layers of all networks, if the schedule uses any. Raises TrainingFailed.
     """
     values: list[float] = []
     for group in _groups(tasks, retraining, device, together):
@@ -66,7 +66,7 @@ def fresh_accuracies(
 def _groups(
     tasks: Iterable[FreshTask], retraining: Retraining, device: torch.device, together: int | None
 ) -> Iterator[list[FreshTask]]:
-    """Tasks that follow one another and are of one shape, no more than fit."""
+    """Yield consecutive tasks of one shape, at most as many as can be trained together."""
     group: list[FreshTask] = []
     for task in tasks:
         full = group and len(group) >= (together or _most(group[0], retraining, device))

@@ -1,6 +1,6 @@
-"""Herding: the real pictures whose running mean stays closest to the mean of their class (Welling, 2009).
+"""Herding: selects real pictures whose running mean stays closest to the mean of their class (Welling, 2009).
 
-A baseline of dataset distillation: chosen instead of made pictures, at the same number of stored floats.
+It is a baseline of dataset distillation that selects pictures instead of synthesising them.
 """
 
 from __future__ import annotations
@@ -16,11 +16,11 @@ from trainer.data.splits import Split
 def herding(features: Tensor, count: int) -> Tensor:
     """Indices [count] of distinct rows of `features` [N, p], in the order in which they are chosen.
 
-    Each is the one that brings the mean of those chosen so far closest to the mean of all (iCaRL, Rebuffi et al.,
-    2017, algorithm 4). Raises ValueError for more than there are.
+    Each choice brings the mean of the chosen rows closest to the mean of all (iCaRL, Rebuffi et al., 2017,
+    algorithm 4). Raises ValueError if `count` exceeds N.
     """
     if count > len(features):
-        raise ValueError(f"{count} of {len(features)} pictures cannot be chosen")
+        raise ValueError(f"cannot choose {count} of {len(features)} pictures")
     mean = features.mean(dim=0)
     total, chosen = torch.zeros_like(mean), torch.zeros(len(features), dtype=torch.bool)
     order = []
@@ -35,7 +35,7 @@ def herding(features: Tensor, count: int) -> Tensor:
 def herd(split: Split, preprocessing: AbstractPreprocessing, *, classes: int, each: int, most: int = 5_000) -> Tensor:
     """Pictures [classes, each, C, H, W] in pixel space, chosen by their half-resolution coordinates in model space.
 
-    Of each class the first `most` are looked at; a class with fewer than `each` repeats its pictures.
+    The first `most` pictures of each class are candidates. A class with fewer than `each` repeats its pictures.
     """
     half = HalfResolution.of(*split.images.shape[2:])
     chosen = []

@@ -1,9 +1,9 @@
-"""Many fresh networks trained at the same time, each on images of its own, as `FreshClassifier` trains one.
+"""Trains many fresh networks at once, each on its own images, with the results of `FreshClassifier`.
 
-A network of this size asks a GPU for a hundred short kernels at every step, so that launching them takes longer than
-computing them. Here every kernel does the work of G networks. Images lie as [G, C, N, H, W]: so a convolution of all
-networks is one batched matrix product of filters [O, C * 9] with unfolded images [C * 9, N * H * W], without a grouped
-convolution, whose gradients are slow, and an instance norm is a layer norm over the last two axes.
+A network of this size needs about a hundred short GPU kernels per step, which take longer to launch than to run. Here
+every kernel works for G networks. With images laid out as [G, C, N, H, W], the convolutions of all networks are one
+batched matrix product of filters [O, C * 9] and unfolded images [C * 9, N * H * W], and an instance norm is a layer
+norm over the last two axes. Grouped convolutions would be an alternative, but their gradients are slow.
 """
 
 from __future__ import annotations
@@ -22,22 +22,22 @@ from recall_server.core.networks.base import CLASSIFIER
 from recall_server.core.networks.blueprint import ConvBlock, blueprint
 from recall_server.core.networks.kernels import EPSILON
 from recall_server.core.training.augmentation import AUGMENTATIONS, LARGEST_ANGLE, flip, rotate
-from recall_server.core.training.descent import images_at_once
+from recall_server.core.training.descent import flat_leaves, images_at_once
 from recall_server.core.training.fused import trainable_parameters
 from recall_server.core.training.retraining import Retraining
 from recall_server.errors import NotFitted, TrainingFailed
 
 
 def can_train_together(network: AbstractNetwork) -> bool:
-    """Whether the network is a chain of convolutions and one linear layer, such as ConvNet and AlexNet."""
+    """Whether the network is a chain of convolution blocks and one linear layer, such as ConvNet and AlexNet."""
     return all(isinstance(block, ConvBlock) for block in blueprint(network).blocks)
 
 
 @final
 class ManyNetworks:
-    """G networks of the same architecture, one for each seed, on one device.
+    """G networks of the same architecture, one per seed, on one device.
 
-    `network.convolution_dtype` is how convolutions are computed; all else is float32. Raises ValueError for an
+    `network.convolution_dtype` is the dtype of convolutions; everything else is float32. Raises ValueError for an
     architecture that `can_train_together` refuses, and for no seeds.
     """
 
@@ -45,18 +45,18 @@ class ManyNetworks:
         self, network: AbstractNetwork, retraining: Retraining, seeds: Sequence[int], *, device: torch.device
     ) -> None:
         if not can_train_together(network):
-            raise ValueError(f"{type(network).__name__} is no chain of convolutions; train one network after another")
+            raise ValueError(f"{type(network).__name__} is not a chain of convolutions; train its networks one by one")
         if not seeds:
-            raise ValueError("one seed or more is needed")
+            raise ValueError("at least one seed is needed")
         self.network, self.retraining, self.seeds, self.device = network, retraining, tuple(seeds), device
         self._parameters: Parameters | None = None
 
     def fit(self, images: Tensor, targets: Tensor, *, pretrained: Parameters | None = None) -> Self:
         """Train each network on its own images [G, q, r, C, H, W] in model space, all with the targets [q, k].
 
-        `pretrained` are the layers that all of them begin with, where the schedule asks for some. Network i ends as a
-        FreshClassifier with seed i that was fitted to images[i] would, but for rounding. Raises ValueError for shapes
-        that do not fit, and TrainingFailed where a network diverges.
+        `pretrained` are the initial layers of all networks, if the schedule uses any. Up to rounding, network i equals
+        a FreshClassifier with seed i that was fitted to images[i]. Raises ValueError for shapes that do not match, and
+        TrainingFailed if a network diverges.
         """
         self._check(images, targets)
         self._parameters = None
@@ -75,14 +75,14 @@ class ManyNetworks:
         failed = int((~descent.finite()).sum())
         if failed:
             raise TrainingFailed(
-                f"{failed} of {len(self.seeds)} networks diverged; a learning rate below "
-                f"{self.retraining.learning_rate:g} is needed"
+                f"{failed} of {len(self.seeds)} networks diverged; use a learning rate below "
+                f"{self.retraining.learning_rate:g}"
             )
         return self
 
     @torch.no_grad()
     def logits(self, images: Tensor) -> Tensor:
-        """Each network's own pictures [G, N, C, H, W] in model space -> [G, N, k] on the device."""
+        """Pictures [G, N, C, H, W] in model space, N for each network -> logits [G, N, k] on the device."""
         if self._parameters is None:
             raise NotFitted("these networks have not been trained; call fit first")
         at_once = max(1, images_at_once(self.network, self.device) // len(self.seeds))
@@ -95,7 +95,7 @@ class ManyNetworks:
         )
 
     def parameters(self, index: int) -> Parameters:
-        """Those of one network."""
+        """The parameters of one network."""
         if self._parameters is None:
             raise NotFitted("these networks have not been trained; call fit first")
         return {name: value[index].detach() for name, value in self._parameters.items()}
@@ -114,10 +114,10 @@ class ManyNetworks:
 @final
 @dataclass(frozen=True)
 class Draws:
-    """All that is random in training: `numbers` [G, steps, L], uniform in 0..1, those that FreshClassifier draws.
+    """All random draws of the training: `numbers` [G, steps, L], uniform in 0..1, the same as FreshClassifier's.
 
-    A step's L numbers are q * r that order the rows, then one for each image's flip and one for its turn, where the
-    schedule has any. Drawn at once they are the same as drawn in turn, because a generator's floats come one by one.
+    The L numbers of a step are q * r that order the rows, then one per image for its flip and one for its rotation, if
+    the schedule has these. Drawing all steps at once gives the same numbers as drawing step by step.
     """
 
     numbers: Tensor
@@ -134,7 +134,7 @@ class Draws:
         generators: Sequence[torch.Generator],
         device: torch.device,
     ) -> Self:
-        """For images of `size` (q, r) queries and rows; each generator goes on as far as its network draws."""
+        """Draw for images of `size` (queries, rows), one generator per network."""
         queries, rows = size
         drawn, kinds = min(retraining.rows_per_class, rows), AUGMENTATIONS[retraining.augmentation]
         length = queries * rows + len(kinds) * queries * drawn
@@ -142,7 +142,7 @@ class Draws:
         return cls(numbers.to(device), queries, rows, drawn, kinds)
 
     def minibatch(self, images: Tensor, done: int) -> Tensor:
-        """[G, q, r, C, H, W] -> [G, q * n, C, H, W], what each network sees in the step after `done` steps."""
+        """Images [G, q, r, C, H, W] -> the minibatches [G, q * n, C, H, W] of the step after `done` steps."""
         networks, queries = len(images), self.queries
         count = queries * self.drawn
         order, *augmented = torch.split(self.numbers[:, done], [queries * self.rows, *[count] * len(self.kinds)], dim=1)
@@ -157,24 +157,22 @@ class Draws:
 
 @final
 class _Descent:
-    """SGD with momentum for all networks: their parameters are views of one vector, so that an update is three
-    operations; `parameters` [G, ...] by name."""
+    """SGD with momentum for all networks; `parameters` [G, ...] by name.
+
+    The parameters are views of one vector, so an update takes three operations.
+    """
 
     def __init__(self, network: AbstractNetwork, start: Parameters) -> None:
         names = trainable_parameters(network)
         self._network = network
-        self._values = torch.cat([start[name].flatten() for name in names])
+        self._values, self._leaves = flat_leaves(start, names)
         self._velocity = torch.zeros_like(self._values)
-        pieces = torch.split(self._values, [start[name].numel() for name in names])
-        self._leaves = {
-            name: piece.view_as(start[name]).requires_grad_() for name, piece in zip(names, pieces, strict=True)
-        }
         self.parameters = start | self._leaves
 
     def step(self, images: Tensor, targets: Tensor, *, rate: float, momentum: float) -> None:
-        """One step of each network on its minibatch [G, N, C, H, W], all with the targets [N, k]."""
+        """Take one step with each network on its minibatch [G, N, C, H, W], all with the targets [N, k]."""
         logits = many_logits(self._network, self.parameters, images)
-        # Summed over networks, whose gradients have nothing to do with each other.
+        # Summed over networks, whose gradients are independent of each other.
         loss = -(targets * log_softmax(logits, dim=2)).sum() / images.shape[1]
         pieces = torch.autograd.grad(loss, list(self._leaves.values()))
         with torch.no_grad():
@@ -182,19 +180,19 @@ class _Descent:
             self._values.sub_(self._velocity, alpha=rate)
 
     def finite(self) -> Tensor:
-        """Whether all parameters of each network still are numbers: bool [G]."""
+        """Whether all parameters of each network are finite: bool [G]."""
         return torch.stack([leaf.isfinite().flatten(1).all(dim=1) for leaf in self._leaves.values()]).all(dim=0)
 
 
 def many_logits(network: AbstractNetwork, parameters: Parameters, images: Tensor) -> Tensor:
-    """[G, N, C, H, W] -> [G, N, k], equal but for rounding to `network.logits` of each network; differentiable once."""
+    """Logits [G, N, k] of images [G, N, C, H, W], equal to `network.logits` up to rounding; differentiable once."""
     prepared = network.prepare(images.flatten(0, 1))
     hidden = prepared.view(*images.shape[:2], *prepared.shape[1:]).transpose(1, 2)  # [G, C, N, H, W]
     for block in blueprint(network).blocks:
         assert isinstance(block, ConvBlock), "refused at construction"
         weight = parameters[f"{block.layer.convolution}.weight"]
         convolved: Tensor = _Convolutions.apply(hidden, weight, network.convolution_dtype or hidden.dtype)
-        # The convolution's bias is left out: the norm subtracts it with the mean.
+        # The convolution's bias is left out, because the norm cancels it.
         normalised = layer_norm(convolved.flatten(3), (convolved[0, 0, 0].numel(),), eps=EPSILON).view_as(convolved)
         scale, shift = (parameters[f"{block.layer.norm}.{part}"][:, :, None, None, None] for part in ("scale", "shift"))
         hidden = torch.addcmul(shift, normalised, scale).relu_()
@@ -207,7 +205,7 @@ def many_logits(network: AbstractNetwork, parameters: Parameters, images: Tensor
 
 
 class _Convolutions(torch.autograd.Function):
-    """[G, C, N, H, W] with weights [G, O, C, k, k] -> [G, O, N, H, W], multiplied in `dtype`; size stays."""
+    """Images [G, C, N, H, W] and weights [G, O, C, k, k] -> [G, O, N, H, W] of the same size, computed in `dtype`."""
 
     @staticmethod
     def forward(ctx: Any, images: Tensor, weights: Tensor, dtype: torch.dtype) -> Tensor:
@@ -232,7 +230,7 @@ class _Convolutions(torch.autograd.Function):
 
 
 def _unfold(images: Tensor, kernel: int, dtype: torch.dtype) -> Tensor:
-    """[G, C, N, H, W] -> [G, C * k * k, N * H * W]: what each place of a kernel sees of images with zeros around."""
+    """Zero-padded images [G, C, N, H, W] -> their k x k windows [G, C * k * k, N * H * W]."""
     windows = pad(images, [kernel // 2] * 4).unfold(3, kernel, 1).unfold(4, kernel, 1)  # [G, C, N, H, W, k, k]
     windows = windows.permute(0, 1, 5, 6, 2, 3, 4)
     # Copied and converted in one pass.

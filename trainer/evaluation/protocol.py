@@ -1,4 +1,4 @@
-"""By which schedule networks are trained where a memory is measured: a named protocol, and what departs from it."""
+"""Evaluation protocols: the named schedules for training the evaluated networks, and overrides of them."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ PROTOCOLS = ("paper", "bundle")
 
 @dataclass(frozen=True)
 class Protocol:
-    """`paper` (300 epochs at 0.01) or `bundle` (its own schedule); `epochs`, `steps` and `augmentation` if not theirs.
+    """`paper` (300 epochs at 0.01) or `bundle` (its own schedule), with optional overrides.
 
-    Raises ValueError, with a sentence, for what is no protocol.
+    Raises ValueError for an unknown name or augmentation, and for both `epochs` and `steps`.
     """
 
     name: str = "paper"
@@ -27,12 +27,12 @@ class Protocol:
         if self.name not in PROTOCOLS:
             raise ValueError(f"unknown protocol {self.name!r}; use {' or '.join(PROTOCOLS)}")
         if self.epochs is not None and self.steps is not None:
-            raise ValueError("--epochs and --steps both say how long to train; leave one of them out")
+            raise ValueError("--epochs and --steps both set the length of the training; leave one of them out")
         if self.augmentation is not None and self.augmentation not in AUGMENTATIONS:
-            raise ValueError(f"there is no augmentation {self.augmentation!r}; use {', '.join(AUGMENTATIONS)}")
+            raise ValueError(f"unknown augmentation {self.augmentation!r}; use {', '.join(AUGMENTATIONS)}")
 
     def schedule(self, retraining: Retraining, *, queries: int, rows: int) -> Retraining:
-        """Training on `rows` images of each of so many queries; an epoch looks at each of them once."""
+        """The schedule for training on `rows` images of each of `queries` queries; an epoch uses each image once."""
         if self.name == "paper":
             retraining = paper_protocol(retraining, queries=queries, rows=rows)
         steps = retraining.steps if self.steps is None else self.steps
@@ -42,7 +42,7 @@ class Protocol:
         return Retraining.model_validate(retraining.model_dump() | changed)
 
     def __str__(self) -> str:
-        """What a measurement says about how it was made: no two protocols have the same words."""
+        """The protocol's name in measurements, unique to its settings."""
         parts = [self.name]
         parts += [] if self.epochs is None else [f"{self.epochs} epochs"]
         parts += [] if self.steps is None else [f"{self.steps} steps"]

@@ -1,4 +1,4 @@
-"""What `evaluate` and `inspect` tell a person: accuracy beside its baselines, the manifest, and pictures."""
+"""The output of `evaluate`, `inspect` and `card`: accuracies beside baselines, manifests, cards and pictures."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ HERDED = "herded real images, same number of floats"
 
 @dataclass(frozen=True)
 class Evaluation:
-    """A bundle on the test set of the data it was made from, by `protocol` with the network of `retraining`."""
+    """An evaluation of a bundle on the test set of its data, by `protocol` with the network of `retraining`."""
 
     path: Path
     bundle: MemoryBundle
@@ -54,17 +54,17 @@ class Evaluation:
     device: torch.device
 
     def schedules(self) -> dict[str, Retraining]:
-        """How networks are trained on each of the things that are compared."""
+        """The schedule for networks trained on each of the things that are compared."""
         queries, rows = len(self.dataset.classes), self.bundle.memory.rows
         if self.bundle.manifest.queries == "images":
             return {RECALLED: self.protocol.schedule(self.retraining, queries=WAYS, rows=rows)}
-        shown = at_full_size(self.retraining)
-        real = self.protocol.schedule(shown, queries=queries, rows=real_rows(self.bundle))
+        full_size = at_full_size(self.retraining)
+        real = self.protocol.schedule(full_size, queries=queries, rows=real_rows(self.bundle))
         recalled = self.protocol.schedule(self.retraining, queries=queries, rows=rows)
         return {RECALLED: recalled, RANDOM: real, HERDED: real}
 
     def label_addressed(self) -> dict[str, Accuracies]:
-        """All classes, beside random and herded real images at the same number of stored floats."""
+        """Accuracy on all classes, beside random and herded real images with the same number of stored floats."""
         schedules, train, test = self.schedules(), self.dataset.train, self.dataset.test
         how: dict[str, Any] = {"seeds": self.seeds, "device": self.device}
         return {
@@ -74,11 +74,11 @@ class Evaluation:
         }
 
     def few_shot_task(self) -> tuple[int, int]:
-        """Shots and test pictures of an episode."""
+        """(shots, test pictures) of an episode."""
         return largest_task(self.dataset.test, self.dataset.classes, ways=WAYS, shots=SHOTS, tests=TESTS)
 
     def image_addressed(self, shots: int, tests: int) -> dict[str, Accuracies]:
-        """Few-shot episodes, one for every seed, beside rivals that see the same pictures."""
+        """Accuracy on few-shot episodes, one per seed, beside baselines that use the same pictures."""
         few_shot = FewShot.of_bundle(self.path, self.device, retraining=self.schedules()[RECALLED])
         test, classes = self.dataset.test, self.dataset.classes
         generators = [torch.Generator().manual_seed(seed) for seed in self.seeds]
@@ -103,8 +103,8 @@ def evaluate_bundle(
 ) -> dict[str, Accuracies]:
     """Measure a bundle on the test set beside its baselines, and print the table.
 
-    `record` writes the accuracy into the bundle and everything into the JSON beside it; `json_file` is another place
-    for that. What cannot be measured is refused before anything is trained.
+    `record` writes the accuracy into the bundle and all results into the JSON beside it; `json_file` is an additional
+    file for the results. Invalid input is refused before anything is trained.
     """
     bundle = MemoryBundle.load(path)
     _require_same_pictures(bundle, dataset)
@@ -112,10 +112,10 @@ def evaluate_bundle(
     for file in filter(Path.exists, files):
         evaluations(file, memory_digest(bundle))
     retraining = _with_network(bundle, network)
-    if protocol.name == "paper" and network is None:  # whose networks see pictures as they are
+    if protocol.name == "paper" and network is None:  # the paper's networks do not shrink pictures
         retraining = at_full_size(retraining)
     by_pictures = bundle.manifest.queries == "images"
-    if by_pictures:  # an episode is as large for every rival, so there is no other protocol
+    if by_pictures:  # an episode has the same size for every baseline, so there is no other protocol
         protocol = replace(protocol, name="bundle")
     evaluation = Evaluation(path, bundle, dataset, retraining, protocol, seeds, device)
     schedules = evaluation.schedules()
@@ -138,46 +138,46 @@ def evaluate_bundle(
 
 
 def _with_network(bundle: MemoryBundle, network: str | None) -> Retraining:
-    """The bundle's schedule with this network; ValueError for one that there is not, or that is too deep for it."""
+    """The bundle's schedule with this network. Raises ValueError for an invalid network or one that is too deep."""
     retraining = bundle.manifest.retraining
     if network is None:
         return retraining
     try:
         spec = NetworkSpec.parse(network)
     except ValidationError as error:
-        raise ValueError(f"{network!r} is no network: {first_fault(error)}") from error
+        raise ValueError(f"{network!r} is not a network: {first_fault(error)}") from error
     build_network(spec, bundle.manifest.image.shape, len(bundle.labels))
     if retraining.initial == "encoder" and spec != retraining.network:
         raise ValueError(
-            f"classifiers of {bundle.manifest.name} begin with its encoder, a {retraining.network}, and by a schedule "
-            f"for that; a {spec} would have to begin at random"
+            f"classifiers of {bundle.manifest.name} start from its encoder, a {retraining.network}, and the "
+            f"schedule is made for that; a {spec} cannot start from it"
         )
     return retraining.model_copy(update={"network": spec})
 
 
 def recorded(rows: Sequence[MeasuredAccuracy], row: MeasuredAccuracy) -> list[MeasuredAccuracy]:
-    """The measurements with a new one at their end; it takes the place of one of the same kind, made before."""
+    """The measurements with a new one appended; it replaces an earlier one of the same kind."""
     kind = (row.network, row.protocol, row.data)
     return [each for each in rows if (each.network, each.protocol, each.data) != kind] + [row]
 
 
 def _require_same_pictures(bundle: MemoryBundle, dataset: ImageDataset) -> None:
-    """Other pictures could be a test set that the memory was trained on."""
+    """Raise InvalidDataset for other pictures than the bundle's: the memory may have been trained on them."""
     made = bundle.manifest.provenance
     if dataset.classes != bundle.manifest.labels or dataset.image_shape != bundle.manifest.image.shape:
         raise InvalidDataset(
-            f"{dataset.name} has other classes or another image size than {bundle.manifest.name} was made from "
-            f"({made.dataset}, {bundle.manifest.image.shape})"
+            f"{dataset.name} has other classes or another image size than the data that {bundle.manifest.name} was "
+            f"made from ({made.dataset}, {bundle.manifest.image.shape})"
         )
     if dataset.digest != made.dataset_sha256:
         raise InvalidDataset(
-            f"{dataset.name} holds other pictures than {bundle.manifest.name} was made from (sha256 "
+            f"{dataset.name} has other pictures than the data that {bundle.manifest.name} was made from (sha256 "
             f"{dataset.digest[:12]} and {made.dataset_sha256[:12]}), so its test pictures may have been trained on"
         )
 
 
 def print_accuracies(title: str, results: dict[str, Accuracies]) -> None:
-    """A table on stdout: accuracy with its spread over runs."""
+    """Print a table of accuracies with their spread over runs."""
     table = Table(title=Text(title))
     for heading in ("trained on", "accuracy", "spread", "runs"):
         table.add_column(heading, justify="left" if heading == "trained on" else "right")
@@ -189,7 +189,7 @@ def print_accuracies(title: str, results: dict[str, Accuracies]) -> None:
 
 
 def print_manifest(path: Path) -> None:
-    """A bundle's manifest on stdout, for people."""
+    """Print a bundle's manifest as a table."""
     bundle = MemoryBundle.load(path)
     manifest = bundle.manifest
     made = manifest.provenance
@@ -211,25 +211,25 @@ def print_manifest(path: Path) -> None:
         "made from": f"{made.dataset} ({made.dataset_licence}), sha256 {made.dataset_sha256}",
         "made by": f"{made.method}, {made.outer_steps} outer steps, {made.seconds:.0f} s on {made.device}, "
         f"seed {made.seed}, code {made.code_version}, {made.date}",
-        "run": "not said" if manifest.progress is None else describe_progress(manifest.progress),
+        "run": "not recorded" if manifest.progress is None else describe_progress(manifest.progress),
         "hyper-parameters": ", ".join(f"{key}={value}" for key, value in made.hyper_parameters.items()),
         "accuracy": "\n".join(map(describe_accuracy, manifest.accuracy)) or "not measured",
     }
     table.add_column()
-    table.add_column(overflow="fold")  # digests are to be copied whole
+    table.add_column(overflow="fold")  # digests must be complete to be copied
     for name, value in rows.items():
-        table.add_row(name, Text(str(value)))  # text of strangers, which is not to be read as markup
+        table.add_row(name, Text(str(value)))  # untrusted text, which rich must not read as markup
     Console().print(table)
 
 
 def describe_accuracy(row: MeasuredAccuracy) -> str:
-    """An accuracy with what it was measured on and how, in one line."""
+    """An accuracy with its network, protocol and data, as one line."""
     how = f"{row.network}, {row.protocol}, {row.runs} runs"
     return f"{100 * row.mean:.2f} +- {100 * row.spread:.2f} % on {row.data} ({how})"
 
 
 def describe_progress(progress: RunProgress) -> str:
-    """How far a run had come, in one line."""
+    """The state of a run when the bundle was written, as one line."""
     curve = progress.validation
     text = f"version {progress.version} after {progress.minutes:.1f} minutes"
     if not curve:
@@ -243,13 +243,13 @@ def _shapes(bundle: MemoryBundle) -> str:
 
 
 def write_card(path: Path) -> Path:
-    """The card of a bundle, NAME.md beside it."""
+    """Write the card of a bundle to NAME.md beside it, and return its path."""
     card = path.with_suffix(".md")
     write_atomically(card, bundle_card(MemoryBundle.load(path)).encode())
     return card
 
 
 def write_picture(path: Path, picture: Path) -> None:
-    """A PNG of a bundle's bases and of images that its labels (or random queries) recall."""
+    """Write a PNG of a bundle's bases and of images recalled for its labels (or for random queries)."""
     bundle = MemoryBundle.load(path)
     write_atomically(picture, contact_sheet(picture_rows(bundle)))

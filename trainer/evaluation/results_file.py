@@ -1,4 +1,4 @@
-"""What an evaluation found, with its baselines and every single run, as JSON: a manifest holds the means only."""
+"""The JSON file of a bundle's evaluations, with baselines and every run; a manifest has the means only."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ from recall_server.core.training.retraining import Retraining
 from trainer.evaluation.evaluate import Accuracies
 
 FORMAT = 1
-KIND = ("network", "protocol", "data")  # measurements that agree in these are of the same kind
+KIND = ("network", "protocol", "data")  # a new measurement replaces an earlier one that agrees in these
 
 
 @dataclass(frozen=True)
 class Measured:
-    """One evaluation: what was trained on -> accuracies of the networks of these seeds, and the schedule of each."""
+    """One evaluation: `results` and `schedules` by what the networks were trained on; one network per seed."""
 
     network: str
     protocol: str
@@ -35,7 +35,7 @@ class Measured:
     schedules: Mapping[str, Retraining]
 
     def to_json(self) -> dict[str, Any]:
-        """As it stands in the file."""
+        """The evaluation's entry in the file."""
         return {
             "network": self.network,
             "protocol": self.protocol,
@@ -57,14 +57,14 @@ class Measured:
 
 
 def file_of(bundle: Path) -> Path:
-    """Where the evaluations of a bundle lie, beside it."""
+    """The path of a bundle's evaluations, beside the bundle."""
     return bundle.with_name(f"{bundle.stem}.evaluation.json")
 
 
 def add(path: Path, bundle: MemoryBundle, measured: Measured) -> None:
-    """Write the file with this measurement at its end, in the place of an earlier one of its kind.
+    """Append a measurement to the file, replacing an earlier one of the same kind.
 
-    What it holds of another memory goes. Raises ValueError for a file that is something else, and StorageFailed.
+    Measurements of another memory are dropped. Raises ValueError if the file is something else, and StorageFailed.
     """
     digest, new = memory_digest(bundle), measured.to_json()
     earlier = [] if not path.exists() else evaluations(path, digest)
@@ -81,16 +81,16 @@ def add(path: Path, bundle: MemoryBundle, measured: Measured) -> None:
 
 
 def evaluations(path: Path, memory_sha256: str) -> list[dict[str, Any]]:
-    """What the file holds of the memory with this digest. ValueError for what is no such file."""
+    """The file's evaluations of the memory with this digest. Raises ValueError if it is no such file."""
     try:
         document = json.loads(path.read_text(encoding="utf-8"))
         if document["format"] != FORMAT:
-            raise ValueError(f"its format is {document['format']}, this code's {FORMAT}")
+            raise ValueError(f"its format is {document['format']}, not {FORMAT}")
         found: list[dict[str, Any]] = document["evaluations"] if document["memory_sha256"] == memory_sha256 else []
         for each in found:
             _kind(each), [(result["trained_on"], float(result["mean"])) for result in each["results"]]
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise ValueError(f"{path.name} holds no evaluations of a bundle: {error}") from error
+        raise ValueError(f"{path.name} is not a file of evaluations: {error}") from error
     return found
 
 

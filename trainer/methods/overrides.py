@@ -68,7 +68,7 @@ class _Section:
         elif name == "kind" and issubclass(self.model, Spec):
             raise ValueError(f"{override!r}: the kind of this method is its own")
         else:
-            self.fields[name] = NetworkSpec.parse(value) if isinstance(inside, NetworkSpec) else value
+            self.fields[name] = _network(value, override) if isinstance(inside, NetworkSpec) else value
 
     def of_kind(self, kind: str) -> _Section:
         """This section, or one of another kind at its defaults."""
@@ -100,6 +100,13 @@ class _Section:
         if what == "there":
             return f"{override!r}: there is no field {name!r}; there are {self.names()}{hint}"
         return f"{override!r}: {what} has no field {name!r}; it has {self.names()}{hint}"
+
+
+def _network(text: str, override: str) -> NetworkSpec:
+    try:
+        return NetworkSpec.parse(text)
+    except ValidationError as error:
+        raise ValueError(f"{override!r}: {first_fault(error)}") from error
 
 
 def _is_section(value: object) -> bool:

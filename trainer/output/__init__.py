@@ -1,1 +1,1 @@
-"""Exports and plots."""
+"""Exports for other tools, and plots."""

@@ -1,4 +1,4 @@
-"""A bundle for every task that has ended: what the server serves is what the buffer keeps."""
+"""Makes a bundle of every finished task's memory, so that a server can serve the buffer."""
 
 from __future__ import annotations
 
@@ -48,5 +48,5 @@ def _plain(learner: CompressThenRecall) -> dict[str, str | int | float]:
 
 
 def bundle_path(folder: Path, bundle: MemoryBundle) -> Path:
-    """Where a bundle of a stream lies."""
+    """The path of a stream's bundle."""
     return folder / f"{bundle.manifest.name}.safetensors"

@@ -1,8 +1,8 @@
-"""A run divided into parts that need not know of each other, for machines with many cores.
+"""Divides a run into independent parts, for machines with many cores.
 
-A task's memory depends on nothing but its samples, its number and the seed, unless it starts from finished memories
-(`reuse`); so every task is a part. Networks that are trained through the whole stream, and what they are compared with,
-are another part, and joint training is the last. Together the parts are the whole run, to the same bits.
+A task's memory depends only on its samples, its number and the seed, unless it starts from finished memories (`reuse`),
+so every task is a part. The baselines, which are trained through the whole stream, are another part, and joint training
+is the last. Together the parts give the same bits as one run.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ GOLDEN = (math.sqrt(5) - 1) / 2
 
 @dataclass(frozen=True)
 class Part:
-    """`recall` of one task, or of all where `task` is None; all `baselines`; `joint` training."""
+    """`recall` of one task, or of all if `task` is None; all `baselines`; or `joint` training."""
 
     kind: Literal["recall", "baselines", "joint"]
     task: int | None = None
@@ -36,13 +36,13 @@ class Part:
 
 
 def divide(recipe: StreamMethod, tasks: int, *, baselines: bool, joint: bool) -> list[Part]:
-    """The parts of a run: the long ones first, then tasks in such an order that the first few stand for all."""
+    """The parts of a run: the longest first, then the tasks in an order whose first few are representative."""
     parts = [Part("baselines")] * baselines + [Part("joint")] * joint
     return parts + ([Part("recall")] if recipe.reuse else [Part("recall", task) for task in spaced(tasks)])
 
 
 def spaced(count: int) -> list[int]:
-    """0..count-1, each once, so that however many one takes, they are spread evenly."""
+    """A permutation of 0..count-1 of which every prefix is spread evenly."""
     step = next((step for step in range(round(GOLDEN * count), count) if math.gcd(step, count) == 1), 1)
     return [place * step % count for place in range(count)]
 
@@ -55,15 +55,15 @@ def prepare_part(
     checkpoint: Path | None = None,
     report: Callable[[str], None] = lambda sentence: None,
 ) -> StreamRun:
-    """The run of a part, at its beginning; of joint training there is none. `stream` is the experiment's.
+    """The run of a part, not yet started; joint training has none. `stream` is the experiment's stream.
 
-    Raises ValueError for one task of a recipe that needs those before it.
+    Raises ValueError for a single task of a recipe that needs the earlier tasks.
     """
     first = stream.task(0)
     if first is None:
         raise InvalidDataset(f"{stream.name} has no task")
     recall, *others = experiment.learners(stream, first)
-    assert isinstance(recall, CompressThenRecall), "ours comes first"
+    assert isinstance(recall, CompressThenRecall), "compress-then-recall is the first learner"
     for number in range(part.task or 0):
         if (earlier := stream.task(number)) is not None:
             recall.skip(earlier.header)
@@ -79,20 +79,20 @@ def prepare_part(
 
 
 def together(parts: Iterable[Scores], tasks: int) -> Scores:
-    """The scores of parts as those of one run of so many tasks; of those that are there, where some are missing.
+    """The scores of the given parts, merged as in one run of `tasks` tasks; some parts may be missing.
 
-    A finished task is as good at every later moment as it was when it ended.
+    The accuracy on a finished task of compress-then-recall does not change later.
     """
     scores = Scores()
-    for part in sorted(parts, key=lambda part: CompressThenRecall.name not in part.rows):  # ours first
+    for part in sorted(parts, key=lambda part: CompressThenRecall.name not in part.rows):  # compress-then-recall first
         for learner, rows in part.rows.items():
             for after, row in rows.items():
                 for task, accuracy in row.items():
                     scores.add(learner, after=after, task=task, accuracy=accuracy)
-    ours = scores.rows.get(CompressThenRecall.name, {})
-    ended = {task: row[task] for task, row in ours.items()}
+    recalled = scores.rows.get(CompressThenRecall.name, {})
+    finished = {task: row[task] for task, row in recalled.items()}
     for after in range(tasks):
-        for task, accuracy in ended.items():
+        for task, accuracy in finished.items():
             if task < after:
                 scores.add(CompressThenRecall.name, after=after, task=task, accuracy=accuracy)
     return scores

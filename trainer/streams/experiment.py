@@ -1,4 +1,4 @@
-"""A stream with everything that is compared on it: the learner, baselines at the same memory, and the upper bound."""
+"""An experiment on a stream: compress-then-recall, baselines with the same memory, and the upper bound."""
 
 from __future__ import annotations
 
@@ -23,16 +23,16 @@ from trainer.streams.sources.folder import FolderStream
 from trainer.streams.sources.named import STREAMS, named_stream
 from trainer.streams.sources.task import CPU, MINIBATCH, AbstractStream, StreamTask, TaskHeader
 
-MARKS = 10  # how often, along a stream, all tasks so far are judged
-MEMORY = 10  # real images for each task, where nothing else is said (paper, Table 5)
+MARKS = 10  # how often in a stream all tasks so far are tested
+MEMORY = 10  # real images per task, by default (paper, Table 5)
 JOINT_EPOCHS = 10
-# Chosen on validation pictures, each for itself: rate, steps for every minibatch, samples of the buffer in each step.
+# (rate, steps per minibatch, replayed samples per step), each chosen on validation pictures.
 ONLINE, REPLAY, JOINT = (0.003, 1, 0), (0.1, 4, 50), (0.1, 1, 0)
 
 
 @dataclass(frozen=True)
 class Experiment:
-    """Which stream, learned how. `memory` is the buffer in real images; a folder's name or path is a stream as well."""
+    """A stream and how it is learned. `source` is the name of a stream or a folder; `memory` is in real images."""
 
     source: str
     recipe: StreamMethod
@@ -44,20 +44,20 @@ class Experiment:
     follow: bool = False
     validate: bool = False
     baselines: bool = True
-    device: torch.device = CPU  # of networks
+    device: torch.device = CPU  # where networks are trained
 
     def stream(self) -> AbstractStream:
-        """Raises InvalidDataset for what is no stream."""
+        """The stream of `source`. Raises InvalidDataset for an unknown one, or for options that it does not take."""
         if self.source in STREAMS:
             if self.follow or self.image_size:
                 raise InvalidDataset(
-                    f"the stream {self.source} is whole and has its size; that is for folders of tasks"
+                    f"--follow and --image-size are for folders of tasks, not for the named stream {self.source}"
                 )
             return named_stream(
                 self.source, seed=self.seed, tasks=self.tasks, samples=self.samples, validate=self.validate
             )
         if self.samples:
-            raise InvalidDataset("a number of samples is for the named streams; a folder's tasks are taken whole")
+            raise InvalidDataset("--samples is for named streams; the tasks of a folder are always used completely")
         return FolderStream(
             Path(self.source),
             seed=self.seed,
@@ -68,7 +68,7 @@ class Experiment:
         )
 
     def capacity(self, stream: AbstractStream, header: TaskHeader) -> int:
-        """The buffer in numbers; a shortened stream has the same share for each task as the whole one."""
+        """The size of the buffer in numbers; the tasks of a shortened stream keep their share."""
         if self.memory is not None:
             return self.memory * header.image_numbers
         spec = STREAMS.get(self.source)
@@ -76,7 +76,7 @@ class Experiment:
         return int(each * stream.tasks) * header.image_numbers
 
     def learners(self, stream: AbstractStream, first: StreamTask) -> list[AbstractStreamLearner]:
-        """Ours first. Raises ValueError for a buffer that is too small."""
+        """All learners, compress-then-recall first. Raises ValueError for a buffer that is too small."""
         header, prepared = first.header, preprocessing(first)
         capacity = self.capacity(stream, header)
         recall = CompressThenRecall(
@@ -119,14 +119,14 @@ class Experiment:
         )
 
     def joint(self, stream: AbstractStream, *, stopped: Callable[[], bool] = lambda: False) -> list[float]:
-        """Accuracy of joint training on every task; Interrupted when `stopped` says so before its end."""
+        """Accuracy of joint training on every task. Raises Interrupted if `stopped` returns True before the end."""
         first = stream.task(0)
         assert first is not None, "a stream has a task"
         network = self._network(stream, first, "joint training", JOINT)
         return joint_accuracies(stream, network, epochs=JOINT_EPOCHS, seed=self.seed, stopped=stopped)
 
     def description(self, stream: AbstractStream, header: TaskHeader) -> dict[str, Any]:
-        """What a checkpoint must agree with."""
+        """The settings that a checkpoint must agree with."""
         recipe = {f"recipe.{name}": value for name, value in self.recipe.model_dump(mode="json").items()}
         return recipe | {
             "stream": stream.name,
@@ -140,12 +140,12 @@ class Experiment:
 
 
 def preprocessing(first: StreamTask) -> Standardise:
-    """Standardised by the first minibatch of the first task, and so for good: nothing is known of what comes later."""
+    """Standardisation by the first minibatch of the first task; later data are not known in advance."""
     return Standardise.fit(first.train.select(torch.arange(min(MINIBATCH, len(first.train)))).images)
 
 
 def judge_every(stream: AbstractStream) -> int:
-    """After how many tasks all tasks so far are judged."""
+    """The number of tasks after which all tasks so far are tested."""
     return max(1, stream.tasks // MARKS)
 
 
@@ -157,20 +157,20 @@ def prepare(
     report: Callable[[str], None] = lambda sentence: None,
     stopped: Callable[[], bool] = lambda: False,
 ) -> StreamRun:
-    """A run at its beginning, which waits for the first task. Every finished one is written to the folder `bundles`."""
+    """A run that has not started; waits for the first task. Finished tasks are written to the folder `bundles`."""
     stream = experiment.stream()
     first = stream.await_task(0, stopped=stopped)
     if first is None:
         raise InvalidDataset(f"{stream.name} ended before its first task")
     learners = experiment.learners(stream, first)
     recall = learners[0]
-    assert isinstance(recall, CompressThenRecall), "ours comes first"
+    assert isinstance(recall, CompressThenRecall), "compress-then-recall is the first learner"
 
     def publish(number: int) -> None:
         if bundles is not None:
             seconds = run.seconds.spent[recall.name]
-            made = task_bundle(recall, number, stream=stream.name, licence=stream.licence, seconds=seconds)
-            made.save(bundle_path(bundles, made))
+            bundle = task_bundle(recall, number, stream=stream.name, licence=stream.licence, seconds=seconds)
+            bundle.save(bundle_path(bundles, bundle))
 
     run = StreamRun(
         stream,

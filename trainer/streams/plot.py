@@ -1,4 +1,4 @@
-"""One picture: mean accuracy over the tasks seen so far, as the stream grows, a line for each learner."""
+"""Plots the mean accuracy over the tasks seen so far against the number of tasks, one line per learner."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from trainer.streams.scores import Scores, spread
 
 
 def plot_scores(runs: Sequence[Scores], path: Path, *, title: str, joint: Sequence[float] = ()) -> None:
-    """Write the picture, a PNG; bands are one standard deviation over the runs, the dashed line is joint training."""
-    from matplotlib.figure import Figure  # noqa: PLC0415  (only for the picture)
+    """Write the plot as a PNG; bands are one standard deviation over the runs, the dashed line is joint training."""
+    from matplotlib.figure import Figure  # noqa: PLC0415  (needed for the plot only)
     from matplotlib.ticker import MaxNLocator  # noqa: PLC0415
 
     figure = Figure(figsize=(6, 4), layout="constrained")

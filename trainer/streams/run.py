@@ -1,7 +1,7 @@
-"""One pass over a stream: every learner sees every minibatch once, every finished task is published and judged.
+"""One pass over a stream: every learner sees every minibatch once, and every finished task is published and tested.
 
-The state of all learners can be written between any two minibatches. A run that was killed goes on from its last
-checkpoint and, on the CPU, ends in the same bits.
+The state of all learners can be saved between any two minibatches. A killed run continues from its last checkpoint and,
+on the CPU, ends with the same bits.
 """
 
 from __future__ import annotations
@@ -22,12 +22,12 @@ from trainer.streams.learners.learner import AbstractStreamLearner, State, prefi
 from trainer.streams.scores import Scores
 from trainer.streams.sources.task import CHUNK, MINIBATCH, AbstractStream, Pictures, StreamTask
 
-Finished = Callable[[int], None]  # is told the number of every task that has ended
+Finished = Callable[[int], None]  # called with the number of every finished task
 
 
 @dataclass
 class Position:
-    """Where in the stream: the next minibatch of a task, and whether the task has begun."""
+    """The position in the stream: a task and its next minibatch; the task has begun unless that is its first."""
 
     task: int = 0
     minibatch: int = 0
@@ -35,7 +35,7 @@ class Position:
 
 @dataclass
 class Seconds:
-    """Where the time goes: making pictures, each learner, judging, and writing checkpoints."""
+    """Seconds spent on making pictures, on each learner, on testing, and on checkpoints."""
 
     spent: dict[str, float] = field(default_factory=dict)
 
@@ -44,9 +44,10 @@ class Seconds:
 
 
 class StreamRun:
-    """`judge_every` tasks, and after the last, every learner is judged on all tasks so far; else on the new one.
+    """Runs learners over a stream.
 
-    `tasks` are those that it goes through, from one to another, where learners leave the others to other runs.
+    After every `judge_every` tasks and after the last, the learners are tested on all tasks so far, else on the new
+    one. `tasks` is the range of tasks of this run, if the others are left to other runs.
     """
 
     def __init__(
@@ -71,9 +72,10 @@ class StreamRun:
         self._saved = time.monotonic()
 
     def run(self, *, stopped: Callable[[], bool] = lambda: False) -> Scores:
-        """To the end of the stream; `stopped` is asked between any two minibatches. Raises Interrupted when it says so.
+        """Run to the end of the stream, and return the scores.
 
-        An error leaves the last checkpoint and all bundles of finished tasks.
+        Raises Interrupted, between two minibatches, once `stopped` returns True. An error leaves the last checkpoint
+        and the bundles of all finished tasks.
         """
         while (task := self._next(stopped)) is not None:
             if stopped():
@@ -82,10 +84,10 @@ class StreamRun:
             self._learn(task, stopped)
             self._end(task)
             self.save()
-            release_freed_memory()  # what a task leaves in pieces would grow the process with every further one
+            release_freed_memory()  # or fragmentation would make the process grow with every task
             self._tell(self.position.task - 1)
         if self.stream.arriving and self.position.task < self.stream.tasks:
-            raise Interrupted  # while waiting for the next task; what has been learned is saved
+            raise Interrupted  # while waiting for the next task, after the state was saved
         return self.scores
 
     def _next(self, stopped: Callable[[], bool]) -> StreamTask | None:
@@ -130,7 +132,7 @@ class StreamRun:
         whole = (number + 1) % self._judge_every == 0 or number + 1 == self.stream.tasks
         for earlier in range(self._first, number):
             for learner in self.learners:
-                if learner.settled:  # nothing that comes later changes what it made of a task
+                if learner.settled:  # later tasks do not change its accuracy
                     value = self.scores.rows[learner.name][earlier][earlier]
                     self.scores.add(learner.name, after=number, task=earlier, accuracy=value)
             if whole and unsettled and (old := self.stream.task(earlier)) is not None:
@@ -143,7 +145,7 @@ class StreamRun:
         self._report(f"task {number + 1} of {self.stream.tasks}: {means}")
 
     def _judge_on(self, after: int, number: int, pictures: Pictures, learners: Sequence[AbstractStreamLearner]) -> None:
-        """All learners at once, so that the pictures are made once."""
+        """Test all learners together, so that the pictures are made only once."""
         predictors = {learner.name: learner.predictor(number) for learner in learners}
         right = dict.fromkeys(predictors, 0)
         for part in pictures.chunks(CHUNK):
@@ -154,7 +156,7 @@ class StreamRun:
             self.scores.add(name, after=after, task=number, accuracy=count / len(pictures))
 
     def save(self) -> None:
-        """Write the checkpoint, where the run has one."""
+        """Write the checkpoint, if the run has one."""
         self._saved = time.monotonic()
         if self._checkpoint is None:
             return
@@ -177,8 +179,8 @@ class StreamRun:
         self.seconds.measure("checkpoints", started)
 
     def resume(self) -> None:
-        """Go on where the checkpoint ended; InvalidCheckpoint when it is of another run."""
-        assert self._checkpoint is not None, "only a run with a checkpoint is resumed"
+        """Continue from the checkpoint. Raises InvalidCheckpoint if it belongs to another run."""
+        assert self._checkpoint is not None, "only a run with a checkpoint can be resumed"
         checkpoint = Checkpoint.load(self._checkpoint)
         checkpoint.require(self.description)
         progress = checkpoint.progress

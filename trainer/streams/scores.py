@@ -1,4 +1,4 @@
-"""Accuracy of every learner on every task, as the stream grows, and what is made of it."""
+"""The accuracy of every learner on every task as the stream grows, and the figures computed from it."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any, Self
 
 @dataclass
 class Scores:
-    """`rows[learner][t][i]` is the accuracy on task i after task t has ended, where it was measured (i <= t)."""
+    """`rows[learner][t][i]` is the accuracy on task i after the end of task t, if measured (i <= t)."""
 
     rows: dict[str, dict[int, dict[int, float]]] = field(default_factory=dict)
 
@@ -18,24 +18,25 @@ class Scores:
         self.rows.setdefault(learner, {}).setdefault(after, {})[task] = accuracy
 
     def last(self, learner: str) -> dict[int, float]:
-        """Accuracies on all tasks after the last one that ended."""
+        """Accuracies on all tasks after the last finished task."""
         rows = self.rows[learner]
         return rows[max(rows)]
 
     def retained(self, learner: str) -> float:
-        """RA: the mean over all tasks, at the end."""
+        """Retained accuracy (RA): the mean over all tasks at the end."""
         return statistics.fmean(self.last(learner).values())
 
     def transfer(self, learner: str) -> float:
-        """BTI: how much better a task is at the end than just after it was learned, over all but the last; below 0 is
-        forgetting.
+        """Backward transfer and interference (BTI): the mean gain in accuracy from a task's end to the stream's end.
+
+        The last task is left out; negative values mean forgetting.
         """
         rows, last = self.rows[learner], self.last(learner)
         earlier = [task for task in last if task < max(rows) and task in rows.get(task, {})]
         return statistics.fmean(last[task] - rows[task][task] for task in earlier) if earlier else 0.0
 
     def curve(self, learner: str) -> list[tuple[int, float]]:
-        """(tasks seen, mean accuracy over them), wherever all of them were measured."""
+        """(tasks seen, mean accuracy over them) wherever all of them were measured."""
         rows = sorted(self.rows[learner].items())
         return [(after + 1, statistics.fmean(row.values())) for after, row in rows if len(row) == after + 1]
 
@@ -47,7 +48,7 @@ class Scores:
 
     @classmethod
     def from_json(cls, stored: Mapping[str, Any]) -> Self:
-        """What `to_json` made; raises TypeError or ValueError for anything else."""
+        """The inverse of `to_json`. Raises TypeError or ValueError for anything else."""
         scores = cls()
         for name, points in stored.items():
             for after, task, value in points:
@@ -61,7 +62,7 @@ def spread(values: Sequence[float]) -> float:
 
 
 def table(runs: Sequence[Scores], joint: Sequence[float] = ()) -> str:
-    """Retained accuracy and backward transfer in percent: mean and spread over the runs, a line for each learner."""
+    """A table of retained accuracy and backward transfer in percent, as mean and spread over the runs per learner."""
     lines = [f"{'learner':<20}{'retained accuracy':>20}{'backward transfer':>20}"]
     for name in runs[0].rows:
         retained = _percent([run.retained(name) for run in runs])
@@ -72,7 +73,7 @@ def table(runs: Sequence[Scores], joint: Sequence[float] = ()) -> str:
 
 
 def figures(runs: Sequence[Scores], joint: Sequence[float] = ()) -> dict[str, Any]:
-    """The same by name, as fractions."""
+    """Retained accuracy, spread and backward transfer of each learner, as fractions."""
     found: dict[str, Any] = {}
     for name in runs[0].rows:
         retained, transfer = [run.retained(name) for run in runs], [run.transfer(name) for run in runs]

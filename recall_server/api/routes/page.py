@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Iterator
 from functools import cache
 from importlib.resources import files
+from importlib.resources.abc import Traversable
 from typing import Final
 
 from fastapi import APIRouter, Request, Response
@@ -28,7 +30,7 @@ POLICY: Final = (
 router = APIRouter(include_in_schema=False, route_class=GuardedRoute)
 
 
-@router.get("/web/{name}")
+@router.get("/web/{name:path}")
 @access(OPEN)
 async def asset(name: str, request: Request) -> Response:
     """One of the files that the page is made of."""
@@ -48,9 +50,15 @@ def page_file(name: str, request: Request) -> Response:
 
 @cache
 def _files() -> dict[str, tuple[bytes, str]]:
-    """Content and strong ETag of every file, by name: some ninety kilobytes, read once."""
-    folder = files("recall_server") / "web"
-    contents = {
-        entry.name: entry.read_bytes() for entry in folder.iterdir() if entry.name.rpartition(".")[2] in MEDIA_TYPES
-    }
+    """Content and strong ETag of every file, by its path in the folder `web`: some ninety kilobytes, read once."""
+    contents = dict(_contents(files("recall_server") / "web"))
     return {name: (content, f'"{hashlib.sha256(content).hexdigest()}"') for name, content in contents.items()}
+
+
+def _contents(folder: Traversable, prefix: str = "") -> Iterator[tuple[str, bytes]]:
+    """Yield (path, content) of the page's files in this folder and its sub-folders."""
+    for entry in folder.iterdir():
+        if entry.is_dir():
+            yield from _contents(entry, f"{prefix}{entry.name}/")
+        elif entry.name.rpartition(".")[2] in MEDIA_TYPES:
+            yield prefix + entry.name, entry.read_bytes()

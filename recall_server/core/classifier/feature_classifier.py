@@ -1,4 +1,4 @@
-"""A classifier of pictures in the space of a pre-trained encoder: the encoder and a head that was trained afresh."""
+"""A classifier of pictures in the feature space of a pre-trained encoder: the encoder and a freshly trained head."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ from torch import Tensor
 from recall_server.core.classifier.fresh_classifier import FreshClassifier
 from recall_server.core.encoders.query_encoder import QueryEncoder
 
-ENCODER_SHA256: Final = "encoder_sha256"  # keys of a head's `extra`: which encoder it belongs to, and for which size
+ENCODER_SHA256: Final = "encoder_sha256"  # keys of a head's `extra`: the digest of its encoder, and the picture size
 PICTURE_SIZE: Final = "picture_size"
 HEAD: Final = "head/"
 
 
 @final
 class FeatureClassifier:
-    """Predicts like a `FreshClassifier`, from pictures of the encoder's size. `head` sees features [N, D, 1, 1].
+    """Predicts like a `FreshClassifier`, from pictures of the encoder's size. `head` takes features [N, D, 1, 1].
 
-    Raises ValueError where the head is not for the encoder's features.
+    Raises ValueError if the head does not match the encoder's features.
     """
 
     def __init__(self, head: FreshClassifier, encoder: QueryEncoder) -> None:
@@ -47,7 +47,7 @@ class FeatureClassifier:
         return self.head.extra
 
     def predict_probabilities(self, pixels: Tensor) -> Tensor:
-        """Pictures [N, 3, S, S] in pixel space -> probabilities [N, k]. ValueError for another shape."""
+        """Pictures [N, 3, S, S] in pixel space -> probabilities [N, k]. Raises ValueError for another shape."""
         if pixels.ndim != 4 or tuple(pixels.shape[1:]) != self.image_shape:
             raise ValueError(f"pictures must be [N, {', '.join(map(str, self.image_shape))}], not {list(pixels.shape)}")
         features = torch.from_numpy(self.encoder.encode(pixels.numpy()))
@@ -58,13 +58,13 @@ class FeatureClassifier:
         return [self.labels[index] for index in self.predict_probabilities(pixels).argmax(dim=1).tolist()]
 
     def save(self, path: str | os.PathLike[str], extra: Mapping[str, str] | None = None) -> None:
-        """Write the head alone, as `FreshClassifier.save`; the encoder has a file of its own."""
+        """Write the head, as `FreshClassifier.save`; the encoder has its own file."""
         self.head.save(path, extra)
 
     def export_onnx(self) -> bytes:
-        """One ONNX model from "images" [N, 3, S, S] in pixel space to "probabilities" [N, k], the encoder inside.
+        """One ONNX model, with the encoder inside: "images" [N, 3, S, S] in pixel space -> "probabilities" [N, k].
 
-        All weights are in single precision, which every runtime takes. The metadata is that of the head.
+        All weights are in single precision, which every runtime supports. The metadata is that of the head.
         """
         encoder = onnx.load_model_from_string(self.encoder.model)
         _in_single_precision(encoder.graph)
@@ -88,7 +88,7 @@ class FeatureClassifier:
 
 
 def _in_single_precision(graph: onnx.GraphProto) -> None:
-    """Turn constants in half precision, each with a Cast behind it, into constants in single precision."""
+    """Replace half-precision constants, each followed by a Cast, by single-precision constants."""
     halves = {constant.name: constant for constant in graph.initializer if constant.data_type == TensorProto.FLOAT16}
     kept = []
     for node in graph.node:

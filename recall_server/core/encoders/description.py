@@ -1,4 +1,4 @@
-"""What an encoder's ONNX file says of itself, in its metadata: how pictures are prepared, and where it comes from."""
+"""The description in the metadata of an encoder's ONNX file: picture size, features, source and licence."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ Text = Annotated[str, Field(min_length=1, max_length=400)]
 
 
 class EncoderDescription(BaseModel):
-    """A pre-trained encoder. A picture is cut to a square around its centre, and resized to `size` x `size` pixels.
+    """A pre-trained encoder. Pictures are cropped to the central square and resized to `size` x `size` pixels.
 
-    `width` counts the features of a picture. `source` and `licence` are those of the weights.
+    `width` is the number of features. `source` and `licence` are those of the weights.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")

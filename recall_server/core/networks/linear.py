@@ -1,4 +1,4 @@
-"""Linear: softmax regression on the numbers of an item, the head that features of a pre-trained encoder need."""
+"""Linear: softmax regression, the head for the features of a pre-trained encoder."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from recall_server.core.networks.layers import linear, linear_shapes
 @final
 @dataclass(frozen=True, kw_only=True)
 class Linear(AbstractNetwork):
-    """One linear layer. Its loss is convex, so it begins at zero, whatever the generator."""
+    """One linear layer. Its loss is convex, so it starts from zero, independent of the generator."""
 
     def shapes(self) -> dict[str, tuple[int, ...]]:
         return linear_shapes("classifier", self.channels * self.height * self.width, self.classes)
@@ -24,7 +24,7 @@ class Linear(AbstractNetwork):
         return {name: torch.zeros(shape) for name, shape in self.shapes().items()}
 
     def features(self, parameters: Parameters, images: Tensor) -> Tensor:
-        """[N, C, H, W] -> [N, C * H * W]."""
+        """Images [N, C, H, W] -> inputs of the layer [N, C * H * W]."""
         return images.flatten(1)
 
     def logits(self, parameters: Parameters, images: Tensor) -> Tensor:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, ClassVar, Self
 
 import numpy as np
@@ -62,6 +62,18 @@ def chunks(pixels: Tensor | NDArray[Any]) -> Iterator[Tensor]:
         if not bool(chunk.isfinite().all()):
             raise InvalidDataset(f"images {start} to {start + len(chunk) - 1} hold values that are not finite")
         yield chunk / 255 if whole else chunk
+
+
+def chunked_mean(
+    pixels: Tensor | NDArray[Any], statistic: Callable[[Tensor], Tensor] = lambda images: images
+) -> Tensor:
+    """The mean over all images [N, C, H, W] of a statistic of each, by default the image itself; float64."""
+    count = 0
+    total = torch.zeros(())
+    for chunk in chunks(pixels):
+        count += len(chunk)
+        total = total + statistic(chunk).sum(dim=0)
+    return total / count
 
 
 def require_usable_scales(name: str, scales: Tensor) -> None:

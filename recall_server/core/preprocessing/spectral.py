@@ -14,6 +14,7 @@ from torch import Tensor
 from recall_server.core.preprocessing.base import (
     SMALLEST,
     AbstractPreprocessing,
+    chunked_mean,
     chunks,
     require_orthonormal,
     require_usable_scales,
@@ -98,15 +99,10 @@ def cosines(size: int) -> Tensor:
 
 def _moments(pixels: Tensor | NDArray[Any]) -> tuple[Tensor, Tensor]:
     """Mean [C] of images [N, C, H, W], and the covariance of their channels at each frequency [C, C, H, W]."""
-    count = 0
-    total = torch.zeros(())
-    for chunk in chunks(pixels):
-        count += len(chunk)
-        total = total + chunk.mean(dim=(2, 3)).sum(dim=0)
-    mean = total / count
+    mean = chunked_mean(pixels, lambda images: images.mean(dim=(2, 3)))
     moments = torch.zeros(())
     for chunk in chunks(pixels):  # a second pass: products of centred images do not cancel
         rows, columns = (cosines(size) for size in chunk.shape[2:])
         coefficients = rows @ (chunk - per_channel(mean, chunk)) @ columns.T
         moments = moments + torch.einsum("nihw,njhw->ijhw", coefficients, coefficients)
-    return mean, moments / count
+    return mean, moments / len(pixels)

@@ -13,6 +13,7 @@ from torch import Tensor
 from recall_server.core.preprocessing.base import (
     SMALLEST,
     AbstractPreprocessing,
+    chunked_mean,
     chunks,
     require_orthonormal,
     require_usable_scales,
@@ -104,14 +105,9 @@ class ZCA(AbstractPreprocessing):
 
 def _moments(pixels: Tensor | NDArray[Any]) -> tuple[Tensor, Tensor]:
     """Mean [C, H, W] and covariance [d, d] of images [N, C, H, W], in float64."""
-    count = 0
-    total = torch.zeros(())
-    for chunk in chunks(pixels):
-        count += chunk.shape[0]
-        total = total + chunk.sum(dim=0)
-    mean = total / count
+    mean = chunked_mean(pixels)
     covariance = torch.zeros(mean.numel(), mean.numel(), dtype=torch.float64)
     for chunk in chunks(pixels):  # a second pass: products of centred images do not cancel
         centred = (chunk - mean).flatten(1)
         covariance.addmm_(centred.T, centred)
-    return mean, covariance / count
+    return mean, covariance / len(pixels)

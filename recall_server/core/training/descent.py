@@ -41,12 +41,8 @@ class MomentumDescent:
         self._network = network
         self._loss = loss
         self._by_hand = by_hand(network, parameters[names[0]].device) if loss == "cross_entropy" else None
-        self._values = torch.cat([parameters[name].flatten() for name in names])
+        self._values, self._leaves = flat_leaves(parameters, names)
         self._velocity = torch.zeros_like(self._values)
-        pieces = torch.split(self._values, [parameters[name].numel() for name in names])
-        self._leaves = {
-            name: piece.view_as(parameters[name]).requires_grad_() for name, piece in zip(names, pieces, strict=True)
-        }
         self._parameters = parameters | self._leaves
         # Tensors, because a recording would keep the values that Python numbers had when it was made.
         self._rate, self._momentum = torch.zeros(2, device=self._values.device)
@@ -107,6 +103,14 @@ class MomentumDescent:
     def parameters(self) -> Parameters:
         """All of the network's current parameters, detached."""
         return {name: value.detach() for name, value in self._parameters.items()}
+
+
+def flat_leaves(parameters: Parameters, names: Sequence[str]) -> tuple[Tensor, Parameters]:
+    """A vector of the named parameters, and views of it by name that require gradients."""
+    values = torch.cat([parameters[name].flatten() for name in names])
+    pieces = torch.split(values, [parameters[name].numel() for name in names])
+    views = zip(names, pieces, strict=True)
+    return values, {name: piece.view_as(parameters[name]).requires_grad_() for name, piece in views}
 
 
 def predicted_logits(network: AbstractNetwork, parameters: Parameters, images: Tensor) -> Tensor:

@@ -1,4 +1,4 @@
-"""The command line from data to bundle, as a person uses it: distill, interrupt, resume, evaluate, inspect."""
+"""The command line from data to bundle: distill, interrupt, resume, evaluate, inspect."""
 
 from __future__ import annotations
 
@@ -100,7 +100,7 @@ def test_a_memory_whose_classifiers_begin_with_its_encoder_is_made_measured_and_
     )
     assert MemoryBundle.load(path).manifest.retraining.initial == "encoder"
     assert "nearest class mean" in run("evaluate", str(path), "--dataset", str(bars_folder), "--runs", "1")
-    with pytest.raises(ValueError, match="begin with its encoder, a convnet:filters=4,depth=2, and by a"):
+    with pytest.raises(ValueError, match="start from its encoder, a convnet:filters=4,depth=2, and the schedule"):
         run("evaluate", str(path), "--dataset", str(bars_folder), "--network", "convnet:filters=8,depth=2")
     loaded = Library.load(tmp_path).get("bars-images")
     assert loaded.pretrained is not None and "block1.convolution.weight" in loaded.pretrained
@@ -148,7 +148,7 @@ def test_ctrl_c_keeps_a_checkpoint_and_resuming_ends_in_the_same_bytes(
         *distill(bars_folder, halves, *steps, "--threads", "1"), when=halves.with_suffix(".checkpoint")
     )
     assert status == 130, message
-    assert "the best bundle so far and the checkpoint are kept, go on with --resume" in message
+    assert "the best bundle so far and the checkpoint are kept, continue with --resume" in message
     assert MemoryBundle.load(halves).labels == ("top", "middle", "bottom"), "what there is can be served"
 
     with pytest.raises(SystemExit):
@@ -173,7 +173,7 @@ def test_ctrl_c_keeps_a_checkpoint_and_resuming_ends_in_the_same_bytes(
         (["--bases", "0"], "a memory needs one basis or more, not 0"),
         (["--bytes", "2000"], "more than 2000; what is no memory takes"),
         (["--storage", "int4"], "storage: Input should be 'float32', 'bfloat16' or 'int8'"),
-        (["--bytes", "9000", "--images-per-class", "1"], "--bytes is a budget, and so is --images-per-class"),
+        (["--bytes", "9000", "--images-per-class", "1"], "--bytes and --images-per-class both set the budget"),
         (["--method", "magic"], "unknown method 'magic'"),
         (["--set", "objective.network=transformer"], "architecture: Input should be 'convnet'"),
         (["--resume"], "is not a checkpoint that can be resumed"),
@@ -221,7 +221,7 @@ def test_a_bundle_of_other_data_is_not_evaluated(
     bundle: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     said = refusal(monkeypatch, capsys, "evaluate", str(bundle), "--dataset", "digits")
-    assert "digits has other classes or another image size than bars was made from" in said
+    assert "digits has other classes or another image size than the data that bars was made from" in said
 
 
 def test_a_start_that_is_no_start_is_refused(
@@ -262,7 +262,7 @@ def test_adding_a_class_replaces_another_bundle_only_where_it_is_asked_to(
     command = ["add-class", str(path), str(folder), "--output"]
     said = refusal(monkeypatch, capsys, *command, str(other))
     assert said == (
-        "error: other.safetensors exists already; write to another --output, or replace it with --overwrite\n"
+        "error: other.safetensors already exists; choose another --output, or replace it with --overwrite\n"
     )
     assert other.read_bytes() == before
     run(*command, str(other), "--overwrite")

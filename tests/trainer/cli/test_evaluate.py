@@ -1,4 +1,4 @@
-"""`evaluate` as a tool: any network by any schedule, always beside its baselines, with every run in a file."""
+"""The command `evaluate`: any network and schedule, always with baselines, with every run in a file."""
 
 from __future__ import annotations
 
@@ -157,12 +157,12 @@ def test_a_repeated_measurement_takes_the_place_of_the_earlier_and_another_memor
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--network", "resnet12"], "'resnet12' is no network: architecture: Input should be 'convnet', 'resnet'"),
+        (["--network", "resnet12"], "'resnet12' is not a network: architecture: Input should be 'convnet', 'resnet'"),
         (["--network", "convnet:depth=4"], "images of 8x8 are too small for 4 poolings; use a depth of 3 or less"),
         (["--network", "mlp:filters=3"], "mlp takes hidden and depth, not filters"),
         (["--protocol", "papper"], "unknown protocol 'papper'; use paper or bundle"),
-        (["--epochs", "3", "--steps", "3"], "--epochs and --steps both say how long to train"),
-        (["--augmentation", "crop"], "there is no augmentation 'crop'; use none, flip, flip\\+rotate"),
+        (["--epochs", "3", "--steps", "3"], "--epochs and --steps both set the length of the training"),
+        (["--augmentation", "crop"], "unknown augmentation 'crop'; use none, flip, flip\\+rotate"),
         (["--steps", "1000000"], "less than or equal to 100000"),
     ],
 )
@@ -181,7 +181,7 @@ def test_a_file_of_something_else_is_not_overwritten(
     evaluate: Callable[..., str], tmp_path: Path, content: str
 ) -> None:
     (tmp_path / "e.json").write_text(content)
-    with pytest.raises(ValueError, match=r"e\.json holds no evaluations of a bundle"):
+    with pytest.raises(ValueError, match=r"e\.json is not a file of evaluations"):
         evaluate(*TINY, "--runs", "1", "--steps", "1", "--json", str(tmp_path / "e.json"))
     assert (tmp_path / "e.json").read_text() == content
 
@@ -196,5 +196,5 @@ def test_pictures_of_another_shape_are_refused(
         images, labels = bars(count, seed=0)
         images = np.repeat(np.repeat(np.repeat(images, side // 8, 1), side // 8, 2), channels, 3)
         np.savez(folder / f"{split}.npz", images=images, labels=labels, classes=np.array(["top", "middle", "bottom"]))
-    with pytest.raises(InvalidDataset, match=r"another image size than bars was made from .*\(1, 8, 8\)"):
+    with pytest.raises(InvalidDataset, match=r"another image size than the data that bars was made from .*\(1, 8, 8\)"):
         evaluate(data=folder)

@@ -1,4 +1,4 @@
-"""The command: learns a folder of tasks, publishes, stops, resumes, and says in one sentence what is wrong."""
+"""The command `stream`: learns a folder of tasks, publishes bundles, stops, resumes, and refuses bad input."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def test_it_resumes_from_its_checkpoint(tasks: Path, tmp_path: Path) -> None:
     ("arguments", "message"),
     [
         (["--resume"], "--resume needs --checkpoint"),
-        (["--samples", 3], "a number of samples is for the named streams"),
+        (["--samples", 3], "--samples is for named streams"),
         (["--memory", 2], "the smallest that works has"),
         (["--method", "magic"], "unknown method 'magic'"),
     ],
@@ -62,11 +62,11 @@ def test_what_cannot_be_is_said_before_anything_is_learned(tasks: Path, argument
 
 
 def test_a_named_stream_is_not_followed() -> None:
-    with pytest.raises(InvalidDataset, match="the stream rotations is whole"):
+    with pytest.raises(InvalidDataset, match="are for folders of tasks"):
         call("rotations", "--follow")
 
 
 def test_a_gpu_that_is_not_there_is_no_slow_surprise(tasks: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("torch.cuda.is_available", lambda: False)
-    with pytest.raises(InvalidRequest, match="no CUDA device is available here; use --device auto or cpu"):
+    with pytest.raises(InvalidRequest, match="no CUDA device is available; use --device auto or cpu"):
         call(tasks, "--memory", 12, "--device", "cuda")

@@ -1,4 +1,4 @@
-"""A folder of photographs that a bundle was made from is read again as the bundle has it, without being told how."""
+"""The data set of a bundle that was made from photographs is read at the bundle's size, without options."""
 
 from __future__ import annotations
 

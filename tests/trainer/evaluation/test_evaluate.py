@@ -1,4 +1,4 @@
-"""Evaluation: the paper's protocol to the letter, honest counting, and episodes that never test on their own shots."""
+"""Evaluation: the paper's protocol, baselines of equal size, and episodes whose shots are never test pictures."""
 
 from __future__ import annotations
 
@@ -130,7 +130,7 @@ def test_an_episode_never_tests_on_its_own_shots(bars_dataset: ImageDataset) -> 
 
 
 def test_an_episode_that_asks_for_more_pictures_than_there_are_says_so(bars_dataset: ImageDataset) -> None:
-    with pytest.raises(ValueError, match="has 20 pictures; 5 shots and 50 tests are asked"):
+    with pytest.raises(ValueError, match="has 20 pictures, too few for 5 shots and 50 tests"):
         draw_episode(bars_dataset.test, bars_dataset.classes, ways=2, shots=5, tests=100, generator=torch.Generator())
 
 
@@ -196,5 +196,5 @@ def test_a_task_is_cut_down_to_the_pictures_that_there_are(
 
 def test_a_class_with_one_picture_makes_no_episode_and_is_named() -> None:
     split = Split(torch.zeros(3, 1, 8, 8, dtype=torch.uint8), torch.tensor([0, 0, 1]))
-    with pytest.raises(ValueError, match="two pictures or more of each class, but dog has 1"):
+    with pytest.raises(ValueError, match="two or more pictures of each class, but dog has 1"):
         largest_task(split, ("cat", "dog"), ways=2, shots=1, tests=2)

@@ -1,4 +1,4 @@
-"""Networks that are trained together end where each would end alone."""
+"""Networks that are trained together end like networks that are trained alone."""
 
 from __future__ import annotations
 
@@ -112,11 +112,11 @@ def test_what_cannot_be_trained_is_refused_with_a_sentence() -> None:
         many.fit(recalled(3), torch.eye(2))
     with pytest.raises(ValueError, match=r"targets must be \[2, 2\]"):
         many.fit(recalled(2), torch.eye(3))
-    with pytest.raises(ValueError, match="one seed or more"):
+    with pytest.raises(ValueError, match="at least one seed"):
         ManyNetworks(network, schedule(), [], device=CPU)
     residual = build_network(NetworkSpec.parse("resnet"), (3, 32, 32), 2)
     assert not can_train_together(residual)
-    with pytest.raises(ValueError, match="ResNet is no chain of convolutions"):
+    with pytest.raises(ValueError, match="ResNet is not a chain of convolutions"):
         ManyNetworks(residual, schedule(), [0], device=CPU)
 
 

@@ -1,4 +1,4 @@
-"""The file that out-of-set scores are made from: fitted on training pictures, calibrated on validation pictures."""
+"""The novelty scorer is fitted on training pictures and calibrated on validation pictures."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from recall_server.errors import UnsupportedQuery
 from recall_server.library.library import Library
 from tests.recall_server.serving_examples import write_artifacts
 from trainer.data.datasets import ImageDataset
-from trainer.evaluation.novelty import fit_familiarity
+from trainer.evaluation.novelty import fit_novelty_scorer
 
 
 def test_a_served_memory_knows_pictures_of_its_own_data_from_noise(tmp_path: Path, bars_dataset: ImageDataset) -> None:
     artifacts = write_artifacts(tmp_path)
     before = Library.load(artifacts, device="cpu")
-    path = fit_familiarity(artifacts / "bundles" / "columns-images.safetensors", bars_dataset, centres=3)
+    path = fit_novelty_scorer(artifacts / "bundles" / "columns-images.safetensors", bars_dataset, centres=3)
     assert path == artifacts / "encoders" / "columns.known"
     loaded = Library.load(artifacts, device="cpu", previous=before).get("columns-images")
     assert loaded.novelty is not None and loaded.encoder is not None
@@ -33,6 +33,6 @@ def test_a_served_memory_knows_pictures_of_its_own_data_from_noise(tmp_path: Pat
 def test_a_memory_of_labels_and_too_few_pictures_are_refused(tmp_path: Path, bars_dataset: ImageDataset) -> None:
     artifacts = write_artifacts(tmp_path)
     with pytest.raises(UnsupportedQuery, match="'columns' is addressed by labels"):
-        fit_familiarity(artifacts / "bundles" / "columns.safetensors", bars_dataset)
-    with pytest.raises(ValueError, match="1000000 centres need as many training pictures"):
-        fit_familiarity(artifacts / "bundles" / "columns-images.safetensors", bars_dataset, centres=1_000_000)
+        fit_novelty_scorer(artifacts / "bundles" / "columns.safetensors", bars_dataset)
+    with pytest.raises(ValueError, match="1000000 centres need at least as many training pictures"):
+        fit_novelty_scorer(artifacts / "bundles" / "columns-images.safetensors", bars_dataset, centres=1_000_000)

@@ -1,4 +1,4 @@
-"""What other tools read: the files of each format, normalised as the tool does it; and nothing is overwritten."""
+"""Exports: the files of each format, normalised as its tool expects, and nothing is overwritten."""
 
 from __future__ import annotations
 
@@ -135,10 +135,10 @@ def test_a_data_set_without_a_custom_is_normalised_as_the_bundle_does_it(tmp_pat
 @pytest.mark.parametrize(
     ("mean", "deviation", "message"),
     [
-        ((0.5,), None, "--mean and --deviation go together"),
-        ((0.5, 0.5, 0.5), (0.2, 0.2, 0.2), "one number for each channel, 1 here, not 3 and 3"),
-        ((0.5,), (0.0,), "finite numbers, and --deviation above zero"),
-        ((float("nan"),), (0.2,), "finite numbers, and --deviation above zero"),
+        ((0.5,), None, "--mean and --deviation must be given together"),
+        ((0.5, 0.5, 0.5), (0.2, 0.2, 0.2), "one number per channel \\(1\\), not 3 and 3"),
+        ((0.5,), (0.0,), "finite numbers, and --deviation must be above zero"),
+        ((float("nan"),), (0.2,), "finite numbers, and --deviation must be above zero"),
     ],
 )
 def test_a_normalisation_that_cannot_be_is_refused(
@@ -150,7 +150,7 @@ def test_a_normalisation_that_cannot_be_is_refused(
 
 def test_where_nobody_knows_the_normalisation_it_is_asked_for(tmp_path: Path) -> None:
     path = saved(tmp_path, dataset="my pictures", preprocessing=whitening())
-    with pytest.raises(ValueError, match="whitened and its data set has no customary normalisation; give the --mean"):
+    with pytest.raises(ValueError, match="whitened and its data set has no standard normalisation; give the --mean"):
         export_bundle(path, "mtt", tmp_path / "out")
     export_bundle(path, "mtt", tmp_path / "out", mean=(0.5,), deviation=(0.5,))
     assert_close(read(tmp_path / "out" / "images_best.pt"), 2 * expected(path) - 1, terms=4)
@@ -164,9 +164,9 @@ def test_constants_have_a_mean_and_a_deviation_for_each_channel() -> None:
 @pytest.mark.parametrize(
     ("kind", "options", "message"),
     [
-        ("dsa", {}, "there is no format 'dsa'; use dc, mtt, idc, ddranking, png"),
+        ("dsa", {}, "unknown format 'dsa'; use dc, mtt, idc, ddranking, png"),
         ("dc", {"per_label": 3}, "recalls 1 to 2 images of each label, not 3"),
-        ("idc", {"mean": (0.5,), "deviation": (0.5,)}, "idc holds images in pixel space, which its readers normalise"),
+        ("idc", {"mean": (0.5,), "deviation": (0.5,)}, "idc stores images in pixel space, which its readers normalise"),
     ],
 )
 def test_what_cannot_be_exported_is_refused_before_anything_is_written(
@@ -191,7 +191,7 @@ def test_nothing_but_an_export_is_ever_replaced_and_that_only_when_asked_to(tmp_
     thesis.mkdir()
     (thesis / "chapter.tex").write_text("years of work")
     for overwrite in (False, True):
-        with pytest.raises(ValueError, match="thesis holds other things than an export"):
+        with pytest.raises(ValueError, match="thesis is not an empty folder or an export"):
             export_bundle(path, "png", thesis, overwrite=overwrite)
     assert (thesis / "chapter.tex").read_text() == "years of work"
     with pytest.raises(ValueError, match="must name a folder, but example.safetensors is a file"):
@@ -199,7 +199,7 @@ def test_nothing_but_an_export_is_ever_replaced_and_that_only_when_asked_to(tmp_
     out = tmp_path / "out"
     out.mkdir()  # an empty folder is no loss
     export_bundle(path, "png", out)
-    with pytest.raises(ValueError, match="out holds an export already; name another folder"):
+    with pytest.raises(ValueError, match="out has an export; choose another --output"):
         export_bundle(path, "mtt", out)
     export_bundle(path, "mtt", out, overwrite=True)
     assert {file.name for file in out.iterdir()} == {"export.json", "images_best.pt", "labels_best.pt", "lr_best.pt"}

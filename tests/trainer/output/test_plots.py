@@ -1,4 +1,4 @@
-"""Pictures show what the bundle holds, every point of the curve and every label; what there is not is said."""
+"""Plots show every point and label of a bundle, and say what it has no data for."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def test_a_learning_curve_has_every_point_by_steps_and_by_minutes_and_a_ring_at_
     assert ring.get_xydata().tolist() == [[100, 75]]
     assert by_minutes.lines[0].get_xydata().tolist() == [[0, 50], [2, 75], [4, 62.5]]
     assert [text.get_text() for text in by_minutes.get_legend().get_texts()] == ["one", "other"]
-    with pytest.raises(ValueError, match="needs one run or more"):
+    with pytest.raises(ValueError, match="needs at least one run"):
         learning_curves({})
 
 
@@ -137,7 +137,7 @@ def test_losses_are_those_of_the_metrics_and_their_running_mean(tmp_path: Path) 
     assert values.get_xydata().tolist() == [[1, 2.0], [2, 1.0]]
     assert mean.get_ydata()[0] == pytest.approx(2.0)
     assert 1.4 < mean.get_ydata()[1] < 1.5
-    with pytest.raises(ValueError, match="run holds no outer step"):
+    with pytest.raises(ValueError, match="run has no outer step"):
         losses({"run": [{"step": 0, "validation": 0.5}]})
     example_bundle().save(tmp_path / "example.safetensors")
     (tmp_path / "m.jsonl").write_text("".join(f"{json.dumps(line)}\n" for line in lines))
@@ -149,11 +149,11 @@ def test_bad_input_is_refused_with_a_sentence(tmp_path: Path) -> None:
     path = tmp_path / "example.safetensors"
     example_bundle().save(path)
     (tmp_path / "broken.safetensors").write_bytes(b"no bundle")
-    with pytest.raises(ValueError, match="no drawings of the format 'gif'; use png, svg, pdf"):
+    with pytest.raises(ValueError, match="unknown format 'gif'; use png, svg, pdf"):
         call(path, "--output", tmp_path / "out", "--format", "gif")
     with pytest.raises(ValueError, match="must name a folder, but example.safetensors is a file"):
         call(path, "--output", path)
-    with pytest.raises(ValueError, match="two of the bundles have the same name"):
+    with pytest.raises(ValueError, match="two bundles have the same name"):
         call(path, path, "--output", tmp_path / "out")
     with pytest.raises(InvalidBundle, match="broken.safetensors"):
         call(tmp_path / "broken.safetensors", "--output", tmp_path / "out")
@@ -162,5 +162,5 @@ def test_bad_input_is_refused_with_a_sentence(tmp_path: Path) -> None:
 
 def test_without_matplotlib_it_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
-    with pytest.raises(ValueError, match="drawing needs matplotlib; install it, or memory-recall with its extra"):
+    with pytest.raises(ValueError, match="plots need matplotlib; install it, or memory-recall with its extra"):
         empty(1, 1)

@@ -170,7 +170,7 @@ def test_herding_keeps_the_running_mean_close_to_the_mean_of_all() -> None:
     chosen = (features[order].mean(0) - features.mean(0)).norm()
     drawn = torch.stack([features[torch.randperm(100)[:20]].mean(0) for _ in range(50)])
     assert chosen < (drawn - features.mean(0)).norm(dim=1).min()
-    with pytest.raises(ValueError, match="101 of 100 pictures cannot be chosen"):
+    with pytest.raises(ValueError, match="cannot choose 101 of 100 pictures"):
         herding(features, 101)
 
 

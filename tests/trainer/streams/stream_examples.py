@@ -1,4 +1,4 @@
-"""Small streams: bright bars in 8x8 grey pictures, three classes, each task with its bars in an order of its own."""
+"""Small streams: bright bars in 8x8 grey pictures, three classes, in a different order for each task."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A run in parts, in any order and any place, is the whole run to the same bits."""
+"""A run in parts, in any order and process, gives the same bits as the whole run."""
 
 from __future__ import annotations
 
@@ -95,7 +95,7 @@ def test_the_outer_rate_settles_by_the_steps_taken_and_goes_on_so_when_resumed()
 def test_a_recipe_that_starts_from_finished_memories_is_not_divided_by_tasks(tasks: Path) -> None:
     reusing = recipe("reuse=true")
     assert divide(reusing, 3, baselines=True, joint=True) == [Part("baselines"), Part("joint"), Part("recall")]
-    with pytest.raises(ValueError, match="needs all tasks, in their order"):
+    with pytest.raises(ValueError, match="needs all tasks, in order"):
         learner("reuse=true").skip(header())
 
 
@@ -104,7 +104,7 @@ def test_a_skipped_task_takes_its_share_of_the_buffer() -> None:
     one.skip(header())
     assert one.numbers() == other.buffer.rows(header(), base_numbers=16, bases=4) * 4 * 3 + 4 * 16
     one.skip(header("bars-1"))
-    with pytest.raises(ValueError, match="all have taken their share"):
+    with pytest.raises(ValueError, match="all shares are taken"):
         one.skip(header("bars-2"))
 
 

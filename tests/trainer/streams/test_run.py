@@ -1,4 +1,4 @@
-"""A whole run: judged as the stream grows, resumed to the same end, published as it goes, flat in memory."""
+"""A whole run: tested as the stream grows, resumed to the same end, published per task, with bounded memory."""
 
 from __future__ import annotations
 
@@ -178,7 +178,7 @@ def test_tasks_that_keep_arriving_are_waited_for_and_taken_in_the_order_of_their
     assert names == ["task-1", "task-2", "task-3"]
     assert len(waited) == 3
     write_task(tmp_path / "task-0", seed=9)
-    with pytest.raises(InvalidDataset, match="the task task-0 comes before task-3, which is taken"):
+    with pytest.raises(InvalidDataset, match="the task task-0 comes before task-3, which was used"):
         stream.task(0)
 
 
@@ -196,8 +196,8 @@ def test_a_run_that_is_stopped_while_it_waits_keeps_what_it_learned(tmp_path: Pa
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"tasks": None, "follow": True}, "say among how many the buffer is to be shared"),
-        ({}, "holds no task; it must hold a folder for each"),
+        ({"tasks": None, "follow": True}, "--follow needs --tasks"),
+        ({}, "has no task; it must contain one folder per task"),
     ],
 )
 def test_a_folder_that_is_no_stream_is_refused(tmp_path: Path, arguments: dict[str, object], message: str) -> None:

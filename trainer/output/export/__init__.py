@@ -1,5 +1,5 @@
-"""Recalled images for other people's tools: un-whitened, in the files and by the names that those tools read.
+"""Recalled images in the file formats of other tools, in pixel space or normalised as the tool expects.
 
-Nothing of this project reads these files. Those with the ending .pt are made by `torch.save`, for that is what the
-tools load; they hold tensors, lists and dictionaries only, so that `torch.load(..., weights_only=True)` takes them.
+This project never reads these files. The .pt files are written by `torch.save`, because the tools load them with torch.
+They contain only tensors, lists and dictionaries, so that `torch.load(..., weights_only=True)` accepts them.
 """

@@ -1,4 +1,4 @@
-"""A folder that is there whole or not at all, and that never takes the place of anything but an earlier export."""
+"""Writes an export folder atomically; it never replaces anything but an earlier export."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ DESCRIPTION = "export.json"
 def write_folder(
     output: Path, write: Callable[[Path], None], description: Mapping[str, Any], *, overwrite: bool
 ) -> None:
-    """Let `write` fill a new folder, put the description beside what it wrote, and move it to `output`.
+    """Let `write` fill a new folder, add the description as DESCRIPTION, and move the folder to `output`.
 
-    Raises ValueError where `output` holds something already, unless that is an export and may be overwritten, and
-    StorageFailed where the disk does not take it; what was there before stays.
+    Raises ValueError if `output` is not empty, unless it is an export and `overwrite` is set, and StorageFailed if it
+    cannot be written. After an error, the previous content remains.
     """
     _check(output, overwrite)
     target = output.resolve()
@@ -31,7 +31,7 @@ def write_folder(
         write(temporary)
         (temporary / DESCRIPTION).write_text(f"{json.dumps(description, indent=1, ensure_ascii=False)}\n")
         _replace(temporary, target)
-    except (OSError, RuntimeError) as error:  # torch.save says RuntimeError where the disk is full
+    except (OSError, RuntimeError) as error:  # torch.save raises RuntimeError if the disk is full
         reason = error.strerror if isinstance(error, OSError) else None
         raise StorageFailed(f"{output.name} could not be written: {reason or error}") from error
     finally:
@@ -44,15 +44,13 @@ def _check(output: Path, overwrite: bool) -> None:
     if not output.is_dir() or not any(output.iterdir()):
         return
     if not (output / DESCRIPTION).is_file():
-        raise ValueError(f"{output.name} holds other things than an export; name another folder as --output")
+        raise ValueError(f"{output.name} is not an empty folder or an export; choose another folder as --output")
     if not overwrite:
-        raise ValueError(
-            f"{output.name} holds an export already; name another folder as --output, or replace it with --overwrite"
-        )
+        raise ValueError(f"{output.name} has an export; choose another --output, or replace it with --overwrite")
 
 
 def _replace(made: Path, target: Path) -> None:
-    """Move the new folder to its place; what was there is kept aside until it is, for no rename replaces a folder."""
+    """Move the new folder to `target`. The old one is renamed first, because a rename cannot replace a folder."""
     aside = None
     if target.exists():
         aside = target.parent / f".{secrets.token_hex(8)}.tmp"

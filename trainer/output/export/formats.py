@@ -1,4 +1,4 @@
-"""The files of each format, written into an empty folder. A new format is a function and a line in the table."""
+"""The export formats. A format is a function that writes files into an empty folder, and an entry in FORMATS."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from trainer.output.export.images import RecalledImages
 from trainer.output.export.names import folder_names
 from trainer.output.export.normalisation import Normalisation
 
-DATASETS = {  # as the tools spell them in the names of files
+DATASETS = {  # the tools' names in file names
     "mnist": "MNIST",
     "fashion-mnist": "FashionMNIST",
     "svhn": "SVHN",
@@ -26,9 +26,9 @@ DATASETS = {  # as the tools spell them in the names of files
 
 @dataclass(frozen=True)
 class Format:
-    """`write` puts the files into a folder, given the images, their normalisation and the data set's name.
+    """`write` writes the files into a folder, given the images, their normalisation and the data set's name.
 
-    Where images are not `normalised`, the tool does it and the normalisation is None.
+    If images are not `normalised`, the tool normalises them and the normalisation is None.
     """
 
     write: Callable[[Path, RecalledImages, Normalisation | None, str], None]
@@ -37,7 +37,7 @@ class Format:
 
 
 def _dc(folder: Path, recalled: RecalledImages, normalise: Normalisation | None, dataset: str) -> None:
-    """One file `res_DC_DATASET_ConvNet_Nipc.pt`: "data" is a list of [images, labels], of which the last is used."""
+    """One file `res_DC_DATASET_ConvNet_Nipc.pt`: "data" is a list of [images, labels], of which tools use the last."""
     images = _prepared(recalled, normalise)
     name = f"res_DC_{DATASETS.get(dataset, folder_names([dataset])[0])}_ConvNet_{recalled.per_label}ipc.pt"
     _save(folder / name, {"data": [[images, recalled.targets]], "accs_all_exps": {}})
@@ -52,19 +52,19 @@ def _ddranking(folder: Path, recalled: RecalledImages, normalise: Normalisation 
 
 
 def _save_three(folder: Path, recalled: RecalledImages, normalise: Normalisation | None, *, suffix: str) -> None:
-    """Images, the numbers of their labels, and a learning rate, each in a file of its own."""
+    """Three files: the images, their label numbers, and a learning rate."""
     _save(folder / f"images{suffix}.pt", _prepared(recalled, normalise))
     _save(folder / f"labels{suffix}.pt", recalled.targets)
     _save(folder / f"lr{suffix}.pt", torch.tensor(recalled.learning_rate))
 
 
 def _idc(folder: Path, recalled: RecalledImages, normalise: Normalisation | None, dataset: str) -> None:
-    """`data.pt`, a list of images in pixel space and the numbers of their labels; to be read with a factor of 1."""
+    """`data.pt`, a list of images in pixel space and their label numbers, to be read with a factor of 1."""
     _save(folder / "data.pt", [_prepared(recalled, normalise), recalled.targets])
 
 
 def _png(folder: Path, recalled: RecalledImages, normalise: Normalisation | None, dataset: str) -> None:
-    """A folder for each label with a PNG for each image, clipped to what eight bits hold."""
+    """One folder per label with one PNG per image, clipped to 0..1."""
     width = len(str(recalled.per_label - 1))
     blocks = torch.split(recalled.pixels, recalled.per_label)
     for name, block in zip(folder_names(recalled.labels), blocks, strict=True):
@@ -78,7 +78,7 @@ FORMATS: dict[str, Format] = {
     "mtt": Format(_mtt, normalised=True, reads="mtt-distillation and its descendants, DC-Bench"),
     "idc": Format(_idc, normalised=False, reads="Efficient-Dataset-Condensation"),
     "ddranking": Format(_ddranking, normalised=True, reads="DD-Ranking, DATM"),
-    "png": Format(_png, normalised=False, reads="torchvision's ImageFolder, and anything that reads pictures"),
+    "png": Format(_png, normalised=False, reads="torchvision's ImageFolder, and any tool that reads pictures"),
 }
 
 
@@ -87,7 +87,7 @@ def _prepared(recalled: RecalledImages, normalise: Normalisation | None) -> Tens
 
 
 def _save(path: Path, content: Any) -> None:
-    """Tensors in lists and dictionaries; inference tensors and views are copied, for a file holds whole storages."""
+    """Save tensors in lists and dictionaries. Tensors are copied, because torch stores the whole storage of a view."""
     torch.save(_copied(content), path)
 
 
@@ -98,4 +98,4 @@ def _copied(content: Any) -> Any:
         return [_copied(part) for part in content]
     if isinstance(content, dict):
         return {name: _copied(part) for name, part in content.items()}
-    raise TypeError(f"an exported file holds tensors, lists and dictionaries, not {type(content).__name__}")
+    raise TypeError(f"an exported file contains tensors, lists and dictionaries, not {type(content).__name__}")

@@ -1,4 +1,4 @@
-"""What a bundle recalls, all of it or some of each label, in pixel space and in the order that other tools expect."""
+"""The images that a bundle recalls, in pixel space and in the order that other tools expect."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from recall_server.errors import InvalidRequest
 class RecalledImages:
     """`pixels` [k * n, C, H, W], float32 in pixel space and not clipped: n images of label 0, n of label 1, and so on.
 
-    `learning_rate` is the rate at which the memory was distilled to be learnt.
+    `learning_rate` is that of the schedule that the memory was distilled for.
     """
 
     labels: tuple[str, ...]
@@ -28,20 +28,20 @@ class RecalledImages:
 
     @property
     def targets(self) -> Tensor:
-        """The number [k * n] of each image's label, int64."""
+        """The label number of each image, int64 [k * n]."""
         return torch.arange(len(self.labels)).repeat_interleave(self.per_label)
 
     @property
     def outside(self) -> float:
-        """The share of numbers outside 0..1, which eight bits cannot hold."""
+        """The share of values outside 0..1, which eight bits cannot represent."""
         return float(((self.pixels < 0) | (self.pixels > 1)).float().mean())
 
 
 def recall_images(bundle: MemoryBundle, per_label: int | None = None) -> RecalledImages:
     """The first `per_label` images of every label, or all of them.
 
-    Raises UnsupportedQuery for a memory that pictures address, which has no images of its own, and InvalidRequest for
-    more images than it has.
+    Raises UnsupportedQuery for a memory that is addressed by pictures, and InvalidRequest for more images than the
+    memory recalls.
     """
     rows = bundle.memory.rows
     count = rows if per_label is None else per_label

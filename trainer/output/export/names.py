@@ -1,16 +1,16 @@
-"""Labels are anything that people call a class; the names of folders are not."""
+"""Turns labels, which may be any text, into valid folder names."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Iterable
 
-FORBIDDEN = re.compile(r'[<>:"/\\|?*\x00-\x1f]')  # by one file system or another
-LONGEST = 200  # bytes: file systems take 255, and a number may follow
+FORBIDDEN = re.compile(r'[<>:"/\\|?*\x00-\x1f]')  # in some file system
+LONGEST = 200  # bytes: file systems allow 255, and a number may follow
 
 
 def folder_names(labels: Iterable[str]) -> list[str]:
-    """A name for each label, as like it as file systems allow, and different from all others even without case."""
+    """A folder name for each label, as similar as file systems allow; names are distinct even ignoring case."""
     names: list[str] = []
     for label in labels:
         plain = FORBIDDEN.sub("_", label).strip(" .") or "_"

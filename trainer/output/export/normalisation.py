@@ -1,4 +1,4 @@
-"""The mean and deviation by which a tool normalises its test pictures: exported images must go through the same."""
+"""The normalisation of exported images, which must be the one that the tool applies to its test pictures."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from recall_server.core.bundle.bundle import MemoryBundle
 from recall_server.core.preprocessing import Standardise, unprojected
 from recall_server.core.preprocessing.base import SMALLEST
 
-# What DatasetCondensation, mtt-distillation, DC-Bench and DD-Ranking have in common. CIFAR-100 has CIFAR-10's numbers
-# there, and their deviations are averages over single images: not what one would measure, but it is what they apply.
+# The constants of DatasetCondensation, mtt-distillation, DC-Bench and DD-Ranking. These tools use CIFAR-10's values for
+# CIFAR-100, and deviations that are averages over single images. They differ from measured values, but must be matched.
 CIFAR = (0.4914, 0.4822, 0.4465), (0.2023, 0.1994, 0.2010)
 CONSTANTS: dict[str, tuple[tuple[float, ...], tuple[float, ...]]] = {
     "mnist": ((0.1307,), (0.3081,)),
@@ -32,27 +32,26 @@ class Normalisation:
     deviation: tuple[float, ...]
 
     def __call__(self, pixels: Tensor) -> Tensor:
-        """[N, C, H, W] in pixel space -> the same shape."""
+        """Images [N, C, H, W] in pixel space -> normalised images of the same shape."""
         return Standardise(torch.tensor(self.mean), torch.tensor(self.deviation)).to_model(pixels)
 
 
 def choose(bundle: MemoryBundle, mean: tuple[float, ...] | None, deviation: tuple[float, ...] | None) -> Normalisation:
-    """What is asked for, else what the tools apply to the data set, else what the bundle itself does.
+    """The given normalisation, else the tools' for the data set, else the bundle's own standardisation.
 
-    Raises ValueError for half of a normalisation, for another number of channels, and where nobody knows: a whitened
-    bundle of a data set of one's own.
+    Raises ValueError for only one of `mean` and `deviation`, for another number of channels, and if no normalisation is
+    known, as for a whitened bundle of one's own data set.
     """
     channels = bundle.manifest.image.channels
     if (mean is None) != (deviation is None):
-        raise ValueError("--mean and --deviation go together; give both or neither")
+        raise ValueError("--mean and --deviation must be given together")
     if mean is not None and deviation is not None:
         if not len(mean) == len(deviation) == channels:
             raise ValueError(
-                f"--mean and --deviation need one number for each channel, {channels} here, "
-                f"not {len(mean)} and {len(deviation)}"
+                f"--mean and --deviation need one number per channel ({channels}), not {len(mean)} and {len(deviation)}"
             )
         if not all(map(math.isfinite, mean + deviation)) or min(deviation) < SMALLEST:
-            raise ValueError("--mean and --deviation must be finite numbers, and --deviation above zero")
+            raise ValueError("--mean and --deviation must be finite numbers, and --deviation must be above zero")
         return Normalisation(mean, deviation)
     known = CONSTANTS.get(bundle.manifest.provenance.dataset)
     if known is not None and len(known[0]) == channels:
@@ -60,7 +59,7 @@ def choose(bundle: MemoryBundle, mean: tuple[float, ...] | None, deviation: tupl
     own = unprojected(bundle.preprocessing)
     if not isinstance(own, Standardise):
         raise ValueError(
-            f"the bundle {bundle.manifest.name} is whitened and its data set has no customary normalisation; "
-            "give the --mean and the --deviation that your tool applies to its test pictures"
+            f"the bundle {bundle.manifest.name} is whitened and its data set has no standard normalisation; "
+            "give the --mean and --deviation that your tool applies to its test pictures"
         )
     return Normalisation(tuple(own.mean.tolist()), tuple(own.deviation.tolist()))

@@ -1,1 +1,1 @@
-"""What can be drawn of a bundle: how it was learnt, its bases, what it recalls, and which labels share bases."""
+"""Plots of a bundle: learning curves, losses, bases, recalled images, and the similarity of labels."""

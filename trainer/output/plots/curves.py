@@ -13,12 +13,12 @@ if TYPE_CHECKING:
 
 
 def learning_curves(runs: Mapping[str, RunProgress]) -> Figure:
-    """A line for each run, in both panels, with a ring where it was best: that version is what its bundle holds.
+    """A line for each run in both panels, with a ring at its best point, which is the version in its bundle.
 
-    ValueError where there is none to draw.
+    Raises ValueError for no runs.
     """
     if not runs:
-        raise ValueError("a picture of learning curves needs one run or more that recorded any")
+        raise ValueError("a plot of learning curves needs at least one run with validation points")
     figure = empty(8, 3.4)
     by_steps, by_minutes = figure.subplots(1, 2, sharey=True)
     for name, progress in runs.items():
@@ -35,5 +35,5 @@ def learning_curves(runs: Mapping[str, RunProgress]) -> Figure:
     for axes in (by_steps, by_minutes):
         axes.grid(alpha=0.3)
     for text in by_minutes.legend(loc="lower right", fontsize="small").get_texts():
-        text.set_parse_math(False)  # names of files, which are no formulas
+        text.set_parse_math(False)  # file names must not be read as formulas
     return figure

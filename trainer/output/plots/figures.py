@@ -1,4 +1,4 @@
-"""matplotlib, where it is installed: an empty figure, and its bytes."""
+"""Creates matplotlib figures and encodes them reproducibly."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ UNDATED: dict[Kind, dict[str, None]] = {"png": {"Software": None}, "svg": {"Date
 
 
 def empty(width: float, height: float) -> Figure:
-    """A figure of so many inches. ValueError with what to install, where matplotlib is not."""
+    """An empty figure of this size in inches. Raises ValueError if matplotlib is not installed."""
     try:
         from matplotlib.figure import Figure  # noqa: PLC0415  (the extra `trainer`)
     except ModuleNotFoundError as error:
-        raise ValueError("drawing needs matplotlib; install it, or memory-recall with its extra `trainer`") from error
+        raise ValueError("plots need matplotlib; install it, or memory-recall with its extra `trainer`") from error
     return Figure(figsize=(width, height), layout="constrained")
 
 
 def to_bytes(figure: Figure, kind: Kind) -> bytes:
-    """The file of a figure: the same bytes for the same figure, for no date is in it."""
+    """The figure as a file without a date, so that the same figure gives the same bytes."""
     from matplotlib import rc_context  # noqa: PLC0415
 
     stream = io.BytesIO()

@@ -1,4 +1,4 @@
-"""Outer loss and gradient norm against outer steps, from the metrics that a run wrote."""
+"""Plots outer loss and gradient norm against outer steps, from the metrics file of a run."""
 
 from __future__ import annotations
 
@@ -10,17 +10,17 @@ from trainer.output.plots.figures import empty
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-SMOOTHING = 0.95  # of the running mean, which is drawn over the values themselves
+SMOOTHING = 0.95  # of the running mean, which is drawn over the values
 
 
 def losses(runs: Mapping[str, Sequence[Mapping[str, Any]]]) -> Figure:
-    """Lines of metrics files, a colour for each run; ValueError for a run without an outer step."""
+    """Curves of metrics files, one colour per run. Raises ValueError for a run without outer steps."""
     figure = empty(8, 3.4)
     panels = figure.subplots(1, 2)
     for name, lines in runs.items():
         steps = [line for line in lines if line.get("loss") is not None]
         if not steps:
-            raise ValueError(f"{name} holds no outer step whose loss could be drawn")
+            raise ValueError(f"{name} has no outer step with a loss")
         places = [line["step"] for line in steps]
         for axes, key in zip(panels, ("loss", "gradient_norm"), strict=True):
             values = [float(line[key]) for line in steps]
@@ -31,12 +31,12 @@ def losses(runs: Mapping[str, Sequence[Mapping[str, Any]]]) -> Figure:
     for axes in panels:
         axes.grid(alpha=0.3)
     for text in panels[0].legend(fontsize="small").get_texts():
-        text.set_parse_math(False)  # names of files, which are no formulas
+        text.set_parse_math(False)  # file names must not be read as formulas
     return figure
 
 
 def running_mean(values: Sequence[float]) -> list[float]:
-    """An exponential mean, corrected for its beginning: the first value is itself."""
+    """The exponential moving average with bias correction; the first value is unchanged."""
     means, mean, weight = [], 0.0, 0.0
     for value in values:
         mean = SMOOTHING * mean + (1 - SMOOTHING) * value

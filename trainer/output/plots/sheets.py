@@ -1,4 +1,4 @@
-"""Rows of a contact sheet: a bundle's bases, and images that it recalls."""
+"""Rows of a contact sheet: a bundle's bases and recalled images."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from recall_server.core.reports.inspection import displayed_bases, has_bases, sh
 Rows = list[tuple[str, NDArray[np.float32]]]
 
 SHEET_LABELS, SHEET_IMAGES = 20, 10
-RANDOM_QUERIES = 4  # of a memory that pictures address: it has no labels to ask for
+RANDOM_QUERIES = 4  # rows for a memory that is addressed by pictures, which has no labels to recall
 
 
 def base_rows(bundle: MemoryBundle) -> Rows:
-    """Rows of bases as `displayed_bases` shows them; none for a memory without any."""
+    """The bases as `displayed_bases` draws them; no rows for a memory without bases."""
     return sheet_rows(displayed_bases(bundle)) if has_bases(bundle) else []
 
 
@@ -35,5 +35,5 @@ def recalled_rows(bundle: MemoryBundle, *, labels: int = SHEET_LABELS, images: i
 
 
 def picture_rows(bundle: MemoryBundle) -> Rows:
-    """All of it on one sheet: bases, and what is recalled from them."""
+    """Bases and recalled images together."""
     return base_rows(bundle) + recalled_rows(bundle)

@@ -1,4 +1,4 @@
-"""Which labels share bases: cosine similarity of their coefficients (paper, section 5.1, figures 3 and 6)."""
+"""Plots the cosine similarity of the labels' coefficients (paper, section 5.1, figures 3 and 6)."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from trainer.output.plots.figures import empty
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-MOST_NAMED = 120  # labels: more would not be readable along an axis
-INCHES = 0.16  # for a named label
-MOST_VALUES = 12  # labels: of so few there is room for the numbers themselves
+MOST_NAMED = 120  # labels: more names would not be readable along an axis
+INCHES = 0.16  # per named label
+MOST_VALUES = 12  # labels: of more, there is no room for the numbers
 
 
 def similarity_matrix(bundle: MemoryBundle) -> Figure:
-    """The matrix of all labels, those of a group side by side. Errors as `inspection.similarity`."""
+    """The matrix of all labels, with groups side by side. Raises the errors of `inspection.similarity`."""
     labels = in_groups(bundle.manifest)[:MOST_COMPARED]
     table = similarity(bundle, labels)
     named = len(labels) <= MOST_NAMED
@@ -28,7 +28,7 @@ def similarity_matrix(bundle: MemoryBundle) -> Figure:
     shown = axes.imshow(table, vmin=-1, vmax=1, cmap="RdBu_r")
     figure.colorbar(shown, ax=axes, shrink=0.8, label="cosine similarity of coefficients")
     if named:
-        # Labels are strangers' text: a dollar sign in one must not begin a formula.
+        # Labels are untrusted text: a dollar sign must not start a formula.
         axes.set_xticks(range(len(labels)), labels, rotation=90, fontsize="small", parse_math=False)
         axes.set_yticks(range(len(labels)), labels, fontsize="small", parse_math=False)
     if len(labels) <= MOST_VALUES:
@@ -41,6 +41,6 @@ def similarity_matrix(bundle: MemoryBundle) -> Figure:
 
 
 def in_groups(manifest: Manifest) -> tuple[str, ...]:
-    """The labels in the order of their groups, each once; those of no group come last, in their own order."""
+    """The distinct labels in the order of their groups, then those without a group in their own order."""
     grouped = (label for members in manifest.groups.values() for label in members)
     return tuple(dict.fromkeys((*grouped, *manifest.labels)))

@@ -1,1 +1,1 @@
-"""What a learner keeps between tasks."""
+"""The buffer: the memories and samples that a learner stores."""

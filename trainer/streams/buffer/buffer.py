@@ -1,8 +1,7 @@
-"""The buffer of a stream: finished memories and real samples, together never more numbers than it was given.
+"""The buffer of a stream: finished memories and real samples, within a fixed number of stored floats.
 
-A number is a float that is stored: of a basis, of an addressing matrix, or of a sample. Labels are free, as in the
-paper and in what it is compared with. The memory under construction is the learner's working state, like the network
-that a replay method trains, and so is the minibatch that is just seen.
+The floats of bases, addressing matrices and samples count. Labels do not, as in the paper and its baselines. The memory
+under construction is working state, like the network that a replay method trains, and so is the current minibatch.
 """
 
 from __future__ import annotations
@@ -20,7 +19,7 @@ from trainer.streams.sources.task import TaskHeader
 
 @dataclass
 class Buffer:
-    """`capacity` numbers, shared by `tasks` tasks: each takes 1/T of it when it has ended (paper, B.2)."""
+    """A buffer of `capacity` numbers for `tasks` tasks; a finished task takes 1/T of it (paper, B.2)."""
 
     capacity: int
     tasks: int
@@ -29,23 +28,23 @@ class Buffer:
 
     @property
     def share(self) -> int:
-        """How many numbers a finished task may keep."""
+        """How many numbers a finished task may take."""
         return self.capacity // self.tasks
 
     def numbers(self) -> int:
-        """All that is stored now."""
+        """How many numbers are stored now."""
         samples = 0 if self.samples is None else self.samples.numbers()
         return samples + sum(memory.stored_numbers() for memory in self.memories)
 
     def rows(self, header: TaskHeader, *, base_numbers: int, bases: int) -> int:
-        """r of the memory of a task: as large as its share allows.
+        """The largest number of rows r that the memory of a task can have within its share.
 
-        Raises ValueError, with the smallest buffer that works, and when every share has been taken.
+        Raises ValueError if the share is too small, with the smallest buffer that works, or if all shares are taken.
         """
         if len(self.memories) >= self.tasks:
             raise ValueError(
-                f"the buffer is shared by {self.tasks} tasks and all have taken their share; {header.name} needs a "
-                "buffer that was planned for more"
+                f"the buffer is shared by {self.tasks} tasks and all shares are taken; {header.name} needs a buffer "
+                "for more tasks"
             )
         classes = len(header.classes)
         rows = largest_rows(self.share, query_size=classes, base_numbers=base_numbers, bases=bases)
@@ -60,22 +59,22 @@ class Buffer:
 
     @property
     def free(self) -> int:
-        """How many numbers the finished memories leave."""
+        """How many numbers the finished memories leave free."""
         return self.capacity - sum(memory.stored_numbers() for memory in self.memories)
 
     def close(self, memory: AddressedBases) -> None:
-        """The samples go, the memory of their task comes."""
+        """Replace the samples of the current task by its memory."""
         if memory.stored_numbers() > self.share:
             raise ValueError(f"a memory of {memory.stored_numbers()} numbers does not fit in a share of {self.share}")
         self.discard()
         self.memories.append(memory)
 
     def discard(self) -> None:
-        """The samples go."""
+        """Drop the samples of the current task."""
         self.samples = None
 
     def tensors(self) -> dict[str, Tensor]:
-        """The finished memories, by name; the samples are saved by themselves."""
+        """The tensors of the finished memories, by name; the samples are saved separately."""
         return {
             f"{number}.{name}": value
             for number, memory in enumerate(self.memories)
@@ -83,7 +82,7 @@ class Buffer:
         }
 
     def restore(self, tensors: Mapping[str, Tensor], sizes: list[list[int]]) -> None:
-        """Take back finished memories; `sizes` are their (height, width)."""
+        """Restore the finished memories; `sizes` are their (height, width)."""
         self.memories = [
             AddressedBases(tensors[f"{number}.bases"].clone(), tensors[f"{number}.addressing"].clone(), height, width)
             for number, (height, width) in enumerate(sizes)

@@ -1,4 +1,4 @@
-"""Reservoir sampling: of everything that came so far, every sample is kept with the same probability (Vitter, 1985)."""
+"""Reservoir sampling: every sample seen so far is kept with the same probability (Vitter, 1985)."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from torch import Tensor
 
 
 class Reservoir:
-    """At most `capacity` samples: `values` [n, *shape], and the integers `labels` [n] that go with them.
+    """At most `capacity` samples: `values` [n, *shape] with integer `labels` [n].
 
-    `seen` counts everything that was offered. Capacity 0 keeps nothing.
+    `seen` counts all samples that were offered. A capacity of 0 keeps nothing.
     """
 
     def __init__(self, capacity: int, shape: tuple[int, ...], generator: torch.Generator) -> None:
         if capacity < 0:
-            raise ValueError(f"a reservoir holds 0 samples or more, not {capacity}")
+            raise ValueError(f"the capacity of a reservoir must be 0 or more, not {capacity}")
         self.capacity = capacity
         self.values = torch.empty(0, *shape)
         self.labels = torch.empty(0, dtype=torch.int64)
@@ -27,7 +27,7 @@ class Reservoir:
         return len(self.labels)
 
     def offer(self, values: Tensor, labels: Tensor) -> None:
-        """Take in some of the samples [n, *shape] with labels [n], or none of them."""
+        """Offer samples [n, *shape] with labels [n]; each is kept with the reservoir's probability."""
         free = max(0, self.capacity - len(self))
         self.values = torch.cat([self.values, values[:free]])
         self.labels = torch.cat([self.labels, labels[:free]])
@@ -39,17 +39,17 @@ class Reservoir:
                 self.values[place], self.labels[place] = value, label
 
     def draw(self, count: int) -> tuple[Tensor, Tensor]:
-        """`count` different samples at random, or all where there are fewer."""
+        """`count` distinct random samples, or all if there are fewer."""
         chosen = torch.randperm(len(self), generator=self._generator)[:count]
         return self.values[chosen], self.labels[chosen]
 
     def tensors(self) -> dict[str, Tensor]:
-        """All that must be kept to go on later; the generator is its owner's. No file takes tensors without numbers."""
+        """The state, without the generator, which belongs to the owner. Files cannot store empty tensors."""
         kept = {"values": self.values, "labels": self.labels} if self.values.numel() else {}
         return kept | {"seen": torch.tensor(self.seen)}
 
     def restore(self, tensors: Mapping[str, Tensor]) -> None:
-        """Go on where `tensors` left off. Raises KeyError or ValueError for what is not its state."""
+        """Restore the state from `tensors()`. Raises KeyError or ValueError for anything else."""
         seen = int(tensors["seen"])
         values, labels = tensors.get("values", self.values[:0]), tensors.get("labels", self.labels[:0])
         if values.shape[1:] != self.values.shape[1:] or len(values) != len(labels) or len(labels) > self.capacity:

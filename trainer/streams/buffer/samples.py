@@ -1,9 +1,9 @@
-"""How the buffer keeps real samples of the task that is under way: as they are, or as coefficients.
+"""Real samples of the current task in the buffer, stored as pictures or as coefficients.
 
-As they are is the paper's way: a grey picture of 28x28 takes 784 numbers. Over the K leading directions of what was
-seen it takes K, and the directions are paid for once, so that the last task of a stream of 20 keeps some 300 samples
-where 10 would fit. The directions follow the stream minibatch by minibatch (incremental singular value decomposition;
-Brand, 2002), and what was kept is carried along.
+The paper stores pictures: a grey picture of 28x28 takes 784 numbers. As coefficients of the K leading directions of the
+samples seen it takes K, and the directions are stored once, so that the last task of a stream of 20 keeps about 300
+samples instead of 10. The directions are updated with every minibatch (incremental singular value decomposition;
+Brand, 2002), and the stored coefficients are transformed accordingly.
 """
 
 from __future__ import annotations
@@ -21,36 +21,36 @@ from trainer.streams.buffer.reservoir import Reservoir
 
 
 class AbstractSamples(ABC):
-    """Samples of one task, drawn from all that came by reservoir sampling, in model space."""
+    """Samples of one task in model space, kept by reservoir sampling."""
 
     @abstractmethod
     def __len__(self) -> int:
-        """How many there are now."""
+        """How many samples are kept."""
 
     @abstractmethod
     def offer(self, images: Tensor, labels: Tensor) -> None:
-        """Take in some of the samples [n, C, H, W] with labels [n], or none of them."""
+        """Offer samples [n, C, H, W] with labels [n] to the reservoir."""
 
     @abstractmethod
     def draw(self, count: int) -> tuple[Tensor, Tensor]:
-        """`count` different samples [n, C, H, W] with labels [n] at random, or all of them where there are fewer."""
+        """`count` distinct random samples [n, C, H, W] with labels [n], or all if there are fewer."""
 
     @abstractmethod
     def numbers(self) -> int:
-        """How many numbers they take."""
+        """How many numbers are stored."""
 
     @abstractmethod
     def tensors(self) -> dict[str, Tensor]:
-        """All that must be kept to go on later; the generator is its owner's."""
+        """The state, without the generator, which belongs to the owner."""
 
     @abstractmethod
     def restore(self, tensors: Mapping[str, Tensor]) -> None:
-        """Go on where `tensors` left off; raises KeyError or ValueError for what is not its state."""
+        """Restore the state from `tensors()`. Raises KeyError or ValueError for anything else."""
 
 
 @final
 class RawSamples(AbstractSamples):
-    """As they are: as many as `free` numbers hold."""
+    """Samples stored as pictures, as many as fit in `free` numbers."""
 
     def __init__(self, free: int, image_shape: tuple[int, int, int], generator: torch.Generator) -> None:
         channels, height, width = image_shape
@@ -77,9 +77,9 @@ class RawSamples(AbstractSamples):
 
 @final
 class CodedSamples(AbstractSamples):
-    """As coefficients over at most `directions` orthonormal directions within what `plane` can store.
+    """Samples stored as coefficients of at most `directions` orthonormal directions in the range of `plane`.
 
-    Where `free` numbers are few there are fewer directions, so that `least` samples find room.
+    If `free` is small, there are fewer directions, so that at least `least` samples fit.
     """
 
     def __init__(  # noqa: PLR0917
@@ -107,7 +107,7 @@ class CodedSamples(AbstractSamples):
         coordinates = self._plane.coordinates(images)
         before = unit_rows(self._weighted)
         _, values, vectors = torch.linalg.svd(torch.cat([self._weighted, coordinates]), full_matrices=False)
-        # Row by row, as a state that is read again is: products of another layout may round otherwise.
+        # Contiguous, like a restored state: products with another memory layout may round differently.
         self._weighted = (values[: self._most, None] * vectors[: self._most]).contiguous()
         after = unit_rows(self._weighted)
         self._kept.values = self._filled(self._kept.values[:, : len(before)] @ (before @ after.T))
@@ -131,12 +131,12 @@ class CodedSamples(AbstractSamples):
         self._weighted = tensors.get("weighted", self._weighted[:0]).clone()
 
     def _filled(self, codes: Tensor) -> Tensor:
-        """[n, k] -> [n, K], with zeros for directions that are not there yet."""
+        """Coefficients [n, k] -> [n, K], with zeros for the directions that do not exist yet."""
         return pad(codes, (0, self._most - codes.shape[1]))
 
 
 def unit_rows(weighted: Tensor) -> Tensor:
-    """Rows [k, p] brought to unit length; those without length, which come last, are left out."""
+    """Rows [k, p] scaled to unit length; rows of length zero, which come last, are dropped."""
     norms = weighted.norm(dim=1)
     used = norms > 1e-6 * norms.max() if len(norms) else norms > 0
     unit: Tensor = weighted[used] / norms[used, None]
@@ -144,6 +144,6 @@ def unit_rows(weighted: Tensor) -> Tensor:
 
 
 def full_resolution(height: int, width: int) -> HalfResolution:
-    """Where bases are stored as large as pictures, enlarging them changes nothing."""
+    """The identity, for bases that are stored at the size of the pictures."""
     rows, columns = torch.eye(height), torch.eye(width)
     return HalfResolution(rows, rows, columns, columns)

@@ -1,1 +1,1 @@
-"""Learners of a stream: compressors and baselines."""
+"""The learners of a stream: compress-then-recall, its baselines, and joint training."""

@@ -1,12 +1,12 @@
-"""Compress, then recall (paper, section 5.2 and appendix B.2): no network is trained while the stream runs.
+"""Compress-then-recall (paper, section 5.2 and appendix B.2).
 
-While a task is seen, the part of the buffer that finished memories leave holds real samples, drawn by reservoir
-sampling, and every minibatch drives outer steps on them and on itself. When the task ends its memory takes 1/T of the
-buffer and the samples go. Asked for a task, the learner trains a fresh network on what the task's memory recalls.
+During a task, the free part of the buffer has real samples, kept by reservoir sampling. Every minibatch drives outer
+steps on the new and the stored samples. At its end, the task's memory takes 1/T of the buffer and the samples are
+dropped. To predict for a task, the learner trains a fresh network on the images that the task's memory recalls.
 
-Two tasks that share classes keep a memory each: a classifier for the one never depends on the other. And every task has
-random numbers of its own, so unless a recipe starts from finished memories (`reuse`) a task's memory depends on nothing
-but its samples, its number and the seed: tasks may be learned in any order or place, to the same bits (`skip`).
+Tasks that share classes have separate memories, so their classifiers do not depend on each other. Every task has its
+own random numbers, so unless a recipe starts from finished memories (`reuse`), a task's memory depends only on its
+samples, its number and the seed: tasks may be learned in any order or process, with the same bits (`skip`).
 """
 
 from __future__ import annotations
@@ -36,12 +36,12 @@ from trainer.streams.learners.recipe import StreamMethod
 from trainer.streams.learners.starts import noise_memory, plane
 from trainer.streams.sources.task import CPU, TaskHeader
 
-SEEDS = 2**40  # where the seeds of tasks begin, away from those that streams are drawn by
+SEEDS = 2**40  # offset of the learner's seeds, to keep them apart from those of the streams
 
 
 @dataclass
 class Seen:
-    """What is known of a task besides its memory: how many samples of each class came, and a digest of them all."""
+    """A record of a task: how many samples of each class were seen, and a digest of all samples."""
 
     header: TaskHeader
     counts: list[int]
@@ -57,11 +57,10 @@ class Seen:
 
 @final
 class CompressThenRecall(AbstractStreamLearner):
-    """A buffer of `capacity` numbers for `tasks` tasks, filled by a recipe. `seed` decides everything.
+    """Learns tasks into a buffer of `capacity` numbers for `tasks` tasks; `seed` determines all random choices.
 
-    `device` is where networks are trained; what is kept lies on the CPU.
-
-    Tasks need not have the same classes or sizes; the number of samples of a task need not be known.
+    Networks are trained on `device`; the buffer is on the CPU. Tasks may differ in their classes, and the number of
+    samples of a task need not be known in advance.
     """
 
     name = "recall"
@@ -85,32 +84,32 @@ class CompressThenRecall(AbstractStreamLearner):
 
     def begin(self, header: TaskHeader) -> None:
         if self._construction is not None:
-            raise ValueError(f"{self.seen[-1].header.name} has not ended; finish or abandon it first")
+            raise ValueError(f"the task {self.seen[-1].header.name} has not ended; finish or abandon it first")
         rows = self.check(header)
         self._generator.manual_seed(SEEDS + self.seed * 1_000_003 + len(self.seen))
         self._open(header, rows)
         self.seen.append(Seen(header, [0] * len(header.classes)))
 
     def skip(self, header: TaskHeader) -> None:
-        """Leave the next task to a learner elsewhere: its memory takes its share of the buffer, and recalls nothing.
+        """Leave the next task to a learner in another run; its share of the buffer gets an empty memory.
 
-        Raises ValueError where later tasks depend on it, and as `begin` does.
+        Raises ValueError if later tasks would depend on it, and the errors of `begin`.
         """
         if self.recipe.reuse:
-            raise ValueError("a recipe that starts from finished memories (`reuse`) needs all tasks, in their order")
+            raise ValueError("a recipe that starts from finished memories (`reuse`) needs all tasks, in order")
         empty = noise_memory(self.recipe, header, self.check(header), torch.Generator())
         self.buffer.close(empty.replace({name: torch.zeros_like(value) for name, value in empty.tensors().items()}))
         self.seen.append(Seen(header, [0] * len(header.classes)))
 
     def check(self, header: TaskHeader) -> int:
-        """r of the memory that such a task would get. Raises as `begin` does."""
+        """The number of rows r that the memory of such a task would have. Raises the errors of `begin`."""
         if not self.preprocessing.fits(header.image_shape):
-            raise InvalidDataset(f"the images of {header.name} do not go through this stream's preprocessing")
+            raise InvalidDataset(f"this stream's preprocessing does not accept the images of {header.name}")
         if self.seen and header.image_shape != self.seen[0].header.image_shape:
             first = self.seen[0].header
             raise InvalidDataset(
-                f"the images of {header.name} are {_size(header)}, those of {first.name} {_size(first)}; bring all to "
-                "one size"
+                f"the images of {header.name} are {_size(header)}, those of {first.name} {_size(first)}; all tasks "
+                "need the same size"
             )
         numbers = header.image_shape[0] * plane(self.recipe, header).numbers
         return self.buffer.rows(header, base_numbers=numbers, bases=self.recipe.bases)
@@ -127,7 +126,7 @@ class CompressThenRecall(AbstractStreamLearner):
         self.buffer.samples = self._new_samples(header)
 
     def _new_samples(self, header: TaskHeader) -> AbstractSamples:
-        """Room for samples of a new task: all that the finished memories leave."""
+        """An empty store for the samples of a new task, as large as the finished memories permit."""
         free, recipe = self.buffer.free, self.recipe
         if recipe.stored == "raw":
             return RawSamples(free, header.image_shape, self._generator)
@@ -147,13 +146,13 @@ class CompressThenRecall(AbstractStreamLearner):
         missing = [name for name, count in zip(seen.header.classes, seen.counts, strict=True) if not count]
         if missing:
             what = "without a sample" if len(missing) == len(seen.counts) else f"without a sample of {missing[0]}"
-            raise InvalidDataset(f"the task {seen.header.name} ended {what}; go on with it, or abandon it")
+            raise InvalidDataset(f"the task {seen.header.name} ended {what}; continue or abandon it")
         self.buffer.close(construction.finish(samples))
         seen.outer_steps = construction.steps
         self._construction = None
 
     def abandon(self) -> None:
-        """Forget the task that is under way; its share of the buffer is free again."""
+        """Forget the current task and free its share of the buffer."""
         self._current()
         self.buffer.discard()
         self._construction = None
@@ -161,13 +160,13 @@ class CompressThenRecall(AbstractStreamLearner):
 
     def _current(self) -> tuple[Construction, AbstractSamples]:
         if self._construction is None or self.buffer.samples is None:
-            raise ValueError("no task is under way; begin one first")
+            raise ValueError("there is no current task; begin one first")
         return self._construction, self.buffer.samples
 
     def memory(self, number: int) -> AddressedBases:
         """The memory of a finished task."""
         if not 0 <= number < len(self.buffer.memories):
-            raise ValueError(f"{len(self.buffer.memories)} tasks have ended; there is no memory of number {number}")
+            raise ValueError(f"there is no memory of task {number}; {len(self.buffer.memories)} tasks have ended")
         return self.buffer.memories[number]
 
     def predictor(self, number: int) -> Predict:
@@ -198,9 +197,9 @@ class CompressThenRecall(AbstractStreamLearner):
         }
         tensors = {"generator": self._generator.get_state()} | prefixed("memories", self.buffer.tensors())
         if self._construction is not None and self.buffer.samples is not None:
-            under_way = self._construction.state()
-            values["construction"] = dict(under_way.values) | {"rows": self._construction.rows}
-            tensors |= prefixed("construction", under_way.tensors)
+            current = self._construction.state()
+            values["construction"] = dict(current.values) | {"rows": self._construction.rows}
+            tensors |= prefixed("construction", current.tensors)
             tensors |= prefixed("samples", self.buffer.samples.tensors())
         return State(values, tensors)
 

@@ -1,4 +1,4 @@
-"""The memory of the task that is streaming by: how it starts, and the outer steps that every minibatch drives."""
+"""The construction of the current task's memory: its start, and the outer steps that every minibatch drives."""
 
 from __future__ import annotations
 
@@ -21,15 +21,15 @@ from trainer.streams.learners.starts import noise_memory, principal_memory
 from trainer.streams.learners.subspace import SubspaceUnrolled
 from trainer.streams.sources.task import TaskHeader
 
-TRIALS = 3  # fresh networks by which starts are compared
-RECENT = 3  # finished memories that a task may start from: the last ones
+TRIALS = 3  # fresh networks per candidate when starts are compared
+RECENT = 3  # a task may start from one of this many last memories
 
 
 class Construction:
-    """One task's memory from its start to its end. `finished` are memories that it may start from.
+    """The construction of one task's memory. `finished` are memories that it may start from.
 
-    The memory lies on the CPU; `device` is where inner networks are trained, if `make_objective` has any there.
-    `owed` counts outer steps that earlier minibatches drive, but that have to wait for the start.
+    The memory is on the CPU; `device` is where inner networks are trained, if `make_objective` supports it. `owed`
+    counts the outer steps of earlier minibatches that are postponed until the start.
     """
 
     def __init__(
@@ -54,14 +54,14 @@ class Construction:
         self._like = noise_memory(recipe, header, rows, torch.Generator())
 
     def observe(self, images: Tensor, labels: Tensor, samples: AbstractSamples) -> None:
-        """Outer steps on new samples [n, C, H, W] together with those of the buffer; all in model space."""
+        """Take outer steps on new samples [n, C, H, W] and samples of the buffer, all in model space."""
         self.seen += len(labels)
         self.owed += self.recipe.replays
         if self.seen >= self.recipe.start_after:
             self._catch_up(images, labels, samples)
 
     def finish(self, samples: AbstractSamples) -> AddressedBases:
-        """The memory, after all that is owed."""
+        """Take the outer steps that are owed, and return the memory."""
         nothing = samples.draw(0)
         self._catch_up(*nothing, samples)
         tensors = self._average or self._leaves
@@ -76,7 +76,7 @@ class Construction:
             self.owed -= 1
 
     def _start(self, images: Tensor, labels: Tensor) -> AddressedBases:
-        """The start of the recipe, or the finished memory that already does better than it on these samples."""
+        """The recipe's start, or a finished memory with a lower loss on these samples."""
         if self.recipe.start == "noise":
             start = noise_memory(self.recipe, self.header, self.rows, self._generator)
         else:
@@ -92,7 +92,8 @@ class Construction:
         return float(torch.stack(losses).mean())
 
     def _begin(self, start: AddressedBases) -> None:
-        first = {name: value.detach().contiguous() for name, value in start.tensors().items()}  # as a state keeps them
+        # Contiguous, like a restored state.
+        first = {name: value.detach().contiguous() for name, value in start.tensors().items()}
         self._leaves = {name: value.clone().requires_grad_() for name, value in first.items()}
         if self.recipe.average:
             self._average = {name: value.clone() for name, value in first.items()}
@@ -112,7 +113,7 @@ class Construction:
                 f"the outer loss is {loss.item():g} and its gradient has norm {norm.item():g} at outer step "
                 f"{self.steps} of the task {self.header.name}; try a lower `rate` or `outer_rate`"
             )
-        if self.recipe.settle:  # how long a task is, is not known, so the rate falls by what has been done
+        if self.recipe.settle:  # the length of a task is not known, so the rate falls with the steps taken
             self._optimiser.param_groups[0]["lr"] = self.recipe.outer_rate / (1 + self.steps / self.recipe.settle)
         self._optimiser.step()
         self.steps += 1
@@ -120,7 +121,7 @@ class Construction:
             value.lerp_(self._leaves[name].detach(), 1 - self.recipe.average)
 
     def state(self) -> State:
-        """Everything but the generator, which is its owner's."""
+        """The state, without the generator, which belongs to the owner."""
         tensors = prefixed("leaves", {name: leaf.detach() for name, leaf in self._leaves.items()})
         tensors |= prefixed("average", self._average)
         if self._optimiser is not None:
@@ -129,7 +130,7 @@ class Construction:
         return State({"seen": self.seen, "steps": self.steps, "owed": self.owed}, tensors)
 
     def restore(self, state: State) -> None:
-        """Raises KeyError, TypeError or ValueError for a state of something else."""
+        """Restore the state from `state()`. Raises KeyError, TypeError or ValueError for anything else."""
         self.seen, self.steps, self.owed = (state.values[key] for key in ("seen", "steps", "owed"))
         leaves = with_prefix("leaves", state.tensors)
         if leaves:
@@ -143,7 +144,7 @@ class Construction:
 
 
 def _together(images: Tensor, labels: Tensor, samples: AbstractSamples, count: int) -> tuple[Tensor, Tensor]:
-    """New samples and `count` of the buffer's."""
+    """The new samples and `count` random samples of the buffer."""
     stored, their_labels = samples.draw(count)
     return torch.cat([stored, images]), torch.cat([their_labels, labels])
 
@@ -153,7 +154,7 @@ def _tensors_of(state: Mapping[str, object]) -> dict[str, Tensor]:
 
 
 def make_objective(recipe: StreamMethod, header: TaskHeader, device: torch.device) -> AbstractStreamObjective:
-    """Inner training in the span of the bases where the network allows it, which the CPU does; else on the device."""
+    """The objective: for an MLP, inner training in the span of the bases on the CPU; else on recalled images."""
     network = build_network(recipe.network, header.image_shape, len(header.classes))
     if isinstance(network, MLP):
         return SubspaceUnrolled(

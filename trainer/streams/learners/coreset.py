@@ -1,4 +1,4 @@
-"""The coreset of the same size: random real images of each class are kept, and a fresh network is trained on them."""
+"""The coreset baseline: keeps random real images of each class and trains a fresh network on them."""
 
 from __future__ import annotations
 
@@ -24,9 +24,9 @@ from trainer.streams.sources.task import CPU, TaskHeader
 
 @final
 class Coreset(AbstractStreamLearner):
-    """Of each class as many samples as the task's share of `capacity` numbers holds, drawn by reservoir sampling.
+    """Keeps as many samples per class as fit in a task's share of `capacity` numbers, by reservoir sampling.
 
-    The network and its schedule are those that memories are recalled for.
+    The network and its schedule are the same as for recalled images.
     """
 
     name = "real images"
@@ -50,7 +50,7 @@ class Coreset(AbstractStreamLearner):
     def begin(self, header: TaskHeader) -> None:
         each = self._share // (header.image_numbers * len(header.classes))
         if each < 1:
-            raise ValueError(f"a share of {self._share} numbers holds no real image for each class of {header.name}")
+            raise ValueError(f"a share of {self._share} numbers is too small for an image per class of {header.name}")
         self._tasks.append((header, [self._reservoir(header, each) for _ in header.classes]))
 
     def _reservoir(self, header: TaskHeader, each: int) -> Reservoir:

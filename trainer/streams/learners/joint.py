@@ -1,4 +1,4 @@
-"""The upper bound: no stream at all. One network is trained on all samples of all tasks, drawn at random many times."""
+"""Joint training, the upper bound: one network is trained on random samples of all tasks, without a stream."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from trainer.streams.learners.learner import accuracy
 from trainer.streams.learners.shared_network import OnlineNetwork
 from trainer.streams.sources.task import CHUNK, MINIBATCH, AbstractStream, StreamTask
 
-TASKS_AT_ONCE = 5  # in a minibatch, with ten samples each
+TASKS_AT_ONCE = 5  # tasks in a minibatch, with ten samples each
 
 
 def joint_accuracies(
@@ -22,9 +22,9 @@ def joint_accuracies(
     seed: int,
     stopped: Callable[[], bool] = lambda: False,
 ) -> list[float]:
-    """Accuracy on every task after so many epochs; pictures are made again whenever they are drawn.
+    """Accuracy on every task after `epochs` epochs; pictures are made again whenever they are drawn.
 
-    Raises Interrupted, and keeps nothing, when `stopped` says so between two minibatches.
+    Raises Interrupted, without saving anything, once `stopped` returns True between two minibatches.
     """
     tasks = [task for number in range(stream.tasks) if (task := stream.task(number)) is not None]
     generator = torch.Generator().manual_seed(seed)

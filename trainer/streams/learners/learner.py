@@ -1,4 +1,4 @@
-"""What learns from a stream: told when a task begins and ends, and shown every minibatch once in between."""
+"""The interface of a learner: it is told when a task begins and ends, and sees every minibatch once."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from recall_server.core.classifier.fresh_classifier import FreshClassifier
+from recall_server.core.io import tensor_file
 from recall_server.core.preprocessing import AbstractPreprocessing
 from recall_server.core.training.retraining import Retraining
 from trainer.data.splits import Split
@@ -21,34 +22,34 @@ Predict = Callable[[Tensor], Tensor]  # pictures [N, C, H, W] in pixel space -> 
 
 @dataclass(frozen=True)
 class State:
-    """All that a learner needs to go on to the same end: plain values, and tensors by name."""
+    """The state of a learner, sufficient to continue with the same results: plain values, and tensors by name."""
 
     values: Mapping[str, Any]
     tensors: Mapping[str, Tensor]
 
 
 class AbstractStreamLearner(ABC):
-    """Learns one task after another in a single pass. Every random choice comes from a generator of its own."""
+    """Learns one task after another in a single pass. Its random choices come from its own generator."""
 
     name: str
-    settled: bool = False  # whether a finished task's classifier stays as it is
+    settled: bool = False  # whether the classifier of a finished task does not change any more
     preprocessing: AbstractPreprocessing
 
     @abstractmethod
     def begin(self, header: TaskHeader) -> None:
-        """A new task. Raises ValueError or InvalidDataset for one that cannot be learned; nothing has changed then."""
+        """Begin a task. Raises ValueError or InvalidDataset, without any effect, if it cannot be learned."""
 
     @abstractmethod
     def observe(self, batch: Split) -> None:
-        """The next samples of the task; they are not shown again."""
+        """Learn from the next samples of the task, which are not shown again."""
 
     @abstractmethod
     def finish(self) -> None:
-        """The task has ended. Raises InvalidDataset when it cannot be kept; it may still go on, or be abandoned."""
+        """End the task. Raises InvalidDataset if it cannot be kept; it can then be continued or abandoned."""
 
     @abstractmethod
     def predictor(self, number: int) -> Predict:
-        """A classifier among the classes of a task that has begun, by its number."""
+        """A classifier for the classes of the task with this number."""
 
     @abstractmethod
     def numbers(self) -> int:
@@ -56,11 +57,11 @@ class AbstractStreamLearner(ABC):
 
     @abstractmethod
     def state(self) -> State:
-        """Everything, to be restored between any two minibatches."""
+        """The complete state, which may be taken between any two minibatches."""
 
     @abstractmethod
     def restore(self, state: State) -> None:
-        """Go on where `state` was taken. Raises KeyError, TypeError or ValueError for another learner's."""
+        """Restore a state. Raises KeyError, TypeError or ValueError for one of another learner."""
 
 
 def fresh_predictor(
@@ -72,7 +73,7 @@ def fresh_predictor(
     seed: int,
     device: torch.device,
 ) -> Predict:
-    """Of a fresh network trained on images [k, r, C, H, W] of a task's k classes, in model space."""
+    """The predictor of a fresh network trained on images [k, r, C, H, W] of a task's k classes, in model space."""
     classifier = FreshClassifier(
         header.classes, header.image_shape, preprocessing, retraining, seed=seed, device=device
     ).fit(images, torch.eye(len(header.classes)))
@@ -80,14 +81,14 @@ def fresh_predictor(
 
 
 def accuracy(predict: Predict, pictures: Pictures, size: int) -> float:
-    """Share of the pictures that are named rightly; they are made `size` at a time."""
+    """The accuracy on these pictures, which are made `size` at a time."""
     right = sum(int((predict(part.pixels()) == part.labels).sum()) for part in pictures.chunks(size))
     return right / len(pictures)
 
 
 def with_prefix(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """The tensors whose names begin with `prefix.`, without it."""
-    return {name.removeprefix(f"{prefix}."): value for name, value in tensors.items() if name.startswith(f"{prefix}.")}
+    """The tensors whose names start with `prefix.`, by the rest of the name."""
+    return tensor_file.with_prefix(f"{prefix}.", tensors)
 
 
 def prefixed(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:

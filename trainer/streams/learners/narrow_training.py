@@ -1,4 +1,4 @@
-"""Training on the coordinates of recalled images: step by step for any network, or all steps at once in C++."""
+"""Trains an MLP on the coordinates of recalled images: step by step for any depth, or all steps at once in C++."""
 
 from __future__ import annotations
 
@@ -21,24 +21,24 @@ WEIGHT, BIAS = "classifier.weight", "classifier.bias"
 
 
 class AbstractNarrowTraining(ABC):
-    """SGD with momentum on coordinates [d_y, r, K], those of each class with its own label.
+    """SGD with momentum on coordinates [d_y, r, K], labelled by their class.
 
-    `index` [T, d_y, n] has the rows of each class in the minibatch of each step. Nothing that is given is written to.
+    `index` [T, d_y, n] has the rows of each class in the minibatch of each step. Arguments are not modified.
     """
 
     @abstractmethod
     def train(
         self, coordinates: Tensor, index: Tensor, parameters: Parameters, velocity: Parameters
     ) -> tuple[Parameters, Parameters]:
-        """Parameters and velocity after T steps; without a gradient."""
+        """Parameters and velocity after T steps, not differentiable."""
 
     @abstractmethod
     def unroll(self, coordinates: Tensor, index: Tensor, parameters: Parameters, velocity: Parameters) -> Parameters:
-        """Parameters after T steps; differentiable in the coordinates, the parameters and the velocity."""
+        """Parameters after T steps, differentiable in the coordinates, the parameters and the velocity."""
 
 
 def narrow_training(network: MLP, inputs: int, *, rate: float, momentum: float) -> AbstractNarrowTraining:
-    """Of the same network with so many inputs: in C++ for one hidden layer, where that can be compiled."""
+    """The training of the network with `inputs` inputs: in C++ for one hidden layer, if that can be compiled."""
     native = dense.native_dense() if network.depth == 1 else None
     if native is not None:
         return NativeTraining(native, rate, momentum)
@@ -46,14 +46,14 @@ def narrow_training(network: MLP, inputs: int, *, rate: float, momentum: float) 
 
 
 def narrowed(network: MLP, inputs: int) -> MLP:
-    """The same network for so many numbers instead of pictures."""
+    """The same network with `inputs` numbers as its input instead of pictures."""
     return MLP(channels=1, height=1, width=inputs, classes=network.classes, hidden=network.hidden, depth=network.depth)
 
 
 @final
 @dataclass(frozen=True)
 class StepwiseTraining(AbstractNarrowTraining):
-    """By a derived step."""
+    """Training by one differentiable step after another."""
 
     step: DifferentiatedStep
     rate: float
@@ -84,7 +84,7 @@ def _minibatches(coordinates: Tensor, index: Tensor) -> tuple[Tensor, Tensor]:
 @final
 @dataclass(frozen=True)
 class NativeTraining(AbstractNarrowTraining):
-    """Of a network with one hidden layer, without leaving C++."""
+    """Training of a network with one hidden layer, entirely in C++."""
 
     native: NativeDense
     rate: float

@@ -1,4 +1,4 @@
-"""What a memory is trained for while its task streams by: fresh networks that are right about the real samples."""
+"""The objective of a memory under construction: the loss of freshly trained networks on real samples."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ class AbstractStreamObjective(ABC):
 
     @abstractmethod
     def loss(self, memory: AddressedBases, images: Tensor, targets: Tensor, generator: torch.Generator) -> Tensor:
-        """Of a fresh network trained on all that the memory recalls, on images [N, C, H, W] with targets [N, k]."""
+        """The loss on images [N, C, H, W] with targets [N, k] of a fresh network trained on the recalled images."""
 
 
 @final
 @dataclass(frozen=True)
 class RecalledUnrolled(AbstractStreamObjective):
-    """Through the recalled images, for any network; `device` is where it is trained, whatever the memory lies on."""
+    """Trains any network on the recalled images, on `device`, whatever the device of the memory."""
 
     unrolled: Unrolled
     device: torch.device = CPU

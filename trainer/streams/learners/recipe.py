@@ -1,6 +1,6 @@
-"""How a task is compressed while it streams by: the paper's way (Table 5), and this trainer's own.
+"""The methods for compressing a task while it is streamed: the paper's (Table 5), and this project's.
 
-A recipe is plain data, like a `Method`; every field ends up in the manifests of the bundles.
+A stream method is plain data, like a `Method`, and all of its fields are recorded in the manifests of the bundles.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ MLP, CONVNET = NetworkSpec(architecture="mlp"), NetworkSpec(filters=160)
 
 
 class StreamMethod(BaseModel):
-    """Memory, start, inner and outer training, and how to retrain; `replays` outer steps for every minibatch."""
+    """Settings of memory, start, samples, inner and outer training; every minibatch drives `replays` outer steps."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -29,14 +29,14 @@ class StreamMethod(BaseModel):
     bases: Count
     resolution: Literal["half", "full"]
     start: Literal["noise", "principal"] = "noise"
-    start_after: Annotated[int, Field(ge=0)] = 0  # samples of a task, before the first outer step
-    reuse: bool = False  # start from a finished memory where that does better than the start itself
+    start_after: Annotated[int, Field(ge=0)] = 0  # samples of a task before the first outer step
+    reuse: bool = False  # start from a finished memory if its loss is lower than that of `start`
     # real samples
     replays: Annotated[int, Field(ge=0)]
     stored: Literal["raw", "coded"] = "raw"  # how the buffer keeps samples
-    directions: Count = 48  # of coded samples, at most
-    least_samples: Count = 300  # coded: fewer directions are kept rather than fewer samples
-    real_batch: Count = 1_000_000  # samples of the buffer in an outer step; default: all of them
+    directions: Count = 48  # coded samples: the maximum number of directions
+    least_samples: Count = 300  # coded samples: reduce the directions rather than go below this number
+    real_batch: Count = 1_000_000  # samples of the buffer in an outer step; by default all of them
     # inner training
     network: NetworkSpec
     steps: Count
@@ -60,7 +60,7 @@ class StreamMethod(BaseModel):
 
 
 def paper(*, bases: int, resolution: Literal["half", "full"], replays: int, network: NetworkSpec = MLP) -> StreamMethod:
-    """Deng and Russakovsky, "Remember the Past" (2022), appendix A.2; 150 inner steps as for its smallest memories."""
+    """Deng and Russakovsky, "Remember the Past" (2022), appendix A.2, with 150 inner steps as for small memories."""
     return StreamMethod(
         name="paper", bases=bases, resolution=resolution, replays=replays, network=network, steps=150, window=150,
         rate=0.01, rows_per_class=32, optimiser="sgd", outer_rate=0.1,
@@ -71,7 +71,7 @@ def paper(*, bases: int, resolution: Literal["half", "full"], replays: int, netw
 def window(
     *, bases: int, resolution: Literal["half", "full"], replays: int, network: NetworkSpec = MLP
 ) -> StreamMethod:
-    """Random windows (RaT-BPTT, Feng et al., 2024) from a start that the first samples give."""
+    """Random windows (RaT-BPTT, Feng et al., 2024), with a start computed from the first samples."""
     return StreamMethod(
         name="window", bases=bases, resolution=resolution, replays=replays, network=network, steps=60, window=20,
         rate=0.02, rows_per_class=3, optimiser="adam", outer_rate=0.02, average=0.98, start="principal",
@@ -81,7 +81,7 @@ def window(
 
 
 RECIPES = {"paper": paper, "window": window}
-# What Table 5 says for each stream: bases, their resolution and replays. A user's own stream is taken for the first.
+# Table 5's settings for each stream: bases, their resolution and replays. A user's own stream uses the first.
 SETTINGS: Mapping[str, Mapping[str, Any]] = {
     "rotations": {"bases": 24, "resolution": "half", "replays": 4},
     "permutations": {"bases": 8, "resolution": "full", "replays": 20},
@@ -91,7 +91,7 @@ SETTINGS: Mapping[str, Mapping[str, Any]] = {
     "rotations-60000": {"bases": 24, "resolution": "half", "replays": 2},
     "permutations-60000": {"bases": 8, "resolution": "full", "replays": 2},
 }
-# What did better on validation pictures than the recipe's own defaults.
+# Settings that were better than the defaults on validation pictures.
 CHOSEN: Mapping[tuple[str, str], Mapping[str, Any]] = {
     ("window", "permutations"): {"replays": 10, "average": 0.99, "reuse": False},
     ("window", "many"): {"replays": 10, "reuse": False},

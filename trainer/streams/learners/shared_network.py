@@ -1,8 +1,8 @@
-"""What compress-then-recall is compared with while the stream runs: one network, trained as the samples come.
+"""Online baselines: one network that is trained while the stream runs.
 
 Without a buffer it is online SGD. With one it is experience replay (Chaudhry et al., 2019; Riemer et al., 2019): a
-reservoir over the whole stream, and every update sees some of it beside the new minibatch. As in the paper's
-comparison a network is told which task it is asked about: only that task's classes can be the answer.
+reservoir over the whole stream provides samples for every update in addition to the new minibatch. As in the paper's
+comparison, the task is known at test time, so only its classes are candidates.
 """
 
 from __future__ import annotations
@@ -25,10 +25,10 @@ from trainer.streams.sources.task import CPU, TaskHeader
 
 @final
 class OnlineNetwork(AbstractStreamLearner):
-    """A network with an output for each of `classes`, the names of all tasks; tasks with a name in common share it.
+    """A network with one output for each of `classes`, the class names of all tasks; equal names share an output.
 
-    Every minibatch drives `updates` steps of SGD at `rate`, each with `replayed` samples of a reservoir that holds at
-    most `capacity` numbers; a capacity of 0 is online SGD. The network is on `device`, the reservoir on the CPU.
+    Every minibatch drives `updates` steps of SGD at `rate`, each with `replayed` samples of a reservoir of at most
+    `capacity` numbers; a capacity of 0 is online SGD. The network is on `device`, the reservoir on the CPU.
     """
 
     def __init__(
@@ -60,13 +60,13 @@ class OnlineNetwork(AbstractStreamLearner):
         room = capacity // (channels * height * width)
         self._reservoir = Reservoir(room, image_shape, self._generator)
         self._rate, self._updates, self._replayed = rate, updates, replayed
-        self._tasks: list[Tensor] = []  # of every task the columns [k] of its classes
+        self._tasks: list[Tensor] = []  # for every task, the columns [k] of its classes
         self._names: list[list[str]] = []
 
     def begin(self, header: TaskHeader) -> None:
         unknown = [label for label in header.classes if label not in self._column]
         if unknown:
-            raise ValueError(f"the class {unknown[0]} of {header.name} is none of those that the network was built for")
+            raise ValueError(f"the network has no output for the class {unknown[0]} of {header.name}")
         self._names.append(list(header.classes))
         self._tasks.append(self._columns(header.classes))
 
@@ -77,32 +77,32 @@ class OnlineNetwork(AbstractStreamLearner):
         images = self.preprocessing.to_model(batch.pixels())
         labels = self.encode(len(self._tasks) - 1, batch.labels)
         for _ in range(self._updates):
-            others, theirs = self._reservoir.draw(self._replayed)
-            self.learn(torch.cat([images, others]), torch.cat([labels, theirs]))
+            replayed, their_labels = self._reservoir.draw(self._replayed)
+            self.learn(torch.cat([images, replayed]), torch.cat([labels, their_labels]))
         self._reservoir.offer(images, labels)
 
     def encode(self, number: int, labels: Tensor) -> Tensor:
-        """Labels [n] of a task -> one integer each for task and column."""
+        """Labels [n] of a task -> integers [n] that encode the task and the column."""
         return number * len(self._column) + self._tasks[number][labels]
 
     def learn(self, images: Tensor, encoded: Tensor) -> None:
-        """One step of SGD on images [n, C, H, W] in model space, each among the classes of its own task."""
+        """Take one step of SGD on images [n, C, H, W] in model space; each is classified within its own task."""
         numbers, columns = encoded // len(self._column), encoded % len(self._column)
-        barred, columns = self._barred()[numbers].to(self.device), columns.to(self.device)
-        logits = fused_logits(self._network, self._parameters, images.to(self.device)) + barred
+        mask, columns = self._mask()[numbers].to(self.device), columns.to(self.device)
+        logits = fused_logits(self._network, self._parameters, images.to(self.device)) + mask
         gradients = torch.autograd.grad(cross_entropy(logits, columns), list(self._leaves.values()))
         with torch.no_grad():
             torch._foreach_add_(list(self._leaves.values()), gradients, alpha=-self._rate)
 
-    def _barred(self) -> Tensor:
+    def _mask(self) -> Tensor:
         """[tasks, columns]: zero for the classes of a task, minus infinity for all others."""
-        barred = torch.full((len(self._tasks), len(self._column)), -torch.inf)
-        for row, columns in zip(barred, self._tasks, strict=True):
+        mask = torch.full((len(self._tasks), len(self._column)), -torch.inf)
+        for row, columns in zip(mask, self._tasks, strict=True):
             row[columns] = 0
-        return barred
+        return mask
 
     def finish(self) -> None:
-        """Nothing is kept of a task but what the network has learned and what the reservoir happens to hold."""
+        """Do nothing: the network and the reservoir are all that is kept."""
 
     def predictor(self, number: int) -> Predict:
         columns = self._tasks[number]

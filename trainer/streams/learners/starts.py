@@ -1,4 +1,4 @@
-"""Where the memory of a task starts: from noise, or from the samples at hand."""
+"""The starts of a task's memory: noise, or principal directions of the samples seen."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from trainer.streams.sources.task import TaskHeader
 
 
 def plane(recipe: StreamMethod, header: TaskHeader) -> HalfResolution:
-    """How the recipe stores images of this task."""
+    """The subspace of images that the recipe's stored bases can represent for this task."""
     _, height, width = header.image_shape
     return HalfResolution.of(height, width) if recipe.resolution == "half" else full_resolution(height, width)
 
@@ -35,9 +35,10 @@ def noise_memory(recipe: StreamMethod, header: TaskHeader, rows: int, generator:
 def principal_memory(  # noqa: PLR0917
     recipe: StreamMethod, header: TaskHeader, rows: int, images: Tensor, labels: Tensor, generator: torch.Generator
 ) -> AddressedBases:
-    """`trainer.starts.eigenvectors` of few samples [n, C, H, W] in model space: directions and centres of each class.
+    """Principal directions of samples [n, C, H, W] in model space, addressed by the centroids of each class.
 
-    What the samples do not say is random: directions beyond those that they span, and classes that none is of.
+    It is `trainer.starts.eigenvectors` for few samples: directions beyond their span and classes without samples are
+    random.
     """
     flat = plane(recipe, header)
     coordinates = flat.coordinates(images)  # [n, p]
@@ -58,7 +59,7 @@ def principal_memory(  # noqa: PLR0917
 
 
 def _centres(mine: Tensor, codes: Tensor, rows: int, generator: torch.Generator) -> Tensor:
-    """[n, K] of one class -> [rows, K]."""
+    """Coefficients [n, K] of one class -> centroids [rows, K]."""
     if not len(mine):
         return torch.randn(rows, codes.shape[1], generator=generator) * codes.std(dim=0)
     return representatives(mine, rows, int(torch.randint(2**31, (), generator=generator)), "centres")

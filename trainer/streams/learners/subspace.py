@@ -1,15 +1,15 @@
-"""The same loss for networks whose first layer is dense, at a thirtieth of the arithmetic: in the span of the bases.
+"""The unrolled loss of an MLP, computed in the span of the bases with a thirtieth of the arithmetic.
 
-Every recalled image is a combination of the K bases, so with B^T = Q R (Q [d, K] orthonormal) it is Q z, with K numbers
-z = R a for coefficients a. The gradient of the first layer's weights W [h, d] is a sum of (something) times x^T, so W
-never leaves W_0 + P Q^T, and P = W Q moves by exactly the gradient that a network with the K inputs z has for its first
-layer. Training on images of d pixels and training on their K coordinates from P_0 = W_0 Q are the same; afterwards
-W_T = W_0 + (P_T - P_0) Q^T, so that of real images x the loss needs W_0 x, a constant, and Q^T x. MNIST has 784 pixels,
-and the paper's memories of its streams 24 or 8 bases.
+Every recalled image is a combination of the K bases, so with B^T = Q R (Q [d, K] orthonormal) it is x = Q z, where
+z = R a are K numbers for coefficients a. The gradient of the first layer's weights W [h, d] is a sum of vectors times
+x^T, so W stays in W_0 + P Q^T, and P = W Q follows exactly the gradient of the first layer of a network with the K
+inputs z. Training on images of d pixels and training on their K coordinates from P_0 = W_0 Q are therefore the same.
+Afterwards W_T = W_0 + (P_T - P_0) Q^T, so the loss on real images x needs only W_0 x, a constant, and Q^T x. MNIST has
+784 pixels, and the paper's memories for its streams have 24 or 8 bases.
 
-Where a window begins late, what was learned before is a constant. It is one in coordinates: the weights W_0 + L Q^T and
-their velocity v Q^T, with L and v as they are, still turn with the bases, as they would have if the past had been
-differentiated as well. Held constant in pixels instead, 1 to 1.5 points are lost (docs/tried.md).
+If the window begins late, the weights learned before it are held constant in coordinates: the weights W_0 + L Q^T and
+their velocity v Q^T, with constant L and v, still rotate with the bases, as they would if the past were differentiated.
+Holding them constant in pixels instead loses 1 to 1.5 points (docs/tried.md).
 """
 
 from __future__ import annotations
@@ -30,9 +30,9 @@ from trainer.streams.learners.objective import AbstractStreamObjective
 @final
 @dataclass(frozen=True)
 class SubspaceUnrolled(AbstractStreamObjective):
-    """`trainer.objectives.unrolled.Unrolled` of an MLP on the CPU, with the same losses; see there for the schedule.
+    """`trainer.objectives.unrolled.Unrolled` for an MLP on the CPU, with the same losses and schedule.
 
-    Without a window its gradients are the same too; with one they follow the bases further into the past.
+    Without a window the gradients are the same too; with one they follow the bases further into the past.
     """
 
     network: MLP
@@ -73,13 +73,13 @@ class SubspaceUnrolled(AbstractStreamObjective):
 
 
 def span(memory: AddressedBases) -> tuple[Tensor, Tensor]:
-    """An orthonormal basis [d, K] of all that the memory can recall, and what it does recall, [d_y, r, K] over it."""
+    """An orthonormal basis [d, K] of the span of the bases, and the coordinates [d_y, r, K] of the recalled images."""
     basis, triangular = torch.linalg.qr(memory.span().flatten(1).T)
     return basis, (memory.addressing @ triangular.T).transpose(0, 1)
 
 
 def draw_rows(length: int, coordinates: Tensor, rows_per_class: int, generator: torch.Generator) -> Tensor:
-    """[length, d_y, n] distinct rows of every class for every step; all of them, in order, where there are no more."""
+    """Distinct random rows [length, d_y, n] of every class for every step; all rows, in order, if there are no more."""
     classes, rows = coordinates.shape[:2]
     if rows_per_class >= rows:
         return torch.arange(rows).expand(length, classes, rows)

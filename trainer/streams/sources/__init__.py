@@ -1,1 +1,1 @@
-"""Streams of tasks."""
+"""Streams of tasks: those of the literature, by name, and folders of tasks."""

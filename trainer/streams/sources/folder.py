@@ -1,7 +1,7 @@
-"""A person's own stream: a folder of tasks, each a folder that `recall-trainer distill --dataset` would take.
+"""A stream from a folder of tasks, each a folder as for `recall-trainer distill --dataset`.
 
-Tasks come in the order of their names. They may also keep arriving. A folder is taken as it
-is found, so write a task under a name that begins with a dot and rename it when it is whole.
+Tasks come in the order of their names, and may arrive while the stream is learned. Create a task's folder under a name
+that begins with a dot, and rename it when it is complete.
 """
 
 from __future__ import annotations
@@ -13,20 +13,19 @@ from typing import final
 import torch
 
 from recall_server.errors import InvalidDataset
-from trainer.data.datasets import load_dataset
+from trainer.data.datasets import UNKNOWN_LICENCE, load_dataset
 from trainer.data.splits import Split
 from trainer.streams.sources.task import AbstractStream, Pictures, StreamTask, TaskHeader
 
-UNKNOWN_LICENCE = "unknown: the owner's own"
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 
 
 @final
 class FolderStream(AbstractStream):
-    """The sub-folders of `folder`; `tasks` is T where more will come than are there now.
+    """The stream of the sub-folders of `folder`; `tasks` is T, by default the number of folders.
 
-    With `follow` more may arrive. With `validate` tasks are judged on training pictures that none learns. `image_size`
-    brings pictures of any size to one.
+    With `follow`, more tasks may arrive. With `validate`, learners are tested on held-out training pictures.
+    `image_size` resizes all pictures.
     """
 
     licence = UNKNOWN_LICENCE
@@ -49,9 +48,9 @@ class FolderStream(AbstractStream):
         self._taken: list[str] = []
         found = self._names()
         if not found and not follow:
-            raise InvalidDataset(f"{self.name} holds no task; it must hold a folder for each, with folders of classes")
+            raise InvalidDataset(f"{self.name} has no task; it must contain one folder per task, with class folders")
         if follow and tasks is None:
-            raise InvalidDataset("where tasks keep arriving, say among how many the buffer is to be shared")
+            raise InvalidDataset("--follow needs --tasks, the number of tasks that share the buffer")
         self._tasks = tasks or len(found)
 
     @property
@@ -68,7 +67,7 @@ class FolderStream(AbstractStream):
         if self._taken[: len(before)] != before:
             self._taken = before
             new = next(name for name in names if name not in before)
-            raise InvalidDataset(f"the task {new} comes before {before[-1]}, which is taken; give it a later name")
+            raise InvalidDataset(f"the task {new} comes before {before[-1]}, which was used; give it a later name")
         return self._read(names[number])
 
     def _names(self) -> list[str]:
@@ -81,11 +80,11 @@ class FolderStream(AbstractStream):
     def _read(self, name: str) -> StreamTask:
         dataset = load_dataset(str(self._folder / name), image_size=self._size, seed=self._seed)
         header = TaskHeader(name, dataset.classes, dataset.image_shape)
-        judged = dataset.validation if self._validate else dataset.test
+        test = dataset.validation if self._validate else dataset.test
         order = torch.randperm(len(dataset.train), generator=torch.Generator().manual_seed(self._seed))
-        return StreamTask(header, pictures(dataset.train, order), pictures(judged, torch.arange(len(judged))))
+        return StreamTask(header, pictures(dataset.train, order), pictures(test, torch.arange(len(test))))
 
 
 def pictures(split: Split, order: torch.Tensor) -> Pictures:
-    """The pictures of a split in an order [n]."""
+    """The pictures of a split in the given order [n]."""
     return Pictures(split.images, order, split.labels[order])

@@ -1,9 +1,9 @@
-"""The streams of the literature by name (paper, section 5.2 and Table 5), from data sets that are read as ever.
+"""The streams of the literature by name (paper, section 5.2 and Table 5).
 
-MNIST Rotations and Permutations are drawn as their authors do (Lopez-Paz and Ranzato, 2017; Kirkpatrick et al., 2017):
-every task has samples of its own, an angle grows with the task's number, by nearest pixels, and a permutation is the
-same for all pictures of a task. The paper's text has 200 samples for each task of MANY, as its authors do (Riemer et
-al., 2019), its Table 5 has 1,000: `many` and `many-1000`.
+MNIST Rotations and Permutations follow their authors (Lopez-Paz and Ranzato, 2017; Kirkpatrick et al., 2017): every
+task has its own samples. The angle of a rotation grows with the task's number, with nearest-neighbour interpolation. A
+permutation is the same for all pictures of a task. For MANY, the paper's text and its authors (Riemer et al., 2019)
+have 200 samples per task, and the paper's Table 5 has 1,000: `many` and `many-1000`.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ Kind = Literal["rotations", "permutations", "splits"]
 
 @dataclass(frozen=True)
 class StreamSpec:
-    """How a named stream is drawn; `memory` is the buffer in real images, over all tasks (paper, Table 5)."""
+    """A named stream; `memory` is the size of the whole buffer in real images (paper, Table 5)."""
 
     dataset: str
     kind: Kind
@@ -43,14 +43,14 @@ STREAMS: Mapping[str, StreamSpec] = {
     "cifar100": StreamSpec("cifar100", "splits", 20, 2_250, 200),
     "rotations-60000": StreamSpec("mnist", "rotations", 20, 60_000, 200),
     "permutations-60000": StreamSpec("mnist", "permutations", 20, 60_000, 200),
-    "digits-rotations": StreamSpec("digits", "rotations", 5, 500, 50),  # to try things out, in seconds
+    "digits-rotations": StreamSpec("digits", "rotations", 5, 500, 50),  # for experiments that take seconds
 }
 
 
 def named_stream(
     name: str, *, seed: int, tasks: int | None = None, samples: int | None = None, **options: bool
 ) -> NamedStream:
-    """A stream of the literature, shortened or lengthened where asked. Raises InvalidDataset for an unknown name."""
+    """A stream of the literature, optionally with another length. Raises InvalidDataset for an unknown name."""
     if name not in STREAMS:
         raise InvalidDataset(f"unknown stream {name!r}; known streams: {', '.join(STREAMS)}, or a folder of tasks")
     spec = STREAMS[name]
@@ -60,9 +60,9 @@ def named_stream(
 
 @final
 class NamedStream(AbstractStream):
-    """Tasks drawn from one data set by a seed. With `validate` they are judged on training pictures that none learns.
+    """Tasks drawn from one data set by a seed. The data set is in memory once, whatever the number of tasks.
 
-    The data set is held once, whatever the number of tasks.
+    With `validate`, learners are tested on held-out training pictures.
     """
 
     def __init__(
@@ -79,9 +79,9 @@ class NamedStream(AbstractStream):
         self.name, self.licence = name, dataset.licence
         self._dataset, self._spec, self._seed = dataset, spec, seed
         self._tasks, self._samples = tasks or spec.tasks, samples or spec.samples
-        self._train, self._judged = dataset.train, dataset.validation
+        self._train, self._test = dataset.train, dataset.validation
         if not validate:
-            self._train, self._judged = joined(dataset.train, dataset.validation), dataset.test
+            self._train, self._test = joined(dataset.train, dataset.validation), dataset.test
         if spec.kind == "splits" and len(dataset.classes) % spec.tasks:
             raise InvalidDataset(f"{len(dataset.classes)} classes cannot be split into {spec.tasks} tasks")
         most = spec.tasks if spec.kind == "splits" else self._tasks
@@ -99,12 +99,12 @@ class NamedStream(AbstractStream):
         change = self._change(number, generator)
         classes = self._classes(number)
         header = TaskHeader(f"{self.name}-{number:03d}", classes, self._dataset.image_shape)
-        train, judged = (self._members(split, classes) for split in (self._train, self._judged))
+        train, test = (self._members(split, classes) for split in (self._train, self._test))
         drawn = train[torch.randperm(len(train), generator=generator)[: self._samples]]
         return StreamTask(
             header,
             self._pictures(self._train, drawn, classes, change),
-            self._pictures(self._judged, judged, classes, change),
+            self._pictures(self._test, test, classes, change),
         )
 
     def _classes(self, number: int) -> tuple[str, ...]:
@@ -114,7 +114,7 @@ class NamedStream(AbstractStream):
         return self._dataset.classes[number * each : (number + 1) * each]
 
     def _members(self, split: Split, classes: tuple[str, ...]) -> Tensor:
-        """Positions [n] of the pictures of these classes, which follow each other in the data set."""
+        """Positions [n] of the pictures of these classes, which must be consecutive in the data set."""
         first = self._dataset.classes.index(classes[0])
         return torch.nonzero((split.labels >= first) & (split.labels < first + len(classes))).flatten()
 
@@ -131,18 +131,18 @@ class NamedStream(AbstractStream):
 
 
 def rotation(degrees: float) -> Change:
-    """Turns pictures about their middle, by nearest pixels; what comes in from outside is black."""
+    """Rotates pictures about their centre, with nearest-neighbour interpolation and black corners."""
     from torchvision.transforms.v2.functional import rotate  # noqa: PLC0415  (the extra `trainer`)
 
     def change(images: Tensor) -> Tensor:
-        turned: Tensor = rotate(images, degrees)
-        return turned
+        rotated: Tensor = rotate(images, degrees)
+        return rotated
 
     return change
 
 
 def permutation(order: Tensor) -> Change:
-    """Puts the pixel `order[i]` of every picture into place i."""
+    """Moves the pixel `order[i]` of every picture to position i."""
 
     def change(images: Tensor) -> Tensor:
         return images.flatten(1)[:, order].view_as(images)
@@ -156,5 +156,5 @@ def joined(one: Split, other: Split) -> Split:
 
 
 def _mixed(seed: int, number: int) -> int:
-    """A seed of its own for every task of every stream's seed."""
+    """A distinct seed for every task of every stream seed."""
     return seed * 1_000_003 + number

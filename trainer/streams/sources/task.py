@@ -1,4 +1,4 @@
-"""What a stream is made of: tasks, one after another, whose pictures are made only when they are asked for."""
+"""The interface of a stream: a sequence of tasks whose pictures are made on demand."""
 
 from __future__ import annotations
 
@@ -13,24 +13,24 @@ from torch import Tensor
 from recall_server.errors import InvalidDataset
 from trainer.data.splits import Split
 
-MINIBATCH = 10  # samples that a stream hands out at a time (paper, section 5.2)
-LOOK_EVERY = 2.0  # seconds between two looks where tasks keep arriving
+MINIBATCH = 10  # samples per minibatch of a stream (paper, section 5.2)
+LOOK_EVERY = 2.0  # seconds between two checks for a new task
 CPU = torch.device("cpu")
-CHUNK = 1_000  # pictures at a time where a whole test set is gone through
+CHUNK = 1_000  # pictures that are tested together
 
 Change = Callable[[Tensor], Tensor]  # uint8 [N, C, H, W] -> uint8 [N, C, H, W]
 
 
 def unchanged(images: Tensor) -> Tensor:
-    """Pictures as they are."""
+    """The pictures without a change."""
     return images
 
 
 @dataclass(frozen=True, eq=False)
 class Pictures:
-    """Some pictures of a shared source, under a task's own labels and through the task's own change.
+    """A task's pictures: a selection from a shared source, with the task's own labels and transformation.
 
-    `source` uint8 [M, C, H, W], `index` int64 [n] into it, in the order in which they come, `labels` int64 [n].
+    `source` uint8 [M, C, H, W], `index` int64 [n] into it in the order of the stream, `labels` int64 [n].
     """
 
     source: Tensor
@@ -46,16 +46,16 @@ class Pictures:
         return Split(self.change(self.source[self.index[positions]]), self.labels[positions])
 
     def chunks(self, size: int, start: int = 0) -> Iterator[Split]:
-        """All of them from a position on, in order, `size` at a time."""
+        """Yield the pictures from position `start` on, in order, `size` at a time."""
         for begin in range(start, len(self), size):
             yield self.select(torch.arange(begin, min(begin + size, len(self))))
 
 
 @dataclass(frozen=True)
 class TaskHeader:
-    """What a learner is told when a task begins. How many samples will come is not part of it.
+    """What a learner knows when a task begins; the number of samples is not known.
 
-    Raises InvalidDataset for a task that no classifier can be trained for.
+    Raises InvalidDataset for fewer than two classes and for repeated class names.
     """
 
     name: str
@@ -66,7 +66,7 @@ class TaskHeader:
         if len(self.classes) < 2:
             raise InvalidDataset(f"the task {self.name} has {len(self.classes)} class; a classifier needs two or more")
         if len(set(self.classes)) != len(self.classes):
-            raise InvalidDataset(f"the task {self.name} names a class twice")
+            raise InvalidDataset(f"the task {self.name} has two classes of the same name")
 
     @property
     def image_numbers(self) -> int:
@@ -76,7 +76,7 @@ class TaskHeader:
 
 @dataclass(frozen=True, eq=False)
 class StreamTask:
-    """One task: its samples in the order of the stream, and the pictures that it is judged on."""
+    """One task: its samples in the order of the stream, and its test pictures."""
 
     header: TaskHeader
     train: Pictures
@@ -84,20 +84,20 @@ class StreamTask:
 
 
 class AbstractStream(ABC):
-    """Tasks by number, in order; a task may be made again at any time and is the same."""
+    """A sequence of tasks; the same number always gives the same task."""
 
     name: str
     licence: str
-    arriving: bool = False  # whether a task that is not there yet may still come
+    arriving: bool = False  # whether tasks that do not exist yet may still arrive
 
     @abstractmethod
     def task(self, number: int) -> StreamTask | None:
-        """The task of that number, from 0, or None when there is none."""
+        """The task with this number, counted from 0, or None if there is none."""
 
     def await_task(
         self, number: int, *, stopped: Callable[[], bool] = lambda: False, wait: Callable[[float], None] = time.sleep
     ) -> StreamTask | None:
-        """The same, but a task that may still come is waited for until `stopped` says so."""
+        """Like `task`, but wait for a task that may still arrive, until `stopped` returns True."""
         task = self.task(number)
         while task is None and self.arriving and number < self.tasks and not stopped():
             wait(LOOK_EVERY)
@@ -107,10 +107,10 @@ class AbstractStream(ABC):
     @property
     @abstractmethod
     def tasks(self) -> int:
-        """T: among how many tasks the buffer is shared."""
+        """T, the number of tasks that share the buffer."""
 
     def classes(self) -> tuple[str, ...]:
-        """The names of all classes of all tasks, each once, in the order in which they appear."""
+        """The distinct class names of all tasks, in order of appearance."""
         names: dict[str, None] = {}
         for number in range(self.tasks):
             task = self.task(number)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from importlib.resources import files
+from pathlib import Path
 
 import pytest
 from fastapi.testclient import TestClient
@@ -11,7 +12,8 @@ from fastapi.testclient import TestClient
 from tests.recall_server.api.conftest import Open
 
 BROWSER = {"Accept": "text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8"}
-FILES = sorted(entry.name for entry in (files("recall_server") / "web").iterdir())
+WEB = Path(str(files("recall_server") / "web"))
+FILES = sorted(path.relative_to(WEB).as_posix() for path in WEB.rglob("*") if path.is_file())
 
 
 def test_a_browser_gets_the_page_and_everybody_else_the_index(client: TestClient) -> None:
@@ -26,12 +28,23 @@ def test_a_browser_gets_the_page_and_everybody_else_the_index(client: TestClient
 def test_every_file_is_served_and_is_not_sent_again_while_it_is_the_same(client: TestClient, name: str) -> None:
     first = client.get(f"/web/{name}")
     assert first.status_code == 200
-    assert first.content == (files("recall_server") / "web" / name).read_bytes()
+    assert first.content == (WEB / name).read_bytes()
     again = client.get(f"/web/{name}", headers={"If-None-Match": first.headers["etag"]})
     assert (again.status_code, again.content) == (304, b"")
 
 
-@pytest.mark.parametrize("name", ["nothing.js", "..%2Fsettings.py", "../settings.py", "%2e%2e/errors.py"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "nothing.js",
+        "shared",
+        "shared/",
+        "..%2Fsettings.py",
+        "../settings.py",
+        "%2e%2e/errors.py",
+        "shared/../../errors.py",
+    ],
+)
 def test_nothing_but_the_pages_files_is_served(client: TestClient, name: str) -> None:
     answer = client.get(f"/web/{name}")
     assert answer.status_code == 404
@@ -48,12 +61,12 @@ def test_the_browser_is_told_to_load_nothing_from_elsewhere_and_to_run_nothing_i
 
 @pytest.mark.parametrize("name", FILES)
 def test_no_file_names_an_address_elsewhere(name: str) -> None:
-    text = (files("recall_server") / "web" / name).read_text()
+    text = (WEB / name).read_text()
     assert set(re.findall(r"https?://[^\"' ]+", text)) <= {"http://www.w3.org/2000/svg"}
 
 
 def test_the_whole_page_is_below_200_kilobytes() -> None:
-    assert sum(len((files("recall_server") / "web" / name).read_bytes()) for name in FILES) < 200_000
+    assert sum((WEB / name).stat().st_size for name in FILES) < 200_000
 
 
 def test_the_page_needs_no_key_but_what_it_shows_does(open_app: Open) -> None:

@@ -143,7 +143,7 @@ def test_previews_show_the_start_and_every_validation(
 
 def test_an_instant_memory_takes_no_steps_to_watch(bars_folder: Path, tmp_path: Path) -> None:
     wish = request(bars_folder, tmp_path / "bars.safetensors", "start=principal", steps=0)
-    with pytest.raises(ValueError, match="takes no steps to watch; leave --previews out"):
+    with pytest.raises(ValueError, match="has no steps to monitor; leave --previews out"):
         commands.make(wish, [wish.budget], None, Monitors(previews=tmp_path / "p"))
     assert list(tmp_path.iterdir()) == []
 

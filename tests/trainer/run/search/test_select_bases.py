@@ -105,7 +105,7 @@ def test_the_command_writes_the_curve_and_its_picture(bars_folder: Path, tmp_pat
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--bases", "4,x"], "--bases must be whole numbers by commas, such as 8,16,24, not '4,x'"),
+        (["--bases", "4,x"], "--bases must be comma-separated whole numbers, such as 8,16,24, not '4,x'"),
         (["--bases", "0"], "a memory needs one basis or more, not 0"),
         (["--output", "curve.txt"], "--output must end in .json, not 'curve.txt'"),
     ],

@@ -1,4 +1,4 @@
-"""What the buffer keeps of a task: never more numbers than it has, every sample with the same chance, nothing lost."""
+"""The buffer's samples: never more numbers than the capacity, and the same probability for every sample."""
 
 from __future__ import annotations
 
@@ -96,5 +96,5 @@ def test_a_reservoir_of_another_kind_is_refused() -> None:
     reservoir = Reservoir(2, (3,), torch.Generator())
     with pytest.raises(ValueError, match="are not the samples of this reservoir"):
         reservoir.restore({"values": torch.zeros(2, 4), "labels": torch.zeros(2), "seen": torch.tensor(2)})
-    with pytest.raises(ValueError, match="holds 0 samples or more"):
+    with pytest.raises(ValueError, match="must be 0 or more"):
         Reservoir(-1, (3,), torch.Generator())

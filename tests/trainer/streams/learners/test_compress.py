@@ -1,4 +1,4 @@
-"""Compress, then recall: never more numbers than the buffer has, and nothing is lost on bad input."""
+"""Compress-then-recall: never more numbers than the buffer has, and nothing is lost on bad input."""
 
 from __future__ import annotations
 
@@ -160,10 +160,18 @@ def test_a_task_may_start_from_a_finished_memory_that_already_fits_it() -> None:
     ("classes", "shape", "message"),
     [
         (("only",), (1, 8, 8), "the task next has 1 class; a classifier needs two or more"),
-        (("a", "a"), (1, 8, 8), "the task next names a class twice"),
-        (CLASSES, (1, 9, 9), "the images of next are 9x9 in grey, those of bars-0 8x8 in grey; bring all to one size"),
-        (CLASSES, (3, 8, 8), "the images of next do not go through this stream's preprocessing"),
-        (tuple("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmn"), (1, 8, 8), "twice"),
+        (("a", "a"), (1, 8, 8), "the task next has two classes of the same name"),
+        (
+            CLASSES,
+            (1, 9, 9),
+            "next are 9x9 in grey, those of bars-0 8x8 in grey; all tasks need the same size",
+        ),
+        (CLASSES, (3, 8, 8), "this stream's preprocessing does not accept the images of next"),
+        (
+            tuple("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmn"),
+            (1, 8, 8),
+            "two classes of the same name",
+        ),
     ],
 )
 def test_a_task_that_cannot_be_learned_is_refused_and_nothing_is_lost(
@@ -194,7 +202,7 @@ def test_a_buffer_too_small_for_one_memory_says_the_smallest_that_works_and_that
 def test_more_tasks_than_the_buffer_is_shared_by_are_refused() -> None:
     ours = learner(tasks=1)
     learn(ours, BarStream(1))
-    with pytest.raises(ValueError, match="shared by 1 tasks and all have taken their share; bars-0 needs a buffer"):
+    with pytest.raises(ValueError, match="shared by 1 tasks and all shares are taken; bars-0 needs a buffer"):
         ours.begin(header())
 
 
@@ -202,7 +210,7 @@ def test_an_empty_task_and_one_without_samples_of_a_class_can_be_abandoned() -> 
     ours = learner()
     before = ours.state()
     ours.begin(header())
-    with pytest.raises(InvalidDataset, match="bars-0 ended without a sample; go on with it, or abandon it"):
+    with pytest.raises(InvalidDataset, match="bars-0 ended without a sample; continue or abandon it"):
         ours.finish()
     batch = bars(9, 0)
     ours.observe(Split(batch.images[batch.labels < 2], batch.labels[batch.labels < 2]))
@@ -219,9 +227,9 @@ def test_an_empty_task_and_one_without_samples_of_a_class_can_be_abandoned() -> 
 
 def test_samples_without_a_task_and_tasks_that_have_not_ended_are_refused() -> None:
     ours = learner()
-    with pytest.raises(ValueError, match="no task is under way"):
+    with pytest.raises(ValueError, match="there is no current task"):
         ours.observe(bars(3, 0))
-    with pytest.raises(ValueError, match="0 tasks have ended; there is no memory of number 0"):
+    with pytest.raises(ValueError, match="there is no memory of task 0; 0 tasks have ended"):
         ours.predictor(0)
 
 
@@ -246,7 +254,7 @@ def test_a_loss_that_is_not_finite_stops_with_a_sentence() -> None:
 @pytest.mark.parametrize(
     ("overrides", "message"),
     [
-        (["basis=3"], "'basis=3' is not field=value with one of the fields bases"),
+        (["basis=3"], "'basis=3': there is no field 'basis'; there are name, bases"),
         (["bases"], "'bases' is not field=value"),
         (["bases=0"], "bases: "),
         (["window=100"], "a window of 100 is longer than the longest training of 60 steps"),

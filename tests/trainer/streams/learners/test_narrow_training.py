@@ -1,4 +1,4 @@
-"""Training in C++ is the derived training, to the precision of its numbers."""
+"""Training in C++ equals step-by-step training, to the precision of its numbers."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Inner training within the span of the bases is exactly training on the recalled pictures."""
+"""Inner training in the span of the bases equals training on the recalled images."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The streams of the literature: seeded, made lazily, and never learned from what they are judged on."""
+"""The streams of the literature: seeded, lazy, and with disjoint training and test pictures."""
 
 from __future__ import annotations
 

@@ -1,12 +1,12 @@
-// The bases: the small images that are all that a memory holds, beside the weights that mix them.
+// The bases: the small images that a memory stores, besides the weights that mix them.
 
-import { $, complain, counted, make } from "./dom.js";
-import { json } from "./server.js";
+import { $, complain, make } from "../shared/dom.js";
+import { json } from "../shared/server.js";
 
 const SHOWN = 64;
 let latest = null;
 
-/** Show the bases of this memory, or nothing where it has none. */
+/** Show the bases of this memory, or nothing if it has none. */
 export async function useBases(memory) {
   latest = memory;
   complain("bases-error", null);
@@ -26,13 +26,13 @@ export async function useBases(memory) {
 function show({ bases, image }, recalled) {
   const size = `${image.width}×${image.height}`;
   $("bases-note").textContent =
-    `${counted(bases.length, "base")} of ${size} pixels, each drawn from its darkest value to its brightest. ` +
-    "Every image that this memory recalls is a weighted sum of them, brought to " +
-    `${recalled.width}×${recalled.height} pixels; the weights are all that it stores besides.`;
+    `The memory stores ${bases.length} bases of ${size} pixels, each shown with its own range of brightness. ` +
+    "Every recalled image is a weighted sum of them, enlarged to " +
+    `${recalled.width}×${recalled.height} pixels. Besides the bases, the memory stores only the weights.`;
   const some = (count) => {
     const images = bases.slice(0, count).map((source) => make("img", { src: source, alt: "" }));
     $("bases").replaceChildren(...images);
-    $("bases").setAttribute("aria-label", `${images.length} of ${counted(bases.length, "base")}, ${size} pixels each`);
+    $("bases").setAttribute("aria-label", `${images.length} of ${bases.length} bases, ${size} pixels each`);
     $("all-bases").hidden = count >= bases.length;
   };
   $("all-bases").textContent = `Show all ${bases.length}`;

@@ -1,9 +1,9 @@
-// How good a classifier should be: the server's estimate, in words and for each class.
+// The server's estimate of a classifier's accuracy, overall and for each class.
 
-import { make, number, percent } from "./dom.js";
+import { make, number, percent } from "../shared/dom.js";
 
-const FEW = 3; // pictures of a class below which nothing can be estimated from them
-const SHOWN = 0.005; // seconds from which on a stage is told
+const FEW = 3; // minimum number of pictures per class for an estimate
+const SHOWN = 0.005; // seconds; shorter stages are not shown
 const STAGES = {
   encoding: "encoded the pictures",
   recalling: "recalled",
@@ -12,9 +12,9 @@ const STAGES = {
   transferring: "stored",
 };
 
-/** The estimate as elements; a sentence that says why where there is none. */
+/** The elements that show the estimate, or the reason why there is none. */
 export function estimate(record) {
-  const title = make("h3", { textContent: "How good it should be" });
+  const title = make("h3", { textContent: "Expected accuracy" });
   const { quality } = record;
   if (!quality) return [title, make("p", { className: "note", textContent: missing(record) })];
   const value = make("p", { className: "figure" }, percent(quality.accuracy));
@@ -25,16 +25,16 @@ export function estimate(record) {
 function missing(record) {
   const fewest = Math.min(...Object.values(record.pictures ?? {}));
   const tooFew = record.queries === "images" && fewest < FEW;
-  const unknown = "nothing was measured that it could be taken from";
-  const reason = tooFew ? `it takes ${FEW} pictures or more of each class` : unknown;
-  return `There is no estimate: ${reason}. Show it pictures below, and see for yourself.`;
+  const unknown = "there is no measurement that it could be based on";
+  const reason = tooFew ? `it needs ${FEW} or more pictures of each class` : unknown;
+  return `There is no estimate: ${reason}. Test the classifier on pictures below.`;
 }
 
 function perLabel(labels, quality) {
   const rows = labels.map((label) => {
     const value = quality.per_label[label];
     const bar = make("meter", { value });
-    bar.setAttribute("aria-hidden", "true"); // the number beside it says the same
+    bar.setAttribute("aria-hidden", "true"); // redundant with the number beside it
     const counted = quality.counts[label];
     return make(
       "tr",
@@ -45,13 +45,13 @@ function perLabel(labels, quality) {
       make("td", { textContent: counted == null ? "" : number(counted) }),
     );
   });
-  const heads = ["Class", "", "Right", "of pictures"].map((text) => make(text ? "th" : "td", { textContent: text }));
+  const heads = ["Class", "", "Accuracy", "Pictures"].map((text) => make(text ? "th" : "td", { textContent: text }));
   const head = make("thead", {}, make("tr", {}, ...heads));
   const table = make("table", { className: "estimate" }, head, make("tbody", {}, ...rows));
-  return make("details", { open: labels.length <= 10 }, make("summary", { textContent: "Class by class" }), table);
+  return make("details", { open: labels.length <= 10 }, make("summary", { textContent: "By class" }), table);
 }
 
-/** "Waited 0.1 s, recalled 0.2 s, trained 2.1 s."; nothing of what took no time or is not known. */
+/** "Waited 0.1 s, recalled 0.2 s, trained 2.1 s."; stages that are short or not known are left out. */
 export function stages(record) {
   const each = ([stage, seconds]) => `${STAGES[stage] ?? stage} ${time(seconds)}`;
   const text = Object.entries(record.stages ?? {}).filter(([, seconds]) => seconds >= SHOWN).map(each).join(", ");

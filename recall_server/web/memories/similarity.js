@@ -1,13 +1,13 @@
-// Which names of a memory share bases: a table of cosines, coloured, that can be read, heard and walked with arrows.
+// The similarity of a memory's names: a coloured table of cosines, accessible by pointer, keyboard and screen reader.
 
-import { $, complain, make, number } from "./dom.js";
-import { json } from "./server.js";
+import { $, complain, make, number } from "../shared/dom.js";
+import { json } from "../shared/server.js";
 
-const MOST = 24; // names in one table; of more, those that are most like the one that is asked for, once it is asked
+const MOST = 24; // names in one table; of more names, those most similar to a chosen one, on request
 const STEPS = { ArrowLeft: [0, -1], ArrowRight: [0, 1], ArrowUp: [-1, 0], ArrowDown: [1, 0] };
 let latest = null;
 
-/** Show how alike the names of this memory are, or nothing where it has no names. */
+/** Show the similarity of this memory's names, or nothing if it has none. */
 export async function useSimilarity(memory) {
   latest = memory;
   complain("similarity-error", null);
@@ -20,7 +20,7 @@ export async function useSimilarity(memory) {
   $("compare").textContent = `Compare ${number(memory.labels.length)} names`;
   $("compare").onclick = async () => {
     await fetchAndShow(memory);
-    if ($("compare").hidden) $("around").focus(); // the button that had the focus is gone
+    if ($("compare").hidden) $("around").focus(); // the focused button was removed
   };
   if (known && $("compare").hidden) await fetchAndShow(memory);
 }
@@ -49,7 +49,7 @@ function show({ labels, similarity }) {
   else draw(labels, similarity, labels.map((_, index) => index));
 }
 
-/** The part of the matrix [C, C] that these indices name, as a table of one tab stop. */
+/** Draw the rows and columns of the matrix [C, C] with these indices, as a table with a single tab stop. */
 function draw(labels, similarity, indices) {
   const upright = (index) => make("th", { scope: "col" }, make("span", { textContent: labels[index] }));
   const head = make("tr", {}, make("td"), ...indices.map(upright));
@@ -69,7 +69,7 @@ function draw(labels, similarity, indices) {
 
 function hint() {
   const pointer = matchMedia("(hover: hover)").matches;
-  return pointer ? "Point at a square, or walk there with the arrow keys." : "Touch a square to read it.";
+  return pointer ? "Point at a cell, or move to it with the arrow keys." : "Touch a cell to read it.";
 }
 
 function cell(row, column, value) {

@@ -1,14 +1,14 @@
-// The camera, in a dialog: asked for when it is opened, let go when it is closed.
+// The camera, in a dialog: requested when the dialog opens, released when it closes.
 
 import { $, complain, counted, make } from "./dom.js";
 
-/** Browsers lend the camera to pages of this machine and of https only. */
+/** Whether the camera is available; browsers allow it on localhost and over HTTPS only. */
 export const hasCamera = () => Boolean(navigator.mediaDevices?.getUserMedia);
 
 const video = $("viewfinder");
-let session = null; // of the dialog that is open: its stream, what is to be done with a picture, how many there are
+let session = null; // of the open dialog: its stream, the callback for a picture, and the number of pictures
 
-/** Open the dialog; `taken` gets each picture as a file. */
+/** Open the dialog; `taken` is called with each picture as a file. */
 export async function takePictures(taken) {
   session = { taken, count: 0, facing: "environment", stream: null };
   complain("camera-error", null);
@@ -39,9 +39,9 @@ async function open(mine) {
 
 function reason(error) {
   const words = {
-    NotAllowedError: "The browser was not allowed to use the camera. Allow it for this page, and open this again.",
-    NotFoundError: "There is no camera on this machine.",
-    NotReadableError: "The camera cannot be used: another program may hold it.",
+    NotAllowedError: "The browser was not allowed to use the camera. Allow it for this page, and try again.",
+    NotFoundError: "No camera was found.",
+    NotReadableError: "The camera cannot be used; another program may be using it.",
   };
   return words[error.name] ?? `The camera cannot be used: ${error.message || error.name}.`;
 }

@@ -1,8 +1,8 @@
-// What is inside the chosen memory: what it recalls, the bases that it holds, and which of its names share them.
+// The contents of the chosen memory: recalled images, bases, and the similarity of its names.
 
 import { useBases } from "./bases.js";
-import { $, complain, make } from "./dom.js";
-import { postJson } from "./server.js";
+import { $, complain, make } from "../shared/dom.js";
+import { postJson } from "../shared/server.js";
 import { useSimilarity } from "./similarity.js";
 
 const SHOWN = 12;
@@ -10,7 +10,7 @@ let chosen = null;
 let asking = null;
 let waiting = 0;
 
-/** Show this memory. `prepareInside.again()` asks once more for whatever could not be had. */
+/** Show this memory. `prepareInside.again()` repeats the requests that failed. */
 export function prepareInside(memory) {
   chosen = memory;
   const named = memory.queries === "labels";
@@ -22,7 +22,7 @@ export function prepareInside(memory) {
   if (!named) return;
   const names = () => memory.labels.map((label) => make("option", { value: label, textContent: label }));
   $("first").replaceChildren(...names());
-  $("second").replaceChildren(make("option", { value: "", textContent: "nothing else" }), ...names());
+  $("second").replaceChildren(make("option", { value: "", textContent: "none" }), ...names());
   $("mix").value = 0;
   recall();
 }
@@ -34,7 +34,7 @@ prepareInside.again = () => {
   if (!$("similarity-error").hidden) useSimilarity(chosen);
 };
 
-/** Ask for the mixture that the controls show; a newer wish replaces one that is under way. */
+/** Request the mixture that the controls show; a newer request replaces a pending one. */
 function recall() {
   const [first, second] = [$("first").value, $("second").value];
   const mixed = Boolean(second) && second !== first;

@@ -1,16 +1,16 @@
-// Boxes that pictures go into: dropped, with whole folders, chosen as files, or taken with the camera.
+// Boxes for pictures: dropped (folders too), chosen as files, or taken with the camera.
 
 import { hasCamera, takePictures } from "./camera.js";
-import { counted, make, number } from "./dom.js";
+import { counted, make } from "./dom.js";
 
 const THUMBNAILS = 12;
-const EMPTY = matchMedia("(hover: hover)").matches ? "Drop pictures here" : "No pictures yet"; // a finger drops nothing
+const EMPTY = matchMedia("(hover: hover)").matches ? "Drop pictures here" : "No pictures yet"; // no drop by touch
 
 const nobody = () => {};
 
 /**
- * A place for pictures. `added` hears of what was put in, `cleared` when all was taken out. Files that are no pictures
- * are left out, and said so.
+ * A box for pictures. `added` is called with new pictures, `cleared` when all were removed. Files that are not pictures
+ * are skipped and counted.
  */
 export class PictureBox {
   constructor(caption, { added = nobody, cleared = nobody } = {}) {
@@ -31,11 +31,11 @@ export class PictureBox {
     input.addEventListener("change", () => { this.add([...input.files]); input.value = ""; });
     this.row.append(make("span", { className: "file" }, "Choose pictures", input));
     if (hasCamera()) {
-      this.button("Camera", `${caption}: take them with the camera`, () => takePictures((file) => this.add([file])));
+      this.button("Camera", `${caption}: use the camera`, () => takePictures((file) => this.add([file])));
     }
-    this.empty = this.button("Clear", `${caption}: take all out again`, () => {
+    this.empty = this.button("Clear", `${caption}: remove all`, () => {
       this.clear();
-      input.focus(); // the button that had the focus is gone
+      input.focus(); // the focused button was removed
       this.cleared();
     });
     this.listen();
@@ -74,7 +74,7 @@ export class PictureBox {
     this.show();
   }
 
-  /** The first few as thumbnails, and how many there are: a thousand large pictures would take the page's breath. */
+  /** Show the first few as thumbnails, and the count: a thousand large pictures would slow the page down. */
   show() {
     const first = this.files.slice(0, THUMBNAILS);
     for (const [file, image] of this.shown) {
@@ -87,13 +87,14 @@ export class PictureBox {
     const hidden = this.files.length - first.length;
     const parts = [this.files.length ? counted(this.files.length, "picture") : EMPTY];
     if (hidden > 0) parts.push(`the first ${first.length} shown`);
-    if (this.refused) parts.push(`${number(this.refused)} left out: no ${this.refused === 1 ? "picture" : "pictures"}`);
+    const kind = this.refused === 1 ? "a picture" : "pictures";
+    if (this.refused) parts.push(`${counted(this.refused, "file")} skipped: not ${kind}`);
     this.count.textContent = parts.join(", ");
     this.empty.hidden = !this.files.length;
   }
 }
 
-/** A box with the name of its class. */
+/** A box for the pictures of a class, with a field for its name. */
 export class ClassBox extends PictureBox {
   constructor(number, removed) {
     super(`Pictures of class ${number}`);
@@ -112,7 +113,7 @@ function thumbnail(file) {
   return make("img", { src: URL.createObjectURL(file), alt: file.name, decoding: "async" });
 }
 
-/** All files of a drop, those inside of folders too. What was dropped must be read before anything is waited for. */
+/** All files of a drop, including those in folders. The entries must be read before the first await. */
 async function dropped(transfer) {
   const entries = [...transfer.items].map((item) => item.webkitGetAsEntry?.());
   if (!entries.some((entry) => entry?.isDirectory)) return [...transfer.files];
@@ -123,7 +124,7 @@ async function inside(entry) {
   if (entry.isFile) return [await new Promise((resolve, reject) => { entry.file(resolve, reject); })];
   const reader = entry.createReader();
   const entries = [];
-  for (let some; !some || some.length; entries.push(...some)) { // a hundred at a time
+  for (let some; !some || some.length; entries.push(...some)) { // readEntries returns at most a hundred
     some = await new Promise((resolve, reject) => { reader.readEntries(resolve, reject); });
   }
   return (await Promise.all(entries.map(inside))).flat();

@@ -1,23 +1,24 @@
-// How the pictures that somebody sent were used, how near they are to what the memory knows, and what to beware of.
+// How the user's pictures were used, how familiar they are to the memory, and warnings.
 
-import { make, percent } from "./dom.js";
+import { make, percent } from "../shared/dom.js";
 
-const [UNUSUAL, STRANGE] = [0.8, 0.95]; // of the memory's own pictures are nearer; from the latter on the server warns
+// Shares of the memory's own pictures that are nearer; from STRANGE on, the server warns.
+const [UNUSUAL, STRANGE] = [0.8, 0.95];
 
-/** What whoever relies on this classifier must not overlook, as elements; none where there is nothing. */
+/** The warnings about this classifier, as elements. */
 export function cautions(record) {
   return split(record).warnings.map((textContent) => make("p", { className: "caution", textContent }));
 }
 
-/** What became of the pictures, as elements; none for a classifier of names. */
+/** How the pictures were used, as elements; none for a classifier of names. */
 export function used(record) {
   if (!record.addressing) return [];
   const title = make("h3", { textContent: "How your pictures were used" });
-  const then = record.addressing === "images" ? " The network learns what it recalls for yours." : "";
+  const then = record.addressing === "images" ? " The network is trained on images recalled for your pictures." : "";
   return [title, make("p", { textContent: split(record).why + then }), ...familiarity(record)];
 }
 
-/** The first note on pictures says how they were used and why; all others are warnings. */
+/** The first note on pictures explains how they were used; all others are warnings. */
 function split({ addressing, notes }) {
   const [why, ...warnings] = addressing ? notes : ["", ...notes];
   return { why: why ?? "", warnings };
@@ -25,7 +26,7 @@ function split({ addressing, notes }) {
 
 function familiarity({ out_of_set: scores }) {
   if (!scores) {
-    const textContent = "How near they are to what the memory knows is not known: nothing was measured that says so.";
+    const textContent = "How familiar they are to the memory is not known: the memory has no novelty scorer.";
     return [make("p", { className: "note", textContent })];
   }
   const rows = Object.entries(scores).map(([label, score]) =>
@@ -40,8 +41,8 @@ function familiarity({ out_of_set: scores }) {
   const heads = ["Class", "To the memory", "Nearer than"].map(named);
   const head = make("thead", {}, make("tr", {}, ...heads));
   const textContent =
-    "How near they are to what the memory knows: nearer than so many of the pictures of its own data. Half of them " +
-    "is usual; next to none means something that it has never seen.";
+    "How familiar they are to the memory: they are nearer to its data than this share of the data's own pictures. " +
+    "Half is typical; almost none means that the memory has seen nothing similar.";
   return [
     make("table", { className: "estimate" }, head, make("tbody", {}, ...rows)),
     make("p", { className: "note", textContent }),

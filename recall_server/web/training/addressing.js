@@ -1,12 +1,12 @@
-// How the pictures that somebody gives are used: chosen for them, unless they want to choose.
+// The choice of how pictures are used, which is automatic by default.
 
-import { $, make } from "./dom.js";
+import { $, make } from "../shared/dom.js";
 
-const KINDS = { images: ["images"], prototypes: ["images"], classify: ["labels"] }; // of memories that a way needs
+const KINDS = { images: ["images"], prototypes: ["images"], classify: ["labels"] }; // memories that each needs
 let memories = [];
-let liked = []; // memories that were picked above, the last one first
+let preferred = []; // the memories chosen above, the last one first
 
-/** Offer what these memories can do. */
+/** Offer what these memories support. */
 export function prepareWays(loaded) {
   memories = loaded.toSorted((one, other) => other.file_bytes - one.file_bytes);
   for (const radio of radios()) radio.disabled = !able(radio.value).length;
@@ -15,13 +15,13 @@ export function prepareWays(loaded) {
   show();
 }
 
-/** A memory that was picked above is the first choice for whatever it can do. */
+/** Prefer this memory, which was chosen above, for everything that it supports. */
 export function preferMemory(memory) {
-  liked = [memory.name, ...liked.filter((name) => name !== memory.name)];
+  preferred = [memory.name, ...preferred.filter((name) => name !== memory.name)];
   show();
 }
 
-/** The way that is chosen, and the memory that it goes by. */
+/** The chosen addressing mode and its memory. */
 export function chosenWay() {
   const { value } = radios().find((radio) => radio.checked);
   return { addressing: value, memory: able(value).find((each) => each.name === $("way-memory").value) };
@@ -29,11 +29,11 @@ export function chosenWay() {
 
 const radios = () => [...document.querySelectorAll('input[name="way"]')];
 
-/** The memories that this way may go by, the best guess first. */
+/** The memories that this mode can use, the preferred ones first. */
 function able(way) {
   const takesPictures = memories.some((each) => each.queries === "images");
   const kinds = KINDS[way] ?? (takesPictures ? ["images"] : ["labels"]);
-  const rank = ({ name }) => (liked.includes(name) ? liked.indexOf(name) : liked.length);
+  const rank = ({ name }) => (preferred.includes(name) ? preferred.indexOf(name) : preferred.length);
   return memories.filter((each) => kinds.includes(each.queries)).toSorted((one, other) => rank(one) - rank(other));
 }
 

@@ -1,12 +1,12 @@
-// The names of all memories, to pick from: ticked, searched, or typed and looked up by the server.
+// Choosing names of all memories: ticked, searched, or typed and looked up by the server.
 
-import { $, complain, counted, list, make } from "./dom.js";
-import { json } from "./server.js";
+import { $, complain, counted, list, make } from "../shared/dom.js";
+import { json } from "../shared/server.js";
 
-const FINDABLE = 24; // names from which on one can search among them, or as soon as there are two memories
-let known = []; // { memory, box, chips, groups } for each memory that names address
+const FINDABLE = 24; // minimum number of names for a search field, which is also shown for two or more memories
+let known = []; // { memory, box, chips, groups } for each memory that is addressed by names
 
-/** Fill the list with the names of these memories and with the aliases; what is ticked stays so where it still is. */
+/** Fill the list with the names of these memories and the aliases; names that still exist stay ticked. */
 export function prepareNames(memories, aliases) {
   const ticked = chosenNames();
   known = memories.filter((memory) => memory.queries === "labels").map(section);
@@ -21,14 +21,14 @@ export function prepareNames(memories, aliases) {
   find();
 }
 
-/** Put this memory's names first, and open. */
+/** Move this memory's names to the top and open them. */
 export function openNames(memory) {
   const chosen = known.find((each) => each.memory.name === memory.name);
   for (const each of known) each.box.open = each === chosen;
   if (chosen) $("chips").prepend(chosen.box);
 }
 
-/** What is ticked, each as `memory:label`, so that it means one thing whatever else is loaded. */
+/** The ticked names as `memory:label`, which is unambiguous whatever else is loaded. */
 export function chosenNames() {
   return chips().filter((chip) => chip.firstChild.checked).map(qualified);
 }
@@ -49,7 +49,7 @@ function section(memory) {
   return { memory, chips: items, box: make("details", {}, make("summary", {}, memory.name, count), held, line) };
 }
 
-/** A button that ticks all that a name stands for. */
+/** A button that ticks all members of a group or alias. */
 function shortcut(name, members, pressed) {
   const button = make("button", { type: "button", textContent: name, title: list(members) });
   button.addEventListener("click", pressed);
@@ -70,7 +70,7 @@ function tick(some) {
   find();
 }
 
-/** Leave the names that hold what is searched for, and those that are ticked already. */
+/** Show only the names that match the search, and those that are ticked. */
 function find() {
   const wanted = $("find").value.trim().toLowerCase();
   let left = 0;
@@ -99,7 +99,7 @@ function tell() {
   $("none").hidden = !text;
 }
 
-/** Tick what was typed: a name that is on the page, or else whatever the server takes it for. */
+/** Tick the typed name if it is on the page, or else look it up with the server. */
 async function add() {
   const wanted = $("find").value.trim();
   if (!wanted) return;
@@ -108,12 +108,12 @@ async function add() {
   const found = same.length ? same : chips().filter((chip) => label(chip).toLowerCase().includes(folded));
   if (found.length === 1) return tick(found);
   if (found.length) {
-    return complain("find-error", `“${wanted}” may be ${list(found.map(qualified))}: tick what you mean.`);
+    return complain("find-error", `“${wanted}” may be ${list(found.map(qualified))}: tick the one you mean.`);
   }
   await lookUp(wanted);
 }
 
-/** Tick the labels that the server takes this text for: groups, aliases, and several names with commas between. */
+/** Tick the labels that the server resolves this text to: groups, aliases, and comma-separated names. */
 async function lookUp(text) {
   try {
     const labels = text.replaceAll(/\s*,\s*/g, ",");
@@ -128,12 +128,12 @@ async function lookUp(text) {
 $("find").addEventListener("input", find);
 $("find").addEventListener("keydown", (event) => {
   if (event.key !== "Enter") return;
-  event.preventDefault(); // or it would begin a training
+  event.preventDefault(); // or it would start the training
   add();
 });
 $("chips").addEventListener("change", tell);
 $("none").addEventListener("click", () => {
   for (const chip of chips()) chip.firstChild.checked = false;
   find();
-  $("chips").querySelector("summary").focus(); // the button that had the focus is gone
+  $("chips").querySelector("summary").focus(); // the focused button was removed
 });

@@ -1,17 +1,17 @@
-// Making a classifier: what it is made from.
+// The form that makes a classifier, from names or from pictures.
 
-import { ClassBox } from "./boxes.js";
-import { $, complain, counted, list, make, number } from "./dom.js";
+import { ClassBox } from "../shared/picture_box.js";
+import { $, complain, counted, list, make, number } from "../shared/dom.js";
 import { chosenNames, openNames, prepareNames } from "./names.js";
 import { preparing, quiet, starting, watch } from "./progress.js";
-import { json, postJson } from "./server.js";
-import { form, prepared } from "./upload.js";
-import { chosenWay, preferMemory, prepareWays } from "./ways.js";
+import { json, postJson } from "../shared/server.js";
+import { form, prepared } from "../shared/upload.js";
+import { chosenWay, preferMemory, prepareWays } from "./addressing.js";
 
 let boxes = [];
 let numbered = 0;
 
-/** `bundles` are all memories that are loaded; `show` hears of each classifier and of what becomes of it. */
+/** Prepare the form for the loaded memories; `show` is called with the record of each classifier and its changes. */
 export function prepareTraining({ bundles, aliases }, show) {
   prepareNames(bundles, aliases);
   prepareWays(bundles);
@@ -21,7 +21,7 @@ export function prepareTraining({ bundles, aliases }, show) {
   $("train-form").onsubmit = (event) => { event.preventDefault(); train(show); };
 }
 
-/** The names of this memory come first; one that pictures address turns the form to pictures. */
+/** Prefer this memory; one that is addressed by pictures switches the form to pictures. */
 export function useMemory(memory) {
   const byName = memory.queries === "labels";
   radio(byName ? "labels" : "pictures").checked = true;
@@ -68,24 +68,24 @@ async function train(show) {
 
 async function trainLabels() {
   const labels = chosenNames();
-  if (labels.length < 2) throw new Error("Choose two names or more: a classifier tells classes apart.");
+  if (labels.length < 2) throw new Error("Choose two or more names: a classifier needs at least two classes.");
   starting("Sending…");
   return postJson("/classifier", { labels });
 }
 
 async function trainPictures() {
   const filled = boxes.filter((box) => box.files.length);
-  if (filled.length < 2) throw new Error("Give pictures to two classes or more: a classifier tells classes apart.");
+  if (filled.length < 2) throw new Error("Add pictures to two or more classes: a classifier needs at least two.");
   const empty = boxes.filter((box) => !box.files.length && box.name.value.trim()).map((box) => `“${box.label}”`);
-  if (empty.length) throw new Error(`No pictures were given for ${list(empty)}: add some, or remove the class.`);
+  if (empty.length) throw new Error(`There are no pictures of ${list(empty)}: add some, or remove the class.`);
   const names = filled.map((box) => box.label);
-  const odd = names.find((name) => name.endsWith("\\")); // what reads forms takes it for a part of the name's end
-  if (odd) throw new Error(`The name “${odd}” ends in a backslash: leave that out.`);
+  const odd = names.find((name) => name.endsWith("\\")); // form parsers would read an escape
+  if (odd) throw new Error(`The name “${odd}” ends in a backslash: remove it.`);
   const twice = names.find((name, index) => names.indexOf(name) !== index);
-  if (twice) throw new Error(`Two classes are called “${twice}”: give each a name of its own.`);
+  if (twice) throw new Error(`Two classes are called “${twice}”: give them different names.`);
   const { addressing, memory } = chosenWay();
   const parts = filled.flatMap((box) => box.files.map((file) => [box.label, file]));
-  const came = (count) => preparing(`Making pictures ready: ${number(count)} of ${number(parts.length)}…`);
+  const came = (count) => preparing(`Preparing pictures: ${number(count)} of ${number(parts.length)}…`);
   const ready = await prepared(parts, Math.max(memory.image.height, memory.image.width), came);
   starting(`Sending ${counted(ready.length, "picture")}…`);
   return json(`/classifier?${new URLSearchParams({ bundle: memory.name, addressing })}`, form(ready));

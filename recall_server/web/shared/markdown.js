@@ -1,4 +1,4 @@
-// The Markdown of cards as elements: headings, paragraphs, lists, tables, code. Nothing in it becomes markup or a link.
+// Renders the Markdown of cards: headings, paragraphs, lists, tables, code. HTML and links stay plain text.
 
 import { make } from "./dom.js";
 
@@ -6,7 +6,7 @@ const ENTITIES = { amp: "&", lt: "<", gt: ">" };
 const INLINE = /\\([!-/:-@[-`{-~])|`([^`]+)`|\*\*((?:\\.|[^\\])+?)\*\*|&(amp|lt|gt);/g;
 const TABLE = /^\|.*\|$/;
 
-/** A text of such Markdown -> elements. Headings begin two levels down: the page has its own above them. */
+/** The elements of a Markdown text. Headings are two levels lower, below those of the page. */
 export function elements(text) {
   const lines = text.split(/\r?\n/);
   const made = [];
@@ -27,7 +27,7 @@ export function elements(text) {
 
 const isText = (line) => line.trim() && !/^(#{1,4} |\* |```)/.test(line) && !TABLE.test(line);
 
-/** Take the lines at the front that are so; one at least. */
+/** Remove and return the leading lines for which `is` holds, at least one. */
 function taken(lines, is) {
   const end = lines.findIndex((line, index) => index > 0 && !is(line));
   return lines.splice(0, end < 0 ? lines.length : end);
@@ -45,7 +45,7 @@ function bullets(lines) {
   return make("ul", {}, ...lines.map((line) => make("li", {}, ...inline(line.slice(2)))));
 }
 
-/** A header that names no more than its first column says nothing beside the rows. */
+/** A table; a header without any text after its first column is omitted. */
 function table(lines) {
   const [head, , ...rows] = lines.map((line) => line.slice(1, -1).split(/(?<!\\)\|/).map((each) => each.trim()));
   const body = make("tbody", {}, ...rows.map((row) => {

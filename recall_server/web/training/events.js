@@ -1,13 +1,13 @@
-// Following a training by its server-sent events, through connections that break.
+// Follows a training by its server-sent events, and reconnects when the connection breaks.
 
-import { ask } from "./server.js";
+import { ask } from "../shared/server.js";
 
-const MOST_FAILURES = 60; // one after another, which takes eight minutes: most servers are back before that
+const MOST_FAILURES = 60; // consecutive failures, which take eight minutes; most servers restart sooner
 const ENDS = ["succeeded", "failed", "cancelled"];
 
 /**
- * Calls `seen` with every event of a training until it ends. Where the connection is lost, `lost` hears of it, and it
- * goes on from the event after the last one seen.
+ * Calls `seen` with every event of a training until it ends. If the connection is lost, calls `lost` and continues
+ * after the last event seen.
  */
 export async function follow(identifier, seen, lost) {
   let last = 0;

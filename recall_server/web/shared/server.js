@@ -1,9 +1,9 @@
-// Talking to the server. Every failure becomes a ServerError whose message can be shown as it is.
+// Requests to the server. Every failure becomes a ServerError whose message can be shown to the user.
 
 const KEY = "recall-api-key";
 const GONE = "The server does not answer. Is it running, and is this machine online?";
 
-/** Tells of "lost", when the server did not answer, and of "locked", when it wants another key. */
+/** Emits "lost" if the server did not answer, and "locked" if it requires another key. */
 export const connection = new EventTarget();
 
 export class ServerError extends Error {
@@ -18,7 +18,7 @@ export const key = {
   set: (value) => (value ? sessionStorage.setItem(KEY, value) : sessionStorage.removeItem(KEY)),
 };
 
-/** fetch, with the key and with errors in words; answers that are no success are thrown. */
+/** fetch with the API key; throws a ServerError unless the answer is a success. */
 export async function ask(path, options = {}) {
   const headers = new Headers(options.headers);
   let answer;
@@ -27,8 +27,8 @@ export async function ask(path, options = {}) {
     answer = await fetch(path, { ...options, headers });
   } catch (error) {
     if (error.name === "AbortError") throw error;
-    const unusable = key.get() && !headers.has("Authorization"); // a header holds no such letters
-    if (unusable) throw new ServerError("This cannot be an API key: look at its letters again.");
+    const unusable = key.get() && !headers.has("Authorization"); // headers cannot contain these characters
+    if (unusable) throw new ServerError("This is not a valid API key: it has characters that no key has.");
     connection.dispatchEvent(new Event("lost"));
     throw new ServerError(GONE);
   }
@@ -46,7 +46,7 @@ export function postJson(path, body, options = {}) {
   return json(path, { ...options, method: "POST", headers, body: JSON.stringify(body) });
 }
 
-/** The body of an answer; what is cut off, or was not sent by the server at all, is said in words. */
+/** The body of an answer; throws a ServerError if it is cut off or does not come from the server. */
 export async function read(answer, reader) {
   try {
     return await reader();
@@ -54,13 +54,13 @@ export async function read(answer, reader) {
     if (error.name === "AbortError") throw error;
     if (!(error instanceof SyntaxError)) {
       connection.dispatchEvent(new Event("lost"));
-      throw new ServerError("The connection was lost before the answer had arrived.");
+      throw new ServerError("The connection was lost before the answer was complete.");
     }
-    throw new ServerError("Something between this page and the server answered in its place.", answer.status);
+    throw new ServerError("The answer is not from the server, but from a proxy in between.", answer.status);
   }
 }
 
-/** What /health/ready says, whether it is ready or not. */
+/** The answer of /health/ready, whether the server is ready or not. */
 export async function readiness() {
   const answer = await fetch("/health/ready", { signal: AbortSignal.timeout(10_000) }).catch(() => null);
   if (!answer) throw new ServerError(GONE);
@@ -82,13 +82,13 @@ async function reason(answer) {
     const text = faults || problem.detail || problem.title;
     if (text) return sentence(text) + later(answer);
   } catch {
-    // not a problem document: a proxy's page, most likely
+    // not a problem document, probably the page of a proxy
   }
   return unexplained(answer);
 }
 
 function unexplained(answer) {
-  return `The server, or something before it, answered with status ${answer.status}.${later(answer)}`;
+  return `The server, or a proxy before it, answered with status ${answer.status}.${later(answer)}`;
 }
 
 function later(answer) {

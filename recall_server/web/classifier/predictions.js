@@ -1,29 +1,29 @@
-// Using a classifier, and its prototypes until it is trained: predictions for dropped pictures, its files and its card.
+// Using a classifier, or its prototypes until it is trained: predictions for pictures, its files and its card.
 
-import { PictureBox } from "./boxes.js";
-import { showCard } from "./card.js";
-import { $, complain, counted, list, make, network, number, percent, save } from "./dom.js";
+import { PictureBox } from "../shared/picture_box.js";
+import { showCard } from "../shared/card.js";
+import { $, complain, counted, list, make, network, number, percent, save } from "../shared/dom.js";
 import { estimate, stages } from "./quality.js";
-import { ask, json, read } from "./server.js";
-import { form, prepared } from "./upload.js";
-import { cautions, used } from "./used.js";
+import { ask, json, read } from "../shared/server.js";
+import { form, prepared } from "../shared/upload.js";
+import { cautions, used } from "./pictures_used.js";
 
 const AT_ONCE = 50;
 const SHOWN = 48;
 const SHOWN_LABELS = 5;
-const INTERIM = " Your pictures of each class answered; the network looks again as soon as it is trained.";
-let current = null; // { record, seen, shown }: another one once the pictures are cleared, or another classifier made
-let last = null; // the record of the classifier that was trained last
+const INTERIM = " These predictions compare with your pictures; the network repeats them once it is trained.";
+let current = null; // { record, seen, shown }; replaced when the pictures are cleared or another classifier is made
+let last = null; // the record of the last trained classifier
 let queue = Promise.resolve();
-const box = new PictureBox("Pictures to look at", {
+const box = new PictureBox("Pictures to classify", {
   added: (files) => look(files),
   cleared: () => begin(current.record),
 });
 $("predict-box").append(box.element);
 
 /**
- * Show what can be asked of this training now: its classifier, or, until that is trained, its prototypes. Pictures that
- * are there already are looked at again. `quietly`: it was there before, so nobody is taken to it.
+ * Show the classifier of this record or, until it is trained, its prototypes. Pictures in the box are classified again.
+ * With `quietly`, the focus does not move to it.
  */
 export function useClassifier(record, { quietly = false } = {}) {
   const trained = record.status === "succeeded";
@@ -46,27 +46,27 @@ export function useClassifier(record, { quietly = false } = {}) {
   if (trained && !quietly && !(again && busy)) $("try-title").focus();
 }
 
-/** What answered until now came to nothing: back to the classifier before it, if there was one. */
+/** The current training failed or was stopped: return to the previous classifier, if there is one. */
 function withdraw() {
   if (last) useClassifier(last, { quietly: true });
   else $("try").hidden = true;
 }
 
-/** What it is, where from, and how long that took, as sentences. */
+/** A description of the classifier: its classes, its memories, and the time of its training. */
 function made({ addressing, bundles, labels, network: spec, seconds }, trained) {
   const memories = list(bundles.map(({ name }) => name));
   if (addressing === "prototypes") {
-    return `It tells ${list(labels)} apart by comparing with your pictures, as the encoder of ${memories} sees them.`;
+    return `A classifier of ${list(labels)} that compares pictures with yours, by the encoder of ${memories}.`;
   }
   const fresh = `fresh network (${network(spec)})`;
   if (!trained) {
     return (
-      `A ${fresh} is learning to tell ${list(labels)} apart from what ${memories} recalls. You can try it already: ` +
-      "until it is trained, a picture goes to the class whose pictures it is nearest to."
+      `A ${fresh} is being trained to classify ${list(labels)} on images recalled from ${memories}. You can try it ` +
+      "already: until it is trained, a picture is assigned to the class with the nearest pictures."
     );
   }
   const time = seconds == null ? "" : ` in ${seconds.toFixed(1)} s`;
-  return `A ${fresh} that tells ${list(labels)} apart, trained${time} from what ${memories} recalled.`;
+  return `A ${fresh} that classifies ${list(labels)}, trained${time} on images recalled from ${memories}.`;
 }
 
 function begin(record, shown = SHOWN) {
@@ -81,13 +81,13 @@ function look(files) {
   queue = queue.then(() => predict(mine, [...files]));
 }
 
-/** Look at these files, some at a time, until all are seen or they are wanted no longer. */
+/** Classify these files in batches, until all are done or the session was replaced. */
 async function predict(mine, files) {
   const { id, image } = mine.record;
   for (let start = 0; start < files.length && current === mine; start += AT_ONCE) {
     const some = files.slice(start, start + AT_ONCE);
     if (!start) complain("predict-error", null);
-    $("predict-text").textContent = `Looking at ${counted(files.length, "picture")}: ${number(start)} done…`;
+    $("predict-text").textContent = `Classifying ${counted(files.length, "picture")}: ${number(start)} done…`;
     try {
       const parts = await prepared(some.map((file) => ["images", file]), Math.max(image.height, image.width));
       const { predictions } = await json(`/classifier/${encodeURIComponent(id)}/predict`, form(parts));
@@ -95,14 +95,14 @@ async function predict(mine, files) {
     } catch (error) {
       if (current !== mine) return;
       const left = files.length - start;
-      complain("predict-error", left > 1 ? `${error.message} ${counted(left, "picture")} not looked at.` : error);
+      complain("predict-error", left > 1 ? `${error.message} ${counted(left, "picture")} not classified.` : error);
       start = files.length;
     }
     if (current === mine) showPredictions();
   }
 }
 
-/** How many of each, and the pictures themselves as far as anybody would look at them. */
+/** Show the number of pictures per class, and the first pictures with their probabilities. */
 function showPredictions() {
   const { seen, shown } = current;
   const counts = new Map();
@@ -110,7 +110,7 @@ function showPredictions() {
   const ranked = [...counts].sort((one, other) => other[1] - one[1]);
   const words = list(ranked.map(([label, count]) => `${number(count)} × ${label}`));
   const waits = current.record.status !== "succeeded" && seen.some(([, { by }]) => by === "prototypes");
-  const text = `${counted(seen.length, "picture")} seen: ${words}.${waits ? INTERIM : ""}`;
+  const text = `${counted(seen.length, "picture")} classified: ${words}.${waits ? INTERIM : ""}`;
   $("predict-text").textContent = seen.length ? text : "";
   const entries = seen.slice($("predictions").children.length, shown);
   $("predictions").append(...entries.map(([file, prediction]) => entry(file, prediction)));
@@ -121,7 +121,7 @@ function entry(file, { label, probabilities }) {
   const ranked = Object.entries(probabilities).sort((one, other) => other[1] - one[1]).slice(0, SHOWN_LABELS);
   const rows = ranked.map(([name, value]) => {
     const meter = make("meter", { value });
-    meter.setAttribute("aria-hidden", "true"); // the number beside it says the same
+    meter.setAttribute("aria-hidden", "true"); // redundant with the number beside it
     return make(
       "tr",
       {},
@@ -131,7 +131,7 @@ function entry(file, { label, probabilities }) {
     );
   });
   const src = URL.createObjectURL(file);
-  const picture = make("img", { src, alt: `${file.name}, seen as ${label}`, decoding: "async" });
+  const picture = make("img", { src, alt: `${file.name}, classified as ${label}`, decoding: "async" });
   for (const kind of ["load", "error"]) picture.addEventListener(kind, () => URL.revokeObjectURL(src), { once: true });
   return make("li", {}, picture, make("table", {}, make("tbody", {}, ...rows)));
 }

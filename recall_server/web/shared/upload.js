@@ -1,13 +1,13 @@
-// Pictures on their way to the server: photographs made smaller, the form, and the server's limits in words.
+// Uploads: reduces photographs, checks the server's limits, and builds the multipart form.
 
 import { bytes, make, number } from "./dom.js";
 import { json } from "./server.js";
 
-const KINDS = ["image/jpeg", "image/png", "image/webp"]; // what every server reads
-const SIDE = 256; // pixels that the shorter side of a photograph keeps, or four times what the classifier looks at
-const LARGE = 64_000; // bytes of a picture that is sent as it is: a thousand of them are within the usual limit
-const TOGETHER = 4; // photographs that are made smaller at a time: decoded, each takes some fifty megabytes
-const OTHER_PARTS = 0.98; // of a body are pictures; the rest is left for the names between them
+const KINDS = ["image/jpeg", "image/png", "image/webp"]; // formats that every server reads
+const SIDE = 256; // minimum, in pixels, of a reduced photograph's shorter side
+const LARGE = 64_000; // bytes; smaller pictures are sent unchanged, a thousand of them within the usual limit
+const TOGETHER = 4; // photographs reduced in parallel; decoded, each takes about fifty megabytes
+const OTHER_PARTS = 0.98; // share of the body for pictures; the rest is for the headers of the parts
 let limits = null;
 
 async function known() {
@@ -16,16 +16,15 @@ async function known() {
 }
 
 /**
- * The pictures as they will be sent: [name, file] -> [name, file]. `side` is the longer side of what the classifier
- * looks at; `came` hears how many are ready, and may throw to stop it. Throws an Error with a sentence where they are
- * over a limit.
+ * The pictures to send: [name, file] -> [name, file]. `side` is the longer side of the classifier's images. `came` is
+ * called with the number of finished pictures, and may throw to stop. Throws an Error if a limit is exceeded.
  */
 export async function prepared(parts, side, came = () => {}) {
   const { pictures, body_bytes: most } = await known();
   if (parts.length > pictures) {
     throw new Error(
-      `${number(parts.length)} pictures are more than the ${number(pictures)} that this server takes at once. ` +
-        "Take some of them out.",
+      `${number(parts.length)} pictures are more than the ${number(pictures)} that this server accepts at once. ` +
+        "Remove some of them.",
     );
   }
   const ready = [];
@@ -38,16 +37,17 @@ export async function prepared(parts, side, came = () => {}) {
   const total = ready.reduce((sum, [, file]) => sum + file.size, 0);
   if (total > OTHER_PARTS * most) {
     throw new Error(
-      `These pictures are ${bytes(total)} together; this server takes ${bytes(most)} at once. ` +
-        "Take some of them out, or make them smaller.",
+      `These pictures are ${bytes(total)} together; this server accepts ${bytes(most)} at once. ` +
+        "Remove some of them, or make them smaller.",
     );
   }
   return ready;
 }
 
 /**
- * A photograph with its shorter side cut down to `side` pixels; other files, and what the browser cannot read, as they
- * are. The classifier looks at a few dozen pixels: millions would only take longer, and tell where they were taken.
+ * The photograph with its shorter side reduced to `side` pixels; small pictures, and files that the browser cannot
+ * read, are unchanged. The classifier needs a few dozen pixels. More take longer to send, and EXIF data may reveal a
+ * location.
  */
 async function smaller(file, side) {
   if (file.size <= LARGE && KINDS.includes(file.type)) return file;
@@ -55,7 +55,7 @@ async function smaller(file, side) {
   try {
     picture = await createImageBitmap(file);
   } catch {
-    return file; // the server will say what is wrong with it
+    return file; // the server reports what is wrong with it
   }
   try {
     const scale = Math.min(1, side / Math.min(picture.width, picture.height));
@@ -63,7 +63,7 @@ async function smaller(file, side) {
     const canvas = make("canvas", { width, height });
     const brush = canvas.getContext("2d");
     brush.imageSmoothingQuality = "high";
-    brush.fillStyle = "#fff"; // behind what is transparent, as the server does
+    brush.fillStyle = "#fff"; // behind transparent areas, as in the server
     brush.fillRect(0, 0, width, height);
     brush.drawImage(picture, 0, 0, width, height);
     const blob = await new Promise((resolve) => { canvas.toBlob(resolve, "image/jpeg", 0.92); });
@@ -74,8 +74,8 @@ async function smaller(file, side) {
 }
 
 /**
- * The options of a fetch that sends these parts as multipart/form-data. FormData would turn a quotation mark in a class
- * name into %22, which nobody could tell from a name that holds %22.
+ * The options of a fetch that sends these parts as multipart/form-data. FormData would encode a quotation mark in a
+ * class name as %22, which is indistinguishable from a name that contains %22.
  */
 export function form(parts) {
   const random = Array.from(crypto.getRandomValues(new Uint32Array(4)), (word) => word.toString(36));

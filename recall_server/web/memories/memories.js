@@ -1,17 +1,17 @@
-// The loaded memories, each on a sheet of its own: what it knows, how large it is, how good.
+// The loaded memories, one sheet each: names, size, accuracy.
 
-import { showCard } from "./card.js";
-import { $, bytes, complain, make, network, number, percent } from "./dom.js";
-import { json } from "./server.js";
+import { showCard } from "../shared/card.js";
+import { $, bytes, complain, make, network, number, percent } from "../shared/dom.js";
+import { json } from "../shared/server.js";
 
 /**
- * All loaded memories and the aliases of their names, as { bundles, aliases }; null, with a sentence on the page, where
- * the server does not tell.
+ * All loaded memories and the aliases of their names, as { bundles, aliases }; null, with an error on the page, if the
+ * request fails.
  */
 export async function fetchMemories() {
   try {
     const loaded = await json("/bundles");
-    const nothing = "No memory is loaded: put a bundle into the server's folder. It is taken up without a restart.";
+    const nothing = "No memory is loaded. Put a bundle into the server's folder; it is loaded without a restart.";
     complain("memories-error", loaded.bundles.length ? null : nothing);
     return loaded;
   } catch (error) {
@@ -20,7 +20,7 @@ export async function fetchMemories() {
   }
 }
 
-/** Fill the list; `choose` hears of the memory that was picked, which at first is the largest that names address. */
+/** Fill the list. `choose` is called with the chosen memory, at first the largest that is addressed by names. */
 export function showMemories(memories, choose) {
   const pick = (memory, item) => {
     for (const other of $("cards").children) {
@@ -39,7 +39,7 @@ export function showMemories(memories, choose) {
 
 function sheet(memory, pick) {
   const facts = [
-    ["Knows", memory.queries === "images" ? "classes that you show it" : `${memory.labels.length} names`],
+    ["Classes", memory.queries === "images" ? "those of your pictures" : `${memory.labels.length} names`],
     ["Size", size(memory)],
     ["Accuracy", accuracy(memory)],
     ["Made from", memory.dataset],
@@ -70,7 +70,7 @@ function size(memory) {
   return `${bytes(memory.file_bytes)}, ${compared} than the ${bytes(original)} of its data`;
 }
 
-/** The last measurement: what is recorded later is what was measured more carefully, or under a newer schedule. */
+/** The last measurement, because later ones are more careful or use a newer schedule. */
 function accuracy(memory) {
   const measured = memory.accuracy.at(-1);
   if (!measured) return "not measured";
@@ -80,11 +80,11 @@ function accuracy(memory) {
   return make("span", {}, percent(measured.mean) + spread, make("span", { className: "note how", textContent: how }));
 }
 
-/** One recalled image of each of the first ten names, or one of the first bases. */
+/** A strip of one recalled image for each of the first ten names, or of the first ten bases. */
 function ornament(memory) {
   const strip = make("div", { className: "strip" });
   const show = (sources) => strip.append(...sources.map((src) => make("img", { src, alt: "" })));
-  sources(memory).then(show, () => {}); // an ornament: no image, no complaint
+  sources(memory).then(show, () => {}); // decoration: errors are ignored
   return strip;
 }
 

@@ -1,14 +1,14 @@
-// The card of a memory or of a classifier: Markdown from the server, shown in a dialog and saved as a file.
+// The card of a memory or a classifier: Markdown from the server, shown in a dialog and saved as a file.
 
 import { $, complain, save } from "./dom.js";
 import { elements } from "./markdown.js";
 import { ask, read } from "./server.js";
 
-/** Fetch the card at this path and show it; `name` is what the file will be called. */
+/** Fetch the card at this path and show it; `name` is used for the title and the file. */
 export async function showCard(path, name) {
   complain("card-error", null);
   $("card-title").textContent = `Card of ${name}`;
-  $("card-text").replaceChildren("Fetching…");
+  $("card-text").replaceChildren("Loading…");
   $("card-save").disabled = true;
   $("card-view").showModal();
   try {

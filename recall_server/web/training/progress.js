@@ -1,56 +1,56 @@
-// How a training goes: live, through lost connections, and after the page was loaded again.
+// The progress of a training: live, through lost connections, and after the page was reloaded.
 
-import { $, complain, number } from "./dom.js";
+import { $, complain, number } from "../shared/dom.js";
 import { follow } from "./events.js";
-import { ask, json, sentence } from "./server.js";
+import { ask, json, sentence } from "../shared/server.js";
 
 const IN_ADDRESS = "#classifier=";
 const ADDRESSED = new RegExp(`^${IN_ADDRESS}([0-9a-z-]+)$`);
 const WORDS = {
-  queued: "Waiting for its turn…",
+  queued: "Waiting in the queue…",
   running: "Training…",
   succeeded: "Trained.",
   failed: "The training failed.",
   cancelled: "Stopped.",
 };
-const LOST = "The connection is lost. The training does not need this page; trying to get back to it…";
+const LOST = "The connection is lost. The training continues without this page; reconnecting…";
 let running = null;
 let stopped = false;
 
-/** Show that something is about to be trained, in these words, and may still be stopped. Throws where it was. */
+/** Show this text while a training is prepared, which can be stopped. Throws if it was. */
 export function preparing(text) {
-  if (stopped) throw new Error("Stopped, before anything was sent.");
+  if (stopped) throw new Error("Stopped before anything was sent.");
   starting(text);
   $("cancel").hidden = false;
 }
 
-/** Show that something is being sent, in these words. */
+/** Show this text while a request is sent. */
 export function starting(text) {
   $("train").disabled = true;
   $("cancel").hidden = true;
   $("progress").hidden = false;
   $("loss").hidden = true;
-  $("bar").removeAttribute("value"); // nobody knows how long yet
+  $("bar").removeAttribute("value"); // indeterminate
   $("progress-text").textContent = text;
 }
 
-/** Nothing is being trained any more. */
+/** Reset the controls after a training. */
 export function quiet() {
   $("train").disabled = false;
   $("cancel").hidden = true;
-  if (!$("bar").hasAttribute("value")) $("progress").hidden = true; // it never began
+  if (!$("bar").hasAttribute("value")) $("progress").hidden = true; // it did not start
   running = null;
   stopped = false;
 }
 
 /**
- * Follow a training to its end; `show` hears of it as it begins, and of what became of it. Throws an Error where it
+ * Follow a training to its end. `show` is called with its record at the beginning and at the end. Throws an Error if it
  * failed.
  */
 export async function watch(record, show) {
   const losses = [];
   running = record.id;
-  // So that it is found again after the page was loaded again.
+  // So that a reloaded page finds the training again.
   history.replaceState(null, "", IN_ADDRESS + encodeURIComponent(record.id));
   say(record.status, record.progress);
   const seen = (event) => {
@@ -64,14 +64,14 @@ export async function watch(record, show) {
   }
   const end = await json(`/classifier/${encodeURIComponent(record.id)}`);
   say(end.status, end.progress);
-  if (end.addressing === "prototypes") tell("Ready: nothing had to be trained.");
+  if (end.addressing === "prototypes") tell("Ready: no training was needed.");
   show(end);
   if (end.status === "failed") {
-    throw new Error(`The training failed. ${sentence(end.error?.detail ?? "no reason was given")}`);
+    throw new Error(`The training failed. ${sentence(end.error?.detail ?? "the server gave no reason")}`);
   }
 }
 
-/** Go on with the training that the page's address names, if it does. */
+/** Continue to follow the training in the page's address, if there is one. */
 export async function resume(show) {
   const [, identifier] = ADDRESSED.exec(location.hash) ?? [];
   if (!identifier) return;
@@ -96,13 +96,13 @@ function say(status, progress) {
   $("cancel").hidden = !["queued", "running"].includes(status);
 }
 
-/** What is shown changes with every step; what is read out changes with the state only. */
+/** The visible text changes with every step; the announced text changes only with the state. */
 function tell(shown, heard = shown) {
   $("progress-text").textContent = shown;
   if ($("progress-heard").textContent !== heard) $("progress-heard").textContent = heard;
 }
 
-/** The loss over the steps, down from its highest. */
+/** Draw the loss over the steps, scaled to its maximum. */
 function draw(losses) {
   $("loss").hidden = losses.length < 2;
   if (losses.length < 2) return;
@@ -111,7 +111,7 @@ function draw(losses) {
   const points = losses.map((each) => `${(300 * each.done) / total},${58 - (54 * each.loss) / top}`);
   $("curve").firstElementChild.setAttribute("points", points.join(" "));
   const [now, before] = [loss, losses[0].loss].map((each) => (each < 0.001 ? "below 0.001" : each.toPrecision(2)));
-  $("loss-text").textContent = `Loss ${now} after ${number(done)} of ${number(total)} steps; it began at ${before}.`;
+  $("loss-text").textContent = `Loss ${now} after ${number(done)} of ${number(total)} steps; ${before} at the start.`;
 }
 
 $("cancel").addEventListener("click", () => {
