@@ -3,7 +3,7 @@
 pictures     logistic regression on the features of the pictures
 prototypes   the nearest class mean, by cosine
 recalled     for each class the memory recalls what else it should look like; the head for that, in closed form
-together     logistic regression on the pictures, drawn towards the recalled head
+together     the sum of the heads `recalled` and `pictures`
 auto         the way that predicts each picture best when it is left out, where classes have two pictures or more
 """
 
@@ -24,7 +24,8 @@ WAYS: Final[tuple[HeadWay, ...]] = get_args(HeadWay)
 DEFAULT: Final[HeadWay] = "recalled"  # the best of one and of five pictures a class (benchmarks/few_shot_features.py)
 STEPS: Final = 60  # of accelerated descent: logits are stable to 1e-2
 STRENGTH: Final = 1.0  # inverse regularisation of logistic regression on features of length one, as in scikit-learn
-DRAWN: Final = 1.0  # the same of `together`, on whitened features of length one
+PICTURES_SHARE: Final = 0.3  # of the head on the pictures, in `together`, where that which is recalled has 1
+SPREAD: Final = 3.0  # of logits of either
 SCALE: Final = 10.0  # logits of the nearest class mean, for each unit of cosine
 MOST_LEFT_OUT: Final = 50  # pictures, when ways are compared
 MARGIN: Final = 1.0  # standard errors by which another way has to beat the default
@@ -105,9 +106,11 @@ def nearest_mean(features: Tensor, members: Tensor) -> LinearHead:
 
 def logistic(features: Tensor, members: Tensor) -> LinearHead:
     """Softmax regression, regularised as in scikit-learn; arguments as for `class_means`."""
-    scale = features.square().sum(dim=-1).mean(dim=-1).rsqrt()[..., None, None]
-    multipliers = _dual(features * scale, members, STRENGTH, features.new_zeros(()))
-    return LinearHead(multipliers.transpose(-1, -2) @ features * scale.square(), multipliers.sum(dim=-2))
+    among = members.sum(dim=-1)
+    scale = among.sum(dim=-1) / (among * features.square().sum(dim=-1)).sum(dim=-1)
+    scale = scale[..., None, None]  # pictures have length one on average
+    multipliers = _dual(scale * (features @ features.transpose(-1, -2)) + 1, members, STRENGTH)
+    return LinearHead(multipliers.transpose(-1, -2) @ features * scale, multipliers.sum(dim=-2))
 
 
 def recalled(features: Tensor, members: Tensor, model: TwoCovariances) -> LinearHead:
@@ -116,30 +119,27 @@ def recalled(features: Tensor, members: Tensor, model: TwoCovariances) -> Linear
 
 
 def together(features: Tensor, members: Tensor, model: TwoCovariances) -> LinearHead:
-    """Softmax regression on the pictures that is drawn towards the recalled head; arguments as for `class_means`."""
-    prior = recalled(features, members, model)
-    white = model.whiten(features)
-    scale = white.square().sum(dim=-1).mean(dim=-1).rsqrt()[..., None, None]
-    multipliers = _dual(white * scale, members, DRAWN, prior.logits(features))
-    weights = model.unwhiten_weights(multipliers.transpose(-1, -2) @ white * scale.square())
-    bias = multipliers.sum(dim=-2) - weights @ model.centre
-    return LinearHead(prior.weights + weights, prior.bias + bias)
+    """The sum of the heads `recalled` and `pictures`, each scaled by the spread of its logits on the pictures."""
+    parts = []
+    for head, share in ((recalled(features, members, model), 1.0), (logistic(features, members), PICTURES_SHARE)):
+        spread = head.logits(features).std(dim=(-2, -1)) / (share * SPREAD)
+        parts.append(LinearHead(head.weights / spread[..., None, None], head.bias / spread[..., None]))
+    return LinearHead(parts[0].weights + parts[1].weights, parts[0].bias + parts[1].bias)
 
 
-def _dual(features: Tensor, members: Tensor, strength: float, offset: Tensor) -> Tensor:
-    """Multipliers A [..., N, k] such that W = A^T features, b = sum of A minimises the regularised cross-entropy.
+def _dual(products: Tensor, members: Tensor, strength: float) -> Tensor:
+    """Multipliers A [..., N, k] such that W = A^T X, b = sum of A minimises the regularised cross-entropy.
 
-    The loss is strength * sum of cross-entropies of `offset` + x W^T + b over all rows that are a member of a class,
-    plus half the squared norm of W and b. All is computed on the N x N products of the pictures, by accelerated
+    The loss is strength * sum of cross-entropies of x W^T + b over all rows that are a member of a class, plus half the
+    squared norm of W and b; `products` [..., N, N] are X X^T + 1, where the bias is one more feature. By accelerated
     gradient descent (Nesterov, 1983).
     """
-    products = features @ features.transpose(-1, -2) + 1  # the bias is one more feature
     rate = 1 / (1 + strength / 2 * torch.linalg.matrix_norm(products, 2))[..., None, None]
     among = strength * members.sum(dim=-1, keepdim=True)
     found = ahead = torch.zeros_like(members)
     pace = 1.0
     for _ in range(STEPS):
-        error = among * (offset + products @ ahead).softmax(dim=-1) - strength * members
+        error = among * (products @ ahead).softmax(dim=-1) - strength * members
         new = ahead - rate * (error + ahead)
         faster = (1 + (1 + 4 * pace**2) ** 0.5) / 2
         found, ahead, pace = new, new + (pace - 1) / faster * (new - found), faster

@@ -2,7 +2,7 @@
 
 Distillation by unrolling (Wang et al., 2018; Deng and Russakovsky, 2022) in the space of a frozen encoder: the head is
 trained from zero on the vectors, its loss on a batch of real features goes back through all steps to the vectors and to
-the learning rate, and Adam changes both. The head of `best` is that which the server trains by `retraining`.
+the learning rate, and Adam changes both, at rates that fall by half a cosine. The head of `best` is that which the server trains by `retraining`.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from torch import Tensor
 from torch.nn.functional import one_hot
 
 from recall_server.core.networks.spec import NetworkSpec
-from recall_server.core.training.retraining import Retraining
+from recall_server.core.training.retraining import Retraining, cosine
 from trainer.starts.linear_unroll import Trained, gradient, train_head
 
 LARGEST_RATE: Final = 10.0  # of a schedule
@@ -88,7 +88,9 @@ def train_vectors(
     for step in range(1, schedule.outer_steps + 1):
         chosen = _some_classes(len(vectors), schedule.subsets, generator)
         batch = _batch(real, chosen, len(vectors), schedule.batch, generator)
-        optimiser.step(_outer_gradient(vectors, log_rate, chosen, batch, schedule))
+        optimiser.step(
+            _outer_gradient(vectors, log_rate, chosen, batch, schedule), cosine((step - 1) / schedule.outer_steps)
+        )
         log_rate.clamp_(max=math.log(LARGEST_RATE))
         if step % schedule.validate_every == 0 or step == schedule.outer_steps:
             rate = float(log_rate.exp())
@@ -160,7 +162,8 @@ class _Adam:
         self._means = [torch.zeros_like(each) for each in tensors]
         self._squares = [torch.zeros_like(each) for each in tensors]
 
-    def step(self, gradients: list[Tensor]) -> None:
+    def step(self, gradients: list[Tensor], share: float) -> None:
+        """One step by this share of the rates."""
         self._count += 1
         for tensor, rate, mean, square, each in zip(
             self._tensors, self._rates, self._means, self._squares, gradients, strict=True
@@ -168,4 +171,4 @@ class _Adam:
             mean.lerp_(each, 0.1)
             square.lerp_(each.square(), 0.001)
             unbiased = (square / (1 - 0.999**self._count)).sqrt_().add_(1e-8)
-            tensor.addcdiv_(mean, unbiased, value=-rate / (1 - 0.9**self._count))
+            tensor.addcdiv_(mean, unbiased, value=-share * rate / (1 - 0.9**self._count))

@@ -131,10 +131,6 @@ class TwoCovariances:
         """Features [..., D] around the centre, in units of the deviation within a class: [..., D]."""
         return self._scaled(features - self.centre)
 
-    def unwhiten_weights(self, weights: Tensor) -> Tensor:
-        """Weights over whitened features -> weights over features around the centre."""
-        return self._scaled(weights)
-
     def _scaled(self, vectors: Tensor) -> Tensor:
         return vectors * self._rest + (vectors @ self._directions.T * self._scales) @ self._directions
 
@@ -168,7 +164,7 @@ class TwoCovariances:
     def sample(self, means: Tensor, counts: Tensor, rows: int, generator: torch.Generator) -> Tensor:
         """Vectors [k, rows, D] in feature space, drawn from the posterior of each of k classes."""
         expected, along, outside = self.posterior(means, counts)
-        noise = torch.randn(len(means), rows, means.shape[-1], generator=generator)
+        noise = torch.randn(len(means), rows, means.shape[-1], generator=generator).to(means)
         spread = noise * outside.sqrt() + ((noise @ self._span.T) * (along.sqrt() - outside.sqrt())) @ self._span
         drawn = expected.unsqueeze(1) + spread
         back = 1 / (self._scales + self._rest) - 1 / self._rest

@@ -1,0 +1,74 @@
+"""Pictures of classes that a memory of features does not know: how well a score per picture tells them from known ones.
+
+    python -m benchmarks.familiarity --encoder FILE.onnx [--held-out 20]
+
+The memory knows CIFAR-100 without the held-out classes. AUROC is the chance that a test picture of a held-out class has
+a higher score than one of a known class. `head` is the score that is served (largest logit of the linear head over all
+known classes, calibrated on validation pictures), `usual` its mean on known test pictures; beside it the distance to
+the nearest class mean, plain and in units of the covariance within classes. The last line is JSON.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import json
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from benchmarks.few_shot_features import power
+from benchmarks.out_of_set import auroc
+from recall_server.core.classifier.class_statistics import ClassStatistics, LinearHead, TwoCovariances
+from recall_server.core.classifier.feature_novelty import FeatureNovelty
+from recall_server.core.encoders.query_encoder import QueryEncoder
+from recall_server.core.training.device import device_name
+from trainer.data.datasets import load_dataset
+from trainer.data.features import Featuriser, cache_folder
+from trainer.data.splits import Split
+from trainer.starts.exact_head import softmax_head
+
+DIRECTIONS = 128
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--encoder", type=Path, required=True)
+    parser.add_argument("--size", type=int, default=128, help="of the pictures that the encoder sees")
+    parser.add_argument("--held-out", type=int, default=20, help="classes that the memory does not know")
+    parser.add_argument("--ridge", type=float, default=0.003)
+    options = parser.parse_args(arguments)
+    digest = hashlib.sha256(options.encoder.read_bytes()).hexdigest()
+    encoder = QueryEncoder(options.encoder, digest, image_shape=(3, options.size, options.size))
+    dataset = load_dataset("cifar100", featuriser=Featuriser(encoder, cache=cache_folder()))
+    order = torch.randperm(len(dataset.classes), generator=torch.Generator().manual_seed(0))
+    chosen = order[: len(order) - options.held_out]
+    position = torch.full((len(order),), -1).scatter(0, chosen, torch.arange(len(chosen)))
+
+    def part(split: Split) -> tuple[Tensor, Tensor]:
+        """Features, and labels that count the known classes; -1 for the others."""
+        return power(split.images) * split.images.shape[1] ** 0.5, position[split.labels]
+
+    (features, labels), (held, held_labels), (tested, truth) = map(
+        part, (dataset.train, dataset.validation, dataset.test)
+    )
+    features, labels = features[labels >= 0], labels[labels >= 0]
+    head = softmax_head(features, labels, len(chosen), options.ridge)
+    novelty = FeatureNovelty.of(LinearHead(head.weights.T, head.bias), held[held_labels >= 0])
+    statistics = ClassStatistics.of_features(features, labels, len(chosen), DIRECTIONS)
+    model = TwoCovariances(statistics)
+    scores = {
+        "head": novelty.score(tested),
+        "mahalanobis": torch.cdist(model.whiten(tested), model.whiten(statistics.means)).amin(dim=1),
+        "nearest_mean": torch.cdist(tested, statistics.means).amin(dim=1),
+    }
+    document = {f"auroc_{name}": round(auroc(each[truth >= 0], each[truth < 0]), 4) for name, each in scores.items()}
+    document["usual"] = round(float(scores["head"][truth >= 0].mean()), 4)
+    sys.stdout.write(json.dumps(document | {"device": device_name(torch.device("cpu"))}) + "\n")
+
+
+if __name__ == "__main__":
+    main()
