@@ -50,7 +50,7 @@ Logits = Callable[[Tensor], Tensor]
 
 
 def right(logits: Logits, data: Labelled) -> float:
-    parts = zip(data.features.split(2048), data.labels.split(2048), strict=True)
+    parts = zip(torch.split(data.features, 2048), torch.split(data.labels, 2048), strict=True)
     return sum(float((logits(some.float()).argmax(dim=1) == labels).sum()) for some, labels in parts) / len(data.labels)
 
 

@@ -56,7 +56,9 @@ BUNDLES_HEAD = """# Committed bundles
 This page is made from the manifests of the bundles in `artifacts/bundles` by `python docs/generate.py`. Accuracy is the
 mean over fresh networks with its standard deviation, on test pictures. "Numbers" counts bases and addressing matrices.
 The baselines are random and herded real pictures of the same size in floats, measured in the same run
-(`recall-trainer evaluate --record`). All of these bundles are in pixel space: no pre-trained encoder is involved.
+(`recall-trainer evaluate --record`). Bundles in the space
+`features` hold vectors of an encoder that was pre-trained on other pictures; their accuracy must not be compared with
+that of bundles in the space `pixels`, for which no other picture was seen.
 """
 SETTINGS_HEAD = """# Settings
 
@@ -106,11 +108,12 @@ def committed_bundles(bundles: Iterable[MemoryBundle]) -> str:
     """Return the page about the accuracy and provenance of some bundles."""
     found = list(bundles)
     overview = table(
-        ("bundle", "from", "addressed by", "images per class", "numbers", "bytes", "bytes of the original"),
+        ("bundle", "from", "space", "addressed by", "images per class", "numbers", "bytes", "bytes of the original"),
         [
             (
                 f"`{bundle.manifest.name}`",
                 cell(bundle.manifest.provenance.dataset),
+                bundle.manifest.space,
                 bundle.manifest.queries,
                 f"{bundle.manifest.budget.images_per_class:g}",
                 f"{bundle.manifest.budget.numbers_stored:,}",

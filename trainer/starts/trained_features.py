@@ -2,7 +2,8 @@
 
 Distillation by unrolling (Wang et al., 2018; Deng and Russakovsky, 2022) in the space of a frozen encoder: the head is
 trained from zero on the vectors, its loss on a batch of real features goes back through all steps to the vectors and to
-the learning rate, and Adam changes both, at rates that fall by half a cosine. The head of `best` is that which the server trains by `retraining`.
+the learning rate, and Adam changes both, at rates that fall by half a cosine. The head of `best` is that which the
+server trains by `retraining`.
 """
 
 from __future__ import annotations
