@@ -89,22 +89,7 @@ def distill(  # noqa: PLR0913  (a command line has as many options as it has)
     if output.suffix != ".safetensors":
         raise ValueError(f"--output must end in .safetensors, not {output.name!r}")
     if encoder is not None:
-        features.refuse_pixel_options(
-            {"recipe": recipe, "bytes": file_bytes, "bases": bases, "rows": rows, "start": start, "set": override}
-            | {"outer_steps": outer_steps, "minutes": minutes, "resume": resume, "image_size": image_size}
-        )
-        made = features.distill_in_features(
-            encoder=encoder,
-            encoder_size=encoder_size,
-            dataset=features.named(dataset),
-            output=output,
-            images_per_class=images_per_class or 1.0,
-            method=method,
-            storage=storage,
-            seed=seed,
-            overwrite=overwrite,
-        )
-        return say_written(output, made)
+        return say_written(output, features.distill_by_options(locals()))
     watch = Monitors(metrics, tensorboard, previews).checked(resume=resume, overwrite=overwrite)
     begin = StartingPoint.read(start)
     size = Size(images_per_class, bases, rows)

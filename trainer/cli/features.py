@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Final, get_args
+from typing import Annotated, Any, Final, get_args
 
 import onnx
 import typer
@@ -19,6 +21,9 @@ from trainer.data.datasets import LICENCES, load_dataset
 from trainer.data.features import Featuriser, cache_folder, report_on_stderr
 from trainer.run.search.feature_memory import FeatureMethod, FeatureRequest, distill_features
 
+PIXELS_ONLY: Final = (  # options of `distill`
+    "recipe", "file_bytes", "bases", "rows", "start", "override", "outer_steps", "minutes", "resume", "image_size",
+)  # fmt: skip
 SMALL_PICTURES: Final = 128  # pixels a side that data sets of small pictures are enlarged to
 EncoderName = Annotated[
     str | None,
@@ -45,17 +50,24 @@ def find_encoder(name: str, output: Path, *, size: int | None, known_data: bool)
     return load_encoder(path, hashlib.sha256(data).hexdigest(), image_shape=(3, side, side), device="auto", threads=1)
 
 
+@dataclass(frozen=True)
+class Wanted:
+    """The encoder, the size that it sees (None: its usual one), the data set, and the budget."""
+
+    encoder: str
+    encoder_size: int | None
+    dataset: str
+    images_per_class: float
+
+
 def distill_in_features(
-    *,
-    encoder: str,
-    encoder_size: int | None,
-    dataset: str,
+    request: Wanted,
     output: Path,
-    images_per_class: float,
-    method: str | None,
-    storage: str | None,
-    seed: int,
-    overwrite: bool,
+    *,
+    method: str | None = None,
+    storage: str | None = None,
+    seed: int = 0,
+    overwrite: bool = False,
 ) -> MemoryBundle:
     """Encode the data set, or take its features from the cache, and make a memory of them.
 
@@ -65,30 +77,36 @@ def distill_in_features(
         raise ValueError(f"the methods for an encoder's features are features and exact, not {method}")
     if output.exists() and not overwrite:
         raise ValueError(f"{output} is there already; --overwrite replaces it")
-    known = dataset in LICENCES
-    found = find_encoder(encoder, output, size=encoder_size, known_data=known)
+    known = request.dataset in LICENCES
+    found = find_encoder(request.encoder, output, size=request.encoder_size, known_data=known)
     featuriser = Featuriser(found, cache=cache_folder(), report=report_on_stderr)
-    data = load_dataset(dataset, seed=seed, featuriser=featuriser)
+    data = load_dataset(request.dataset, seed=seed, featuriser=featuriser)
     chosen: FeatureMethod = "exact" if method == "exact" else "features"
-    request = FeatureRequest(
+    features = FeatureRequest(
         dataset=data,
         encoder=found,
-        encoder_name=encoder,
+        encoder_name=request.encoder,
         picture_numbers=featuriser.picture_numbers or found.image_shape[0] * found.image_shape[1] ** 2,
-        images_per_class=images_per_class,
+        images_per_class=request.images_per_class,
         output=output.resolve(),
         method=chosen,
         storage=_storage(storage),
         seed=seed,
     )
-    return distill_features(request, typer.echo)
+    return distill_features(features, typer.echo)
 
 
-def named(dataset: str | None) -> str:
-    """The data set that was named; ValueError for none."""
-    if dataset is None:
+def distill_by_options(options: Mapping[str, Any]) -> MemoryBundle:
+    """`distill_in_features` for the options of `distill`, by their names; ValueError for those that pixels alone have."""
+    given = [f"--{name.replace('_', '-')}" for name in PIXELS_ONLY if options[name]]
+    if given:
+        raise ValueError(f"{' and '.join(given)} are for memories of pixels; leave out --encoder, or them")
+    if options["dataset"] is None:
         raise ValueError("name the pictures to distill, --dataset NAME or --dataset FOLDER")
-    return dataset
+    budget = options["images_per_class"] or 1.0
+    request = Wanted(options["encoder"], options["encoder_size"], options["dataset"], budget)
+    chosen = {name: options[name] for name in ("method", "storage", "seed", "overwrite")}
+    return distill_in_features(request, options["output"], **chosen)
 
 
 def _storage(name: str | None) -> Storage:
@@ -96,13 +114,6 @@ def _storage(name: str | None) -> Storage:
     if stored is None:
         raise ValueError(f"numbers are stored as {', '.join(get_args(Storage))}, not as {name}")
     return stored
-
-
-def refuse_pixel_options(options: dict[str, object]) -> None:
-    """Raise ValueError, naming them, for options that a memory of features does not have."""
-    given = [f"--{name.replace('_', '-')}" for name, value in options.items() if value]
-    if given:
-        raise ValueError(f"{' and '.join(given)} are for memories of pixels; leave out --encoder, or them")
 
 
 def _description(data: bytes, name: str) -> EncoderDescription:

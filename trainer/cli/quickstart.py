@@ -40,17 +40,8 @@ def quickstart(
     named = name or Path(folder).resolve().name
     output = artifacts / "bundles" / f"{named}.safetensors"
     if encoder is not None:
-        bundle = features.distill_in_features(
-            encoder=encoder,
-            encoder_size=encoder_size,
-            dataset=folder,
-            output=output,
-            images_per_class=images_per_class,
-            method=None,
-            storage=None,
-            seed=seed,
-            overwrite=overwrite,
-        )
+        wanted = features.Wanted(encoder, encoder_size, folder, images_per_class)
+        bundle = features.distill_in_features(wanted, output, seed=seed, overwrite=overwrite)
         say_written(output, bundle)
         return say_next(bundle, output, folder)
     data, moments = commands.read_data(folder, compose("principal"), image_size=image_size, seed=seed)
