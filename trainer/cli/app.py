@@ -84,22 +84,18 @@ def distill(  # noqa: PLR0913  (a command line has as many options as it has)
 
     Ctrl-C keeps the best bundle so far and a checkpoint; --resume continues from it.
     """
-    if threads:
-        torch.set_num_threads(threads)
-    if output.suffix != ".safetensors":
-        raise ValueError(f"--output must end in .safetensors, not {output.name!r}")
+    commands.prepare(output, threads)
     if encoder is not None:
         return say_written(output, features.distill_by_options(locals()))
     watch = Monitors(metrics, tensorboard, previews).checked(resume=resume, overwrite=overwrite)
     begin = StartingPoint.read(start)
-    size = Size(images_per_class, bases, rows)
-    wish = recipe_choice.wish(recipe, dataset=dataset, method=method, size=size, in_bytes=file_bytes is not None)
+    size, in_bytes = Size(images_per_class, bases, rows), file_bytes is not None
+    wish = recipe_choice.wish(recipe, dataset=dataset, method=method, size=size, in_bytes=in_bytes)
     composed = begin.method(wish.method, [*(override or []), *given(outer__steps=outer_steps, memory__storage=storage)])
     data, moments = commands.read_data(wish.dataset, composed, image_size=image_size, seed=seed, start=begin.bundle)
     where = commands.pick_device(device)
-    choices = commands.choose_budgets(
-        data, composed, begin.bundle, wish.size, FileSizeLimit.of(file_bytes, output.stem, where)
-    )
+    limit = FileSizeLimit.of(file_bytes, output.stem, where)
+    choices = commands.choose_budgets(data, composed, begin.bundle, wish.size, limit)
     request = DistillRequest(
         dataset=data,
         method=composed,

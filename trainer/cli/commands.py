@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from pathlib import Path
 
 import torch
 from rich.console import Console
@@ -176,6 +177,14 @@ def limits_of(method: Method, *, outer_steps: int | None, minutes: float | None,
     """The limits of a run: `minutes` without `outer_steps` means no limit of steps, if the method has any steps."""
     by_clock = minutes is not None and outer_steps is None and method.outer.steps > 0
     return RunLimits(None if by_clock else method.outer.steps, minutes, validate_every)
+
+
+def prepare(output: Path, threads: int) -> None:
+    """Set torch's threads, 0 for its own choice. ValueError for an output that is not named as a bundle."""
+    if threads:
+        torch.set_num_threads(threads)
+    if output.suffix != ".safetensors":
+        raise ValueError(f"--output must end in .safetensors, not {output.name!r}")
 
 
 def pick_device(name: str) -> torch.device:

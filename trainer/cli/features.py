@@ -97,7 +97,7 @@ def distill_in_features(
 
 
 def distill_by_options(options: Mapping[str, Any]) -> MemoryBundle:
-    """`distill_in_features` for the options of `distill`, by their names; ValueError for those that pixels alone have."""
+    """`distill_in_features` for the options of `distill`; ValueError for those that pixels alone have."""
     given = [f"--{name.replace('_', '-')}" for name in PIXELS_ONLY if options[name]]
     if given:
         raise ValueError(f"{' and '.join(given)} are for memories of pixels; leave out --encoder, or them")
