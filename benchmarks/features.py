@@ -160,7 +160,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--size", type=int, default=128, help="of the pictures that the encoder sees")
     parser.add_argument("--data", default="cifar10")
     parser.add_argument("--images-per-class", type=float, default=1)
-    parser.add_argument("--outer-steps", type=int, default=400)
+    parser.add_argument("--outer-steps", type=int, default=1200)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--quick", action="store_true")
     options = parser.parse_args(arguments)
@@ -175,7 +175,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         bench.measure(name, vectors)
     start = kinds["class_means"].repeat(1, rows, 1)
     start = start + (NOISE if rows > 1 else 0) * torch.randn(start.shape, generator=generator)
-    schedule = Schedule(outer_steps=40 if options.quick else options.outer_steps, outer_rate=0.01, rate_of_rate=0.02)
+    schedule = Schedule(outer_steps=40 if options.quick else options.outer_steps)
     training = bench.trained(start, schedule, generator)
     document = {"data": options.data, "images_per_class": options.images_per_class, "vectors_per_class": rows}
     document |= {"linear_probe": probe, "training": training, "test": bench.figures}

@@ -44,13 +44,13 @@ class Schedule:
     steps: int = 30
     momentum: float = 0.9
     rate: float = 0.1
-    outer_steps: int = 200
+    outer_steps: int = 1200
     outer_rate: float = 0.02
-    rate_of_rate: float = 0.05
+    rate_of_rate: float = 0.02
     batch: int = 1024
-    validate_every: int = 20
+    validate_every: int = 50
     subsets: float = 0.0
-    ridge: float = 0.01
+    ridge: float = 0.003
 
 
 class TrainedVectors(NamedTuple):

@@ -80,13 +80,13 @@ def test_auto_says_what_each_way_would_have_scored() -> None:
     features, labels, _, _ = task(5, 2)
     found = few_shot_head(features, labels, known())
     assert set(found.scores) == {"pictures", "prototypes", "recalled", "together"}
-    assert found.scores[found.way] >= found.scores["recalled"]
+    assert found.scores[found.way] >= found.scores["together"]
 
 
-def test_with_single_pictures_auto_recalls_and_compares_nothing() -> None:
+def test_with_single_pictures_auto_takes_the_default_and_compares_nothing() -> None:
     features, labels, _, _ = task(1, 3)
     found = few_shot_head(features, labels, known())
-    assert (found.way, found.scores) == ("recalled", {})
+    assert (found.way, found.scores) == ("together", {})
 
 
 def test_without_a_memory_pictures_and_prototypes_are_left() -> None:
