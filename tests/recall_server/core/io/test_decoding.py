@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from recall_server.core.io import decoding
 from recall_server.core.io.decoding import DecodingProcesses
+from recall_server.core.io.killable import WorkLimits
 from recall_server.core.io.pictures import MAX_SCANS, decode, decode_bytes, decoding_work
 from recall_server.errors import Abandoned, PictureTooLarge, UnreadablePicture, UnsupportedQuery
 from tests.recall_server.core.io.slow_pictures import flat_webp, progressive
@@ -50,20 +50,15 @@ def test_a_process_gives_the_pixels_and_the_errors_of_the_function(processes: De
         assert caught.value.parameter == "1.jpg"
 
 
-def test_a_picture_that_takes_too_long_ends_its_process_and_the_next_is_decoded(
-    processes: DecodingProcesses, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    processes.decode(photo(), SHAPE)
-    processes.close()
-    monkeypatch.setattr(decoding, "SECONDS", 0.2)
-    monkeypatch.setattr(decoding, "SECONDS_BETWEEN_LOOKS", 0.01)
-    slow = flat_webp(4000)
-    with pytest.raises(PictureTooLarge, match="too much time or memory"):
-        for _ in range(20):  # the first ones may be quick enough
-            processes.decode(slow, SHAPE, name="slow")
-            monkeypatch.setattr(decoding, "SECONDS", decoding.SECONDS / 4)
-    monkeypatch.undo()
-    np.testing.assert_array_equal(processes.decode(photo(), SHAPE), decode_bytes(photo(), SHAPE))
+def test_a_picture_that_takes_too_long_ends_its_process_and_the_next_is_decoded() -> None:
+    hurried = DecodingProcesses(1, WorkLimits(processor_seconds=0.02, seconds=60, memory=2**30))
+    try:
+        with pytest.raises(PictureTooLarge, match="too much time or memory"):
+            hurried.decode(flat_webp(4000), SHAPE, name="slow")
+        small = photo(20, 20)
+        np.testing.assert_array_equal(hurried.decode(small, SHAPE), decode_bytes(small, SHAPE))
+    finally:
+        hurried.close()
 
 
 def test_a_picture_that_nobody_waits_for_is_given_up(processes: DecodingProcesses) -> None:
@@ -73,11 +68,11 @@ def test_a_picture_that_nobody_waits_for_is_given_up(processes: DecodingProcesse
 
 
 def test_who_waits_for_a_process_in_vain_gives_up(processes: DecodingProcesses) -> None:
-    slot = processes._slots.get()
+    process = processes._idle.get()
     began = time.monotonic()
     with pytest.raises(Abandoned):
         processes.decode(photo(), SHAPE, wanted=lambda: time.monotonic() < began + 0.3)
-    processes._slots.put(slot)
+    processes._idle.put(process)
 
 
 @pytest.mark.parametrize("scans", [MAX_SCANS + 1, 600])
