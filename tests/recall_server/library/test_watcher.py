@@ -209,6 +209,7 @@ def test_stopping_does_not_wait_for_a_load_that_does_not_end(tmp_path: Path, mon
         release.set()
 
 
+@pytest.mark.process
 def test_an_encoder_that_takes_too_long_is_refused_and_reloading_goes_on(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -19,6 +19,8 @@ from recall_server.errors import InvalidBundle, UnsupportedQuery
 from tests.recall_server.core.encoders.hungry_encoders import hungry_encoder
 from tests.recall_server.serving_examples import column_encoder
 
+pytestmark = pytest.mark.process
+
 LIMITS = WorkLimits(processor_seconds=2.0, seconds=120.0, memory=2**29)
 TOO_LONG = {"numbers": 2**24, "repeats": 5000}
 TOO_LARGE = {"numbers": 2**36, "repeats": 1}

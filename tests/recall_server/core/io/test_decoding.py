@@ -35,6 +35,7 @@ def photo(width: int = 1600, height: int = 1200, **options: object) -> bytes:
     return stream.getvalue()
 
 
+@pytest.mark.process
 def test_a_process_gives_the_pixels_and_the_errors_of_the_function(processes: DecodingProcesses) -> None:
     for data in (photo(), photo(format="PNG"), photo(300, 500, format="WEBP")):
         np.testing.assert_array_equal(processes.decode(data, SHAPE), decode_bytes(data, SHAPE))
@@ -50,6 +51,7 @@ def test_a_process_gives_the_pixels_and_the_errors_of_the_function(processes: De
         assert caught.value.parameter == "1.jpg"
 
 
+@pytest.mark.process
 def test_a_picture_that_takes_too_long_ends_its_process_and_the_next_is_decoded() -> None:
     hurried = DecodingProcesses(1, WorkLimits(processor_seconds=0.02, seconds=60, memory=2**30))
     try:
@@ -61,6 +63,7 @@ def test_a_picture_that_takes_too_long_ends_its_process_and_the_next_is_decoded(
         hurried.close()
 
 
+@pytest.mark.process
 def test_a_picture_that_nobody_waits_for_is_given_up(processes: DecodingProcesses) -> None:
     with pytest.raises(Abandoned):
         processes.decode(flat_webp(4000), SHAPE, wanted=lambda: False)

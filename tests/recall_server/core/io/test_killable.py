@@ -13,6 +13,8 @@ import pytest
 from recall_server.core.io.killable import KillableProcess, LimitReached, WorkLimits
 from recall_server.errors import Abandoned
 
+pytestmark = pytest.mark.process
+
 LIMITS = WorkLimits(processor_seconds=0.5, seconds=60, memory=2**27)
 
 
