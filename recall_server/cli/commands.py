@@ -18,6 +18,7 @@ from pydantic import SecretStr, ValidationError
 from recall_server import __version__
 from recall_server.api.app import create_app
 from recall_server.cli.doctor import examine
+from recall_server.cli.http_protocol import CarefulH11Protocol
 from recall_server.config import Settings, configure_logs, exposure_refusal
 from recall_server.core.bundle.lock import BundleLock
 from recall_server.errors import RecallError
@@ -91,6 +92,7 @@ def serve(settings: Settings) -> None:
         create_app(service),
         host=settings.host,
         port=settings.port,
+        http=CarefulH11Protocol,
         log_config=None,  # uvicorn's messages go to the same place as all others
         access_log=False,
         timeout_graceful_shutdown=settings.drain_seconds,
