@@ -43,7 +43,7 @@ from recall_server.recall import (
 from recall_server.service.classifier_card import classifier_card
 from recall_server.service.job_limits import job_limits
 from recall_server.service.predictions import Predictions, check_answer_size
-from recall_server.service.predictors import Predictors
+from recall_server.service.predictors import Predictor, Predictors
 from recall_server.service.requests import (
     ANONYMOUS,
     DEFAULT_OPTIONS,
@@ -202,7 +202,17 @@ class RecallService:
         Each prediction lists the `top` most probable classes; None lists all, up to some hundred. While a classifier is
         trained from pictures, their prototypes predict in its place.
         """
-        classifier, by = self._predictors.current(identifier)
+        return self.predict_with(self.predictor(identifier), pictures, top=top, upload=upload)
+
+    def predictor(self, identifier: str) -> Predictor:
+        """What answers predictions now, for `predict_with`. Reads the job table. Raises NotFound and NotReady."""
+        return self._predictors.current(identifier)
+
+    def predict_with(
+        self, predictor: Predictor, pictures: Sequence[Picture], *, top: int | None = None, upload: Upload = DIRECT
+    ) -> Predictions:
+        """`predict` without the job table."""
+        classifier, by = predictor
         if not pictures:
             raise InvalidRequest("send one picture or more, as files in parts named 'images'", parameter="images")
         check_answer_size(len(pictures), classifier.labels, top)

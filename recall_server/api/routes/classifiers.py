@@ -36,7 +36,7 @@ from recall_server.service.predictors import check_predictor
 from recall_server.service.requests import Caller, DownloadFormat, TrainingReceipt
 
 PREDICT_PART = "images"
-STREAMED = 16  # predictions in one piece of an answer
+STREAMED = 1000  # probabilities in one piece of an answer: a millisecond or two of the event loop
 TOP = f"each prediction lists so many of the most probable classes; all up to {LISTED_CLASSES} if not given"
 MEDIA_TYPES: dict[DownloadFormat, str] = {
     "safetensors": "application/vnd.safetensors",
@@ -89,7 +89,7 @@ async def _accept_pictures(
             upload=upload,
         )
 
-    return await context.run_for(request, accept)
+    return await context.run_for(request, accept, submits=True)
 
 
 async def _accept_labels(
@@ -101,7 +101,7 @@ async def _accept_labels(
     body = await read_json(request, LabelsBody, context.parsers)
     bundle = _agreed("bundle", parameters.bundle, body.bundle)
     seed = _agreed("seed", parameters.seed, body.seed)
-    return await context.run(
+    return await context.submit(
         context.service.train_labels, body.labels, bundle=bundle, strict=body.strict, seed=seed or 0, asked=asked
     )
 
@@ -186,8 +186,9 @@ async def predict(
     if other is not None:
         raise InvalidRequest(f"parts must be named {PREDICT_PART!r}, not {other[:200]!r}", parameter=other[:200])
     context.pay(request, len(pictures))
+    predictor = await context.look(context.service.predictor, identifier)
     predictions = await context.run_for(
-        request, lambda upload: context.service.predict(identifier, pictures, top=top, upload=upload)
+        request, lambda upload: context.service.predict_with(predictor, pictures, top=top, upload=upload)
     )
     return StreamingResponse(_json_of(predictions), media_type="application/json")
 
@@ -195,8 +196,9 @@ async def predict(
 async def _json_of(predictions: Sequence[Prediction]) -> AsyncIterator[str]:
     """The JSON of Predictions, piece by piece: as a whole it may be a hundred times as large as the probabilities."""
     yield '{"predictions":['
-    for start in range(0, len(predictions), STREAMED):
-        some = (PredictionEntry.of(each) for each in predictions[start : start + STREAMED])
+    step = max(1, STREAMED // max(1, len(predictions[0].probabilities)))
+    for start in range(0, len(predictions), step):
+        some = (PredictionEntry.of(each) for each in predictions[start : start + step])
         yield ("," if start else "") + ",".join(each.model_dump_json(exclude_none=True) for each in some)
         await asyncio.sleep(0)  # others have their turn between two pieces
     yield "]}"
@@ -219,7 +221,7 @@ async def download(
     request: Request, identifier: str, context: Served, format: Annotated[DownloadFormat, Query()] = "safetensors"
 ) -> Response:
     """Take the classifier away; the ONNX file holds the preprocessing."""
-    data = await context.run(context.service.download, identifier, format)
+    data = await context.look(context.service.download, identifier, format)
     etag = f'"{hashlib.sha256(data).hexdigest()}"'
     if names_etag(request.headers, etag):
         return Response(status_code=304, headers={"ETag": etag})
@@ -233,7 +235,7 @@ async def download(
 @access(READ)
 async def show_card(identifier: str, context: Served) -> Response:
     """What the classifier is, how good it is likely to be, and how to use its file, as a page of Markdown."""
-    card = await context.run(context.service.classifier_card, identifier)
+    card = await context.look(context.service.classifier_card, identifier)
     return Response(card, headers={"Content-Type": CARD})
 
 
