@@ -11,12 +11,12 @@ from pathlib import Path
 
 import pytest
 
+from benchmarks.hostile_files import hungry_encoder
 from recall_server.core.bundle.lock import BundleLock
 from recall_server.core.encoders import query_encoder
 from recall_server.core.encoders.trial import try_encoder
 from recall_server.core.io.killable import WorkLimits
 from recall_server.library import Library, WatchedLibrary, watcher
-from tests.recall_server.core.encoders.hungry_encoders import hungry_encoder
 from tests.recall_server.serving_examples import image_bundle, label_bundle, write_artifacts
 
 

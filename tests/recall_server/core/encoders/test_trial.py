@@ -10,13 +10,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from benchmarks.hostile_files import hungry_encoder
 from recall_server.core.encoders import query_encoder
 from recall_server.core.encoders.onnx_session import cpu_session, run_session
 from recall_server.core.encoders.query_encoder import load_encoder
 from recall_server.core.encoders.trial import try_encoder
 from recall_server.core.io.killable import WorkLimits
 from recall_server.errors import InvalidBundle, UnsupportedQuery
-from tests.recall_server.core.encoders.hungry_encoders import hungry_encoder
 from tests.recall_server.serving_examples import column_encoder
 
 pytestmark = pytest.mark.process

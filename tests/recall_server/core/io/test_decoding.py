@@ -10,11 +10,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from benchmarks.hostile_files import flat_webp, progressive
 from recall_server.core.io.decoding import DecodingProcesses
 from recall_server.core.io.killable import WorkLimits
 from recall_server.core.io.pictures import MAX_SCANS, decode, decode_bytes, decoding_work
 from recall_server.errors import Abandoned, PictureTooLarge, UnreadablePicture, UnsupportedQuery
-from tests.recall_server.core.io.slow_pictures import flat_webp, progressive
 
 SHAPE = (3, 16, 16)
 
