@@ -106,16 +106,25 @@ async def _accept_labels(
     )
 
 
-@router.get("/classifier", responses=responses(422, 507))
+@router.get(
+    "/classifier",
+    response_class=Response,
+    responses={200: {"model": ClassifierList, "description": "a page"}, **responses(422, 507)},
+)
 @access(READ)
 async def list_classifiers(
     context: Served,
     limit: Annotated[int, Query(ge=1, le=1000)] = 100,
     cursor: Annotated[str | None, Query(max_length=200, description="`next` of the page before")] = None,
-) -> ClassifierList:
+) -> Response:
     """The newest classifiers, finished or not, page by page."""
-    page = await context.look(context.service.jobs.page, limit, cursor)
-    return ClassifierList(classifiers=[ClassifierAnswer.of(record) for record in page.records], next=page.next)
+
+    def page_json() -> str:  # in the thread, because a page may be long
+        page = context.service.jobs.page(limit, cursor)
+        answers = [ClassifierAnswer.of(record) for record in page.records]
+        return ClassifierList(classifiers=answers, next=page.next).model_dump_json()
+
+    return Response(await context.look(page_json), media_type="application/json")
 
 
 @router.get(

@@ -25,7 +25,7 @@ from recall_server.jobs.rows.table import event_of, events, jobs, keys, record_o
 from recall_server.jobs.rows.transitions import Claim
 
 RUNNING = (JobStatus.RUNNING,)
-LONGEST_PAGE = 2**21  # characters of the records on one page
+LONGEST_PAGE = 2**19  # characters of the records on one page
 ROW_BYTES, EVENT_BYTES = 1000, 200  # of a job and of an event in the table, without the request
 MOST_VALUES = 500  # in one SQL statement
 GONE = "the server that trained this is gone"

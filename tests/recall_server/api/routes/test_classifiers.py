@@ -14,8 +14,9 @@ import onnxruntime
 import pytest
 from fastapi.testclient import TestClient
 
+from recall_server.api.schemas.schemas import ClassifierAnswer
 from recall_server.errors import NotFound
-from recall_server.jobs.rows.records import Progress
+from recall_server.jobs.rows.records import ClassifierRecord, Progress
 from recall_server.service import RecallService
 from tests.recall_server.api.conftest import Open
 from tests.recall_server.api.requests import Part, parts, problem
@@ -407,3 +408,20 @@ def test_a_locked_table_holds_no_computing_thread(client: TestClient, monkeypatc
         finally:
             locked.set()
         assert {answer.result(60).status_code for answer in answers} == {404}
+
+
+def test_a_page_of_long_records_is_put_together_in_a_thread(
+    client: TestClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As JSON, a page may take as long as a computation, and the event loop serves everybody else."""
+    client.post("/classifier", json={"labels": ["left", "right"]})
+    threads: list[str] = []
+    made = ClassifierAnswer.of
+
+    def noted(record: ClassifierRecord) -> ClassifierAnswer:
+        threads.append(threading.current_thread().name)
+        return made(record)
+
+    monkeypatch.setattr(ClassifierAnswer, "of", noted)
+    assert len(client.get("/classifier").json()["classifiers"]) == 1
+    assert threads == ["AnyIO worker thread"]
