@@ -24,7 +24,8 @@ import torch
 from PIL import Image
 
 from recall_server.core.classifier.onnx_export import export_network
-from recall_server.core.encoders.query_encoder import CPU, QueryEncoder
+from recall_server.core.encoders.onnx_session import CPU
+from recall_server.core.encoders.query_encoder import QueryEncoder
 from recall_server.core.io.pictures import decode
 from recall_server.core.networks import build_network
 from recall_server.core.preprocessing import Standardise

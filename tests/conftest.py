@@ -18,12 +18,22 @@ import httpx2
 import pytest
 import torch
 
+from recall_server.core.encoders import query_encoder
+
 PATIENCE = 60.0  # seconds until the worker of a real server must be warm
 
 pytest_plugins = ("tests.suite.processes", "tests.suite.scheduling", "tests.suite.skips")
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # for the processes that tests start
 torch.set_num_threads(1)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _trusted_encoders() -> Iterator[None]:
+    """The encoders of these tests take little, and a trial of each would start a process. Real servers try theirs."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(query_encoder, "try_encoder", lambda *_: None)
+        yield
 
 
 @pytest.fixture(scope="session")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 from collections.abc import AsyncIterator
 
@@ -19,6 +20,7 @@ from recall_server.api.guards.observed import Observed
 from recall_server.api.http import problems
 from recall_server.api.routes import bundles, classifiers, events, operations, page, recall
 from recall_server.api.state.context import Context
+from recall_server.api.state.freed_memory import return_freed_memory
 from recall_server.config.network_exposure import trusts_this_machine_only
 from recall_server.service.service import RecallService
 
@@ -30,9 +32,11 @@ def create_app(service: RecallService) -> FastAPI:
     @contextlib.asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         service.start()
+        returning = asyncio.create_task(return_freed_memory())
         try:
             yield
         finally:
+            returning.cancel()
             await to_thread.run_sync(service.stop)
 
     app = FastAPI(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import faulthandler
 import inspect
 import signal
 from collections.abc import Callable
@@ -17,6 +18,7 @@ from pydantic import SecretStr, ValidationError
 from recall_server import __version__
 from recall_server.api.app import create_app
 from recall_server.cli.doctor import examine
+from recall_server.cli.http_protocol import CarefulH11Protocol
 from recall_server.config import Settings, configure_logs, exposure_refusal
 from recall_server.core.bundle.lock import BundleLock
 from recall_server.errors import RecallError
@@ -25,6 +27,7 @@ from recall_server.service import RecallService
 # Seconds that an idle connection is kept: longer than clients and proxies keep theirs, so that they close it first. A
 # request sent while the server closes gets no answer, which happened with uvicorn's 5 seconds, the time of httpx.
 KEEP_ALIVE = 75
+SECONDS_TO_STOP = 60  # after those of draining: threads, processes and the job table have limits of their own
 
 cli = typer.Typer(
     help="Serve memory bundles: recall images, train fresh classifiers, predict.",
@@ -35,13 +38,18 @@ cli = typer.Typer(
 
 
 class _Server(uvicorn.Server):
-    """Calls `on_exit` when it is asked to stop, before it waits for open requests."""
+    """Calls `on_exit` when it is asked to stop, before it waits for open requests.
 
-    def __init__(self, config: uvicorn.Config, on_exit: Callable[[], None]) -> None:
+    The process ends after `seconds` at the latest, with the stacks of its threads on standard error: a thread inside a
+    library cannot be stopped, and Python would wait for it.
+    """
+
+    def __init__(self, config: uvicorn.Config, on_exit: Callable[[], None], seconds: float) -> None:
         super().__init__(config)
-        self._on_exit = on_exit
+        self._on_exit, self._seconds = on_exit, seconds
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        faulthandler.dump_traceback_later(self._seconds, exit=True)
         self._on_exit()
         super().handle_exit(sig, frame)
 
@@ -84,6 +92,7 @@ def serve(settings: Settings) -> None:
         create_app(service),
         host=settings.host,
         port=settings.port,
+        http=CarefulH11Protocol,
         log_config=None,  # uvicorn's messages go to the same place as all others
         access_log=False,
         timeout_graceful_shutdown=settings.drain_seconds,
@@ -92,7 +101,7 @@ def serve(settings: Settings) -> None:
         proxy_headers=bool(settings.trusted_proxies),
         forwarded_allow_ips=settings.trusted_proxies,
     )
-    server = _Server(config, service.begin_drain)
+    server = _Server(config, service.begin_drain, settings.drain_seconds + SECONDS_TO_STOP)
     signal.signal(signal.SIGTERM, _exit)
     with contextlib.suppress(KeyboardInterrupt):  # uvicorn raises it again after it has stopped
         server.run()

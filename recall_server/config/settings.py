@@ -47,7 +47,9 @@ class Settings(BaseSettings):
         float, Field(gt=0, description="silence after which another server takes over a server's trainings")
     ] = 15.0
     keep_days: Annotated[float, Field(ge=0, description="days that a classifier is kept; 0 for ever")] = 30.0
-    keep_bytes: Annotated[int, Field(ge=0, description="most bytes of all classifiers; 0 for no limit")] = 2**30
+    keep_bytes: Annotated[
+        int, Field(ge=0, description="most bytes of all classifiers and their records; 0 for no limit")
+    ] = 2**30
     min_free_bytes: Annotated[int, Field(ge=0, description="free bytes of disk below which nothing is trained")] = 2**28
     cache_bytes: Annotated[int, Field(ge=0, description="memory for answers to recalls; 0 keeps none")] = 2**26
     request_rate: Annotated[str, Field(description="requests of one caller, as in 600/minute; empty for any")] = ""

@@ -11,6 +11,8 @@ from typing import final
 
 from recall_server.errors import StorageFailed
 
+SECONDS_TO_STOP = 15.0  # longer than a write waits for a locked table
+
 logger = logging.getLogger(__name__)
 
 
@@ -44,10 +46,12 @@ class ChoreThread:
         self._stopping.set()
 
     def finish_stop(self) -> None:
-        """Return once the chore under way has ended."""
+        """Return once the chore under way has ended, or after SECONDS_TO_STOP."""
         self.begin_stop()
         if self._thread is not None:
-            self._thread.join()
+            self._thread.join(SECONDS_TO_STOP)
+            if self._thread.is_alive():
+                logger.error("the %s thread does not end, and is left", self._name)
 
     def _run(self) -> None:
         while not self._stopping.is_set():

@@ -14,8 +14,9 @@ class JobLimits:
     """What one server accepts and keeps.
 
     `queue` is the number of jobs that may wait for each worker, `attempts` how often a job is started whose worker
-    dies. Jobs that ended more than `keep_seconds` ago are removed, and so are the oldest classifiers until the others
-    take at most `keep_bytes`; None keeps them all. A server that is silent for `lease_seconds` loses its jobs.
+    dies. Jobs that ended more than `keep_seconds` ago are removed, and so are the oldest ones until the others, with
+    their records, take at most `keep_bytes`; None keeps them all. A server that is silent for `lease_seconds` loses its
+    jobs.
     """
 
     training_seconds: float = 600.0

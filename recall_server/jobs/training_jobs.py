@@ -178,12 +178,15 @@ class TrainingJobs:
         return self._store.get(identifier)
 
     def page(self, limit: int, cursor: str | None = None) -> Page:
-        """At most `limit` records, newest first. `cursor` is the `next` of a page; InvalidRequest for anything else."""
+        """At most `limit` records, newest first, and fewer if they are long.
+
+        `cursor` is the `next` of a page; InvalidRequest for anything else.
+        """
         if cursor is not None and not (cursor.isascii() and cursor.isdigit() and len(cursor) <= CURSOR_DIGITS):
             raise InvalidRequest("the cursor must be the `next` of a page before", parameter="cursor")
-        found = self._store.page(limit + 1, before=None if cursor is None else int(cursor))
-        following = str(found[limit - 1][0]) if len(found) > limit else None
-        return Page(records=tuple(record for _, record in found[:limit]), next=following)
+        found, more = self._store.page(limit, before=None if cursor is None else int(cursor))
+        following = str(found[-1][0]) if found and more else None
+        return Page(records=tuple(record for _, record in found), next=following)
 
     def events(self, identifier: str, *, after: int = 0, limit: int = 100) -> list[Event]:
         """At most `limit` events of a job after the event numbered `after`, oldest first. Raises NotFound."""

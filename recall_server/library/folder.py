@@ -182,7 +182,7 @@ def _with_encoder(path: Path, bundle: MemoryBundle, options: LoadOptions) -> Loa
     reference = bundle.manifest.query_encoder
     assert reference is not None
     file = encoder_folder(path) / reference.file
-    encoder = QueryEncoder(file, reference.sha256, device=options.device, threads=options.threads)
+    encoder = load_encoder(file, reference.sha256, device=options.device, threads=options.threads)
     if encoder.query_size != bundle.memory.query_size or encoder.image_shape != bundle.manifest.image.shape:
         raise InvalidBundle(
             f"{path.name}: its query encoder turns {list(encoder.image_shape)} into {encoder.query_size} numbers, "

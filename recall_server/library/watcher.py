@@ -15,6 +15,8 @@ from typing import final
 from recall_server.library.folder import FileStamp, scan
 from recall_server.library.library import Library
 
+SECONDS_TO_STOP = 5.0
+
 logger = logging.getLogger(__name__)
 
 
@@ -49,11 +51,16 @@ class WatchedLibrary:
         self._thread.start()
 
     def stop(self) -> None:
-        """Stop checking. Returns once no check is under way. May be called twice, and before `start`."""
+        """Stop checking. A check that is under way is waited for, but not for long: files of strangers may hold it.
+
+        May be called twice, and before `start`.
+        """
         self._stopping.set()
         thread, self._thread = self._thread, None
         if thread is not None:
-            thread.join()
+            thread.join(SECONDS_TO_STOP)
+            if thread.is_alive():
+                logger.error("the bundles of %s are still being loaded, and are left", self._folder)
 
     def check(self) -> bool:
         """Check now, and return whether the library has changed. May be called from any thread; never raises."""

@@ -19,6 +19,7 @@ from recall_server.service.bounded_cache import BoundedCache
 
 AnswerSource = Literal["classifier", "prototypes"]
 Classifier = FreshClassifier | FeatureClassifier | PrototypeClassifier
+Predictor = tuple[Classifier, AnswerSource]
 Encoders = Callable[[str, int], QueryEncoder]  # by sha256 and the size of pictures
 CACHE_BYTES = 2**28  # of all classifiers that stay loaded
 
@@ -43,7 +44,7 @@ class Predictors:
             return self._load(identifier, path, self._load_trained)
         return self._load(identifier, path, lambda _: PrototypeClassifier.from_bytes(self._jobs.read(identifier)))
 
-    def current(self, identifier: str) -> tuple[Classifier, AnswerSource]:
+    def current(self, identifier: str) -> Predictor:
         """The trained classifier or, while it is trained from pictures, their prototypes. Raises NotFound, NotReady."""
         record = self._jobs.get(identifier)
         if not record.status.is_terminal and record.addressing == "images":

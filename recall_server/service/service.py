@@ -43,7 +43,7 @@ from recall_server.recall import (
 from recall_server.service.classifier_card import classifier_card
 from recall_server.service.job_limits import job_limits
 from recall_server.service.predictions import Predictions, check_answer_size
-from recall_server.service.predictors import Predictors
+from recall_server.service.predictors import Predictor, Predictors
 from recall_server.service.requests import (
     ANONYMOUS,
     DEFAULT_OPTIONS,
@@ -52,7 +52,13 @@ from recall_server.service.requests import (
     RecallOptions,
     TrainingReceipt,
 )
-from recall_server.service.training_request import bundle_query, request_record, request_task
+from recall_server.service.training_request import (
+    bundle_query,
+    check_classes,
+    check_names,
+    request_record,
+    request_task,
+)
 
 
 @final
@@ -149,13 +155,13 @@ class RecallService:
 
         With `strict`, a label that several bundles know is refused.
         """
-        if not 0 < len(labels) <= self.settings.max_classes:
-            self._check_classes(len(labels), "labels")
+        most = self.settings.max_classes
+        (check_names if labels else check_classes)(labels, most, "labels")
         key = asked.key(labels=list(labels), bundle=bundle, strict=strict, seed=seed)
         if (known := self._known(key)) is not None:
             return known
         queries = label_queries(self.library, labels, bundle, strict=strict)
-        self._check_classes(len(queries), "labels")  # a group stands for several
+        check_classes([query.name for query in queries], most, "labels")  # a group stands for several
         return self._train(queries, seed, key)
 
     def train_pictures(
@@ -174,7 +180,7 @@ class RecallService:
         It learns from what is recalled for the pictures and, unless `own_pictures` is false, from the pictures. A
         classifier of prototypes needs no training and is ready at once.
         """
-        self._check_classes(len({picture.part for picture in pictures}), None)
+        check_classes({picture.part for picture in pictures}, self.settings.max_classes, None)
         key = asked.key(pictures, bundle=bundle, addressing=addressing, own_pictures=own_pictures, seed=seed)
         if (known := self._known(key)) is not None:
             return known
@@ -195,7 +201,17 @@ class RecallService:
         Each prediction lists the `top` most probable classes; None lists all, up to some hundred. While a classifier is
         trained from pictures, their prototypes predict in its place.
         """
-        classifier, by = self._predictors.current(identifier)
+        return self.predict_with(self.predictor(identifier), pictures, top=top, upload=upload)
+
+    def predictor(self, identifier: str) -> Predictor:
+        """What answers predictions now, for `predict_with`. Reads the job table. Raises NotFound and NotReady."""
+        return self._predictors.current(identifier)
+
+    def predict_with(
+        self, predictor: Predictor, pictures: Sequence[Picture], *, top: int | None = None, upload: Upload = DIRECT
+    ) -> Predictions:
+        """`predict` without the job table."""
+        classifier, by = predictor
         if not pictures:
             raise InvalidRequest("send one picture or more, as files in parts named 'images'", parameter="images")
         check_answer_size(len(pictures), classifier.labels, top)
@@ -230,18 +246,6 @@ class RecallService:
 
     def _limits(self, upload: Upload) -> PictureLimits:
         return replace(self._picture_limits, upload=upload)
-
-    def _check_classes(self, count: int, parameter: str | None) -> None:
-        if count < 2:
-            raise InvalidRequest(
-                "a classifier tells classes apart, so it needs two or more; "
-                f"this request names {'one' if count else 'none'}",
-                parameter=parameter,
-            )
-        if count > self.settings.max_classes:
-            raise InvalidRequest(
-                f"{count} classes are more than the {self.settings.max_classes} of one classifier", parameter=parameter
-            )
 
     def _known(self, key: IdempotencyKey | None) -> TrainingReceipt | None:
         """The receipt of a request that was made before under the same key; None for a new one."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 from torch import Tensor
 
@@ -18,6 +18,7 @@ from recall_server.core.classifier.feature_classifier import ENCODER_SHA256, PIC
 from recall_server.core.classifier.prototypes import PrototypeClassifier
 from recall_server.core.encoders.novelty import STRANGE
 from recall_server.core.io.tensor_file import canonical_json
+from recall_server.errors import InvalidRequest
 from recall_server.jobs.rows.records import BundleIdentity, ClassifierRecord, ImageSize, now
 from recall_server.jobs.rows.task import TaskDescription, TrainingTask
 from recall_server.library import LoadedBundle
@@ -28,6 +29,33 @@ def bundle_query(query: Query) -> BundleQuery:
     """The query as the training set takes it."""
     loaded = query.loaded
     return BundleQuery(loaded.bundle, query.vector, loaded.pretrained, loaded.feature_encoder)
+
+
+MOST_NAME_BYTES = 2**16  # of all classes of a classifier: its record holds each name several times
+
+
+def check_classes(names: Collection[str], most: int, parameter: str | None) -> None:
+    """Raise InvalidRequest for fewer than two names, and as `check_names`."""
+    if len(names) < 2:
+        raise InvalidRequest(
+            "a classifier tells classes apart, so it needs two or more; "
+            f"this request names {'one' if names else 'none'}",
+            parameter=parameter,
+        )
+    check_names(names, most, parameter)
+
+
+def check_names(names: Collection[str], most: int, parameter: str | None) -> None:
+    """Raise InvalidRequest for more than `most` names, or for more than MOST_NAME_BYTES in all."""
+    if len(names) > most:
+        raise InvalidRequest(f"{len(names)} classes are more than the {most} of one classifier", parameter=parameter)
+    size = sum(len(name.encode(errors="replace")) for name in names)
+    if size > MOST_NAME_BYTES:
+        raise InvalidRequest(
+            f"the names of the classes have {size:,} bytes, more than the {MOST_NAME_BYTES:,} of one classifier; "
+            "use shorter names",
+            parameter=parameter,
+        )
 
 
 def request_record(

@@ -1,4 +1,4 @@
-"""Around every request: an id, one line in the log, what is measured, and the headers that every answer carries."""
+"""The outermost middleware: request ids, one log line and metrics for each request, headers of every answer."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ from recall_server.api.state.context import CALLER
 from recall_server.api.state.metrics import Metrics
 
 REQUEST_ID = "X-Request-ID"
-LEGIBLE_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")  # others are replaced: an id is written into logs as it is
+LEGIBLE_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")  # others are replaced, because ids are written into logs unchanged
 METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
-QUIET = ("/health/", "/v2/health/", "/metrics")  # asked every few seconds by machines
+QUIET = ("/health/", "/v2/health/", "/metrics")  # polled every few seconds, so not logged at level info
 
-# What is sent is data. Should a browser show it all the same, it runs nothing, embeds nothing and sends nothing on.
+# Answers are data. If a browser displays one, it must not run scripts, embed anything or send anything.
 SECURITY_HEADERS = {
     "Content-Security-Policy": "default-src 'none'; frame-ancestors 'none'; base-uri 'none'; form-action 'none'",
     "Cross-Origin-Opener-Policy": "same-origin",
@@ -37,7 +37,7 @@ logger = logging.getLogger(__name__)
 
 @final
 class Observed:
-    """The outermost layer. An error that nobody foresaw ends here, in the log with its trace and in a bare 500."""
+    """Logs and measures requests. An unexpected error is logged with its traceback and answered with a plain 500."""
 
     def __init__(self, app: ASGIApp, metrics: Metrics) -> None:
         self.app, self._metrics = app, metrics
@@ -54,11 +54,11 @@ class Observed:
             with self._metrics.open_requests.track_inprogress():
                 await self.app(scope, receive, answer)
         except ClientDisconnect:
-            logger.info("the caller went away before the request was whole")
+            logger.info("the caller left before the request was complete")
         except Exception:
-            logger.exception("an error that nobody foresaw")
+            logger.exception("unexpected error")
             if answer.status is not None:
-                raise  # half an answer is out: only a broken connection says that it is not whole
+                raise  # the answer has begun; only a broken connection tells the caller that it is incomplete
             await unforeseen(scope["path"])(scope, receive, answer)
         finally:
             self._tell(scope, answer.status, time.perf_counter() - began)
@@ -76,7 +76,7 @@ class Observed:
 
 @final
 class _Answer:
-    """`send`, with the headers of every answer, and a memory of the status."""
+    """A `send` that adds the headers of every answer, and keeps the status."""
 
     def __init__(self, send: Send, request_id: str) -> None:
         self._send, self._request_id = send, request_id
@@ -93,7 +93,7 @@ class _Answer:
 
 
 def route_of(scope: Scope) -> str:
-    """The template of the route that answered, as in `/classifier/{identifier}`; never what a caller made up."""
+    """The template of the route that answered, such as `/classifier/{identifier}`; "none" without a route."""
     path = getattr(scope.get("route"), "path", None)
     return path if isinstance(path, str) else "none"
 

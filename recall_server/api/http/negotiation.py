@@ -1,4 +1,4 @@
-"""What the headers Accept and If-None-Match (RFC 9110), Prefer (RFC 7240) and Idempotency-Key ask for."""
+"""Parses the headers Accept and If-None-Match (RFC 9110), Prefer (RFC 7240) and Idempotency-Key."""
 
 from __future__ import annotations
 
@@ -17,7 +17,10 @@ IDEMPOTENCY_KEY = re.compile(r"[\x20-\x7e]{1,255}")
 
 
 def accepted(request: Request, offers: Sequence[str]) -> str:
-    """The offer that the caller likes best; the first of equals, and the first if nothing is said. Raises a 406."""
+    """The offer with the highest quality in Accept; the first among equals or without Accept.
+
+    Raises HTTPException 406 if Accept excludes all offers.
+    """
     ranges = [
         _parse(part) for header in request.headers.getlist("accept") for part in header.split(",") if part.strip()
     ]
@@ -30,19 +33,19 @@ def accepted(request: Request, offers: Sequence[str]) -> str:
 
 
 def preferred_wait(request: Request, longest: float) -> float | None:
-    """Seconds from `Prefer: wait=N`, at most `longest`. None where nothing (or nothing legible) is preferred."""
+    """Seconds from `Prefer: wait=N`, at most `longest`. None without a valid preference."""
     found = WAIT.search(",".join(request.headers.getlist("prefer")))
     return None if found is None else min(float(found.group(1)), longest)
 
 
 def names_etag(headers: Headers, etag: str) -> bool:
-    """Whether If-None-Match names this ETag, so that a 304 is answer enough."""
+    """Whether If-None-Match contains this ETag or `*`, which is answered with a 304."""
     named = [part.strip().removeprefix("W/") for part in ",".join(headers.getlist("if-none-match")).split(",")]
     return etag in named or "*" in named
 
 
 def idempotency_key(request: Request) -> str | None:
-    """The key that makes repeating a POST harmless; None where there is none. Raises InvalidRequest."""
+    """The value of Idempotency-Key, or None. Raises InvalidRequest."""
     key = request.headers.get("idempotency-key")
     if key is not None and not IDEMPOTENCY_KEY.fullmatch(key):
         raise InvalidRequest(
@@ -52,7 +55,7 @@ def idempotency_key(request: Request) -> str | None:
 
 
 def _parse(part: str) -> tuple[str, float]:
-    """ "image/png; q=0.5" -> ("image/png", 0.5); what cannot be read counts as 1, as if it were not there."""
+    """ "image/png; q=0.5" -> ("image/png", 0.5); an invalid quality counts as 1."""
     media_range, *parameters = (piece.strip().lower() for piece in part.split(";"))
     for parameter in parameters:
         name, _, value = parameter.partition("=")

@@ -1,4 +1,4 @@
-"""Errors -> RFC 9457 problem documents, by one table. No answer holds a stack trace or a path of this machine."""
+"""Maps errors to RFC 9457 problem documents. No document contains a stack trace or a path of this machine."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from starlette.exceptions import HTTPException
 from recall_server import errors
 
 MEDIA_TYPE = "application/problem+json"
-MOST_FAULTS = 20  # that an answer names
+MOST_FAULTS = 20  # listed in one answer
 NOTHING_HERE = "nothing is served at this address; GET / lists the addresses"
 
 logger = logging.getLogger(__name__)
@@ -55,7 +55,7 @@ PROBLEMS: dict[type[errors.RecallError], ProblemType] = {
     errors.Forbidden: ProblemType("forbidden", "Forbidden", 403),
     errors.Overloaded: ProblemType("overloaded", "Too much work", 429),
     errors.Unavailable: ProblemType("unavailable", "Unavailable", 503),
-    errors.Abandoned: ProblemType("request-timeout", "Request took too long", 408),  # which nobody will read
+    errors.Abandoned: ProblemType("request-timeout", "Request took too long", 408),  # the caller has left
     errors.NotFitted: INTERNAL_ERROR,
     errors.InvalidBundle: INTERNAL_ERROR,
     errors.InvalidDataset: INTERNAL_ERROR,
@@ -86,7 +86,7 @@ class FieldProblem(BaseModel):
 
 
 class Problem(BaseModel):
-    """A problem document (RFC 9457); `parameter` and what follows are extensions, present where they apply."""
+    """A problem document (RFC 9457). `parameter` and the fields after it are extensions, omitted if unused."""
 
     type: str
     title: str
@@ -100,12 +100,12 @@ class Problem(BaseModel):
 
 
 def responses(*statuses: int) -> dict[int | str, dict[str, Any]]:
-    """What a route declares of its problems."""
+    """The OpenAPI responses of a route that answers with problems of these statuses."""
     return {status: _described(HTTPStatus(status).phrase) for status in statuses}
 
 
 def everywhere() -> dict[int | str, dict[str, Any]]:
-    """What an application declares of the problems that every route can have: those of the guard."""
+    """The OpenAPI responses that all routes share: the refusals of the guard."""
     return responses(401, 403, 429)
 
 
@@ -114,14 +114,14 @@ def _described(description: str) -> dict[str, Any]:
 
 
 def problem_type(kind: str) -> ProblemType:
-    """The type of an error by the name of its class, as jobs record it."""
+    """The problem type of an error class, by its name, which is what jobs record."""
     return next((known for error, known in PROBLEMS.items() if error.__name__ == kind), INTERNAL_ERROR)
 
 
 def problem_response(
     known: ProblemType, detail: str, instance: str, *, headers: dict[str, str] | None = None, **extensions: Any
 ) -> JSONResponse:
-    """The document as an answer; extensions that are None are left out."""
+    """A response with the document. Extensions that are None are omitted."""
     document = Problem(
         type=known.uri, title=known.title, status=known.status, detail=detail, instance=instance, **extensions
     )
@@ -142,10 +142,10 @@ def _recall_error(request: Request, error: Exception) -> JSONResponse:
 
 
 def recall_problem(error: errors.RecallError, instance: str) -> JSONResponse:
-    """The answer to an error of the tree."""
+    """The response to a RecallError."""
     known = PROBLEMS[type(error)]
     if known is INTERNAL_ERROR:
-        logger.error("an error that no request should cause", exc_info=error)
+        logger.error("unexpected error", exc_info=error)
         return unforeseen(instance)
     headers = {}
     if isinstance(error, errors.Overloaded | errors.Unavailable):
@@ -169,7 +169,7 @@ def _validation_error(request: Request, error: Exception) -> JSONResponse:
 
 
 def invalid_fields(request: Request, faults: Any) -> JSONResponse:
-    """A 422 from pydantic's list of faults."""
+    """A 422 for the errors of a pydantic ValidationError."""
     fields = [
         FieldProblem(
             parameter=".".join(str(part) for part in fault["loc"] if part not in ("query", "path", "body")),
@@ -191,18 +191,18 @@ def _http_error(request: Request, error: Exception) -> JSONResponse:
 
 
 def _sentence(request: Request, error: HTTPException) -> str:
-    """The framework's own errors only repeat the name of the status; say what would be right instead."""
+    """The detail of the document. Errors of the framework only repeat the name of the status."""
     if error.status_code == 404:
         return NOTHING_HERE
     if error.status_code == 405:
         allowed = (error.headers or {}).get("Allow", "another method")
-        return f"{request.method} is not possible here; {allowed} is"
+        return f"{request.method} is not allowed here; allowed: {allowed}"
     if error.status_code == 413:
         return "the request body is larger than this server accepts; GET /info says how large it may be"
     return str(error.detail)
 
 
 def unforeseen(instance: str) -> JSONResponse:
-    """A 500 that tells nothing of the inside; whoever answers with it logs the error."""
+    """A 500 without details. The caller of this function logs the error."""
     detail = "the server failed in a way it should not; its log says more"
     return problem_response(INTERNAL_ERROR, detail, instance)

@@ -36,7 +36,7 @@ from recall_server.service.predictors import check_predictor
 from recall_server.service.requests import Caller, DownloadFormat, TrainingReceipt
 
 PREDICT_PART = "images"
-STREAMED = 16  # predictions in one piece of an answer
+STREAMED = 1000  # probabilities in one piece of an answer: a millisecond or two of the event loop
 TOP = f"each prediction lists so many of the most probable classes; all up to {LISTED_CLASSES} if not given"
 MEDIA_TYPES: dict[DownloadFormat, str] = {
     "safetensors": "application/vnd.safetensors",
@@ -89,7 +89,7 @@ async def _accept_pictures(
             upload=upload,
         )
 
-    return await context.run_for(request, accept)
+    return await context.run_for(request, accept, submits=True)
 
 
 async def _accept_labels(
@@ -101,21 +101,30 @@ async def _accept_labels(
     body = await read_json(request, LabelsBody, context.parsers)
     bundle = _agreed("bundle", parameters.bundle, body.bundle)
     seed = _agreed("seed", parameters.seed, body.seed)
-    return await context.run(
+    return await context.submit(
         context.service.train_labels, body.labels, bundle=bundle, strict=body.strict, seed=seed or 0, asked=asked
     )
 
 
-@router.get("/classifier", responses=responses(422, 507))
+@router.get(
+    "/classifier",
+    response_class=Response,
+    responses={200: {"model": ClassifierList, "description": "a page"}, **responses(422, 507)},
+)
 @access(READ)
 async def list_classifiers(
     context: Served,
     limit: Annotated[int, Query(ge=1, le=1000)] = 100,
     cursor: Annotated[str | None, Query(max_length=200, description="`next` of the page before")] = None,
-) -> ClassifierList:
+) -> Response:
     """The newest classifiers, finished or not, page by page."""
-    page = await context.look(context.service.jobs.page, limit, cursor)
-    return ClassifierList(classifiers=[ClassifierAnswer.of(record) for record in page.records], next=page.next)
+
+    def page_json() -> str:  # in the thread, because a page may be long
+        page = context.service.jobs.page(limit, cursor)
+        answers = [ClassifierAnswer.of(record) for record in page.records]
+        return ClassifierList(classifiers=answers, next=page.next).model_dump_json()
+
+    return Response(await context.look(page_json), media_type="application/json")
 
 
 @router.get(
@@ -186,8 +195,9 @@ async def predict(
     if other is not None:
         raise InvalidRequest(f"parts must be named {PREDICT_PART!r}, not {other[:200]!r}", parameter=other[:200])
     context.pay(request, len(pictures))
+    predictor = await context.look(context.service.predictor, identifier)
     predictions = await context.run_for(
-        request, lambda upload: context.service.predict(identifier, pictures, top=top, upload=upload)
+        request, lambda upload: context.service.predict_with(predictor, pictures, top=top, upload=upload)
     )
     return StreamingResponse(_json_of(predictions), media_type="application/json")
 
@@ -195,8 +205,9 @@ async def predict(
 async def _json_of(predictions: Sequence[Prediction]) -> AsyncIterator[str]:
     """The JSON of Predictions, piece by piece: as a whole it may be a hundred times as large as the probabilities."""
     yield '{"predictions":['
-    for start in range(0, len(predictions), STREAMED):
-        some = (PredictionEntry.of(each) for each in predictions[start : start + STREAMED])
+    step = max(1, STREAMED // max(1, len(predictions[0].probabilities)))
+    for start in range(0, len(predictions), step):
+        some = (PredictionEntry.of(each) for each in predictions[start : start + step])
         yield ("," if start else "") + ",".join(each.model_dump_json(exclude_none=True) for each in some)
         await asyncio.sleep(0)  # others have their turn between two pieces
     yield "]}"
@@ -219,7 +230,7 @@ async def download(
     request: Request, identifier: str, context: Served, format: Annotated[DownloadFormat, Query()] = "safetensors"
 ) -> Response:
     """Take the classifier away; the ONNX file holds the preprocessing."""
-    data = await context.run(context.service.download, identifier, format)
+    data = await context.look(context.service.download, identifier, format)
     etag = f'"{hashlib.sha256(data).hexdigest()}"'
     if names_etag(request.headers, etag):
         return Response(status_code=304, headers={"ETag": etag})
@@ -233,7 +244,7 @@ async def download(
 @access(READ)
 async def show_card(identifier: str, context: Served) -> Response:
     """What the classifier is, how good it is likely to be, and how to use its file, as a page of Markdown."""
-    card = await context.run(context.service.classifier_card, identifier)
+    card = await context.look(context.service.classifier_card, identifier)
     return Response(card, headers={"Content-Type": CARD})
 
 

@@ -1,7 +1,7 @@
-"""Answers to recalls, kept by what they are a function of: the bundles' digests, the query and the format.
+"""A cache of answers. The key of a recall consists of the bundles' digests, the query and the format.
 
-A recall is a pure function, so that an answer once made is right for as long as the same bundles are loaded. The key
-holds the digests of all of them, and not only of those asked: a new bundle can make a label ambiguous.
+A recall is a pure function of its key. The key has the digests of all loaded bundles, not only of those recalled from,
+because a new bundle can make a label ambiguous.
 """
 
 from __future__ import annotations
@@ -13,13 +13,13 @@ from typing import final
 
 from recall_server.service import BoundedCache
 
-OVERHEAD = 500  # bytes: about what an entry takes beside its content
+OVERHEAD = 500  # bytes of an entry besides its content, approximately
 
 
 @final
 @dataclass(frozen=True)
 class Answer:
-    """The bytes of an answer, its media type and its strong ETag, which is a digest of the bytes themselves."""
+    """The bytes of an answer, its media type and its strong ETag, a digest of the bytes."""
 
     content: bytes
     media_type: str
@@ -32,7 +32,7 @@ class Answer:
 
 @final
 class AnswerCache:
-    """The answers that were used last, in at most `max_bytes`."""
+    """The most recently used answers, at most `max_bytes` of them."""
 
     def __init__(self, max_bytes: int) -> None:
         self._answers: BoundedCache[Answer] = BoundedCache(max_bytes)

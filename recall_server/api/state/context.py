@@ -26,6 +26,7 @@ from recall_server.service.service import RecallService
 
 CONCURRENT = 4  # recalls, encodings and predictions at a time; the other threads stay free for files
 PARSERS = 1  # large JSON bodies parsed at a time: the parser holds the interpreter's lock
+SUBMISSIONS = 4  # trainings prepared and queued at a time: what they write to a locked table holds no other threads
 LOOKUPS = 16  # queries of the job table at a time; a locked table holds these threads and no others
 LONGEST_LINE = 512  # requests that wait for one of the computing threads
 PIXELS_PER_PICTURE = 1_000_000  # decoding so many pixels is charged like computing one picture
@@ -52,6 +53,7 @@ class Context:
     feeds: JobFeeds
     limiter: anyio.CapacityLimiter = field(default_factory=_limiter(CONCURRENT))
     parsers: anyio.CapacityLimiter = field(default_factory=_limiter(PARSERS))
+    submissions: anyio.CapacityLimiter = field(default_factory=_limiter(SUBMISSIONS))
     lookups: anyio.CapacityLimiter = field(default_factory=_limiter(LOOKUPS))
 
     @classmethod
@@ -69,11 +71,20 @@ class Context:
 
     async def run(self, function: Callable[P, Result], /, *args: P.args, **kwargs: P.kwargs) -> Result:
         """Compute in a thread; raises Overloaded where too many requests wait for one."""
-        self.check_threads()
-        return await anyio.to_thread.run_sync(partial(function, *args, **kwargs), limiter=self.limiter)
+        return await self._run_in(self.limiter, partial(function, *args, **kwargs))
 
-    async def run_for(self, request: Request, function: Callable[[Upload], Result]) -> Result:
-        """`run`, given up when the caller leaves; `function` is told so, and charges the caller for decoding.
+    async def submit(self, function: Callable[P, Result], /, *args: P.args, **kwargs: P.kwargs) -> Result:
+        """Like `run`, in the threads of trainings that are submitted."""
+        return await self._run_in(self.submissions, partial(function, *args, **kwargs))
+
+    async def _run_in(self, limiter: anyio.CapacityLimiter, function: Callable[[], Result]) -> Result:
+        _check_line(limiter)
+        return await anyio.to_thread.run_sync(function, limiter=limiter)
+
+    async def run_for(self, request: Request, function: Callable[[Upload], Result], *, submits: bool = False) -> Result:
+        """`run` or, if it `submits`, `submit`, given up when the caller leaves.
+
+        `function` is told so, and charges the caller for decoding.
 
         Raises ClientDisconnect where the caller left first.
         """
@@ -89,16 +100,16 @@ class Context:
             upload = Upload(wanted=lambda: not gone.is_set(), charge=charge)
             async with anyio.create_task_group() as tasks:  # whose scope never leaves a thread behind
                 tasks.start_soon(_tell_when_left, request, gone, tasks.cancel_scope)
-                outcome = await self._outcome(function, upload)
+                outcome = await self._outcome(partial(function, upload), self.submissions if submits else self.limiter)
                 tasks.cancel_scope.cancel()
         if outcome is None:
             raise ClientDisconnect
         return outcome()
 
-    async def _outcome(self, function: Callable[[Upload], Result], upload: Upload) -> Callable[[], Result]:
+    async def _outcome(self, function: Callable[[], Result], limiter: anyio.CapacityLimiter) -> Callable[[], Result]:
         """A function that returns or raises what `run` did. A task group would wrap the error in a group."""
         try:
-            result = await self.run(function, upload)
+            result = await self._run_in(limiter, function)
         except Exception as error:
             failure = error
 
@@ -114,9 +125,7 @@ class Context:
 
     def check_threads(self) -> None:
         """Raises Overloaded where `run` would."""
-        waiting = self.limiter.statistics().tasks_waiting
-        if waiting >= LONGEST_LINE:
-            raise Overloaded(f"{waiting} requests wait to be computed", retry_after=2)
+        _check_line(self.limiter)
 
     def pay(self, request: Request, pictures: int) -> None:
         """Charge the caller of a request for the pictures that it computed."""
@@ -128,6 +137,12 @@ class Context:
             return shutil.disk_usage(self.settings.state).free < self.settings.min_free_bytes
         except OSError:
             return True
+
+
+def _check_line(limiter: anyio.CapacityLimiter) -> None:
+    waiting = limiter.statistics().tasks_waiting
+    if waiting >= LONGEST_LINE:
+        raise Overloaded(f"{waiting} requests wait to be computed", retry_after=2)
 
 
 async def _tell_when_left(request: Request, gone: threading.Event, scope: anyio.CancelScope) -> None:

@@ -1,7 +1,7 @@
-"""What Prometheus is told: counted as it happens, or read from the jobs at the moment of the scrape.
+"""Metrics for Prometheus, counted as requests are answered or read from the jobs during a scrape.
 
-Every application has a registry of its own. Labels are route templates, methods, statuses and reasons: few, and none
-that a caller could invent.
+Each application has its own registry. Labels are route templates, methods, statuses and reasons, which are few and
+cannot be chosen by callers.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ SECONDS = (0.005, 0.02, 0.1, 0.5, 2, 10, 60)
 
 @final
 class Metrics:
-    """The registry of one application, and what its routes and its guard count."""
+    """The registry of one application, with the counters of its routes and its guard."""
 
     def __init__(self, service: RecallService, *, cached_bytes: Callable[[], int]) -> None:
         self._registry = registry = CollectorRegistry()
@@ -49,7 +49,7 @@ class Metrics:
         ProcessCollector(registry=registry)
 
     def text(self) -> bytes:
-        """The exposition format."""
+        """All metrics in the text format of Prometheus."""
         return generate_latest(self._registry)
 
 
@@ -61,7 +61,7 @@ class _ServiceCollector(Collector):
         self._service = service
 
     def describe(self) -> Iterable[Metric]:
-        """Nothing: at registration there is nothing to say, and the names are not repeated elsewhere."""
+        """No metrics: the registry need not check the names for duplicates."""
         return []
 
     def collect(self) -> Iterable[Metric]:
@@ -79,7 +79,7 @@ class _ServiceCollector(Collector):
         yield build
 
     def _jobs(self) -> Iterable[Metric]:
-        """What the job table says; while it cannot be used, only that it cannot."""
+        """The metrics of the job table; only `recall_job_table_usable` while it cannot be used."""
         usable = GaugeMetricFamily("recall_job_table_usable", "Whether the job table answers.")
         try:
             statistics = self._service.jobs.statistics()

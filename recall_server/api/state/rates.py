@@ -1,7 +1,7 @@
-"""How much one caller may ask for: requests, and the work that they make.
+"""Rate limits of callers: requests, and computed pictures.
 
-Requests are counted before they are let in. What a request costs is only known once it was read, so work is paid for
-afterwards: a caller with anything left is let in, and may overdraw once.
+A request is counted before it is admitted. Its work is known only after it was read and is charged then, so a caller
+with any work left is admitted and may exceed the limit once.
 """
 
 from __future__ import annotations
@@ -22,14 +22,14 @@ REQUESTS, WORK = "requests", "pictures"
 
 @final
 class Rates:
-    """The limits of each caller, by name; None is no limit. Each server process counts for itself."""
+    """Counts requests and work by the name of the caller; None is no limit. Each server process counts on its own."""
 
     def __init__(self, requests: RateLimitItem | None, work: RateLimitItem | None) -> None:
         self._limits = {REQUESTS: requests, WORK: work}
         self._counts = FixedWindowRateLimiter(MemoryStorage())
 
     def admit(self, caller: str) -> None:
-        """Count a request; raises Overloaded where it is one too many, or where the caller's work is used up."""
+        """Count a request; raises Overloaded beyond the limit of requests, or if no work is left."""
         requests, work = self._limits[REQUESTS], self._limits[WORK]
         if requests is not None and not self._counts.hit(requests, REQUESTS, caller):
             raise self._too_much(requests, REQUESTS, caller)
@@ -37,7 +37,7 @@ class Rates:
             raise self._too_much(work, WORK, caller)
 
     def pay(self, caller: str, pictures: int) -> None:
-        """Charge what a request came to, in pictures computed: recalled, encoded, classified or trained on once."""
+        """Charge pictures that a request computed: recalled, encoded, classified or trained on, once for each step."""
         work = self._limits[WORK]
         if work is not None and pictures > 0:
             self._counts.hit(work, WORK, caller, cost=pictures)
@@ -46,6 +46,6 @@ class Rates:
         seconds = max(1, math.ceil(self._counts.get_window_stats(limit, what, caller).reset_time - time.time()))
         return Overloaded(
             f"{caller} has used up its {limit.amount} {what} per {limit.multiples} {limit.GRANULARITY.name}; "
-            f"in {seconds} seconds there will be more",
+            f"try again in {seconds} seconds",
             retry_after=min(seconds, LONGEST_WAIT),
         )

@@ -20,7 +20,8 @@ from onnx import TensorProto, helper, numpy_helper
 from pydantic import BaseModel, ConfigDict
 from torch import Tensor
 
-from recall_server.core.encoders.query_encoder import QueryEncoder, cpu_session
+from recall_server.core.encoders.onnx_session import cpu_session, run_session
+from recall_server.core.encoders.query_encoder import QueryEncoder
 from recall_server.core.io.tensor_file import FileLimits, canonical_json, pack, parse_json, unpack
 from recall_server.errors import InvalidRequest
 
@@ -60,7 +61,7 @@ class PrototypeClassifier:
     def predict_probabilities(self, pixels: Tensor) -> Tensor:
         """Pictures [N, C, H, W] in pixel space -> probabilities [N, k]."""
         session = self._opened()
-        parts = [session.run(["probabilities"], {"images": each.numpy()})[0] for each in torch.split(pixels, BATCH)]
+        parts = [run_session(session, "probabilities", each.numpy())[0] for each in torch.split(pixels, BATCH)]
         return torch.from_numpy(np.concatenate(parts))
 
     def to_bytes(self) -> bytes:

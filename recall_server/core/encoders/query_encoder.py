@@ -1,37 +1,27 @@
-"""Pictures -> query vectors, by the ONNX network that a memory was distilled together with (paper, section 5.3.2).
-
-onnxruntime says what it was built for, not what it runs on, and falls back to the CPU without an error. So the
-device asked for is compared with what the finished session reports, and that is what `provider` tells.
-"""
+"""Pictures -> query vectors, by the ONNX network that a memory was distilled together with (paper, section 5.3.2)."""
 
 from __future__ import annotations
 
 import hashlib
-import importlib
-import logging
 import os
 import threading
 import weakref
 from pathlib import Path
-from typing import Any, Final, Literal, final
+from typing import Any, Literal, final
 
 import numpy as np
 from numpy.typing import NDArray
 
 from recall_server.core.encoders.onnx_check import check_onnx
+from recall_server.core.encoders.onnx_session import open_session, run_session
+from recall_server.core.encoders.trial import try_encoder
 from recall_server.core.io.tensor_file import read_bounded
 from recall_server.errors import InvalidBundle
 
-CPU: Final = "CPUExecutionProvider"
-CUDA: Final = "CUDAExecutionProvider"
 MAX_FILE_BYTES = 64 * 2**20
 BATCH = 64  # pictures at a time: bounds the memory used, however many are sent
-ERRORS_ONLY = 3  # severity of onnxruntime's own log; what it warns of is told better by `provider`
 
-logger = logging.getLogger(__name__)
-_creating = threading.Lock()  # creating sessions concurrently races inside onnxruntime
-
-
+_tried: set[tuple[object, ...]] = set()  # digests of encoders that passed their trial, with the picture shapes
 _loaded: weakref.WeakValueDictionary[tuple[object, ...], QueryEncoder] = weakref.WeakValueDictionary()
 
 
@@ -43,10 +33,16 @@ def load_encoder(
     device: Literal["auto", "cpu", "cuda"] = "auto",
     threads: int = 1,
 ) -> QueryEncoder:
-    """Like `QueryEncoder`, but bundles of one encoder share it. The file is read and compared every time."""
+    """Like `QueryEncoder`, for files of strangers: it is tried in another process before, and is shared by its bundles.
+
+    The file is read and compared every time. Raises InvalidBundle also if it takes too much time or memory.
+    """
     key = (expected_sha256, image_shape, device, threads)
-    found = _loaded.get(key)
-    if found is None or _read(path, expected_sha256) != found.model:
+    found, model = _loaded.get(key), _read(path, expected_sha256)
+    if found is None:
+        if (expected_sha256, image_shape) not in _tried:
+            try_encoder(model, Path(path).name, image_shape)
+            _tried.add((expected_sha256, image_shape))
         found = QueryEncoder(path, expected_sha256, image_shape=image_shape, device=device, threads=threads)
         _loaded[key] = found
     return found
@@ -73,21 +69,21 @@ class QueryEncoder:
     ) -> None:
         self._name = Path(path).name
         self.model, self.sha256 = _read(path, expected_sha256), expected_sha256
-        with _creating:
-            self._session = _session(self.model, self._name, device, threads)
+        self._session = open_session(self.model, self._name, device, threads)
         self.provider: str = self._session.get_providers()[0]
         self.image_shape, self.query_size = self._signature(image_shape)
         self._running = threading.Lock()  # on CUDA the calls of one session share a stream
         self._check_runs()
 
     def encode(self, pixels: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Pixels [N, C, H, W] in 0..1 -> queries [N, d_y]."""
+        """Pixels [N, C, H, W] in 0..1 -> queries [N, d_y]. Raises UnsupportedQuery if that takes too long."""
         with self._running:
             parts = [self._run(pixels[start : start + BATCH]) for start in range(0, len(pixels), BATCH)]
         return np.concatenate(parts) if parts else np.zeros((0, self.query_size), dtype=np.float32)
 
     def _run(self, pixels: NDArray[np.float32]) -> NDArray[np.float32]:
-        (queries,) = self._session.run(["queries"], {"images": np.ascontiguousarray(pixels, dtype=np.float32)})
+        images = np.ascontiguousarray(pixels, dtype=np.float32)
+        (queries,) = run_session(self._session, "queries", images)
         return np.asarray(queries, dtype=np.float32)
 
     def _signature(self, asked: tuple[int, int, int] | None) -> tuple[tuple[int, int, int], int]:
@@ -136,52 +132,3 @@ def _read(path: str | os.PathLike[str], expected_sha256: str) -> bytes:
     except ValueError as error:
         raise InvalidBundle(f"the query encoder {name} is refused: {error}") from error
     return data
-
-
-def _session(data: bytes, name: str, device: str, threads: int) -> Any:
-    """A session on `device`, for the bytes of a file that `check_onnx` accepts."""
-    runtime = _runtime()
-    wants_cuda = device == "cuda" or (device == "auto" and CUDA in runtime.get_available_providers())
-    if wants_cuda:
-        try:
-            return _create(runtime, data, CUDA, threads)
-        except Exception as error:
-            if device == "cuda":
-                raise InvalidBundle(f"the query encoder {name} cannot run on CUDA: {_first_line(error)}") from error
-            logger.warning("the query encoder %s runs on the CPU, for CUDA fails: %s", name, _first_line(error))
-    try:
-        return _create(runtime, data, CPU, threads)
-    except Exception as error:
-        raise InvalidBundle(f"the query encoder {name} is no ONNX file that onnxruntime can run") from error
-
-
-def cpu_session(model: bytes) -> Any:
-    """An onnxruntime session of this model on the CPU, with one thread; no two are created at the same time."""
-    with _creating:
-        return _create(_runtime(), model, CPU, 1)
-
-
-def _create(runtime: Any, data: bytes, provider: str, threads: int) -> Any:
-    options = runtime.SessionOptions()
-    options.intra_op_num_threads = threads
-    options.inter_op_num_threads = 1
-    options.log_severity_level = ERRORS_ONLY
-    options.add_session_config_entry("session.load_model_format", "ONNX")  # whatever the bytes look like
-    if provider != CPU:  # the strict mode: an error instead of a silent session on the CPU
-        options.add_session_config_entry("session.disable_cpu_ep_fallback", "1")
-    session = runtime.InferenceSession(data, sess_options=options, providers=[provider])
-    if session.get_providers()[0] != provider:
-        raise RuntimeError(f"the session runs on {session.get_providers()[0]}")
-    return session
-
-
-def _runtime() -> Any:
-    """onnxruntime, imported when the first encoder is loaded: a server of label memories works without it."""
-    try:
-        return importlib.import_module("onnxruntime")
-    except ImportError as error:
-        raise InvalidBundle("a bundle with a query encoder needs the package onnxruntime installed") from error
-
-
-def _first_line(error: Exception) -> str:
-    return next(iter(str(error).splitlines()), type(error).__name__)

@@ -107,7 +107,10 @@ def _engine(url: str) -> Engine:
             with _folder_errors():
                 Path(parsed.database).parent.mkdir(parents=True, exist_ok=True)
         # A database in memory belongs to one connection, so all threads have to share it.
-        pool: dict[str, Any] = {} if parsed.database else {"pool_size": 1, "max_overflow": 0, "pool_timeout": 60}
+        # In a file, writers that wait for each other keep no connection from a reader.
+        pool: dict[str, Any] = (
+            {"max_overflow": -1} if parsed.database else {"pool_size": 1, "max_overflow": 0, "pool_timeout": 60}
+        )
         engine = create_engine(
             parsed,
             poolclass=QueuePool,

@@ -25,6 +25,8 @@ from recall_server.jobs.rows.table import event_of, events, jobs, keys, record_o
 from recall_server.jobs.rows.transitions import Claim
 
 RUNNING = (JobStatus.RUNNING,)
+LONGEST_PAGE = 2**19  # characters of the records on one page
+ROW_BYTES, EVENT_BYTES = 1000, 200  # of a job and of an event in the table, without the request
 MOST_VALUES = 500  # in one SQL statement
 GONE = "the server that trained this is gone"
 
@@ -115,13 +117,24 @@ class SqlJobStore:
         with self.database.reading() as connection:
             return record_of(transitions.found(connection, identifier))
 
-    def page(self, limit: int, *, before: int | None = None) -> list[tuple[int, ClassifierRecord]]:
-        """At most `limit` records with their row numbers, newest first, from the row below `before` on."""
-        query = select(jobs).order_by(jobs.c.number.desc()).limit(limit)
+    def page(self, limit: int, *, before: int | None = None) -> tuple[list[tuple[int, ClassifierRecord]], bool]:
+        """Records with their row numbers, newest first, from the row below `before` on, and whether there are more.
+
+        At most `limit` records, and at most LONGEST_PAGE characters of them, but one at least.
+        """
+        query = select(jobs.c.number, func.length(jobs.c.request)).order_by(jobs.c.number.desc()).limit(limit + 1)
         if before is not None:
             query = query.where(jobs.c.number < before)
         with self.database.reading() as connection:
-            return [(row.number, record_of(row)) for row in connection.execute(query)]
+            numbers, length = list[int](), 0
+            found = connection.execute(query).all()
+            for number, size in found[:limit]:
+                length += size
+                if numbers and length > LONGEST_PAGE:
+                    break
+                numbers.append(number)
+            page = select(jobs).where(jobs.c.number.in_(numbers)).order_by(jobs.c.number.desc())
+            return [(row.number, record_of(row)) for row in connection.execute(page)], len(found) > len(numbers)
 
     def events(self, identifier: str, *, after: int, limit: int) -> list[Event]:
         """At most `limit` events of a job with numbers above `after`, in order. Raises NotFound."""
@@ -169,11 +182,15 @@ class SqlJobStore:
             return list(connection.scalars(query.limit(limit)))
 
     def beyond_size(self, size: int, *, limit: int) -> list[str]:
-        """The oldest classifiers whose removal leaves the others at most `size` bytes; at most `limit` of them."""
+        """The oldest ended jobs whose removal leaves the others at most `size` bytes; at most `limit` of them.
+
+        The bytes of a job are those of its classifier and, about, those of its row and its events.
+        """
         newest = (jobs.c.finished_at.desc(), jobs.c.number.desc())
-        total = func.sum(jobs.c.file_bytes).over(order_by=newest)
+        rows = func.length(jobs.c.request) + ROW_BYTES + jobs.c.events * EVENT_BYTES
+        total = func.sum(func.coalesce(jobs.c.file_bytes, 0) + rows).over(order_by=newest)
         kept = select(jobs.c.id, jobs.c.finished_at, jobs.c.number, total.label("total"))
-        ranked = kept.where(jobs.c.status == JobStatus.SUCCEEDED).subquery()
+        ranked = kept.where(jobs.c.finished_at.is_not(None)).subquery()
         query = select(ranked.c.id).where(ranked.c.total > size).order_by(ranked.c.finished_at, ranked.c.number)
         with self.database.reading() as connection:
             return list(connection.scalars(query.limit(limit)))

@@ -14,6 +14,7 @@ from recall_server.jobs.rows.records import OPEN, ClassifierRecord, IdempotencyK
 from recall_server.jobs.rows.table import events, jobs, keys, record_of, request_of
 
 SHARED = (*OPEN, JobStatus.SUCCEEDED)  # the states in which identical requests share a job
+MOST_KEYS = 1000  # of one job: nothing but the end of the job removes them
 
 
 @final
@@ -72,8 +73,13 @@ def same_request(connection: Connection, fingerprint: str, key: IdempotencyKey |
 
 
 def bind_key(connection: Connection, key: IdempotencyKey, row: Row[Any]) -> None:
-    """Let the key stand for this job from now on, unless it stands for one already."""
-    if connection.execute(select(keys.c.job).where(keys.c.digest == key.digest)).one_or_none() is None:
+    """Let the key stand for this job from now on, unless it stands for one already or the job has MOST_KEYS.
+
+    The same request then finds the job by its fingerprint.
+    """
+    known = connection.execute(select(keys.c.job).where(keys.c.digest == key.digest)).one_or_none()
+    bound = select(func.count()).select_from(keys).where(keys.c.job == row.number)
+    if known is None and connection.execute(bound).scalar_one() < MOST_KEYS:
         connection.execute(insert(keys).values(digest=key.digest, request=key.request, job=row.number))
 
 

@@ -11,13 +11,23 @@ from collections.abc import Iterator
 import uvicorn
 from starlette.types import ASGIApp
 
+from recall_server.cli.http_protocol import CarefulH11Protocol
+
 PATIENCE = 20.0
 
 
 @contextlib.contextmanager
 def listening(app: ASGIApp) -> Iterator[tuple[str, int]]:
     """Yield the address of a uvicorn server for `app` in a thread. `app` must have been started already."""
-    config = uvicorn.Config(app, port=0, lifespan="off", log_config=None, access_log=False, server_header=False)
+    config = uvicorn.Config(
+        app,
+        port=0,
+        lifespan="off",
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        http=CarefulH11Protocol,
+    )
     server = uvicorn.Server(config)
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))

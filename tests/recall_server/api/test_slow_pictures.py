@@ -11,13 +11,13 @@ import pytest
 from fastapi.testclient import TestClient
 from starlette.requests import ClientDisconnect, Request
 
+from benchmarks.hostile_files import flat_webp, progressive
 from recall_server.api.state.context import CONCURRENT
 from recall_server.api.state.decoding_shares import DecodingShares
 from recall_server.errors import Overloaded
 from recall_server.recall.queries import Upload
 from tests.recall_server.api.conftest import Open
 from tests.recall_server.api.requests import Part, parts, problem
-from tests.recall_server.core.io.slow_pictures import flat_webp, progressive
 
 LABELS = {"labels": ["left", "right"]}
 
@@ -48,6 +48,7 @@ def test_the_pixels_of_a_request_are_limited_together(open_app: Open) -> None:
     assert client.get("/info").json()["limits"]["request_pixels"] == 2_000_000
 
 
+@pytest.mark.process
 def test_pixels_are_paid_for(open_app: Open) -> None:
     client = open_app(work_rate="30/hour")
     for status in (200, 200, 200, 429):

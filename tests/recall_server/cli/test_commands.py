@@ -308,3 +308,32 @@ def test_a_state_folder_that_cannot_be_written_is_one_line_and_an_exit_code(
     assert ended.returncode not in (0, None)
     assert re.search("error: the .* cannot be written: (Not a directory|File exists)", ended.stderr)
     assert "Traceback" not in ended.stderr
+
+
+NEVER_STOPS = """
+import time
+from recall_server.cli import commands
+from recall_server.service import RecallService
+
+commands.SECONDS_TO_STOP = 1
+RecallService.stop = lambda service: time.sleep(3600)
+commands.cli()
+"""
+
+
+def test_a_server_that_cannot_stop_ends_and_says_where_it_was(tmp_path: Path) -> None:
+    command = [sys.executable, "-c", NEVER_STOPS, "serve", "--port=0", "--drain-seconds=1", f"--state={tmp_path}"]
+    log = tmp_path / "log"
+    with log.open("w") as stream:
+        process = subprocess.Popen([*command, f"--artifacts={tmp_path}"], stderr=stream, stdout=stream)
+    try:
+        limit = time.monotonic() + PATIENCE
+        while "http://127.0.0.1:" not in log.read_text() and time.monotonic() < limit:
+            time.sleep(0.05)
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(PATIENCE) == 1
+    finally:
+        process.kill()
+        process.wait(PATIENCE)
+    assert "Timeout" in log.read_text()
+    assert "time.sleep" in log.read_text() or "Thread" in log.read_text()

@@ -16,6 +16,7 @@ from recall_server.jobs.maintenance import Maintenance
 from recall_server.jobs.rows.files import ClassifierFiles
 from recall_server.jobs.rows.leases import Lease
 from recall_server.jobs.rows.records import JobError, JobStatus, Progress
+from recall_server.jobs.rows.table import request_of
 from recall_server.jobs.training_jobs import TrainingJobs
 from tests.recall_server.job_examples import (
     PATIENCE,
@@ -200,7 +201,12 @@ def test_the_oldest_classifiers_expire_until_the_rest_is_small_enough(tmp_path: 
     file = jobs.get("old").file
     assert file is not None
     jobs.stop()
-    jobs = jobs_with(ManualBackend(), tmp_path, keep_seconds=None, keep_bytes=2 * file.bytes)
+    jobs = jobs_with(
+        ManualBackend(),
+        tmp_path,
+        keep_seconds=None,
+        keep_bytes=2 * (file.bytes + len(request_of(record("old"))) + 5000),
+    )
     jobs._maintenance.clean()
     assert [each.id for each in jobs.page(9).records] == ["new", "middle"]
     assert files(tmp_path) == {"new.safetensors", "middle.safetensors"}

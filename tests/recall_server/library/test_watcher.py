@@ -6,13 +6,18 @@ import logging
 import os
 import threading
 import time
+from functools import partial
 from pathlib import Path
 
 import pytest
 
+from benchmarks.hostile_files import hungry_encoder
 from recall_server.core.bundle.lock import BundleLock
-from recall_server.library import Library, WatchedLibrary
-from tests.recall_server.serving_examples import label_bundle, write_artifacts
+from recall_server.core.encoders import query_encoder
+from recall_server.core.encoders.trial import try_encoder
+from recall_server.core.io.killable import WorkLimits
+from recall_server.library import Library, WatchedLibrary, watcher
+from tests.recall_server.serving_examples import image_bundle, label_bundle, write_artifacts
 
 
 def put(folder: Path, name: str, *labels: str, file: str | None = None) -> Path:
@@ -180,6 +185,47 @@ def test_a_thread_looks_by_itself_and_ends_with_stop(tmp_path: Path) -> None:
         library.stop()
     library.stop()
     assert not [thread for thread in threading.enumerate() if thread.name == "watched-library"]
+
+
+def test_stopping_does_not_wait_for_a_load_that_does_not_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(watcher, "SECONDS_TO_STOP", 0.1)
+    loading, release = threading.Event(), threading.Event()
+
+    def load(previous: Library | None) -> Library:
+        if previous is not None:
+            loading.set()
+            release.wait(60)
+        return Library.load(tmp_path, device="cpu")
+
+    library = WatchedLibrary(load, tmp_path, seconds=0.01)
+    library.start()
+    try:
+        put(tmp_path, "first")
+        assert loading.wait(60)
+        began = time.monotonic()
+        library.stop()
+        assert time.monotonic() - began < 30
+    finally:
+        release.set()
+
+
+@pytest.mark.process
+def test_an_encoder_that_takes_too_long_is_refused_and_reloading_goes_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_artifacts(tmp_path)
+    library = watched(tmp_path)
+    limits = WorkLimits(processor_seconds=1.0, seconds=120.0, memory=2**29)
+    monkeypatch.setattr(query_encoder, "try_encoder", partial(try_encoder, limits=limits))
+    encoder = hungry_encoder(2**24, 5000)
+    (tmp_path / "encoders" / "slow.onnx").write_bytes(encoder)
+    image_bundle("slow", encoder, file="slow.onnx").save(tmp_path / "bundles" / "slow.safetensors")
+    assert library.check()
+    (rejection,) = library.current.rejected
+    assert "slow.onnx takes too much time or memory" in rejection.reason
+    put(tmp_path, "next")
+    assert library.check()
+    assert "next" in library.current.bundles
 
 
 def test_while_a_file_is_replaced_again_and_again_every_answer_is_from_a_whole_bundle(tmp_path: Path) -> None:

@@ -15,6 +15,7 @@ from recall_server.jobs.rows.records import ClassifierRecord, JobStatus
 from recall_server.library import Library, LoadedBundle
 from recall_server.recall import Picture
 from recall_server.service import RecallService
+from recall_server.service.training_request import MOST_NAME_BYTES
 from tests.recall_server.service.examples import Serve, lazy_service, pictures
 from tests.recall_server.serving_examples import COLUMNS, label_bundle, picture, png
 from tests.tolerances import assert_close
@@ -75,6 +76,17 @@ def test_a_downloaded_onnx_file_predicts_the_same_without_this_project(service: 
     (prediction,) = service.predict(record.id, [Picture("images", "", png(shown))])
     told = list(prediction.probabilities.values())
     assert_close(probabilities[0].tolist(), told, terms=9 * 8 * 8, size=1, dtype=torch.float32)
+
+
+@pytest.mark.parametrize("letter", ["a", "\N{GRINNING FACE}", "\N{CJK UNIFIED IDEOGRAPH-6F22}"])
+def test_the_names_of_all_classes_are_bounded_in_bytes(service: RecallService, letter: str) -> None:
+    size = len(letter.encode())
+    names = [f"{number:03}" + letter * ((MOST_NAME_BYTES // 200 - 3) // size + 1) for number in range(200)]
+    with pytest.raises(InvalidRequest, match="more than the 65,536 of one classifier; use shorter names") as caught:
+        service.train_labels(names)
+    assert caught.value.parameter == "labels"
+    with pytest.raises(InvalidRequest, match="use shorter names"):
+        service.train_pictures([Picture(name, "", b"") for name in names])
 
 
 @pytest.mark.parametrize(

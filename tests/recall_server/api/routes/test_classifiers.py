@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,10 @@ import onnxruntime
 import pytest
 from fastapi.testclient import TestClient
 
-from recall_server.jobs.rows.records import Progress
+from recall_server.api.schemas.schemas import ClassifierAnswer
+from recall_server.errors import NotFound
+from recall_server.jobs.rows.records import ClassifierRecord, Progress
+from recall_server.service import RecallService
 from tests.recall_server.api.conftest import Open
 from tests.recall_server.api.requests import Part, parts, problem
 from tests.recall_server.serving_examples import ManualBackend, picture, png
@@ -377,3 +381,47 @@ def test_pictures_of_any_size_and_mode_can_be_predicted(client: TestClient) -> N
     sent = [file_part("images", png(large)), file_part("images", png(np.stack([large] * 3, axis=-1)))]
     answer = client.post(links["predict"], files=sent)
     assert [each["label"] for each in answer.json()["predictions"]] == ["right", "right"]
+
+
+def test_a_locked_table_holds_no_computing_thread(client: TestClient, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Sixteen trainings and predictions wait for the table; a recall that is in no cache is answered meanwhile."""
+    service: RecallService = client.app.state.context.service  # type: ignore[attr-defined]
+    locked, waiting = threading.Event(), threading.Semaphore(0)
+
+    def wait(*_: object, **__: object) -> None:
+        waiting.release()
+        locked.wait(60)
+        raise NotFound("nothing")
+
+    for name in ("submit", "get", "keep"):
+        monkeypatch.setattr(service.jobs, name, wait)
+    monkeypatch.setattr("recall_server.api.routes.classifiers.check_predictor", lambda *_: None)
+    requests = [lambda: client.post("/classifier", json={"labels": ["left", "right"]})] * 8
+    requests += [lambda: client.post("/classifier/x/predict", files=parts("left", count=1, name="images"))] * 8
+    with ThreadPoolExecutor(len(requests)) as callers:
+        answers = [callers.submit(request) for request in requests]
+        try:
+            for _ in range(8):
+                assert waiting.acquire(timeout=60)
+            recall = ThreadPoolExecutor(1).submit(client.get, "/recall?labels=left&seed=77")
+            assert recall.result(60).status_code == 200
+        finally:
+            locked.set()
+        assert {answer.result(60).status_code for answer in answers} == {404}
+
+
+def test_a_page_of_long_records_is_put_together_in_a_thread(
+    client: TestClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As JSON, a page may take as long as a computation, and the event loop serves everybody else."""
+    client.post("/classifier", json={"labels": ["left", "right"]})
+    threads: list[str] = []
+    made = ClassifierAnswer.of
+
+    def noted(record: ClassifierRecord) -> ClassifierAnswer:
+        threads.append(threading.current_thread().name)
+        return made(record)
+
+    monkeypatch.setattr(ClassifierAnswer, "of", noted)
+    assert len(client.get("/classifier").json()["classifiers"]) == 1
+    assert threads == ["AnyIO worker thread"]

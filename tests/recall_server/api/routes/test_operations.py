@@ -127,7 +127,7 @@ def test_an_address_that_does_not_exist_says_where_to_look(client: TestClient) -
 
 def test_a_wrong_method_says_which_is_right(client: TestClient) -> None:
     answer = client.put("/recall")
-    assert "PUT is not possible here" in problem(answer, 405, "method-not-allowed")["detail"]
+    assert "PUT is not allowed here" in problem(answer, 405, "method-not-allowed")["detail"]
     assert answer.headers["allow"]
 
 

@@ -12,8 +12,9 @@ import onnx
 import onnxruntime
 import pytest
 
-from recall_server.core.encoders import query_encoder
-from recall_server.core.encoders.query_encoder import CPU, CUDA, QueryEncoder
+from recall_server.core.encoders import onnx_session
+from recall_server.core.encoders.onnx_session import CPU, CUDA
+from recall_server.core.encoders.query_encoder import QueryEncoder
 from recall_server.errors import InvalidBundle
 from tests.recall_server.serving_examples import COLUMNS, column_encoder, picture
 from tests.tolerances import assert_close
@@ -30,7 +31,7 @@ class FakeRuntime:
 
     def __init__(self, *, falls_back: bool) -> None:
         self.real: Any = onnxruntime
-        self.SessionOptions = self.real.SessionOptions
+        self.SessionOptions, self.RunOptions = self.real.SessionOptions, self.real.RunOptions
         self.falls_back = falls_back
 
     def get_available_providers(self) -> list[str]:
@@ -110,7 +111,7 @@ def test_an_encoder_that_gives_no_finite_numbers_is_refused(tmp_path: Path) -> N
 def test_asking_for_cuda_never_ends_on_the_cpu(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, falls_back: bool
 ) -> None:
-    monkeypatch.setattr(query_encoder, "_runtime", lambda: FakeRuntime(falls_back=falls_back))
+    monkeypatch.setattr(onnx_session, "_runtime", lambda: FakeRuntime(falls_back=falls_back))
     with pytest.raises(InvalidBundle, match="cannot run on CUDA: (libcudart.so is missing|the session runs on CPU)"):
         QueryEncoder(*write(tmp_path, column_encoder()), device="cuda")
 
@@ -119,7 +120,7 @@ def test_asking_for_cuda_never_ends_on_the_cpu(
 def test_auto_takes_the_cpu_where_cuda_fails_and_says_why(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, falls_back: bool
 ) -> None:
-    monkeypatch.setattr(query_encoder, "_runtime", lambda: FakeRuntime(falls_back=falls_back))
+    monkeypatch.setattr(onnx_session, "_runtime", lambda: FakeRuntime(falls_back=falls_back))
     with caplog.at_level(logging.WARNING):
         encoder = QueryEncoder(*write(tmp_path, column_encoder()), device="auto")
     assert encoder.provider == CPU

@@ -10,11 +10,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from recall_server.core.io import decoding
+from benchmarks.hostile_files import flat_webp, progressive
 from recall_server.core.io.decoding import DecodingProcesses
+from recall_server.core.io.killable import WorkLimits
 from recall_server.core.io.pictures import MAX_SCANS, decode, decode_bytes, decoding_work
 from recall_server.errors import Abandoned, PictureTooLarge, UnreadablePicture, UnsupportedQuery
-from tests.recall_server.core.io.slow_pictures import flat_webp, progressive
 
 SHAPE = (3, 16, 16)
 
@@ -35,6 +35,7 @@ def photo(width: int = 1600, height: int = 1200, **options: object) -> bytes:
     return stream.getvalue()
 
 
+@pytest.mark.process
 def test_a_process_gives_the_pixels_and_the_errors_of_the_function(processes: DecodingProcesses) -> None:
     for data in (photo(), photo(format="PNG"), photo(300, 500, format="WEBP")):
         np.testing.assert_array_equal(processes.decode(data, SHAPE), decode_bytes(data, SHAPE))
@@ -50,22 +51,19 @@ def test_a_process_gives_the_pixels_and_the_errors_of_the_function(processes: De
         assert caught.value.parameter == "1.jpg"
 
 
-def test_a_picture_that_takes_too_long_ends_its_process_and_the_next_is_decoded(
-    processes: DecodingProcesses, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    processes.decode(photo(), SHAPE)
-    processes.close()
-    monkeypatch.setattr(decoding, "SECONDS", 0.2)
-    monkeypatch.setattr(decoding, "SECONDS_BETWEEN_LOOKS", 0.01)
-    slow = flat_webp(4000)
-    with pytest.raises(PictureTooLarge, match="too much time or memory"):
-        for _ in range(20):  # the first ones may be quick enough
-            processes.decode(slow, SHAPE, name="slow")
-            monkeypatch.setattr(decoding, "SECONDS", decoding.SECONDS / 4)
-    monkeypatch.undo()
-    np.testing.assert_array_equal(processes.decode(photo(), SHAPE), decode_bytes(photo(), SHAPE))
+@pytest.mark.process
+def test_a_picture_that_takes_too_long_ends_its_process_and_the_next_is_decoded() -> None:
+    hurried = DecodingProcesses(1, WorkLimits(processor_seconds=0.02, seconds=60, memory=2**30))
+    try:
+        with pytest.raises(PictureTooLarge, match="too much time or memory"):
+            hurried.decode(flat_webp(4000), SHAPE, name="slow")
+        small = photo(20, 20)
+        np.testing.assert_array_equal(hurried.decode(small, SHAPE), decode_bytes(small, SHAPE))
+    finally:
+        hurried.close()
 
 
+@pytest.mark.process
 def test_a_picture_that_nobody_waits_for_is_given_up(processes: DecodingProcesses) -> None:
     with pytest.raises(Abandoned):
         processes.decode(flat_webp(4000), SHAPE, wanted=lambda: False)
@@ -73,11 +71,11 @@ def test_a_picture_that_nobody_waits_for_is_given_up(processes: DecodingProcesse
 
 
 def test_who_waits_for_a_process_in_vain_gives_up(processes: DecodingProcesses) -> None:
-    slot = processes._slots.get()
+    process = processes._idle.get()
     began = time.monotonic()
     with pytest.raises(Abandoned):
         processes.decode(photo(), SHAPE, wanted=lambda: time.monotonic() < began + 0.3)
-    processes._slots.put(slot)
+    processes._idle.put(process)
 
 
 @pytest.mark.parametrize("scans", [MAX_SCANS + 1, 600])

@@ -8,14 +8,16 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from sqlalchemy import delete, insert, update
+from sqlalchemy import delete, insert, select, update
 from sqlalchemy.exc import IntegrityError
 
 from recall_server.errors import NotFound, StorageFailed
-from recall_server.jobs.rows.records import JobError, JobStatus, Progress
+from recall_server.jobs.rows import store as store_module
+from recall_server.jobs.rows import transitions
+from recall_server.jobs.rows.records import IdempotencyKey, JobError, JobStatus, Progress
 from recall_server.jobs.rows.store import SqlJobStore
 from recall_server.jobs.rows.table import jobs as job_table
-from recall_server.jobs.rows.table import servers
+from recall_server.jobs.rows.table import keys, request_of, servers
 from tests.recall_server.job_examples import database, record
 
 
@@ -91,11 +93,44 @@ def test_the_table_itself_refuses_an_end_without_a_result_or_an_error(
 
 def test_what_was_removed_is_gone_with_its_events_and_its_number_is_not_given_again(store: SqlJobStore) -> None:
     queued(store, "1")
-    (number, _), *_ = store.page(1)
+    [(number, _)], _ = store.page(1)
     assert store.remove("1")
     assert not store.remove("1")
     with pytest.raises(NotFound, match="no classifier has the id '1'"):
         store.get("1")
     queued(store, "2")
-    assert store.page(1)[0][0] > number
+    assert store.page(1)[0][0][0] > number
     assert [each.number for each in store.events("2", after=0, limit=9)] == [1]
+
+
+def test_a_page_ends_where_its_records_are_long(store: SqlJobStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("1", "2", "3"):
+        queued(store, name, name)
+    monkeypatch.setattr(store_module, "LONGEST_PAGE", len(request_of(record("1"))) * 5 // 2)
+    found, more = store.page(9)
+    assert ([each.id for _, each in found], more) == (["3", "2"], True)
+    found, more = store.page(9, before=found[-1][0])
+    assert ([each.id for _, each in found], more) == (["1"], False)
+    monkeypatch.setattr(store_module, "LONGEST_PAGE", 0)
+    assert len(store.page(9)[0]) == 1, "a record is never too long to be read"
+
+
+def test_rows_count_beside_the_files_that_they_describe(store: SqlJobStore) -> None:
+    for name in ("1", "2", "3"):
+        queued(store, name, name)
+        store.cancelled(name)
+    one = len(request_of(record("1"))) + store_module.ROW_BYTES + 2 * store_module.EVENT_BYTES
+    assert store.beyond_size(3 * one, limit=9) == []
+    assert store.beyond_size(3 * one - 1, limit=9) == ["1"]
+    assert store.beyond_size(0, limit=2) == ["1", "2"]
+
+
+def test_the_keys_of_one_job_are_bounded(store: SqlJobStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(transitions, "MOST_KEYS", 2)
+    for number in range(4):
+        key = IdempotencyKey(caller="", text=str(number), request="a")
+        submitted = store.add(record("1"), fingerprint="a", limit=9, key=key)
+        assert submitted is not None
+        assert submitted.record.id == "1"
+    with store.database.reading() as connection:
+        assert len(connection.execute(select(keys)).all()) == 2

@@ -1,0 +1,102 @@
+"""Sessions of onnxruntime, on the CPU or with CUDA.
+
+onnxruntime says what it was built for, not what it runs on, and falls back to the CPU without an error. So the device
+asked for is compared with what the finished session reports.
+"""
+
+from __future__ import annotations
+
+import importlib
+import logging
+import threading
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from recall_server.errors import InvalidBundle, UnsupportedQuery
+
+CPU: Final = "CPUExecutionProvider"
+CUDA: Final = "CUDAExecutionProvider"
+ERRORS_ONLY = 3  # severity of onnxruntime's own log; the provider of a session says more than its warnings
+RUN_SECONDS = 60.0  # for a minibatch of pictures
+
+logger = logging.getLogger(__name__)
+_creating = threading.Lock()  # creating sessions concurrently races inside onnxruntime
+
+
+def open_session(data: bytes, name: str, device: str, threads: int) -> Any:
+    """A session on `device`, for the bytes of a file that `check_onnx` accepts. Raises InvalidBundle.
+
+    `auto` takes CUDA where it works.
+    """
+    with _creating:
+        return _session(data, name, device, threads)
+
+
+def cpu_session(model: bytes) -> Any:
+    """An onnxruntime session of this model on the CPU, with one thread; no two are created at the same time."""
+    with _creating:
+        return _create(_runtime(), model, CPU, 1)
+
+
+def run_session(session: Any, output: str, images: NDArray[np.float32], seconds: float = RUN_SECONDS) -> list[Any]:
+    """The values of `output` for `images`, in a list. Raises UnsupportedQuery after so many seconds.
+
+    The run ends with the operator that is under way.
+    """
+    options = _runtime().RunOptions()
+    timer = threading.Timer(seconds, setattr, (options, "terminate", True))
+    timer.daemon = True
+    timer.start()
+    try:
+        values: list[Any] = session.run([output], {"images": images}, options)
+    except Exception as error:  # onnxruntime raises classes of its own, without a common root
+        if options.terminate:
+            raise UnsupportedQuery(f"the network takes longer than {seconds:g} seconds for these pictures") from error
+        raise
+    finally:
+        timer.cancel()
+    return values
+
+
+def _session(data: bytes, name: str, device: str, threads: int) -> Any:
+    runtime = _runtime()
+    wants_cuda = device == "cuda" or (device == "auto" and CUDA in runtime.get_available_providers())
+    if wants_cuda:
+        try:
+            return _create(runtime, data, CUDA, threads)
+        except Exception as error:
+            if device == "cuda":
+                raise InvalidBundle(f"the query encoder {name} cannot run on CUDA: {_first_line(error)}") from error
+            logger.warning("the query encoder %s runs on the CPU, for CUDA fails: %s", name, _first_line(error))
+    try:
+        return _create(runtime, data, CPU, threads)
+    except Exception as error:
+        raise InvalidBundle(f"the query encoder {name} is no ONNX file that onnxruntime can run") from error
+
+
+def _create(runtime: Any, data: bytes, provider: str, threads: int) -> Any:
+    options = runtime.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.inter_op_num_threads = 1
+    options.log_severity_level = ERRORS_ONLY
+    options.add_session_config_entry("session.load_model_format", "ONNX")  # whatever the bytes look like
+    if provider != CPU:  # the strict mode: an error instead of a silent session on the CPU
+        options.add_session_config_entry("session.disable_cpu_ep_fallback", "1")
+    session = runtime.InferenceSession(data, sess_options=options, providers=[provider])
+    if session.get_providers()[0] != provider:
+        raise RuntimeError(f"the session runs on {session.get_providers()[0]}")
+    return session
+
+
+def _runtime() -> Any:
+    """onnxruntime, imported when the first encoder is loaded: a server of label memories works without it."""
+    try:
+        return importlib.import_module("onnxruntime")
+    except ImportError as error:
+        raise InvalidBundle("a bundle with a query encoder needs the package onnxruntime installed") from error
+
+
+def _first_line(error: Exception) -> str:
+    return next(iter(str(error).splitlines()), type(error).__name__)

@@ -1,0 +1,167 @@
+"""A process for work on files of strangers: it has limits of time and memory, and can be killed.
+
+A function of a library cannot be interrupted, and a few hundred bytes can keep it busy for as long as their author
+likes. The time of the processor is limited by the kernel, so a machine that is busy with other work fails no file.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import multiprocessing
+import resource
+import signal
+import threading
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from multiprocessing.connection import Connection
+from multiprocessing.process import BaseProcess
+from typing import Any, Final, final
+
+from recall_server.errors import Abandoned, Unavailable
+
+SECONDS_BETWEEN_LOOKS: Final = 0.1  # at whether somebody still waits for the answer
+SECONDS_TO_START: Final = 120.0
+SECONDS_TO_STOP: Final = 10.0
+
+Work = Callable[[dict[str, Any], bytes], tuple[dict[str, Any], bytes]]
+Wanted = Callable[[], bool]
+
+
+class LimitReached(Exception):
+    """The process took too much time or memory, and was killed."""
+
+
+@final
+@dataclass(frozen=True)
+class WorkLimits:
+    """Limits of one call: seconds of processor time, seconds of the clock, and bytes beyond those of the idle process.
+
+    The clock also runs while the process waits for the processor, so its limit should be many times the other.
+    """
+
+    processor_seconds: float
+    seconds: float
+    memory: int
+
+
+def always() -> bool:
+    """The `wanted` of a call that is never given up."""
+    return True
+
+
+@final
+class KillableProcess:
+    """Calls `work` in another process, one call at a time. The process starts with the first call and after a kill.
+
+    `work` is a function of a module, with a request of JSON values and bytes as arguments and result. The process
+    imports that module and those that it imports. A call from another thread at the same time is an error.
+    """
+
+    def __init__(self, work: Work, limits: WorkLimits) -> None:
+        self._work, self._limits = work, limits
+        self._process: BaseProcess | None = None
+        self._connection: Connection | None = None
+
+    def call(self, request: dict[str, Any], data: bytes, wanted: Wanted = always) -> tuple[dict[str, Any], bytes]:
+        """The result of `work`, given up once `wanted` is false.
+
+        Raises LimitReached, also if the work ended the process in another way, Abandoned, and Unavailable if no process
+        can be started.
+        """
+        connection = self._started(wanted)
+        try:
+            with self._killed_after(self._limits.seconds):
+                connection.send_bytes(json.dumps(request).encode())
+                connection.send_bytes(data)
+                answer = json.loads(_receive(connection, wanted))
+                return answer, _receive(connection, wanted)
+        except (EOFError, OSError) as error:
+            self.kill()
+            raise LimitReached from error
+        except Abandoned:
+            self.kill()
+            raise
+
+    def kill(self) -> None:
+        """End the process, if there is one."""
+        if self._process is not None and self._connection is not None:
+            self._connection.close()
+            self._process.kill()
+            self._process.join(SECONDS_TO_STOP)
+        self._process = self._connection = None
+
+    def _started(self, wanted: Wanted) -> Connection:
+        if self._process is not None and self._process.is_alive() and self._connection is not None:
+            return self._connection
+        self.kill()
+        # A fork of a server with threads could inherit a lock that nobody releases.
+        context = multiprocessing.get_context("spawn")
+        ours, theirs = context.Pipe()
+        with theirs:  # closed here, or the end of the process would not close the pipe
+            process = context.Process(
+                target=_serve, args=(theirs, self._work, self._limits), name="killable", daemon=True
+            )
+            process.start()
+        self._process, self._connection = process, ours
+        try:
+            with self._killed_after(SECONDS_TO_START):
+                _receive(ours, wanted)  # it is ready
+        except Abandoned:
+            self.kill()
+            raise
+        except (EOFError, OSError) as error:
+            self.kill()
+            raise Unavailable("no process could be started for work on files of others", retry_after=10) from error
+        return ours
+
+    @contextlib.contextmanager
+    def _killed_after(self, seconds: float) -> Iterator[None]:
+        """Kill the process if the body takes longer. Its end of the pipe then closes, which ends every transfer."""
+        assert self._process is not None
+        timer = threading.Timer(seconds, self._process.kill)
+        timer.daemon = True
+        timer.start()
+        try:
+            yield
+        finally:
+            timer.cancel()
+
+
+def check_wanted(wanted: Wanted) -> None:
+    """Raise Abandoned if `wanted` is false."""
+    if not wanted():
+        raise Abandoned("nobody waits for this any more")
+
+
+def _receive(connection: Connection, wanted: Wanted) -> bytes:
+    while not connection.poll(SECONDS_BETWEEN_LOOKS):
+        check_wanted(wanted)
+    return connection.recv_bytes()
+
+
+def _serve(connection: Connection, work: Work, limits: WorkLimits) -> None:
+    """The whole life of the process: it ends when the other end of the pipe is closed."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the server decides when to stop
+    signal.signal(signal.SIGPROF, signal.SIG_DFL)  # the end of the processor's time ends the process
+    _limit_memory(limits.memory)
+    with contextlib.suppress(EOFError, OSError):
+        connection.send_bytes(b"ready")
+        while True:
+            request, data = json.loads(connection.recv_bytes()), connection.recv_bytes()
+            signal.setitimer(signal.ITIMER_PROF, limits.processor_seconds)
+            answer, result = work(request, data)
+            signal.setitimer(signal.ITIMER_PROF, 0)
+            connection.send_bytes(json.dumps(answer).encode())
+            connection.send_bytes(result)
+
+
+def _limit_memory(memory: int) -> None:
+    """Let the process take so many bytes more than it has, where the system tells how many it has."""
+    try:
+        with open("/proc/self/statm") as file:
+            pages = int(file.read().split()[0])
+    except OSError:
+        return
+    limit = pages * resource.getpagesize() + memory
+    resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
