@@ -56,6 +56,11 @@ class Measurement(BaseModel):
 
 
 GROUPS = {
+    "features": Group(
+        title="Memories of features",
+        space="features",
+        sentence="EfficientNet-Lite0 sees CIFAR's pictures enlarged to 128 pixels; the encoder is not counted.",
+    ),
     "bundles": Group(
         title="Committed bundles",
         space="pixels",

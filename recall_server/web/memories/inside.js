@@ -56,9 +56,12 @@ async function fetchRecalled(first, second, part, words) {
   try {
     const headers = { Accept: "application/json" };
     const answer = await postJson(`/recall?${parameters}`, { mixtures: [mixture] }, { headers, signal: asking.signal });
-    const images = answer.recalled[0].images.map((source) => make("img", { src: source, alt: "" }));
-    $("recalled").replaceChildren(...images);
-    $("recalled").setAttribute("aria-label", `${images.length} images recalled for ${words}`);
+    const { images, features } = answer.recalled[0];
+    const what = features ? `${features.length} vectors of ${features[0].length} features` : `${images.length} images`;
+    const note = `${what}: numbers that a classifier learns from, and no images.`;
+    const pictures = images.map((source) => make("img", { src: source, alt: "" }));
+    $("recalled").replaceChildren(...(features ? [make("p", { className: "note", textContent: note })] : pictures));
+    $("recalled").setAttribute("aria-label", `${what} recalled for ${words}`);
     complain("look-error", null);
   } catch (error) {
     if (error.name !== "AbortError") complain("look-error", error);

@@ -31,7 +31,7 @@ export function showMemories(memories, choose) {
   };
   const items = memories.map((memory) => sheet(memory, pick));
   $("cards").replaceChildren(...items);
-  const named = memories.filter((memory) => memory.queries === "labels");
+  const named = memories.filter((memory) => memory.queries === "labels" && memory.space !== "features");
   const [first] = (named.length ? named : memories).toSorted((one, other) => other.file_bytes - one.file_bytes);
   $("inside").hidden = !first;
   if (first) pick(first, items[memories.indexOf(first)]);
@@ -44,6 +44,7 @@ function sheet(memory, pick) {
     ["Accuracy", accuracy(memory)],
     ["Made from", memory.dataset],
     ["Addressed by", memory.queries === "images" ? "pictures" : "names"],
+    ...(memory.space === "features" ? [["Holds", "features of a pre-trained encoder, which are no images"]] : []),
   ];
   const terms = make("dl");
   for (const [name, value] of facts) terms.append(make("dt", { textContent: name }), make("dd", {}, value));
@@ -89,6 +90,7 @@ function ornament(memory) {
 }
 
 async function sources(memory) {
+  if (memory.space === "features") return []; // vectors: there is nothing to look at
   if (memory.queries === "images") return memory.links.bases ? (await json(memory.links.bases)).bases.slice(0, 10) : [];
   const parameters = new URLSearchParams({ bundle: memory.name, per_label: 1, format: "json" });
   for (const label of memory.labels.slice(0, 10)) parameters.append("labels", label);
