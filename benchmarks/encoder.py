@@ -30,7 +30,7 @@ from recall_server.core.io.pictures import decode
 from recall_server.core.networks import build_network
 from recall_server.core.preprocessing import Standardise
 from recall_server.core.training.device import device_name
-from trainer.methods.queries import PictureQueriesSpec
+from trainer.methods.specs.queries import PictureQueriesSpec
 
 SHAPE = (3, 32, 32)
 

@@ -20,7 +20,7 @@ from torch import Tensor
 
 from trainer.data.datasets import load_dataset
 from trainer.methods.named import compose
-from trainer.methods.problem import Problem
+from trainer.methods.specs.problem import Problem
 from trainer.run.build import fit_preprocessing, real_data
 from trainer.run.distill import Distillation
 from trainer.run.progress import RunLimits, RunState

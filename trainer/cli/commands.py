@@ -18,7 +18,7 @@ from trainer.data.second_moments import SecondMoments
 from trainer.evaluation.novelty import fit_novelty_scorer
 from trainer.methods.budget import MemoryBudget, Size
 from trainer.methods.method import Method
-from trainer.methods.problem import Problem
+from trainer.methods.specs.problem import Problem
 from trainer.run.build import fit_preprocessing, real_data
 from trainer.run.distill import Distillation
 from trainer.run.distributed import ALONE, AbstractProcesses, process_is_first, processes, ranks

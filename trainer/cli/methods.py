@@ -8,7 +8,7 @@ import typer
 
 from trainer.cli import options
 from trainer.methods.named import METHODS, compose, summary
-from trainer.methods.spec import flattened
+from trainer.methods.specs.spec import flattened
 
 
 def methods(

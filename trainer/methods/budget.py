@@ -7,8 +7,8 @@ from typing import NamedTuple
 
 from recall_server.core.bundle.bundle import MemoryBundle
 from recall_server.core.memory import BASES
-from trainer.methods.memories import MemorySpec
-from trainer.methods.problem import MemoryShape
+from trainer.methods.specs.memories import MemorySpec
+from trainer.methods.specs.problem import MemoryShape
 
 
 class Size(NamedTuple):

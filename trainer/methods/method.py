@@ -15,14 +15,14 @@ from recall_server.core.memory import AbstractMemory
 from recall_server.core.training.retraining import Retraining
 from trainer.data.datasets import ImageDataset
 from trainer.methods.budget import MemoryBudget
-from trainer.methods.memories import MemoryPart, MemorySpec
-from trainer.methods.objectives import ObjectivePart
-from trainer.methods.outer import Outer
-from trainer.methods.preprocessings import PreprocessingPart, StandardiseSpec
-from trainer.methods.problem import MemoryShape, Problem
-from trainer.methods.queries import LabelQueriesSpec, QueriesPart
-from trainer.methods.spec import Scalar, flattened
-from trainer.methods.starts import PrincipalStart, StartPart
+from trainer.methods.specs.memories import MemoryPart, MemorySpec
+from trainer.methods.specs.objectives import ObjectivePart
+from trainer.methods.specs.outer import Outer
+from trainer.methods.specs.preprocessings import PreprocessingPart, StandardiseSpec
+from trainer.methods.specs.problem import MemoryShape, Problem
+from trainer.methods.specs.queries import LabelQueriesSpec, QueriesPart
+from trainer.methods.specs.spec import Scalar, flattened
+from trainer.methods.specs.starts import PrincipalStart, StartPart
 from trainer.objectives.components import Components
 
 UNRECORDED = ("name", "citation", "retraining", "schedule")  # what manifests say elsewhere, or need not say

@@ -9,14 +9,14 @@ from pathlib import Path
 
 from recall_server.core.networks import NetworkSpec
 from recall_server.core.training.retraining import Retraining
-from trainer.methods.memories import AddressedBasesSpec, StoredItemsSpec
 from trainer.methods.method import Method
-from trainer.methods.objectives import UnrolledSpec
-from trainer.methods.outer import Adam, Outer, Sgd
 from trainer.methods.overrides import overridden
-from trainer.methods.preprocessings import ProjectedSpec, ZcaSpec
-from trainer.methods.queries import PictureQueriesSpec
-from trainer.methods.starts import NoiseStart, PrincipalStart
+from trainer.methods.specs.memories import AddressedBasesSpec, StoredItemsSpec
+from trainer.methods.specs.objectives import UnrolledSpec
+from trainer.methods.specs.outer import Adam, Outer, Sgd
+from trainer.methods.specs.preprocessings import ProjectedSpec, ZcaSpec
+from trainer.methods.specs.queries import PictureQueriesSpec
+from trainer.methods.specs.starts import NoiseStart, PrincipalStart
 
 PAPER = "Deng and Russakovsky, Remember the Past (2022)"
 

@@ -9,7 +9,7 @@ from pydantic import BaseModel, ValidationError
 
 from recall_server.core.bundle.manifest import first_fault
 from recall_server.core.networks import NetworkSpec
-from trainer.methods.spec import Spec
+from trainer.methods.specs.spec import Spec
 
 Model = TypeVar("Model", bound=BaseModel)
 

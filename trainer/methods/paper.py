@@ -19,8 +19,8 @@ from typing import Any, Literal
 from recall_server.core.networks import NetworkSpec
 from trainer.methods.method import Method
 from trainer.methods.named import bptt, rtp
-from trainer.methods.objectives import InnerSgd, UnrolledSpec
-from trainer.methods.preprocessings import PreprocessingSpec, StandardiseSpec, ZcaSpec
+from trainer.methods.specs.objectives import InnerSgd, UnrolledSpec
+from trainer.methods.specs.preprocessings import PreprocessingSpec, StandardiseSpec, ZcaSpec
 
 CLASSES_IN_A_STEP = 10  # of more: classes are drawn for every outer step (section 4.2)
 BATCH = 640  # of retraining, and real pictures in an outer batch: 64 of each of ten classes (the authors' code)

@@ -19,7 +19,7 @@ from recall_server.errors import InvalidCheckpoint
 from trainer.data.datasets import ImageDataset
 from trainer.methods.budget import MemoryBudget
 from trainer.methods.method import Method
-from trainer.methods.spec import flattened
+from trainer.methods.specs.spec import flattened
 from trainer.objectives.components import Components
 from trainer.run.checkpoint import Checkpoint
 from trainer.run.progress import RunLimits, RunState

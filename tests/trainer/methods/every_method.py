@@ -10,8 +10,8 @@ from torch import Tensor
 
 from trainer.data.datasets import ImageDataset
 from trainer.methods.named import compose
-from trainer.methods.problem import Problem
-from trainer.methods.spec import flattened
+from trainer.methods.specs.problem import Problem
+from trainer.methods.specs.spec import flattened
 from trainer.run.build import fit_preprocessing, real_data
 from trainer.run.distill import Distillation
 from trainer.run.progress import RunLimits, RunState

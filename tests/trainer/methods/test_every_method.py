@@ -15,7 +15,7 @@ from tests.trainer.methods.every_method import EVERY_METHOD, SmallRun
 from trainer.cli.app import app
 from trainer.data.datasets import ImageDataset, load_dataset
 from trainer.methods.named import METHODS, compose
-from trainer.methods.spec import flattened
+from trainer.methods.specs.spec import flattened
 from trainer.run.distill import Interrupted
 from trainer.run.progress import RunState
 from trainer.run.validation import validate

@@ -13,8 +13,8 @@ from tests.trainer.cli.test_command_line import SMALL, distill, run
 from trainer.data.datasets import ImageDataset
 from trainer.methods.budget import MemoryBudget
 from trainer.methods.named import compose
-from trainer.methods.preprocessings import PreprocessingSpec
-from trainer.methods.problem import Problem
+from trainer.methods.specs.preprocessings import PreprocessingSpec
+from trainer.methods.specs.problem import Problem
 from trainer.run.build import fit_preprocessing
 
 KINDS: dict[str, type[AbstractPreprocessing]] = {

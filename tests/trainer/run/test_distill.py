@@ -17,8 +17,8 @@ from recall_server.errors import InvalidCheckpoint, StorageFailed, TrainingFaile
 from trainer.data.datasets import ImageDataset
 from trainer.methods.method import Method
 from trainer.methods.named import compose
-from trainer.methods.problem import Problem
-from trainer.methods.spec import flattened
+from trainer.methods.specs.problem import Problem
+from trainer.methods.specs.spec import flattened
 from trainer.objectives import Components, RealData
 from trainer.run.build import fit_preprocessing, real_data
 from trainer.run.checkpoint import Checkpoint

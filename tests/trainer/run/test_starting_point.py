@@ -18,7 +18,7 @@ from trainer.cli import commands
 from trainer.data.datasets import load_dataset
 from trainer.methods.budget import MemoryBudget, Size
 from trainer.methods.named import compose
-from trainer.methods.starts import NoiseStart
+from trainer.methods.specs.starts import NoiseStart
 from trainer.run.progress import RunLimits
 from trainer.run.request import DistillRequest
 from trainer.run.starting_point import StartingPoint

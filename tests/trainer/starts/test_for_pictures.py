@@ -11,7 +11,7 @@ from trainer.evaluation.few_shot import FewShot, draw_episode
 from trainer.methods.budget import MemoryBudget
 from trainer.methods.method import Method
 from trainer.methods.named import compose
-from trainer.methods.problem import Problem
+from trainer.methods.specs.problem import Problem
 from trainer.objectives import Components
 from trainer.run.build import fit_preprocessing
 from trainer.starts.eigenvectors import principal_start

@@ -15,8 +15,8 @@ from recall_server.core.preprocessing import AbstractPreprocessing
 from trainer.data.datasets import ImageDataset
 from trainer.methods.budget import MemoryBudget
 from trainer.methods.method import Method
-from trainer.methods.problem import Problem
-from trainer.methods.starts import NoiseStart
+from trainer.methods.specs.problem import Problem
+from trainer.methods.specs.starts import NoiseStart
 from trainer.run.build import fit_preprocessing
 from trainer.run.progress import RunState
 from trainer.run.publisher import RunRecord, prepare_bundle

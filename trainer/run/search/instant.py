@@ -23,8 +23,8 @@ from trainer.data.datasets import ImageDataset
 from trainer.data.second_moments import SecondMoments
 from trainer.methods.budget import MemoryBudget
 from trainer.methods.method import Method
-from trainer.methods.problem import Problem
-from trainer.methods.starts import PrincipalStart
+from trainer.methods.specs.problem import Problem
+from trainer.methods.specs.starts import PrincipalStart
 from trainer.objectives.components import Components
 from trainer.objectives.queries import LabelQueries
 from trainer.run.build import fit_preprocessing

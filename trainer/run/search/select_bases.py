@@ -21,7 +21,7 @@ from trainer.data.datasets import ImageDataset
 from trainer.evaluation.evaluate import Accuracies
 from trainer.methods.budget import MemoryBudget
 from trainer.methods.method import Method
-from trainer.methods.spec import flattened
+from trainer.methods.specs.spec import flattened
 from trainer.output.plots.figures import empty
 from trainer.run.progress import RunLimits
 from trainer.run.search.trial import trial

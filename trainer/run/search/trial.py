@@ -11,7 +11,7 @@ from trainer.data.datasets import ImageDataset
 from trainer.evaluation.evaluate import Accuracies
 from trainer.methods.budget import MemoryBudget
 from trainer.methods.method import Method
-from trainer.methods.problem import Problem
+from trainer.methods.specs.problem import Problem
 from trainer.objectives.components import Components
 from trainer.run.build import fit_preprocessing, real_data
 from trainer.run.distill import Distillation

@@ -15,7 +15,7 @@ from tests.trainer.cli.test_command_line import SMALL, run
 from trainer.data.datasets import ImageDataset
 from trainer.methods.budget import MemoryBudget
 from trainer.methods.named import compose
-from trainer.methods.problem import Problem
+from trainer.methods.specs.problem import Problem
 from trainer.run.build import fit_preprocessing
 from trainer.run.progress import RunState, Validation
 from trainer.run.publisher import RunRecord, prepare_bundle

@@ -9,8 +9,8 @@ from pydantic import Field, model_validator
 
 from recall_server.core.networks import AbstractNetwork, NetworkSpec, build_network
 from recall_server.core.training.augmentation import AUGMENTATIONS
-from trainer.methods.problem import Problem
-from trainer.methods.spec import Spec, member_of
+from trainer.methods.specs.problem import Problem
+from trainer.methods.specs.spec import Spec, member_of
 from trainer.objectives.base import AbstractObjective
 from trainer.objectives.inner.inner_training import AbstractInnerTraining, Adam, Momentum
 from trainer.objectives.inner.precision import Precision, with_precision

@@ -10,7 +10,7 @@ import torch
 from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor
 
-from trainer.methods.spec import Spec, member_of
+from trainer.methods.specs.spec import Spec, member_of
 
 Rate = Annotated[float, Field(gt=0)]
 

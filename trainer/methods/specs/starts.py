@@ -9,9 +9,9 @@ from recall_server.core.encoders.weights import encoder_parameters
 from recall_server.core.memory import BASES, AbstractMemory, AddressedBases
 from recall_server.core.networks import AbstractNetwork, NetworkSpec, Parameters, build_network
 from trainer.methods.budget import MemoryBudget
-from trainer.methods.memories import MemorySpec
-from trainer.methods.problem import MemoryShape, Problem
-from trainer.methods.spec import Spec, member_of
+from trainer.methods.specs.memories import MemorySpec
+from trainer.methods.specs.problem import MemoryShape, Problem
+from trainer.methods.specs.spec import Spec, member_of
 from trainer.starts.eigenvectors import Coefficients, principal_start
 from trainer.starts.for_pictures import start_by_pictures
 from trainer.starts.from_bundle import resume_from_bundle

@@ -10,7 +10,7 @@ from recall_server.core.memory import AbstractMemory
 from recall_server.core.preprocessing import ZCA, AbstractPreprocessing, Projected, Spectral, Standardise
 from trainer.data.second_moments import SecondMoments
 from trainer.data.splits import Split
-from trainer.methods.spec import Spec, member_of
+from trainer.methods.specs.spec import Spec, member_of
 
 Ridge = Annotated[float, Field(ge=0)]  # in units of the mean eigenvalue
 

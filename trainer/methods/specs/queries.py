@@ -9,9 +9,9 @@ from pydantic import Field
 
 from recall_server.core.memory import AbstractMemory
 from recall_server.core.networks import NetworkSpec
-from trainer.methods.problem import Problem
-from trainer.methods.spec import Spec, member_of
-from trainer.methods.starts import Encoder, StartSpec
+from trainer.methods.specs.problem import Problem
+from trainer.methods.specs.spec import Spec, member_of
+from trainer.methods.specs.starts import Encoder, StartSpec
 from trainer.objectives.queries import AbstractQueries, LabelQueries, PictureQueries
 
 Count = Annotated[int, Field(ge=1)]

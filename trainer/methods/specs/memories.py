@@ -19,8 +19,8 @@ from recall_server.core.memory import (
     initial_targets,
 )
 from recall_server.core.memory.addressed_bases import largest_rows
-from trainer.methods.problem import MemoryShape
-from trainer.methods.spec import Spec, comma_separated, member_of
+from trainer.methods.specs.problem import MemoryShape
+from trainer.methods.specs.spec import Spec, comma_separated, member_of
 from trainer.starts.random import Initialisation, half_resolution, noise_start
 
 
