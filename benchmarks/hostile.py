@@ -4,7 +4,7 @@
 
 The honest caller asks /health/live twenty times a second, recalls what is in no cache, and has one classifier after
 another trained, before, during and for a minute after the attacks. The attackers have a key that may train. They send
-what benchmarks/attacks.py lists, and put encoders into the artifacts folder that read files, take all memory or never
+what benchmarks/attacks.py lists, and put encoders into the artifacts folder that take all memory or never
 end. Memory is the resident memory of the web process. Linux only. The last line is JSON.
 """
 
