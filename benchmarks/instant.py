@@ -88,8 +88,8 @@ def measure(path: Path, dataset: ImageDataset, runs: int, device: torch.device) 
     return {
         **{name: round(values.mean, 4) for name, values in results.items()},
         **{name.replace("accuracy", "spread"): round(values.spread, 4) for name, values in results.items()},
-        "bases": made["bases"],
-        "rows": made["rows"],
+        "bases": made["memory.bases"],
+        "rows": made["memory.rows"],
         "augmentation": bundle.manifest.retraining.augmentation,
         "numbers_stored": bundle.manifest.budget.numbers_stored,
         "file_bytes": bundle.file_bytes,

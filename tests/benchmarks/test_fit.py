@@ -37,7 +37,7 @@ def test_quick_measures_both_sides_and_ends_in_json(tmp_path: Path, capsys: pyte
 
 def test_only_a_convnet_has_the_papers_protocol(tmp_path: Path) -> None:
     _digits_bundle(NetworkSpec(architecture="resnet")).save(tmp_path / "digits.safetensors")
-    with pytest.raises(SystemExit, match="protocol is for a convnet"):
+    with pytest.raises(SystemExit, match="protocol needs a convnet"):
         main(["--quick", "--bundle", str(tmp_path / "digits.safetensors")])
 
 
