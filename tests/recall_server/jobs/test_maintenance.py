@@ -118,10 +118,10 @@ def test_a_job_whose_servers_die_again_and_again_is_lost(tmp_path: Path) -> None
 
 
 def test_a_living_server_keeps_its_jobs_for_longer_than_a_lease(tmp_path: Path) -> None:
-    pair = Pair(tmp_path, lease_seconds=0.5)
+    pair = Pair(tmp_path, lease_seconds=2.0)
     identifier = pair.one.submit(record(), training_task()).record.id
     pair.backends[0].begin()
-    time.sleep(1.5)
+    time.sleep(3.5)
     running = pair.other.get(identifier)
     assert (running.status, running.attempt) == (JobStatus.RUNNING, 1)
 
@@ -139,12 +139,12 @@ def test_a_living_server_keeps_its_jobs_while_other_work_takes_longer_than_a_lea
 
     with monkeypatch.context() as patch:
         patch.setattr(owner, slow, wait)
-        one = jobs_with(backend := ManualBackend(), tmp_path, lease_seconds=0.5)
+        one = jobs_with(backend := ManualBackend(), tmp_path, lease_seconds=2.0)
         assert stuck.wait(PATIENCE)
-    other = jobs_with(ManualBackend(), tmp_path, lease_seconds=0.5)
+    other = jobs_with(ManualBackend(), tmp_path, lease_seconds=2.0)
     identifier = one.submit(record(), training_task()).record.id
     backend.begin()
-    time.sleep(1.5)
+    time.sleep(3.5)  # beyond the lease, which is long enough for a busy machine
     running = other.get(identifier)
     go_on.set()
     assert (running.status, running.attempt) == (JobStatus.RUNNING, 1)
