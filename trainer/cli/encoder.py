@@ -12,6 +12,7 @@ import typer
 from recall_server.core.bundle.layout import ENCODERS
 from recall_server.core.encoders.query_encoder import QueryEncoder
 from recall_server.core.io.atomic import write_atomically
+from trainer.cli.options import parse_numbers
 from trainer.data.encoders.sources import Choices, EncoderSource, read_source
 from trainer.data.encoders.standard_form import standard_form
 
@@ -35,10 +36,13 @@ def add(
     folder: Annotated[Path, typer.Option(help="Where encoders are kept.")] = Path("artifacts") / ENCODERS,
 ) -> None:
     """Bring an image tower into the form that bundles and the server build on, check it, and store it."""
-    choices = Choices(name, size, numbers("--mean", mean), numbers("--deviation", deviation), licence, output)
+    choices = Choices(
+        name, size, parse_numbers("--mean", mean), parse_numbers("--deviation", deviation), licence, output
+    )
     found = read_source(source, choices)
     data = standard_form(found.model, found.scaling, found.description, output=output, half=not full)
-    check_same_features(found, standard_form(found.model, found.scaling, found.description, output=output, half=False))
+    in_full = standard_form(found.model, found.scaling, found.description, output=output, half=False)
+    check_same_features(found, in_full, output)
     path = folder / f"{found.description.name}.onnx"
     folder.mkdir(parents=True, exist_ok=True)
     write_atomically(path, data)
@@ -47,18 +51,18 @@ def add(
     typer.echo(f"{path}: {found.description.width} features of pictures of {size}x{size}, {len(data):,} bytes")
 
 
-def check_same_features(source: EncoderSource, data: bytes) -> None:
-    """Raises ValueError where the standard form does not compute what the model computes, up to rounding."""
+def check_same_features(source: EncoderSource, data: bytes, output: str | None = None) -> None:
+    """Raises ValueError where the standard form does not compute the `output` of the model, up to rounding."""
     size = source.description.size
     pixels = np.random.default_rng(0).random((2, 3, size, size), dtype=np.float32)
-    expected = _features(source, pixels)
+    expected = _features(source, pixels, output)
     found = _run(data, pixels)
     largest = float(np.abs(expected).max())
     if found.shape != expected.shape or not np.abs(found - expected).max() <= TOLERANCE * largest:
         raise ValueError("the encoder in the standard form does not give the features of the model that it was made of")
 
 
-def _features(source: EncoderSource, pixels: np.ndarray) -> np.ndarray:
+def _features(source: EncoderSource, pixels: np.ndarray, output: str | None) -> np.ndarray:
     """What the model itself makes of pixels that are scaled outside of it."""
     mean, deviation = (
         np.asarray(values, dtype=np.float32).reshape(1, -1, 1, 1)
@@ -68,22 +72,12 @@ def _features(source: EncoderSource, pixels: np.ndarray) -> np.ndarray:
     dimensions = source.model.graph.input[0].type.tensor_type.shape.dim
     if dimensions[1].dim_value != 3:
         scaled = np.ascontiguousarray(scaled.transpose(0, 2, 3, 1))
-    return _run(source.model.SerializeToString(), scaled)
+    return _run(source.model.SerializeToString(), scaled, output)
 
 
-def _run(model: bytes, pixels: np.ndarray) -> np.ndarray:
+def _run(model: bytes, pixels: np.ndarray, output: str | None = None) -> np.ndarray:
     import onnxruntime  # noqa: PLC0415  (an extra)
 
     session = onnxruntime.InferenceSession(model, providers=["CPUExecutionProvider"])
-    values = session.run(None, {session.get_inputs()[0].name: pixels})
+    values = session.run(None if output is None else [output], {session.get_inputs()[0].name: pixels})
     return np.asarray(values[0]).reshape(len(pixels), -1)
-
-
-def numbers(option: str, text: str | None) -> tuple[float, ...] | None:
-    """`0.5` or `0.5,0.5,0.5`; ValueError, naming the option, for anything else."""
-    if text is None:
-        return None
-    try:
-        return tuple(float(part) for part in text.split(","))
-    except ValueError as error:
-        raise ValueError(f"{option} must be numbers separated by commas, not {text!r}") from error

@@ -9,6 +9,7 @@ import typer
 
 from recall_server.core.bundle.bundle import MemoryBundle
 from recall_server.errors import InvalidRequest
+from trainer.cli.options import parse_numbers
 from trainer.output.export.folder import write_folder
 from trainer.output.export.formats import FORMATS
 from trainer.output.export.images import RecalledImages, recall_images
@@ -38,8 +39,8 @@ def export(
         kind,
         output,
         per_label=per_label,
-        mean=_numbers("--mean", mean),
-        deviation=_numbers("--deviation", deviation),
+        mean=parse_numbers("--mean", mean),
+        deviation=parse_numbers("--deviation", deviation),
         overwrite=overwrite,
     )
     typer.echo(f"{output}: {len(recalled.pixels)} images, {recalled.per_label} of each label, in {count} files")
@@ -112,12 +113,3 @@ def _stored_targets(bundle: MemoryBundle) -> list[list[list[float]]] | None:
         return None
     targets: list[list[list[float]]] = bundle.memory.targets.among(bundle.label_queries(bundle.labels)).tolist()
     return targets
-
-
-def _numbers(option: str, text: str | None) -> tuple[float, ...] | None:
-    if text is None:
-        return None
-    try:
-        return tuple(float(part) for part in text.split(","))
-    except ValueError:
-        raise ValueError(f"{option} must be comma-separated numbers, such as 0.49,0.48,0.45, not {text!r}") from None

@@ -65,3 +65,13 @@ Record = Annotated[
     bool, typer.Option("--record", help="Write the accuracy into the manifest, and all results into a JSON beside it.")
 ]
 JsonFile = Annotated[Path | None, typer.Option("--json", help="Write all results to this file as JSON.")]
+
+
+def parse_numbers(option: str, text: str | None) -> tuple[float, ...] | None:
+    """`0.5` or `0.5,0.5,0.5`; None for none. ValueError, naming the option, for anything else."""
+    if text is None:
+        return None
+    try:
+        return tuple(float(part) for part in text.split(","))
+    except ValueError:
+        raise ValueError(f"{option} must be comma-separated numbers, such as 0.49,0.48,0.45, not {text!r}") from None
