@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import subprocess
 import sys
-import time
 from pathlib import Path
 from typing import Any
 
@@ -13,10 +12,10 @@ import pytest
 
 from benchmarks.running_server import running_server
 from recall_server.core.bundle.bundle import MemoryBundle
+from tests.suite.waiting import PATIENCE, eventually
 from tests.trainer.data_examples import bars_data
 
 ROOT = Path(__file__).parent.parent
-PATIENCE = 60.0
 WRITER = """
 import sys, torch
 from pathlib import Path
@@ -36,15 +35,15 @@ def test_a_server_answers_from_whole_versions_each_better_than_the_last_while_th
     bars_data(data)
     trainer = subprocess.Popen([sys.executable, "-c", WRITER, str(data), str(output)], cwd=ROOT)
     try:
-        until(output.exists, "the first version is there")
+        eventually(output.exists, "the first version is there")
         with running_server("--device=cpu", "--worker-threads=1", artifacts=tmp_path / "artifacts") as server:
             with httpx2.Client(base_url=server.url, timeout=PATIENCE) as client:
                 seen = [served(client)]
-                until(lambda: seen.append(served(client)) or len(versions(seen)) >= 4, "better versions are served")
+                eventually(lambda: len(versions(watch(client, seen))) >= 4, "better versions are served")
                 trainer.kill()
                 trainer.wait(PATIENCE)
                 left = MemoryBundle.load(output)
-                until(lambda: seen.append(served(client)) or seen[-1]["sha256"] == left.sha256, "the last is served")
+                eventually(lambda: watch(client, seen)[-1]["sha256"] == left.sha256, "the last is served")
     finally:
         trainer.kill()
         trainer.wait(PATIENCE)
@@ -63,13 +62,12 @@ def served(client: httpx2.Client) -> dict[str, Any]:
     return body
 
 
+def watch(client: httpx2.Client, seen: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Return `seen` with what is served now."""
+    seen.append(served(client))
+    return seen
+
+
 def versions(seen: list[dict[str, Any]]) -> list[int]:
     """The versions that were served, in the order in which they were first."""
     return list(dict.fromkeys(each["manifest"]["progress"]["version"] for each in seen))
-
-
-def until(condition: Any, what: str) -> None:
-    limit = time.monotonic() + PATIENCE
-    while not condition():
-        assert time.monotonic() < limit, f"in vain: {what}"
-        time.sleep(0.02)

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import os
-import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +22,6 @@ from recall_server.jobs.training_jobs import TrainingJobs
 from recall_server.jobs.workers.backend import Backend
 from tests.recall_server.serving_examples import COLUMNS, RETRAINING, ManualBackend, memory_of_columns
 
-PATIENCE = 60.0
 ENDLESS = 100_000  # steps
 started: list[TrainingJobs] = []  # by `jobs_with`; the fixture in conftest.py stops them
 DIVERGING = torch.eye(3) * 3e38  # targets whose loss is infinite
@@ -72,13 +69,6 @@ def interim_classifier() -> bytes:
 
 def key(text: str, request: str = "a request", *, caller: str = "") -> IdempotencyKey:
     return IdempotencyKey(caller=caller, text=text, request=request)
-
-
-def eventually(condition: Callable[[], bool], what: str) -> None:
-    limit = time.monotonic() + PATIENCE
-    while not condition():
-        assert time.monotonic() < limit, f"waited {PATIENCE:g} seconds in vain until {what}"
-        time.sleep(0.01)
 
 
 def database(state: Path) -> str:

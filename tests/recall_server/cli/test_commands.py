@@ -28,10 +28,10 @@ from benchmarks.process_tree import LISTED, descendants, is_running
 from recall_server.cli.commands import cli
 from tests.recall_server.api.requests import parts
 from tests.recall_server.serving_examples import RETRAINING, label_bundle, picture, write_artifacts
+from tests.suite.waiting import PATIENCE, eventually
 
 pytestmark = pytest.mark.process
 
-PATIENCE = 60.0
 WAIT = {"Prefer": "wait=30"}
 
 
@@ -291,10 +291,7 @@ def test_nobody_listens_beyond_this_machine_without_a_key(slow_artifacts: Path, 
 
 def wait_until_gone(processes: list[int]) -> None:
     """Python's own resource tracker takes a moment to notice that it is alone."""
-    limit = time.monotonic() + PATIENCE
-    while left := [process for process in processes if is_running(process)]:
-        assert time.monotonic() < limit, left
-        time.sleep(0.02)
+    eventually(lambda: not any(map(is_running, processes)), f"none of {processes} is running")
 
 
 def test_a_state_folder_that_cannot_be_written_is_one_line_and_an_exit_code(

@@ -17,17 +17,9 @@ from recall_server.jobs.rows.store import SqlJobStore
 from recall_server.jobs.rows.table import jobs as job_table
 from recall_server.jobs.rows.transitions import Claim
 from recall_server.jobs.workers.backend import Assignment
-from tests.recall_server.job_examples import (
-    DIVERGING,
-    eventually,
-    files,
-    jobs_with,
-    names,
-    record,
-    silence,
-    training_task,
-)
+from tests.recall_server.job_examples import DIVERGING, files, jobs_with, names, record, silence, training_task
 from tests.recall_server.serving_examples import ManualBackend
+from tests.suite.waiting import eventually
 
 
 def test_an_end_that_could_not_be_recorded_is_made_good(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

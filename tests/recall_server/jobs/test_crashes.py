@@ -17,8 +17,9 @@ from benchmarks.process_tree import LISTED, descendants, is_running
 from recall_server.core.classifier.fresh_classifier import FreshClassifier
 from recall_server.jobs.rows.records import JobStatus
 from recall_server.jobs.training_jobs import TrainingJobs
-from tests.recall_server.job_examples import PATIENCE, eventually, jobs_with, record, training_task
+from tests.recall_server.job_examples import jobs_with, record, training_task
 from tests.recall_server.serving_examples import ManualBackend
+from tests.suite.waiting import PATIENCE, eventually
 
 pytestmark = pytest.mark.process
 

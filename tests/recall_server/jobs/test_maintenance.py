@@ -18,18 +18,9 @@ from recall_server.jobs.rows.leases import Lease
 from recall_server.jobs.rows.records import JobError, JobStatus, Progress
 from recall_server.jobs.rows.table import request_of
 from recall_server.jobs.training_jobs import TrainingJobs
-from tests.recall_server.job_examples import (
-    PATIENCE,
-    Pair,
-    eventually,
-    files,
-    jobs_with,
-    key,
-    record,
-    silence,
-    training_task,
-)
+from tests.recall_server.job_examples import Pair, files, jobs_with, key, record, silence, training_task
 from tests.recall_server.serving_examples import ManualBackend
+from tests.suite.waiting import PATIENCE, eventually
 
 
 def test_any_server_answers_for_any_job_and_each_is_trained_once(tmp_path: Path) -> None:

@@ -14,8 +14,9 @@ from recall_server.errors import Conflict, InvalidRequest, NotFound, NotReady, O
 from recall_server.jobs.limits import Admission
 from recall_server.jobs.rows import records, transitions
 from recall_server.jobs.rows.records import JobError, JobStatus, Progress, now
-from tests.recall_server.job_examples import PATIENCE, jobs_with, key, names, record, training_task
+from tests.recall_server.job_examples import jobs_with, key, names, record, training_task
 from tests.recall_server.serving_examples import ManualBackend
+from tests.suite.waiting import PATIENCE
 
 
 def test_a_job_is_queued_running_and_succeeded(tmp_path: Path) -> None:

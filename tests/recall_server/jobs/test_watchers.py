@@ -10,8 +10,9 @@ import pytest
 
 from recall_server.errors import NotFound
 from recall_server.jobs.rows.records import JobStatus
-from tests.recall_server.job_examples import PATIENCE, Pair, jobs_with, record, training_task
+from tests.recall_server.job_examples import Pair, jobs_with, record, training_task
 from tests.recall_server.serving_examples import ManualBackend
+from tests.suite.waiting import PATIENCE
 
 
 def test_waiting_ends_with_the_job_or_with_the_time(tmp_path: Path) -> None:

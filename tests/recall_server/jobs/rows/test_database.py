@@ -16,8 +16,9 @@ from sqlalchemy import event, select, text, update
 from recall_server.errors import StorageFailed
 from recall_server.jobs.rows.store import SqlJobStore
 from recall_server.jobs.rows.table import SCHEMA_VERSION, schema
-from tests.recall_server.job_examples import PATIENCE, eventually, jobs_with, record, training_task
+from tests.recall_server.job_examples import jobs_with, record, training_task
 from tests.recall_server.serving_examples import ManualBackend
+from tests.suite.waiting import PATIENCE, eventually
 
 sqlite_only = pytest.mark.skipif("RECALL_POSTGRES" in os.environ, reason="about SQLite's files")
 

@@ -20,9 +20,10 @@ from recall_server.jobs.training_jobs import TrainingJobs
 from recall_server.jobs.workers import supervisor, worker_process
 from recall_server.jobs.workers.local import LocalBackend
 from recall_server.jobs.workers.worker import Ready, Succeeded
-from tests.recall_server.job_examples import DIVERGING, ENDLESS, PATIENCE, eventually, jobs_with, record, training_task
+from tests.recall_server.job_examples import DIVERGING, ENDLESS, jobs_with, record, training_task
 from tests.recall_server.serving_examples import RETRAINING
 from tests.suite.needs import needs_proc
+from tests.suite.waiting import PATIENCE, eventually
 
 pytestmark = pytest.mark.process
 

@@ -11,9 +11,11 @@ from pathlib import Path
 
 import pytest
 
+from benchmarks.process_tree import is_running
 from recall_server.core.networks.kernels import compiled as module
 from recall_server.core.networks.kernels.compiled import compiled
 from tests.suite.needs import NO_COMPILER
+from tests.suite.waiting import eventually
 
 SOURCE = """
 extern "C" int answer() {
@@ -135,10 +137,10 @@ def test_a_compiler_that_hangs_is_killed_with_all_that_it_started(
     hangs.write_text(f"#!/bin/sh\nsleep 60 &\necho $! > {tmp_path}/child\nwait\n")
     hangs.chmod(0o700)
     monkeypatch.setenv("CXX", str(hangs))
-    monkeypatch.setattr(module, "TIME_LIMIT", 0.5)
+    monkeypatch.setattr(module, "TIME_LIMIT", 2.0)
     began = time.monotonic()
     assert load(source) is None
     assert time.monotonic() - began < 30
-    assert "took longer than 0.5 seconds" in caplog.text
-    state = Path(f"/proc/{(tmp_path / 'child').read_text().strip()}/stat")
-    assert not state.exists() or state.read_text().split()[2] == "Z"
+    assert "took longer than 2 seconds" in caplog.text
+    child = int((tmp_path / "child").read_text())
+    eventually(lambda: not is_running(child), "the kernel has ended the compiler's child")
