@@ -6,6 +6,7 @@ import hashlib
 import json
 import re
 import struct
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,7 @@ import safetensors.torch
 import torch
 
 from recall_server.core.bundle.bundle import METADATA_KEY, MemoryBundle
-from recall_server.core.bundle.manifest import EncoderReference, MeasuredAccuracy
+from recall_server.core.bundle.manifest import EncoderReference, Manifest, MeasuredAccuracy
 from recall_server.core.memory import AbstractMemory, AddressedBases, StoredItems
 from recall_server.core.preprocessing import ZCA, AbstractPreprocessing, Projected, Spectral, Standardise
 from recall_server.errors import InvalidBundle, InvalidRequest, UnknownLabel, UnsupportedQuery
@@ -151,6 +152,23 @@ def test_the_file_is_laid_out_as_specified() -> None:
     assert text == json.dumps(manifest, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
     assert manifest["provenance"]["hyper_parameters"]["note"] == "grün"
     assert manifest["labels"] == ["class 0", "class 1", "class 2"]
+
+
+def test_the_format_page_names_every_key_and_every_choice_of_a_manifest() -> None:
+    page = (Path(__file__).parents[4] / "artifacts" / "README.md").read_text(encoding="utf-8")
+    named = set(re.findall(r"[A-Za-z0-9_+-]+", " ".join(re.findall(r"`[^`\n]+`", page))))
+    assert not set(_keys_and_choices(Manifest.model_json_schema())) - named
+
+
+def _keys_and_choices(schema: Any) -> Iterator[str]:
+    """The names of all properties, and all values of enumerations, in a JSON schema."""
+    if isinstance(schema, list):
+        for each in schema:
+            yield from _keys_and_choices(each)
+    if isinstance(schema, dict):
+        yield from schema.get("properties", {})
+        yield from (choice for choice in schema.get("enum", ()) if isinstance(choice, str))
+        yield from _keys_and_choices(list(schema.values()))
 
 
 def test_the_example_of_the_format_page_reads_a_bundle(path: Path) -> None:
