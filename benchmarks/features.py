@@ -37,7 +37,8 @@ from trainer.data.datasets import load_dataset
 from trainer.data.features import Featuriser, cache_folder
 from trainer.data.splits import Split
 from trainer.starts.exact_head import exact_memory, softmax_head
-from trainer.starts.representatives import clusters, herded, medoids, random_ones
+from trainer.starts.real.selection import at_random, herding
+from trainer.starts.representatives import clusters, medoids
 from trainer.starts.trained_features import Labelled, Schedule, retraining, train_vectors
 
 RIDGES = (0.003, 0.03, 0.3)
@@ -98,8 +99,8 @@ def untrained(real: Labelled, classes: int, rows: int, generator: torch.Generato
         "class_means": torch.stack([some.mean(dim=0, keepdim=True) for some in each]),
         "k_means": centres,
         "medoids": torch.stack([medoids(some, few) for some, few in zip(each, centres, strict=True)]),
-        "herding": torch.stack([herded(some, rows) for some in each]),
-        "random_real": torch.stack([random_ones(some, rows, generator) for some in each]),
+        "herding": torch.stack([some[herding(some, rows)] for some in each]),
+        "random_real": torch.stack([some[at_random(some, rows, generator)] for some in each]),
     }
 
 

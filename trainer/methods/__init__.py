@@ -4,7 +4,7 @@ from trainer.methods.budget import MemoryBudget, Size
 from trainer.methods.method import Method
 from trainer.methods.named import METHODS, compose, named
 from trainer.methods.specs.memories import AddressedBasesSpec, MemorySpec, StoredItemsSpec
-from trainer.methods.specs.objectives import InnerAdam, InnerSgd, ObjectiveSpec, UnrolledSpec
+from trainer.methods.specs.objectives import InnerAdam, InnerSgd, NoObjectiveSpec, ObjectiveSpec, UnrolledSpec
 from trainer.methods.specs.outer import Adam, Outer, Sgd
 from trainer.methods.specs.preprocessings import (
     PreprocessingSpec,
@@ -15,7 +15,7 @@ from trainer.methods.specs.preprocessings import (
 )
 from trainer.methods.specs.problem import MemoryShape, Problem
 from trainer.methods.specs.queries import LabelQueriesSpec, PictureQueriesSpec, QueriesSpec
-from trainer.methods.specs.starts import BundleStart, NoiseStart, PrincipalStart, StartSpec
+from trainer.methods.specs.starts import BundleStart, NoiseStart, PrincipalStart, RealStart, StartSpec
 
 __all__ = [
     "METHODS",
@@ -29,6 +29,7 @@ __all__ = [
     "MemoryShape",
     "MemorySpec",
     "Method",
+    "NoObjectiveSpec",
     "NoiseStart",
     "ObjectiveSpec",
     "Outer",
@@ -38,6 +39,7 @@ __all__ = [
     "Problem",
     "ProjectedSpec",
     "QueriesSpec",
+    "RealStart",
     "Sgd",
     "Size",
     "SpectralSpec",

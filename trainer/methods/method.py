@@ -55,6 +55,8 @@ class Method(BaseModel):
             raise ValueError(f"{self.memory.targets} targets are of memories that labels address; use queries=labels")
         if self.memory.targets == "soft" and not self.outer.steps:
             raise ValueError("soft targets are learned by outer steps; a method without any has hard ones")
+        if self.outer.steps and self.objective.kind == "none":
+            raise ValueError("the objective none trains nothing; use outer.steps=0, or another objective")
         changes = self.outer.steps or self.start.kind != "principal" or self.queries.kind == "images"
         if self.preprocessing.kind == "projected" and changes:
             raise ValueError(

@@ -1,8 +1,8 @@
 """The paper's experiments by name: every cell of its Table 1, every row of Tables 2, 6, 7 and 8, and figure 4.
 
 A recipe is data: a data set, a budget, a number of bases, a method, and what the paper reports. The tables below say
-what differs between experiments, and `rtp` and `bptt` of `trainer/methods/named.py` say what does not. The paper is
-Deng and Russakovsky, "Remember the Past" (2022).
+what differs between experiments, and `rtp` and `bptt` of `trainer/methods/families/remember_the_past.py` say what does
+not. The paper is Deng and Russakovsky, "Remember the Past" (2022).
 
 The paper prints neither its numbers of bases nor the rows of an inner minibatch. 16 bases and 32 rows for CIFAR-10 at
 one image per class stand in the authors' released command, and 64 bases for CIFAR-100 in a figure of the appendix; all
@@ -17,8 +17,8 @@ from functools import cache
 from typing import Any, Literal
 
 from recall_server.core.networks import NetworkSpec
+from trainer.methods.families.remember_the_past import bptt, rtp
 from trainer.methods.method import Method
-from trainer.methods.named import bptt, rtp
 from trainer.methods.specs.objectives import InnerSgd, UnrolledSpec
 from trainer.methods.specs.preprocessings import PreprocessingSpec, StandardiseSpec, ZcaSpec
 

@@ -1,4 +1,4 @@
-"""A few vectors for each class, without training: means, weighted k-means, medoids, herding and random ones.
+"""A few vectors for each class, without training: means, weighted k-means and medoids.
 
 Each takes the features [N, D] of one class and gives vectors [r, D].
 """
@@ -38,19 +38,3 @@ def medoids(features: Tensor, centres: Tensor) -> Tensor:
         row[chosen] = torch.inf
         chosen.append(int(row.argmin()))
     return features[chosen]
-
-
-def herded(features: Tensor, count: int) -> Tensor:
-    """Real vectors whose running mean stays closest to the mean of all (Welling, 2009; iCaRL, 2017, algorithm 4)."""
-    mean, total = features.mean(dim=0), torch.zeros_like(features[0])
-    free, order = torch.ones(len(features), dtype=torch.bool), list[int]()
-    for number in range(1, count + 1):
-        distance = ((total + features) / number - mean).square().sum(dim=1)
-        best = int(distance.masked_fill(~free, torch.inf).argmin())
-        total, free[best] = total + features[best], False
-        order.append(best)
-    return features[order]
-
-
-def random_ones(features: Tensor, count: int, generator: torch.Generator) -> Tensor:
-    return features[torch.randperm(len(features), generator=generator)[:count]]

@@ -1,7 +1,7 @@
 """Memories: containers of stored tensors that answer queries with training data, by the kind that a manifest names."""
 
 from recall_server.core.memory.addressed_bases import AddressedBases
-from recall_server.core.memory.base import BASES, LINEAR, AbstractMemory, LazilyRecalled, Recalled, Setting
+from recall_server.core.memory.base import BASES, ITEMS, LINEAR, AbstractMemory, LazilyRecalled, Recalled, Setting
 from recall_server.core.memory.lazy_items import LazyItems
 from recall_server.core.memory.storage import Storage
 from recall_server.core.memory.stored_items import StoredItems
@@ -11,6 +11,7 @@ MEMORIES: dict[str, type[AbstractMemory]] = {memory.kind: memory for memory in (
 
 __all__ = [
     "BASES",
+    "ITEMS",
     "LINEAR",
     "MEMORIES",
     "AbstractMemory",

@@ -18,6 +18,7 @@ from recall_server.core.memory.lazy_items import LazyItems
 from recall_server.core.memory.targets import Targets
 
 LINEAR: Final = "linear"  # a mixture of queries recalls the mixture of their items
+ITEMS: Final = "items"  # items of each label are stored one by one, so that real ones can be kept
 BASES: Final = "bases"  # everything recalled lies in the span of shared bases, which new classes can use too
 
 Setting = int | float | str

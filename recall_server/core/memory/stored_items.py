@@ -9,7 +9,7 @@ from typing import ClassVar, Self, final
 import torch
 from torch import Tensor
 
-from recall_server.core.memory.base import LINEAR, AbstractMemory, Setting
+from recall_server.core.memory.base import ITEMS, LINEAR, AbstractMemory, Setting
 from recall_server.core.memory.resizing import Size, check_size, enlarge, item_shape, size_of, size_settings
 from recall_server.core.memory.targets import Targets
 
@@ -28,7 +28,7 @@ class StoredItems(AbstractMemory):
     targets: Targets = Targets()
     frozen: frozenset[str] = frozenset()
     kind: ClassVar[str] = "stored_items"
-    traits: ClassVar[frozenset[str]] = frozenset({LINEAR})
+    traits: ClassVar[frozenset[str]] = frozenset({LINEAR, ITEMS})
 
     def __post_init__(self) -> None:
         if self.stored.ndim not in (3, 5):

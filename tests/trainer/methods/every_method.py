@@ -1,13 +1,14 @@
-"""Every named method as a small run: what is set so that each takes seconds on a data set of tiny pictures."""
+"""Every named method as a small run that takes seconds; `small/` says how each is made small, by family."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
+from tests.trainer.methods.small import remember_the_past, selections
+from tests.trainer.methods.small.small import Small
 from trainer.data.datasets import ImageDataset
 from trainer.methods.named import compose
 from trainer.methods.specs.problem import Problem
@@ -18,37 +19,9 @@ from trainer.run.progress import RunLimits, RunState
 from trainer.run.publisher import PreparedBundle, RunRecord, prepare_bundle
 
 CPU = torch.device("cpu")
-NETWORK = "convnet:filters=16,depth=2"
-NETWORKS = [f"objective.network={NETWORK}", f"retraining.network={NETWORK}"]
-UNROLLED = [
-    *NETWORKS, "objective.steps=8", "objective.window=8", "objective.real_batch=60", "objective.rate=0.05",
-    "objective.eager=true", "outer.optimiser=adam", "outer.rate=0.05", "retraining.steps=60",
-    "retraining.learning_rate=0.05", "preprocessing=standardise", "objective.augmentation=none",
-    "retraining.augmentation=none",
-]  # fmt: skip
-PICTURES = [*UNROLLED, f"queries.encoder={NETWORK}", "queries.size=16", "objective.classes_per_step=3"]
 
-
-@dataclass(frozen=True)
-class Small:
-    """How a method is made small: fields that are set, and the budget."""
-
-    overrides: list[str]
-    images_per_class: float = 2
-    bases: int = 8
-    rows: int | None = 4
-
-
-EVERY_METHOD: dict[str, Small] = {
-    "window": Small([*UNROLLED, "objective.window=4"]),
-    "rtp": Small(UNROLLED),
-    "bptt": Small(UNROLLED, rows=None),
-    "principal": Small([*NETWORKS, "retraining.steps=60", "retraining.learning_rate=0.05"]),
-    "image-addressing": Small(PICTURES, images_per_class=8, rows=3),
-    "image-addressing-warm": Small(
-        [*PICTURES, "queries.pretraining_steps=30", "retraining.learning_rate=0.02"], images_per_class=8, rows=3
-    ),
-}
+FAMILIES = (remember_the_past, selections)
+EVERY_METHOD: dict[str, Small] = {name: small for family in FAMILIES for name, small in family.SMALL.items()}
 
 
 class SmallRun:

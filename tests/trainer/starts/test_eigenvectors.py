@@ -13,7 +13,7 @@ from tests.tolerances import assert_close
 from trainer.data.half_resolution import HalfResolution
 from trainer.data.second_moments import SecondMoments
 from trainer.data.splits import Split
-from trainer.evaluation.herding import herd, herding
+from trainer.evaluation.herding import herd
 from trainer.starts.eigenvectors import principal_start, project, representatives
 
 NUMBERS = 9 * 8  # of a noisy picture, which its coordinates sum up
@@ -160,18 +160,6 @@ def test_projecting_what_a_memory_recalls_gives_its_coefficients() -> None:
     found = project(memory, recalled, Standardise.fit(split.images))
     wanted = memory.addressing.transpose(0, 1).flatten(0, 1)
     assert (found - wanted).abs().max() < 0.05 * wanted.abs().max()
-
-
-def test_herding_keeps_the_running_mean_close_to_the_mean_of_all() -> None:
-    features = torch.randn(100, 4, generator=torch.Generator().manual_seed(0)) + 3
-    order = herding(features, 20)
-    assert len(set(order.tolist())) == 20
-    assert int(order[0]) == int((features - features.mean(0)).norm(dim=1).argmin())
-    chosen = (features[order].mean(0) - features.mean(0)).norm()
-    drawn = torch.stack([features[torch.randperm(100)[:20]].mean(0) for _ in range(50)])
-    assert chosen < (drawn - features.mean(0)).norm(dim=1).min()
-    with pytest.raises(ValueError, match="cannot choose 101 of 100 pictures"):
-        herding(features, 101)
 
 
 def test_herded_pictures_are_pictures_of_their_class_and_repeated_where_there_are_too_few() -> None:

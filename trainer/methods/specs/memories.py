@@ -8,6 +8,7 @@ from typing import Annotated, Any, ClassVar, Literal
 
 import torch
 from pydantic import BeforeValidator
+from torch import Tensor
 
 from recall_server.core.memory import (
     MEMORIES,
@@ -19,6 +20,7 @@ from recall_server.core.memory import (
     initial_targets,
 )
 from recall_server.core.memory.addressed_bases import largest_rows
+from trainer.data.half_resolution import HalfResolution
 from trainer.methods.specs.problem import MemoryShape
 from trainer.methods.specs.spec import Spec, comma_separated, member_of
 from trainer.starts.random import Initialisation, half_resolution, noise_start
@@ -57,6 +59,13 @@ class MemorySpec(Spec):
         self, shape: MemoryShape, bases: int, rows: int, initialisation: Initialisation, generator: torch.Generator
     ) -> AbstractMemory:
         """A random memory of this size, with hard targets."""
+
+    def holding(self, items: Tensor) -> AbstractMemory:
+        """The memory that stores these items [d_y, r, C, H, W] or [d_y, r, D], or what is nearest to them.
+
+        ValueError for one without the trait `items`.
+        """
+        raise ValueError(f"a memory {self.kind} does not store items one by one; use memory=stored_items")
 
     def size(self, bases: int) -> int:
         """The number of bases that a memory has where `bases` are asked for. ValueError for an impossible one."""
@@ -152,6 +161,13 @@ class StoredItemsSpec(MemorySpec):
         if self.stored_shape(shape) == shape.item_shape:
             return StoredItems(stored)
         return StoredItems(stored, shape.item_shape[1], shape.item_shape[2])
+
+    def holding(self, items: Tensor) -> AbstractMemory:
+        if self.resolution == "full" or items.ndim == 3:
+            return StoredItems(items)
+        half = HalfResolution.of(items.shape[3], items.shape[4])
+        stored = half.stored(half.coordinates(items.flatten(0, 1)), items.shape[2])
+        return StoredItems(stored.reshape(*items.shape[:3], *half.stored_size), items.shape[3], items.shape[4])
 
 
 MemoryPart = Annotated[MemorySpec, member_of(MemorySpec)]

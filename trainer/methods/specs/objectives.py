@@ -16,6 +16,7 @@ from trainer.objectives.inner.inner_training import AbstractInnerTraining, Adam,
 from trainer.objectives.inner.precision import Precision, with_precision
 from trainer.objectives.inner.select_step import inner_step
 from trainer.objectives.unrolled import Unrolled, learned_rate
+from trainer.objectives.untrained import Untrained
 
 Count = Annotated[int, Field(ge=1)]
 Rate = Annotated[float, Field(gt=0)]
@@ -32,6 +33,15 @@ class ObjectiveSpec(Spec):
     @abstractmethod
     def build(self, problem: Problem) -> AbstractObjective:
         """The objective on the problem's device."""
+
+
+class NoObjectiveSpec(ObjectiveSpec):
+    """Nothing is trained: the memory stays as it starts. `network` is that of validation."""
+
+    kind: Literal["none"] = "none"
+
+    def build(self, problem: Problem) -> AbstractObjective:
+        return Untrained()
 
 
 class InnerOptimiserSpec(Spec):

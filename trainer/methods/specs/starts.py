@@ -5,8 +5,10 @@ from __future__ import annotations
 from abc import abstractmethod
 from typing import Annotated, ClassVar, Literal, NamedTuple
 
+from pydantic import Field
+
 from recall_server.core.encoders.weights import encoder_parameters
-from recall_server.core.memory import BASES, AbstractMemory, AddressedBases
+from recall_server.core.memory import BASES, ITEMS, AbstractMemory, AddressedBases
 from recall_server.core.networks import AbstractNetwork, NetworkSpec, Parameters, build_network
 from trainer.methods.budget import MemoryBudget
 from trainer.methods.specs.memories import MemorySpec
@@ -17,6 +19,7 @@ from trainer.starts.for_pictures import start_by_pictures
 from trainer.starts.from_bundle import resume_from_bundle
 from trainer.starts.pretrained_encoder import pretrain_encoder
 from trainer.starts.random import Initialisation
+from trainer.starts.real.real_items import Selection, network_features, pixel_features, real_items
 
 
 class Encoder(NamedTuple):
@@ -105,6 +108,42 @@ class PrincipalStart(StartSpec):
             generator=problem.generator,
         )
         return addressed, network, parameters
+
+
+class RealStart(StartSpec):
+    """Real items of each label: at random, by herding, or centres that cover the class.
+
+    Both of the latter look at the features of `network` after `training_steps` of training on all classes; with 0
+    steps, or where items are features already, at the items themselves.
+    """
+
+    kind: Literal["real"] = "real"
+    traits: ClassVar[frozenset[str]] = frozenset({ITEMS})
+    selection: Selection = "random"
+    network: NetworkSpec = NetworkSpec(filters=32)
+    training_steps: Annotated[int, Field(ge=0)] = 600
+
+    def memory(self, spec: MemorySpec, shape: MemoryShape, budget: MemoryBudget, problem: Problem) -> AbstractMemory:
+        data, features = problem.dataset, pixel_features(problem.dataset.train)
+        if self.selection != "random" and self.training_steps and data.image_shape[1:] != (1, 1):
+            features = network_features(
+                build_network(self.network, data.image_shape, shape.classes),
+                data.train,
+                problem.preprocessing,
+                steps=self.training_steps,
+                generator=problem.generator,
+                device=problem.device,
+            )
+        items = real_items(
+            data.train,
+            problem.preprocessing,
+            classes=shape.classes,
+            rows=budget.rows,
+            selection=self.selection,
+            features=features,
+            generator=problem.generator,
+        )
+        return spec.holding(items.reshape(*items.shape[:2], *shape.item_shape))
 
 
 class BundleStart(StartSpec):

@@ -1,0 +1,1 @@
+"""Starts from real items: which of them, and what a memory stores of them."""

@@ -1,0 +1,83 @@
+"""Real items of every class as a memory stores them, chosen by their pixels or by the features of a trained network."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from recall_server.core.networks import AbstractNetwork
+from recall_server.core.preprocessing import AbstractPreprocessing
+from recall_server.core.training.descent import images_at_once
+from trainer.data.half_resolution import HalfResolution
+from trainer.data.splits import Split
+from trainer.starts.pretrained_encoder import pretrain_encoder
+from trainer.starts.real.selection import at_random, herding, k_center
+
+Selection = Literal["random", "herding", "k-center"]
+Features = Callable[[Tensor], Tensor]  # items [N, C, H, W] in model space -> [N, p]
+
+MOST = 5_000  # items of a class that are looked at
+
+
+def real_items(
+    split: Split,
+    preprocessing: AbstractPreprocessing,
+    *,
+    classes: int,
+    rows: int,
+    selection: Selection,
+    features: Features,
+    generator: torch.Generator,
+) -> Tensor:
+    """Items [classes, rows, C, H, W] in model space. A class with fewer than `rows` repeats its items."""
+    chosen = []
+    for label in range(classes):
+        members = split.of_class(label, MOST)
+        count = min(rows, len(members))
+        if selection == "random":
+            order = at_random(members.images, count, generator)
+        else:
+            parts = [features(preprocessing.to_model(chunk.pixels())) for chunk in members.chunks()]
+            order = (herding if selection == "herding" else k_center)(torch.cat(parts), count)
+        kept = members.select(order.repeat(-(-rows // count))[:rows])
+        chosen.append(preprocessing.to_model(kept.pixels()))
+    return torch.stack(chosen)
+
+
+def pixel_features(split: Split) -> Features:
+    """The coordinates of half-resolution images, which hold less noise than all pixels; features as they are."""
+    height, width = split.images.shape[2:]
+    return HalfResolution.of(height, width).coordinates if height > 1 and width > 1 else lambda items: items.flatten(1)
+
+
+def network_features(
+    network: AbstractNetwork,
+    split: Split,
+    preprocessing: AbstractPreprocessing,
+    *,
+    steps: int,
+    generator: torch.Generator,
+    device: torch.device,
+) -> Features:
+    """The inputs of the last layer of a classifier of all classes, after `steps` minibatches of training."""
+    parameters = pretrain_encoder(
+        network,
+        network.initialise(generator),
+        split,
+        preprocessing,
+        steps=steps,
+        augmentation="none",
+        generator=generator,
+        device=device,
+    )
+    placed = {name: value.to(device) for name, value in parameters.items()}
+
+    @torch.no_grad()
+    def features(items: Tensor) -> Tensor:
+        parts = torch.split(items.to(device), images_at_once(network, device))
+        return torch.cat([network.features(placed, part).cpu() for part in parts])
+
+    return features
