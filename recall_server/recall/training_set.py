@@ -32,7 +32,7 @@ from recall_server.core.bundle.manifest import EncoderReference
 from recall_server.core.encoders.query_encoder import QueryEncoder
 from recall_server.core.networks import Parameters
 from recall_server.core.preprocessing import AbstractPreprocessing, Projected, Standardise
-from recall_server.core.training.augmentation import AUGMENTATIONS
+from recall_server.core.training.augmentation import common_augmentation
 from recall_server.core.training.retraining import Retraining
 from recall_server.errors import UnsupportedQuery
 
@@ -114,7 +114,7 @@ def shared_format(bundles: Sequence[MemoryBundle]) -> SharedFormat:
     channels, height, width = leading.network_shape
     if leading.space == "pixels":
         channels = max(bundle.memory.image_shape[0] for bundle in different)
-    allowed = min((each.manifest.retraining.augmentation for each in different), key=lambda it: len(AUGMENTATIONS[it]))
+    allowed = common_augmentation(each.manifest.retraining.augmentation for each in different)
     return SharedFormat(
         bundles=tuple(different),
         image_shape=(channels, height, width),

@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from recall_server.core.training.augmentation import AUGMENTATIONS
 from trainer.methods.named import METHODS
 
 Threads = Annotated[int, typer.Option(help="CPU threads; 0 lets torch choose.", min=0)]
@@ -60,7 +61,9 @@ Network = Annotated[
 ]
 Epochs = Annotated[int | None, typer.Option(help="Epochs over all images; default: the protocol's.", min=1)]
 Steps = Annotated[int | None, typer.Option(help="Training steps; default: the protocol's.", min=1)]
-Augmentation = Annotated[str | None, typer.Option(help="none, flip or flip+rotate; default: the bundle's own.")]
+Augmentation = Annotated[
+    str | None, typer.Option(help=f"One of {', '.join(AUGMENTATIONS)}; default: the bundle's own.")
+]
 Record = Annotated[
     bool, typer.Option("--record", help="Write the accuracy into the manifest, and all results into a JSON beside it.")
 ]

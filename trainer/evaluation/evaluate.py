@@ -81,6 +81,7 @@ def paper_protocol(retraining: Retraining, *, queries: int, rows: int) -> Retrai
             "steps": PAPER_EPOCHS * -(-rows // each),
             "learning_rate": PAPER_RATE,
             "momentum": 0.9,
+            "weight_decay": 0.0,
             "rows_per_class": each,
             "decay": "constant",
         }

@@ -54,7 +54,7 @@ def fresh_accuracies(
     for group in _groups(tasks, retraining, device, together):
         first = group[0]
         network = _network(first, retraining, device)
-        if len(group) == 1 or not can_train_together(network) or retraining.loss != "cross_entropy":
+        if len(group) == 1 or not can_train_together(network, retraining):
             values += [_alone(task, retraining, device, pretrained) for task in group]
             continue
         many = ManyNetworks(network, retraining, [task.seed for task in group], device=device)

@@ -21,16 +21,21 @@ from recall_server.core.networks import AbstractNetwork, Parameters
 from recall_server.core.networks.base import CLASSIFIER
 from recall_server.core.networks.blueprint import ConvBlock, blueprint
 from recall_server.core.networks.kernels import EPSILON
-from recall_server.core.training.augmentation import AUGMENTATIONS, LARGEST_ANGLE, flip, rotate
+from recall_server.core.training.augmentation import AUGMENTATIONS, OPERATIONS
 from recall_server.core.training.descent import flat_leaves, images_at_once
 from recall_server.core.training.fused import trainable_parameters
 from recall_server.core.training.retraining import Retraining
 from recall_server.errors import NotFitted, TrainingFailed
 
 
-def can_train_together(network: AbstractNetwork) -> bool:
-    """Whether the network is a chain of convolution blocks and one linear layer, such as ConvNet and AlexNet."""
-    return all(isinstance(block, ConvBlock) for block in blueprint(network).blocks)
+def can_train_together(network: AbstractNetwork, retraining: Retraining) -> bool:
+    """Whether the network is a chain of convolution blocks and one linear layer, such as ConvNet and AlexNet.
+
+    The loss must be the cross-entropy, and no choice of an augmentation may be one for a whole minibatch.
+    """
+    alone = all("|" not in kind for kind in AUGMENTATIONS[retraining.augmentation])
+    chain = all(isinstance(block, ConvBlock) for block in blueprint(network).blocks)
+    return alone and chain and retraining.loss == "cross_entropy"
 
 
 @final
@@ -38,14 +43,14 @@ class ManyNetworks:
     """G networks of the same architecture, one per seed, on one device.
 
     `network.convolution_dtype` is the dtype of convolutions; everything else is float32. Raises ValueError for an
-    architecture that `can_train_together` refuses, and for no seeds.
+    architecture or a schedule that `can_train_together` refuses, and for no seeds.
     """
 
     def __init__(
         self, network: AbstractNetwork, retraining: Retraining, seeds: Sequence[int], *, device: torch.device
     ) -> None:
-        if not can_train_together(network):
-            raise ValueError(f"{type(network).__name__} is not a chain of convolutions; train its networks one by one")
+        if not can_train_together(network, retraining):
+            raise ValueError(f"{type(network).__name__} cannot be trained so by this schedule; train them one by one")
         if not seeds:
             raise ValueError("at least one seed is needed")
         self.network, self.retraining, self.seeds, self.device = network, retraining, tuple(seeds), device
@@ -65,12 +70,12 @@ class ManyNetworks:
         start = _stacked(first, self.device)
         draws = Draws.of(self.retraining, (images.shape[1], images.shape[2]), generators, self.device)
         images, targets = images.to(self.device, torch.float32), targets.to(self.device, torch.float32)
-        descent = _Descent(self.network, start)
+        descent = _Descent(self.network, start, self.retraining)
         repeated = targets.repeat_interleave(draws.drawn, dim=0)  # [q * n, k]
         with torch.enable_grad():
             for done in range(self.retraining.steps):
                 rate = learning_rate(self.retraining, done)
-                descent.step(draws.minibatch(images, done), repeated, rate=rate, momentum=self.retraining.momentum)
+                descent.step(draws.minibatch(images, done), repeated, rate=rate)
         self._parameters = descent.parameters
         failed = int((~descent.finite()).sum())
         if failed:
@@ -116,8 +121,8 @@ class ManyNetworks:
 class Draws:
     """All random draws of the training: `numbers` [G, steps, L], uniform in 0..1, the same as FreshClassifier's.
 
-    The L numbers of a step are q * r that order the rows, then one per image for its flip and one for its rotation, if
-    the schedule has these. Drawing all steps at once gives the same numbers as drawing step by step.
+    The L numbers of a step are q * r that order the rows, then those of each operation of the augmentation for each
+    image. Drawing all steps at once gives the same numbers as drawing step by step.
     """
 
     numbers: Tensor
@@ -137,7 +142,7 @@ class Draws:
         """Draw for images of `size` (queries, rows), one generator per network."""
         queries, rows = size
         drawn, kinds = min(retraining.rows_per_class, rows), AUGMENTATIONS[retraining.augmentation]
-        length = queries * rows + len(kinds) * queries * drawn
+        length = queries * rows + sum(OPERATIONS[kind][0] for kind in kinds) * queries * drawn
         numbers = torch.stack([torch.rand(retraining.steps, length, generator=each) for each in generators])
         return cls(numbers.to(device), queries, rows, drawn, kinds)
 
@@ -145,13 +150,14 @@ class Draws:
         """Images [G, q, r, C, H, W] -> the minibatches [G, q * n, C, H, W] of the step after `done` steps."""
         networks, queries = len(images), self.queries
         count = queries * self.drawn
-        order, *augmented = torch.split(self.numbers[:, done], [queries * self.rows, *[count] * len(self.kinds)], dim=1)
+        sizes = [queries * self.rows, *(OPERATIONS[kind][0] * count for kind in self.kinds)]
+        order, *augmented = torch.split(self.numbers[:, done], sizes, dim=1)
         chosen = order.reshape(networks, queries, self.rows).argsort(dim=2, stable=True)[..., : self.drawn]
         network = torch.arange(networks, device=images.device).view(-1, 1, 1)
         batch = images[network, torch.arange(queries, device=images.device).view(1, -1, 1), chosen].flatten(0, 2)
         for kind, numbers in zip(self.kinds, augmented, strict=True):
-            numbers = numbers.reshape(-1)
-            batch = flip(batch, numbers < 0.5) if kind == "flip" else rotate(batch, (numbers * 2 - 1) * LARGEST_ANGLE)
+            each, operation = OPERATIONS[kind]
+            batch = operation(batch, numbers.reshape(networks, each, count).transpose(0, 1).flatten(1))
         return batch.view(networks, count, *batch.shape[1:])
 
 
@@ -162,21 +168,22 @@ class _Descent:
     The parameters are views of one vector, so an update takes three operations.
     """
 
-    def __init__(self, network: AbstractNetwork, start: Parameters) -> None:
+    def __init__(self, network: AbstractNetwork, start: Parameters, retraining: Retraining) -> None:
         names = trainable_parameters(network)
-        self._network = network
+        self._network, self._momentum, self._weight_decay = network, retraining.momentum, retraining.weight_decay
         self._values, self._leaves = flat_leaves(start, names)
         self._velocity = torch.zeros_like(self._values)
         self.parameters = start | self._leaves
 
-    def step(self, images: Tensor, targets: Tensor, *, rate: float, momentum: float) -> None:
+    def step(self, images: Tensor, targets: Tensor, *, rate: float) -> None:
         """Take one step with each network on its minibatch [G, N, C, H, W], all with the targets [N, k]."""
         logits = many_logits(self._network, self.parameters, images)
         # Summed over networks, whose gradients are independent of each other.
         loss = -(targets * log_softmax(logits, dim=2)).sum() / images.shape[1]
         pieces = torch.autograd.grad(loss, list(self._leaves.values()))
         with torch.no_grad():
-            self._velocity.mul_(momentum).add_(torch.cat([piece.flatten() for piece in pieces]))
+            gradient = torch.cat([piece.flatten() for piece in pieces]).add_(self._values, alpha=self._weight_decay)
+            self._velocity.mul_(self._momentum).add_(gradient)
             self._values.sub_(self._velocity, alpha=rate)
 
     def finite(self) -> Tensor:

@@ -118,7 +118,9 @@ class FreshClassifier:
         parameters = {name: value.detach().to(self.device) for name, value in first.items()}
         images, targets = images.to(self.device, torch.float32), targets.to(self.device, torch.float32)
         batches = minibatches(images, targets, self.retraining, generator)
-        descent = MomentumDescent(self.network, parameters, loss=self.retraining.loss)
+        descent = MomentumDescent(
+            self.network, parameters, loss=self.retraining.loss, weight_decay=self.retraining.weight_decay
+        )
         with torch.enable_grad(), _deterministic(self.device):
             losses = _descend(descent, batches, self.retraining)
             for done, loss in enumerate(read_scalars(losses, self.device), start=1):
@@ -284,4 +286,6 @@ def learning_rate(retraining: Retraining, done: int) -> float:
     """The learning rate of the step after `done` steps."""
     if retraining.decay == "cosine":
         return retraining.learning_rate * cosine(done / retraining.steps)
+    if retraining.decay == "tenth" and 2 * done >= retraining.steps:
+        return retraining.learning_rate / 10
     return retraining.learning_rate

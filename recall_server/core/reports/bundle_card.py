@@ -17,6 +17,11 @@ PROTOCOLS = {
     "paper": "each trained for 300 epochs at a constant learning rate of 0.01, as in the literature",
     "bundle": "each trained by the memory's own schedule, which is also used for the classifiers that you request",
 }
+DECAYS = {
+    "constant": "constant",
+    "cosine": "falling to zero as a cosine",
+    "tenth": "falling to a tenth after half of the steps",
+}
 INITIAL_WEIGHTS = {"random": "random weights", "encoder": "the layers of the query encoder"}
 LIMITS = (
     "Anything but these {count} classes: a classifier made from this memory assigns every picture to one of its "
@@ -50,11 +55,12 @@ def bundle_card(bundle: MemoryBundle) -> str:
 
 def schedule(retraining: Retraining) -> str:
     """A table of how a fresh classifier is trained."""
-    decay = "falling to zero as a cosine" if retraining.decay == "cosine" else "constant"
+    decay = DECAYS[retraining.decay]
+    weight_decay = f", weight decay {retraining.weight_decay:g}" if retraining.weight_decay else ""
     return facts(
         [
             ("network", f"`{retraining.network}`, from {INITIAL_WEIGHTS[retraining.initial]}"),
-            ("training", f"{retraining.steps} steps of SGD, momentum {retraining.momentum:g}"),
+            ("training", f"{retraining.steps} steps of SGD, momentum {retraining.momentum:g}{weight_decay}"),
             ("learning rate", f"{retraining.learning_rate:g}, {decay}"),
             ("minibatch", f"{retraining.rows_per_class} recalled images of each class"),
             ("augmentation", retraining.augmentation),

@@ -22,7 +22,8 @@ MEBIBYTE = 2**20
 class MomentumDescent:
     """Trains one network by SGD with momentum: m <- momentum * m + g, p <- p - rate * m (paper, section 4).
 
-    g is the gradient of the mean `loss`; the squared error is half the sum over the outputs of an image.
+    g is the gradient of the mean `loss` plus `weight_decay` times p. The squared error is half the sum over the outputs
+    of an image.
 
     All trained parameters are views of one vector, so an update takes three operations whatever the depth of the
     network. `parameters` are the initial values; they are not modified. On CUDA, or with a `recorder`, the first steps
@@ -35,11 +36,12 @@ class MomentumDescent:
         parameters: Parameters,
         *,
         loss: Loss = "cross_entropy",
+        weight_decay: float = 0.0,
         recorder: Recorder | None = None,
     ) -> None:
         names = trainable_parameters(network)
         self._network = network
-        self._loss = loss
+        self._loss, self._weight_decay = loss, weight_decay
         self._by_hand = by_hand(network, parameters[names[0]].device) if loss == "cross_entropy" else None
         self._values, self._leaves = flat_leaves(parameters, names)
         self._velocity = torch.zeros_like(self._values)
@@ -81,6 +83,9 @@ class MomentumDescent:
             share, pieces = self._share(some, their_targets, len(images))
             gradient += torch.cat([piece.flatten() for piece in pieces])
             loss += share
+        if self._weight_decay:
+            with torch.no_grad():
+                gradient.add_(self._values, alpha=self._weight_decay)
         return gradient, loss
 
     def _share(self, images: Tensor, targets: Tensor, count: int) -> tuple[Tensor, Sequence[Tensor]]:

@@ -8,6 +8,7 @@ from typing import Annotated, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from recall_server.core.networks.spec import NetworkSpec
+from recall_server.core.training.augmentation import AugmentationName
 
 Loss = Literal["cross_entropy", "squared_error"]
 
@@ -15,7 +16,9 @@ Loss = Literal["cross_entropy", "squared_error"]
 class Retraining(BaseModel):
     """SGD with momentum for `steps` steps, each on a minibatch of `rows_per_class` recalled rows per query.
 
-    `loss` compares logits with targets: `squared_error` is for unbounded ones.
+    `weight_decay` times the parameters is added to the gradient. The rate is constant, falls to zero as a cosine, or
+    falls to a tenth after half of the steps. `loss` compares logits with targets: the squared error is for unbounded
+    ones.
 
     A memory is distilled for one schedule, so the schedule is part of the memory and not a preference. The upper
     limits stop a hostile manifest from demanding days of work; they are far above any schedule in the literature.
@@ -30,8 +33,9 @@ class Retraining(BaseModel):
     learning_rate: Annotated[float, Field(gt=0, le=10)]
     momentum: Annotated[float, Field(ge=0, lt=1)] = 0.9
     rows_per_class: Annotated[int, Field(ge=1, le=100_000)]
-    decay: Literal["constant", "cosine"] = "constant"
-    augmentation: Literal["none", "flip", "flip+rotate"] = "none"
+    weight_decay: Annotated[float, Field(ge=0, le=1, exclude_if=lambda decay: decay == 0)] = 0.0
+    decay: Literal["constant", "cosine", "tenth"] = "constant"
+    augmentation: AugmentationName = "none"
     loss: Loss = "cross_entropy"
     initial: Literal["random", "encoder"] = "random"
 

@@ -130,6 +130,10 @@ def test_images_are_augmented_only_as_every_memory_allows() -> None:
     assert shared_format([photos, things]).retraining.augmentation == "flip"
     assert shared_format([photos, things, digits]).retraining.augmentation == "none"
     assert shared_format([photos]).retraining.augmentation == "flip+rotate"
+    turned, upright = drawn("turned", augmentation="dsa"), drawn("upright", augmentation="dsa-digits")
+    assert shared_format([photos, turned]).retraining.augmentation == "flip+rotate"
+    assert shared_format([turned, upright]).retraining.augmentation == "dsa-digits"
+    assert shared_format([things, upright]).retraining.augmentation == "none", "digits must not be mirrored"
 
 
 def test_pictures_are_projected_on_what_all_memories_together_can_recall() -> None:

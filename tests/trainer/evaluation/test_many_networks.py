@@ -40,6 +40,7 @@ def recalled(networks: int, rows: int = 7) -> Tensor:
         schedule(decay="cosine", momentum=0.5),
         schedule(augmentation="flip"),
         schedule(augmentation="flip+rotate", decay="cosine"),
+        schedule(augmentation="color+crop+cutout", decay="tenth", weight_decay=0.1),
         schedule(rows_per_class=50),
         schedule(network=NetworkSpec.parse("alexnet"), steps=2),
         schedule(network=NetworkSpec(filters=5, depth=2, shrink=2)),
@@ -115,8 +116,9 @@ def test_what_cannot_be_trained_is_refused_with_a_sentence() -> None:
     with pytest.raises(ValueError, match="at least one seed"):
         ManyNetworks(network, schedule(), [], device=CPU)
     residual = build_network(NetworkSpec.parse("resnet"), (3, 32, 32), 2)
-    assert not can_train_together(residual)
-    with pytest.raises(ValueError, match="ResNet is not a chain of convolutions"):
+    assert not can_train_together(residual, schedule())
+    assert not can_train_together(network, schedule(augmentation="dsa")), "one operation for a whole minibatch"
+    with pytest.raises(ValueError, match="ResNet cannot be trained so by this schedule; train them one by one"):
         ManyNetworks(residual, schedule(), [0], device=CPU)
 
 

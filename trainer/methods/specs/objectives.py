@@ -8,7 +8,7 @@ from typing import Annotated, ClassVar, Literal
 from pydantic import Field, model_validator
 
 from recall_server.core.networks import AbstractNetwork, NetworkSpec, build_network
-from recall_server.core.training.augmentation import AUGMENTATIONS
+from recall_server.core.training.augmentation import AUGMENTATIONS, AugmentationName
 from trainer.methods.specs.problem import Problem
 from trainer.methods.specs.spec import Spec, member_of
 from trainer.objectives.base import AbstractObjective
@@ -28,7 +28,7 @@ class ObjectiveSpec(Spec):
     noun: ClassVar[str] = "objective"
     requires: ClassVar[frozenset[str]] = frozenset()  # traits that a memory must have
     network: NetworkSpec = NetworkSpec()
-    augmentation: Literal["none", "flip", "flip+rotate"] = "none"
+    augmentation: AugmentationName = "none"
 
     @abstractmethod
     def build(self, problem: Problem) -> AbstractObjective:

@@ -86,23 +86,26 @@ def test_no_pictures_have_no_predictions() -> None:
     assert _fitted().predict(torch.empty(0, *SHAPE)) == []
 
 
-@pytest.mark.parametrize("decay", ["constant", "cosine"])
-def test_training_is_sgd_with_momentum_on_the_definition_of_the_network(decay: str) -> None:
+@pytest.mark.parametrize(("decay", "weight_decay"), [("constant", 0.0), ("cosine", 0.0), ("tenth", 0.1)])
+def test_training_is_sgd_with_momentum_on_the_definition_of_the_network(decay: str, weight_decay: float) -> None:
     """The oracle: torch's own optimiser, on `network.logits`, over all rows at every step."""
-    classifier = _classifier(rows_per_class=99, decay=decay)
+    classifier = _classifier(rows_per_class=99, decay=decay, weight_decay=weight_decay)
     images, targets = _recalled(), torch.tensor([[1.0, 0, 0], [0, 0.5, 0.5], [0, 0, 1.0]])
     parameters = classifier.network.initialise(torch.Generator().manual_seed(0))
     leaves = {name: value.requires_grad_() for name, value in parameters.items()}
-    optimiser = torch.optim.SGD(leaves.values(), lr=0.02, momentum=0.9)
-    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, 12)
+    optimiser = torch.optim.SGD(leaves.values(), lr=0.02, momentum=0.9, weight_decay=weight_decay)
+    schedules = {
+        "constant": torch.optim.lr_scheduler.ConstantLR(optimiser, factor=1),
+        "cosine": torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, 12),
+        "tenth": torch.optim.lr_scheduler.StepLR(optimiser, 6),
+    }
     for _ in range(12):
         optimiser.zero_grad()
         logits = classifier.network.logits(leaves, images.flatten(0, 1))
         loss = torch.nn.functional.cross_entropy(logits, targets.repeat_interleave(5, dim=0))
         loss.backward()  # type: ignore[no-untyped-call]
         optimiser.step()
-        if decay == "cosine":
-            schedule.step()
+        schedules[decay].step()
     pixels, _ = _pictures(10, seed=3)
     with torch.no_grad():
         expected = classifier.network.logits(leaves, PREPROCESSING.to_model(pixels)).softmax(1)

@@ -8,7 +8,13 @@ import pytest
 import torch
 from torch import Tensor
 
-from recall_server.core.training.augmentation import AUGMENTATIONS, LARGEST_ANGLE, augment
+from recall_server.core.training.augmentation import (
+    AUGMENTATIONS,
+    LARGEST_ANGLE,
+    OPERATIONS,
+    augment,
+    common_augmentation,
+)
 from tests.tolerances import assert_close
 
 
@@ -83,5 +89,92 @@ def test_gradients_reach_the_images(name: str) -> None:
 
 
 def test_an_unknown_kind_is_refused_by_name() -> None:
-    with pytest.raises(ValueError, match="unknown augmentation 'crop'; use 'flip' or 'rotate'"):
-        augment(_images(), ("flip", "crop"), _generator())
+    with pytest.raises(
+        ValueError, match="unknown augmentation 'blur'; there are flip, rotate, scale, color, crop, cut"
+    ):
+        augment(_images(), ("flip", "crop|blur"), _generator())
+
+
+def test_batches_from_the_same_seed_are_augmented_alike_and_as_one_batch() -> None:
+    images = _images(9)
+    for name in ("color+crop+cutout", "dsa", "flip+rotate"):
+        for seed in range(12):
+            whole = augment(images, AUGMENTATIONS[name], _generator(seed), alike=True)
+            parts = [augment(part, AUGMENTATIONS[name], _generator(seed), alike=True) for part in images.split([2, 7])]
+            assert torch.equal(torch.cat(parts), whole)
+    same = augment(images[:1].expand(5, -1, -1, -1), ("rotate",), _generator(), alike=True)
+    assert torch.equal(same, same[:1].expand_as(same))
+
+
+@pytest.mark.parametrize("operation", ["crop", "cutout", "scale", "color"])
+def test_operations_of_siamese_augmentation_do_what_its_authors_do(operation: str) -> None:
+    """Against the formulas of Zhao and Bilen (2021), number by number, for images with numbers of their own."""
+    images = _images(5, 8, 12).double()
+    count, apply = OPERATIONS[operation]
+    numbers = torch.rand(count, len(images), generator=_generator(4), dtype=torch.float64)
+    expected = torch.stack([NAIVE[operation](*each) for each in zip(images, numbers.T.tolist(), strict=True)])
+    assert_close(apply(images, numbers), expected, terms=images[0].numel())
+
+
+def _cropped(image: Tensor, numbers: list[float]) -> Tensor:
+    height, width = image.shape[1:]
+    down, right = (int(u * (2 * shift + 1)) - shift for u, shift in zip(numbers, (1, 2), strict=True))  # eighths
+    result = torch.zeros_like(image)
+    for row in range(height):
+        for column in range(width):
+            if 0 <= row + down < height and 0 <= column + right < width:
+                result[:, row, column] = image[:, row + down, column + right]
+    return result
+
+
+def _cut(image: Tensor, numbers: list[float]) -> Tensor:
+    result = image.clone()
+    middle = [int(u * (size + 1)) for u, size in zip(numbers, image.shape[1:], strict=True)]
+    for row in range(image.shape[1]):
+        for column in range(image.shape[2]):
+            if -4 // 2 <= row - middle[0] < 4 // 2 and -6 // 2 <= column - middle[1] < 6 // 2:
+                result[:, row, column] = 0
+    return result
+
+
+def _scaled(image: Tensor, numbers: list[float]) -> Tensor:
+    """Bilinear samples around the middle, zeros outside."""
+    height, width = image.shape[1:]
+    across, down = (u * (1.2 - 1 / 1.2) + 1 / 1.2 for u in numbers)
+    result = torch.zeros_like(image)
+    for row in range(height):
+        for column in range(width):
+            y = (row + 0.5 - height / 2) * down + height / 2 - 0.5
+            x = (column + 0.5 - width / 2) * across + width / 2 - 0.5
+            for i in (math.floor(y), math.floor(y) + 1):
+                for j in (math.floor(x), math.floor(x) + 1):
+                    if 0 <= i < height and 0 <= j < width:
+                        result[:, row, column] += (1 - abs(y - i)) * (1 - abs(x - j)) * image[:, i, j]
+    return result
+
+
+def _coloured(image: Tensor, numbers: list[float]) -> Tensor:
+    brightness, saturation, contrast = numbers
+    image = image + (brightness - 0.5)
+    grey = image.sum(dim=0) / 3
+    image = (image - grey) * 2 * saturation + grey
+    return (image - image.mean()) * (contrast + 0.5) + image.mean()
+
+
+NAIVE = {"crop": _cropped, "cutout": _cut, "scale": _scaled, "color": _coloured}
+
+
+def test_one_of_several_operations_is_drawn_for_a_batch() -> None:
+    image = _images(1)
+    seen = [augment(image, ("flip|cutout",), _generator(seed)) for seed in range(40)]
+    flipped = [seed for seed, each in enumerate(seen) if torch.equal(each, image.flip(3))]
+    cut = [seed for seed, each in enumerate(seen) if bool((each == 0).any())]
+    assert len(flipped) > 4
+    assert len(cut) > 10
+    assert not set(flipped) & set(cut)
+
+
+def test_memories_together_allow_the_operations_that_each_of_them_allows() -> None:
+    assert common_augmentation(["dsa", "flip+rotate"]) == "flip+rotate"
+    assert common_augmentation(["dsa-digits", "flip"]) == "none"
+    assert common_augmentation(["dsa", "dsa"]) == "dsa"
