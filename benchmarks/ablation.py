@@ -12,19 +12,15 @@ every cell, and cells in FILE are not run again. --quick: scikit-learn's digits,
 
 from __future__ import annotations
 
-import argparse
 import itertools
-import json
 import statistics
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-import torch
-
+from benchmarks.command import CPU, KeptCells, command_parser, parse, print_figures
 from recall_server.core.io.atomic import write_atomically
-from recall_server.core.training.allocator import keep_freed_memory
-from recall_server.core.training.device import device_name
 from trainer.data.datasets import ImageDataset, load_dataset
 from trainer.methods.method import Method
 from trainer.methods.named import compose
@@ -33,7 +29,6 @@ from trainer.output.plots.figures import empty, to_bytes
 from trainer.run.progress import RunLimits
 from trainer.run.search.trial import trial
 
-CPU = torch.device("cpu")
 SMALL = [
     "preprocessing=standardise", "objective.augmentation=none", "objective.rate=0.02",
     "outer.optimiser=adam", "outer.rate=0.02", "outer.decay=cosine",
@@ -102,41 +97,27 @@ def draw(figures: Mapping[str, Any], path: Path, title: str) -> None:
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = command_parser(__doc__)
     parser.add_argument("--outer-steps", type=int, default=300)
     parser.add_argument("--seeds", type=int, default=2)
     parser.add_argument("--results", type=Path, help="a JSON file in which figures are kept for other runs")
     parser.add_argument("--plot", type=Path, help="a PNG to write")
     parser.add_argument("--threads", type=int, default=0)
     parser.add_argument("--quick", action="store_true", help="digits and few steps, ends within a minute")
-    options = parser.parse_args(arguments)
-    keep_freed_memory()
-    if options.threads:
-        torch.set_num_threads(options.threads)
+    options = parse(parser, arguments)
     lengths, network = (QUICK_STEPS, NARROW) if options.quick else (STEPS, WIDE)
     outer_steps, seeds = (20, 1) if options.quick else (options.outer_steps, options.seeds)
     source = "digits" if options.quick else "fashion-mnist"
     described = {"dataset": source, "outer_steps": outer_steps, "seeds": seeds, "network": network}
-    cells: dict[str, Any] = {}
-    if options.results and options.results.exists():
-        kept = json.loads(options.results.read_text())
-        if kept["described"] != described:
-            raise SystemExit(
-                f"{options.results.name} has another ablation, of {kept['described']}; choose another file"
-            )
-        cells = kept["cells"]
+    kept = KeptCells(options.results, described)
     dataset = load_dataset(source)
     for steps, momentum in itertools.product(lengths, MOMENTA):
-        key = f"{momentum} {steps}"
-        if key not in cells:
-            cells[key] = cell(dataset, method(momentum, steps, outer_steps, network), seeds)
-            print(f"{key} steps: {cells[key]}", flush=True)
-        if options.results:
-            write_atomically(options.results, json.dumps({"described": described, "cells": cells}, indent=1).encode())
-    figures: dict[str, Any] = {"table8": table_8(cells, max(lengths)), "figure4": figure_4(cells, lengths)}
+        chosen = method(momentum, steps, outer_steps, network)
+        kept.measure(f"{momentum} {steps}", partial(cell, dataset, chosen, seeds))
+    figures: dict[str, Any] = {"table8": table_8(kept.cells, max(lengths)), "figure4": figure_4(kept.cells, lengths)}
     if options.plot:
         draw(figures, options.plot, f"BPTT on {dataset.name}, one stored picture per class, {outer_steps} outer steps")
-    print(json.dumps(figures | {"cells": cells} | described | {"device": device_name(CPU)}))
+    print_figures(figures | {"cells": kept.cells} | described)
 
 
 if __name__ == "__main__":

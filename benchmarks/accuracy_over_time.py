@@ -13,7 +13,6 @@ kept in FOLDER, and a folder that has versions is measured without another run. 
 from __future__ import annotations
 
 import argparse
-import json
 import subprocess
 import sys
 import tempfile
@@ -24,9 +23,8 @@ from typing import Any, NamedTuple
 
 from matplotlib.figure import Figure
 
+from benchmarks.command import command_parser, parse, print_figures
 from recall_server.core.bundle.bundle import MemoryBundle
-from recall_server.core.training.allocator import keep_freed_memory
-from recall_server.core.training.device import device_name
 from trainer.cli.commands import pick_device
 from trainer.data.datasets import load_dataset
 from trainer.evaluation.evaluate import at_full_size, evaluate_labels, evaluate_real, paper_protocol
@@ -104,7 +102,7 @@ def plot(rows: Sequence[dict[str, float]], real: float, title: str, path: Path) 
 
 
 def read(arguments: Sequence[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = command_parser(__doc__)
     parser.add_argument("--dataset", default="cifar10")
     parser.add_argument("--minutes", type=float, default=30.0)
     parser.add_argument("--runs", type=int, default=3, help="fresh networks for each version")
@@ -113,7 +111,7 @@ def read(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--device", default="auto")
     parser.add_argument("--quick", action="store_true")
     parser.add_argument("distill", nargs="*", help="after --, further options of `recall-trainer distill`")
-    options = parser.parse_args(arguments)
+    options = parse(parser, arguments)
     if options.quick:
         options.dataset, options.minutes, options.runs = "digits", 0.1, 1
         options.distill = [*QUICK, *options.distill]
@@ -122,7 +120,6 @@ def read(arguments: Sequence[str] | None) -> argparse.Namespace:
 
 def main(arguments: Sequence[str] | None = None) -> None:
     options = read(arguments)
-    keep_freed_memory()
     device, data = pick_device(options.device), load_dataset(options.dataset)
     with tempfile.TemporaryDirectory() as temporary:
         folder = options.versions or Path(temporary, "versions")
@@ -146,7 +143,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         plot(rows, real.mean, f"{data.name}, {images:g} image(s) per class", options.plot)
     document: dict[str, Any] = {"curve": [{name: round(value, 4) for name, value in row.items()} for row in rows]}
     document |= {"random_real": round(real.mean, 4), "dataset": data.name, "runs": options.runs}
-    print(json.dumps(document | {"device": device_name(device)}))
+    print_figures(document, device)
 
 
 if __name__ == "__main__":

@@ -11,10 +11,8 @@ these classes, which are read once. --quick: digits, a narrow network, 8 pairs. 
 from __future__ import annotations
 
 import argparse
-import json
 import math
 import statistics
-import sys
 import tempfile
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -22,19 +20,15 @@ from pathlib import Path
 
 import torch
 
+from benchmarks.command import CPU, NARROW, command_parser, parse, print_figures
 from benchmarks.instant_memories import instant_memory
 from benchmarks.quality import relabelled
 from recall_server.core.bundle.bundle import MemoryBundle
-from recall_server.core.training.allocator import keep_freed_memory
-from recall_server.core.training.device import device_name
 from recall_server.recall.training_set import BundleQuery, build_training_set
 from trainer.data.datasets import ImageDataset, load_dataset
 from trainer.evaluation.evaluate import fresh_accuracy
 from trainer.methods.named import compose
 from trainer.run.search.instant import budgets
-
-CPU = torch.device("cpu")
-NARROW = [f"{part}network=convnet:filters=16,depth=2" for part in ("objective.", "retraining.")]
 
 
 @dataclass(frozen=True)
@@ -124,7 +118,7 @@ def figures(comparisons: Sequence[Comparison]) -> dict[str, float | int]:
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = command_parser(__doc__)
     parser.add_argument("--dataset", default="fashion-mnist")
     parser.add_argument("--images-per-class", type=float, default=1)
     parser.add_argument("--partitions", type=int, default=2, help="number of random splits into halves")
@@ -133,10 +127,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--threads", type=int, default=0)
     parser.add_argument("--quick", action="store_true")
-    options = parser.parse_args(arguments)
-    keep_freed_memory()
-    if options.threads:
-        torch.set_num_threads(options.threads)
+    options = parse(parser, arguments)
     if options.quick:
         options.dataset, options.partitions, options.pairs = "digits", 1, options.pairs or 8
     dataset = load_dataset(options.dataset)
@@ -144,8 +135,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     for each in compare(dataset, options):
         comparisons.append(each)
         print(f"{' / '.join(each.labels):28} {100 * each.across:6.2f} {100 * each.together:6.2f}", flush=True)
-    document = figures(comparisons) | {"dataset": dataset.name, "runs": options.runs, "device": device_name(CPU)}
-    sys.stdout.write(json.dumps(document) + "\n")
+    document = figures(comparisons) | {"dataset": dataset.name, "runs": options.runs}
+    print_figures(document)
 
 
 if __name__ == "__main__":

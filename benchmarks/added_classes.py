@@ -10,26 +10,19 @@ test set, which is read once, at the end. --quick: digits and a narrow network. 
 from __future__ import annotations
 
 import argparse
-import json
 import tempfile
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-import torch
-
+from benchmarks.command import CPU, NARROW, command_parser, parse, print_figures
 from benchmarks.instant_memories import instant_memory
 from recall_server.core.bundle.bundle import MemoryBundle
-from recall_server.core.training.allocator import keep_freed_memory
-from recall_server.core.training.device import device_name
 from trainer.data.datasets import ImageDataset, load_dataset
 from trainer.evaluation.evaluate import Accuracies, evaluate_labels
 from trainer.methods.budget import MemoryBudget
 from trainer.methods.named import compose
 from trainer.starts.add_classes import NewClass, add_classes
-
-CPU = torch.device("cpu")
-NARROW = [f"{part}network=convnet:filters=16,depth=2" for part in ("objective.", "retraining.")]
 
 
 def first_classes(dataset: ImageDataset, count: int) -> ImageDataset:
@@ -47,7 +40,7 @@ def memory_of(dataset: ImageDataset, options: argparse.Namespace, folder: Path) 
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = command_parser(__doc__)
     parser.add_argument("--dataset", default="fashion-mnist")
     parser.add_argument("--added", type=int, default=2)
     parser.add_argument("--bases", type=int, default=16)
@@ -55,10 +48,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--runs", type=int, default=3)
     parser.add_argument("--threads", type=int, default=0)
     parser.add_argument("--quick", action="store_true")
-    options = parser.parse_args(arguments)
-    keep_freed_memory()
-    if options.threads:
-        torch.set_num_threads(options.threads)
+    options = parse(parser, arguments)
     if options.quick:
         options.dataset, options.bases, options.rows = "digits", 8, 6
     dataset = load_dataset(options.dataset)
@@ -78,18 +68,15 @@ def main(arguments: Sequence[str] | None = None) -> None:
             bundle, dataset.test, retraining=retraining, seeds=range(options.runs), device=CPU
         )
         print(f"{name}: {100 * results[name].mean:.2f} %", flush=True)
-    print(
-        json.dumps(
-            figures(results)
-            | {
-                "numbers_stored": together.memory.stored_numbers(),
-                "numbers_stored_added": apart.memory.stored_numbers(),
-                "classes": f"{before} + {options.added}",
-                "dataset": dataset.name,
-                "runs": options.runs,
-                "device": device_name(CPU),
-            }
-        )
+    print_figures(
+        figures(results)
+        | {
+            "numbers_stored": together.memory.stored_numbers(),
+            "numbers_stored_added": apart.memory.stored_numbers(),
+            "classes": f"{before} + {options.added}",
+            "dataset": dataset.name,
+            "runs": options.runs,
+        }
     )
 
 

@@ -12,10 +12,7 @@ and one run. The last line is JSON.
 
 from __future__ import annotations
 
-import argparse
-import json
 import statistics
-import sys
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -23,18 +20,17 @@ from dataclasses import dataclass
 import httpx2
 import torch
 
+from benchmarks.command import CPU, command_parser, print_figures
 from benchmarks.quality import relabelled
 from benchmarks.running_server import ARTIFACTS, RunningServer, running_server
 from recall_client import RecallClient
 from recall_server.core.bundle.bundle import MemoryBundle
 from recall_server.core.preprocessing import Standardise
-from recall_server.core.training.device import device_name
 from recall_server.core.training.retraining import Retraining
 from recall_server.recall.training_set import shared_format
 from trainer.data.datasets import Split, load_dataset
 from trainer.evaluation.evaluate import fresh_accuracy, real_rows
 
-CPU = torch.device("cpu")
 TESTS = 100  # pictures of each class
 PATIENCE = 600.0
 
@@ -129,7 +125,7 @@ def measure(task: Task, runs: int) -> dict[str, float | int]:
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = command_parser(__doc__)
     parser.add_argument("--labels", default="cifar100:bear,cifar10:deer", help="comma-separated DATASET:LABEL")
     parser.add_argument("--runs", type=int, default=5, help="classifiers, each with its own seed")
     parser.add_argument("--quick", action="store_true")
@@ -138,12 +134,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         options.labels, options.runs = "digits:3,digits:8", 1
     task = Task.of(options.labels.split(","))
     names = {bundle.manifest.name for bundle in task.bundles}
-    document = measure(task, options.runs) | {
-        "labels": list(task.labels),
-        "bundles": sorted(names),
-        "device": device_name(CPU),
-    }
-    sys.stdout.write(json.dumps(document) + "\n")
+    print_figures(measure(task, options.runs) | {"labels": list(task.labels), "bundles": sorted(names)})
 
 
 if __name__ == "__main__":

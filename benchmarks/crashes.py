@@ -9,7 +9,6 @@ have exactly one complete classifier for each successful training, and nothing e
 
 from __future__ import annotations
 
-import argparse
 import contextlib
 import hashlib
 import json
@@ -19,7 +18,6 @@ import random
 import shutil
 import signal
 import statistics
-import sys
 import tempfile
 import time
 from collections import Counter
@@ -30,6 +28,7 @@ from typing import Any, Literal
 
 import httpx2
 
+from benchmarks.command import command_parser
 from benchmarks.killable_server import LEASE_SECONDS, PATIENCE, KillableServer
 from benchmarks.process_tree import bytes_of, is_running
 from benchmarks.running_server import ARTIFACTS
@@ -228,14 +227,14 @@ def run(rounds: int, seed: int = 0, minutes: float = math.inf) -> dict[str, Any]
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = command_parser(__doc__)
     parser.add_argument("--quick", action="store_true", help="five rounds")
     parser.add_argument("--rounds", type=int, default=100)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--minutes", type=float, default=math.inf, help="start no round after this time")
     options = parser.parse_args()
     figures = run(5 if options.quick else options.rounds, options.seed, options.minutes)
-    sys.stdout.write(json.dumps(figures) + "\n")
+    print(json.dumps(figures))
 
 
 if __name__ == "__main__":

@@ -9,11 +9,8 @@ The last line is JSON.
 
 from __future__ import annotations
 
-import argparse
 import hashlib
 import io
-import json
-import sys
 import tempfile
 import time
 from collections.abc import Sequence
@@ -23,13 +20,13 @@ import numpy as np
 import torch
 from PIL import Image
 
+from benchmarks.command import command_parser, print_figures
 from recall_server.core.classifier.onnx_export import export_network
 from recall_server.core.encoders.onnx_session import CPU
 from recall_server.core.encoders.query_encoder import QueryEncoder
 from recall_server.core.io.pictures import decode
 from recall_server.core.networks import build_network
 from recall_server.core.preprocessing import Standardise
-from recall_server.core.training.device import device_name
 from trainer.methods.specs.queries import PictureQueriesSpec
 
 SHAPE = (3, 32, 32)
@@ -54,7 +51,7 @@ def rate(seconds: float, count: int) -> float:
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = command_parser(__doc__)
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--pictures", type=int, default=4000)
     parser.add_argument("--quick", action="store_true")
@@ -79,9 +76,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
         "provider": made.provider,
         "threads": options.threads,
         "pictures": count,
-        "device": device_name(torch.device("cpu")),
     }
-    sys.stdout.write(json.dumps(figures) + "\n")
+    print_figures(figures)
 
 
 if __name__ == "__main__":

@@ -24,11 +24,11 @@ from typing import Any
 import numpy as np
 import torch
 
-from benchmarks.instant import NARROW, make
+from benchmarks.command import CPU, NARROW, command_parser, print_figures
+from benchmarks.instant import make
 from recall_server.core.bundle.bundle import MemoryBundle
 from recall_server.core.networks import NetworkSpec
 from recall_server.core.training.allocator import keep_freed_memory
-from recall_server.core.training.device import device_name
 from trainer.cli.export import export_bundle
 from trainer.data.datasets import ImageDataset, Split, load_dataset
 from trainer.evaluation.evaluate import Accuracies, evaluate_pictures, paper_protocol
@@ -36,7 +36,6 @@ from trainer.methods.named import compose
 from trainer.output.export.images import recall_images
 
 SCORER = Path(__file__).with_name("exported_scorer.py")
-CPU = torch.device("cpu")
 
 
 def check(python: Path) -> None:
@@ -108,7 +107,7 @@ def compare(dataset: ImageDataset, path: Path, options: argparse.Namespace, fold
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = command_parser(__doc__)
     parser.add_argument("--python", type=Path, required=True, help="the interpreter of DD-Ranking's environment")
     parser.add_argument("--bundle", type=Path, help="a bundle of CIFAR-10; default: an instant memory")
     parser.add_argument("--per-label", type=int, default=115)
@@ -129,7 +128,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
             make(dataset, compose("principal", NARROW if options.quick else []), 1, folder)
         options.per_label = min(options.per_label, MemoryBundle.load(path).memory.rows)
         figures = compare(dataset, path, options, folder)
-    print(json.dumps(figures | {"device": device_name(CPU)}))
+    print_figures(figures)
 
 
 if __name__ == "__main__":

@@ -14,23 +14,20 @@ scikit-learn's digits in groups of two, small networks, few tasks. The last line
 from __future__ import annotations
 
 import argparse
-import json
 import statistics
-import sys
 import tempfile
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
 
+from benchmarks.command import KeptCells, command_parser, parse, print_figures
 from benchmarks.group_memories import Recipe, groups_of, memories
 from benchmarks.meeting_classes import Chosen, Memories, RealPictures, Scored, Source, drawn
-from recall_server.core.io.atomic import write_atomically
-from recall_server.core.training.allocator import keep_freed_memory
-from recall_server.core.training.device import device_name
 from recall_server.core.training.retraining import Retraining
 from recall_server.errors import TrainingFailed
 from trainer.cli import commands
@@ -157,19 +154,8 @@ def table(cells: Mapping[str, Mapping[str, Any]], sizes: Sequence[int]) -> str:
     return "\n".join(lines)
 
 
-def kept(options: argparse.Namespace, described: Mapping[str, Any]) -> dict[str, Any]:
-    """The cells in the results file. Raises SystemExit if it belongs to another run."""
-    if not options.results or not options.results.exists():
-        return {}
-    stored = json.loads(options.results.read_text())
-    if stored["described"] != json.loads(json.dumps(described)):
-        raise SystemExit(f"{options.results.name} has figures of another run; choose another file")
-    cells: dict[str, Any] = stored["cells"]
-    return cells
-
-
 def read(arguments: Sequence[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = command_parser(__doc__)
     parser.add_argument("--dataset", default="cifar100")
     parser.add_argument("--group-size", type=int, default=5, help="classes per memory, for a data set without groups")
     parser.add_argument("--method", default="window")
@@ -194,7 +180,7 @@ def read(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--device", default="auto")
     parser.add_argument("--threads", type=int, default=0)
     parser.add_argument("--quick", action="store_true", help="digits, ends within a minute")
-    options = parser.parse_args(arguments)
+    options = parse(parser, arguments)
     if options.quick:
         options.dataset, options.group_size, options.bases, options.set = "digits", 2, 4, [*SMALL, *options.set]
         options.outer_steps, options.tasks = options.outer_steps or 20, 6
@@ -205,9 +191,6 @@ def read(arguments: Sequence[str] | None) -> argparse.Namespace:
 
 def main(arguments: Sequence[str] | None = None) -> None:
     options = read(arguments)
-    keep_freed_memory()
-    if options.threads:
-        torch.set_num_threads(options.threads)
     device, data = commands.pick_device(options.device), load_dataset(options.dataset)
     groups = groups_of(data, options.group_size)
     if not 2 <= min(options.ways) <= max(options.ways) <= len(groups):
@@ -226,7 +209,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     described = recipe.describe(data) | {
         name: getattr(options, name) for name in ("tasks", "real_tasks", "real_steps", "choosing", "lengths")
     }
-    cells, started = kept(options, described), time.perf_counter()
+    kept, started = KeptCells(options.results, described), time.perf_counter()
     with tempfile.TemporaryDirectory() as temporary:
         folder = options.bundles or Path(temporary)
         own = Memories(memories(recipe, data, groups, folder, workers=options.workers), data.classes, device)
@@ -240,18 +223,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
             "test": drawn(numbers, ways, options.tasks, seed=options.seed),
         }
         for contender in contenders(own, data, options, device):
-            key = f"{ways}-way {contender.name}"
-            if key not in cells:
-                cells[key] = cell(contender, tasks, by_class, device)
-                print(f"{key}: {cells[key]}", flush=True)
-            if options.results:
-                kept_now = {"described": described, "cells": cells}
-                write_atomically(options.results, json.dumps(kept_now, indent=1).encode())
-    print(table(cells, options.ways))
+            kept.measure(f"{ways}-way {contender.name}", partial(cell, contender, tasks, by_class, device))
+    print(table(kept.cells, options.ways))
     seconds = statistics.fmean(bundle.manifest.provenance.seconds for bundle in own.bundles.values())
-    document = {"cells": cells, "dataset": data.name, "memories": len(groups), "seconds_of_a_memory": round(seconds, 1)}
-    document |= {"seconds_of_all_memories": distilled, "device": device_name(device)}
-    sys.stdout.write(json.dumps(document) + "\n")
+    document = {"cells": kept.cells, "dataset": data.name, "memories": len(groups)}
+    document |= {"seconds_of_a_memory": round(seconds, 1), "seconds_of_all_memories": distilled}
+    print_figures(document, device)
 
 
 if __name__ == "__main__":

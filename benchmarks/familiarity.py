@@ -10,24 +10,17 @@ the nearest class mean, plain and in units of the covariance within classes. The
 
 from __future__ import annotations
 
-import argparse
-import hashlib
-import json
-import sys
 from collections.abc import Sequence
-from pathlib import Path
 
 import torch
 from torch import Tensor
 
+from benchmarks.command import add_encoder, command_parser, featuriser, print_figures
 from benchmarks.few_shot_features import power
 from benchmarks.out_of_set import auroc
 from recall_server.core.classifier.class_statistics import ClassStatistics, LinearHead, TwoCovariances
 from recall_server.core.classifier.feature_novelty import FeatureNovelty
-from recall_server.core.encoders.query_encoder import QueryEncoder
-from recall_server.core.training.device import device_name
 from trainer.data.datasets import load_dataset
-from trainer.data.features import Featuriser, cache_folder
 from trainer.data.splits import Split
 from trainer.starts.exact_head import softmax_head
 
@@ -35,15 +28,12 @@ DIRECTIONS = 128
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--encoder", type=Path, required=True)
-    parser.add_argument("--size", type=int, default=128, help="of the pictures that the encoder sees")
+    parser = command_parser(__doc__)
+    add_encoder(parser)
     parser.add_argument("--held-out", type=int, default=20, help="classes that the memory does not know")
     parser.add_argument("--ridge", type=float, default=0.003)
     options = parser.parse_args(arguments)
-    digest = hashlib.sha256(options.encoder.read_bytes()).hexdigest()
-    encoder = QueryEncoder(options.encoder, digest, image_shape=(3, options.size, options.size))
-    dataset = load_dataset("cifar100", featuriser=Featuriser(encoder, cache=cache_folder()))
+    dataset = load_dataset("cifar100", featuriser=featuriser(options))
     order = torch.randperm(len(dataset.classes), generator=torch.Generator().manual_seed(0))
     chosen = order[: len(order) - options.held_out]
     position = torch.full((len(order),), -1).scatter(0, chosen, torch.arange(len(chosen)))
@@ -67,7 +57,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     }
     document = {f"auroc_{name}": round(auroc(each[truth >= 0], each[truth < 0]), 4) for name, each in scores.items()}
     document["usual"] = round(float(scores["head"][truth >= 0].mean()), 4)
-    sys.stdout.write(json.dumps(document | {"device": device_name(torch.device("cpu"))}) + "\n")
+    print_figures(document)
 
 
 if __name__ == "__main__":

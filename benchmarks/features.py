@@ -12,29 +12,24 @@ line is JSON.
 
 from __future__ import annotations
 
-import argparse
-import hashlib
-import json
 import sys
 import time
 from collections.abc import Callable, Sequence
-from pathlib import Path
 
 import torch
 from torch import Tensor
 from torch.nn.functional import one_hot
 
+from benchmarks.command import add_encoder, command_parser, featuriser, print_figures
 from benchmarks.few_shot_features import IMAGE_NUMBERS, power
 from recall_server.core.classifier.fresh_classifier import FreshClassifier
-from recall_server.core.encoders.query_encoder import QueryEncoder
 from recall_server.core.memory import StoredItems
 from recall_server.core.memory.storage import fake_quantise
 from recall_server.core.networks.spec import NetworkSpec
 from recall_server.core.preprocessing import Standardise
-from recall_server.core.training.device import device_name
 from recall_server.core.training.retraining import Retraining
 from trainer.data.datasets import load_dataset
-from trainer.data.features import Featuriser, cache_folder
+from trainer.data.features import Featuriser
 from trainer.data.splits import Split
 from trainer.starts.exact_head import exact_memory, softmax_head
 from trainer.starts.real.selection import at_random, herding
@@ -156,18 +151,15 @@ class Bench:
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--encoder", type=Path, required=True)
-    parser.add_argument("--size", type=int, default=128, help="of the pictures that the encoder sees")
+    parser = command_parser(__doc__)
+    add_encoder(parser)
     parser.add_argument("--data", default="cifar10")
     parser.add_argument("--images-per-class", type=float, default=1)
     parser.add_argument("--outer-steps", type=int, default=1200)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--quick", action="store_true")
     options = parser.parse_args(arguments)
-    digest = hashlib.sha256(options.encoder.read_bytes()).hexdigest()
-    encoder = QueryEncoder(options.encoder, digest, image_shape=(3, options.size, options.size))
-    bench = Bench(options.data, Featuriser(encoder, cache=cache_folder()), 1 if options.quick else 5)
+    bench = Bench(options.data, featuriser(options), 1 if options.quick else 5)
     generator = torch.Generator().manual_seed(options.seed)
     rows = max(1, int(options.images_per_class * IMAGE_NUMBERS // bench.width))
     probe = bench.stored_head()
@@ -180,7 +172,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     training = bench.trained(start, schedule, generator)
     document = {"data": options.data, "images_per_class": options.images_per_class, "vectors_per_class": rows}
     document |= {"linear_probe": probe, "training": training, "test": bench.figures}
-    sys.stdout.write(json.dumps(document | {"device": device_name(torch.device("cpu"))}) + "\n")
+    print_figures(document)
 
 
 if __name__ == "__main__":

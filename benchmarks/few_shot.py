@@ -12,66 +12,21 @@ The last line is JSON.
 
 from __future__ import annotations
 
-import argparse
-import json
-import os
-import socket
 import statistics
-import subprocess
-import sys
-import tempfile
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
-from pathlib import Path
 
-import httpx2
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from benchmarks.command import CPU, command_parser, print_figures
+from benchmarks.running_server import ARTIFACTS, PATIENCE, running_server
 from recall_client import Addressing, RecallClient
-from recall_server.core.training.device import device_name
 from trainer.data.datasets import load_dataset
 from trainer.evaluation.few_shot import FewShot, FewShotTask, draw_episode
 from trainer.evaluation.report import SHOTS, TESTS, WAYS
 
-ARTIFACTS = Path(__file__).resolve().parent.parent / "artifacts"
 BUNDLE = "fashion-mnist-images"
-PATIENCE = 120.0
-
-
-@contextmanager
-def running_server() -> Iterator[RecallClient]:
-    """A client of `recall-server serve` in its own process, with an empty state folder; stopped at the end."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    with tempfile.TemporaryDirectory() as state:
-        command = [sys.executable, "-m", "recall_server", "serve", "--port", str(port)]
-        others = {name: value for name, value in os.environ.items() if not name.startswith("RECALL_")}
-        settings = {"RECALL_ARTIFACTS": str(ARTIFACTS), "RECALL_STATE": state, "RECALL_LOG_LEVEL": "warning"}
-        process = subprocess.Popen(command, env=others | settings)
-        try:
-            wait_until_ready(f"http://127.0.0.1:{port}", process)
-            with RecallClient(f"http://127.0.0.1:{port}", timeout=PATIENCE) as client:
-                yield client
-        finally:
-            process.terminate()
-            process.wait(30)
-
-
-def wait_until_ready(url: str, process: subprocess.Popen[bytes]) -> None:
-    """Wait until bundles are loaded and the worker is warm. Raises RuntimeError on a timeout."""
-    deadline = time.monotonic() + PATIENCE
-    while time.monotonic() < deadline and process.poll() is None:
-        try:
-            if httpx2.get(f"{url}/health/ready").is_success:
-                return
-        except httpx2.TransportError:
-            pass  # not listening yet
-        time.sleep(0.2)
-    raise RuntimeError("the server did not become ready")
 
 
 def pictures(pixels: torch.Tensor) -> list[NDArray[np.uint8]]:
@@ -96,7 +51,7 @@ def answer(client: RecallClient, episode: FewShotTask, addressing: Addressing) -
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = command_parser(__doc__)
     parser.add_argument("--data", default="fashion-mnist", help="a data set, as for `recall-trainer --dataset`")
     parser.add_argument("--episodes", type=int, default=10)
     parser.add_argument("--ways", type=int, default=WAYS, help="classes per episode")
@@ -110,7 +65,7 @@ def main() -> None:
         for _ in range(3 if options.quick else options.episodes)
     ]
     # The bundle's own encoder and preprocessing, for the baselines that run without the server.
-    few_shot = FewShot.of_bundle(ARTIFACTS / "bundles" / f"{BUNDLE}.safetensors", torch.device("cpu"))
+    few_shot = FewShot.of_bundle(ARTIFACTS / "bundles" / f"{BUNDLE}.safetensors", CPU)
     known = few_shot.known_classes(dataset.train, len(dataset.classes))
     accuracies: dict[str, list[float]] = {
         "recalled": [],
@@ -119,7 +74,7 @@ def main() -> None:
         "shots_alone": [],
     }
     times, prototype_times = [], []
-    with running_server() as client:
+    with running_server() as server, RecallClient(server.url, timeout=PATIENCE) as client:
         for number, episode in enumerate(episodes):
             accuracy, seconds = answer(client, episode, "prototypes")
             accuracies["nearest_class_mean"].append(accuracy)
@@ -130,7 +85,7 @@ def main() -> None:
             accuracies["shots_alone"].append(few_shot.shots_alone(episode, number))
             times.append(seconds)
             figures = ", ".join(f"{name} {100 * values[-1]:.1f}" for name, values in accuracies.items())
-            sys.stdout.write(f"{' / '.join(episode.labels):28} {figures}; {seconds:.1f} s\n")
+            print(f"{' / '.join(episode.labels):28} {figures}; {seconds:.1f} s", flush=True)
     recalled = accuracies.pop("recalled")
     summary = {"accuracy": statistics.mean(recalled), "lowest_accuracy": min(recalled)}
     summary |= {f"accuracy_{name}": statistics.mean(values) for name, values in accuracies.items()}
@@ -141,12 +96,7 @@ def main() -> None:
         "longest_prototype_seconds": max(prototype_times),
     }
     document = {name: round(value, 4) for name, value in summary.items()}
-    sys.stdout.write(
-        json.dumps(
-            document | {"episodes": len(episodes), "ways": options.ways, "device": device_name(torch.device("cpu"))}
-        )
-        + "\n"
-    )
+    print_figures(document | {"episodes": len(episodes), "ways": options.ways})
 
 
 if __name__ == "__main__":

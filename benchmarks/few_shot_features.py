@@ -13,26 +13,19 @@ episodes. The last line is JSON.
 
 from __future__ import annotations
 
-import argparse
-import hashlib
-import json
-import sys
 import time
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 from torch.nn.functional import normalize, one_hot
 
+from benchmarks.command import add_encoder, command_parser, featuriser, print_figures
 from recall_server.core.classifier.class_statistics import ClassStatistics, LinearHead, TwoCovariances
-from recall_server.core.encoders.query_encoder import QueryEncoder
 from recall_server.core.memory.storage import fake_quantise
-from recall_server.core.training.device import device_name
 from recall_server.recall.few_shot_features import few_shot_head, logistic, nearest_mean, recalled, together
 from trainer.data.datasets import ImageDataset, load_dataset
-from trainer.data.features import Featuriser, cache_folder
 from trainer.starts.class_statistics import statistics_memory
 
 WAYS, TESTS, SHOTS = 5, 15, (1, 5)
@@ -122,19 +115,16 @@ def memory_model(known: ImageDataset, classes: Sequence[str]) -> TwoCovariances:
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--encoder", type=Path, required=True)
-    parser.add_argument("--size", type=int, default=128, help="of the pictures that the encoder sees")
+    parser = command_parser(__doc__)
+    add_encoder(parser)
     parser.add_argument("--setting", choices=("cifar100", "cifar10"), default="cifar100")
     parser.add_argument("--episodes", type=int, default=600)
     parser.add_argument("--held-out", choices=("test", "validation"), default="test", help="which 20 classes")
     parser.add_argument("--quick", action="store_true")
     options = parser.parse_args(arguments)
-    digest = hashlib.sha256(options.encoder.read_bytes()).hexdigest()
-    encoder = QueryEncoder(options.encoder, digest, image_shape=(3, options.size, options.size))
-    featuriser = Featuriser(encoder, cache=cache_folder())
-    known = load_dataset("cifar100", featuriser=featuriser)
-    asked = known if options.setting == "cifar100" else load_dataset("cifar10", featuriser=featuriser)
+    encoder = featuriser(options)
+    known = load_dataset("cifar100", featuriser=encoder)
+    asked = known if options.setting == "cifar100" else load_dataset("cifar10", featuriser=encoder)
     order = torch.randperm(len(known.classes), generator=torch.Generator().manual_seed(0)).tolist()
     if options.setting == "cifar100":
         first = len(order) - HELD_OUT if options.held_out == "test" else len(order) - 2 * HELD_OUT
@@ -166,7 +156,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
                 if name != baseline
             }
         document[f"{shots}_shot"] = figures | {"seconds": round(time.perf_counter() - began, 1)}
-    sys.stdout.write(json.dumps(document | {"device": device_name(torch.device("cpu"))}) + "\n")
+    print_figures(document)
 
 
 if __name__ == "__main__":

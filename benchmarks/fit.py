@@ -12,7 +12,6 @@ its time is then extrapolated to 300 epochs, and its accuracy is unknown. The la
 from __future__ import annotations
 
 import argparse
-import json
 import math
 import statistics
 import time
@@ -23,11 +22,10 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
+from benchmarks.command import command_parser, parse, print_figures
 from recall_server.core.bundle.bundle import MemoryBundle
 from recall_server.core.classifier.fresh_classifier import FreshClassifier
 from recall_server.core.networks import ConvNet, Parameters, build_network
-from recall_server.core.training.allocator import keep_freed_memory
-from recall_server.core.training.device import device_name
 from recall_server.core.training.retraining import Retraining
 from trainer.data.datasets import Split, load_dataset
 from trainer.evaluation.evaluate import PAPER_BATCH, PAPER_EPOCHS, PAPER_RATE, score
@@ -173,17 +171,14 @@ def _warm_up(problem: Problem) -> None:
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = command_parser(__doc__)
     parser.add_argument("--bundle", type=Path, help="default: fashion-mnist of artifacts/bundles; with --quick, digits")
     parser.add_argument("--data", help="a folder with the test pictures; default: the bundle's data set")
     parser.add_argument("--runs", type=int, default=3)
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--threads", type=int, default=0)
     parser.add_argument("--quick", action="store_true", help="one run, ends within a minute")
-    options = parser.parse_args(arguments)
-    keep_freed_memory()
-    if options.threads:
-        torch.set_num_threads(options.threads)
+    options = parse(parser, arguments)
     problem = _load(options)
     _warm_up(problem)
     ours_runs: list[Outcome] = []
@@ -193,7 +188,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         _show(seed, "ours", ours_runs[-1])
         paper_runs.append(paper_protocol(problem, seed, longest=QUICK_SECONDS if options.quick else math.inf))
         _show(seed, "paper protocol", paper_runs[-1])
-    print(json.dumps(_figures(problem, ours_runs, paper_runs)))
+    print_figures(_figures(problem, ours_runs, paper_runs), problem.device)
 
 
 def _show(seed: int, side: str, run: Outcome) -> None:
@@ -216,7 +211,6 @@ def _figures(problem: Problem, ours: list[Outcome], paper: list[Outcome]) -> dic
         "bundle": problem.bundle.manifest.name,
         "network": str(problem.bundle.manifest.retraining.network),
         "test_pictures": len(problem.test),
-        "device": device_name(problem.device),
     }
 
 

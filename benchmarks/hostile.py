@@ -10,21 +10,19 @@ end. Memory is the resident memory of the web process. Linux only. The last line
 
 from __future__ import annotations
 
-import argparse
 import hashlib
 import json
 import multiprocessing
 import random
 import secrets
 import shutil
-import sys
 import tempfile
-import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -32,8 +30,9 @@ import httpx2
 
 from benchmarks import attacks
 from benchmarks.attacks import FORM, LONG, Target, form
+from benchmarks.command import command_parser
 from benchmarks.hostile_files import hungry_encoder, noise
-from benchmarks.running_server import ARTIFACTS, PATIENCE, RunningServer, running_server
+from benchmarks.running_server import ARTIFACTS, PATIENCE, BackgroundThreads, RunningServer, running_server
 from recall_server.core.bundle.bundle import MemoryBundle
 
 PROBES_PER_SECOND = 20
@@ -66,25 +65,14 @@ class Phase:
         }
 
 
-class HonestCaller:
+class HonestCaller(BackgroundThreads):
     """Probes, recalls, trains and measures in threads of its own, and adds what it sees to the present phase."""
 
     def __init__(self, server: RunningServer, key: str) -> None:
         self._server, self._headers = server, {"Authorization": f"Bearer {key}"}
         self.phase = Phase()
-        self._stop = threading.Event()
         work = (self._probe, self._recall, self._train, self._measure)
-        self._threads = [threading.Thread(target=self._repeat, args=(each,), daemon=True) for each in work]
-
-    def __enter__(self) -> HonestCaller:
-        for thread in self._threads:
-            thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._stop.set()
-        for thread in self._threads:
-            thread.join(PATIENCE)
+        super().__init__(*(partial(self._repeat, each) for each in work))
 
     def watch(self, seconds: float) -> Phase:
         """A new phase of so long."""
@@ -95,40 +83,40 @@ class HonestCaller:
     def _repeat(self, work: Callable[[httpx2.Client, int], None]) -> None:
         with httpx2.Client(base_url=self._server.url, headers=self._headers, timeout=PATIENCE) as client:
             number = 0
-            while not self._stop.is_set():
+            while not self.stopped.is_set():
                 number += 1
                 try:
                     work(client, number)
                 except (httpx2.HTTPError, KeyError) as error:
                     self.phase.errors[f"{work.__name__.lstrip('_')}: {type(error).__name__}"] += 1
-                    self._stop.wait(0.2)
+                    self.stopped.wait(0.2)
 
     def _probe(self, client: httpx2.Client, _: int) -> None:
         phase, began = self.phase, time.perf_counter()
         client.get("/health/live").raise_for_status()
         phase.live.append(time.perf_counter() - began)
-        self._stop.wait(1 / PROBES_PER_SECOND)
+        self.stopped.wait(1 / PROBES_PER_SECOND)
 
     def _recall(self, client: httpx2.Client, number: int) -> None:
         phase, began = self.phase, time.perf_counter()
         client.get("/recall", params={"labels": "fashion-mnist:Coat", "seed": number}).raise_for_status()
         phase.recalls.append(time.perf_counter() - began)
-        self._stop.wait(0.2)
+        self.stopped.wait(0.2)
 
     def _train(self, client: httpx2.Client, number: int) -> None:
         body = {"labels": ["digits:3", "digits:8", "digits:0"], "seed": number}
         answer = client.post("/classifier", json=body, headers={"Prefer": "wait=30"})
         if answer.status_code in (429, 503):
-            self._stop.wait(1.0)
+            self.stopped.wait(1.0)
             return
         record = answer.raise_for_status().json()
-        while not record["is_terminal"] and not self._stop.is_set():
+        while not record["is_terminal"] and not self.stopped.is_set():
             record = client.get(record["links"]["self"], headers={"Prefer": "wait=5"}).raise_for_status().json()
         self.phase.trained += record["status"] == "succeeded"
 
     def _measure(self, _: httpx2.Client, __: int) -> None:
         self.phase.resident.append(self._server.resident_bytes())
-        self._stop.wait(0.5)
+        self.stopped.wait(0.5)
 
 
 def _milliseconds(seconds: list[float], share: float) -> float | None:
@@ -226,7 +214,7 @@ def _figures(quiet: Phase, attacked: Phase, calm: Phase, outcomes: dict[str, Any
 
 
 def main(arguments: list[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = command_parser(__doc__)
     parser.add_argument("--quick", action="store_true", help="six seconds of attacks")
     parser.add_argument("--minutes", type=float, default=5.0)
     parser.add_argument("--seed", type=int, default=0)
@@ -237,7 +225,7 @@ def main(arguments: list[str] | None = None) -> None:
         figures = run(0.1, before=2.0, after=2.0, seed=options.seed, names=names)
     else:
         figures = run(options.minutes, before=20.0, after=60.0, seed=options.seed, names=names)
-    sys.stdout.write(json.dumps(figures) + "\n")
+    print(json.dumps(figures))
 
 
 if __name__ == "__main__":

@@ -20,7 +20,6 @@ from __future__ import annotations
 import argparse
 import json
 import math
-import sys
 import tempfile
 import time
 from collections.abc import Mapping, Sequence
@@ -30,12 +29,11 @@ from typing import Any
 
 import torch
 
+from benchmarks.command import command_parser, parse, print_figures
 from benchmarks.group_memories import groups_of
 from benchmarks.smaller_data import one_of_each_group, shrunk
 from recall_server.core.bundle.bundle import MemoryBundle
 from recall_server.core.io.atomic import write_atomically
-from recall_server.core.training.allocator import keep_freed_memory
-from recall_server.core.training.device import device_name
 from trainer.cli import commands
 from trainer.data.datasets import ImageDataset, Split, load_dataset
 from trainer.evaluation.evaluate import Accuracies
@@ -222,7 +220,7 @@ def _line(found: Sequence[Mapping[str, Any]]) -> str:
 
 
 def read(arguments: Sequence[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = command_parser(__doc__)
     parser.add_argument("--dataset", default="cifar100")
     parser.add_argument("--one-of-each-group", action="store_true", help="use the first class of every superclass")
     parser.add_argument("--image-size", type=int, help="shrink pictures to this many pixels a side")
@@ -250,7 +248,7 @@ def read(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--device", default="auto")
     parser.add_argument("--threads", type=int, default=0)
     parser.add_argument("--quick", action="store_true", help="digits, ends within a minute")
-    options = parser.parse_args(arguments)
+    options = parse(parser, arguments)
     if options.quick:
         options.dataset, options.set, options.bases, options.rows = "digits", [*QUICK, *options.set], 4, 4
         options.outer_steps, options.draws, options.lengths = options.outer_steps or 10, 1, (1, 2)
@@ -261,9 +259,6 @@ def read(arguments: Sequence[str] | None) -> argparse.Namespace:
 
 def main(arguments: Sequence[str] | None = None) -> None:
     options = read(arguments)
-    keep_freed_memory()
-    if options.threads:
-        torch.set_num_threads(options.threads)
     device, data = commands.pick_device(options.device), load_dataset(options.dataset)
     if options.one_of_each_group:
         data = one_of_each_group(data)
@@ -282,8 +277,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
             if options.results:
                 write_atomically(options.results, json.dumps({"cells": cells}, indent=1).encode())
     print(table(cells, list(tasks_of(data, options.ways, options.seed, options.tasks)), options.shots))
-    document = {"cells": cells, "dataset": data.name, "ways": options.ways, **seconds, "device": device_name(device)}
-    sys.stdout.write(json.dumps(document) + "\n")
+    print_figures({"cells": cells, "dataset": data.name, "ways": options.ways, **seconds}, device)
 
 
 if __name__ == "__main__":

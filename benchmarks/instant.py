@@ -14,19 +14,17 @@ network, one cell. The last line is JSON.
 
 from __future__ import annotations
 
-import argparse
-import json
 import tempfile
 import time
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
 
+from benchmarks.command import CPU, NARROW, KeptCells, command_parser, parse, print_figures
 from recall_server.core.bundle.bundle import MemoryBundle
-from recall_server.core.io.atomic import write_atomically
-from recall_server.core.training.allocator import keep_freed_memory
 from recall_server.core.training.device import device_name
 from recall_server.errors import InvalidRequest
 from trainer.cli.commands import pick_device
@@ -41,8 +39,6 @@ from trainer.run.search.instant import budgets, instant
 
 DATASETS = ("fashion-mnist", "cifar10", "mnist", "cifar100")
 BUDGETS = (1, 10, 50)
-CPU = torch.device("cpu")
-NARROW = [f"{part}network=convnet:filters=16,depth=2" for part in ("objective.", "retraining.")]
 
 
 def make(
@@ -107,7 +103,7 @@ def cell(name: str, images_per_class: int, runs: int, overrides: Sequence[str], 
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = command_parser(__doc__)
     parser.add_argument("--datasets", default=",".join(DATASETS))
     parser.add_argument("--budgets", default=",".join(map(str, BUDGETS)))
     parser.add_argument("--runs", type=int, default=3)
@@ -115,29 +111,19 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--device", choices=["auto", "cpu", "cuda"], default="cpu")
     parser.add_argument("--threads", type=int, default=0)
     parser.add_argument("--quick", action="store_true", help="digits at one image per class, ends within a minute")
-    options = parser.parse_args(arguments)
-    keep_freed_memory()
+    options = parse(parser, arguments)
     try:
         device = pick_device(options.device)
     except InvalidRequest as error:
         parser.error(str(error))
-    if options.threads:
-        torch.set_num_threads(options.threads)
     names = ["digits"] if options.quick else options.datasets.split(",")
     sizes = [1] if options.quick else [int(size) for size in options.budgets.split(",")]
-    figures: dict[str, Any] = {}
-    if options.results and options.results.exists():
-        figures = json.loads(options.results.read_text())
+    kept = KeptCells(options.results, {"quick": options.quick, "runs": options.runs})
     for size in sizes:  # the cheapest cells of all data sets first
         for name in names:
-            key = f"{name} {size}"
-            if key not in figures:
-                print(key, flush=True)
-                figures[key] = cell(name, size, options.runs, NARROW if options.quick else [], device)
-                print(f"  {figures[key]}", flush=True)
-            if options.results:
-                write_atomically(options.results, json.dumps(figures, indent=1, sort_keys=True).encode())
-    print(json.dumps({"cells": figures, "device": device_name(device)}))
+            overrides = NARROW if options.quick else []
+            kept.measure(f"{name} {size}", partial(cell, name, size, options.runs, overrides, device))
+    print_figures({"cells": kept.cells}, device)
 
 
 if __name__ == "__main__":

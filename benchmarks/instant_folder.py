@@ -10,8 +10,6 @@ bounded memory does not grow with the number of files. --quick: scikit-learn's d
 
 from __future__ import annotations
 
-import argparse
-import json
 import subprocess
 import sys
 import tempfile
@@ -23,8 +21,8 @@ from typing import Any
 import numpy as np
 import torch
 
+from benchmarks.command import command_parser, print_figures
 from recall_server.core.io.pictures import from_bytes
-from recall_server.core.training.device import device_name
 from trainer.data.datasets import load_dataset
 from trainer.data.splits import Split
 
@@ -78,7 +76,7 @@ def peak_kibibytes(process: int) -> int:
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = command_parser(__doc__)
     parser.add_argument("--dataset", default="cifar10")
     parser.add_argument("--images-per-class", default="1")
     parser.add_argument("--quick", action="store_true")
@@ -96,7 +94,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
             found = run(folder, Path(temporary) / f"{name}.safetensors", options.images_per_class)
             figures[name] = {"pictures": len(split), "megabytes": round(size / 1e6, 1)} | found
             print(f"{name}: {figures[name]}", flush=True)
-    print(json.dumps({"dataset": dataset.name, **figures, "device": device_name(torch.device("cpu"))}))
+    print_figures({"dataset": dataset.name, **figures})
 
 
 if __name__ == "__main__":

@@ -16,54 +16,37 @@ import itertools
 import json
 import statistics
 import sys
-import threading
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass, field
 
 import httpx2
 
 from benchmarks.connections import get, keep_asking
-from benchmarks.running_server import RunningServer, running_server
+from benchmarks.running_server import BackgroundThreads, RunningServer, running_server
 
 CACHE = 4 * 2**20
 LABELS = ("Trouser", "Dress", "Coat", "Sandal", "Shirt", "Bag")
 
 
-@dataclass
-class Watcher:
+class Watcher(BackgroundThreads):
     """Samples resident memory every second, and starts one training after another, until told to stop."""
 
-    server: RunningServer
-    resident: list[int] = field(default_factory=list)
-    trained: int = 0
-    failed: int = 0
-
-    def __post_init__(self) -> None:
-        self._stop = threading.Event()
-        self._threads = [threading.Thread(target=work, daemon=True) for work in (self._sample, self._train)]
-
-    def __enter__(self) -> Watcher:
-        for thread in self._threads:
-            thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._stop.set()
-        for thread in self._threads:
-            thread.join(120)
+    def __init__(self, server: RunningServer) -> None:
+        super().__init__(self._sample, self._train)
+        self.server, self.resident = server, list[int]()
+        self.trained = self.failed = 0
 
     def _sample(self) -> None:
-        while not self._stop.wait(1.0):
+        while not self.stopped.wait(1.0):
             self.resident.append(self.server.resident_bytes())
 
     def _train(self) -> None:
         with httpx2.Client(base_url=self.server.url, timeout=90) as client:
             seed = 0
-            while not self._stop.is_set():
+            while not self.stopped.is_set():
                 body = {"labels": ["digits:3", "digits:8", "digits:0"], "seed": seed}
                 record = client.post("/classifier", json=body, headers={"Prefer": "wait=30"}).json()
-                while not record["is_terminal"] and not self._stop.is_set():
+                while not record["is_terminal"] and not self.stopped.is_set():
                     record = client.get(record["links"]["self"], headers={"Prefer": "wait=10"}).json()
                 self.trained += record["status"] == "succeeded"
                 self.failed += record["status"] == "failed"

@@ -11,10 +11,7 @@ The last line is JSON.
 
 from __future__ import annotations
 
-import argparse
-import json
 import shutil
-import sys
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
@@ -22,7 +19,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from recall_server.core.training.device import device_name
+from benchmarks.command import command_parser, print_figures
 from recall_server.library.folder import LoadedBundle
 from recall_server.library.library import Library
 from recall_server.recall.training_set import crop_and_resize
@@ -60,7 +57,7 @@ def fitted(folder: Path) -> LoadedBundle:
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = command_parser(__doc__)
     parser.add_argument("--pictures", type=int, default=2000)
     parser.add_argument("--quick", action="store_true")
     options = parser.parse_args(arguments)
@@ -73,7 +70,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         unknown = scores(loaded, load_dataset(name).test, count)
         document[f"auroc_{name}"] = round(auroc(known, unknown), 4)
         document[f"score_{name}"] = round(float(unknown.mean()), 4)
-    sys.stdout.write(json.dumps(document | {"device": device_name(torch.device("cpu"))}) + "\n")
+    print_figures(document)
 
 
 if __name__ == "__main__":

@@ -11,8 +11,6 @@ positive bias means that the estimate is too high. The last line is JSON.
 
 from __future__ import annotations
 
-import argparse
-import json
 import statistics
 import sys
 import time
@@ -22,15 +20,14 @@ from pathlib import Path
 
 import torch
 
+from benchmarks.command import CPU, command_parser, print_figures
 from recall_server.core.bundle.bundle import MemoryBundle
 from recall_server.core.classifier.expected_accuracy import quality_of_labels, quality_of_pictures
-from recall_server.core.training.device import device_name
 from trainer.data.datasets import ImageDataset, Split, load_dataset
 from trainer.evaluation.evaluate import evaluate_labels, fresh_accuracy
 from trainer.evaluation.few_shot import FewShot, draw_episode
 
 BUNDLES = Path(__file__).resolve().parent.parent / "artifacts" / "bundles"
-CPU = torch.device("cpu")
 WAYS = (2, 3)
 SHOTS, TESTS = 5, 300
 
@@ -135,7 +132,7 @@ def figures(name: str, comparisons: Sequence[Comparison]) -> dict[str, float | i
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = command_parser(__doc__)
     parser.add_argument("--data", default="fashion-mnist", help="data set and bundle; NAME-images for pictures")
     parser.add_argument("--tasks", type=int, default=10, help="number of pairs and of triples")
     parser.add_argument("--runs", type=int, default=3, help="networks behind the confusions")
@@ -151,8 +148,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         BUNDLES / f"{options.data}-images.safetensors", load_dataset(options.data), tasks, options.seed
     )
     document |= figures("pictures", told(f"classifiers of {SHOTS} pictures of each class, {options.data}", pictures))
-    document |= {"seconds": round(time.monotonic() - began, 1), "device": device_name(CPU)}
-    sys.stdout.write(json.dumps(document) + "\n")
+    print_figures(document | {"seconds": round(time.monotonic() - began, 1)})
 
 
 if __name__ == "__main__":

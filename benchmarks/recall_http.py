@@ -10,14 +10,12 @@ is JSON.
 
 from __future__ import annotations
 
-import argparse
 import asyncio
 import http.client
 import io
 import itertools
 import json
 import statistics
-import sys
 import tempfile
 import time
 from dataclasses import replace
@@ -29,6 +27,7 @@ import torch
 from PIL import Image
 from torch.nn.functional import interpolate
 
+from benchmarks.command import command_parser
 from benchmarks.connections import get, keep_asking
 from benchmarks.running_server import ARTIFACTS, RunningServer, running_server
 from recall_server.core.bundle.bundle import MemoryBundle
@@ -116,7 +115,7 @@ def seconds_to_ready(bundles: int = 10) -> float:
 
 
 def main(arguments: list[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = command_parser(__doc__)
     parser.add_argument("--quick", action="store_true", help="shorter rounds")
     options = parser.parse_args(arguments)
     torch.set_num_threads(1)
@@ -136,7 +135,7 @@ def main(arguments: list[str] | None = None) -> None:
         "seconds_to_ready_with_ten_bundles": round(statistics.median(ready), 2),
         "resident_megabytes": round(resident / 2**20),
     }
-    sys.stdout.write(json.dumps(figures) + "\n")
+    print(json.dumps(figures))
 
 
 if __name__ == "__main__":

@@ -8,10 +8,12 @@ import re
 import subprocess
 import sys
 import tempfile
+import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Self
 
 import httpx2
 
@@ -35,6 +37,24 @@ class RunningServer:
         """Resident memory of the web process, without its workers (Linux)."""
         pages = int(Path(f"/proc/{self.process.pid}/statm").read_text().split()[1])
         return pages * os.sysconf("SC_PAGE_SIZE")
+
+
+class BackgroundThreads:
+    """Runs functions in threads while the context lasts. Each of them returns soon after `stopped` is set."""
+
+    def __init__(self, *functions: Callable[[], object]) -> None:
+        self.stopped = threading.Event()
+        self._threads = [threading.Thread(target=function, daemon=True) for function in functions]
+
+    def __enter__(self) -> Self:
+        for thread in self._threads:
+            thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.stopped.set()
+        for thread in self._threads:
+            thread.join(PATIENCE)
 
 
 @contextlib.contextmanager

@@ -12,25 +12,21 @@ curves. --quick: digits, six seconds each. The last line is JSON with `minutes` 
 from __future__ import annotations
 
 import argparse
-import json
 import tempfile
 import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import torch
 from matplotlib.figure import Figure
 
-from recall_server.core.training.allocator import keep_freed_memory
-from recall_server.core.training.device import device_name
+from benchmarks.command import CPU, command_parser, parse, print_figures
 from trainer.cli import commands
 from trainer.data.datasets import ImageDataset, load_dataset
 from trainer.methods.named import compose
 from trainer.run.progress import RunLimits
 from trainer.run.request import DistillRequest
 
-CPU = torch.device("cpu")
 STARTS = ("principal", "noise")
 SMALL = [
     "objective.network=convnet:filters=16,depth=2",
@@ -81,7 +77,7 @@ def plot(curves: dict[str, list[list[float]]], title: str, path: Path) -> None:
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = command_parser(__doc__)
     parser.add_argument("--dataset", default="fashion-mnist")
     parser.add_argument("--method", default="window")
     parser.add_argument("--minutes", type=float, default=10.0)
@@ -95,9 +91,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--quick", action="store_true")
-    options = parser.parse_args(arguments)
-    keep_freed_memory()
-    torch.set_num_threads(options.threads)
+    options = parse(parser, arguments)
     if options.quick:
         options.dataset, options.minutes, options.overrides, options.bases = "digits", 0.1, SMALL, 8
     dataset = load_dataset(options.dataset)
@@ -110,7 +104,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
             print(f"{name}: " + ", ".join(f"{time:.1f} min {accuracy:.3f}" for time, accuracy in curves[name]))
     if options.plot:
         plot(curves, f"{dataset.name}, {options.images_per_class:g} image(s) per class", options.plot)
-    print(json.dumps(figures(curves, options) | {"dataset": dataset.name, "device": device_name(CPU)}))
+    print_figures(figures(curves, options) | {"dataset": dataset.name})
 
 
 def figures(curves: dict[str, list[list[float]]], options: argparse.Namespace) -> dict[str, Any]:

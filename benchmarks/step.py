@@ -10,8 +10,6 @@ its convolutions, over the rate of torch's product of two 1024 x 1024 matrices i
 
 from __future__ import annotations
 
-import argparse
-import json
 import time
 from collections.abc import Callable, Sequence
 from unittest import mock
@@ -19,15 +17,12 @@ from unittest import mock
 import torch
 from torch import Tensor
 
+from benchmarks.command import CPU, command_parser, parse, print_figures
 from recall_server.core.networks import ConvNet, kernels
 from recall_server.core.networks.kernels.convolutions import convolution_of
-from recall_server.core.training.allocator import keep_freed_memory
 from recall_server.core.training.descent import MomentumDescent
-from recall_server.core.training.device import device_name
 from recall_server.core.training.manual_backprop import by_hand
 from trainer.objectives.inner.convnet_step import ConvNetStep
-
-CPU = torch.device("cpu")
 
 
 def best(work: Callable[[], object], times: int = 5) -> float:
@@ -80,14 +75,12 @@ def measure(network: ConvNet, images: Tensor, targets: Tensor) -> dict[str, floa
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = command_parser(__doc__)
     parser.add_argument("--images", type=int, default=300)
     parser.add_argument("--filters", type=int, default=128)
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--quick", action="store_true", help="a narrow network and few images")
-    options = parser.parse_args(arguments)
-    keep_freed_memory()
-    torch.set_num_threads(options.threads)
+    options = parse(parser, arguments)
     count, filters = (20, 32) if options.quick else (options.images, options.filters)
     network = ConvNet(channels=3, height=32, width=32, classes=10, filters=filters)
     generator = torch.Generator().manual_seed(0)
@@ -104,11 +97,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
         "of_products": round(training_flops(network, count) / seconds["by_hand"] / rate, 2),
         "images": count,
         "filters": filters,
-        "device": device_name(CPU),
     }
     for name, value in figures.items():
         print(f"{name}: {value}")
-    print(json.dumps(figures))
+    print_figures(figures)
 
 
 if __name__ == "__main__":

@@ -22,7 +22,6 @@ JSON.
 from __future__ import annotations
 
 import argparse
-import json
 import statistics
 import time
 from collections.abc import Mapping, Sequence
@@ -30,9 +29,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from benchmarks.command import KeptCells, command_parser, print_figures
 from benchmarks.stream_parts import Job, Record, run_all
-from recall_server.core.io.atomic import write_atomically
-from recall_server.core.training.device import device_name
 from trainer.cli.commands import pick_device
 from trainer.streams import scores as results
 from trainer.streams.division import divide, together
@@ -174,7 +172,7 @@ def unfinished(run: Record, tasks: int) -> dict[str, Any]:
 
 
 def parsed(arguments: Sequence[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = command_parser(__doc__)
     parser.add_argument("--stream", nargs="+", default=["rotations", "permutations", "many"], help="see above")
     parser.add_argument("--method", default="window")
     parser.add_argument("--seeds", type=int, default=5)
@@ -208,15 +206,12 @@ def parsed(arguments: Sequence[str] | None) -> argparse.Namespace:
 
 def main(arguments: Sequence[str] | None = None) -> None:
     options = parsed(arguments)
-    kept: dict[str, Record] = {}
-    if options.results and options.results.exists():
-        kept = json.loads(options.results.read_text())
+    file = KeptCells(options.results, {})
+    kept: dict[str, Record] = file.cells
     runs = {row: [planned(row, seed, options) for seed in range(row.seeds)] for row in options.rows}
     missing = [job for several in runs.values() for run in several for job in run.missing(kept)]
     for job, record in run_all(missing, options.threads):
-        kept[job.key] = record
-        if options.results:
-            write_atomically(options.results, json.dumps(kept, sort_keys=True).encode())
+        file.keep(job.key, record)
         if job.checkpoint is not None:
             job.checkpoint.unlink(missing_ok=True)
     whole: dict[str, Any] = {}
@@ -232,7 +227,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
             if run not in complete
         }
     found = {"streams": whole, "unfinished": rest, "method": options.method}
-    print(json.dumps(found | {"device": device_name(options.device)}))
+    print_figures(found, options.device)
 
 
 if __name__ == "__main__":

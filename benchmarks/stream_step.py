@@ -11,8 +11,6 @@ definition. --quick: fewer steps. The last line is JSON.
 
 from __future__ import annotations
 
-import argparse
-import json
 import time
 from collections.abc import Mapping, Sequence
 from unittest.mock import patch
@@ -20,10 +18,9 @@ from unittest.mock import patch
 import torch
 from torch import Tensor
 
+from benchmarks.command import command_parser, parse, print_figures
 from recall_server.core.memory import AddressedBases
 from recall_server.core.networks import build_network
-from recall_server.core.training.allocator import keep_freed_memory
-from recall_server.core.training.device import device_name
 from trainer.objectives.inner.autograd_step import DifferentiatedStep
 from trainer.objectives.inner.inner_training import Momentum
 from trainer.objectives.inner.kernels import dense
@@ -90,11 +87,10 @@ def measure(recipe: StreamMethod, stream: str, repeats: int) -> dict[str, float]
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = command_parser(__doc__)
     parser.add_argument("--repeats", type=int, default=20)
     parser.add_argument("--quick", action="store_true")
-    options = parser.parse_args(arguments)
-    keep_freed_memory()
+    options = parse(parser, arguments)
     torch.set_num_threads(1)
     found: dict[str, Mapping[str, float]] = {}
     for method in ("paper", "window"):
@@ -102,7 +98,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
             recipe = compose_stream(method, stream, ["steps=10", "window=5"] if options.quick else [])
             found[f"{method} {stream}"] = measure(recipe, stream, 2 if options.quick else options.repeats)
             print(f"{method} {stream}: {found[f'{method} {stream}']}", flush=True)
-    print(json.dumps({"milliseconds": found, "device": device_name(torch.device("cpu"))}))
+    print_figures({"milliseconds": found})
 
 
 if __name__ == "__main__":

@@ -21,9 +21,7 @@ whole outer step, divided by the rate of this device in one convolution of the s
 
 from __future__ import annotations
 
-import argparse
 import contextlib
-import json
 import multiprocessing
 import statistics
 import sys
@@ -35,9 +33,9 @@ from multiprocessing.connection import Connection
 import torch
 from torch import Tensor
 
+from benchmarks.command import command_parser, print_figures
 from recall_server.core.networks import AbstractNetwork, ConvNet, Parameters
 from recall_server.core.training.allocator import keep_freed_memory
-from recall_server.core.training.device import device_name
 from trainer.objectives.inner.precision import processor_has_bfloat16
 from trainer.objectives.inner.select_step import inner_step
 from trainer.objectives.inner.step import TrainState, soft_cross_entropy
@@ -231,7 +229,7 @@ def _finish(device: torch.device) -> None:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = command_parser(__doc__)
     parser.add_argument("--quick", action="store_true", help="fewer repeats and a narrower network")
     parser.add_argument("--filters", type=int, default=64)
     parser.add_argument("--steps", type=int, default=20)
@@ -279,9 +277,8 @@ def main() -> None:
         "filters": options.filters,
         "steps": options.steps,
         "batch": options.batch,
-        "device": device_name(device),
     }
-    sys.stdout.write(json.dumps({name: _rounded(value) for name, value in figures.items()}) + "\n")
+    print_figures({name: _rounded(value) for name, value in figures.items()}, device)
 
 
 def _rounded(value: object) -> object:

@@ -11,19 +11,16 @@ the CPU the growth of its peak resident size, on CUDA the peak of allocated memo
 
 from __future__ import annotations
 
-import argparse
-import json
 import multiprocessing
 import os
-import sys
 from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
 
 import torch
 
+from benchmarks.command import command_parser, print_figures
 from benchmarks.instant_folder import peak_kibibytes
 from benchmarks.unroll import Problem, Size
-from recall_server.core.training.device import device_name
 
 MEBIBYTE = 2**20
 
@@ -57,7 +54,7 @@ def in_own_process(side: str, size: Size, threads: int) -> dict[str, float]:
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = command_parser(__doc__)
     parser.add_argument("--lengths", type=int, nargs="+", default=[20, 50, 100, 200])
     parser.add_argument("--naive-lengths", type=int, nargs="*", default=[5, 10, 20])
     parser.add_argument("--filters", type=int, default=64)
@@ -75,7 +72,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
             rows.append({"side": side, "steps": steps} | {name: round(value, 1) for name, value in found.items()})
             shown = found if side == "ours" else {"peak": found["peak"]}
             print(f"{side:5} T = {steps:3}, MiB: " + ", ".join(f"{name} {value:.1f}" for name, value in shown.items()))
-    sys.stdout.write(json.dumps({"mebibytes": rows, "device": device_name(device)}) + "\n")
+    print_figures({"mebibytes": rows}, device)
 
 
 if __name__ == "__main__":

@@ -26,5 +26,5 @@ def test_ablation_keeps_its_cells_and_draws_them(tmp_path: Path, capsys: pytest.
     ablation.main(arguments)
     again = json.loads(capsys.readouterr().out.splitlines()[-1])
     assert again["table8"]["forward-only-momentum"] == 0.125
-    with pytest.raises(SystemExit, match=r"results\.json has another ablation"):
+    with pytest.raises(SystemExit, match=r"results\.json has figures of another run"):
         ablation.main(["--results", str(results)])
