@@ -173,7 +173,10 @@ def add_class(
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an existing bundle at OUTPUT.")] = False,
     seed: int = 0,
 ) -> None:
-    """Add classes to a memory from pictures, without its original data. The existing classes do not change."""
+    """Add classes to a memory from pictures, without its original data. The existing classes do not change.
+
+    A fifth of the pictures is not used, so that the new classes can be tested on them.
+    """
     names = name or [folder.resolve().name for folder in folders]
     if len(names) != len(folders):
         raise ValueError(f"{len(folders)} folders need {len(folders)} times --name, not {len(names)}")

@@ -1,8 +1,9 @@
 """Reads a folder of class folders as training, validation and test pictures, in one pass over the files.
 
-The held-out pictures are drawn from the list of files, so the choice does not depend on which files are readable. If
-the pictures exceed the memory limit, a sample of each split is kept, but the digest and the observer still see every
-picture.
+The content of a file decides whether its picture is for training, validation or testing. A folder that grows, or whose
+files are renamed, therefore keeps its test pictures: none of them was a training picture before. `draw_roles` names the
+exception, classes of a few pictures. If the pictures exceed the memory limit, a sample of each split is kept, but
+the digest and the observer still see every picture.
 """
 
 from __future__ import annotations
@@ -21,10 +22,22 @@ from torch import Tensor
 from recall_server.errors import InvalidDataset
 from trainer.data.features import Featuriser
 from trainer.data.image_folder import ImageFolder, decode_file, survey
-from trainer.data.splits import TEST_SHARE, VALIDATION_SHARE, ImageDataset, Split, check_labels, chunk_length, held_out
+from trainer.data.splits import (
+    TEST,
+    TEST_SHARE,
+    TRAIN,
+    VALIDATION,
+    VALIDATION_SHARE,
+    ImageDataset,
+    Split,
+    check_labels,
+    chunk_length,
+    draw_roles,
+    held_out,
+)
 
 LARGEST_SIZE = 256  # pixels, unless another size is requested
-TRAIN, VALIDATION, TEST = 0, 1, 2
+TESTED, VALIDATED = "test", ("val", "validation")  # folders beside `train`
 SHARES = {TRAIN: 0.7, VALIDATION: 0.1, TEST: 0.2}  # of the memory limit, if the pictures exceed it
 
 Observe = Callable[[Split], None]  # called with all training pictures, in chunks
@@ -41,8 +54,10 @@ def read_folder(
     observe: Observe = lambda split: None,
     featuriser: Featuriser | None = None,
 ) -> ImageDataset:
-    """Read a folder of class folders, or of `train` and `test` folders of these; else a fifth becomes the test set.
+    """Read a folder of class folders, or of the folders `train`, `test` and `val` (or `validation`) of these.
 
+    Without `test`, `val` is the test set if it is there, else a fifth of the pictures are. Without a `val` of its own,
+    validation has a tenth of the other pictures.
     Pictures become square, with the size of the first picture's shorter side (at most 256) unless `image_size` is
     given. They become grey if all of them are grey, else colour. At most `most_bytes` of pictures are kept in memory.
     With a `featuriser` they have the size and the channels of its encoder, and only their features are kept.
@@ -50,13 +65,13 @@ def read_folder(
     """
     if image_size is not None and image_size < 1:
         raise InvalidDataset(f"an image size must be 1 or more, not {image_size}")
-    listing = _list(name, folder, seed)
+    listing = _list(name, folder)
     shape = listing.image_shape(image_size) if featuriser is None else featuriser.encoder.image_shape
     empty = torch.empty(0, *shape, dtype=torch.uint8)
     empty = empty if featuriser is None else featuriser(empty)
     keep = _sample(listing, empty.shape[1:].numel() * empty.element_size(), most_bytes, seed)
     kept = [_Kept.of(int((keep & (listing.roles == role)).sum()), empty) for role in (TRAIN, VALIDATION, TEST)]
-    counts, unreadable = [0, 0, 0], list[str]()
+    counts, unreadable = [0, 0, 0], [sentence for part in listing.parts for sentence in part.skipped]
     digest = hashlib.sha256(json.dumps({"classes": listing.classes, "image": shape}, sort_keys=True).encode())
     for index, images in _chunks(listing, shape, unreadable):
         roles, labels = listing.roles[index], listing.labels[index]
@@ -119,20 +134,33 @@ class _Listing:
         return (1 if all(part.grey for part in self.parts) else 3), side, side
 
 
-def _list(name: str, folder: Path, seed: int) -> _Listing:
-    presplit = (folder / "train").is_dir() and (folder / "test").is_dir()
-    parts = tuple(survey(folder / part) for part in ("train", "test")) if presplit else (survey(folder),)
-    if any(part.classes != parts[0].classes for part in parts):
-        raise InvalidDataset(f"{name}: train and test must have the same class folders")
-    labels = torch.cat([torch.from_numpy(part.labels) for part in parts])
-    if presplit:
-        tested = torch.arange(len(labels)) >= len(parts[0].labels)
-    else:
-        tested = held_out(labels, TEST_SHARE, seed=0)
-    roles = torch.where(tested, TEST, TRAIN)
-    training = torch.nonzero(~tested).flatten()
-    roles[training[held_out(labels[training], VALIDATION_SHARE, seed)]] = VALIDATION
-    return _Listing(parts, labels, roles)
+def _list(name: str, folder: Path) -> _Listing:
+    if not (folder / "train").is_dir() or not any((folder / part).is_dir() for part in (TESTED, *VALIDATED)):
+        whole = survey(folder)
+        return _listing((whole,), [_drawn(whole, TEST_SHARE, VALIDATION_SHARE * (1 - TEST_SHARE))])
+    train = survey(folder / "train")
+    others = [survey(folder / part) for part in (TESTED, *VALIDATED) if (folder / part).is_dir()]
+    for part in others:
+        if part.classes != train.classes:
+            raise InvalidDataset(f"{name}: train and {part.folder.name} must have the same class folders")
+    if len(others) == 1:
+        return _listing((train, *others), [_drawn(train, 0, VALIDATION_SHARE), _all(others[0], TEST)])
+    if len(others) > 2:
+        raise InvalidDataset(f"{name} has more than one folder of validation pictures: {' and '.join(VALIDATED)}")
+    test, validation = others
+    return _listing((train, test, validation), [_all(train, TRAIN), _all(test, TEST), _all(validation, VALIDATION)])
+
+
+def _listing(parts: tuple[ImageFolder, ...], roles: list[Tensor]) -> _Listing:
+    return _Listing(parts, torch.cat([torch.from_numpy(part.labels) for part in parts]), torch.cat(roles))
+
+
+def _drawn(part: ImageFolder, test: float, validation: float) -> Tensor:
+    return draw_roles(torch.from_numpy(part.labels), torch.from_numpy(part.places), test=test, validation=validation)
+
+
+def _all(part: ImageFolder, role: int) -> Tensor:
+    return torch.full((len(part.labels),), role)
 
 
 def _sample(listing: _Listing, each: int, most_bytes: int | None, seed: int) -> Tensor:

@@ -12,6 +12,7 @@ from recall_server.errors import InvalidDataset
 
 VALIDATION_SHARE = 0.1
 TEST_SHARE = 0.2  # of data without a test set
+TRAIN, VALIDATION, TEST = 0, 1, 2  # the roles of pictures
 NAMED = 5  # files or classes that a message lists
 CHUNK, CHUNK_BYTES = 1024, 2**22  # limits, in pictures and in bytes, wherever a whole data set is processed
 
@@ -146,3 +147,25 @@ def held_out(labels: Tensor, share: float, seed: int) -> Tensor:
         count = max(1, round(share * len(members)))
         held[members[torch.randperm(len(members), generator=generator)[:count]]] = True
     return held
+
+
+def draw_roles(labels: Tensor, places: Tensor, *, test: float, validation: float) -> Tensor:
+    """The role of each picture, [N]: the shares `test` and `validation` of every class, and TRAIN for the rest.
+
+    `places` [N], uniform in 0..1, decide, so a picture keeps its role when others come. Of each class at least one
+    picture is held out for each share that is not 0, and at most twice that share, which leaves three of five pictures
+    to train on. Where this limit applies, which takes a class of a few pictures, a training picture may become one to
+    test on when the class grows.
+    """
+    roles = torch.full_like(labels, TRAIN)
+    for label in torch.unique(labels):
+        members = torch.nonzero(labels == label).flatten()
+        members = members[places[members].argsort(stable=True)]
+        first = 0
+        for role, share, end in ((TEST, test, test), (VALIDATION, validation, test + validation)):
+            if share:
+                below = int((places[members[first:]] < end).sum())
+                count = max(1, min(below, int(2 * share * len(members))))
+                roles[members[first : first + count]] = role
+                first += count
+    return roles

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import math
+import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -22,7 +23,7 @@ from recall_server.core.memory import AddressedBases
 from recall_server.core.preprocessing import AbstractPreprocessing, Projected, unprojected
 from trainer.data.datasets import UNKNOWN_LICENCE
 from trainer.data.half_resolution import HalfResolution
-from trainer.data.image_folder import read_pictures
+from trainer.data.image_folder import read_training_pictures
 from trainer.data.second_moments import LARGEST
 from trainer.data.splits import Split
 from trainer.starts.eigenvectors import leading_eigenvectors, project, representatives
@@ -41,9 +42,13 @@ class NewClass:
 
     @classmethod
     def read(cls, folder: Path, bundle: MemoryBundle, name: str | None = None) -> NewClass:
-        """The pictures of one folder, treated as the server treats pictures; InvalidDataset where none can be read."""
-        images, unreadable = read_pictures(folder, bundle.manifest.image.shape, MOST_PICTURES)
-        return cls(folder.name if name is None else name, torch.from_numpy(images), unreadable)
+        """Read the pictures of one folder as the server reads pictures, but for those that are to be test pictures.
+
+        A fifth of the pictures is not used, so that the class can be tested on them later. Raises InvalidDataset if no
+        picture can be read.
+        """
+        images, unreadable = read_training_pictures(folder, bundle.manifest.image.shape, MOST_PICTURES)
+        return cls(unicodedata.normalize("NFC", name or folder.name), torch.from_numpy(images), unreadable)
 
 
 def add_classes(

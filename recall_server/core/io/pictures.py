@@ -1,8 +1,9 @@
 """Picture files from strangers -> arrays in the shape of a memory or a classifier, and back to PNG.
 
-A picture is always treated in this order: refuse it (not JPEG, PNG or WebP; animated; too many pixels or scans), decode
-it, turn it as its EXIF orientation says, put transparent parts over white, reduce it to 8 bits, make it grey or colour,
-cut the longer side to the wanted proportions around the centre, and resize it with an antialiasing filter.
+A picture is always treated in this order: take its metadata away, refuse it (not JPEG, PNG or WebP; animated; too many
+pixels or scans), decode it, turn it as its EXIF orientation said, put transparent parts over white, reduce it to 8
+bits, make it grey or colour, cut the longer side to the wanted proportions around the centre, and resize it with an
+antialiasing filter.
 """
 
 from __future__ import annotations
@@ -12,13 +13,15 @@ import re
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image, UnidentifiedImageError
 
+from recall_server.core.io.metadata import orientation_of, separate
 from recall_server.errors import PictureTooLarge, UnreadablePicture, UnsupportedQuery
 
 FORMATS = ("JPEG", "PNG", "WEBP")  # Pillow reads seventy; each is a parser that strangers could feed
-JPEGS = frozenset({"JPEG", "MPO"})
 MAX_PIXELS = 16_000_000
+# Pillow's own limit is replaced by `max_pixels`, which is compared with the header before a pixel is decoded.
+Image.MAX_IMAGE_PIXELS = None
 MAX_SCANS = 32  # of a JPEG: encoders write up to 18, and each is a pass over all pixels
 PIXELS_PER_SCAN = 0.1  # the work of a scan, as a share of decoding the pixels once
 REDUCED_PIXELS = 1_000_000  # JPEGs beyond this size are decoded at a smaller scale
@@ -28,6 +31,15 @@ MARKER = re.compile(rb"\xff[^\x00\xff\xd0-\xd7]")
 START_OF_SCAN, START, END, PRIVATE = 0xDA, 0xD8, 0xD9, 0x01
 SIXTEEN_BIT_MODES = frozenset({"I;16", "I;16L", "I;16B", "I;16N", "I"})
 MODES = {1: "L", 3: "RGB"}
+TURNS = {  # by EXIF orientation
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
 
 
 def decode(
@@ -42,17 +54,25 @@ def decode(
 
 
 def decode_bytes(
-    data: bytes, image_shape: tuple[int, int, int], *, name: str = "the picture", max_pixels: int = MAX_PIXELS
+    data: bytes,
+    image_shape: tuple[int, int, int],
+    *,
+    name: str = "the picture",
+    max_pixels: int = MAX_PIXELS,
+    formats: tuple[str, ...] = FORMATS,
 ) -> NDArray[np.uint8]:
-    """`decode` in 8 bits: uint8 [C, H, W]."""
+    """`decode` in 8 bits: uint8 [C, H, W]. `formats` are Pillow's names of those that are read."""
     channels, height, width = image_shape
     if channels not in MODES:
         raise UnsupportedQuery(f"pictures can be turned into 1 or 3 channels, not into {channels}", parameter=name)
-    image = _open(data, name, max_pixels)
+    data, orientation = separate(data)
+    image = _open(data, name, max_pixels, formats)
     try:
-        if image.format in JPEGS and image.width * image.height > REDUCED_PIXELS:
+        if image.format == "JPEG" and image.width * image.height > REDUCED_PIXELS:
             image.draft(None, (OVERSAMPLING * max(height, width),) * 2)
-        upright = ImageOps.exif_transpose(image)
+        image.load()  # Pillow turns some of the other formats upright itself, and then forgets their orientation
+        orientation = orientation if image.format in FORMATS else orientation_of(image.getexif().tobytes())
+        upright = image.transpose(TURNS[orientation]) if orientation in TURNS else image
         eight_bit = _without_transparency(_eight_bit(upright)).convert(MODES[channels])
         sized = fit(eight_bit, width, height)
     except Exception as error:  # Pillow's decoders raise many kinds of errors on damaged data
@@ -65,8 +85,9 @@ def decoding_work(data: bytes, *, name: str = "the picture", max_pixels: int = M
 
     Raises UnreadablePicture and PictureTooLarge.
     """
+    data = separate(data).data
     image = _open(data, name, max_pixels)
-    scans = _scans(data) if image.format in JPEGS else 1
+    scans = _scans(data) if image.format == "JPEG" else 1
     return round(image.width * image.height * (1 + PIXELS_PER_SCAN * (scans - 1)))
 
 
@@ -99,28 +120,36 @@ def from_bytes(image: NDArray[np.uint8]) -> Image.Image:
     return Image.fromarray(np.ascontiguousarray(image.transpose(1, 2, 0)))
 
 
-def _open(data: bytes, name: str, max_pixels: int) -> Image.Image:
+def _open(data: bytes, name: str, max_pixels: int, formats: tuple[str, ...] = FORMATS) -> Image.Image:
     """Read the header, and refuse the picture by what it says."""
     if not data:
         raise UnreadablePicture(f"{name} is empty", parameter=name)
     try:
-        image = Image.open(io.BytesIO(data), formats=FORMATS)
-    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
-        raise PictureTooLarge(_too_large(name, "far", max_pixels), parameter=name) from error
+        image = Image.open(io.BytesIO(data), formats=formats)
     except UnidentifiedImageError as error:
-        raise UnreadablePicture(f"{name} is no JPEG, PNG or WebP picture", parameter=name) from error
+        raise UnreadablePicture(f"{name} is no {listed(formats)} picture", parameter=name) from error
     except Exception as error:  # the parsers raise many kinds of errors on a bad header
         raise UnreadablePicture(f"{name} is damaged: its header cannot be read", parameter=name) from error
     if image.width * image.height > max_pixels:
-        raise PictureTooLarge(_too_large(name, f"at {image.width}x{image.height}", max_pixels), parameter=name)
-    # Phones write JPEGs with previews behind the photo (MPO), and the first picture is the photo.
+        raise PictureTooLarge(
+            f"{name} is too large, at {image.width}x{image.height} more than the {max_pixels:,} pixels that are "
+            "accepted; send a smaller one",
+            parameter=name,
+        )
+    # Phones write JPEGs with previews behind the photo. Without its metadata such a file is the photo.
     if image.format in ("PNG", "WEBP") and getattr(image, "is_animated", False):
         raise UnreadablePicture(f"{name} is animated; send one still picture", parameter=name)
-    if image.format in JPEGS and _scans(data) > MAX_SCANS:
+    if image.format == "JPEG" and _scans(data) > MAX_SCANS:
         raise PictureTooLarge(
             f"{name} has more than {MAX_SCANS} scans; save it again as a baseline JPEG", parameter=name
         )
     return image
+
+
+def listed(formats: tuple[str, ...]) -> str:
+    """The formats, as in "JPEG, PNG or WebP"."""
+    names = ["WebP" if each == "WEBP" else each for each in formats]
+    return f"{', '.join(names[:-1])} or {names[-1]}"
 
 
 def _scans(data: bytes) -> int:
@@ -134,10 +163,6 @@ def _scans(data: bytes) -> int:
             position += int.from_bytes(data[position : position + 2], "big")
         scans += kind == START_OF_SCAN
     return scans
-
-
-def _too_large(name: str, how: str, max_pixels: int) -> str:
-    return f"{name} is too large, {how} more than the {max_pixels:,} pixels that are accepted; send a smaller one"
 
 
 def _centre(image: Image.Image, proportion: float) -> Image.Image:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import gc
 import io
+import os
 from pathlib import Path, PurePath
 from typing import Any
 
@@ -15,7 +17,7 @@ from PIL import Image
 from recall_server.core.io.pictures import decode
 from recall_server.errors import InvalidDataset
 from tests.trainer.data_examples import rows
-from trainer.data import folder_dataset
+from trainer.data import folder_dataset, image_folder
 from trainer.data.datasets import ImageDataset, load_dataset
 from trainer.data.image_folder import ImageFolder
 from trainer.data.second_moments import SecondMoments
@@ -36,7 +38,8 @@ def test_a_folder_of_class_folders_becomes_a_data_set(tmp_path: Path) -> None:
     dataset = load_dataset(str(tmp_path), image_size=8)
     assert dataset.classes == ("cat", "dog")
     assert dataset.image_shape == (3, 8, 8)
-    assert (len(dataset.train), len(dataset.validation), len(dataset.test)) == (14, 2, 4)
+    assert [torch.bincount(split.labels).min() > 0 for split in (dataset.train, dataset.validation, dataset.test)]
+    assert len(everything(dataset)) == 20
 
 
 def test_a_folder_of_grey_pictures_stays_grey(tmp_path: Path) -> None:
@@ -73,7 +76,7 @@ def test_an_unreadable_picture_is_left_out_named_and_counted(tmp_path: Path) -> 
     dataset = load_dataset(str(tmp_path))
     assert len(everything(dataset)) == 40
     (complaint,) = dataset.complaints()
-    assert complaint.startswith("1 file was left out: b/broken.png is not a readable JPEG, PNG or WebP picture")
+    assert complaint.startswith("1 file was left out: b/broken.png is no ")
 
 
 def test_many_unreadable_pictures_are_counted_and_the_first_named(tmp_path: Path) -> None:
@@ -89,7 +92,7 @@ def test_many_unreadable_pictures_are_counted_and_the_first_named(tmp_path: Path
 def test_a_class_without_a_readable_picture_is_refused_by_name(tmp_path: Path) -> None:
     class_folder(tmp_path, "a", 8)
     (class_folder(tmp_path, "b", 0) / "broken.png").write_bytes(b"not a picture")
-    with pytest.raises(InvalidDataset, match=r"no picture of b can be read: b/broken\.png is not a readable"):
+    with pytest.raises(InvalidDataset, match=r"no picture of b can be read: b/broken\.png is no "):
         load_dataset(str(tmp_path))
 
 
@@ -242,11 +245,15 @@ def test_a_size_without_pixels_is_refused(tmp_path: Path, size: int) -> None:
         load_dataset(str(tmp_path), image_size=size)
 
 
-def test_a_picture_of_too_many_pixels_is_left_out_by_its_header(tmp_path: Path) -> None:
+def test_a_photograph_of_24_megapixels_is_read_and_one_beyond_the_limit_is_left_out_by_its_header(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     class_folder(tmp_path, "a", 5)
-    Image.new("1", (5000, 4000)).save(class_folder(tmp_path, "b", 5) / "vast.png")
-    (sentence,) = load_dataset(str(tmp_path)).unreadable
-    assert sentence == "b/vast.png is too large: 5000x4000 is more than 16,000,000 pixels"
+    Image.new("L", (6000, 4000)).save(class_folder(tmp_path, "b", 5) / "photograph.jpg")
+    assert load_dataset(str(tmp_path), image_size=8).unreadable == ()
+    monkeypatch.setattr(image_folder, "MOST_PIXELS", 23_000_000)
+    (sentence,) = load_dataset(str(tmp_path), image_size=8).unreadable
+    assert sentence == "b/photograph.jpg is too large: 6000x4000 is more than 23,000,000 pixels"
 
 
 def test_a_damaged_and_an_animated_picture_are_named(tmp_path: Path) -> None:
@@ -263,12 +270,116 @@ def test_a_damaged_and_an_animated_picture_are_named(tmp_path: Path) -> None:
     assert sentence.startswith("b/x.png is animated")
 
 
-def test_a_class_folder_without_a_readable_format_is_refused_by_name(tmp_path: Path) -> None:
+def test_every_file_that_is_left_out_is_named(tmp_path: Path) -> None:
     for name in ("a", "b"):
         class_folder(tmp_path, name, 5)
-    Image.new("L", (8, 8)).save(class_folder(tmp_path, "scans", 0) / "1.tif")
-    with pytest.raises(InvalidDataset, match=r"no picture in the class folder scans; supported suffixes are \.jpg"):
+    (class_folder(tmp_path, "empty", 0) / "notes.txt").write_text("none yet")
+    Image.new("L", (8, 8)).save(tmp_path / "stray.png")
+    assert load_dataset(str(tmp_path)).unreadable == (
+        "empty/notes.txt does not have the suffix of a picture",
+        "the folder empty has no picture",
+        "stray.png is in no class folder",
+    )
+
+
+@pytest.mark.parametrize("suffix", ["bmp", "gif", "tif", "jpg", "png", "webp"])
+def test_pictures_of_all_usual_formats_are_read_at_any_depth(tmp_path: Path, suffix: str) -> None:
+    for name in ("a", "b"):
+        deep = class_folder(tmp_path, name, 5) / "2026" / "summer"
+        deep.mkdir(parents=True)
+        Image.new("RGB", (12, 9), "white").save(deep / f"1.{suffix}")
+    dataset = load_dataset(str(tmp_path))
+    assert dataset.unreadable == ()
+    assert (everything(dataset).flatten(1).float().mean(1) > 250).sum() == 2
+
+
+def test_a_folder_that_cannot_be_read_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("a", "b"):
+        class_folder(tmp_path, name, 5)
+    scan = os.scandir
+
+    def refuse(path: str) -> Any:
+        if str(path).endswith("b"):
+            raise PermissionError(errno.EACCES, "Permission denied", str(path))
+        return scan(path)
+
+    monkeypatch.setattr(os, "scandir", refuse)
+    with pytest.raises(InvalidDataset, match="b cannot be read: Permission denied"):
         load_dataset(str(tmp_path))
+
+
+def test_class_names_are_composed_unicode_and_two_that_look_the_same_are_refused(tmp_path: Path) -> None:
+    class_folder(tmp_path, "Mu\u0308ller", 5)
+    class_folder(tmp_path, "Meier", 5)
+    assert load_dataset(str(tmp_path)).classes == ("Meier", "M\u00fcller")
+    class_folder(tmp_path, "M\u00fcller", 5)
+    with pytest.raises(InvalidDataset, match="two folders whose names look the same"):
+        load_dataset(str(tmp_path))
+
+
+def split_of(dataset: ImageDataset) -> dict[str, set[bytes]]:
+    return {part: rows(getattr(dataset, part).images) for part in ("train", "validation", "test")}
+
+
+def test_a_folder_that_grows_keeps_its_split(tmp_path: Path) -> None:
+    shaded_folder(tmp_path, 60)
+    before = split_of(load_dataset(str(tmp_path)))
+    shaded_folder(tmp_path / "more", 90)
+    for path in (tmp_path / "more").glob("*/*.png"):
+        path.rename(tmp_path / path.parent.name / f"later {path.name}")
+    (tmp_path / "more" / "a").rmdir(), (tmp_path / "more" / "b").rmdir(), (tmp_path / "more").rmdir()
+    after = split_of(load_dataset(str(tmp_path)))
+    assert all(before[part] < after[part] for part in before)
+
+
+@pytest.mark.parametrize("change", ["renamed", "moved into sub-folders", "another seed", "another size"])
+def test_the_split_depends_on_the_content_of_the_files_alone(tmp_path: Path, change: str) -> None:
+    shaded_folder(tmp_path, 30)
+    before = split_of(load_dataset(str(tmp_path), image_size=4))
+    for path in list(tmp_path.glob("*/*.png")):
+        if change == "renamed":
+            path.rename(path.with_name(f"{999 - int(path.stem)}.png"))
+        if change == "moved into sub-folders":
+            (path.parent / path.stem[0]).mkdir(exist_ok=True)
+            path.rename(path.parent / path.stem[0] / path.name)
+    seed, size = (7 if change == "another seed" else 0), (8 if change == "another size" else 4)
+    after = load_dataset(str(tmp_path), image_size=size, seed=seed)
+    if size == 8:
+        after = after.with_each_split(lambda split: Split(split.images[..., :4, :4], split.labels))
+    assert split_of(after) == before
+
+
+@pytest.mark.parametrize("each", [4, 5, 9, 40])
+def test_of_every_class_some_pictures_are_held_out_and_three_are_left_to_train_on(tmp_path: Path, each: int) -> None:
+    for number in range(20):
+        class_folder(tmp_path, f"class {number:02}", 0)
+        for shade in range(each):
+            Image.new("L", (4, 4), (number * 11 + shade * 5) % 256).save(
+                tmp_path / f"class {number:02}" / f"{shade}.png"
+            )
+    dataset = load_dataset(str(tmp_path))
+    counts = [torch.bincount(split.labels, minlength=20) for split in (dataset.train, dataset.validation, dataset.test)]
+    assert torch.stack(counts[1:]).min() >= 1
+    assert (counts[0] + counts[1]).min() >= 3
+    if each == 40:
+        assert abs(len(dataset.test) / 800 - 0.2) < 3 * (0.2 * 0.8 / 800) ** 0.5
+
+
+@pytest.mark.parametrize("held_out", [("test", "val"), ("test", "validation"), ("test",), ("val",), ("validation",)])
+def test_folders_of_held_out_pictures_beside_train_are_used_as_they_are(
+    tmp_path: Path, held_out: tuple[str, ...]
+) -> None:
+    for part, shade in (("train", 100), *zip(held_out, (0, 200), strict=False)):
+        for name in ("a", "b"):
+            folder = class_folder(tmp_path / part, name, 0)
+            for number in range(20):
+                Image.new("L", (4, 4), shade + number + 20 * (name == "b")).save(folder / f"{number}.png")
+    dataset = load_dataset(str(tmp_path))
+    assert len(dataset.test) == 40 and dataset.test.images.max() < 100
+    if len(held_out) == 2:
+        assert len(dataset.validation) == 40 and dataset.validation.images.min() >= 200
+    assert dataset.train.images.min() >= 100
+    assert len(everything(dataset)) == 40 * (1 + len(held_out))
 
 
 def test_what_only_looks_like_a_picture_to_the_file_manager_is_passed_over(tmp_path: Path) -> None:

@@ -55,7 +55,7 @@ def test_what_is_missing_or_damaged_is_named(archive: Path) -> None:
     broken = archive / "train" / "n02" / "images" / "n02_1.JPEG"
     kept = broken.read_bytes()
     broken.write_bytes(b"not a picture")
-    with pytest.raises(InvalidDataset, match=r"n02_1\.JPEG is no JPEG"):
+    with pytest.raises(InvalidDataset, match=r"n02_1\.JPEG is no .* picture"):
         load_dataset(str(archive))
     broken.write_bytes(kept)
     annotations = archive / "val" / "val_annotations.txt"

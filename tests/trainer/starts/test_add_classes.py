@@ -23,6 +23,8 @@ from tests.recall_server.bundle_examples import (
     with_soft_targets,
 )
 from tests.tolerances import assert_close
+from tests.trainer.data_examples import rows
+from trainer.data.datasets import load_dataset
 from trainer.data.splits import Split
 from trainer.starts.add_classes import NewClass, add_classes
 from trainer.starts.from_bundle import check_continuable, resume_from_bundle
@@ -137,6 +139,17 @@ def test_a_name_that_no_bundle_may_hold_is_refused() -> None:
         add_classes(example_bundle(), [NewClass("cat, tabby", pictures())])
 
 
+def test_no_picture_of_a_new_class_is_a_test_picture_of_the_whole_folder(tmp_path: Path) -> None:
+    for name, shade in (("new", 0), ("old", 128)):
+        (tmp_path / name).mkdir()
+        for number in range(60):
+            Image.fromarray(np.full((8, 8), shade + 2 * number, np.uint8)).save(tmp_path / name / f"{number}.png")
+    new = NewClass.read(tmp_path / "new", example_bundle())
+    whole = load_dataset(str(tmp_path), image_size=8)
+    used, tested = rows(new.images), rows(whole.test.images)
+    assert len(used) > 40 and not used & tested
+
+
 def test_a_folder_of_pictures_is_read_as_the_server_reads_pictures(tmp_path: Path) -> None:
     folder = tmp_path / "new"
     folder.mkdir()
@@ -144,9 +157,9 @@ def test_a_folder_of_pictures_is_read_as_the_server_reads_pictures(tmp_path: Pat
         Image.fromarray(np.full((20, 30, 3), 40 * number, np.uint8)).save(folder / f"{number}.png")
     (folder / "broken.png").write_bytes(b"not a picture")
     new = NewClass.read(folder, example_bundle())
-    assert (new.name, tuple(new.images.shape)) == ("new", (3, 1, 8, 8))
+    assert (new.name, tuple(new.images.shape)) == ("new", (2, 1, 8, 8))  # one is a test picture
     (sentence,) = new.unreadable
-    assert sentence.startswith("new/broken.png is no JPEG")
+    assert sentence.startswith("new/broken.png is no ")
     for path in folder.glob("?.png"):
         path.unlink()
     with pytest.raises(InvalidDataset, match=r"no picture in new can be read: new/broken\.png"):
