@@ -8,6 +8,7 @@ from typing import Annotated, Literal
 from limits import RateLimitItem, parse
 from pydantic import Field, SecretStr, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
+from sqlalchemy import URL
 
 from recall_server.config.api_keys import ApiKeys
 
@@ -82,7 +83,8 @@ class Settings(BaseSettings):
     @property
     def database_url(self) -> str:
         """The SQLAlchemy URL of the job table."""
-        return self.database or f"sqlite:///{self.state.absolute() / 'jobs.sqlite'}"
+        file = URL.create("sqlite", database=str(self.state.absolute() / "jobs.sqlite"))  # escapes what a URL must
+        return self.database or file.render_as_string(hide_password=False)
 
     @field_validator("api_keys")
     @classmethod

@@ -35,7 +35,7 @@ def read_aliases(artifacts: Path) -> Aliases:
     """
     try:
         data = read_bounded(artifacts / ALIASES_FILE, LARGEST_FILE)
-        found = FILE.validate_python(parse_json(data.decode("utf-8")), strict=True)
+        found = FILE.validate_python(parse_json(data.decode("utf-8-sig")), strict=True)
     except FileNotFoundError:
         return {}
     except ValidationError as error:

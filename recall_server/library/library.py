@@ -11,7 +11,7 @@ from typing import Any, Self, final
 from recall_server.core.encoders.query_encoder import QueryEncoder
 from recall_server.errors import InvalidBundle, InvalidRequest, NotFound, NotReady, UnsupportedQuery
 from recall_server.library.aliases import ALIASES_FILE, Aliases, read_aliases
-from recall_server.library.folder import BundleFile, Device, LoadedBundle, LoadOptions, Rejection, read_folder
+from recall_server.library.folder import SUFFIX, BundleFile, Device, LoadedBundle, LoadOptions, Rejection, read_folder
 from recall_server.library.names import LONGEST_NAME, LabelReference, Names, Preference
 from recall_server.library.precedence import Space, shared_space
 
@@ -23,13 +23,15 @@ logger = logging.getLogger(__name__)
 class Library:
     """All bundles of a server by name, and the rejected files. Immutable: a reload makes another library.
 
-    A file whose old content is still served is in `rejected` as well. `files` is what a reload compares with.
+    A file whose old content is still served is in `rejected` as well. `files` and `winners` are what a reload compares
+    with.
     """
 
     bundles: dict[str, LoadedBundle]
     rejected: tuple[Rejection, ...] = ()
     files: Mapping[str, BundleFile] = field(default_factory=dict, repr=False)
     aliases: Aliases = field(default_factory=dict)
+    winners: Mapping[str, str] = field(default_factory=dict, repr=False)  # the file of each bundle, by its name
     _names: Names = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
@@ -56,11 +58,13 @@ class Library:
         files = read_folder(folder, before, LoadOptions(device, encoder_threads, public_key))
         bundles: dict[str, LoadedBundle] = {}
         rejected: list[Rejection] = []
+        winners = _winners(files, {} if previous is None else previous.winners)
         for file, read in files.items():
             reason, loaded = read.reason, read.served
-            if loaded is not None and loaded.name in bundles:
-                reason = f"{file}: another file already holds a bundle named {loaded.name!r}"
-                logger.error("bundle rejected: %s", reason)
+            if loaded is not None and winners[loaded.name] != file:
+                reason = f"{file}: it holds a bundle named {loaded.name!r}, which is served from {winners[loaded.name]}"
+                if previous is None or reason not in {each.reason for each in previous.rejected}:
+                    logger.error("bundle rejected: %s", reason)
             elif loaded is not None:
                 bundles[loaded.name] = loaded
             if reason:
@@ -71,7 +75,7 @@ class Library:
         except InvalidBundle as error:
             logger.error("aliases rejected: %s", error)
             rejected.append(Rejection(ALIASES_FILE, str(error)))
-        return cls(dict(sorted(bundles.items())), tuple(rejected), files, aliases)
+        return cls(dict(sorted(bundles.items())), tuple(rejected), files, aliases, winners)
 
     def get(self, name: str) -> LoadedBundle:
         """The bundle of this name. Raises NotFound, with the names that exist."""
@@ -206,3 +210,19 @@ class Library:
     @staticmethod
     def _known(names: Iterable[str]) -> str:
         return ", ".join(map(repr, names)) or "none"
+
+
+def _winners(files: Mapping[str, BundleFile], before: Mapping[str, str]) -> dict[str, str]:
+    """The file that is served for each name of a bundle.
+
+    Of several files it is the one that is named after the bundle, or else the one that was served `before`, or else the
+    first by name. So a backup copy beside a bundle never displaces it.
+    """
+    claims: dict[str, list[str]] = {}
+    for file, read in files.items():
+        if read.served is not None:
+            claims.setdefault(read.served.name, []).append(file)
+    return {
+        name: min(claimed, key=lambda file: (file != name + SUFFIX, before.get(name) != file, file))
+        for name, claimed in claims.items()
+    }

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import final
 
+from recall_server.core.io.labels import composed, folded
 from recall_server.errors import AmbiguousLabel, InvalidRequest, UnknownLabel
 from recall_server.library.aliases import Aliases
 from recall_server.library.folder import LoadedBundle
@@ -56,17 +57,17 @@ class Named:
 
 
 class _Table:
-    """Names of one kind. An exact match is preferred to one that differs in case."""
+    """Names of one kind, in composed Unicode. An exact match is preferred to one that differs in case."""
 
     def __init__(self, entries: Iterator[Named]) -> None:
         self._exact: dict[str, list[Named]] = {}
         self._folded: dict[str, list[Named]] = {}
         for each in entries:
-            self._exact.setdefault(each.name, []).append(each)
-            self._folded.setdefault(each.name.casefold(), []).append(each)
+            self._exact.setdefault(composed(each.name), []).append(each)
+            self._folded.setdefault(folded(each.name), []).append(each)
 
     def find(self, name: str, bundle: str | None) -> list[Named]:
-        for known in (self._exact.get(name, []), self._folded.get(name.casefold(), [])):
+        for known in (self._exact.get(composed(name), []), self._folded.get(folded(name), [])):
             found = [each for each in known if bundle in (None, each.loaded.name)]
             if found:
                 return found
@@ -93,8 +94,8 @@ class Names:
             for loaded in known
             for group, labels in loaded.bundle.manifest.groups.items()
         )
-        self._aliases: Mapping[str, tuple[str, ...]] = {name.casefold(): each for name, each in aliases.items()}
-        self._spelling = {name.casefold(): name for name in aliases}
+        self._aliases: Mapping[str, tuple[str, ...]] = {folded(name): each for name, each in aliases.items()}
+        self._spelling = {folded(name): name for name in aliases}
 
     def spaces(self, name: str, bundle: str | None) -> set[Space]:
         """The spaces of the bundles that know `name` as a label or a group."""
@@ -113,9 +114,9 @@ class Names:
         found = self._find(text, name, bundle, parameter, prefer)
         if found:
             return found
-        if name.casefold() not in self._aliases:
+        if folded(name) not in self._aliases:
             raise UnknownLabel(text, self._nearest(name, bundle), parameter=parameter)
-        meanings = self._aliases[name.casefold()]
+        meanings = self._aliases[folded(name)]
         return [each for meaning in meanings for each in self._of_meaning(text, meaning, bundle, parameter, prefer)]
 
     def _of_meaning(
@@ -152,5 +153,5 @@ class Names:
     def _nearest(self, name: str, bundle: str | None) -> list[str]:
         """The most similar known names, best first, regardless of case."""
         aliases = self._spelling if bundle is None else {}
-        folded = aliases | self._groups.folded(bundle) | self._labels.folded(bundle)
-        return [folded[near] for near in difflib.get_close_matches(name.casefold(), list(folded), n=3)]
+        known = aliases | self._groups.folded(bundle) | self._labels.folded(bundle)
+        return [known[near] for near in difflib.get_close_matches(folded(name), list(known), n=3)]

@@ -3,32 +3,18 @@
 from __future__ import annotations
 
 import math
-import unicodedata
 from datetime import datetime
 from typing import Annotated, Any, Final, Literal, Self
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
+from recall_server.core.io.labels import check_label
 from recall_server.core.io.tensor_file import canonical_json, parse_json, printable
 from recall_server.core.training.retraining import Retraining
 
 FORMAT_VERSION: Final = 3  # the one version that is written and read
 ROUNDING = 1e-6  # of a mean accuracy, which was added up in another order
 MOST_CONFUSED: Final = 200  # labels: a table of confusions grows with their square
-DIRECTION_MARKS = frozenset({"LRE", "RLE", "LRO", "RLO", "PDF", "LRI", "RLI", "FSI", "PDI"})
-
-
-def _check_label(label: str) -> str:
-    """A label is typed by people, split at commas, and shown in pages and logs."""
-    if label != label.strip():
-        raise ValueError(f"the label {label!r} must not begin or end with white space")
-    if ":" in label or "," in label:
-        raise ValueError(f"the label {label!r} must not contain ':' or ',', which separate labels in a request")
-    for character in label:
-        unseen = unicodedata.category(character) in {"Cc", "Cs", "Zl", "Zp"}
-        if unseen or unicodedata.bidirectional(character) in DIRECTION_MARKS:
-            raise ValueError(f"the label {label!r} must not contain control characters")
-    return label
 
 
 def _check_date(date: str) -> str:
@@ -40,7 +26,7 @@ def _check_date(date: str) -> str:
 
 
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
-Label = Annotated[str, Field(min_length=1, max_length=200), AfterValidator(_check_label)]
+Label = Annotated[str, Field(min_length=1, max_length=200), AfterValidator(check_label)]
 Kind = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]{0,63}$")]
 FileName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$")]
 Phrase = Annotated[str, Field(max_length=1000)]

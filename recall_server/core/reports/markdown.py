@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import re
-import unicodedata
 from collections.abc import Iterable, Sequence
 
-from recall_server.core.bundle.manifest import DIRECTION_MARKS
+from recall_server.core.io.labels import misleads
 
 ENTITIES = {"&": "&amp;", "<": "&lt;", ">": "&gt;"}
 MARKUP = re.compile(r"[\\`*_\[\]|~$]")
@@ -16,17 +15,9 @@ BARE_LINK = re.compile(r":(?=//)|(?<=www)\.", re.IGNORECASE)  # some renderers t
 def escape(text: str) -> str:
     """Untrusted text, escaped for a line of Markdown or a cell of a table."""
     one_line = " ".join(text.split())
-    visible = "".join(character for character in one_line if not _misleads(character))
+    visible = "".join(character for character in one_line if not misleads(character))
     entities = "".join(ENTITIES.get(character, character) for character in visible)
     return BARE_LINK.sub(r"\\\g<0>", MARKUP.sub(r"\\\g<0>", entities))
-
-
-def _misleads(character: str) -> bool:
-    """Whether it is a control character, or a mark that changes the writing direction of the rest of the line."""
-    return (
-        unicodedata.category(character) in {"Cc", "Cs", "Zl", "Zp"}
-        or unicodedata.bidirectional(character) in DIRECTION_MARKS
-    )
 
 
 def escape_all(texts: Iterable[str]) -> str:

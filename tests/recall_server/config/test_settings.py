@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from contextlib import closing
 from pathlib import Path
 
 import pytest
 from pydantic import ValidationError
 
 from recall_server.config import Settings
+from recall_server.jobs.rows.store import SqlJobStore
 
 pytestmark = pytest.mark.usefixtures("clean_environment")
 
@@ -40,3 +42,11 @@ def test_what_cannot_be_is_refused(monkeypatch: pytest.MonkeyPatch, name: str, v
     monkeypatch.setenv(f"RECALL_{name.upper()}", value)
     with pytest.raises(ValidationError):
         Settings()
+
+
+@pytest.mark.parametrize("name", ["what? state", "100%", "%2F", "a#b", "x?1", "x?2", "é 😀", "a&b=c", "file:a"])
+def test_the_job_table_is_in_the_state_folder_whatever_its_name(tmp_path: Path, name: str) -> None:
+    settings = Settings(state=tmp_path / name)
+    with closing(SqlJobStore.open(settings.database_url)):
+        assert [path.name for path in tmp_path.iterdir()] == [name]
+        assert (tmp_path / name / "jobs.sqlite").is_file()

@@ -139,13 +139,44 @@ def test_every_hostile_bundle_is_skipped_and_the_good_one_served(
         assert str(tmp_path) not in rejection.reason
 
 
+def save_twin(folder: Path, file: str, labels: tuple[str, ...] = ("a", "b", "c")) -> None:
+    label_bundle("twin", labels).save(folder / "bundles" / f"{file}.safetensors")
+
+
 def test_a_second_bundle_of_the_same_name_is_rejected(tmp_path: Path) -> None:
     for file in ("first", "second"):
-        label_bundle("twin", ("a", "b", "c")).save(tmp_path / "bundles" / f"{file}.safetensors")
+        save_twin(tmp_path, file)
     library = Library.load(tmp_path)
     assert list(library.bundles) == ["twin"]
     assert [rejection.file for rejection in library.rejected] == ["second.safetensors"]
-    assert "another file already holds a bundle named 'twin'" in library.rejected[0].reason
+    assert "it holds a bundle named 'twin', which is served from first.safetensors" in library.rejected[0].reason
+
+
+@pytest.mark.parametrize("copy", ["a twin", "twin backup", "twin-2026", "twin.old"])
+def test_a_copy_never_displaces_the_file_that_is_named_after_the_bundle(tmp_path: Path, copy: str) -> None:
+    save_twin(tmp_path, "twin")
+    first = Library.load(tmp_path)
+    save_twin(tmp_path, copy)
+    save_twin(tmp_path, "twin", ("a", "b", "new"))
+    for library in (Library.load(tmp_path), Library.load(tmp_path, previous=first)):
+        assert library.get("twin").bundle.labels == ("a", "b", "new")
+        assert [rejection.file for rejection in library.rejected] == [f"{copy}.safetensors"]
+
+
+def test_of_two_copies_the_one_that_is_served_stays(tmp_path: Path) -> None:
+    save_twin(tmp_path, "second")
+    first = Library.load(tmp_path)
+    save_twin(tmp_path, "first", ("x", "y", "z"))
+    library = Library.load(tmp_path, previous=first)
+    assert library.get("twin").bundle.labels == ("a", "b", "c")
+    (tmp_path / "bundles" / "second.safetensors").unlink()
+    assert Library.load(tmp_path, previous=library).get("twin").bundle.labels == ("x", "y", "z")
+
+
+@pytest.mark.parametrize("spelling", ["M\u00fcller", "Mu\u0308ller", "M\u00dcLLER", "mu\u0308LLER"])
+def test_all_spellings_of_a_label_that_look_the_same_are_found(tmp_path: Path, spelling: str) -> None:
+    label_bundle("people", ("Mu\u0308ller", "Meier", "Huber")).save(tmp_path / "bundles" / "people.safetensors")
+    assert resolved(Library.load(tmp_path), spelling) == ["people:M\u00fcller"]
 
 
 @pytest.mark.parametrize(
@@ -205,6 +236,11 @@ def grouped(tmp_path: Path) -> Path:
 def with_aliases(folder: Path, aliases: object) -> Library:
     (folder / "aliases.json").write_text(aliases if isinstance(aliases, str) else json.dumps(aliases))
     return Library.load(folder)
+
+
+def test_a_byte_order_mark_before_the_aliases_is_ignored(grouped: Path) -> None:
+    library = with_aliases(grouped, "\ufeff" + json.dumps({"mid": "middle"}))
+    assert [each.file for each in library.rejected] == []
 
 
 def test_the_name_of_a_group_stands_for_its_labels(grouped: Path) -> None:
