@@ -14,13 +14,14 @@ import torch
 from torch import Tensor
 from torch.nn.functional import affine_grid, grid_sample, pad
 
-AugmentationName = Literal["none", "flip", "flip+rotate", "color+crop+cutout", "dsa", "dsa-digits"]
+AugmentationName = Literal["none", "flip", "flip+rotate", "color+crop", "color+crop+cutout", "dsa", "dsa-digits"]
 
 # Operations that are applied one after another. Of operations joined by "|", one is drawn for the whole batch.
 AUGMENTATIONS: Final[dict[str, tuple[str, ...]]] = {
     "none": (),
     "flip": ("flip",),
     "flip+rotate": ("flip", "rotate"),
+    "color+crop": ("color", "crop"),
     "color+crop+cutout": ("color", "crop", "cutout"),
     "dsa": ("color|crop|cutout|flip|scale|rotate",),
     "dsa-digits": ("color|crop|cutout|scale|rotate",),

@@ -8,40 +8,21 @@ from torch import Tensor
 from torch.autograd import gradcheck
 from torch.nn.functional import avg_pool2d, conv2d, group_norm, relu
 
-from recall_server.core.memory import Recalled
-from recall_server.core.networks import MLP, AbstractNetwork, ConvNet, Parameters
+from recall_server.core.networks import MLP, Parameters
 from recall_server.core.networks.kernels import AbstractBlocks, TorchBlocks, native_blocks
 from recall_server.core.training import descent
 from tests.suite.needs import NO_COMPILER
 from tests.tolerances import assert_close, magnitude
+from tests.trainer.objectives.matching.matching_examples import NETWORK, TERMS, batch, doubles, images
 from trainer.objectives.inner.layer_features import ConvNetFeatures, LastFeatures, layer_features
 from trainer.objectives.matching.features import DistributionMatching
 from trainer.objectives.matching.networks import FreshNetworks
 from trainer.objectives.matching.pairs import class_pairs
-from trainer.objectives.sampler import OuterBatch
-
-NETWORK = ConvNet(channels=2, height=8, width=10, classes=3, filters=4, depth=2)
-TERMS = 8 * 12 * 4 * 9  # pixels of an image, and products of a convolution: a gradient is their sum
 
 
 @pytest.fixture(params=["torch", "C++"])
 def blocks(request: pytest.FixtureRequest) -> AbstractBlocks:
     return TorchBlocks() if request.param == "torch" else native_blocks() or pytest.skip(NO_COMPILER)
-
-
-def doubles(network: AbstractNetwork, seed: int = 0) -> Parameters:
-    return {name: value.double() for name, value in network.initialise(torch.Generator().manual_seed(seed)).items()}
-
-
-def images(*shape: int, seed: int = 1) -> Tensor:
-    return torch.randn(*shape, 2, 8, 10, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
-
-
-def batch(recalled: Tensor, real: Tensor) -> OuterBatch:
-    """Recalled items [q, r, ...] and real ones [q, n, ...] of hard classes."""
-    eye = torch.eye(len(recalled), dtype=torch.float64)
-    targets = eye.repeat_interleave(real.shape[1], dim=0)
-    return OuterBatch(Recalled(recalled, eye.unsqueeze(1)), real.flatten(0, 1), targets)
 
 
 def blocks_of(parameters: Parameters, pictures: Tensor) -> list[Tensor]:
@@ -57,7 +38,7 @@ def blocks_of(parameters: Parameters, pictures: Tensor) -> list[Tensor]:
 
 
 def test_features_of_every_layer_and_their_gradients_are_those_of_torch(blocks: AbstractBlocks) -> None:
-    parameters, mine, theirs = doubles(NETWORK), *(images(5).requires_grad_() for _ in range(2))
+    parameters, mine, theirs = doubles(), *(images(5).requires_grad_() for _ in range(2))
     found, expected = ConvNetFeatures(NETWORK, blocks)(parameters, mine), blocks_of(parameters, theirs)
     assert_close(found, expected, terms=TERMS)
     generator = torch.Generator().manual_seed(3)
@@ -69,7 +50,7 @@ def test_features_of_every_layer_and_their_gradients_are_those_of_torch(blocks: 
 
 
 def test_a_batch_in_parts_gives_what_it_gives_whole(monkeypatch: pytest.MonkeyPatch) -> None:
-    features, parameters = ConvNetFeatures(NETWORK, TorchBlocks()), doubles(NETWORK)
+    features, parameters = ConvNetFeatures(NETWORK, TorchBlocks()), doubles()
     whole = features(parameters, images(7))
     monkeypatch.setattr("trainer.objectives.inner.layer_features.images_at_once", lambda network, device: 3)
     assert_close(features(parameters, images(7)), whole, terms=TERMS)
@@ -85,7 +66,7 @@ def test_other_networks_have_the_features_of_their_last_layer() -> None:
 
 
 def test_the_loss_is_the_squared_distance_of_class_means_and_has_its_gradient(blocks: AbstractBlocks) -> None:
-    parameters, recalled, real = doubles(NETWORK), images(3, 2), images(3, 5, seed=2)
+    parameters, recalled, real = doubles(), images(3, 2), images(3, 5, seed=2)
     objective = DistributionMatching(ConvNetFeatures(NETWORK, blocks), FreshNetworks(NETWORK), real_per_class=5)
 
     def loss(recalled: Tensor) -> Tensor:

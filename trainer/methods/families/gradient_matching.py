@@ -1,0 +1,60 @@
+"""Gradient matching: networks get the same gradients from recalled items as from real ones."""
+
+from __future__ import annotations
+
+from recall_server.core.networks import NetworkSpec
+from recall_server.core.training.retraining import Retraining
+from trainer.methods.method import Method
+from trainer.methods.specs.matching import GradientMatchingSpec, RecalledNetworksSpec
+from trainer.methods.specs.memories import StoredItemsSpec
+from trainer.methods.specs.outer import Outer, Sgd
+from trainer.methods.specs.starts import NoiseStart, RealStart
+
+NARROW = {"network": NetworkSpec(filters=64), "real_per_class": 64}  # for a few minutes on a processor
+
+
+def dc() -> Method:
+    """Gradients of each class, from noise, without augmentation."""
+    return Method(
+        name="dc", citation="Zhao, Mopuri and Bilen, Dataset Condensation (2021), and the authors' main.py",
+        memory=StoredItemsSpec(resolution="full"), start=NoiseStart(), objective=GradientMatchingSpec(),
+        outer=Outer(optimiser=Sgd(momentum=0.5), rate=0.1, steps=1_000),
+        retraining=Retraining(
+            network=NetworkSpec(), steps=300, learning_rate=0.01, weight_decay=5e-4, decay="tenth", rows_per_class=25
+        ),
+    )  # fmt: skip
+
+
+def dc_small() -> Method:
+    """The same with narrower networks, fewer real pictures and fewer steps."""
+    return dc().varied("dc-small", objective=NARROW, outer={"steps": 300})
+
+
+def dsa() -> Method:
+    """Gradients of each class under one random transform for recalled and real pictures, from real pictures."""
+    return dc().varied(
+        "dsa", citation="Zhao and Bilen, Differentiable Siamese Augmentation (2021), and the authors' main.py",
+        start=RealStart(), objective={"augmentation": "dsa"}, retraining={"augmentation": "dsa", "steps": 1_000},
+    )  # fmt: skip
+
+
+def dsa_small() -> Method:
+    """The same with narrower networks, fewer real pictures and fewer steps."""
+    return dsa().varied("dsa-small", objective=NARROW, outer={"steps": 300})
+
+
+def dcc() -> Method:
+    """The mean gradient of all classes, which holds what tells them apart, from the network number 250 on."""
+    # The authors train networks at one picture per class too; at ten they take 50 epochs.
+    return dsa().varied(
+        "dcc", citation="Lee et al., Contrastive Signals (2022), as DSAC, and the authors' main.py",
+        objective={"contrast": True, "networks": RecalledNetworksSpec(loops=10, epochs=5)}, outer={"steps": 10_000},
+    )  # fmt: skip
+
+
+def dcc_small() -> Method:
+    """The same with narrower networks, fewer real pictures and fewer steps, all of them contrastive."""
+    return dcc().varied("dcc-small", objective=NARROW | {"contrast_from": 0}, outer={"steps": 300})
+
+
+METHODS = (dc, dc_small, dsa, dsa_small, dcc, dcc_small)
