@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from benchmarks.command import add_encoder, command_parser, featuriser, print_figures
-from benchmarks.few_shot_features import power
+from benchmarks.few_shot_features import flat
 from benchmarks.out_of_set import auroc
 from recall_server.core.classifier.class_statistics import ClassStatistics, LinearHead, TwoCovariances
 from recall_server.core.classifier.feature_novelty import FeatureNovelty
@@ -40,7 +40,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
     def part(split: Split) -> tuple[Tensor, Tensor]:
         """Features, and labels that count the known classes; -1 for the others."""
-        return power(split.images) * split.images.shape[1] ** 0.5, position[split.labels]
+        return flat(split.images) * split.images.shape[1] ** 0.5, position[split.labels]
 
     (features, labels), (held, held_labels), (tested, truth) = map(
         part, (dataset.train, dataset.validation, dataset.test)

@@ -21,7 +21,7 @@ from torch import Tensor
 from torch.nn.functional import one_hot
 
 from benchmarks.command import add_encoder, command_parser, featuriser, print_figures
-from benchmarks.few_shot_features import IMAGE_NUMBERS, power
+from benchmarks.few_shot_features import IMAGE_NUMBERS, flat
 from recall_server.core.classifier.fresh_classifier import FreshClassifier
 from recall_server.core.memory import StoredItems
 from recall_server.core.memory.storage import fake_quantise
@@ -104,11 +104,11 @@ class Bench:
 
     def __init__(self, source: str, featuriser: Featuriser, mlps: int) -> None:
         dataset = load_dataset(source, featuriser=featuriser)
-        training = power(dataset.train.images)
+        training = flat(dataset.train.images)
         mean, deviation = training.mean(dim=0), training.std(dim=0) + 1e-4 * training.std()
 
         def standardised(split: Split) -> Labelled:
-            return Labelled(((power(split.images) - mean) / deviation).half(), split.labels)
+            return Labelled(((flat(split.images) - mean) / deviation).half(), split.labels)
 
         self.classes, self.width, self._mlps = len(dataset.classes), len(mean), mlps
         self.real, self.validation = standardised(dataset.train), standardised(dataset.validation)

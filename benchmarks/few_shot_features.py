@@ -51,10 +51,14 @@ class Episodes(NamedTuple):
     tested: Tensor
 
 
-def power(features: Tensor) -> Tensor:
-    """[N, D, 1, 1] -> signed square roots of length one [N, D], which are closer to Gaussian (Tukey's power)."""
-    flat = features.flatten(1).float()
-    return normalize(flat.sign() * flat.abs().sqrt(), dim=1)
+def flat(features: Tensor) -> Tensor:
+    """Features [N, D, 1, 1] of any floating-point type -> [N, D] float32."""
+    return features.flatten(1).float()
+
+
+def without_root(features: Tensor) -> Tensor:
+    """What a network gives before the encoder takes signed square roots [N, D]: of length one instead of its own."""
+    return normalize(features * features.abs(), dim=1)
 
 
 def draw(labels: Tensor, shots: int, count: int, generator: torch.Generator) -> Episodes:
@@ -77,7 +81,7 @@ def right(head: LinearHead, pictures: Tensor) -> Tensor:
 def measure(
     pictures: Pictures, plain: Tensor, model: TwoCovariances, episodes: Episodes, shots: int
 ) -> dict[str, Tensor]:
-    """Accuracies [E] of each way. `plain` are the encoder's own features, which the two baselines learn from."""
+    """Accuracies [E] of each way. `plain` are features without the root, which the two baselines learn from."""
     labels = torch.arange(WAYS).repeat_interleave(shots)
     members = one_hot(labels).float()
     ways: dict[str, tuple[Tensor, Callable[[Tensor, Tensor], LinearHead]]] = {
@@ -108,7 +112,7 @@ def memory_model(known: ImageDataset, classes: Sequence[str]) -> TwoCovariances:
     chosen = torch.tensor([known.classes.index(name) for name in classes])
     members = torch.isin(known.train.labels, chosen)
     position = torch.full((len(known.classes),), -1).scatter(0, chosen, torch.arange(len(chosen)))
-    features, labels = power(known.train.images[members]), position[known.train.labels[members]]
+    features, labels = flat(known.train.images[members]), position[known.train.labels[members]]
     bases = len(classes) * IMAGE_NUMBERS // (features.shape[1] + 2 * len(classes))
     memory = statistics_memory(features, labels, len(classes), bases)
     return TwoCovariances(ClassStatistics.of_memory(fake_quantise(memory, "int8")))
@@ -136,8 +140,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     model = memory_model(known, memory)
     made = time.perf_counter() - started
     chosen = torch.isin(asked.test.labels, torch.tensor([asked.classes.index(name) for name in unseen]))
-    plain = asked.test.images[chosen].flatten(1).float()
-    pictures = Pictures(power(asked.test.images[chosen]), asked.test.labels[chosen])
+    pictures = Pictures(flat(asked.test.images[chosen]), asked.test.labels[chosen])
+    plain = without_root(pictures.features)
     document: dict[str, object] = {
         "setting": options.setting,
         "memory_classes": len(memory),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
@@ -33,6 +34,10 @@ def add(
     name: Annotated[str | None, typer.Option(help="The encoder's name; default: the source's.")] = None,
     licence: Annotated[str | None, typer.Option(help="The licence of the weights.")] = None,
     full: Annotated[bool, typer.Option("--full", help="Store weights in single precision, not half.")] = False,
+    plain: Annotated[
+        bool,
+        typer.Option("--plain", help="Keep the model's own features, not their signed square roots of length one."),
+    ] = False,
     folder: Annotated[Path, typer.Option(help="Where encoders are kept.")] = Path("artifacts") / ENCODERS,
 ) -> None:
     """Bring an image tower into the form that bundles and the server build on, check it, and store it."""
@@ -40,9 +45,9 @@ def add(
         name, size, parse_numbers("--mean", mean), parse_numbers("--deviation", deviation), licence, output
     )
     found = read_source(source, choices)
-    data = standard_form(found.model, found.scaling, found.description, output=output, half=not full)
-    in_full = standard_form(found.model, found.scaling, found.description, output=output, half=False)
-    check_same_features(found, in_full, output)
+    form = partial(standard_form, found.model, found.scaling, found.description, output=output, plain=plain)
+    data = form(half=not full)
+    check_same_features(found, form(half=False), output, plain=plain)
     path = folder / f"{found.description.name}.onnx"
     folder.mkdir(parents=True, exist_ok=True)
     write_atomically(path, data)
@@ -51,12 +56,17 @@ def add(
     typer.echo(f"{path}: {found.description.width} features of pictures of {size}x{size}, {len(data):,} bytes")
 
 
-def check_same_features(source: EncoderSource, data: bytes, output: str | None = None) -> None:
-    """Raises ValueError where the standard form does not compute the `output` of the model, up to rounding."""
+def check_same_features(source: EncoderSource, data: bytes, output: str | None = None, *, plain: bool = False) -> None:
+    """Raises ValueError where the standard form does not compute the `output` of the model, up to rounding.
+
+    Unless they are `plain`, features are compared as signed square roots of length one.
+    """
     size = source.description.size
     pixels = np.random.default_rng(0).random((2, 3, size, size), dtype=np.float32)
-    expected = _features(source, pixels, output)
-    found = _run(data, pixels)
+    expected, found = _features(source, pixels, output), _run(data, pixels)
+    if not plain:
+        roots = np.sign(expected) * np.sqrt(np.abs(expected))
+        expected = roots / np.linalg.norm(roots, axis=1, keepdims=True)
     largest = float(np.abs(expected).max())
     if found.shape != expected.shape or not np.abs(found - expected).max() <= TOLERANCE * largest:
         raise ValueError("the encoder in the standard form does not give the features of the model that it was made of")

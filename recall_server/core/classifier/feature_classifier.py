@@ -13,6 +13,7 @@ from onnx import TensorProto, compose, helper, numpy_helper
 from torch import Tensor
 
 from recall_server.core.classifier.fresh_classifier import FreshClassifier
+from recall_server.core.classifier.onnx_padding import write_paddings
 from recall_server.core.encoders.query_encoder import QueryEncoder
 
 ENCODER_SHA256: Final = "encoder_sha256"  # keys of a head's `extra`: the digest of its encoder, and the picture size
@@ -64,7 +65,8 @@ class FeatureClassifier:
     def export_onnx(self) -> bytes:
         """One ONNX model, with the encoder inside: "images" [N, 3, S, S] in pixel space -> "probabilities" [N, k].
 
-        All weights are in single precision, which every runtime supports. The metadata is that of the head.
+        All weights are in single precision and all paddings are numbers, which every runtime supports. The metadata is
+        that of the head.
         """
         encoder = onnx.load_model_from_string(self.encoder.model)
         _in_single_precision(encoder.graph)
@@ -82,6 +84,7 @@ class FeatureClassifier:
         graph.output.append(helper.make_tensor_value_info("probabilities", TensorProto.FLOAT, ["N", len(self.labels)]))
         del encoder.metadata_props[:]
         encoder.metadata_props.extend(head.metadata_props)
+        write_paddings(encoder)
         onnx.checker.check_model(encoder, full_check=True)
         data: bytes = encoder.SerializeToString(deterministic=True)
         return data

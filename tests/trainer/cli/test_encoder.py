@@ -16,7 +16,7 @@ def test_the_chosen_output_is_compared_where_a_model_has_several() -> None:
     model = tower(outputs=("logits", "features"))
     model.graph.initializer.append(numpy_helper.from_array(np.float32(2), "two"))
     model.graph.node[-2].output[0] = "half"
-    model.graph.node.append(helper.make_node("Mul", ["half", "two"], ["logits"]))
+    model.graph.node.append(helper.make_node("Add", ["half", "two"], ["logits"]))
     source = EncoderSource(model, SCALING, description())
     data = standard_form(model, SCALING, description(), output="features", half=False)
     check_same_features(source, data, "features")

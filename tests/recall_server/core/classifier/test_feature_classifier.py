@@ -6,6 +6,7 @@ import hashlib
 from pathlib import Path
 
 import numpy as np
+import onnx
 import onnxruntime
 import pytest
 import torch
@@ -40,6 +41,10 @@ def pictures(count: int) -> torch.Tensor:
     return torch.rand(count, 3, SIZE, SIZE, generator=torch.Generator().manual_seed(count))
 
 
+def has_automatic_padding(node: onnx.NodeProto) -> bool:
+    return any(attribute.name == "auto_pad" for attribute in node.attribute)
+
+
 def test_it_predicts_what_the_head_says_of_the_features(tmp_path: Path) -> None:
     both = FeatureClassifier(head(), encoder(tmp_path))
     features = torch.from_numpy(both.encoder.encode(pictures(5).numpy()))
@@ -54,6 +59,9 @@ def test_the_exported_model_gives_the_same_probabilities(tmp_path: Path) -> None
     assert session.get_inputs()[0].shape == ["N", 3, SIZE, SIZE]
     found = session.run(["probabilities"], {"images": pictures(4).numpy()})[0]
     assert_close(np.asarray(found), both.predict_probabilities(pictures(4)).numpy(), terms=75 * SIZE * SIZE, gain=10)
+    assert not [
+        node for node in onnx.load_model_from_string(both.export_onnx()).graph.node if has_automatic_padding(node)
+    ]
     assert session.get_modelmeta().custom_metadata_map["labels"] == '["a","b","c"]'
 
 

@@ -64,12 +64,27 @@ def test_features_are_those_of_the_model_with_its_own_scaling(last: bool, side: 
     mean, deviation = (np.float32(numbers).reshape(1, 3, 1, 1) for numbers in (SCALING.mean, SCALING.deviation))
     scaled = (pixels - mean) / deviation
     expected = run(model.SerializeToString(), np.ascontiguousarray(scaled.transpose(0, 2, 3, 1)) if last else scaled)
-    assert_close(
-        run(standard_form(model, SCALING, description(), half=False), pixels), expected, terms=75 * SIZE * SIZE
-    )
-    halved = standard_form(model, SCALING, description())
+    full = standard_form(model, SCALING, description(), half=False, plain=True)
+    assert_close(run(full, pixels), expected, terms=75 * SIZE * SIZE)
+    halved = standard_form(model, SCALING, description(), plain=True)
     assert np.abs(run(halved, pixels) - expected).max() <= 2**-10 * np.abs(expected).max() * 75**0.5
-    assert len(halved) < 0.6 * len(standard_form(model, SCALING, description(), half=False))
+    assert len(halved) < 0.6 * len(full)
+
+
+def test_features_are_signed_square_roots_of_length_one_unless_they_are_to_be_plain() -> None:
+    pixels = np.random.default_rng(1).random((3, 3, SIZE, SIZE), dtype=np.float32)
+    plain = run(standard_form(tower(), SCALING, description(), plain=True), pixels)
+    assert (plain < 0).any() and (plain > 0).any()
+    roots = np.sign(plain) * np.sqrt(np.abs(plain))
+    found = run(standard_form(tower(), SCALING, description()), pixels)
+    assert_close(found, roots / np.linalg.norm(roots, axis=1, keepdims=True), terms=WIDTH)
+
+
+def test_a_picture_without_features_has_finite_ones() -> None:
+    model = tower()
+    model.graph.initializer[0].CopyFrom(numpy_helper.from_array(np.zeros((WIDTH, 3, 5, 5), np.float32), "w"))
+    features = run(standard_form(model, SCALING, description()), np.zeros((1, 3, SIZE, SIZE), np.float32))
+    assert np.array_equal(features, np.zeros((1, WIDTH)))
 
 
 def test_the_same_model_gives_the_same_bytes() -> None:
