@@ -52,6 +52,8 @@ class NetworkSpec(BaseModel):
     def parse(cls, text: str) -> Self:
         """Parse "convnet", "convnet:filters=64,depth=3" or "resnet"; the inverse of `str`. Raises ValueError."""
         architecture, _, settings = text.partition(":")
+        if architecture not in SETTINGS:
+            raise ValueError(f"there is no network {architecture!r}; there are {', '.join(SETTINGS)}")
         fields: dict[str, str] = {"architecture": architecture}
         for setting in filter(None, settings.split(",")):
             name, equals, value = setting.partition("=")

@@ -175,7 +175,7 @@ def test_ctrl_c_keeps_a_checkpoint_and_resuming_ends_in_the_same_bytes(
         (["--storage", "int4"], "storage: Input should be 'float32', 'bfloat16' or 'int8'"),
         (["--bytes", "9000", "--images-per-class", "1"], "--bytes and --images-per-class both set the budget"),
         (["--method", "magic"], "unknown method 'magic'"),
-        (["--set", "objective.network=transformer"], "architecture: Input should be 'convnet'"),
+        (["--set", "objective.network=transformer"], "there is no network 'transformer'; there are convnet, resnet"),
         (["--resume"], "is not a checkpoint that can be resumed"),
         (["--set", "retraining.network=convnet:depth=4"], "images of 8x8 are too small for 4 poolings"),
         (["--output", "."], "--output must end in .safetensors"),

@@ -157,7 +157,7 @@ def test_a_repeated_measurement_takes_the_place_of_the_earlier_and_another_memor
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--network", "resnet12"], "'resnet12' is not a network: architecture: Input should be 'convnet', 'resnet'"),
+        (["--network", "resnet12"], "there is no network 'resnet12'; there are convnet, resnet"),
         (["--network", "convnet:depth=4"], "images of 8x8 are too small for 4 poolings; use a depth of 3 or less"),
         (["--network", "mlp:filters=3"], "mlp takes hidden and depth, not filters"),
         (["--protocol", "papper"], "unknown protocol 'papper'; use paper or bundle"),
