@@ -8,7 +8,7 @@ from torch import Tensor
 from recall_server.core.preprocessing import Standardise
 from recall_server.core.preprocessing.base import SMALLEST
 from recall_server.errors import InvalidDataset
-from trainer.data.half_resolution import HalfResolution
+from trainer.data.enlargement import Enlargement
 from trainer.data.splits import Split
 
 GREY = 0.5  # subtracted from every pixel before summing, which reduces rounding errors
@@ -24,7 +24,7 @@ class SecondMoments:
 
     def __init__(self) -> None:
         self.count = 0
-        self._half: HalfResolution | None = None
+        self._half: Enlargement | None = None
         self._channel_sums = self._channel_squares = self._sums = torch.zeros(0, dtype=torch.float64)
         self._products: Tensor | None = None
 
@@ -42,9 +42,9 @@ class SecondMoments:
             self._sums += coordinates.sum(dim=0, dtype=torch.float64)
             self._products += coordinates.T @ coordinates
 
-    def _begin(self, pixels: Tensor) -> HalfResolution:
+    def _begin(self, pixels: Tensor) -> Enlargement:
         channels, height, width = pixels.shape[1:]
-        self._half = HalfResolution.of(height, width)
+        self._half = Enlargement.from_half(height, width)
         size = channels * self._half.numbers
         self._channel_sums, self._channel_squares = torch.zeros(2, channels, dtype=torch.float64)
         self._numbers_of_channel = height * width

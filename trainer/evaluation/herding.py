@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from recall_server.core.preprocessing import AbstractPreprocessing
-from trainer.data.half_resolution import HalfResolution
+from trainer.data.enlargement import Enlargement
 from trainer.data.splits import Split
 from trainer.starts.real.selection import herding
 
@@ -16,7 +16,7 @@ def herd(split: Split, preprocessing: AbstractPreprocessing, *, classes: int, ea
 
     The first `most` pictures of each class are candidates. A class with fewer than `each` repeats its pictures.
     """
-    half = HalfResolution.of(*split.images.shape[2:])
+    half = Enlargement.from_half(*split.images.shape[2:])
     chosen = []
     for label in range(classes):
         members = split.of_class(label, most)

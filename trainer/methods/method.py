@@ -62,8 +62,6 @@ class Method(BaseModel):
             raise ValueError(
                 "pictures are projected only onto bases that no step changes; use preprocessing=standardise"
             )
-        if self.memory.resolution == "full" and self.start.kind == "principal":
-            raise ValueError("principal finds bases at half resolution; use start=noise to store full resolution")
         self._check_encoder()
         return self
 
@@ -125,7 +123,10 @@ class Method(BaseModel):
 
     def build(self, problem: Problem, budget: MemoryBudget) -> Components:
         """The memory at its start, its queries and the objective, on the problem's device."""
-        memory = self.start.memory(self.memory, self.shape(problem.dataset), budget, problem)
+        return self.components(self.start.memory(self.memory, self.shape(problem.dataset), budget, problem), problem)
+
+    def components(self, memory: AbstractMemory, problem: Problem) -> Components:
+        """This memory with its queries and the objective, on the problem's device."""
         memory, queries = self.queries.build(
             memory,
             self.start,

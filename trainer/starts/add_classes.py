@@ -22,7 +22,7 @@ from recall_server.core.bundle.manifest import Manifest
 from recall_server.core.memory import AddressedBases
 from recall_server.core.preprocessing import AbstractPreprocessing, Projected, unprojected
 from trainer.data.datasets import UNKNOWN_LICENCE
-from trainer.data.half_resolution import HalfResolution
+from trainer.data.enlargement import Enlargement
 from trainer.data.image_folder import read_training_pictures
 from trainer.data.second_moments import LARGEST
 from trainer.data.splits import Split
@@ -107,7 +107,7 @@ def _extended(
 ) -> AddressedBases:
     """The memory with `count` more bases: leading directions of what its own miss of these pictures."""
     channels, height, width = memory.image_shape
-    half = HalfResolution.of(height, width)
+    half = Enlargement.from_half(height, width)
     _check_extensible(memory, half)
     own = half.coordinates(memory.span())  # [K, p]
     span, _ = torch.linalg.qr(own.T)
@@ -124,7 +124,7 @@ def _extended(
     return replace(memory, bases=bases, addressing=torch.cat([memory.addressing, zeros], dim=2))
 
 
-def _check_extensible(memory: AddressedBases, half: HalfResolution) -> None:
+def _check_extensible(memory: AddressedBases, half: Enlargement) -> None:
     """ValueError, before anything large is made, for bases that further ones cannot be found for."""
     channels, *size = memory.bases.shape[1:]
     numbers = channels * half.numbers

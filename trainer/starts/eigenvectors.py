@@ -1,6 +1,6 @@
 """A memory without a gradient step: leading eigenvectors as bases, typical pictures of each class as coefficients.
 
-The bases are the stored images whose enlargements carry most of the pictures (`half_resolution.py`). Of each class,
+The bases are the stored images whose enlargements carry most of the pictures (`enlargement.py`). Of each class,
 k-means finds `rows` centres among the coefficients of its pictures, and the picture nearest to each centre is kept: a
 centre is an average and blurred. Where only few are kept the averages may do better (docs/tried.md has figures).
 """
@@ -18,7 +18,7 @@ from torch import Tensor
 from recall_server.core.memory import AddressedBases
 from recall_server.core.preprocessing import AbstractPreprocessing, Standardise
 from recall_server.core.training.allocator import release_freed_memory
-from trainer.data.half_resolution import HalfResolution
+from trainer.data.enlargement import Enlargement
 from trainer.data.second_moments import LARGEST, SecondMoments
 from trainer.data.splits import NAMED, Split
 
@@ -41,6 +41,7 @@ def principal_start(
     generator: torch.Generator,
     moments: SecondMoments | None = None,
     coefficients: Coefficients = "typical",
+    resolution: Literal["half", "full"] = "half",
 ) -> AddressedBases:
     """The memory of training pictures, deterministic by the generator.
 
@@ -49,24 +50,29 @@ def principal_start(
     so that one outer rate suits both. Raises ValueError for more bases than a stored image has numbers.
     """
     _say_who_is_poor(split, classes, rows)
-    channels, height, width = split.images.shape[1:]
-    half = HalfResolution.of(height, width)
-    directions = leading_directions(split, preprocessing, half, bases, generator, moments)
+    height, width = split.images.shape[2:]
+    enlargement = Enlargement.of(resolution, height, width)
+    directions = leading_directions(split, preprocessing, enlargement, bases, generator, moments)
     release_freed_memory()  # the search for them takes several times the moments
     seed = int(torch.randint(2**31, (), generator=generator))
     found = [
         representatives(
-            _coefficients(split.of_class(label, PICTURES_FOR_CENTRES), preprocessing, half, directions),
+            _coefficients(split.of_class(label, PICTURES_FOR_CENTRES), preprocessing, enlargement, directions),
             rows,
             seed,
             coefficients,
         )
         for label in range(len(classes))
     ]
-    stored, addressing = half.stored(directions, channels), torch.stack(found, dim=1)  # [K, C, h, w], [r, C, K]
+    return balanced(enlargement, directions, torch.stack(found, dim=1))
+
+
+def balanced(enlargement: Enlargement, directions: Tensor, addressing: Tensor) -> AddressedBases:
+    """The memory of orthonormal directions [K, C * h * w] and their coefficients [r, C, K], both on one scale."""
+    stored = enlargement.stored(directions, directions.shape[1] // enlargement.numbers)
     scale = addressing.square().mean() / stored.square().mean()
     balance = scale.sqrt().sqrt() if scale > 0 else torch.ones(())  # pictures that are all mean have no coefficients
-    return AddressedBases(bases=stored * balance, addressing=addressing / balance, height=height, width=width)
+    return AddressedBases(stored * balance, addressing / balance, *enlargement.size)
 
 
 def _say_who_is_poor(split: Split, classes: Sequence[str], rows: int) -> None:
@@ -85,22 +91,22 @@ def _say_who_is_poor(split: Split, classes: Sequence[str], rows: int) -> None:
 def leading_directions(  # noqa: PLR0917
     split: Split,
     preprocessing: AbstractPreprocessing,
-    half: HalfResolution,
+    enlargement: Enlargement,
     count: int,
     generator: torch.Generator,
     moments: SecondMoments | None = None,
 ) -> Tensor:
     """The `count` leading eigenvectors [K, C * h * w] of the pictures' coordinates, uncentred, in model space."""
-    numbers = split.images.shape[1] * half.numbers
+    numbers = split.images.shape[1] * enlargement.numbers
     if count > numbers:
-        raise ValueError(f"{count} bases are more than the {numbers} numbers of a half-resolution image")
+        raise ValueError(f"{count} bases are more than the {numbers} numbers of a stored image")
     if numbers > LARGEST:
-        return _of_few(split, preprocessing, half, count, generator)
+        return _of_few(split, preprocessing, enlargement, count, generator)
     product = moments.standardised(preprocessing) if moments and isinstance(preprocessing, Standardise) else None
-    if product is None:
+    if product is None or len(product) != numbers:  # moments are those of images at half resolution
         product = torch.zeros(numbers, numbers, dtype=torch.float64)
         for chunk in split.chunks():
-            coordinates = half.coordinates(preprocessing.to_model(chunk.pixels()))
+            coordinates = enlargement.coordinates(preprocessing.to_model(chunk.pixels()))
             product += coordinates.T @ coordinates
         product /= len(split)
     return leading_eigenvectors(product, count)
@@ -116,13 +122,13 @@ def leading_eigenvectors(product: Tensor, count: int) -> Tensor:
 
 
 def _of_few(
-    split: Split, preprocessing: AbstractPreprocessing, half: HalfResolution, count: int, generator: torch.Generator
+    split: Split, preprocessing: AbstractPreprocessing, enlargement: Enlargement, count: int, generator: torch.Generator
 ) -> Tensor:
     """The same from the products of some pictures with each other: those of their numbers would not fit in memory."""
     some = split.select(torch.randperm(len(split), generator=generator)[: max(count, PICTURES_FOR_LARGE_BASES)])
     if count > len(some):
         raise ValueError(f"{count} bases of pictures this large need as many pictures; there are {len(some)}")
-    parts = [half.coordinates(preprocessing.to_model(chunk.pixels())) for chunk in some.chunks(16)]
+    parts = [enlargement.coordinates(preprocessing.to_model(chunk.pixels())) for chunk in some.chunks(16)]
     coordinates = torch.cat(parts)
     weights = leading_eigenvectors((coordinates @ coordinates.T).double(), count)
     directions: Tensor = torch.linalg.qr((weights @ coordinates).T)[0].T
@@ -130,10 +136,10 @@ def _of_few(
 
 
 def _coefficients(
-    split: Split, preprocessing: AbstractPreprocessing, half: HalfResolution, directions: Tensor
+    split: Split, preprocessing: AbstractPreprocessing, enlargement: Enlargement, directions: Tensor
 ) -> Tensor:
     """[N, K] of every picture over orthonormal directions."""
-    parts = [half.coordinates(preprocessing.to_model(chunk.pixels())) @ directions.T for chunk in split.chunks()]
+    parts = [enlargement.coordinates(preprocessing.to_model(chunk.pixels())) @ directions.T for chunk in split.chunks()]
     return torch.cat(parts)
 
 

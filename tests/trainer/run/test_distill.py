@@ -323,7 +323,6 @@ def test_the_network_spec_of_a_method_can_be_overridden_from_text() -> None:
         (["objective.window=300"], "a window of 300 is longer than the longest training of 60 steps"),
         (["objective.precision=float8"], "objective.precision: "),
         (["memory.storage=int4"], "memory.storage: Input should be 'float32', 'bfloat16' or 'int8'"),
-        (["memory.resolution=full"], "principal finds bases at half resolution; use start=noise"),
         (
             ["objective.optimiser=adam", "objective.optimiser.gradient=forward"],
             "the inner optimiser adam has no field 'gradient'",

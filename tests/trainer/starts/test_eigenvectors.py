@@ -10,7 +10,7 @@ from torch.nn.functional import interpolate
 from recall_server.core.memory import AddressedBases
 from recall_server.core.preprocessing import Standardise
 from tests.tolerances import assert_close
-from trainer.data.half_resolution import HalfResolution
+from trainer.data.enlargement import Enlargement
 from trainer.data.second_moments import SecondMoments
 from trainer.data.splits import Split
 from trainer.evaluation.herding import herd
@@ -53,6 +53,13 @@ def recalled_pixels(memory: AddressedBases, split: Split) -> Tensor:
     return Standardise.fit(split.images).to_pixels(images)
 
 
+def test_at_full_resolution_any_pictures_are_recalled_as_they_were() -> None:
+    split = noisy_pictures(6)
+    recalled = recalled_pixels(make(split, bases=6, rows=3, resolution="full"), split)
+    nearest = split.pixels()[torch.cdist(recalled.flatten(1), split.pixels().flatten(1)).argmin(dim=1)]
+    assert_close(recalled, nearest, terms=NUMBERS)
+
+
 def test_pictures_that_bases_can_hold_are_recalled_as_they_were() -> None:
     """Shrinking and enlarging them would blur them: what is stored is what enlarges to them."""
     split = smooth_pictures(40)
@@ -62,7 +69,7 @@ def test_pictures_that_bases_can_hold_are_recalled_as_they_were() -> None:
 
 
 def test_enlarged_directions_are_orthonormal_and_closest_to_the_pictures() -> None:
-    split, half = noisy_pictures(30), HalfResolution.of(9, 8)
+    split, half = noisy_pictures(30), Enlargement.from_half(9, 8)
     memory = AddressedBases(half.stored(torch.eye(half.numbers), 1), torch.zeros(1, 1, half.numbers), 9, 8)
     everything = memory.span().flatten(1)
     assert_close(everything @ everything.T, torch.eye(half.numbers), terms=NUMBERS)
@@ -81,7 +88,7 @@ def test_moments_of_a_stream_are_those_of_the_whole(channels: int) -> None:
     found, wanted = moments.standardise(), Standardise.fit(split.images)
     assert_close(found.mean, wanted.mean)
     assert_close(found.deviation, wanted.deviation)
-    coordinates = HalfResolution.of(9, 8).coordinates(found.to_model(split.pixels())).double()
+    coordinates = Enlargement.from_half(9, 8).coordinates(found.to_model(split.pixels())).double()
     product = moments.standardised(found)
     assert product is not None
     assert_close(product, coordinates.T @ coordinates / 50, terms=NUMBERS, dtype=torch.float32)
@@ -140,7 +147,7 @@ def test_pictures_without_anything_to_tell_apart_make_a_memory_all_the_same(imag
 
 
 def test_more_bases_than_numbers_in_a_small_picture_are_refused() -> None:
-    with pytest.raises(ValueError, match="21 bases are more than the 20 numbers of a half-resolution image"):
+    with pytest.raises(ValueError, match="21 bases are more than the 20 numbers of a stored image"):
         make(smooth_pictures(40), bases=21, rows=1)
 
 

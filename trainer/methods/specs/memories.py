@@ -20,7 +20,7 @@ from recall_server.core.memory import (
     initial_targets,
 )
 from recall_server.core.memory.addressed_bases import largest_rows
-from trainer.data.half_resolution import HalfResolution
+from trainer.data.enlargement import Enlargement
 from trainer.methods.specs.problem import MemoryShape
 from trainer.methods.specs.spec import Spec, comma_separated, member_of
 from trainer.starts.random import Initialisation, half_resolution, noise_start
@@ -165,7 +165,7 @@ class StoredItemsSpec(MemorySpec):
     def holding(self, items: Tensor) -> AbstractMemory:
         if self.resolution == "full" or items.ndim == 3:
             return StoredItems(items)
-        half = HalfResolution.of(items.shape[3], items.shape[4])
+        half = Enlargement.from_half(items.shape[3], items.shape[4])
         stored = half.stored(half.coordinates(items.flatten(0, 1)), items.shape[2])
         return StoredItems(stored.reshape(*items.shape[:3], *half.stored_size), items.shape[3], items.shape[4])
 

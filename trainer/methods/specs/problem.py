@@ -9,11 +9,15 @@ import torch
 from recall_server.core.bundle.bundle import MemoryBundle
 from recall_server.core.preprocessing import AbstractPreprocessing
 from trainer.data.datasets import ImageDataset
+from trainer.data.second_moments import SecondMoments
 
 
 @dataclass(frozen=True)
 class Problem:
-    """`bundle` is one to go on from, `encoder` the ONNX file of its query encoder where pictures address it."""
+    """`bundle` is one to go on from, `encoder` the ONNX file of its query encoder where pictures address it.
+
+    `moments` are those of all training pictures, where the data set holds a sample of them.
+    """
 
     dataset: ImageDataset
     preprocessing: AbstractPreprocessing
@@ -21,6 +25,7 @@ class Problem:
     device: torch.device
     bundle: MemoryBundle | None = None
     encoder: bytes | None = None
+    moments: SecondMoments | None = None
 
 
 @dataclass(frozen=True)

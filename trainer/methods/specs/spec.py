@@ -38,6 +38,11 @@ class Spec(BaseModel):
         elif isinstance(kind := cls.model_fields["kind"].default, str):
             cls.kinds[kind] = cls
 
+    def __str__(self) -> str:
+        """The kind, and the fields that differ from their defaults."""
+        changed = [f"{name}={value}" for name, value in self if value != type(self).model_fields[name].default]
+        return f"{self.kind}:{','.join(changed)}" if changed else self.kind
+
     @classmethod
     def of_kind(cls, kind: str) -> type[Self]:
         """The member of this union; ValueError that lists them."""

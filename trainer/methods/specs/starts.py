@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from abc import abstractmethod
 from typing import Annotated, ClassVar, Literal, NamedTuple
 
@@ -41,6 +42,18 @@ class StartSpec(Spec):
     @abstractmethod
     def memory(self, spec: MemorySpec, shape: MemoryShape, budget: MemoryBudget, problem: Problem) -> AbstractMemory:
         """The memory before the first outer step, on the CPU."""
+
+    def instant(self, spec: MemorySpec, budget: MemoryBudget, problem: Problem) -> AbstractMemory:
+        """A memory that is good without an outer step, on the CPU. ValueError where this start gives none."""
+        raise ValueError(f"a memory from start={self.kind} is no good without outer steps")
+
+    def variants(self) -> tuple[StartSpec, ...]:
+        """The starts of this kind that an instant memory chooses among; none where this start gives no such memory."""
+        return ()
+
+    def most_bases(self, stored_numbers: int) -> float:
+        """The largest number of bases that this start can find for stored items of so many numbers."""
+        return math.inf
 
     def with_encoder(
         self, memory: AbstractMemory, encoder: Encoder, problem: Problem
@@ -82,6 +95,9 @@ class PrincipalStart(StartSpec):
     def memory(self, spec: MemorySpec, shape: MemoryShape, budget: MemoryBudget, problem: Problem) -> AbstractMemory:
         # Drawn in any case, so that what is drawn after it is the same for both starts.
         spec.noise(shape, budget.bases, budget.rows, "xavier", problem.generator)
+        return self.instant(spec, budget, problem)
+
+    def instant(self, spec: MemorySpec, budget: MemoryBudget, problem: Problem) -> AbstractMemory:
         return principal_start(
             problem.dataset.train,
             problem.preprocessing,
@@ -89,8 +105,16 @@ class PrincipalStart(StartSpec):
             bases=budget.bases,
             rows=budget.rows,
             generator=problem.generator,
+            moments=problem.moments,
             coefficients=self.coefficients,
+            resolution=spec.resolution,
         )
+
+    def variants(self) -> tuple[StartSpec, ...]:
+        return PrincipalStart(), PrincipalStart(coefficients="centres")
+
+    def most_bases(self, stored_numbers: int) -> float:
+        return stored_numbers
 
     def with_encoder(
         self, memory: AbstractMemory, encoder: Encoder, problem: Problem

@@ -24,33 +24,25 @@ from trainer.data.second_moments import SecondMoments
 from trainer.methods.budget import MemoryBudget
 from trainer.methods.method import Method
 from trainer.methods.specs.problem import Problem
-from trainer.methods.specs.starts import PrincipalStart
 from trainer.objectives.components import Components
-from trainer.objectives.queries import LabelQueries
 from trainer.run.build import fit_preprocessing
 from trainer.run.progress import RunState, Validation
 from trainer.run.request import DistillRequest, Publisher, check_nothing_is_lost, check_writable
 from trainer.run.validation import validate
-from trainer.starts.eigenvectors import Coefficients, principal_start
 
 SHARES = (0.4, 0.6, 0.2)  # of the budget that bases may take; the first is the guess that is served at once
 
 Report = Callable[[str], None]
 
 
-def _keep_quiet(sentence: str) -> None:
-    """Nobody is watching."""
-
-
 def is_instant(method: Method) -> bool:
-    """Whether a method takes no outer step from the leading eigenvectors, addressed by labels."""
-    return method.outer.steps == 0 and method.start.kind == "principal" and method.queries.kind == "labels"
+    """Whether a method takes no outer step from a start that needs none, addressed by labels."""
+    return method.outer.steps == 0 and bool(method.start.variants()) and method.queries.kind == "labels"
 
 
 def budgets(dataset: ImageDataset, method: Method, *, images_per_class: float) -> list[MemoryBudget]:
     """The budgets to choose among, the first guess first; ValueError where nothing fits."""
-    channels, height, width = dataset.image_shape
-    stored = channels * ((height + 1) // 2) * ((width + 1) // 2)
+    stored = method.memory.stored_numbers(method.shape(dataset))
     allowed = images_per_class * len(dataset.classes) * dataset.image_numbers
     counts = dict.fromkeys(max(1, min(stored, int(share * allowed / stored))) for share in SHARES)
     most = int(torch.bincount(dataset.train.labels).max())  # no class has more pictures to recall
@@ -63,7 +55,7 @@ def instant(
     choices: Sequence[MemoryBudget],
     *,
     moments: SecondMoments | None = None,
-    report: Report = _keep_quiet,
+    report: Report = lambda sentence: None,
 ) -> MemoryBundle:
     """Write the first of `choices` at once and the best in the end; returns what was written last.
 
@@ -78,7 +70,10 @@ def instant(
         run.consider(half, first, quicker=True)
     for budget in others:
         run.consider(run.best.method, budget)
-    for vary in (_with_centres, _with_flips, _with_patience):
+    for start in request.method.start.variants():
+        if start != request.method.start:
+            run.consider(run.best.method.varied(start=start), run.best.budget)
+    for vary in (_with_flips, _with_patience):
         run.consider(vary(run.best.method), run.best.budget)
     run.publish()
     release_freed_memory()  # of the last candidate: as a process ends, libraries touch more than 100 MB of their files
@@ -101,10 +96,6 @@ def _at_half_size(request: DistillRequest) -> Method | None:
     except ValueError:
         return None
     return method.varied(objective={"network": inner}, retraining={"network": served})
-
-
-def _with_centres(method: Method) -> Method:
-    return method.varied(start=PrincipalStart(coefficients="centres"))
 
 
 def _with_flips(method: Method) -> Method:
@@ -141,9 +132,7 @@ class InstantRun:
         is measured.
         """
         request = replace(self.best, method=method, budget=budget)
-        name = (
-            f"{budget.bases} bases, {budget.rows} {_coefficients(method)}, {method.retraining.augmentation} augmented"
-        )
+        name = f"{budget.bases} bases, {budget.rows} rows, {method.start}, {method.retraining.augmentation} augmented"
         name += f", {method.retraining.steps} steps" + (
             ", at half size" if method.objective.network.shrink == 2 else ""
         )
@@ -174,22 +163,7 @@ class InstantRun:
         Publisher(self.best, *self._made)(self._made.components.tensors(), self.progress)
 
     def _make(self, request: DistillRequest) -> InstantMemory:
-        method = request.method
-        memory = principal_start(
-            request.dataset.train,
-            self.fitted,
-            classes=request.dataset.classes,
-            bases=request.budget.bases,
-            rows=request.budget.rows,
-            generator=torch.Generator().manual_seed(request.seed),
-            moments=self.moments,
-            coefficients=_coefficients(method),
-        )
-        memory = memory.replace({name: value.to(request.device) for name, value in memory.tensors().items()})
-        problem = Problem(request.dataset, self.fitted, torch.Generator(), request.device)
-        components = Components.of(memory, LabelQueries(), method.objective.build(problem))
-        return InstantMemory(components, method.preprocessing.onto(memory, self.fitted))
-
-
-def _coefficients(method: Method) -> Coefficients:
-    return "centres" if dict(method.start).get("coefficients") == "centres" else "typical"
+        method, generator = request.method, torch.Generator().manual_seed(request.seed)
+        problem = Problem(request.dataset, self.fitted, generator, request.device, moments=self.moments)
+        components = method.components(method.start.instant(method.memory, request.budget, problem), problem)
+        return InstantMemory(components, method.preprocessing.onto(components.memory, self.fitted))

@@ -57,9 +57,8 @@ class Sweep:
             return [self._budget(count) for count in dict.fromkeys(counts)]
         found = []
         for count in COUNTS:
-            most = self.method.memory.stored_numbers(self.method.shape(self.dataset))
-            if self.method.start.kind == "principal" and count > most:
-                break  # no more directions than a stored image has numbers
+            if count > self.method.start.most_bases(self.method.memory.stored_numbers(self.method.shape(self.dataset))):
+                break
             try:
                 budget = self._budget(count)
             except ValueError:

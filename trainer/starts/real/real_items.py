@@ -11,7 +11,7 @@ from torch import Tensor
 from recall_server.core.networks import AbstractNetwork
 from recall_server.core.preprocessing import AbstractPreprocessing
 from recall_server.core.training.descent import images_at_once
-from trainer.data.half_resolution import HalfResolution
+from trainer.data.enlargement import Enlargement
 from trainer.data.splits import Split
 from trainer.starts.pretrained_encoder import pretrain_encoder
 from trainer.starts.real.selection import at_random, herding, k_center
@@ -50,7 +50,9 @@ def real_items(
 def pixel_features(split: Split) -> Features:
     """The coordinates of half-resolution images, which hold less noise than all pixels; features as they are."""
     height, width = split.images.shape[2:]
-    return HalfResolution.of(height, width).coordinates if height > 1 and width > 1 else lambda items: items.flatten(1)
+    if height == width == 1:
+        return lambda items: items.flatten(1)
+    return Enlargement.from_half(height, width).coordinates
 
 
 def network_features(

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import pad
 
-from trainer.data.half_resolution import HalfResolution
+from trainer.data.enlargement import Enlargement
 from trainer.streams.buffer.reservoir import Reservoir
 
 
@@ -87,7 +87,7 @@ class CodedSamples(AbstractSamples):
         free: int,
         image_shape: tuple[int, int, int],
         generator: torch.Generator,
-        plane: HalfResolution,
+        plane: Enlargement,
         directions: int,
         least: int,
     ) -> None:
@@ -143,7 +143,7 @@ def unit_rows(weighted: Tensor) -> Tensor:
     return unit
 
 
-def full_resolution(height: int, width: int) -> HalfResolution:
+def full_resolution(height: int, width: int) -> Enlargement:
     """The identity, for bases that are stored at the size of the pictures."""
     rows, columns = torch.eye(height), torch.eye(width)
-    return HalfResolution(rows, rows, columns, columns)
+    return Enlargement(rows, rows, columns, columns)

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from recall_server.core.memory import AddressedBases
-from trainer.data.half_resolution import HalfResolution
+from trainer.data.enlargement import Enlargement
 from trainer.starts.eigenvectors import representatives
 from trainer.starts.random import noise_start
 from trainer.streams.buffer.samples import full_resolution, unit_rows
@@ -14,10 +14,10 @@ from trainer.streams.learners.recipe import StreamMethod
 from trainer.streams.sources.task import TaskHeader
 
 
-def plane(recipe: StreamMethod, header: TaskHeader) -> HalfResolution:
+def plane(recipe: StreamMethod, header: TaskHeader) -> Enlargement:
     """The subspace of images that the recipe's stored bases can represent for this task."""
     _, height, width = header.image_shape
-    return HalfResolution.of(height, width) if recipe.resolution == "half" else full_resolution(height, width)
+    return Enlargement.from_half(height, width) if recipe.resolution == "half" else full_resolution(height, width)
 
 
 def noise_memory(recipe: StreamMethod, header: TaskHeader, rows: int, generator: torch.Generator) -> AddressedBases:

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from tests.tolerances import assert_close
-from trainer.data.half_resolution import HalfResolution
+from trainer.data.enlargement import Enlargement
 from trainer.streams.buffer.reservoir import Reservoir
 from trainer.streams.buffer.samples import AbstractSamples, CodedSamples, RawSamples, full_resolution
 
@@ -18,14 +18,14 @@ def make(kind: str, free: int = FREE, seed: int = 0, directions: int = 20, least
     generator = torch.Generator().manual_seed(seed)
     if kind == "raw":
         return RawSamples(free, SHAPE, generator)
-    plane = HalfResolution.of(8, 8) if kind == "half" else full_resolution(8, 8)
+    plane = Enlargement.from_half(8, 8) if kind == "half" else full_resolution(8, 8)
     return CodedSamples(free, SHAPE, generator, plane, directions, least)
 
 
 def pictures(count: int, rank: int, seed: int = 1) -> torch.Tensor:
     """Of `rank` directions within what half resolution can show."""
     generator = torch.Generator().manual_seed(seed)
-    half = HalfResolution.of(8, 8)
+    half = Enlargement.from_half(8, 8)
     grid = torch.randn(count, rank, generator=generator) @ torch.randn(rank, 16, generator=generator)
     return half.rows @ grid.view(count, 1, 4, 4) @ half.columns.T
 

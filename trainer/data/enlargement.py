@@ -1,4 +1,4 @@
-"""Least-squares fits of half-resolution images to pictures: the linear algebra of stored bases.
+"""Least-squares fits of stored images to pictures: the linear algebra of bases that are enlarged when recalled.
 
 Recall enlarges the stored images by a linear map U. Shrinking a picture with an ordinary filter and enlarging it again
 blurs it; projecting it onto the range of U gives the stored image whose enlargement is closest in the least-squares
@@ -8,7 +8,7 @@ sense. U acts separately on rows and columns, so every operation here is a produ
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Self
+from typing import Literal, Self
 
 import torch
 from torch import Tensor
@@ -16,10 +16,11 @@ from torch.nn.functional import interpolate
 
 
 @dataclass(frozen=True)
-class HalfResolution:
-    """An orthonormal basis of the images that can be recalled, for pictures of height x width.
+class Enlargement:
+    """Bilinear enlarging: an orthonormal basis of the images that can be recalled, for pictures of height x width.
 
-    U = Q R along each side: `rows` is Q [height, h] and `to_rows` the inverse of R [h, h]; likewise for columns.
+    U = Q R along each side: `rows` is Q [height, h] and `to_rows` the inverse of R [h, h]; likewise for columns. Both
+    are the identity for images that are stored at full size.
     """
 
     rows: Tensor
@@ -28,7 +29,11 @@ class HalfResolution:
     to_columns: Tensor
 
     @classmethod
-    def of(cls, height: int, width: int) -> Self:
+    def of(cls, resolution: Literal["half", "full"], height: int, width: int) -> Self:
+        return cls.from_half(height, width) if resolution == "half" else cls(*_identity(height), *_identity(width))
+
+    @classmethod
+    def from_half(cls, height: int, width: int) -> Self:
         return cls(*_orthonormal(height), *_orthonormal(width))
 
     @property
@@ -54,6 +59,10 @@ class HalfResolution:
         """Coordinates [K, C * h * w] -> the images [K, C, h, w] to store, whose enlargements have these coordinates."""
         grid = coordinates.reshape(len(coordinates), channels, *self.stored_size)
         return self.to_rows @ grid @ self.to_columns.T
+
+
+def _identity(side: int) -> tuple[Tensor, Tensor]:
+    return torch.eye(side), torch.eye(side)
 
 
 def _orthonormal(side: int) -> tuple[Tensor, Tensor]:
