@@ -2,12 +2,13 @@
 
     python -m benchmarks.bear_and_deer [--labels cifar100:bear,cifar10:deer] [--runs 5] [--quick]
 
-Each label is preceded by the data set that its memory was made from. A real server with the bundles in artifacts/ gets
-only the names: `GET /recall?labels=bear,deer`, then one `POST /classifier` per run, each with its own seed. Every
-classifier predicts the first 100 test pictures of each class, over HTTP as well. Two baselines train the same network
-by the same schedule on random real pictures: as many per class as the larger of the memories' budgets, and all of them.
-The seconds are from the request to a usable classifier. --quick: two of scikit-learn's digits, which one memory has,
-and one run. The last line is JSON.
+Each label is preceded by the data set and its memory of pixels. A real server with the bundles in artifacts/ answers
+`GET /recall` with the bare names, and trains one classifier of the qualified names per run, each with its own seed.
+Every classifier predicts the first 100 test pictures of each class, over HTTP as well. Two baselines train the same
+network by the same schedule on random real pictures: as many per class as the larger of the memories' budgets, and all
+of them. The seconds are from the request to a usable classifier. Where every data set has a memory of features as well,
+named DATASET-features, the same is measured of these, with a line and figures of its own: their encoder has seen other
+pictures. --quick: two of scikit-learn's digits, which one memory has, and one run. The last line is JSON.
 """
 
 from __future__ import annotations
@@ -15,47 +16,82 @@ from __future__ import annotations
 import statistics
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Any
 
 import httpx2
 import torch
+from torch import Tensor
 
 from benchmarks.command import CPU, command_parser, print_figures
 from benchmarks.quality import relabelled
 from benchmarks.running_server import ARTIFACTS, RunningServer, running_server
 from recall_client import RecallClient
 from recall_server.core.bundle.bundle import MemoryBundle
+from recall_server.core.encoders.query_encoder import QueryEncoder
 from recall_server.core.preprocessing import Standardise
 from recall_server.core.training.retraining import Retraining
 from recall_server.recall.training_set import shared_format
 from trainer.data.datasets import Split, load_dataset
+from trainer.data.features import Featuriser, cache_folder
 from trainer.evaluation.evaluate import fresh_accuracy, real_rows
 
+BUNDLES = ARTIFACTS / "bundles"
 TESTS = 100  # pictures of each class
 PATIENCE = 600.0
 
 
 @dataclass(frozen=True)
 class Task:
-    """Labels, their memories, and real pictures: `train` by class, `test` labelled by class."""
+    """Labels, their memories, and real data in the memories' space: `train` by class, `test` labelled by class.
+
+    `pictures` [N, C, H, W] are those of `test`.
+    """
 
     labels: tuple[str, ...]
     bundles: tuple[MemoryBundle, ...]
     train: tuple[Split, ...]
     test: Split
+    pictures: Tensor
 
     @classmethod
     def of(cls, qualified: Sequence[str]) -> Task:
-        """The task of labels of the form `dataset:label`; a data set's memory has the same name."""
+        """The task of labels of the form `dataset:label`, with the memories that are named after the data sets."""
         names, labels = zip(*(each.split(":") for each in qualified), strict=True)
         datasets = {name: load_dataset(name) for name in names}
-        bundles = {name: MemoryBundle.load(ARTIFACTS / "bundles" / f"{name}.safetensors") for name in datasets}
-        chosen = [datasets[name].classes.index(label) for name, label in zip(names, labels, strict=True)]
-        train = [relabelled(datasets[name].train, [number]) for name, number in zip(names, chosen, strict=True)]
-        tests = [relabelled(datasets[name].test, [number]) for name, number in zip(names, chosen, strict=True)]
-        images = [split.images[:TESTS] for split in tests]
+        chosen = [
+            (datasets[name], [datasets[name].classes.index(label)]) for name, label in zip(names, labels, strict=True)
+        ]
+        images = [relabelled(dataset.test, number).images[:TESTS] for dataset, number in chosen]
         numbers = torch.arange(len(images)).repeat_interleave(torch.tensor([len(each) for each in images]))
-        return cls(labels, tuple(bundles[name] for name in names), tuple(train), Split(torch.cat(images), numbers))
+        return cls(
+            labels,
+            tuple(MemoryBundle.load(BUNDLES / f"{name}.safetensors") for name in names),
+            tuple(relabelled(dataset.train, number) for dataset, number in chosen),
+            Split(torch.cat(images), numbers),
+            torch.cat(images),
+        )
+
+    def in_features(self) -> Task | None:
+        """The same labels of the memories of features; None where a data set has no such memory."""
+        paths = [BUNDLES / f"{bundle.manifest.name}-features.safetensors" for bundle in self.bundles]
+        if not all(path.exists() for path in paths):
+            return None
+        bundles = tuple(map(MemoryBundle.load, paths))
+        reference = bundles[0].manifest.feature_encoder
+        assert reference is not None
+        file = ARTIFACTS / "encoders" / reference.file
+        encoder = QueryEncoder(file, reference.sha256, image_shape=bundles[0].manifest.image.shape)
+        features = Featuriser(encoder, cache=cache_folder())
+        train, test = (
+            [replace(each, images=features(each.images)) for each in real] for real in (self.train, [self.test])
+        )
+        return replace(self, bundles=bundles, train=tuple(train), test=test[0])
+
+    @property
+    def qualified(self) -> list[str]:
+        """The labels as a server takes them, with the names of the bundles."""
+        return [f"{bundle.manifest.name}:{label}" for bundle, label in zip(self.bundles, self.labels, strict=True)]
 
     @property
     def retraining(self) -> Retraining:
@@ -85,10 +121,10 @@ def real_accuracy(task: Task, count: int, seed: int) -> float:
 def served_accuracy(client: RecallClient, task: Task, seed: int) -> tuple[float, float]:
     """Accuracy of a classifier that the server trains, and the seconds until it is usable."""
     started = time.perf_counter()
-    classifier = client.train(task.labels, seed=seed).wait()
+    classifier = client.train(task.qualified, seed=seed).wait()
     seconds = time.perf_counter() - started
-    predictions = classifier.predict(task.test.images.permute(0, 2, 3, 1).numpy())
-    wanted = [task.labels[number] for number in task.test.labels.tolist()]
+    predictions = classifier.predict(task.pictures.permute(0, 2, 3, 1).numpy())
+    wanted = [classifier.labels[number] for number in task.test.labels.tolist()]
     right = [given.label == label for given, label in zip(predictions, wanted, strict=True)]
     return statistics.mean(right), seconds
 
@@ -98,29 +134,27 @@ def recall_status(server: RunningServer, labels: Sequence[str]) -> int:
     return httpx2.get(f"{server.url}/recall", params={"labels": ",".join(labels)}, timeout=PATIENCE).status_code
 
 
-def measure(task: Task, runs: int) -> dict[str, float | int]:
+def measure(client: RecallClient, task: Task, runs: int) -> dict[str, Any]:
     """Means over the runs; every baseline has as many networks as the server trains."""
     seconds: list[float] = []
     accuracies: dict[str, list[float]] = {"accuracy": [], "accuracy_random_real": [], "accuracy_all_real": []}
     budget, everything = max(map(real_rows, task.bundles)), max(map(len, task.train))
-    with running_server("--device=cpu") as server, RecallClient(server.url, timeout=PATIENCE) as client:
-        status = recall_status(server, task.labels)
-        for seed in range(runs):
-            accuracy, taken = served_accuracy(client, task, seed)
-            accuracies["accuracy"].append(accuracy)
-            accuracies["accuracy_random_real"].append(real_accuracy(task, budget, seed))
-            accuracies["accuracy_all_real"].append(real_accuracy(task, everything, seed))
-            seconds.append(taken)
-            shares = ", ".join(f"{name} {100 * values[-1]:.1f} %" for name, values in accuracies.items())
-            print(f"seed {seed}: {shares}; {taken:.1f} s", flush=True)
+    space = task.bundles[0].manifest.space
+    for seed in range(runs):
+        accuracy, taken = served_accuracy(client, task, seed)
+        accuracies["accuracy"].append(accuracy)
+        accuracies["accuracy_random_real"].append(real_accuracy(task, budget, seed))
+        accuracies["accuracy_all_real"].append(real_accuracy(task, everything, seed))
+        seconds.append(taken)
+        shares = ", ".join(f"{name} {100 * values[-1]:.1f} %" for name, values in accuracies.items())
+        print(f"{space}, seed {seed}: {shares}; {taken:.1f} s", flush=True)
     return {
-        "recall_status": status,
         **{name: round(statistics.mean(values), 4) for name, values in accuracies.items()},
         "accuracy_spread": round(statistics.stdev(accuracies["accuracy"]), 4) if runs > 1 else 0.0,
         "seconds": round(statistics.mean(seconds), 2),
+        "bundles": sorted({bundle.manifest.name for bundle in task.bundles}),
         "real_pictures_per_class": budget,
         "test_pictures": len(task.test),
-        "runs": runs,
     }
 
 
@@ -133,8 +167,17 @@ def main(arguments: Sequence[str] | None = None) -> None:
     if options.quick:
         options.labels, options.runs = "digits:3,digits:8", 1
     task = Task.of(options.labels.split(","))
-    names = {bundle.manifest.name for bundle in task.bundles}
-    print_figures(measure(task, options.runs) | {"labels": list(task.labels), "bundles": sorted(names)})
+    features = task.in_features()
+    with running_server("--device=cpu") as server, RecallClient(server.url, timeout=PATIENCE) as client:
+        document = {
+            "labels": list(task.labels),
+            "runs": options.runs,
+            "recall_status": recall_status(server, task.labels),
+        }
+        document |= measure(client, task, options.runs)
+        if features:
+            document["in_features"] = measure(client, features, options.runs)
+    print_figures(document)
 
 
 if __name__ == "__main__":

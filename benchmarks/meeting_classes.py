@@ -51,7 +51,7 @@ class Memories:
     def _recalled(self, label: str) -> Tensor:
         bundle = self.bundles[label]
         with torch.no_grad():
-            return bundle.preprocessing.to_pixels(bundle.memory.items(bundle.label_queries([label]))[0])
+            return bundle.recall_pixels(bundle.label_queries([label]))[0]
 
     def _in(self, space: Standardise, chosen: Chosen) -> tuple[Tensor, AbstractPreprocessing]:
         pixels = self.pixels[list(chosen)]

@@ -76,7 +76,7 @@ def compare_labels(
         if quality is None:
             continue
         found = fresh_accuracy(
-            *bundle.memory.recall(bundle.label_queries(labels)),
+            *bundle.recall(bundle.label_queries(labels)),
             relabelled(unseen, chosen),
             labels=labels,
             preprocessing=bundle.preprocessing,

@@ -171,10 +171,9 @@ def _answer(queries: Sequence[Query], count: int, seed: int | None) -> list[Reca
         generator = torch.Generator().manual_seed(seed)
         rows = torch.randperm(bundle.memory.rows, generator=generator)[:count].sort().values
     with torch.inference_mode():
-        recalled = bundle.memory.items(torch.stack([query.vector for query in queries]), rows.expand(len(queries), -1))
-        images = recalled.reshape(-1, *bundle.manifest.network_shape)
-        pixels = bundle.preprocessing.to_pixels(images).view_as(recalled).numpy()
+        vectors = torch.stack([query.vector for query in queries])
+        pixels = bundle.recall_pixels(vectors, rows.expand(len(queries), -1))
     return [
-        RecalledQuery(query=query, rows=tuple(rows.tolist()), images=images)
-        for query, images in zip(queries, pixels, strict=True)
+        RecalledQuery(query=query, rows=tuple(rows.tolist()), images=images.numpy())
+        for query, images in zip(queries, pixels.reshape(*pixels.shape[:2], *bundle.memory.item_shape), strict=True)
     ]

@@ -133,9 +133,7 @@ def build_training_set(queries: Sequence[BundleQuery]) -> TrainingSet:
         if len(shared.bundles) == 1:
             bundle = shared.bundles[0]
             vectors = torch.stack([query.vector for query in queries])
-            items, targets = bundle.memory.recall(vectors)
-            images = items.reshape(*items.shape[:2], *bundle.manifest.network_shape)
-            return TrainingSet(images, targets, bundle.preprocessing, shared.retraining, queries[0].pretrained)
+            return TrainingSet(*bundle.recall(vectors), bundle.preprocessing, shared.retraining, queries[0].pretrained)
         encoder = next((query.encoder for query in queries if query.encoder is not None), None)
         pixels = torch.stack([_rows(_pixels(query, encoder), shared) for query in queries])  # [k, r, C, H, W]
         preprocessing = _model_space(pixels.flatten(0, 1), shared)
@@ -163,8 +161,7 @@ def crop_and_resize(pixels: Tensor, image_shape: tuple[int, int, int]) -> Tensor
 def _pixels(query: BundleQuery, encoder: QueryEncoder | None) -> Tensor:
     """All rows of one query: images [r, c, h, w] in pixel space or, with an encoder, its features [r, D, 1, 1]."""
     bundle = query.bundle
-    items = bundle.memory.items(query.vector.unsqueeze(0))[0]
-    pixels = bundle.preprocessing.to_pixels(items.reshape(-1, *bundle.manifest.network_shape))
+    pixels = bundle.recall_pixels(query.vector.unsqueeze(0))[0]
     if encoder is None or bundle.manifest.space == "features":
         return pixels
     pictures = crop_and_resize(pixels, encoder.image_shape).clamp(0, 1)

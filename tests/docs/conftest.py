@@ -134,5 +134,5 @@ def _pictures_of(label: str) -> NDArray[np.uint8]:
             return images
     bundle = MemoryBundle.load(ROOT / "artifacts/bundles/fashion-mnist.safetensors")
     with torch.no_grad():
-        recalled = bundle.preprocessing.to_pixels(bundle.memory.items(bundle.label_queries([label]))[0])
+        recalled = bundle.recall_pixels(bundle.label_queries([label]))[0]
     return to_bytes(recalled.numpy())[:PICTURES]

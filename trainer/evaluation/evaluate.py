@@ -15,7 +15,7 @@ from torch import Tensor
 from recall_server.core.bundle.bundle import MemoryBundle
 from recall_server.core.bundle.manifest import MOST_CONFUSED, Confusions, MeasuredAccuracy
 from recall_server.core.classifier.fresh_classifier import FreshClassifier
-from recall_server.core.memory import LazilyRecalled, LazyItems
+from recall_server.core.memory import LazyItems
 from recall_server.core.networks import Parameters
 from recall_server.core.preprocessing import AbstractPreprocessing, unprojected
 from recall_server.core.training.retraining import Retraining
@@ -148,16 +148,10 @@ def evaluate_labels(
     bundle: MemoryBundle, split: Split, *, retraining: Retraining, seeds: Sequence[int], device: torch.device
 ) -> Accuracies:
     """The accuracy on all classes of a bundle that is addressed by labels."""
-    labels = bundle.manifest.labels
-    queries = bundle.label_queries(labels)
-    recalled = bundle.memory.recall_lazily(queries)
-    if bundle.manifest.space == "features":  # networks see features as channels of one pixel
-        items, targets = bundle.memory.recall(queries)
-        recalled = LazilyRecalled(items.reshape(*items.shape[:2], *bundle.manifest.network_shape), targets)
     return fresh_accuracy(
-        *recalled,
+        *bundle.recall_lazily(bundle.label_queries(bundle.labels)),
         split,
-        labels=labels,
+        labels=bundle.labels,
         preprocessing=bundle.preprocessing,
         retraining=retraining,
         seeds=seeds,

@@ -22,7 +22,7 @@ from recall_server.core.bundle.checks import check_memory, check_preprocessing, 
 from recall_server.core.bundle.manifest import Manifest, MeasuredAccuracy
 from recall_server.core.io.atomic import write_atomically
 from recall_server.core.io.tensor_file import DEFAULT_LIMITS, FLOATS, FileLimits, pack, printable, read_bounded, unpack
-from recall_server.core.memory import BASES, MEMORIES, AbstractMemory, Storage
+from recall_server.core.memory import BASES, MEMORIES, AbstractMemory, LazilyRecalled, Recalled, Storage
 from recall_server.core.memory.storage import dequantise, quantise
 from recall_server.core.preprocessing import PREPROCESSINGS, AbstractPreprocessing, Projected, Standardise
 from recall_server.errors import InvalidBundle, InvalidRequest, NotFound, UnknownLabel, UnsupportedQuery
@@ -135,6 +135,22 @@ class MemoryBundle:
             if name not in index:
                 raise UnknownLabel(name, difflib.get_close_matches(name, self.labels))
         return torch.eye(len(self.labels))[[index[name] for name in names]]
+
+    def recall(self, queries: Tensor, rows: Tensor | None = None) -> Recalled:
+        """What the memory recalls, in the shape that networks take: features are [q, n, D, 1, 1]."""
+        items, targets = self.memory.recall(queries, rows)
+        return Recalled(items.reshape(*items.shape[:2], *self.manifest.network_shape), targets)
+
+    def recall_lazily(self, queries: Tensor) -> LazilyRecalled:
+        """Like `recall` of all rows, up to rounding, but images may be computed on indexing."""
+        if self.manifest.space == "pixels":
+            return self.memory.recall_lazily(queries)
+        return LazilyRecalled(*self.recall(queries))
+
+    def recall_pixels(self, queries: Tensor, rows: Tensor | None = None) -> Tensor:
+        """Recalled images [q, n, C, H, W] in pixel space, not clipped; features [q, n, D, 1, 1] as an encoder's."""
+        items = self.recall(queries, rows).items
+        return self.preprocessing.to_pixels(items.flatten(0, 1)).view_as(items)
 
     def with_accuracy(self, rows: Iterable[MeasuredAccuracy]) -> MemoryBundle:
         """The same bundle with these measurements instead of those in its manifest; it has no file yet."""

@@ -47,7 +47,7 @@ def drawn(
 
 def recalled(bundle: MemoryBundle, label: str) -> Tensor:
     """[r, C, H, W] in pixel space."""
-    return bundle.preprocessing.to_pixels(bundle.memory.items(bundle.label_queries([label]))[0])
+    return bundle.recall_pixels(bundle.label_queries([label]))[0]
 
 
 def test_queries_to_one_memory_meet_in_its_own_space_and_by_its_own_schedule() -> None:

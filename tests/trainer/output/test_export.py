@@ -17,6 +17,7 @@ from recall_server.core.bundle.manifest import EncoderReference
 from recall_server.core.preprocessing import ZCA, AbstractPreprocessing
 from recall_server.errors import InvalidRequest, StorageFailed, UnsupportedQuery
 from tests.recall_server.bundle_examples import example_bundle, example_manifest, example_memory, example_preprocessing
+from tests.recall_server.feature_examples import write_feature_artifacts
 from tests.tolerances import assert_close, rounding
 from trainer.cli.export import export_bundle
 from trainer.data.datasets import load_dataset
@@ -184,6 +185,12 @@ def test_a_memory_addressed_by_pictures_has_no_images_of_its_own() -> None:
     manifest = example_manifest(memory, bundle.preprocessing, queries="images", query_encoder=reference)
     with pytest.raises(UnsupportedQuery, match="addressed by pictures, not by labels"):
         recall_images(MemoryBundle(manifest, memory, bundle.preprocessing))
+
+
+def test_a_memory_of_features_is_not_exported_as_images(tmp_path: Path) -> None:
+    write_feature_artifacts(tmp_path, ("columns", {"left": "left", "right": "right"}))
+    with pytest.raises(UnsupportedQuery, match="recalls features, which are not exported as images"):
+        recall_images(MemoryBundle.load(tmp_path / "bundles" / "columns.safetensors"))
 
 
 def test_nothing_but_an_export_is_ever_replaced_and_that_only_when_asked_to(tmp_path: Path) -> None:

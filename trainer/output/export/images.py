@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from recall_server.core.bundle.bundle import MemoryBundle
-from recall_server.errors import InvalidRequest
+from recall_server.errors import InvalidRequest, UnsupportedQuery
 
 
 @dataclass(frozen=True)
@@ -40,17 +40,18 @@ class RecalledImages:
 def recall_images(bundle: MemoryBundle, per_label: int | None = None) -> RecalledImages:
     """The first `per_label` images of every label, or all of them.
 
-    Raises UnsupportedQuery for a memory that is addressed by pictures, and InvalidRequest for more images than the
-    memory recalls.
+    Raises UnsupportedQuery for a memory that is addressed by pictures or recalls features, and InvalidRequest for more
+    images than the memory recalls.
     """
+    if bundle.manifest.space == "features":
+        raise UnsupportedQuery(
+            f"the memory {bundle.manifest.name!r} recalls features, which are not exported as images"
+        )
     rows = bundle.memory.rows
     count = rows if per_label is None else per_label
     if not 1 <= count <= rows:
         raise InvalidRequest(f"the bundle {bundle.manifest.name} recalls 1 to {rows} images of each label, not {count}")
     first = torch.arange(count).unsqueeze(0)
     with torch.inference_mode():
-        parts = [
-            bundle.preprocessing.to_pixels(bundle.memory.items(query.unsqueeze(0), first).squeeze(0))
-            for query in bundle.label_queries(bundle.labels)
-        ]
+        parts = [bundle.recall_pixels(query.unsqueeze(0), first)[0] for query in bundle.label_queries(bundle.labels)]
     return RecalledImages(bundle.labels, torch.cat(parts), bundle.manifest.retraining.learning_rate)

@@ -28,6 +28,7 @@ from tests.recall_server.bundle_examples import (
     shares,
     with_soft_targets,
 )
+from tests.recall_server.feature_examples import write_feature_artifacts
 from tests.tolerances import assert_close
 
 MEMORIES = [
@@ -258,6 +259,18 @@ def test_queries_of_pictures_may_be_longer_than_the_labels(path: Path) -> None:
     manifest = example_manifest(memory, preprocessing, labels=("a", "b"), **image_addressed(16))
     MemoryBundle(manifest, memory, preprocessing).save(path)
     assert MemoryBundle.load(path).memory.query_size == 16
+
+
+def test_features_are_recalled_as_images_of_one_pixel(tmp_path: Path) -> None:
+    write_feature_artifacts(tmp_path, ("columns", {"left": "left", "right": "right"}))
+    bundle = MemoryBundle.load(tmp_path / "bundles" / "columns.safetensors")
+    queries = bundle.label_queries(["right"])
+    items = bundle.memory.items(queries)
+    (width,) = bundle.memory.item_shape
+    assert torch.equal(bundle.recall(queries).items, items[..., None, None])
+    assert torch.equal(bundle.recall_lazily(queries).items[:], items[..., None, None])
+    pixels = bundle.preprocessing.to_pixels(items.reshape(-1, width, 1, 1))
+    assert torch.equal(bundle.recall_pixels(queries)[0], pixels)
 
 
 def test_measured_accuracy_replaces_what_was_claimed_before(path: Path) -> None:
