@@ -3,11 +3,14 @@
 from recall_server.core.memory.addressed_bases import AddressedBases
 from recall_server.core.memory.base import BASES, ITEMS, LINEAR, AbstractMemory, LazilyRecalled, Recalled, Setting
 from recall_server.core.memory.lazy_items import LazyItems
+from recall_server.core.memory.multi_formation import MultiFormation
 from recall_server.core.memory.storage import Storage
 from recall_server.core.memory.stored_items import StoredItems
 from recall_server.core.memory.targets import TargetForm, Targets, initial_targets
 
-MEMORIES: dict[str, type[AbstractMemory]] = {memory.kind: memory for memory in (StoredItems, AddressedBases)}
+MEMORIES: dict[str, type[AbstractMemory]] = {
+    memory.kind: memory for memory in (StoredItems, AddressedBases, MultiFormation)
+}
 
 __all__ = [
     "BASES",
@@ -18,6 +21,7 @@ __all__ = [
     "AddressedBases",
     "LazilyRecalled",
     "LazyItems",
+    "MultiFormation",
     "Recalled",
     "Setting",
     "Storage",

@@ -5,8 +5,8 @@ from __future__ import annotations
 from recall_server.core.networks import NetworkSpec
 from recall_server.core.training.retraining import Retraining
 from trainer.methods.method import Method
-from trainer.methods.specs.matching import GradientMatchingSpec, RecalledNetworksSpec
-from trainer.methods.specs.memories import StoredItemsSpec
+from trainer.methods.specs.matching import GradientMatchingSpec, RealNetworksSpec, RecalledNetworksSpec
+from trainer.methods.specs.memories import MultiFormationSpec, StoredItemsSpec
 from trainer.methods.specs.outer import Outer, Sgd
 from trainer.methods.specs.starts import NoiseStart, RealStart
 
@@ -57,4 +57,27 @@ def dcc_small() -> Method:
     return dcc().varied("dcc-small", objective=NARROW | {"contrast_from": 0}, outer={"steps": 300})
 
 
-METHODS = (dc, dc_small, dsa, dsa_small, dcc, dcc_small)
+def idc() -> Method:
+    """Four recalled pictures in the pixels of one, and gradients for convolutions at networks that learn real pictures.
+
+    The rate is that of one stored picture of each class and colour pictures; it rises with their number. For
+    Fashion-MNIST and MNIST use objective.distance=absolute and outer.rate=1e-4.
+    """
+    return dsa().varied(
+        "idc", citation="Kim et al., Information-Intensive Condensation (2022), and the authors' condense.py",
+        memory=MultiFormationSpec(), objective=GradientMatchingSpec(
+            real_per_class=64, rows_per_class=128, augmentation="color+crop+cutout",
+            distance="squared", layers="convolutions", networks=RealNetworksSpec(),
+        ),
+        outer={"rate": 0.008, "steps": 200_000}, retraining={"rows_per_class": 6},
+    )  # fmt: skip
+
+
+def idc_small() -> Method:
+    """The same with narrower networks that learn less between fewer comparisons."""
+    networks = RealNetworksSpec(loops=20, items=256)
+    objective = {"network": NetworkSpec(filters=64), "real_per_class": 32, "networks": networks}
+    return idc().varied("idc-small", objective=objective, outer={"steps": 1_000, "rate": 0.1})
+
+
+METHODS = (dc, dc_small, dsa, dsa_small, dcc, dcc_small, idc, idc_small)

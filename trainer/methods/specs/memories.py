@@ -7,13 +7,14 @@ from abc import abstractmethod
 from typing import Annotated, Any, ClassVar, Literal
 
 import torch
-from pydantic import BeforeValidator
+from pydantic import BeforeValidator, Field
 from torch import Tensor
 
 from recall_server.core.memory import (
     MEMORIES,
     AbstractMemory,
     AddressedBases,
+    MultiFormation,
     Storage,
     StoredItems,
     TargetForm,
@@ -168,6 +169,39 @@ class StoredItemsSpec(MemorySpec):
         half = Enlargement.from_half(items.shape[3], items.shape[4])
         stored = half.stored(half.coordinates(items.flatten(0, 1)), items.shape[2])
         return StoredItems(stored.reshape(*items.shape[:3], *half.stored_size), items.shape[3], items.shape[4])
+
+
+class MultiFormationSpec(MemorySpec):
+    """Stored images that each hold `factor` x `factor` recalled ones (Kim et al., 2022)."""
+
+    kind: Literal["multi_formation"] = "multi_formation"
+    memory: ClassVar[type[AbstractMemory]] = MultiFormation
+    resolution: Literal["full"] = "full"
+    factor: Annotated[int, Field(ge=1)] = 2
+
+    def numbers(self, shape: MemoryShape, bases: int, rows: int) -> int:
+        return self._images(rows) * shape.classes * self.stored_numbers(shape) + self.target_numbers(shape, rows)
+
+    def largest(self, shape: MemoryShape, allowed: float, bases: int) -> int:
+        cells = self.factor**2
+        fixed = self.target_numbers(shape, 1) if self.targets_per == "label" else 0
+        each = self.stored_numbers(shape) * shape.classes + (0 if fixed else cells * self.target_numbers(shape, 1))
+        return cells * int((allowed - fixed) / each)
+
+    def noise(
+        self, shape: MemoryShape, bases: int, rows: int, initialisation: Initialisation, generator: torch.Generator
+    ) -> AbstractMemory:
+        size = shape.classes, self._images(rows), *self.stored_shape(shape)
+        return MultiFormation(torch.randn(size, generator=generator), self.factor)
+
+    def holding(self, items: Tensor) -> AbstractMemory:
+        return MultiFormation.holding(items, self.factor)
+
+    def _images(self, rows: int) -> int:
+        """ValueError for rows that do not fill images."""
+        if rows % self.factor**2:
+            raise ValueError(f"images of {self.factor}x{self.factor} cells recall a multiple of {self.factor**2} rows")
+        return rows // self.factor**2
 
 
 MemoryPart = Annotated[MemorySpec, member_of(MemorySpec)]

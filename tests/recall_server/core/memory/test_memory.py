@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from dataclasses import replace
 
@@ -10,7 +11,15 @@ import torch
 from torch import Tensor
 from torch.autograd import gradcheck
 
-from recall_server.core.memory import MEMORIES, AbstractMemory, AddressedBases, LazyItems, StoredItems, Targets
+from recall_server.core.memory import (
+    MEMORIES,
+    AbstractMemory,
+    AddressedBases,
+    LazyItems,
+    MultiFormation,
+    StoredItems,
+    Targets,
+)
 from recall_server.core.memory.addressed_bases import largest_rows
 from tests.tolerances import assert_close
 
@@ -36,6 +45,11 @@ def small_items() -> StoredItems:
     return StoredItems(random(4, 3, 2, 3, 2, seed=3), height=6, width=4)
 
 
+def formations() -> MultiFormation:
+    """Queries of four numbers, one image of 2x6x4 in cells of 3x2: four rows."""
+    return MultiFormation(random(4, 1, 2, 6, 4, seed=3), factor=2)
+
+
 TERMS = 4 * 5 * 4  # labels, bases, and the neighbours that an enlarged pixel averages
 
 
@@ -55,7 +69,7 @@ def with_targets() -> list[AbstractMemory]:
     ]
 
 
-EVERY_KIND = [addressed_bases(), stored_items(), small_items(), *vectors(), *with_targets()]
+EVERY_KIND = [addressed_bases(), stored_items(), small_items(), formations(), *vectors(), *with_targets()]
 every_kind = pytest.mark.parametrize(
     "memory", EVERY_KIND, ids=lambda memory: f"{memory.kind} {memory.item_shape} {memory.targets.form}"
 )
@@ -144,6 +158,38 @@ def test_small_pixels_recall_the_stored_images_enlarged() -> None:
             assert_close(recalled[0, row, channel], expected, terms=TERMS)
 
 
+def test_a_formation_recalls_the_cells_of_its_images_enlarged() -> None:
+    memory = MultiFormation(random(4, 2, 2, 6, 4, seed=3), factor=2)
+    recalled = memory.items(torch.eye(4, dtype=torch.float64)[[2]])
+    assert recalled.shape == (1, 8, 2, 6, 4)
+    assert memory.stored_numbers() == 2 * stored_items().stored_numbers() / 3
+    for row, (image, down, right) in enumerate(itertools.product(range(2), range(2), range(2))):
+        cell = memory.stored[2, image, :, 3 * down : 3 * down + 3, 2 * right : 2 * right + 2]
+        for channel in range(2):
+            assert_close(recalled[0, row, channel], upsampled(cell[channel], 6, 4), terms=TERMS)
+
+
+def test_a_formation_that_holds_smooth_images_recalls_them_in_their_order() -> None:
+    flat = torch.arange(16.0).reshape(2, 8, 1, 1, 1).expand(2, 8, 1, 6, 4)
+    assert torch.equal(MultiFormation.holding(flat, 2).items(torch.eye(2)), flat)
+    assert MultiFormation.holding(flat, 2).stored.shape == (2, 2, 1, 6, 4)
+
+
+@pytest.mark.parametrize(
+    ("shape", "factor", "sentence"),
+    [
+        ((4, 3, 6), 2, r"images must be \[labels, images, C, H, W\], not \[4, 3, 6\]"),
+        ((4, 3, 2, 6, 4), 3, "images of 6x4 cannot be cut into 3x3 equal cells"),
+        ((4, 3, 2, 6, 4), 0, "images of 6x4 cannot be cut into 0x0 equal cells"),
+    ],
+)
+def test_a_formation_refuses_images_that_do_not_fall_into_cells(
+    shape: tuple[int, ...], factor: int, sentence: str
+) -> None:
+    with pytest.raises(ValueError, match=sentence):
+        MultiFormation(random(*shape), factor=factor)
+
+
 @every_kind
 def test_a_mixture_of_labels_recalls_the_mixture_of_their_images(memory: AbstractMemory) -> None:
     labels = torch.eye(4, dtype=torch.float64)
@@ -183,7 +229,7 @@ def test_a_memory_rebuilt_from_its_tensors_recalls_the_same_bits(memory: Abstrac
 @every_kind
 def test_a_memory_describes_what_it_recalls(memory: AbstractMemory) -> None:
     assert memory.query_size == 4
-    assert memory.rows == 3
+    assert memory.rows == (4 if isinstance(memory, MultiFormation) else 3)
     assert memory.item_shape in {(2, 6, 4), (7,)}
     recalled = memory.recall(random(5, 4))
     assert recalled.items.shape == (5, memory.rows, *memory.item_shape)
