@@ -8,6 +8,7 @@ from datetime import timedelta
 from typing import final
 
 from recall_server.errors import QueueExpired, StorageFailed
+from recall_server.jobs.cautious_clock import CautiousClock
 from recall_server.jobs.chores import Chore, ChoreThread
 from recall_server.jobs.claimed_jobs import ClaimedJobs
 from recall_server.jobs.counters import JobCounters
@@ -15,7 +16,7 @@ from recall_server.jobs.limits import JobLimits
 from recall_server.jobs.queue_ages import QueueAges
 from recall_server.jobs.rows.files import ClassifierFiles
 from recall_server.jobs.rows.leases import BEATS, Lease
-from recall_server.jobs.rows.records import ClassifierRecord, JobError, JobStatus, now
+from recall_server.jobs.rows.records import ClassifierRecord, JobError, JobStatus
 from recall_server.jobs.rows.store import SqlJobStore
 from recall_server.jobs.rows.transitions import Claim
 from recall_server.jobs.watchers import Watchers
@@ -24,6 +25,7 @@ from recall_server.jobs.workers.backend import Backend
 SECONDS_BETWEEN_LOOKS = 0.25  # at the jobs that callers wait for, which other servers may train
 SECONDS_BETWEEN_CHECKS = 1.0
 SECONDS_BETWEEN_CLEANINGS = 60.0
+SECONDS_TO_BELIEVE_A_CLOCK = 3600.0  # before anything is removed for its age
 CLEANED_AT_ONCE = 50  # the other chores wait meanwhile
 UNRECORDED = "its end could not be recorded"
 
@@ -55,6 +57,7 @@ class Maintenance:
         self._lease, self._claimed, self._queue = lease, claimed, queue
         self._counters, self._watchers = counters, watchers
         self._unheld: set[Claim] = set()
+        self._clock = CautiousClock(min(SECONDS_TO_BELIEVE_A_CLOCK, limits.keep_seconds or 0.0))
         self.storage_failed = False
         beat = limits.lease_seconds / BEATS
         self._cleaning = Chore(self.clean, SECONDS_BETWEEN_CLEANINGS)
@@ -142,9 +145,10 @@ class Maintenance:
     def _expired(self) -> list[str]:
         """At most CLEANED_AT_ONCE jobs that are too old, or whose classifiers are beyond the limit of size."""
         expired: list[str] = []
-        if self._limits.keep_seconds is not None:
-            moment = now() - timedelta(seconds=self._limits.keep_seconds)
-            expired = self._store.ended_before(moment, limit=CLEANED_AT_ONCE)
+        moment = self._clock.look()
+        if self._limits.keep_seconds is not None and moment is not None:
+            ended = moment - timedelta(seconds=self._limits.keep_seconds)
+            expired = self._store.ended_before(ended, limit=CLEANED_AT_ONCE)
         if self._limits.keep_bytes is not None:
             expired += self._store.beyond_size(self._limits.keep_bytes, limit=CLEANED_AT_ONCE - len(expired))
         return expired

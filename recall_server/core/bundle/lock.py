@@ -23,7 +23,7 @@ LOCK_FILE = "bundles.lock"
 SIGNATURE_FILE = f"{LOCK_FILE}.sig"
 FOLDER = "bundles"
 LARGEST_LOCK = 2**20
-LINE = re.compile(rf"([0-9a-f]{{64}})  {FOLDER}/([^/\0]+)")
+LINE = re.compile(rf"([0-9a-f]{{64}}) [ *]{FOLDER}/([^/\0]+)")  # sha256sum -b marks binary files by a star
 
 
 @final
@@ -85,7 +85,7 @@ def _parse(data: bytes) -> dict[str, str]:
             continue
         found = LINE.fullmatch(line)
         if found is None:
-            raise InvalidBundle(f"line {number} of {LOCK_FILE} is not a SHA-256, two blanks and {FOLDER}/NAME")
+            raise InvalidBundle(f"line {number} of {LOCK_FILE} is not a SHA-256, two blanks (or a blank and a star) and {FOLDER}/NAME")
         digest, name = found.groups()
         if digests.setdefault(name, digest) != digest:
             raise InvalidBundle(f"line {number} of {LOCK_FILE} names {name} with a second digest")

@@ -11,6 +11,7 @@ import pytest
 
 from recall_server.errors import Conflict, NotFound
 from recall_server.jobs import maintenance
+from recall_server.jobs.cautious_clock import CautiousClock
 from recall_server.jobs.limits import JobLimits
 from recall_server.jobs.maintenance import Maintenance
 from recall_server.jobs.rows.files import ClassifierFiles
@@ -212,6 +213,7 @@ def test_what_expires_in_great_number_is_removed_a_little_at_a_time_and_soon(
     jobs = three_classifiers(tmp_path)
     silence(jobs)
     jobs._maintenance._limits = JobLimits(keep_seconds=0.0)
+    jobs._maintenance._clock = CautiousClock(0.0)
     jobs._maintenance.clean()
     assert [each.id for each in jobs.page(9).records] == ["new"]
     assert jobs._maintenance._cleaning.due <= time.monotonic() + maintenance.SECONDS_BETWEEN_CHECKS

@@ -47,6 +47,14 @@ def test_sha256sum_reads_the_same_file(folder: Path) -> None:
     assert subprocess.run(["sha256sum", "-c", LOCK_FILE], cwd=folder, capture_output=True, check=False).returncode != 0
 
 
+def test_lines_of_sha256sum_for_binary_files_are_read(folder: Path) -> None:
+    BundleLock.of(folder).write(folder)
+    plain = BundleLock.read(folder)
+    path = folder / "bundles.lock"
+    path.write_text(path.read_text().replace("  bundles/", " *bundles/"))
+    assert " *bundles/" in path.read_text() and BundleLock.read(folder) == plain
+
+
 def test_without_the_file_there_is_no_lock(folder: Path) -> None:
     assert BundleLock.read(folder) is None
 

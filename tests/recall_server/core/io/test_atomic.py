@@ -27,6 +27,22 @@ def test_an_older_file_is_replaced(tmp_path: Path) -> None:
     assert target.read_bytes() == b"new"
 
 
+@pytest.mark.parametrize("there", [True, False])
+@pytest.mark.parametrize("target", ["other/file", "../elsewhere/file", "chain"])
+def test_a_symbolic_link_stays_and_what_it_points_to_is_written(tmp_path: Path, target: str, there: bool) -> None:
+    folder = tmp_path / "folder"
+    for each in (folder / "other", tmp_path / "elsewhere"):
+        each.mkdir(parents=True)
+    (folder / "chain").symlink_to("other/file")
+    (folder / "link").symlink_to(target)
+    if there:
+        (folder / "link").write_bytes(b"older")
+    write_atomically(folder / "link", b"new")
+    assert (folder / "link").is_symlink() and os.readlink(folder / "link") == target
+    assert (folder / target).read_bytes() == b"new"
+    assert not list(tmp_path.rglob("*.tmp"))
+
+
 def test_a_reader_of_the_older_file_keeps_all_of_it(tmp_path: Path) -> None:
     target = tmp_path / "file"
     target.write_bytes(b"older")
