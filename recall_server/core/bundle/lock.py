@@ -85,7 +85,9 @@ def _parse(data: bytes) -> dict[str, str]:
             continue
         found = LINE.fullmatch(line)
         if found is None:
-            raise InvalidBundle(f"line {number} of {LOCK_FILE} is not a SHA-256, two blanks (or a blank and a star) and {FOLDER}/NAME")
+            raise InvalidBundle(
+                f"line {number} of {LOCK_FILE} is not a SHA-256, two blanks (or a blank and a star) and {FOLDER}/NAME"
+            )
         digest, name = found.groups()
         if digests.setdefault(name, digest) != digest:
             raise InvalidBundle(f"line {number} of {LOCK_FILE} names {name} with a second digest")

@@ -13,8 +13,8 @@ from recall_server.errors import StorageFailed
 def write_atomically(path: str | os.PathLike[str], data: bytes) -> None:
     """Write `data` to `path`. Afterwards the file has all of the new bytes or, after an error, its old content.
 
-    Missing folders are created. A symbolic link stays, and the file that it points to is written. Raises StorageFailed if the disk is full or the path is not writable. No partial file
-    is left behind, not even after Ctrl-C.
+    Missing folders are created. A symbolic link stays, and the file that it points to is written. Raises StorageFailed
+    if the disk is full or the path is not writable. No partial file is left behind, not even after Ctrl-C.
     """
     target = Path(os.path.realpath(path))
     # In the same folder, because a rename is atomic only within one file system; short, because names are limited.
