@@ -3,6 +3,7 @@
 recall-trainer quickstart FOLDER
 recall-trainer distill --dataset fashion-mnist --bases 16 --output artifacts/bundles/NAME.safetensors
 recall-trainer evaluate artifacts/bundles/NAME.safetensors --dataset fashion-mnist
+recall-trainer grid --datasets fashion-mnist --methods window,principal --output FOLDER
 recall-trainer inspect artifacts/bundles/NAME.safetensors --picture NAME.png
 recall-trainer export artifacts/bundles/NAME.safetensors --format mtt --output FOLDER
 recall-trainer plot artifacts/bundles/NAME.safetensors --output FOLDER
@@ -26,6 +27,7 @@ from recall_server.errors import RecallError
 from trainer.cli import commands, features, options
 from trainer.cli.encoder import encoder
 from trainer.cli.export import export
+from trainer.cli.grid.command import grid
 from trainer.cli.methods import methods
 from trainer.cli.options import Device, Threads
 from trainer.cli.plots import plot
@@ -122,7 +124,9 @@ def evaluate(  # noqa: PLR0913
         int, typer.Option(help="Fresh networks, or few-shot episodes if pictures address the bundle.", min=1)
     ] = 5,
     network: options.Network = None,
-    protocol: Annotated[str, typer.Option(help="paper (300 epochs at 0.01) or bundle (its schedule).")] = "paper",
+    protocol: Annotated[
+        str, typer.Option(help="paper (300 epochs at 0.01), common (300 steps) or bundle (its own schedule).")
+    ] = "paper",
     epochs: options.Epochs = None,
     steps: options.Steps = None,
     augmentation: options.Augmentation = None,
@@ -221,6 +225,7 @@ def familiarity(
 
 
 app.command()(export)
+app.command()(grid)
 app.command()(methods)
 app.command()(plot)
 app.command()(quickstart)

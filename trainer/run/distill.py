@@ -130,7 +130,7 @@ class Distillation:
             while self._fraction() < 1:
                 self._outer_step(data)
                 (self.progress.seconds,) = self.ranks.broadcast([self.limits.clock() - started])
-                if self._fraction() >= 1 or self.progress.step % self.limits.validate_every == 0:
+                if self._fraction() >= 1 or self._is_due():
                     self._validate(validate, publish)
                 report(self.progress)
                 if any(self.ranks.broadcast([interrupted()])):
@@ -166,6 +166,12 @@ class Distillation:
         if self.limits.minutes is not None:
             by_clock = self.progress.seconds / (60 * self.limits.minutes)
         return max(by_steps, by_clock)
+
+    def _is_due(self) -> bool:
+        """Whether it is time for a validation, by steps or by the clock."""
+        history, seconds = self.progress.history, self.limits.validate_seconds
+        long_ago = seconds is not None and bool(history) and self.progress.seconds - history[-1].seconds >= seconds
+        return long_ago or self.progress.step % self.limits.validate_every == 0
 
     def _outer_step(self, data: RealData) -> None:
         decay = 1.0

@@ -95,11 +95,13 @@ def _finite(value: float) -> float | None:
 class RunLimits:
     """When to stop, validate and checkpoint; whichever of steps and minutes is reached first ends the run.
 
-    `minutes` bounds the time of the whole run, resumed parts included, by a `clock` of seconds.
+    `minutes` bounds the time of the whole run, resumed parts included, by a `clock` of seconds. With `validate_seconds`
+    a validation also follows when the last one is so long ago.
     """
 
     outer_steps: int | None
     minutes: float | None = None
     validate_every: int = 250
+    validate_seconds: float | None = None
     checkpoint_seconds: float = 60.0
     clock: Callable[[], float] = time.monotonic

@@ -59,6 +59,7 @@ class DistillRequest:
             "outer_steps": self.limits.outer_steps,
             "minutes": self.limits.minutes,
             "validate_every": self.limits.validate_every,
+            "validate_seconds": self.limits.validate_seconds,
             "device": self.device.type,
             "threads": torch.get_num_threads(),
         }

@@ -160,7 +160,7 @@ def test_a_repeated_measurement_takes_the_place_of_the_earlier_and_another_memor
         (["--network", "resnet12"], "there is no network 'resnet12'; there are convnet, resnet"),
         (["--network", "convnet:depth=4"], "images of 8x8 are too small for 4 poolings; use a depth of 3 or less"),
         (["--network", "mlp:filters=3"], "mlp takes hidden and depth, not filters"),
-        (["--protocol", "papper"], "unknown protocol 'papper'; use paper or bundle"),
+        (["--protocol", "papper"], "unknown protocol 'papper'; use paper, common, bundle"),
         (["--epochs", "3", "--steps", "3"], "--epochs and --steps both set the length of the training"),
         (["--augmentation", "crop"], "unknown augmentation 'crop'; use none, flip, flip\\+rotate"),
         (["--steps", "1000000"], "less than or equal to 100000"),

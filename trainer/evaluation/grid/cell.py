@@ -1,0 +1,119 @@
+"""A cell of the grid, and the file in which it keeps what has become of it."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Annotated, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from recall_server.core.bundle.bundle import MemoryBundle
+from recall_server.core.bundle.manifest import first_fault
+from recall_server.core.io.atomic import write_atomically
+
+RECORD, BUNDLE, LOG = "cell.json", "bundle.safetensors", "log.txt"  # in the folder of a cell
+
+Status = Literal["waiting", "done", "failed"]
+
+
+class Section(BaseModel):
+    """A part of the file of a cell."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Cell(Section):
+    """One method on one data set with one budget and one seed. `method` may be a file NAME.py."""
+
+    method: str
+    dataset: str
+    images_per_class: float
+    seed: int
+
+    @property
+    def method_name(self) -> str:
+        return Path(self.method).stem if self.method.endswith(".py") else self.method
+
+    @property
+    def dataset_name(self) -> str:
+        return Path(self.dataset).name
+
+    @property
+    def folder(self) -> str:
+        """The name of the cell's folder, which says what it is."""
+        name = f"{self.dataset_name}-{self.images_per_class:g}-{self.method_name}-seed{self.seed}"
+        return re.sub(r"[^A-Za-z0-9._-]", "_", name)
+
+
+class Settings(Section):
+    """What all cells of a grid share: the time of each, and how its bundle is measured."""
+
+    minutes: Annotated[float, Field(gt=0)]
+    runs: Annotated[int, Field(ge=1)]
+    networks: tuple[str, ...]
+    bases: int | None = None
+    image_size: int | None = None
+
+
+class Measured(Section):
+    """Test accuracies, 0 to 1, of fresh networks by one protocol; none where their training diverged."""
+
+    network: str
+    protocol: str
+    values: tuple[float, ...]
+
+
+class Made(Section):
+    """The bundle of a cell: how long it took, what it stores, and how good it was on validation pictures."""
+
+    minutes: float
+    outer_steps: int
+    numbers: int
+    file_bytes: int
+    validation: float | None
+
+    @classmethod
+    def of(cls, bundle: MemoryBundle, seconds: float) -> Self:
+        """Of a bundle that took so many seconds; those of a run that was interrupted stand in the bundle."""
+        made, progress = bundle.manifest.provenance, bundle.manifest.progress
+        curve = () if progress is None else progress.validation
+        return cls(
+            minutes=round(max(seconds, made.seconds) / 60, 2),
+            outer_steps=made.outer_steps,
+            numbers=bundle.manifest.budget.numbers_stored,
+            file_bytes=bundle.file_bytes or 0,
+            validation=max((point.accuracy for point in curve), default=None),
+        )
+
+
+class CellRecord(Section):
+    """What is known of a cell so far. `reason` says why it failed."""
+
+    cell: Cell
+    settings: Settings
+    status: Status = "waiting"
+    reason: str = ""
+    made: Made | None = None
+    measured: tuple[Measured, ...] = ()
+
+    def measurement(self, network: str, protocol: str) -> Measured | None:
+        """The measurement by this protocol with this network, where there is one."""
+        return next((each for each in self.measured if (each.network, each.protocol) == (network, protocol)), None)
+
+    def save(self, folder: Path) -> None:
+        write_atomically(folder / RECORD, self.model_dump_json(indent=1).encode())
+
+    @classmethod
+    def load(cls, folder: Path) -> Self:
+        """The record in the folder of a cell. ValueError for a file that is no such record."""
+        try:
+            return cls.model_validate_json((folder / RECORD).read_bytes())
+        except (OSError, ValidationError) as error:
+            fault = first_fault(error) if isinstance(error, ValidationError) else error
+            raise ValueError(f"{folder.name}/{RECORD} is not the record of a cell: {fault}") from error
+
+
+def records(folder: Path) -> list[CellRecord]:
+    """All records below the folder of a grid, in the order of their names."""
+    return [CellRecord.load(path.parent) for path in sorted(folder.glob(f"*/{RECORD}"))]
