@@ -13,7 +13,7 @@ from recall_server.core.memory import AbstractMemory, Storage
 from recall_server.core.memory.storage import fake_quantise
 from trainer.objectives.base import AbstractObjective
 from trainer.objectives.queries import AbstractQueries, leaf
-from trainer.objectives.real_data import RealData
+from trainer.objectives.real_data import AbstractRealData
 from trainer.objectives.sampler import Sampler
 
 
@@ -42,7 +42,7 @@ class Components:
         """Everything that is optimised, by name."""
         return self.memory.learned() | self.queries.learned() | self.objective.learned()
 
-    def sampler(self, real: RealData, storage: Storage = "float32") -> Sampler:
+    def sampler(self, real: AbstractRealData, storage: Storage = "float32") -> Sampler:
         """What the objective asks. It recalls as a file of this storage would; gradients pass to the exact numbers."""
         return Sampler(fake_quantise(self.memory, storage), self.queries, real)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import ClassVar, NamedTuple, Self, final
+from typing import ClassVar, Self, final
 
 import torch
 from torch import Tensor
@@ -15,16 +15,9 @@ from recall_server.core.encoders.weights import all_but_the_last
 from recall_server.core.networks import AbstractNetwork, Parameters
 from recall_server.core.preprocessing import AbstractPreprocessing
 from recall_server.core.training.fused import trainable_parameters
-from trainer.objectives.real_data import RealData
+from trainer.objectives.real_data import ClassQueries, RealData
 
 ENCODER = "encoder."  # what the names of an encoder's learned tensors begin with
-
-
-class ClassQueries(NamedTuple):
-    """`vectors` [q, d_y], and indices [q, n] of real items of the same classes that took no part in the queries."""
-
-    vectors: Tensor
-    others: Tensor
 
 
 class AbstractQueries(ABC):

@@ -12,15 +12,15 @@ from torch import Tensor
 from recall_server.core.memory import AbstractMemory, Recalled
 from recall_server.core.networks import Parameters
 from trainer.objectives.queries import AbstractQueries
-from trainer.objectives.real_data import RealData, draw_classes
+from trainer.objectives.real_data import AbstractRealData, RealBatch
 
 
 @dataclass(frozen=True)
 class OuterBatch:
-    """What q classes recall, and real items [q * n, *shape] of the same classes with one-hot targets [q * n, q].
+    """What q classes recall, and real items [n, *shape] of the same classes with one-hot targets [n, q].
 
-    All in model space, class after class. `pretrained` are the layers, all but the last, that inner networks begin
-    with; None where they begin at random.
+    All in model space; those of a data set class after class. `pretrained` are the layers, all but the last, that inner
+    networks begin with; None where they begin at random.
     """
 
     recalled: Recalled
@@ -36,20 +36,22 @@ class Sampler:
 
     memory: AbstractMemory
     queries: AbstractQueries
-    real: RealData
+    real: AbstractRealData
 
     @property
     def classes(self) -> int:
         """How many classes the real data have."""
-        return len(self.real.members)
+        return self.real.classes
 
     def draw_classes(self, count: int, generator: torch.Generator) -> Sequence[int]:
         """`count` classes, all of them where it is 0."""
-        return draw_classes(self.classes, count or self.classes, generator)
+        return self.real.draw_classes(count, generator)
 
     def batch(self, classes: Sequence[int], count: int, generator: torch.Generator) -> OuterBatch:
         """Recall for these classes, with `count` real items of each that are not among the query's own."""
-        vectors, index = self.queries.draw(self.real, classes, count, generator)
-        targets = torch.eye(len(classes), device=self.real.items.device).repeat_interleave(index.shape[1], dim=0)
-        items = self.real.items[index.flatten().to(self.real.items.device)]
+        vectors, items, targets = self.real_batch(classes, count, generator)
         return OuterBatch(self.memory.recall(vectors), items, targets, self.queries.pretrained())
+
+    def real_batch(self, classes: Sequence[int], count: int, generator: torch.Generator) -> RealBatch:
+        """The same without recalling anything."""
+        return self.real.batch(self.queries.draw, classes, count, generator)
