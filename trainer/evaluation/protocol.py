@@ -23,6 +23,7 @@ def common_protocol(retraining: Retraining, *, queries: int, rows: int) -> Retra
             "steps": COMMON_STEPS,
             "learning_rate": COMMON_RATE,
             "momentum": 0.9,
+            "weight_decay": 0.0,
             "rows_per_class": max(1, min(rows, COMMON_BATCH // queries)),
             "decay": "cosine",
             "augmentation": "none",
