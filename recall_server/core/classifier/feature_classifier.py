@@ -13,6 +13,7 @@ from onnx import TensorProto, compose, helper, numpy_helper
 from torch import Tensor
 
 from recall_server.core.classifier.fresh_classifier import FreshClassifier
+from recall_server.core.classifier.onnx_graph import batch, checked_bytes
 from recall_server.core.classifier.onnx_padding import write_paddings
 from recall_server.core.encoders.query_encoder import QueryEncoder
 
@@ -80,14 +81,12 @@ class FeatureClassifier:
             helper.make_node("Identity", [f"{HEAD}probabilities"], ["probabilities"], name="probabilities")
         )
         del graph.input[:], graph.output[:], graph.value_info[:]
-        graph.input.append(helper.make_tensor_value_info("images", TensorProto.FLOAT, ["N", *self.image_shape]))
-        graph.output.append(helper.make_tensor_value_info("probabilities", TensorProto.FLOAT, ["N", len(self.labels)]))
+        graph.input.append(batch("images", *self.image_shape))
+        graph.output.append(batch("probabilities", len(self.labels)))
         del encoder.metadata_props[:]
         encoder.metadata_props.extend(head.metadata_props)
         write_paddings(encoder)
-        onnx.checker.check_model(encoder, full_check=True)
-        data: bytes = encoder.SerializeToString(deterministic=True)
-        return data
+        return checked_bytes(encoder)
 
 
 def _in_single_precision(graph: onnx.GraphProto) -> None:

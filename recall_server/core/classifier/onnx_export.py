@@ -7,23 +7,17 @@ is small and legible, has the same bytes for the same network, and needs no expo
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Literal
 
-import numpy as np
-import onnx
-from onnx import TensorProto, helper, numpy_helper
-from torch import Tensor
+from onnx import helper
 
+from recall_server.core.classifier.onnx_graph import OnnxGraph, checked_bytes
 from recall_server.core.networks import AbstractNetwork, Parameters
 from recall_server.core.networks.base import CLASSIFIER
 from recall_server.core.networks.blueprint import ConvBlock, Dense, Layer, Residual, blueprint
 from recall_server.core.networks.kernels import EPSILON
 from recall_server.core.preprocessing import ZCA, AbstractPreprocessing, Projected, Spectral, Standardise
 from recall_server.core.preprocessing.spectral import cosines
-
-OPSET = 17
-IR_VERSION = 8  # the IR version that came with this opset; runtimes since 2022 read it
 
 
 def export_network(
@@ -43,55 +37,19 @@ def export_network(
     """
     if (network.channels, network.height, network.width) != image_shape or not preprocessing.fits(image_shape):
         raise ValueError(f"the network or the preprocessing does not accept images of shape {list(image_shape)}")
-    graph = _Graph()
+    graph = OnnxGraph()
     images = _preprocess(graph, preprocessing, image_shape)
     logits = _logits(graph, network, parameters, images)
     if output == "probabilities":
         graph.add("Softmax", [logits], output=output, axis=1)
     else:
         graph.add("Identity", [logits], output=output)
-    return graph.model(image_shape, {output: network.classes}, metadata)
+    model = graph.model("memory-recall", {"images": image_shape}, {output: network.classes})
+    helper.set_model_props(model, dict(sorted(metadata.items())))
+    return checked_bytes(model)
 
 
-@dataclass
-class _Graph:
-    """An ONNX graph under construction; every value is referred to by its name."""
-
-    nodes: list[onnx.NodeProto] = field(default_factory=list)
-    constants: dict[str, onnx.TensorProto] = field(default_factory=dict)
-
-    def add(self, operator: str, inputs: list[str], *, output: str = "", **attributes: Any) -> str:
-        """Append a node, and return the name of its output."""
-        name = output or f"{operator.lower()}_{len(self.nodes)}"
-        self.nodes.append(helper.make_node(operator, inputs, [name], name=name, **attributes))
-        return name
-
-    def constant(self, name: str, value: Tensor | list[int]) -> str:
-        """Add a constant (a list as int64, a tensor as float32), and return its name."""
-        array = np.array(value, np.int64) if isinstance(value, list) else value.detach().cpu().float().numpy()
-        self.constants[name] = numpy_helper.from_array(np.ascontiguousarray(array), name)
-        return name
-
-    def model(
-        self, image_shape: tuple[int, int, int], outputs: Mapping[str, int], metadata: Mapping[str, str]
-    ) -> bytes:
-        """The finished model, checked by the onnx package, as bytes."""
-        graph = helper.make_graph(
-            self.nodes,
-            "memory-recall",
-            [helper.make_tensor_value_info("images", TensorProto.FLOAT, ["N", *image_shape])],
-            [helper.make_tensor_value_info(name, TensorProto.FLOAT, ["N", size]) for name, size in outputs.items()],
-            list(self.constants.values()),
-        )
-        opset = helper.make_opsetid("", OPSET)
-        model = helper.make_model(graph, opset_imports=[opset], ir_version=IR_VERSION, producer_name="memory-recall")
-        helper.set_model_props(model, dict(sorted(metadata.items())))
-        onnx.checker.check_model(model, full_check=True)
-        data: bytes = model.SerializeToString(deterministic=True)
-        return data
-
-
-def _preprocess(graph: _Graph, preprocessing: AbstractPreprocessing, image_shape: tuple[int, int, int]) -> str:
+def _preprocess(graph: OnnxGraph, preprocessing: AbstractPreprocessing, image_shape: tuple[int, int, int]) -> str:
     """Add the nodes of `preprocessing.to_model`. Raises TypeError for an unknown preprocessing."""
     if isinstance(preprocessing, Standardise):
         return _standardise(graph, preprocessing)
@@ -104,13 +62,13 @@ def _preprocess(graph: _Graph, preprocessing: AbstractPreprocessing, image_shape
     raise TypeError(f"there is no ONNX form of {type(preprocessing).__name__}")
 
 
-def _standardise(graph: _Graph, standard: Standardise) -> str:
+def _standardise(graph: OnnxGraph, standard: Standardise) -> str:
     mean = graph.constant("preprocessing.mean", standard.mean.view(1, -1, 1, 1))
     deviation = graph.constant("preprocessing.deviation", standard.deviation.view(1, -1, 1, 1))
     return graph.add("Div", [graph.add("Sub", ["images", mean]), deviation])
 
 
-def _project(graph: _Graph, projected: Projected, image_shape: tuple[int, int, int]) -> str:
+def _project(graph: OnnxGraph, projected: Projected, image_shape: tuple[int, int, int]) -> str:
     """(1 - rest) * D^T D z + rest * z."""
     flat = graph.add("Flatten", [_standardise(graph, projected.standard)], axis=1)  # [N, d]
     directions = graph.constant("preprocessing.directions", projected.directions)
@@ -121,7 +79,7 @@ def _project(graph: _Graph, projected: Projected, image_shape: tuple[int, int, i
     return graph.add("Reshape", [faded, graph.constant("preprocessing.shape", [-1, *image_shape])])
 
 
-def _whiten(graph: _Graph, zca: ZCA, image_shape: tuple[int, int, int]) -> str:
+def _whiten(graph: OnnxGraph, zca: ZCA, image_shape: tuple[int, int, int]) -> str:
     """D^T ((g - rest) * D x0) + rest * x0, a form that multiplies by D only twice."""
     mean = graph.constant("preprocessing.mean", zca.mean.view(1, *image_shape))
     flat = graph.add("Flatten", [graph.add("Sub", ["images", mean])], axis=1)  # [N, d]
@@ -133,7 +91,7 @@ def _whiten(graph: _Graph, zca: ZCA, image_shape: tuple[int, int, int]) -> str:
     return graph.add("Reshape", [whitened, graph.constant("preprocessing.shape", [-1, *image_shape])])
 
 
-def _whiten_spectrally(graph: _Graph, spectral: Spectral) -> str:
+def _whiten_spectrally(graph: OnnxGraph, spectral: Spectral) -> str:
     """R^T F^-1(g * F(R x0)), with R as a 1x1 convolution and F as a matrix product from each side."""
     rotation, (_, height, width) = spectral.rotation[:, :, None, None], spectral.gains.shape
     mean = graph.constant("preprocessing.mean", spectral.mean.view(1, -1, 1, 1))
@@ -150,7 +108,7 @@ def _whiten_spectrally(graph: _Graph, spectral: Spectral) -> str:
     return graph.add("Conv", [components, back], kernel_shape=[1, 1])
 
 
-def _logits(graph: _Graph, network: AbstractNetwork, parameters: Parameters, images: str) -> str:
+def _logits(graph: OnnxGraph, network: AbstractNetwork, parameters: Parameters, images: str) -> str:
     """Add the nodes of `network.logits`."""
     plan = blueprint(network)
     if plan.shrink > 1:
@@ -171,12 +129,12 @@ def _logits(graph: _Graph, network: AbstractNetwork, parameters: Parameters, ima
     return _linear(graph, parameters, CLASSIFIER, images)
 
 
-def _linear(graph: _Graph, parameters: Parameters, name: str, images: str) -> str:
+def _linear(graph: OnnxGraph, parameters: Parameters, name: str, images: str) -> str:
     weight, bias = (graph.constant(f"{name}.{part}", parameters[f"{name}.{part}"]) for part in ("weight", "bias"))
     return graph.add("Gemm", [graph.add("Flatten", [images], axis=1), weight, bias], transB=1)
 
 
-def _residual(graph: _Graph, parameters: Parameters, block: Residual, images: str) -> str:
+def _residual(graph: OnnxGraph, parameters: Parameters, block: Residual, images: str) -> str:
     inner = graph.add("Relu", [_layer(graph, parameters, block.first, images)])
     inner = _layer(graph, parameters, block.second, inner)
     if block.shortcut is None:
@@ -185,7 +143,7 @@ def _residual(graph: _Graph, parameters: Parameters, block: Residual, images: st
     return graph.add("Relu", [_average(graph, both)])
 
 
-def _layer(graph: _Graph, parameters: Parameters, layer: Layer, images: str) -> str:
+def _layer(graph: OnnxGraph, parameters: Parameters, layer: Layer, images: str) -> str:
     """A convolution and its instance norm. The convolution's bias is left out, because the norm cancels it."""
     weight = graph.constant(f"{layer.convolution}.weight", parameters[f"{layer.convolution}.weight"])
     convolved = graph.add("Conv", [images, weight], kernel_shape=[layer.kernel] * 2, pads=[layer.kernel // 2] * 4)
@@ -193,6 +151,6 @@ def _layer(graph: _Graph, parameters: Parameters, layer: Layer, images: str) -> 
     return graph.add("InstanceNormalization", [convolved, scale, shift], epsilon=EPSILON)
 
 
-def _average(graph: _Graph, images: str, side: int = 2) -> str:
+def _average(graph: OnnxGraph, images: str, side: int = 2) -> str:
     """Average pooling over squares of `side` pixels; incomplete squares at the right and bottom are dropped."""
     return graph.add("AveragePool", [images], kernel_shape=[side, side], strides=[side, side])

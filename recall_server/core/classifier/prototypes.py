@@ -16,10 +16,11 @@ import numpy as np
 import onnx
 import onnx.compose
 import torch
-from onnx import TensorProto, helper, numpy_helper
+from onnx import helper, numpy_helper
 from pydantic import BaseModel, ConfigDict
 from torch import Tensor
 
+from recall_server.core.classifier.onnx_graph import batch, checked_bytes
 from recall_server.core.encoders.onnx_session import cpu_session, run_session
 from recall_server.core.encoders.query_encoder import QueryEncoder
 from recall_server.core.io.tensor_file import FileLimits, canonical_json, pack, parse_json, unpack
@@ -132,8 +133,6 @@ def _with_layer(encoder: bytes, weights: Tensor, biases: Tensor, labels: tuple[s
         ]
     )
     del graph.output[:]
-    graph.output.append(helper.make_tensor_value_info("probabilities", TensorProto.FLOAT, ["N", len(labels)]))
+    graph.output.append(batch("probabilities", len(labels)))
     helper.set_model_props(model, {"labels": canonical_json(labels)})
-    onnx.checker.check_model(model, full_check=True)
-    data: bytes = model.SerializeToString(deterministic=True)
-    return data
+    return checked_bytes(model)

