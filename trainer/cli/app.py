@@ -186,7 +186,7 @@ def add_class(
         raise ValueError(f"{len(folders)} folders need {len(folders)} times --name, not {len(names)}")
     target = output or bundle
     before = MemoryBundle.load(bundle)
-    if target.exists() and not overwrite and not target.samefile(bundle):
+    if target.exists() and not overwrite:
         raise ValueError(f"{target.name} already exists; choose another --output, or replace it with --overwrite")
     added = [NewClass.read(folder, before, each) for folder, each in zip(folders, names, strict=True)]
     for each in added:
@@ -194,6 +194,9 @@ def add_class(
             commands.log_line(f"left out: {sentence}")
     larger = add_classes(before, added, further_bases=further_bases, seed=seed, name=target.stem).save(target)
     typer.echo(f"{target}: {len(larger.labels)} labels, {larger.manifest.budget.numbers_stored} numbers")
+    typer.echo(
+        "Its accuracy is unknown. Distill with --start to renew the memory on a folder that has all its classes."
+    )
 
 
 @app.command()

@@ -164,6 +164,12 @@ def recorded(rows: Sequence[MeasuredAccuracy], row: MeasuredAccuracy) -> list[Me
 def _require_same_pictures(bundle: MemoryBundle, dataset: ImageDataset) -> None:
     """Raise InvalidDataset for other pictures than the bundle's: the memory may have been trained on them."""
     made = bundle.manifest.provenance
+    if added := made.hyper_parameters.get("added"):
+        raise InvalidDataset(
+            f"classes were added to {bundle.manifest.name} ({added}), and nothing tells which pictures it has seen: "
+            "continue with `recall-trainer distill --start` on a folder that has all of its classes, then evaluate "
+            "on that folder"
+        )
     if dataset.classes != bundle.manifest.labels or dataset.image_shape != bundle.manifest.image.shape:
         raise InvalidDataset(
             f"{dataset.name} has other classes or another image size than the data that {bundle.manifest.name} was "

@@ -267,11 +267,14 @@ def test_adding_a_class_replaces_another_bundle_only_where_it_is_asked_to(
     assert other.read_bytes() == before
     run(*command, str(other), "--overwrite")
     assert MemoryBundle.load(other).labels[-1] == "lowest"
-    run(*command, str(tmp_path / "more" / ".." / "bars.safetensors"))
-    assert MemoryBundle.load(path).labels[-1] == "lowest", "BUNDLE itself is what a class is added to"
+    assert "already exists" in refusal(monkeypatch, capsys, "add-class", str(path), str(folder))
+    assert "Its accuracy is unknown." in run("add-class", str(path), str(folder), "--overwrite")
+    assert MemoryBundle.load(path).labels[-1] == "lowest", "without --output the class is added to BUNDLE itself"
 
 
-def test_quickstart_makes_a_served_bundle_and_says_what_comes_next(tmp_path: Path) -> None:
+def test_quickstart_makes_a_served_bundle_and_says_what_comes_next(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     data = picture_folder(tmp_path / "my bars", "high", "middle", "low")
     (data / "low" / "broken.png").write_bytes(b"not a picture")
     options = ["--artifacts", str(tmp_path / "served"), "--picture", str(tmp_path / "bars.png"), "--image-size", "8"]
@@ -284,5 +287,7 @@ def test_quickstart_makes_a_served_bundle_and_says_what_comes_next(tmp_path: Pat
     assert "improve it:  recall-trainer distill --dataset '" in output, "a path with a blank is quoted"
     further = picture_folder(tmp_path / "more", "lowest", each=12)
     served = tmp_path / "served" / "bundles" / "bars.safetensors"
-    assert "4 labels" in run("add-class", str(served), str(further / "lowest"))
+    assert "4 labels" in run("add-class", str(served), str(further / "lowest"), "--overwrite")
     assert MemoryBundle.load(served).labels == ("high", "low", "middle", "lowest")
+    sentence = refusal(monkeypatch, capsys, "evaluate", str(served), "--dataset", str(data))
+    assert sentence.startswith("error: classes were added to bars (lowest), and nothing tells which pictures it has")
