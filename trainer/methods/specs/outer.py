@@ -10,9 +10,11 @@ import torch
 from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor
 
+from recall_server.core.training.retraining import cosine
 from trainer.methods.specs.spec import Spec, member_of
 
 Rate = Annotated[float, Field(gt=0)]
+FINAL_RATE = 0.05  # what the cosine leaves of the rate
 
 
 class OptimiserSpec(Spec):
@@ -48,8 +50,11 @@ class Outer(BaseModel):
     """`steps` outer steps at `rate`, or at another one for the tensors that `rates` names.
 
     A name in `rates` stands for the tensor of that name, and for all whose names begin with it and a dot (`encoder`).
-    `clip` bounds the norm of the gradient (0: it does not). Each step averages `draws` losses, each with random choices
-    of its own. The last `storage_share` of the steps recall through what a file keeps of the numbers.
+    Rates fall by a cosine over the run or, where its length is not known, to a half after `settle` steps, to a third
+    after twice as many (0: never). `clip` bounds the norm of the gradient (0: it does not). Each step averages `draws`
+    losses, each with random choices of its own. The last `storage_share` of the steps recall through what a file keeps
+    of the numbers. With `average` the run keeps running averages of the tensors that decay by this factor (0: the last
+    tensors).
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -58,14 +63,22 @@ class Outer(BaseModel):
     rate: Rate = 0.02
     rates: dict[str, Rate] = {}
     decay: Literal["constant", "cosine"] = "constant"
+    settle: Annotated[int, Field(ge=0)] = 0
     clip: Annotated[float, Field(ge=0)] = 0.0
     steps: Annotated[int, Field(ge=0)] = 0
     draws: Annotated[int, Field(ge=1)] = 1
     storage_share: Annotated[float, Field(ge=0, le=1)] = 0.2
+    average: Annotated[float, Field(ge=0, lt=1)] = 0.0
 
     def rate_of(self, name: str) -> float:
         """The rate of the tensor of this name."""
         return self.rates.get(name, self.rates.get(name.partition(".")[0], self.rate))
+
+    def rate_after(self, rate: float, steps: int, done: float) -> float:
+        """What is left of a rate after so many steps, when a share `done` of the run is over."""
+        if self.decay == "cosine":
+            rate *= FINAL_RATE + (1 - FINAL_RATE) * cosine(min(1.0, done))
+        return rate / (1 + steps / self.settle) if self.settle else rate
 
     def build(self, tensors: Mapping[str, Tensor]) -> torch.optim.Optimizer:
         """The optimiser, with a group for each tensor. ValueError for a rate of a tensor that there is not."""

@@ -1,0 +1,136 @@
+"""Outer steps: the tensors of components are changed by the gradient of an objective.
+
+It knows neither memories nor objectives, and neither limits nor files: `distill.py` trains on a data set until a limit,
+`trainer.streams` on minibatches as they arrive.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from recall_server.core.io.tensor_file import with_prefix
+from recall_server.core.memory import Storage
+from trainer.methods.specs.outer import Outer
+from trainer.objectives.components import Components
+from trainer.objectives.real_data import AbstractRealData
+from trainer.objectives.sampler import Sampler
+from trainer.run.distributed import ALONE, AbstractProcesses
+
+
+class OuterStep(NamedTuple):
+    """Of a step: its loss, the norm of its gradient before it was clipped, and the first rate."""
+
+    loss: float
+    gradient_norm: float
+    rate: float
+
+
+class OuterTraining:
+    """Components with what trains them: the optimiser, the running average, and what the objective keeps.
+
+    Every random choice comes from `generator`, which belongs to the caller.
+    """
+
+    def __init__(
+        self, components: Components, outer: Outer, generator: torch.Generator, ranks: AbstractProcesses = ALONE
+    ) -> None:
+        self.components, self.outer, self.generator, self.ranks = components, outer, generator, ranks
+        self.leaves = components.tensors()
+        self.state = components.objective.begin(generator)
+        self.optimiser = outer.build(self.leaves)
+        self.average = self._copies(self.leaves) if outer.average else {}
+        self.steps = 0
+
+    def step(self, data: AbstractRealData, *, done: float = 0.0, storage: Storage = "float32") -> OuterStep:
+        """Take one step, when a share `done` of the run is over; recall as a file of this storage would.
+
+        Raises FloatingPointError, before anything is changed, for a loss or a gradient that is not finite.
+        """
+        for group in self.optimiser.param_groups:
+            group["lr"] = self.outer.rate_after(group["initial_lr"], self.steps, done)
+        self.optimiser.zero_grad()
+        loss = self._gradient(self.components.sampler(data, storage))
+        norm = torch.nn.utils.clip_grad_norm_(self.leaves.values(), self.outer.clip or math.inf)
+        if not (torch.isfinite(loss) and torch.isfinite(norm)):
+            raise FloatingPointError(
+                f"the outer loss is {loss.item():g} and its gradient has norm {norm.item():g} at outer step "
+                f"{self.steps}; the last good state is kept. Start anew with a lower `outer.rate`"
+            )
+        self.optimiser.step()
+        self.state = self.components.objective.advance(self.components.sampler(data), self.state, self.generator)
+        self.steps += 1
+        for name, value in self.average.items():
+            value.lerp_(self.leaves[name].detach(), 1 - self.outer.average)
+        return OuterStep(loss.item(), norm.item(), self.optimiser.param_groups[0]["lr"])
+
+    def _gradient(self, sampler: Sampler) -> Tensor:
+        """The mean loss of this step's draws, of all ranks; its gradient is left in the leaves."""
+        total = torch.zeros((), device=self.components.device)
+        for generator in self._generators():
+            loss = self.components.objective.loss(sampler, self.state, generator) / self.outer.draws
+            loss.backward()  # type: ignore[no-untyped-call]
+            total += loss.detach()
+        gradients = (leaf.grad for leaf in self.leaves.values() if leaf.grad is not None)
+        self.ranks.all_reduce([total, *gradients])
+        return total
+
+    def _generators(self) -> list[torch.Generator]:
+        """One for each draw of this rank, the same whichever rank that is; for a single draw the run's own."""
+        if self.outer.draws == 1:
+            return [self.generator]
+        seeds = torch.randint(2**62, (self.outer.draws,), generator=self.generator).tolist()
+        return [torch.Generator().manual_seed(seeds[number]) for number in self.ranks.share(self.outer.draws)]
+
+    def kept(self) -> dict[str, Tensor]:
+        """Copies of the learned tensors: of their running averages, where there are any."""
+        return self._copies(self.average or self.leaves)
+
+    @contextmanager
+    def holding_what_is_kept(self) -> Iterator[None]:
+        """Within the block, the components hold what `kept` returns."""
+        last = self._copies(self.leaves)
+        self._assign(self.average)
+        try:
+            yield
+        finally:
+            self._assign(last)
+
+    def tensors(self) -> dict[str, Tensor]:
+        """Everything that later steps depend on, but for the generator."""
+        tensors = {f"learned.{name}": leaf.detach() for name, leaf in self.leaves.items()}
+        for name, leaf in self.leaves.items():
+            for key, value in self.optimiser.state.get(leaf, {}).items():
+                if isinstance(value, Tensor):
+                    tensors[f"optimiser.{name}/{key}"] = value
+        tensors |= {f"average.{name}": value for name, value in self.average.items()}
+        tensors |= {f"state.{name}": value for name, value in self.state.items()}
+        return tensors | {"steps": torch.tensor(self.steps)}
+
+    def restore(self, tensors: Mapping[str, Tensor]) -> None:
+        """Go on from what `tensors` returned. Raises KeyError or RuntimeError for anything else."""
+        self._assign({name: tensors[f"learned.{name}"] for name in self.leaves})
+        for name, leaf in self.leaves.items():
+            state = with_prefix(f"optimiser.{name}/", tensors)
+            if state:
+                self.optimiser.state[leaf] = {
+                    key: value if key == "step" else value.to(leaf.device) for key, value in state.items()
+                }
+        device = self.components.device
+        self.average = {name: tensors[f"average.{name}"].to(device) for name in self.average}
+        self.state = {name: value.to(device) for name, value in with_prefix("state.", tensors).items()}
+        self.steps = int(tensors["steps"])
+
+    @torch.no_grad()
+    def _assign(self, values: Mapping[str, Tensor]) -> None:
+        for name, value in values.items():
+            self.leaves[name].copy_(value)
+
+    @staticmethod
+    def _copies(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        return {name: value.detach().clone() for name, value in tensors.items()}
