@@ -5,8 +5,11 @@ from __future__ import annotations
 import contextlib
 import faulthandler
 import inspect
+import logging
 import signal
+import socket
 from collections.abc import Callable
+from pathlib import Path
 from types import FrameType
 from typing import Annotated, Any, NoReturn
 
@@ -27,7 +30,10 @@ from recall_server.service import RecallService
 # Seconds that an idle connection is kept: longer than clients and proxies keep theirs, so that they close it first. A
 # request sent while the server closes gets no answer, which happened with uvicorn's 5 seconds, the time of httpx.
 KEEP_ALIVE = 75
+EXAMPLE = Path(__file__).parents[1] / "example_artifacts"  # in an installed package, not in the repository
 SECONDS_TO_STOP = 60  # after those of draining: threads, processes and the job table have limits of their own
+
+logger = logging.getLogger(__name__)
 
 cli = typer.Typer(
     help="Serve memory bundles: recall images, train fresh classifiers, predict.",
@@ -79,9 +85,11 @@ def with_settings(command: Callable[[Settings], None]) -> Callable[..., None]:
 
 def serve(settings: Settings) -> None:
     """Serve the bundles in the artifacts folder over HTTP until SIGTERM or Ctrl-C."""
-    if (refusal := exposure_refusal(settings)) is not None:
+    if (refusal := exposure_refusal(settings) or _address_fault(settings.host, settings.port)) is not None:
         _fail(refusal)
     configure_logs(settings.log_level, settings.log_format)
+    settings = _with_artifacts(settings)
+    logger.info("bundles are served from %s", settings.artifacts.absolute())
     try:
         service = RecallService.assemble(settings)
     except RecallError as error:
@@ -122,10 +130,34 @@ def lock(settings: Settings) -> None:
 
 def doctor(settings: Settings) -> None:
     """Examine devices, bundles and folders. Exits with 1 if something would keep the server from working."""
-    findings = examine(settings)
+    findings = examine(_with_artifacts(settings))
     for finding in findings:
         typer.echo(f"{'ok     ' if finding.good else 'PROBLEM'} {finding.subject}: {finding.detail}")
     raise typer.Exit(0 if all(finding.good for finding in findings) else 1)
+
+
+def _address_fault(host: str, port: int) -> str | None:
+    """Why the server could not listen there, which is found out before bundles are loaded; None if it could."""
+    try:
+        family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+        with socket.socket(family, kind, protocol) as trial:
+            trial.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            trial.bind(address)
+    except socket.gaierror as error:
+        return f"the host {host} is not known: {error.strerror}"
+    except OSError as error:
+        other = port % 65_535 + 1
+        reason = f"port {port} of {host} cannot be used ({error.strerror})"
+        return f"{reason}; choose another one, such as --port {max(other, 1024)}"
+    return None
+
+
+def _with_artifacts(settings: Settings) -> Settings:
+    """The settings with the example that an installed package brings, where no folder is set and there is none here."""
+    if "artifacts" in settings.model_fields_set or settings.artifacts.exists() or not EXAMPLE.is_dir():
+        return settings
+    logger.warning("there is no folder %s: an example is served", settings.artifacts.absolute())
+    return settings.model_copy(update={"artifacts": EXAMPLE})
 
 
 def _exit(sig: int, frame: FrameType | None) -> NoReturn:

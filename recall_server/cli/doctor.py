@@ -85,7 +85,7 @@ def _bundles(settings: Settings) -> Iterator[Finding]:
     for rejection in library.rejected:
         yield Finding(f"file {rejection.file}", False, rejection.reason)
     if not library.bundles:
-        yield Finding("bundles", False, f"none could be loaded from {settings.artifacts / 'bundles'}")
+        yield Finding("bundles", False, f"none could be loaded from {settings.artifacts.absolute() / 'bundles'}")
 
 
 def _exposure(settings: Settings) -> Finding:

@@ -21,9 +21,7 @@ SECONDS = 320  # time limit of a block
 ID = re.compile(r'"id"\s*:\s*"([^"]+)"')
 PLACE_OF_ID = re.compile(r"(?<=/classifier/)ID\b")
 READ = {"json": json.loads, "toml": tomllib.loads, "yaml": yaml.safe_load}
-SHOWN = frozenset(
-    {"text", "ini", "nginx", "dockerfile"}
-)  # `ini` is checked by test_habits.py; the others are only shown
+SHOWN = frozenset({"text", "ini", "nginx"})  # `ini` is checked by test_habits.py; the others are only shown
 
 
 class SnippetFailed(AssertionError):

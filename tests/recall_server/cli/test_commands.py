@@ -6,6 +6,7 @@ import json
 import os
 import re
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -25,6 +26,7 @@ import safetensors.torch
 from typer.testing import CliRunner
 
 from benchmarks.process_tree import LISTED, descendants, is_running
+from recall_server.cli import commands
 from recall_server.cli.commands import cli
 from tests.recall_server.api.requests import parts
 from tests.recall_server.serving_examples import RETRAINING, label_bundle, picture, write_artifacts
@@ -287,6 +289,40 @@ def test_nobody_listens_beyond_this_machine_without_a_key(slow_artifacts: Path, 
     refused = CliRunner().invoke(cli, ["serve", *flags])
     assert refused.exit_code == 1
     assert "error: 0.0.0.0 can be reached from other machines, and there are no API keys" in refused.output
+
+
+def test_a_taken_port_is_said_before_anything_is_loaded(tmp_path: Path) -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        refused = CliRunner().invoke(cli, ["serve", f"--port={port}", f"--state={tmp_path}/s"])
+    assert refused.exit_code == 1
+    assert f"port {port} of 127.0.0.1 cannot be used (Address already in use)" in refused.output
+    assert f"such as --port {port + 1}" in refused.output
+    assert not (tmp_path / "s").exists()
+
+
+def test_a_host_that_is_not_this_machines_is_refused(tmp_path: Path) -> None:
+    refused = CliRunner().invoke(cli, ["serve", f"--artifacts={tmp_path}", "--host=nowhere.invalid", "--allow-public"])
+    assert refused.exit_code == 1
+    assert "the host nowhere.invalid is not known" in refused.output
+
+
+@pytest.mark.parametrize("there", [True, False])
+def test_without_a_folder_of_artifacts_the_example_of_an_installed_package_is_served(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, there: bool
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("RECALL_ARTIFACTS", raising=False)
+    example = tmp_path / "package" / "example_artifacts"
+    label_bundle("example", ("a", "b", "c")).save(example / "bundles" / "example.safetensors")
+    monkeypatch.setattr(commands, "EXAMPLE", example)
+    if there:
+        label_bundle("own", ("a", "b", "c")).save(tmp_path / "artifacts" / "bundles" / "own.safetensors")
+    said = CliRunner().invoke(cli, ["doctor", f"--state={tmp_path}/state"]).output
+    assert ("bundle own" if there else "bundle example") in said
+    assert ("bundle example" if there else "bundle own") not in said
 
 
 def wait_until_gone(processes: list[int]) -> None:
