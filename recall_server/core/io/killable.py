@@ -69,9 +69,9 @@ class KillableProcess:
         Raises LimitReached, also if the work ended the process in another way, Abandoned, and Unavailable if no process
         can be started.
         """
-        connection = self._started(wanted)
+        process, connection = self._started(wanted)
         try:
-            with self._killed_after(self._limits.seconds):
+            with killed_after(self._limits.seconds, process):
                 connection.send_bytes(json.dumps(request).encode())
                 connection.send_bytes(data)
                 answer = json.loads(_receive(connection, wanted))
@@ -91,9 +91,9 @@ class KillableProcess:
             self._process.join(SECONDS_TO_STOP)
         self._process = self._connection = None
 
-    def _started(self, wanted: Wanted) -> Connection:
+    def _started(self, wanted: Wanted) -> tuple[BaseProcess, Connection]:
         if self._process is not None and self._process.is_alive() and self._connection is not None:
-            return self._connection
+            return self._process, self._connection
         self.kill()
         # A fork of a server with threads could inherit a lock that nobody releases.
         context = multiprocessing.get_context("spawn")
@@ -105,7 +105,7 @@ class KillableProcess:
             process.start()
         self._process, self._connection = process, ours
         try:
-            with self._killed_after(SECONDS_TO_START):
+            with killed_after(SECONDS_TO_START, process):
                 _receive(ours, wanted)  # it is ready
         except Abandoned:
             self.kill()
@@ -113,19 +113,22 @@ class KillableProcess:
         except (EOFError, OSError) as error:
             self.kill()
             raise Unavailable("no process could be started for work on files of others", retry_after=10) from error
-        return ours
+        return process, ours
 
-    @contextlib.contextmanager
-    def _killed_after(self, seconds: float) -> Iterator[None]:
-        """Kill the process if the body takes longer. Its end of the pipe then closes, which ends every transfer."""
-        assert self._process is not None
-        timer = threading.Timer(seconds, self._process.kill)
-        timer.daemon = True
-        timer.start()
-        try:
-            yield
-        finally:
-            timer.cancel()
+
+@contextlib.contextmanager
+def killed_after(seconds: float, process: BaseProcess) -> Iterator[None]:
+    """Kill the process if the body takes longer. Its end of a pipe then closes, which ends every transfer.
+
+    A process that was stopped neither reads nor writes, and the calls of a pipe have no time limit of their own.
+    """
+    timer = threading.Timer(seconds, process.kill)
+    timer.daemon = True
+    timer.start()
+    try:
+        yield
+    finally:
+        timer.cancel()
 
 
 def check_wanted(wanted: Wanted) -> None:

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import contextlib
-import threading
 import time
-from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
 from typing import final
 
+from recall_server.core.io.killable import killed_after
 from recall_server.jobs.workers.backend import Assignment
 from recall_server.jobs.workers.processes import prepared
 from recall_server.jobs.workers.worker import MESSAGES, Message, Succeeded, run_worker
@@ -54,7 +53,7 @@ class WorkerProcess:
         """Hand it a job. Raises OSError if the process is gone or does not take the task in time."""
         # The task may be large, and is not needed here any more.
         self.job, self.deadline = replace(job, task=b""), time.monotonic() + job.seconds
-        with self._killed_after(SECONDS_TO_TRANSFER):
+        with killed_after(SECONDS_TO_TRANSFER, self.process):
             self.connection.send_bytes(job.task)
 
     def receive(self) -> tuple[Message, bytes]:
@@ -66,7 +65,7 @@ class WorkerProcess:
         message = MESSAGES.validate_json(self.connection.recv_bytes())
         if not isinstance(message, Succeeded):
             return message, b""
-        with self._killed_after(SECONDS_TO_TRANSFER):
+        with killed_after(SECONDS_TO_TRANSFER, self.process):
             return message, self.connection.recv_bytes()
 
     def end_job(self) -> None:
@@ -80,17 +79,3 @@ class WorkerProcess:
         self.connection.close()
         self.process.kill()
         self.process.join(SECONDS_TO_STOP)
-
-    @contextlib.contextmanager
-    def _killed_after(self, seconds: float) -> Iterator[None]:
-        """Kill the process if the body takes longer. Its end of the pipe then closes, which ends the transfer.
-
-        A process that was stopped neither reads nor writes, and the pipe's calls have no time limit of their own.
-        """
-        timer = threading.Timer(seconds, self.process.kill)
-        timer.daemon = True
-        timer.start()
-        try:
-            yield
-        finally:
-            timer.cancel()
