@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -127,15 +128,6 @@ def interrupted(*arguments: str, when: Path) -> tuple[int, str]:
     return process.returncode, message
 
 
-def refusal(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
-    """What the console script says on stderr as it ends with status 2."""
-    monkeypatch.setattr(sys, "argv", ["recall-trainer", *arguments])
-    with pytest.raises(SystemExit) as ended:
-        main()
-    assert ended.value.code == 2
-    return capsys.readouterr().err
-
-
 @pytest.mark.process
 def test_ctrl_c_keeps_a_checkpoint_and_resuming_ends_in_the_same_bytes(
     bars_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
@@ -182,16 +174,11 @@ def test_ctrl_c_keeps_a_checkpoint_and_resuming_ends_in_the_same_bytes(
         (["--device", "tpu"], "unknown device 'tpu'; use auto, cpu or cuda"),
     ],
 )
-def test_what_cannot_be_done_ends_in_one_sentence_and_status_2(  # noqa: PLR0917
-    bars_folder: Path,
-    tmp_path: Path,
-    arguments: list[str],
-    message: str,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
+def test_what_cannot_be_done_ends_in_one_sentence_and_status_2(
+    bars_folder: Path, tmp_path: Path, arguments: list[str], message: str, refused: Callable[..., str]
 ) -> None:
     base = ["distill", "--dataset", str(bars_folder), "--output", str(tmp_path / "x.safetensors"), "--bases", "2"]
-    said = refusal(monkeypatch, capsys, *base, *SMALL, *arguments)
+    said = refused(*base, *SMALL, *arguments)
     assert message in said
     assert said.startswith("error: ")
     assert not list(tmp_path.glob("*.safetensors"))
@@ -205,41 +192,33 @@ def test_classes_with_fewer_pictures_than_a_batch_are_distilled_all_the_same(tmp
 
 
 def test_a_class_name_that_no_bundle_may_hold_is_refused_before_distilling(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, refused: Callable[..., str]
 ) -> None:
     for split in ("train", "test"):
         images, labels = np.zeros((8, 8, 8), np.uint8), np.arange(8) % 2
         np.savez(tmp_path / f"{split}.npz", images=images, labels=labels, classes=["cat, tabby", "dog"])
     output = tmp_path / "pets.safetensors"
-    said = refusal(monkeypatch, capsys, *distill(tmp_path, output, "--outer-steps", "100000"))
+    said = refused(*distill(tmp_path, output, "--outer-steps", "100000"))
     assert "labels" in said
     assert "cat, tabby" in said
     assert not list(tmp_path.glob("pets*"))
 
 
-def test_a_bundle_of_other_data_is_not_evaluated(
-    bundle: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    said = refusal(monkeypatch, capsys, "evaluate", str(bundle), "--dataset", "digits")
+def test_a_bundle_of_other_data_is_not_evaluated(bundle: Path, refused: Callable[..., str]) -> None:
+    said = refused("evaluate", str(bundle), "--dataset", "digits")
     assert "digits has other classes or another image size than the data that bars was made from" in said
 
 
-def test_a_start_that_is_no_start_is_refused(
-    bars_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_start_that_is_no_start_is_refused(bars_folder: Path, tmp_path: Path, refused: Callable[..., str]) -> None:
     base = ["distill", "--dataset", str(bars_folder), "--output", str(tmp_path / "x.safetensors")]
-    said = refusal(monkeypatch, capsys, *base, *SMALL, "--start", "nowhere.safetensors")
+    said = refused(*base, *SMALL, "--start", "nowhere.safetensors")
     assert "--start must be principal, noise or the file of a bundle, not 'nowhere.safetensors'" in said
-    said = refusal(monkeypatch, capsys, *base, *BUDGET, *SMALL, "--set", "start=bundle")
+    said = refused(*base, *BUDGET, *SMALL, "--set", "start=bundle")
     assert "name the bundle to start from" in said
 
 
 def test_a_run_goes_on_from_any_bundle_of_the_same_shape(
-    bundle: Path,
-    bars_folder: Path,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
+    bundle: Path, bars_folder: Path, tmp_path: Path, refused: Callable[..., str]
 ) -> None:
     output = tmp_path / "further.safetensors"
     start = ["distill", "--dataset", str(bars_folder), "--output", str(output), *SMALL, "--start", str(bundle)]
@@ -247,12 +226,12 @@ def test_a_run_goes_on_from_any_bundle_of_the_same_shape(
     further, before = MemoryBundle.load(output), MemoryBundle.load(bundle)
     assert further.manifest.budget == before.manifest.budget
     assert further.manifest.provenance.hyper_parameters["start_sha256"] == before.sha256
-    said = refusal(monkeypatch, capsys, *start, "--bases", "3", "--overwrite")
+    said = refused(*start, "--bases", "3", "--overwrite")
     assert "--bases is 3, but the bundle bars has 4; leave it out" in said
 
 
 def test_adding_a_class_replaces_another_bundle_only_where_it_is_asked_to(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, refused: Callable[..., str]
 ) -> None:
     folder = picture_folder(tmp_path / "more", "lowest", each=3) / "lowest"
     path, other = tmp_path / "bars.safetensors", tmp_path / "other.safetensors"
@@ -260,21 +239,19 @@ def test_adding_a_class_replaces_another_bundle_only_where_it_is_asked_to(
         example_bundle().save(each)
     before = other.read_bytes()
     command = ["add-class", str(path), str(folder), "--output"]
-    said = refusal(monkeypatch, capsys, *command, str(other))
+    said = refused(*command, str(other))
     assert said == (
         "error: other.safetensors already exists; choose another --output, or replace it with --overwrite\n"
     )
     assert other.read_bytes() == before
     run(*command, str(other), "--overwrite")
     assert MemoryBundle.load(other).labels[-1] == "lowest"
-    assert "already exists" in refusal(monkeypatch, capsys, "add-class", str(path), str(folder))
+    assert "already exists" in refused("add-class", str(path), str(folder))
     assert "Its accuracy is unknown." in run("add-class", str(path), str(folder), "--overwrite")
     assert MemoryBundle.load(path).labels[-1] == "lowest", "without --output the class is added to BUNDLE itself"
 
 
-def test_quickstart_makes_a_served_bundle_and_says_what_comes_next(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_quickstart_makes_a_served_bundle_and_says_what_comes_next(tmp_path: Path, refused: Callable[..., str]) -> None:
     data = picture_folder(tmp_path / "my bars", "high", "middle", "low")
     (data / "low" / "broken.png").write_bytes(b"not a picture")
     options = ["--artifacts", str(tmp_path / "served"), "--picture", str(tmp_path / "bars.png"), "--image-size", "8"]
@@ -289,5 +266,5 @@ def test_quickstart_makes_a_served_bundle_and_says_what_comes_next(
     served = tmp_path / "served" / "bundles" / "bars.safetensors"
     assert "4 labels" in run("add-class", str(served), str(further / "lowest"), "--overwrite")
     assert MemoryBundle.load(served).labels == ("high", "low", "middle", "lowest")
-    sentence = refusal(monkeypatch, capsys, "evaluate", str(served), "--dataset", str(data))
+    sentence = refused("evaluate", str(served), "--dataset", str(data))
     assert sentence.startswith("error: classes were added to bars (lowest), and nothing tells which pictures it has")

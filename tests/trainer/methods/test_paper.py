@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ import torch
 from recall_server.core.bundle.bundle import MemoryBundle
 from recall_server.core.memory import StoredItems
 from recall_server.core.networks import build_network
-from tests.trainer.cli.test_command_line import SMALL, refusal, run
+from tests.trainer.cli.test_command_line import SMALL, run
 from trainer.data.datasets import LICENCES, ImageDataset, Split
 from trainer.methods.budget import MemoryBudget
 from trainer.methods.paper import SETTINGS, Experiment, recipes
@@ -146,21 +147,17 @@ def test_a_recipe_runs_on_other_pictures_and_with_other_fields(bars_folder: Path
     ],
 )
 def test_a_choice_that_cannot_be_is_refused(
-    tmp_path: Path,
-    arguments: list[str],
-    message: str,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
+    tmp_path: Path, arguments: list[str], message: str, refused: Callable[..., str]
 ) -> None:
-    said = refusal(monkeypatch, capsys, "distill", "--output", str(tmp_path / "x.safetensors"), *arguments)
+    said = refused("distill", "--output", str(tmp_path / "x.safetensors"), *arguments)
     assert said.startswith("error: ") and message in said
     assert not list(tmp_path.iterdir())
 
 
 def test_a_recipe_whose_data_are_not_here_says_where_they_come_from(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, refused: Callable[..., str]
 ) -> None:
     monkeypatch.setenv("RECALL_DATA", str(tmp_path))
     output = str(tmp_path / "x.safetensors")
-    said = refusal(monkeypatch, capsys, "distill", "--recipe", "table1/tinyimagenet/1", "--output", output)
+    said = refused("distill", "--recipe", "table1/tinyimagenet/1", "--output", output)
     assert "unpack tiny-imagenet-200.zip" in said

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -13,7 +14,7 @@ from recall_server.core.bundle.layout import encoder_folder
 from recall_server.core.networks import NetworkSpec
 from tests.recall_server.bundle_examples import example_bundle
 from tests.tolerances import assert_close
-from tests.trainer.cli.test_command_line import SMALL, distill, refusal, run, with_encoder
+from tests.trainer.cli.test_command_line import SMALL, distill, run, with_encoder
 from trainer.cli import commands
 from trainer.data.datasets import load_dataset
 from trainer.methods.budget import MemoryBudget, Size
@@ -64,19 +65,17 @@ def test_going_on_in_place_leaves_the_encoder_that_a_copy_of_the_bundle_has(firs
 
 
 def test_what_cannot_be_gone_on_from_is_refused_with_what_would_be_right(
-    first: Path, bars_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    first: Path, bars_folder: Path, tmp_path: Path, refused: Callable[..., str]
 ) -> None:
     start = further(bars_folder, first, tmp_path / "second.safetensors", "--outer-steps", "1")
-    said = refusal(monkeypatch, capsys, *start)
+    said = refused(*start)
     assert "is addressed by images, not by labels; go on from it with --method image-addressing" in said
-    said = refusal(monkeypatch, capsys, *start, *PICTURES, "--set", "queries.size=4")
+    said = refused(*start, *PICTURES, "--set", "queries.size=4")
     assert "--set queries.encoder=... and --set queries.size=... must be those of its distillation" in said
-    assert "has learned already" in refusal(
-        monkeypatch, capsys, *start, *PICTURES, "--set", "queries.pretraining_steps=3"
-    )
+    assert "has learned already" in refused(*start, *PICTURES, "--set", "queries.pretraining_steps=3")
     for file in encoder_folder(first).iterdir():
         file.unlink()
-    assert "is missing from the folder encoders" in refusal(monkeypatch, capsys, *start, *PICTURES)
+    assert "is missing from the folder encoders" in refused(*start, *PICTURES)
     assert not (tmp_path / "second.safetensors").exists()
 
 

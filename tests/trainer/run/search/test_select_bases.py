@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
 
-from tests.trainer.cli.test_command_line import SMALL, refusal, run
+from tests.trainer.cli.test_command_line import SMALL, run
 from trainer.data.datasets import ImageDataset
 from trainer.methods.named import compose
 from trainer.run.progress import RunLimits
@@ -110,15 +111,10 @@ def test_the_command_writes_the_curve_and_its_picture(bars_folder: Path, tmp_pat
         (["--output", "curve.txt"], "--output must end in .json, not 'curve.txt'"),
     ],
 )
-def test_what_cannot_be_swept_ends_in_one_sentence(  # noqa: PLR0917
-    bars_folder: Path,
-    tmp_path: Path,
-    arguments: list[str],
-    message: str,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
+def test_what_cannot_be_swept_ends_in_one_sentence(
+    bars_folder: Path, tmp_path: Path, arguments: list[str], message: str, refused: Callable[..., str]
 ) -> None:
-    monkeypatch.chdir(tmp_path)
-    said = refusal(monkeypatch, capsys, "select-bases", "--dataset", str(bars_folder), "--output", "c.json", *arguments)
+    output = str(tmp_path / "c.json")
+    said = refused("select-bases", "--dataset", str(bars_folder), "--output", output, *arguments)
     assert message in said
     assert not list(tmp_path.iterdir())
