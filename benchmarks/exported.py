@@ -29,7 +29,7 @@ from benchmarks.instant import make
 from recall_server.core.bundle.bundle import MemoryBundle
 from recall_server.core.networks import NetworkSpec
 from recall_server.core.training.allocator import keep_freed_memory
-from trainer.cli.export import export_bundle
+from trainer.cli.files.export import export_bundle
 from trainer.data.datasets import ImageDataset, Split, load_dataset
 from trainer.evaluation.evaluate import Accuracies, evaluate_pictures, paper_protocol
 from trainer.methods.named import compose

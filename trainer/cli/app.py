@@ -6,6 +6,7 @@ recall-trainer evaluate artifacts/bundles/NAME.safetensors --dataset fashion-mni
 recall-trainer grid --datasets fashion-mnist --methods window,principal --output FOLDER
 recall-trainer inspect artifacts/bundles/NAME.safetensors --picture NAME.png
 recall-trainer export artifacts/bundles/NAME.safetensors --format mtt --output FOLDER
+recall-trainer import FOLDER --output artifacts/bundles/NAME.safetensors
 recall-trainer plot artifacts/bundles/NAME.safetensors --output FOLDER
 recall-trainer stream FOLDER_OF_TASKS --bundles artifacts/bundles
 """
@@ -26,11 +27,12 @@ from recall_server.core.training.allocator import keep_freed_memory
 from recall_server.errors import RecallError
 from trainer.cli import commands, features, options
 from trainer.cli.encoder import encoder
-from trainer.cli.export import export
+from trainer.cli.files.export import export
+from trainer.cli.files.import_images import import_images
+from trainer.cli.files.plots import plot
 from trainer.cli.grid.command import grid
 from trainer.cli.methods import methods
 from trainer.cli.options import Device, Threads
-from trainer.cli.plots import plot
 from trainer.cli.quickstart import quickstart, say_written
 from trainer.cli.select_bases import select_bases
 from trainer.cli.streams import stream
@@ -229,6 +231,7 @@ def familiarity(
 
 app.command()(export)
 app.command()(grid)
+app.command("import")(import_images)
 app.command()(methods)
 app.command()(plot)
 app.command()(quickstart)

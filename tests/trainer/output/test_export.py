@@ -19,7 +19,7 @@ from recall_server.errors import InvalidRequest, StorageFailed, UnsupportedQuery
 from tests.recall_server.bundle_examples import example_bundle, example_manifest, example_memory, example_preprocessing
 from tests.recall_server.feature_examples import write_feature_artifacts
 from tests.tolerances import assert_close, rounding
-from trainer.cli.export import export_bundle
+from trainer.cli.files.export import export_bundle
 from trainer.data.datasets import load_dataset
 from trainer.output.export import formats
 from trainer.output.export.formats import FORMATS, Format

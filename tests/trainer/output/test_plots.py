@@ -20,7 +20,7 @@ from recall_server.core.reports.inspection import DECIMALS, similarity
 from recall_server.errors import InvalidBundle
 from tests.recall_server.bundle_examples import example_bundle, example_manifest, example_memory, example_preprocessing
 from tests.tolerances import assert_close
-from trainer.cli.plots import plot
+from trainer.cli.files.plots import plot
 from trainer.output.plots.curves import learning_curves
 from trainer.output.plots.figures import KINDS, empty, to_bytes
 from trainer.output.plots.losses import losses

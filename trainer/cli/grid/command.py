@@ -30,7 +30,7 @@ def grid(  # noqa: PLR0913  (a command line has as many options as it has)
     ] = ALL,
     images_per_class: Annotated[str, typer.Option(help="Budgets, such as 1,10.")] = "1",
     seeds: Annotated[str, typer.Option(help="Seeds, such as 0,1,2.")] = "0",
-    minutes: Annotated[float, typer.Option(help="Minutes of distilling per cell.", min=0.01)] = 10,
+    minutes: Annotated[float, typer.Option(help="Minutes of distilling per cell, of processor time.", min=0.01)] = 10,
     networks: Annotated[
         str, typer.Option(help="Networks to measure with, such as convnet,resnet,alexnet,mlp.")
     ] = "convnet",

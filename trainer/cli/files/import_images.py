@@ -1,0 +1,85 @@
+"""recall-trainer import: a bundle of images that were distilled, or selected, by other tools."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, get_args
+
+import torch
+import typer
+
+from recall_server.core.networks import NetworkSpec
+from recall_server.core.preprocessing import Standardise
+from recall_server.core.training.retraining import Retraining
+from trainer.cli import commands
+from trainer.cli.options import parse_numbers
+from trainer.cli.quickstart import say_written
+from trainer.data.datasets import load_dataset
+from trainer.data.imported.files import read_labelled
+from trainer.data.imported.grouping import Grouped, Meaning, grouped
+from trainer.methods.overrides import overridden
+from trainer.run.import_bundle import ImportRequest, import_bundle
+
+MEANINGS: tuple[Meaning, ...] = get_args(Meaning)
+LARGEST_MINIBATCH = 10  # rows of each class in a step, unless the schedule is set otherwise
+
+
+def import_images(
+    *,
+    source: Annotated[Path, typer.Argument(help="A folder of class folders, or a .npz or .safetensors file.")],
+    output: Annotated[Path, typer.Option(help="The bundle to write, NAME.safetensors.")],
+    dataset: Annotated[
+        str | None, typer.Option(help="The real pictures that the images stand for, so that `evaluate` can test.")
+    ] = None,
+    classes: Annotated[str | None, typer.Option(help="The names of the classes in their order, by commas.")] = None,
+    per_class: Annotated[int | None, typer.Option(help="Take the first N images of each class.", min=1)] = None,
+    labels: Annotated[
+        str | None, typer.Option(help=f"What rows of numbers are: {', '.join(MEANINGS)}; default: probabilities.")
+    ] = None,
+    mean: Annotated[str | None, typer.Option(help="By which the images are normalised, one per channel.")] = None,
+    deviation: Annotated[str | None, typer.Option(help="By which they were divided, one per channel.")] = None,
+    image_size: Annotated[int | None, typer.Option(help="Resize a folder's pictures to this size.", min=8)] = None,
+    override: Annotated[
+        list[str] | None, typer.Option("--set", help="field=value of the schedule that trains classifiers; repeatable.")
+    ] = None,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an existing bundle at OUTPUT.")] = False,
+) -> None:
+    """Make a bundle of images and labels from elsewhere, hard or soft ones, to serve and to evaluate them."""
+    commands.prepare(output, 0)
+    if output.exists() and not overwrite:
+        raise ValueError(f"{output.name} exists already; write to another --output, or replace it with --overwrite")
+    meaning = next((each for each in MEANINGS if each == labels), None)
+    if labels is not None and meaning is None:
+        raise ValueError(f"--labels must be {', '.join(MEANINGS)}, not {labels!r}")
+    normalisation = _normalisation(mean, deviation)
+    read = read_labelled(source, image_size=image_size)
+    data = None if dataset is None else load_dataset(dataset, image_size=image_size)
+    named = tuple(classes.split(",")) if classes else None
+    if named is None and read.classes is None and data is not None:
+        named = data.classes
+    found = grouped(read, classes=named, per_class=per_class, meaning=meaning)
+    schedule = overridden(_schedule(found), override or [])
+    request = ImportRequest(read, found, schedule, output.resolve(), data, normalisation)
+    say_written(output, import_bundle(request))
+
+
+def _schedule(found: Grouped) -> Retraining:
+    """That of selections: what is not known to have a schedule of its own."""
+    return Retraining(
+        network=NetworkSpec(),
+        steps=300,
+        learning_rate=0.01,
+        rows_per_class=min(LARGEST_MINIBATCH, found.items.shape[1]),
+        decay="cosine",
+        loss="squared_error" if found.targets.form == "unbounded" else "cross_entropy",
+    )
+
+
+def _normalisation(mean: str | None, deviation: str | None) -> Standardise | None:
+    """ValueError for one of the two alone, and for numbers that cannot be."""
+    means, deviations = parse_numbers("--mean", mean), parse_numbers("--deviation", deviation)
+    if (means is None) != (deviations is None):
+        raise ValueError("--mean and --deviation must be given together")
+    if means is None or deviations is None:
+        return None
+    return Standardise(torch.tensor(means), torch.tensor(deviations))
