@@ -21,7 +21,7 @@ from multiprocessing.connection import Connection as Pipe
 
 import httpx2
 
-from benchmarks.connections import Connection, Tally, post_json
+from benchmarks.connections import Connection, Tally, post
 from benchmarks.running_server import RunningServer, running_server
 
 BUSY = ("T-shirt/top", "Trouser", "Pullover", "Dress", "Coat", "Sandal", "Shirt", "Sneaker", "Bag", "Ankle boot")
@@ -52,7 +52,7 @@ async def burst(server: RunningServer, requests: int) -> list[tuple[int, bytes, 
     for connection in connections:
         await connection.open()
     bodies = [json.dumps({"labels": SHORT, "seed": seed}).encode() for seed in range(requests)]
-    sent = [post_json(server.host, server.port, "/classifier", body) for body in bodies]
+    sent = [post(server.host, server.port, "/classifier", body) for body in bodies]
     answers = await asyncio.gather(
         *(connection.ask(request) for connection, request in zip(connections, sent, strict=True))
     )

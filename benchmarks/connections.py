@@ -64,9 +64,9 @@ def get(host: str, port: int, path: str) -> bytes:
     return f"GET {path} HTTP/1.1\r\nHost: {host}:{port}\r\n\r\n".encode()
 
 
-def post_json(host: str, port: int, path: str, body: bytes) -> bytes:
+def post(host: str, port: int, path: str, body: bytes, media: str = "application/json") -> bytes:
     """The bytes of a POST."""
-    head = f"POST {path} HTTP/1.1\r\nHost: {host}:{port}\r\nContent-Type: application/json\r\n"
+    head = f"POST {path} HTTP/1.1\r\nHost: {host}:{port}\r\nContent-Type: {media}\r\n"
     return f"{head}Content-Length: {len(body)}\r\n\r\n".encode() + body
 
 

@@ -8,6 +8,7 @@ import inspect
 import logging
 import signal
 import socket
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from types import FrameType
@@ -31,6 +32,9 @@ from recall_server.service import RecallService
 # request sent while the server closes gets no answer, which happened with uvicorn's 5 seconds, the time of httpx.
 KEEP_ALIVE = 75
 EXAMPLE = Path(__file__).parents[1] / "example_artifacts"  # in an installed package, not in the repository
+# After so long a thread that runs Python gives way to another. The event loop waits for that, once for each thread that
+# computes, whenever it has given way itself, which every read and write of a socket does. Python's own value is 0.005.
+SECONDS_OF_A_TURN = 0.0005
 SECONDS_TO_STOP = 60  # after those of draining: threads, processes and the job table have limits of their own
 
 logger = logging.getLogger(__name__)
@@ -96,6 +100,7 @@ def serve(settings: Settings) -> None:
         _fail(str(error))
     # While a training uses all cores, several threads make a prediction slower, since they wait for each other.
     torch.set_num_threads(1)
+    sys.setswitchinterval(SECONDS_OF_A_TURN)
     config = uvicorn.Config(
         create_app(service),
         host=settings.host,

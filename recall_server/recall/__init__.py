@@ -5,12 +5,7 @@ from __future__ import annotations
 from recall_server.recall.addressing import Addressing, ResolvedPictures, resolve_pictures
 from recall_server.recall.own_pictures import add_own_pictures
 from recall_server.recall.queries import (
-    DIRECT,
-    Picture,
-    PictureLimits,
     Query,
-    Upload,
-    decode_all,
     label_queries,
     mixture_queries,
     picture_queries,
@@ -25,6 +20,7 @@ from recall_server.recall.training_set import (
     crop_and_resize,
     shared_format,
 )
+from recall_server.recall.uploads import DIRECT, Picture, PictureLimits, Upload
 
 __all__ = [
     "DIRECT",
@@ -43,7 +39,6 @@ __all__ = [
     "add_own_pictures",
     "build_training_set",
     "crop_and_resize",
-    "decode_all",
     "label_queries",
     "mixture_queries",
     "picture_queries",

@@ -18,7 +18,8 @@ from recall_server.core.classifier.prototypes import PrototypeClassifier
 from recall_server.errors import InvalidRequest
 from recall_server.library import Library, LoadedBundle
 from recall_server.recall.nearest_label import embedding, nearest_labels
-from recall_server.recall.queries import Picture, PictureLimits, Query, by_class, decode_all, picture_queries
+from recall_server.recall.queries import Query, by_class, picture_queries
+from recall_server.recall.uploads import Picture, PictureLimits, decode_all
 
 AddressingMode = Literal["images", "classify", "prototypes"]
 Addressing = Literal["auto", "images", "classify", "prototypes"]

@@ -4,28 +4,22 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import final
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from pydantic import TypeAdapter, ValidationError
 from torch import Tensor
 
 from recall_server.core.bundle.manifest import Label
-from recall_server.core.io.decoding import DecodingProcesses
-from recall_server.core.io.pictures import decode_bytes, decoding_work
-from recall_server.errors import Abandoned, InvalidRequest, PictureTooLarge, UnsupportedQuery
+from recall_server.errors import InvalidRequest, UnsupportedQuery
 from recall_server.library import Library, LoadedBundle
 from recall_server.library.precedence import Space
+from recall_server.recall.uploads import Picture, PictureLimits, decode_all
 
 LARGEST_WEIGHT = 1e6  # of a number in a query; with the bound on a bundle's numbers, recalled images stay finite
 LABEL: TypeAdapter[str] = TypeAdapter(Label)
-INLINE_WORK = 1_000_000  # pixels: what takes longer to decode goes to a process that can be killed
-
-_processes = DecodingProcesses()
 
 
 @final
@@ -47,48 +41,6 @@ class Query:
     pixels: Tensor | None = None
     out_of_set: float | None = None
     other_bundles: tuple[str, ...] = ()
-
-
-@final
-@dataclass(frozen=True)
-class Picture:
-    """An uploaded file: the name of its form part, which is its class, its file name if it has one, and its bytes."""
-
-    part: str
-    filename: str
-    data: bytes
-
-    @property
-    def description(self) -> str:
-        """How error messages refer to the picture."""
-        return f"the picture {self.filename!r} of the part {self.part!r}"
-
-
-@final
-@dataclass(frozen=True)
-class Upload:
-    """The request that pictures came with.
-
-    `wanted` tells whether its caller still waits. `charge` is told the work of decoding all its pictures, in pixels,
-    before the first is decoded, and may raise an error.
-    """
-
-    wanted: Callable[[], bool] = lambda: True
-    charge: Callable[[int], None] = lambda work: None
-
-
-DIRECT = Upload()  # a call of this process: it waits to the end and pays nothing
-
-
-@final
-@dataclass(frozen=True)
-class PictureLimits:
-    """How many pictures one request may hold, how many pixels each, and how many pixels together."""
-
-    pictures: int
-    pixels: int
-    total_pixels: int
-    upload: Upload = DIRECT
 
 
 def label_queries(
@@ -177,40 +129,6 @@ def by_class(pictures: Sequence[Picture]) -> dict[str, list[int]]:
     for position, picture in enumerate(pictures):
         members.setdefault(_class_name(picture.part), []).append(position)
     return members
-
-
-def decode_all(
-    pictures: Sequence[Picture], image_shape: tuple[int, int, int], *, limits: PictureLimits
-) -> NDArray[np.float32]:
-    """The pixels [N, C, H, W] of pictures. Errors name the first picture that is at fault.
-
-    Raises errors as `pictures.decode`, InvalidRequest and PictureTooLarge for more than `limits`, and Abandoned.
-    """
-    if len(pictures) > limits.pictures:
-        raise InvalidRequest(f"{len(pictures)} pictures are more than the {limits.pictures} of one request")
-    work = [decoding_work(picture.data, name=picture.description, max_pixels=limits.pixels) for picture in pictures]
-    if sum(work) > limits.total_pixels:
-        raise PictureTooLarge(
-            f"these {len(pictures)} pictures have {sum(work):,} pixels to decode together, more than the "
-            f"{limits.total_pixels:,} of one request; send smaller ones, or fewer at a time"
-        )
-    limits.upload.charge(sum(work))
-    pixels = np.empty((len(pictures), *image_shape), dtype=np.float32)
-    for position, (picture, pixels_to_decode) in enumerate(zip(pictures, work, strict=True)):
-        pixels[position] = _decoded(picture, image_shape, limits, inline=pixels_to_decode <= INLINE_WORK)
-    return pixels / np.float32(255)
-
-
-def _decoded(
-    picture: Picture, image_shape: tuple[int, int, int], limits: PictureLimits, *, inline: bool
-) -> NDArray[np.uint8]:
-    if not limits.upload.wanted():
-        raise Abandoned("the caller has left before its pictures were decoded")
-    name, data = picture.description, picture.data
-    if inline:
-        return decode_bytes(data, image_shape, name=name, max_pixels=limits.pixels)
-    wanted = limits.upload.wanted
-    return _processes.decode(data, image_shape, name=name, max_pixels=limits.pixels, wanted=wanted)
 
 
 def _class_query(loaded: LoadedBundle, name: str, features: Tensor, pixels: Tensor) -> Query:

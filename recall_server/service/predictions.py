@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final, final, overload
 
 import numpy as np
@@ -57,6 +57,11 @@ class Predictions(Sequence[Prediction]):
         listed = np.sort(np.argsort(-row, kind="stable")[: listed_classes(len(self.labels), self.top)])
         probabilities = {self.labels[position]: float(row[position]) for position in listed}
         return Prediction(self.labels[int(row.argmax())], probabilities, self.by)
+
+
+def joined(parts: Sequence[Predictions]) -> Predictions:
+    """The predictions of several parts of the same request, in order."""
+    return replace(parts[0], probabilities=np.concatenate([part.probabilities for part in parts]))
 
 
 def listed_classes(classes: int, top: int | None) -> int:

@@ -8,8 +8,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Self, final
 
-import torch
-
 from recall_server.config import Settings
 from recall_server.core.reports.bundle_card import bundle_card
 from recall_server.errors import InvalidRequest
@@ -31,7 +29,6 @@ from recall_server.recall import (
     Upload,
     add_own_pictures,
     build_training_set,
-    decode_all,
     label_queries,
     mixture_queries,
     picture_queries,
@@ -40,10 +37,11 @@ from recall_server.recall import (
     shared_format,
     vector_queries,
 )
+from recall_server.service.batch_prediction import BatchPredictor, PredictionRequest
 from recall_server.service.classifier_card import classifier_card
 from recall_server.service.job_limits import job_limits
-from recall_server.service.predictions import Predictions, check_answer_size
-from recall_server.service.predictors import Predictor, Predictors
+from recall_server.service.predictions import Predictions
+from recall_server.service.predictors import Predictors
 from recall_server.service.requests import (
     ANONYMOUS,
     DEFAULT_OPTIONS,
@@ -74,6 +72,7 @@ class RecallService:
             pixels=settings.max_picture_pixels,
             total_pixels=settings.max_request_pixels,
         )
+        self.batches = BatchPredictor(self._predictors, self._picture_limits)
 
     @classmethod
     def assemble(cls, settings: Settings) -> Self:
@@ -201,23 +200,7 @@ class RecallService:
         Each prediction lists the `top` most probable classes; None lists all, up to some hundred. While a classifier is
         trained from pictures, their prototypes predict in its place.
         """
-        return self.predict_with(self.predictor(identifier), pictures, top=top, upload=upload)
-
-    def predictor(self, identifier: str) -> Predictor:
-        """What answers predictions now, for `predict_with`. Reads the job table. Raises NotFound and NotReady."""
-        return self._predictors.current(identifier)
-
-    def predict_with(
-        self, predictor: Predictor, pictures: Sequence[Picture], *, top: int | None = None, upload: Upload = DIRECT
-    ) -> Predictions:
-        """`predict` without the job table."""
-        classifier, by = predictor
-        if not pictures:
-            raise InvalidRequest("send one picture or more, as files in parts named 'images'", parameter="images")
-        check_answer_size(len(pictures), classifier.labels, top)
-        pixels = torch.from_numpy(decode_all(pictures, classifier.image_shape, limits=self._limits(upload)))
-        probabilities = classifier.predict_probabilities(pixels).numpy()
-        return Predictions(tuple(classifier.labels), probabilities, by, top)
+        return self.batches.predict_one(PredictionRequest(identifier, pictures, top, upload))
 
     def download(self, identifier: str, file_format: DownloadFormat) -> bytes:
         """The file of a trained classifier in this format. Raises NotFound and NotReady."""

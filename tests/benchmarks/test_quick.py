@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from benchmarks import across, added_classes, bear_and_deer, encoder, instant, step
+from benchmarks import across, added_classes, bear_and_deer, encoder, instant, predictions, step
 from benchmarks.out_of_set import auroc
 from benchmarks.start import at_every_minute
 from recall_server.core.networks.kernels import native_blocks
@@ -58,6 +58,14 @@ def test_names_become_a_classifier_over_http_beside_real_pictures(capsys: pytest
     assert (figures["recall_status"], figures["bundles"], figures["test_pictures"]) == (200, ["digits"], 72)
     assert figures["accuracy"] > 0.8
     assert {"accuracy_random_real", "accuracy_all_real", "seconds"} <= figures.keys()
+
+
+@pytest.mark.process
+def test_predictions_over_http_stand_beside_the_bare_network(capsys: pytest.CaptureFixture[str]) -> None:
+    predictions.main(["--quick"])
+    network = last_line(capsys)["network"]
+    assert all(network[kind]["pictures_per_second"] > 1 for kind in ("one_caller", "many_callers", "large_requests"))
+    assert network["bare"]["batches_of_32"] > 1
 
 
 def test_the_encoder_is_measured_where_it_really_runs(capsys: pytest.CaptureFixture[str]) -> None:

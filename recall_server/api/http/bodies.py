@@ -19,7 +19,7 @@ from starlette.formparsers import MultiPartException, MultiPartParser
 
 from recall_server.core.io.tensor_file import parse_json
 from recall_server.errors import InvalidRequest
-from recall_server.recall.queries import Picture
+from recall_server.recall.uploads import Picture
 
 JSON = "application/json"
 FORM = "multipart/form-data"

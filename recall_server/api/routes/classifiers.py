@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Iterator, Sequence
 from typing import Annotated, Any, TypeVar
 
 from fastapi import APIRouter, Query, Request, Response
@@ -31,7 +31,7 @@ from recall_server.config.api_keys import Scope
 from recall_server.errors import InvalidRequest
 from recall_server.jobs.rows.records import ClassifierRecord, JobStatus
 from recall_server.recall import Upload
-from recall_server.service.predictions import LISTED_CLASSES, Prediction
+from recall_server.service.predictions import LISTED_CLASSES, Prediction, listed_classes
 from recall_server.service.predictors import check_predictor
 from recall_server.service.requests import Caller, DownloadFormat, TrainingReceipt
 
@@ -186,31 +186,35 @@ async def predict(
     top: Annotated[int | None, Query(ge=1, description=TOP)] = None,
 ) -> Response:
     """The probability of each class for each picture, in the order sent."""
-    await context.look(
-        check_predictor, context.service.jobs, identifier
-    )  # before an upload is read that cannot be used
+    if not context.service.batches.knows(identifier):  # before an upload is read that cannot be used
+        await context.look(check_predictor, context.service.jobs, identifier)
     media_type(request, only=(FORM,))
     pictures = await read_pictures(request, max_pictures=context.settings.max_pictures)
     other = next((picture.part for picture in pictures if picture.part != PREDICT_PART), None)
     if other is not None:
         raise InvalidRequest(f"parts must be named {PREDICT_PART!r}, not {other[:200]!r}", parameter=other[:200])
     context.pay(request, len(pictures))
-    predictor = await context.look(context.service.predictor, identifier)
-    predictions = await context.run_for(
-        request, lambda upload: context.service.predict_with(predictor, pictures, top=top, upload=upload)
-    )
-    return StreamingResponse(_json_of(predictions), media_type="application/json")
+    predictions = await context.predict(request, identifier, pictures, top)
+    if len(predictions) * listed_classes(len(predictions.labels), top) <= STREAMED:
+        return Response("".join(_json_of(predictions)), media_type="application/json")
+    return StreamingResponse(_with_turns(_json_of(predictions)), media_type="application/json")
 
 
-async def _json_of(predictions: Sequence[Prediction]) -> AsyncIterator[str]:
+def _json_of(predictions: Sequence[Prediction]) -> Iterator[str]:
     """The JSON of Predictions, piece by piece: as a whole it may be a hundred times as large as the probabilities."""
     yield '{"predictions":['
     step = max(1, STREAMED // max(1, len(predictions[0].probabilities)))
     for start in range(0, len(predictions), step):
         some = (PredictionEntry.of(each) for each in predictions[start : start + step])
         yield ("," if start else "") + ",".join(each.model_dump_json(exclude_none=True) for each in some)
-        await asyncio.sleep(0)  # others have their turn between two pieces
     yield "]}"
+
+
+async def _with_turns(pieces: Iterator[str]) -> AsyncIterator[str]:
+    """The pieces; between two of them others have their turn on the event loop."""
+    for piece in pieces:
+        yield piece
+        await asyncio.sleep(0)
 
 
 @router.get(

@@ -25,8 +25,8 @@ from recall_server.api.state.answer_cache import Answer
 from recall_server.api.state.context import Context, Served
 from recall_server.config.api_keys import Scope
 from recall_server.errors import InvalidRequest
-from recall_server.recall.queries import Picture, Upload
 from recall_server.recall.recalled import Recalled
+from recall_server.recall.uploads import Picture, Upload
 from recall_server.service import RecallOptions, RecallService
 
 PNG = "image/png"

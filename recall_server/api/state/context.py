@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import math
 import shutil
 import threading
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
 from functools import partial
-from typing import Annotated, ParamSpec, TypeVar, final
+from typing import Annotated, Any, ParamSpec, TypeVar, final
 
 import anyio
 from fastapi import Depends, Request
@@ -18,10 +20,13 @@ from recall_server.api.state.answer_cache import AnswerCache
 from recall_server.api.state.decoding_shares import DecodingShares
 from recall_server.api.state.job_feeds import JobFeeds
 from recall_server.api.state.metrics import Metrics
+from recall_server.api.state.prediction_batches import PredictionBatches
 from recall_server.api.state.rates import Rates
 from recall_server.config.settings import Settings, rate
 from recall_server.errors import Overloaded
-from recall_server.recall import Upload
+from recall_server.recall import Picture, Upload
+from recall_server.service.batch_prediction import MustBeDecodedFirst, PredictionRequest
+from recall_server.service.predictions import Predictions, joined
 from recall_server.service.service import RecallService
 
 CONCURRENT = 4  # recalls, encodings and predictions at a time; the other threads stay free for files
@@ -30,6 +35,7 @@ SUBMISSIONS = 4  # trainings prepared and queued at a time: what they write to a
 LOOKUPS = 16  # queries of the job table at a time; a locked table holds these threads and no others
 LONGEST_LINE = 512  # requests that wait for one of the computing threads
 PIXELS_PER_PICTURE = 1_000_000  # decoding so many pixels is charged like computing one picture
+MOMENT = 0.05  # seconds in which most predictions are made; only after them is a caller who leaves noticed
 CALLER = "recall.caller"  # key of the ASGI scope: the name of the caller, set by the guard
 
 P = ParamSpec("P")
@@ -51,6 +57,7 @@ class Context:
     rates: Rates
     decoding: DecodingShares
     feeds: JobFeeds
+    batches: PredictionBatches
     limiter: anyio.CapacityLimiter = field(default_factory=_limiter(CONCURRENT))
     parsers: anyio.CapacityLimiter = field(default_factory=_limiter(PARSERS))
     submissions: anyio.CapacityLimiter = field(default_factory=_limiter(SUBMISSIONS))
@@ -63,7 +70,9 @@ class Context:
         cache = AnswerCache(settings.cache_bytes)
         metrics = Metrics(service, cached_bytes=lambda: cache.bytes)
         rates = Rates(rate(settings.request_rate), rate(settings.work_rate))
-        return cls(service, cache, metrics, rates, DecodingShares(settings.max_request_pixels), JobFeeds(service.jobs))
+        decoding, batches = DecodingShares(settings.max_request_pixels), service.batches
+        together = PredictionBatches(batches.predict, batches.key)
+        return cls(service, cache, metrics, rates, decoding, JobFeeds(service.jobs), together)
 
     @property
     def settings(self) -> Settings:
@@ -89,13 +98,7 @@ class Context:
         Raises ClientDisconnect where the caller left first.
         """
         gone = threading.Event()
-        caller = request.scope.get(CALLER, "")
-        with self.decoding.share(caller) as share:
-
-            def charge(work: int) -> None:
-                share.take(work)
-                self.rates.pay(caller, math.ceil(work / PIXELS_PER_PICTURE))
-
+        with self._charging(request) as charge:
             outcome: Callable[[], Result] | None = None
             upload = Upload(wanted=lambda: not gone.is_set(), charge=charge)
             async with anyio.create_task_group() as tasks:  # whose scope never leaves a thread behind
@@ -105,6 +108,38 @@ class Context:
         if outcome is None:
             raise ClientDisconnect
         return outcome()
+
+    async def predict(
+        self, request: Request, identifier: str, pictures: Sequence[Picture], top: int | None
+    ) -> Predictions:
+        """The predictions for the pictures of this request, computed together with those of other requests.
+
+        Raises ClientDisconnect where the caller left first, Overloaded, and errors as `BatchPredictor.decode`.
+        """
+        gone = threading.Event()
+        with self._charging(request) as charge:
+            asked = PredictionRequest(identifier, pictures, top, Upload(lambda: not gone.is_set(), charge))
+            try:
+                return await _while_waited_for(request, self.batches.submit(asked))
+            except MustBeDecodedFirst:
+                pass
+            finally:
+                gone.set()
+        decode = self.service.batches.decode
+        decoded = await self.run_for(request, lambda upload: decode(replace(asked, upload=upload)))
+        return joined([await _while_waited_for(request, self.batches.submit(part)) for part in decoded.parts()])
+
+    @contextlib.contextmanager
+    def _charging(self, request: Request) -> Iterator[Callable[[int], None]]:
+        """A function that charges the caller for decoding; the pixels are given back at the end."""
+        caller = request.scope.get(CALLER, "")
+        with self.decoding.share(caller) as share:
+
+            def charge(work: int) -> None:
+                share.take(work)
+                self.rates.pay(caller, math.ceil(work / PIXELS_PER_PICTURE))
+
+            yield charge
 
     async def _outcome(self, function: Callable[[], Result], limiter: anyio.CapacityLimiter) -> Callable[[], Result]:
         """A function that returns or raises what `run` did. A task group would wrap the error in a group."""
@@ -124,8 +159,9 @@ class Context:
         return await anyio.to_thread.run_sync(partial(function, *args, **kwargs), limiter=self.lookups)
 
     def check_threads(self) -> None:
-        """Raises Overloaded where `run` would."""
+        """Raises Overloaded where `run` or `predict` would."""
         _check_line(self.limiter)
+        self.batches.check()
 
     def pay(self, request: Request, pictures: int) -> None:
         """Charge the caller of a request for the pictures that it computed."""
@@ -147,13 +183,34 @@ def _check_line(limiter: anyio.CapacityLimiter) -> None:
 
 async def _tell_when_left(request: Request, gone: threading.Event, scope: anyio.CancelScope) -> None:
     """Set `gone` and cancel the scope when the caller closes the connection. The body must have been read."""
-    while (await request.receive())["type"] != "http.disconnect":
-        pass
+    await _left(request)
     gone.set()
     scope.cancel()
 
 
-def _context(request: Request) -> Context:
+async def _while_waited_for(request: Request, predictions: asyncio.Future[Predictions]) -> Predictions:
+    """The predictions, given up when the caller leaves. Raises ClientDisconnect. The body must have been read."""
+    try:
+        await asyncio.wait({predictions}, timeout=MOMENT)
+        if not predictions.done():
+            left = asyncio.create_task(_left(request))
+            either: list[asyncio.Future[Any]] = [predictions, left]
+            await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
+            left.cancel()
+        if not predictions.done():
+            raise ClientDisconnect
+        return predictions.result()
+    finally:
+        predictions.cancel()
+
+
+async def _left(request: Request) -> None:
+    """Return when the caller closes the connection."""
+    while (await request.receive())["type"] != "http.disconnect":
+        pass
+
+
+async def _context(request: Request) -> Context:  # FastAPI would call a function in a thread
     context = request.app.state.context
     assert isinstance(context, Context)
     return context

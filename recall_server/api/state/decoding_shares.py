@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import final
 
-from recall_server.errors import Overloaded
+from recall_server.errors import Abandoned, Overloaded
 
 
 @final
@@ -50,13 +50,18 @@ class Share:
 
     def __init__(self, shares: DecodingShares, caller: str) -> None:
         self._shares, self._caller, self._taken = shares, caller, 0
+        self._lock, self._ended = threading.Lock(), False
 
     def take(self, pixels: int) -> None:
-        """Raises Overloaded beyond the limit of the caller."""
-        self._shares.take(self._caller, pixels)
-        self._taken += pixels
+        """Raises Overloaded beyond the limit of the caller, and Abandoned once the request has ended."""
+        with self._lock:
+            if self._ended:
+                raise Abandoned("the request has ended before its pictures were decoded")
+            self._shares.take(self._caller, pixels)
+            self._taken += pixels
 
     def give_back(self) -> None:
-        """Harmless to repeat."""
-        self._shares.give_back(self._caller, self._taken)
-        self._taken = 0
+        """End the share. Harmless to repeat."""
+        with self._lock:
+            self._shares.give_back(self._caller, self._taken)
+            self._ended, self._taken = True, 0

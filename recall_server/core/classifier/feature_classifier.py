@@ -52,7 +52,10 @@ class FeatureClassifier:
         """Pictures [N, 3, S, S] in pixel space -> probabilities [N, k]. Raises ValueError for another shape."""
         if pixels.ndim != 4 or tuple(pixels.shape[1:]) != self.image_shape:
             raise ValueError(f"pictures must be [N, {', '.join(map(str, self.image_shape))}], not {list(pixels.shape)}")
-        features = torch.from_numpy(self.encoder.encode(pixels.numpy()))
+        return self.classify(torch.from_numpy(self.encoder.encode(pixels.numpy())))
+
+    def classify(self, features: Tensor) -> Tensor:
+        """Features [N, D] of the encoder -> probabilities [N, k]."""
         return self.head.predict_probabilities(features[:, :, None, None])
 
     def predict(self, pixels: Tensor) -> list[str]:

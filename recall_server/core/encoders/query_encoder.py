@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
 import threading
@@ -13,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from recall_server.core.encoders.onnx_check import check_onnx
-from recall_server.core.encoders.onnx_session import open_session, run_session
+from recall_server.core.encoders.onnx_session import CPU, open_session, run_session
 from recall_server.core.encoders.trial import try_encoder
 from recall_server.core.io.tensor_file import read_bounded
 from recall_server.errors import InvalidBundle
@@ -72,7 +73,8 @@ class QueryEncoder:
         self._session = open_session(self.model, self._name, device, threads)
         self.provider: str = self._session.get_providers()[0]
         self.image_shape, self.query_size = self._signature(image_shape)
-        self._running = threading.Lock()  # on CUDA the calls of one session share a stream
+        # On CUDA the calls of one session share a stream.
+        self._running = contextlib.nullcontext() if self.provider == CPU else threading.Lock()
         self._check_runs()
 
     def encode(self, pixels: NDArray[np.float32]) -> NDArray[np.float32]:

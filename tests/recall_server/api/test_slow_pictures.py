@@ -7,6 +7,7 @@ import threading
 import time
 from typing import Any
 
+import numpy as np
 import pytest
 from fastapi.testclient import TestClient
 from starlette.requests import ClientDisconnect, Request
@@ -14,8 +15,10 @@ from starlette.requests import ClientDisconnect, Request
 from benchmarks.hostile_files import flat_webp, progressive
 from recall_server.api.state.context import CONCURRENT
 from recall_server.api.state.decoding_shares import DecodingShares
-from recall_server.errors import Overloaded
-from recall_server.recall.queries import Upload
+from recall_server.errors import Abandoned, Overloaded
+from recall_server.recall import Picture, Upload
+from recall_server.service.batch_prediction import PredictionRequest
+from recall_server.service.predictions import Predictions
 from tests.recall_server.api.conftest import Open
 from tests.recall_server.api.requests import Part, parts, problem
 
@@ -119,3 +122,38 @@ def test_an_error_and_a_result_pass_through(client: TestClient) -> None:
             await context.run_for(Leaver().request, fail)
 
     asyncio.run(scenario())
+
+
+def test_a_prediction_is_given_up_when_its_caller_has_left(client: TestClient, monkeypatch: pytest.MonkeyPatch) -> None:
+    context = client.app.state.context  # type: ignore[attr-defined]
+    made = client.post("/classifier", json=LABELS, headers={"Prefer": "wait=30"}).json()["id"]
+    begun, go_on, wanted = threading.Event(), threading.Event(), []
+
+    def predict(requests: list[PredictionRequest]) -> list[Predictions]:
+        wanted.extend(request.upload.wanted() for request in requests)
+        requests[0].upload.charge(1000)
+        begun.set()
+        go_on.wait(60)
+        wanted.extend(request.upload.wanted() for request in requests)
+        if not wanted[-1]:
+            with pytest.raises(Abandoned):
+                requests[0].upload.charge(1000)
+        return [Predictions(("left",), np.ones((1, 1), dtype=np.float32), "classifier")] * len(requests)
+
+    monkeypatch.setattr(context.batches, "_predict", predict)
+    shown = [Picture("images", "", b"")]
+
+    async def scenario() -> None:
+        callers = [Leaver() for _ in range(3)]
+        tasks = [asyncio.create_task(context.predict(caller.request, made, shown, None)) for caller in callers]
+        assert await asyncio.to_thread(begun.wait, 60)
+        for caller in callers:
+            caller.leave.set()
+        results = await asyncio.wait_for(asyncio.gather(*tasks, return_exceptions=True), 60)
+        assert [type(result) for result in results] == [ClientDisconnect] * 3
+        go_on.set()
+        assert len(await context.predict(Leaver().request, made, shown, None)) == 1
+
+    asyncio.run(scenario())
+    assert wanted == [True, False, True, True], "those that had not begun were never computed"
+    assert not context.decoding._pixels, "every share was given back"

@@ -20,7 +20,7 @@ from recall_server.jobs.rows.files import ClassifierFiles
 from recall_server.jobs.rows.store import SqlJobStore
 from recall_server.jobs.training_jobs import TrainingJobs
 from recall_server.library.library import Library
-from recall_server.recall.queries import Picture
+from recall_server.recall.uploads import Picture
 from recall_server.service.service import RecallService
 from tests.recall_server.serving_examples import COLUMNS, ManualBackend, column_encoder, picture, png, write_artifacts
 

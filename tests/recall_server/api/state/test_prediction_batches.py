@@ -1,0 +1,144 @@
+"""What waits is computed together, what finds nothing under way begins at once, what is given up is not computed."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Callable, Coroutine, Sequence
+from typing import Any
+
+import numpy as np
+import pytest
+
+from recall_server.api.state import prediction_batches
+from recall_server.api.state.prediction_batches import PredictionBatches
+from recall_server.errors import InvalidRequest, Overloaded
+from recall_server.recall import Picture
+from recall_server.service.batch_prediction import TOGETHER, Outcome, PredictionRequest
+from recall_server.service.predictions import Predictions
+
+PATIENCE = 60.0
+
+
+def asked(identifier: str, count: int = 1) -> PredictionRequest:
+    return PredictionRequest(identifier, [Picture("images", "", b"")] * count)
+
+
+def said(request: PredictionRequest) -> Predictions:
+    return Predictions((request.identifier,), np.ones((len(request.pictures), 1), dtype=np.float32), "classifier")
+
+
+class Network:
+    """Answers batches one by one, each when it is told to."""
+
+    def __init__(self) -> None:
+        self.begun: list[list[PredictionRequest]] = []
+        self._allowed = threading.Semaphore(0)
+
+    def predict(self, requests: Sequence[PredictionRequest]) -> list[Outcome]:
+        self.begun.append(list(requests))
+        assert self._allowed.acquire(timeout=PATIENCE)
+        return [said(request) for request in requests]
+
+    def end(self, batches: int = 1) -> None:
+        self._allowed.release(batches)
+
+    def sizes(self) -> list[int]:
+        """The pictures of each batch that has begun."""
+        return [sum(len(request.pictures) for request in batch) for batch in self.begun]
+
+    async def have_begun(self, count: int) -> None:
+        async with asyncio.timeout(PATIENCE):
+            while len(self.begun) < count:
+                await asyncio.sleep(0.005)
+
+
+def run(scenario: Callable[[Network], Coroutine[Any, Any, None]]) -> None:
+    network = Network()
+    try:
+        asyncio.run(asyncio.wait_for(scenario(network), PATIENCE))
+    finally:
+        network.end(1000)
+
+
+def test_the_first_begins_at_once_and_those_that_come_meanwhile_go_together() -> None:
+    async def scenario(network: Network) -> None:
+        batches = PredictionBatches(network.predict, lambda name: name, threads=2)
+        first = batches.submit(asked("a"))
+        await network.have_begun(1)
+        others = [batches.submit(asked("a", count)) for count in (1, 2, 3)]
+        await asyncio.sleep(0)
+        assert network.sizes() == [1], "nothing else of this network is computed meanwhile"
+        network.end(2)
+        answers = await asyncio.gather(first, *others)
+        assert [len(answer) for answer in answers] == [1, 1, 2, 3]
+        assert network.sizes() == [1, 6]
+
+    run(scenario)
+
+
+def test_another_network_and_a_full_batch_do_not_wait() -> None:
+    async def scenario(network: Network) -> None:
+        batches = PredictionBatches(network.predict, lambda name: name, threads=3)
+        futures = [batches.submit(asked(name, count)) for name, count in (("a", 1), ("b", 1), ("a", TOGETHER))]
+        await network.have_begun(3)
+        assert sorted(network.sizes()) == [1, 1, TOGETHER]
+        network.end(3)
+        await asyncio.gather(*futures)
+
+    run(scenario)
+
+
+def test_a_batch_has_a_size_and_networks_take_turns() -> None:
+    async def scenario(network: Network) -> None:
+        batches = PredictionBatches(network.predict, lambda name: name, threads=1)
+        futures = [batches.submit(asked("a"))]
+        await network.have_begun(1)
+        futures += [batches.submit(asked("a", TOGETHER // 2)) for _ in range(4)]
+        futures += [batches.submit(asked("b", 3 * TOGETHER))]  # larger than a batch: alone
+        network.end(1000)
+        await asyncio.gather(*futures)
+        assert [batch[0].identifier for batch in network.begun] == ["a", "a", "b", "a"]
+        assert network.sizes() == [1, TOGETHER, 3 * TOGETHER, TOGETHER]
+
+    run(scenario)
+
+
+def test_what_is_given_up_is_not_computed_and_takes_no_place(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(prediction_batches, "MOST_WAITING", 3)
+
+    async def scenario(network: Network) -> None:
+        batches = PredictionBatches(network.predict, lambda name: name, threads=1)
+        first = batches.submit(asked("a"))
+        await network.have_begun(1)
+        left = [batches.submit(asked("a")) for _ in range(3)]
+        with pytest.raises(Overloaded):
+            batches.submit(asked("b"))
+        for future in left:
+            future.cancel()
+        stayed = batches.submit(asked("a"))
+        network.end(1000)
+        assert len(await first) == len(await stayed) == 1
+        assert network.sizes() == [1, 1]
+        batches.check()
+
+    run(scenario)
+
+
+def test_an_error_reaches_the_request_that_it_belongs_to() -> None:
+    def predict(requests: Sequence[PredictionRequest]) -> list[Outcome]:
+        if requests[0].identifier == "none":
+            raise RuntimeError("no batch at all")
+        return [InvalidRequest("bad") if len(request.pictures) == 2 else said(request) for request in requests]
+
+    async def scenario() -> None:
+        batches = PredictionBatches(predict, lambda name: name, threads=1)
+        good, bad, none = (batches.submit(asked(*request)) for request in (("a", 1), ("a", 2), ("none", 1)))
+        assert len(await good) == 1
+        with pytest.raises(InvalidRequest):
+            await bad
+        with pytest.raises(RuntimeError):
+            await none
+        assert len(await batches.submit(asked("a"))) == 1
+
+    asyncio.run(scenario())
