@@ -30,7 +30,9 @@ class Plan:
 
 def plans(bundle: MemoryBundle, record: CellRecord) -> Iterator[Plan]:
     """The measurements of this bundle that the record lacks, the common protocol first."""
-    queries, rows, own = len(bundle.labels), bundle.memory.rows, bundle.manifest.retraining
+    queries, rows = len(bundle.labels), bundle.memory.rows
+    own = bundle.manifest.retraining
+    own = own.model_copy(update={"rows_per_class": min(rows, own.rows_per_class)})  # the same training, said in one way
     for network in record.settings.networks:
         spec = NetworkSpec.parse(network)
         schedule = own.model_copy(update={"network": spec})
@@ -41,15 +43,30 @@ def plans(bundle: MemoryBundle, record: CellRecord) -> Iterator[Plan]:
 def measure(
     bundle: MemoryBundle, record: CellRecord, test: Split, *, device: torch.device
 ) -> Iterator[tuple[CellRecord, Measured]]:
-    """The record after each further measurement on the test pictures, and that measurement."""
+    """The record after each further measurement on the test pictures, and that measurement.
+
+    Where both protocols are the same training, it is measured once.
+    """
+    known: list[tuple[Retraining, tuple[float, ...]]] = []
     for plan in plans(bundle, record):
-        if record.measurement(plan.network, plan.protocol) is not None:
+        before = record.measurement(plan.network, plan.protocol)
+        if before is not None:
+            known.append((plan.schedule, before.values))
             continue
-        seeds = range(record.settings.runs)
-        try:
-            values = evaluate_labels(bundle, test, retraining=plan.schedule, seeds=seeds, device=device).values
-        except TrainingFailed:
-            values = ()
+        values = next((found for schedule, found in known if schedule == plan.schedule), None)
+        if values is None:
+            values = _values(bundle, test, plan.schedule, record.settings.runs, device)
+        known.append((plan.schedule, values))
         measured = Measured(network=plan.network, protocol=plan.protocol, values=values)
         record = record.model_copy(update={"measured": (*record.measured, measured)})
         yield record, measured
+
+
+def _values(
+    bundle: MemoryBundle, test: Split, schedule: Retraining, runs: int, device: torch.device
+) -> tuple[float, ...]:
+    """The accuracies of fresh networks; none where one diverged."""
+    try:
+        return evaluate_labels(bundle, test, retraining=schedule, seeds=range(runs), device=device).values
+    except TrainingFailed:
+        return ()
