@@ -36,13 +36,13 @@ from trainer.streams import scores as results
 from trainer.streams.division import divide, together
 from trainer.streams.experiment import Experiment
 from trainer.streams.learners.compress import CompressThenRecall
-from trainer.streams.learners.recipe import RECIPES, compose_stream
+from trainer.streams.methods import METHODS, compose_stream
 from trainer.streams.plot import plot_scores
 from trainer.streams.scores import Scores
 from trainer.streams.sources.named import STREAMS
 
 QUICK = "digits-rotations"
-QUICK_SETTINGS = ["bases=8", "steps=20", "window=10", "replays=2"]
+QUICK_SETTINGS = ["stream.bases=8", "objective.steps=20", "objective.window=10", "outer.steps=2"]
 OURS = CompressThenRecall.name
 
 
@@ -62,7 +62,7 @@ class Row:
     def parse(cls, text: str, method: str, seeds: int) -> Row:
         """Parse `[METHOD:]STREAM[:SEEDS]`; `method` and `seeds` are defaults. Raises ValueError for anything else."""
         words = text.split(":")
-        if words[0] in RECIPES:
+        if words[0] in METHODS:
             method = words.pop(0)
         if words[1:]:
             seeds = int(words.pop())
@@ -115,7 +115,7 @@ def planned(row: Row, seed: int, options: argparse.Namespace) -> Run:
         until=options.until,
     )
     tasks = options.tasks or STREAMS[row.source].tasks
-    parts = divide(experiment.recipe, tasks, baselines=experiment.baselines, joint=whole.joint)
+    parts = divide(experiment.method, tasks, baselines=experiment.baselines, joint=whole.joint)
     return Run(whole, [replace(whole, key=f"{whole.key}: {part}", part=part) for part in parts], tasks)
 
 

@@ -6,7 +6,6 @@ continue from there the next time.
 
 from __future__ import annotations
 
-import functools
 import multiprocessing
 import os
 import re
@@ -30,6 +29,7 @@ from trainer.streams.run import StreamRun
 from trainer.streams.sources.task import AbstractStream
 
 Record = dict[str, Any]
+_KEPT: dict[str, AbstractStream] = {}
 
 
 @dataclass(frozen=True)
@@ -143,10 +143,13 @@ def _prepared(job: Job, report: Any) -> StreamRun:
     return run
 
 
-@functools.lru_cache(maxsize=1)
 def _drawn(experiment: Experiment) -> AbstractStream:
-    """The stream of an experiment, cached so that a process with several parts reads the data once."""
-    return experiment.stream()
+    """The stream of an experiment, kept so that a process with several parts reads the data once."""
+    key = repr(experiment)
+    if key not in _KEPT:
+        _KEPT.clear()
+        _KEPT[key] = experiment.stream()
+    return _KEPT[key]
 
 
 def _resident_mebibytes() -> int:

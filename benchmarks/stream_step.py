@@ -19,16 +19,14 @@ import torch
 from torch import Tensor
 
 from benchmarks.command import command_parser, parse, print_figures
-from recall_server.core.memory import AddressedBases
-from recall_server.core.networks import build_network
-from trainer.objectives.inner.autograd_step import DifferentiatedStep
-from trainer.objectives.inner.inner_training import Momentum
+from recall_server.core.preprocessing import Standardise
+from trainer.methods.specs.objectives import InnerSgd, PerformanceMatchingSpec, UnrolledSpec
+from trainer.methods.specs.problem import Problem
+from trainer.objectives.base import AbstractObjective
 from trainer.objectives.inner.kernels import dense
-from trainer.objectives.unrolled import Unrolled
-from trainer.streams.learners.construction import make_objective
-from trainer.streams.learners.objective import AbstractStreamObjective, RecalledUnrolled
-from trainer.streams.learners.recipe import StreamMethod, compose_stream
-from trainer.streams.learners.starts import noise_memory
+from trainer.objectives.sampler import Sampler
+from trainer.streams.learners.construction import ArrivedData
+from trainer.streams.methods import StreamMethod, compose_stream
 from trainer.streams.sources.task import CPU, TaskHeader
 
 HEADER = TaskHeader("digits", tuple(map(str, range(10))), (1, 28, 28))
@@ -37,49 +35,41 @@ NATIVE = dense.native_dense
 SAMPLES = {"paper": 110, "window": 40}  # real pictures in the outer loss
 
 
-def pictures(recipe: StreamMethod) -> AbstractStreamObjective:
+def pictures(method: StreamMethod, problem: Problem) -> AbstractObjective:
     """Training on recalled pictures, which works for any network."""
-    network = build_network(recipe.network, HEADER.image_shape, len(HEADER.classes))
-    step = DifferentiatedStep(network, compiled=False)
-    return RecalledUnrolled(
-        Unrolled(
-            step,
-            steps=recipe.steps,
-            window=recipe.window,
-            rate=recipe.rate,
-            rows_per_class=recipe.rows_per_class,
-            training=Momentum(recipe.momentum),
-        )
-    )
+    fields = {name: value for name, value in method.objective if name in PerformanceMatchingSpec.model_fields}
+    del fields["kind"]
+    return UnrolledSpec(**fields, optimiser=InnerSgd(momentum=0.9), eager=True).build(problem)
 
 
-def outer_step(
-    objective: AbstractStreamObjective, memory: AddressedBases, real: tuple[Tensor, Tensor]
-) -> tuple[float, Tensor]:
+def outer_step(objective: AbstractObjective, sampler: Sampler) -> tuple[float, Tensor]:
     """Seconds of one outer step, and the gradient for the bases."""
     started = time.perf_counter()
-    loss = objective.loss(memory, *real, torch.Generator().manual_seed(1))
-    (gradient, _) = torch.autograd.grad(loss, list(memory.tensors().values()))
+    loss = objective.loss(sampler, {}, torch.Generator().manual_seed(1))
+    (gradient, _) = torch.autograd.grad(loss, list(sampler.memory.tensors().values()))
     return time.perf_counter() - started, gradient
 
 
-def measure(recipe: StreamMethod, stream: str, repeats: int) -> dict[str, float]:
+def measure(method: StreamMethod, stream: str, repeats: int) -> dict[str, float]:
     """Milliseconds of each implementation, measured in turns, and the differences of their gradients."""
     generator = torch.Generator().manual_seed(0)
-    memory = noise_memory(recipe, HEADER, ROWS[stream], generator)
-    memory = memory.replace({name: value.requires_grad_() for name, value in memory.tensors().items()})
-    count = SAMPLES[recipe.name]
-    labels = torch.randint(10, (count,), generator=generator)
-    real = torch.randn(count, *HEADER.image_shape, generator=generator), torch.eye(10)[labels]
-    narrow = make_objective(recipe, HEADER, CPU)
+    problem = Problem(HEADER.dataset(), Standardise(torch.zeros(1), torch.ones(1)), generator, CPU)
+    shape = method.shape(problem.dataset)
+    memory = method.memory.noise(shape, method.stream.bases, ROWS[stream], "xavier", generator)
+    components = method.components(memory, problem)
+    labels = torch.randint(10, (SAMPLES[method.name],), generator=generator)
+    items = torch.randn(len(labels), *HEADER.image_shape, generator=generator)
+    sampler, on_pictures = components.sampler(ArrivedData(items, labels, torch.eye(10))), pictures(method, problem)
     seconds: dict[str, list[float]] = {"pictures": [], "coordinates": [], "native": []}
     gradients: dict[str, Tensor] = {}
     for _ in range(repeats):
         for name, values in seconds.items():
             with patch.object(dense, "native_dense", (lambda: None) if name != "native" else NATIVE):
-                spent, gradients[name] = outer_step(pictures(recipe) if name == "pictures" else narrow, memory, real)
+                objective = on_pictures if name == "pictures" else components.objective
+                spent, gradients[name] = outer_step(objective, sampler)
             values.append(spent)
-    same = [name for name in seconds if name != "pictures" or recipe.window == recipe.steps]
+    fields = method.flat()
+    same = [name for name in seconds if name != "pictures" or fields["objective.window"] == fields["objective.steps"]]
     far = max(float((gradients[name] - gradients["native"]).norm()) for name in same)
     return {name: round(1e3 * min(values), 1) for name, values in seconds.items()} | {
         "gradient_difference": far / float(gradients["native"].norm())
@@ -93,11 +83,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
     options = parse(parser, arguments)
     torch.set_num_threads(1)
     found: dict[str, Mapping[str, float]] = {}
-    for method in ("paper", "window"):
+    for name in ("paper", "window"):
         for stream in ROWS:
-            recipe = compose_stream(method, stream, ["steps=10", "window=5"] if options.quick else [])
-            found[f"{method} {stream}"] = measure(recipe, stream, 2 if options.quick else options.repeats)
-            print(f"{method} {stream}: {found[f'{method} {stream}']}", flush=True)
+            method = compose_stream(name, stream, ["objective.steps=10", "objective.window=5"] if options.quick else [])
+            found[f"{name} {stream}"] = measure(method, stream, 2 if options.quick else options.repeats)
+            print(f"{name} {stream}: {found[f'{name} {stream}']}", flush=True)
     print_figures({"milliseconds": found})
 
 

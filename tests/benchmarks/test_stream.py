@@ -11,7 +11,14 @@ import pytest
 from benchmarks.stream import Row, main
 from benchmarks.stream_parts import Job
 
-SMALL = ["--quick", "--no-joint", "--set=replays=1", "--set=steps=8", "--set=window=4", "--set=reuse=false"]
+SMALL = [
+    "--quick",
+    "--no-joint",
+    "--set=outer.steps=1",
+    "--set=objective.steps=8",
+    "--set=objective.window=4",
+    "--set=stream.reuse=false",
+]
 
 
 def figures(capsys: pytest.CaptureFixture[str]) -> dict[str, Any]:
@@ -23,11 +30,11 @@ def test_quick_compares_all_learners_and_ends_in_json(tmp_path: Path, capsys: py
     arguments = [
         "--quick",
         "--set",
-        "replays=1",
+        "outer.steps=1",
         "--set",
-        "steps=8",
+        "objective.steps=8",
         "--set",
-        "window=4",
+        "objective.window=4",
         "--results",
         str(tmp_path / "r.json"),
     ]
@@ -96,7 +103,7 @@ def test_a_run_that_is_out_of_time_goes_on_from_its_state(
 def test_figures_of_other_settings_are_not_taken(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     file = tmp_path / "r.json"
     main([*SMALL, "--results", str(file)])
-    main([*SMALL, "--set=outer_rate=0.03", "--no-baselines", "--results", str(file)])
+    main([*SMALL, "--set=outer.rate=0.03", "--no-baselines", "--results", str(file)])
     assert len(json.loads(file.read_text())) == 2
 
 

@@ -11,7 +11,7 @@ import typer
 from trainer.cli.commands import pick_device
 from trainer.run.distill import deferred_interrupt
 from trainer.streams.experiment import Experiment, prepare
-from trainer.streams.learners.recipe import RECIPES, compose_stream
+from trainer.streams.methods import METHODS, compose_stream
 from trainer.streams.plot import plot_scores
 from trainer.streams.scores import Scores, table
 from trainer.streams.sources.named import STREAMS
@@ -20,8 +20,8 @@ from trainer.streams.sources.named import STREAMS
 def stream(  # noqa: PLR0913  (a command line has as many options as it has)
     *,
     source: Annotated[str, typer.Argument(help=f"A folder of tasks, or one of {', '.join(STREAMS)}.")],
-    method: Annotated[str, typer.Option(help=f"One of {', '.join(RECIPES)}.")] = "window",
-    override: Annotated[list[str] | None, typer.Option("--set", help="field=value of the method; repeatable.")] = None,
+    method: Annotated[str, typer.Option(help=f"One of {', '.join(METHODS)}.")] = "window",
+    override: Annotated[list[str] | None, typer.Option("--set", help="section.field=value; repeatable.")] = None,
     memory: Annotated[
         int | None,
         typer.Option(help="The buffer, in real images; default: the paper's size, or ten per task.", min=1),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
@@ -79,7 +80,7 @@ class ImageDataset:
 
     @property
     def image_numbers(self) -> int:
-        return self.train.images[0].numel()
+        return math.prod(self.image_shape)
 
     def complaints(self) -> list[str]:
         """Warnings about the files: how many were skipped, with the reasons for the first ones."""

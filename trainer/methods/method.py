@@ -7,7 +7,7 @@ the bundle's manifest.
 from __future__ import annotations
 
 import math
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, model_validator
 
@@ -23,6 +23,7 @@ from trainer.methods.specs.problem import MemoryShape, Problem
 from trainer.methods.specs.queries import LabelQueriesSpec, QueriesPart
 from trainer.methods.specs.spec import Scalar, flattened
 from trainer.methods.specs.starts import PrincipalStart, StartPart
+from trainer.objectives.base import AbstractObjective
 from trainer.objectives.components import Components
 
 UNRECORDED = ("name", "citation", "retraining", "schedule")  # what manifests say elsewhere, or need not say
@@ -99,13 +100,13 @@ class Method(BaseModel):
                 f"retraining.network={self.retraining.network} and queries.encoder={fields['encoder']} must be the same"
             )
 
-    def varied(self, name: str | None = None, **sections: Any) -> Method:
+    def varied(self, name: str | None = None, **sections: Any) -> Self:
         """The same method with other parts: a whole spec, or a dict of the fields that change."""
         changed = {
             part: getattr(self, part).model_copy(update=value) if isinstance(value, dict) else value
             for part, value in sections.items()
         }
-        return Method.model_validate(dict(self) | changed | ({} if name is None else {"name": name}))
+        return type(self).model_validate(dict(self) | changed | ({} if name is None else {"name": name}))
 
     def shape(self, dataset: ImageDataset) -> MemoryShape:
         """What decides how large a memory of this data is."""
@@ -125,8 +126,10 @@ class Method(BaseModel):
         """The memory at its start, its queries and the objective, on the problem's device."""
         return self.components(self.start.memory(self.memory, self.shape(problem.dataset), budget, problem), problem)
 
-    def components(self, memory: AbstractMemory, problem: Problem) -> Components:
-        """This memory with its queries and the objective, on the problem's device."""
+    def components(
+        self, memory: AbstractMemory, problem: Problem, objective: AbstractObjective | None = None
+    ) -> Components:
+        """This memory with its queries and the objective, built already or not, on the problem's device."""
         memory, queries = self.queries.build(
             memory,
             self.start,
@@ -135,7 +138,7 @@ class Method(BaseModel):
             begins_networks=self.retraining.initial == "encoder",
         )
         placed = _on(problem, self.memory.finished(memory))
-        return Components.of(placed, queries, self.objective.build(problem))
+        return Components.of(placed, queries, objective or self.objective.build(problem))
 
     def flat(self) -> dict[str, Scalar]:
         """All hyper-parameters by their dotted names, as manifests hold them."""

@@ -21,8 +21,8 @@ def task_bundle(learner: CompressThenRecall, number: int, *, stream: str, licenc
         dataset=f"{stream}, task {number} of {learner.buffer.tasks}: {samples} samples seen once",
         dataset_sha256=seen.digest,
         dataset_licence=licence,
-        method=f"compress-then-recall, {learner.recipe.name}",
-        hyper_parameters=_plain(learner) | {"rows": memory.rows, "buffer_numbers": learner.buffer.capacity},
+        method=f"compress-then-recall, {learner.method.name}",
+        hyper_parameters=learner.method.flat() | {"rows": memory.rows, "buffer_numbers": learner.buffer.capacity},
         seed=learner.seed,
         outer_steps=seen.outer_steps,
         seconds=round(seconds, 1),
@@ -33,18 +33,12 @@ def task_bundle(learner: CompressThenRecall, number: int, *, stream: str, licenc
         memory,
         learner.preprocessing,
         labels=header.classes,
-        retraining=learner.recipe.retraining,
+        retraining=learner.method.retraining,
         images_per_class=learner.buffer.share / (header.image_numbers * len(header.classes)),
         dataset_bytes=samples * header.image_numbers,
         provenance=made,
     )
     return MemoryBundle(manifest, memory, learner.preprocessing)
-
-
-def _plain(learner: CompressThenRecall) -> dict[str, str | int | float]:
-    recipe = learner.recipe
-    fields = {name: getattr(recipe, name) for name in type(recipe).model_fields if name not in ("name", "retraining")}
-    return {key: value if isinstance(value, (str, int, float)) else str(value) for key, value in fields.items()}
 
 
 def bundle_path(folder: Path, bundle: MemoryBundle) -> Path:

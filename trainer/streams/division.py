@@ -16,7 +16,7 @@ from typing import Literal
 from recall_server.errors import InvalidDataset
 from trainer.streams.experiment import Experiment, judge_every
 from trainer.streams.learners.compress import CompressThenRecall
-from trainer.streams.learners.recipe import StreamMethod
+from trainer.streams.methods import StreamMethod
 from trainer.streams.run import StreamRun
 from trainer.streams.scores import Scores
 from trainer.streams.sources.task import AbstractStream
@@ -35,10 +35,10 @@ class Part:
         return self.kind if self.task is None else f"{self.kind} {self.task}"
 
 
-def divide(recipe: StreamMethod, tasks: int, *, baselines: bool, joint: bool) -> list[Part]:
+def divide(method: StreamMethod, tasks: int, *, baselines: bool, joint: bool) -> list[Part]:
     """The parts of a run: the longest first, then the tasks in an order whose first few are representative."""
     parts = [Part("baselines")] * baselines + [Part("joint")] * joint
-    return parts + ([Part("recall")] if recipe.reuse else [Part("recall", task) for task in spaced(tasks)])
+    return parts + ([Part("recall")] if method.stream.reuse else [Part("recall", task) for task in spaced(tasks)])
 
 
 def spaced(count: int) -> list[int]:
@@ -57,7 +57,7 @@ def prepare_part(
 ) -> StreamRun:
     """The run of a part, not yet started; joint training has none. `stream` is the experiment's stream.
 
-    Raises ValueError for a single task of a recipe that needs the earlier tasks.
+    Raises ValueError for a single task of a method that needs the earlier tasks.
     """
     first = stream.task(0)
     if first is None:

@@ -9,15 +9,16 @@ from typing import Any
 
 import torch
 
-from recall_server.core.preprocessing import Standardise
+from recall_server.core.preprocessing import AbstractPreprocessing
 from recall_server.errors import InvalidDataset
+from trainer.methods.specs.spec import flattened
 from trainer.streams.bundles import bundle_path, task_bundle
 from trainer.streams.learners.compress import CompressThenRecall
 from trainer.streams.learners.coreset import Coreset
 from trainer.streams.learners.joint import joint_accuracies
 from trainer.streams.learners.learner import AbstractStreamLearner
-from trainer.streams.learners.recipe import StreamMethod
 from trainer.streams.learners.shared_network import OnlineNetwork
+from trainer.streams.methods import StreamMethod
 from trainer.streams.run import StreamRun
 from trainer.streams.sources.folder import FolderStream
 from trainer.streams.sources.named import STREAMS, named_stream
@@ -35,7 +36,7 @@ class Experiment:
     """A stream and how it is learned. `source` is the name of a stream or a folder; `memory` is in real images."""
 
     source: str
-    recipe: StreamMethod
+    method: StreamMethod
     seed: int
     memory: int | None = None
     tasks: int | None = None
@@ -77,16 +78,16 @@ class Experiment:
 
     def learners(self, stream: AbstractStream, first: StreamTask) -> list[AbstractStreamLearner]:
         """All learners, compress-then-recall first. Raises ValueError for a buffer that is too small."""
-        header, prepared = first.header, preprocessing(first)
+        header, prepared = first.header, preprocessing(self.method, first)
         capacity = self.capacity(stream, header)
         recall = CompressThenRecall(
-            self.recipe, prepared, capacity=capacity, tasks=stream.tasks, seed=self.seed, device=self.device
+            self.method, prepared, capacity=capacity, tasks=stream.tasks, seed=self.seed, device=self.device
         )
         recall.check(header)
         if not self.baselines or self.follow:
             return [recall]
         coreset = Coreset(
-            self.recipe.retraining,
+            self.method.retraining,
             prepared,
             capacity=capacity,
             tasks=stream.tasks,
@@ -106,10 +107,10 @@ class Experiment:
         rate, updates, replayed = training
         return OnlineNetwork(
             name,
-            self.recipe.network,
+            self.method.objective.network,
             stream.classes(),
             first.header.image_shape,
-            preprocessing(first),
+            preprocessing(self.method, first),
             capacity=capacity,
             rate=rate,
             updates=updates,
@@ -127,8 +128,7 @@ class Experiment:
 
     def description(self, stream: AbstractStream, header: TaskHeader) -> dict[str, Any]:
         """The settings that a checkpoint must agree with."""
-        recipe = {f"recipe.{name}": value for name, value in self.recipe.model_dump(mode="json").items()}
-        return recipe | {
+        return flattened(self.method, lambda name: name == "citation") | {
             "stream": stream.name,
             "tasks": stream.tasks,
             "samples": self.samples,
@@ -139,9 +139,9 @@ class Experiment:
         }
 
 
-def preprocessing(first: StreamTask) -> Standardise:
-    """Standardisation by the first minibatch of the first task; later data are not known in advance."""
-    return Standardise.fit(first.train.select(torch.arange(min(MINIBATCH, len(first.train)))).images)
+def preprocessing(method: StreamMethod, first: StreamTask) -> AbstractPreprocessing:
+    """Fitted to the first minibatch of the first task; later data are not known in advance."""
+    return method.preprocessing.fit(first.train.select(torch.arange(min(MINIBATCH, len(first.train)))), None)
 
 
 def judge_every(stream: AbstractStream) -> int:

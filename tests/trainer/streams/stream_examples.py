@@ -10,17 +10,24 @@ import torch
 from recall_server.core.preprocessing import Standardise
 from trainer.data.splits import Split
 from trainer.streams.learners.compress import CompressThenRecall
-from trainer.streams.learners.recipe import StreamMethod, compose_stream
+from trainer.streams.methods import StreamMethod, compose_stream
 from trainer.streams.sources.task import CPU, AbstractStream, Pictures, StreamTask, TaskHeader
 
 CLASSES = ("top", "middle", "bottom")
 SHAPE = (1, 8, 8)
 PLAIN = Standardise(torch.tensor([0.0]), torch.tensor([0.25]))
-SMALL = ["network=mlp:hidden=16", "retraining.network=mlp:hidden=16", "bases=4", "steps=6", "window=3", "replays=1"]
-SMALL += ["rate=0.1", "retraining.learning_rate=0.1", "retraining.steps=40", "start_after=20", "real_batch=20"]
+SMALL = [
+    "objective.network=mlp:hidden=16", "retraining.network=mlp:hidden=16", "stream.bases=4", "objective.steps=6",
+    "objective.window=3", "objective.rate=0.1", "objective.real_batch=20", "outer.steps=1", "stream.start_after=20",
+    "retraining.learning_rate=0.1", "retraining.steps=40",
+]  # fmt: skip
+CONVNET = [
+    "objective=unrolled", "objective.network=convnet:filters=4,depth=1",
+    *(override for override in SMALL if override.startswith("objective.") and "network" not in override),
+]  # fmt: skip
 
 
-def recipe(*overrides: str, method: str = "window") -> StreamMethod:
+def method_of(*overrides: str, method: str = "window") -> StreamMethod:
     return compose_stream(method, "rotations", [*SMALL, *overrides])
 
 
@@ -29,7 +36,7 @@ def learner(
 ) -> CompressThenRecall:
     """With a buffer of so many real images for each task."""
     return CompressThenRecall(
-        recipe(*overrides, method=method), PLAIN, capacity=images * 64 * tasks, tasks=tasks, seed=0, device=device
+        method_of(*overrides, method=method), PLAIN, capacity=images * 64 * tasks, tasks=tasks, seed=0, device=device
     )
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from tests.trainer.streams.stream_examples import bars, header, learner, recipe, write_task
+from tests.trainer.streams.stream_examples import bars, header, learner, method_of, write_task
 from trainer.data.splits import Split
 from trainer.run.distill import Interrupted
 from trainer.streams.division import Part, divide, prepare_part, spaced, together
@@ -23,18 +23,18 @@ def tasks(tmp_path: Path) -> Path:
 
 
 def asked(tasks: Path, *overrides: str, **more: object) -> Experiment:
-    return Experiment(str(tasks), recipe("reuse=false", *overrides), 0, memory=18, **more)  # type: ignore[arg-type]
+    return Experiment(str(tasks), method_of("stream.reuse=false", *overrides), 0, memory=18, **more)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("method", ["window", "paper"])
 def test_parts_in_any_order_have_the_scores_and_memories_of_the_whole_run(tasks: Path, method: str) -> None:
-    small = ["window=6"] if method == "paper" else []
-    experiment = Experiment(str(tasks), recipe("reuse=false", *small, method=method), 0, memory=18)
+    small = ["objective.window=6"] if method == "paper" else []
+    experiment = Experiment(str(tasks), method_of("stream.reuse=false", *small, method=method), 0, memory=18)
     whole = prepare(experiment)
     expected = whole.run()
     stream = experiment.stream()
     found, memories = [], {}
-    for part in reversed(divide(experiment.recipe, 3, baselines=True, joint=False)):
+    for part in reversed(divide(experiment.method, 3, baselines=True, joint=False)):
         run = prepare_part(experiment, part, stream)
         found.append(run.run())
         if part.task is not None:
@@ -76,33 +76,33 @@ def test_a_part_stopped_anywhere_resumes_to_the_same_end(tasks: Path, tmp_path: 
 
 
 def test_the_outer_rate_settles_by_the_steps_taken_and_goes_on_so_when_resumed() -> None:
-    ours = learner("settle=2", "reuse=false", "outer_rate=0.06")
+    ours = learner("outer.settle=2", "stream.reuse=false", "outer.rate=0.06")
     ours.begin(header())
     samples = bars(60, seed=0)
     rates = []
     for start in range(0, 60, 10):
         if start == 40:
-            state, ours = ours.state(), learner("settle=2", "reuse=false", "outer_rate=0.06")
+            state, ours = ours.state(), learner("outer.settle=2", "stream.reuse=false", "outer.rate=0.06")
             ours.restore(state)
         ours.observe(Split(samples.images[start : start + 10], samples.labels[start : start + 10]))
         construction = ours._construction
         assert construction is not None
-        if construction._optimiser is not None:
-            rates.append(construction._optimiser.param_groups[0]["lr"])
+        if construction.training is not None:
+            rates.append(construction.training.optimiser.param_groups[0]["lr"])
     assert rates == pytest.approx([0.06 / (1 + steps / 2) for steps in (1, 2, 3, 4, 5)])
 
 
-def test_a_recipe_that_starts_from_finished_memories_is_not_divided_by_tasks(tasks: Path) -> None:
-    reusing = recipe("reuse=true")
+def test_a_method_that_starts_from_finished_memories_is_not_divided_by_tasks(tasks: Path) -> None:
+    reusing = method_of("stream.reuse=true")
     assert divide(reusing, 3, baselines=True, joint=True) == [Part("baselines"), Part("joint"), Part("recall")]
     with pytest.raises(ValueError, match="needs all tasks, in order"):
-        learner("reuse=true").skip(header())
+        learner("stream.reuse=true").skip(header())
 
 
 def test_a_skipped_task_takes_its_share_of_the_buffer() -> None:
-    one, other = learner("reuse=false"), learner("reuse=false")
+    one, other = learner("stream.reuse=false"), learner("stream.reuse=false")
     one.skip(header())
-    assert one.numbers() == other.buffer.rows(header(), base_numbers=16, bases=4) * 4 * 3 + 4 * 16
+    assert one.numbers() == other.buffer.budget(header(), other.method).rows * 4 * 3 + 4 * 16
     one.skip(header("bars-1"))
     with pytest.raises(ValueError, match="all shares are taken"):
         one.skip(header("bars-2"))

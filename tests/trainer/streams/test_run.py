@@ -12,7 +12,7 @@ from torch._subclasses import FakeTensor
 
 from recall_server.errors import InvalidCheckpoint, InvalidDataset, StorageFailed
 from recall_server.library.library import Library
-from tests.trainer.streams.stream_examples import BarStream, recipe, write_task
+from tests.trainer.streams.stream_examples import BarStream, method_of, write_task
 from trainer.data.datasets import load_dataset
 from trainer.run.distill import Interrupted
 from trainer.streams.experiment import Experiment, prepare, preprocessing
@@ -31,7 +31,7 @@ def folder_of_tasks(folder: Path, count: int = 3) -> Path:
 
 
 def experiment(folder: Path, *overrides: str, baselines: bool = True, memory: int = 18, **more: object) -> Experiment:
-    return Experiment(str(folder), recipe(*overrides), 0, memory=memory, baselines=baselines, **more)  # type: ignore[arg-type]
+    return Experiment(str(folder), method_of(*overrides), 0, memory=memory, baselines=baselines, **more)  # type: ignore[arg-type]
 
 
 class Stop:
@@ -91,8 +91,8 @@ def test_a_checkpoint_of_another_stream_or_a_damaged_one_is_refused(tmp_path: Pa
         prepare(experiment(tasks), checkpoint=file).resume()
     with pytest.raises(Interrupted):
         prepare(experiment(tasks), checkpoint=file).run(stopped=Stop(2))
-    with pytest.raises(InvalidCheckpoint, match=r"another run: its recipe\.replays is 1, this run's is 2"):
-        prepare(experiment(tasks, "replays=2"), checkpoint=file).resume()
+    with pytest.raises(InvalidCheckpoint, match=r"another run: its outer\.steps is 1, this run's is 2"):
+        prepare(experiment(tasks, "outer.steps=2"), checkpoint=file).resume()
     with pytest.raises(InvalidCheckpoint, match="another run: its memory is 1152, this run's is 1280"):
         prepare(experiment(tasks, memory=20), checkpoint=file).resume()
     file.write_bytes(file.read_bytes()[:-40])
@@ -141,7 +141,7 @@ def test_a_stream_that_ends_early_keeps_what_it_has() -> None:
     stream = BarStream(2, planned=5)
     first = stream.task(0)
     assert first is not None
-    ours = CompressThenRecall(recipe(), preprocessing(first), capacity=30 * 64, tasks=5, seed=0)
+    ours = CompressThenRecall(method_of(), preprocessing(method_of(), first), capacity=30 * 64, tasks=5, seed=0)
     scores = StreamRun(stream, [ours], description={}).run()
     assert len(ours.buffer.memories) == 2
     assert set(scores.last("recall")) == {0, 1}
@@ -218,8 +218,8 @@ def test_resident_memory_is_flat_over_a_hundred_tasks() -> None:
     stream = NamedStream("many", spec, load_dataset("digits"), seed=0)
     first = stream.task(0)
     assert first is not None
-    small = recipe("resolution=full", "least_samples=20")
-    ours = CompressThenRecall(small, preprocessing(first), capacity=1_000 * 64, tasks=100, seed=0)
+    small = method_of("memory.resolution=full", "stream.least_samples=20")
+    ours = CompressThenRecall(small, preprocessing(small, first), capacity=1_000 * 64, tasks=100, seed=0)
     resident: list[int] = []
 
     def look(number: int) -> None:
@@ -238,7 +238,7 @@ def test_of_finished_tasks_only_their_shares_of_the_buffers_are_kept() -> None:
     )
     first = stream.task(0)
     assert first is not None
-    settings = recipe("resolution=full", "replays=0", "retraining.steps=2")
+    settings = method_of("memory.resolution=full", "outer.steps=0", "retraining.steps=2")
     learners = Experiment("digits-rotations", settings, 0, memory=80).learners(stream, first)
     held: list[int] = []
     gc.freeze()  # what exists already does not change, and is not looked at

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from typing import Annotated, ClassVar, Literal
+from typing import Annotated, ClassVar, Literal, Self
 
 from pydantic import Field, model_validator
 
-from recall_server.core.networks import AbstractNetwork, NetworkSpec, build_network
+from recall_server.core.networks import MLP, AbstractNetwork, NetworkSpec, build_network
 from recall_server.core.training.augmentation import AUGMENTATIONS, AugmentationName
 from trainer.methods.specs.problem import Problem
 from trainer.methods.specs.spec import Spec, member_of
@@ -15,6 +15,7 @@ from trainer.objectives.base import AbstractObjective
 from trainer.objectives.inner.inner_training import AbstractInnerTraining, Adam, Momentum
 from trainer.objectives.inner.precision import Precision, with_precision
 from trainer.objectives.inner.select_step import inner_step
+from trainer.objectives.subspace import SubspaceUnrolled
 from trainer.objectives.unrolled import Unrolled, learned_rate
 from trainer.objectives.untrained import Untrained
 
@@ -74,29 +75,39 @@ class InnerAdam(InnerOptimiserSpec):
         return Adam()
 
 
-class UnrolledSpec(ObjectiveSpec):
-    """Performance matching through the last `window` of up to `steps` steps of inner training.
+class PerformanceMatchingSpec(ObjectiveSpec):
+    """The loss on real items of networks trained on recalled ones, through the last `window` of up to `steps` steps."""
 
-    See `trainer.objectives.unrolled`. With `learn_rate` the step size is learned along with the memory, and is what the
-    bundle asks for. `eager` does not compile the steps: for short runs, where compiling takes longer than it saves.
-    """
-
-    kind: Literal["unrolled"] = "unrolled"
+    streams: ClassVar[bool] = True
     steps: Count = 60
     window: Count = 20
     rate: Rate = 0.02
+    rows_per_class: Count = 3
+    real_batch: Count = 256
+
+    @model_validator(mode="after")
+    def _check_window(self) -> Self:
+        if self.window > self.steps:
+            raise ValueError(f"a window of {self.window} is longer than the longest training of {self.steps} steps")
+        return self
+
+
+class UnrolledSpec(PerformanceMatchingSpec):
+    """Inner training of any network on recalled items (`trainer.objectives.unrolled`).
+
+    With `learn_rate` the step size is learned along with the memory, and is what the bundle asks for. `eager` does not
+    compile the steps: for short runs, where compiling takes longer than it saves.
+    """
+
+    kind: Literal["unrolled"] = "unrolled"
     learn_rate: bool = False
     optimiser: Annotated[InnerOptimiserSpec, member_of(InnerOptimiserSpec)] = InnerSgd()
-    rows_per_class: Count = 3
     classes_per_step: Annotated[int, Field(ge=0)] = 0  # 0: all of them
-    real_batch: Count = 256
     precision: Precision = "float32"
     eager: bool = False
 
     @model_validator(mode="after")
-    def _check(self) -> UnrolledSpec:
-        if self.window > self.steps:
-            raise ValueError(f"a window of {self.window} is longer than the longest training of {self.steps} steps")
+    def _check_classes(self) -> Self:
         if self.classes_per_step == 1:
             raise ValueError("one class per step leaves nothing to tell apart; use 0 for all, or two or more")
         return self
@@ -120,6 +131,36 @@ class UnrolledSpec(ObjectiveSpec):
             augmentation=AUGMENTATIONS[self.augmentation],
             training=self.optimiser.build(),
             log_rate=learned_rate(self.rate, device) if self.learn_rate else None,
+        )
+
+
+class SubspaceUnrolledSpec(PerformanceMatchingSpec):
+    """Inner training of an MLP in the span of the bases, on the CPU (`trainer.objectives.subspace`)."""
+
+    kind: Literal["subspace_unrolled"] = "subspace_unrolled"
+    requires: ClassVar[frozenset[str]] = SubspaceUnrolled.requires
+    network: NetworkSpec = NetworkSpec(architecture="mlp")
+    momentum: Annotated[float, Field(ge=0, lt=1)] = 0.9
+
+    @model_validator(mode="after")
+    def _check_network(self) -> Self:
+        if self.network.architecture != "mlp" or self.augmentation != "none":
+            raise ValueError(
+                "only an mlp is trained in the span of the bases, without augmentation; use objective=unrolled"
+            )
+        return self
+
+    def build(self, problem: Problem) -> AbstractObjective:
+        network = build_network(self.network, problem.dataset.image_shape, len(problem.dataset.classes))
+        assert isinstance(network, MLP), "no other network is let through"
+        return SubspaceUnrolled(
+            network,
+            steps=self.steps,
+            window=self.window,
+            rate=self.rate,
+            momentum=self.momentum,
+            rows_per_class=self.rows_per_class,
+            real_batch=self.real_batch,
         )
 
 

@@ -33,6 +33,7 @@ class StandardiseSpec(PreprocessingSpec):
     """Mean zero and deviation one for each channel."""
 
     kind: Literal["standardise"] = "standardise"
+    streams: ClassVar[bool] = True
 
 
 class ZcaSpec(PreprocessingSpec):

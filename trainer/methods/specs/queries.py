@@ -37,6 +37,7 @@ class LabelQueriesSpec(QueriesSpec):
     """One-hot labels."""
 
     kind: Literal["labels"] = "labels"
+    streams: ClassVar[bool] = True
 
     def query_size(self, classes: int) -> int:
         return classes

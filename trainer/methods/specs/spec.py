@@ -21,13 +21,15 @@ S = TypeVar("S", bound="Spec")
 class Spec(BaseModel):
     """One part of a method. A subclass with a default for `kind` is a member of the union of its nearest root.
 
-    A root is a direct subclass of Spec, and `noun` is what error sentences call it.
+    A root is a direct subclass of Spec, and `noun` is what error sentences call it. `streams` says whether a stream of
+    tasks, whose samples are seen once, can use the part.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     noun: ClassVar[str] = "part"
     kinds: ClassVar[dict[str, type[Spec]]] = {}
+    streams: ClassVar[bool] = False
     kind: str
 
     @classmethod

@@ -6,16 +6,19 @@ import math
 from abc import abstractmethod
 from typing import Annotated, ClassVar, Literal, NamedTuple
 
+import torch
 from pydantic import Field
 
 from recall_server.core.encoders.weights import encoder_parameters
 from recall_server.core.memory import BASES, ITEMS, AbstractMemory, AddressedBases
 from recall_server.core.networks import AbstractNetwork, NetworkSpec, Parameters, build_network
+from trainer.data.enlargement import Enlargement
 from trainer.methods.budget import MemoryBudget
 from trainer.methods.specs.memories import MemorySpec
 from trainer.methods.specs.problem import MemoryShape, Problem
 from trainer.methods.specs.spec import Spec, member_of
 from trainer.starts.eigenvectors import Coefficients, principal_start
+from trainer.starts.few_samples import Samples, few_samples_start
 from trainer.starts.for_pictures import start_by_pictures
 from trainer.starts.from_bundle import resume_from_bundle
 from trainer.starts.pretrained_encoder import pretrain_encoder
@@ -46,6 +49,12 @@ class StartSpec(Spec):
     def instant(self, spec: MemorySpec, budget: MemoryBudget, problem: Problem) -> AbstractMemory:
         """A memory that is good without an outer step, on the CPU. ValueError where this start gives none."""
         raise ValueError(f"a memory from start={self.kind} is no good without outer steps")
+
+    def of_samples(
+        self, spec: MemorySpec, shape: MemoryShape, budget: MemoryBudget, samples: Samples, generator: torch.Generator
+    ) -> AbstractMemory:
+        """The memory of a task of which these samples were seen. ValueError where this start needs more."""
+        raise ValueError(f"start={self.kind} needs more than samples")
 
     def variants(self) -> tuple[StartSpec, ...]:
         """The starts of this kind that an instant memory chooses among; none where this start gives no such memory."""
@@ -79,16 +88,23 @@ class NoiseStart(StartSpec):
     """Random numbers: as the paper's code (`xavier`) or its text (`kaiming`) has it."""
 
     kind: Literal["noise"] = "noise"
+    streams: ClassVar[bool] = True
     initialisation: Initialisation = "xavier"
 
     def memory(self, spec: MemorySpec, shape: MemoryShape, budget: MemoryBudget, problem: Problem) -> AbstractMemory:
         return spec.noise(shape, budget.bases, budget.rows, self.initialisation, problem.generator)
+
+    def of_samples(
+        self, spec: MemorySpec, shape: MemoryShape, budget: MemoryBudget, samples: Samples, generator: torch.Generator
+    ) -> AbstractMemory:
+        return spec.noise(shape, budget.bases, budget.rows, self.initialisation, generator)
 
 
 class PrincipalStart(StartSpec):
     """The leading eigenvectors of the training pictures as bases, with the coefficients of medoids or centroids."""
 
     kind: Literal["principal"] = "principal"
+    streams: ClassVar[bool] = True
     traits: ClassVar[frozenset[str]] = frozenset({BASES})
     coefficients: Coefficients = "typical"
 
@@ -108,6 +124,20 @@ class PrincipalStart(StartSpec):
             moments=problem.moments,
             coefficients=self.coefficients,
             resolution=spec.resolution,
+        )
+
+    def of_samples(
+        self, spec: MemorySpec, shape: MemoryShape, budget: MemoryBudget, samples: Samples, generator: torch.Generator
+    ) -> AbstractMemory:
+        enlargement = Enlargement.of(spec.resolution, *shape.item_shape[1:])
+        return few_samples_start(
+            samples,
+            enlargement,
+            classes=shape.classes,
+            bases=budget.bases,
+            rows=budget.rows,
+            generator=generator,
+            coefficients=self.coefficients,
         )
 
     def variants(self) -> tuple[StartSpec, ...]:

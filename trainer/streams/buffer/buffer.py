@@ -6,14 +6,16 @@ under construction is working state, like the network that a replay method train
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from torch import Tensor
 
-from recall_server.core.memory import AddressedBases
-from recall_server.core.memory.addressed_bases import largest_rows
+from recall_server.core.io.tensor_file import with_prefix
+from recall_server.core.memory import AbstractMemory, Setting
+from trainer.methods.budget import MemoryBudget
 from trainer.streams.buffer.samples import AbstractSamples
+from trainer.streams.methods import StreamMethod
 from trainer.streams.sources.task import TaskHeader
 
 
@@ -23,7 +25,7 @@ class Buffer:
 
     capacity: int
     tasks: int
-    memories: list[AddressedBases] = field(default_factory=list)
+    memories: list[AbstractMemory] = field(default_factory=list)
     samples: AbstractSamples | None = None
 
     @property
@@ -36,8 +38,8 @@ class Buffer:
         samples = 0 if self.samples is None else self.samples.numbers()
         return samples + sum(memory.stored_numbers() for memory in self.memories)
 
-    def rows(self, header: TaskHeader, *, base_numbers: int, bases: int) -> int:
-        """The largest number of rows r that the memory of a task can have within its share.
+    def budget(self, header: TaskHeader, method: StreamMethod) -> MemoryBudget:
+        """The largest memory of a task within its share.
 
         Raises ValueError if the share is too small, with the smallest buffer that works, or if all shares are taken.
         """
@@ -46,23 +48,23 @@ class Buffer:
                 f"the buffer is shared by {self.tasks} tasks and all shares are taken; {header.name} needs a buffer "
                 "for more tasks"
             )
-        classes = len(header.classes)
-        rows = largest_rows(self.share, query_size=classes, base_numbers=base_numbers, bases=bases)
+        shape, bases = method.shape(header.dataset()), method.memory.size(method.stream.bases)
+        rows = method.memory.largest(shape, self.share, bases)
         if rows < 1:
-            least = self.tasks * bases * (base_numbers + classes)
+            least = self.tasks * method.memory.numbers(shape, bases, 1)
             raise ValueError(
                 f"a buffer of {self.capacity} numbers leaves {self.share} for each of {self.tasks} tasks, too few for "
                 f"the {bases} bases of {header.name}; the smallest that works has {least} numbers, or "
                 f"{least / header.image_numbers:.1f} real images"
             )
-        return rows
+        return MemoryBudget(self.share / (header.image_numbers * len(header.classes)), bases, rows)
 
     @property
     def free(self) -> int:
         """How many numbers the finished memories leave free."""
         return self.capacity - sum(memory.stored_numbers() for memory in self.memories)
 
-    def close(self, memory: AddressedBases) -> None:
+    def close(self, memory: AbstractMemory) -> None:
         """Replace the samples of the current task by its memory."""
         if memory.stored_numbers() > self.share:
             raise ValueError(f"a memory of {memory.stored_numbers()} numbers does not fit in a share of {self.share}")
@@ -81,9 +83,11 @@ class Buffer:
             for name, value in memory.tensors().items()
         }
 
-    def restore(self, tensors: Mapping[str, Tensor], sizes: list[list[int]]) -> None:
-        """Restore the finished memories; `sizes` are their (height, width)."""
+    def restore(
+        self, kind: type[AbstractMemory], tensors: Mapping[str, Tensor], settings: Sequence[Mapping[str, Setting]]
+    ) -> None:
+        """Restore the finished memories of a kind from their tensors and settings."""
         self.memories = [
-            AddressedBases(tensors[f"{number}.bases"].clone(), tensors[f"{number}.addressing"].clone(), height, width)
-            for number, (height, width) in enumerate(sizes)
+            kind.from_tensors({name: value.clone() for name, value in with_prefix(f"{number}.", tensors).items()}, each)
+            for number, each in enumerate(settings)
         ]

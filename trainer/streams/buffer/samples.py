@@ -17,6 +17,7 @@ from torch import Tensor
 from torch.nn.functional import pad
 
 from trainer.data.enlargement import Enlargement
+from trainer.starts.few_samples import unit_rows
 from trainer.streams.buffer.reservoir import Reservoir
 
 
@@ -133,17 +134,3 @@ class CodedSamples(AbstractSamples):
     def _filled(self, codes: Tensor) -> Tensor:
         """Coefficients [n, k] -> [n, K], with zeros for the directions that do not exist yet."""
         return pad(codes, (0, self._most - codes.shape[1]))
-
-
-def unit_rows(weighted: Tensor) -> Tensor:
-    """Rows [k, p] scaled to unit length; rows of length zero, which come last, are dropped."""
-    norms = weighted.norm(dim=1)
-    used = norms > 1e-6 * norms.max() if len(norms) else norms > 0
-    unit: Tensor = weighted[used] / norms[used, None]
-    return unit
-
-
-def full_resolution(height: int, width: int) -> Enlargement:
-    """The identity, for bases that are stored at the size of the pictures."""
-    rows, columns = torch.eye(height), torch.eye(width)
-    return Enlargement(rows, rows, columns, columns)

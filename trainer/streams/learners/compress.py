@@ -5,7 +5,7 @@ steps on the new and the stored samples. At its end, the task's memory takes 1/T
 dropped. To predict for a task, the learner trains a fresh network on the images that the task's memory recalls.
 
 Tasks that share classes have separate memories, so their classifiers do not depend on each other. Every task has its
-own random numbers, so unless a recipe starts from finished memories (`reuse`), a task's memory depends only on its
+own random numbers, so unless a method starts from finished memories (`reuse`), a task's memory depends only on its
 samples, its number and the seed: tasks may be learned in any order or process, with the same bits (`skip`).
 """
 
@@ -17,10 +17,13 @@ from typing import final
 
 import torch
 
-from recall_server.core.memory import AddressedBases
+from recall_server.core.memory import AbstractMemory
 from recall_server.core.preprocessing import AbstractPreprocessing
 from recall_server.errors import InvalidDataset
+from trainer.data.enlargement import Enlargement
 from trainer.data.splits import Split
+from trainer.methods.budget import MemoryBudget
+from trainer.methods.specs.problem import Problem
 from trainer.streams.buffer.buffer import Buffer
 from trainer.streams.buffer.samples import AbstractSamples, CodedSamples, RawSamples
 from trainer.streams.learners.construction import Construction
@@ -32,8 +35,7 @@ from trainer.streams.learners.learner import (
     prefixed,
     with_prefix,
 )
-from trainer.streams.learners.recipe import StreamMethod
-from trainer.streams.learners.starts import noise_memory, plane
+from trainer.streams.methods import StreamMethod
 from trainer.streams.sources.task import CPU, TaskHeader
 
 SEEDS = 2**40  # offset of the learner's seeds, to keep them apart from those of the streams
@@ -68,7 +70,7 @@ class CompressThenRecall(AbstractStreamLearner):
 
     def __init__(
         self,
-        recipe: StreamMethod,
+        method: StreamMethod,
         preprocessing: AbstractPreprocessing,
         *,
         capacity: int,
@@ -76,7 +78,7 @@ class CompressThenRecall(AbstractStreamLearner):
         seed: int,
         device: torch.device = CPU,
     ) -> None:
-        self.recipe, self.preprocessing, self.seed, self.device = recipe, preprocessing, seed, device
+        self.method, self.preprocessing, self.seed, self.device = method, preprocessing, seed, device
         self.buffer = Buffer(capacity, tasks)
         self.seen: list[Seen] = []
         self._generator = torch.Generator()
@@ -85,9 +87,9 @@ class CompressThenRecall(AbstractStreamLearner):
     def begin(self, header: TaskHeader) -> None:
         if self._construction is not None:
             raise ValueError(f"the task {self.seen[-1].header.name} has not ended; finish or abandon it first")
-        rows = self.check(header)
+        budget = self.check(header)
         self._generator.manual_seed(SEEDS + self.seed * 1_000_003 + len(self.seen))
-        self._open(header, rows)
+        self._open(header, budget)
         self.seen.append(Seen(header, [0] * len(header.classes)))
 
     def skip(self, header: TaskHeader) -> None:
@@ -95,14 +97,15 @@ class CompressThenRecall(AbstractStreamLearner):
 
         Raises ValueError if later tasks would depend on it, and the errors of `begin`.
         """
-        if self.recipe.reuse:
-            raise ValueError("a recipe that starts from finished memories (`reuse`) needs all tasks, in order")
-        empty = noise_memory(self.recipe, header, self.check(header), torch.Generator())
+        if self.method.stream.reuse:
+            raise ValueError("a method that starts from finished memories (`reuse`) needs all tasks, in order")
+        budget, shape = self.check(header), self.method.shape(header.dataset())
+        empty = self.method.memory.noise(shape, budget.bases, budget.rows, "xavier", torch.Generator())
         self.buffer.close(empty.replace({name: torch.zeros_like(value) for name, value in empty.tensors().items()}))
         self.seen.append(Seen(header, [0] * len(header.classes)))
 
-    def check(self, header: TaskHeader) -> int:
-        """The number of rows r that the memory of such a task would have. Raises the errors of `begin`."""
+    def check(self, header: TaskHeader) -> MemoryBudget:
+        """How large the memory of such a task would be. Raises the errors of `begin`."""
         if not self.preprocessing.fits(header.image_shape):
             raise InvalidDataset(f"this stream's preprocessing does not accept the images of {header.name}")
         if self.seen and header.image_shape != self.seen[0].header.image_shape:
@@ -111,27 +114,21 @@ class CompressThenRecall(AbstractStreamLearner):
                 f"the images of {header.name} are {_size(header)}, those of {first.name} {_size(first)}; all tasks "
                 "need the same size"
             )
-        numbers = header.image_shape[0] * plane(self.recipe, header).numbers
-        return self.buffer.rows(header, base_numbers=numbers, bases=self.recipe.bases)
+        return self.buffer.budget(header, self.method)
 
-    def _open(self, header: TaskHeader, rows: int) -> None:
-        self._construction = Construction(
-            self.recipe,
-            header,
-            rows,
-            finished=self.buffer.memories,
-            generator=self._generator,
-            device=self.device,
-        )
+    def _open(self, header: TaskHeader, budget: MemoryBudget) -> None:
+        problem = Problem(header.dataset(), self.preprocessing, self._generator, self.device)
+        self._construction = Construction(self.method, problem, budget, finished=self.buffer.memories)
         self.buffer.samples = self._new_samples(header)
 
     def _new_samples(self, header: TaskHeader) -> AbstractSamples:
         """An empty store for the samples of a new task, as large as the finished memories permit."""
-        free, recipe = self.buffer.free, self.recipe
-        if recipe.stored == "raw":
+        free, stream = self.buffer.free, self.method.stream
+        if stream.stored == "raw":
             return RawSamples(free, header.image_shape, self._generator)
-        flat = plane(recipe, header)
-        return CodedSamples(free, header.image_shape, self._generator, flat, recipe.directions, recipe.least_samples)
+        enlargement = Enlargement.of(self.method.memory.resolution, *header.image_shape[1:])
+        sizes = stream.directions, stream.least_samples
+        return CodedSamples(free, header.image_shape, self._generator, enlargement, *sizes)
 
     def observe(self, batch: Split) -> None:
         construction, samples = self._current()
@@ -163,7 +160,7 @@ class CompressThenRecall(AbstractStreamLearner):
             raise ValueError("there is no current task; begin one first")
         return self._construction, self.buffer.samples
 
-    def memory(self, number: int) -> AddressedBases:
+    def memory(self, number: int) -> AbstractMemory:
         """The memory of a finished task."""
         if not 0 <= number < len(self.buffer.memories):
             raise ValueError(f"there is no memory of task {number}; {len(self.buffer.memories)} tasks have ended")
@@ -173,7 +170,7 @@ class CompressThenRecall(AbstractStreamLearner):
         memory, header = self.memory(number), self.seen[number].header
         recalled = memory.items(torch.eye(memory.query_size))
         return fresh_predictor(
-            recalled, header, self.preprocessing, self.recipe.retraining, seed=self.seed + number, device=self.device
+            recalled, header, self.preprocessing, self.method.retraining, seed=self.seed + number, device=self.device
         )
 
     def numbers(self) -> int:
@@ -192,13 +189,13 @@ class CompressThenRecall(AbstractStreamLearner):
                 ]
                 for seen in self.seen
             ],
-            "finished": len(self.buffer.memories),
+            "finished": [memory.settings() for memory in self.buffer.memories],
             "construction": None,
         }
         tensors = {"generator": self._generator.get_state()} | prefixed("memories", self.buffer.tensors())
         if self._construction is not None and self.buffer.samples is not None:
             current = self._construction.state()
-            values["construction"] = dict(current.values) | {"rows": self._construction.rows}
+            values["construction"] = dict(current.values)
             tensors |= prefixed("construction", current.tensors)
             tensors |= prefixed("samples", self.buffer.samples.tensors())
         return State(values, tensors)
@@ -209,10 +206,11 @@ class CompressThenRecall(AbstractStreamLearner):
             Seen(TaskHeader(name, tuple(classes), tuple(shape)), list(counts), steps, digest)
             for name, classes, shape, counts, steps, digest in values["seen"]
         ]
-        sizes = [list(seen.header.image_shape[1:]) for seen in self.seen[: values["finished"]]]
-        self.buffer.restore(with_prefix("memories", state.tensors), sizes)
+        memories = with_prefix("memories", state.tensors)
+        self.buffer.restore(self.method.memory.memory, memories, values["finished"])
         if values["construction"] is not None:
-            self._open(self.seen[-1].header, values["construction"]["rows"])
+            header = self.seen[-1].header
+            self._open(header, self.buffer.budget(header, self.method))
             construction, samples = self._current()
             construction.restore(State(values["construction"], with_prefix("construction", state.tensors)))
             samples.restore(with_prefix("samples", state.tensors))

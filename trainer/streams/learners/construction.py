@@ -2,173 +2,145 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import final
 
 import torch
 from torch import Tensor
 
-from recall_server.core.memory import AddressedBases
-from recall_server.core.networks import MLP, build_network
-from trainer.objectives.inner.inner_training import Momentum
-from trainer.objectives.inner.select_step import inner_step
-from trainer.objectives.unrolled import Unrolled
+from recall_server.core.memory import AbstractMemory
+from trainer.methods.budget import MemoryBudget
+from trainer.methods.specs.problem import Problem
+from trainer.objectives.components import Components
+from trainer.objectives.real_data import AbstractRealData, DrawQueries, RealBatch
+from trainer.run.outer_training import OuterTraining
+from trainer.starts.few_samples import Samples
 from trainer.streams.buffer.samples import AbstractSamples
-from trainer.streams.learners.learner import State, prefixed, with_prefix
-from trainer.streams.learners.objective import AbstractStreamObjective, RecalledUnrolled
-from trainer.streams.learners.recipe import StreamMethod
-from trainer.streams.learners.starts import noise_memory, principal_memory
-from trainer.streams.learners.subspace import SubspaceUnrolled
-from trainer.streams.sources.task import TaskHeader
+from trainer.streams.learners.learner import State
+from trainer.streams.methods import StreamMethod
 
 TRIALS = 3  # fresh networks per candidate when starts are compared
 RECENT = 3  # a task may start from one of this many last memories
 
 
+@final
+@dataclass(frozen=True)
+class ArrivedData(AbstractRealData):
+    """The samples of a minibatch, which are in every batch, and with them random ones that are `stored`.
+
+    `one_hot` [k, k] are the targets of all classes; batches are on its device.
+    """
+
+    items: Tensor
+    labels: Tensor
+    one_hot: Tensor
+    stored: AbstractSamples | None = None
+
+    @property
+    def classes(self) -> int:
+        return len(self.one_hot)
+
+    def draw_classes(self, count: int, generator: torch.Generator) -> Sequence[int]:
+        if count:
+            raise ValueError("the outer steps of a stream see all classes of a task; use objective.classes_per_step=0")
+        return range(self.classes)
+
+    def batch(self, draw: DrawQueries, classes: Sequence[int], count: int, generator: torch.Generator) -> RealBatch:
+        items, labels = self.samples(count * len(classes))
+        return RealBatch(self.one_hot, items.to(self.one_hot.device), self.one_hot[labels])
+
+    def samples(self, count: int) -> Samples:
+        """At most `count` that are stored, and the minibatch."""
+        if self.stored is None:
+            return Samples(self.items, self.labels)
+        items, labels = self.stored.draw(count)
+        return Samples(torch.cat([items, self.items]), torch.cat([labels, self.labels]))
+
+
 class Construction:
     """The construction of one task's memory. `finished` are memories that it may start from.
 
-    The memory is on the CPU; `device` is where inner networks are trained, if `make_objective` supports it. `owed`
-    counts the outer steps of earlier minibatches that are postponed until the start.
+    `owed` counts the outer steps of earlier minibatches that are postponed until the start. Random choices come from
+    the generator of the problem.
     """
 
     def __init__(
-        self,
-        recipe: StreamMethod,
-        header: TaskHeader,
-        rows: int,
-        *,
-        finished: Sequence[AddressedBases],
-        generator: torch.Generator,
-        device: torch.device,
+        self, method: StreamMethod, problem: Problem, budget: MemoryBudget, *, finished: Sequence[AbstractMemory]
     ) -> None:
-        self.recipe, self.header, self.rows = recipe, header, rows
-        self.seen, self.steps, self.owed = 0, 0, 0
-        self._generator = generator
-        self._objective = make_objective(recipe, header, device)
-        self._finished = [memory for memory in finished[-RECENT:] if memory.query_size == len(header.classes)]
-        self._targets = torch.eye(len(header.classes))
-        self._leaves: dict[str, Tensor] = {}
-        self._average: dict[str, Tensor] = {}
-        self._optimiser: torch.optim.Optimizer | None = None
-        self._like = noise_memory(recipe, header, rows, torch.Generator())
+        self.method, self.problem, self.budget = method, problem, budget
+        self.seen, self.owed = 0, 0
+        self.training: OuterTraining | None = None
+        self._shape = method.shape(problem.dataset)
+        self._objective = method.objective.build(problem)
+        self._finished = [memory for memory in finished[-RECENT:] if memory.query_size == self._shape.query_size]
+
+    @property
+    def steps(self) -> int:
+        """How many outer steps were taken."""
+        return 0 if self.training is None else self.training.steps
 
     def observe(self, images: Tensor, labels: Tensor, samples: AbstractSamples) -> None:
         """Take outer steps on new samples [n, C, H, W] and samples of the buffer, all in model space."""
         self.seen += len(labels)
-        self.owed += self.recipe.replays
-        if self.seen >= self.recipe.start_after:
-            self._catch_up(images, labels, samples)
+        self.owed += self.method.outer.steps
+        if self.seen >= self.method.stream.start_after:
+            self._catch_up(self._arrived(images, labels, samples))
 
-    def finish(self, samples: AbstractSamples) -> AddressedBases:
-        """Take the outer steps that are owed, and return the memory."""
-        nothing = samples.draw(0)
-        self._catch_up(*nothing, samples)
-        tensors = self._average or self._leaves
-        return self._like.replace({name: value.detach().clone() for name, value in tensors.items()})
+    def finish(self, samples: AbstractSamples) -> AbstractMemory:
+        """Take the outer steps that are owed, and return the memory, on the CPU."""
+        training = self._catch_up(self._arrived(*samples.draw(0), samples))
+        return training.components.memory_of({name: value.cpu() for name, value in training.kept().items()})
 
-    def _catch_up(self, images: Tensor, labels: Tensor, samples: AbstractSamples) -> None:
-        if not self._leaves:
-            self._begin(self._start(*_together(images, labels, samples, len(samples))))
+    def _arrived(self, images: Tensor, labels: Tensor, stored: AbstractSamples | None) -> ArrivedData:
+        return ArrivedData(images, labels, torch.eye(self._shape.classes, device=self.problem.device), stored)
+
+    def _catch_up(self, data: ArrivedData) -> OuterTraining:
+        if self.training is None:
+            assert data.stored is not None, "the start is computed from all samples"
+            self.training = self._training(self._start(data.samples(len(data.stored))))
         while self.owed:
-            drawn, their_labels = _together(images, labels, samples, self.recipe.real_batch)
-            self._outer_step(drawn, self._targets[their_labels])
+            try:
+                self.training.step(data)
+            except FloatingPointError as error:
+                raise FloatingPointError(f"the task {self.problem.dataset.name}: {error}") from error
             self.owed -= 1
+        return self.training
 
-    def _start(self, images: Tensor, labels: Tensor) -> AddressedBases:
-        """The recipe's start, or a finished memory with a lower loss on these samples."""
-        if self.recipe.start == "noise":
-            start = noise_memory(self.recipe, self.header, self.rows, self._generator)
-        else:
-            start = principal_memory(self.recipe, self.header, self.rows, images, labels, self._generator)
-        if not self.recipe.reuse or not self._finished:
+    def _start(self, samples: Samples) -> AbstractMemory:
+        """The method's start, or a finished memory with a lower loss on these samples."""
+        start = self.method.start.of_samples(
+            self.method.memory, self._shape, self.budget, samples, self.problem.generator
+        )
+        if not self.method.stream.reuse or not self._finished:
             return start
-        candidates = [start, *self._finished]
-        return min(candidates, key=lambda memory: self._loss_of(memory, images, self._targets[labels]))
+        data = self._arrived(*samples, None)
+        return min([start, *self._finished], key=lambda memory: self._loss(self._components(memory), data))
 
     @torch.no_grad()
-    def _loss_of(self, memory: AddressedBases, images: Tensor, targets: Tensor) -> float:
-        losses = [self._objective.loss(memory, images, targets, self._generator) for _ in range(TRIALS)]
+    def _loss(self, components: Components, data: ArrivedData) -> float:
+        sampler = components.sampler(data)
+        losses = [self._objective.loss(sampler, {}, self.problem.generator) for _ in range(TRIALS)]
         return float(torch.stack(losses).mean())
 
-    def _begin(self, start: AddressedBases) -> None:
+    def _components(self, memory: AbstractMemory) -> Components:
         # Contiguous, like a restored state.
-        first = {name: value.detach().contiguous() for name, value in start.tensors().items()}
-        self._leaves = {name: value.clone().requires_grad_() for name, value in first.items()}
-        if self.recipe.average:
-            self._average = {name: value.clone() for name, value in first.items()}
-        if self.recipe.optimiser == "sgd":
-            self._optimiser = torch.optim.SGD(self._leaves.values(), lr=self.recipe.outer_rate, momentum=0.5)
-        else:
-            self._optimiser = torch.optim.Adam(self._leaves.values(), lr=self.recipe.outer_rate)
+        contiguous = memory.replace({name: value.contiguous() for name, value in memory.tensors().items()})
+        return self.method.components(contiguous, self.problem, self._objective)
 
-    def _outer_step(self, images: Tensor, targets: Tensor) -> None:
-        assert self._optimiser is not None, "the start comes first"
-        self._optimiser.zero_grad()
-        loss = self._objective.loss(self._like.replace(self._leaves), images, targets, self._generator)
-        loss.backward()  # type: ignore[no-untyped-call]
-        norm = torch.nn.utils.clip_grad_norm_(self._leaves.values(), self.recipe.clip or math.inf)
-        if not (torch.isfinite(loss) and torch.isfinite(norm)):
-            raise FloatingPointError(
-                f"the outer loss is {loss.item():g} and its gradient has norm {norm.item():g} at outer step "
-                f"{self.steps} of the task {self.header.name}; try a lower `rate` or `outer_rate`"
-            )
-        if self.recipe.settle:  # the length of a task is not known, so the rate falls with the steps taken
-            self._optimiser.param_groups[0]["lr"] = self.recipe.outer_rate / (1 + self.steps / self.recipe.settle)
-        self._optimiser.step()
-        self.steps += 1
-        for name, value in self._average.items():
-            value.lerp_(self._leaves[name].detach(), 1 - self.recipe.average)
+    def _training(self, start: AbstractMemory) -> OuterTraining:
+        return OuterTraining(self._components(start), self.method.outer, self.problem.generator)
 
     def state(self) -> State:
         """The state, without the generator, which belongs to the owner."""
-        tensors = prefixed("leaves", {name: leaf.detach() for name, leaf in self._leaves.items()})
-        tensors |= prefixed("average", self._average)
-        if self._optimiser is not None:
-            for name, leaf in self._leaves.items():
-                tensors |= prefixed(f"optimiser.{name}", _tensors_of(self._optimiser.state.get(leaf, {})))
-        return State({"seen": self.seen, "steps": self.steps, "owed": self.owed}, tensors)
+        tensors = {} if self.training is None else self.training.tensors()
+        return State({"seen": self.seen, "owed": self.owed}, tensors)
 
     def restore(self, state: State) -> None:
-        """Restore the state from `state()`. Raises KeyError, TypeError or ValueError for anything else."""
-        self.seen, self.steps, self.owed = (state.values[key] for key in ("seen", "steps", "owed"))
-        leaves = with_prefix("leaves", state.tensors)
-        if leaves:
-            self._begin(self._like.replace(leaves))
-            self._average = {name: value.clone() for name, value in with_prefix("average", state.tensors).items()}
-            assert self._optimiser is not None, "the start came first"
-            for name, leaf in self._leaves.items():
-                kept = with_prefix(f"optimiser.{name}", state.tensors)
-                if kept:
-                    self._optimiser.state[leaf] = {key: value.clone() for key, value in kept.items()}
-
-
-def _together(images: Tensor, labels: Tensor, samples: AbstractSamples, count: int) -> tuple[Tensor, Tensor]:
-    """The new samples and `count` random samples of the buffer."""
-    stored, their_labels = samples.draw(count)
-    return torch.cat([stored, images]), torch.cat([their_labels, labels])
-
-
-def _tensors_of(state: Mapping[str, object]) -> dict[str, Tensor]:
-    return {key: value for key, value in state.items() if isinstance(value, Tensor)}
-
-
-def make_objective(recipe: StreamMethod, header: TaskHeader, device: torch.device) -> AbstractStreamObjective:
-    """The objective: for an MLP, inner training in the span of the bases on the CPU; else on recalled images."""
-    network = build_network(recipe.network, header.image_shape, len(header.classes))
-    if isinstance(network, MLP):
-        return SubspaceUnrolled(
-            network, recipe.steps, recipe.window, recipe.rate, recipe.momentum, recipe.rows_per_class
-        )
-    step = inner_step(network, device)
-    return RecalledUnrolled(
-        Unrolled(
-            step,
-            steps=recipe.steps,
-            window=recipe.window,
-            rate=recipe.rate,
-            rows_per_class=recipe.rows_per_class,
-            training=Momentum(recipe.momentum),
-        ),
-        device,
-    )
+        """Restore the state from `state()`. Raises KeyError, TypeError or RuntimeError for anything else."""
+        self.seen, self.owed = state.values["seen"], state.values["owed"]
+        if state.tensors:
+            budget, unused = self.budget, torch.Generator()
+            like = self.method.memory.noise(self._shape, budget.bases, budget.rows, "xavier", unused)
+            self.training = self._training(like)
+            self.training.restore(state.tensors)

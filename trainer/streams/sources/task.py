@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
@@ -11,7 +12,7 @@ import torch
 from torch import Tensor
 
 from recall_server.errors import InvalidDataset
-from trainer.data.splits import Split
+from trainer.data.splits import ImageDataset, Split
 
 MINIBATCH = 10  # samples per minibatch of a stream (paper, section 5.2)
 LOOK_EVERY = 2.0  # seconds between two checks for a new task
@@ -70,8 +71,12 @@ class TaskHeader:
 
     @property
     def image_numbers(self) -> int:
-        channels, height, width = self.image_shape
-        return channels * height * width
+        return math.prod(self.image_shape)
+
+    def dataset(self) -> ImageDataset:
+        """The task as a data set whose pictures are still to come."""
+        empty = Split(torch.empty(0, *self.image_shape, dtype=torch.uint8), torch.empty(0, dtype=torch.int64))
+        return ImageDataset(self.name, self.classes, empty, empty, empty, digest="", licence="")
 
 
 @dataclass(frozen=True, eq=False)

@@ -8,7 +8,7 @@ import torch
 from tests.tolerances import assert_close
 from trainer.data.enlargement import Enlargement
 from trainer.streams.buffer.reservoir import Reservoir
-from trainer.streams.buffer.samples import AbstractSamples, CodedSamples, RawSamples, full_resolution
+from trainer.streams.buffer.samples import AbstractSamples, CodedSamples, RawSamples
 
 SHAPE = (1, 8, 8)
 FREE = 900
@@ -18,7 +18,7 @@ def make(kind: str, free: int = FREE, seed: int = 0, directions: int = 20, least
     generator = torch.Generator().manual_seed(seed)
     if kind == "raw":
         return RawSamples(free, SHAPE, generator)
-    plane = Enlargement.from_half(8, 8) if kind == "half" else full_resolution(8, 8)
+    plane = Enlargement.of(kind, 8, 8)  # type: ignore[arg-type]
     return CodedSamples(free, SHAPE, generator, plane, directions, least)
 
 

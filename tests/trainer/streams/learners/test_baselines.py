@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from recall_server.errors import InvalidDataset
-from tests.trainer.streams.stream_examples import CLASSES, PLAIN, SHAPE, BarStream, bars, header, recipe
+from tests.trainer.streams.stream_examples import CLASSES, PLAIN, SHAPE, BarStream, bars, header, method_of
 from trainer.streams.learners.coreset import Coreset
 from trainer.streams.learners.joint import joint_accuracies
 from trainer.streams.learners.learner import AbstractStreamLearner, accuracy
@@ -16,14 +16,23 @@ IMAGES = 12  # of the buffer
 
 
 def network(images: int = IMAGES, classes: tuple[str, ...] = CLASSES) -> OnlineNetwork:
-    made = recipe()
+    made = method_of()
     return OnlineNetwork(
-        "replay", made.network, classes, SHAPE, PLAIN, capacity=images * 64, rate=0.05, updates=4, replayed=10, seed=0
+        "replay",
+        made.objective.network,
+        classes,
+        SHAPE,
+        PLAIN,
+        capacity=images * 64,
+        rate=0.05,
+        updates=4,
+        replayed=10,
+        seed=0,
     )
 
 
 def coreset(images: int = IMAGES, tasks: int = 2) -> Coreset:
-    return Coreset(recipe().retraining, PLAIN, capacity=images * 64, tasks=tasks, seed=0)
+    return Coreset(method_of().retraining, PLAIN, capacity=images * 64, tasks=tasks, seed=0)
 
 
 def learn(learner: AbstractStreamLearner, stream: BarStream, capacity: int = IMAGES * 64) -> list[float]:

@@ -8,18 +8,18 @@ import torch
 from recall_server.core.preprocessing import Standardise
 from recall_server.errors import InvalidDataset
 from tests.suite.needs import needs_cuda
-from tests.trainer.streams.stream_examples import CLASSES, PLAIN, BarStream, bars, header, learner, recipe
+from tests.trainer.streams.stream_examples import CLASSES, CONVNET, PLAIN, BarStream, bars, header, learner, method_of
 from trainer.data.splits import Split
 from trainer.streams.learners.compress import CompressThenRecall
 from trainer.streams.learners.learner import State, accuracy
-from trainer.streams.learners.recipe import compose_stream
+from trainer.streams.methods import compose_stream
 
 METHODS = {
-    "paper": ("paper", ["steps=5", "window=5"]),
+    "paper": ("paper", ["objective.steps=5", "objective.window=5"]),
     "window": ("window", []),
-    "window at full resolution": ("window", ["resolution=full", "bases=3", "least_samples=5"]),
-    "window of raw samples": ("window", ["stored=raw"]),
-    "window of a convnet": ("window", ["network=convnet:filters=4,depth=1"]),
+    "window at full resolution": ("window", ["memory.resolution=full", "stream.bases=3", "stream.least_samples=5"]),
+    "window of raw samples": ("window", ["stream.stored=raw"]),
+    "window of a convnet": ("window", CONVNET),
 }
 
 
@@ -52,7 +52,7 @@ def test_the_buffer_is_counted_to_the_last_number_at_every_moment_of_a_stream(me
             kept = [value for memory in ours.buffer.memories for value in memory.tensors().values()]
             assert ours.numbers() == sum(map(torch.numel, kept)) + ours.buffer.samples.numbers()  # type: ignore[union-attr]
             assert ours.numbers() <= capacity
-        assert ours.numbers() > (capacity - 64 if ours.recipe.stored == "raw" and number == 3 else 0)
+        assert ours.numbers() > (capacity - 64 if ours.method.stream.stored == "raw" and number == 3 else 0)
         ours.finish()
         memory = ours.memory(number)
         assert memory.bases.numel() + memory.addressing.numel() <= capacity // 4  # addressing matrices included
@@ -63,7 +63,11 @@ def test_the_buffer_is_counted_to_the_last_number_at_every_moment_of_a_stream(me
 @pytest.mark.parametrize("method", METHODS)
 def test_every_task_is_told_apart_after_the_last_has_ended(method: str) -> None:
     name, overrides = METHODS[method]
-    more = ["replays=12", "steps=20", "window=20", "outer_rate=0.3"] if name == "paper" else ["replays=2"]
+    more = (
+        ["outer.steps=12", "objective.steps=20", "objective.window=20", "outer.rate=0.3"]
+        if name == "paper"
+        else ["outer.steps=2"]
+    )
     ours, stream = learner(*overrides, *more, method=name, tasks=2), BarStream(2)
     learn(ours, stream)
     for number in range(2):
@@ -76,7 +80,7 @@ def test_every_task_is_told_apart_after_the_last_has_ended(method: str) -> None:
 @pytest.mark.parametrize("method", ["window", "window of a convnet"])
 def test_networks_are_trained_on_a_gpu_and_what_is_kept_lies_in_memory(method: str) -> None:
     name, overrides = METHODS[method]
-    ours, stream = learner(*overrides, "replays=2", method=name, device=torch.device("cuda")), BarStream(2)
+    ours, stream = learner(*overrides, "outer.steps=2", method=name, device=torch.device("cuda")), BarStream(2)
     learn(ours, stream)
     for number in range(2):
         task = stream.task(number)
@@ -124,7 +128,7 @@ def test_stopped_and_resumed_between_any_two_minibatches_it_ends_in_the_same_bit
 
 def test_tasks_that_share_classes_keep_a_memory_each() -> None:
     """The bars of both tasks have the same names and other places: what one says must not leak into the other."""
-    ours, stream = learner("replays=2"), BarStream(2)
+    ours, stream = learner("outer.steps=2"), BarStream(2)
     learn(ours, stream)
     first, second = stream.task(0), stream.task(1)
     assert first is not None
@@ -143,10 +147,10 @@ def test_a_task_whose_length_nobody_told_may_end_at_any_minibatch() -> None:
 
 
 def test_a_task_may_start_from_a_finished_memory_that_already_fits_it() -> None:
-    reusing = learner("reuse=true", "replays=0", "start=noise")
+    reusing = learner("stream.reuse=true", "outer.steps=0", "start=noise")
     task = BarStream(1).task(0)
     assert task is not None
-    with_steps = learner("replays=4")
+    with_steps = learner("outer.steps=4")
     learn(with_steps, BarStream(1), tasks=1)
     reusing.buffer.memories.append(with_steps.memory(0))
     reusing.begin(task.header)
@@ -188,7 +192,7 @@ def test_a_task_that_cannot_be_learned_is_refused_and_nothing_is_lost(
 
 def test_a_buffer_too_small_for_one_memory_says_the_smallest_that_works_and_that_is_true() -> None:
     def with_capacity(numbers: int) -> CompressThenRecall:
-        return CompressThenRecall(recipe(), PLAIN, capacity=numbers, tasks=3, seed=0)
+        return CompressThenRecall(method_of(), PLAIN, capacity=numbers, tasks=3, seed=0)
 
     with pytest.raises(ValueError, match="the smallest that works has 228 numbers, or 3.6 real images"):
         with_capacity(100).begin(header())
@@ -244,9 +248,9 @@ def test_black_pictures_are_survived() -> None:
 
 def test_a_loss_that_is_not_finite_stops_with_a_sentence() -> None:
     broken = Standardise(torch.tensor([0.0]), torch.tensor([0.25]))
-    ours = CompressThenRecall(recipe("outer_rate=1e30", "replays=3"), broken, capacity=6 * 64, tasks=1, seed=0)
+    ours = CompressThenRecall(method_of("outer.rate=1e30", "outer.steps=3"), broken, capacity=6 * 64, tasks=1, seed=0)
     ours.begin(header())
-    with pytest.raises(FloatingPointError, match="of the task bars-0; try a lower `rate` or `outer_rate`"):
+    with pytest.raises(FloatingPointError, match="the task bars-0: the outer loss is .* lower `outer.rate`"):
         for _ in range(5):
             ours.observe(bars(10, 0))
 
@@ -254,11 +258,17 @@ def test_a_loss_that_is_not_finite_stops_with_a_sentence() -> None:
 @pytest.mark.parametrize(
     ("overrides", "message"),
     [
-        (["basis=3"], "'basis=3': there is no field 'basis'; there are name, bases"),
-        (["bases"], "'bases' is not field=value"),
-        (["bases=0"], "bases: "),
-        (["window=100"], "a window of 100 is longer than the longest training of 60 steps"),
-        (["network=mlp:filters=3"], "mlp takes hidden and depth"),
+        (["bases=3"], "'bases=3': there is no field 'bases'; .*; did you mean stream.bases?"),
+        (["stream.bases"], "'stream.bases' is not field=value"),
+        (["stream.bases=0"], "stream.bases: "),
+        (["objective=distribution_matching"], "a stream cannot use the objective distribution_matching; use unrolled"),
+        (["start=bundle"], "a stream cannot use the start bundle; use noise or principal"),
+        (["preprocessing=zca"], "a stream cannot use the preprocessing zca; use standardise"),
+        (["outer.decay=cosine"], "use outer.settle in place of outer.decay"),
+        (["memory.storage=int8"], "use memory.storage=float32"),
+        (["objective.network=resnet"], "only an mlp is trained in the span of the bases.*use objective=unrolled"),
+        (["objective.window=100"], "a window of 100 is longer than the longest training of 60 steps"),
+        (["objective.network=mlp:filters=3"], "mlp takes hidden and depth"),
         (["name=mine"], "'name=mine' is not field=value"),
     ],
 )
@@ -274,7 +284,7 @@ def test_an_unknown_method_lists_the_known_ones() -> None:
 
 def test_the_settings_are_those_of_table_5() -> None:
     found = {
-        name: (made.bases, made.resolution, made.replays, str(made.network))
+        name: (made.stream.bases, made.memory.resolution, made.outer.steps, str(made.objective.network))
         for name in ("rotations", "permutations", "many", "cifar100", "rotations-60000", "permutations-60000")
         for made in [compose_stream("paper", name)]
     }

@@ -14,7 +14,7 @@ from tests.tolerances import assert_close, rounding
 from trainer.objectives.inner.autograd_step import DifferentiatedStep
 from trainer.objectives.inner.kernels import dense
 from trainer.objectives.inner.kernels.dense import NativeDense, native_dense
-from trainer.streams.learners.narrow_training import (
+from trainer.objectives.inner.narrow_training import (
     AbstractNarrowTraining,
     NativeTraining,
     StepwiseTraining,

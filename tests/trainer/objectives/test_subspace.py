@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import pytest
 import torch
 from torch import Tensor
@@ -11,18 +13,19 @@ from recall_server.core.networks import MLP
 from tests.tolerances import assert_close
 from trainer.objectives.inner.autograd_step import DifferentiatedStep
 from trainer.objectives.inner.inner_training import Momentum
+from trainer.objectives.inner.narrow_training import HIDDEN_WEIGHT
 from trainer.objectives.inner.step import TrainState
 from trainer.objectives.inner.unroll import train, unroll
+from trainer.objectives.sampler import OuterBatch
+from trainer.objectives.subspace import SubspaceUnrolled, span
 from trainer.objectives.unrolled import Unrolled
-from trainer.streams.learners.narrow_training import HIDDEN_WEIGHT
-from trainer.streams.learners.objective import AbstractStreamObjective, RecalledUnrolled
-from trainer.streams.learners.subspace import SubspaceUnrolled, span
 
 NETWORK = MLP(channels=1, height=8, width=8, classes=3, hidden=12)
 TERMS = 7 * 20 * 64  # steps, pictures and their pixels
 DEEP = MLP(channels=1, height=8, width=8, classes=3, hidden=12, depth=2)
 SCHEDULE = {"steps": 7, "rate": 0.1, "momentum": 0.9}
 RATE, MOMENTUM = torch.tensor(0.1), torch.tensor(0.9)
+Score = Callable[[AddressedBases, Tensor, Tensor, torch.Generator], Tensor]  # of a memory, on images with targets
 
 
 def memory(side: int = 4) -> AddressedBases:
@@ -31,34 +34,37 @@ def memory(side: int = 4) -> AddressedBases:
     return AddressedBases(bases.requires_grad_(), addressing.requires_grad_(), 8, 8)
 
 
-def loss_and_gradients(objective: AbstractStreamObjective, memory: AddressedBases, seed: int) -> tuple[Tensor, ...]:
+def loss_and_gradients(score: Score, memory: AddressedBases, seed: int) -> tuple[Tensor, ...]:
     generator = torch.Generator().manual_seed(seed)
     images = torch.randn(20, 1, 8, 8, generator=torch.Generator().manual_seed(2))
-    loss = objective.loss(memory, images, torch.eye(3)[torch.arange(20) % 3], generator)
+    loss = score(memory, images, torch.eye(3)[torch.arange(20) % 3], generator)
     return loss.detach(), *torch.autograd.grad(loss, list(memory.tensors().values()))
 
 
-def both(network: MLP, window: int, rows: int) -> tuple[AbstractStreamObjective, AbstractStreamObjective]:
+def both(network: MLP, window: int, rows: int) -> tuple[Score, Score]:
     """Through pictures, and through coordinates."""
     step = DifferentiatedStep(network, compiled=False)
     training = Momentum(SCHEDULE["momentum"])
     unrolled = Unrolled(step, steps=7, window=window, rate=SCHEDULE["rate"], rows_per_class=rows, training=training)
-    whole = RecalledUnrolled(unrolled)
-    return whole, SubspaceUnrolled(network, window=window, rows_per_class=rows, **SCHEDULE)  # type: ignore[arg-type]
+
+    def whole(memory: AddressedBases, images: Tensor, targets: Tensor, generator: torch.Generator) -> Tensor:
+        return unrolled.score(OuterBatch(memory.recall(torch.eye(3)), images, targets), generator)
+
+    return whole, SubspaceUnrolled(network, window=window, rows_per_class=rows, **SCHEDULE).score  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("network", [NETWORK, DEEP])
 @pytest.mark.parametrize("side", [4, 8])
 @pytest.mark.parametrize("rows", [2, 4])
 def test_loss_and_gradients_are_those_of_training_on_the_pictures(network: MLP, side: int, rows: int) -> None:
-    expected, found = (loss_and_gradients(objective, memory(side), 1) for objective in both(network, 7, rows))
+    expected, found = (loss_and_gradients(score, memory(side), 1) for score in both(network, 7, rows))
     assert_close(found, expected, terms=TERMS)
 
 
 @pytest.mark.parametrize("rows", [2, 4])
 def test_the_loss_after_a_window_is_that_of_training_on_the_pictures(rows: int) -> None:
     for seed in range(4):  # which decides how many steps come before the window
-        expected, found = (loss_and_gradients(objective, memory(), seed)[0] for objective in both(NETWORK, 3, rows))
+        expected, found = (loss_and_gradients(score, memory(), seed)[0] for score in both(NETWORK, 3, rows))
         assert_close(found, expected, terms=TERMS)
 
 
@@ -68,17 +74,17 @@ def test_what_was_learned_before_a_window_turns_with_the_bases() -> None:
     objective = SubspaceUnrolled(NETWORK, window=window, rows_per_class=4, **SCHEDULE)  # type: ignore[arg-type]
     for seed in range(4):
         mine = memory()
-        expected, found = (loss_and_gradients(each, mine, seed) for each in (Turning(window), objective))
+        expected, found = (loss_and_gradients(score, mine, seed) for score in (Turning(window).score, objective.score))
         assert_close(found, expected, terms=TERMS)
 
 
-class Turning(AbstractStreamObjective):
+class Turning:
     """The definition, on pictures, for minibatches of everything."""
 
     def __init__(self, window: int) -> None:
         self.window = window
 
-    def loss(self, memory: AddressedBases, images: Tensor, targets: Tensor, generator: torch.Generator) -> Tensor:
+    def score(self, memory: AddressedBases, images: Tensor, targets: Tensor, generator: torch.Generator) -> Tensor:
         length = int(torch.randint(self.window, 8, (), generator=generator))
         start = NETWORK.initialise(generator)
         velocity = {name: torch.zeros_like(value) for name, value in start.items()}

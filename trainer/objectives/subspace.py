@@ -15,21 +15,22 @@ Holding them constant in pixels instead loses 1 to 1.5 points (docs/tried.md).
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import final
+from typing import ClassVar, final
 
 import torch
 from torch import Tensor
 
-from recall_server.core.memory import AddressedBases
+from recall_server.core.memory import BASES, LINEAR, AddressedBases
 from recall_server.core.networks import MLP, Parameters
+from trainer.objectives.base import AbstractObjective, State
+from trainer.objectives.inner.narrow_training import HIDDEN_WEIGHT, narrow_training, narrowed
 from trainer.objectives.inner.step import soft_cross_entropy
-from trainer.streams.learners.narrow_training import HIDDEN_WEIGHT, narrow_training, narrowed
-from trainer.streams.learners.objective import AbstractStreamObjective
+from trainer.objectives.sampler import Sampler
 
 
 @final
 @dataclass(frozen=True)
-class SubspaceUnrolled(AbstractStreamObjective):
+class SubspaceUnrolled(AbstractObjective):
     """`trainer.objectives.unrolled.Unrolled` for an MLP on the CPU, with the same losses and schedule.
 
     Without a window the gradients are the same too; with one they follow the bases further into the past.
@@ -41,12 +42,21 @@ class SubspaceUnrolled(AbstractStreamObjective):
     rate: float
     momentum: float
     rows_per_class: int
+    real_batch: int = 256
+    requires: ClassVar[frozenset[str]] = frozenset({BASES, LINEAR})
 
     def __post_init__(self) -> None:
         if not 1 <= self.window <= self.steps:
             raise ValueError(f"a window of {self.window} does not lie within 1..{self.steps} inner steps")
 
-    def loss(self, memory: AddressedBases, images: Tensor, targets: Tensor, generator: torch.Generator) -> Tensor:
+    def loss(self, sampler: Sampler, state: State, generator: torch.Generator) -> Tensor:
+        classes = sampler.draw_classes(0, generator)
+        _, items, targets = sampler.real_batch(classes, max(1, self.real_batch // len(classes)), generator)
+        assert isinstance(sampler.memory, AddressedBases), "no other memory has bases"
+        return self.score(sampler.memory, items.cpu(), targets.cpu(), generator).to(items.device)
+
+    def score(self, memory: AddressedBases, images: Tensor, targets: Tensor, generator: torch.Generator) -> Tensor:
+        """The loss on real images [N, C, H, W] with targets [N, k] of a network trained on the recalled ones."""
         length = int(torch.randint(self.window, self.steps + 1, (), generator=generator))
         parameters = {name: value.to(images) for name, value in self.network.initialise(generator).items()}
         velocity: Parameters = {name: torch.zeros_like(value) for name, value in parameters.items()}
@@ -74,8 +84,8 @@ class SubspaceUnrolled(AbstractStreamObjective):
 
 def span(memory: AddressedBases) -> tuple[Tensor, Tensor]:
     """An orthonormal basis [d, K] of the span of the bases, and the coordinates [d_y, r, K] of the recalled images."""
-    basis, triangular = torch.linalg.qr(memory.span().flatten(1).T)
-    return basis, (memory.addressing @ triangular.T).transpose(0, 1)
+    basis, triangular = torch.linalg.qr(memory.span().flatten(1).T.cpu())
+    return basis, (memory.addressing.cpu() @ triangular.T).transpose(0, 1)
 
 
 def draw_rows(length: int, coordinates: Tensor, rows_per_class: int, generator: torch.Generator) -> Tensor:
