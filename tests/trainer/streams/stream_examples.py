@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 import torch
@@ -10,9 +12,11 @@ import torch
 from recall_server.core.preprocessing import Standardise
 from trainer.data.splits import Split
 from trainer.streams.learners.compress import CompressThenRecall
+from trainer.streams.learners.learner import AbstractStreamLearner, State
 from trainer.streams.methods import StreamMethod, compose_stream
 from trainer.streams.sources.task import CPU, AbstractStream, Pictures, StreamTask, TaskHeader
 
+Learner = TypeVar("Learner", bound=AbstractStreamLearner)
 CLASSES = ("top", "middle", "bottom")
 SHAPE = (1, 8, 8)
 PLAIN = Standardise(torch.tensor([0.0]), torch.tensor([0.25]))
@@ -61,11 +65,11 @@ class BarStream(AbstractStream):
     name, licence = "bars", "none"
 
     def __init__(self, tasks: int = 2, samples: int = 60, *, planned: int | None = None) -> None:
-        self._count, self._samples, self._planned = tasks, samples, planned or tasks
+        self._count, self._samples, self.tasks = tasks, samples, planned or tasks
 
-    @property
-    def tasks(self) -> int:
-        return self._planned
+    def every(self) -> list[StreamTask]:
+        """All tasks that exist."""
+        return [task for number in range(self._count) if (task := self.task(number))]
 
     def task(self, number: int) -> StreamTask | None:
         if not 0 <= number < self._count:
@@ -78,6 +82,35 @@ class BarStream(AbstractStream):
             Pictures(both.images, train, both.labels[train]),
             Pictures(both.images, test, both.labels[test]),
         )
+
+
+def learn(learner: AbstractStreamLearner, *tasks: StreamTask) -> None:
+    """Learn the tasks, in minibatches of ten."""
+    for task in tasks:
+        learner.begin(task.header)
+        for batch in task.train.chunks(10):
+            learner.observe(batch)
+        learner.finish()
+
+
+def learn_with_stops(make: Callable[[], Learner], *tasks: StreamTask) -> Learner:
+    """The same, where a new learner goes on from the state of the last one after every minibatch."""
+    learner = make()
+    for task in tasks:
+        learner.begin(task.header)
+        for batch in task.train.chunks(10):
+            learner.observe(batch)
+            state = learner.state()
+            learner = make()
+            learner.restore(state)
+        learner.finish()
+    return learner
+
+
+def same_bits(one: State, other: State) -> bool:
+    """Whether the tensors of two states are equal."""
+    tensors = one.tensors.keys() == other.tensors.keys()
+    return tensors and all(torch.equal(one.tensors[name], other.tensors[name]) for name in one.tensors)
 
 
 def write_task(folder: Path, seed: int, *, side: int = 8, classes: tuple[str, ...] = CLASSES) -> Path:

@@ -51,14 +51,10 @@ class FolderStream(AbstractStream):
             raise InvalidDataset(f"{self.name} has no task; it must contain one folder per task, with class folders")
         if follow and tasks is None:
             raise InvalidDataset("--follow needs --tasks, the number of tasks that share the buffer")
-        self._tasks = tasks or len(found)
-
-    @property
-    def tasks(self) -> int:
-        return self._tasks
+        self.tasks = tasks or len(found)
 
     def task(self, number: int) -> StreamTask | None:
-        if not 0 <= number < self._tasks:
+        if not 0 <= number < self.tasks:
             return None
         names = self._names()
         if number >= len(names):

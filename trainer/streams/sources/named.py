@@ -78,22 +78,18 @@ class NamedStream(AbstractStream):
     ) -> None:
         self.name, self.licence = name, dataset.licence
         self._dataset, self._spec, self._seed = dataset, spec, seed
-        self._tasks, self._samples = tasks or spec.tasks, samples or spec.samples
+        self.tasks, self._samples = tasks or spec.tasks, samples or spec.samples
         self._train, self._test = dataset.train, dataset.validation
         if not validate:
             self._train, self._test = joined(dataset.train, dataset.validation), dataset.test
         if spec.kind == "splits" and len(dataset.classes) % spec.tasks:
             raise InvalidDataset(f"{len(dataset.classes)} classes cannot be split into {spec.tasks} tasks")
-        most = spec.tasks if spec.kind == "splits" else self._tasks
-        if not 1 <= self._tasks <= most:
-            raise InvalidDataset(f"the stream {name} has 1 to {most} tasks, not {self._tasks}")
-
-    @property
-    def tasks(self) -> int:
-        return self._tasks
+        most = spec.tasks if spec.kind == "splits" else self.tasks
+        if not 1 <= self.tasks <= most:
+            raise InvalidDataset(f"the stream {name} has 1 to {most} tasks, not {self.tasks}")
 
     def task(self, number: int) -> StreamTask | None:
-        if not 0 <= number < self._tasks:
+        if not 0 <= number < self.tasks:
             return None
         generator = torch.Generator().manual_seed(_mixed(self._seed, number))
         change = self._change(number, generator)
@@ -123,7 +119,7 @@ class NamedStream(AbstractStream):
 
     def _change(self, number: int, generator: torch.Generator) -> Change:
         if self._spec.kind == "rotations":
-            share = (number + float(torch.rand((), generator=generator))) / self._tasks
+            share = (number + float(torch.rand((), generator=generator))) / self.tasks
             return rotation(LARGEST_ANGLE * share)
         if self._spec.kind == "permutations":
             return permutation(torch.randperm(self._dataset.image_numbers, generator=generator))

@@ -89,10 +89,11 @@ class StreamTask:
 
 
 class AbstractStream(ABC):
-    """A sequence of tasks; the same number always gives the same task."""
+    """A sequence of tasks; the same number always gives the same task. `tasks` of them share the buffer."""
 
     name: str
     licence: str
+    tasks: int
     arriving: bool = False  # whether tasks that do not exist yet may still arrive
 
     @abstractmethod
@@ -108,11 +109,6 @@ class AbstractStream(ABC):
             wait(LOOK_EVERY)
             task = self.task(number)
         return task
-
-    @property
-    @abstractmethod
-    def tasks(self) -> int:
-        """T, the number of tasks that share the buffer."""
 
     def classes(self) -> tuple[str, ...]:
         """The distinct class names of all tasks, in order of appearance."""

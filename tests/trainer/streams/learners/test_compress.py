@@ -8,10 +8,22 @@ import torch
 from recall_server.core.preprocessing import Standardise
 from recall_server.errors import InvalidDataset
 from tests.suite.needs import needs_cuda
-from tests.trainer.streams.stream_examples import CLASSES, CONVNET, PLAIN, BarStream, bars, header, learner, method_of
+from tests.trainer.streams.stream_examples import (
+    CLASSES,
+    CONVNET,
+    PLAIN,
+    BarStream,
+    bars,
+    header,
+    learn,
+    learn_with_stops,
+    learner,
+    method_of,
+    same_bits,
+)
 from trainer.data.splits import Split
 from trainer.streams.learners.compress import CompressThenRecall
-from trainer.streams.learners.learner import State, accuracy
+from trainer.streams.learners.learner import accuracy
 from trainer.streams.methods import compose_stream
 
 METHODS = {
@@ -23,29 +35,12 @@ METHODS = {
 }
 
 
-def learn(learner: CompressThenRecall, stream: BarStream, *, tasks: int | None = None) -> None:
-    for number in range(tasks or stream.tasks):
-        task = stream.task(number)
-        assert task is not None
-        learner.begin(task.header)
-        for batch in task.train.chunks(10):
-            learner.observe(batch)
-        learner.finish()
-
-
-def same(one: State, other: State) -> bool:
-    tensors = one.tensors.keys() == other.tensors.keys()
-    return tensors and all(torch.equal(one.tensors[name], other.tensors[name]) for name in one.tensors)
-
-
 @pytest.mark.parametrize("method", METHODS)
 def test_the_buffer_is_counted_to_the_last_number_at_every_moment_of_a_stream(method: str) -> None:
     name, overrides = METHODS[method]
     ours, stream = learner(*overrides, method=name, tasks=4), BarStream(4, 40)
     capacity = ours.buffer.capacity
-    for number in range(4):
-        task = stream.task(number)
-        assert task is not None
+    for number, task in enumerate(stream.every()):
         ours.begin(task.header)
         for batch in task.train.chunks(10):
             ours.observe(batch)
@@ -69,10 +64,8 @@ def test_every_task_is_told_apart_after_the_last_has_ended(method: str) -> None:
         else ["outer.steps=2"]
     )
     ours, stream = learner(*overrides, *more, method=name, tasks=2), BarStream(2)
-    learn(ours, stream)
-    for number in range(2):
-        task = stream.task(number)
-        assert task is not None
+    learn(ours, *stream.every())
+    for number, task in enumerate(stream.every()):
         assert accuracy(ours.predictor(number), task.test, 50) > 0.8  # a third by chance
 
 
@@ -81,17 +74,15 @@ def test_every_task_is_told_apart_after_the_last_has_ended(method: str) -> None:
 def test_networks_are_trained_on_a_gpu_and_what_is_kept_lies_in_memory(method: str) -> None:
     name, overrides = METHODS[method]
     ours, stream = learner(*overrides, "outer.steps=2", method=name, device=torch.device("cuda")), BarStream(2)
-    learn(ours, stream)
-    for number in range(2):
-        task = stream.task(number)
-        assert task is not None
+    learn(ours, *stream.every())
+    for number, task in enumerate(stream.every()):
         assert accuracy(ours.predictor(number), task.test, 50) > 0.8
     assert {value.device.type for value in ours.state().tensors.values()} == {"cpu"}
 
 
 def test_a_single_pass_and_no_network_lives_while_the_stream_runs() -> None:
     ours = learner()
-    learn(ours, BarStream(1), tasks=1)
+    learn(ours, *BarStream(1).every())
     assert ours.seen[0].outer_steps == 6  # one replay for each of six minibatches, also those before the start
     assert not any("network" in name or "classifier" in name for name in ours.state().tensors)
 
@@ -99,9 +90,9 @@ def test_a_single_pass_and_no_network_lives_while_the_stream_runs() -> None:
 def test_the_same_seed_gives_the_same_memories_and_global_randomness_is_untouched() -> None:
     before = torch.random.get_rng_state()
     one, other = learner(), learner()
-    learn(one, BarStream())
-    learn(other, BarStream())
-    assert same(one.state(), other.state())
+    learn(one, *BarStream().every())
+    learn(other, *BarStream().every())
+    assert same_bits(one.state(), other.state())
     assert torch.equal(before, torch.random.get_rng_state())
 
 
@@ -110,29 +101,17 @@ def test_stopped_and_resumed_between_any_two_minibatches_it_ends_in_the_same_bit
     name, overrides = METHODS[method]
     stream = BarStream(2, 40)
     whole = learner(*overrides, method=name)
-    learn(whole, stream)
-    stopped = learner(*overrides, method=name)
-    for number in range(2):
-        task = stream.task(number)
-        assert task is not None
-        stopped.begin(task.header)
-        for batch in task.train.chunks(10):
-            stopped.observe(batch)
-            state = stopped.state()
-            stopped = learner(*overrides, method=name)
-            stopped.restore(state)
-        stopped.finish()
-    assert same(whole.state(), stopped.state())
+    learn(whole, *stream.every())
+    stopped = learn_with_stops(lambda: learner(*overrides, method=name), *stream.every())
+    assert same_bits(whole.state(), stopped.state())
     assert whole.seen == stopped.seen
 
 
 def test_tasks_that_share_classes_keep_a_memory_each() -> None:
     """The bars of both tasks have the same names and other places: what one says must not leak into the other."""
     ours, stream = learner("outer.steps=2"), BarStream(2)
-    learn(ours, stream)
-    first, second = stream.task(0), stream.task(1)
-    assert first is not None
-    assert second is not None
+    learn(ours, *stream.every())
+    first, second = stream.every()
     own, foreign = accuracy(ours.predictor(0), first.test, 50), accuracy(ours.predictor(0), second.test, 50)
     assert own > 0.8 > foreign
 
@@ -148,10 +127,9 @@ def test_a_task_whose_length_nobody_told_may_end_at_any_minibatch() -> None:
 
 def test_a_task_may_start_from_a_finished_memory_that_already_fits_it() -> None:
     reusing = learner("stream.reuse=true", "outer.steps=0", "start=noise")
-    task = BarStream(1).task(0)
-    assert task is not None
+    (task,) = BarStream(1).every()
     with_steps = learner("outer.steps=4")
-    learn(with_steps, BarStream(1), tasks=1)
+    learn(with_steps, *BarStream(1).every())
     reusing.buffer.memories.append(with_steps.memory(0))
     reusing.begin(task.header)
     for batch in task.train.chunks(10):
@@ -182,11 +160,11 @@ def test_a_task_that_cannot_be_learned_is_refused_and_nothing_is_lost(
     classes: tuple[str, ...], shape: tuple[int, int, int], message: str
 ) -> None:
     ours = learner()
-    learn(ours, BarStream(1), tasks=1)
+    learn(ours, *BarStream(1).every())
     before = ours.state()
     with pytest.raises(InvalidDataset, match=message):
         ours.begin(header("next", classes, shape))
-    assert same(before, ours.state())
+    assert same_bits(before, ours.state())
     ours.begin(header("next"))
 
 
@@ -199,13 +177,13 @@ def test_a_buffer_too_small_for_one_memory_says_the_smallest_that_works_and_that
     with pytest.raises(ValueError, match="228 numbers"):
         with_capacity(227).begin(header())
     smallest = with_capacity(228)
-    learn(smallest, BarStream(3, 30))
+    learn(smallest, *BarStream(3, 30).every())
     assert smallest.numbers() <= 228
 
 
 def test_more_tasks_than_the_buffer_is_shared_by_are_refused() -> None:
     ours = learner(tasks=1)
-    learn(ours, BarStream(1))
+    learn(ours, *BarStream(1).every())
     with pytest.raises(ValueError, match="shared by 1 tasks and all shares are taken; bars-0 needs a buffer"):
         ours.begin(header())
 
@@ -226,7 +204,7 @@ def test_an_empty_task_and_one_without_samples_of_a_class_can_be_abandoned() -> 
     assert ours.numbers() == 0
     assert ours.seen == []
     assert before.values == ours.state().values
-    learn(ours, BarStream(2))
+    learn(ours, *BarStream(2).every())
 
 
 def test_samples_without_a_task_and_tasks_that_have_not_ended_are_refused() -> None:
