@@ -18,7 +18,6 @@ import sys
 from pathlib import Path
 from typing import Annotated
 
-import torch
 import typer
 from pydantic import ValidationError
 
@@ -88,7 +87,7 @@ def distill(  # noqa: PLR0913  (a command line has as many options as it has)
 
     Ctrl-C keeps the best bundle so far and a checkpoint; --resume continues from it.
     """
-    commands.prepare(output, threads)
+    commands.check_name(output)
     if encoder is not None:
         return say_written(output, features.distill_by_options(locals()))
     watch = Monitors(metrics, tensorboard, previews).checked(resume=resume, overwrite=overwrite)
@@ -140,8 +139,6 @@ def evaluate(  # noqa: PLR0913
     threads: Threads = 0,
 ) -> None:
     """Train fresh networks on recalled images, and print their test accuracy beside baselines."""
-    if threads:
-        torch.set_num_threads(threads)
     how = Protocol(protocol, epochs, steps, augmentation)
     evaluate_bundle(
         bundle,

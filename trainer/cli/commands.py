@@ -179,10 +179,8 @@ def limits_of(method: Method, *, outer_steps: int | None, minutes: float | None,
     return RunLimits(None if by_clock else method.outer.steps, minutes, validate_every)
 
 
-def prepare(output: Path, threads: int) -> None:
-    """Set torch's threads, 0 for its own choice. ValueError for an output that is not named as a bundle."""
-    if threads:
-        torch.set_num_threads(threads)
+def check_name(output: Path) -> None:
+    """Raise ValueError for an output that is not named as a bundle."""
     if output.suffix != ".safetensors":
         raise ValueError(f"--output must end in .safetensors, not {output.name!r}")
 

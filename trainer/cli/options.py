@@ -5,12 +5,20 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated
 
+import torch
 import typer
 
 from recall_server.core.training.augmentation import AUGMENTATIONS
 from trainer.methods.named import METHODS
 
-Threads = Annotated[int, typer.Option(help="CPU threads; 0 lets torch choose.", min=0)]
+
+def _use_threads(threads: int) -> int:
+    if threads:
+        torch.set_num_threads(threads)
+    return threads
+
+
+Threads = Annotated[int, typer.Option(help="CPU threads; 0 lets torch choose.", min=0, callback=_use_threads)]
 Device = Annotated[str, typer.Option(help="auto, cpu or cuda.")]
 ImagesPerClass = Annotated[
     float | None, typer.Option(help="The budget: as many numbers as this many images per class; default: 1.")

@@ -5,7 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated
 
-import torch
 import typer
 
 from recall_server.core.bundle.bundle import MemoryBundle
@@ -35,8 +34,6 @@ def quickstart(
     threads: Threads = 0,
 ) -> None:
     """Make a memory of your own pictures in seconds, and print what to do next."""
-    if threads:
-        torch.set_num_threads(threads)
     named = name or Path(folder).resolve().name
     output = artifacts / "bundles" / f"{named}.safetensors"
     if encoder is not None:

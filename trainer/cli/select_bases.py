@@ -6,7 +6,6 @@ import importlib.util
 from pathlib import Path
 from typing import Annotated
 
-import torch
 import typer
 
 from recall_server.core.io.atomic import write_atomically
@@ -36,15 +35,13 @@ def select_bases(  # noqa: PLR0913  (a command line has as many options as it ha
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the curve of another sweep.")] = False,
     image_size: Annotated[int | None, typer.Option(help="Resize the pictures of a folder to this size.", min=8)] = None,
     seed: int = 0,
-    device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
-    threads: Annotated[int, typer.Option(help="CPU threads; 0 lets torch choose.", min=0)] = 0,
+    device: options.Device = "auto",
+    threads: options.Threads = 0,
 ) -> None:
     """Distill briefly with several numbers of bases and compare them on validation pictures.
 
     The same command continues a sweep that was stopped: points in OUTPUT are not run again.
     """
-    if threads:
-        torch.set_num_threads(threads)
     if output.suffix != ".json":
         raise ValueError(f"--output must end in .json, not {output.name!r}")
     wish = recipe_choice.wish(recipe, dataset=dataset, method=method, size=Size(images_per_class), in_bytes=False)
