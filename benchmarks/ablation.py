@@ -97,13 +97,10 @@ def draw(figures: Mapping[str, Any], path: Path, title: str) -> None:
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    parser = command_parser(__doc__)
+    parser = command_parser(__doc__, "results", "threads", "quick")
     parser.add_argument("--outer-steps", type=int, default=300)
     parser.add_argument("--seeds", type=int, default=2)
-    parser.add_argument("--results", type=Path, help="a JSON file in which figures are kept for other runs")
     parser.add_argument("--plot", type=Path, help="a PNG to write")
-    parser.add_argument("--threads", type=int, default=0)
-    parser.add_argument("--quick", action="store_true", help="digits and few steps, ends within a minute")
     options = parse(parser, arguments)
     lengths, network = (QUICK_STEPS, NARROW) if options.quick else (STEPS, WIDE)
     outer_steps, seeds = (20, 1) if options.quick else (options.outer_steps, options.seeds)

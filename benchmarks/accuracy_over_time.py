@@ -102,14 +102,12 @@ def plot(rows: Sequence[dict[str, float]], real: float, title: str, path: Path) 
 
 
 def read(arguments: Sequence[str] | None) -> argparse.Namespace:
-    parser = command_parser(__doc__)
+    parser = command_parser(__doc__, "device", "quick")
     parser.add_argument("--dataset", default="cifar10")
     parser.add_argument("--minutes", type=float, default=30.0)
     parser.add_argument("--runs", type=int, default=3, help="fresh networks for each version")
     parser.add_argument("--versions", type=Path, help="a folder to keep the versions in, or one that has them")
     parser.add_argument("--plot", type=Path)
-    parser.add_argument("--device", default="auto")
-    parser.add_argument("--quick", action="store_true")
     parser.add_argument("distill", nargs="*", help="after --, further options of `recall-trainer distill`")
     options = parse(parser, arguments)
     if options.quick:

@@ -118,15 +118,12 @@ def figures(comparisons: Sequence[Comparison]) -> dict[str, float | int]:
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    parser = command_parser(__doc__)
+    parser = command_parser(__doc__, "seed", "threads", "quick")
     parser.add_argument("--dataset", default="fashion-mnist")
     parser.add_argument("--images-per-class", type=float, default=1)
     parser.add_argument("--partitions", type=int, default=2, help="number of random splits into halves")
     parser.add_argument("--pairs", type=int, default=None, help="random pairs per partition; default: all")
     parser.add_argument("--runs", type=int, default=1, help="networks per pair and memory")
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--threads", type=int, default=0)
-    parser.add_argument("--quick", action="store_true")
     options = parse(parser, arguments)
     if options.quick:
         options.dataset, options.partitions, options.pairs = "digits", 1, options.pairs or 8

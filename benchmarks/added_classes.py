@@ -40,14 +40,12 @@ def memory_of(dataset: ImageDataset, options: argparse.Namespace, folder: Path) 
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    parser = command_parser(__doc__)
+    parser = command_parser(__doc__, "threads", "quick")
     parser.add_argument("--dataset", default="fashion-mnist")
     parser.add_argument("--added", type=int, default=2)
     parser.add_argument("--bases", type=int, default=16)
     parser.add_argument("--rows", type=int, default=29)
     parser.add_argument("--runs", type=int, default=3)
-    parser.add_argument("--threads", type=int, default=0)
-    parser.add_argument("--quick", action="store_true")
     options = parse(parser, arguments)
     if options.quick:
         options.dataset, options.bases, options.rows = "digits", 8, 6

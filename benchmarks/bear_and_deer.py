@@ -159,10 +159,9 @@ def measure(client: RecallClient, task: Task, runs: int) -> dict[str, Any]:
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    parser = command_parser(__doc__)
+    parser = command_parser(__doc__, "quick")
     parser.add_argument("--labels", default="cifar100:bear,cifar10:deer", help="comma-separated DATASET:LABEL")
     parser.add_argument("--runs", type=int, default=5, help="classifiers, each with its own seed")
-    parser.add_argument("--quick", action="store_true")
     options = parser.parse_args(arguments)
     if options.quick:
         options.labels, options.runs = "digits:3,digits:8", 1

@@ -21,9 +21,21 @@ CPU = torch.device("cpu")
 NARROW = [f"{part}network=convnet:filters=16,depth=2" for part in ("objective.", "retraining.")]
 
 
-def command_parser(documentation: str | None) -> argparse.ArgumentParser:
-    """A parser whose help is the module's documentation as it stands."""
-    return argparse.ArgumentParser(description=documentation, formatter_class=argparse.RawDescriptionHelpFormatter)
+COMMON: dict[str, dict[str, Any]] = {
+    "results": {"type": Path, "help": "a JSON file in which figures are kept for other runs"},
+    "seed": {"type": int, "default": 0},
+    "device": {"default": "auto", "help": "auto, cpu or cuda"},
+    "threads": {"type": int, "default": 0, "help": "CPU threads; 0 lets torch choose"},
+    "quick": {"action": "store_true", "help": "a small problem, for a look at the benchmark itself"},
+}
+
+
+def command_parser(documentation: str | None, *common: str) -> argparse.ArgumentParser:
+    """A parser whose help is the module's documentation as it stands, with these options of `COMMON`."""
+    parser = argparse.ArgumentParser(description=documentation, formatter_class=argparse.RawDescriptionHelpFormatter)
+    for name in common:
+        parser.add_argument(f"--{name}", **COMMON[name])
+    return parser
 
 
 def parse(parser: argparse.ArgumentParser, arguments: Sequence[str] | None) -> argparse.Namespace:

@@ -4,7 +4,8 @@
 
 Each round requests trainings over HTTP, kills something while they run (a training process, a server, or every process,
 as in a power cut), restarts what is gone, and waits until all trainings have ended. At the end, the state folder must
-have exactly one complete classifier for each successful training, and nothing else. Linux only. The last line is JSON.
+have exactly one complete classifier for each successful training, and nothing else. Linux only. --quick: five rounds.
+The last line is JSON.
 """
 
 from __future__ import annotations
@@ -227,10 +228,8 @@ def run(rounds: int, seed: int = 0, minutes: float = math.inf) -> dict[str, Any]
 
 
 def main() -> None:
-    parser = command_parser(__doc__)
-    parser.add_argument("--quick", action="store_true", help="five rounds")
+    parser = command_parser(__doc__, "seed", "quick")
     parser.add_argument("--rounds", type=int, default=100)
-    parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--minutes", type=float, default=math.inf, help="start no round after this time")
     options = parser.parse_args()
     figures = run(5 if options.quick else options.rounds, options.seed, options.minutes)

@@ -51,10 +51,9 @@ def rate(seconds: float, count: int) -> float:
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    parser = command_parser(__doc__)
+    parser = command_parser(__doc__, "quick")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--pictures", type=int, default=4000)
-    parser.add_argument("--quick", action="store_true")
     options = parser.parse_args(arguments)
     count = 500 if options.quick else options.pictures
     pixels = np.random.default_rng(0).random((count, *SHAPE), dtype=np.float32)

@@ -107,14 +107,13 @@ def compare(dataset: ImageDataset, path: Path, options: argparse.Namespace, fold
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    parser = command_parser(__doc__)
+    parser = command_parser(__doc__, "quick")
     parser.add_argument("--python", type=Path, required=True, help="the interpreter of DD-Ranking's environment")
     parser.add_argument("--bundle", type=Path, help="a bundle of CIFAR-10; default: an instant memory")
     parser.add_argument("--per-label", type=int, default=115)
     parser.add_argument("--epochs", type=int, default=300)
     parser.add_argument("--runs", type=int, default=5)
     parser.add_argument("--tests", type=int, default=10_000, help="test pictures")
-    parser.add_argument("--quick", action="store_true")
     options = parser.parse_args(arguments)
     if options.quick:
         options.per_label, options.epochs, options.runs, options.tests = 4, 4, 1, 200

@@ -155,7 +155,7 @@ def table(cells: Mapping[str, Mapping[str, Any]], sizes: Sequence[int]) -> str:
 
 
 def read(arguments: Sequence[str] | None) -> argparse.Namespace:
-    parser = command_parser(__doc__)
+    parser = command_parser(__doc__, "results", "seed", "device", "threads", "quick")
     parser.add_argument("--dataset", default="cifar100")
     parser.add_argument("--group-size", type=int, default=5, help="classes per memory, for a data set without groups")
     parser.add_argument("--method", default="window")
@@ -175,11 +175,6 @@ def read(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument(
         "--lengths", type=int, nargs="+", default=LENGTHS, help="candidate multiples of the schedule's length"
     )
-    parser.add_argument("--results", type=Path, help="a JSON file in which figures are kept for other runs")
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--device", default="auto")
-    parser.add_argument("--threads", type=int, default=0)
-    parser.add_argument("--quick", action="store_true", help="digits, ends within a minute")
     options = parse(parser, arguments)
     if options.quick:
         options.dataset, options.group_size, options.bases, options.set = "digits", 2, 4, [*SMALL, *options.set]

@@ -151,13 +151,11 @@ class Bench:
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    parser = command_parser(__doc__)
+    parser = command_parser(__doc__, "seed", "quick")
     add_encoder(parser)
     parser.add_argument("--data", default="cifar10")
     parser.add_argument("--images-per-class", type=float, default=1)
     parser.add_argument("--outer-steps", type=int, default=1200)
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--quick", action="store_true")
     options = parser.parse_args(arguments)
     bench = Bench(options.data, featuriser(options), 1 if options.quick else 5)
     generator = torch.Generator().manual_seed(options.seed)

@@ -7,7 +7,7 @@ episode it posts 5 test pictures of each of a few random classes, waits for the 
 pictures of these classes. The classifier is trained on recalled images alone (`own_pictures=false`). The baselines use
 the same pictures: prototypes over HTTP (the nearest class mean in the encoder's feature space), classify-then-recall,
 and the same network trained on the pictures alone. The seconds are from sending the pictures to a usable classifier.
-The last line is JSON.
+--quick: three episodes. The last line is JSON.
 """
 
 from __future__ import annotations
@@ -51,12 +51,10 @@ def answer(client: RecallClient, episode: FewShotTask, addressing: Addressing) -
 
 
 def main() -> None:
-    parser = command_parser(__doc__)
+    parser = command_parser(__doc__, "seed", "quick")
     parser.add_argument("--data", default="fashion-mnist", help="a data set, as for `recall-trainer --dataset`")
     parser.add_argument("--episodes", type=int, default=10)
     parser.add_argument("--ways", type=int, default=WAYS, help="classes per episode")
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--quick", action="store_true", help="3 episodes")
     options = parser.parse_args()
     dataset = load_dataset(options.data)
     generator = torch.Generator().manual_seed(options.seed)

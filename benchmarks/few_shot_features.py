@@ -119,12 +119,11 @@ def memory_model(known: ImageDataset, classes: Sequence[str]) -> TwoCovariances:
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    parser = command_parser(__doc__)
+    parser = command_parser(__doc__, "quick")
     add_encoder(parser)
     parser.add_argument("--setting", choices=("cifar100", "cifar10"), default="cifar100")
     parser.add_argument("--episodes", type=int, default=600)
     parser.add_argument("--held-out", choices=("test", "validation"), default="test", help="which 20 classes")
-    parser.add_argument("--quick", action="store_true")
     options = parser.parse_args(arguments)
     encoder = featuriser(options)
     known = load_dataset("cifar100", featuriser=encoder)

@@ -171,13 +171,11 @@ def _warm_up(problem: Problem) -> None:
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    parser = command_parser(__doc__)
+    parser = command_parser(__doc__, "threads", "quick")
     parser.add_argument("--bundle", type=Path, help="default: fashion-mnist of artifacts/bundles; with --quick, digits")
     parser.add_argument("--data", help="a folder with the test pictures; default: the bundle's data set")
     parser.add_argument("--runs", type=int, default=3)
     parser.add_argument("--device", default="cpu")
-    parser.add_argument("--threads", type=int, default=0)
-    parser.add_argument("--quick", action="store_true", help="one run, ends within a minute")
     options = parse(parser, arguments)
     problem = _load(options)
     _warm_up(problem)

@@ -4,8 +4,8 @@
 
 The honest caller asks /health/live twenty times a second, recalls what is in no cache, and has one classifier after
 another trained, before, during and for a minute after the attacks. The attackers have a key that may train. They send
-what benchmarks/attacks.py lists, and put encoders into the artifacts folder that take all memory or never
-end. Memory is the resident memory of the web process. Linux only. The last line is JSON.
+what benchmarks/attacks.py lists, and put encoders into the artifacts folder that take all memory or never end. Memory
+is the resident memory of the web process. Linux only. --quick: six seconds of attacks. The last line is JSON.
 """
 
 from __future__ import annotations
@@ -214,10 +214,8 @@ def _figures(quiet: Phase, attacked: Phase, calm: Phase, outcomes: dict[str, Any
 
 
 def main(arguments: list[str] | None = None) -> None:
-    parser = command_parser(__doc__)
-    parser.add_argument("--quick", action="store_true", help="six seconds of attacks")
+    parser = command_parser(__doc__, "seed", "quick")
     parser.add_argument("--minutes", type=float, default=5.0)
-    parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--attacks", default=",".join(EVERY_ATTACK), help="only these")
     options = parser.parse_args(arguments)
     names = options.attacks.split(",")

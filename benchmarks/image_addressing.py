@@ -220,7 +220,7 @@ def _line(found: Sequence[Mapping[str, Any]]) -> str:
 
 
 def read(arguments: Sequence[str] | None) -> argparse.Namespace:
-    parser = command_parser(__doc__)
+    parser = command_parser(__doc__, "seed", "device", "threads", "quick")
     parser.add_argument("--dataset", default="cifar100")
     parser.add_argument("--one-of-each-group", action="store_true", help="use the first class of every superclass")
     parser.add_argument("--image-size", type=int, help="shrink pictures to this many pixels a side")
@@ -244,10 +244,6 @@ def read(arguments: Sequence[str] | None) -> argparse.Namespace:
         "--lengths", type=int, nargs="+", default=LENGTHS, help="candidate multiples of the schedule's length"
     )
     parser.add_argument("--results", type=Path, help="a JSON file for the figures")
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--device", default="auto")
-    parser.add_argument("--threads", type=int, default=0)
-    parser.add_argument("--quick", action="store_true", help="digits, ends within a minute")
     options = parse(parser, arguments)
     if options.quick:
         options.dataset, options.set, options.bases, options.rows = "digits", [*QUICK, *options.set], 4, 4

@@ -103,14 +103,11 @@ def cell(name: str, images_per_class: int, runs: int, overrides: Sequence[str], 
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    parser = command_parser(__doc__)
+    parser = command_parser(__doc__, "results", "threads", "quick")
     parser.add_argument("--datasets", default=",".join(DATASETS))
     parser.add_argument("--budgets", default=",".join(map(str, BUDGETS)))
     parser.add_argument("--runs", type=int, default=3)
-    parser.add_argument("--results", type=Path, help="a JSON file in which figures are kept for other runs")
     parser.add_argument("--device", choices=["auto", "cpu", "cuda"], default="cpu")
-    parser.add_argument("--threads", type=int, default=0)
-    parser.add_argument("--quick", action="store_true", help="digits at one image per class, ends within a minute")
     options = parse(parser, arguments)
     try:
         device = pick_device(options.device)

@@ -76,10 +76,9 @@ def peak_kibibytes(process: int) -> int:
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    parser = command_parser(__doc__)
+    parser = command_parser(__doc__, "quick")
     parser.add_argument("--dataset", default="cifar10")
     parser.add_argument("--images-per-class", default="1")
-    parser.add_argument("--quick", action="store_true")
     options = parser.parse_args(arguments)
     dataset = load_dataset("digits" if options.quick else options.dataset)
     everything = Split(

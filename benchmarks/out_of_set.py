@@ -57,9 +57,8 @@ def fitted(folder: Path) -> LoadedBundle:
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    parser = command_parser(__doc__)
+    parser = command_parser(__doc__, "quick")
     parser.add_argument("--pictures", type=int, default=2000)
-    parser.add_argument("--quick", action="store_true")
     options = parser.parse_args(arguments)
     count = 300 if options.quick else options.pictures
     with tempfile.TemporaryDirectory() as folder:

@@ -6,7 +6,8 @@ For random pairs and triples of classes, a classifier is trained as by the serve
 compared with the server's estimate, and with a guess that needs no estimate. For classifiers of labels, the memory is
 evaluated on half of the test pictures, and each classifier is scored on the other half. For classifiers of pictures,
 the estimate is leave-one-out on 5 pictures per class, and each classifier is scored on others. Errors are fractions; a
-positive bias means that the estimate is too high. The last line is JSON.
+positive bias means that the estimate is too high. --quick: digits, three pairs and three triples. The last line is
+JSON.
 """
 
 from __future__ import annotations
@@ -132,12 +133,10 @@ def figures(name: str, comparisons: Sequence[Comparison]) -> dict[str, float | i
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    parser = command_parser(__doc__)
+    parser = command_parser(__doc__, "seed", "quick")
     parser.add_argument("--data", default="fashion-mnist", help="data set and bundle; NAME-images for pictures")
     parser.add_argument("--tasks", type=int, default=10, help="number of pairs and of triples")
     parser.add_argument("--runs", type=int, default=3, help="networks behind the confusions")
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--quick", action="store_true", help="labels of digits, 3 pairs and 3 triples")
     options = parser.parse_args(arguments)
     tasks, name = (3, "digits") if options.quick else (options.tasks, options.data)
     began = time.monotonic()

@@ -4,8 +4,8 @@
 
 Cached recalls are compared with /health/live on the same server, in turns. Uncached recalls of 10 labels with 16 images
 each, as a PNG sheet, are compared with the bare work in this process: matrix product, resize, and encoding a PNG of the
-same size. The time from the start of the process until a server of ten bundles is ready is measured too. The last line
-is JSON.
+same size. The time from the start of the process until a server of ten bundles is ready is measured too. --quick:
+shorter rounds. The last line is JSON.
 """
 
 from __future__ import annotations
@@ -115,8 +115,7 @@ def seconds_to_ready(bundles: int = 10) -> float:
 
 
 def main(arguments: list[str] | None = None) -> None:
-    parser = command_parser(__doc__)
-    parser.add_argument("--quick", action="store_true", help="shorter rounds")
+    parser = command_parser(__doc__, "quick")
     options = parser.parse_args(arguments)
     torch.set_num_threads(1)
     seconds, rounds, runs = (1.0, 3, 10) if options.quick else (4.0, 5, 40)

@@ -77,7 +77,7 @@ def plot(curves: dict[str, list[list[float]]], title: str, path: Path) -> None:
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    parser = command_parser(__doc__)
+    parser = command_parser(__doc__, "seed", "quick")
     parser.add_argument("--dataset", default="fashion-mnist")
     parser.add_argument("--method", default="window")
     parser.add_argument("--minutes", type=float, default=10.0)
@@ -88,9 +88,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--validate-every", type=int, default=25)
     parser.add_argument("--whitened", action="store_true", help="also run in whitened space")
     parser.add_argument("--plot", type=Path)
-    parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--threads", type=int, default=1)
-    parser.add_argument("--quick", action="store_true")
     options = parse(parser, arguments)
     if options.quick:
         options.dataset, options.minutes, options.overrides, options.bases = "digits", 0.1, SMALL, 8

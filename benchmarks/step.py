@@ -5,7 +5,8 @@
 `by_hand` is the step of classifiers and distilling, `torch_convolutions` the same with torch's convolutions, and
 `autograd` the step of classifiers where nothing can be compiled. `reverse` is the reverse of a step, which distilling
 needs. Seconds are the best of five. `of_products` is the arithmetic rate of a whole step, counted by the definition of
-its convolutions, over the rate of torch's product of two 1024 x 1024 matrices in the same run. The last line is JSON.
+its convolutions, over the rate of torch's product of two 1024 x 1024 matrices in the same run. --quick: a narrow
+network and few images. The last line is JSON.
 """
 
 from __future__ import annotations
@@ -75,11 +76,10 @@ def measure(network: ConvNet, images: Tensor, targets: Tensor) -> dict[str, floa
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    parser = command_parser(__doc__)
+    parser = command_parser(__doc__, "quick")
     parser.add_argument("--images", type=int, default=300)
     parser.add_argument("--filters", type=int, default=128)
     parser.add_argument("--threads", type=int, default=1)
-    parser.add_argument("--quick", action="store_true", help="a narrow network and few images")
     options = parse(parser, arguments)
     count, filters = (20, 32) if options.quick else (options.images, options.filters)
     network = ConvNet(channels=3, height=32, width=32, classes=10, filters=filters)

@@ -172,7 +172,7 @@ def unfinished(run: Record, tasks: int) -> dict[str, Any]:
 
 
 def parsed(arguments: Sequence[str] | None) -> argparse.Namespace:
-    parser = command_parser(__doc__)
+    parser = command_parser(__doc__, "results", "quick")
     parser.add_argument("--stream", nargs="+", default=["rotations", "permutations", "many"], help="see above")
     parser.add_argument("--method", default="window")
     parser.add_argument("--seeds", type=int, default=5)
@@ -183,13 +183,11 @@ def parsed(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--no-baselines", action="store_true", help="skip the baselines")
     parser.add_argument("--no-joint", action="store_true", help="skip the upper bound")
     parser.add_argument("--plot", type=Path, help="a folder")
-    parser.add_argument("--results", type=Path, help="a JSON file in which figures are kept for other runs")
     parser.add_argument("--processes", type=int, default=1, help="parallel processes")
     parser.add_argument("--minutes", type=float, help="stop after this many minutes")
     parser.add_argument("--state", type=Path, help="a folder for the state of unfinished parts")
     parser.add_argument("--device", default="cpu", help="cuda is faster for the ConvNets of cifar100 only")
     parser.add_argument("--threads", type=int, default=1, help="threads per process; more than one rarely helps")
-    parser.add_argument("--quick", action="store_true")
     options = parser.parse_args(arguments)
     if options.processes < 1:
         parser.error("--processes must be 1 or more")

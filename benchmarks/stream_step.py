@@ -77,9 +77,8 @@ def measure(method: StreamMethod, stream: str, repeats: int) -> dict[str, float]
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    parser = command_parser(__doc__)
+    parser = command_parser(__doc__, "quick")
     parser.add_argument("--repeats", type=int, default=20)
-    parser.add_argument("--quick", action="store_true")
     options = parse(parser, arguments)
     torch.set_num_threads(1)
     found: dict[str, Mapping[str, float]] = {}

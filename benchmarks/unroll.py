@@ -16,7 +16,8 @@ ours_bfloat16 the same with convolutions in bfloat16, if the device supports it
 
 The other sides run with torch's defaults, each in its own process; ours run as in `recall-trainer`, which keeps freed
 memory (core/training/allocator.py). `share_of_convolution_rate` is the rate of the convolutions' arithmetic over the
-whole outer step, divided by the rate of this device in one convolution of the second block. The last line is JSON.
+whole outer step, divided by the rate of this device in one convolution of the second block. --quick: fewer repeats and
+a narrower network. The last line is JSON.
 """
 
 from __future__ import annotations
@@ -229,13 +230,11 @@ def _finish(device: torch.device) -> None:
 
 
 def main() -> None:
-    parser = command_parser(__doc__)
-    parser.add_argument("--quick", action="store_true", help="fewer repeats and a narrower network")
+    parser = command_parser(__doc__, "threads", "quick")
     parser.add_argument("--filters", type=int, default=64)
     parser.add_argument("--steps", type=int, default=20)
     parser.add_argument("--batch", type=int, default=30)
     parser.add_argument("--device", default="cpu")
-    parser.add_argument("--threads", type=int, default=0)
     parser.add_argument("--seed", type=int, default=0, help="seed of the images and the initial weights")
     options = parser.parse_args()
     if options.threads:
