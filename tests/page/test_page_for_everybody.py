@@ -52,29 +52,23 @@ def test_axe_finds_no_accessibility_fault(open_page: OpenPage, scheme: str) -> N
 
 
 def test_everything_goes_without_a_mouse(page: Any) -> None:
-    def press_tab_until(selector: str) -> None:
+    def tab_to(selector: str, *, then_press: str) -> None:
         for _ in range(MOST_TABS):
             page.keyboard.press("Tab")
             if page.evaluate("(selector) => document.activeElement.matches(selector)", selector):
-                return
+                return page.keyboard.press(then_press)
         pytest.fail(f"{selector} cannot be reached with the Tab key")
 
-    press_tab_until("nav a[href='#make']")
-    page.keyboard.press("Enter")
-    press_tab_until("#chips input[value=Sandal]")
-    page.keyboard.press("Space")
-    press_tab_until("#train")
-    page.keyboard.press("Enter")
+    tab_to("nav a[href='#make']", then_press="Enter")
+    tab_to("#chips input[value=Sandal]", then_press="Space")
+    tab_to("#train", then_press="Enter")
     page.locator("#train-error", has_text="Choose two or more names").wait_for()
     assert page.is_checked("#chips input[value=Sandal]")
     page.keyboard.press("Shift+Tab")
     assert page.evaluate("document.activeElement.id") == "none"
-    press_tab_until("input[value=labels]")
-    page.keyboard.press("ArrowDown")
-    press_tab_until("#ways summary")
-    page.keyboard.press("Enter")
-    press_tab_until("input[name=way]")
-    page.keyboard.press("ArrowUp")
+    tab_to("input[value=labels]", then_press="ArrowDown")
+    tab_to("#ways summary", then_press="Enter")
+    tab_to("input[name=way]", then_press="ArrowUp")
     assert page.is_checked("input[value=prototypes]")
 
 

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
+from fastapi.testclient import TestClient
 from httpx2 import Response
 
 from tests.recall_server.serving_examples import picture, png
 
+WAIT = {"Prefer": "wait=30"}
 Part = tuple[str, tuple[str, bytes, str]]
 
 
@@ -18,6 +20,14 @@ def parts(*labels: str, count: int = 2, seed: int = 100, name: str | None = None
         for label in labels
         for index in range(count)
     ]
+
+
+def trained(client: TestClient, **request: Any) -> dict[str, Any]:
+    """The body of a POST /classifier that trained one."""
+    answer = client.post("/classifier", headers=WAIT, **request)
+    assert answer.status_code == 201, answer.text
+    body: dict[str, Any] = answer.json()
+    return body
 
 
 def problem(response: Response, status: int, slug: str) -> dict[str, Any]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import io
-from typing import Any
 
 import pytest
 from fastapi.testclient import TestClient
@@ -12,10 +11,9 @@ from PIL import Image
 
 from recall_server.library.library import Library
 from tests.recall_server.api.conftest import Open
-from tests.recall_server.api.requests import parts, problem
+from tests.recall_server.api.requests import parts, problem, trained
 from tests.recall_server.serving_examples import ManualBackend
 
-WAIT = {"Prefer": "wait=30"}
 PNG_URI = "data:image/png;base64,"
 
 
@@ -88,13 +86,6 @@ def test_every_bundle_has_a_card(client: TestClient) -> None:
         assert card.text.startswith(f"# Memory {bundle['name']}\n")
         assert bundle["sha256"] in card.text
     problem(client.get("/bundles/nowhere/card"), 404, "not-found")
-
-
-def trained(client: TestClient, **request: Any) -> dict[str, Any]:
-    answer = client.post("/classifier", headers=WAIT, **request)
-    assert answer.status_code == 201, answer.text
-    body: dict[str, Any] = answer.json()
-    return body
 
 
 def test_a_classifier_of_labels_is_as_good_as_its_memory_was_at_them(client: TestClient) -> None:

@@ -19,19 +19,11 @@ from recall_server.errors import NotFound
 from recall_server.jobs.rows.records import ClassifierRecord, Progress
 from recall_server.service import RecallService
 from tests.recall_server.api.conftest import Open
-from tests.recall_server.api.requests import Part, parts, problem
+from tests.recall_server.api.requests import WAIT, Part, parts, problem, trained
 from tests.recall_server.serving_examples import ManualBackend, picture, png
 
-WAIT = {"Prefer": "wait=30"}
 NOTHING: dict[str, Any] = {"classifiers": [], "next": None}
 BOMB_SIDE = 9000
-
-
-def trained(client: TestClient, **request: Any) -> dict[str, Any]:
-    answer = client.post("/classifier", headers=WAIT, **request)
-    assert answer.status_code == 201, answer.text
-    body: dict[str, Any] = answer.json()
-    return body
 
 
 def test_labels_become_a_classifier(client: TestClient) -> None:
