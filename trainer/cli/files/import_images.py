@@ -45,7 +45,7 @@ def import_images(
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an existing bundle at OUTPUT.")] = False,
 ) -> None:
     """Make a bundle of images and labels from elsewhere, hard or soft ones, to serve and to evaluate them."""
-    commands.prepare(output, 0)
+    commands.check_name(output)
     if output.exists() and not overwrite:
         raise ValueError(f"{output.name} exists already; write to another --output, or replace it with --overwrite")
     meaning = next((each for each in MEANINGS if each == labels), None)
