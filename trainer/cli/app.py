@@ -33,6 +33,7 @@ from trainer.cli.grid.command import grid
 from trainer.cli.methods import methods
 from trainer.cli.options import Device, Threads
 from trainer.cli.quickstart import quickstart, say_written
+from trainer.cli.record_experts import record_experts
 from trainer.cli.select_bases import select_bases
 from trainer.cli.streams import stream
 from trainer.evaluation.novelty import fit_novelty_scorer
@@ -232,6 +233,7 @@ app.command("import")(import_images)
 app.command()(methods)
 app.command()(plot)
 app.command()(quickstart)
+app.command()(record_experts)
 app.command()(select_bases)
 app.command()(stream)
 app.add_typer(encoder, name="encoder")

@@ -40,9 +40,9 @@ def report_on_stderr(count: int, rate: float) -> None:
         sys.stderr.flush()
 
 
-def cache_folder() -> Path:
-    """$RECALL_CACHE, or a folder of the user's own."""
-    return Path(os.environ.get("RECALL_CACHE") or Path.home() / ".cache" / "memory-recall") / "features"
+def cache_folder(name: str = "features") -> Path:
+    """The folder of this name in $RECALL_CACHE, or in a folder of the user's own."""
+    return Path(os.environ.get("RECALL_CACHE") or Path.home() / ".cache" / "memory-recall") / name
 
 
 @final

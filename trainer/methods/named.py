@@ -7,11 +7,17 @@ import inspect
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
-from trainer.methods.families import distribution_matching, gradient_matching, remember_the_past, selections
+from trainer.methods.families import (
+    distribution_matching,
+    gradient_matching,
+    remember_the_past,
+    selections,
+    trajectory_matching,
+)
 from trainer.methods.method import Method
 from trainer.methods.overrides import overridden
 
-FAMILIES = (remember_the_past, selections, gradient_matching, distribution_matching)
+FAMILIES = (remember_the_past, selections, gradient_matching, distribution_matching, trajectory_matching)
 
 METHODS: dict[str, Callable[[], Method]] = {
     method.__name__.replace("_", "-"): method for family in FAMILIES for method in family.METHODS

@@ -7,7 +7,13 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from tests.trainer.methods.small import distribution_matching, gradient_matching, remember_the_past, selections
+from tests.trainer.methods.small import (
+    distribution_matching,
+    gradient_matching,
+    remember_the_past,
+    selections,
+    trajectory_matching,
+)
 from tests.trainer.methods.small.small import Small
 from trainer.data.datasets import ImageDataset
 from trainer.methods.named import compose
@@ -20,7 +26,7 @@ from trainer.run.publisher import PreparedBundle, RunRecord, prepare_bundle
 
 CPU = torch.device("cpu")
 
-FAMILIES = (remember_the_past, selections, gradient_matching, distribution_matching)
+FAMILIES = (remember_the_past, selections, gradient_matching, distribution_matching, trajectory_matching)
 EVERY_METHOD: dict[str, Small] = {name: small for family in FAMILIES for name, small in family.SMALL.items()}
 
 

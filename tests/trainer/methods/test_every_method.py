@@ -28,6 +28,12 @@ def digits() -> ImageDataset:
     return load_dataset("digits")
 
 
+@pytest.fixture(autouse=True)
+def experts_of_all_tests(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory) -> None:
+    """What methods record into the cache is recorded once, and not into the user's own."""
+    monkeypatch.setenv("RECALL_CACHE", str(tmp_path_factory.getbasetemp() / "cache"))
+
+
 def same(one: dict[str, Tensor], other: dict[str, Tensor]) -> bool:
     return one.keys() == other.keys() and all(torch.equal(one[name], other[name]) for name in one)
 

@@ -66,6 +66,33 @@ class Momentum(AbstractInnerTraining):
         return state
 
 
+@final
+@dataclass(frozen=True)
+class ConstantWeights(AbstractInnerTraining):
+    """SGD without momentum, where the weights of every step are constants for the gradient (TESLA, Cui et al., 2023).
+
+    The weights after all steps are those before, minus the rate times the sum of the gradients. Each of these depends
+    on its own minibatch alone: no step is differentiated through another, which is not the gradient of what happens.
+    """
+
+    def begin(self, parameters: Parameters, rate: Tensor) -> TrainState:
+        return Momentum(0.0).begin(parameters, rate)
+
+    def train(self, step: AbstractInnerStep, state: TrainState, images: Tensor, targets: Tensor) -> TrainState:
+        return train(step, state, images, targets)
+
+    def unroll(self, step: AbstractInnerStep, state: TrainState, images: Tensor, targets: Tensor) -> TrainState:
+        weights = {name: value.detach() for name, value in state.parameters.items()}
+        total = {name: torch.zeros_like(value) for name, value in weights.items()}
+        rate = state.rate.detach()
+        for batch, target in zip(images.unbind(), targets.unbind(), strict=True):
+            found = gradient(step, batch, target, weights)
+            total = {name: total[name] + value for name, value in found.items()}
+            weights = {name: value - rate * found[name].detach() for name, value in weights.items()}
+        moved = {name: value - state.rate * total[name] for name, value in state.parameters.items()}
+        return state.at(moved, total)
+
+
 class AdamState(NamedTuple):
     """What Adam hands on: parameters, step size, number of steps, and decaying means of gradients and their squares."""
 

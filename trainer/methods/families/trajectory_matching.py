@@ -1,0 +1,63 @@
+"""Trajectory matching: networks that learn recalled items go where experts went that learned real ones."""
+
+from __future__ import annotations
+
+from recall_server.core.networks import NetworkSpec
+from trainer.methods.families.distribution_matching import SIAMESE_EVALUATION
+from trainer.methods.method import Method
+from trainer.methods.specs.memories import StoredItemsSpec
+from trainer.methods.specs.outer import Outer, Sgd
+from trainer.methods.specs.preprocessings import StandardiseSpec, ZcaSpec
+from trainer.methods.specs.starts import RealStart
+from trainer.methods.specs.trajectory import ExpertsSpec, TrajectoryMatchingSpec
+
+# Three experts of some minutes that all the small methods share: twenty epochs of 5,000 pictures each.
+FEW = ExpertsSpec(count=3, epochs=20, items=5_000)
+SHORT = {"network": NetworkSpec(filters=64), "steps": 20, "latest_start": 10, "experts": FEW}
+
+
+def mtt() -> Method:
+    """Where training on recalled pictures leads beside where experts went, at one picture of each class."""
+    return Method(
+        name="mtt", citation="Cazenavette et al., Matching Training Trajectories (2022), and the authors' distill.py",
+        memory=StoredItemsSpec(resolution="full"), start=RealStart(), preprocessing=ZcaSpec(),
+        objective=TrajectoryMatchingSpec(steps=50, expert_epochs=2, latest_start=2, rate=0.01, augmentation="dsa"),
+        outer=Outer(optimiser=Sgd(momentum=0.5), rate=100.0, rates={"rate": 1e-7}, steps=5_000),
+        retraining=SIAMESE_EVALUATION,
+    )  # fmt: skip
+
+
+def mtt_small() -> Method:
+    """The same with few short experts of narrower networks, and fewer steps."""
+    return mtt().varied("mtt-small", objective=SHORT, outer={"steps": 500})
+
+
+def ftd() -> Method:
+    """The same with experts that were led into flat minima, and pictures averaged over outer steps."""
+    return mtt().varied(
+        "ftd", citation="Du et al., Flat Trajectory Distillation (2023), and the authors' buffer_FTD.py",
+        objective={"experts": ExpertsSpec(radius=0.01)}, outer={"average": 0.9999},
+    )  # fmt: skip
+
+
+def ftd_small() -> Method:
+    """The same with few short experts of narrower networks, and fewer steps."""
+    experts = FEW.model_copy(update={"radius": 0.01})
+    return ftd().varied("ftd-small", objective=SHORT | {"experts": experts}, outer={"steps": 500, "average": 0.99})
+
+
+def tesla() -> Method:
+    """The same with the weights of each step held constant in the gradient, without whitening."""
+    return mtt().varied(
+        "tesla", citation="Cui et al., Scaling Up to ImageNet with Constant Memory (2023), and the authors' distill.py",
+        preprocessing=StandardiseSpec(), objective={"gradient": "constant", "latest_start": 5},
+        outer={"rate": 1_000.0, "steps": 10_000},
+    )  # fmt: skip
+
+
+def tesla_small() -> Method:
+    """The same with few short experts of narrower networks, and fewer steps."""
+    return tesla().varied("tesla-small", objective=SHORT, outer={"steps": 500})
+
+
+METHODS = (mtt, mtt_small, ftd, ftd_small, tesla, tesla_small)

@@ -1,0 +1,139 @@
+"""The objective spec of trajectory matching, and the experts that it needs."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+from pathlib import Path
+from typing import Annotated, Literal
+
+import torch
+from pydantic import BaseModel, ConfigDict, Field
+
+from recall_server.core.io.tensor_file import canonical_json, pack
+from recall_server.core.networks import build_network
+from recall_server.core.training.augmentation import AUGMENTATIONS, AugmentationName
+from trainer.data.features import cache_folder
+from trainer.methods.specs.objectives import ObjectiveSpec
+from trainer.methods.specs.problem import Problem
+from trainer.objectives.base import AbstractObjective
+from trainer.objectives.inner.inner_training import ConstantWeights, Momentum
+from trainer.objectives.inner.precision import Precision, with_precision
+from trainer.objectives.inner.select_step import inner_step
+from trainer.objectives.inner.step import AbstractInnerStep
+from trainer.objectives.queries import leaf
+from trainer.objectives.trajectory.experts import Experts, Origin
+from trainer.objectives.trajectory.matching import TrajectoryMatching
+from trainer.objectives.trajectory.record import ExpertTraining, Recorder, Report
+
+Count = Annotated[int, Field(ge=1)]
+Rate = Annotated[float, Field(gt=0)]
+
+logger = logging.getLogger(__name__)
+
+
+class ExpertsSpec(BaseModel):
+    """`count` networks that learn the training items for `epochs` of `items` items each (0: all of them).
+
+    `radius` above 0 trains them into flat minima. They are read from `folder`. Without one they lie in the cache, where
+    methods share them, and are recorded there first if they are missing.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    count: Count = 100
+    epochs: Count = 50
+    items: Annotated[int, Field(ge=0)] = 0
+    batch: Count = 256
+    rate: Rate = 0.01
+    augmentation: AugmentationName = "dsa"
+    radius: Annotated[float, Field(ge=0)] = 0.0
+    decomposed: Annotated[float, Field(ge=0)] = 0.4
+    seed: Annotated[int, Field(ge=0)] = 0
+    folder: str = ""
+
+    def training(self) -> ExpertTraining:
+        """How experts are trained."""
+        return ExpertTraining(
+            epochs=self.epochs, items=self.items, batch=self.batch, rate=self.rate,
+            augmentation=AUGMENTATIONS[self.augmentation], radius=self.radius, decomposed=self.decomposed,
+            seed=self.seed,
+        )  # fmt: skip
+
+
+class TrajectoryMatchingSpec(ObjectiveSpec):
+    """Where training on recalled items leads, beside where experts went; see `trainer.objectives.trajectory.matching`.
+
+    The augmentation is drawn for each item on its own. With the gradient `constant`, the weights of every step are
+    constants. `rate` is the step size, learned along with the memory if `learn_rate`, under the name `rate`.
+    """
+
+    kind: Literal["trajectory_matching"] = "trajectory_matching"
+    steps: Count = 50
+    expert_epochs: Count = 2
+    latest_start: Count = 2
+    batch: Annotated[int, Field(ge=0)] = 0
+    rate: Rate = 0.01
+    learn_rate: bool = True
+    gradient: Literal["full", "constant"] = "full"
+    experts: ExpertsSpec = ExpertsSpec()
+    precision: Precision = "float32"
+    eager: bool = False
+
+    def build(self, problem: Problem) -> AbstractObjective:
+        """ValueError for experts that are missing in the folder that is named, or are of something else."""
+        step = self._step(problem)
+        return TrajectoryMatching(
+            step,
+            ConstantWeights() if self.gradient == "constant" else Momentum(0.0),
+            self._experts(problem, step),
+            rate=leaf(torch.tensor(self.rate, device=problem.device)),
+            steps=self.steps,
+            expert_epochs=self.expert_epochs,
+            latest_start=self.latest_start,
+            batch=self.batch,
+            learn_rate=self.learn_rate,
+            augmentation=AUGMENTATIONS[self.augmentation],
+        )
+
+    def record(self, problem: Problem, folder: Path | None, report: Report) -> Path:
+        """Record the experts that are missing, and return the folder of all."""
+        return self._record(problem, self._step(problem), folder, report)
+
+    def _step(self, problem: Problem) -> AbstractInnerStep:
+        network = build_network(self.network, problem.dataset.image_shape, len(problem.dataset.classes))
+        network = with_precision(network, self.precision, problem.device)
+        return inner_step(network, problem.device, compiled=not self.eager)
+
+    def _experts(self, problem: Problem, step: AbstractInnerStep) -> Experts:
+        folder = Path(self.experts.folder) if self.experts.folder else None
+        if folder is None:
+            folder = self._record(problem, step, None, _log)
+        found = Experts.load(folder, step.network, self._origin(problem), self.latest_start - 1 + self.expert_epochs)
+        return found.first(self.experts.count)
+
+    def _record(self, problem: Problem, step: AbstractInnerStep, folder: Path | None, report: Report) -> Path:
+        origin, training, split = self._origin(problem), self.experts.training(), problem.dataset.train
+        folder = folder or _cached(origin, training)
+        if not Recorder.missing(folder, origin, training, self.experts.count):
+            return folder
+        items = problem.preprocessing.to_model(split.pixels()).to(problem.device)
+        recorder = Recorder(step, items, split.labels.to(problem.device), origin, training)
+        recorder.record(folder, self.experts.count, report)
+        return folder
+
+    def _origin(self, problem: Problem) -> Origin:
+        split = problem.dataset.train
+        digest = hashlib.sha256(pack({"images": split.images, "labels": split.labels}, key="split", text="train"))
+        return Origin(str(self.network), problem.dataset.name, digest.hexdigest(), problem.preprocessing.kind)
+
+
+def _cached(origin: Origin, training: ExpertTraining) -> Path:
+    """The folder in the cache of such experts."""
+    said = canonical_json([vars(origin), training.describe()])
+    return cache_folder("experts") / hashlib.sha256(said.encode()).hexdigest()[:16]
+
+
+def _log(number: int, epochs: int) -> None:
+    if epochs == 1:
+        logger.warning("recording expert %d: its training on real items comes before the first outer step", number)

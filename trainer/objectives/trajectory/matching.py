@@ -1,0 +1,93 @@
+"""Trajectory matching (MTT, Cazenavette et al., 2022): train on recalled items from where an expert was, and land where
+the expert was some epochs later.
+
+With an expert's parameters theta*_s after s epochs, and theta_T after T steps on recalled items from there:
+
+    || theta_T - theta*_(s + M) ||^2  /  || theta*_s - theta*_(s + M) ||^2
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import final
+
+import torch
+from torch import Tensor
+
+from recall_server.core.memory import Recalled
+from recall_server.core.networks import Parameters
+from recall_server.core.training.augmentation import augment
+from recall_server.core.training.retraining import Retraining
+from trainer.objectives.base import AbstractObjective, State
+from trainer.objectives.inner.inner_training import AbstractInnerTraining
+from trainer.objectives.inner.step import AbstractInnerStep
+from trainer.objectives.sampler import Sampler
+from trainer.objectives.trajectory.experts import Experts, Segment
+
+RATE = "rate"  # the learned tensor that holds the step size
+LOWEST_RATE, HIGHEST_RATE = 1e-6, 10.0  # that a manifest takes
+
+
+@final
+@dataclass(frozen=True, eq=False)
+class TrajectoryMatching(AbstractObjective):
+    """`steps` steps on recalled items stand for `expert_epochs` epochs on real ones.
+
+    Segments of experts begin after one of the first `latest_start` epochs, 0 being before the first. Each step sees
+    `batch` recalled items (0: all), in an order that is shuffled whenever it ends, each augmented on its own. `rate` is
+    a leaf, and learned with the memory if `learn_rate`.
+    """
+
+    step: AbstractInnerStep
+    training: AbstractInnerTraining
+    experts: Experts
+    rate: Tensor
+    steps: int
+    expert_epochs: int
+    latest_start: int
+    batch: int = 0
+    learn_rate: bool = True
+    augmentation: tuple[str, ...] = ()
+
+    def learned(self) -> dict[str, Tensor]:
+        return {RATE: self.rate} if self.learn_rate else {}
+
+    def retraining(self, schedule: Retraining, tensors: Mapping[str, Tensor]) -> Retraining:
+        """The schedule with the learned step size."""
+        if RATE not in tensors:
+            return schedule
+        rate = min(HIGHEST_RATE, max(LOWEST_RATE, tensors[RATE].item()))
+        return schedule.model_copy(update={"learning_rate": rate})
+
+    def loss(self, sampler: Sampler, state: State, generator: torch.Generator) -> Tensor:
+        device = sampler.real.items.device
+        segment = self.experts.draw(self.latest_start, self.expert_epochs, generator, device)
+        recalled = sampler.batch(sampler.draw_classes(0, generator), 1, generator).recalled
+        return self.compare(recalled, segment, generator)
+
+    def compare(self, recalled: Recalled, segment: Segment, generator: torch.Generator) -> Tensor:
+        """How far from the target training on the recalled items ends, as a share of the segment's own length."""
+        items, targets = self._minibatches(recalled, generator)
+        begun = self.training.begin(segment.start, self.rate)
+        end: Parameters = self.training.unroll(self.step, begun, items, targets).parameters
+        return squared_distance(end, segment.target) / squared_distance(segment.start, segment.target)
+
+    def _minibatches(self, recalled: Recalled, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+        """Items [steps, B, *shape] and targets [steps, B, k]."""
+        items = recalled.items.flatten(0, 1)
+        targets = recalled.targets.expand(-1, recalled.items.shape[1], -1).flatten(0, 1)
+        size = min(self.batch or len(items), len(items))
+        each = len(items) // size  # minibatches of an order; the rest of it is left out
+        orders = [
+            torch.randperm(len(items), generator=generator)[: each * size].view(each, size)
+            for _ in range(-(-self.steps // each))
+        ]
+        index = torch.cat(orders)[: self.steps].to(items.device)
+        augmented = [augment(items[each], self.augmentation, generator) for each in index]
+        return torch.stack(augmented), targets[index]
+
+
+def squared_distance(one: Parameters, other: Parameters) -> Tensor:
+    """The sum of squared differences over all parameters."""
+    return torch.stack([(one[name] - other[name]).square().sum() for name in one]).sum()
