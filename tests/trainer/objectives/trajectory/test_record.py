@@ -1,4 +1,4 @@
-"""Experts are trained by SGD as torch has it, or by GSAM as its formulas say; they resume, and are checked when read."""
+"""Experts are trained by SGD as torch has it or by GSAM as its formulas say; they resume, and are checked."""
 
 from __future__ import annotations
 
