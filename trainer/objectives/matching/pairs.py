@@ -29,17 +29,21 @@ class ClassPair(NamedTuple):
 def class_pairs(
     batch: OuterBatch, augmentation: tuple[str, ...], generator: torch.Generator, *, rows: int = 0
 ) -> Iterator[ClassPair]:
-    """The pairs of a batch, class after class; at most `rows` recalled items of each, drawn at random (0: all)."""
-    classes = len(batch.recalled.items)
-    real, real_targets = (part.reshape(classes, -1, *part.shape[1:]) for part in (batch.items, batch.targets))
-    for label in range(classes):
+    """The pairs of a batch, class after class; at most `rows` recalled items of each, drawn at random (0: all).
+
+    A class without real items in the batch is left out.
+    """
+    for label in range(len(batch.recalled.items)):
+        real = batch.targets[:, label] > 0
+        if not bool(real.any()):
+            continue
         items, targets = _some(batch.recalled, label, rows, generator)
         seed = int(torch.randint(2**62, (), generator=generator))
         alike = [
             augment(part, augmentation, torch.Generator().manual_seed(seed), alike=True)
-            for part in (items, real[label])
+            for part in (items, batch.items[real])
         ]
-        yield ClassPair(alike[0], targets, alike[1], real_targets[label])
+        yield ClassPair(alike[0], targets, alike[1], batch.targets[real])
 
 
 def _some(recalled: Recalled, label: int, rows: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:

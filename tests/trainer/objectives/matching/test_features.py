@@ -18,6 +18,7 @@ from trainer.objectives.inner.layer_features import ConvNetFeatures, LastFeature
 from trainer.objectives.matching.features import DistributionMatching
 from trainer.objectives.matching.networks import FreshNetworks
 from trainer.objectives.matching.pairs import class_pairs
+from trainer.objectives.sampler import OuterBatch
 
 
 @pytest.fixture(params=["torch", "C++"])
@@ -88,6 +89,16 @@ def test_both_sides_of_a_class_are_augmented_alike_and_classes_independently() -
         assert torch.equal(pair.items, pair.items[:1].expand_as(pair.items))
     assert not torch.equal(pairs[0].items, pairs[1].items)
     assert [pair.targets.argmax(1).tolist() for pair in pairs] == [[label] * 4 for label in range(3)]
+
+
+def test_real_items_are_those_of_the_class_in_any_order_and_a_class_without_any_is_left_out() -> None:
+    whole = batch(images(3, 2), images(3, 4, seed=2))
+    order = torch.tensor([9, 0, 8, 1, 2])  # of the first class and the last
+    mixed = OuterBatch(whole.recalled, whole.items[order], whole.targets[order])
+    pairs = list(class_pairs(mixed, (), torch.Generator().manual_seed(0)))
+    found = [torch.equal(pair.real, whole.items[index]) for pair, index in zip(pairs, ([0, 1, 2], [9, 8]), strict=True)]
+    assert found == [True, True]
+    assert torch.equal(pairs[1].items, whole.recalled.items[2])
 
 
 def test_at_most_so_many_recalled_items_of_a_class_take_part() -> None:
