@@ -11,8 +11,8 @@ import typer
 from trainer.cli import commands, options
 from trainer.cli.options import Device, Threads
 from trainer.methods.named import compose
+from trainer.methods.specs.matching.trajectory import TrajectoryMatchingSpec
 from trainer.methods.specs.problem import Problem
-from trainer.methods.specs.trajectory import TrajectoryMatchingSpec
 from trainer.run.build import fit_preprocessing
 
 

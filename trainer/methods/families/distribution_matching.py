@@ -5,10 +5,11 @@ from __future__ import annotations
 from recall_server.core.networks import NetworkSpec
 from recall_server.core.training.retraining import Retraining
 from trainer.methods.method import Method
-from trainer.methods.specs.matching import DistributionMatchingSpec
+from trainer.methods.specs.matching.networks import SteadyNetworksSpec
+from trainer.methods.specs.matching.objectives import DistributionMatchingSpec, FeatureAlignmentSpec
 from trainer.methods.specs.memories import StoredItemsSpec
 from trainer.methods.specs.outer import Outer, Sgd
-from trainer.methods.specs.starts import RealStart
+from trainer.methods.specs.starts import NoiseStart, RealStart
 
 # How the authors of siamese augmentation evaluate: 1,000 epochs, for up to 25 items of each class one step each.
 SIAMESE_EVALUATION = Retraining(
@@ -34,4 +35,23 @@ def dm_small() -> Method:
     )
 
 
-METHODS = (dm, dm_small)
+def cafe() -> Method:
+    """Activations of every layer, and centres of recalled pictures that tell real ones apart, from noise.
+
+    The authors halve the rate three times where it falls by a cosine here, and their loops have no end where these do.
+    """
+    return dm().varied(
+        "cafe", citation="Wang et al., CAFE (2022), and the authors' distill.py", start=NoiseStart(),
+        objective=FeatureAlignmentSpec(), outer={"rate": 0.1, "decay": "cosine", "steps": 20_000},
+        retraining={"augmentation": "none", "steps": 600},
+    )  # fmt: skip
+
+
+def cafe_small() -> Method:
+    """The same with narrower networks, fewer real pictures, and shorter loops from real pictures."""
+    networks = SteadyNetworksSpec(loops=10, epochs=10, per_class=16)
+    objective = {"network": NetworkSpec(filters=64), "real_per_class": 64, "networks": networks}
+    return cafe().varied("cafe-small", start=RealStart(), objective=objective, outer={"steps": 500})
+
+
+METHODS = (dm, dm_small, cafe, cafe_small)

@@ -5,7 +5,8 @@ from __future__ import annotations
 from recall_server.core.networks import NetworkSpec
 from recall_server.core.training.retraining import Retraining
 from trainer.methods.method import Method
-from trainer.methods.specs.matching import GradientMatchingSpec, RealNetworksSpec, RecalledNetworksSpec
+from trainer.methods.specs.matching.networks import RealNetworksSpec, RecalledNetworksSpec
+from trainer.methods.specs.matching.objectives import GradientMatchingSpec
 from trainer.methods.specs.memories import MultiFormationSpec, StoredItemsSpec
 from trainer.methods.specs.outer import Outer, Sgd
 from trainer.methods.specs.starts import NoiseStart, RealStart

@@ -5,11 +5,11 @@ from __future__ import annotations
 from recall_server.core.networks import NetworkSpec
 from trainer.methods.families.distribution_matching import SIAMESE_EVALUATION
 from trainer.methods.method import Method
+from trainer.methods.specs.matching.trajectory import ExpertsSpec, TrajectoryMatchingSpec
 from trainer.methods.specs.memories import StoredItemsSpec
 from trainer.methods.specs.outer import Outer, Sgd
 from trainer.methods.specs.preprocessings import StandardiseSpec, ZcaSpec
 from trainer.methods.specs.starts import RealStart
-from trainer.methods.specs.trajectory import ExpertsSpec, TrajectoryMatchingSpec
 
 # Three experts of some minutes that all the small methods share: twenty epochs of 5,000 pictures each.
 FEW = ExpertsSpec(count=3, epochs=20, items=5_000)

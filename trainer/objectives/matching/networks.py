@@ -113,17 +113,24 @@ class NetworksTrainedOnRecalled(TrainedNetworks):
     def matchings(self, sampler: Sampler) -> int:
         return self._loops(sampler)[0]
 
-    @torch.no_grad()
     def trained(self, sampler: Sampler, state: State, generator: torch.Generator) -> State:
+        network = self.parameters(state, generator, sampler.real.items.device)
+        for _ in range(self._loops(sampler)[1]):
+            network = self.after_epoch(sampler, network, generator)
+        return {NETWORK + name: value for name, value in network.items()}
+
+    @torch.no_grad()
+    def after_epoch(self, sampler: Sampler, network: Parameters, generator: torch.Generator) -> Parameters:
+        """The network after it has seen every recalled item once."""
         recalled = sampler.batch(sampler.draw_classes(0, generator), 1, generator).recalled
         items = recalled.items.flatten(0, 1)
         targets = recalled.targets.expand(-1, recalled.items.shape[1], -1).flatten(0, 1)
-        network, rate = self.parameters(state, generator, items.device), items.new_tensor(self.rate)
-        for _ in range(self._loops(sampler)[1]):
-            for index in _batches(len(items), self.batch, generator):
-                images = augment(items[index.to(items.device)], self.augmentation, generator)
-                network = _descended(self.step, network, (images, targets[index.to(items.device)]), rate)
-        return {NETWORK + name: value for name, value in network.items()}
+        rate = items.new_tensor(self.rate)
+        for drawn in _batches(len(items), self.batch, generator):
+            index = drawn.to(items.device)
+            images = augment(items[index], self.augmentation, generator)
+            network = _descended(self.step, network, (images, targets[index]), rate)
+        return network
 
     def _loops(self, sampler: Sampler) -> tuple[int, int]:
         return (self.loops, self.epochs) if self.loops else authors_loops(sampler.memory.rows)

@@ -9,4 +9,8 @@ MATCHING = [
     "retraining.augmentation=none",
 ]  # fmt: skip
 
-SMALL = dict.fromkeys(("dm", "dm-small"), Small(MATCHING, rows=None))
+STEADY = [*MATCHING, "objective.networks.loops=3", "objective.networks.epochs=3", "objective.networks.per_class=8"]
+
+SMALL = dict.fromkeys(("dm", "dm-small"), Small(MATCHING, rows=None)) | dict.fromkeys(
+    ("cafe", "cafe-small"), Small([*STEADY, "outer.rate=0.3"], rows=None)
+)

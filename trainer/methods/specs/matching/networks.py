@@ -1,0 +1,103 @@
+"""Specs of the networks at which recalled and real items are compared."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from typing import Annotated, ClassVar, Literal
+
+from pydantic import Field
+
+from recall_server.core.networks import AbstractNetwork
+from recall_server.core.training.augmentation import AUGMENTATIONS, AugmentationName
+from trainer.methods.specs.spec import Spec
+from trainer.objectives.inner.step import AbstractInnerStep
+from trainer.objectives.matching.networks import (
+    AbstractNetworks,
+    FreshNetworks,
+    NetworksTrainedOnReal,
+    NetworksTrainedOnRecalled,
+)
+from trainer.objectives.matching.steady_networks import SteadyNetworks
+
+Count = Annotated[int, Field(ge=1)]
+Rate = Annotated[float, Field(gt=0)]
+
+
+class NetworksSpec(Spec):
+    """Where the networks come from at which items are compared."""
+
+    noun: ClassVar[str] = "source of networks"
+
+    @abstractmethod
+    def build(self, network: AbstractNetwork, step: AbstractInnerStep, augmentation: str) -> AbstractNetworks:
+        """The networks; those that are trained see items under the `augmentation`."""
+
+
+class FreshNetworksSpec(NetworksSpec):
+    """A random network for every outer step."""
+
+    kind: Literal["fresh"] = "fresh"
+
+    def build(self, network: AbstractNetwork, step: AbstractInnerStep, augmentation: str) -> AbstractNetworks:
+        return FreshNetworks(network)
+
+
+class RecalledNetworksSpec(NetworksSpec):
+    """Networks that learn the recalled items for `epochs` between two of `loops` comparisons.
+
+    0 `loops` are the authors' numbers for as many items as a class recalls; at fewer than ten no network is trained.
+    """
+
+    kind: Literal["recalled"] = "recalled"
+    loops: Annotated[int, Field(ge=0)] = 0
+    epochs: Count = 1
+    rate: Rate = 0.01
+    batch: Count = 256
+
+    def build(self, network: AbstractNetwork, step: AbstractInnerStep, augmentation: str) -> AbstractNetworks:
+        return NetworksTrainedOnRecalled(
+            step, self.loops, self.epochs, self.rate, self.batch, AUGMENTATIONS[augmentation]
+        )
+
+
+class SteadyNetworksSpec(NetworksSpec):
+    """Networks that learn the recalled items while that changes their accuracy on real ones (Wang et al., 2022).
+
+    At most `loops` comparisons at each, with at most `epochs` epochs in between. A network is given up when its last
+    ten accuracies lie within `steady`; it is compared again when they lie further apart than `moved`.
+    """
+
+    kind: Literal["steady"] = "steady"
+    loops: Count = 20
+    epochs: Count = 20
+    steady: Annotated[float, Field(ge=0)] = 0.04
+    moved: Annotated[float, Field(ge=0)] = 0.03
+    per_class: Count = 128
+    rate: Rate = 0.01
+    batch: Count = 256
+
+    def build(self, network: AbstractNetwork, step: AbstractInnerStep, augmentation: str) -> AbstractNetworks:
+        training = NetworksTrainedOnRecalled(
+            step, self.loops, self.epochs, self.rate, self.batch, AUGMENTATIONS[augmentation]
+        )
+        return SteadyNetworks(training, self.loops, self.steady, self.moved, self.per_class)
+
+
+class RealNetworksSpec(NetworksSpec):
+    """Networks that learn `items` real items between two of `loops` comparisons, by SGD with momentum and CutMix."""
+
+    kind: Literal["real"] = "real"
+    loops: Count = 100
+    items: Count = 2_000
+    batch: Count = 64
+    rate: Rate = 0.01
+    momentum: Annotated[float, Field(ge=0, lt=1)] = 0.9
+    weight_decay: Annotated[float, Field(ge=0)] = 5e-4
+    mixed: Annotated[float, Field(ge=0, le=1)] = 0.5
+    augmentation: AugmentationName = "color+crop"
+
+    def build(self, network: AbstractNetwork, step: AbstractInnerStep, augmentation: str) -> AbstractNetworks:
+        return NetworksTrainedOnReal(
+            step, self.loops, self.items, self.batch, self.rate, self.momentum, self.weight_decay, self.mixed,
+            AUGMENTATIONS[self.augmentation],
+        )  # fmt: skip
