@@ -4,6 +4,7 @@ recall-trainer quickstart FOLDER
 recall-trainer distill --dataset fashion-mnist --bases 16 --output artifacts/bundles/NAME.safetensors
 recall-trainer evaluate artifacts/bundles/NAME.safetensors --dataset fashion-mnist
 recall-trainer grid --datasets fashion-mnist --methods window,principal --output FOLDER
+recall-trainer record-experts --dataset fashion-mnist --method mtt-small
 recall-trainer inspect artifacts/bundles/NAME.safetensors --picture NAME.png
 recall-trainer export artifacts/bundles/NAME.safetensors --format mtt --output FOLDER
 recall-trainer import FOLDER --output artifacts/bundles/NAME.safetensors

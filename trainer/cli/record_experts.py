@@ -34,8 +34,6 @@ def record_experts(
     Methods with the same network, preprocessing and experts share them. With --output, name the folder to `distill`:
     --set objective.experts.folder=FOLDER.
     """
-    if threads:
-        torch.set_num_threads(threads)
     composed = compose(method or "mtt-small", override or [])
     objective = composed.objective
     if not isinstance(objective, TrajectoryMatchingSpec):
