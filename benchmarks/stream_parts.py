@@ -21,7 +21,7 @@ from typing import Any
 import torch
 
 from recall_server.core.training.allocator import keep_freed_memory
-from trainer.objectives.inner.kernels.dense import native_dense
+from trainer.objectives.inner.narrow_training import native_dense
 from trainer.run.distill import Interrupted
 from trainer.streams.division import Part, prepare_part
 from trainer.streams.experiment import Experiment, prepare

@@ -23,7 +23,7 @@ from recall_server.core.preprocessing import Standardise
 from trainer.methods.specs.objectives import InnerSgd, PerformanceMatchingSpec, UnrolledSpec
 from trainer.methods.specs.problem import Problem
 from trainer.objectives.base import AbstractObjective
-from trainer.objectives.inner.kernels import dense
+from trainer.objectives.inner import narrow_training
 from trainer.objectives.sampler import Sampler
 from trainer.streams.learners.construction import ArrivedData
 from trainer.streams.methods import StreamMethod, compose_stream
@@ -31,7 +31,7 @@ from trainer.streams.sources.task import CPU, TaskHeader
 
 HEADER = TaskHeader("digits", tuple(map(str, range(10))), (1, 28, 28))
 ROWS = {"rotations": 13, "permutations": 19}  # as many as fit in a twentieth of the paper's buffer
-NATIVE = dense.native_dense
+NATIVE = narrow_training.native_dense
 SAMPLES = {"paper": 110, "window": 40}  # real pictures in the outer loss
 
 
@@ -64,7 +64,7 @@ def measure(method: StreamMethod, stream: str, repeats: int) -> dict[str, float]
     gradients: dict[str, Tensor] = {}
     for _ in range(repeats):
         for name, values in seconds.items():
-            with patch.object(dense, "native_dense", (lambda: None) if name != "native" else NATIVE):
+            with patch.object(narrow_training, "native_dense", (lambda: None) if name != "native" else NATIVE):
                 objective = on_pictures if name == "pictures" else components.objective
                 spent, gradients[name] = outer_step(objective, sampler)
             values.append(spent)

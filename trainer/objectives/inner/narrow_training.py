@@ -2,22 +2,32 @@
 
 from __future__ import annotations
 
+import ctypes
+import functools
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import final
+from pathlib import Path
+from typing import Any, final
 
 import torch
 from torch import Tensor
+from torch.autograd.function import once_differentiable
+from torch.nn.functional import pad
 
 from recall_server.core.networks import MLP, Parameters
+from recall_server.core.networks.kernels.calls import functions, pointers, sizes
+from recall_server.core.networks.kernels.compiled import compiled
 from trainer.objectives.inner.autograd_step import DifferentiatedStep
-from trainer.objectives.inner.kernels import dense
-from trainer.objectives.inner.kernels.dense import Dense, Examples, NativeDense
 from trainer.objectives.inner.step import TrainState
-from trainer.objectives.inner.unroll import train, unroll
+from trainer.objectives.inner.unroll import unroll
 
 HIDDEN_WEIGHT, HIDDEN_BIAS = "layer0.weight", "layer0.bias"
 WEIGHT, BIAS = "classifier.weight", "classifier.bias"
+PRECISIONS = (torch.float32, torch.float64)
+VECTOR = 64  # bytes; rows are padded to whole vectors
+
+Kernels = dict[str, dict[torch.dtype, Any]]
 
 
 class AbstractNarrowTraining(ABC):
@@ -30,16 +40,12 @@ class AbstractNarrowTraining(ABC):
     def train(
         self, coordinates: Tensor, index: Tensor, parameters: Parameters, velocity: Parameters
     ) -> tuple[Parameters, Parameters]:
-        """Parameters and velocity after T steps, not differentiable."""
-
-    @abstractmethod
-    def unroll(self, coordinates: Tensor, index: Tensor, parameters: Parameters, velocity: Parameters) -> Parameters:
-        """Parameters after T steps, differentiable in the coordinates, the parameters and the velocity."""
+        """Parameters and velocity after T steps; the parameters are differentiable in all that are given."""
 
 
 def narrow_training(network: MLP, inputs: int, *, rate: float, momentum: float) -> AbstractNarrowTraining:
     """The training of the network with `inputs` inputs: in C++ for one hidden layer, if that can be compiled."""
-    native = dense.native_dense() if network.depth == 1 else None
+    native = native_dense() if network.depth == 1 else None
     if native is not None:
         return NativeTraining(native, rate, momentum)
     return StepwiseTraining(DifferentiatedStep(narrowed(network, inputs), compiled=False), rate, momentum)
@@ -62,64 +68,108 @@ class StepwiseTraining(AbstractNarrowTraining):
     def train(
         self, coordinates: Tensor, index: Tensor, parameters: Parameters, velocity: Parameters
     ) -> tuple[Parameters, Parameters]:
-        trained = train(self.step, self._state(parameters, velocity), *_minibatches(coordinates, index))
-        return trained.parameters, trained.velocity
-
-    def unroll(self, coordinates: Tensor, index: Tensor, parameters: Parameters, velocity: Parameters) -> Parameters:
-        return unroll(self.step, self._state(parameters, velocity), *_minibatches(coordinates, index)).parameters
-
-    def _state(self, parameters: Parameters, velocity: Parameters) -> TrainState:
-        return TrainState(parameters, velocity, torch.tensor(self.rate), torch.tensor(self.momentum))
+        (steps, classes, drawn), targets = index.shape, _one_hot(coordinates, index.shape[2])
+        label = torch.arange(classes).view(1, classes, 1).expand_as(index)
+        images = coordinates[label, index].reshape(steps, classes * drawn, 1, 1, -1)
+        state = TrainState(parameters, velocity, torch.tensor(self.rate), torch.tensor(self.momentum))
+        after = unroll(self.step, state, images, targets.expand(steps, *targets.shape))
+        return after.parameters, after.velocity
 
 
-def _minibatches(coordinates: Tensor, index: Tensor) -> tuple[Tensor, Tensor]:
-    """index [T, d_y, n] -> images [T, d_y * n, 1, 1, K] and targets [T, d_y * n, d_y]."""
-    steps, classes, drawn = index.shape
-    label = torch.arange(classes).view(1, classes, 1).expand_as(index)
-    images = coordinates[label, index].reshape(steps, classes * drawn, 1, 1, -1)
-    targets = torch.eye(classes, dtype=images.dtype).repeat_interleave(drawn, dim=0)
-    return images, targets.expand(steps, *targets.shape)
+@functools.cache
+def native_dense() -> Kernels | None:
+    """The compiled functions of `dense.cpp`; None, with the reason in the log, if they cannot be compiled."""
+    library = compiled(Path(__file__).parent / "kernels" / "dense.cpp")
+    return None if library is None else {name: functions(library, name, PRECISIONS) for name in ("train", "reverse")}
 
 
 @final
 @dataclass(frozen=True)
 class NativeTraining(AbstractNarrowTraining):
-    """Training of a network with one hidden layer, entirely in C++."""
+    """Training of a network with one hidden layer, entirely in C++, in float32 or float64."""
 
-    native: NativeDense
+    kernels: Kernels
     rate: float
     momentum: float
 
     def train(
         self, coordinates: Tensor, index: Tensor, parameters: Parameters, velocity: Parameters
     ) -> tuple[Parameters, Parameters]:
-        trained, moved = self.native.train(
-            _examples(coordinates, index), _dense(parameters), _dense(velocity), rate=self.rate, momentum=self.momentum
-        )
-        return _parameters(trained), _parameters(moved)
+        (classes, rows, inputs), (steps, _, drawn) = coordinates.shape, index.shape
+        padded = [_round_up(count, coordinates.dtype) for count in (len(parameters[HIDDEN_BIAS]), inputs + 1, classes)]
+        numbers = sizes(steps, classes * drawn, inputs, padded[0], classes, *padded[1:])
 
-    def unroll(self, coordinates: Tensor, index: Tensor, parameters: Parameters, velocity: Parameters) -> Parameters:
-        return _parameters(
-            self.native.unroll(
-                _examples(coordinates, index),
-                _dense(parameters),
-                _dense(velocity),
-                rate=self.rate,
-                momentum=self.momentum,
-            )
-        )
+        def call(name: str, *tensors: Tensor | None) -> None:
+            function = self.kernels[name][coordinates.dtype]
+            function(numbers, pointers(*tensors), ctypes.c_double(self.rate), ctypes.c_double(self.momentum))
 
-
-def _examples(coordinates: Tensor, index: Tensor) -> Examples:
-    classes, rows = coordinates.shape[:2]
-    targets = torch.eye(classes, dtype=coordinates.dtype).repeat_interleave(rows, dim=0)
-    flat = index + rows * torch.arange(classes).view(1, classes, 1)
-    return Examples(coordinates.flatten(0, 1), targets, flat.flatten(1))
+        flat = coordinates.flatten(0, 1)
+        images = _padded(torch.cat([flat, torch.ones_like(flat[:, :1])], dim=1)).contiguous()  # an input for the bias
+        targets = _padded(_one_hot(coordinates, rows)).contiguous()
+        minibatches = (index + rows * torch.arange(classes).view(1, classes, 1)).flatten(1).contiguous()
+        keep = steps if torch.is_grad_enabled() else None
+        packed = _packed(parameters), _packed(velocity)
+        trained, moved = _Train.apply(call, keep, images, targets, minibatches, *packed)
+        return _unpacked(trained, parameters), _unpacked(moved, parameters)
 
 
-def _dense(parameters: Parameters) -> Dense:
-    return Dense(parameters[HIDDEN_WEIGHT], parameters[HIDDEN_BIAS], parameters[WEIGHT], parameters[BIAS])
+class _Train(torch.autograd.Function):
+    """All steps, with the parameters before each of `keep` steps; None keeps nothing, and has no gradient."""
+
+    @staticmethod
+    def forward(  # noqa: PLR0917, PLR0913  (autograd passes every argument by position)
+        ctx: Any,
+        call: Callable[..., None],
+        keep: int | None,
+        images: Tensor,
+        targets: Tensor,
+        index: Tensor,
+        start: Tensor,
+        velocity: Tensor,
+    ) -> tuple[Tensor, Tensor]:
+        moved, states = velocity.clone(), start.new_empty((keep or 0) + 1, len(start))
+        states[0] = start
+        call("train", images, targets, index, states, moved, None if keep is None else states)
+        ctx.call = call
+        ctx.save_for_backward(images, targets, index, states)
+        ctx.mark_non_differentiable(moved)
+        return states[-1].clone(), moved
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, gradient: Tensor, _: Tensor) -> tuple[Tensor | None, ...]:
+        images, targets, index, states = ctx.saved_tensors
+        lam, mu, gain = gradient.clone(), torch.zeros_like(gradient), torch.zeros_like(images)
+        ctx.call("reverse", images, targets, index, states, lam, mu, gain)
+        return None, None, gain, None, None, lam, mu
 
 
-def _parameters(row: Dense) -> Parameters:
-    return {HIDDEN_WEIGHT: row.first, HIDDEN_BIAS: row.first_bias, WEIGHT: row.second, BIAS: row.second_bias}
+def _one_hot(coordinates: Tensor, each: int) -> Tensor:
+    """Targets [d_y * each, d_y]."""
+    return torch.eye(len(coordinates), dtype=coordinates.dtype).repeat_interleave(each, dim=0)
+
+
+def _packed(parameters: Parameters) -> Tensor:
+    """The parameters as one vector, in the layout of dense.cpp."""
+    rows = torch.cat([parameters[HIDDEN_WEIGHT].T, parameters[HIDDEN_BIAS][None], parameters[WEIGHT]])
+    return torch.cat([_padded(rows).flatten(), _padded(parameters[BIAS])])
+
+
+def _unpacked(vector: Tensor, like: Parameters) -> Parameters:
+    """The parameters that such a vector holds, for a network of this size."""
+    (hidden, inputs), classes = like[HIDDEN_WEIGHT].shape, len(like[WEIGHT])
+    width = _round_up(hidden, vector.dtype)
+    rows = vector[: (inputs + 1 + classes) * width].view(-1, width)[:, :hidden]
+    bias = vector[(inputs + 1 + classes) * width :][:classes]
+    return {HIDDEN_WEIGHT: rows[:inputs].T, HIDDEN_BIAS: rows[inputs], WEIGHT: rows[inputs + 1 :], BIAS: bias}
+
+
+def _round_up(count: int, dtype: torch.dtype) -> int:
+    """The length of `count` numbers that are padded to whole vectors."""
+    lanes = VECTOR // dtype.itemsize
+    return -(-count // lanes) * lanes
+
+
+def _padded(rows: Tensor) -> Tensor:
+    """Rows [..., n] with zeros up to whole vectors."""
+    return pad(rows, (0, _round_up(rows.shape[-1], rows.dtype) - rows.shape[-1]))

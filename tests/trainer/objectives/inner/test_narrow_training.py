@@ -11,14 +11,15 @@ from torch import Tensor
 from recall_server.core.networks import MLP, Parameters
 from tests.suite.needs import NO_COMPILER
 from tests.tolerances import assert_close, rounding
+from trainer.objectives.inner import narrow_training as narrow
 from trainer.objectives.inner.autograd_step import DifferentiatedStep
-from trainer.objectives.inner.kernels import dense
-from trainer.objectives.inner.kernels.dense import NativeDense, native_dense
 from trainer.objectives.inner.narrow_training import (
     AbstractNarrowTraining,
+    Kernels,
     NativeTraining,
     StepwiseTraining,
     narrow_training,
+    native_dense,
 )
 
 TERMS = 6 * 256  # steps, and the widest layer
@@ -26,7 +27,7 @@ RATE, MOMENTUM = 0.25, 0.875  # exact in every precision
 
 
 @pytest.fixture
-def native() -> NativeDense:
+def native() -> Kernels:
     return native_dense() or pytest.skip(NO_COMPILER)
 
 
@@ -63,7 +64,7 @@ class Drawn:
 
     def gradients(self, training: AbstractNarrowTraining) -> tuple[Tensor, ...]:
         """Of a weighted sum of what was trained, for the coordinates, the first parameters and the first velocity."""
-        trained = training.unroll(*self.arguments)
+        trained, _ = training.train(*self.arguments)
         total = torch.stack([(self.weights[name].to(self.dtype) * value).sum() for name, value in trained.items()])
         leaves = [self.coordinates, *self.parameters.values(), *self.velocity.values()]
         return torch.autograd.grad(total.sum(), leaves)
@@ -73,24 +74,26 @@ SIZES = [(5, 12, 3), (8, 16, 2), (24, 256, 10), (31, 40, 17), (1, 1, 2)]
 
 
 @pytest.mark.parametrize("size", SIZES, ids=str)
-def test_training_ends_where_the_derived_training_ends(size: tuple[int, int, int], native: NativeDense) -> None:
+def test_training_ends_where_the_derived_training_ends(size: tuple[int, int, int], native: Kernels) -> None:
     drawn = Drawn(*size)
-    expected = drawn.stepwise().train(*drawn.arguments)
-    found = NativeTraining(native, RATE, MOMENTUM).train(*drawn.arguments)
+    with torch.no_grad():
+        expected = drawn.stepwise().train(*drawn.arguments)
+        found = NativeTraining(native, RATE, MOMENTUM).train(*drawn.arguments)
     assert_close(found, expected, terms=TERMS)
-    trained = NativeTraining(native, RATE, MOMENTUM).unroll(*drawn.arguments)
-    assert all(torch.equal(trained[name], value) for name, value in found[0].items())
+    differentiable = NativeTraining(native, RATE, MOMENTUM).train(*drawn.arguments)
+    for one, other in zip(differentiable, found, strict=True):
+        assert all(torch.equal(one[name], value) for name, value in other.items())
 
 
 @pytest.mark.parametrize("size", SIZES, ids=str)
-def test_gradients_are_those_of_the_derived_training(size: tuple[int, int, int], native: NativeDense) -> None:
+def test_gradients_are_those_of_the_derived_training(size: tuple[int, int, int], native: Kernels) -> None:
     drawn = Drawn(*size)
     expected = drawn.gradients(drawn.stepwise())
     found = drawn.gradients(NativeTraining(native, RATE, MOMENTUM))
     assert_close(found, expected, terms=TERMS)
 
 
-def test_gradients_are_those_of_finite_differences(native: NativeDense) -> None:
+def test_gradients_are_those_of_finite_differences(native: Kernels) -> None:
     drawn = Drawn(3, 5, 2, steps=4)
     training = NativeTraining(native, RATE, MOMENTUM)
 
@@ -99,13 +102,13 @@ def test_gradients_are_those_of_finite_differences(native: NativeDense) -> None:
         parameters, velocity = (
             dict(zip(drawn.parameters, some, strict=True)) for some in (leaves[:count], leaves[count:])
         )
-        return tuple(training.unroll(coordinates, drawn.index, parameters, velocity).values())
+        return tuple(training.train(coordinates, drawn.index, parameters, velocity)[0].values())
 
     leaves = drawn.coordinates, *drawn.parameters.values(), *drawn.velocity.values()
     assert torch.autograd.gradcheck(trained, leaves)
 
 
-def test_float32_is_as_near_to_float64_as_the_derived_training(native: NativeDense) -> None:
+def test_float32_is_as_near_to_float64_as_the_derived_training(native: Kernels) -> None:
     exact = Drawn(24, 64, 10).gradients(NativeTraining(native, RATE, MOMENTUM))
     rounded = Drawn(24, 64, 10, dtype=torch.float32)
     mine = rounded.gradients(NativeTraining(native, RATE, MOMENTUM))
@@ -114,7 +117,7 @@ def test_float32_is_as_near_to_float64_as_the_derived_training(native: NativeDen
         assert (found - true).norm() <= 2 * (other - true).norm() + rounding(torch.float32) * true.norm()
 
 
-def test_nothing_that_is_given_is_written_to(native: NativeDense) -> None:
+def test_nothing_that_is_given_is_written_to(native: Kernels) -> None:
     drawn, untouched = Drawn(5, 12, 3), Drawn(5, 12, 3)
     training = NativeTraining(native, RATE, MOMENTUM)
     training.train(*drawn.arguments)
@@ -122,7 +125,7 @@ def test_nothing_that_is_given_is_written_to(native: NativeDense) -> None:
     torch.testing.assert_close(drawn.arguments, untouched.arguments, rtol=0, atol=0)  # not a bit
 
 
-def test_a_number_that_is_none_is_not_lost(native: NativeDense) -> None:
+def test_a_number_that_is_none_is_not_lost(native: Kernels) -> None:
     drawn = Drawn(5, 12, 3)
     with torch.no_grad():
         drawn.coordinates[0, :, 0] = torch.nan
@@ -131,11 +134,11 @@ def test_a_number_that_is_none_is_not_lost(native: NativeDense) -> None:
 
 
 def test_one_hidden_layer_is_trained_in_cpp_and_all_else_step_by_step(
-    native: NativeDense, monkeypatch: pytest.MonkeyPatch
+    native: Kernels, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     shallow = MLP(channels=1, height=8, width=8, classes=3, hidden=12)
     deep = MLP(channels=1, height=8, width=8, classes=3, hidden=12, depth=2)
     assert isinstance(narrow_training(shallow, 5, rate=RATE, momentum=MOMENTUM), NativeTraining)
     assert isinstance(narrow_training(deep, 5, rate=RATE, momentum=MOMENTUM), StepwiseTraining)
-    monkeypatch.setattr(dense, "native_dense", lambda: None)
+    monkeypatch.setattr(narrow, "native_dense", lambda: None)
     assert isinstance(narrow_training(shallow, 5, rate=RATE, momentum=MOMENTUM), StepwiseTraining)
