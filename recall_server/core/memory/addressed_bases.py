@@ -93,12 +93,3 @@ class AddressedBases(AbstractMemory):
         if rows is None:
             return coefficients
         return coefficients.gather(1, rows.unsqueeze(2).expand(-1, -1, coefficients.shape[2]))
-
-
-def largest_rows(numbers: float, *, query_size: int, base_numbers: int, bases: int) -> int:
-    """The largest r that a budget of so many numbers allows beside K bases (paper, section 4).
-
-    K * base_numbers + query_size * r * K <= numbers, where N images of d numbers for each of C classes allow
-    numbers = N * C * d, and a label query has query_size = C. Zero or less means that K bases do not fit.
-    """
-    return int((numbers - bases * base_numbers) // (query_size * bases))

@@ -20,7 +20,6 @@ from recall_server.core.memory import (
     TargetForm,
     initial_targets,
 )
-from recall_server.core.memory.addressed_bases import largest_rows
 from trainer.data.enlargement import Enlargement
 from trainer.methods.specs.problem import MemoryShape
 from trainer.methods.specs.spec import Spec, comma_separated, member_of
@@ -51,9 +50,14 @@ class MemorySpec(Spec):
     def numbers(self, shape: MemoryShape, bases: int, rows: int) -> int:
         """How many numbers a memory of this size stores, those of its targets included."""
 
-    @abstractmethod
+    def multiple(self) -> int:
+        """The numbers of rows that a memory can have are the multiples of this number."""
+        return 1
+
     def largest(self, shape: MemoryShape, allowed: float, bases: int) -> int:
         """The largest number of rows for which at most `allowed` numbers are stored; below 1 where none fits."""
+        fixed, multiple = self.numbers(shape, bases, 0), self.multiple()
+        return multiple * int((allowed - fixed) // (self.numbers(shape, bases, multiple) - fixed))
 
     @abstractmethod
     def noise(
@@ -117,15 +121,6 @@ class AddressedBasesSpec(MemorySpec):
     def numbers(self, shape: MemoryShape, bases: int, rows: int) -> int:
         return bases * (self.stored_numbers(shape) + rows * shape.query_size) + self.target_numbers(shape, rows)
 
-    def largest(self, shape: MemoryShape, allowed: float, bases: int) -> int:
-        each, fixed = self.target_numbers(shape, 1), 0
-        if self.targets_per == "label":
-            each, fixed = 0, each
-        if each:
-            return int((allowed - bases * self.stored_numbers(shape)) // (shape.query_size * bases + each))
-        base = self.stored_numbers(shape)
-        return largest_rows(allowed - fixed, query_size=shape.query_size, base_numbers=base, bases=bases)
-
     def noise(
         self, shape: MemoryShape, bases: int, rows: int, initialisation: Initialisation, generator: torch.Generator
     ) -> AbstractMemory:
@@ -148,12 +143,6 @@ class StoredItemsSpec(MemorySpec):
 
     def numbers(self, shape: MemoryShape, bases: int, rows: int) -> int:
         return rows * shape.classes * self.stored_numbers(shape) + self.target_numbers(shape, rows)
-
-    def largest(self, shape: MemoryShape, allowed: float, bases: int) -> int:
-        each = self.stored_numbers(shape) * shape.classes
-        if self.targets_per == "label":
-            return int((allowed - self.target_numbers(shape, 1)) / each)
-        return int(allowed / (each + self.target_numbers(shape, 1)))
 
     def noise(
         self, shape: MemoryShape, bases: int, rows: int, initialisation: Initialisation, generator: torch.Generator
@@ -179,14 +168,11 @@ class MultiFormationSpec(MemorySpec):
     resolution: Literal["full"] = "full"
     factor: Annotated[int, Field(ge=1)] = 2
 
+    def multiple(self) -> int:
+        return self.factor**2
+
     def numbers(self, shape: MemoryShape, bases: int, rows: int) -> int:
         return self._images(rows) * shape.classes * self.stored_numbers(shape) + self.target_numbers(shape, rows)
-
-    def largest(self, shape: MemoryShape, allowed: float, bases: int) -> int:
-        cells = self.factor**2
-        fixed = self.target_numbers(shape, 1) if self.targets_per == "label" else 0
-        each = self.stored_numbers(shape) * shape.classes + (0 if fixed else cells * self.target_numbers(shape, 1))
-        return cells * int((allowed - fixed) / each)
 
     def noise(
         self, shape: MemoryShape, bases: int, rows: int, initialisation: Initialisation, generator: torch.Generator
@@ -199,9 +185,9 @@ class MultiFormationSpec(MemorySpec):
 
     def _images(self, rows: int) -> int:
         """ValueError for rows that do not fill images."""
-        if rows % self.factor**2:
-            raise ValueError(f"images of {self.factor}x{self.factor} cells recall a multiple of {self.factor**2} rows")
-        return rows // self.factor**2
+        if rows % self.multiple():
+            raise ValueError(f"images of {self.factor}x{self.factor} cells recall a multiple of {self.multiple()} rows")
+        return rows // self.multiple()
 
 
 MemoryPart = Annotated[MemorySpec, member_of(MemorySpec)]

@@ -10,13 +10,15 @@ from recall_server.core.bundle.bundle import MemoryBundle
 from recall_server.core.preprocessing import AbstractPreprocessing
 from trainer.data.datasets import ImageDataset
 from trainer.data.second_moments import SecondMoments
+from trainer.starts.few_samples import Samples
 
 
 @dataclass(frozen=True)
 class Problem:
     """`bundle` is one to go on from, `encoder` the ONNX file of its query encoder where pictures address it.
 
-    `moments` are those of all training pictures, where the data set holds a sample of them.
+    `moments` are those of all training pictures, where the data set holds a sample of them. `samples` are those of a
+    stream that were seen, where the data set holds none.
     """
 
     dataset: ImageDataset
@@ -26,6 +28,7 @@ class Problem:
     bundle: MemoryBundle | None = None
     encoder: bytes | None = None
     moments: SecondMoments | None = None
+    samples: Samples | None = None
 
 
 @dataclass(frozen=True)

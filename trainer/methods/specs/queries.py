@@ -8,11 +8,12 @@ from typing import Annotated, ClassVar, Literal
 from pydantic import Field
 
 from recall_server.core.memory import AbstractMemory
-from recall_server.core.networks import NetworkSpec
+from recall_server.core.networks import AbstractNetwork, NetworkSpec, Parameters, build_network
 from trainer.methods.specs.problem import Problem
 from trainer.methods.specs.spec import Spec, member_of
-from trainer.methods.specs.starts import Encoder, StartSpec
+from trainer.methods.specs.starts import StartSpec
 from trainer.objectives.queries import AbstractQueries, LabelQueries, PictureQueries
+from trainer.starts.pretrained_encoder import pretrain_encoder
 
 Count = Annotated[int, Field(ge=1)]
 
@@ -66,8 +67,12 @@ class PictureQueriesSpec(QueriesSpec):
     def build(
         self, memory: AbstractMemory, start: StartSpec, problem: Problem, *, augmentation: str, begins_networks: bool
     ) -> tuple[AbstractMemory, AbstractQueries]:
-        described = Encoder(self.encoder, self.size, self.shots, self.pretraining_steps, augmentation)
-        memory, network, parameters = start.with_encoder(memory, described, problem)
+        network = build_network(self.encoder, problem.dataset.image_shape, self.size)
+        parameters = start.encoder(network, problem)
+        if parameters is None:
+            parameters = self._anew(network, problem, augmentation)
+        how = {"shots": self.shots, "discriminants": bool(self.pretraining_steps)}
+        memory, parameters = start.by_pictures(memory, network, parameters, problem, **how)
         if network.classes != memory.query_size:
             raise ValueError(
                 f"the encoder gives {network.classes} features, but the memory takes {memory.query_size}; "
@@ -75,6 +80,21 @@ class PictureQueriesSpec(QueriesSpec):
             )
         placed = {name: value.to(problem.device) for name, value in parameters.items()}
         return memory, PictureQueries.of(network, placed, shots=self.shots, begins_networks=begins_networks)
+
+    def _anew(self, network: AbstractNetwork, problem: Problem, augmentation: str) -> Parameters:
+        parameters = network.initialise(problem.generator)
+        if not self.pretraining_steps:
+            return parameters
+        return pretrain_encoder(
+            network,
+            parameters,
+            problem.dataset.train,
+            problem.preprocessing,
+            steps=self.pretraining_steps,
+            augmentation=augmentation,
+            generator=problem.generator,
+            device=problem.device,
+        )
 
 
 QueriesPart = Annotated[QueriesSpec, member_of(QueriesSpec)]

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import math
 from abc import abstractmethod
-from typing import Annotated, ClassVar, Literal, NamedTuple
+from typing import Annotated, Any, ClassVar, Literal
 
-import torch
 from pydantic import Field
 
 from recall_server.core.encoders.weights import encoder_parameters
@@ -18,22 +17,11 @@ from trainer.methods.specs.memories import MemorySpec
 from trainer.methods.specs.problem import MemoryShape, Problem
 from trainer.methods.specs.spec import Spec, member_of
 from trainer.starts.eigenvectors import Coefficients, principal_start
-from trainer.starts.few_samples import Samples, few_samples_start
+from trainer.starts.few_samples import few_samples_start
 from trainer.starts.for_pictures import start_by_pictures
 from trainer.starts.from_bundle import resume_from_bundle
-from trainer.starts.pretrained_encoder import pretrain_encoder
 from trainer.starts.random import Initialisation
 from trainer.starts.real.real_items import Selection, network_features, pixel_features, real_items
-
-
-class Encoder(NamedTuple):
-    """An encoder, how it is trained before the first outer step, and how many pictures make a query."""
-
-    spec: NetworkSpec
-    size: int
-    shots: int
-    pretraining_steps: int
-    augmentation: str
 
 
 class StartSpec(Spec):
@@ -50,12 +38,6 @@ class StartSpec(Spec):
         """A memory that is good without an outer step, on the CPU. ValueError where this start gives none."""
         raise ValueError(f"a memory from start={self.kind} is no good without outer steps")
 
-    def of_samples(
-        self, spec: MemorySpec, shape: MemoryShape, budget: MemoryBudget, samples: Samples, generator: torch.Generator
-    ) -> AbstractMemory:
-        """The memory of a task of which these samples were seen. ValueError where this start needs more."""
-        raise ValueError(f"start={self.kind} needs more than samples")
-
     def variants(self) -> tuple[StartSpec, ...]:
         """The starts of this kind that an instant memory chooses among; none where this start gives no such memory."""
         return ()
@@ -64,24 +46,15 @@ class StartSpec(Spec):
         """The largest number of bases that this start can find for stored items of so many numbers."""
         return math.inf
 
-    def with_encoder(
-        self, memory: AbstractMemory, encoder: Encoder, problem: Problem
-    ) -> tuple[AbstractMemory, AbstractNetwork, Parameters]:
-        """The memory that pictures address through an encoder, and the encoder with its parameters, on the CPU."""
-        network = build_network(encoder.spec, problem.dataset.image_shape, encoder.size)
-        parameters = network.initialise(problem.generator)
-        if encoder.pretraining_steps:
-            parameters = pretrain_encoder(
-                network,
-                parameters,
-                problem.dataset.train,
-                problem.preprocessing,
-                steps=encoder.pretraining_steps,
-                augmentation=encoder.augmentation,
-                generator=problem.generator,
-                device=problem.device,
-            )
-        return memory, network, parameters
+    def encoder(self, network: AbstractNetwork, problem: Problem) -> Parameters | None:
+        """The parameters that an encoder of pictures begins with, on the CPU; None where it begins anew."""
+        return None
+
+    def by_pictures(
+        self, memory: AbstractMemory, encoder: AbstractNetwork, parameters: Parameters, problem: Problem, **how: Any
+    ) -> tuple[AbstractMemory, Parameters]:
+        """The memory as pictures address it, and the encoder's parameters, on the CPU; `how` as `start_by_pictures`."""
+        return memory, parameters
 
 
 class NoiseStart(StartSpec):
@@ -94,11 +67,6 @@ class NoiseStart(StartSpec):
     def memory(self, spec: MemorySpec, shape: MemoryShape, budget: MemoryBudget, problem: Problem) -> AbstractMemory:
         return spec.noise(shape, budget.bases, budget.rows, self.initialisation, problem.generator)
 
-    def of_samples(
-        self, spec: MemorySpec, shape: MemoryShape, budget: MemoryBudget, samples: Samples, generator: torch.Generator
-    ) -> AbstractMemory:
-        return spec.noise(shape, budget.bases, budget.rows, self.initialisation, generator)
-
 
 class PrincipalStart(StartSpec):
     """The leading eigenvectors of the training pictures as bases, with the coefficients of medoids or centroids."""
@@ -109,6 +77,16 @@ class PrincipalStart(StartSpec):
     coefficients: Coefficients = "typical"
 
     def memory(self, spec: MemorySpec, shape: MemoryShape, budget: MemoryBudget, problem: Problem) -> AbstractMemory:
+        if problem.samples is not None:
+            return few_samples_start(
+                problem.samples,
+                Enlargement.of(spec.resolution, *shape.item_shape[1:]),
+                classes=shape.classes,
+                bases=budget.bases,
+                rows=budget.rows,
+                generator=problem.generator,
+                coefficients=self.coefficients,
+            )
         # Drawn in any case, so that what is drawn after it is the same for both starts.
         spec.noise(shape, budget.bases, budget.rows, "xavier", problem.generator)
         return self.instant(spec, budget, problem)
@@ -126,42 +104,18 @@ class PrincipalStart(StartSpec):
             resolution=spec.resolution,
         )
 
-    def of_samples(
-        self, spec: MemorySpec, shape: MemoryShape, budget: MemoryBudget, samples: Samples, generator: torch.Generator
-    ) -> AbstractMemory:
-        enlargement = Enlargement.of(spec.resolution, *shape.item_shape[1:])
-        return few_samples_start(
-            samples,
-            enlargement,
-            classes=shape.classes,
-            bases=budget.bases,
-            rows=budget.rows,
-            generator=generator,
-            coefficients=self.coefficients,
-        )
-
     def variants(self) -> tuple[StartSpec, ...]:
         return PrincipalStart(), PrincipalStart(coefficients="centres")
 
     def most_bases(self, stored_numbers: int) -> float:
         return stored_numbers
 
-    def with_encoder(
-        self, memory: AbstractMemory, encoder: Encoder, problem: Problem
-    ) -> tuple[AbstractMemory, AbstractNetwork, Parameters]:
-        _, network, parameters = super().with_encoder(memory, encoder, problem)
+    def by_pictures(
+        self, memory: AbstractMemory, encoder: AbstractNetwork, parameters: Parameters, problem: Problem, **how: Any
+    ) -> tuple[AbstractMemory, Parameters]:
         assert isinstance(memory, AddressedBases), "this start makes no other memory"
-        addressed, parameters = start_by_pictures(
-            memory,
-            network,
-            parameters,
-            problem.dataset.train,
-            problem.preprocessing,
-            shots=encoder.shots,
-            discriminants=bool(encoder.pretraining_steps),
-            generator=problem.generator,
-        )
-        return addressed, network, parameters
+        data, space, generator = problem.dataset.train, problem.preprocessing, problem.generator
+        return start_by_pictures(memory, encoder, parameters, data, space, generator=generator, **how)
 
 
 class RealStart(StartSpec):
@@ -213,14 +167,11 @@ class BundleStart(StartSpec):
         data = problem.dataset
         return resume_from_bundle(problem.bundle, data.classes, data.train, problem.generator)
 
-    def with_encoder(
-        self, memory: AbstractMemory, encoder: Encoder, problem: Problem
-    ) -> tuple[AbstractMemory, AbstractNetwork, Parameters]:
+    def encoder(self, network: AbstractNetwork, problem: Problem) -> Parameters | None:
         if problem.encoder is None:
             raise ValueError("to go on from a memory that pictures address takes its bundle and its encoder")
-        network = build_network(encoder.spec, problem.dataset.image_shape, encoder.size)
         try:
-            return memory, network, encoder_parameters(problem.encoder, network)
+            return encoder_parameters(problem.encoder, network)
         except ValueError as error:
             raise ValueError(
                 f"{error}; --set queries.encoder=... and --set queries.size=... must be those of its distillation"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import final
 
 import torch
@@ -109,9 +109,8 @@ class Construction:
 
     def _start(self, samples: Samples) -> AbstractMemory:
         """The method's start, or a finished memory with a lower loss on these samples."""
-        start = self.method.start.of_samples(
-            self.method.memory, self._shape, self.budget, samples, self.problem.generator
-        )
+        problem = replace(self.problem, samples=samples)
+        start = self.method.start.memory(self.method.memory, self._shape, self.budget, problem)
         if not self.method.stream.reuse or not self._finished:
             return start
         data = self._arrived(*samples, None)

@@ -20,7 +20,6 @@ from recall_server.core.memory import (
     StoredItems,
     Targets,
 )
-from recall_server.core.memory.addressed_bases import largest_rows
 from tests.tolerances import assert_close
 
 
@@ -295,35 +294,3 @@ def test_frozen_tensors_are_stored_but_not_learned() -> None:
     assert set(memory.tensors()) == {"items", "targets"}
     assert set(memory.learned()) == {"targets"}
     assert set(memory.replace(memory.learned()).learned()) == {"targets"}, "replacing tensors keeps what is frozen"
-
-
-GREY, COLOUR, TINY = 28 * 28, 3 * 32 * 32, 3 * 64 * 64
-
-
-@pytest.mark.parametrize(
-    ("images_per_class", "classes", "image_numbers", "bases", "rows"),
-    [
-        (1, 10, GREY, 8, 78),
-        (1, 10, GREY, 16, 29),
-        (1, 10, GREY, 32, 4),
-        (10, 10, GREY, 64, 102),
-        (50, 10, GREY, 1024, 18),
-        (1, 10, COLOUR, 16, 115),
-        (10, 10, COLOUR, 64, 403),
-        (50, 10, COLOUR, 512, 223),
-        (1, 100, COLOUR, 256, 4),
-        (10, 100, COLOUR, 1024, 22),
-        (1, 200, TINY, 64, 176),
-    ],
-)
-def test_the_budget_equation_gives_the_rows_of_the_published_settings(
-    images_per_class: int, classes: int, image_numbers: int, bases: int, rows: int
-) -> None:
-    """K * d/4 + C * r * K <= N * C * d; CIFAR-10 at one image per class with 16 bases is the released command."""
-    numbers = images_per_class * classes * image_numbers
-    assert largest_rows(numbers, query_size=classes, base_numbers=image_numbers // 4, bases=bases) == rows
-
-
-def test_bases_that_do_not_fit_the_budget_leave_no_rows() -> None:
-    assert largest_rows(10 * GREY, query_size=10, base_numbers=GREY // 4, bases=40) == 0
-    assert largest_rows(10 * GREY, query_size=10, base_numbers=GREY // 4, bases=64) < 0

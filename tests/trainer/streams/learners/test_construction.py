@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
 from torch import Tensor
@@ -27,7 +29,8 @@ def memory_of_a_plain_loop(ours: CompressThenRecall) -> dict[str, Tensor]:
     generator = torch.Generator().manual_seed(SEEDS)
     ours._generator = generator
     shape = method.shape(task.header.dataset())
-    objective = method.objective.build(Problem(task.header.dataset(), PLAIN, generator, CPU))
+    problem = Problem(task.header.dataset(), PLAIN, generator, CPU)
+    objective = method.objective.build(problem)
     budget, samples = ours.buffer.budget(task.header, method), ours._new_samples(task.header)
     nothing = torch.empty(0, *task.header.image_shape), torch.empty(0, dtype=torch.int64)
     leaves: dict[str, Tensor] = {}
@@ -36,9 +39,8 @@ def memory_of_a_plain_loop(ours: CompressThenRecall) -> dict[str, Tensor]:
         images, labels = nothing if batch is None else (PLAIN.to_model(batch.pixels()), batch.labels)
         seen, owed = seen + len(labels), owed + REPLAYS * (batch is not None)
         if seen >= method.stream.start_after and not leaves:
-            start = method.start.of_samples(
-                method.memory, shape, budget, with_stored(samples, len(samples), images, labels), generator
-            )
+            arrived = replace(problem, samples=with_stored(samples, len(samples), images, labels))
+            start = method.start.memory(method.memory, shape, budget, arrived)
             leaves = {name: value.clone().requires_grad_() for name, value in start.tensors().items()}
             average = {name: value.clone() for name, value in start.tensors().items()}
             optimiser = torch.optim.Adam(leaves.values())
