@@ -21,7 +21,7 @@ from trainer.methods.method import Method
 from trainer.methods.specs.problem import Problem
 from trainer.run.build import fit_preprocessing, real_data
 from trainer.run.distill import Distillation
-from trainer.run.distributed import ALONE, AbstractProcesses, process_is_first, processes, ranks
+from trainer.run.distributed import ALONE, Processes, process_is_first, processes, ranks
 from trainer.run.monitor.monitors import Monitors
 from trainer.run.progress import RunLimits
 from trainer.run.request import DistillRequest, Publisher, check_nothing_is_lost, check_writable
@@ -114,7 +114,7 @@ def log_line(sentence: str) -> None:
     Console(stderr=True).print(sentence, highlight=False, markup=False, soft_wrap=True)
 
 
-def distill(request: DistillRequest, watch: Monitors = NOBODY, group: AbstractProcesses = ALONE) -> MemoryBundle:
+def distill(request: DistillRequest, watch: Monitors = NOBODY, group: Processes = ALONE) -> MemoryBundle:
     """Distill a bundle, which is written at once and replaced atomically whenever validation improves.
 
     Invalid requests are refused before the first step: a manifest that the format does not allow, an unwritable

@@ -21,7 +21,7 @@ from trainer.methods.method import Method
 from trainer.objectives.components import Components
 from trainer.objectives.real_data import RealData
 from trainer.run.checkpoint import Checkpoint
-from trainer.run.distributed import ALONE, AbstractProcesses
+from trainer.run.distributed import ALONE, Processes
 from trainer.run.outer_training import OuterTraining
 from trainer.run.progress import RunLimits, RunState, Validation
 
@@ -45,7 +45,7 @@ class Distillation:
         limits: RunLimits,
         generator: torch.Generator,
         checkpoint: Path | None = None,
-        ranks: AbstractProcesses = ALONE,
+        ranks: Processes = ALONE,
     ) -> None:
         self.training = OuterTraining(components, method.outer, generator, ranks)
         self.outer, self.storage = method.outer, method.memory.storage

@@ -9,7 +9,6 @@ the number of draws, not on the number of ranks, up to the order in which gradie
 from __future__ import annotations
 
 import os
-from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -20,12 +19,14 @@ import torch.distributed as distributed
 from torch import Tensor
 
 
-class AbstractProcesses(ABC):
+@final
+@dataclass(frozen=True)
+class Processes:
     """The processes of a run, seen from one of them: `number` of `count`, and the `device` that it computes on."""
 
-    number: int
-    count: int
     device: torch.device
+    number: int = 0
+    count: int = 1
 
     @property
     def first(self) -> bool:
@@ -42,55 +43,10 @@ class AbstractProcesses(ABC):
         each = draws // self.count
         return range(self.number * each, (self.number + 1) * each)
 
-    @abstractmethod
     def all_reduce(self, tensors: Iterable[Tensor]) -> None:
-        """Each tensor becomes the sum of those of all ranks, in place."""
-
-    @abstractmethod
-    def broadcast(self, values: Sequence[float]) -> list[float]:
-        """What the first rank says."""
-
-    def wait(self) -> None:
-        """Until all ranks are here."""
-        self.all_reduce([torch.zeros(1, device=self.device)])
-
-    @abstractmethod
-    def close(self) -> None:
-        """Nothing is added or agreed on any more."""
-
-
-@final
-@dataclass(frozen=True)
-class SingleProcess(AbstractProcesses):
-    """One process."""
-
-    device: torch.device
-    number: int = 0
-    count: int = 1
-
-    def all_reduce(self, tensors: Iterable[Tensor]) -> None:
-        """They are sums already."""
-
-    def broadcast(self, values: Sequence[float]) -> list[float]:
-        return list(values)
-
-    def close(self) -> None:
-        """There is nobody to take leave of."""
-
-
-@final
-class Torchrun(AbstractProcesses):
-    """The processes that torchrun started: by NCCL where each has a GPU, by gloo on processors."""
-
-    def __init__(self, device: torch.device) -> None:
-        self.device = device
-        if device.type == "cuda":
-            self.device = torch.device("cuda", int(os.environ["LOCAL_RANK"]))
-            torch.cuda.set_device(self.device)
-        distributed.init_process_group("nccl" if device.type == "cuda" else "gloo")
-        self.number, self.count = distributed.get_rank(), distributed.get_world_size()
-
-    def all_reduce(self, tensors: Iterable[Tensor]) -> None:
+        """Each tensor becomes the sum of those of all processes, in place."""
+        if self.count == 1:
+            return
         found = list(tensors)
         row = torch.cat([tensor.flatten() for tensor in found])  # one message, not one for each tensor
         distributed.all_reduce(row)
@@ -98,16 +54,20 @@ class Torchrun(AbstractProcesses):
             tensor.copy_(part.view_as(tensor))
 
     def broadcast(self, values: Sequence[float]) -> list[float]:
+        """The values of the first process."""
+        if self.count == 1:
+            return list(values)
         row = torch.tensor(values, dtype=torch.float64, device=self.device)
         distributed.broadcast(row, src=0)
         said: list[float] = row.tolist()
         return said
 
-    def close(self) -> None:
-        distributed.destroy_process_group()
+    def wait(self) -> None:
+        """Until all processes are here."""
+        self.all_reduce([torch.zeros(1, device=self.device)])
 
 
-ALONE = SingleProcess(torch.device("cpu"))
+ALONE = Processes(torch.device("cpu"))
 
 
 def process_is_first() -> bool:
@@ -121,10 +81,16 @@ def processes() -> int:
 
 
 @contextmanager
-def ranks(device: torch.device) -> Iterator[AbstractProcesses]:
-    """Those of torchrun, where it started this process; with GPUs each of them gets its own."""
-    group = Torchrun(device) if processes() > 1 else SingleProcess(device)
+def ranks(device: torch.device) -> Iterator[Processes]:
+    """Those of torchrun, where it started this process: by NCCL where each has a GPU of its own, else by gloo."""
+    if processes() == 1:
+        yield Processes(device)
+        return
+    if device.type == "cuda":
+        device = torch.device("cuda", int(os.environ["LOCAL_RANK"]))
+        torch.cuda.set_device(device)
+    distributed.init_process_group("nccl" if device.type == "cuda" else "gloo")
     try:
-        yield group
+        yield Processes(device, distributed.get_rank(), distributed.get_world_size())
     finally:
-        group.close()
+        distributed.destroy_process_group()

@@ -20,7 +20,7 @@ from trainer.methods.specs.outer import Outer
 from trainer.objectives.components import Components
 from trainer.objectives.real_data import AbstractRealData
 from trainer.objectives.sampler import Sampler
-from trainer.run.distributed import ALONE, AbstractProcesses
+from trainer.run.distributed import ALONE, Processes
 
 
 class OuterStep(NamedTuple):
@@ -38,7 +38,7 @@ class OuterTraining:
     """
 
     def __init__(
-        self, components: Components, outer: Outer, generator: torch.Generator, ranks: AbstractProcesses = ALONE
+        self, components: Components, outer: Outer, generator: torch.Generator, ranks: Processes = ALONE
     ) -> None:
         self.components, self.outer, self.generator, self.ranks = components, outer, generator, ranks
         self.leaves = components.tensors()

@@ -11,20 +11,13 @@ import torch
 from recall_server.core.memory import AbstractMemory, AddressedBases, StoredItems, initial_targets
 from recall_server.core.networks import ConvNet
 from trainer.methods.named import compose
-from trainer.objectives import (
-    AbstractObjective,
-    AbstractQueries,
-    Components,
-    LabelQueries,
-    OuterBatch,
-    PictureQueries,
-    RealData,
-    Sampler,
-    State,
-    Unrolled,
-)
+from trainer.objectives.base import AbstractObjective, State
+from trainer.objectives.components import Components
 from trainer.objectives.inner.autograd_step import DifferentiatedStep
-from trainer.objectives.unrolled import LOG_RATE, learned_rate
+from trainer.objectives.queries import AbstractQueries, LabelQueries, PictureQueries
+from trainer.objectives.real_data import RealData
+from trainer.objectives.sampler import OuterBatch, Sampler
+from trainer.objectives.unrolled import LOG_RATE, Unrolled, learned_rate
 from trainer.starts.random import noise_start
 
 NETWORK = ConvNet(channels=1, height=8, width=8, classes=4, filters=4, depth=2)

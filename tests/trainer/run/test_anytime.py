@@ -21,7 +21,7 @@ from tests.trainer.killed_runs import request
 from tests.trainer.run.test_distill import Run
 from trainer.cli import commands
 from trainer.data.datasets import ImageDataset
-from trainer.objectives import Components
+from trainer.objectives.components import Components
 from trainer.run.distill import Interrupted
 from trainer.run.progress import RunState, Validation
 from trainer.run.starting_point import StartingPoint

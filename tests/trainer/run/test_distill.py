@@ -19,7 +19,8 @@ from trainer.methods.method import Method
 from trainer.methods.named import compose
 from trainer.methods.specs.problem import Problem
 from trainer.methods.specs.spec import flattened
-from trainer.objectives import Components, RealData
+from trainer.objectives.components import Components
+from trainer.objectives.real_data import RealData
 from trainer.run.build import fit_preprocessing, real_data
 from trainer.run.checkpoint import Checkpoint
 from trainer.run.distill import Distillation, Interrupted

@@ -11,7 +11,7 @@ import torch
 
 from recall_server.core.bundle.bundle import MemoryBundle
 from tests.tolerances import assert_close
-from trainer.run.distributed import ALONE, SingleProcess, process_is_first, processes
+from trainer.run.distributed import ALONE, Processes, process_is_first, processes
 
 TINY = [
     "objective.network=convnet:filters=8,depth=2", "retraining.network=convnet:filters=8,depth=2",
@@ -41,7 +41,7 @@ def test_two_processes_learn_what_one_learns_from_as_many_networks(tmp_path: Pat
 
 
 def test_networks_that_cannot_be_shared_out_are_refused() -> None:
-    three = SingleProcess(torch.device("cpu"), number=1, count=3)
+    three = Processes(torch.device("cpu"), number=1, count=3)
     assert list(three.share(6)) == [2, 3]
     with pytest.raises(ValueError, match="4 draws cannot be shared by 3 processes; use --set outer.draws=6"):
         three.share(4)

@@ -12,7 +12,7 @@ from trainer.methods.budget import MemoryBudget
 from trainer.methods.method import Method
 from trainer.methods.named import compose
 from trainer.methods.specs.problem import Problem
-from trainer.objectives import Components
+from trainer.objectives.components import Components
 from trainer.run.build import fit_preprocessing
 from trainer.starts.eigenvectors import principal_start
 from trainer.starts.for_pictures import (

@@ -7,8 +7,9 @@ from torch import Tensor
 
 from recall_server.core.memory import Recalled, StoredItems
 from recall_server.core.networks import AbstractNetwork, ConvNet, Parameters
-from trainer.objectives import LabelQueries, RealData, Sampler
-from trainer.objectives.sampler import OuterBatch
+from trainer.objectives.queries import LabelQueries
+from trainer.objectives.real_data import RealData
+from trainer.objectives.sampler import OuterBatch, Sampler
 
 NETWORK = ConvNet(channels=2, height=8, width=10, classes=3, filters=4, depth=2)
 TERMS = 8 * 12 * 4 * 9  # pixels of an image, and products of a convolution: a gradient is their sum

@@ -18,7 +18,7 @@ from tests.trainer.killed_runs import request
 from trainer.cli import commands
 from trainer.cli.progress_bar import Display
 from trainer.evaluation.evaluate import Accuracies
-from trainer.objectives import Components
+from trainer.objectives.components import Components
 from trainer.run.monitor.metrics import MetricsFile, read_metrics
 from trainer.run.monitor.monitors import Monitors
 from trainer.run.progress import RunState
