@@ -102,11 +102,11 @@ def sheets(server: RunningServer, bundle: MemoryBundle, runs: int) -> tuple[floa
     return statistics.median(served[1:]), statistics.median(in_process[1:])
 
 
-def seconds_to_ready(bundles: int = 10) -> float:
-    """Seconds from the start of the process until /health/ready answers 200."""
+def seconds_to_ready() -> float:
+    """Seconds from the start of the process until a server of ten bundles is ready."""
     bundle = MemoryBundle.load(BUNDLE)
     with tempfile.TemporaryDirectory() as folder:
-        for number in range(bundles):
+        for number in range(10):
             manifest = bundle.manifest.model_copy(update={"name": f"memory-{number}"})
             replace(bundle, manifest=manifest, sha256=None).save(Path(folder) / "bundles" / f"{number}.safetensors")
         began = time.perf_counter()

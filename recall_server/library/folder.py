@@ -98,10 +98,9 @@ class BundleFile:
 @final
 @dataclass(frozen=True)
 class LoadOptions:
-    """The device and threads of query encoders, and the key that must have signed the lock file, if any."""
+    """The device of query encoders, and the key that must have signed the lock file, if any."""
 
     device: Device = "auto"
-    threads: int = 1
     public_key: Path | None = None
 
 
@@ -182,7 +181,7 @@ def _with_encoder(path: Path, bundle: MemoryBundle, options: LoadOptions) -> Loa
     reference = bundle.manifest.query_encoder
     assert reference is not None
     file = encoder_folder(path) / reference.file
-    encoder = load_encoder(file, reference.sha256, device=options.device, threads=options.threads)
+    encoder = load_encoder(file, reference.sha256, device=options.device)
     if encoder.query_size != bundle.memory.query_size or encoder.image_shape != bundle.manifest.image.shape:
         raise InvalidBundle(
             f"{path.name}: its query encoder turns {list(encoder.image_shape)} into {encoder.query_size} numbers, "
@@ -200,7 +199,7 @@ def _with_feature_encoder(
 ) -> LoadedBundle:
     shape = bundle.manifest.image.shape
     file = encoder_folder(path) / reference.file
-    encoder = load_encoder(file, reference.sha256, image_shape=shape, device=options.device, threads=options.threads)
+    encoder = load_encoder(file, reference.sha256, image_shape=shape, device=options.device)
     if encoder.query_size != reference.query_size or encoder.image_shape != shape:
         raise InvalidBundle(
             f"{path.name}: its encoder turns {list(encoder.image_shape)} into {encoder.query_size} features, "

@@ -43,7 +43,6 @@ class Library:
         folder: Path,
         *,
         device: Device = "auto",
-        encoder_threads: int = 1,
         public_key: Path | None = None,
         previous: Library | None = None,
     ) -> Self:
@@ -55,7 +54,7 @@ class Library:
         one in place. Raises OSError if the folder exists but cannot be listed.
         """
         before = {} if previous is None else previous.files
-        files = read_folder(folder, before, LoadOptions(device, encoder_threads, public_key))
+        files = read_folder(folder, before, LoadOptions(device, public_key))
         bundles: dict[str, LoadedBundle] = {}
         rejected: list[Rejection] = []
         winners = _winners(files, {} if previous is None else previous.winners)

@@ -157,11 +157,11 @@ class FewShot:
         """`images` with the episode's pictures as additional rows, as in `recall_server.recall.own_pictures`."""
         return lambda episode: torch.cat([images(episode), self.pictures_alone(episode)], dim=1)
 
-    def known_classes(self, split: Split, classes: int, *, each: int = KNOWN_PICTURES) -> Tensor:
-        """The mean encoding [C, d_y] of each class's first `each` pictures. Raises ValueError for an empty class."""
+    def known_classes(self, split: Split, classes: int) -> Tensor:
+        """The mean encodings [C, d_y] of the first KNOWN_PICTURES of each class. ValueError for an empty class."""
         means = []
         for label in range(classes):
-            members = torch.nonzero(split.labels == label).flatten()[:each]
+            members = torch.nonzero(split.labels == label).flatten()[:KNOWN_PICTURES]
             if not len(members):
                 raise ValueError(f"class {label} has no pictures")
             means.append(self.encode(split.select(members).pixels()).mean(dim=0))

@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 import torch
 from torch import Tensor
-from torch.nn.functional import cross_entropy, one_hot
+from torch.nn.functional import cross_entropy
 
 from recall_server.core.memory import StoredItems
 from recall_server.core.networks.spec import NetworkSpec
@@ -51,26 +51,6 @@ def exact_memory(head: Head, preprocessing: Standardise) -> ExactMemory:
         network=NetworkSpec(architecture="linear"), steps=1, learning_rate=rate, momentum=0, rows_per_class=1
     )
     return ExactMemory(StoredItems((classes / rate * weights.T).unsqueeze(1).contiguous()), moved, schedule)
-
-
-def ridge_head(features: Tensor, labels: Tensor, classes: int, ridge: float) -> Head:
-    """Least squares on one-hot targets of features [N, D]: |X w + b - Y|^2 / N + ridge |w|^2; chunk by chunk."""
-    count, width = features.shape
-    products, moments, total = (
-        features.new_zeros(width, width),
-        features.new_zeros(width, classes),
-        features.new_zeros(width),
-    )
-    for some, their in zip(torch.split(features, 4096), torch.split(labels, 4096), strict=True):
-        products += some.T @ some
-        moments += some.T @ one_hot(their, classes).to(some)
-        total += some.sum(dim=0)
-    mean, shares = total / count, torch.bincount(labels, minlength=classes).to(features) / count
-    covariance = products / count - mean.outer(mean)
-    weights = torch.linalg.solve(
-        covariance + ridge * torch.eye(width).to(features), moments / count - mean.outer(shares)
-    )
-    return Head(weights, shares - mean @ weights)
 
 
 def softmax_head(features: Tensor, labels: Tensor, classes: int, ridge: float, *, steps: int = 60) -> Head:

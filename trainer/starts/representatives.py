@@ -18,14 +18,14 @@ class Clusters(NamedTuple):
     shares: Tensor
 
 
-def clusters(features: Tensor, count: int, *, seed: int = 0) -> Clusters:
+def clusters(features: Tensor, count: int) -> Clusters:
     """K-means (Lloyd, 1982, with the start of Arthur and Vassilvitskii, 2007). One centre is the mean of the class.
 
     The weights of the centres matter as much as the centres (Lu et al., "DDOQ", ICLR 2026).
     """
     from sklearn.cluster import KMeans  # noqa: PLC0415  (the extra `trainer`; and half a second of every start)
 
-    found = KMeans(count, n_init=1, random_state=seed).fit(features.float().numpy())
+    found = KMeans(count, n_init=1, random_state=0).fit(features.float().numpy())
     sizes = torch.bincount(torch.from_numpy(found.labels_).long(), minlength=count)
     return Clusters(torch.from_numpy(found.cluster_centers_).to(features), sizes / len(features))
 

@@ -9,14 +9,15 @@ from typing import ClassVar, Self, final
 import torch
 from torch import Tensor
 
-from recall_server.core.memory.base import ITEMS, LINEAR, AbstractMemory, Setting
+from recall_server.core.memory.base import Setting
 from recall_server.core.memory.resizing import enlarge
+from recall_server.core.memory.stored_items import AbstractStoredItems
 from recall_server.core.memory.targets import Targets
 
 
 @final
 @dataclass(frozen=True, eq=False)
-class MultiFormation(AbstractMemory):
+class MultiFormation(AbstractStoredItems):
     """`stored` [d_y, s, C, H, W]: s images for each of d_y labels, each a grid of `factor` x `factor` cells.
 
     A label recalls every cell of its images, enlarged bilinearly to [C, H, W]: r = s * factor^2 items, the cells of an
@@ -28,7 +29,6 @@ class MultiFormation(AbstractMemory):
     targets: Targets = Targets()
     frozen: frozenset[str] = frozenset()
     kind: ClassVar[str] = "multi_formation"
-    traits: ClassVar[frozenset[str]] = frozenset({LINEAR, ITEMS})
 
     def __post_init__(self) -> None:
         if self.stored.ndim != 5:
@@ -39,19 +39,12 @@ class MultiFormation(AbstractMemory):
         self.targets.check(self.query_size, self.rows)
 
     @property
-    def query_size(self) -> int:
-        return self.stored.shape[0]
-
-    @property
     def rows(self) -> int:
         return self.stored.shape[1] * self.factor**2
 
     @property
     def item_shape(self) -> tuple[int, ...]:
         return tuple(self.stored.shape[2:])
-
-    def tensors(self) -> dict[str, Tensor]:
-        return {"items": self.stored} | self.targets.tensors()
 
     def settings(self) -> dict[str, Setting]:
         return {"targets": self.targets.form, "factor": self.factor}
@@ -70,11 +63,6 @@ class MultiFormation(AbstractMemory):
         cells = items.reshape(labels, rows, channels, height // factor, factor, width // factor, factor).mean((4, 6))
         grid = cells.reshape(labels, rows // factor**2, factor, factor, *cells.shape[2:])
         return cls(grid.permute(0, 1, 4, 2, 5, 3, 6).reshape(labels, -1, channels, height, width), factor)
-
-    @classmethod
-    def quantisation_axes(cls, name: str) -> tuple[int, ...]:
-        """One scale for each stored image."""
-        return 0, 1
 
     def items(self, queries: Tensor, rows: Tensor | None = None) -> Tensor:
         mixed = torch.einsum("qd,ds...->qs...", queries, self.stored)

@@ -14,9 +14,31 @@ from recall_server.core.memory.resizing import Size, check_size, enlarge, item_s
 from recall_server.core.memory.targets import Targets
 
 
+class AbstractStoredItems(AbstractMemory):
+    """`stored` [d_y, ...]: items of each of d_y labels; a mixture of labels mixes them.
+
+    Subclasses are frozen dataclasses that have the field `stored`.
+    """
+
+    traits: ClassVar[frozenset[str]] = frozenset({LINEAR, ITEMS})
+    stored: Tensor
+
+    @property
+    def query_size(self) -> int:
+        return self.stored.shape[0]
+
+    def tensors(self) -> dict[str, Tensor]:
+        return {"items": self.stored} | self.targets.tensors()
+
+    @classmethod
+    def quantisation_axes(cls, name: str) -> tuple[int, ...]:
+        """One scale for each stored item."""
+        return 0, 1
+
+
 @final
 @dataclass(frozen=True, eq=False)
-class StoredItems(AbstractMemory):
+class StoredItems(AbstractStoredItems):
     """`stored` [d_y, r, C, h, w] or [d_y, r, D]: r items for each of d_y labels; a mixture of labels mixes them.
 
     Images are recalled as they are stored, or enlarged bilinearly to (height, width) where these are given.
@@ -28,7 +50,6 @@ class StoredItems(AbstractMemory):
     targets: Targets = Targets()
     frozen: frozenset[str] = frozenset()
     kind: ClassVar[str] = "stored_items"
-    traits: ClassVar[frozenset[str]] = frozenset({LINEAR, ITEMS})
 
     def __post_init__(self) -> None:
         if self.stored.ndim not in (3, 5):
@@ -37,10 +58,6 @@ class StoredItems(AbstractMemory):
             )
         check_size("stored images", self.stored.shape[2:], self.size)
         self.targets.check(self.query_size, self.rows)
-
-    @property
-    def query_size(self) -> int:
-        return self.stored.shape[0]
 
     @property
     def rows(self) -> int:
@@ -54,9 +71,6 @@ class StoredItems(AbstractMemory):
     def item_shape(self) -> tuple[int, ...]:
         return item_shape(self.stored.shape[2:], self.size)
 
-    def tensors(self) -> dict[str, Tensor]:
-        return {"items": self.stored} | self.targets.tensors()
-
     def settings(self) -> dict[str, Setting]:
         return {"targets": self.targets.form, **size_settings(self.size)}
 
@@ -64,11 +78,6 @@ class StoredItems(AbstractMemory):
     def from_tensors(cls, tensors: Mapping[str, Tensor], settings: Mapping[str, Setting]) -> Self:
         height, width = size_of(settings)
         return cls(tensors["items"], height, width, Targets.from_tensors(tensors, settings["targets"]))
-
-    @classmethod
-    def quantisation_axes(cls, name: str) -> tuple[int, ...]:
-        """One scale for each item."""
-        return 0, 1
 
     def items(self, queries: Tensor, rows: Tensor | None = None) -> Tensor:
         mixed = torch.einsum("qd,dr...->qr...", queries, self.stored)

@@ -23,17 +23,17 @@ LARGEST_SHEET = 50_000_000  # pixels
 COMPRESSION = 1  # zlib's level: half the time of the default for a seventh more bytes
 
 
-def contact_sheet(rows: Sequence[tuple[str, NDArray[np.float32]]], *, cell: int = CELL) -> bytes:
+def contact_sheet(rows: Sequence[tuple[str, NDArray[np.float32]]]) -> bytes:
     """Rows of (label, images [n, C, H, W] in pixel space) -> the bytes of a PNG; the same input gives the same bytes.
 
     Values are clipped to 0..1. Rows may differ in image size and number of images. Small images are enlarged to about
-    `cell` pixels by an integer factor, without smoothing. A sheet of grey images is grey. Raises InvalidRequest for
+    CELL pixels by an integer factor, without smoothing. A sheet of grey images is grey. Raises InvalidRequest for
     more than LARGEST_SHEET pixels.
     """
     if not rows:
         raise ValueError("a contact sheet needs at least one row of images")
     labels = [_label_image(label) for label, _ in rows]
-    strips = [_strip(images, cell) for _, images in rows]
+    strips = [_strip(images) for _, images in rows]
     widest = max(image.width for image in (*strips, *labels))
     height = MARGIN + sum(TEXT + 2 * GAP + strip.height + MARGIN for strip in strips)
     if (widest + 2 * MARGIN) * height > LARGEST_SHEET:
@@ -61,10 +61,10 @@ def _label_image(label: str) -> Image.Image:
     return image
 
 
-def _strip(images: NDArray[np.float32], cell: int) -> Image.Image:
+def _strip(images: NDArray[np.float32]) -> Image.Image:
     """One row of the sheet: the images [n, C, H, W] side by side with gaps between them."""
     count, channels, height, width = images.shape
-    factor = max(1, round(cell / max(height, width)))
+    factor = max(1, round(CELL / max(height, width)))
     row = np.full((channels, height, factor, count, width * factor + GAP), 255, dtype=np.uint8)
     wide = to_bytes(images).repeat(factor, axis=3)
     row[..., : width * factor] = wide.transpose(1, 2, 0, 3)[:, :, None]

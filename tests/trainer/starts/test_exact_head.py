@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import torch
-from torch.nn.functional import cross_entropy, one_hot
+from torch.nn.functional import cross_entropy
 
 from recall_server.core.classifier.fresh_classifier import FreshClassifier
 from recall_server.core.preprocessing import Standardise
 from tests.tolerances import assert_close
-from trainer.starts.exact_head import Head, exact_memory, ridge_head, softmax_head
+from trainer.starts.exact_head import Head, exact_memory, softmax_head
 
 CLASSES, WIDTH = 5, 9
 
@@ -39,19 +39,10 @@ def test_training_recovers_the_head_with_its_bias() -> None:
 
 def test_of_some_classes_it_recovers_their_columns_up_to_a_factor() -> None:
     features, labels = data()
-    head = ridge_head(features, labels, CLASSES, 0.1)
+    head = softmax_head(features, labels, CLASSES, 0.1)
     found = served(head, [4, 1], features)
     expected = (CLASSES / 2 * head.logits(features)[:, [4, 1]]).softmax(dim=1)
     assert_close(found, expected, terms=100, gain=10)
-
-
-def test_the_ridge_head_is_the_minimum() -> None:
-    features, labels = (each.double() if each.is_floating_point() else each for each in data())
-    head = ridge_head(features, labels, CLASSES, 0.1)
-    weights, bias = head.weights.requires_grad_(), head.bias.requires_grad_()
-    loss = (features @ weights + bias - one_hot(labels, CLASSES)).square().sum() / 200 + 0.1 * weights.square().sum()
-    for slope in torch.autograd.grad(loss, (weights, bias)):
-        assert_close(slope, torch.zeros_like(slope), terms=10_000, size=1.0)
 
 
 def test_the_softmax_head_is_the_minimum() -> None:
