@@ -71,6 +71,12 @@ GROUPS = {
         space="pixels",
         sentence="Memories that take no gradient step, at three budgets, beside real images of the same size.",
     ),
+    "grid": Group(
+        title="Methods under one protocol",
+        space="pixels",
+        sentence="Cells of `recall-trainer grid`, and single methods by their own protocols, beside real pictures; "
+        "[Methods](methods.md) explains both.",
+    ),
     "distilling": Group(
         title="Distilling over time",
         space="pixels",

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from benchmarks import across, added_classes, bear_and_deer, encoder, instant, predictions, step
+from benchmarks import across, added_classes, bear_and_deer, encoder, instant, kernel_regression, predictions, step
 from benchmarks.out_of_set import auroc
 from benchmarks.start import at_every_minute
 from recall_server.core.networks.kernels import native_blocks
@@ -35,6 +35,14 @@ def test_added_classes_store_the_same_numbers(capsys: pytest.CaptureFixture[str]
     figures = last_line(capsys)
     assert figures["numbers_stored"] == figures["numbers_stored_added"]
     assert figures["accuracy_added"] > 0.3
+
+
+def test_kernel_regression_from_distilled_pictures_stands_beside_that_from_real_ones(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    kernel_regression.main(["--quick", "--images-per-class", "1"])
+    figures = last_line(capsys)
+    assert figures["accuracy"] > figures["accuracy_random_real"] + 0.05
 
 
 def test_a_curve_is_read_off_at_every_tenth_as_the_best_so_far() -> None:

@@ -10,6 +10,7 @@ from pathlib import Path
 from trainer.methods.families import (
     distribution_matching,
     gradient_matching,
+    kernel_regression,
     remember_the_past,
     selections,
     trajectory_matching,
@@ -17,7 +18,14 @@ from trainer.methods.families import (
 from trainer.methods.method import Method
 from trainer.methods.overrides import overridden
 
-FAMILIES = (remember_the_past, selections, gradient_matching, distribution_matching, trajectory_matching)
+FAMILIES = (
+    remember_the_past,
+    selections,
+    gradient_matching,
+    distribution_matching,
+    trajectory_matching,
+    kernel_regression,
+)
 
 METHODS: dict[str, Callable[[], Method]] = {
     method.__name__.replace("_", "-"): method for family in FAMILIES for method in family.METHODS

@@ -10,6 +10,7 @@ from torch import Tensor
 from tests.trainer.methods.small import (
     distribution_matching,
     gradient_matching,
+    kernel_regression,
     remember_the_past,
     selections,
     trajectory_matching,
@@ -26,7 +27,14 @@ from trainer.run.publisher import PreparedBundle, RunRecord, prepare_bundle
 
 CPU = torch.device("cpu")
 
-FAMILIES = (remember_the_past, selections, gradient_matching, distribution_matching, trajectory_matching)
+FAMILIES = (
+    remember_the_past,
+    selections,
+    gradient_matching,
+    distribution_matching,
+    trajectory_matching,
+    kernel_regression,
+)
 EVERY_METHOD: dict[str, Small] = {name: small for family in FAMILIES for name, small in family.SMALL.items()}
 
 
