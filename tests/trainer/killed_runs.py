@@ -24,7 +24,8 @@ from trainer.methods.specs.problem import Problem
 from trainer.run.build import fit_preprocessing, real_data
 from trainer.run.distill import Distillation
 from trainer.run.progress import RunLimits, RunState
-from trainer.run.request import DistillRequest, Publisher
+from trainer.run.publisher import Publisher
+from trainer.run.request import DistillRequest
 
 SMALL = [
     "objective.eager=true",

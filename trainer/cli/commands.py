@@ -24,7 +24,8 @@ from trainer.run.distill import Distillation
 from trainer.run.distributed import ALONE, Processes, process_is_first, processes, ranks
 from trainer.run.monitor.monitors import Monitors
 from trainer.run.progress import RunLimits
-from trainer.run.request import DistillRequest, Publisher, check_nothing_is_lost, check_writable
+from trainer.run.publisher import Publisher, check_writable
+from trainer.run.request import DistillRequest, check_nothing_is_lost
 from trainer.run.search.byte_budget import FileSizeLimit
 from trainer.run.search.instant import SHARES, budgets, instant, is_instant
 from trainer.run.search.trial import served_accuracy

@@ -7,7 +7,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-import torch
 from torch import Tensor
 
 from recall_server.core.bundle.bundle import MemoryBundle
@@ -17,28 +16,12 @@ from recall_server.core.bundle.manifest import EncoderReference, Provenance, Run
 from recall_server.core.io.atomic import write_atomically
 from recall_server.core.preprocessing import AbstractPreprocessing
 from recall_server.core.training.device import device_name
-from trainer.data.datasets import ImageDataset
-from trainer.methods.budget import MemoryBudget
-from trainer.methods.method import Method
 from trainer.objectives.components import Components
 from trainer.run.progress import RunState
+from trainer.run.request import DistillRequest
 
 LONGEST_CURVE = 10_000  # points that a manifest takes
 FEWEST_POINTS = 3  # of a curve that is thinned so that the file keeps within its budget
-
-
-@dataclass(frozen=True)
-class RunRecord:
-    """What a run made, besides the tensors: everything that the manifest says about where a bundle comes from."""
-
-    dataset: ImageDataset
-    method: Method
-    budget: MemoryBudget
-    seed: int
-    progress: RunState
-    device: torch.device
-    minutes: float | None
-    start_sha256: str | None = None
 
 
 @dataclass(frozen=True)
@@ -50,41 +33,71 @@ class PreparedBundle:
     encoder: bytes | None
 
 
-def prepare_bundle(
-    components: Components,
-    tensors: Mapping[str, Tensor],
-    preprocessing: AbstractPreprocessing,
-    made: RunRecord,
-    name: str,
-) -> PreparedBundle:
-    """What `publish` would write. Raises ValueError or InvalidBundle, in one sentence, for what no reader takes."""
-    tensors = {key: value.detach().cpu() for key, value in tensors.items()}
-    memory = components.memory_of(tensors)
-    encoder = components.queries.export(tensors, preprocessing, {"bundle": name, "dataset": made.dataset.name})
-    reference = None
-    if encoder is not None:
-        digest = hashlib.sha256(encoder).hexdigest()
-        # Named by its content, so that a new encoder never takes the place of the one an older bundle refers to.
-        reference = EncoderReference(file=f"{name}-{digest[:8]}.onnx", sha256=digest, query_size=memory.query_size)
-    retraining = components.objective.retraining(made.method.retraining, tensors)
-    manifest = describe(
-        name,
-        memory,
-        preprocessing,
-        labels=made.dataset.classes,
-        groups=made.dataset.groups,
-        queries=components.queries.kind,
-        query_encoder=reference,
-        retraining=retraining,
-        images_per_class=made.budget.images_per_class,
-        dataset_bytes=made.dataset.training_bytes,
-        provenance=provenance(made),
-        progress=run_progress(made.progress),
-    )
-    data = MemoryBundle(manifest, memory, preprocessing, made.method.memory.storage).to_bytes()
-    if made.budget.file_bytes is not None:
-        data = _within(made.budget.file_bytes, data, MemoryBundle.from_bytes(data))
-    return PreparedBundle(MemoryBundle.from_bytes(data), data, encoder)
+class Publisher:
+    """Writes one version after another of a run's bundle, each in the place of the one before."""
+
+    def __init__(self, request: DistillRequest, components: Components, preprocessing: AbstractPreprocessing) -> None:
+        self.request, self.components, self.preprocessing = request, components, preprocessing
+        self._encoder: Path | None = None
+        start = request.begin.bundle
+        started = None if start is None else start.manifest.query_encoder
+        self._of_start = None if started is None else started.file
+
+    def __call__(self, tensors: Mapping[str, Tensor], progress: RunState) -> None:
+        """Write the encoder, then the bundle that refers to it; raises StorageFailed, and the version before stays."""
+        draft, output = self.draft(tensors, progress), self.request.output
+        reference = draft.bundle.manifest.query_encoder
+        if draft.encoder is None or reference is None:
+            write_atomically(output, draft.data)
+            return
+        written = encoder_folder(output) / reference.file
+        write_atomically(written, draft.encoder)
+        write_atomically(output, draft.data)
+        if self._encoder not in (None, written):
+            self._encoder.unlink(missing_ok=True)  # no bundle names it any more
+        # The first version of a run that goes on has the encoder that it began from, which may be the very file.
+        self._encoder = None if reference.file == self._of_start else written
+
+    def draft(self, tensors: Mapping[str, Tensor], progress: RunState) -> PreparedBundle:
+        """What would be written. Raises ValueError or InvalidBundle, in one sentence, for what no reader takes."""
+        request, components, name = self.request, self.components, self.request.output.stem
+        tensors = {key: value.detach().cpu() for key, value in tensors.items()}
+        memory = components.memory_of(tensors)
+        described = {"bundle": name, "dataset": request.dataset.name}
+        encoder, reference = components.queries.export(tensors, self.preprocessing, described), None
+        if encoder is not None:
+            digest = hashlib.sha256(encoder).hexdigest()
+            # Named by its content, so that a new encoder never takes the place of the one an older bundle refers to.
+            reference = EncoderReference(file=f"{name}-{digest[:8]}.onnx", sha256=digest, query_size=memory.query_size)
+        manifest = describe(
+            name,
+            memory,
+            self.preprocessing,
+            labels=request.dataset.classes,
+            groups=request.dataset.groups,
+            queries=components.queries.kind,
+            query_encoder=reference,
+            retraining=components.objective.retraining(request.method.retraining, tensors),
+            images_per_class=request.budget.images_per_class,
+            dataset_bytes=request.dataset.training_bytes,
+            provenance=provenance(request, progress),
+            progress=run_progress(progress),
+        )
+        data = MemoryBundle(manifest, memory, self.preprocessing, request.method.memory.storage).to_bytes()
+        if request.budget.file_bytes is not None:
+            data = _within(request.budget.file_bytes, data, MemoryBundle.from_bytes(data))
+        return PreparedBundle(MemoryBundle.from_bytes(data), data, encoder)
+
+
+def check_writable(output: Path, check: PreparedBundle) -> None:
+    """StorageFailed now and not after hours, where a file of this size cannot be written beside OUTPUT."""
+    if output.is_dir():
+        raise ValueError(f"--output must name a file, but {output.name} is a folder")
+    folders = [output.parent] if check.encoder is None else [output.parent, encoder_folder(output)]
+    for folder in folders:
+        probe = folder / f".{output.name}.tmp"
+        write_atomically(probe, check.data + (check.encoder or b""))
+        probe.unlink()
 
 
 def _within(most: int, data: bytes, bundle: MemoryBundle) -> bytes:
@@ -107,15 +120,6 @@ def _within(most: int, data: bytes, bundle: MemoryBundle) -> bytes:
     return data
 
 
-def publish(draft: PreparedBundle, output: Path) -> MemoryBundle:
-    """Write the encoder, then the bundle that refers to it; StorageFailed where the disk does not take them."""
-    reference = draft.bundle.manifest.query_encoder
-    if draft.encoder is not None and reference is not None:
-        write_atomically(encoder_folder(output) / reference.file, draft.encoder)
-    write_atomically(output, draft.data)
-    return draft.bundle
-
-
 def run_progress(progress: RunState) -> RunProgress:
     """The curve so far, in the manifest's words."""
     points = [
@@ -127,19 +131,20 @@ def run_progress(progress: RunState) -> RunProgress:
     )
 
 
-def provenance(made: RunRecord) -> Provenance:
+def provenance(request: DistillRequest, progress: RunState) -> Provenance:
     """Where a bundle comes from, in the manifest's words."""
-    start = {} if made.start_sha256 is None else {"start_sha256": made.start_sha256}
-    size = {"memory.bases": made.budget.bases, "memory.rows": made.budget.rows, "minutes": made.minutes}
-    limit = {} if made.budget.file_bytes is None else {"file_bytes": made.budget.file_bytes}
+    budget, dataset = request.budget, request.dataset
+    size = {"memory.bases": budget.bases, "memory.rows": budget.rows, "minutes": request.limits.minutes}
+    optional = {"start_sha256": request.start_sha256, "file_bytes": budget.file_bytes}
+    given = {name: value for name, value in optional.items() if value is not None}
     return made_now(
-        dataset=made.dataset.name,
-        dataset_sha256=made.dataset.digest,
-        dataset_licence=made.dataset.licence,
-        method=made.method.name,
-        hyper_parameters=made.method.flat() | size | start | limit,
-        seed=made.seed,
-        outer_steps=made.progress.step,
-        seconds=round(made.progress.seconds, 1),
-        device=device_name(made.device),
+        dataset=dataset.name,
+        dataset_sha256=dataset.digest,
+        dataset_licence=dataset.licence,
+        method=request.method.name,
+        hyper_parameters=request.method.flat() | size | given,
+        seed=request.seed,
+        outer_steps=progress.step,
+        seconds=round(progress.seconds, 1),
+        device=device_name(request.device),
     )

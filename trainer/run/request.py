@@ -2,28 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
 
 from recall_server.core.bundle.bundle import MemoryBundle
-from recall_server.core.bundle.layout import encoder_folder
-from recall_server.core.io.atomic import write_atomically
-from recall_server.core.preprocessing import AbstractPreprocessing
 from recall_server.errors import InvalidCheckpoint
 from trainer.data.datasets import ImageDataset
 from trainer.methods.budget import MemoryBudget
 from trainer.methods.method import Method
 from trainer.methods.specs.spec import flattened
-from trainer.objectives.components import Components
 from trainer.run.checkpoint import Checkpoint
-from trainer.run.progress import RunLimits, RunState
-from trainer.run.publisher import PreparedBundle, RunRecord, prepare_bundle, publish
+from trainer.run.progress import RunLimits
 from trainer.run.starting_point import StartingPoint
 
 
@@ -83,19 +76,6 @@ class DistillRequest:
     def checkpoint(self) -> Path:
         return self.output.with_suffix(".checkpoint")
 
-    def made(self, progress: RunState) -> RunRecord:
-        """What the manifest says about this run."""
-        return RunRecord(
-            self.dataset,
-            self.method,
-            self.budget,
-            self.seed,
-            progress,
-            self.device,
-            minutes=self.limits.minutes,
-            start_sha256=self.start_sha256,
-        )
-
     @property
     def in_place(self) -> bool:
         """Whether OUTPUT is the very bundle that the run goes on from: then it stays until there is a better one."""
@@ -124,42 +104,3 @@ def check_nothing_is_lost(request: DistillRequest) -> None:
             f"{request.output.name} exists already; go on from it with --start {request.output.name}, write to another "
             "--output, or replace it at once with --overwrite"
         )
-
-
-def check_writable(output: Path, check: PreparedBundle) -> None:
-    """StorageFailed now and not after hours, where a file of this size cannot be written beside OUTPUT."""
-    if output.is_dir():
-        raise ValueError(f"--output must name a file, but {output.name} is a folder")
-    folders = [output.parent] if check.encoder is None else [output.parent, encoder_folder(output)]
-    for folder in folders:
-        probe = folder / f".{output.name}.tmp"
-        write_atomically(probe, check.data + (check.encoder or b""))
-        probe.unlink()
-
-
-class Publisher:
-    """Writes one version after another of a run's bundle, each in the place of the one before."""
-
-    def __init__(self, request: DistillRequest, components: Components, preprocessing: AbstractPreprocessing) -> None:
-        self.request, self.components, self.preprocessing = request, components, preprocessing
-        self._encoder: Path | None = None
-        start = request.begin.bundle
-        started = None if start is None else start.manifest.query_encoder
-        self._of_start = None if started is None else started.file
-
-    def __call__(self, tensors: Mapping[str, Tensor], progress: RunState) -> None:
-        """Write a version; raises StorageFailed, and the one before stays."""
-        bundle = publish(self.draft(tensors, progress), self.request.output)
-        reference = bundle.manifest.query_encoder
-        if reference is None:
-            return
-        written = encoder_folder(self.request.output) / reference.file
-        if self._encoder not in (None, written):
-            self._encoder.unlink(missing_ok=True)  # no bundle names it any more
-        # The first version of a run that goes on has the encoder that it began from, which may be the very file.
-        self._encoder = None if reference.file == self._of_start else written
-
-    def draft(self, tensors: Mapping[str, Tensor], progress: RunState) -> PreparedBundle:
-        """What would be written; raises ValueError or InvalidBundle for what no reader takes."""
-        made, name = self.request.made(progress), self.request.output.stem
-        return prepare_bundle(self.components, tensors, self.preprocessing, made, name)

@@ -23,7 +23,8 @@ from trainer.methods.specs.spec import flattened
 from trainer.run.build import fit_preprocessing, real_data
 from trainer.run.distill import Distillation
 from trainer.run.progress import RunLimits, RunState
-from trainer.run.publisher import PreparedBundle, RunRecord, prepare_bundle
+from trainer.run.publisher import PreparedBundle, Publisher
+from trainer.run.request import DistillRequest
 
 CPU = torch.device("cpu")
 
@@ -69,5 +70,6 @@ class SmallRun:
 
     def prepared(self) -> PreparedBundle:
         """The bundle of the components as they are."""
-        made = RunRecord(self.dataset, self.method, self.budget, self.seed, RunState(), CPU, None)
-        return prepare_bundle(self.components, self.components.tensors(), self.space, made, "small")
+        output, limits = Path("small.safetensors"), RunLimits(0)
+        request = DistillRequest(self.dataset, self.method, self.budget, output, self.seed, CPU, limits, resume=False)
+        return Publisher(request, self.components, self.space).draft(self.components.tensors(), RunState())

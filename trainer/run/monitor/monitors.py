@@ -12,7 +12,7 @@ from trainer.run.monitor.metrics import MetricsFile, read_metrics
 from trainer.run.monitor.previews import Previews
 from trainer.run.monitor.tensorboard_log import EVENTS, TensorBoardLog, summary_writer
 from trainer.run.progress import RunState
-from trainer.run.request import Publisher
+from trainer.run.publisher import Publisher
 
 Report = Callable[[RunState], None]
 

@@ -8,7 +8,7 @@ from recall_server.core.io.atomic import write_atomically
 from recall_server.core.reports.contact_sheet import contact_sheet
 from trainer.output.plots.sheets import picture_rows
 from trainer.run.progress import RunState
-from trainer.run.request import Publisher
+from trainer.run.publisher import Publisher
 
 DIGITS = 6  # of a step in the name of a file, so that names sort as steps do
 

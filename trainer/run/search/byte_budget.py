@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from pathlib import Path
 
 import torch
 
@@ -18,8 +19,9 @@ from trainer.methods.method import Method
 from trainer.methods.specs.problem import Problem
 from trainer.methods.specs.starts import NoiseStart
 from trainer.run.build import fit_preprocessing
-from trainer.run.progress import RunState
-from trainer.run.publisher import RunRecord, prepare_bundle
+from trainer.run.progress import RunLimits, RunState
+from trainer.run.publisher import Publisher
+from trainer.run.request import DistillRequest
 
 RESERVED = 1_024  # bytes of the manifest that are written as the run goes on: its curve, its times, its accuracy
 NUMBER_BYTES: dict[Storage, int] = {"float32": 4, "bfloat16": 2, "int8": 1}
@@ -58,16 +60,17 @@ class ByteBudget:
     def fit(self, bases: int, rows: int | None) -> MemoryBudget:
         """The largest r that fits unless it is given; ValueError says which K would fit where this one does not."""
         bases = self.method.memory.size(bases)
-        room = self.file_bytes - RESERVED
-        least = self._measure(bases, rows or 1)
+        room, multiple = self.file_bytes - RESERVED, self.method.memory.multiple()
+        least = self._measure(bases, rows or multiple)
         if least > room:
-            raise ValueError(self._refusal(bases, rows or 1, least))
+            raise ValueError(self._refusal(bases, rows or multiple, least))
         if rows is None:
-            rows = 1 + (room - least) // self._row_bytes(bases)
-            while self._measure(bases, rows) > room:  # the digits of its numbers make a manifest longer or shorter
-                rows -= 1
-            while self._measure(bases, rows + 1) <= room:
-                rows += 1
+            times = 1 + (room - least) // (self._measure(bases, 2 * multiple) - least)
+            while self._measure(bases, times * multiple) > room:  # the digits of numbers make a manifest longer
+                times -= 1
+            while self._measure(bases, (times + 1) * multiple) <= room:
+                times += 1
+            rows = times * multiple
         return self._budget(bases, rows)
 
     def candidates(self, shares: Iterable[float]) -> list[MemoryBudget]:
@@ -97,13 +100,6 @@ class ByteBudget:
         numbers = spec.stored_numbers(shape) + rows * shape.query_size
         return numbers * NUMBER_BYTES[spec.storage] + (2 * SCALE_BYTES if spec.storage == "int8" else 0)
 
-    def _row_bytes(self, bases: int) -> int:
-        """Of one more row of every query."""
-        shape, spec = self.method.shape(self.dataset), self.method.memory
-        numbers = spec.numbers(shape, bases, 2) - spec.numbers(shape, bases, 1)
-        scales = len(self.dataset.classes) if spec.storage == "int8" and not bases else 0
-        return numbers * NUMBER_BYTES[spec.storage] + scales * SCALE_BYTES
-
     def _budget(self, bases: int, rows: int) -> MemoryBudget:
         stored = self.method.memory.numbers(self.method.shape(self.dataset), bases, rows)
         images_per_class = stored / (len(self.dataset.classes) * self.dataset.image_numbers)
@@ -115,5 +111,6 @@ class ByteBudget:
         generator, cpu = torch.Generator().manual_seed(0), torch.device("cpu")
         problem = Problem(self.dataset, self.preprocessing, generator, cpu)
         components = self.method.model_copy(update={"start": NoiseStart()}).build(problem, budget)
-        made = RunRecord(self.dataset, self.method, budget, 0, RunState(), self.device, None)
-        return len(prepare_bundle(components, components.tensors(), self.preprocessing, made, self.name).data)
+        output, limits = Path(f"{self.name}.safetensors"), RunLimits(0)
+        request = DistillRequest(self.dataset, self.method, budget, output, 0, self.device, limits, resume=False)
+        return len(Publisher(request, components, self.preprocessing).draft(components.tensors(), RunState()).data)

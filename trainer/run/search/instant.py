@@ -27,7 +27,8 @@ from trainer.methods.specs.problem import Problem
 from trainer.objectives.components import Components
 from trainer.run.build import fit_preprocessing
 from trainer.run.progress import RunState, Validation
-from trainer.run.request import DistillRequest, Publisher, check_nothing_is_lost, check_writable
+from trainer.run.publisher import Publisher, check_writable
+from trainer.run.request import DistillRequest, check_nothing_is_lost
 from trainer.run.validation import validate
 
 SHARES = (0.4, 0.6, 0.2)  # of the budget that bases may take; the first is the guess that is served at once

@@ -17,8 +17,9 @@ from trainer.methods.budget import MemoryBudget
 from trainer.methods.named import compose
 from trainer.methods.specs.problem import Problem
 from trainer.run.build import fit_preprocessing
-from trainer.run.progress import RunState, Validation
-from trainer.run.publisher import RunRecord, prepare_bundle
+from trainer.run.progress import RunLimits, RunState, Validation
+from trainer.run.publisher import Publisher
+from trainer.run.request import DistillRequest
 from trainer.run.search.byte_budget import RESERVED, ByteBudget, FileSizeLimit
 
 CPU = torch.device("cpu")
@@ -34,8 +35,9 @@ def written(limit: ByteBudget, budget: MemoryBudget, progress: RunState | None =
     preprocessing = fit_preprocessing(limit.dataset, method)
     problem = Problem(limit.dataset, preprocessing, torch.Generator().manual_seed(1), CPU)
     components = method.build(problem, budget)
-    made = RunRecord(limit.dataset, method, budget, 0, progress or RunState(), CPU, None)
-    return prepare_bundle(components, components.tensors(), preprocessing, made, "bars").data
+    output, limits = Path("bars.safetensors"), RunLimits(0)
+    request = DistillRequest(limit.dataset, method, budget, output, 0, CPU, limits, resume=False)
+    return Publisher(request, components, preprocessing).draft(components.tensors(), progress or RunState()).data
 
 
 @pytest.mark.parametrize("storage", get_args(Storage))
@@ -49,6 +51,13 @@ def test_the_file_keeps_within_the_budget_and_a_few_rows_more_would_not(
     assert len(written(limit, budget)) < 20_000
     more = replace(budget, rows=budget.rows + 4, images_per_class=2 * budget.images_per_class, file_bytes=None)
     assert len(written(limit, more)) > 20_000 - RESERVED
+
+
+def test_rows_are_a_multiple_of_what_a_stored_image_recalls(bars_dataset: ImageDataset) -> None:
+    limit = within(bars_dataset, 20_000, "memory=multi_formation", "preprocessing=standardise", method="bptt")
+    budget = limit.fit(0, None)
+    assert budget.rows % 4 == 0
+    assert len(written(limit, replace(budget, file_bytes=None))) <= 20_000 - RESERVED
 
 
 def test_smaller_numbers_make_more_rows(bars_dataset: ImageDataset) -> None:
