@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -43,9 +44,10 @@ class MemoryBudget:
             return cls(images_per_class, bases, rows)
         least = max(rows, 1)
         if not bases:
+            needed = spec.numbers(shape, bases, least) / (shape.classes * shape.image_numbers)
             raise ValueError(
-                f"{rows} stored items of each class do not fit in {images_per_class:g} images per class; "
-                f"a memory of {spec.kind} needs one or more"
+                f"{least} stored items of each class do not fit in {images_per_class:g} images per class; with "
+                f"{spec.targets} targets they take {math.ceil(10_000 * needed) / 10_000:g}"
             )
         fixed = spec.target_numbers(shape, least)
         most = int((allowed - fixed) // (spec.stored_numbers(shape) + shape.query_size * least))

@@ -11,7 +11,7 @@ from typing import Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, model_validator
 
-from recall_server.core.memory import AbstractMemory
+from recall_server.core.memory import BASES, AbstractMemory
 from recall_server.core.training.retraining import Retraining
 from trainer.data.datasets import ImageDataset
 from trainer.methods.budget import MemoryBudget
@@ -121,6 +121,20 @@ class Method(BaseModel):
         return MemoryBudget.fit(
             self.memory, self.shape(dataset), images_per_class=images_per_class, bases=bases, rows=rows
         )
+
+    def images_with_targets(self, dataset: ImageDataset, images_per_class: float) -> float:
+        """The budget in which as many stored items find room beside their learned targets as with hard ones.
+
+        The literature counts images alone. A memory of bases fills the same budget with whatever it learns.
+        """
+        if self.memory.targets == "hard" or BASES in self.memory.memory.traits:
+            return images_per_class
+        shape = self.shape(dataset)
+        pictures = shape.classes * shape.image_numbers
+        hard = self.memory.model_copy(update={"targets": "hard"})
+        rows = hard.largest(shape, images_per_class * pictures, 0)
+        taken = self.memory.numbers(shape, 0, rows) / pictures
+        return max(images_per_class, math.nextafter(taken, math.inf))  # that times the pictures is no less
 
     def build(self, problem: Problem, budget: MemoryBudget) -> Components:
         """The memory at its start, its queries and the objective, on the problem's device."""

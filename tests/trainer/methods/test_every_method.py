@@ -118,3 +118,17 @@ def test_the_command_lists_the_methods_and_prints_one_whole() -> None:
     printed = CliRunner().invoke(app, ["methods", "rtp", "--set", "objective.steps=160"]).output
     assert "rtp: Deng and Russakovsky" in printed
     assert "\n  objective.steps=160\n" in printed
+
+
+@pytest.mark.parametrize("images_per_class", [1, 3])
+def test_as_many_images_find_room_beside_learned_targets_in_a_budget_that_says_so(
+    images_per_class: int, bars_dataset: ImageDataset
+) -> None:
+    hard, learned = compose("frepo", ["memory.targets=hard", "retraining.loss=cross_entropy"]), compose("frepo")
+    assert hard.images_with_targets(bars_dataset, images_per_class) == images_per_class
+    with pytest.raises(ValueError, match="stored items of each class do not fit.*with unbounded targets they take"):
+        learned.budget(bars_dataset, images_per_class=images_per_class, bases=0, rows=images_per_class)
+    enough = learned.images_with_targets(bars_dataset, images_per_class)
+    budget = learned.budget(bars_dataset, images_per_class=enough, bases=0)
+    assert budget.rows == images_per_class
+    assert enough == pytest.approx(images_per_class * (64 + 3) / 64)

@@ -84,7 +84,8 @@ def _distill(  # noqa: PLR0917
 ) -> Made:
     settings, cell, output = record.settings, record.cell, (folder / BUNDLE).resolve()
     clock = clock_of(device)
-    choices = commands.choose_budgets(data, method, None, Size(cell.images_per_class, settings.bases))
+    size = Size(method.images_with_targets(data, cell.images_per_class), settings.bases)
+    choices = commands.choose_budgets(data, method, None, size)
     limits = commands.limits_of(method, outer_steps=None, minutes=settings.minutes, validate_every=NEVER)
     request = DistillRequest(
         dataset=data,
