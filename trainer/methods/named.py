@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from trainer.methods.families import (
+    addressed_bases,
     distribution_matching,
     gradient_matching,
     kernel_regression,
@@ -25,6 +26,7 @@ FAMILIES = (
     distribution_matching,
     trajectory_matching,
     kernel_regression,
+    addressed_bases,
 )
 
 METHODS: dict[str, Callable[[], Method]] = {

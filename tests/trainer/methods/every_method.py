@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from tests.trainer.methods.small import (
+    addressed_bases,
     distribution_matching,
     gradient_matching,
     kernel_regression,
@@ -35,6 +36,7 @@ FAMILIES = (
     distribution_matching,
     trajectory_matching,
     kernel_regression,
+    addressed_bases,
 )
 EVERY_METHOD: dict[str, Small] = {name: small for family in FAMILIES for name, small in family.SMALL.items()}
 
