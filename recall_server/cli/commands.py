@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import faulthandler
 import inspect
 import logging
 import signal
@@ -23,6 +22,7 @@ from recall_server import __version__
 from recall_server.api.app import create_app
 from recall_server.cli.doctor import examine
 from recall_server.cli.http_protocol import CarefulH11Protocol
+from recall_server.cli.http_server import HttpServer
 from recall_server.config import Settings, configure_logs, exposure_refusal
 from recall_server.core.bundle.lock import BundleLock
 from recall_server.errors import RecallError
@@ -45,23 +45,6 @@ cli = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-
-
-class _Server(uvicorn.Server):
-    """Calls `on_exit` when it is asked to stop, before it waits for open requests.
-
-    The process ends after `seconds` at the latest, with the stacks of its threads on standard error: a thread inside a
-    library cannot be stopped, and Python would wait for it.
-    """
-
-    def __init__(self, config: uvicorn.Config, on_exit: Callable[[], None], seconds: float) -> None:
-        super().__init__(config)
-        self._on_exit, self._seconds = on_exit, seconds
-
-    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
-        faulthandler.dump_traceback_later(self._seconds, exit=True)
-        self._on_exit()
-        super().handle_exit(sig, frame)
 
 
 def with_settings(command: Callable[[Settings], None]) -> Callable[..., None]:
@@ -114,7 +97,7 @@ def serve(settings: Settings) -> None:
         proxy_headers=bool(settings.trusted_proxies),
         forwarded_allow_ips=settings.trusted_proxies,
     )
-    server = _Server(config, service.begin_drain, settings.drain_seconds + SECONDS_TO_STOP)
+    server = HttpServer(config, service.begin_drain, settings.drain_seconds + SECONDS_TO_STOP)
     signal.signal(signal.SIGTERM, _exit)
     with contextlib.suppress(KeyboardInterrupt):  # uvicorn raises it again after it has stopped
         server.run()

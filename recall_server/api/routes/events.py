@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import AsyncIterator
+from functools import lru_cache
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Query, Request, Response
@@ -23,6 +24,7 @@ JSON, STREAM = "application/json", "text/event-stream"
 SECONDS_BETWEEN_SIGNS = 15.0  # between comments on a silent stream, which proxies would close
 PAGE = 100
 LARGEST_NUMBER = 2**31 - 1
+LINES_KEPT = 256  # of the latest events, which all followers of a job are sent
 
 router = APIRouter(tags=["classifiers"], route_class=GuardedRoute)
 
@@ -66,20 +68,16 @@ async def events(
 
 
 async def _stream(request: Request, context: Context, identifier: str, after: int) -> Response:
-    jobs, caller = context.service.jobs, request.scope.get(CALLER, "")
-    found = await context.look(jobs.events, identifier, after=after, limit=PAGE)
-    record = await context.look(jobs.get, identifier)
-    if not found and record.status.is_terminal:
-        return Response(status_code=204)  # a browser does not connect again after a 204
-    if not found and after and not await context.look(jobs.events, identifier, after=after - 1, limit=1):
-        after, found = 0, await context.look(jobs.events, identifier, after=0, limit=PAGE)  # no event has that number
-    # Entered here, so that a refusal is an answer of its own; left when the stream ends.
-    stack = contextlib.AsyncExitStack()
-    feed = await stack.enter_async_context(
-        context.feeds.stream(identifier, caller, found[-1].number if found else after)
-    )
-    headers = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
-    return _Stream(stack, _lines(context, identifier, feed, found, after), headers=headers)
+    async with contextlib.AsyncExitStack() as stack:
+        # Entered here, so that a refusal is an answer of its own; left when the stream ends.
+        feed = await stack.enter_async_context(context.feeds.stream(identifier, request.scope.get(CALLER, "")))
+        found = await feed.page(after, PAGE)
+        if not found and (await feed.record()).status.is_terminal:
+            return Response(status_code=204)  # a browser does not connect again after a 204
+        if not found and after and not await feed.page(after - 1, 1):
+            after, found = 0, await feed.page(0, PAGE)  # no event has that number
+        headers = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
+        return _Stream(stack.pop_all(), _lines(context, feed, found, after), headers=headers)
 
 
 class _Stream(EventSourceResponse):
@@ -96,14 +94,13 @@ class _Stream(EventSourceResponse):
             await super().__call__(scope, receive, send)
 
 
-async def _lines(context: Context, identifier: str, feed: Feed, found: list[Event], after: int) -> AsyncIterator[bytes]:
+async def _lines(context: Context, feed: Feed, found: list[Event], after: int) -> AsyncIterator[bytes]:
     """Server-sent events up to the one that ends the job, or until the server stops or the job is deleted."""
     jobs = context.service.jobs
     while True:
         for event in found:
             after = event.number
-            data = EventAnswer.of(event).model_dump_json()
-            yield format_sse_event(event=event.kind, data_str=data, id=str(event.number))
+            yield _line(event)
             if event.kind == "status" and event.status.is_terminal:
                 return
         if jobs.room().reason == "draining":
@@ -111,11 +108,16 @@ async def _lines(context: Context, identifier: str, feed: Feed, found: list[Even
         try:
             found = await feed.events(after, SECONDS_BETWEEN_SIGNS)
             if not found:
-                if (await context.look(jobs.get, identifier)).status.is_terminal:
+                if (await feed.record()).status.is_terminal:
                     return  # the caller knew its last event
                 yield KEEPALIVE_COMMENT
         except NotFound:
             return
+
+
+@lru_cache(maxsize=LINES_KEPT)
+def _line(event: Event) -> bytes:
+    return format_sse_event(event=event.kind, data_str=EventAnswer.of(event).model_dump_json(), id=str(event.number))
 
 
 def _last_event(request: Request) -> int:

@@ -1,6 +1,6 @@
 """News of jobs for all callers that follow them: one read for each job and change, however many callers wait.
 
-Everything here runs on the event loop, so there are no locks.
+Everything here runs on the event loop, so there are no locks. Reads happen in threads.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from collections import Counter, deque
 from collections.abc import AsyncIterator
 from typing import final
 
+from recall_server.api.state.shared_reads import SharedReads
 from recall_server.errors import Overloaded
 from recall_server.jobs.rows.records import ClassifierRecord, Event
 from recall_server.jobs.training_jobs import TrainingJobs
@@ -32,17 +33,17 @@ class JobFeeds:
         self._waits: dict[str, asyncio.Task[ClassifierRecord]] = {}
 
     @contextlib.asynccontextmanager
-    async def stream(self, identifier: str, caller: str, after: int) -> AsyncIterator[Feed]:
-        """The feed of a job, for a caller that knows its events up to number `after`.
+    async def stream(self, identifier: str, caller: str) -> AsyncIterator[Feed]:
+        """The feed of a job, for one more follower.
 
-        Raises Overloaded where this caller, or all together, follow too many already.
+        Raises Overloaded, before anything is read, where this caller, or all together, follow too many already.
         """
         if self._streams.total() >= MOST_STREAMS or self._streams[caller] >= MOST_STREAMS_OF_A_CALLER:
             raise Overloaded("too many event streams are open; read the events page by page", retry_after=10)
         self._streams[caller] += 1
         feed = self._feeds.get(identifier)
         if feed is None:
-            feed = self._feeds[identifier] = Feed(self._jobs, identifier, after)
+            feed = self._feeds[identifier] = Feed(self._jobs, identifier)
         feed.followers += 1
         try:
             yield feed
@@ -80,21 +81,35 @@ class JobFeeds:
 class Feed:
     """The latest events of one job, read by one task for all followers."""
 
-    def __init__(self, jobs: TrainingJobs, identifier: str, after: int) -> None:
+    def __init__(self, jobs: TrainingJobs, identifier: str) -> None:
         self.followers = 0
-        self._jobs, self._identifier, self._last = jobs, identifier, after
+        self._jobs, self._identifier, self._last = jobs, identifier, 0
         self._events: deque[Event] = deque(maxlen=KEPT_EVENTS)
         self._failure: Exception | None = None
         self._changed = asyncio.Event()
-        self._reader = asyncio.create_task(self._read())
+        self._shared = SharedReads()
+        self._reader: asyncio.Task[None] | None = None
+
+    async def page(self, after: int, limit: int) -> list[Event]:
+        """At most `limit` events after number `after`, as they are now. Raises NotFound, StorageFailed."""
+        return await self._shared(self._jobs.events, self._identifier, after=after, limit=limit)
+
+    async def record(self) -> ClassifierRecord:
+        """The record of the job as it is now. Raises NotFound, StorageFailed."""
+        return await self._shared(self._jobs.get, self._identifier)
 
     async def events(self, after: int, seconds: float) -> list[Event]:
-        """The events after number `after` once there are any; none after `seconds`. Raises NotFound, StorageFailed."""
+        """The events after number `after` once there are any; none after `seconds`. Raises NotFound, StorageFailed.
+
+        There must be an event `after`, unless it is 0: the first follower decides where the feed begins.
+        """
+        if self._reader is None:
+            self._last, self._reader = after, asyncio.create_task(self._read())
         known = [event for event in self._events if event.number > after]
         if known and known[0].number == after + 1:
             return known
         if after < self._last:  # behind what is kept
-            return await asyncio.to_thread(self._jobs.events, self._identifier, after=after, limit=KEPT_EVENTS)
+            return await self.page(after, KEPT_EVENTS)
         if self._failure is not None:
             raise self._failure
         with contextlib.suppress(TimeoutError):
@@ -106,8 +121,9 @@ class Feed:
 
     async def close(self) -> None:
         """Stop reading."""
-        self._reader.cancel()
-        await asyncio.wait({self._reader})
+        if self._reader is not None:
+            self._reader.cancel()
+            await asyncio.wait({self._reader})
 
     async def _read(self) -> None:
         try:

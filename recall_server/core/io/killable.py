@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import json
 import multiprocessing
+import os
 import resource
 import signal
 import threading
@@ -23,6 +24,7 @@ from recall_server.errors import Abandoned, Unavailable
 SECONDS_BETWEEN_LOOKS: Final = 0.1  # at whether somebody still waits for the answer
 SECONDS_TO_START: Final = 120.0
 SECONDS_TO_STOP: Final = 10.0
+NICENESS: Final = 5  # the server goes before where both want the same processor
 
 Work = Callable[[dict[str, Any], bytes], tuple[dict[str, Any], bytes]]
 Wanted = Callable[[], bool]
@@ -147,6 +149,7 @@ def _serve(connection: Connection, work: Work, limits: WorkLimits) -> None:
     """The whole life of the process: it ends when the other end of the pipe is closed."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the server decides when to stop
     signal.signal(signal.SIGPROF, signal.SIG_DFL)  # the end of the processor's time ends the process
+    os.nice(NICENESS)
     _limit_memory(limits.memory)
     with contextlib.suppress(EOFError, OSError):
         connection.send_bytes(b"ready")

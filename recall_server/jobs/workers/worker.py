@@ -30,6 +30,7 @@ from recall_server.jobs.rows.records import JobError, Progress, Record
 from recall_server.jobs.rows.task import ProgressReport, TaskDescription, TrainingTask
 
 SECONDS_BETWEEN_REPORTS = 0.1
+NICENESS = 5  # answers, which are short, go before trainings where both want the same processor
 UNEXPECTED = JobError(kind=TrainingFailed.__name__, detail="training failed unexpectedly; the server's log says more")
 
 
@@ -74,6 +75,7 @@ def run_worker(connection: Connection, device: str, threads: int) -> None:
     """
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches all processes; the server decides
     threading.Thread(target=_end_with_parent, name="parent", daemon=True).start()
+    os.nice(NICENESS)
     keep_freed_memory()
     if threads:
         torch.set_num_threads(threads)

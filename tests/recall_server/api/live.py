@@ -12,6 +12,7 @@ import uvicorn
 from starlette.types import ASGIApp
 
 from recall_server.cli.http_protocol import CarefulH11Protocol
+from recall_server.cli.http_server import HttpServer
 
 PATIENCE = 20.0
 
@@ -28,7 +29,7 @@ def listening(app: ASGIApp) -> Iterator[tuple[str, int]]:
         server_header=False,
         http=CarefulH11Protocol,
     )
-    server = uvicorn.Server(config)
+    server = HttpServer(config, on_exit=lambda: None, seconds=PATIENCE)
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
         thread = threading.Thread(target=server.run, args=([listener],), daemon=True)

@@ -83,6 +83,22 @@ def test_a_stream_runs_to_the_end_and_goes_on_where_it_broke_off(client: TestCli
     assert parsed(resumed.text) == events[2:]
 
 
+def test_one_who_names_an_event_that_never_was_hides_nothing_from_the_others(
+    client: TestClient, backend: ManualBackend
+) -> None:
+    path = queued(client, backend)
+    with listening(client.app) as address:
+        head = f"GET {path} HTTP/1.1\r\nHost: localhost\r\nAccept: text/event-stream\r\nConnection: close\r\n"
+        with socket.create_connection(address, timeout=20) as ahead:
+            ahead.sendall(f"{head}Last-Event-ID: 2147483647\r\n\r\n".encode())
+            assert ahead.recv(12) == b"HTTP/1.1 200"
+            timer = threading.Timer(0.3, backend.perform)
+            timer.start()
+            answer = exchange(address, f"{head}\r\n".encode()).decode()
+            timer.join()
+    assert '"succeeded"' in answer
+
+
 def test_after_the_end_a_browser_is_told_not_to_come_again(client: TestClient, backend: ManualBackend) -> None:
     path = queued(client, backend)
     backend.perform()

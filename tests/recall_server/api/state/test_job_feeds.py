@@ -64,7 +64,7 @@ class FakeJobs:
 async def follow(feeds: JobFeeds, caller: str, until: int, after: int = 0) -> list[int]:
     """The numbers of the events that a follower sees."""
     seen: list[int] = []
-    async with feeds.stream(JOB, caller, after) as feed:
+    async with feeds.stream(JOB, caller) as feed:
         while after < until:
             for event in await feed.events(after, 20):
                 after = event.number
@@ -84,6 +84,27 @@ def test_a_change_is_read_once_for_all_followers() -> None:
         assert await asyncio.gather(*tasks) == [list(range(1, 11))] * FOLLOWERS
         assert jobs.reads["events"] < 30, jobs.reads
         assert not feeds._feeds and not feeds._streams
+
+    asyncio.run(scenario())
+
+
+def test_followers_that_come_at_once_share_their_first_reads_and_one_too_many_reads_nothing(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(job_feeds, "MOST_STREAMS_OF_A_CALLER", FOLLOWERS)
+
+    async def scenario() -> None:
+        jobs: Any = FakeJobs(events=3)
+        feeds = JobFeeds(jobs)
+
+        async def open_one() -> tuple[int, JobStatus]:
+            async with feeds.stream(JOB, "a") as feed:
+                return len(await feed.page(0, 100)), (await feed.record()).status
+
+        opened = await asyncio.gather(*(open_one() for _ in range(FOLLOWERS + 50)), return_exceptions=True)
+        assert opened[:FOLLOWERS] == [(3, JobStatus.RUNNING)] * FOLLOWERS
+        assert all(isinstance(refused, Overloaded) for refused in opened[FOLLOWERS:])
+        assert jobs.reads == {"events": 1, "get": 1}
 
     asyncio.run(scenario())
 

@@ -49,6 +49,11 @@ def test_calls_are_answered_by_one_process(process: KillableProcess) -> None:
     assert first["pid"] != os.getpid()
 
 
+def test_the_server_goes_before(process: KillableProcess) -> None:
+    (answer, _) = process.call({"do": "reverse"}, b"")
+    assert os.getpriority(os.PRIO_PROCESS, answer["pid"]) > os.getpriority(os.PRIO_PROCESS, os.getpid())
+
+
 @pytest.mark.parametrize("what", ["spin", "allocate", "die"])
 def test_work_beyond_the_limits_ends_and_the_next_call_has_a_new_process(
     process: KillableProcess, what: str, capfd: pytest.CaptureFixture[str]

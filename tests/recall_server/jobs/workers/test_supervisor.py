@@ -212,6 +212,10 @@ def test_stopping_leaves_no_process_and_loses_no_job(start: Start) -> None:
     assert jobs.get(running).started_at is None
 
 
+def test_a_training_gives_way_to_the_server(warm: TrainingJobs) -> None:
+    assert os.getpriority(os.PRIO_PROCESS, process_of(warm)) > os.getpriority(os.PRIO_PROCESS, os.getpid())
+
+
 @needs_proc
 def test_the_threads_of_the_process_sleep_while_they_wait(warm: TrainingJobs) -> None:
     assert b"OMP_WAIT_POLICY=PASSIVE" in Path(f"/proc/{process_of(warm)}/environ").read_bytes()
