@@ -30,10 +30,10 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.command import KeptCells, command_parser, print_figures
+from benchmarks.stream_division import divide, together
 from benchmarks.stream_parts import Job, Record, run_all
 from trainer.cli.commands import pick_device
 from trainer.streams import scores as results
-from trainer.streams.division import divide, together
 from trainer.streams.experiment import Experiment
 from trainer.streams.learners.compress import CompressThenRecall
 from trainer.streams.methods import METHODS, compose_stream

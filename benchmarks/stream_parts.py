@@ -20,10 +20,10 @@ from typing import Any
 
 import torch
 
+from benchmarks.stream_division import Part, prepare_part
 from recall_server.core.training.allocator import keep_freed_memory
 from trainer.objectives.inner.narrow_training import native_dense
 from trainer.run.distill import Interrupted
-from trainer.streams.division import Part, prepare_part
 from trainer.streams.experiment import Experiment, prepare
 from trainer.streams.run import StreamRun
 from trainer.streams.sources.task import AbstractStream

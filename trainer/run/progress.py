@@ -6,7 +6,7 @@ import math
 import statistics
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from typing import Any, Self
 
 LAST_STEP = ("loss", "gradient_norm", "outer_rate")  # of what is known of the last outer step
@@ -60,35 +60,17 @@ class RunState:
         return math.sqrt(2 * statistics.fmean(statistics.variance(values) / len(values) for values in several))
 
     def to_json(self) -> dict[str, Any]:
-        return {
-            "step": self.step,
-            "seconds": self.seconds,
-            **{name: _finite(getattr(self, name)) for name in LAST_STEP},
-            "version": self.version,
-            "published": _finite(self.published),
-            "best": _finite(self.best),
-            "history": [point.to_json() for point in self.history],
-        }
+        """Plain values; None for infinity and NaN, which JSON lacks."""
+        plain = {each.name: getattr(self, each.name) for each in fields(self) if each.name != "history"}
+        finite = {name: value if math.isfinite(value) else None for name, value in plain.items()}
+        return finite | {"history": [point.to_json() for point in self.history]}
 
     @classmethod
     def from_json(cls, stored: Mapping[str, Any]) -> Self:
         """What `to_json` made; raises KeyError or TypeError for anything else."""
-        best, published = (-math.inf if stored[key] is None else stored[key] for key in ("best", "published"))
         history = [Validation(step, seconds, tuple(values)) for step, seconds, values in stored["history"]]
-        return cls(
-            step=stored["step"],
-            seconds=stored["seconds"],
-            **{name: math.nan if stored.get(name) is None else stored[name] for name in LAST_STEP},
-            best=best,
-            version=stored["version"],
-            published=published,
-            history=history,
-        )
-
-
-def _finite(value: float) -> float | None:
-    """JSON has neither infinity nor NaN."""
-    return value if math.isfinite(value) else None
+        given = {name: value for name, value in stored.items() if name != "history" and value is not None}
+        return cls(**given, history=history)
 
 
 @dataclass(frozen=True)

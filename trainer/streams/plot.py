@@ -4,19 +4,16 @@ from __future__ import annotations
 
 import statistics
 from collections.abc import Sequence
-from io import BytesIO
 from pathlib import Path
 
 from recall_server.core.io.atomic import write_atomically
+from trainer.output.plots.figures import empty, to_bytes
 from trainer.streams.scores import Scores, spread
 
 
 def plot_scores(runs: Sequence[Scores], path: Path, *, title: str, joint: Sequence[float] = ()) -> None:
     """Write the plot as a PNG; bands are one standard deviation over the runs, the dashed line is joint training."""
-    from matplotlib.figure import Figure  # noqa: PLC0415  (needed for the plot only)
-    from matplotlib.ticker import MaxNLocator  # noqa: PLC0415
-
-    figure = Figure(figsize=(6, 4), layout="constrained")
+    figure = empty(6, 4)
     axes = figure.subplots()
     for name in runs[0].rows:
         curves = [dict(run.curve(name)) for run in runs]
@@ -29,8 +26,6 @@ def plot_scores(runs: Sequence[Scores], path: Path, *, title: str, joint: Sequen
     if joint:
         axes.axhline(statistics.fmean(joint), linestyle="--", color="grey", label="joint training")
     axes.set(xlabel="tasks seen", ylabel="mean accuracy over them", title=title)
-    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    axes.locator_params(axis="x", integer=True)
     axes.legend(loc="lower left", fontsize="small")
-    picture = BytesIO()
-    figure.savefig(picture, format="png", dpi=120)
-    write_atomically(path, picture.getvalue())
+    write_atomically(path, to_bytes(figure, "png"))

@@ -12,7 +12,7 @@ samples, its number and the seed: tasks may be learned in any order or process, 
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 from typing import final
 
 import torch
@@ -178,17 +178,7 @@ class CompressThenRecall(AbstractStreamLearner):
 
     def state(self) -> State:
         values = {
-            "seen": [
-                [
-                    seen.header.name,
-                    seen.header.classes,
-                    seen.header.image_shape,
-                    seen.counts,
-                    seen.outer_steps,
-                    seen.digest,
-                ]
-                for seen in self.seen
-            ],
+            "seen": [astuple(seen) for seen in self.seen],
             "finished": [memory.settings() for memory in self.buffer.memories],
             "construction": None,
         }
@@ -202,10 +192,7 @@ class CompressThenRecall(AbstractStreamLearner):
 
     def restore(self, state: State) -> None:
         values = state.values
-        self.seen = [
-            Seen(TaskHeader(name, tuple(classes), tuple(shape)), list(counts), steps, digest)
-            for name, classes, shape, counts, steps, digest in values["seen"]
-        ]
+        self.seen = [Seen(TaskHeader.of(*header), list(counts), *rest) for header, counts, *rest in values["seen"]]
         memories = with_prefix("memories", state.tensors)
         self.buffer.restore(self.method.memory.memory, memories, values["finished"])
         if values["construction"] is not None:

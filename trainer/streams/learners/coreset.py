@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import astuple
 from typing import final
 
 import torch
@@ -80,10 +81,7 @@ class Coreset(AbstractStreamLearner):
         return sum(kept.values.numel() for _, reservoirs in self._tasks for kept in reservoirs)
 
     def state(self) -> State:
-        headers = [
-            [header.name, header.classes, header.image_shape, reservoirs[0].capacity]
-            for header, reservoirs in self._tasks
-        ]
+        headers = [[*astuple(header), reservoirs[0].capacity] for header, reservoirs in self._tasks]
         tensors = {"generator": self._generator.get_state()}
         for number, (_, reservoirs) in enumerate(self._tasks):
             for label, kept in enumerate(reservoirs):
@@ -92,9 +90,9 @@ class Coreset(AbstractStreamLearner):
 
     def restore(self, state: State) -> None:
         self._tasks = []
-        for number, (name, classes, shape, each) in enumerate(state.values["tasks"]):
-            header = TaskHeader(name, tuple(classes), tuple(shape))
-            reservoirs = [self._reservoir(header, each) for _ in classes]
+        for number, (*plain, each) in enumerate(state.values["tasks"]):
+            header = TaskHeader.of(*plain)
+            reservoirs = [self._reservoir(header, each) for _ in header.classes]
             for label, kept in enumerate(reservoirs):
                 kept.restore(with_prefix(f"{number}.{label}", state.tensors))
             self._tasks.append((header, reservoirs))

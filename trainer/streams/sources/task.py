@@ -5,8 +5,9 @@ from __future__ import annotations
 import math
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import Self
 
 import torch
 from torch import Tensor
@@ -68,6 +69,12 @@ class TaskHeader:
             raise InvalidDataset(f"the task {self.name} has {len(self.classes)} class; a classifier needs two or more")
         if len(set(self.classes)) != len(self.classes):
             raise InvalidDataset(f"the task {self.name} has two classes of the same name")
+
+    @classmethod
+    def of(cls, name: str, classes: Iterable[str], image_shape: Sequence[int]) -> Self:
+        """From plain values, as checkpoints have them."""
+        channels, height, width = image_shape
+        return cls(name, tuple(classes), (channels, height, width))
 
     @property
     def image_numbers(self) -> int:

@@ -138,6 +138,32 @@ def test_a_task_may_start_from_a_finished_memory_that_already_fits_it() -> None:
     assert torch.equal(reusing.memory(1).bases, with_steps.memory(0).bases)
 
 
+def test_the_outer_rate_settles_by_the_steps_taken_and_goes_on_so_when_resumed() -> None:
+    ours = learner("outer.settle=2", "stream.reuse=false", "outer.rate=0.06")
+    ours.begin(header())
+    samples = bars(60, seed=0)
+    rates = []
+    for start in range(0, 60, 10):
+        if start == 40:
+            state, ours = ours.state(), learner("outer.settle=2", "stream.reuse=false", "outer.rate=0.06")
+            ours.restore(state)
+        ours.observe(Split(samples.images[start : start + 10], samples.labels[start : start + 10]))
+        construction = ours._construction
+        assert construction is not None
+        if construction.training is not None:
+            rates.append(construction.training.optimiser.param_groups[0]["lr"])
+    assert rates == pytest.approx([0.06 / (1 + steps / 2) for steps in (1, 2, 3, 4, 5)])
+
+
+def test_a_skipped_task_takes_its_share_of_the_buffer() -> None:
+    one, other = learner("stream.reuse=false"), learner("stream.reuse=false")
+    one.skip(header())
+    assert one.numbers() == other.buffer.budget(header(), other.method).rows * 4 * 3 + 4 * 16
+    one.skip(header("bars-1"))
+    with pytest.raises(ValueError, match="all shares are taken"):
+        one.skip(header("bars-2"))
+
+
 @pytest.mark.parametrize(
     ("classes", "shape", "message"),
     [

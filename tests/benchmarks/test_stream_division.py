@@ -7,10 +7,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from tests.trainer.streams.stream_examples import bars, header, learner, method_of, write_task
-from trainer.data.splits import Split
+from benchmarks.stream_division import Part, divide, prepare_part, spaced, together
+from tests.trainer.streams.stream_examples import header, learner, method_of, write_task
 from trainer.run.distill import Interrupted
-from trainer.streams.division import Part, divide, prepare_part, spaced, together
 from trainer.streams.experiment import Experiment, prepare
 from trainer.streams.scores import Scores
 
@@ -75,37 +74,11 @@ def test_a_part_stopped_anywhere_resumes_to_the_same_end(tasks: Path, tmp_path: 
     assert resumed.run().rows == expected.rows
 
 
-def test_the_outer_rate_settles_by_the_steps_taken_and_goes_on_so_when_resumed() -> None:
-    ours = learner("outer.settle=2", "stream.reuse=false", "outer.rate=0.06")
-    ours.begin(header())
-    samples = bars(60, seed=0)
-    rates = []
-    for start in range(0, 60, 10):
-        if start == 40:
-            state, ours = ours.state(), learner("outer.settle=2", "stream.reuse=false", "outer.rate=0.06")
-            ours.restore(state)
-        ours.observe(Split(samples.images[start : start + 10], samples.labels[start : start + 10]))
-        construction = ours._construction
-        assert construction is not None
-        if construction.training is not None:
-            rates.append(construction.training.optimiser.param_groups[0]["lr"])
-    assert rates == pytest.approx([0.06 / (1 + steps / 2) for steps in (1, 2, 3, 4, 5)])
-
-
 def test_a_method_that_starts_from_finished_memories_is_not_divided_by_tasks(tasks: Path) -> None:
     reusing = method_of("stream.reuse=true")
     assert divide(reusing, 3, baselines=True, joint=True) == [Part("baselines"), Part("joint"), Part("recall")]
     with pytest.raises(ValueError, match="needs all tasks, in order"):
         learner("stream.reuse=true").skip(header())
-
-
-def test_a_skipped_task_takes_its_share_of_the_buffer() -> None:
-    one, other = learner("stream.reuse=false"), learner("stream.reuse=false")
-    one.skip(header())
-    assert one.numbers() == other.buffer.budget(header(), other.method).rows * 4 * 3 + 4 * 16
-    one.skip(header("bars-1"))
-    with pytest.raises(ValueError, match="all shares are taken"):
-        one.skip(header("bars-2"))
 
 
 @pytest.mark.parametrize("count", [1, 2, 3, 5, 20, 100])
