@@ -1,7 +1,7 @@
-"""Further classes for a bundle from folders of pictures, without the data that it was made from.
+"""Adds classes to a bundle from pictures, without the data that the bundle was made from.
 
-The bases stay, or take in further directions of the new pictures where the budget has room for them: an old class
-keeps its coefficients, with zeros along what was added, so that it recalls what it always did.
+The bases stay. If the budget has room, further bases are added: leading directions of the new pictures beyond the span
+of the old bases. The coefficients of old classes are zero along these, so what they recall does not change.
 """
 
 from __future__ import annotations
@@ -28,13 +28,13 @@ from trainer.data.second_moments import LARGEST
 from trainer.data.splits import Split
 from trainer.starts.eigenvectors import leading_eigenvectors, project, representatives
 
-MOST_PICTURES = 6_000  # of one class
-LONGEST_PHRASE = 1000  # characters of a text in a manifest
+MOST_PICTURES = 6_000  # most pictures of a class
+LONGEST_PHRASE = 1000  # most characters of a text in a manifest
 
 
 @dataclass(frozen=True)
 class NewClass:
-    """A name and its pictures, uint8 [N, C, H, W] as the bundle has them; `unreadable` files were left out."""
+    """A class to be added: its name and pictures, uint8 [N, C, H, W]. `unreadable` lists files that were left out."""
 
     name: str
     images: Tensor
@@ -42,10 +42,9 @@ class NewClass:
 
     @classmethod
     def read(cls, folder: Path, bundle: MemoryBundle, name: str | None = None) -> NewClass:
-        """Read the pictures of one folder as the server reads pictures, but for those that are to be test pictures.
+        """Read the pictures of a folder as the server does, without the fifth that is kept for testing the class.
 
-        A fifth of the pictures is not used, so that the class can be tested on them later. Raises InvalidDataset if no
-        picture can be read.
+        Raises InvalidDataset if no picture can be read.
         """
         images, unreadable = read_training_pictures(folder, bundle.manifest.image.shape, MOST_PICTURES)
         return cls(unicodedata.normalize("NFC", name or folder.name), torch.from_numpy(images), unreadable)
@@ -59,12 +58,11 @@ def add_classes(
     seed: int = 0,
     name: str | None = None,
 ) -> MemoryBundle:
-    """The bundle with these classes after its own, not written yet; accuracies that it claimed are not claimed again.
+    """The bundle with these classes after its own, not written yet and without the accuracies of the old bundle.
 
-    `further_bases` extend the bases by leading directions of what the old ones miss of the new pictures. Raises
-    ValueError for a memory that is not of bases, or not addressed by labels, for a name that it knows already, for
-    more numbers than the bundle's budget allows that many classes, and for further bases of images that are too large
-    for their second moments, or where the bases are not at half resolution.
+    `further_bases` is the number of bases to add. Raises ValueError for a memory without bases or that is addressed by
+    pictures, for a name that exists, for more numbers than the bundle's budget allows for that many classes, and if
+    further bases are asked for but images are too large for second moments or bases are not at half resolution.
     """
     memory, space = _check(bundle, [each.name for each in added]), unprojected(bundle.preprocessing)
     size = bundle.manifest.budget.images_per_class
@@ -105,7 +103,7 @@ def _check(bundle: MemoryBundle, names: Sequence[str]) -> AddressedBases:
 def _extended(
     memory: AddressedBases, splits: Sequence[Split], space: AbstractPreprocessing, count: int
 ) -> AddressedBases:
-    """The memory with `count` more bases: leading directions of what its own miss of these pictures."""
+    """The memory with `count` more bases: leading directions of what its own bases do not recall of these pictures."""
     channels, height, width = memory.image_shape
     half = Enlargement.from_half(height, width)
     _check_extensible(memory, half)
@@ -118,14 +116,14 @@ def _extended(
             missed = coordinates - (coordinates @ span) @ span.T
             product += (missed.T @ missed) / len(split)
     directions = leading_eigenvectors(product, count)
-    scale = own.norm(dim=1).mean()  # like the old ones, so that one outer rate suits all
+    scale = own.norm(dim=1).mean()  # the scale of the old ones, so that one outer rate suits all
     bases = torch.cat([memory.bases, half.stored(directions, channels) * scale])
     zeros = torch.zeros(memory.rows, memory.query_size, count)
     return replace(memory, bases=bases, addressing=torch.cat([memory.addressing, zeros], dim=2))
 
 
 def _check_extensible(memory: AddressedBases, half: Enlargement) -> None:
-    """ValueError, before anything large is made, for bases that further ones cannot be found for."""
+    """Raise ValueError for bases to which no further ones can be computed, before anything large is allocated."""
     channels, *size = memory.bases.shape[1:]
     numbers = channels * half.numbers
     if tuple(size) != half.stored_size:
@@ -133,7 +131,7 @@ def _check_extensible(memory: AddressedBases, half: Enlargement) -> None:
             f"the bases are stored at {size[0]}x{size[1]}, and further ones can only be found where they are at half "
             f"resolution, {half.stored_size[0]}x{half.stored_size[1]}; leave out --further-bases"
         )
-    if numbers > LARGEST:  # what is missed of the pictures is summed as [numbers, numbers] in float64
+    if numbers > LARGEST:  # the residuals' second moments are [numbers, numbers] in float64
         raise ValueError(
             f"a half-resolution image has {numbers} numbers, more than the {LARGEST} that further bases can be found "
             "for; leave out --further-bases"
@@ -146,7 +144,7 @@ def _manifest(
     added: Sequence[NewClass],
     name: str | None,
 ) -> Manifest:
-    """What the bundle said, and what has come to it: the `larger` memory, its preprocessing and its labels."""
+    """The manifest of `bundle`, updated for the `larger` memory, its preprocessing and its labels."""
     memory, space, labels = larger
     before, names = bundle.manifest, ", ".join(each.name for each in added)
     digest = hashlib.sha256(before.provenance.dataset_sha256.encode())

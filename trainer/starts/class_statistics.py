@@ -1,4 +1,4 @@
-"""A memory of features that holds what is known of its classes: their means, and how each varies around its mean."""
+"""A memory of features that holds the mean of each class and its variances around the mean."""
 
 from __future__ import annotations
 
@@ -9,11 +9,12 @@ from recall_server.core.memory import AddressedBases
 
 
 def statistics_memory(features: Tensor, labels: Tensor, classes: int, bases: int) -> AddressedBases:
-    """Two rows for each class, mean plus deviation and mean minus deviation, along shared orthonormal bases.
+    """A memory with two rows per class: mean plus deviation and mean minus deviation, over shared orthonormal bases.
 
-    Of features [N, D] with labels [N]. The bases span the means of the classes and, with what is left of `bases`, the
-    directions of largest variance within classes; they are turned so that the covariance within classes is diagonal.
-    `ClassStatistics.of_memory` has means and variances back. Raises ValueError where `bases` do not span the means.
+    It is computed from features [N, D] with labels [N]. The bases span the class means and, as far as `bases` allows,
+    the directions of largest variance within classes. They are rotated so that the covariance within classes is
+    diagonal. `ClassStatistics.of_memory` reads means and variances back. Raises ValueError for fewer bases than the
+    means span.
     """
     if bases < classes:
         raise ValueError(f"{bases} bases cannot span the means of {classes} classes")

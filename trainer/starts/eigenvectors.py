@@ -1,8 +1,9 @@
-"""A memory without a gradient step: leading eigenvectors as bases, typical pictures of each class as coefficients.
+"""A start without a gradient step: leading eigenvectors as bases, coefficients of representative pictures.
 
-The bases are the stored images whose enlargements carry most of the pictures (`enlargement.py`). Of each class,
-k-means finds `rows` centres among the coefficients of its pictures, and the picture nearest to each centre is kept: a
-centre is an average and blurred. Where only few are kept the averages may do better (docs/tried.md has figures).
+The bases are the stored images whose enlarged forms approximate the pictures best (`enlargement.py`).
+The coefficients of each class are clustered by k-means into `rows` clusters. The memory keeps the picture nearest to
+each centre, because a centre is an average and therefore blurred. With few rows, the centres themselves may do better
+(figures in docs/tried.md).
 """
 
 from __future__ import annotations
@@ -26,9 +27,9 @@ Coefficients = Literal["typical", "centres"]
 
 logger = logging.getLogger(__name__)
 
-PICTURES_FOR_CENTRES = 6_000  # of one class
-PICTURES_FOR_LARGE_BASES = 1_024  # where pictures are too large for their second moments
-ITERATIONS = 30  # of k-means
+PICTURES_FOR_CENTRES = 6_000  # most pictures of a class that are clustered
+PICTURES_FOR_LARGE_BASES = 1_024  # pictures in the Gram matrix, if second moments would be too large
+ITERATIONS = 30  # most iterations of k-means
 
 
 def principal_start(
@@ -43,17 +44,18 @@ def principal_start(
     coefficients: Coefficients = "typical",
     resolution: Literal["half", "full"] = "half",
 ) -> AddressedBases:
-    """The memory of training pictures, deterministic by the generator.
+    """The start of a memory from training pictures.
 
-    `moments` are those of all training pictures in pixel space where `split` is a sample of them; without, or where
-    the preprocessing mixes pixels, those of `split` are taken. The scale is balanced between bases and coefficients,
-    so that one outer rate suits both. Raises ValueError for more bases than a stored image has numbers.
+    `moments` are the second moments of all training pictures in pixel space, if `split` is only a sample of them.
+    Without them, or with a preprocessing that mixes pixels, the moments of `split` are computed. Bases and coefficients
+    get the same scale, so that one outer rate suits both. Raises ValueError for more bases than a stored image has
+    numbers.
     """
-    _say_who_is_poor(split, classes, rows)
+    _warn_of_few_pictures(split, classes, rows)
     height, width = split.images.shape[2:]
     enlargement = Enlargement.of(resolution, height, width)
     directions = leading_directions(split, preprocessing, enlargement, bases, generator, moments)
-    release_freed_memory()  # the search for them takes several times the moments
+    release_freed_memory()  # the eigenvectors took several times the memory of the moments
     seed = int(torch.randint(2**31, (), generator=generator))
     found = [
         representatives(
@@ -68,22 +70,22 @@ def principal_start(
 
 
 def balanced(enlargement: Enlargement, directions: Tensor, addressing: Tensor) -> AddressedBases:
-    """The memory of orthonormal directions [K, C * h * w] and their coefficients [r, C, K], both on one scale."""
+    """The memory of orthonormal directions [K, C * h * w] and coefficients [r, C, K], brought to the same scale."""
     stored = enlargement.stored(directions, directions.shape[1] // enlargement.numbers)
     scale = addressing.square().mean() / stored.square().mean()
-    balance = scale.sqrt().sqrt() if scale > 0 else torch.ones(())  # pictures that are all mean have no coefficients
+    balance = scale.sqrt().sqrt() if scale > 0 else torch.ones(())  # identical pictures have coefficients of zero
     return AddressedBases(stored * balance, addressing / balance, *enlargement.size)
 
 
-def _say_who_is_poor(split: Split, classes: Sequence[str], rows: int) -> None:
+def _warn_of_few_pictures(split: Split, classes: Sequence[str], rows: int) -> None:
     counts = torch.bincount(split.labels, minlength=len(classes)).tolist()
-    poor = [f"{name} ({count})" for name, count in zip(classes, counts, strict=True) if count < rows]
-    if poor:
-        more = "" if len(poor) <= NAMED else " and others"
+    few = [f"{name} ({count})" for name, count in zip(classes, counts, strict=True) if count < rows]
+    if few:
+        more = "" if len(few) <= NAMED else " and others"
         logger.warning(
-            "fewer pictures than the %d that are recalled of each class, so some are recalled more than once: %s%s",
+            "fewer pictures than the %d that are recalled of each class; some are recalled repeatedly: %s%s",
             rows,
-            ", ".join(poor[:NAMED]),
+            ", ".join(few[:NAMED]),
             more,
         )
 
@@ -96,14 +98,14 @@ def leading_directions(  # noqa: PLR0917
     generator: torch.Generator,
     moments: SecondMoments | None = None,
 ) -> Tensor:
-    """The `count` leading eigenvectors [K, C * h * w] of the pictures' coordinates, uncentred, in model space."""
+    """The `count` leading eigenvectors [K, C * h * w] of the uncentred second moments, in model space."""
     numbers = split.images.shape[1] * enlargement.numbers
     if count > numbers:
         raise ValueError(f"{count} bases are more than the {numbers} numbers of a stored image")
     if numbers > LARGEST:
-        return _of_few(split, preprocessing, enlargement, count, generator)
+        return _from_few_pictures(split, preprocessing, enlargement, count, generator)
     product = moments.standardised(preprocessing) if moments and isinstance(preprocessing, Standardise) else None
-    if product is None or len(product) != numbers:  # moments are those of images at half resolution
+    if product is None or len(product) != numbers:  # the given moments are of images at half resolution
         product = torch.zeros(numbers, numbers, dtype=torch.float64)
         for chunk in split.chunks():
             coordinates = enlargement.coordinates(preprocessing.to_model(chunk.pixels()))
@@ -113,7 +115,10 @@ def leading_directions(  # noqa: PLR0917
 
 
 def leading_eigenvectors(product: Tensor, count: int) -> Tensor:
-    """[K, p] of a symmetric [p, p], leading first; the sign of each is that of its largest number, on any machine."""
+    """The leading eigenvectors [K, p] of a symmetric matrix [p, p], largest eigenvalue first.
+
+    The sign of each makes its largest number positive, so that all machines agree.
+    """
     _, vectors = torch.linalg.eigh(product)
     directions = vectors[:, -count:].flip(1).T.float()
     largest = directions.gather(1, directions.abs().argmax(dim=1, keepdim=True))
@@ -121,10 +126,10 @@ def leading_eigenvectors(product: Tensor, count: int) -> Tensor:
     return upright
 
 
-def _of_few(
+def _from_few_pictures(
     split: Split, preprocessing: AbstractPreprocessing, enlargement: Enlargement, count: int, generator: torch.Generator
 ) -> Tensor:
-    """The same from the products of some pictures with each other: those of their numbers would not fit in memory."""
+    """The same from the Gram matrix of some pictures, where second moments would not fit in memory."""
     some = split.select(torch.randperm(len(split), generator=generator)[: max(count, PICTURES_FOR_LARGE_BASES)])
     if count > len(some):
         raise ValueError(f"{count} bases of pictures this large need as many pictures; there are {len(some)}")
@@ -138,21 +143,21 @@ def _of_few(
 def _coefficients(
     split: Split, preprocessing: AbstractPreprocessing, enlargement: Enlargement, directions: Tensor
 ) -> Tensor:
-    """[N, K] of every picture over orthonormal directions."""
+    """The coefficients [N, K] of all pictures over orthonormal directions."""
     parts = [enlargement.coordinates(preprocessing.to_model(chunk.pixels())) @ directions.T for chunk in split.chunks()]
     return torch.cat(parts)
 
 
 def project(memory: AddressedBases, split: Split, preprocessing: AbstractPreprocessing) -> Tensor:
-    """Coefficients [N, K] of pictures over the enlarged bases of any memory, by least squares."""
+    """The least-squares coefficients [N, K] of pictures over the enlarged bases of a memory."""
     inverse = torch.linalg.pinv(memory.span().flatten(1))  # [C * H * W, K]
     return torch.cat([preprocessing.to_model(chunk.pixels()).flatten(1) @ inverse for chunk in split.chunks()])
 
 
 def representatives(points: Tensor, count: int, seed: int, kind: Coefficients = "typical") -> Tensor:
-    """[N, K] -> [count, K]: the k-means centres, or for each of them the point that is nearest to it.
+    """[N, K] -> [count, K]: the k-means centres, or the point nearest to each centre.
 
-    Where there are no more points than `count` all are taken, and repeated to fill it.
+    If there are at most `count` points, all of them are taken and repeated up to `count`.
     """
     from sklearn.cluster import KMeans  # noqa: PLC0415  (the extra `trainer`)
 

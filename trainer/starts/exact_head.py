@@ -1,10 +1,10 @@
-"""A linear head as a memory: one vector per class, from which one step of training recovers the head exactly.
+"""A linear head as a memory: one vector per class, from which one training step recovers the head exactly.
 
-The network `linear` begins at zero, where all classes are equally likely. One step of rate a on one vector x_c of
-each of n classes, with cross-entropy, gives the weights (a / n)(x_c - mean of x) and no bias. So x_c = (C / a) w_c
-stores the head w of C classes. A bias b is a shift v of the features, w_c v = b_c, and goes into the preprocessing.
-Where only some classes are asked for, the step gives their columns, times C / n. The closed form of Chen,
-Huang and Weng (NeurIPS 2024) recovers the head only by training until convergence, and only for all classes.
+The network `linear` begins at zero, where all classes are equally likely. One step of rate a with cross-entropy, on one
+vector x_c of each of n classes, gives the weights (a / n)(x_c - mean of x) and no bias. The vectors x_c = (C / a) w_c
+therefore store the weights w of C classes. The bias b is stored as a shift v of the features, w_c v = b_c, in the
+preprocessing. For n of the C classes, the step gives their columns, times C / n. The closed form of Chen, Huang and
+Weng (NeurIPS 2024) needs training until convergence, and recovers the head for all classes only.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from recall_server.core.networks.spec import NetworkSpec
 from recall_server.core.preprocessing import Standardise
 from recall_server.core.training.retraining import Retraining
 
-LARGEST_RATE = 10.0  # of a schedule
+LARGEST_RATE = 10.0  # of a training schedule
 
 
 class Head(NamedTuple):
@@ -40,8 +40,10 @@ class ExactMemory(NamedTuple):
 
 
 def exact_memory(head: Head, preprocessing: Standardise) -> ExactMemory:
-    """The memory, preprocessing and schedule from which training gives `head`, which sees standardised features."""
-    weights = head.weights - head.weights.mean(dim=1, keepdim=True)  # a softmax sees no common part
+    """The memory, preprocessing and schedule from which training gives `head`, a head on standardised features."""
+    weights = head.weights - head.weights.mean(
+        dim=1, keepdim=True
+    )  # the softmax ignores what all classes have in common
     bias = head.bias - head.bias.mean()
     shift = torch.linalg.lstsq(weights.T.double(), bias.double(), driver="gelsd").solution.to(weights)
     classes = weights.shape[1]

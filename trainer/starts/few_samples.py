@@ -1,4 +1,4 @@
-"""A start from few samples of a task: `eigenvectors.py`, where random numbers stand for what samples do not say."""
+"""The start of a memory from few samples: as in `eigenvectors.py`, with random numbers where samples do not suffice."""
 
 from __future__ import annotations
 
@@ -29,9 +29,9 @@ def few_samples_start(
     generator: torch.Generator,
     coefficients: Coefficients,
 ) -> AddressedBases:
-    """Principal directions of the samples, addressed by `rows` representatives of each class.
+    """Principal directions of the samples as bases, and `rows` representatives of each class as coefficients.
 
-    Directions beyond the span of the samples and classes without samples are random.
+    Bases beyond the span of the samples, and the coefficients of classes without samples, are random.
     """
     coordinates = enlargement.coordinates(samples.items)  # [n, p]
     _, values, vectors = torch.linalg.svd(coordinates, full_matrices=False)
@@ -55,7 +55,7 @@ def _representatives(mine: Tensor, points: Tensor, rows: int, generator: torch.G
 
 
 def unit_rows(weighted: Tensor) -> Tensor:
-    """Rows [k, p] scaled to unit length; rows of length zero, which come last, are dropped."""
+    """Rows [k, p] scaled to unit length. Rows of length zero must come last, and are dropped."""
     norms = weighted.norm(dim=1)
     used = norms > 1e-6 * norms.max() if len(norms) else norms > 0
     unit: Tensor = weighted[used] / norms[used, None]

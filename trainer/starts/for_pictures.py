@@ -1,10 +1,11 @@
-"""Where a memory addressed by pictures starts, and its encoder: both in closed form, before any outer step.
+"""The start of a memory that is addressed by pictures, and of its encoder. Both are computed in closed form.
 
-The encoder's convolutions are random, or have learned the classes (`pretrained_encoder.py`); its last layer gives the
-leading principal components of their features, or their linear discriminants, on a scale of one. The matrices are
-those by which the mean vector of a few pictures of a class says most of what typical pictures of that class are over
-the leading eigenvectors (`principal.py`): a ridge regression. A start of random matrices recalls noise, from which the
-first hundreds of outer steps do nothing but find the way here.
+The last layer of the encoder projects its features onto their leading principal components or onto their linear
+discriminants. The convolutions before it are random, or were trained to tell the classes apart
+(`pretrained_encoder.py`). The addressing matrices come from a ridge regression: from the mean encoding of a few
+pictures of a class to the coefficients of that class's representative pictures over the leading eigenvectors
+(`eigenvectors.py`). Random matrices would recall noise, and distilling would spend its first hundreds of outer steps on
+this regression.
 """
 
 from __future__ import annotations
@@ -19,11 +20,11 @@ from recall_server.core.networks import AbstractNetwork, Parameters
 from recall_server.core.preprocessing import AbstractPreprocessing
 from trainer.data.splits import Split
 
-PICTURES_OF_A_CLASS = 200  # that features are taken of, at most
-DRAWS = 30  # queries of each class that the regression sees
-RIDGE = 1e-3  # of the regression, in units of the queries' mean square
-SHRINKAGE = 0.1  # of the scatter within classes, in units of its mean variance
-ROUNDS = 3  # of aligning rows
+PICTURES_OF_A_CLASS = 200  # most pictures of a class whose features are computed
+DRAWS = 30  # queries of each class in the regression
+RIDGE = 1e-3  # in units of the mean square of the queries
+SHRINKAGE = 0.1  # added to the diagonal of the scatter within classes, in units of its mean
+ROUNDS = 3  # passes over the classes in `aligned`
 CHUNK = 500
 
 
@@ -38,10 +39,11 @@ def start_by_pictures(
     discriminants: bool = False,
     generator: torch.Generator,
 ) -> tuple[AddressedBases, Parameters]:
-    """The memory that `shots` pictures of a class address, and the encoder's parameters; the same for the same seed.
+    """The memory that `shots` pictures of a class address, and the encoder's parameters.
 
-    `start` is addressed by labels, one column of coefficients for each class of `split`. Where the encoder has fewer
-    features than a query has numbers, or there are fewer pictures, its last layer stays as it is.
+    `start` is addressed by labels and has one column of coefficients for each class of `split`. The encoder's last
+    layer is not changed if the encoder has fewer features, or there are fewer pictures, than a query has numbers. The
+    same seed gives the same result.
     """
     classes = start.query_size
     members = [
@@ -65,7 +67,7 @@ def start_by_pictures(
 
 
 def principal_layer(features: Tensor, size: int) -> Parameters:
-    """The last layer that turns features [N, F] into their `size` leading principal components, of mean square one."""
+    """The last layer that maps features [N, F] to their `size` leading principal components, of mean square one."""
     numbers = features.double()
     centred = numbers - numbers.mean(dim=0)
     _, directions = torch.linalg.eigh(centred.T @ centred)
@@ -73,9 +75,9 @@ def principal_layer(features: Tensor, size: int) -> Parameters:
 
 
 def discriminant_layer(features: Tensor, labels: Tensor, size: int) -> Parameters:
-    """The last layer that gives those `size` directions of features [N, F] that tell labels [N] apart best (Fisher).
+    """The last layer that maps features [N, F] to the `size` directions that separate `labels` [N] best (Fisher).
 
-    Beyond one less than there are classes, directions say nothing of them.
+    Only as many directions as there are classes, less one, carry information about the classes.
     """
     numbers = features.double()
     means = torch.stack([numbers[labels == label].mean(dim=0) for label in range(int(labels.max()) + 1)])
@@ -89,7 +91,10 @@ def discriminant_layer(features: Tensor, labels: Tensor, size: int) -> Parameter
 
 
 def _layer(features: Tensor, directions: Tensor) -> Parameters:
-    """Features [N, F] along directions [F, size], centred and of mean square one."""
+    """The last layer that maps features [N, F] to their coordinates along `directions` [F, size].
+
+    The coordinates are centred and have a mean square of one.
+    """
     mean = features.mean(dim=0)
     scale = ((features - mean) @ directions).square().mean().sqrt().clamp(min=torch.finfo(torch.float32).tiny)
     weight = (directions / scale).T
@@ -97,9 +102,9 @@ def _layer(features: Tensor, directions: Tensor) -> Parameters:
 
 
 def aligned(coefficients: Tensor) -> Tensor:
-    """Coefficients [r, C, K] with the rows of each class in that order in which they are most like other classes'.
+    """Coefficients [r, C, K], with the rows of each class reordered so that row i is similar in all classes.
 
-    One matrix makes a row for all classes: it can the better, the less a row changes from one class to the next.
+    Row i of all classes is recalled by the same matrix, which fits better the less the row differs between classes.
     """
     from scipy.optimize import linear_sum_assignment  # noqa: PLC0415  (the extra `trainer`)
 
@@ -113,7 +118,7 @@ def aligned(coefficients: Tensor) -> Tensor:
 
 
 def regressed(queries: Tensor, coefficients: Tensor) -> Tensor:
-    """The matrices [r, d_y, K] that lead from queries [C, n, d_y] to their class's coefficients [r, C, K] best."""
+    """Ridge regression: matrices [r, d_y, K] that map queries [C, n, d_y] to their class's coefficients [r, C, K]."""
     rows, classes, bases = coefficients.shape
     x = queries.flatten(0, 1).double()
     y = coefficients.transpose(0, 1).reshape(classes, 1, rows * bases).expand(-1, queries.shape[1], -1)
@@ -125,5 +130,5 @@ def regressed(queries: Tensor, coefficients: Tensor) -> Tensor:
 
 
 def _means(vectors: Tensor, shots: int, generator: torch.Generator) -> Tensor:
-    """The means [DRAWS, d_y] of `shots` of the vectors [n, d_y] at random."""
+    """The means [DRAWS, d_y] of `shots` random vectors each, of vectors [n, d_y]."""
     return vectors[torch.randint(len(vectors), (DRAWS, shots), generator=generator)].mean(dim=1)

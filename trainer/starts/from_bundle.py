@@ -1,4 +1,4 @@
-"""Starting from a bundle: what it remembers stays, and classes that it has never seen get coefficients of their own."""
+"""The start of a memory from a bundle: known classes keep what they recall, new classes get their own coefficients."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ def check_continuable(
     preprocessing: str,
     queries: str = "labels",
 ) -> None:
-    """ValueError, in one sentence, for a bundle that pictures of these classes and this shape cannot go on from.
+    """Raise ValueError, in one sentence, if pictures of these classes and shape cannot continue the bundle.
 
-    The classes of the bundle keep their order; others may stand anywhere between them.
+    The classes of the bundle must keep their order; new classes may stand anywhere between them.
     """
     manifest = bundle.manifest
     name = f"the bundle {manifest.name}"
@@ -57,10 +57,10 @@ def check_continuable(
 def resume_from_bundle(
     bundle: MemoryBundle, classes: Sequence[str], split: Split, generator: torch.Generator
 ) -> AbstractMemory:
-    """The bundle's memory for `classes`: the old ones keep their coefficients, bit for bit.
+    """The bundle's memory for `classes`. The coefficients of known classes are the same bits.
 
-    The labels of `split` are in the order of `classes`; only its pictures of new classes are looked at. Each new class
-    gets the coefficients of its typical pictures over the bases, which stay as they are.
+    The labels of `split` are numbered in the order of `classes`, and only pictures of new classes are used. A new class
+    gets the coefficients of its representative pictures over the bases, which do not change.
     """
     memory = bundle.memory
     if tuple(classes) == bundle.labels or not isinstance(memory, AddressedBases):

@@ -1,12 +1,13 @@
-"""Training a linear head on a few vectors, and the gradient of its loss on real features through all of the training.
+"""Training of a linear head on a few vectors, and the gradient of its loss on real features through all steps.
 
-A linear head that begins at zero stays in the span of what it is trained on: W = A^T X, b = the sum of A. So all steps
-are taken on the n x n products K of the vectors X~ = [X, 1], with the multipliers A [n, k] instead of D x k weights:
+A linear head that begins at zero stays in the span of its training data: W = A^T X, and b is the sum of A. All steps
+are therefore computed on the n x n matrix K of products of the vectors X~ = [X, 1], with multipliers A [n, k] in place
+of the D x k weights:
 
     R = (softmax(K A) - Y) / n        M <- momentum * M + R        A <- A - rate * M
 
-which is the schedule of `Retraining` with the network `linear`, all rows in every step. The reverse of a step is that
-of `trainer.objectives` (Maclaurin et al., 2015), and costs one more product with K.
+This is the schedule of `Retraining` for the network `linear`, with all rows in every step. The reverse of a step is
+that of `trainer.objectives` (Maclaurin et al., 2015); it costs one more product with K.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from torch import Tensor
 
 
 class Trained(NamedTuple):
-    """`weights` [D, k] and `bias` [k] of the head; `steps` are (A, softmax, M) of each step, for the reverse."""
+    """A head with `weights` [D, k] and `bias` [k]. `steps` holds (A, softmax, M) of each step, for the reverse."""
 
     weights: Tensor
     bias: Tensor
@@ -51,8 +52,8 @@ def train_head(vectors: Tensor, targets: Tensor, rate: float, *, steps: int, mom
 def gradient(
     vectors: Tensor, trained: Trained, rate: float, *, momentum: float, weights: Tensor, bias: Tensor
 ) -> Gradient:
-    """From the gradients of a loss in `weights` [D, k] and `bias` [k] to those in the vectors and in the rate."""
-    adjoint = vectors @ weights + bias  # of the multipliers
+    """Gradients of a loss for the vectors and the rate, from its gradients for `weights` [D, k] and `bias` [k]."""
+    adjoint = vectors @ weights + bias  # for the multipliers
     adjoint_velocity = torch.zeros_like(adjoint)
     of_products, of_rate = torch.zeros_like(trained.products), adjoint.new_zeros(())
     for multipliers, shares, velocity in reversed(trained.steps):

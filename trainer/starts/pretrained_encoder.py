@@ -1,7 +1,7 @@
-"""A query encoder that can tell the classes of its data set apart before it addresses anything.
+"""A query encoder that is trained to tell the classes of its data set apart, before a memory is distilled.
 
-The convolutions are those of a classifier trained on the real pictures, as the backbone of the paper's rivals is
-(appendix A.3). What it cost is paid once, by whoever distills; the bundle holds an encoder of the same size as ever.
+Its convolutions are those of a classifier trained on real pictures, as in the baselines of the paper (appendix A.3).
+The training costs time once, when the memory is made; the encoder's size does not change.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from recall_server.errors import TrainingFailed
 from trainer.data.splits import Split
 
 BATCH = 256
-RATE, MOMENTUM = 0.02, 0.9  # the rate falls to nothing by a cosine
+RATE, MOMENTUM = 0.02, 0.9  # initial learning rate; it falls to zero by a cosine
 
 
 def pretrain_encoder(
@@ -34,10 +34,10 @@ def pretrain_encoder(
     generator: torch.Generator,
     device: torch.device,
 ) -> Parameters:
-    """The encoder's parameters after `steps` minibatches of a classifier of all classes; its last layer stays as it is.
+    """The encoder's parameters after training a classifier of all classes for `steps` minibatches.
 
-    `parameters` are those to start from, and what comes out lies where they lie. Raises TrainingFailed where the
-    classifier diverges.
+    Training starts from `parameters`, and the last layer is returned unchanged. The result lies on the device of
+    `parameters`. Raises TrainingFailed if the classifier diverges.
     """
     network = replace(encoder, classes=int(split.labels.max()) + 1)
     first = network.initialise(generator)

@@ -1,4 +1,4 @@
-"""Where the paper's recipes start: from noise. Other starts are in `eigenvectors.py` and `from_bundle.py`."""
+"""The start of the paper's recipes: uniformly random numbers."""
 
 from __future__ import annotations
 
@@ -23,10 +23,10 @@ def noise_start(
     initialisation: Initialisation = "xavier",
     stored_shape: tuple[int, ...] | None = None,
 ) -> AddressedBases:
-    """Uniformly random bases [K, *stored_shape] and addressing [r, d_y, K], as the paper's authors start.
+    """Uniformly random bases [K, *stored_shape] and addressing [r, d_y, K], as in the code of the paper's authors.
 
-    `xavier` is what their code does (Glorot and Bengio, 2010), `kaiming` what their paper says (He et al., 2015; no
-    fan-out). Bases of images are at half resolution unless `stored_shape` says otherwise.
+    `xavier` is the initialisation of their code (Glorot and Bengio, 2010), and `kaiming` that of their paper (He et
+    al., 2015; without fan-out). Bases of images have half resolution by default.
     """
     stored = stored_shape or half_resolution(item_shape)
 

@@ -1,6 +1,6 @@
-"""A few vectors for each class, without training: means, weighted k-means and medoids.
+"""A few vectors for each class, without training: means, weighted k-means centres and medoids.
 
-Each takes the features [N, D] of one class and gives vectors [r, D].
+Each function takes the features [N, D] of one class and returns vectors [r, D].
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from torch import Tensor
 
 
 class Clusters(NamedTuple):
-    """`centres` [r, D] and the share [r] of the class that each stands for."""
+    """`centres` [r, D], and the share [r] of the class that each represents."""
 
     centres: Tensor
     shares: Tensor
@@ -31,7 +31,7 @@ def clusters(features: Tensor, count: int) -> Clusters:
 
 
 def medoids(features: Tensor, centres: Tensor) -> Tensor:
-    """The real vectors that are nearest to centres [r, D], each taken once; at most one for each feature vector."""
+    """The real vector nearest to each centre [r, D]. No vector is taken twice."""
     distances = torch.cdist(centres, features)
     chosen: list[int] = []
     for row in distances:

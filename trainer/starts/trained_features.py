@@ -1,9 +1,9 @@
 """Feature vectors from which a linear head learns in a few steps what it would learn from all features.
 
-Distillation by unrolling (Wang et al., 2018; Deng and Russakovsky, 2022) in the space of a frozen encoder: the head is
-trained from zero on the vectors, its loss on a batch of real features goes back through all steps to the vectors and to
-the learning rate, and Adam changes both, at rates that fall by half a cosine. The head of `best` is that which the
-server trains by `retraining`.
+This is distillation by unrolling (Wang et al., 2018; Deng and Russakovsky, 2022) in the space of a frozen encoder. The
+head is trained from zero on the vectors. Its loss on a batch of real features is differentiated through all steps for
+the vectors and the learning rate, which Adam changes at rates that fall by half a cosine. `retraining` gives the
+server's schedule for the head that `best` was measured with.
 """
 
 from __future__ import annotations
@@ -23,11 +23,11 @@ from trainer.starts.linear_unroll import Trained, gradient, train_head
 
 LARGEST_RATE: Final = 10.0  # of a schedule
 
-Observe = Callable[[int, float], None]  # outer steps so far, accuracy on validation features
+Observe = Callable[[int, float], None]  # called with the outer steps so far and the accuracy on validation features
 
 
 class Labelled(NamedTuple):
-    """`features` [N, D], standardised, of any floating-point type, and `labels` [N]."""
+    """Standardised `features` [N, D] of any floating-point type, and their `labels` [N]."""
 
     features: Tensor
     labels: Tensor
@@ -35,10 +35,10 @@ class Labelled(NamedTuple):
 
 @dataclass(frozen=True)
 class Schedule:
-    """How vectors are trained: `steps` of the head, and Adam's rates for `outer_steps` batches of real features.
+    """The training of vectors: `steps` of the head, and Adam's rates for `outer_steps` batches of real features.
 
-    `ridge` / 2 times the squared weights of the head is part of the loss on real features, or the vectors overfit them.
-    A share of the batches is of random subsets of the classes, so that heads for some of them are good as well.
+    The loss on real features includes `ridge` / 2 times the squared weights of the head; without it the vectors
+    overfit. A share of the batches uses random subsets of the classes, so that heads for subsets are good as well.
     """
 
     steps: int = 30
@@ -62,7 +62,7 @@ class TrainedVectors(NamedTuple):
 
 
 def retraining(found: TrainedVectors, schedule: Schedule) -> Retraining:
-    """The schedule by which a server trains the head that was measured."""
+    """The schedule by which a server trains the same head as was measured."""
     return Retraining(
         network=NetworkSpec(architecture="linear"),
         steps=schedule.steps,
@@ -81,7 +81,7 @@ def train_vectors(
     generator: torch.Generator,
     observe: Observe = lambda step, accuracy: None,
 ) -> TrainedVectors:
-    """Train `start` [k, r, D] and return the vectors that were best on validation features, the start among them."""
+    """Train `start` [k, r, D], and return the best vectors on validation features; the start is one candidate."""
     best = TrainedVectors(start.clone(), schedule.rate, accuracy(start, schedule.rate, validation, schedule))
     vectors = start.clone()
     log_rate = torch.tensor(schedule.rate, dtype=start.dtype).log()
@@ -103,7 +103,7 @@ def train_vectors(
 
 
 def _some_classes(classes: int, share: float, generator: torch.Generator) -> Tensor:
-    """All classes, or in a share of the calls a random number of them, in order."""
+    """All classes, or, in a share of the calls, a random number of random classes in order."""
     if float(torch.rand((), generator=generator)) >= share:
         return torch.arange(classes)
     count = int(torch.randint(2, classes + 1, (), generator=generator))
@@ -111,7 +111,7 @@ def _some_classes(classes: int, share: float, generator: torch.Generator) -> Ten
 
 
 def _batch(real: Labelled, chosen: Tensor, classes: int, size: int, generator: torch.Generator) -> Labelled:
-    """Random features of the chosen classes, which the labels count from 0: those among `size` draws."""
+    """Those of `size` random features that are of the chosen classes, with labels that count these from 0."""
     position = torch.full((classes,), -1).scatter(0, chosen, torch.arange(len(chosen)))
     drawn = torch.randint(len(real.labels), (size,), generator=generator)
     labels = position[real.labels[drawn]]
@@ -119,7 +119,7 @@ def _batch(real: Labelled, chosen: Tensor, classes: int, size: int, generator: t
 
 
 def _head(vectors: Tensor, rate: float, schedule: Schedule) -> Trained:
-    """Trained on all vectors [k, r, D]."""
+    """The head that is trained on all vectors [k, r, D]."""
     classes, rows, _ = vectors.shape
     targets = torch.eye(classes).to(vectors).repeat_interleave(rows, dim=0)
     return train_head(vectors.flatten(0, 1), targets, rate, steps=schedule.steps, momentum=schedule.momentum)
@@ -128,7 +128,7 @@ def _head(vectors: Tensor, rate: float, schedule: Schedule) -> Trained:
 def _outer_gradient(
     vectors: Tensor, log_rate: Tensor, chosen: Tensor, batch: Labelled, schedule: Schedule
 ) -> list[Tensor]:
-    """Of the loss on real features of the chosen classes, in all vectors and in the log of the rate."""
+    """Gradients of the loss on real features of the chosen classes, for all vectors and for the log of the rate."""
     some, rate, features = vectors[chosen], float(log_rate.exp()), batch.features.to(vectors)
     head = _head(some, rate, schedule)
     error = (head.logits(features).softmax(dim=1) - one_hot(batch.labels, len(chosen))) / max(1, len(features))
@@ -146,7 +146,7 @@ def _outer_gradient(
 
 
 def accuracy(vectors: Tensor, rate: float, validation: Labelled, schedule: Schedule) -> float:
-    """Of the head that is trained on all vectors [k, r, D]."""
+    """Accuracy of the head that is trained on all vectors [k, r, D]."""
     head = _head(vectors, rate, schedule)
     right = [
         (head.logits(features.to(vectors)).argmax(dim=1) == labels).sum()
@@ -156,7 +156,7 @@ def accuracy(vectors: Tensor, rate: float, validation: Labelled, schedule: Sched
 
 
 class _Adam:
-    """Adam (Kingma and Ba, 2015) with a rate for each tensor, which it changes in place."""
+    """Adam (Kingma and Ba, 2015) with a rate for each tensor. Tensors are changed in place."""
 
     def __init__(self, tensors: list[Tensor], rates: list[float]) -> None:
         self._tensors, self._rates, self._count = tensors, rates, 0
@@ -164,7 +164,7 @@ class _Adam:
         self._squares = [torch.zeros_like(each) for each in tensors]
 
     def step(self, gradients: list[Tensor], share: float) -> None:
-        """One step by this share of the rates."""
+        """One step at this share of the rates."""
         self._count += 1
         for tensor, rate, mean, square, each in zip(
             self._tensors, self._rates, self._means, self._squares, gradients, strict=True

@@ -1,4 +1,4 @@
-"""Real items of every class as a memory stores them, chosen by their pixels or by the features of a trained network."""
+"""Real items of every class as a memory stores them, selected by their pixels or by features of a trained network."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from trainer.starts.real.selection import at_random, herding, k_center
 Selection = Literal["random", "herding", "k-center"]
 Features = Callable[[Tensor], Tensor]  # items [N, C, H, W] in model space -> [N, p]
 
-MOST = 5_000  # items of a class that are looked at
+MOST = 5_000  # candidates of each class
 
 
 def real_items(
@@ -48,7 +48,7 @@ def real_items(
 
 
 def pixel_features(split: Split) -> Features:
-    """The coordinates of half-resolution images, which hold less noise than all pixels; features as they are."""
+    """Coordinates of images at half resolution, which are less noisy than pixels. Features are returned unchanged."""
     height, width = split.images.shape[2:]
     if height == width == 1:
         return lambda items: items.flatten(1)
@@ -64,7 +64,7 @@ def network_features(
     generator: torch.Generator,
     device: torch.device,
 ) -> Features:
-    """The inputs of the last layer of a classifier of all classes, after `steps` minibatches of training."""
+    """Inputs of the last layer of a classifier of all classes that was trained for `steps` minibatches."""
     parameters = pretrain_encoder(
         network,
         network.initialise(generator),

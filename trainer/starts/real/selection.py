@@ -35,9 +35,9 @@ def herding(features: Tensor, count: int) -> Tensor:
 
 
 def k_center(features: Tensor, count: int) -> Tensor:
-    """The row nearest to the mean, then always the row farthest from all chosen ones (Sener and Savarese, 2018).
+    """The row nearest to the mean, then repeatedly the row farthest from all chosen ones (Sener and Savarese, 2018).
 
-    That is the greedy 2-approximation of the smallest radius within which every row has a chosen one (Gonzalez, 1985).
+    This is the greedy 2-approximation of the smallest radius around chosen rows that covers all rows (Gonzalez, 1985).
     """
     _check(features, count)
     order = [int((features - features.mean(dim=0)).square().sum(dim=1).argmin())]
