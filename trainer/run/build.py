@@ -1,4 +1,4 @@
-"""From a data set and a method to what a run needs: the preprocessing, and the training data in model space."""
+"""What a run needs of a data set and a method: the fitted preprocessing, and the training data in model space."""
 
 from __future__ import annotations
 
@@ -16,11 +16,10 @@ from trainer.starts.from_bundle import check_continuable
 def fit_preprocessing(
     dataset: ImageDataset, method: Method, start: MemoryBundle | None = None, *, moments: SecondMoments | None = None
 ) -> AbstractPreprocessing:
-    """Fitted to the training pictures; a memory that is continued stays in its own model space.
+    """The method's preprocessing, fitted to the training pictures; a continued memory keeps its own.
 
-    A projection onto the memory comes later (`PreprocessingSpec.onto`), and a memory that is to change has none.
-    `moments` are those of all training pictures, where the data set holds a sample. Raises ValueError for a bundle
-    that these pictures cannot continue.
+    A projection onto the memory's bases is added later (`PreprocessingSpec.onto`). `moments` are those of all training
+    pictures, if the data set holds only a sample. Raises ValueError for a bundle that these pictures cannot continue.
     """
     if start is not None:
         check_continuable(start, dataset.classes, dataset.image_shape, method.preprocessing.kind, method.queries.kind)

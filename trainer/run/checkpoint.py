@@ -1,7 +1,7 @@
-"""One safetensors file that holds everything a run needs to go on to the same end: tensors, optimiser, generator.
+"""Checkpoints: one safetensors file with everything that a run needs to continue and end in the same result.
 
-Written atomically; never pickled. The description of the run goes along, so that a checkpoint of another run is
-refused with the name of what differs.
+It is written atomically and holds the description of its run, so that a checkpoint of another run is refused with the
+name of the setting that differs.
 """
 
 from __future__ import annotations
@@ -32,20 +32,20 @@ LIMITS = FileLimits(file_bytes=2**31, numbers=2**29)
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """`run` describes the run (must agree on resume), `progress` how far it has come, `tensors` all of its state."""
+    """`run` describes the run and must be the same on resume; `tensors` are its state, `progress` how far it is."""
 
     run: Mapping[str, Any]
     progress: Mapping[str, Any]
     tensors: Mapping[str, Tensor]
 
     def save(self, path: Path) -> None:
-        """Write atomically; StorageFailed when the disk will not take it, and the last checkpoint stays."""
+        """Write atomically. Raises StorageFailed if that fails; the previous checkpoint then stays."""
         document = {"format": FORMAT, "run": dict(self.run), "progress": dict(self.progress)}
         write_atomically(path, pack(self.tensors, key="checkpoint", text=canonical_json(document)))
 
     @classmethod
     def load(cls, path: Path) -> Checkpoint:
-        """Read a checkpoint; InvalidCheckpoint when it is missing, damaged or of another format."""
+        """Read a checkpoint. Raises InvalidCheckpoint if it is missing, damaged or of another format."""
         try:
             data = read_bounded(path, LIMITS.file_bytes)
             tensors, text = unpack(data, key="checkpoint", limits=LIMITS, dtypes=frozenset(ELEMENT_BYTES))
@@ -57,9 +57,9 @@ class Checkpoint:
             raise InvalidCheckpoint(f"{path.name} is not a checkpoint that can be resumed: {error}") from error
 
     def require(self, run: Mapping[str, Any]) -> None:
-        """Refuse to go on with another run than the one that wrote this; names the first thing that differs.
+        """Raise InvalidCheckpoint, naming the first difference, if the checkpoint is of another run.
 
-        A setting that only one of the two knows is of another version of this code.
+        A setting that only one of the two knows comes from another version of this code.
         """
         theirs, ours = json.loads(json.dumps(dict(self.run))), json.loads(json.dumps(dict(run)))
         for key in sorted(theirs.keys() ^ ours.keys()):

@@ -1,7 +1,7 @@
 """The outer loop over a data set: step, report, validate, publish, checkpoint, resume.
 
-A run is a pure function of its description: killed at any moment and resumed, it ends in the same bytes on the CPU,
-unless a limit on the clock shaped its learning rate.
+On a CPU, a run that is killed and resumed ends in the same bytes as one that is not, unless a limit of minutes shapes
+its learning rate.
 """
 
 from __future__ import annotations
@@ -27,14 +27,14 @@ from trainer.run.progress import RunLimits, RunState, Validation
 
 
 class Interrupted(Exception):
-    """Ctrl-C: the run stopped between two outer steps, and its checkpoint is written."""
+    """The run stopped between two outer steps after Ctrl-C, and its checkpoint is written."""
 
 
 Publish = Callable[[Mapping[str, Tensor], RunState], None]
 
 
 class Distillation:
-    """One run over components; `run` describes it in full, for checkpoints."""
+    """A run that trains components. `run` is its full description, for checkpoints."""
 
     def __init__(
         self,
@@ -55,7 +55,7 @@ class Distillation:
         self.best: dict[str, Tensor] = {}
 
     def resume(self, path: Path) -> None:
-        """Go on where the checkpoint ended; InvalidCheckpoint when it is of another run."""
+        """Continue from a checkpoint. Raises InvalidCheckpoint if it is of another run."""
         checkpoint = Checkpoint.load(path)
         checkpoint.require(self.run)
         try:
@@ -70,7 +70,7 @@ class Distillation:
         self.progress = RunState.from_json(checkpoint.progress)
 
     def save(self) -> None:
-        """Write the checkpoint, where the run has one."""
+        """Write the checkpoint, if the run has one."""
         if self.checkpoint is None:
             return
         tensors = self.training.tensors() | {f"best.{name}": value for name, value in self.best.items()}
@@ -86,12 +86,12 @@ class Distillation:
         publish: Publish = lambda tensors, progress: None,
         publish_start: bool = True,
     ) -> dict[str, Tensor]:
-        """Run to the end and return the learned tensors that were best on validation (the last without validation).
+        """Run to the end, and return the tensors that were best on validation (without validation, the last).
 
-        `validate` gives the accuracies of several fresh networks. `publish` is called with the start itself (unless
-        it is published already), with every state whose accuracy exceeds the published one's by more than the noise
-        of their difference (`Progress.noise`), and with the best one at the end. Raises Interrupted after Ctrl-C and
-        FloatingPointError on a loss that is not finite; both leave a checkpoint of the last good state.
+        `validate` returns the accuracies of several fresh networks. `publish` is called with the start (unless it is
+        published already), with every state that is better than the published one by more than the noise
+        (`RunState.noise`), and with the best state at the end. Raises Interrupted after Ctrl-C, and FloatingPointError
+        for a loss that is not finite; both leave a checkpoint of the last good state.
         """
         started = self.limits.clock() - self.progress.seconds
         saved = self.limits.clock()
@@ -118,7 +118,7 @@ class Distillation:
         return self._best()
 
     def _finish(self, publish: Publish) -> None:
-        """The best so far into the bundle, where this run has written it or has something better, and a checkpoint."""
+        """Write a checkpoint, and publish the best state if this run owns the bundle or has a better one."""
         if self.progress.version > 0 or self.progress.best > self.progress.published:
             self._publish(publish)
         self.save()
@@ -127,13 +127,13 @@ class Distillation:
         self.progress.version += 1
         self.progress.published = self.progress.best
         publish(self._best(), self.progress)
-        self.save()  # whoever resumes must know of this version, or would replace it by one that is no better
+        self.save()  # a resumed run must know this version, or would replace it by one that is not better
 
     def _best(self) -> dict[str, Tensor]:
         return self.best or self.training.kept()
 
     def _fraction(self) -> float:
-        """How much of the run is done, by steps or by the clock, whichever is further."""
+        """The completed fraction of the run, by steps or by the clock, whichever is larger."""
         by_steps = by_clock = 0.0
         if self.limits.outer_steps is not None:
             by_steps = self.progress.step / self.limits.outer_steps if self.limits.outer_steps else 1.0
@@ -142,7 +142,7 @@ class Distillation:
         return max(by_steps, by_clock)
 
     def _is_due(self) -> bool:
-        """Whether it is time for a validation, by steps or by the clock."""
+        """Whether a validation is due, by steps or by the clock."""
         history, seconds = self.progress.history, self.limits.validate_seconds
         long_ago = seconds is not None and bool(history) and self.progress.seconds - history[-1].seconds >= seconds
         return long_ago or self.progress.step % self.limits.validate_every == 0
@@ -164,7 +164,7 @@ class Distillation:
         try:
             with self.training.holding_what_is_kept():
                 values = tuple(validate())
-        except TrainingFailed:  # a fresh network that diverges has learned nothing; the run itself goes on
+        except TrainingFailed:  # a fresh network diverged and learned nothing; the run continues
             values = (0.0,)
         point = Validation(self.progress.step, self.progress.seconds, values)
         first = not self.progress.history
@@ -172,7 +172,7 @@ class Distillation:
         if point.accuracy >= self.progress.best:
             self.progress.best = point.accuracy
             self.best = self.training.kept()
-        if first:  # what is published so far, by this run or as the bundle that it goes on from, is the start
+        if first:  # the published bundle, of this run or continued by it, is the start
             self.progress.published = point.accuracy
         elif point.accuracy > self.progress.published + self.progress.noise:
             self._publish(publish)
@@ -180,7 +180,7 @@ class Distillation:
 
 @contextmanager
 def deferred_interrupt() -> Iterator[Callable[[], bool]]:
-    """Within the block the first Ctrl-C is remembered instead of raised, so that it falls between two steps."""
+    """Within the block, remember the first Ctrl-C instead of raising it, so that a step is not cut in two."""
     received = False
 
     def remember(number: int, frame: object) -> None:
@@ -190,7 +190,7 @@ def deferred_interrupt() -> Iterator[Callable[[], bool]]:
 
     try:
         previous = signal.signal(signal.SIGINT, remember)
-    except ValueError:  # not the main thread: Ctrl-C is not ours to take
+    except ValueError:  # signals can be handled in the main thread only
         yield lambda: False
         return
     try:

@@ -1,9 +1,9 @@
-"""Several processes, one run: each computes some of the losses of an outer step, and their gradients are averaged.
+"""One run in several processes: each computes some of the losses of an outer step, and the gradients are averaged.
 
-Started by torchrun, every process makes the same memory from the same seed and draws the same numbers, so that all of
-them hold the same state after every step; the first one alone writes. `--set outer.draws=8` asks for eight losses
-an outer step, each with real pictures of its own, and four ranks train two of them each. What a run learns depends on
-the number of draws, not on the number of ranks, up to the order in which gradients are added.
+All processes are started by torchrun, make the same memory from the same seed and draw the same numbers, so they hold
+the same state after every step. Only the first one writes files. `--set outer.draws=8` asks for eight losses in an
+outer step, each on its own real pictures; four ranks then compute two each. The result depends on the number of draws,
+not on the number of ranks, up to the order in which gradients are added.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from torch import Tensor
 @final
 @dataclass(frozen=True)
 class Processes:
-    """The processes of a run, seen from one of them: `number` of `count`, and the `device` that it computes on."""
+    """The processes of a run, seen from process `number` of `count`, which computes on `device`."""
 
     device: torch.device
     number: int = 0
@@ -30,11 +30,11 @@ class Processes:
 
     @property
     def first(self) -> bool:
-        """Whether this one writes, reports and decides what all must agree on."""
+        """Whether this process writes, reports, and decides for all."""
         return self.number == 0
 
     def share(self, draws: int) -> range:
-        """Which of so many losses this one computes; ValueError where they cannot be shared out evenly."""
+        """Which of the draws this process computes. Raises ValueError if they cannot be shared evenly."""
         if draws % self.count:
             raise ValueError(
                 f"{draws} draws cannot be shared by {self.count} processes; use --set outer.draws="
@@ -44,11 +44,11 @@ class Processes:
         return range(self.number * each, (self.number + 1) * each)
 
     def all_reduce(self, tensors: Iterable[Tensor]) -> None:
-        """Each tensor becomes the sum of those of all processes, in place."""
+        """Replace each tensor, in place, by its sum over all processes."""
         if self.count == 1:
             return
         found = list(tensors)
-        row = torch.cat([tensor.flatten() for tensor in found])  # one message, not one for each tensor
+        row = torch.cat([tensor.flatten() for tensor in found])  # one message for all tensors
         distributed.all_reduce(row)
         for tensor, part in zip(found, torch.split(row, [tensor.numel() for tensor in found]), strict=True):
             tensor.copy_(part.view_as(tensor))
@@ -63,7 +63,7 @@ class Processes:
         return said
 
     def wait(self) -> None:
-        """Until all processes are here."""
+        """Wait until all processes get here."""
         self.all_reduce([torch.zeros(1, device=self.device)])
 
 
@@ -71,18 +71,18 @@ ALONE = Processes(torch.device("cpu"))
 
 
 def process_is_first() -> bool:
-    """Whether this process is the one that speaks: it was not started by torchrun, or as the first."""
+    """Whether this process was started as the first of torchrun, or without torchrun."""
     return os.environ.get("RANK", "0") == "0"
 
 
 def processes() -> int:
-    """How many torchrun started; 1 without it."""
+    """The number of processes that torchrun started; 1 without it."""
     return int(os.environ.get("WORLD_SIZE", "1"))
 
 
 @contextmanager
 def ranks(device: torch.device) -> Iterator[Processes]:
-    """Those of torchrun, where it started this process: by NCCL where each has a GPU of its own, else by gloo."""
+    """The processes of torchrun. They talk over NCCL if each has its own GPU, else over gloo."""
     if processes() == 1:
         yield Processes(device)
         return

@@ -1,4 +1,4 @@
-"""A bundle from images and labels that another tool has distilled or selected."""
+"""Makes a bundle of images and labels that another tool distilled or selected."""
 
 from __future__ import annotations
 
@@ -24,9 +24,9 @@ METHOD = "import"
 
 @dataclass(frozen=True)
 class ImportRequest:
-    """What to make a bundle of. `dataset` are the real pictures that the images stand for, where they are at hand.
+    """What to make a bundle of. `dataset` has the real pictures that the images stand for, if available.
 
-    `normalisation` says how the images are normalised in their file; None where they are in pixel space, 0..1.
+    `normalisation` is that of the images in their file; None if they are in pixel space, 0..1.
     """
 
     source: LabelledImages
@@ -38,7 +38,7 @@ class ImportRequest:
 
 
 def import_bundle(request: ImportRequest) -> MemoryBundle:
-    """Write the bundle. Raises InvalidDataset, in one sentence, for images that do not fit what is said of them."""
+    """Write the bundle. Raises InvalidDataset, in one sentence, for images that do not match their description."""
     items = request.grouped.items
     _check(request)
     preprocessing = request.normalisation or _fitted(request)
@@ -71,7 +71,7 @@ def import_bundle(request: ImportRequest) -> MemoryBundle:
 
 
 def _fitted(request: ImportRequest) -> Standardise:
-    """Of the real pictures where they are at hand, or of the images themselves."""
+    """The preprocessing, fitted to the real pictures, or to the images if there are none."""
     if request.dataset is not None:
         return Standardise.fit(request.dataset.train.images)
     return Standardise.fit(request.grouped.items.flatten(0, 1))

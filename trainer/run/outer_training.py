@@ -1,7 +1,7 @@
-"""Outer steps: the tensors of components are changed by the gradient of an objective.
+"""Outer steps: the gradient of an objective changes the tensors of components.
 
-It knows neither memories nor objectives, and neither limits nor files: `distill.py` trains on a data set until a limit,
-`trainer.streams` on minibatches as they arrive.
+This module does not depend on the kind of memory or objective, and knows neither limits nor files. `distill.py` trains
+on a data set until a limit; `trainer.streams` trains on minibatches as they arrive.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from trainer.run.distributed import ALONE, Processes
 
 
 class OuterStep(NamedTuple):
-    """Of a step: its loss, the norm of its gradient before it was clipped, and the first rate."""
+    """The loss of an outer step, the norm of its gradient before clipping, and the rate of the first tensor."""
 
     loss: float
     gradient_norm: float
@@ -32,9 +32,9 @@ class OuterStep(NamedTuple):
 
 
 class OuterTraining:
-    """Components with what trains them: the optimiser, the running average, and what the objective keeps.
+    """Components and what trains them: the optimiser, the running average, and the state of the objective.
 
-    Every random choice comes from `generator`, which belongs to the caller.
+    All random choices come from `generator`, which belongs to the caller.
     """
 
     def __init__(
@@ -48,7 +48,7 @@ class OuterTraining:
         self.steps = 0
 
     def step(self, data: AbstractRealData, *, done: float = 0.0, storage: Storage = "float32") -> OuterStep:
-        """Take one step, when a share `done` of the run is over; recall as a file of this storage would.
+        """Take one step, when a fraction `done` of the run is over. Recalled items are rounded as `storage` would.
 
         Raises FloatingPointError, before anything is changed, for a loss or a gradient that is not finite.
         """
@@ -70,7 +70,7 @@ class OuterTraining:
         return OuterStep(loss.item(), norm.item(), self.optimiser.param_groups[0]["lr"])
 
     def _gradient(self, sampler: Sampler) -> Tensor:
-        """The mean loss of this step's draws, of all ranks; its gradient is left in the leaves."""
+        """The mean loss of this step's draws over all ranks. Its gradient is left in the leaves."""
         total = torch.zeros((), device=self.components.device)
         for generator in self._generators():
             loss = self.components.objective.loss(sampler, self.state, generator) / self.outer.draws
@@ -81,14 +81,14 @@ class OuterTraining:
         return total
 
     def _generators(self) -> list[torch.Generator]:
-        """One for each draw of this rank, the same whichever rank that is; for a single draw the run's own."""
+        """One generator for each draw of this rank, independent of the rank; for a single draw, the run's own."""
         if self.outer.draws == 1:
             return [self.generator]
         seeds = torch.randint(2**62, (self.outer.draws,), generator=self.generator).tolist()
         return [torch.Generator().manual_seed(seeds[number]) for number in self.ranks.share(self.outer.draws)]
 
     def kept(self) -> dict[str, Tensor]:
-        """Copies of the learned tensors: of their running averages, where there are any."""
+        """Copies of the learned tensors, or of their running averages if there are any."""
         return self._copies(self.average or self.leaves)
 
     @contextmanager
@@ -102,7 +102,7 @@ class OuterTraining:
             self._assign(last)
 
     def tensors(self) -> dict[str, Tensor]:
-        """Everything that later steps depend on, but for the generator."""
+        """Everything that later steps depend on, except the generator."""
         tensors = {f"learned.{name}": leaf.detach() for name, leaf in self.leaves.items()}
         for name, leaf in self.leaves.items():
             for key, value in self.optimiser.state.get(leaf, {}).items():
@@ -113,7 +113,7 @@ class OuterTraining:
         return tensors | {"steps": torch.tensor(self.steps)}
 
     def restore(self, tensors: Mapping[str, Tensor]) -> None:
-        """Go on from what `tensors` returned. Raises KeyError or RuntimeError for anything else."""
+        """Continue from what `tensors` returned. Raises KeyError or RuntimeError for anything else."""
         self._assign({name: tensors[f"learned.{name}"] for name in self.leaves})
         for name, leaf in self.leaves.items():
             state = with_prefix(f"optimiser.{name}/", tensors)

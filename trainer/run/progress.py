@@ -1,4 +1,4 @@
-"""How far a run has come, how good it was on the way, and when it ends."""
+"""The progress of a run, its accuracy so far, and its limits."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields
 from typing import Any, Self
 
-LAST_STEP = ("loss", "gradient_norm", "outer_rate")  # of what is known of the last outer step
+LAST_STEP = ("loss", "gradient_norm", "outer_rate")  # figures of the last outer step
 
 
 @dataclass(frozen=True)
 class Validation:
-    """Accuracies of several fresh networks (or episodes) on validation pictures, after so many steps and seconds."""
+    """Accuracies of several fresh networks (or episodes) on validation pictures, with their step and time."""
 
     step: int
     seconds: float
@@ -30,11 +30,11 @@ class Validation:
 
 @dataclass
 class RunState:
-    """How far a run has come, with `seconds` its time so far and `history` its validations in their order.
+    """The progress of a run: `seconds` is its time so far, `history` its validations in order.
 
-    `loss`, `gradient_norm` (before it was clipped) and `outer_rate` are of the last outer step, NaN before the first.
-    `version` counts the bundles that it has written, `published` is the validation accuracy of the last of them, and
-    `best` the highest of all (minus infinity before the first validation).
+    `loss`, `gradient_norm` (before clipping) and `outer_rate` are of the last outer step, and NaN before the first.
+    `version` counts the bundles that were written, and `published` is the validation accuracy of the last of them.
+    `best` is the highest of all validations, minus infinity before the first.
     """
 
     step: int = 0
@@ -51,8 +51,8 @@ class RunState:
     def noise(self) -> float:
         """The standard error of the difference between two validations: sqrt(2 v / n).
 
-        v is the variance between the n networks of one validation, averaged over all validations so far; 0 while none
-        had two networks.
+        v is the variance between the n networks of one validation, averaged over all validations; 0 if none had two
+        networks.
         """
         several = [point.values for point in self.history if len(point.values) > 1]
         if not several:
@@ -67,7 +67,7 @@ class RunState:
 
     @classmethod
     def from_json(cls, stored: Mapping[str, Any]) -> Self:
-        """What `to_json` made; raises KeyError or TypeError for anything else."""
+        """The inverse of `to_json`. Raises KeyError or TypeError for anything else."""
         history = [Validation(step, seconds, tuple(values)) for step, seconds, values in stored["history"]]
         given = {name: value for name, value in stored.items() if name != "history" and value is not None}
         return cls(**given, history=history)
@@ -75,10 +75,10 @@ class RunState:
 
 @dataclass(frozen=True)
 class RunLimits:
-    """When to stop, validate and checkpoint; whichever of steps and minutes is reached first ends the run.
+    """When to stop, validate and write checkpoints. The run ends by steps or by minutes, whichever comes first.
 
-    `minutes` bounds the time of the whole run, resumed parts included, by a `clock` of seconds. With `validate_seconds`
-    a validation also follows when the last one is so long ago.
+    `minutes` limits the time of the whole run, including its earlier parts if it was resumed; `clock` returns seconds.
+    With `validate_seconds`, a validation is also due when the last one was that long ago.
     """
 
     outer_steps: int | None

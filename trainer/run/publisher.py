@@ -1,4 +1,4 @@
-"""From learned tensors to files: the bundle, and the encoder beside it."""
+"""Turns learned tensors into files: the bundle, and the encoder beside it."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ from trainer.objectives.components import Components
 from trainer.run.progress import RunState
 from trainer.run.request import DistillRequest
 
-LONGEST_CURVE = 10_000  # points that a manifest takes
-FEWEST_POINTS = 3  # of a curve that is thinned so that the file keeps within its budget
+LONGEST_CURVE = 10_000  # most points of a curve in a manifest
+FEWEST_POINTS = 3  # fewest points of a curve that is thinned to fit a budget in bytes
 
 
 @dataclass(frozen=True)
 class PreparedBundle:
-    """A bundle as it reads back from its own bytes, and the encoder's ONNX file where pictures address it."""
+    """A bundle as read from its own bytes, and the ONNX file of its encoder if pictures address it."""
 
     bundle: MemoryBundle
     data: bytes
@@ -34,7 +34,7 @@ class PreparedBundle:
 
 
 class Publisher:
-    """Writes one version after another of a run's bundle, each in the place of the one before."""
+    """Writes the versions of a run's bundle; each replaces the one before."""
 
     def __init__(self, request: DistillRequest, components: Components, preprocessing: AbstractPreprocessing) -> None:
         self.request, self.components, self.preprocessing = request, components, preprocessing
@@ -44,7 +44,7 @@ class Publisher:
         self._of_start = None if started is None else started.file
 
     def __call__(self, tensors: Mapping[str, Tensor], progress: RunState) -> None:
-        """Write the encoder, then the bundle that refers to it; raises StorageFailed, and the version before stays."""
+        """Write the encoder, then the bundle. Raises StorageFailed if that fails; the version before then stays."""
         draft, output = self.draft(tensors, progress), self.request.output
         reference = draft.bundle.manifest.query_encoder
         if draft.encoder is None or reference is None:
@@ -54,12 +54,12 @@ class Publisher:
         write_atomically(written, draft.encoder)
         write_atomically(output, draft.data)
         if self._encoder not in (None, written):
-            self._encoder.unlink(missing_ok=True)  # no bundle names it any more
-        # The first version of a run that goes on has the encoder that it began from, which may be the very file.
+            self._encoder.unlink(missing_ok=True)  # no bundle refers to it any more
+        # The first version of a continued run has the encoder of its start, which may be the same file.
         self._encoder = None if reference.file == self._of_start else written
 
     def draft(self, tensors: Mapping[str, Tensor], progress: RunState) -> PreparedBundle:
-        """What would be written. Raises ValueError or InvalidBundle, in one sentence, for what no reader takes."""
+        """What would be written. Raises ValueError or InvalidBundle, in one sentence, for what could not be loaded."""
         request, components, name = self.request, self.components, self.request.output.stem
         tensors = {key: value.detach().cpu() for key, value in tensors.items()}
         memory = components.memory_of(tensors)
@@ -67,7 +67,7 @@ class Publisher:
         encoder, reference = components.queries.export(tensors, self.preprocessing, described), None
         if encoder is not None:
             digest = hashlib.sha256(encoder).hexdigest()
-            # Named by its content, so that a new encoder never takes the place of the one an older bundle refers to.
+            # The name contains the digest, so that a new encoder never replaces one that an older bundle refers to.
             reference = EncoderReference(file=f"{name}-{digest[:8]}.onnx", sha256=digest, query_size=memory.query_size)
         manifest = describe(
             name,
@@ -90,7 +90,7 @@ class Publisher:
 
 
 def check_writable(output: Path, check: PreparedBundle) -> None:
-    """StorageFailed now and not after hours, where a file of this size cannot be written beside OUTPUT."""
+    """Raise StorageFailed, before hours of work, if a file of this size cannot be written beside OUTPUT."""
     if output.is_dir():
         raise ValueError(f"--output must name a file, but {output.name} is a folder")
     folders = [output.parent] if check.encoder is None else [output.parent, encoder_folder(output)]
@@ -101,9 +101,9 @@ def check_writable(output: Path, check: PreparedBundle) -> None:
 
 
 def _within(most: int, data: bytes, bundle: MemoryBundle) -> bytes:
-    """The file with as many points of its curve as fit: the first, the last, the best, and what lies between thinned.
+    """The file with as many points of its validation curve as fit. The first, last and best points are kept.
 
-    Raises ValueError where the file is larger than `most` bytes even so.
+    Raises ValueError if the file is still larger than `most` bytes.
     """
     progress = bundle.manifest.progress
     while len(data) > most and progress is not None and len(progress.validation) > FEWEST_POINTS:
@@ -121,7 +121,7 @@ def _within(most: int, data: bytes, bundle: MemoryBundle) -> bytes:
 
 
 def run_progress(progress: RunState) -> RunProgress:
-    """The curve so far, in the manifest's words."""
+    """The validation curve as it is stored in the manifest."""
     points = [
         ValidationPoint(outer_steps=point.step, minutes=round(point.seconds / 60, 3), accuracy=point.accuracy)
         for point in progress.history[-LONGEST_CURVE:]
@@ -132,7 +132,7 @@ def run_progress(progress: RunState) -> RunProgress:
 
 
 def provenance(request: DistillRequest, progress: RunState) -> Provenance:
-    """Where a bundle comes from, in the manifest's words."""
+    """The origin of a bundle as it is stored in the manifest."""
     budget, dataset = request.budget, request.dataset
     size = {"memory.bases": budget.bases, "memory.rows": budget.rows, "minutes": request.limits.minutes}
     optional = {"start_sha256": request.start_sha256, "file_bytes": budget.file_bytes}

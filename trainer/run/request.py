@@ -1,4 +1,4 @@
-"""What a run is asked to do, and what is refused before its first step rather than after its last."""
+"""The request for a run, and the checks that refuse it before the first step."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ class DistillRequest:
             raise ValueError("name the bundle to start from: --start NAME.safetensors")
 
     def describe(self) -> dict[str, Any]:
-        """What makes a run this run: a checkpoint of another description is refused, naming what differs."""
+        """The settings that identify the run. A checkpoint with other settings is refused."""
         return {
             "dataset": self.dataset.name,
             "dataset_sha256": self.dataset.digest,
@@ -59,9 +59,9 @@ class DistillRequest:
 
     @cached_property
     def start_sha256(self) -> str | None:
-        """The bundle that the run began from, even where OUTPUT was that bundle and is a later version of it by now.
+        """The digest of the bundle that the run began from, also if OUTPUT replaced that bundle in the meantime.
 
-        Raises InvalidCheckpoint where the checkpoint has to be asked and cannot be read.
+        Raises InvalidCheckpoint if it can only be read from the checkpoint and the checkpoint is unreadable.
         """
         start = self.begin.bundle
         if start is None:
@@ -78,13 +78,13 @@ class DistillRequest:
 
     @property
     def in_place(self) -> bool:
-        """Whether OUTPUT is the very bundle that the run goes on from: then it stays until there is a better one."""
+        """Whether OUTPUT is the bundle that the run continues. It then stays until there is a better one."""
         start = self.begin.bundle
         return start is not None and start.labels == self.dataset.classes and self._starts_from_output
 
     @property
     def _starts_from_output(self) -> bool:
-        # By what OUTPUT holds now: a resumed run finds its own latest version there, and must not undo it.
+        # Judged by what OUTPUT holds now: a resumed run finds its own latest version there, and must not undo it.
         start = self.begin.bundle
         if start is None or not self.output.is_file():
             return False
@@ -92,7 +92,7 @@ class DistillRequest:
 
 
 def check_nothing_is_lost(request: DistillRequest) -> None:
-    """Raises InvalidCheckpoint or ValueError where a checkpoint or a bundle of another run would be overwritten."""
+    """Raise InvalidCheckpoint or ValueError if a checkpoint or bundle of another run would be overwritten."""
     if request.resume:
         return
     if request.checkpoint.exists():

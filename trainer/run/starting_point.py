@@ -1,4 +1,4 @@
-"""`--start`: what a run begins from, and what its method has to be for it."""
+"""`--start`: what a run begins from, and the settings of its method that follow."""
 
 from __future__ import annotations
 
@@ -14,14 +14,17 @@ from recall_server.core.networks import NetworkSpec
 from trainer.methods.method import Method
 from trainer.methods.named import compose
 
-SECTIONS = ("objective", "retraining")  # of the two networks, the inner one and that of classifiers
+SECTIONS = (
+    "objective",
+    "retraining",
+)  # sections of a method with a network: that of inner training, and that of classifiers
 
 
 @dataclass(frozen=True)
 class StartingPoint:
-    """A bundle to go on from with the ONNX file of its encoder, where it has one; or none, and a word for a start.
+    """A bundle to continue, with the ONNX file of its encoder if it has one; or no bundle, and the word for a start.
 
-    `fields` are overrides of the method that hold whatever else is asked for; `defaults` those that may be overridden.
+    `fields` are overrides of the method that cannot be changed; `defaults` are overrides that further ones may change.
     """
 
     fields: tuple[str, ...] = ()
@@ -31,9 +34,9 @@ class StartingPoint:
 
     @classmethod
     def read(cls, start: str | None) -> Self:
-        """Of `principal`, `noise` or the path of a bundle, which is never taken for one of the words.
+        """The start named by `principal`, `noise` or the path of a bundle; the words take precedence over paths.
 
-        Raises ValueError for what is neither, and InvalidBundle for a bundle, or an encoder of it, that cannot be used.
+        Raises ValueError for anything else, and InvalidBundle for a bundle or an encoder that cannot be used.
         """
         if start is None:
             return cls()
@@ -51,18 +54,18 @@ class StartingPoint:
         return cls(("start=bundle",), defaults, bundle, encoder.model)
 
     def method(self, name: str | Method, overrides: Sequence[str]) -> Method:
-        """The method as `compose` makes it of a name and overrides, and of what the start asks for."""
+        """The method of this name or value with the overrides, and with what this start requires."""
         asked = compose(name)
         defaults = self.defaults if asked.queries.kind == "images" else self._schedule(asked)
-        if asked.retraining.initial == "encoder":  # then all networks are like the encoder that there is
+        if asked.retraining.initial == "encoder":  # then all networks must be like the existing encoder
             encoders = [each.partition("=")[2] for each in defaults if each.startswith("queries.encoder=")]
             defaults += tuple(f"{section}.network={each}" for each in encoders for section in SECTIONS)
         return compose(name, [*self.fields, *defaults, *overrides, *self.fields])
 
     def _schedule(self, asked: Method) -> tuple[str, ...]:
-        """How classifiers of the bundle see pictures and are trained, where the method has no schedule of its own.
+        """Overrides that keep the bundle's schedule, unless the method has its own.
 
-        The memory is for that schedule, and what an instant memory chose on validation pictures is not chosen again.
+        The memory was made for that schedule, and what an instant memory chose on validation pictures is kept.
         """
         if self.bundle is None or asked.schedule == "own" or self.bundle.manifest.queries != "labels":
             return ()
@@ -73,7 +76,7 @@ class StartingPoint:
 
 
 def _encoder_network(bundle: MemoryBundle) -> list[str]:
-    """What the manifest says that the encoder is; nothing where it does not say, or what it says is no network."""
+    """The override for the encoder's network in the manifest; none if it names no network."""
     text = str(bundle.manifest.provenance.hyper_parameters.get("queries.encoder", ""))
     try:
         NetworkSpec.parse(text)

@@ -1,4 +1,4 @@
-"""How good a memory is while it is being distilled: fresh networks on validation pictures, never on the test set."""
+"""The accuracy of a memory while it is distilled: fresh networks on validation pictures, never on the test set."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ VALIDATION_TESTS = 200
 def validate(
     components: Components, dataset: ImageDataset, method: Method, preprocessing: AbstractPreprocessing
 ) -> Accuracies:
-    """Accuracies of fresh networks like the objective's, always from the same seeds and on the same pictures.
+    """Accuracies of fresh networks, trained as in the objective, always with the same seeds and pictures.
 
-    A memory that pictures address answers few-shot episodes instead, always the same ones.
+    A memory that is addressed by pictures is tested on few-shot episodes instead, always the same ones.
     """
     with torch.no_grad():
         if components.queries.shots:
@@ -62,7 +62,7 @@ def _few_shot(
 
 
 def validation_task(dataset: ImageDataset, shots: int) -> tuple[int, int]:
-    """Shots and test pictures of a validation episode; ValueError where the pictures do not suffice for one."""
+    """The numbers of shots and test pictures in a validation episode. Raises ValueError for too few pictures."""
     return largest_task(dataset.validation, dataset.classes, ways=2, shots=shots, tests=VALIDATION_TESTS)
 
 

@@ -1,4 +1,4 @@
-"""A run as numbers in a file: one JSON document a line for each outer step and each validation (JSON Lines)."""
+"""Metrics of a run in a file: one JSON document per line, for each outer step and each validation (JSON Lines)."""
 
 from __future__ import annotations
 
@@ -14,25 +14,25 @@ from trainer.run.progress import LAST_STEP, RunState, Validation
 
 
 class Points:
-    """The validations of a run that have not been seen before, in their order."""
+    """The validations of a run, each of them reported once, in order."""
 
     def __init__(self, progress: RunState, seen: int = 0) -> None:
         self.progress, self.seen = progress, seen
 
     def new(self) -> list[Validation]:
-        """Those since the last call; the first call gives all but the first `seen`."""
+        """The validations since the last call; the first call skips the first `seen`."""
         points = self.progress.history[self.seen :]
         self.seen = len(self.progress.history)
         return points
 
 
 class MetricsFile:
-    """Appends to a file while a run goes on; `progress` is the run's own, at zero or where a checkpoint left it.
+    """Appends the metrics of a run to a file. `progress` is the run's own, at zero or as in its checkpoint.
 
-    A line of an outer step has `step`, `seconds`, `loss`, `gradient_norm` (before it is clipped) and `outer_rate`; one
-    of a validation has `step`, `seconds`, `validation` (the mean accuracy of fresh networks) and their
-    `validation_values`. What the file holds of what came after the checkpoint is dropped, for it will be run again, and
-    so is what a killed run left half-written. Raises StorageFailed where the file cannot be written.
+    The line of an outer step has `step`, `seconds`, `loss`, `gradient_norm` (before clipping) and `outer_rate`. That of
+    a validation has `step`, `seconds`, `validation` (mean accuracy of fresh networks) and `validation_values` (each
+    accuracy). When a run is resumed, lines after its checkpoint are removed, because these steps run again, and so is a
+    line that was not completed. Raises StorageFailed if the file cannot be written.
     """
 
     def __init__(self, path: Path, progress: RunState) -> None:
@@ -44,7 +44,7 @@ class MetricsFile:
             for line in (read_metrics(path) if path.exists() else [])
             if line["step"] <= progress.step and ("validation" not in line or line["step"] in validated)
         ]
-        # A checkpoint is written before its step is reported, and a run may be followed from a checkpoint on only.
+        # A checkpoint is written before its step is reported. Metrics may also be asked for only when a run is resumed.
         noted = {(line["step"], "validation" in line) for line in kept}
         kept += [_validation(point) for point in self.points.new() if (point.step, True) not in noted]
         if math.isfinite(progress.loss) and (progress.step, False) not in noted:
@@ -72,7 +72,7 @@ class MetricsFile:
 
 
 def read_metrics(path: Path) -> list[dict[str, Any]]:
-    """The lines of a file; a last one that is not whole is left out. ValueError for what is no such file."""
+    """The documents of a file, without an incomplete last line. Raises ValueError for any other file."""
     try:
         lines = path.read_text(encoding="utf-8").split("\n")
         documents = [json.loads(line) for line in lines[:-1]]
@@ -84,7 +84,7 @@ def read_metrics(path: Path) -> list[dict[str, Any]]:
 
 
 def _text(documents: list[dict[str, Any]]) -> bytes:
-    """In the order of steps, where the step itself comes before its validation."""
+    """The lines in the order of steps; the line of a step comes before that of its validation."""
     ordered = sorted(documents, key=lambda line: (line["step"], "validation" in line))
     return "".join(f"{json.dumps(line, allow_nan=False)}\n" for line in ordered).encode()
 

@@ -1,4 +1,4 @@
-"""What is written beside the bundle while a run goes on, for those who watch it or study it afterwards."""
+"""What a run writes beside its bundle: metrics, TensorBoard events and previews."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ Report = Callable[[RunState], None]
 
 @dataclass(frozen=True)
 class Monitors:
-    """Where metrics, TensorBoard's events and previews go; None for what nobody asked for."""
+    """Where metrics, TensorBoard events and previews are written; None for what was not asked for."""
 
     metrics: Path | None = None
     tensorboard: Path | None = None
@@ -32,7 +32,7 @@ class Monitors:
         return [option for option, path in given.items() if path is not None]
 
     def checked(self, *, resume: bool, overwrite: bool) -> Self:
-        """This, or ValueError for what cannot be or would be lost: now, and not after the data are read."""
+        """These monitors. Raises ValueError, before data are read, for files that are unwritable or would be lost."""
         if self.metrics is not None and self.metrics.exists():
             if self.metrics.is_dir():
                 raise ValueError(f"--metrics must name a file, but {self.metrics.name} is a folder")
@@ -57,9 +57,9 @@ class Monitors:
 
     @contextmanager
     def reporting(self, display: Report, progress: RunState, publisher: Publisher, *, resume: bool) -> Iterator[Report]:
-        """What is to be called after every outer step: the display, and whatever was asked for.
+        """The function to call after every outer step, for the display and all monitors.
 
-        `progress` is the run's own; `publisher` knows the memory as it is at the moment, for previews.
+        `progress` is the run's own; `publisher` has the current memory, for previews.
         """
         reports = [display]
         with ExitStack() as stack:

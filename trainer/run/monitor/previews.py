@@ -1,4 +1,4 @@
-"""What a memory looks like while it is distilled: a contact sheet at its start and at every validation."""
+"""Previews of a memory while it is distilled: a contact sheet at the start and after every validation."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from trainer.output.plots.sheets import picture_rows
 from trainer.run.progress import RunState
 from trainer.run.publisher import Publisher
 
-DIGITS = 6  # of a step in the name of a file, so that names sort as steps do
+DIGITS = 6  # digits of a step in a file name, so that names sort like steps
 
 
 class Previews:
-    """Writes `step-000250.png` and so on into a folder: the bases, and images that are recalled from them.
+    """Writes `step-000250.png` and so on into a folder: the bases, and recalled images.
 
-    `publisher` knows the memory as it is at the moment, with all that a bundle says.
+    `publisher` has the current memory and its manifest.
     """
 
     def __init__(self, folder: Path, progress: RunState, publisher: Publisher) -> None:

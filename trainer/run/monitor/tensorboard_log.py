@@ -1,4 +1,4 @@
-"""The same numbers for TensorBoard, where it is installed."""
+"""The metrics of a run for TensorBoard, if it is installed."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from typing import Any, Self
 from trainer.run.monitor.metrics import Points
 from trainer.run.progress import RunState
 
-EVENTS = "events.out.tfevents.*"  # the names of the files that are written
+EVENTS = "events.out.tfevents.*"  # prefix of the written files
 
 
 def summary_writer() -> Any:
-    """torch's SummaryWriter. ValueError, with what to install, where TensorBoard is not."""
+    """The class SummaryWriter of torch. Raises ValueError, with what to install, if TensorBoard is missing."""
     try:
         return importlib.import_module("torch.utils.tensorboard").SummaryWriter
     except ModuleNotFoundError as error:
@@ -23,9 +23,9 @@ def summary_writer() -> Any:
 
 
 class TensorBoardLog:
-    """Writes event files into a folder; `progress` is the run's own, at zero or where a checkpoint left it.
+    """Writes event files into a folder. `progress` is the run's own, at zero or as in its checkpoint.
 
-    A resumed run goes on in the folder, and what it holds of steps that are run again is no longer shown.
+    A resumed run continues in the folder; events of steps that run again are hidden.
     """
 
     def __init__(self, folder: Path, progress: RunState) -> None:

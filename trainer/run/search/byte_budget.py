@@ -1,6 +1,6 @@
-"""A budget in bytes: the largest memory whose whole file, header and manifest included, keeps within it.
+"""A budget in bytes: the largest memory whose whole file, with header and manifest, fits.
 
-How long a manifest is depends on what it says, so files are drafted and measured rather than reckoned.
+The length of a manifest depends on its content, so drafts of files are measured.
 """
 
 from __future__ import annotations
@@ -23,14 +23,14 @@ from trainer.run.progress import RunLimits, RunState
 from trainer.run.publisher import Publisher
 from trainer.run.request import DistillRequest
 
-RESERVED = 1_024  # bytes of the manifest that are written as the run goes on: its curve, its times, its accuracy
+RESERVED = 1_024  # bytes that the manifest may grow by during a run: its curve, times and accuracy
 NUMBER_BYTES: dict[Storage, int] = {"float32": 4, "bfloat16": 2, "int8": 1}
 SCALE_BYTES = 4
 
 
 @dataclass(frozen=True)
 class FileSizeLimit:
-    """So many bytes for the file of a bundle called `name`, made on `device`."""
+    """The largest size in bytes of the file of a bundle called `name`, made on `device`."""
 
     file_bytes: int
     name: str
@@ -38,17 +38,17 @@ class FileSizeLimit:
 
     @classmethod
     def of(cls, file_bytes: int | None, name: str, device: torch.device) -> FileSizeLimit | None:
-        """None where no bytes are asked for."""
+        """The limit; None if `file_bytes` is None."""
         return None if file_bytes is None else cls(file_bytes, name, device)
 
     def budget(self, dataset: ImageDataset, method: Method) -> ByteBudget:
-        """For this data and method."""
+        """The budget for this data set and method."""
         return ByteBudget(self.file_bytes, dataset, method, fit_preprocessing(dataset, method), self.name, self.device)
 
 
 @dataclass(frozen=True)
 class ByteBudget:
-    """`file_bytes` for a bundle called `name` of this data, by this method."""
+    """A budget of `file_bytes` for a bundle called `name`, made from this data set by this method."""
 
     file_bytes: int
     dataset: ImageDataset
@@ -58,7 +58,7 @@ class ByteBudget:
     device: torch.device
 
     def fit(self, bases: int, rows: int | None) -> MemoryBudget:
-        """The largest r that fits unless it is given; ValueError says which K would fit where this one does not."""
+        """The budget with `rows`, or with as many as fit. Raises ValueError, with the largest K that fits."""
         bases = self.method.memory.size(bases)
         room, multiple = self.file_bytes - RESERVED, self.method.memory.multiple()
         least = self._measure(bases, rows or multiple)
@@ -74,7 +74,7 @@ class ByteBudget:
         return self._budget(bases, rows)
 
     def candidates(self, shares: Iterable[float]) -> list[MemoryBudget]:
-        """Budgets whose bases take such shares of what the numbers may take, the first one first."""
+        """Budgets whose bases take these shares of the available bytes, in this order."""
         fixed = self._measure(1, 1) - self._basis_bytes(1)
         stored = self.method.memory.stored_numbers(self.method.shape(self.dataset))
         basis = stored * NUMBER_BYTES[self.method.memory.storage]
@@ -95,7 +95,7 @@ class ByteBudget:
         return f"{sentence}; what is no memory takes {needed + RESERVED - bases * basis} of them, so allow more bytes"
 
     def _basis_bytes(self, rows: int) -> int:
-        """Of one basis with its coefficients."""
+        """Bytes of one basis and its coefficients."""
         shape, spec = self.method.shape(self.dataset), self.method.memory
         numbers = spec.stored_numbers(shape) + rows * shape.query_size
         return numbers * NUMBER_BYTES[spec.storage] + (2 * SCALE_BYTES if spec.storage == "int8" else 0)

@@ -1,7 +1,8 @@
-"""A memory of features: a few vectors per class in the space of a pre-trained encoder, within seconds.
+"""Makes a memory of features within seconds: a few vectors per class in the space of a pre-trained encoder.
 
-`features` trains the vectors through the steps of a linear head; `exact` stores a head so that one step gives it back.
-Both are chosen on validation features, and the test features are read once, after the bundle is written.
+With the method `features`, vectors are trained through the steps of a linear head. With `exact`, they store a head that
+one training step recovers. Choices are made on validation features; test features are read once, after the bundle is
+written.
 """
 
 from __future__ import annotations
@@ -33,10 +34,10 @@ from trainer.starts.exact_head import exact_memory, softmax_head
 from trainer.starts.trained_features import Labelled, Schedule, retraining, train_vectors
 
 FeatureMethod = Literal["features", "exact"]
-HEADS: Final = 5  # fresh heads that the test features are read with
-RIDGES: Final = (1e-4, 1e-3, 1e-2)  # of the head that `exact` stores, chosen on validation features
-MOST_VECTORS: Final = 24  # of a class; more gain nothing that validation shows
-MEAN_OF: Final = 50  # features of one start vector, where a class has several
+HEADS: Final = 5  # heads that are tested on the test features
+RIDGES: Final = (1e-4, 1e-3, 1e-2)  # candidates for the ridge of the head that `exact` stores
+MOST_VECTORS: Final = 24  # most vectors of a class; more do not improve validation
+MEAN_OF: Final = 50  # features whose mean is a start vector, if a class has several vectors
 CITATIONS: Final = {
     "features": "Deng and Russakovsky (2022), unrolled in the features of a frozen encoder",
     "exact": "one step of training gives a stored linear head back (compare Chen, Huang and Weng, 2024)",
@@ -47,9 +48,9 @@ Report = Callable[[str], None]
 
 @dataclass(frozen=True)
 class FeatureRequest:
-    """What is to be made of a data set of features [N, D, 1, 1], and where.
+    """What to make of a data set of features [N, D, 1, 1], and where to write it.
 
-    `picture_numbers` are those of one picture of the data set, by which the budget counts.
+    `picture_numbers` is the size of a picture of the data set in numbers, in which the budget is counted.
     """
 
     dataset: ImageDataset
@@ -65,7 +66,7 @@ class FeatureRequest:
 
     @property
     def vectors(self) -> int:
-        """How many vectors of each class there are: at most as the budget allows. ValueError where it allows none."""
+        """The number of vectors per class that the budget allows, up to MOST. Raises ValueError for none."""
         allowed = int(self.images_per_class * self.picture_numbers // self.encoder.query_size)
         if allowed < 1:
             raise ValueError(
@@ -76,7 +77,7 @@ class FeatureRequest:
 
 
 class Found(NamedTuple):
-    """A memory, the space of its vectors, how heads are trained on it, and its accuracy on validation features."""
+    """A memory, its model space, the schedule of its heads, and their accuracy on validation features."""
 
     memory: StoredItems
     preprocessing: Standardise
@@ -85,9 +86,9 @@ class Found(NamedTuple):
 
 
 def distill_features(request: FeatureRequest, report: Report) -> MemoryBundle:
-    """Make, write and measure the memory; `report` is told each step in a sentence.
+    """Make, write and measure the memory. `report` gets a sentence for each step.
 
-    Raises ValueError for a budget that is too small, and StorageFailed where the disk does not take the files.
+    Raises ValueError for a budget that is too small, and StorageFailed if the files cannot be written.
     """
     started = time.monotonic()
     vectors, data = request.vectors, request.dataset
@@ -115,7 +116,7 @@ def distill_features(request: FeatureRequest, report: Report) -> MemoryBundle:
 
 
 def _labelled(split: Split, preprocessing: Standardise) -> Labelled:
-    """In half precision: a hundred thousand features are 256 MB."""
+    """Features in half precision, of which a hundred thousand take 256 MB."""
     chunks = [preprocessing.to_model(chunk.pixels()).flatten(1).half() for chunk in split.chunks(4096)]
     return Labelled(torch.cat(chunks), split.labels)
 
@@ -142,7 +143,7 @@ def _exact(request: FeatureRequest, train: Labelled, validation: Labelled, prepr
 
 
 def _means(train: Labelled, classes: int, vectors: int, generator: torch.Generator) -> Tensor:
-    """The start [k, r, D]: each vector the mean of some features of its class, of all where there is one vector."""
+    """The start [k, r, D]: each vector is the mean of some features of its class, of all of them if r is 1."""
     means = []
     for label in range(classes):
         own = train.features[train.labels == label].float()
@@ -155,7 +156,7 @@ def _means(train: Labelled, classes: int, vectors: int, generator: torch.Generat
 
 
 def _write(request: FeatureRequest, found: Found, seconds: float) -> MemoryBundle:
-    """The bundle, after its encoder lies in the folder beside it."""
+    """Write the encoder into its folder, then the bundle."""
     data, encoder = request.dataset, request.encoder
     file = f"{request.encoder_name}.onnx"
     path = encoder_folder(request.output) / file

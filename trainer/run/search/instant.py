@@ -1,8 +1,8 @@
-"""An instant memory: a bundle within seconds, without a gradient step, and then the best of a few such bundles.
+"""Makes an instant memory: a bundle within seconds, without a gradient step, then the best of a few such bundles.
 
-The first is written at once. What is left to choose (at which size classifiers look at pictures, how many bases,
-pictures or averages, whether a flipped picture is one of its class, and how long classifiers are trained) is chosen on
-validation data, one candidate after another.
+The first candidate is written at once. The remaining choices are made one after another on validation data: the size at
+which classifiers see pictures, the number of bases, pictures or averages as coefficients, whether pictures are flipped,
+and the length of a classifier's training.
 """
 
 from __future__ import annotations
@@ -31,22 +31,22 @@ from trainer.run.publisher import Publisher, check_writable
 from trainer.run.request import DistillRequest, check_nothing_is_lost
 from trainer.run.validation import validate
 
-SHARES = (0.4, 0.6, 0.2)  # of the budget that bases may take; the first is the guess that is served at once
+SHARES = (0.4, 0.6, 0.2)  # shares of the budget for bases; the first guess is served at once
 
 Report = Callable[[str], None]
 
 
 def is_instant(method: Method) -> bool:
-    """Whether a method takes no outer step from a start that needs none, addressed by labels."""
+    """Whether a method takes no outer step, and its start is computed from pictures and addressed by labels."""
     return method.outer.steps == 0 and bool(method.start.variants()) and method.queries.kind == "labels"
 
 
 def budgets(dataset: ImageDataset, method: Method, *, images_per_class: float) -> list[MemoryBudget]:
-    """The budgets to choose among, the first guess first; ValueError where nothing fits."""
+    """The budgets to choose from, the first guess first. Raises ValueError if none fits."""
     stored = method.memory.stored_numbers(method.shape(dataset))
     allowed = images_per_class * len(dataset.classes) * dataset.image_numbers
     counts = dict.fromkeys(max(1, min(stored, int(share * allowed / stored))) for share in SHARES)
-    most = int(torch.bincount(dataset.train.labels).max())  # no class has more pictures to recall
+    most = int(torch.bincount(dataset.train.labels).max())  # no class has more pictures
     fitted = [method.budget(dataset, images_per_class=images_per_class, bases=count) for count in counts]
     return [replace(budget, rows=min(budget.rows, most)) for budget in fitted]
 
@@ -58,10 +58,10 @@ def instant(
     moments: SecondMoments | None = None,
     report: Report = lambda sentence: None,
 ) -> MemoryBundle:
-    """Write the first of `choices` at once and the best in the end; returns what was written last.
+    """Write the first of `choices` at once and the best one in the end. Returns the last bundle written.
 
-    `moments` are those of all training pictures, where the data set holds a sample. `report` is told each step in a
-    sentence. Raises what `trainer.cli.commands.distill` raises, before anything is written.
+    `moments` are those of all training pictures, if the data set holds only a sample. `report` gets a sentence for each
+    step. Raises the errors of `trainer.cli.commands.distill` before anything is written.
     """
     check_nothing_is_lost(request)
     run = InstantRun(request, moments, report)
@@ -77,18 +77,20 @@ def instant(
     for vary in (_with_flips, _with_patience):
         run.consider(vary(run.best.method), run.best.budget)
     run.publish()
-    release_freed_memory()  # of the last candidate: as a process ends, libraries touch more than 100 MB of their files
+    release_freed_memory()  # of the last candidate; libraries load more than 100 MB while a process ends
     return MemoryBundle.load(request.output)
 
 
 def _at_half_size(request: DistillRequest) -> Method | None:
-    """Classifiers that look at pictures as large as bases are stored; None where no network is small enough for that.
+    """The method with classifiers that see pictures at the size of the stored bases; None if no such network exists.
 
-    What is recalled holds nothing finer, and they are trained three to four times as fast.
+    Recalled images hold no finer detail, and such classifiers train three to four times as fast.
     """
     method = request.method
     networks = method.objective.network, method.retraining.network
-    if any(network.shrink != 1 for network in networks):  # asked for, or of an architecture that shrinks nothing
+    if any(
+        network.shrink != 1 for network in networks
+    ):  # set by the caller, or an architecture that cannot shrink its input
         return None
     inner, served = (network.shrinking(2) for network in networks)
     try:
@@ -104,19 +106,19 @@ def _with_flips(method: Method) -> Method:
 
 
 def _with_patience(method: Method) -> Method:
-    """Colour pictures gain by three times the steps; where it is within the noise, classifiers stay as quick."""
+    """Three times the training steps, which may help colour pictures. Without a clear gain they are not kept."""
     return method.varied(retraining={"steps": 3 * method.retraining.steps})
 
 
 class InstantMemory(NamedTuple):
-    """A candidate: its memory, and the space in which classifiers see pictures."""
+    """A candidate: its memory, and the model space of its classifiers."""
 
     components: Components
     preprocessing: AbstractPreprocessing
 
 
 class InstantRun:
-    """The bundle at `request.output`, and the best candidate for it so far."""
+    """The bundle at `request.output`, and the best candidate so far."""
 
     def __init__(self, request: DistillRequest, moments: SecondMoments | None, report: Report) -> None:
         self.moments, self.report = moments, report
@@ -127,19 +129,19 @@ class InstantRun:
         self._made: InstantMemory | None = None
 
     def consider(self, method: Method, budget: MemoryBudget, *, quicker: bool = False) -> None:
-        """Make a memory and measure it; it becomes the best where it is better by more than the noise.
+        """Make and measure a candidate. It becomes the best if it is better by more than the noise.
 
-        One whose classifiers are quicker to train, where it is not worse by more. The very first is written before it
-        is measured.
+        If its classifiers train `quicker`, it only must not be worse by more than the noise. The very first candidate
+        is written before it is measured.
         """
         request = replace(self.best, method=method, budget=budget)
         name = f"{budget.bases} bases, {budget.rows} rows, {method.start}, {method.retraining.augmentation} augmented"
         name += f", {method.retraining.steps} steps" + (
             ", at half size" if method.objective.network.shrink == 2 else ""
         )
-        release_freed_memory()  # of the candidate before; the peak is then that of the largest, not of all together
+        release_freed_memory()  # of the candidate before, so that the peak is that of one candidate
         made = self._make(request)
-        release_freed_memory()  # of the search for its coefficients
+        release_freed_memory()  # of computing its coefficients
         if self._made is None:
             self.best, self._made = request, made
             check_writable(request.output, Publisher(request, *made).draft(made.components.tensors(), self.progress))
@@ -147,7 +149,7 @@ class InstantRun:
             self.report(f"{name}: written after {self.progress.seconds:.1f} s")
         try:
             values = validate(made.components, request.dataset, method, made.preprocessing).values
-        except TrainingFailed:  # it teaches nothing, or nothing can be learnt from these pictures
+        except TrainingFailed:  # no network can be trained on it
             values = (0.0,)
         point = Validation(0, time.monotonic() - self.started, values)
         self.report(f"{name}: {100 * point.accuracy:.1f} % on validation pictures")
@@ -157,7 +159,7 @@ class InstantRun:
             self.progress.best, self.progress.history = point.accuracy, [point]
 
     def publish(self) -> None:
-        """Write the best so far; raises StorageFailed, and what was there stays."""
+        """Write the best candidate. Raises StorageFailed if that fails; the previous file then stays."""
         assert self._made is not None
         self.progress.version += 1
         self.progress.seconds = time.monotonic() - self.started

@@ -1,4 +1,4 @@
-"""From a folder of class folders to a bundle in the served folder, in one command that says what comes next."""
+"""Makes a bundle in the served folder from a folder of class folders, and says what to do next."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ NETWORKS = 3
 
 @dataclass(frozen=True)
 class Quickstart:
-    """What is to be made, and where."""
+    """What to make, and where."""
 
     dataset: ImageDataset
     moments: SecondMoments
@@ -40,9 +40,10 @@ class Quickstart:
 
 
 def quickstart(wish: Quickstart, tell: Callable[[str], None]) -> MemoryBundle:
-    """Make, draw and measure an instant memory; `tell` is told every step.
+    """Make, draw and measure an instant memory. `tell` gets a sentence for each step.
 
-    The accuracy on held-out pictures, beside that of as many numbers of real ones, goes into the bundle's manifest.
+    The accuracy on held-out pictures, and that of real pictures of as many numbers, are recorded in the bundle's
+    manifest.
     """
     dataset = wish.dataset
     method = compose("principal")
@@ -90,7 +91,7 @@ def _row(bundle: MemoryBundle, accuracies: Accuracies, wish: Quickstart) -> Meas
 
 
 def next_steps(bundle: MemoryBundle, output: Path, source: str) -> list[str]:
-    """What to type next: use it, and make it better."""
+    """The commands that use the bundle, and that improve it."""
     wish = json.dumps({"labels": bundle.labels[:2]}, ensure_ascii=False)
     file = shlex.quote(str(output))
     data = f"--dataset {shlex.quote(source)}"

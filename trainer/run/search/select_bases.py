@@ -1,7 +1,7 @@
-"""How many bases: the curve of accuracy on validation pictures against K (paper, figures 2 and 5).
+"""Chooses the number of bases: accuracy on validation pictures against K (paper, figures 2 and 5).
 
-Each K gets the rows that the budget leaves it and a run of its own, as long as all others. What stands in the file
-already is not run again, so that a sweep that was stopped goes on.
+For each K, the budget determines the rows, and a run of the same length distills a memory. A sweep that was stopped
+continues: points in its file are not run again.
 """
 
 from __future__ import annotations
@@ -30,14 +30,14 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 COUNTS = (4, 8, 12, 16, 24, 32, 48, 64, 96, 128, 192, 256, 384, 512, 768, 1024)
-FEWEST_ROWS = 4  # fewer images of each class teach little: not tried unless asked for
+FEWEST_ROWS = 4  # with fewer images of each class, classifiers learn little; not tried unless asked for
 
 Point = dict[str, Any]
 
 
 @dataclass(frozen=True)
 class Sweep:
-    """What is the same for every K."""
+    """The settings that all K share."""
 
     dataset: ImageDataset
     method: Method
@@ -47,9 +47,9 @@ class Sweep:
     device: torch.device
 
     def budgets(self, counts: Sequence[int] | None) -> list[MemoryBudget]:
-        """The budget of each K; without any given, all of COUNTS that leave FEWEST_ROWS.
+        """The budgets for these K, or for all of COUNTS that leave at least FEWEST_ROWS.
 
-        Raises ValueError for a K that does not fit, saying which would, and where none does.
+        Raises ValueError for a K that does not fit, with the largest that does, and if none fits.
         """
         if BASES not in self.method.memory.memory.traits:
             raise ValueError(f"a memory of {self.method.memory.kind} has no bases to count; use one of addressed_bases")
@@ -68,7 +68,7 @@ class Sweep:
         return found or [self._budget(COUNTS[0])]
 
     def describe(self) -> dict[str, Any]:
-        """What makes a sweep this sweep."""
+        """The settings that identify a sweep."""
         return {
             "dataset": self.dataset.name,
             "dataset_sha256": self.dataset.digest,
@@ -81,7 +81,7 @@ class Sweep:
         }
 
     def measure(self, budget: MemoryBudget) -> Point:
-        """The best validation of a run with that many bases."""
+        """The best validation of a run with this budget."""
         history = trial(self.dataset, self.method, budget, limits=self.limits, seed=self.seed, device=self.device)
         best = max(history, key=lambda point: point.accuracy)
         accuracies = Accuracies(best.values)
@@ -103,9 +103,9 @@ class Sweep:
 def select_bases(
     sweep: Sweep, counts: Sequence[int] | None, output: Path, tell: Callable[[str], None], *, overwrite: bool = False
 ) -> list[Point]:
-    """Measure every K and write the curve to `output` as JSON, after each; returns its points in the order of K.
+    """Measure every K, write the curve to `output` as JSON after each, and return its points in the order of K.
 
-    Raises ValueError for counts that do not fit, and for a file of another sweep unless it may be overwritten.
+    Raises ValueError for a K that does not fit, and for a file of another sweep unless `overwrite` is set.
     """
     budgets = sweep.budgets(counts)
     points = {} if overwrite else known(output, sweep)
@@ -124,7 +124,7 @@ def select_bases(
 
 
 def known(output: Path, sweep: Sweep) -> dict[int, Point]:
-    """The points by K that the file of a sweep that was stopped holds; none where there is no file."""
+    """The points in the file of a sweep that was stopped, by K; none without a file."""
     if not output.exists():
         return {}
     try:
@@ -144,12 +144,12 @@ def known(output: Path, sweep: Sweep) -> dict[int, Point]:
 
 
 def best(points: Sequence[Point]) -> Point:
-    """The point of highest accuracy; of equal ones that with the fewest bases."""
+    """The point of highest accuracy, with the fewest bases among equals."""
     return max(points, key=lambda point: (point["accuracy"], -point["bases"]))
 
 
 def figure(points: Sequence[Point], title: str) -> Figure:
-    """The curve, with a standard deviation over networks as bars. ValueError where matplotlib is not installed."""
+    """A plot of the curve; error bars are standard deviations over networks. ValueError without matplotlib."""
     drawn = empty(5, 3.4)
     axes = drawn.subplots()
     bases = [point["bases"] for point in points]

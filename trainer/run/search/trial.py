@@ -1,4 +1,4 @@
-"""How good a memory is, or gets, on validation pictures; no file is written and no test picture is read."""
+"""Accuracy of a memory on validation pictures, without files and without the test set."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from trainer.run.validation import validate
 def served_accuracy(
     components: Components, dataset: ImageDataset, method: Method, preprocessing: AbstractPreprocessing
 ) -> Accuracies:
-    """Accuracies of fresh networks on what a bundle would recall now, by the schedule that it would name."""
+    """Accuracies of fresh networks on what a bundle would recall now, trained by the schedule of its manifest."""
     schedule = components.objective.retraining(method.retraining, components.tensors())
     method = method.model_copy(update={"retraining": schedule})
     return validate(components.as_stored(method.memory.storage), dataset, method, preprocessing)
@@ -31,9 +31,9 @@ def served_accuracy(
 def trial(
     dataset: ImageDataset, method: Method, budget: MemoryBudget, *, limits: RunLimits, seed: int, device: torch.device
 ) -> list[Validation]:
-    """Distill from scratch, and return all validations in their order: the start, and every `limits.validate_every`.
+    """Distill from scratch, and return all validations: the start, and one after every `limits.validate_every` steps.
 
-    Raises what distilling raises.
+    Raises the errors of distilling.
     """
     generator = torch.Generator().manual_seed(seed)
     preprocessing = fit_preprocessing(dataset, method)
