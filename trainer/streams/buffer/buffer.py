@@ -14,7 +14,7 @@ from torch import Tensor
 from recall_server.core.io.tensor_file import with_prefix
 from recall_server.core.memory import AbstractMemory, Setting
 from trainer.methods.budget import MemoryBudget
-from trainer.streams.buffer.samples import AbstractSamples
+from trainer.streams.buffer.reservoir import AbstractSamples
 from trainer.streams.methods import StreamMethod
 from trainer.streams.sources.task import TaskHeader
 
@@ -68,12 +68,8 @@ class Buffer:
         """Replace the samples of the current task by its memory."""
         if memory.stored_numbers() > self.share:
             raise ValueError(f"a memory of {memory.stored_numbers()} numbers does not fit in a share of {self.share}")
-        self.discard()
-        self.memories.append(memory)
-
-    def discard(self) -> None:
-        """Drop the samples of the current task."""
         self.samples = None
+        self.memories.append(memory)
 
     def tensors(self) -> dict[str, Tensor]:
         """The tensors of the finished memories, by name; the samples are saved separately."""

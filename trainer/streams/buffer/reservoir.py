@@ -2,13 +2,44 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Mapping
+from typing import final
 
 import torch
 from torch import Tensor
 
 
-class Reservoir:
+class AbstractSamples(ABC):
+    """Samples in model space, kept by reservoir sampling."""
+
+    @abstractmethod
+    def __len__(self) -> int:
+        """How many samples are kept."""
+
+    @abstractmethod
+    def offer(self, images: Tensor, labels: Tensor) -> None:
+        """Offer samples [n, C, H, W] with labels [n] to the reservoir."""
+
+    @abstractmethod
+    def draw(self, count: int) -> tuple[Tensor, Tensor]:
+        """`count` distinct random samples [n, C, H, W] with labels [n], or all if there are fewer."""
+
+    @abstractmethod
+    def numbers(self) -> int:
+        """How many numbers are stored."""
+
+    @abstractmethod
+    def tensors(self) -> dict[str, Tensor]:
+        """The state, without the generator, which belongs to the owner."""
+
+    @abstractmethod
+    def restore(self, tensors: Mapping[str, Tensor]) -> None:
+        """Restore the state from `tensors()`. Raises KeyError or ValueError for anything else."""
+
+
+@final
+class Reservoir(AbstractSamples):
     """At most `capacity` samples: `values` [n, *shape] with integer `labels` [n].
 
     `seen` counts all samples that were offered. A capacity of 0 keeps nothing.
@@ -27,7 +58,6 @@ class Reservoir:
         return len(self.labels)
 
     def offer(self, values: Tensor, labels: Tensor) -> None:
-        """Offer samples [n, *shape] with labels [n]; each is kept with the reservoir's probability."""
         free = max(0, self.capacity - len(self))
         self.values = torch.cat([self.values, values[:free]])
         self.labels = torch.cat([self.labels, labels[:free]])
@@ -39,17 +69,18 @@ class Reservoir:
                 self.values[place], self.labels[place] = value, label
 
     def draw(self, count: int) -> tuple[Tensor, Tensor]:
-        """`count` distinct random samples, or all if there are fewer."""
         chosen = torch.randperm(len(self), generator=self._generator)[:count]
         return self.values[chosen], self.labels[chosen]
 
+    def numbers(self) -> int:
+        return self.values.numel()
+
     def tensors(self) -> dict[str, Tensor]:
-        """The state, without the generator, which belongs to the owner. Files cannot store empty tensors."""
+        # Files cannot store empty tensors.
         kept = {"values": self.values, "labels": self.labels} if self.values.numel() else {}
         return kept | {"seen": torch.tensor(self.seen)}
 
     def restore(self, tensors: Mapping[str, Tensor]) -> None:
-        """Restore the state from `tensors()`. Raises KeyError or ValueError for anything else."""
         seen = int(tensors["seen"])
         values, labels = tensors.get("values", self.values[:0]), tensors.get("labels", self.labels[:0])
         if values.shape[1:] != self.values.shape[1:] or len(values) != len(labels) or len(labels) > self.capacity:

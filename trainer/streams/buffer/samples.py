@@ -1,4 +1,4 @@
-"""Real samples of the current task in the buffer, stored as pictures or as coefficients.
+"""Real samples of the current task in the buffer, stored as coefficients.
 
 The paper stores pictures: a grey picture of 28x28 takes 784 numbers. As coefficients of the K leading directions of the
 samples seen it takes K, and the directions are stored once, so that the last task of a stream of 20 keeps about 300
@@ -8,7 +8,6 @@ Brand, 2002), and the stored coefficients are transformed accordingly.
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from typing import final
 
@@ -18,62 +17,7 @@ from torch.nn.functional import pad
 
 from trainer.data.enlargement import Enlargement
 from trainer.starts.few_samples import unit_rows
-from trainer.streams.buffer.reservoir import Reservoir
-
-
-class AbstractSamples(ABC):
-    """Samples of one task in model space, kept by reservoir sampling."""
-
-    @abstractmethod
-    def __len__(self) -> int:
-        """How many samples are kept."""
-
-    @abstractmethod
-    def offer(self, images: Tensor, labels: Tensor) -> None:
-        """Offer samples [n, C, H, W] with labels [n] to the reservoir."""
-
-    @abstractmethod
-    def draw(self, count: int) -> tuple[Tensor, Tensor]:
-        """`count` distinct random samples [n, C, H, W] with labels [n], or all if there are fewer."""
-
-    @abstractmethod
-    def numbers(self) -> int:
-        """How many numbers are stored."""
-
-    @abstractmethod
-    def tensors(self) -> dict[str, Tensor]:
-        """The state, without the generator, which belongs to the owner."""
-
-    @abstractmethod
-    def restore(self, tensors: Mapping[str, Tensor]) -> None:
-        """Restore the state from `tensors()`. Raises KeyError or ValueError for anything else."""
-
-
-@final
-class RawSamples(AbstractSamples):
-    """Samples stored as pictures, as many as fit in `free` numbers."""
-
-    def __init__(self, free: int, image_shape: tuple[int, int, int], generator: torch.Generator) -> None:
-        channels, height, width = image_shape
-        self._kept = Reservoir(max(0, free) // (channels * height * width), image_shape, generator)
-
-    def __len__(self) -> int:
-        return len(self._kept)
-
-    def offer(self, images: Tensor, labels: Tensor) -> None:
-        self._kept.offer(images, labels)
-
-    def draw(self, count: int) -> tuple[Tensor, Tensor]:
-        return self._kept.draw(count)
-
-    def numbers(self) -> int:
-        return self._kept.values.numel()
-
-    def tensors(self) -> dict[str, Tensor]:
-        return self._kept.tensors()
-
-    def restore(self, tensors: Mapping[str, Tensor]) -> None:
-        self._kept.restore(tensors)
+from trainer.streams.buffer.reservoir import AbstractSamples, Reservoir
 
 
 @final

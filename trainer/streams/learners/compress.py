@@ -5,8 +5,8 @@ steps on the new and the stored samples. At its end, the task's memory takes 1/T
 dropped. To predict for a task, the learner trains a fresh network on the images that the task's memory recalls.
 
 Tasks that share classes have separate memories, so their classifiers do not depend on each other. Every task has its
-own random numbers, so unless a method starts from finished memories (`reuse`), a task's memory depends only on its
-samples, its number and the seed: tasks may be learned in any order or process, with the same bits (`skip`).
+own random numbers, so unless a method starts from finished memories (`stream.reuse`), a task's memory depends only on
+its samples, its number and the seed: tasks may be learned in any order or process, with the same bits (`skip`).
 """
 
 from __future__ import annotations
@@ -25,7 +25,8 @@ from trainer.data.splits import Split
 from trainer.methods.budget import MemoryBudget
 from trainer.methods.specs.problem import Problem
 from trainer.streams.buffer.buffer import Buffer
-from trainer.streams.buffer.samples import AbstractSamples, CodedSamples, RawSamples
+from trainer.streams.buffer.reservoir import AbstractSamples, Reservoir
+from trainer.streams.buffer.samples import CodedSamples
 from trainer.streams.learners.construction import Construction
 from trainer.streams.learners.learner import (
     AbstractStreamLearner,
@@ -86,7 +87,7 @@ class CompressThenRecall(AbstractStreamLearner):
 
     def begin(self, header: TaskHeader) -> None:
         if self._construction is not None:
-            raise ValueError(f"the task {self.seen[-1].header.name} has not ended; finish or abandon it first")
+            raise ValueError(f"the task {self.seen[-1].header.name} has not ended; finish it first")
         budget = self.check(header)
         self._generator.manual_seed(SEEDS + self.seed * 1_000_003 + len(self.seen))
         self._open(header, budget)
@@ -98,7 +99,7 @@ class CompressThenRecall(AbstractStreamLearner):
         Raises ValueError if later tasks would depend on it, and the errors of `begin`.
         """
         if self.method.stream.reuse:
-            raise ValueError("a method that starts from finished memories (`reuse`) needs all tasks, in order")
+            raise ValueError("a method that starts from finished memories (`stream.reuse`) needs all tasks, in order")
         budget, shape = self.check(header), self.method.shape(header.dataset())
         empty = self.method.memory.noise(shape, budget.bases, budget.rows, "xavier", torch.Generator())
         self.buffer.close(empty.replace({name: torch.zeros_like(value) for name, value in empty.tensors().items()}))
@@ -125,7 +126,7 @@ class CompressThenRecall(AbstractStreamLearner):
         """An empty store for the samples of a new task, as large as the finished memories permit."""
         free, stream = self.buffer.free, self.method.stream
         if stream.stored == "raw":
-            return RawSamples(free, header.image_shape, self._generator)
+            return Reservoir(max(0, free) // header.image_numbers, header.image_shape, self._generator)
         enlargement = Enlargement.of(self.method.memory.resolution, *header.image_shape[1:])
         sizes = stream.directions, stream.least_samples
         return CodedSamples(free, header.image_shape, self._generator, enlargement, *sizes)
@@ -143,17 +144,10 @@ class CompressThenRecall(AbstractStreamLearner):
         missing = [name for name, count in zip(seen.header.classes, seen.counts, strict=True) if not count]
         if missing:
             what = "without a sample" if len(missing) == len(seen.counts) else f"without a sample of {missing[0]}"
-            raise InvalidDataset(f"the task {seen.header.name} ended {what}; continue or abandon it")
+            raise InvalidDataset(f"the task {seen.header.name} ended {what}")
         self.buffer.close(construction.finish(samples))
         seen.outer_steps = construction.steps
         self._construction = None
-
-    def abandon(self) -> None:
-        """Forget the current task and free its share of the buffer."""
-        self._current()
-        self.buffer.discard()
-        self._construction = None
-        self.seen.pop()
 
     def _current(self) -> tuple[Construction, AbstractSamples]:
         if self._construction is None or self.buffer.samples is None:

@@ -16,7 +16,7 @@ from trainer.objectives.components import Components
 from trainer.objectives.real_data import AbstractRealData, DrawQueries, RealBatch
 from trainer.run.outer_training import OuterTraining
 from trainer.starts.few_samples import Samples
-from trainer.streams.buffer.samples import AbstractSamples
+from trainer.streams.buffer.reservoir import AbstractSamples
 from trainer.streams.learners.learner import State
 from trainer.streams.methods import StreamMethod
 

@@ -78,7 +78,7 @@ class Coreset(AbstractStreamLearner):
         )
 
     def numbers(self) -> int:
-        return sum(kept.values.numel() for _, reservoirs in self._tasks for kept in reservoirs)
+        return sum(kept.numbers() for _, reservoirs in self._tasks for kept in reservoirs)
 
     def state(self) -> State:
         headers = [[*astuple(header), reservoirs[0].capacity] for header, reservoirs in self._tasks]

@@ -45,7 +45,7 @@ class AbstractStreamLearner(ABC):
 
     @abstractmethod
     def finish(self) -> None:
-        """End the task. Raises InvalidDataset if it cannot be kept; it can then be continued or abandoned."""
+        """End the task. Raises InvalidDataset if it cannot be kept; it can then be continued."""
 
     @abstractmethod
     def predictor(self, number: int) -> Predict:

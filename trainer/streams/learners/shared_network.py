@@ -116,7 +116,7 @@ class OnlineNetwork(AbstractStreamLearner):
         return predict
 
     def numbers(self) -> int:
-        return self._reservoir.values.numel()
+        return self._reservoir.numbers()
 
     def state(self) -> State:
         values: dict[str, Any] = {"tasks": self._names}

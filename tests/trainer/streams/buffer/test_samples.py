@@ -7,8 +7,8 @@ import torch
 
 from tests.tolerances import assert_close
 from trainer.data.enlargement import Enlargement
-from trainer.streams.buffer.reservoir import Reservoir
-from trainer.streams.buffer.samples import AbstractSamples, CodedSamples, RawSamples
+from trainer.streams.buffer.reservoir import AbstractSamples, Reservoir
+from trainer.streams.buffer.samples import CodedSamples
 
 SHAPE = (1, 8, 8)
 FREE = 900
@@ -17,7 +17,7 @@ FREE = 900
 def make(kind: str, free: int = FREE, seed: int = 0, directions: int = 20, least: int = 5) -> AbstractSamples:
     generator = torch.Generator().manual_seed(seed)
     if kind == "raw":
-        return RawSamples(free, SHAPE, generator)
+        return Reservoir(free // 64, SHAPE, generator)
     plane = Enlargement.of(kind, 8, 8)  # type: ignore[arg-type]
     return CodedSamples(free, SHAPE, generator, plane, directions, least)
 
@@ -71,8 +71,8 @@ def test_restored_samples_go_on_exactly(kind: str) -> None:
     one.offer(pictures(30, 16), torch.arange(30))
     other.restore(one.tensors())
     for kept in (one, other):
-        kept_generator = torch.Generator().manual_seed(5)
-        kept._kept._generator = kept_generator  # type: ignore[attr-defined]
+        reservoir = kept if isinstance(kept, Reservoir) else kept._kept  # type: ignore[attr-defined]
+        reservoir._generator = torch.Generator().manual_seed(5)
         kept.offer(pictures(30, 16, seed=2), torch.arange(30))
     for mine, theirs in zip(one.draw(20), other.draw(20), strict=True):
         assert torch.equal(mine, theirs)

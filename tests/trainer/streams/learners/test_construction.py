@@ -14,7 +14,7 @@ from trainer.objectives.sampler import OuterBatch
 from trainer.objectives.subspace import SubspaceUnrolled
 from trainer.objectives.unrolled import Unrolled
 from trainer.starts.few_samples import Samples
-from trainer.streams.buffer.samples import AbstractSamples
+from trainer.streams.buffer.reservoir import AbstractSamples
 from trainer.streams.learners.compress import SEEDS, CompressThenRecall
 from trainer.streams.sources.task import CPU
 
