@@ -12,7 +12,6 @@ import threading
 from collections.abc import Mapping
 from typing import Any, Final, Self, final
 
-import numpy as np
 import onnx
 import onnx.compose
 import torch
@@ -27,7 +26,6 @@ from recall_server.core.io.tensor_file import FileLimits, canonical_json, pack, 
 from recall_server.errors import InvalidRequest
 
 METADATA_KEY: Final = "prototype_classifier"
-BATCH = 64
 LIMITS = FileLimits(file_bytes=2**27, numbers=2**27)
 
 
@@ -61,9 +59,7 @@ class PrototypeClassifier:
 
     def predict_probabilities(self, pixels: Tensor) -> Tensor:
         """Pictures [N, C, H, W] in pixel space -> probabilities [N, k]."""
-        session = self._opened()
-        parts = [run_session(session, "probabilities", each.numpy())[0] for each in torch.split(pixels, BATCH)]
-        return torch.from_numpy(np.concatenate(parts))
+        return torch.from_numpy(run_session(self._opened(), "probabilities", pixels.numpy()))
 
     def to_bytes(self) -> bytes:
         """A safetensors file that holds the ONNX model. Equal classifiers give equal bytes."""

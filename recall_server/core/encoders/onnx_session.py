@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import importlib
 import logging
+import math
 import threading
 from typing import Any, Final
 
@@ -19,7 +20,10 @@ from recall_server.errors import InvalidBundle, UnsupportedQuery
 CPU: Final = "CPUExecutionProvider"
 CUDA: Final = "CUDAExecutionProvider"
 ERRORS_ONLY = 3  # severity of onnxruntime's own log; the provider of a session says more than its warnings
-RUN_SECONDS = 60.0  # for a minibatch of pictures
+RUN_SECONDS = 60.0  # for each PICTURES_TIMED pictures
+PICTURES_TIMED: Final = 64
+PIXELS_AT_ONCE: Final = 2**17
+MOST_AT_ONCE: Final = 64
 
 logger = logging.getLogger(__name__)
 _creating = threading.Lock()  # creating sessions concurrently races inside onnxruntime
@@ -40,24 +44,39 @@ def cpu_session(model: bytes) -> Any:
         return _create(_runtime(), model, CPU, 1)
 
 
-def run_session(session: Any, output: str, images: NDArray[np.float32], seconds: float = RUN_SECONDS) -> list[Any]:
-    """The values of `output` for `images`, in a list. Raises UnsupportedQuery after so many seconds.
+def run_session(session: Any, output: str, images: NDArray[np.float32], seconds: float = RUN_SECONDS) -> NDArray[Any]:
+    """The values of `output` for `images` [N, C, H, W], computed for some pictures at a time.
 
-    The run ends with the operator that is under way.
+    Raises UnsupportedQuery after `seconds` for each PICTURES_TIMED of them. The run ends with the operator that is
+    under way.
     """
     options = _runtime().RunOptions()
-    timer = threading.Timer(seconds, setattr, (options, "terminate", True))
+    limit = seconds * max(1, math.ceil(len(images) / PICTURES_TIMED))
+    timer = threading.Timer(limit, setattr, (options, "terminate", True))
     timer.daemon = True
     timer.start()
+    at_once = pictures_at_once(images.shape[2] * images.shape[3])
     try:
-        values: list[Any] = session.run([output], {"images": images}, options)
+        parts = [
+            session.run([output], {"images": np.ascontiguousarray(images[start : start + at_once])}, options)[0]
+            for start in range(0, max(1, len(images)), at_once)
+        ]
     except Exception as error:  # onnxruntime raises classes of its own, without a common root
         if options.terminate:
-            raise UnsupportedQuery(f"the network takes longer than {seconds:g} seconds for these pictures") from error
+            raise UnsupportedQuery(f"the network takes longer than {limit:g} seconds for these pictures") from error
         raise
     finally:
         timer.cancel()
-    return values
+    return np.concatenate(parts)
+
+
+def pictures_at_once(pixels: int) -> int:
+    """How many pictures of so many pixels each to compute together.
+
+    What a layer gives for them then fits the caches, which makes an image tower a seventh faster than batches of 64
+    do, and takes a tenth of the memory.
+    """
+    return min(MOST_AT_ONCE, max(1, PIXELS_AT_ONCE // pixels))
 
 
 def _session(data: bytes, name: str, device: str, threads: int) -> Any:
@@ -82,7 +101,10 @@ def _create(runtime: Any, data: bytes, provider: str, threads: int) -> Any:
     options.inter_op_num_threads = 1
     options.log_severity_level = ERRORS_ONLY
     options.add_session_config_entry("session.load_model_format", "ONNX")  # whatever the bytes look like
-    if provider != CPU:  # the strict mode: an error instead of a silent session on the CPU
+    if provider == CPU:
+        # What the runtime keeps for the next run is the most that any run has needed, for as long as the session lives.
+        options.enable_cpu_mem_arena = False
+    else:  # the strict mode: an error instead of a silent session on the CPU
         options.add_session_config_entry("session.disable_cpu_ep_fallback", "1")
     session = runtime.InferenceSession(data, sess_options=options, providers=[provider])
     if session.get_providers()[0] != provider:

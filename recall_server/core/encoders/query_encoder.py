@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import os
 import threading
 import weakref
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any, Literal, final
 
@@ -20,7 +20,6 @@ from recall_server.core.io.tensor_file import read_bounded
 from recall_server.errors import InvalidBundle
 
 MAX_FILE_BYTES = 64 * 2**20
-BATCH = 64  # pictures at a time: bounds the memory used, however many are sent
 
 _tried: set[tuple[object, ...]] = set()  # digests of encoders that passed their trial, with the picture shapes
 _loaded: weakref.WeakValueDictionary[tuple[object, ...], QueryEncoder] = weakref.WeakValueDictionary()
@@ -74,18 +73,16 @@ class QueryEncoder:
         self.provider: str = self._session.get_providers()[0]
         self.image_shape, self.query_size = self._signature(image_shape)
         # On CUDA the calls of one session share a stream.
-        self._running = contextlib.nullcontext() if self.provider == CPU else threading.Lock()
+        on_cpu = self.provider == CPU
+        self._running: AbstractContextManager[object] = nullcontext() if on_cpu else threading.Lock()
         self._check_runs()
 
     def encode(self, pixels: NDArray[np.float32]) -> NDArray[np.float32]:
         """Pixels [N, C, H, W] in 0..1 -> queries [N, d_y]. Raises UnsupportedQuery if that takes too long."""
+        if not len(pixels):
+            return np.zeros((0, self.query_size), dtype=np.float32)
         with self._running:
-            parts = [self._run(pixels[start : start + BATCH]) for start in range(0, len(pixels), BATCH)]
-        return np.concatenate(parts) if parts else np.zeros((0, self.query_size), dtype=np.float32)
-
-    def _run(self, pixels: NDArray[np.float32]) -> NDArray[np.float32]:
-        images = np.ascontiguousarray(pixels, dtype=np.float32)
-        (queries,) = run_session(self._session, "queries", images)
+            queries = run_session(self._session, "queries", pixels.astype(np.float32, copy=False))
         return np.asarray(queries, dtype=np.float32)
 
     def _signature(self, asked: tuple[int, int, int] | None) -> tuple[tuple[int, int, int], int]:

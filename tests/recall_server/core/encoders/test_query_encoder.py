@@ -13,7 +13,7 @@ import onnxruntime
 import pytest
 
 from recall_server.core.encoders import onnx_session
-from recall_server.core.encoders.onnx_session import CPU, CUDA
+from recall_server.core.encoders.onnx_session import CPU, CUDA, cpu_session, pictures_at_once, run_session
 from recall_server.core.encoders.query_encoder import QueryEncoder
 from recall_server.errors import InvalidBundle
 from tests.recall_server.serving_examples import COLUMNS, column_encoder, picture
@@ -134,3 +134,34 @@ def test_without_onnxruntime_the_reason_is_given(tmp_path: Path, monkeypatch: py
     monkeypatch.setattr("importlib.import_module", missing)
     with pytest.raises(InvalidBundle, match="needs the package onnxruntime installed"):
         QueryEncoder(*write(tmp_path, column_encoder()), device="cpu")
+
+
+def test_large_pictures_are_computed_a_few_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert [pictures_at_once(side * side) for side in (8, 28, 128, 224, 4000)] == [64, 64, 8, 2, 1]
+    monkeypatch.setattr(onnx_session, "PIXELS_AT_ONCE", 3 * 64)
+    sizes, session = [], cpu_session(column_encoder())
+
+    class Counted:
+        def run(self, names: Any, given: Any, options: Any) -> Any:
+            sizes.append(len(given["images"]))
+            return session.run(names, given, options)
+
+    pixels = np.stack([picture("left", seed) for seed in range(8)])[:, None].astype(np.float32)
+    assert_close(
+        run_session(Counted(), "queries", pixels), run_session(session, "queries", pixels), terms=8 * 8, size=255.0
+    )
+    assert sizes == [3, 3, 2]
+
+
+def test_a_session_keeps_no_memory_of_a_large_run() -> None:
+    options: list[Any] = []
+
+    class Runtime(FakeRuntime):
+        def InferenceSession(self, data: bytes, *, sess_options: Any, providers: list[str]) -> Any:
+            options.append(sess_options)
+            return self.real.InferenceSession(data, sess_options, providers=providers)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(onnx_session, "_runtime", lambda: Runtime(falls_back=False))
+        cpu_session(column_encoder())
+    assert [each.enable_cpu_mem_arena for each in options] == [False]

@@ -59,7 +59,7 @@ def test_an_encoder_is_tried_before_it_is_loaded_and_only_once(tmp_path: Path, m
 def test_a_run_that_takes_too_long_for_its_pictures_ends() -> None:
     session = cpu_session(hungry_encoder(**TOO_LONG, bright=True))
     grey = np.full((2, 1, 8, 8), 0.5, dtype=np.float32)
-    assert run_session(session, "queries", grey)[0].shape == (2, 3)
+    assert run_session(session, "queries", grey).shape == (2, 3)
     before, began = threading.active_count(), time.monotonic()
     with pytest.raises(UnsupportedQuery, match=r"takes longer than 0\.5 seconds for these pictures"):
         run_session(session, "queries", np.ones_like(grey), seconds=0.5)
