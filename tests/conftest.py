@@ -20,7 +20,7 @@ import torch
 
 from recall_server.core.encoders import query_encoder
 
-PATIENCE = 60.0  # seconds until the worker of a real server must be warm
+PATIENCE = 180.0  # seconds until the worker of a real server must be warm
 
 pytest_plugins = ("tests.suite.processes", "tests.suite.scheduling", "tests.suite.skips")
 
