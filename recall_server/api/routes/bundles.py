@@ -1,4 +1,4 @@
-"""GET /bundles and everything below it: what is loaded, and what can be seen of each memory."""
+"""GET /bundles and below: the loaded bundles, and views of each memory."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ SIMILARITY: dict[int | str, dict[str, Any]] = {200: {"description": "the table",
 @router.get("/bundles")
 @access(READ)
 async def list_bundles(context: Served) -> BundleList:
-    """All loaded bundles, in order of name."""
+    """List all loaded bundles in the order of their names."""
     library = context.service.library
     return BundleList(
         bundles=[bundle_summary(loaded) for loaded in library.bundles.values()],
@@ -57,7 +57,7 @@ async def list_bundles(context: Served) -> BundleList:
 @router.get("/bundles/{name}", responses=responses(404, 422))
 @access(READ)
 async def show_bundle(name: str, context: Served) -> BundleDetails:
-    """One bundle with its whole manifest: accuracy, provenance, retraining."""
+    """Return one bundle with its whole manifest: accuracy, provenance, retraining."""
     return bundle_details(context.service.library.get(name))
 
 
@@ -66,7 +66,7 @@ async def show_bundle(name: str, context: Served) -> BundleDetails:
 async def show_bases(
     request: Request, name: str, parameters: Annotated[BasesParameters, Query()], context: Served
 ) -> Response:
-    """All that the memory holds of pictures: its bases, each stretched to its own range."""
+    """Return the stored bases of a memory as pictures, each stretched to its own range."""
     loaded = context.service.library.get(name)
     form = parameters.format or ("png" if accepted(request, (JSON, PNG)) == PNG else "json")
 
@@ -75,7 +75,7 @@ async def show_bases(
             return Answer.of(contact_sheet(sheet_rows(displayed_bases(loaded.bundle))), PNG)
         return Answer.of(BasesAnswer.of(loaded).model_dump_json().encode(), JSON)
 
-    return await _kept(request, context, ("bases", loaded.sha256, loaded.name, form), make)
+    return await _cached(request, context, ("bases", loaded.sha256, loaded.name, form), make)
 
 
 @router.get(
@@ -85,25 +85,27 @@ async def show_bases(
 async def show_similarity(
     request: Request, name: str, parameters: Annotated[SimilarityParameters, Query()], context: Served
 ) -> Response:
-    """How alike the memory holds its labels to be: the cosine similarity of their coefficients."""
+    """Return the cosine similarity of the coefficients of a memory's labels."""
     loaded, names = context.service.library.get(name), parameters.names()
 
     def make() -> Answer:
         return Answer.of(SimilarityAnswer.of(loaded, names).model_dump_json().encode(), JSON)
 
-    return await _kept(request, context, ("similarity", loaded.sha256, loaded.name, names), make)
+    return await _cached(request, context, ("similarity", loaded.sha256, loaded.name, names), make)
 
 
 @router.get("/bundles/{name}/card", response_class=Response, responses=MARKDOWN | responses(404, 422))
 @access(READ)
 async def show_card(name: str, context: Served) -> Response:
-    """What the memory is, how good it is, and what not to use it for, as a page of Markdown."""
+    """Return the bundle's card in Markdown: what it is, its accuracy, and what not to use it for."""
     return Response(context.service.bundle_card(name), headers={"Content-Type": CARD})
 
 
-async def _kept(request: Request, context: Context, asked: tuple[object, ...], make: Callable[[], Answer]) -> Response:
-    """An answer that is a function of `asked`: from the cache, or made in a thread and kept there."""
-    key = hashlib.sha256(repr(asked).encode()).digest()  # as short for a long request as for any other
+async def _cached(
+    request: Request, context: Context, asked: tuple[object, ...], make: Callable[[], Answer]
+) -> Response:
+    """The answer for `asked`, on which alone it depends: from the cache, or made in a thread and cached."""
+    key = hashlib.sha256(repr(asked).encode()).digest()  # of the same length for every request
     answer = context.cache.get(key)
     if answer is None:
         answer = await context.run(make)

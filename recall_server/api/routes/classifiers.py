@@ -1,4 +1,4 @@
-"""Training requests and what they come to: /classifier and everything below it."""
+"""/classifier and below: training requests and their classifiers."""
 
 from __future__ import annotations
 
@@ -36,8 +36,8 @@ from recall_server.service.predictors import check_predictor
 from recall_server.service.requests import Caller, DownloadFormat, TrainingReceipt
 
 PREDICT_PART = "images"
-STREAMED = 1000  # probabilities in one piece of an answer: a millisecond or two of the event loop
-TOP = f"each prediction lists so many of the most probable classes; all up to {LISTED_CLASSES} if not given"
+STREAMED = 1000  # probabilities in one piece of an answer, which takes the event loop one or two milliseconds
+TOP = f"the number of most probable classes in each prediction; default: all, at most {LISTED_CLASSES}"
 MEDIA_TYPES: dict[DownloadFormat, str] = {
     "safetensors": "application/vnd.safetensors",
     "onnx": "application/vnd.onnx",
@@ -56,10 +56,10 @@ ANSWER: dict[str, Any] = {"model": ClassifierAnswer}
     response_class=Response,
     responses={
         201: {**ANSWER, "description": "trained within the time of `Prefer: wait`"},
-        202: {**ANSWER, "description": "accepted; its address is in Location"},
+        202: {**ANSWER, "description": "accepted; Location has its address"},
         **responses(400, 408, 409, 413, 415, 422, 503, 507),
     },
-    openapi_extra=body_schema(LabelsBody.model_json_schema(), "the name of each part is its class"),
+    openapi_extra=body_schema(LabelsBody.model_json_schema(), "pictures; the name of each part is its class"),
 )
 @access(Access(Scope.TRAIN, "queue"))
 async def train(request: Request, parameters: Annotated[TrainParameters, Query()], context: Served) -> Response:
@@ -69,7 +69,7 @@ async def train(request: Request, parameters: Annotated[TrainParameters, Query()
     accepted = await accept(request, parameters, context, asked)
     release_body(request)
     context.pay(request, accepted.work)
-    return await _waited(request, context, accepted.record, created=True)
+    return await _answer_after_wait(request, context, accepted.record, created=True)
 
 
 async def _accept_pictures(
@@ -99,8 +99,8 @@ async def _accept_labels(
         if getattr(parameters, name) is not None:
             raise InvalidRequest(f"{name} is an option for pictures; this request names labels", parameter=name)
     body = await read_json(request, LabelsBody, context.parsers)
-    bundle = _agreed("bundle", parameters.bundle, body.bundle)
-    seed = _agreed("seed", parameters.seed, body.seed)
+    bundle = _one_value("bundle", parameters.bundle, body.bundle)
+    seed = _one_value("seed", parameters.seed, body.seed)
     return await context.submit(
         context.service.train_labels, body.labels, bundle=bundle, strict=body.strict, seed=seed or 0, asked=asked
     )
@@ -115,11 +115,11 @@ async def _accept_labels(
 async def list_classifiers(
     context: Served,
     limit: Annotated[int, Query(ge=1, le=1000)] = 100,
-    cursor: Annotated[str | None, Query(max_length=200, description="`next` of the page before")] = None,
+    cursor: Annotated[str | None, Query(max_length=200, description="`next` of the previous page")] = None,
 ) -> Response:
-    """The newest classifiers, finished or not, page by page."""
+    """List classifiers, newest first, in pages; unfinished ones too."""
 
-    def page_json() -> str:  # in the thread, because a page may be long
+    def page_json() -> str:  # in a thread, because a page may be long
         page = context.service.jobs.page(limit, cursor)
         answers = [ClassifierAnswer.of(record) for record in page.records]
         return ClassifierList(classifiers=answers, next=page.next).model_dump_json()
@@ -130,25 +130,27 @@ async def list_classifiers(
 @router.get(
     "/classifier/{identifier}",
     response_class=Response,
-    responses={200: {**ANSWER, "description": "as it is now"}, **responses(404, 422, 507)},
+    responses={200: {**ANSWER, "description": "its current state"}, **responses(404, 422, 507)},
 )
 @access(READ)
 async def show_classifier(request: Request, identifier: str, context: Served) -> Response:
-    """One classifier; with `Prefer: wait=N`, once it has reached its end or N seconds have passed."""
-    return await _waited(request, context, await context.look(context.service.jobs.get, identifier), created=False)
+    """Return one classifier. With `Prefer: wait=N`, wait up to N seconds for its training to end."""
+    return await _answer_after_wait(
+        request, context, await context.look(context.service.jobs.get, identifier), created=False
+    )
 
 
 @router.post("/classifier/{identifier}/cancel", responses=responses(404, 422, 507))
 @access(Access(Scope.TRAIN))
 async def cancel(identifier: str, context: Served) -> ClassifierAnswer:
-    """Stop a training. One that has ended already is answered unchanged."""
+    """Stop a training. A classifier whose training has ended is returned unchanged."""
     return ClassifierAnswer.of(await context.look(context.service.jobs.cancel, identifier))
 
 
 @router.delete("/classifier/{identifier}", status_code=204, responses=responses(404, 422, 507))
 @access(Access(Scope.ADMIN))
 async def delete(identifier: str, context: Served) -> Response:
-    """Forget a classifier and remove its file; a training under way is stopped."""
+    """Delete a classifier and its file. A training in progress is stopped."""
     await context.look(context.service.jobs.delete, identifier)
     return Response(status_code=204)
 
@@ -185,8 +187,8 @@ async def predict(
     context: Served,
     top: Annotated[int | None, Query(ge=1, description=TOP)] = None,
 ) -> Response:
-    """The probability of each class for each picture, in the order sent."""
-    if not context.service.batches.knows(identifier):  # before an upload is read that cannot be used
+    """Return the probability of each class for each picture, in the order of the pictures."""
+    if not context.service.batches.knows(identifier):  # before reading pictures that could not be used
         await context.look(check_predictor, context.service.jobs, identifier)
     media_type(request, only=(FORM,))
     pictures = await read_pictures(request, max_pictures=context.settings.max_pictures)
@@ -201,7 +203,7 @@ async def predict(
 
 
 def _json_of(predictions: Sequence[Prediction]) -> Iterator[str]:
-    """The JSON of Predictions, piece by piece: as a whole it may be a hundred times as large as the probabilities."""
+    """The JSON of Predictions in pieces. As a whole it may be a hundred times as large as the probabilities."""
     yield '{"predictions":['
     step = max(1, STREAMED // max(1, len(predictions[0].probabilities)))
     for start in range(0, len(predictions), step):
@@ -211,7 +213,7 @@ def _json_of(predictions: Sequence[Prediction]) -> Iterator[str]:
 
 
 async def _with_turns(pieces: Iterator[str]) -> AsyncIterator[str]:
-    """The pieces; between two of them others have their turn on the event loop."""
+    """The pieces. Between two pieces, other tasks run on the event loop."""
     for piece in pieces:
         yield piece
         await asyncio.sleep(0)
@@ -225,7 +227,7 @@ async def _with_turns(pieces: Iterator[str]) -> AsyncIterator[str]:
             "description": "the file",
             "content": {media: {"schema": {"type": "string", "format": "binary"}} for media in MEDIA_TYPES.values()},
         },
-        304: {"description": "what If-None-Match names is still right"},
+        304: {"description": "the version in If-None-Match is current"},
         **responses(404, 409, 422, 507),
     },
 )
@@ -233,7 +235,7 @@ async def _with_turns(pieces: Iterator[str]) -> AsyncIterator[str]:
 async def download(
     request: Request, identifier: str, context: Served, format: Annotated[DownloadFormat, Query()] = "safetensors"
 ) -> Response:
-    """Take the classifier away; the ONNX file holds the preprocessing."""
+    """Download the classifier. The ONNX file includes the preprocessing."""
     data = await context.look(context.service.download, identifier, format)
     etag = f'"{hashlib.sha256(data).hexdigest()}"'
     if names_etag(request.headers, etag):
@@ -247,13 +249,15 @@ async def download(
 )
 @access(READ)
 async def show_card(identifier: str, context: Served) -> Response:
-    """What the classifier is, how good it is likely to be, and how to use its file, as a page of Markdown."""
+    """Return the classifier's card in Markdown: what it is, its expected accuracy, and how to use its file."""
     card = await context.look(context.service.classifier_card, identifier)
     return Response(card, headers={"Content-Type": CARD})
 
 
-async def _waited(request: Request, context: Context, record: ClassifierRecord, *, created: bool) -> Response:
-    """The record after the wait that was asked for. A new one is 201 once there is a classifier, and 202 until then."""
+async def _answer_after_wait(
+    request: Request, context: Context, record: ClassifierRecord, *, created: bool
+) -> Response:
+    """The record, after the wait that was asked for. For a new one, 201 with a classifier, else 202."""
     headers = {}
     seconds = preferred_wait(request, context.settings.max_wait_seconds)
     if seconds is not None:
@@ -267,8 +271,8 @@ async def _waited(request: Request, context: Context, record: ClassifierRecord, 
     return Response(content, status_code=status, media_type="application/json", headers=headers)
 
 
-def _agreed(name: str, parameter: Value | None, field: Value | None) -> Value | None:
-    """An option that may stand in the address and in the body, as long as both say the same."""
+def _one_value(name: str, parameter: Value | None, field: Value | None) -> Value | None:
+    """An option that may be given in the address and in the body. Raises InvalidRequest if they differ."""
     if parameter is not None and field is not None and parameter != field:
         raise InvalidRequest(f"{name} is {parameter!r} in the address but {field!r} in the body", parameter=name)
     return field if parameter is None else parameter

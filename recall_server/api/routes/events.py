@@ -1,4 +1,4 @@
-"""GET /classifier/{id}/events: the status and progress of a training, as JSON pages or as a resumable stream."""
+"""GET /classifier/{id}/events: status and progress of a training, as JSON pages or as a resumable stream."""
 
 from __future__ import annotations
 
@@ -21,20 +21,20 @@ from recall_server.errors import InvalidRequest, NotFound
 from recall_server.jobs.rows.records import Event
 
 JSON, STREAM = "application/json", "text/event-stream"
-SECONDS_BETWEEN_SIGNS = 15.0  # between comments on a silent stream, which proxies would close
+SECONDS_BETWEEN_SIGNS = 15.0  # between comments on a silent stream, which proxies would otherwise close
 PAGE = 100
 LARGEST_NUMBER = 2**31 - 1
-LINES_KEPT = 256  # of the latest events, which all followers of a job are sent
+LINES_KEPT = 256  # cached lines: all followers of a job get the same ones
 
 router = APIRouter(tags=["classifiers"], route_class=GuardedRoute)
 
 ANSWERS: dict[int | str, dict[str, Any]] = {
     200: {
-        "description": "a page of events; or, by Accept, all of them from here to the end as server-sent events",
+        "description": "a page of events or, by Accept, server-sent events until the training ends",
         "model": EventPage,
         "content": {STREAM: {"schema": {"type": "string"}}},
     },
-    204: {"description": "of a stream: the training has ended, and there is nothing after Last-Event-ID"},
+    204: {"description": "for a stream: the training has ended, and there is no event after Last-Event-ID"},
     **responses(404, 406, 422, 507),
 }
 
@@ -46,14 +46,14 @@ async def events(
     identifier: str,
     context: Served,
     after: Annotated[
-        int | None, Query(ge=0, le=LARGEST_NUMBER, description="the number of the last event known")
+        int | None, Query(ge=0, le=LARGEST_NUMBER, description="return events with larger numbers")
     ] = None,
     limit: Annotated[int, Query(ge=1, le=1000)] = PAGE,
 ) -> Response:
-    """Status and progress, event by event, each with a number of its own.
+    """Return numbered events about status and progress.
 
-    With `Prefer: wait=N` a page that would be empty waits up to N seconds for something to happen. A stream begins
-    after `Last-Event-ID`, which a browser sends by itself when it connects again.
+    With `Prefer: wait=N`, an empty page waits up to N seconds for an event. A stream continues after `Last-Event-ID`,
+    which browsers send when they reconnect.
     """
     jobs = context.service.jobs
     if accepted(request, (JSON, STREAM)) == STREAM:
@@ -69,19 +69,19 @@ async def events(
 
 async def _stream(request: Request, context: Context, identifier: str, after: int) -> Response:
     async with contextlib.AsyncExitStack() as stack:
-        # Entered here, so that a refusal is an answer of its own; left when the stream ends.
+        # Entered here so that a refusal is answered with its own status; left when the stream ends.
         feed = await stack.enter_async_context(context.feeds.stream(identifier, request.scope.get(CALLER, "")))
         found = await feed.page(after, PAGE)
         if not found and (await feed.record()).status.is_terminal:
-            return Response(status_code=204)  # a browser does not connect again after a 204
+            return Response(status_code=204)  # browsers do not reconnect after a 204
         if not found and after and not await feed.page(after - 1, 1):
-            after, found = 0, await feed.page(0, PAGE)  # no event has that number
+            after, found = 0, await feed.page(0, PAGE)  # no event has that number, so begin with the first
         headers = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
         return _Stream(stack.pop_all(), _lines(context, feed, found, after), headers=headers)
 
 
 class _Stream(EventSourceResponse):
-    """Server-sent events from a feed, which is left however the stream ends."""
+    """Server-sent events from a feed, which is left when the stream ends for any reason."""
 
     def __init__(
         self, stack: contextlib.AsyncExitStack, lines: AsyncIterator[bytes], *, headers: dict[str, str]
@@ -95,7 +95,7 @@ class _Stream(EventSourceResponse):
 
 
 async def _lines(context: Context, feed: Feed, found: list[Event], after: int) -> AsyncIterator[bytes]:
-    """Server-sent events up to the one that ends the job, or until the server stops or the job is deleted."""
+    """Server-sent events until the job ends or is deleted, or the server stops."""
     jobs = context.service.jobs
     while True:
         for event in found:
@@ -109,7 +109,7 @@ async def _lines(context: Context, feed: Feed, found: list[Event], after: int) -
             found = await feed.events(after, SECONDS_BETWEEN_SIGNS)
             if not found:
                 if (await feed.record()).status.is_terminal:
-                    return  # the caller knew its last event
+                    return  # the caller has seen its last event
                 yield KEEPALIVE_COMMENT
         except NotFound:
             return

@@ -1,7 +1,7 @@
 """GET /recall from the cache, before FastAPI parses the request.
 
-Parsing a request costs more than finding its cached answer. The bytes of the query string and the header Accept decide
-what is recalled and in which format, so together with the digests of the loaded bundles they are the key of the cache.
+Parsing a request costs more than looking up its answer. The query string, the header Accept and the digests of the
+loaded bundles determine the answer, so they are the key of the cache.
 """
 
 from __future__ import annotations
@@ -20,11 +20,11 @@ from recall_server.api.state.answer_cache import Answer
 from recall_server.api.state.context import Context
 from recall_server.library.library import Library
 
-UNANSWERED = "recall.unanswered"  # key of the ASGI scope: the UnansweredRecall of a request that is not in the cache
+UNANSWERED = "recall.unanswered"  # key in the ASGI scope of the UnansweredRecall
 
 
 class UnansweredRecall(NamedTuple):
-    """The bundles to recall from, and the key of the answer in the cache.
+    """The bundles to recall from, and the cache key of the answer.
 
     The loaded bundles may change before the answer is computed; an answer from other bundles must not get this key.
     """
@@ -34,17 +34,17 @@ class UnansweredRecall(NamedTuple):
 
 
 class RecallRoute(GuardedRoute):
-    """Answers a GET from the cache where possible. Otherwise notes an UnansweredRecall for the endpoint."""
+    """Answers a GET from the cache if possible, else leaves an UnansweredRecall for the endpoint."""
 
     async def answer(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer a request that was admitted."""
+        """Answer an admitted request."""
         if scope["method"] != "GET":
             return await super().answer(scope, receive, send)
         context: Context = scope["app"].state.context
         headers = Headers(scope=scope)
         library = context.service.library
         parts = _digests(library), library.aliases, scope["query_string"], headers.getlist("accept")
-        key = hashlib.sha256(repr(parts).encode()).digest()  # of one length, however long the request is
+        key = hashlib.sha256(repr(parts).encode()).digest()  # of the same length for every request
         answer = context.cache.get(key)
         context.metrics.cache.labels("miss" if answer is None else "hit").inc()
         if answer is None:
@@ -58,7 +58,7 @@ def _digests(library: Library) -> tuple[str, ...]:
 
 
 def recall_response(answer: Answer, headers: Headers) -> Response:
-    """The answer, or a 304 where If-None-Match names it. `no-cache` lets caches keep it and ask before using it."""
+    """The answer, or a 304 if If-None-Match names it. With `no-cache`, caches keep it but revalidate it."""
     fields = {"ETag": answer.etag, "Vary": "Accept", "Cache-Control": "no-cache"}
     if names_etag(headers, answer.etag):
         return Response(status_code=304, headers=fields)

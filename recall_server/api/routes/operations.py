@@ -38,7 +38,7 @@ NOT_READY: dict[int | str, dict[str, Any]] = {503: {"model": Readiness, "descrip
 
 PAGE: dict[int | str, dict[str, Any]] = {
     200: {"description": "the index, or the page", "content": {HTML: {"schema": {"type": "string"}}}},
-    304: {"description": "what If-None-Match names is still right"},
+    304: {"description": "the version in If-None-Match is current"},
     **responses(406),
 }
 
@@ -48,7 +48,7 @@ router = APIRouter(tags=["operations"], route_class=GuardedRoute)
 @router.get("/", response_model=Index, responses=PAGE)
 @access(OPEN)
 async def index(request: Request, response: Response) -> Index | Response:
-    """Where everything is; for a browser, the page."""
+    """Return the addresses of all routes; for a browser, the page."""
     if accepted(request, (JSON, HTML)) == HTML:
         return page_file("index.html", request)
     response.headers["Vary"] = "Accept"
@@ -58,7 +58,7 @@ async def index(request: Request, response: Response) -> Index | Response:
 @router.get("/openapi.json", include_in_schema=False)
 @access(OPEN)
 async def openapi(request: Request) -> JSONResponse:
-    """The OpenAPI document."""
+    """Return the OpenAPI document."""
     return JSONResponse(request.app.openapi())
 
 
@@ -66,7 +66,7 @@ async def openapi(request: Request) -> JSONResponse:
 @router.get("/health/live")
 @access(OPEN)
 async def live() -> Live:
-    """The server answers."""
+    """Answer as long as the server runs."""
     return Live()
 
 
@@ -74,7 +74,7 @@ async def live() -> Live:
 @router.get("/health/ready", responses=NOT_READY)
 @access(OPEN)
 async def ready(response: Response, context: Served) -> Readiness:
-    """Whether everything that this server is for can be done now, and if not, why."""
+    """Say whether the server can do all its work now and, if not, why."""
     jobs, library = context.service.jobs, context.service.library
     room, worker = jobs.room(), jobs.backend_state
     reasons = _reasons(context, room.reason)
@@ -98,7 +98,7 @@ async def ready(response: Response, context: Served) -> Readiness:
 
 
 def _reasons(context: Context, no_room: str) -> list[str]:
-    """What stands in the way. A bundle is only listed once it is verified and its encoder has run."""
+    """Why the server is not ready. Bundles are loaded only after their verification and a run of their encoder."""
     reasons = []
     if no_room == "draining":
         reasons.append("the server is stopping")
@@ -116,14 +116,14 @@ def _reasons(context: Context, no_room: str) -> list[str]:
 @router.get("/metrics", response_class=Response, responses=PROMETHEUS)
 @access(READ)
 async def metrics(context: Served) -> Response:
-    """What Prometheus scrapes."""
+    """Return metrics for Prometheus."""
     return Response(await context.look(context.metrics.text), headers={"Content-Type": MEDIA_TYPE})
 
 
 @router.get("/info")
 @access(READ)
 async def info(context: Served) -> Info:
-    """Versions, devices really in use, and limits."""
+    """Return versions, the devices in use, and limits."""
     service, settings = context.service, context.settings
     providers = sorted({loaded.encoder.provider for loaded in service.library.bundles.values() if loaded.encoder})
     return Info(

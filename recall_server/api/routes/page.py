@@ -1,4 +1,4 @@
-"""The page: files that the server itself holds, at / for whoever asks for HTML. Nothing comes from elsewhere."""
+"""The page, from files of the server: / for browsers, and what the page needs. Nothing is loaded from elsewhere."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ MEDIA_TYPES: Final = {
     "js": "text/javascript",
     "svg": "image/svg+xml",
 }
-# The page is of this origin alone; pictures of the user are shown from memory (blob:), recalled ones from JSON (data:).
+# All of the page comes from this origin. It shows the user's pictures as blob: and recalled images as data: URIs.
 POLICY: Final = (
     "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; img-src 'self' data: blob:; "
     "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
@@ -33,14 +33,14 @@ router = APIRouter(include_in_schema=False, route_class=GuardedRoute)
 @router.get("/web/{name:path}")
 @access(OPEN)
 async def asset(name: str, request: Request) -> Response:
-    """One of the files that the page is made of."""
+    """Return one of the page's files."""
     if name not in _files():
         raise HTTPException(404, f"the page has no file {name[:100]!r}")
     return page_file(name, request)
 
 
 def page_file(name: str, request: Request) -> Response:
-    """The file as an answer, or a 304 for a browser that has it: asked for at every visit, sent when it changed."""
+    """The file as a response, or a 304 for a browser that has it. Browsers ask at every visit."""
     content, etag = _files()[name]
     headers = {"ETag": etag, "Cache-Control": "no-cache", "Content-Security-Policy": POLICY, "Vary": "Accept"}
     if names_etag(request.headers, etag):
@@ -50,13 +50,13 @@ def page_file(name: str, request: Request) -> Response:
 
 @cache
 def _files() -> dict[str, tuple[bytes, str]]:
-    """Content and strong ETag of every file, by its path in the folder `web`: some ninety kilobytes, read once."""
+    """Content and strong ETag of every file by its path in the folder `web`, some ninety kilobytes, read once."""
     contents = dict(_contents(files("recall_server") / "web"))
     return {name: (content, f'"{hashlib.sha256(content).hexdigest()}"') for name, content in contents.items()}
 
 
 def _contents(folder: Traversable, prefix: str = "") -> Iterator[tuple[str, bytes]]:
-    """Yield (path, content) of the page's files in this folder and its sub-folders."""
+    """Yield (path, content) of the page's files in this folder and its subfolders."""
     for entry in folder.iterdir():
         if entry.is_dir():
             yield from _contents(entry, f"{prefix}{entry.name}/")

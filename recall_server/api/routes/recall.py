@@ -48,7 +48,7 @@ ANSWERS: dict[int | str, dict[str, Any]] = {
 }
 
 
-NOT_MODIFIED: dict[int | str, dict[str, Any]] = {304: {"description": "what If-None-Match names is still right"}}
+NOT_MODIFIED: dict[int | str, dict[str, Any]] = {304: {"description": "the version in If-None-Match is current"}}
 
 
 @router.get("/recall", responses=ANSWERS | NOT_MODIFIED, response_class=Response)
@@ -56,17 +56,17 @@ NOT_MODIFIED: dict[int | str, dict[str, Any]] = {304: {"description": "what If-N
 async def recall_labels(
     request: Request, parameters: Annotated[LabelRecallParameters, Query()], context: Served
 ) -> Response:
-    """Recalled images of labels, from whichever loaded bundles know them."""
+    """Recall images of labels from the loaded bundles that know them."""
     form = _format(request, parameters)
     unanswered: UnansweredRecall = request.scope[UNANSWERED]
     service, names, options = context.service, parameters.names(), parameters.options()
-    if form == "png":  # features are no images
+    if form == "png":  # features cannot be drawn
         options = replace(options, space="pixels")
 
     def recall(_: Upload) -> Recalled:
         return service.recall_labels(names, options, library=unanswered.library)
 
-    answer = Answer.of(*await _made(request, context, recall, form))
+    answer = Answer.of(*await _answer(request, context, recall, form))
     context.cache.put(unanswered.key, answer)
     return recall_response(answer, request.headers)
 
@@ -75,13 +75,15 @@ async def recall_labels(
     "/recall",
     responses=ANSWERS | responses(400, 408, 413, 415),
     response_class=Response,
-    openapi_extra=body_schema(RecallBody.model_json_schema(), "pictures; parts of one name are averaged to one query"),
+    openapi_extra=body_schema(
+        RecallBody.model_json_schema(), "pictures; those of parts with the same name are averaged into one query"
+    ),
 )
 @access(Access(Scope.READ, "threads"))
 async def recall_queries(
     request: Request, parameters: Annotated[RecallParameters, Query()], context: Served
 ) -> Response:
-    """Recalled images of mixtures of labels, of query vectors, or of pictures."""
+    """Recall images of mixtures of labels, of query vectors, or of pictures."""
     form = _format(request, parameters)
     if media_type(request) == FORM:
         pictures = await read_pictures(request, max_pictures=context.settings.max_pictures)
@@ -90,7 +92,7 @@ async def recall_queries(
         body = await read_json(request, RecallBody, context.parsers)
         release_body(request)
         recall = _recall_of_queries(body, context.service, parameters.options())
-    content, media = await _made(request, context, recall, form)
+    content, media = await _answer(request, context, recall, form)
     return Response(content, media_type=media, headers={"Vary": "Accept"})
 
 
@@ -99,7 +101,7 @@ def _recall_of_pictures(pictures: list[Picture], service: RecallService, options
 
 
 def _recall_of_queries(body: RecallBody, service: RecallService, options: RecallOptions) -> Recall:
-    """The recall that the body asks for; raises InvalidRequest where it asks for none, or for two."""
+    """The recall of the body's queries. Raises InvalidRequest unless there is exactly one kind of them."""
     mixtures, vectors = body.mixtures, body.vectors
     if mixtures is not None and vectors is None:
         return lambda _: service.recall_mixtures(mixtures, options)
@@ -112,11 +114,13 @@ def _format(request: Request, parameters: RecallParameters) -> RecallFormat:
     return parameters.format or FORMATS[accepted(request, list(FORMATS))]
 
 
-async def _made(request: Request, context: Context, recall: Recall, form: RecallFormat) -> tuple[bytes, str]:
-    """Content and media type of an answer. The caller pays for what was recalled, even if it cannot be sent."""
+async def _answer(request: Request, context: Context, recall: Recall, form: RecallFormat) -> tuple[bytes, str]:
+    """Content and media type of the answer. The caller is charged for recalled images even if sending fails."""
     computed = 0
 
-    def make(upload: Upload) -> tuple[bytes, str]:  # in one thread: a change of threads costs as much as a small recall
+    def make(
+        upload: Upload,
+    ) -> tuple[bytes, str]:  # recalled and encoded in one thread: changing threads costs as much as a small recall
         nonlocal computed
         recalled = recall(upload)
         computed = recalled.images

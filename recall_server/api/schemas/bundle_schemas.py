@@ -1,4 +1,4 @@
-"""The JSON of bundles, and of what can be seen of a memory."""
+"""The JSON of bundles and of views of a memory."""
 
 from __future__ import annotations
 
@@ -14,18 +14,18 @@ from recall_server.library import LoadedBundle
 
 
 class BasesParameters(RequestModel):
-    format: Literal["json", "png"] | None = Field(None, description="wins over the header Accept")
+    format: Literal["json", "png"] | None = Field(None, description="overrides the header Accept")
 
 
 class SimilarityParameters(RequestModel):
-    labels: list[str] | None = Field(None, description="separated by commas, or repeated; all if not given")
+    labels: list[str] | None = Field(None, description="separated by commas, or repeated; default: all")
 
     def names(self) -> list[str] | None:
         return None if self.labels is None else [name for text in self.labels for name in text.split(",")]
 
 
 class BasesAnswer(BaseModel):
-    """The bases as 8-bit PNGs in data URIs, each stretched to its own range; `image` is the size of one, as stored."""
+    """The bases as 8-bit PNGs in data URIs, each stretched to its own range. `image` is their stored size."""
 
     bundle: BundleIdentity
     image: ImageSize
@@ -43,7 +43,7 @@ class BasesAnswer(BaseModel):
 
 
 class SimilarityAnswer(BaseModel):
-    """Cosine similarity of the labels' coefficients, -1 to 1; row and column i are the i-th of `labels`."""
+    """Cosine similarities, -1 to 1, of the labels' coefficients. Rows and columns are in the order of `labels`."""
 
     bundle: BundleIdentity
     labels: list[str]
@@ -66,7 +66,7 @@ class MemorySummary(BaseModel):
 
 
 class EncoderSummary(BaseModel):
-    """The query encoder, and where it really runs."""
+    """The query encoder, and the device that it runs on."""
 
     file: str
     sha256: str
@@ -77,7 +77,7 @@ class BundleSummary(BaseModel):
     name: str
     sha256: str
     file_bytes: int
-    dataset_bytes: int = Field(description="of the images that it was made from, one byte a number")
+    dataset_bytes: int = Field(description="size of the images that it was made from, at one byte per number")
     queries: Literal["labels", "images"]
     labels: list[str]
     groups: dict[str, list[str]]
@@ -89,7 +89,7 @@ class BundleSummary(BaseModel):
     accuracy: list[Accuracy]
     query_encoder: EncoderSummary | None
     space: Literal["pixels", "features"]
-    links: dict[str, str | None] = Field(description="null for what a memory of this kind does not have")
+    links: dict[str, str | None] = Field(description="null for what this kind of memory does not have")
 
 
 class BundleDetails(BundleSummary):
@@ -98,7 +98,7 @@ class BundleDetails(BundleSummary):
 
 class BundleList(BaseModel):
     bundles: list[BundleSummary]
-    aliases: dict[str, list[str]] = Field(description="other names, and the labels and groups that they stand for")
+    aliases: dict[str, list[str]] = Field(description="further names, each with its labels and groups")
 
 
 def bundle_summary(loaded: LoadedBundle) -> BundleSummary:

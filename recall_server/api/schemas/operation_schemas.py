@@ -19,7 +19,7 @@ class RejectedFile(BaseModel):
 
 
 class Readiness(BaseModel):
-    """Whether everything can be done now; `encoders` says for each bundle of pictures where its encoder runs."""
+    """Whether the server can do all its work. `encoders` has the device of each query encoder by bundle."""
 
     status: Literal["ready", "starting", "not ready"]
     reasons: list[str]
@@ -33,7 +33,7 @@ class Readiness(BaseModel):
 
 
 class Devices(BaseModel):
-    """What was asked for, and where training and the query encoders really run."""
+    """The requested device, and the devices that training and query encoders run on."""
 
     requested: str
     training: str | None
@@ -41,7 +41,7 @@ class Devices(BaseModel):
 
 
 class Worker(BaseModel):
-    """A training process, what it is about, and where it really computes, once that is known."""
+    """A training process, what it is doing, and its device once it is known."""
 
     state: str
     device: str | None

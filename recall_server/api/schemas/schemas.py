@@ -30,18 +30,18 @@ from recall_server.service.predictions import Prediction
 from recall_server.service.requests import RecallOptions
 
 LARGEST_SEED = 2**63 - 1
-MOST_QUERIES = 10_000  # of one recall: its table of targets grows with their square
+MOST_QUERIES = 10_000  # of one recall; the table of targets grows with their square
 MOST_WEIGHTS = 1000  # labels of one mixture
 LONGEST_VECTOR = 100_000
 
-OUT_OF_SET = "the share of known pictures that are nearer to what the memory knows; null where that is not known"
+OUT_OF_SET = "novelty: the share of known pictures that are closer to the memory's classes; null without a scorer"
 
 CARD = "text/markdown; charset=utf-8"
 MARKDOWN: dict[int | str, dict[str, Any]] = {
     200: {"description": "the card", "content": {"text/markdown": {"schema": {"type": "string"}}}}
 }
 
-# Lengths are checked before the items are, and the first fault ends the validation: a million faults take seconds.
+# Lengths are checked before items, and validation stops at the first fault: reporting a million faults takes seconds.
 Name = Annotated[str, Field(max_length=LONGEST_NAME)]
 Names = Annotated[list[Name], Field(max_length=MOST_QUERIES, fail_fast=True)]
 Vector = Annotated[list[float], Field(max_length=LONGEST_VECTOR, fail_fast=True)]
@@ -57,20 +57,20 @@ def png_uri(image: NDArray[np.float32]) -> str:
 
 
 class RequestModel(BaseModel):
-    """Something a caller sends: a name that is not known is a mistake, and said so."""
+    """Part of a request. Unknown names are refused."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
 class RecallParameters(RequestModel):
-    """The options of a recall: how many images for each query, drawn how, sent as what."""
+    """The options of a recall: the number of images per query, the seed, the format, the bundle."""
 
     per_label: Annotated[int, Field(ge=1)] | Literal["all"] | None = Field(
-        None, description="images for each query; 10 if not given, or all where a memory has fewer"
+        None, description="images per query; default: 10, or all if the memory has fewer"
     )
-    seed: Seed | None = Field(None, description="draw the rows with this seed; without it the first rows are taken")
-    format: RecallFormat | None = Field(None, description="wins over the header Accept")
-    bundle: BundleName | None = Field(None, description="look names up in this bundle only")
+    seed: Seed | None = Field(None, description="seed for drawing rows at random; default: the first rows")
+    format: RecallFormat | None = Field(None, description="overrides the header Accept")
+    bundle: BundleName | None = Field(None, description="look up names in this bundle only")
 
     def options(self) -> RecallOptions:
         per_label: PerLabel = self.per_label
@@ -79,10 +79,10 @@ class RecallParameters(RequestModel):
 
 class LabelRecallParameters(RecallParameters):
     labels: list[str] = Field(
-        description="by commas, or repeated: labels, groups, aliases; `bundle:label` where two bundles know it"
+        description="labels, groups or aliases, separated by commas or repeated; `bundle:label` selects a bundle"
     )
 
-    strict: bool = Field(False, description="refuse a name that several bundles know instead of choosing one")
+    strict: bool = Field(False, description="refuse a name that several bundles know, instead of choosing one")
 
     def options(self) -> RecallOptions:
         return replace(super().options(), strict=self.strict)
@@ -92,34 +92,35 @@ class LabelRecallParameters(RecallParameters):
 
 
 class RecallBody(RequestModel):
-    """Exactly one of mixtures (weights of labels) and vectors (raw queries)."""
+    """Exactly one of `mixtures` (weights by label) and `vectors` (query vectors)."""
 
     mixtures: Annotated[list[Mixture], Field(max_length=MOST_QUERIES, fail_fast=True)] | None = None
     vectors: Annotated[list[Vector], Field(max_length=MOST_QUERIES, fail_fast=True)] | None = None
 
 
 class ClassifierParameters(RequestModel):
-    seed: Seed | None = Field(None, description="0 if not given")
-    bundle: BundleName | None = Field(None, description="the bundle to train from, where several could be meant")
+    seed: Seed | None = Field(None, description="default: 0")
+    bundle: BundleName | None = Field(None, description="the bundle to train from, if several are possible")
 
 
 class TrainParameters(ClassifierParameters):
-    addressing: Addressing | None = Field(None, description="how pictures are used; auto if not given")
+    addressing: Addressing | None = Field(None, description="how pictures are used; default: auto")
     own_pictures: bool | None = Field(
         None,
-        description="whether a classifier learns from the pictures too; it does if not given",
+        description="whether the pictures are training data too; default: true",
     )
 
 
 class LabelsBody(ClassifierParameters):
-    labels: Names = Field(description="labels, groups and aliases; `bundle:label` where two bundles know it")
-    strict: bool = Field(False, description="refuse a name that several bundles know instead of choosing one")
+    labels: Names = Field(description="labels, groups or aliases; `bundle:label` selects a bundle")
+    strict: bool = Field(False, description="refuse a name that several bundles know, instead of choosing one")
 
 
 class RecalledEntry(BaseModel):
-    """What one query recalled. `rows` are rows of the memory; the images are 8-bit PNGs as data URIs.
+    """The answer to one query. `rows` are the recalled rows of the memory, `images` 8-bit PNGs as data URIs.
 
-    A memory of features recalls `features`, one vector a row, and no `images`; `image` is then what its encoder takes.
+    A memory of features recalls `features`, one vector per row, and no `images`; `image` is then the size of pictures
+    for its encoder.
     """
 
     name: str
@@ -127,7 +128,7 @@ class RecalledEntry(BaseModel):
     target: dict[str, float]
     rows: list[int]
     out_of_set: float | None = Field(description=OUT_OF_SET)
-    other_bundles: list[str] = Field(description="further bundles that know the name; `bundle:label` asks for theirs")
+    other_bundles: list[str] = Field(description="other bundles that know the name; `bundle:label` selects one")
     image: ImageSize
     images: list[str]
     features: list[list[float]] | None = None
@@ -164,7 +165,7 @@ class RecallAnswer(BaseModel):
 
 
 class JobProblem(BaseModel):
-    """Why a job failed, in the words of a problem document."""
+    """Why a job failed, with the type and title of a problem document."""
 
     type: str
     title: str
@@ -177,14 +178,14 @@ class JobProblem(BaseModel):
 
 
 class ClassifierAnswer(BaseModel):
-    """A training request and what became of it."""
+    """A training request and its result."""
 
     id: str
     status: JobStatus
     is_terminal: bool
     labels: list[str]
-    bundle: BundleIdentity = Field(description="by whose schedule it is trained")
-    bundles: list[BundleIdentity] = Field(description="all that its classes are of, in the order asked for")
+    bundle: BundleIdentity = Field(description="the bundle whose training schedule is used")
+    bundles: list[BundleIdentity] = Field(description="all bundles of its classes, in the order of the classes")
     queries: Literal["labels", "images"]
     addressing: Literal["images", "classify", "prototypes"] | None = Field(description="how pictures were used")
     pictures: dict[str, int] | None
@@ -192,15 +193,15 @@ class ClassifierAnswer(BaseModel):
     image: ImageSize
     network: str
     seed: int
-    quality: Quality | None = Field(description="how good it is likely to be; null where nothing is known of that")
-    notes: list[str] = Field(description="sentences that whoever relies on it should know")
+    quality: Quality | None = Field(description="expected accuracy; null if it cannot be estimated")
+    notes: list[str] = Field(description="caveats, one sentence each")
     attempt: int
     progress: Progress | None
     created_at: AwareDatetime
     started_at: AwareDatetime | None
     finished_at: AwareDatetime | None
     seconds: float | None
-    stages: dict[str, float] | None = Field(description="seconds by stage, once it has ended")
+    stages: dict[str, float] | None = Field(description="seconds by stage; null before the end")
     file: FinishedFile | None
     error: JobProblem | None
     links: dict[str, str]
@@ -220,14 +221,14 @@ class ClassifierAnswer(BaseModel):
 
 
 class ClassifierList(BaseModel):
-    """A page, newest first. `next` is the cursor of the page after it; null where this is the last."""
+    """A page, newest first. `next` is the cursor of the next page, null on the last one."""
 
     classifiers: list[ClassifierAnswer]
     next: str | None
 
 
 class EventAnswer(BaseModel):
-    """Something that happened to a training; `number` counts from 1 within one training."""
+    """An event of a training. `number` counts from 1."""
 
     number: int
     at: AwareDatetime
@@ -249,13 +250,13 @@ class EventAnswer(BaseModel):
 
 
 class EventPage(BaseModel):
-    """Events in order; the page after it is `?after=` and the number of the last."""
+    """Events in order. The next page is `?after=` with the number of the last one."""
 
     events: list[EventAnswer]
 
 
 class PredictionEntry(BaseModel):
-    """The prediction of one picture. `by` is present where prototypes answered instead of a trained network."""
+    """The prediction for one picture. `by` is present if prototypes answered instead of a trained network."""
 
     label: str
     by: Literal["prototypes"] | None = None
