@@ -55,7 +55,7 @@ def form(*, labels: tuple[str, ...] = ("left", "right"), name: str | None = None
 
 
 @pytest.mark.parametrize("cut", [1, 40, 120, 400, -60, -4])
-def test_a_form_that_is_cut_off(address: Address, cut: int) -> None:
+def test_a_form_that_is_cut_off_is_refused(address: Address, cut: int) -> None:
     body = form()[:cut]
     assert status(exchange(address, request(body, length=len(body)))) in (400, 422)
     assert status(exchange(address, request(body, length=len(body), path="/classifier"))) in (400, 422)
@@ -66,18 +66,18 @@ def test_a_form_that_ends_without_a_last_line_break_is_whole(address: Address) -
     assert status(exchange(address, request(body, length=len(body)))) == 200
 
 
-def test_a_length_that_promises_more_than_comes(address: Address) -> None:
+def test_a_content_length_larger_than_the_body_is_handled(address: Address) -> None:
     body = form()
     assert status(exchange(address, request(body, length=len(body) + 5000), hang_up=True)) in (0, 400)
     assert status(exchange(address, request(body, length=len(body) + 5000))) == 408
 
 
-def test_a_length_that_promises_less_than_comes(address: Address) -> None:
+def test_a_content_length_smaller_than_the_body_is_handled(address: Address) -> None:
     body = form()
     assert status(exchange(address, request(body, length=len(body) // 2))) in (400, 422)
 
 
-def test_lengths_that_contradict_each_other(address: Address) -> None:
+def test_contradicting_lengths_are_refused(address: Address) -> None:
     double = b"POST /recall HTTP/1.1\r\nHost: localhost\r\nContent-Length: 5\r\nContent-Length: 6\r\n\r\nabcdef"
     smuggled = (
         b"POST /recall HTTP/1.1\r\nHost: localhost\r\nContent-Length: 4\r\nTransfer-Encoding: chunked\r\n\r\n"
@@ -120,12 +120,12 @@ def test_an_upload_that_trickles_is_cut_off_in_time(address: Address) -> None:
     assert time.monotonic() - began < 10
 
 
-def test_what_is_no_http_at_all(address: Address) -> None:
+def test_bytes_that_are_not_http_are_refused(address: Address) -> None:
     for sent in (b"\x16\x03\x01\x02\x00", b"\x00" * 1000, b"GET / HTTP/x\r\n\r\n", b"x" * 100_000):
         assert status(exchange(address, sent)) in (0, 400)
 
 
-def test_heads_without_measure(address: Address) -> None:
+def test_endless_headers_are_refused(address: Address) -> None:
     many = b"".join(b"x-%d: y\r\n" % number for number in range(20_000))
     assert status(exchange(address, b"GET /recall?labels=left HTTP/1.1\r\nHost: localhost\r\n" + many + b"\r\n")) in (
         0,

@@ -112,7 +112,7 @@ def check(answers: bytes, sent: bytes) -> list[int]:
     return statuses
 
 
-def test_whatever_is_sent_is_answered_or_closed_without_an_error(
+def test_any_bytes_are_answered_or_the_connection_is_closed_without_an_error(
     address: Address, caplog: pytest.LogCaptureFixture
 ) -> None:
     chance, statuses = random.Random(7), Counter[int]()

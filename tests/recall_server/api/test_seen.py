@@ -27,7 +27,7 @@ def test_the_bases_of_a_memory_are_pictures_at_the_size_that_is_stored(client: T
         assert (image.size, image.getextrema()) == ((16, 16), (0, 255))
 
 
-def test_a_contact_sheet_of_the_bases_is_a_matter_of_format_or_accept(client: TestClient) -> None:
+def test_bases_are_sent_as_a_contact_sheet_by_format_or_accept(client: TestClient) -> None:
     sheet = client.get("/bundles/places/bases?format=png", headers={"Accept": "application/json"})
     assert sheet.headers["content-type"] == "image/png"
     assert Image.open(io.BytesIO(sheet.content)).width > 8 * 64
@@ -48,13 +48,13 @@ def test_similarity_is_a_symmetric_table_of_the_labels(client: TestClient, libra
 
 
 @pytest.mark.parametrize("path", ["/bundles/places/bases", "/bundles/places/similarity"])
-def test_what_was_seen_before_need_not_be_sent_again(client: TestClient, path: str) -> None:
+def test_unchanged_views_are_304(client: TestClient, path: str) -> None:
     etag = client.get(path).headers["etag"]
     again = client.get(path, headers={"If-None-Match": etag})
     assert (again.status_code, again.content, again.headers["etag"]) == (304, b"", etag)
 
 
-def test_what_a_memory_does_not_have_is_not_linked_and_a_404_says_why(client: TestClient) -> None:
+def test_missing_views_of_a_memory_are_not_linked_and_their_404_says_why(client: TestClient) -> None:
     columns, images, places = client.get("/bundles").json()["bundles"]
     assert columns["links"] == {
         "self": "/bundles/columns",
@@ -71,7 +71,7 @@ def test_what_a_memory_does_not_have_is_not_linked_and_a_404_says_why(client: Te
     assert "by pictures" in problem(client.get("/bundles/columns-images/similarity"), 404, "not-found")["detail"]
 
 
-def test_a_bundle_tells_the_size_of_the_original_and_keeps_its_confusions_for_who_asks(client: TestClient) -> None:
+def test_a_bundle_lists_the_size_of_its_data_and_its_details_the_confusions(client: TestClient) -> None:
     places = client.get("/bundles").json()["bundles"][2]
     assert places["dataset_bytes"] == 7_680
     assert "confusions" not in places["accuracy"][0]
@@ -88,7 +88,7 @@ def test_every_bundle_has_a_card(client: TestClient) -> None:
     problem(client.get("/bundles/nowhere/card"), 404, "not-found")
 
 
-def test_a_classifier_of_labels_is_as_good_as_its_memory_was_at_them(client: TestClient) -> None:
+def test_the_quality_of_labels_comes_from_the_memorys_confusions(client: TestClient) -> None:
     quality = trained(client, json={"labels": ["far", "NEAR"]})["quality"]
     assert quality["source"] == "evaluation"
     assert quality["per_label"] == {"far": 1.0, "near": 1.0}, "near was never taken for far"
@@ -98,7 +98,7 @@ def test_a_classifier_of_labels_is_as_good_as_its_memory_was_at_them(client: Tes
     assert three["accuracy"] == pytest.approx(0.8)
 
 
-def test_a_memory_that_was_not_evaluated_says_nothing_of_quality(client: TestClient) -> None:
+def test_without_an_evaluation_there_is_no_quality(client: TestClient) -> None:
     assert trained(client, json={"labels": ["left", "right"]})["quality"] is None
 
 
@@ -120,7 +120,7 @@ def test_two_pictures_of_a_class_are_too_few_for_an_estimate(client: TestClient)
     assert trained(client, files=parts("left", "right", count=2))["quality"] is None
 
 
-def test_a_classifier_tells_where_the_time_went(client: TestClient, backend: ManualBackend) -> None:
+def test_a_classifier_lists_seconds_by_stage(client: TestClient, backend: ManualBackend) -> None:
     stages = trained(client, json={"labels": ["left", "right"]})["stages"]
     assert list(stages) == ["recalling", "queued", "training", "transferring"]
     assert min(stages.values()) >= 0
@@ -145,7 +145,7 @@ def test_a_classifier_has_a_card_once_it_is_trained(client: TestClient, backend:
     problem(client.get("/classifier/nowhere/card"), 404, "not-found")
 
 
-def test_the_card_of_a_classifier_does_not_take_another_memory_for_its_own(
+def test_the_card_of_a_classifier_never_describes_a_replaced_bundle(
     open_app: Open, library: Library, backend: ManualBackend
 ) -> None:
     renamed = Library(dict(library.bundles))

@@ -52,7 +52,7 @@ def test_the_pixels_of_a_request_are_limited_together(open_app: Open) -> None:
 
 
 @pytest.mark.process
-def test_pixels_are_paid_for(open_app: Open) -> None:
+def test_decoded_pixels_are_charged(open_app: Open) -> None:
     client = open_app(work_rate="30/hour")
     for status in (200, 200, 200, 429):
         assert client.post("/recall?per_label=1", files=slow("left", flat_webp(3000))).status_code == status
@@ -83,7 +83,7 @@ class Leaver:
         return {"type": "http.disconnect"}
 
 
-def test_work_is_given_up_when_its_caller_has_left_and_so_is_the_waiting(client: TestClient) -> None:
+def test_work_and_waiting_are_abandoned_when_the_caller_disconnects(client: TestClient) -> None:
     context = client.app.state.context  # type: ignore[attr-defined]
     ended, begun = threading.Event(), threading.Event()
 
@@ -110,7 +110,7 @@ def test_work_is_given_up_when_its_caller_has_left_and_so_is_the_waiting(client:
     assert not context.decoding._pixels, "every share was given back"
 
 
-def test_an_error_and_a_result_pass_through(client: TestClient) -> None:
+def test_results_and_errors_are_passed_on(client: TestClient) -> None:
     context = client.app.state.context  # type: ignore[attr-defined]
 
     def fail(_: Upload) -> None:
@@ -124,7 +124,9 @@ def test_an_error_and_a_result_pass_through(client: TestClient) -> None:
     asyncio.run(scenario())
 
 
-def test_a_prediction_is_given_up_when_its_caller_has_left(client: TestClient, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_prediction_is_abandoned_when_its_caller_disconnects(
+    client: TestClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
     context = client.app.state.context  # type: ignore[attr-defined]
     made = client.post("/classifier", json=LABELS, headers={"Prefer": "wait=30"}).json()["id"]
     begun, go_on, wanted = threading.Event(), threading.Event(), []

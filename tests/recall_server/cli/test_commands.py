@@ -144,7 +144,7 @@ def right_of_40(server: RunningServer, links: dict[str, str], **names: str) -> i
     return right
 
 
-def test_the_server_is_ready_with_what_could_be_loaded(server: RunningServer) -> None:
+def test_the_server_is_ready_with_the_bundles_that_could_be_loaded(server: RunningServer) -> None:
     body = server.wait_until_ready()
     assert body["bundles"] == ["columns", "columns-images", "places", "slow"]
     (rejected,) = body["rejected"]
@@ -152,7 +152,7 @@ def test_the_server_is_ready_with_what_could_be_loaded(server: RunningServer) ->
     assert "bundle rejected: hostile.safetensors" in server.log.read_text()
 
 
-def test_what_is_logged_is_json_with_the_id_of_the_request(server: RunningServer) -> None:
+def test_logs_are_json_with_the_request_id(server: RunningServer) -> None:
     sent = {"X-Request-ID": "order-77", "Authorization": "Bearer 0123456789abcdef"}
     assert server.client.get("/recall?labels=left&seed=77", headers=sent).headers["x-request-id"] == "order-77"
     limit = time.monotonic() + PATIENCE
@@ -169,7 +169,9 @@ def logged(server: RunningServer) -> list[dict[str, Any]]:
     return [json.loads(line) for line in server.log.read_text().splitlines(keepends=True) if line.endswith("\n")]
 
 
-def test_traces_go_to_a_collector_where_the_environment_names_one(server: RunningServer, collector: Collector) -> None:
+def test_traces_are_sent_to_a_collector_if_the_environment_names_one(
+    server: RunningServer, collector: Collector
+) -> None:
     server.client.get("/recall?labels=left&seed=5")
     limit = time.monotonic() + PATIENCE
     while not any(b"/recall" in trace for trace in collector.traces):
@@ -177,14 +179,14 @@ def test_traces_go_to_a_collector_where_the_environment_names_one(server: Runnin
         time.sleep(0.05)
 
 
-def test_metrics_are_those_of_the_real_thing(server: RunningServer) -> None:
+def test_a_real_server_exports_metrics(server: RunningServer) -> None:
     text = server.client.get("/metrics").text
     assert 'recall_workers{device="cpu",state="ready"} 1.0' in text
     assert "process_resident_memory_bytes" in text
     assert 'route="/recall"' in text
 
 
-def test_labels_to_images_to_a_classifier_to_predictions(server: RunningServer) -> None:
+def test_labels_are_recalled_trained_and_predicted(server: RunningServer) -> None:
     recalled = server.client.get("/recall", params={"labels": "left,right", "format": "safetensors"})
     assert safetensors.torch.load(recalled.content)["images"].shape == (12, 1, 8, 8)
     answer = server.client.post("/classifier", json={"labels": ["left", "right"]}, headers=WAIT)
@@ -196,13 +198,13 @@ def test_labels_to_images_to_a_classifier_to_predictions(server: RunningServer) 
     assert probabilities[0, 0] > 0.5
 
 
-def test_a_few_pictures_to_a_classifier(server: RunningServer) -> None:
+def test_a_few_pictures_become_a_classifier(server: RunningServer) -> None:
     answer = server.client.post("/classifier", files=parts("left", "right", count=3), headers=WAIT)
     assert answer.status_code == 201, answer.text
     assert right_of_40(server, answer.json()["links"], left="left", right="right") >= 38
 
 
-def test_training_does_not_hold_up_requests(server: RunningServer) -> None:
+def test_training_does_not_block_requests(server: RunningServer) -> None:
     endless = server.client.post("/classifier", json={"labels": ["up", "down"]}).json()
     while server.client.get(endless["links"]["self"]).json()["progress"] is None:
         time.sleep(0.02)
@@ -217,7 +219,7 @@ def test_training_does_not_hold_up_requests(server: RunningServer) -> None:
 
 
 @pytest.mark.parametrize("stop", [signal.SIGTERM, signal.SIGINT])
-def test_stopping_in_the_middle_of_a_training_answers_all_leaves_no_process_and_loses_nothing_finished(
+def test_stopping_during_a_training_answers_everyone_and_leaves_no_process(
     slow_artifacts: Path, tmp_path: Path, stop: signal.Signals
 ) -> None:
     with running(slow_artifacts, tmp_path) as server:
@@ -248,7 +250,7 @@ def test_stopping_in_the_middle_of_a_training_answers_all_leaves_no_process_and_
         assert right_of_40(server, finished["links"], left="left", right="right") >= 38
 
 
-def test_even_a_killed_server_leaves_no_process_behind(slow_artifacts: Path, tmp_path: Path) -> None:
+def test_a_killed_server_leaves_no_process_behind(slow_artifacts: Path, tmp_path: Path) -> None:
     with running(slow_artifacts, tmp_path) as server:
         server.wait_until_ready()
         endless = server.client.post("/classifier", json={"labels": ["up", "down"]}).json()
@@ -259,9 +261,7 @@ def test_even_a_killed_server_leaves_no_process_behind(slow_artifacts: Path, tmp
         wait_until_gone(started)
 
 
-def test_a_server_that_is_killed_while_it_loads_leaves_no_process_behind_either(
-    slow_artifacts: Path, tmp_path: Path
-) -> None:
+def test_a_server_killed_while_loading_leaves_no_process_behind(slow_artifacts: Path, tmp_path: Path) -> None:
     command = [sys.executable, "-m", "recall_server", "serve", "--port=0", f"--artifacts={slow_artifacts}"]
     starting = subprocess.Popen([*command, f"--state={tmp_path}"], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     limit = time.monotonic() + PATIENCE
@@ -284,14 +284,14 @@ def recall_until(stopped: threading.Event, client: httpx2.Client, seed: int) -> 
     return statuses
 
 
-def test_nobody_listens_beyond_this_machine_without_a_key(slow_artifacts: Path, tmp_path: Path) -> None:
+def test_without_a_key_the_server_listens_on_this_machine_only(slow_artifacts: Path, tmp_path: Path) -> None:
     flags = [f"--artifacts={slow_artifacts}", f"--state={tmp_path}", "--host=0.0.0.0", "--port=0"]
     refused = CliRunner().invoke(cli, ["serve", *flags])
     assert refused.exit_code == 1
     assert "error: 0.0.0.0 can be reached from other machines, and there are no API keys" in refused.output
 
 
-def test_a_taken_port_is_said_before_anything_is_loaded(tmp_path: Path) -> None:
+def test_a_taken_port_is_reported_before_anything_is_loaded(tmp_path: Path) -> None:
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         taken.listen()
@@ -303,7 +303,7 @@ def test_a_taken_port_is_said_before_anything_is_loaded(tmp_path: Path) -> None:
     assert not (tmp_path / "s").exists()
 
 
-def test_a_host_that_is_not_this_machines_is_refused(tmp_path: Path) -> None:
+def test_a_host_of_another_machine_is_refused(tmp_path: Path) -> None:
     refused = CliRunner().invoke(cli, ["serve", f"--artifacts={tmp_path}", "--host=nowhere.invalid", "--allow-public"])
     assert refused.exit_code == 1
     assert "the host nowhere.invalid is not known" in refused.output
@@ -330,9 +330,7 @@ def wait_until_gone(processes: list[int]) -> None:
     eventually(lambda: not any(map(is_running, processes)), f"none of {processes} is running")
 
 
-def test_a_state_folder_that_cannot_be_written_is_one_line_and_an_exit_code(
-    slow_artifacts: Path, tmp_path: Path
-) -> None:
+def test_an_unwritable_state_folder_ends_in_one_line_and_an_exit_code(slow_artifacts: Path, tmp_path: Path) -> None:
     (tmp_path / "state").touch()
     command = [sys.executable, "-m", "recall_server", "serve", f"--artifacts={slow_artifacts}", "--port=0"]
     ended = subprocess.run(
@@ -354,7 +352,7 @@ commands.cli()
 """
 
 
-def test_a_server_that_cannot_stop_ends_and_says_where_it_was(tmp_path: Path) -> None:
+def test_a_server_that_cannot_stop_is_ended_with_its_stack_traces(tmp_path: Path) -> None:
     command = [sys.executable, "-c", NEVER_STOPS, "serve", "--port=0", "--drain-seconds=1", f"--state={tmp_path}"]
     log = tmp_path / "log"
     with log.open("w") as stream:

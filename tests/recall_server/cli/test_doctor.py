@@ -13,7 +13,7 @@ from recall_server.cli import commands
 pytestmark = pytest.mark.usefixtures("clean_environment")
 
 
-def test_doctor_says_what_is_good_and_fails_for_what_is_not(artifacts: Path, tmp_path: Path) -> None:
+def test_doctor_lists_all_checks_and_fails_if_one_fails(artifacts: Path, tmp_path: Path) -> None:
     arguments = ["doctor", "--device=cpu", f"--state={tmp_path}"]
     good = CliRunner().invoke(commands.cli, [*arguments, f"--artifacts={artifacts}"])
     assert good.exit_code == 0, good.output
@@ -28,9 +28,7 @@ def test_doctor_says_what_is_good_and_fails_for_what_is_not(artifacts: Path, tmp
     assert "PROBLEM bundles: none could be loaded" in bad.output
 
 
-def test_doctor_tells_of_keys_by_name_of_the_lock_and_of_a_table_that_cannot_be_used(
-    artifacts: Path, tmp_path: Path
-) -> None:
+def test_doctor_checks_keys_the_lock_and_the_job_table(artifacts: Path, tmp_path: Path) -> None:
     folder = Path(shutil.copytree(artifacts, tmp_path / "artifacts"))
     assert CliRunner().invoke(commands.cli, ["lock", f"--artifacts={folder}"]).exit_code == 0
     (folder / "bundles" / "places.safetensors").write_bytes(b"12345")
@@ -48,7 +46,7 @@ def test_doctor_tells_of_keys_by_name_of_the_lock_and_of_a_table_that_cannot_be_
     assert "0123456789abcdef" not in examined.output
 
 
-def test_lock_says_what_it_vouched_for_and_refuses_what_cannot_be_served(artifacts: Path, tmp_path: Path) -> None:
+def test_lock_lists_the_locked_files_and_refuses_bad_bundles(artifacts: Path, tmp_path: Path) -> None:
     folder = Path(shutil.copytree(artifacts, tmp_path / "artifacts"))
     locked = CliRunner().invoke(commands.cli, ["lock", f"--artifacts={folder}"])
     assert locked.exit_code == 0, locked.output

@@ -12,7 +12,7 @@ from recall_server.errors import Forbidden, Unauthorised
 SECRET, OTHER = "0123456789abcdef-secret", "fedcba9876543210-other!"
 
 
-def test_a_key_is_known_by_itself_or_by_its_digest() -> None:
+def test_a_key_may_be_configured_as_itself_or_as_its_digest() -> None:
     digest = hashlib.sha256(OTHER.encode()).hexdigest()
     keys = ApiKeys.parse(f" reader:read:{SECRET}, boss:ADMIN:sha256={digest} ,")
     assert [(keys.identify(key).name, keys.identify(key).scope) for key in (SECRET, OTHER)] == [
@@ -25,7 +25,7 @@ def test_a_key_is_known_by_itself_or_by_its_digest() -> None:
 @pytest.mark.parametrize(
     "presented", [None, "", SECRET[:-1], SECRET + "x", SECRET.upper(), "sha256=" + "0" * 64, "\udcff"]
 )
-def test_anything_else_is_not_known(presented: str | None) -> None:
+def test_unknown_keys_are_refused(presented: str | None) -> None:
     with pytest.raises(Unauthorised):
         ApiKeys.parse(f"reader:read:{SECRET}").identify(presented)
 
@@ -51,7 +51,7 @@ def test_scopes_include_those_below() -> None:
         (f"a:read:{SECRET},b:train:{SECRET}", "key 2: its name or the key itself is given twice"),
     ],
 )
-def test_a_mistake_is_said_without_repeating_the_key(text: str, sentence: str) -> None:
+def test_a_mistake_is_reported_without_the_key(text: str, sentence: str) -> None:
     with pytest.raises(ValueError, match=".") as caught:
         ApiKeys.parse(text)
     assert sentence in str(caught.value)
@@ -59,6 +59,6 @@ def test_a_mistake_is_said_without_repeating_the_key(text: str, sentence: str) -
     assert "tooshort" not in str(caught.value)
 
 
-def test_no_keys_are_no_keys() -> None:
+def test_empty_settings_give_no_keys() -> None:
     assert not ApiKeys.parse(" , ")
     assert ApiKeys.parse(f"a:read:{SECRET}")

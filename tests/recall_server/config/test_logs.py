@@ -46,19 +46,19 @@ def test_json_is_one_object_a_line() -> None:
 
 
 @pytest.mark.parametrize("form", ["json", "console"])
-def test_traces_do_not_show_what_variables_held(form: str) -> None:
+def test_tracebacks_show_no_values_of_variables(form: str) -> None:
     text = logged(form)
     assert "RuntimeError: broken" in text
     assert "password" not in text
 
 
-def test_the_console_form_is_for_people() -> None:
+def test_the_console_format_is_readable() -> None:
     first = logged("console").splitlines()[0]
     assert "hello you" in first and "request_id=abc123" in first and "\x1b" not in first
 
 
 @pytest.mark.parametrize("character", ["\x1b", "\r", "\x00", "\x7f", "\x9b", "\x08"])
-def test_names_of_files_do_not_write_to_the_terminal(character: str) -> None:
+def test_control_characters_in_file_names_do_not_reach_the_terminal(character: str) -> None:
     program = (
         "import logging, sys; from recall_server.config.logs import configure_logs; configure_logs('info', 'console');"
         f"name = {character!r} + '[2Jbundle'; logger = logging.getLogger('x');"
@@ -69,7 +69,7 @@ def test_names_of_files_do_not_write_to_the_terminal(character: str) -> None:
     assert character.encode() not in ran.stderr and ran.stderr.count(b"[2Jbundle") >= 3
 
 
-def test_a_line_break_in_a_name_makes_no_line_of_its_own() -> None:
+def test_a_line_break_in_a_name_starts_no_new_log_line() -> None:
     forged = "2026-01-01T00:00:00Z [info     ] all is well"
     program = (
         "import logging; from recall_server.config.logs import configure_logs; configure_logs('info', 'console');"

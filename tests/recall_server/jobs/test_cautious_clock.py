@@ -33,7 +33,7 @@ class Clocks:
 
 
 @pytest.mark.parametrize("days", [400, 1, 1e-2, -400])
-def test_a_jump_of_a_minute_is_never_believed(days: float) -> None:
+def test_a_jump_of_the_clock_is_not_trusted_at_once(days: float) -> None:
     clocks = Clocks()
     clock = clocks.watched(HOUR)
     assert clocks.pass_minutes(clock, 60) is None
@@ -46,7 +46,7 @@ def test_a_jump_of_a_minute_is_never_believed(days: float) -> None:
     assert after == START + timedelta(seconds=clocks.passed - HOUR)
 
 
-def test_a_server_that_starts_under_a_wrong_clock_believes_nothing() -> None:
+def test_a_server_started_with_a_wrong_clock_trusts_nothing() -> None:
     clocks = Clocks()
     clocks.wrong = timedelta(days=400)
     clock = clocks.watched(HOUR)
@@ -56,7 +56,7 @@ def test_a_server_that_starts_under_a_wrong_clock_believes_nothing() -> None:
     assert seen is not None and seen < START + timedelta(days=1)
 
 
-def test_a_clock_that_stays_ahead_is_believed_after_the_time() -> None:
+def test_a_clock_that_stays_ahead_is_trusted_after_the_delay() -> None:
     clocks = Clocks()
     clock = clocks.watched(HOUR)
     clocks.pass_minutes(clock, 70)
@@ -67,13 +67,13 @@ def test_a_clock_that_stays_ahead_is_believed_after_the_time() -> None:
     assert after is not None and after > START + timedelta(days=399)
 
 
-def test_few_looks_are_kept() -> None:
+def test_only_few_readings_are_kept() -> None:
     clocks = Clocks()
     clock = clocks.watched(HOUR)
     clocks.pass_minutes(clock, 10_000)
     assert len(clock._looks) <= 62
 
 
-def test_without_a_time_to_wait_the_clock_is_believed_at_once() -> None:
+def test_with_a_delay_of_zero_the_clock_is_trusted_at_once() -> None:
     clocks = Clocks()
     assert clocks.watched(0.0).look() == START

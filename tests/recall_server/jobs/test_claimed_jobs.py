@@ -22,7 +22,7 @@ from tests.recall_server.serving_examples import ManualBackend
 from tests.suite.waiting import eventually
 
 
-def test_an_end_that_could_not_be_recorded_is_made_good(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_end_that_could_not_be_recorded_is_recorded_later(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     backend = ManualBackend()
     jobs = jobs_with(backend, tmp_path)
     identifier = jobs.submit(record("x"), training_task()).record.id
@@ -41,7 +41,7 @@ def test_an_end_that_could_not_be_recorded_is_made_good(tmp_path: Path, monkeypa
     assert files(tmp_path) == {"x.2.safetensors"}
 
 
-def test_a_classifier_is_kept_whose_end_was_recorded_though_the_answer_got_lost(
+def test_a_classifier_is_kept_if_its_end_was_recorded_but_the_reply_was_lost(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     backend = ManualBackend()
@@ -60,9 +60,7 @@ def test_a_classifier_is_kept_whose_end_was_recorded_though_the_answer_got_lost(
 
 
 @pytest.mark.parametrize("moment", ["before the table is read", "after the loss is written"])
-def test_an_attempt_that_was_lost_does_not_take_the_next_one_with_it(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, moment: str
-) -> None:
+def test_a_lost_attempt_does_not_end_the_next_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, moment: str) -> None:
     backend = ManualBackend()
     jobs = jobs_with(backend, tmp_path)
     silence(jobs)
@@ -104,7 +102,7 @@ def test_a_job_that_cannot_be_read_is_left_to_a_server_that_can(tmp_path: Path) 
 
 @pytest.mark.parametrize("verb", ["cancel", "delete"])
 @pytest.mark.parametrize("moment", ["before the file is written", "after the file is written"])
-def test_a_job_that_goes_while_its_classifier_is_stored_leaves_no_file(
+def test_a_job_deleted_while_its_classifier_is_stored_leaves_no_file(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, verb: str, moment: str
 ) -> None:
     backend = ManualBackend()
@@ -124,7 +122,7 @@ def test_a_job_that_goes_while_its_classifier_is_stored_leaves_no_file(
     assert files(tmp_path) == set()
 
 
-def test_progress_is_noted_now_and_then_and_always_at_the_end(tmp_path: Path) -> None:
+def test_progress_is_recorded_periodically_and_at_the_end(tmp_path: Path) -> None:
     backend = ManualBackend()
     jobs = jobs_with(backend, tmp_path)
     identifier = jobs.submit(record(), training_task()).record.id
@@ -139,7 +137,7 @@ def test_progress_is_noted_now_and_then_and_always_at_the_end(tmp_path: Path) ->
 
 @pytest.mark.parametrize("verb", ["cancel", "delete"])
 @pytest.mark.parametrize("word", ["progressed", "succeeded", "failed", "lost", "returned"])
-def test_what_a_worker_says_after_the_end_counts_for_nothing(tmp_path: Path, verb: str, word: str) -> None:
+def test_reports_of_a_worker_after_the_end_are_ignored(tmp_path: Path, verb: str, word: str) -> None:
     backend = ManualBackend()
     jobs = jobs_with(backend, tmp_path)
     identifier = jobs.submit(record(), training_task()).record.id
@@ -163,7 +161,7 @@ def test_what_a_worker_says_after_the_end_counts_for_nothing(tmp_path: Path, ver
             jobs.get(identifier)
 
 
-def test_a_job_whose_worker_dies_is_tried_again_and_then_fails(tmp_path: Path) -> None:
+def test_a_job_is_retried_if_its_worker_dies_and_then_fails(tmp_path: Path) -> None:
     backend = ManualBackend()
     jobs = jobs_with(backend, tmp_path, attempts=2)
     identifier = jobs.submit(record(), training_task()).record.id
@@ -206,7 +204,7 @@ def test_training_that_diverges_fails_with_the_reason(tmp_path: Path) -> None:
     assert failed.finished_at is not None
 
 
-def test_a_task_that_was_taken_away_fails_its_job_and_not_the_next(tmp_path: Path) -> None:
+def test_a_missing_task_file_fails_only_its_own_job(tmp_path: Path) -> None:
     backend = ManualBackend()
     jobs = jobs_with(backend, tmp_path)
     jobs.submit(record("first"), training_task())

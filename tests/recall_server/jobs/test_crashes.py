@@ -52,7 +52,7 @@ def under_way(jobs: TrainingJobs, identifier: str) -> None:
     eventually(lambda: jobs.get(identifier).progress is not None, "training is under way")
 
 
-def test_the_jobs_of_a_server_that_is_killed_are_trained_by_another_one_and_end_once(
+def test_another_server_trains_the_jobs_of_a_killed_one_exactly_once(
     doomed: subprocess.Popen[bytes], backend: ManualBackend, jobs: TrainingJobs, tmp_path: Path
 ) -> None:
     running = jobs.submit(record("running"), training_task(steps=LONG)).record.id
@@ -93,7 +93,7 @@ def freeze_between_writes(process: subprocess.Popen[bytes], state: Path) -> None
         time.sleep(0.02)
 
 
-def test_a_server_that_was_frozen_does_not_disturb_the_one_that_took_over(
+def test_a_server_that_wakes_up_does_not_disturb_its_successor(
     doomed: subprocess.Popen[bytes], backend: ManualBackend, jobs: TrainingJobs, tmp_path: Path
 ) -> None:
     identifier = jobs.submit(record("x"), training_task(steps=LONG)).record.id

@@ -56,7 +56,7 @@ def test_identical_requests_to_two_servers_share_one_job_and_one_key(tmp_path: P
         pair.other.submit(record("third"), training_task(seed=4), key=key("k", "another"))
 
 
-def test_requests_that_bring_the_same_new_key_at_once_share_it_too(tmp_path: Path) -> None:
+def test_simultaneous_requests_with_one_new_key_share_a_job(tmp_path: Path) -> None:
     pair = Pair(tmp_path)
     pair.one.submit(record("first"), training_task())
     with ThreadPoolExecutor(8) as threads:
@@ -68,7 +68,7 @@ def test_requests_that_bring_the_same_new_key_at_once_share_it_too(tmp_path: Pat
             assert {each.result().record.id for each in submitted} == {"first"}
 
 
-def test_a_job_is_stopped_by_the_server_that_has_it_when_another_one_is_told_to(tmp_path: Path) -> None:
+def test_a_cancellation_reaches_the_server_that_runs_the_job(tmp_path: Path) -> None:
     pair = Pair(tmp_path)
     identifier = pair.one.submit(record(), training_task()).record.id
     assignment = pair.backends[0].begin()
@@ -77,7 +77,7 @@ def test_a_job_is_stopped_by_the_server_that_has_it_when_another_one_is_told_to(
     assert not pair.backends[0].source.progressed(assignment, Progress(done=1, total=2))
 
 
-def test_the_jobs_of_a_server_that_died_are_taken_over(tmp_path: Path) -> None:
+def test_jobs_of_a_dead_server_are_taken_over(tmp_path: Path) -> None:
     pair = Pair(tmp_path, lease_seconds=0.5)
     identifier = pair.one.submit(record("x"), training_task()).record.id
     late = pair.backends[0].begin()
@@ -97,7 +97,7 @@ def test_the_jobs_of_a_server_that_died_are_taken_over(tmp_path: Path) -> None:
     assert pair.one.read(identifier) == pair.other.read(identifier) != b"from the dead"
 
 
-def test_a_job_whose_servers_die_again_and_again_is_lost(tmp_path: Path) -> None:
+def test_a_job_fails_if_its_servers_die_repeatedly(tmp_path: Path) -> None:
     pair = Pair(tmp_path, lease_seconds=0.3, attempts=1)
     identifier = pair.one.submit(record(), training_task()).record.id
     pair.backends[0].begin()
@@ -142,7 +142,7 @@ def test_a_living_server_keeps_its_jobs_while_other_work_takes_longer_than_a_lea
     assert (running.status, running.attempt) == (JobStatus.RUNNING, 1)
 
 
-def test_a_server_that_was_only_asleep_gives_up_its_jobs_and_goes_on(tmp_path: Path) -> None:
+def test_a_suspended_server_gives_up_its_jobs_and_continues(tmp_path: Path) -> None:
     pair = Pair(tmp_path)
     first = pair.one.submit(record("first"), training_task()).record.id
     pair.backends[0].begin()
@@ -177,7 +177,7 @@ def three_classifiers(state: Path, **limits: object) -> TrainingJobs:
     return jobs
 
 
-def test_classifiers_that_are_too_old_expire_with_all_that_was_known_of_them(tmp_path: Path) -> None:
+def test_old_classifiers_expire_with_their_records_and_files(tmp_path: Path) -> None:
     three_classifiers(tmp_path).stop()
     jobs = jobs_with(ManualBackend(), tmp_path, keep_seconds=0.0)
     jobs.submit(record("queued"), training_task(seed=9))
@@ -206,9 +206,7 @@ def test_the_oldest_classifiers_expire_until_the_rest_is_small_enough(tmp_path: 
     assert len(jobs.page(9).records) == 2
 
 
-def test_what_expires_in_great_number_is_removed_a_little_at_a_time_and_soon(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_mass_expiry_is_done_in_small_batches(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(maintenance, "CLEANED_AT_ONCE", 2)
     jobs = three_classifiers(tmp_path)
     silence(jobs)

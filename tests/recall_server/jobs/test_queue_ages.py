@@ -11,7 +11,7 @@ from recall_server.jobs.queue_ages import QueueAges
 from recall_server.jobs.rows.records import now
 
 
-def test_the_time_in_the_queue_is_not_measured_by_a_clock_that_is_set(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_queue_ages_use_the_monotonic_clock(monkeypatch: pytest.MonkeyPatch) -> None:
     moment, today = 5.0, now()
     ages = QueueAges(clock=lambda: moment)
     queued = {"known": today, "found": today - timedelta(seconds=70)}

@@ -46,7 +46,7 @@ def test_a_job_is_queued_running_and_succeeded(tmp_path: Path) -> None:
     assert names(tmp_path / "tasks") == set()
 
 
-def test_events_tell_the_story_of_a_job_in_their_order(tmp_path: Path) -> None:
+def test_events_of_a_job_are_in_order(tmp_path: Path) -> None:
     jobs = jobs_with(ManualBackend(eager=True), tmp_path)
     identifier = jobs.submit(record(), training_task()).record.id
     events = jobs.events(identifier)
@@ -61,7 +61,7 @@ def test_events_tell_the_story_of_a_job_in_their_order(tmp_path: Path) -> None:
         jobs.events("nobody")
 
 
-def test_a_page_goes_on_where_the_one_before_ended(tmp_path: Path) -> None:
+def test_a_page_continues_after_the_previous_one(tmp_path: Path) -> None:
     jobs = jobs_with(ManualBackend(), tmp_path)
     for index in range(5):
         jobs.submit(record(f"{index}"), training_task(seed=index))
@@ -78,7 +78,7 @@ def test_a_page_goes_on_where_the_one_before_ended(tmp_path: Path) -> None:
         assert caught.value.parameter == "cursor"
 
 
-def test_everything_is_found_again_after_a_restart(tmp_path: Path) -> None:
+def test_jobs_are_kept_across_a_restart(tmp_path: Path) -> None:
     backend = ManualBackend()
     jobs = jobs_with(backend, tmp_path)
     jobs.submit(record("done"), training_task())
@@ -117,7 +117,7 @@ def test_identical_requests_share_one_job_and_one_file(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("end", ["cancelled", "failed", "deleted"])
-def test_a_request_whose_twin_came_to_nothing_is_trained(tmp_path: Path, end: str) -> None:
+def test_a_request_identical_to_a_failed_one_is_trained(tmp_path: Path, end: str) -> None:
     backend = ManualBackend()
     jobs = jobs_with(backend, tmp_path)
     jobs.submit(record("first"), training_task())
@@ -128,7 +128,7 @@ def test_a_request_whose_twin_came_to_nothing_is_trained(tmp_path: Path, end: st
     assert jobs.submit(record("second"), training_task()).record.id == "second"
 
 
-def test_a_classifier_whose_file_was_taken_away_is_trained_again(tmp_path: Path) -> None:
+def test_a_classifier_whose_file_is_missing_is_trained_again(tmp_path: Path) -> None:
     jobs = jobs_with(ManualBackend(eager=True), tmp_path)
     jobs.submit(record("first"), training_task(), key=key("k"))
     jobs.finished_file("first").unlink()
@@ -142,7 +142,7 @@ def test_a_classifier_whose_file_was_taken_away_is_trained_again(tmp_path: Path)
     assert lost.error == JobError(kind="StorageFailed", detail="the file of this classifier is missing")
 
 
-def test_a_key_stands_for_its_request_whatever_became_of_it(tmp_path: Path) -> None:
+def test_an_idempotency_key_returns_its_job_in_any_state(tmp_path: Path) -> None:
     backend = ManualBackend()
     jobs = jobs_with(backend, tmp_path)
     first = jobs.submit(record("first"), training_task(), key=key("k", caller="me"))
@@ -159,7 +159,7 @@ def test_a_key_stands_for_its_request_whatever_became_of_it(tmp_path: Path) -> N
     assert jobs.submit(record("fifth"), training_task(seed=5), key=key("k", caller="me")).created
 
 
-def test_a_key_that_came_to_share_a_job_stands_for_it_too(tmp_path: Path) -> None:
+def test_an_idempotency_key_of_a_shared_job_returns_that_job(tmp_path: Path) -> None:
     jobs = jobs_with(ManualBackend(), tmp_path)
     jobs.submit(record("first"), training_task(), key=key("one"))
     assert not jobs.submit(record("second"), training_task(), key=key("two")).created
@@ -167,7 +167,7 @@ def test_a_key_that_came_to_share_a_job_stands_for_it_too(tmp_path: Path) -> Non
         jobs.submit(record("third"), training_task(seed=4), key=key("two", "another"))
 
 
-def test_no_more_jobs_wait_than_the_limit_and_the_surplus_is_told_when_to_come_back(tmp_path: Path) -> None:
+def test_the_queue_is_limited_and_refusals_have_retry_after(tmp_path: Path) -> None:
     backend = ManualBackend()
     jobs = jobs_with(backend, tmp_path, queue=2)
     assert jobs.room() == Admission(accepting=True, reason="", retry_after=0, queued=0, limit=2)
@@ -186,7 +186,7 @@ def test_no_more_jobs_wait_than_the_limit_and_the_surplus_is_told_when_to_come_b
     assert jobs.submit(record("next"), training_task(seed=9)).created
 
 
-def test_of_many_requests_at_once_exactly_as_many_are_accepted_as_there_is_room(tmp_path: Path) -> None:
+def test_simultaneous_requests_are_accepted_exactly_up_to_the_limit(tmp_path: Path) -> None:
     jobs = jobs_with(ManualBackend(), tmp_path, queue=5)
     accepted: list[str] = []
 
@@ -254,7 +254,7 @@ def test_deleting_removes_record_events_and_file(tmp_path: Path) -> None:
             verb(identifier)
 
 
-def test_no_space_for_a_task_is_said_before_it_is_queued(tmp_path: Path) -> None:
+def test_a_task_that_cannot_be_stored_is_refused_before_it_is_queued(tmp_path: Path) -> None:
     jobs = jobs_with(ManualBackend(), tmp_path)
     shutil.rmtree(tmp_path / "tasks")
     (tmp_path / "tasks").touch()
@@ -263,9 +263,7 @@ def test_no_space_for_a_task_is_said_before_it_is_queued(tmp_path: Path) -> None
     assert jobs.page(9).records == ()
 
 
-def test_a_clock_that_is_set_back_does_not_make_a_job_end_before_it_began(
-    tmp_path: Path, monkeypatch: MonkeyPatch
-) -> None:
+def test_a_job_never_ends_before_its_start_if_the_clock_is_set_back(tmp_path: Path, monkeypatch: MonkeyPatch) -> None:
     backend = ManualBackend()
     jobs = jobs_with(backend, tmp_path)
     identifier = jobs.submit(record(), training_task()).record.id
@@ -292,7 +290,7 @@ def test_running_jobs_are_given_the_time_to_end_when_the_server_stops(tmp_path: 
     jobs.stop()
 
 
-def test_statistics_count_what_was_done_and_how_long_it_took(tmp_path: Path) -> None:
+def test_statistics_count_jobs_and_their_seconds(tmp_path: Path) -> None:
     backend = ManualBackend()
     jobs = jobs_with(backend, tmp_path)
     for index in range(4):

@@ -50,7 +50,7 @@ def test_waiting_for_events_ends_with_the_next_one_or_with_the_time(tmp_path: Pa
     assert asyncio.run(scenario()) == [["queued"], [], ["running"]]
 
 
-def test_whoever_waits_is_let_go_when_the_server_stops(tmp_path: Path) -> None:
+def test_waiting_ends_when_the_server_stops(tmp_path: Path) -> None:
     jobs = jobs_with(ManualBackend(), tmp_path)
     identifier = jobs.submit(record(), training_task()).record.id
 
@@ -66,7 +66,7 @@ def test_whoever_waits_is_let_go_when_the_server_stops(tmp_path: Path) -> None:
     assert asyncio.run(jobs.wait(identifier, PATIENCE)).status is JobStatus.QUEUED
 
 
-def test_waiting_for_nobody_is_an_error(tmp_path: Path) -> None:
+def test_waiting_for_an_unknown_job_is_an_error(tmp_path: Path) -> None:
     jobs = jobs_with(ManualBackend(), tmp_path)
     with pytest.raises(NotFound):
         asyncio.run(jobs.wait("nobody", 1))
@@ -74,7 +74,7 @@ def test_waiting_for_nobody_is_an_error(tmp_path: Path) -> None:
         asyncio.run(jobs.wait_for_events("nobody", after=0, seconds=1))
 
 
-def test_whoever_waits_at_one_server_sees_what_another_one_does(tmp_path: Path) -> None:
+def test_waiting_at_one_server_notices_changes_by_another(tmp_path: Path) -> None:
     pair = Pair(tmp_path)
     identifier = pair.one.submit(record(), training_task()).record.id
 

@@ -28,7 +28,7 @@ def test_labels_are_found_in_the_bundle_that_knows_them(library: Library) -> Non
     assert resolved(library, "far", "left") == ["places:far", "columns:left"]
 
 
-def test_a_label_of_two_bundles_is_of_the_more_accurate_one_unless_the_request_is_strict(library: Library) -> None:
+def test_a_label_of_two_bundles_means_the_more_accurate_one_unless_strict(library: Library) -> None:
     (chosen,) = library.resolve(["middle"])
     assert (chosen.qualified, chosen.others) == ("places:middle", ("columns",)), "columns was never measured"
     with pytest.raises(AmbiguousLabel, match="say which: places:middle, columns:middle") as caught:
@@ -38,11 +38,11 @@ def test_a_label_of_two_bundles_is_of_the_more_accurate_one_unless_the_request_i
     assert resolved(library, "middle", bundle="places") == ["places:middle"]
 
 
-def test_case_and_surrounding_space_are_forgiven(library: Library) -> None:
+def test_case_and_surrounding_spaces_are_ignored(library: Library) -> None:
     assert resolved(library, "LEFT", " right ", "places: Middle") == ["columns:left", "columns:right", "places:middle"]
 
 
-def test_exact_case_wins_over_forgiveness(tmp_path: Path) -> None:
+def test_exact_case_takes_precedence(tmp_path: Path) -> None:
     label_bundle("both", ("Bag", "bag", "BAGS")).save(tmp_path / "bundles" / "both.safetensors")
     library = Library.load(tmp_path)
     assert resolved(library, "Bag", "bag", "bags") == ["both:Bag", "both:bag", "both:BAGS"]
@@ -76,14 +76,12 @@ def test_an_unknown_label_names_the_nearest_known_ones(library: Library) -> None
         (["columns:left"], "places", "the label 'columns:left' is not in the bundle 'places'"),
     ],
 )
-def test_labels_that_mean_nothing_are_refused(
-    library: Library, labels: list[str], bundle: str | None, sentence: str
-) -> None:
+def test_invalid_names_are_refused(library: Library, labels: list[str], bundle: str | None, sentence: str) -> None:
     with pytest.raises(InvalidRequest, match=sentence):
         library.resolve(labels, bundle=bundle)
 
 
-def test_a_memory_of_pictures_has_no_labels_to_ask_for(library: Library) -> None:
+def test_labels_of_a_memory_addressed_by_pictures_are_not_found(library: Library) -> None:
     with pytest.raises(UnknownLabel):
         library.resolve(["unseen class"])
     with pytest.raises(UnsupportedQuery, match="'columns-images' is addressed by pictures, not by labels"):
@@ -153,7 +151,7 @@ def test_a_second_bundle_of_the_same_name_is_rejected(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("copy", ["a twin", "twin backup", "twin-2026", "twin.old"])
-def test_a_copy_never_displaces_the_file_that_is_named_after_the_bundle(tmp_path: Path, copy: str) -> None:
+def test_a_copy_never_displaces_the_file_named_after_the_bundle(tmp_path: Path, copy: str) -> None:
     save_twin(tmp_path, "twin")
     first = Library.load(tmp_path)
     save_twin(tmp_path, copy)
@@ -163,7 +161,7 @@ def test_a_copy_never_displaces_the_file_that_is_named_after_the_bundle(tmp_path
         assert [rejection.file for rejection in library.rejected] == [f"{copy}.safetensors"]
 
 
-def test_of_two_copies_the_one_that_is_served_stays(tmp_path: Path) -> None:
+def test_the_served_one_of_two_copies_stays(tmp_path: Path) -> None:
     save_twin(tmp_path, "second")
     first = Library.load(tmp_path)
     save_twin(tmp_path, "first", ("x", "y", "z"))
@@ -174,7 +172,7 @@ def test_of_two_copies_the_one_that_is_served_stays(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("spelling", ["M\u00fcller", "Mu\u0308ller", "M\u00dcLLER", "mu\u0308LLER"])
-def test_all_spellings_of_a_label_that_look_the_same_are_found(tmp_path: Path, spelling: str) -> None:
+def test_a_label_is_found_in_composed_and_decomposed_unicode(tmp_path: Path, spelling: str) -> None:
     label_bundle("people", ("Mu\u0308ller", "Meier", "Huber")).save(tmp_path / "bundles" / "people.safetensors")
     assert resolved(Library.load(tmp_path), spelling) == ["people:M\u00fcller"]
 
@@ -199,7 +197,7 @@ def test_a_bundle_without_its_own_encoder_is_rejected(tmp_path: Path, stored: by
         raise AssertionError(library.rejected[0].reason)
 
 
-def test_a_bundle_whose_classifiers_cannot_begin_with_its_encoder_is_rejected(tmp_path: Path) -> None:
+def test_a_bundle_is_rejected_if_classifiers_cannot_start_from_its_encoder(tmp_path: Path) -> None:
     stored = column_encoder()  # which is no network of this project's
     bundle = image_bundle("pictures", stored)
     warm = bundle.manifest.retraining.model_copy(update={"initial": "encoder"})
@@ -253,7 +251,7 @@ def test_the_name_of_a_group_stands_for_its_labels(grouped: Path) -> None:
         library.resolve(["Vehicels"], bundle="columns")
 
 
-def test_a_label_that_comes_in_by_several_ways_comes_once(grouped: Path) -> None:
+def test_a_label_requested_twice_is_returned_once(grouped: Path) -> None:
     library = Library.load(grouped)
     assert resolved(library, "right", "all") == ["columns:right", "columns:left", "columns:middle"]
     assert resolved(library, "columns:vehicles", "all") == ["columns:left", "columns:right", "columns:middle"]
@@ -262,7 +260,7 @@ def test_a_label_that_comes_in_by_several_ways_comes_once(grouped: Path) -> None
         library.resolve(["all", "left", "LEFT"])
 
 
-def test_a_group_of_two_bundles_is_of_one_unless_the_request_is_strict(grouped: Path) -> None:
+def test_a_group_of_two_bundles_means_one_of_them_unless_strict(grouped: Path) -> None:
     other = label_bundle("others", ("near", "far", "away"), groups={"all": ("near", "far")})
     other.save(grouped / "bundles" / "others.safetensors")
     library = Library.load(grouped)
@@ -292,7 +290,7 @@ def test_an_alias_stands_for_a_label_a_group_or_several(grouped: Path) -> None:
         library.resolve(["both"], bundle="columns")
 
 
-def test_an_alias_that_leads_nowhere_says_so_when_it_is_asked_for(grouped: Path) -> None:
+def test_an_alias_of_unknown_labels_is_refused_when_used(grouped: Path) -> None:
     library = with_aliases(grouped, {"cat": "feline", "mid": "middle", "loop": "mid"})
     with pytest.raises(InvalidRequest, match="'cat' is an alias of 'feline', which no loaded bundle knows"):
         library.resolve(["cat"])
@@ -316,7 +314,7 @@ def test_an_alias_that_leads_nowhere_says_so_when_it_is_asked_for(grouped: Path)
         ({"a": "x" * 401}, "must give labels"),
     ],
 )
-def test_a_damaged_file_of_aliases_is_told_and_leaves_the_old_one_in_place(
+def test_a_damaged_alias_file_is_logged_and_the_old_aliases_stay(
     grouped: Path, content: object, sentence: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     before = with_aliases(grouped, {"gauche": "left"})

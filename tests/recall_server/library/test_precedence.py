@@ -29,7 +29,7 @@ def chosen(library: Library, *names: str, **options: Any) -> list[str]:
     return [reference.qualified for reference in library.resolve(names, **options)]
 
 
-def test_the_more_accurate_of_two_memories_of_as_many_classes_is_taken() -> None:
+def test_among_memories_with_equally_many_classes_the_more_accurate_is_chosen() -> None:
     good, better = measured(0.6) | {"labels": ("a", "b", "c")}, measured(0.7) | {"labels": ("a", "b", "x")}
     library = library_of(good=good, better=better)
     assert chosen(library, "a", "c") == ["better:a", "good:c"]
@@ -37,7 +37,7 @@ def test_the_more_accurate_of_two_memories_of_as_many_classes_is_taken() -> None
     assert chosen(library, "good:a", "b") == ["good:a", "better:b"]
 
 
-def test_of_equals_the_newer_is_taken() -> None:
+def test_among_equally_accurate_memories_the_newer_is_chosen() -> None:
     template = label_bundle("template", ("a", "b", "c")).manifest.provenance
     dates = {"older": "2026-11-01", "newer": "2026-11-20", "oldest": "2025-01-01"}
     library = library_of(
@@ -50,7 +50,7 @@ def test_of_equals_the_newer_is_taken() -> None:
     assert (reference.loaded.name, reference.others) == ("newer", ("older", "oldest"))
 
 
-def test_features_are_taken_before_pixels_if_they_have_every_name(tmp_path: Path) -> None:
+def test_features_are_preferred_to_pixels_if_they_know_every_name(tmp_path: Path) -> None:
     folder = write_feature_artifacts(tmp_path, ("features", {"left": "a", "middle": "b"}))
     label_bundle("pixels", ("a", "b", "c"), **measured(0.99)).save(folder / "bundles" / "pixels.safetensors")
     library = Library.load(folder, device="cpu")
@@ -62,7 +62,7 @@ def test_features_are_taken_before_pixels_if_they_have_every_name(tmp_path: Path
         library.resolve(["a"], strict=True)
 
 
-def test_a_space_is_shared_if_every_name_is_known_in_it() -> None:
+def test_a_shared_space_knows_every_name() -> None:
     assert shared_space([{"features", "pixels"}, {"pixels"}]) == "pixels"
     assert shared_space([{"features", "pixels"}, {"features", "pixels"}]) == "features"
     assert shared_space([{"features"}, {"pixels"}]) is None

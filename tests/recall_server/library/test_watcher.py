@@ -61,7 +61,7 @@ def test_a_file_that_has_not_changed_is_not_read_again(tmp_path: Path) -> None:
     assert library.current.get("first") is loaded
 
 
-def test_a_file_that_becomes_bad_leaves_the_old_bundle_serving_and_is_reported(tmp_path: Path) -> None:
+def test_a_file_that_becomes_invalid_is_reported_and_the_old_bundle_stays(tmp_path: Path) -> None:
     path = put(tmp_path, "first")
     whole = path.read_bytes()
     library = watched(tmp_path)
@@ -81,7 +81,7 @@ def test_a_file_that_becomes_bad_leaves_the_old_bundle_serving_and_is_reported(t
     assert library.current.rejected == ()
 
 
-def test_a_bad_file_that_goes_takes_the_old_bundle_with_it(tmp_path: Path) -> None:
+def test_removing_an_invalid_file_removes_its_old_bundle(tmp_path: Path) -> None:
     path = put(tmp_path, "first")
     library = watched(tmp_path)
     path.write_bytes(b"bad")
@@ -92,7 +92,7 @@ def test_a_bad_file_that_goes_takes_the_old_bundle_with_it(tmp_path: Path) -> No
     assert library.current.rejected == ()
 
 
-def test_a_twin_is_served_once_the_first_of_that_name_has_gone(tmp_path: Path) -> None:
+def test_a_second_bundle_of_a_name_is_served_after_the_first_is_removed(tmp_path: Path) -> None:
     first = put(tmp_path, "twin", "a", "b", "c", file="1")
     put(tmp_path, "twin", "d", "e", "f", file="2")
     library = watched(tmp_path)
@@ -103,7 +103,7 @@ def test_a_twin_is_served_once_the_first_of_that_name_has_gone(tmp_path: Path) -
     assert library.current.rejected == ()
 
 
-def test_an_encoder_that_comes_after_its_bundle_is_found(tmp_path: Path) -> None:
+def test_an_encoder_added_after_its_bundle_is_found(tmp_path: Path) -> None:
     write_artifacts(tmp_path)
     (encoder,) = (tmp_path / "encoders").iterdir()
     data = encoder.read_bytes()
@@ -115,7 +115,7 @@ def test_an_encoder_that_comes_after_its_bundle_is_found(tmp_path: Path) -> None
     assert library.current.get("columns-images").encoder is not None
 
 
-def test_what_the_lock_does_not_vouch_for_is_not_served_and_takes_nothing_away(tmp_path: Path) -> None:
+def test_files_not_in_the_lock_are_not_served_and_replace_nothing(tmp_path: Path) -> None:
     put(tmp_path, "first")
     BundleLock.of(tmp_path).write(tmp_path)
     library = watched(tmp_path)
@@ -132,7 +132,7 @@ def test_what_the_lock_does_not_vouch_for_is_not_served_and_takes_nothing_away(t
     assert library.current.rejected == ()
 
 
-def test_a_damaged_lock_lets_nothing_new_in_and_takes_nothing_away(tmp_path: Path) -> None:
+def test_a_damaged_lock_adds_and_removes_no_bundle(tmp_path: Path) -> None:
     put(tmp_path, "first")
     library = watched(tmp_path)
     (tmp_path / "bundles.lock").write_text("nonsense\n")
@@ -144,7 +144,7 @@ def test_a_damaged_lock_lets_nothing_new_in_and_takes_nothing_away(tmp_path: Pat
     assert Library.load(tmp_path, device="cpu").bundles == {}, "a server that starts with it serves nothing"
 
 
-def test_a_load_that_fails_is_logged_once_and_changes_nothing(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_failing_load_is_logged_once_and_changes_nothing(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     put(tmp_path, "first")
 
     def load(previous: Library | None) -> Library:
@@ -162,7 +162,7 @@ def test_a_load_that_fails_is_logged_once_and_changes_nothing(tmp_path: Path, ca
     assert len([record for record in caplog.records if "could not be reloaded" in record.message]) == 1
 
 
-def test_a_folder_that_is_not_there_is_an_empty_library(tmp_path: Path) -> None:
+def test_a_missing_folder_is_an_empty_library(tmp_path: Path) -> None:
     library = watched(tmp_path / "nothing")
     assert library.current.bundles == {}
     put(tmp_path / "nothing", "first")
@@ -170,7 +170,7 @@ def test_a_folder_that_is_not_there_is_an_empty_library(tmp_path: Path) -> None:
     assert list(library.current.bundles) == ["first"]
 
 
-def test_a_thread_looks_by_itself_and_ends_with_stop(tmp_path: Path) -> None:
+def test_the_watcher_reloads_in_a_thread_until_stopped(tmp_path: Path) -> None:
     library = watched(tmp_path)
     library.stop()
     library.start()
@@ -228,7 +228,7 @@ def test_an_encoder_that_takes_too_long_is_refused_and_reloading_goes_on(
     assert "next" in library.current.bundles
 
 
-def test_while_a_file_is_replaced_again_and_again_every_answer_is_from_a_whole_bundle(tmp_path: Path) -> None:
+def test_every_answer_comes_from_a_complete_bundle_while_its_file_is_replaced(tmp_path: Path) -> None:
     """Atomic replacement beside a copy that is written slowly and in place: the worst that a folder can see."""
     put(tmp_path, "first", "v0", "b", "c")
     slow = put(tmp_path, "slow")

@@ -54,7 +54,7 @@ def test_logistic_regression_is_that_of_scikit_learn() -> None:
 
 
 @pytest.mark.parametrize("shots", [1, 5])
-def test_what_a_memory_recalls_helps_with_classes_that_it_never_saw(shots: int) -> None:
+def test_recalled_features_help_with_unseen_classes(shots: int) -> None:
     model = known()
     gains = []
     for seed in range(20):
@@ -64,7 +64,7 @@ def test_what_a_memory_recalls_helps_with_classes_that_it_never_saw(shots: int) 
     assert np.mean(gains) > 0.1
 
 
-def test_leaving_out_is_making_the_head_from_all_others() -> None:
+def test_leave_one_out_equals_heads_of_all_other_pictures() -> None:
     features, labels, _, _ = task(3, 1)
     model = known()
     for make in (nearest_mean, logistic, lambda pictures, members: recalled(pictures, members, model)):
@@ -76,20 +76,20 @@ def test_leaving_out_is_making_the_head_from_all_others() -> None:
         assert left_out(features, labels, make).tolist() == expected
 
 
-def test_auto_says_what_each_way_would_have_scored() -> None:
+def test_auto_reports_the_score_of_each_way() -> None:
     features, labels, _, _ = task(5, 2)
     found = few_shot_head(features, labels, known())
     assert set(found.scores) == {"pictures", "prototypes", "recalled", "together"}
     assert found.scores[found.way] >= found.scores["together"]
 
 
-def test_with_single_pictures_auto_takes_the_default_and_compares_nothing() -> None:
+def test_with_single_pictures_auto_uses_the_default() -> None:
     features, labels, _, _ = task(1, 3)
     found = few_shot_head(features, labels, known())
     assert (found.way, found.scores) == ("together", {})
 
 
-def test_without_a_memory_pictures_and_prototypes_are_left() -> None:
+def test_without_a_memory_only_pictures_and_prototypes_are_compared() -> None:
     features, labels, _, _ = task(5, 4)
     assert set(few_shot_head(features, labels, None).scores) == {"pictures", "prototypes"}
     with pytest.raises(ValueError, match="needs a memory"):

@@ -23,7 +23,7 @@ def pixels(*labels: str, side: int = 8) -> Tensor:
 
 @pytest.mark.parametrize("encoded", [False, True])
 @pytest.mark.parametrize("side", [8, 16])
-def test_a_class_is_what_most_of_its_pictures_are(tmp_path: Path, encoded: bool, side: int) -> None:
+def test_a_class_gets_the_label_nearest_to_most_of_its_pictures(tmp_path: Path, encoded: bool, side: int) -> None:
     data = column_encoder()
     (tmp_path / "columns.onnx").write_bytes(data)
     encoder = QueryEncoder(tmp_path / "columns.onnx", hashlib.sha256(data).hexdigest(), device="cpu")
@@ -33,7 +33,7 @@ def test_a_class_is_what_most_of_its_pictures_are(tmp_path: Path, encoded: bool,
     assert nearest_labels(shown, bundle, embed) == {"mine": "right", "yours": "left"}
 
 
-def test_two_classes_that_are_the_same_to_the_memory_are_refused() -> None:
+def test_two_classes_with_the_same_nearest_label_are_refused() -> None:
     bundle = label_bundle("columns", tuple(COLUMNS))
     shown = {"mine": pixels("left"), "yours": pixels("left", "left")}
     with pytest.raises(UnsupportedQuery, match="'columns' classifies both 'mine' and 'yours' as 'left'"):

@@ -9,7 +9,7 @@ from tests.recall_server.serving_examples import COLUMNS, label_bundle
 from tests.tolerances import assert_close
 
 
-def test_every_class_gets_its_own_pictures_in_model_space_and_as_many_as_the_richest() -> None:
+def test_own_pictures_are_added_in_model_space_and_repeated_to_equal_numbers() -> None:
     bundle = label_bundle("columns", tuple(COLUMNS))
     met = build_training_set([BundleQuery(bundle, vector) for vector in bundle.label_queries(["left", "right"])])
     channels, side = met.images.shape[2], met.images.shape[3]
@@ -25,7 +25,7 @@ def test_every_class_gets_its_own_pictures_in_model_space_and_as_many_as_the_ric
     assert_close(shown[1], many, terms=4)
 
 
-def test_pictures_of_another_size_become_pictures_of_the_memory() -> None:
+def test_own_pictures_of_another_size_are_resized() -> None:
     bundle = label_bundle("columns", tuple(COLUMNS))
     met = build_training_set([BundleQuery(bundle, vector) for vector in bundle.label_queries(["left", "right"])])
     side = met.images.shape[3]

@@ -50,7 +50,7 @@ def recalled(bundle: MemoryBundle, label: str) -> Tensor:
     return bundle.recall_pixels(bundle.label_queries([label]))[0]
 
 
-def test_queries_to_one_memory_meet_in_its_own_space_and_by_its_own_schedule() -> None:
+def test_queries_to_one_memory_keep_its_space_and_schedule() -> None:
     bundle = label_bundle("columns", tuple(COLUMNS))
     met = build_training_set([query(bundle, "right"), query(bundle, "left")])
     assert torch.equal(met.images, bundle.memory.items(bundle.label_queries(["right", "left"])))
@@ -59,7 +59,7 @@ def test_queries_to_one_memory_meet_in_its_own_space_and_by_its_own_schedule() -
     assert torch.equal(met.targets[:, 0], torch.eye(2))
 
 
-def test_soft_targets_are_those_of_the_labels_asked_for_within_a_memory_and_hard_across() -> None:
+def test_soft_targets_apply_within_a_memory_and_hard_ones_across() -> None:
     soft = with_soft_targets(drawn("soft"))
     met = build_training_set([query(soft, "class 2"), query(soft, "class 0")])
     asked = shares(soft)[[2, 0]][:, [2, 0]]
@@ -68,7 +68,7 @@ def test_soft_targets_are_those_of_the_labels_asked_for_within_a_memory_and_hard
     assert torch.equal(across.targets[:, 0], torch.eye(2))
 
 
-def test_small_and_grey_become_as_large_and_coloured_as_the_others() -> None:
+def test_small_and_grey_images_are_enlarged_and_coloured() -> None:
     small, large = drawn("small", side=8, rows=3), drawn("large", side=16, channels=3, rows=5)
     met = build_training_set([query(small, "class 0"), query(large, "class 2"), query(small, "class 1")])
     assert met.images.shape == (3, 5, 3, 16, 16)
@@ -84,7 +84,7 @@ def test_small_and_grey_become_as_large_and_coloured_as_the_others() -> None:
 
 @pytest.mark.parametrize("size", [(8, 8), (12, 6), (5, 20), (16, 16), (40, 30)])
 @pytest.mark.parametrize("channels", [1, 3])
-def test_an_image_is_cut_and_resized_as_a_picture_that_somebody_sends(size: tuple[int, int], channels: int) -> None:
+def test_a_recalled_image_is_cropped_and_resized_like_an_upload(size: tuple[int, int], channels: int) -> None:
     generator = np.random.default_rng(3)
     image = generator.integers(0, 256, (1, *size)).astype(np.float32) / 255
     sent = decode(encode_png(image), (channels, 16, 16))
@@ -97,7 +97,7 @@ def test_colour_never_becomes_grey() -> None:
         crop_and_resize(torch.zeros(1, 3, 8, 8), (1, 8, 8))
 
 
-def test_the_schedule_is_that_of_the_largest_images_then_of_most_queries_then_the_longest() -> None:
+def test_the_schedule_is_chosen_by_image_size_then_queries_then_length() -> None:
     small, large = drawn("small", steps=90), drawn("large", side=16, steps=10)
     assert shared_format([small, small, large]).retraining.steps == 10
     short, long = drawn("short", steps=20), drawn("long", steps=30)
@@ -110,7 +110,7 @@ def test_the_schedule_is_that_of_the_largest_images_then_of_most_queries_then_th
         shared_format([])
 
 
-def test_classifiers_begin_with_the_layers_of_their_one_memory_and_at_random_across() -> None:
+def test_pretrained_layers_are_used_within_a_memory_and_not_across() -> None:
     encoder = EncoderReference(file="a.onnx", sha256="0" * 64, query_size=3)
     warm, plain = drawn("warm", side=16), drawn("plain")
     schedule = warm.manifest.retraining.model_copy(update={"initial": "encoder"})
@@ -124,7 +124,7 @@ def test_classifiers_begin_with_the_layers_of_their_one_memory_and_at_random_acr
     assert (met.retraining.initial, met.pretrained) == ("random", None)
 
 
-def test_images_are_augmented_only_as_every_memory_allows() -> None:
+def test_augmentation_is_limited_to_what_every_memory_allows() -> None:
     digits, things = drawn("digits"), drawn("things", augmentation="flip")
     photos = drawn("photos", side=16, augmentation="flip+rotate")
     assert shared_format([photos, things]).retraining.augmentation == "flip"
@@ -136,7 +136,7 @@ def test_images_are_augmented_only_as_every_memory_allows() -> None:
     assert shared_format([things, upright]).retraining.augmentation == "none", "digits must not be mirrored"
 
 
-def test_pictures_are_projected_on_what_all_memories_together_can_recall() -> None:
+def test_pictures_are_projected_onto_the_bases_of_all_memories() -> None:
     one, other = drawn("one", side=8, projected=True), drawn("other", side=16, projected=True)
     assert isinstance(other.memory, AddressedBases)
     met = build_training_set([query(one, "class 0"), query(other, "class 1")])
@@ -150,7 +150,7 @@ def test_pictures_are_projected_on_what_all_memories_together_can_recall() -> No
     assert isinstance(mixed, Standardise), "one of them was made for pictures as they are"
 
 
-def test_a_classifier_over_two_memories_of_unlike_size_knows_pictures_it_has_never_seen() -> None:
+def test_a_classifier_of_two_memories_with_different_sizes_generalises() -> None:
     columns = label_bundle("columns", tuple(COLUMNS))
     places = label_bundle("places", ("near", "middle", "far"), side=16, based=True)
     met = build_training_set([query(columns, "left"), query(places, "far")])

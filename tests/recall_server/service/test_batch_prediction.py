@@ -41,7 +41,7 @@ def of_features(tmp_path: Path) -> RecallService:
     return service_with(ManualBackend(eager=True), library, tmp_path / "state")
 
 
-def test_together_and_apart_are_the_same_to_rounding(service: RecallService, classifiers: list[str]) -> None:
+def test_batched_and_single_predictions_agree_up_to_rounding(service: RecallService, classifiers: list[str]) -> None:
     one, two = classifiers
     requests = [asked(one, "left", count=3), asked(two, "right"), asked(one, "right", count=1), asked(two, "left")]
     together = service.batches.predict(requests)
@@ -68,7 +68,7 @@ def test_heads_of_one_encoder_share_its_batch(of_features: RecallService, monkey
     assert service.batches.key(made[0]) == service.batches.key(made[1]) != made[0]
 
 
-def test_a_request_at_fault_harms_no_other(service: RecallService, classifiers: list[str]) -> None:
+def test_a_faulty_request_does_not_affect_others_in_its_batch(service: RecallService, classifiers: list[str]) -> None:
     broken = PredictionRequest(classifiers[0], [Picture("images", "a.png", b"GIF89a")])
 
     def refuse(_: int) -> None:
@@ -87,7 +87,7 @@ def test_a_request_at_fault_harms_no_other(service: RecallService, classifiers: 
     assert [type(outcome) for outcome in service.batches.predict(requests)] == kinds
 
 
-def test_a_network_that_fails_for_some_pictures_answers_the_others(
+def test_a_network_that_fails_for_some_pictures_still_answers_the_others(
     of_features: RecallService, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     made = of_features.train_labels(["left", "right"]).record.id
@@ -114,7 +114,7 @@ def test_a_deleted_classifier_is_not_answered_from_the_cache(service: RecallServ
     assert [type(each) for each in service.batches.predict([asked(one, "left"), asked(two, "left")])] == [NotFound] * 2
 
 
-def test_slow_pictures_are_decoded_apart_and_then_predicted_in_parts(
+def test_slow_pictures_are_decoded_separately_and_predicted_in_parts(
     service: RecallService, classifiers: list[str]
 ) -> None:
     slow = PredictionRequest(classifiers[0], [Picture("images", "a.webp", flat_webp(800))])

@@ -5,7 +5,7 @@ from __future__ import annotations
 from recall_server.service.bounded_cache import BoundedCache
 
 
-def test_values_that_were_used_longest_ago_are_dropped_first() -> None:
+def test_the_least_recently_used_values_are_evicted_first() -> None:
     cache: BoundedCache[str] = BoundedCache(100)
     for name in "abcd":
         cache.put(name, name, 25)
@@ -15,14 +15,14 @@ def test_values_that_were_used_longest_ago_are_dropped_first() -> None:
     assert cache.bytes == 100
 
 
-def test_a_value_takes_the_place_of_the_one_before_it() -> None:
+def test_a_value_replaces_the_previous_one_of_its_key() -> None:
     cache: BoundedCache[str] = BoundedCache(100)
     cache.put("a", "old", 20)
     cache.put("a", "new", 10)
     assert (cache.get("a"), cache.bytes) == ("new", 10)
 
 
-def test_a_value_of_more_than_a_quarter_is_not_kept() -> None:
+def test_a_value_larger_than_a_quarter_of_the_cache_is_not_cached() -> None:
     cache: BoundedCache[str] = BoundedCache(100)
     cache.put("a", "small", 10)
     cache.put("a", "large", 26)

@@ -53,7 +53,7 @@ def test_the_onnx_file_takes_pictures_and_gives_the_same_probabilities(service: 
     assert labels == ["left", "middle", "right"]
 
 
-def test_recalled_features_are_numbers_and_no_images(service: RecallService) -> None:
+def test_recalled_features_are_sent_as_numbers(service: RecallService) -> None:
     recalled = service.recall_labels(["right"])
     answer = RecallAnswer.of(recalled)
     (entry,) = answer.recalled
@@ -81,7 +81,7 @@ def test_classes_of_two_memories_of_one_encoder_make_one_classifier(tmp_path: Pa
     assert [each.label for each in said] == ["west"] * 4 + ["east"] * 4
 
 
-def test_a_memory_of_images_meets_one_of_features_in_its_encoder(tmp_path: Path) -> None:
+def test_images_are_encoded_to_be_combined_with_features(tmp_path: Path) -> None:
     folder = write_feature_artifacts(tmp_path / "artifacts", ("some", {"left": "west"}))
     label_bundle("images", tuple(COLUMNS)).save(folder / "bundles" / "images.safetensors")
     service = service_of(Library.load(folder, device="cpu"), tmp_path / "state")

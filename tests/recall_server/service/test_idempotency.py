@@ -58,7 +58,7 @@ def folder(tmp_path: Path) -> Iterator[Folder]:
     yield Folder(tmp_path)
 
 
-def test_a_request_is_repeated_although_its_bundle_was_published_again(folder: Folder) -> None:
+def test_a_retry_returns_its_job_after_its_bundle_was_republished(folder: Folder) -> None:
     first = from_labels(folder.service)
     folder.republish()
     again = from_labels(folder.service)
@@ -66,7 +66,7 @@ def test_a_request_is_repeated_although_its_bundle_was_published_again(folder: F
     assert folder.service.train_labels(["left", "right"]).record.id != first.record.id, "the bundle is another one"
 
 
-def test_a_request_is_repeated_although_its_bundle_is_gone(folder: Folder) -> None:
+def test_a_retry_returns_its_job_after_its_bundle_was_removed(folder: Folder) -> None:
     first = from_labels(folder.service)
     (folder.artifacts / "bundles" / "columns.safetensors").unlink()
     folder.service._library = folder.loaded()
@@ -74,9 +74,7 @@ def test_a_request_is_repeated_although_its_bundle_is_gone(folder: Folder) -> No
 
 
 @pytest.mark.parametrize("train", [from_labels, from_pictures, prototypes])
-def test_a_repeated_request_is_answered_without_a_recall(
-    folder: Folder, monkeypatch: pytest.MonkeyPatch, train: Train
-) -> None:
+def test_a_retry_is_answered_without_a_recall(folder: Folder, monkeypatch: pytest.MonkeyPatch, train: Train) -> None:
     first = train(folder.service)
 
     def recall(*_: object, **__: object) -> None:
@@ -96,7 +94,7 @@ def test_a_repeated_request_is_answered_without_a_recall(
         from_pictures,
     ],
 )
-def test_a_key_of_another_request_for_labels_is_refused(folder: Folder, train: Train) -> None:
+def test_a_key_used_for_other_labels_is_refused(folder: Folder, train: Train) -> None:
     from_labels(folder.service)
     with pytest.raises(Conflict, match="came with another request"):
         train(folder.service)
@@ -114,7 +112,7 @@ def test_a_key_of_another_request_for_labels_is_refused(folder: Folder, train: T
         from_labels,
     ],
 )
-def test_a_key_of_another_request_for_pictures_is_refused(folder: Folder, train: Train) -> None:
+def test_a_key_used_for_other_pictures_is_refused(folder: Folder, train: Train) -> None:
     from_pictures(folder.service)
     with pytest.raises(Conflict, match="came with another request"):
         train(folder.service)

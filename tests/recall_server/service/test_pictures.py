@@ -25,7 +25,7 @@ from tests.recall_server.service.examples import Serve, lazy_service, named, pic
 from tests.recall_server.serving_examples import COLUMNS, ROWS, column_encoder, image_bundle, picture, png
 
 
-def test_prototypes_are_a_classifier_at_once_and_without_a_worker(library: Library, tmp_path: Path) -> None:
+def test_prototypes_need_neither_training_nor_a_worker(library: Library, tmp_path: Path) -> None:
     service, _ = lazy_service(library, tmp_path)
     jobs = service.jobs
     accepted = service.train_pictures(named({"a": "left", "b": "right"}), addressing="prototypes")
@@ -52,9 +52,7 @@ def test_prototypes_are_a_classifier_at_once_and_without_a_worker(library: Libra
         service.predict(record.id, pictures("right"))
 
 
-def test_prototypes_answer_for_a_classifier_that_is_being_trained_from_pictures(
-    library: Library, tmp_path: Path
-) -> None:
+def test_prototypes_predict_while_a_classifier_of_pictures_is_trained(library: Library, tmp_path: Path) -> None:
     service, backend = lazy_service(library, tmp_path)
     jobs = service.jobs
     record = service.train_pictures(named({"a": "left", "b": "right"})).record
@@ -76,7 +74,7 @@ def test_prototypes_answer_for_a_classifier_that_is_being_trained_from_pictures(
 
 
 @pytest.mark.parametrize(("way", "bundle"), [("images", None), ("classify", "columns")])
-def test_a_classifier_learns_from_the_pictures_too_unless_that_is_not_wanted(
+def test_a_classifier_is_trained_on_the_pictures_too_by_default(
     library: Library, tmp_path: Path, way: Literal["images", "classify"], bundle: str | None
 ) -> None:
     service, _ = lazy_service(library, tmp_path)
@@ -89,7 +87,7 @@ def test_a_classifier_learns_from_the_pictures_too_unless_that_is_not_wanted(
     assert rows[0] == rows[1] + 4
 
 
-def test_a_classifier_begins_with_the_encoder_where_its_memory_says_so(tmp_path: Path) -> None:
+def test_a_classifier_starts_from_the_encoder_if_the_schedule_says_so(tmp_path: Path) -> None:
     spec, shape = NetworkSpec(filters=8, depth=2), (1, 8, 8)
     network = build_network(spec, shape, len(COLUMNS))
     parameters = network.initialise(torch.Generator().manual_seed(0))
@@ -115,7 +113,7 @@ def test_a_classifier_begins_with_the_encoder_where_its_memory_says_so(tmp_path:
     assert "from the layers of the query encoder" in service.bundle_card("pictures")
 
 
-def test_pictures_may_be_taken_for_labels_that_are_then_recalled(service: RecallService) -> None:
+def test_pictures_can_be_classified_as_labels_that_are_then_recalled(service: RecallService) -> None:
     record = service.train_pictures(
         named({"a": "left", "b": "right"}), addressing="classify", bundle="columns", seed=2
     ).record
@@ -126,7 +124,7 @@ def test_pictures_may_be_taken_for_labels_that_are_then_recalled(service: Recall
     assert record.quality is not None and record.quality.source == "pictures"
 
 
-def test_auto_takes_what_the_loaded_bundles_can_do(library: Library, service: RecallService, tmp_path: Path) -> None:
+def test_auto_chooses_what_the_loaded_bundles_support(library: Library, service: RecallService, tmp_path: Path) -> None:
     sent = named({"a": "left", "b": "right"})
     assert service.train_pictures(sent).record.addressing == "images"
     assert service.train_pictures(sent, bundle="columns").record.addressing == "classify"
@@ -142,7 +140,7 @@ def test_auto_takes_what_the_loaded_bundles_can_do(library: Library, service: Re
         only.train_pictures(sent, addressing="classify")
 
 
-def test_a_picture_that_the_encoder_makes_nothing_of_is_named(tmp_path: Path, serve: Serve) -> None:
+def test_a_picture_without_finite_features_is_named(tmp_path: Path, serve: Serve) -> None:
     """Grey pictures, which an encoder is tried with when it is loaded, may go well where others do not."""
     model = onnx.load_from_string(column_encoder())
     first = model.graph.node[0]

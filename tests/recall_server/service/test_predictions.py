@@ -30,7 +30,7 @@ def test_of_very_many_classes_only_the_most_probable_are_listed() -> None:
     assert len(of([[0.001] * 1000], top=1000)[0].probabilities) == 1000
 
 
-def test_some_of_the_predictions_are_predictions() -> None:
+def test_a_slice_of_predictions_is_predictions() -> None:
     some = of([[1.0, 0.0], [0.0, 1.0], [1.0, 0.0]])[1:]
     assert [each.label for each in some] == ["class 1", "class 0"]
     with pytest.raises(IndexError):
@@ -46,7 +46,7 @@ def test_some_of_the_predictions_are_predictions() -> None:
         (1000, ["\0" * 200] * 150, None),
     ],
 )
-def test_an_answer_of_hundreds_of_megabytes_is_refused(pictures: int, labels: list[str], top: int | None) -> None:
+def test_an_answer_that_is_too_large_is_refused(pictures: int, labels: list[str], top: int | None) -> None:
     with pytest.raises(InvalidRequest, match=r"\?top=5"):
         check_answer_size(pictures, labels, top)
 
@@ -55,5 +55,5 @@ def test_an_answer_of_hundreds_of_megabytes_is_refused(pictures: int, labels: li
     ("pictures", "labels", "top"),
     [(1000, [EMOJI] * 1000, 5), (1000, ["a class"] * 1000, None), (1, [EMOJI] * 1000, 1000)],
 )
-def test_ordinary_answers_are_not(pictures: int, labels: list[str], top: int | None) -> None:
+def test_ordinary_answers_are_not_refused(pictures: int, labels: list[str], top: int | None) -> None:
     check_answer_size(pictures, labels, top)

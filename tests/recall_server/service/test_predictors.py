@@ -61,7 +61,7 @@ def test_a_finished_classifier_is_read_once(
     assert loads.calls == 1
 
 
-def test_prototypes_stand_in_for_a_training_without_its_task_being_read(
+def test_prototypes_predict_during_a_training_without_reading_its_task(
     jobs: TrainingJobs, backend: ManualBackend, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     identifier = in_training(jobs)
@@ -85,7 +85,7 @@ def test_a_classifier_whose_file_was_replaced_is_read_again(jobs: TrainingJobs, 
     assert predictors.finished(identifier) is not first
 
 
-def test_a_deleted_classifier_answers_no_longer(jobs: TrainingJobs, backend: ManualBackend) -> None:
+def test_a_deleted_classifier_is_not_found(jobs: TrainingJobs, backend: ManualBackend) -> None:
     identifier = jobs.submit(record(), training_task()).record.id
     backend.perform()
     predictors = Predictors(jobs)
@@ -98,7 +98,7 @@ def test_a_deleted_classifier_answers_no_longer(jobs: TrainingJobs, backend: Man
         predictors.current(identifier)
 
 
-def test_what_is_kept_is_bounded(jobs: TrainingJobs, backend: ManualBackend) -> None:
+def test_the_cache_of_predictors_is_bounded(jobs: TrainingJobs, backend: ManualBackend) -> None:
     names = ["one", "two"]
     for seed, name in enumerate(names):
         jobs.submit(record(name), training_task(seed=seed))

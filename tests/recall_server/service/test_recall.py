@@ -20,7 +20,7 @@ from tests.recall_server.serving_examples import COLUMNS, ROWS, label_bundle, pi
 from tests.tolerances import assert_close
 
 
-def test_labels_recall_what_the_memory_holds_in_pixel_space(service: RecallService) -> None:
+def test_labels_recall_images_in_pixel_space(service: RecallService) -> None:
     recalled = service.recall_labels(["right", "left"], RecallOptions(per_label="all"))
     assert [entry.query.name for entry in recalled.queries] == ["right", "left"]
     assert recalled.labels == ["right", "left"]
@@ -38,7 +38,7 @@ def test_labels_of_several_bundles_are_recalled_together(service: RecallService)
     assert [loaded.name for loaded in recalled.bundles] == ["columns", "places"]
 
 
-def test_the_first_rows_come_without_a_seed_and_a_draw_with_one(service: RecallService) -> None:
+def test_rows_are_the_first_ones_or_drawn_by_a_seed(service: RecallService) -> None:
     def rows(seed: int | None, *labels: str) -> list[tuple[int, ...]]:
         recalled = service.recall_labels(labels, RecallOptions(per_label=3, seed=seed))
         return [entry.rows for entry in recalled.queries]
@@ -52,13 +52,13 @@ def test_the_first_rows_come_without_a_seed_and_a_draw_with_one(service: RecallS
     assert list(drawn) == sorted(drawn)
 
 
-def test_what_a_label_recalls_does_not_depend_on_its_company(service: RecallService) -> None:
+def test_the_images_of_a_label_do_not_depend_on_other_labels(service: RecallService) -> None:
     alone = service.recall_labels(["right"]).queries[0].images
     together = service.recall_labels(["left", "right", "far"]).queries[1].images
     assert_close(alone, together, terms=4)  # sums of another shape round otherwise
 
 
-def test_the_same_recall_is_the_same_bytes_and_names_what_it_is_made_of(service: RecallService) -> None:
+def test_the_same_recall_gives_the_same_bytes_and_describes_itself(service: RecallService) -> None:
     def data() -> bytes:
         return service.recall_labels(["left", "right"], RecallOptions(per_label=2, seed=3)).to_safetensors()
 
@@ -80,7 +80,7 @@ def test_images_of_different_sizes_do_not_fit_in_one_tensor(service: RecallServi
     assert recalled.to_contact_sheet().startswith(b"\x89PNG")
 
 
-def test_asking_for_more_rows_than_there_are_says_how_many_there_are(service: RecallService) -> None:
+def test_a_request_for_too_many_rows_is_refused_with_their_number(service: RecallService) -> None:
     assert len(service.recall_labels(["left"]).queries[0].rows) == ROWS
     with pytest.raises(InvalidRequest, match=f"'columns' recalls up to {ROWS} images per label, not {ROWS + 1}"):
         service.recall_labels(["left"], RecallOptions(per_label=ROWS + 1))
@@ -93,7 +93,7 @@ def test_a_recall_that_is_too_large_is_refused_before_it_is_made(serve: Serve) -
         service.recall_labels(["left"], RecallOptions(per_label=3))
 
 
-def test_a_mixture_is_the_weighted_sum_of_what_its_labels_recall(service: RecallService) -> None:
+def test_a_mixture_recalls_the_weighted_sum_of_its_labels(service: RecallService) -> None:
     memory = service.library.get("columns").bundle.memory
     recalled = service.recall_mixtures([{"left": 0.25, "RIGHT": 0.75}, {"middle": 2}], RecallOptions(bundle="columns"))
     mixed, single = recalled.queries
@@ -106,7 +106,7 @@ def test_a_mixture_is_the_weighted_sum_of_what_its_labels_recall(service: Recall
     assert targets[0].tolist() == [0.25, 0.75, 0.0]
 
 
-def test_a_vector_is_a_query_as_it_is(service: RecallService) -> None:
+def test_a_vector_is_used_as_a_query(service: RecallService) -> None:
     by_vector = service.recall_vectors([[0, 0, 1], [1, 0, 0]], RecallOptions(bundle="columns"))
     by_label = service.recall_labels(["right", "left"])
     assert [entry.query.name for entry in by_vector.queries] == ["query 1", "query 2"]
@@ -134,9 +134,7 @@ def test_pictures_of_one_part_are_one_query(service: RecallService) -> None:
         ([{"left": 1, "LEFT": 1}], "named twice"),
     ],
 )
-def test_mixtures_that_cannot_be_are_refused(
-    service: RecallService, mixtures: list[dict[str, float]], sentence: str
-) -> None:
+def test_invalid_mixtures_are_refused(service: RecallService, mixtures: list[dict[str, float]], sentence: str) -> None:
     with pytest.raises((InvalidRequest), match=sentence) as caught:
         service.recall_mixtures(mixtures)
     assert caught.value.parameter == "mixtures"
@@ -150,15 +148,13 @@ def test_mixtures_that_cannot_be_are_refused(
         ([[1, 2, float("inf")]], "weights must be finite"),
     ],
 )
-def test_vectors_that_cannot_be_are_refused(service: RecallService, vectors: list[list[float]], sentence: str) -> None:
+def test_invalid_vectors_are_refused(service: RecallService, vectors: list[list[float]], sentence: str) -> None:
     with pytest.raises(InvalidRequest, match=sentence) as caught:
         service.recall_vectors(vectors, RecallOptions(bundle="columns"))
     assert caught.value.parameter == "vectors"
 
 
-def test_images_are_shared_out_by_soft_targets_among_the_labels_asked_of_one_bundle(
-    tmp_path: Path, serve: Serve
-) -> None:
+def test_soft_targets_of_a_recall_are_over_the_requested_labels_of_a_bundle(tmp_path: Path, serve: Serve) -> None:
     soft, hard = with_soft_targets(label_bundle("columns", tuple(COLUMNS))), label_bundle("other", ("a", "b", "c"))
     library = Library({"columns": LoadedBundle(soft), "other": LoadedBundle(hard)})
     service = RecallService(library, serve().jobs, Settings(state=tmp_path))

@@ -27,7 +27,7 @@ def accuracy(service: RecallService, record: ClassifierRecord, *labels: str) -> 
     return sum(each.label == sent.part for each, sent in zip(predictions, shown, strict=True)) / len(shown)
 
 
-def test_a_classifier_trained_from_labels_knows_pictures_it_has_never_seen(service: RecallService) -> None:
+def test_a_classifier_of_labels_generalises(service: RecallService) -> None:
     record = service.train_labels(["right", "LEFT"], seed=4).record
     assert (record.labels, record.queries, record.pictures, record.seed) == (("right", "left"), "labels", None, 4)
     finished = service.jobs.get(record.id)
@@ -36,7 +36,7 @@ def test_a_classifier_trained_from_labels_knows_pictures_it_has_never_seen(servi
     assert accuracy(service, record, "right", "left") > 0.95
 
 
-def test_a_classifier_trained_from_pictures_has_their_names(service: RecallService) -> None:
+def test_a_classifier_of_pictures_has_their_names(service: RecallService) -> None:
     record = service.train_pictures(pictures("left", "right", count=2)).record
     assert (record.labels, record.queries, record.pictures) == (
         ("left", "right"),
@@ -105,7 +105,7 @@ def test_labels_that_make_no_classifier_are_refused(
     assert service.jobs.page(10).records == ()
 
 
-def test_a_classifier_over_two_bundles_says_which_and_that_nobody_measured_their_confusions(
+def test_a_classifier_of_two_bundles_names_them_and_has_no_estimate(
     service: RecallService,
 ) -> None:
     record = service.train_labels(["left", "places:middle", "far"], seed=1).record
@@ -123,7 +123,7 @@ def test_a_classifier_over_two_bundles_says_which_and_that_nobody_measured_their
     assert service.train_labels(["left", "places:middle", "far"], seed=1).record.id == record.id
 
 
-def test_labels_that_two_bundles_know_are_told_apart_by_their_bundle(service: RecallService) -> None:
+def test_the_same_label_of_two_bundles_is_qualified_by_its_bundle(service: RecallService) -> None:
     record = service.train_labels(["columns:middle", "places:middle"]).record
     assert record.labels == ("columns:middle", "places:middle")
     assert service.jobs.get(record.id).status is JobStatus.SUCCEEDED

@@ -104,6 +104,6 @@ class Turning:
         return step.evaluate(trained.parameters, images, targets)
 
 
-def test_what_cannot_be_is_refused() -> None:
+def test_invalid_values_are_refused() -> None:
     with pytest.raises(ValueError, match="window of 8 does not lie within 1..7"):
         SubspaceUnrolled(NETWORK, window=8, rows_per_class=1, **SCHEDULE)  # type: ignore[arg-type]

@@ -73,7 +73,7 @@ def probed(open_app: Open, monkeypatch: pytest.MonkeyPatch) -> TestClient:
     return open_app(api_keys=API_KEYS)
 
 
-def test_an_endpoint_that_declares_nothing_demands_admin() -> None:
+def test_an_endpoint_without_a_declared_scope_needs_admin() -> None:
     @access(READ)
     async def declared() -> None: ...
 
@@ -83,7 +83,7 @@ def test_an_endpoint_that_declares_nothing_demands_admin() -> None:
     assert access_of(silent) == Access(KeyScope.ADMIN)
 
 
-def test_a_new_post_route_is_closed_to_keys_that_read_and_train(open_app: Open) -> None:
+def test_a_new_post_route_refuses_read_and_train_keys(open_app: Open) -> None:
     client = open_app(api_keys=API_KEYS)
     assert isinstance(client.app, FastAPI)
     router = APIRouter(route_class=GuardedRoute)
@@ -93,7 +93,7 @@ def test_a_new_post_route_is_closed_to_keys_that_read_and_train(open_app: Open) 
         assert client.post("/new", headers={"X-API-Key": KEYS[scope]}).status_code == status
 
 
-def test_every_route_lets_in_exactly_the_keys_that_it_declares(probed: TestClient) -> None:
+def test_every_route_accepts_exactly_the_scopes_that_it_declares(probed: TestClient) -> None:
     table = {f"{method} {path}": needed for path, method, needed in guarded_routes(probed)}
     assert len(table) > 20
     reached: set[str] = set()
@@ -108,7 +108,7 @@ def test_every_route_lets_in_exactly_the_keys_that_it_declares(probed: TestClien
 
 
 @pytest.mark.parametrize("variant", [*VARIANTS, *("{}" + each for each in CONTROL)], ids=ascii)
-def test_no_spelling_of_a_path_reaches_a_route_that_the_key_does_not(probed: TestClient, variant: str) -> None:
+def test_no_spelling_of_a_path_bypasses_the_scope_of_its_route(probed: TestClient, variant: str) -> None:
     table = {f"{method} {path}": needed for path, method, needed in guarded_routes(probed)}
     for path in {path for path, _, _ in guarded_routes(probed)}:
         for method in METHODS if variant in VARIANTS else ("GET", "POST"):
@@ -124,7 +124,7 @@ def test_no_spelling_of_a_path_reaches_a_route_that_the_key_does_not(probed: Tes
 
 
 @pytest.mark.parametrize("suffix", ["%0A", "%0D", "%00", "%1F", "%7F", "%C2%85", "%E2%80%A8"])
-def test_a_read_key_neither_trains_nor_cancels_by_a_control_character(
+def test_control_characters_in_paths_do_not_let_a_read_key_train_or_cancel(
     open_app: Open, backend: ManualBackend, suffix: str
 ) -> None:
     backend.eager = False
@@ -143,14 +143,14 @@ def test_a_read_key_neither_trains_nor_cancels_by_a_control_character(
     assert [each["status"] for each in client.get("/classifier").json()["classifiers"]] == ["queued"]
 
 
-def test_an_encoded_slash_reaches_the_same_route_and_its_demand(open_app: Open) -> None:
+def test_an_encoded_slash_reaches_the_same_route_with_the_same_scope(open_app: Open) -> None:
     client = open_app(api_keys=API_KEYS)
     made = client.post("/classifier", json=LABELS, headers={"X-API-Key": KEYS[KeyScope.TRAIN]}).json()["id"]
     answer = client.post(f"/classifier%2F{made}%2Fcancel", headers={"X-API-Key": KEYS[KeyScope.READ]})
     problem(answer, 403, "forbidden")
 
 
-def test_admission_holds_for_every_spelling_that_reaches_a_route(open_app: Open, backend: ManualBackend) -> None:
+def test_admission_applies_to_every_spelling_of_a_path(open_app: Open, backend: ManualBackend) -> None:
     backend.eager = False
     client = open_app(queue_limit=1)
     assert client.post("/classifier", json=LABELS).status_code == 202

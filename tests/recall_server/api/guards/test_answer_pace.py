@@ -45,7 +45,7 @@ class Reader:
         await app(self.scope, nothing, self.send)
 
 
-def test_a_large_answer_goes_out_in_pieces_and_is_whole() -> None:
+def test_a_large_answer_is_sent_completely_in_pieces() -> None:
     content = bytes(range(256)) * (5 * PIECE // 512)
     for response in (Response(content), StreamingResponse(iter([content[:7], content[7:], b""])), Response(b"")):
         reader = Reader()
@@ -55,7 +55,7 @@ def test_a_large_answer_goes_out_in_pieces_and_is_whole() -> None:
 
 
 @pytest.mark.parametrize("response", [Response(b"x" * 8 * PIECE), StreamingResponse(iter([b"x"] * 9))])
-def test_an_answer_that_nobody_reads_ends(response: Response) -> None:
+def test_an_answer_that_nobody_reads_is_aborted(response: Response) -> None:
     async def scenario() -> None:
         with pytest.raises((ClientDisconnect, ExceptionGroup)):
             await asyncio.wait_for(Reader(stops=True).ask(AnswerPace(response, grace=0.1)), 10)
@@ -63,7 +63,7 @@ def test_an_answer_that_nobody_reads_ends(response: Response) -> None:
     asyncio.run(scenario())
 
 
-def test_an_answer_that_trickles_ends_and_one_that_flows_does_not() -> None:
+def test_a_slow_reader_is_cut_off_and_a_fast_one_is_not() -> None:
     async def scenario() -> None:
         app = AnswerPace(Response(b"x" * 4 * PIECE), grace=0.2)
         with pytest.raises(ClientDisconnect):
@@ -73,7 +73,7 @@ def test_an_answer_that_trickles_ends_and_one_that_flows_does_not() -> None:
     asyncio.run(scenario())
 
 
-def test_only_so_many_bytes_of_large_answers_wait_to_be_read() -> None:
+def test_the_bytes_of_large_answers_in_memory_are_bounded() -> None:
     async def scenario() -> None:
         large = Response(b"", headers={"content-length": str(OF_ONE_CALLER)})
         app = AnswerPace(large)
@@ -95,7 +95,7 @@ def test_only_so_many_bytes_of_large_answers_wait_to_be_read() -> None:
     asyncio.run(scenario())
 
 
-def test_one_caller_gets_half_of_it_and_one_huge_answer_always_gets_out() -> None:
+def test_one_caller_gets_at_most_half_and_one_huge_answer_is_always_allowed() -> None:
     async def scenario() -> None:
         app = AnswerPace(Response(b"", headers={"content-length": str(OF_ONE_CALLER - LARGE)}))
         task = asyncio.create_task(Reader("a", stops=True).ask(app))
@@ -113,7 +113,7 @@ def test_one_caller_gets_half_of_it_and_one_huge_answer_always_gets_out() -> Non
     asyncio.run(scenario())
 
 
-def test_a_real_connection_that_is_never_read_is_let_go() -> None:
+def test_a_real_connection_that_is_never_read_is_closed() -> None:
     app = AnswerPace(Response(b"x" * 2**24), grace=0.3)
     with listening(app) as address, contextlib.ExitStack() as stack:
         for _ in range(5):

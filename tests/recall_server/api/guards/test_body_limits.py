@@ -77,7 +77,7 @@ async def on_their_way(app: BodyLimits, calls: list[Call]) -> AsyncIterator[list
     await asyncio.gather(*tasks, return_exceptions=True)
 
 
-def test_only_so_many_bytes_of_bodies_are_held_at_a_time() -> None:
+def test_the_bytes_of_bodies_in_memory_are_bounded() -> None:
     async def scenario() -> None:
         app = BodyLimits(swallow, MAX, 60)
         large = with_large_bodies(AT_ONCE + 1)
@@ -100,7 +100,7 @@ def test_only_so_many_bytes_of_bodies_are_held_at_a_time() -> None:
 
 
 @pytest.mark.parametrize("headers", [{"transfer_encoding": "chunked"}, {"content_length": str(MAX)}])
-def test_a_body_that_is_only_announced_keeps_nobody_out(headers: dict[str, str]) -> None:
+def test_an_announced_body_takes_no_room_before_it_arrives(headers: dict[str, str]) -> None:
     async def scenario() -> None:
         app = BodyLimits(swallow, MAX, 60)
         silent = [Call(**headers) for _ in range(50)]
@@ -115,7 +115,7 @@ def test_a_body_that_is_only_announced_keeps_nobody_out(headers: dict[str, str])
     asyncio.run(scenario())
 
 
-def test_one_caller_holds_half_of_it_at_most() -> None:
+def test_one_caller_gets_at_most_half_of_the_bytes_for_bodies() -> None:
     async def scenario() -> None:
         app = BodyLimits(swallow, MAX, 60)
         mine = with_large_bodies(OF_ONE_CALLER + 1)
@@ -133,7 +133,7 @@ def test_one_caller_holds_half_of_it_at_most() -> None:
 
 
 @pytest.mark.parametrize("how", ["answer", "release", "error"])
-def test_a_body_is_not_held_while_its_answer_is_sent_or_waited_for(how: str) -> None:
+def test_a_body_is_released_before_its_answer_is_sent_or_awaited(how: str) -> None:
     async def scenario() -> None:
         proceed = asyncio.Event()
 
@@ -159,7 +159,7 @@ def test_a_body_is_not_held_while_its_answer_is_sent_or_waited_for(how: str) -> 
 
 
 @pytest.mark.parametrize("path", ["/classifier", "/recall", "/classifier/x/predict", "/classifier/x/cancel"])
-def test_callers_that_announce_bodies_and_leave_keep_no_upload_out(open_app: Open, path: str) -> None:
+def test_callers_that_announce_bodies_and_leave_do_not_block_uploads(open_app: Open, path: str) -> None:
     client = open_app(max_body_bytes=200_000)
     head = f"POST {path} HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
     chunked = f"{head}Transfer-Encoding: chunked\r\n\r\n1\r\n{{\r\n".encode()
@@ -171,7 +171,7 @@ def test_callers_that_announce_bodies_and_leave_keep_no_upload_out(open_app: Ope
         assert upload.status_code == 200
 
 
-def test_a_body_that_dawdles_is_cut_off_and_what_follows_it_is_not() -> None:
+def test_a_slow_body_is_cut_off_and_the_next_request_is_served() -> None:
     async def scenario() -> None:
         limits = BodyLimits(swallow, MAX, 0.1)
         slow = Call(content_length="1000")
@@ -196,9 +196,7 @@ def test_a_body_that_dawdles_is_cut_off_and_what_follows_it_is_not() -> None:
 
 
 @pytest.mark.parametrize("arrives", [True, False])
-def test_a_short_body_that_is_not_needed_is_read_before_the_answer_if_it_comes(
-    arrives: bool, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_short_unneeded_body_is_read_before_the_answer(arrives: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     """Closing a connection with unread bytes may lose the answer."""
     monkeypatch.setattr("recall_server.api.guards.body_limit.SECONDS_FOR_REST", 0.1)
 

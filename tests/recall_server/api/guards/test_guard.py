@@ -29,7 +29,7 @@ class Unread:
         raise AssertionError("the body was read")
 
 
-def test_a_body_that_must_not_be_read_is_noticed_when_it_is(client: TestClient) -> None:
+def test_the_test_client_notices_when_a_body_is_read(client: TestClient) -> None:
     answer = client.post("/recall", content=Unread(), headers={"Content-Type": "application/json"})
     problem(answer, 500, "internal-error")
 
@@ -37,7 +37,7 @@ def test_a_body_that_must_not_be_read_is_noticed_when_it_is(client: TestClient) 
 @pytest.mark.parametrize(
     "headers", [{}, bearer("wrong-0123456789abcdef"), {"X-API-Key": ""}, {"Authorization": "Basic eA=="}]
 )
-def test_a_stranger_is_sent_away_and_told_how_to_come_in(open_app: Open, headers: dict[str, str]) -> None:
+def test_a_caller_without_a_key_gets_401_with_the_scheme(open_app: Open, headers: dict[str, str]) -> None:
     client = open_app(api_keys=KEYS)
     for method, path in (
         ("GET", "/recall?labels=left"),
@@ -56,7 +56,7 @@ def test_health_and_the_index_are_open_to_everybody(open_app: Open) -> None:
         assert client.get(path).status_code == 200, path
 
 
-def test_each_scope_reaches_as_far_as_it_says(open_app: Open) -> None:
+def test_each_scope_allows_what_it_documents(open_app: Open) -> None:
     client = open_app(api_keys=KEYS)
     client.headers["X-API-Key"] = TRAIN
     made = client.post("/classifier", json=LABELS, headers={"Prefer": "wait=30"})
@@ -97,14 +97,14 @@ def test_no_answer_and_no_log_repeats_a_key(open_app: Open, caplog: pytest.LogCa
     assert client.get("/metrics", headers=bearer(READ)).status_code == 200
 
 
-def test_a_strangers_upload_is_not_read(open_app: Open) -> None:
+def test_the_upload_of_a_caller_without_a_key_is_not_read(open_app: Open) -> None:
     client = open_app(api_keys=KEYS)
     answer = client.post("/classifier", content=Unread(), headers={"Content-Type": "multipart/form-data; boundary=x"})
     problem(answer, 401, "unauthorised")
     assert answer.headers["connection"] == "close"
 
 
-def test_a_full_queue_is_429_with_a_time_before_the_body_is_read(open_app: Open, backend: ManualBackend) -> None:
+def test_a_full_queue_is_429_with_retry_after_before_the_body_is_read(open_app: Open, backend: ManualBackend) -> None:
     client = open_app(queue_limit=2)
     backend.eager = False
     for seed in range(2):
@@ -121,7 +121,7 @@ def test_a_full_queue_is_429_with_a_time_before_the_body_is_read(open_app: Open,
     assert 'recall_refusals_total{reason="too much"}' in client.get("/metrics").text
 
 
-def test_without_a_worker_or_while_stopping_it_is_503_with_a_time(open_app: Open, backend: ManualBackend) -> None:
+def test_without_a_worker_or_while_stopping_it_is_503_with_retry_after(open_app: Open, backend: ManualBackend) -> None:
     client = open_app()
     backend.state = "failed"
     answer = client.post("/classifier", content=Unread(), headers={"Content-Type": "application/json"})
@@ -137,7 +137,7 @@ def test_without_a_worker_or_while_stopping_it_is_503_with_a_time(open_app: Open
     assert client.get("/recall?labels=left").status_code == 200
 
 
-def test_a_disk_below_its_floor_takes_no_trainings(open_app: Open) -> None:
+def test_trainings_are_refused_below_the_minimum_of_free_disk(open_app: Open) -> None:
     client = open_app(min_free_bytes=2**62)
     problem(client.post("/classifier", json=LABELS), 507, "storage-failed")
     ready = client.get("/health/ready")
@@ -156,7 +156,7 @@ def test_requests_are_counted_by_key(open_app: Open) -> None:
     assert client.get("/health/live").status_code == 200
 
 
-def test_work_is_counted_in_pictures_and_what_the_cache_knows_is_free(open_app: Open) -> None:
+def test_work_is_counted_in_pictures_and_cached_answers_are_free(open_app: Open) -> None:
     client = open_app(work_rate="20/hour")
     for _ in range(30):
         assert client.get("/recall?labels=left&per_label=6").status_code == 200
@@ -165,17 +165,17 @@ def test_work_is_counted_in_pictures_and_what_the_cache_knows_is_free(open_app: 
 
 
 @pytest.mark.parametrize("host", ["evil.example", "127.0.0.1.evil.example", "localhost.evil.example", ""])
-def test_a_page_that_points_its_name_at_this_machine_gets_nothing(client: TestClient, host: str) -> None:
+def test_a_rebound_host_name_is_refused(client: TestClient, host: str) -> None:
     document = problem(client.get("/recall?labels=left", headers={"Host": host}), 403, "forbidden")
     assert "RECALL_API_KEYS" in document["detail"]
 
 
 @pytest.mark.parametrize("host", ["localhost:8000", "127.0.0.1", "[::1]:9", "LOCALHOST"])
-def test_this_machine_may_call_itself_what_it_likes(client: TestClient, host: str) -> None:
+def test_every_name_of_this_machine_is_accepted(client: TestClient, host: str) -> None:
     assert client.get("/recall?labels=left", headers={"Host": host}).status_code == 200
 
 
-def test_a_page_of_another_site_changes_nothing(client: TestClient, open_app: Open) -> None:
+def test_a_page_of_another_site_cannot_change_anything(client: TestClient, open_app: Open) -> None:
     evil = {"Origin": "https://evil.example"}
     for answer in (
         client.post("/classifier", files=parts("left", "right"), headers=evil),
@@ -190,13 +190,11 @@ def test_a_page_of_another_site_changes_nothing(client: TestClient, open_app: Op
 
 
 @pytest.mark.parametrize("path", ["/", "/health/ready", "/openapi.json", "/web/main.js"])
-def test_what_needs_no_key_is_not_for_pages_that_borrow_this_machines_name_either(
-    client: TestClient, path: str
-) -> None:
+def test_open_routes_refuse_rebound_host_names_too(client: TestClient, path: str) -> None:
     assert client.get(path, headers={"Host": "evil.example"}).status_code == 403
 
 
-def test_recalling_is_paid_for_even_if_it_cannot_be_sent(open_app: Open) -> None:
+def test_a_recall_is_charged_even_if_it_cannot_be_sent(open_app: Open) -> None:
     client = open_app(work_rate="20/hour")
     wish = {"mixtures": [{"left": 1}] * 9_000}
     assert client.post("/recall?per_label=1&format=png", json=wish).status_code == 422
@@ -206,13 +204,13 @@ def test_recalling_is_paid_for_even_if_it_cannot_be_sent(open_app: Open) -> None
 @pytest.mark.parametrize(
     "origin", ["x://127.0.0.1", "ftp://127.0.0.1", "127.0.0.1", "//127.0.0.1", "http://127.0.0.1:1"]
 )
-def test_only_this_servers_own_origins_change_something(client: TestClient, origin: str) -> None:
+def test_only_the_servers_own_origins_may_change_something(client: TestClient, origin: str) -> None:
     document = problem(client.post("/classifier", json=LABELS, headers={"Origin": origin}), 403, "forbidden")
     assert "another site" in document["detail"]
 
 
 @pytest.mark.parametrize("site", ["cross-site", "same-site", "unheard-of"])
-def test_pages_of_other_sites_make_a_keyless_server_compute_nothing(
+def test_a_server_without_keys_computes_nothing_for_pages_of_other_sites(
     client: TestClient, open_app: Open, site: str
 ) -> None:
     headers = {"Sec-Fetch-Site": site}

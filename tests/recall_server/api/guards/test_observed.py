@@ -48,7 +48,7 @@ def test_every_answer_is_safe_in_a_browser_and_has_an_id(client: TestClient, mon
         assert "server" not in answer.headers
 
 
-def test_a_callers_own_id_is_kept_where_it_can_be_written_into_a_log(client: TestClient) -> None:
+def test_a_callers_request_id_is_kept_if_it_is_safe_in_a_log(client: TestClient) -> None:
     def returned(sent: str) -> str:
         return client.get("/health/live", headers={"X-Request-ID": sent}).headers["x-request-id"]
 
@@ -57,7 +57,7 @@ def test_a_callers_own_id_is_kept_where_it_can_be_written_into_a_log(client: Tes
         assert returned(bad) != bad
 
 
-def test_a_request_is_one_line_without_what_was_asked_for(
+def test_a_request_is_logged_as_one_line_without_its_query(
     client: TestClient, caplog: pytest.LogCaptureFixture, backend: ManualBackend
 ) -> None:
     with caplog.at_level(logging.INFO, "recall_server.api.guards.observed"):
@@ -87,7 +87,7 @@ def test_metrics_count_what_happened(client: TestClient, backend: ManualBackend)
     assert value(client, "recall_workers", state="ready", device="cpu") == 1
 
 
-def test_metrics_tell_of_the_queue(client: TestClient, backend: ManualBackend) -> None:
+def test_metrics_include_the_queue(client: TestClient, backend: ManualBackend) -> None:
     backend.eager = False
     for seed in range(3):
         client.post("/classifier", json={"labels": ["left", "right"], "seed": seed})
@@ -100,7 +100,7 @@ def test_metrics_tell_of_the_queue(client: TestClient, backend: ManualBackend) -
     assert value(client, "recall_job_seconds_count", stage="training") == 1
 
 
-def test_methods_and_paths_that_a_caller_makes_up_do_not_become_labels(client: TestClient) -> None:
+def test_made_up_methods_and_paths_do_not_become_metric_labels(client: TestClient) -> None:
     for number in range(20):
         client.request(f"MADEUP{number}", f"/made/up/{number}")
     text = client.get("/metrics").text
@@ -108,7 +108,7 @@ def test_methods_and_paths_that_a_caller_makes_up_do_not_become_labels(client: T
     assert value(client, "recall_http_requests_total", method="other", route="none") == 20
 
 
-def test_an_unforeseen_error_is_logged_with_its_id_and_answered_without_anything(
+def test_an_unexpected_error_is_logged_with_its_id_and_answered_without_details(
     open_app: Open, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     client = open_app()
@@ -120,7 +120,7 @@ def test_an_unforeseen_error_is_logged_with_its_id_and_answered_without_anything
     assert "secret /home/somebody" in caplog.text
 
 
-def test_a_job_table_that_fails_takes_nothing_else_with_it(client: TestClient, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_failing_job_table_breaks_nothing_else(client: TestClient, monkeypatch: pytest.MonkeyPatch) -> None:
     def fail(_: object) -> None:
         raise StorageFailed("the job table cannot be used: disk I/O error")
 

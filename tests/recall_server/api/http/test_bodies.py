@@ -94,7 +94,7 @@ def form(name: str) -> bytes:
     return head.encode() + data + b"\r\n--x--\r\n"
 
 
-def test_others_have_their_turn_while_a_form_of_many_parts_is_read() -> None:
+def test_the_event_loop_stays_responsive_while_a_large_form_is_read() -> None:
     sent = [("images", f"{number}.png", b"x") for number in range(900)]
     request = Request(
         {"type": "http", "headers": [(b"content-type", attacks.FORM.encode())]}, received(attacks.form(sent))

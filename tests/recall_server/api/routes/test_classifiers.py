@@ -74,7 +74,7 @@ def test_prototypes_are_there_at_once(client: TestClient) -> None:
     assert "nearest" in client.get(body["links"]["card"]).text
 
 
-def test_how_pictures_are_used_is_said_and_can_be_chosen(client: TestClient) -> None:
+def test_the_answer_says_how_pictures_are_used_and_the_caller_can_choose(client: TestClient) -> None:
     sent = parts("left", "right", count=2)
     assert trained(client, files=sent)["addressing"] == "images"
     answer = client.post("/classifier?addressing=classify&bundle=columns", files=sent, headers=WAIT)
@@ -91,7 +91,7 @@ def test_how_pictures_are_used_is_said_and_can_be_chosen(client: TestClient) -> 
     assert trained(client, json={"labels": ["left", "right"]})["addressing"] is None
 
 
-def test_options_may_stand_in_the_body_but_must_not_contradict(client: TestClient) -> None:
+def test_options_may_be_in_the_body_but_must_not_contradict_the_address(client: TestClient) -> None:
     body = trained(client, json={"labels": ["middle", "left"], "seed": 3, "bundle": "columns"})
     assert (body["seed"], body["bundle"]["name"]) == (3, "columns")
     agreeing = client.post("/classifier?seed=3", json={"labels": ["left", "right"], "seed": 3})
@@ -100,7 +100,9 @@ def test_options_may_stand_in_the_body_but_must_not_contradict(client: TestClien
     assert problem(contradiction, 422, "invalid-request")["parameter"] == "seed"
 
 
-def test_without_patience_the_job_is_accepted_and_can_be_followed(client: TestClient, backend: ManualBackend) -> None:
+def test_without_prefer_wait_the_job_is_accepted_and_can_be_followed(
+    client: TestClient, backend: ManualBackend
+) -> None:
     backend.eager = False
     answer = client.post("/classifier", json={"labels": ["left", "right"]})
     assert answer.status_code == 202
@@ -120,7 +122,7 @@ def test_without_patience_the_job_is_accepted_and_can_be_followed(client: TestCl
     assert client.get(location).json()["status"] == "succeeded"
 
 
-def test_a_wait_that_is_too_short_is_202_and_a_later_wait_gets_the_end(
+def test_a_wait_that_is_too_short_is_202_and_a_later_wait_gets_the_result(
     client: TestClient, backend: ManualBackend
 ) -> None:
     backend.eager = False
@@ -133,7 +135,7 @@ def test_a_wait_that_is_too_short_is_202_and_a_later_wait_gets_the_end(
     assert (followed.status_code, followed.json()["status"]) == (200, "succeeded")
 
 
-def test_a_wait_holds_up_nobody_else(client: TestClient, backend: ManualBackend) -> None:
+def test_a_wait_does_not_block_other_requests(client: TestClient, backend: ManualBackend) -> None:
     backend.eager = False
     location = client.post("/classifier", json={"labels": ["left", "right"]}).headers["location"]
     waiting = [threading.Thread(target=client.get, args=(location,), kwargs={"headers": WAIT}) for _ in range(60)]
@@ -156,7 +158,7 @@ def test_a_preference_that_cannot_be_read_is_ignored(client: TestClient, prefer:
     assert "preference-applied" not in answer.headers
 
 
-def test_the_longest_wait_is_the_servers(open_app: Open) -> None:
+def test_waits_are_limited_by_the_server(open_app: Open) -> None:
     client = open_app(max_wait_seconds=0.5)
     answer = client.post("/classifier", json={"labels": ["left", "right"]}, headers={"Prefer": "x, wait=1000; y=z"})
     assert answer.headers["preference-applied"] == "wait=0.5"
@@ -262,14 +264,14 @@ def test_a_request_with_a_key_may_be_repeated_but_not_changed(client: TestClient
         assert problem(answer, 422, "invalid-request")["parameter"] == "Idempotency-Key"
 
 
-def test_what_was_downloaded_before_need_not_be_sent_again(client: TestClient) -> None:
+def test_an_unchanged_download_is_304(client: TestClient) -> None:
     body = trained(client, json={"labels": ["left", "right"]})
     etag = client.get(body["links"]["download"]).headers["etag"]
     again = client.get(body["links"]["download"], headers={"If-None-Match": etag})
     assert (again.status_code, again.content, again.headers["etag"]) == (304, b"", etag)
 
 
-def test_a_classifier_can_be_taken_away(client: TestClient) -> None:
+def test_a_classifier_can_be_downloaded_in_both_formats(client: TestClient) -> None:
     body = trained(client, json={"labels": ["left", "right"]})
     stored = client.get(body["links"]["download"])
     assert stored.headers["content-type"] == "application/vnd.safetensors"
@@ -338,7 +340,7 @@ def test_a_picture_of_81_million_pixels_is_refused(client: TestClient) -> None:
     assert "at 9000x9000" in document["detail"]
 
 
-def test_pictures_without_a_memory_for_them_are_refused(client: TestClient) -> None:
+def test_pictures_are_refused_if_no_memory_takes_them(client: TestClient) -> None:
     answer = client.post("/classifier?bundle=columns&addressing=images", files=parts("left", "right"))
     assert "'columns' is addressed by labels" in problem(answer, 422, "unsupported-query")["detail"]
 
@@ -402,9 +404,7 @@ def test_a_locked_table_holds_no_computing_thread(client: TestClient, monkeypatc
         assert {answer.result(60).status_code for answer in answers} == {404}
 
 
-def test_a_page_of_long_records_is_put_together_in_a_thread(
-    client: TestClient, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_page_of_long_records_is_serialised_in_a_thread(client: TestClient, monkeypatch: pytest.MonkeyPatch) -> None:
     """As JSON, a page may take as long as a computation, and the event loop serves everybody else."""
     client.post("/classifier", json={"labels": ["left", "right"]})
     threads: list[str] = []

@@ -52,7 +52,7 @@ def test_a_page_tells_status_and_progress_in_order(client: TestClient, backend: 
     assert client.get(f"{path}?after={len(events)}").json() == {"events": []}
 
 
-def test_a_page_that_would_be_empty_can_wait(client: TestClient, backend: ManualBackend) -> None:
+def test_an_empty_page_can_wait_for_events(client: TestClient, backend: ManualBackend) -> None:
     path = queued(client, backend)
     timer = threading.Timer(0.3, backend.begin)
     timer.start()
@@ -65,7 +65,7 @@ def test_a_page_that_would_be_empty_can_wait(client: TestClient, backend: Manual
     assert time.monotonic() - began < 5
 
 
-def test_a_stream_runs_to_the_end_and_goes_on_where_it_broke_off(client: TestClient, backend: ManualBackend) -> None:
+def test_a_stream_runs_to_the_end_and_resumes_where_it_broke_off(client: TestClient, backend: ManualBackend) -> None:
     path = queued(client, backend)
     assignment = backend.begin()
     backend.source.progressed(assignment, Progress(done=1, total=30, loss=2.0))
@@ -83,7 +83,7 @@ def test_a_stream_runs_to_the_end_and_goes_on_where_it_broke_off(client: TestCli
     assert parsed(resumed.text) == events[2:]
 
 
-def test_one_who_names_an_event_that_never_was_hides_nothing_from_the_others(
+def test_a_follower_with_an_impossible_event_number_does_not_affect_others(
     client: TestClient, backend: ManualBackend
 ) -> None:
     path = queued(client, backend)
@@ -99,7 +99,7 @@ def test_one_who_names_an_event_that_never_was_hides_nothing_from_the_others(
     assert '"succeeded"' in answer
 
 
-def test_after_the_end_a_browser_is_told_not_to_come_again(client: TestClient, backend: ManualBackend) -> None:
+def test_after_the_end_a_browser_is_told_not_to_reconnect(client: TestClient, backend: ManualBackend) -> None:
     path = queued(client, backend)
     backend.perform()
     last = str(len(client.get(path, params={"limit": 1000}).json()["events"]))
@@ -108,7 +108,7 @@ def test_after_the_end_a_browser_is_told_not_to_come_again(client: TestClient, b
 
 
 @pytest.mark.parametrize("how", ["cancel", "delete", "drain"])
-def test_a_stream_ends_when_there_is_nothing_to_come(client: TestClient, backend: ManualBackend, how: str) -> None:
+def test_a_stream_ends_when_no_event_can_follow(client: TestClient, backend: ManualBackend, how: str) -> None:
     path = queued(client, backend)
     backend.begin()
     this = path.removesuffix("/events")
@@ -126,13 +126,13 @@ def test_a_stream_ends_when_there_is_nothing_to_come(client: TestClient, backend
 
 
 @pytest.mark.parametrize("last", ["-1", "abc", "1" * 30, "1.5"])
-def test_a_last_event_that_was_never_sent_is_refused(client: TestClient, backend: ManualBackend, last: str) -> None:
+def test_a_malformed_last_event_id_is_refused(client: TestClient, backend: ManualBackend, last: str) -> None:
     path = queued(client, backend)
     document = problem(client.get(path, headers=STREAM | {"Last-Event-ID": last}), 422, "invalid-request")
     assert document["parameter"] == "Last-Event-ID"
 
 
-def test_bad_questions_are_refused(client: TestClient, backend: ManualBackend) -> None:
+def test_bad_parameters_are_refused(client: TestClient, backend: ManualBackend) -> None:
     path = queued(client, backend)
     problem(client.get("/classifier/nobody/events"), 404, "not-found")
     problem(client.get("/classifier/nobody/events", headers=STREAM), 404, "not-found")
@@ -141,7 +141,7 @@ def test_bad_questions_are_refused(client: TestClient, backend: ManualBackend) -
     problem(client.get(path, headers={"Accept": "image/png"}), 406, "not-acceptable")
 
 
-def test_one_caller_opens_so_many_streams_and_the_next_is_refused_until_one_ends(
+def test_the_streams_of_one_caller_are_limited(
     client: TestClient, backend: ManualBackend, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(job_feeds, "MOST_STREAMS_OF_A_CALLER", 3)
@@ -165,7 +165,7 @@ def test_one_caller_opens_so_many_streams_and_the_next_is_refused_until_one_ends
 
 
 @pytest.mark.parametrize("last", ["50", "2000000000"])
-def test_a_caller_that_knows_events_that_never_happened_is_told_all(
+def test_an_impossible_last_event_id_starts_from_the_first_event(
     client: TestClient, backend: ManualBackend, last: str
 ) -> None:
     path = queued(client, backend)

@@ -16,7 +16,7 @@ from tests.recall_server.api.requests import parts, problem
 from tests.recall_server.serving_examples import ManualBackend
 
 
-def test_bundles_are_listed_with_what_a_caller_has_to_know(client: TestClient, library: Library) -> None:
+def test_bundles_are_listed_with_a_summary(client: TestClient, library: Library) -> None:
     bundles = client.get("/bundles").json()["bundles"]
     assert [bundle["name"] for bundle in bundles] == ["columns", "columns-images", "places"]
     columns, images, _ = bundles
@@ -94,7 +94,7 @@ def test_a_rejected_file_does_not_make_the_rest_unready(open_app: Open, library:
     assert answer.json()["rejected"][0]["file"] == "bad.safetensors"
 
 
-def test_info_tells_versions_devices_and_limits(open_app: Open) -> None:
+def test_info_lists_versions_devices_and_limits(open_app: Open) -> None:
     body = open_app(max_pictures=17).get("/info").json()
     assert (body["name"], body["version"], body["bundles"]) == ("recall-server", __version__, 3)
     assert body["device"] == {"requested": "auto", "training": "cpu", "query_encoder": "CPUExecutionProvider"}
@@ -131,7 +131,7 @@ def test_a_wrong_method_says_which_is_right(client: TestClient) -> None:
     assert answer.headers["allow"]
 
 
-def test_an_unforeseen_error_tells_nothing_of_the_inside(client: TestClient, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_unexpected_error_reveals_no_internals(client: TestClient, monkeypatch: pytest.MonkeyPatch) -> None:
     def broken(*_: object, **__: object) -> None:
         raise RuntimeError("secret /home/somebody")
 
@@ -145,7 +145,7 @@ def test_an_unforeseen_error_tells_nothing_of_the_inside(client: TestClient, mon
     assert "Traceback" not in answer.text
 
 
-def test_an_error_that_no_caller_can_cause_tells_nothing_either(
+def test_an_internal_error_of_the_project_reveals_no_internals(
     client: TestClient, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     def broken(*_: object, **__: object) -> None:
@@ -158,7 +158,7 @@ def test_an_error_that_no_caller_can_cause_tells_nothing_either(
     assert "somebody" in caplog.text
 
 
-def test_a_body_that_is_too_large_is_refused_whether_it_says_so_or_not(open_app: Open) -> None:
+def test_a_body_that_is_too_large_is_refused_with_or_without_a_length(open_app: Open) -> None:
     client = open_app(max_body_bytes=2000)
     assert client.post("/recall", json={"mixtures": [{"left": 1}]}).status_code == 200
     declared = client.post("/recall", files=parts("left", count=20))
@@ -170,7 +170,7 @@ def test_a_body_that_is_too_large_is_refused_whether_it_says_so_or_not(open_app:
 
 
 @pytest.mark.parametrize("length", ["-1", "abc", "1" * 400])
-def test_a_nonsensical_length_does_no_harm(client: TestClient, length: str) -> None:
+def test_a_nonsensical_content_length_does_no_harm(client: TestClient, length: str) -> None:
     headers = {"Content-Type": "application/json", "Content-Length": length}
     answer = client.post("/recall", content=b"{}", headers=headers)
     assert answer.status_code in (413, 422)
@@ -183,7 +183,7 @@ def test_stopping_the_application_stops_the_jobs(open_app: Open, backend: Manual
     assert backend.stopped
 
 
-def test_the_description_of_the_api_is_whole(client: TestClient) -> None:
+def test_the_openapi_document_is_complete(client: TestClient) -> None:
     schema = client.get("/openapi.json").json()
     assert set(schema["paths"]) == {
         "/", "/recall", "/classifier", "/classifier/{identifier}", "/classifier/{identifier}/cancel",

@@ -16,7 +16,7 @@ WEB = Path(str(files("recall_server") / "web"))
 FILES = sorted(path.relative_to(WEB).as_posix() for path in WEB.rglob("*") if path.is_file())
 
 
-def test_a_browser_gets_the_page_and_everybody_else_the_index(client: TestClient) -> None:
+def test_a_browser_gets_the_page_and_other_clients_the_index(client: TestClient) -> None:
     page, index = client.get("/", headers=BROWSER), client.get("/")
     assert page.headers["content-type"] == "text/html; charset=utf-8"
     assert "<h1>Memory recall</h1>" in page.text
@@ -25,7 +25,7 @@ def test_a_browser_gets_the_page_and_everybody_else_the_index(client: TestClient
 
 
 @pytest.mark.parametrize("name", FILES)
-def test_every_file_is_served_and_is_not_sent_again_while_it_is_the_same(client: TestClient, name: str) -> None:
+def test_every_file_of_the_page_is_served_and_an_unchanged_one_is_304(client: TestClient, name: str) -> None:
     first = client.get(f"/web/{name}")
     assert first.status_code == 200
     assert first.content == (WEB / name).read_bytes()
@@ -45,13 +45,13 @@ def test_every_file_is_served_and_is_not_sent_again_while_it_is_the_same(client:
         "shared/../../errors.py",
     ],
 )
-def test_nothing_but_the_pages_files_is_served(client: TestClient, name: str) -> None:
+def test_only_files_of_the_page_are_served(client: TestClient, name: str) -> None:
     answer = client.get(f"/web/{name}")
     assert answer.status_code == 404
     assert answer.headers["content-type"] == "application/problem+json"
 
 
-def test_the_browser_is_told_to_load_nothing_from_elsewhere_and_to_run_nothing_inline(client: TestClient) -> None:
+def test_the_content_security_policy_allows_no_other_origin_and_no_inline_scripts(client: TestClient) -> None:
     policy = client.get("/", headers=BROWSER).headers["content-security-policy"]
     assert "default-src 'none'" in policy
     assert "script-src 'self';" in policy
@@ -60,7 +60,7 @@ def test_the_browser_is_told_to_load_nothing_from_elsewhere_and_to_run_nothing_i
 
 
 @pytest.mark.parametrize("name", FILES)
-def test_no_file_names_an_address_elsewhere(name: str) -> None:
+def test_no_file_of_the_page_contains_an_external_address(name: str) -> None:
     text = (WEB / name).read_text()
     assert set(re.findall(r"https?://[^\"' ]+", text)) <= {"http://www.w3.org/2000/svg"}
 
@@ -69,7 +69,7 @@ def test_the_whole_page_is_below_200_kilobytes() -> None:
     assert sum((WEB / name).stat().st_size for name in FILES) < 200_000
 
 
-def test_the_page_needs_no_key_but_what_it_shows_does(open_app: Open) -> None:
+def test_the_page_needs_no_key_but_its_data_do(open_app: Open) -> None:
     client = open_app(api_keys="someone:read:a-key-that-is-long-enough-to-be-one")
     assert client.get("/", headers=BROWSER).status_code == 200
     assert client.get("/web/main.js").status_code == 200

@@ -73,20 +73,20 @@ def test_all_rows_on_request(client: TestClient) -> None:
         ("image/png;q=broken", None, "image/png"),
     ],
 )
-def test_the_form_is_negotiated(client: TestClient, accept: str | None, form: str | None, media: str) -> None:
+def test_the_format_is_negotiated(client: TestClient, accept: str | None, form: str | None, media: str) -> None:
     parameters = {"labels": "left"} | ({"format": form} if form else {})
     answer = client.get("/recall", params=parameters, headers={"Accept": accept} if accept else {})
     assert answer.status_code == 200, answer.text
     assert answer.headers["content-type"] == media
 
 
-def test_nothing_acceptable_is_said_with_what_there_is(client: TestClient) -> None:
+def test_an_unacceptable_format_is_406_with_the_available_ones(client: TestClient) -> None:
     document = problem(client.get("/recall?labels=left", headers={"Accept": "text/html"}), 406, "not-acceptable")
     assert "image/png" in document["detail"]
 
 
 @pytest.mark.parametrize("form", ["json", "png", "safetensors"])
-def test_the_same_request_is_the_same_bytes(client: TestClient, form: str) -> None:
+def test_the_same_request_gives_the_same_bytes(client: TestClient, form: str) -> None:
     def content(seed: int) -> bytes:
         answer = client.get("/recall", params={"labels": "left,right", "per_label": 3, "seed": seed, "format": form})
         assert answer.status_code == 200
@@ -97,7 +97,7 @@ def test_the_same_request_is_the_same_bytes(client: TestClient, form: str) -> No
 
 
 @pytest.mark.parametrize("form", ["json", "png", "safetensors"])
-def test_what_the_caller_has_is_not_sent_again(client: TestClient, form: str) -> None:
+def test_an_unchanged_answer_is_304(client: TestClient, form: str) -> None:
     path = f"/recall?labels=left,right&per_label=2&format={form}"
     first, known = client.get(path), client.get(path)
     assert (first.content, first.headers["etag"]) == (known.content, known.headers["etag"])
@@ -121,7 +121,9 @@ def test_an_etag_changes_with_the_bytes_and_with_nothing_else(open_app: Open) ->
     assert [etag(without_cache, query) for query in queries] == etags
 
 
-def test_another_library_is_asked_anew(open_app: Open, library: Library, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_changed_library_invalidates_cached_answers(
+    open_app: Open, library: Library, monkeypatch: pytest.MonkeyPatch
+) -> None:
     client = open_app()
     before = client.get("/recall?labels=far")
     assert before.status_code == 200
@@ -131,7 +133,7 @@ def test_another_library_is_asked_anew(open_app: Open, library: Library, monkeyp
     assert client.get("/recall?labels=middle").status_code == 200  # which two bundles knew
 
 
-def test_an_error_is_not_kept(client: TestClient, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_error_is_not_cached(client: TestClient, monkeypatch: pytest.MonkeyPatch) -> None:
     def full(*_: object, **__: object) -> None:
         raise Overloaded("later", retry_after=3)
 
@@ -229,7 +231,7 @@ def test_bad_json_is_refused(client: TestClient, body: bytes, status: int, sente
 
 
 @pytest.mark.parametrize("media", ["text/plain", "application/x-www-form-urlencoded", "image/png", ""])
-def test_other_bodies_are_refused_with_what_is_taken(client: TestClient, media: str) -> None:
+def test_other_media_types_are_refused_with_the_accepted_ones(client: TestClient, media: str) -> None:
     answer = client.post("/recall", content=b"labels=left", headers={"Content-Type": media})
     assert "application/json or multipart/form-data" in problem(answer, 415, "unsupported-media-type")["detail"]
 
@@ -253,7 +255,7 @@ def test_a_sheet_shows_every_query(client: TestClient) -> None:
     assert image.height > len(COLUMNS) * 64
 
 
-def test_what_is_promised_in_the_description_is_what_is_sent(client: TestClient) -> None:
+def test_answers_match_the_openapi_document(client: TestClient) -> None:
     schema = client.get("/openapi.json").json()
     answers = schema["paths"]["/recall"]["get"]["responses"]
     assert set(answers["200"]["content"]) == {"application/json", "image/png", SAFETENSORS}
@@ -262,7 +264,7 @@ def test_what_is_promised_in_the_description_is_what_is_sent(client: TestClient)
     json.dumps(schema)
 
 
-def test_more_json_than_names_and_numbers_need_is_refused(client: TestClient) -> None:
+def test_json_that_is_too_large_is_refused(client: TestClient) -> None:
     body = b'{"vectors": [[0' + b",0" * (2 * 2**20) + b"]]}"
     answer = client.post("/recall", content=body, headers={"Content-Type": "application/json"})
     assert "GET /info says how large it may be" in problem(answer, 413, "body-too-large")["detail"]
@@ -275,7 +277,7 @@ def test_more_queries_than_one_answer_holds_are_refused(client: TestClient, body
     assert "at most 10000" in problem(answer, 422, "invalid-request")["detail"]
 
 
-def test_a_million_faults_are_said_once(client: TestClient) -> None:
+def test_a_million_faults_are_reported_once(client: TestClient) -> None:
     answer = client.post("/recall", json={"vectors": [["a"] * 100_000]})
     assert answer.status_code == 422
     assert len(answer.content) < 10_000
@@ -287,6 +289,6 @@ def test_a_table_of_targets_that_no_answer_holds_is_refused(client: TestClient) 
     assert "table of targets" in problem(answer, 422, "invalid-request")["detail"]
 
 
-def test_a_sheet_that_nobody_could_look_at_is_refused(client: TestClient) -> None:
+def test_a_sheet_that_is_too_large_is_refused(client: TestClient) -> None:
     answer = client.post("/recall?per_label=1&format=png", json={"mixtures": [{"left": 1}] * 9_000})
     assert "too large to look at" in problem(answer, 422, "invalid-request")["detail"]

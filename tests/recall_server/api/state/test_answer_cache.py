@@ -12,7 +12,7 @@ def answer(seed: int) -> Answer:
     return Answer.of(bytes([seed]) * SIZE, "image/png")
 
 
-def test_what_is_asked_for_stays_and_the_rest_goes() -> None:
+def test_answers_that_are_used_stay_and_others_are_evicted() -> None:
     cache = AnswerCache(4 * WHOLE)
     for seed in range(4):
         cache.put(seed, answer(seed))
@@ -30,7 +30,7 @@ def test_an_answer_put_twice_counts_once() -> None:
     assert (cache.get("key"), cache.bytes) == (answer(2), WHOLE)
 
 
-def test_one_that_would_drive_out_all_others_is_not_kept() -> None:
+def test_an_answer_that_would_evict_most_others_is_not_cached() -> None:
     cache = AnswerCache(4 * WHOLE - 1)
     cache.put("key", answer(1))
     assert (cache.get("key"), cache.bytes) == (None, 0)

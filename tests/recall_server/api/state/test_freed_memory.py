@@ -9,7 +9,7 @@ import pytest
 from recall_server.api.state import freed_memory
 
 
-def test_the_allocator_is_asked_again_and_again_until_cancelled(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_freed_memory_is_released_periodically_until_cancelled(monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[int] = []
     monkeypatch.setattr(freed_memory, "SECONDS_BETWEEN", 0.0)
     monkeypatch.setattr(freed_memory, "_trim", lambda: lambda kept: len(asked) or asked.append(kept) or 0)
@@ -26,6 +26,6 @@ def test_the_allocator_is_asked_again_and_again_until_cancelled(monkeypatch: pyt
     assert asked == [0]
 
 
-def test_without_such_an_allocator_nothing_is_done(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_a_supported_allocator_nothing_is_done(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(freed_memory, "_trim", lambda: None)
     asyncio.run(asyncio.wait_for(freed_memory.return_freed_memory(), 30))

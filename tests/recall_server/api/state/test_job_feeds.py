@@ -88,7 +88,7 @@ def test_a_change_is_read_once_for_all_followers() -> None:
     asyncio.run(scenario())
 
 
-def test_followers_that_come_at_once_share_their_first_reads_and_one_too_many_reads_nothing(
+def test_simultaneous_followers_share_reads_and_one_over_the_limit_reads_nothing(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(job_feeds, "MOST_STREAMS_OF_A_CALLER", FOLLOWERS)
@@ -164,7 +164,7 @@ def test_streams_are_limited_for_one_caller_and_for_all(
     asyncio.run(scenario())
 
 
-def test_those_who_wait_for_the_end_share_their_reads() -> None:
+def test_callers_that_wait_for_the_end_share_reads() -> None:
     async def scenario() -> None:
         jobs: Any = FakeJobs()
         feeds = JobFeeds(jobs)

@@ -61,7 +61,7 @@ def run(scenario: Callable[[Network], Coroutine[Any, Any, None]]) -> None:
         network.end(1000)
 
 
-def test_the_first_begins_at_once_and_those_that_come_meanwhile_go_together() -> None:
+def test_the_first_request_runs_at_once_and_later_ones_are_batched() -> None:
     async def scenario(network: Network) -> None:
         batches = PredictionBatches(network.predict, lambda name: name, threads=2)
         first = batches.submit(asked("a"))
@@ -104,7 +104,7 @@ def test_a_batch_has_a_size_and_networks_take_turns() -> None:
     run(scenario)
 
 
-def test_what_is_given_up_is_not_computed_and_takes_no_place(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_abandoned_request_is_not_computed_and_takes_no_room(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(prediction_batches, "MOST_WAITING", 3)
 
     async def scenario(network: Network) -> None:
@@ -125,7 +125,7 @@ def test_what_is_given_up_is_not_computed_and_takes_no_place(monkeypatch: pytest
     run(scenario)
 
 
-def test_an_error_reaches_the_request_that_it_belongs_to() -> None:
+def test_an_error_reaches_only_its_own_request() -> None:
     def predict(requests: Sequence[PredictionRequest]) -> list[Outcome]:
         if requests[0].identifier == "none":
             raise RuntimeError("no batch at all")

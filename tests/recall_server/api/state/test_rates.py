@@ -19,7 +19,7 @@ def test_each_caller_has_its_own_number_of_requests() -> None:
     rates.admit("key b")
 
 
-def test_work_is_paid_afterwards_and_may_be_overdrawn_once() -> None:
+def test_work_is_charged_afterwards_and_may_overdraw_once() -> None:
     rates = Rates(None, rate("100/minute"))
     rates.admit("key a")
     rates.pay("key a", 99)
@@ -30,7 +30,7 @@ def test_work_is_paid_afterwards_and_may_be_overdrawn_once() -> None:
     rates.admit("key b")
 
 
-def test_without_limits_nobody_is_held_up() -> None:
+def test_without_limits_nobody_is_refused() -> None:
     rates = Rates(rate(""), rate(""))
     for _ in range(1000):
         rates.admit("key a")

@@ -28,7 +28,7 @@ class Table:
         return number
 
 
-def test_the_same_question_is_read_once_and_the_next_is_read_anew() -> None:
+def test_simultaneous_equal_reads_are_shared_and_a_later_one_is_new() -> None:
     async def scenario() -> None:
         table, shared = Table(), SharedReads()
         asking = [asyncio.create_task(shared(table.read, number)) for number in (1, 1, 2, 1)]
@@ -42,7 +42,7 @@ def test_the_same_question_is_read_once_and_the_next_is_read_anew() -> None:
     asyncio.run(scenario())
 
 
-def test_an_error_reaches_all_and_one_who_leaves_takes_nothing_from_the_others() -> None:
+def test_an_error_reaches_all_sharers_and_a_leaving_one_affects_nobody() -> None:
     async def scenario() -> None:
         table, shared = Table(), SharedReads()
         failing = [asyncio.create_task(shared(table.read, 1, fail=True)) for _ in range(2)]

@@ -95,7 +95,7 @@ def test_a_projection_onto_anything_but_the_bases_is_refused() -> None:
         MemoryBundle(example_manifest(pixels, bundle.preprocessing), pixels, bundle.preprocessing)
 
 
-def test_soft_targets_are_saved_counted_and_shared_out_among_the_labels_asked_for(path: Path) -> None:
+def test_soft_targets_are_saved_counted_and_restricted_to_the_requested_labels(path: Path) -> None:
     bundle = with_soft_targets(example_bundle())
     loaded = bundle.save(path)
     assert torch.equal(shares(loaded), shares(bundle))
@@ -105,7 +105,7 @@ def test_soft_targets_are_saved_counted_and_shared_out_among_the_labels_asked_fo
     assert_close(pair[0], torch.stack([own, other]) / (own + other), terms=3)
 
 
-def test_soft_targets_are_of_memories_that_labels_address() -> None:
+def test_soft_targets_need_a_memory_that_labels_address() -> None:
     bundle = with_soft_targets(example_bundle())
     manifest = bundle.manifest.model_copy(update={"queries": "images"})
     with pytest.raises(InvalidBundle, match="soft targets are of memories that labels address"):
@@ -120,7 +120,7 @@ def test_a_saved_bundle_knows_its_file(path: Path) -> None:
     assert saved.file_bytes == path.stat().st_size
 
 
-def test_the_same_content_is_the_same_bytes_whatever_the_order_it_was_given_in(tmp_path: Path) -> None:
+def test_the_same_content_gives_the_same_bytes_in_any_order(tmp_path: Path) -> None:
     provenance = example_bundle().manifest.provenance
     reordered = dict(reversed(provenance.hyper_parameters.items()))
     assert list(reordered) != list(provenance.hyper_parameters)
@@ -184,7 +184,7 @@ def test_the_example_of_the_format_page_reads_a_bundle(path: Path) -> None:
     assert_close(torch.from_numpy(names["images"]), recalled, terms=4)
 
 
-def test_numbers_of_the_manifest_keep_their_kind(path: Path) -> None:
+def test_integers_and_floats_of_the_manifest_keep_their_type(path: Path) -> None:
     """1, 1.0 and true are different texts, so they must be different values, or loading and saving would drift."""
     example_bundle().save(path)
     parameters = MemoryBundle.load(path).manifest.provenance.hyper_parameters
@@ -238,7 +238,7 @@ def test_an_unknown_label_is_answered_with_the_nearest_ones() -> None:
     assert refusal.value.suggestions == ["Sneaker"]
 
 
-def test_no_labels_are_no_query() -> None:
+def test_label_queries_need_a_label() -> None:
     with pytest.raises(InvalidRequest, match="one label or more is needed"):
         example_bundle().label_queries([])
 
@@ -248,7 +248,7 @@ def image_addressed(query_size: int = 3) -> dict[str, Any]:
     return {"queries": "images", "query_encoder": encoder}
 
 
-def test_a_memory_of_pictures_is_not_asked_by_label() -> None:
+def test_a_memory_addressed_by_pictures_refuses_labels() -> None:
     bundle = example_bundle(**image_addressed())
     with pytest.raises(UnsupportedQuery, match="the memory 'example' is addressed by pictures, not by labels"):
         bundle.label_queries(["class 0"])
@@ -273,7 +273,7 @@ def test_features_are_recalled_as_images_of_one_pixel(tmp_path: Path) -> None:
     assert torch.equal(bundle.recall_pixels(queries)[0], pixels)
 
 
-def test_measured_accuracy_replaces_what_was_claimed_before(path: Path) -> None:
+def test_with_accuracy_replaces_the_old_measurements(path: Path) -> None:
     row = MeasuredAccuracy(
         network="convnet:filters=128,depth=3", protocol="retraining", runs=5, mean=0.85, spread=0.003, data="test set"
     )
@@ -284,7 +284,7 @@ def test_measured_accuracy_replaces_what_was_claimed_before(path: Path) -> None:
     assert MemoryBundle.load(path).manifest.accuracy == (row,)
 
 
-def test_the_bundle_keeps_the_memory_that_it_was_given() -> None:
+def test_a_bundle_does_not_copy_its_memory() -> None:
     """Saving copies; a trainer goes on with the very tensors that it optimises."""
     memory = example_memory()
     assert isinstance(memory, AddressedBases)

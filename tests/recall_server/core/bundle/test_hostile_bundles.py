@@ -14,7 +14,7 @@ from tests.hostile_bundles.draft import HostileBundle, build
 HOSTILE = make.hostile_bundles()
 
 
-def test_the_bundle_that_they_are_made_from_is_sound(tmp_path: Path) -> None:
+def test_the_bundle_behind_the_hostile_ones_is_valid(tmp_path: Path) -> None:
     """If it were not, one fault could be the reason for every refusal, and the tests below would prove nothing."""
     (tmp_path / "good.safetensors").write_bytes(build())
     bundle = MemoryBundle.load(tmp_path / "good.safetensors")
@@ -22,7 +22,7 @@ def test_the_bundle_that_they_are_made_from_is_sound(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("hostile", HOSTILE, ids=lambda hostile: hostile.name)
-def test_a_hostile_bundle_is_the_file_that_make_writes_and_is_refused_with_its_sentence(hostile: HostileBundle) -> None:
+def test_each_hostile_bundle_is_up_to_date_and_refused_with_its_sentence(hostile: HostileBundle) -> None:
     file = make.FOLDER / hostile.file
     assert file.read_bytes() == hostile.data
     assert len(hostile.data) <= 128 * 1024, "hostile bundles are small"
@@ -32,7 +32,7 @@ def test_a_hostile_bundle_is_the_file_that_make_writes_and_is_refused_with_its_s
     assert str(refusal.value).isprintable()
 
 
-def test_no_file_is_left_over_and_no_name_is_used_twice() -> None:
+def test_the_folder_holds_exactly_the_listed_hostile_bundles() -> None:
     assert sorted(path.name for path in make.FOLDER.glob("*.safetensors")) == sorted(
         hostile.file for hostile in HOSTILE
     )

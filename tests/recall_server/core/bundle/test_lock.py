@@ -23,7 +23,7 @@ def digest(path: Path) -> str:
     return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
-def test_a_lock_vouches_for_what_is_there_and_for_nothing_else(folder: Path) -> None:
+def test_a_lock_covers_exactly_the_files_of_the_folder(folder: Path) -> None:
     BundleLock.of(folder).write(folder)
     lock = BundleLock.read(folder)
     assert lock is not None
@@ -69,13 +69,13 @@ def test_without_the_file_there_is_no_lock(folder: Path) -> None:
         (b" " * (2**20 + 1), "more than"),
     ],
 )
-def test_a_damaged_lock_is_not_taken_for_none(folder: Path, content: bytes, sentence: str) -> None:
+def test_a_damaged_lock_is_not_ignored(folder: Path, content: bytes, sentence: str) -> None:
     (folder / LOCK_FILE).write_bytes(content)
     with pytest.raises(InvalidBundle, match=sentence):
         BundleLock.read(folder)
 
 
-def test_only_what_can_be_served_is_vouched_for(folder: Path) -> None:
+def test_only_loadable_bundles_are_locked(folder: Path) -> None:
     (folder / "bundles" / "bad.safetensors").write_bytes(b"12345")
     with pytest.raises(InvalidBundle, match="bad.safetensors"):
         BundleLock.of(folder)

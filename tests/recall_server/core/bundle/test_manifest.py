@@ -44,7 +44,7 @@ def test_accuracy_is_a_fraction() -> None:
         MeasuredAccuracy(network="n", protocol="p", runs=5, mean=85.0, spread=0.3, data="test set")
 
 
-def test_a_manifest_survives_its_own_text() -> None:
+def test_a_manifest_is_equal_after_a_round_trip_through_json() -> None:
     manifest = example_bundle(groups={"pair": ("class 0", "class 2")}).manifest
     assert Manifest.from_json(manifest.to_json()) == manifest
 
@@ -54,7 +54,7 @@ def curve(*steps: int) -> RunProgress:
     return RunProgress(version=1, minutes=3.0, validation=tuple(points))
 
 
-def test_a_bundle_says_how_far_its_run_had_come() -> None:
+def test_a_manifest_records_the_progress_of_its_run() -> None:
     manifest = example_bundle(progress=curve(0, 2, 5)).manifest
     assert Manifest.from_json(manifest.to_json()).progress == curve(0, 2, 5)
 
@@ -65,7 +65,7 @@ def test_a_curve_that_goes_back_is_refused(steps: tuple[int, ...]) -> None:
         curve(*steps)
 
 
-def test_networks_begin_with_an_encoder_only_where_there_is_one() -> None:
+def test_networks_can_begin_with_the_encoder_only_if_there_is_one() -> None:
     warm = example_bundle().manifest.retraining.model_copy(update={"initial": "encoder"})
     encoder = {"file": "a.onnx", "sha256": "0" * 64, "query_size": 3}
     manifest = example_bundle(retraining=warm, queries="images", query_encoder=encoder).manifest
@@ -75,7 +75,7 @@ def test_networks_begin_with_an_encoder_only_where_there_is_one() -> None:
         example_bundle(retraining=warm)
 
 
-def test_a_manifest_says_what_classifiers_minimise() -> None:
+def test_a_manifest_records_the_loss_of_classifiers() -> None:
     regression = example_bundle().manifest.retraining.model_copy(update={"loss": "squared_error"})
     manifest = example_bundle(retraining=regression).manifest
     assert '"loss":"squared_error"' in manifest.to_json()
@@ -93,7 +93,7 @@ def counted(*table: tuple[int, ...]) -> MeasuredAccuracy:
     return MeasuredAccuracy(network="n", protocol="p", runs=2, mean=right, spread=0, data="d", confusions=table)
 
 
-def test_a_bundle_says_what_its_networks_confused() -> None:
+def test_a_manifest_records_confusions() -> None:
     """A label without test pictures has a row of zeros."""
     row = counted((4, 2, 0), (0, 0, 0), (1, 1, 6))
     manifest = example_bundle(accuracy=(row,)).manifest
@@ -105,6 +105,6 @@ SERVED = Path(__file__).parents[4] / "artifacts" / "bundles"
 
 
 @pytest.mark.parametrize("path", sorted(SERVED.glob("*.safetensors")))
-def test_a_committed_bundle_is_what_this_code_would_write(path: Path) -> None:
+def test_committed_bundles_have_the_bytes_that_this_code_writes(path: Path) -> None:
     bundle = MemoryBundle.load(path)
     assert bundle.to_bytes() == path.read_bytes()

@@ -62,7 +62,7 @@ def test_a_bundle_that_could_not_be_loaded_is_not_saved(path: Path) -> None:
 # --- what must not be loaded
 
 
-def test_a_file_that_is_not_there_is_not_found(path: Path) -> None:
+def test_a_missing_file_raises_not_found(path: Path) -> None:
     with pytest.raises(NotFound, match=r"^there is no bundle file example.safetensors$"):
         MemoryBundle.load(path)
 
@@ -74,13 +74,13 @@ def test_a_folder_is_no_bundle(path: Path) -> None:
 
 
 @pytest.mark.timeout(20)
-def test_a_pipe_is_no_bundle_and_is_not_waited_for(path: Path) -> None:
+def test_a_pipe_is_refused_without_waiting(path: Path) -> None:
     os.mkfifo(path)
     with pytest.raises(InvalidBundle, match="this is not an ordinary file"):
         MemoryBundle.load(path)
 
 
-def test_a_link_to_a_bundle_is_one(path: Path, tmp_path: Path) -> None:
+def test_a_link_to_a_bundle_is_loaded(path: Path, tmp_path: Path) -> None:
     example_bundle().save(tmp_path / "real")
     path.symlink_to(tmp_path / "real")
     assert MemoryBundle.load(path).manifest.name == "example"
@@ -101,13 +101,13 @@ def test_a_link_in_a_circle_is_no_bundle(path: Path) -> None:
         (FileLimits(numbers=255), "recalling takes 4 items of 1x8x8 at once, more than 255 numbers"),
     ],
 )
-def test_what_goes_beyond_the_limits_is_refused(limits: FileLimits, sentence: str, path: Path) -> None:
+def test_files_beyond_the_limits_are_refused(limits: FileLimits, sentence: str, path: Path) -> None:
     example_bundle().save(path)
     with pytest.raises(InvalidBundle, match=f"^example.safetensors: {sentence}$"):
         MemoryBundle.load(path, limits=limits)
 
 
-def test_one_flipped_bit_is_noticed_where_the_digest_is_known(path: Path) -> None:
+def test_one_flipped_bit_is_noticed_if_the_digest_is_known(path: Path) -> None:
     saved = example_bundle().save(path)
     data = bytearray(path.read_bytes())
     data[-1] ^= 1

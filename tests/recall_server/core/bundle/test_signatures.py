@@ -49,12 +49,12 @@ def served(folder: Path, public: Path, previous: Library | None = None) -> Libra
     return Library.load(folder, device="cpu", public_key=public, previous=previous)
 
 
-def test_what_a_signed_lock_vouches_for_is_served(folder: Path, private: Ed25519PrivateKey, public: Path) -> None:
+def test_bundles_of_a_signed_lock_are_served(folder: Path, private: Ed25519PrivateKey, public: Path) -> None:
     sign(folder, private)
     assert served(folder, public).bundles.keys() == Library.load(folder, device="cpu").bundles.keys() != set()
 
 
-def test_without_a_lock_or_a_signature_nothing_is_served_and_the_reason_is_said(folder: Path, public: Path) -> None:
+def test_without_a_lock_or_a_signature_nothing_is_served_and_the_reason_is_given(folder: Path, public: Path) -> None:
     library = served(folder, public)
     assert (library.bundles, library.rejected[0].reason) == (
         {},
@@ -65,7 +65,7 @@ def test_without_a_lock_or_a_signature_nothing_is_served_and_the_reason_is_said(
 
 
 @pytest.mark.parametrize("signature", [b"", b"x" * 64, b"x" * 100_000])
-def test_what_is_no_signature_is_refused(folder: Path, public: Path, signature: bytes) -> None:
+def test_malformed_signatures_are_refused(folder: Path, public: Path, signature: bytes) -> None:
     (folder / SIGNATURE_FILE).write_bytes(signature)
     with pytest.raises(InvalidBundle, match="bundles.lock.sig is no signature of bundles.lock by the key"):
         BundleLock.read(folder, public)
@@ -76,7 +76,7 @@ def test_a_signature_by_somebody_else_is_refused(folder: Path, public: Path) -> 
     assert served(folder, public).bundles == {}
 
 
-def test_a_lock_that_is_changed_after_it_was_signed_lets_nothing_new_in_and_takes_nothing_away(
+def test_a_lock_that_was_changed_after_signing_adds_and_removes_no_bundle(
     folder: Path, private: Ed25519PrivateKey, public: Path
 ) -> None:
     sign(folder, private)
@@ -88,7 +88,7 @@ def test_a_lock_that_is_changed_after_it_was_signed_lets_nothing_new_in_and_take
     assert {rejection.file for rejection in after.rejected} == {"stranger.safetensors"}
 
 
-def test_a_key_that_is_none_or_of_another_kind_is_said(tmp_path: Path) -> None:
+def test_a_file_that_is_no_ed25519_key_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "key.pub"
     with pytest.raises(InvalidBundle, match="the public key key.pub cannot be read: No such file"):
         Signer.read(path)

@@ -38,7 +38,7 @@ def _root(matrix: Tensor) -> Tensor:
     return vectors @ torch.diag(values.sqrt()) @ vectors.T
 
 
-def test_a_memory_has_its_means_and_variances_back() -> None:
+def test_means_and_variances_are_read_back_from_a_memory() -> None:
     features, labels = data()
     statistics = ClassStatistics.of_memory(statistics_memory(features.float(), labels, CLASSES, WIDTH))
     means = torch.stack([features[labels == label].mean(dim=0) for label in range(CLASSES)])
@@ -56,7 +56,7 @@ def test_a_memory_of_stored_items_has_principal_directions() -> None:
     assert_close(found.diagonal(), (away.T @ away / 12).diagonal(), terms=1000)
 
 
-def test_one_vector_per_class_says_nothing_of_variances() -> None:
+def test_one_vector_per_class_is_refused() -> None:
     with pytest.raises(ValueError, match="how a class varies"):
         ClassStatistics.of_memory(StoredItems(torch.randn(3, 1, WIDTH)))
 

@@ -38,7 +38,7 @@ def evaluated(*rows: MeasuredAccuracy) -> Manifest:
     return example_bundle(accuracy=rows).manifest
 
 
-def test_only_answers_within_the_labels_asked_for_count() -> None:
+def test_only_predictions_among_the_requested_labels_count() -> None:
     quality = quality_of_labels(evaluated(measured(TABLE)), ["class 1", "class 0"])
     assert quality is not None
     assert quality.per_label == {"class 1": 9 / 10, "class 0": 6 / 8}
@@ -60,15 +60,15 @@ def test_all_labels_together_have_the_accuracy_that_was_measured() -> None:
     [None, ((4, 0, 0), (0, 0, 0), (0, 0, 4)), ((4, 0, 0), (0, 0, 4), (0, 0, 4))],
     ids=["nothing was counted", "a label without pictures", "a label never taken for one of these"],
 )
-def test_where_nothing_is_known_nothing_is_said(table: Confusions | None) -> None:
+def test_without_predictions_among_the_labels_there_is_no_estimate(table: Confusions | None) -> None:
     assert quality_of_labels(evaluated(measured(table)), ["class 0", "class 1"]) is None
 
 
-def test_a_bundle_without_measurements_says_nothing() -> None:
+def test_a_bundle_without_measurements_gives_no_estimate() -> None:
     assert quality_of_labels(evaluated(), ["class 0", "class 1"]) is None
 
 
-def test_the_schedule_that_classifiers_are_trained_with_goes_before_any_other_and_late_before_early() -> None:
+def test_measurements_of_the_bundles_own_schedule_come_first_then_the_latest() -> None:
     perfect = ((10, 0, 0), (0, 10, 0), (0, 0, 10))
     rows = [measured(perfect), measured(TABLE), measured(perfect, protocol="paper"), measured(perfect, network="mlp")]
     quality = quality_of_labels(evaluated(*rows), ["class 0", "class 1"])
@@ -129,5 +129,5 @@ def test_the_same_pictures_in_two_classes_are_not_told_apart() -> None:
     ],
     ids=["no class", "one class", "a class of two pictures", "an encoder that gives NaN"],
 )
-def test_too_little_to_go_by_is_no_estimate(features: dict[str, Tensor]) -> None:
+def test_too_few_pictures_give_no_estimate(features: dict[str, Tensor]) -> None:
     assert quality_of_pictures(features) is None

@@ -45,7 +45,7 @@ def has_automatic_padding(node: onnx.NodeProto) -> bool:
     return any(attribute.name == "auto_pad" for attribute in node.attribute)
 
 
-def test_it_predicts_what_the_head_says_of_the_features(tmp_path: Path) -> None:
+def test_predictions_are_those_of_the_head_on_the_features(tmp_path: Path) -> None:
     both = FeatureClassifier(head(), encoder(tmp_path))
     features = torch.from_numpy(both.encoder.encode(pictures(5).numpy()))
     expected = both.head.predict_probabilities(features[:, :, None, None])

@@ -23,7 +23,7 @@ def test_the_score_of_known_pictures_is_evenly_spread() -> None:
     assert abs(float(scores.mean()) - 0.5) < 0.03
 
 
-def test_strangers_score_high() -> None:
+def test_unknown_pictures_score_high() -> None:
     scores = FeatureNovelty.of(HEAD, known(300, 0)).score(torch.zeros(4, 5))
     assert bool((scores > 0.99).all())
 

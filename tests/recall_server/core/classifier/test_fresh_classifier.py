@@ -61,7 +61,7 @@ def _fitted(*, seed: int = 0, **fields: object) -> FreshClassifier:
 
 @pytest.mark.parametrize("decay", ["constant", "cosine"])
 @pytest.mark.parametrize("augmentation", ["none", "flip+rotate"])
-def test_it_names_pictures_that_it_has_never_seen(decay: str, augmentation: str) -> None:
+def test_a_classifier_recognises_pictures_that_it_has_never_seen(decay: str, augmentation: str) -> None:
     kinds = [0, 2] if augmentation != "none" else [0, 1, 2]  # a mirrored "left" is a "right", which has no name
     classifier = _fitted(steps=60, decay=decay, augmentation=augmentation)
     pixels, truth = _pictures(20, seed=9)
@@ -82,7 +82,7 @@ def test_probabilities_are_of_every_label_in_order_and_sum_to_one() -> None:
     assert_close(one_by_one, probabilities[:5], terms=TERMS, size=1)
 
 
-def test_no_pictures_have_no_predictions() -> None:
+def test_an_empty_batch_has_no_predictions() -> None:
     assert _fitted().predict(torch.empty(0, *SHAPE)) == []
 
 
@@ -155,7 +155,7 @@ def test_the_same_inputs_and_seed_give_the_same_bytes(tmp_path: Path, augmentati
     assert torch.equal(torch.get_rng_state(), state)
 
 
-def test_a_second_fit_forgets_the_first() -> None:
+def test_a_second_fit_starts_anew() -> None:
     pixels, _ = _pictures(3)
     fresh = _fitted()
     again = _classifier().fit(torch.flip(_recalled(), [0]), torch.eye(3)).fit(_recalled(), torch.eye(3))
@@ -171,7 +171,7 @@ def test_fit_returns_itself_and_leaves_its_inputs_alone() -> None:
 
 
 @pytest.mark.parametrize("augmentation", ["none", "flip+rotate"])
-def test_images_that_are_made_where_they_are_looked_at_teach_the_same(augmentation: str) -> None:
+def test_lazy_images_train_the_same_classifier(augmentation: str) -> None:
     generator = torch.Generator().manual_seed(1)
     recalled = LazyItems(torch.randn(3, 20, 4, generator=generator), torch.randn(4, *SHAPE, generator=generator))
     made = _classifier(augmentation=augmentation).fit(recalled.materialise(), torch.eye(3))
@@ -191,12 +191,12 @@ def test_images_that_are_made_where_they_are_looked_at_teach_the_same(augmentati
         (torch.ones(3, 5, 2), torch.full((2, *SHAPE), float("inf")), "finite"),
     ],
 )
-def test_combinations_of_another_shape_are_refused(coefficients: Tensor, images: Tensor, says: str) -> None:
+def test_lazy_images_of_another_shape_are_refused(coefficients: Tensor, images: Tensor, says: str) -> None:
     with pytest.raises(ValueError, match=says):
         _classifier().fit(LazyItems(coefficients, images), torch.eye(3))
 
 
-def test_it_trains_where_gradients_are_switched_off() -> None:
+def test_training_works_under_no_grad() -> None:
     pixels, _ = _pictures(3)
     with torch.no_grad():
         inside = _fitted()
@@ -211,7 +211,7 @@ def test_progress_counts_every_step_and_the_loss_falls() -> None:
     assert reports[-1][2] < 0.5 * reports[0][2]
 
 
-def test_what_progress_raises_ends_the_training_and_leaves_no_classifier() -> None:
+def test_an_exception_of_the_progress_callback_ends_the_training() -> None:
     def cancel(done: int, total: int, loss: float) -> None:
         if done == 2:
             raise KeyboardInterrupt
@@ -223,7 +223,7 @@ def test_what_progress_raises_ends_the_training_and_leaves_no_classifier() -> No
         classifier.predict(_pictures(1)[0])
 
 
-def test_training_that_diverges_fails_and_says_at_which_rate() -> None:
+def test_training_that_diverges_fails_and_names_the_rate() -> None:
     classifier = _classifier(learning_rate=10.0, momentum=0.99, steps=500)
     bottomless = -1e3 * torch.eye(3)  # a loss that falls for ever
     with pytest.raises(TrainingFailed, match=r"diverged after \d+ of 500 steps; use a learning rate below 10"):
@@ -254,7 +254,7 @@ def test_nothing_works_before_fit(verb: Callable[[FreshClassifier], object]) -> 
         (LABELS, (1, 3, 8), "too small"),
     ],
 )
-def test_what_does_not_go_together_is_refused_at_once(
+def test_arguments_that_do_not_match_are_refused_at_once(
     labels: tuple[str, ...], shape: tuple[int, int, int], says: str
 ) -> None:
     with pytest.raises(ValueError, match=says):
@@ -265,7 +265,7 @@ def _learned() -> Parameters:
     return all_but_the_last(_classifier().network.initialise(torch.Generator().manual_seed(5)))
 
 
-def test_a_schedule_may_begin_with_learned_layers_and_goes_on_from_exactly_these() -> None:
+def test_training_can_start_from_pretrained_layers() -> None:
     """The oracle: one step by hand from these layers and a last one of zeros."""
     classifier, learned = _classifier(steps=1, rows_per_class=99, initial="encoder"), _learned()
     classifier.fit(_recalled(), torch.eye(3), pretrained=learned)
@@ -289,7 +289,7 @@ def test_a_schedule_may_begin_with_learned_layers_and_goes_on_from_exactly_these
         ("encoder", {}, "the pretrained layers do not match the network"),
     ],
 )
-def test_layers_to_begin_with_are_given_exactly_where_the_schedule_asks(
+def test_pretrained_layers_are_required_exactly_if_the_schedule_uses_them(
     initial: str, learned: Parameters | None, says: str
 ) -> None:
     with pytest.raises(ValueError, match=says):
@@ -321,7 +321,7 @@ def test_pictures_of_another_shape_are_refused() -> None:
     [PREPROCESSING, ZCA.fit(_pictures(20)[0], directions=9), Spectral.fit(_pictures(20)[0])],
     ids=lambda preprocessing: preprocessing.kind,
 )
-def test_a_saved_classifier_comes_back_the_same(tmp_path: Path, preprocessing: AbstractPreprocessing) -> None:
+def test_a_saved_classifier_is_loaded_unchanged(tmp_path: Path, preprocessing: AbstractPreprocessing) -> None:
     pixels, _ = _pictures(20)
     classifier = FreshClassifier(LABELS, SHAPE, preprocessing, _retraining(), seed=7)
     classifier.fit(_recalled(preprocessing=preprocessing), torch.eye(3))

@@ -88,7 +88,7 @@ def test_queries_are_the_logits_that_torch_computes(spec: str, shape: tuple[int,
 
 @pytest.mark.parametrize("kind", PREPROCESSINGS)
 @pytest.mark.parametrize("spec", SPECS)
-def test_an_exported_classifier_predicts_what_it_predicts_here(spec: str, kind: str) -> None:
+def test_an_exported_classifier_predicts_the_same(spec: str, kind: str) -> None:
     shape = (1, 12, 12)
     preprocessing, labels = _preprocessing(kind, shape), ["bear", "grün", "wolf"]
     retraining = Retraining(network=NetworkSpec.parse(spec), steps=3, learning_rate=0.01, rows_per_class=4)
@@ -112,7 +112,7 @@ def test_full_whitening_is_exported_too() -> None:
 
 
 @pytest.mark.parametrize("number", [0, 1, 33])
-def test_any_number_of_pictures_goes_in(number: int) -> None:
+def test_the_model_takes_any_number_of_pictures(number: int) -> None:
     network, parameters = _network(SPECS[0], (1, 12, 12))
     preprocessing = _preprocessing("standardise", (1, 12, 12))
     model = export_network(network, parameters, preprocessing, (1, 12, 12), output="queries", metadata={})
@@ -146,7 +146,7 @@ def test_the_model_is_plain_onnx_of_the_opset_it_declares() -> None:
 
 
 @pytest.mark.parametrize("shape", [(3, 12, 12), (1, 12, 13)])
-def test_parts_made_for_other_images_are_refused(shape: tuple[int, int, int]) -> None:
+def test_networks_and_preprocessings_for_other_images_are_refused(shape: tuple[int, int, int]) -> None:
     network, parameters = _network(SPECS[0], (1, 12, 12))
     preprocessing = _preprocessing("standardise", (1, 12, 12))
     with pytest.raises(ValueError, match="the network or the preprocessing does not accept images of shape"):

@@ -61,7 +61,7 @@ def test_a_picture_belongs_to_the_nearest_class_mean(encoder: QueryEncoder) -> N
     assert_close(odds[told], slope * farther[told], terms=64, size=float(slope * distances.square().max()))
 
 
-def test_it_is_the_same_after_a_way_through_bytes_and_as_onnx(encoder: QueryEncoder) -> None:
+def test_a_prototype_classifier_is_equal_after_serialisation_and_as_onnx(encoder: QueryEncoder) -> None:
     classifier = PrototypeClassifier.of(shown(encoder, "left", "right"), encoder)
     again = PrototypeClassifier.from_bytes(classifier.to_bytes())
     assert (again.labels, again.image_shape) == (("left", "right"), (1, 8, 8))

@@ -44,7 +44,7 @@ def test_a_score_is_the_share_of_known_pictures_that_are_nearer() -> None:
     assert two.score(torch.tensor([[11.5], [7.5]])).tolist() == [0.25, 0.5], "the nearest centre counts"
 
 
-def test_it_is_the_same_when_it_is_read_again(tmp_path: Path) -> None:
+def test_a_scorer_is_equal_when_read_again(tmp_path: Path) -> None:
     path = known().save(tmp_path / "columns.onnx", SHA256)
     assert path == novelty_path(tmp_path / "columns.onnx") == tmp_path / "columns.known"
     again = NoveltyScorer.load(tmp_path / "columns.onnx", SHA256)
@@ -63,7 +63,7 @@ def test_it_is_the_same_when_it_is_read_again(tmp_path: Path) -> None:
         (torch.zeros(1, 3), torch.tensor([2.0, 1.0]), "ascending"),
     ],
 )
-def test_what_cannot_be_is_refused(centres: torch.Tensor, distances: torch.Tensor, sentence: str) -> None:
+def test_invalid_values_are_refused(centres: torch.Tensor, distances: torch.Tensor, sentence: str) -> None:
     with pytest.raises(ValueError, match=sentence):
         NoveltyScorer(centres, distances)
 
@@ -86,7 +86,7 @@ def pictures(name: str, *shown: np.ndarray) -> list[Picture]:
     return [Picture(name, f"{name}{number}.png", png(each)) for number, each in enumerate(shown)]
 
 
-def test_answers_to_pictures_say_how_strange_they_are(tmp_path: Path) -> None:
+def test_answers_to_pictures_include_novelty_scores(tmp_path: Path) -> None:
     jobs = TrainingJobs(SqlJobStore.open("sqlite://"), ClassifierFiles(tmp_path), ManualBackend(), JobLimits())
     jobs.open()
     jobs.start()
@@ -115,7 +115,7 @@ def test_answers_to_pictures_say_how_strange_they_are(tmp_path: Path) -> None:
         ),
     ],
 )
-def test_a_damaged_file_is_told_and_the_memory_is_served_without_scores(
+def test_a_damaged_scorer_is_logged_and_the_memory_is_served_without_scores(
     tmp_path: Path, damage: Damage, sentence: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     artifacts = with_known_columns(tmp_path)
@@ -129,7 +129,7 @@ def test_a_damaged_file_is_told_and_the_memory_is_served_without_scores(
             NoveltyScorer.load(artifacts / "encoders" / "columns.onnx", SHA256)
 
 
-def test_a_file_that_comes_later_is_taken_up(tmp_path: Path) -> None:
+def test_a_scorer_that_is_added_later_is_loaded(tmp_path: Path) -> None:
     artifacts = write_artifacts(tmp_path)
     before = Library.load(artifacts, device="cpu")
     assert before.get("columns-images").novelty is None

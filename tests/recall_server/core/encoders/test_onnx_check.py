@@ -158,7 +158,7 @@ def test_an_encoder_passes_and_comes_back_parsed() -> None:
 
 
 @pytest.mark.parametrize(("spoil", "sentence"), HOSTILE.items(), ids=lambda value: getattr(value, "__name__", ""))
-def test_a_file_that_reaches_out_of_itself_is_refused(spoil: Callable[[ModelProto], None], sentence: str) -> None:
+def test_a_model_with_external_data_is_refused(spoil: Callable[[ModelProto], None], sentence: str) -> None:
     model = onnx.load_from_string(column_encoder())
     spoil(model)
     with pytest.raises(ValueError, match=sentence):
@@ -171,7 +171,7 @@ def test_what_is_no_model_is_refused(data: bytes) -> None:
         check_onnx(data)
 
 
-def test_a_model_that_the_runtime_would_take_for_its_own_format_is_refused() -> None:
+def test_a_model_in_the_format_of_onnxruntime_is_refused() -> None:
     model = onnx.load_from_string(column_encoder())
     model.producer_name = "ORTM" + "x" * 8
     data = model.SerializeToString()

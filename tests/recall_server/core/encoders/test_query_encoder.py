@@ -108,7 +108,7 @@ def test_an_encoder_that_gives_no_finite_numbers_is_refused(tmp_path: Path) -> N
 
 
 @pytest.mark.parametrize("falls_back", [False, True])
-def test_asking_for_cuda_never_ends_on_the_cpu(
+def test_a_request_for_cuda_never_falls_back_to_the_cpu(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, falls_back: bool
 ) -> None:
     monkeypatch.setattr(onnx_session, "_runtime", lambda: FakeRuntime(falls_back=falls_back))
@@ -117,7 +117,7 @@ def test_asking_for_cuda_never_ends_on_the_cpu(
 
 
 @pytest.mark.parametrize("falls_back", [False, True])
-def test_auto_takes_the_cpu_where_cuda_fails_and_says_why(
+def test_auto_falls_back_to_the_cpu_if_cuda_fails_and_logs_why(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, falls_back: bool
 ) -> None:
     monkeypatch.setattr(onnx_session, "_runtime", lambda: FakeRuntime(falls_back=falls_back))
@@ -153,7 +153,7 @@ def test_large_pictures_are_computed_a_few_at_a_time(monkeypatch: pytest.MonkeyP
     assert sizes == [3, 3, 2]
 
 
-def test_a_session_keeps_no_memory_of_a_large_run() -> None:
+def test_a_session_releases_the_memory_of_a_large_run() -> None:
     options: list[Any] = []
 
     class Runtime(FakeRuntime):

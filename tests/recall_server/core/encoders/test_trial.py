@@ -28,7 +28,7 @@ TOO_LARGE = {"numbers": 2**36, "repeats": 1}
 
 @pytest.mark.parametrize("constant", [False, True])
 @pytest.mark.parametrize("cost", [TOO_LONG, TOO_LARGE], ids=["time", "memory"])
-def test_an_encoder_that_takes_too_much_is_refused_in_time(cost: dict[str, int], *, constant: bool) -> None:
+def test_an_encoder_that_takes_too_much_time_or_memory_is_refused(cost: dict[str, int], *, constant: bool) -> None:
     with pytest.raises(InvalidBundle, match="too much time or memory|fails on two plain|no ONNX file"):
         try_encoder(hungry_encoder(**cost, constant=constant), "hungry.onnx", limits=LIMITS)
 
@@ -43,7 +43,7 @@ def test_an_encoder_that_the_runtime_refuses_is_named() -> None:
         try_encoder(column_encoder().replace(b"MatMul", b"MatNil"), "x.onnx")
 
 
-def test_an_encoder_is_tried_before_it_is_loaded_and_only_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_encoder_is_tried_once_before_it_is_loaded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     tried: list[str] = []
     monkeypatch.setattr(query_encoder, "try_encoder", lambda model, name, shape: tried.append(name))
     data = column_encoder()
@@ -56,7 +56,7 @@ def test_an_encoder_is_tried_before_it_is_loaded_and_only_once(tmp_path: Path, m
     assert tried == ["columns.onnx"]
 
 
-def test_a_run_that_takes_too_long_for_its_pictures_ends() -> None:
+def test_a_run_that_takes_too_long_is_aborted() -> None:
     session = cpu_session(hungry_encoder(**TOO_LONG, bright=True))
     grey = np.full((2, 1, 8, 8), 0.5, dtype=np.float32)
     assert run_session(session, "queries", grey).shape == (2, 3)

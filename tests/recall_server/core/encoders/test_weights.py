@@ -95,12 +95,12 @@ def test_another_encoder_is_refused_with_what_differs(filters: int, depth: int, 
         (changed(lambda it: setattr(it, "raw_data", b"1234")), r"has a classifier.bias of shape \[5\] with 4 bytes"),
     ],
 )
-def test_a_file_that_the_project_did_not_write_is_refused_in_a_sentence(model: bytes, sentence: str) -> None:
+def test_weights_of_foreign_files_are_refused_in_a_sentence(model: bytes, sentence: str) -> None:
     with pytest.raises(ValueError, match=sentence):
         encoder_parameters(model, SMALL)
 
 
-def test_the_layers_that_classifiers_begin_with_are_all_but_the_last(tmp_path: Path) -> None:
+def test_pretrained_layers_are_all_but_the_last(tmp_path: Path) -> None:
     (tmp_path / "encoder.onnx").write_bytes(written())
     encoder = QueryEncoder(tmp_path / "encoder.onnx", hashlib.sha256(written()).hexdigest(), device="cpu")
     schedule = Retraining(network=NetworkSpec(filters=4, depth=2), steps=1, learning_rate=0.1, rows_per_class=1)
@@ -113,7 +113,7 @@ def test_the_layers_that_classifiers_begin_with_are_all_but_the_last(tmp_path: P
         learned_layers(encoder, warm.model_copy(update={"network": NetworkSpec(filters=4)}))
 
 
-def test_a_network_larger_than_the_file_takes_no_memory() -> None:
+def test_an_encoder_description_larger_than_its_file_allocates_nothing() -> None:
     huge = build_network(NetworkSpec(architecture="mlp", hidden=65_536, depth=8), SHAPE, 5)
     with pytest.raises(ValueError, match="the bundle's encoder has no "):
         encoder_parameters(written(), huge)

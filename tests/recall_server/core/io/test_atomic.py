@@ -20,7 +20,7 @@ def test_the_file_holds_the_bytes_and_nothing_else_is_left(tmp_path: Path) -> No
     assert os.listdir(tmp_path) == ["file"]
 
 
-def test_an_older_file_is_replaced(tmp_path: Path) -> None:
+def test_an_existing_file_is_replaced(tmp_path: Path) -> None:
     target = tmp_path / "file"
     target.write_bytes(b"older and longer")
     write_atomically(target, b"new")
@@ -43,7 +43,7 @@ def test_a_symbolic_link_stays_and_what_it_points_to_is_written(tmp_path: Path, 
     assert not list(tmp_path.rglob("*.tmp"))
 
 
-def test_a_reader_of_the_older_file_keeps_all_of_it(tmp_path: Path) -> None:
+def test_an_open_reader_keeps_the_old_content(tmp_path: Path) -> None:
     target = tmp_path / "file"
     target.write_bytes(b"older")
     with target.open("rb") as reader:
@@ -77,7 +77,7 @@ def fail_with(error: BaseException) -> object:
 
 
 @pytest.mark.parametrize("step", ["fsync", "replace"])
-def test_a_full_disk_keeps_the_older_file_and_leaves_nothing(
+def test_a_full_disk_keeps_the_old_file_and_leaves_no_temporary_one(
     step: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     target = tmp_path / "file"
@@ -89,7 +89,7 @@ def test_a_full_disk_keeps_the_older_file_and_leaves_nothing(
     assert os.listdir(tmp_path) == ["file"]
 
 
-def test_ctrl_c_keeps_the_older_file_and_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_ctrl_c_keeps_the_old_file_and_leaves_no_temporary_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     target = tmp_path / "file"
     target.write_bytes(b"older")
     monkeypatch.setattr(os, "fsync", fail_with(KeyboardInterrupt()))

@@ -64,13 +64,13 @@ def test_a_picture_that_takes_too_long_ends_its_process_and_the_next_is_decoded(
 
 
 @pytest.mark.process
-def test_a_picture_that_nobody_waits_for_is_given_up(processes: DecodingProcesses) -> None:
+def test_decoding_is_abandoned_if_nobody_waits(processes: DecodingProcesses) -> None:
     with pytest.raises(Abandoned):
         processes.decode(flat_webp(4000), SHAPE, wanted=lambda: False)
     assert processes.decode(photo(), SHAPE).shape == SHAPE
 
 
-def test_who_waits_for_a_process_in_vain_gives_up(processes: DecodingProcesses) -> None:
+def test_a_caller_that_waits_too_long_for_a_process_gets_an_error(processes: DecodingProcesses) -> None:
     process = processes._idle.get()
     began = time.monotonic()
     with pytest.raises(Abandoned):
@@ -87,14 +87,14 @@ def test_a_jpeg_of_many_scans_is_refused_before_it_is_decoded(scans: int) -> Non
         decoding_work(b"".join((data[:2], b"\xff\xfe\x00\x04\xff\xd9", data[2:])))  # a comment that holds an end
 
 
-def test_ordinary_progressive_jpegs_are_decoded_and_each_scan_is_work() -> None:
+def test_progressive_jpegs_are_decoded_and_each_scan_is_charged() -> None:
     assert decode(progressive(MAX_SCANS), SHAPE).shape == SHAPE
     assert decoding_work(photo(100, 100)) == 10_000
     assert decoding_work(photo(100, 100, format="PNG")) == 10_000
     assert decoding_work(photo(100, 100, progressive=True)) == 19_000
 
 
-def test_the_scans_of_a_preview_behind_the_photo_do_not_count() -> None:
+def test_scans_of_a_preview_behind_the_photo_are_not_charged() -> None:
     preview = progressive(MAX_SCANS)
     assert decoding_work(photo(100, 100) + preview * 3) == 10_000
 

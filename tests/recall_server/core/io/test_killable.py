@@ -49,7 +49,7 @@ def test_calls_are_answered_by_one_process(process: KillableProcess) -> None:
     assert first["pid"] != os.getpid()
 
 
-def test_the_server_goes_before(process: KillableProcess) -> None:
+def test_the_process_has_a_lower_priority_than_the_server(process: KillableProcess) -> None:
     (answer, _) = process.call({"do": "reverse"}, b"")
     assert os.getpriority(os.PRIO_PROCESS, answer["pid"]) > os.getpriority(os.PRIO_PROCESS, os.getpid())
 
@@ -83,7 +83,7 @@ def test_a_process_that_does_not_read_its_data_is_killed() -> None:
     process.kill()
 
 
-def test_work_that_nobody_waits_for_is_killed(process: KillableProcess) -> None:
+def test_work_is_killed_if_nobody_waits(process: KillableProcess) -> None:
     process.call({"do": "reverse"}, b"")
     with pytest.raises(Abandoned):
         process.call({"do": "sleep"}, b"", wanted=lambda: False)

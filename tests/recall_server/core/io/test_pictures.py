@@ -37,7 +37,7 @@ def png_by_hand(width: int, height: int, depth: int, colour: int, rows: bytes) -
     return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(rows)) + chunk(b"IEND", b"")
 
 
-def test_a_grey_picture_of_the_right_size_comes_through_untouched() -> None:
+def test_a_grey_picture_of_the_right_size_is_not_changed() -> None:
     values = np.random.default_rng(1).integers(0, 256, (8, 8), dtype=np.uint8)
     pixels = decode(file_of(Image.fromarray(values)), (1, 8, 8))
     assert pixels.dtype == np.float32
@@ -85,7 +85,7 @@ def test_a_small_file_of_81_million_pixels_is_refused_without_decoding_it() -> N
 
 
 @pytest.mark.parametrize("side", [10_000, 60_000])
-def test_what_pillow_itself_calls_a_bomb_is_the_same_error(side: int) -> None:
+def test_pillows_own_bomb_error_is_the_same_error(side: int) -> None:
     with pytest.raises(PictureTooLarge, match="too large"):
         decode(png_by_hand(side, side, 8, 0, b""), (1, 8, 8))
 
@@ -186,18 +186,18 @@ def test_a_turned_photo_is_set_upright(orientation: int, form: str) -> None:
 
 
 @pytest.mark.filterwarnings("ignore::UserWarning")  # Pillow's word on it, which a server only logs
-def test_damaged_exif_does_not_cost_the_photo() -> None:
+def test_a_photo_with_damaged_exif_is_read() -> None:
     data = file_of(Image.fromarray(HALVES), "JPEG", exif=b"Exif\0\0II*\0\xff\xff\xff\xff")
     np.testing.assert_allclose(decode(data, (1, 8, 8))[0], HALVES / 255, atol=0.05)
 
 
-def test_grey_fills_three_channels_and_colour_becomes_its_brightness() -> None:
+def test_grey_is_repeated_in_three_channels_and_colour_becomes_luminance() -> None:
     assert np.ptp(decode(file_of(Image.fromarray(HALVES)), (3, 8, 8)), axis=0).max() == 0
     green = decode(file_of(Image.new("RGB", (8, 8), (0, 255, 0))), (1, 8, 8))
     np.testing.assert_allclose(green, 0.587, atol=0.01)
 
 
-def test_a_wide_picture_loses_its_sides_not_its_proportions() -> None:
+def test_a_wide_picture_is_cropped_not_squeezed() -> None:
     wide = np.zeros((10, 30), dtype=np.uint8)
     wide[:, 10:20] = 255
     assert decode(file_of(Image.fromarray(wide)), (1, 5, 5)).min() == 1
@@ -214,7 +214,7 @@ def test_a_single_pixel_can_be_enlarged() -> None:
     assert decode(file_of(Image.new("L", (1, 1), 51)), (3, 8, 8)) == pytest.approx(0.2)
 
 
-def test_memories_of_other_channel_counts_take_no_pictures() -> None:
+def test_pictures_need_a_memory_of_one_or_three_channels() -> None:
     with pytest.raises(UnsupportedQuery, match="1 or 3 channels, not into 2"):
         decode(file_of(Image.fromarray(HALVES)), (2, 8, 8))
 

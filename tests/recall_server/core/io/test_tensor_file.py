@@ -26,14 +26,14 @@ EVERY_TYPE = frozenset(ELEMENT_BYTES)
 @pytest.mark.parametrize(
     "dtype", [torch.float64, torch.float32, torch.float16, torch.bfloat16, torch.int64, torch.int8, torch.uint8]
 )
-def test_every_element_type_comes_back(dtype: torch.dtype) -> None:
+def test_every_element_type_is_read_back(dtype: torch.dtype) -> None:
     tensor = torch.arange(6).view(2, 3).to(dtype)
     tensors, text = unpack(pack({"t": tensor}, key="k", text="hello"), key="k", dtypes=EVERY_TYPE)
     assert tensors["t"].dtype == dtype and torch.equal(tensors["t"], tensor)
     assert text == "hello"
 
 
-def test_tensors_of_mixed_types_and_a_single_number_come_back() -> None:
+def test_tensors_of_mixed_types_and_scalars_are_read_back() -> None:
     written = {
         "wide": torch.ones(3, dtype=torch.float64),
         "byte": torch.ones(1, dtype=torch.uint8),
@@ -43,7 +43,7 @@ def test_tensors_of_mixed_types_and_a_single_number_come_back() -> None:
     assert {name: tensor.tolist() for name, tensor in tensors.items()} == {"wide": [1, 1, 1], "byte": [1], "one": 2}
 
 
-def test_views_are_written_as_what_they_show() -> None:
+def test_views_are_written_with_their_visible_values() -> None:
     whole = torch.arange(12.0).view(3, 4)
     tensors, _ = unpack(pack({"turned": whole.T, "part": whole[1]}, key="k", text=""), key="k")
     assert torch.equal(tensors["turned"], whole.T) and torch.equal(tensors["part"], whole[1])
@@ -54,7 +54,7 @@ def test_the_order_of_the_tensors_does_not_change_the_bytes() -> None:
     assert pack({"a": one, "b": two}, key="k", text="t") == pack({"b": two, "a": one}, key="k", text="t")
 
 
-def test_a_file_without_tensors_is_one() -> None:
+def test_a_file_without_tensors_is_valid() -> None:
     assert unpack(pack({}, key="k", text="t"), key="k") == ({}, "t")
 
 
@@ -89,7 +89,7 @@ def test_canonical_json_is_sorted_and_has_no_white_space() -> None:
 
 
 @pytest.mark.parametrize("text", ['{"a":1,"a":2}', '[{"a":{"b":1,"b":1}}]', "NaN", "[-Infinity]", '"\\ud800"', "{", ""])
-def test_json_that_two_readers_may_read_differently_is_refused(text: str) -> None:
+def test_ambiguous_json_is_refused(text: str) -> None:
     with pytest.raises(ValueError, match=r"appears twice|is not a JSON number|half of a surrogate|this is not JSON"):
         parse_json(text)
 
@@ -99,7 +99,7 @@ def test_text_from_a_file_is_shown_on_one_short_line() -> None:
     assert printable("a" * 1000) == "a" * 200 + "..."
 
 
-def test_a_key_that_appears_twice_is_found_in_a_moment_among_a_hundred_thousand() -> None:
+def test_a_duplicate_key_is_found_quickly_among_a_hundred_thousand() -> None:
     text = "{" + ",".join(f'"{index}":0' for index in [*range(100_000), 99_999]) + "}"
     began = time.monotonic()
     with pytest.raises(ValueError, match="the key '99999' appears twice"):

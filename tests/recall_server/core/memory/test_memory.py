@@ -79,14 +79,14 @@ def test_every_kind_is_tested_here() -> None:
 
 
 @every_kind
-def test_some_rows_alone_recall_what_they_recall_among_all(memory: AbstractMemory) -> None:
+def test_selected_rows_recall_the_same_as_among_all_rows(memory: AbstractMemory) -> None:
     queries = random(2, 4, seed=5)
     some = memory.items(queries, torch.tensor([[2, 0]]).expand(2, -1))
     assert_close(some, memory.items(queries)[:, [2, 0]], terms=TERMS)
 
 
 @every_kind
-def test_what_is_recalled_lazily_is_what_is_recalled(memory: AbstractMemory) -> None:
+def test_lazy_recall_equals_recall(memory: AbstractMemory) -> None:
     queries = random(2, 4, seed=5)
     recalled, lazily = memory.items(queries), memory.recall_lazily(queries).items
     assert lazily.shape == recalled.shape
@@ -96,7 +96,7 @@ def test_what_is_recalled_lazily_is_what_is_recalled(memory: AbstractMemory) -> 
     assert_close(lazily[both, chosen], recalled[both, chosen], terms=TERMS)
 
 
-def test_many_rows_of_few_bases_take_no_memory_before_they_are_looked_at() -> None:
+def test_lazy_recall_allocates_nothing_before_indexing() -> None:
     generator = torch.Generator().manual_seed(0)
     bases, addressing = torch.randn(2, 3, 16, 16, generator=generator), torch.randn(300, 10, 2, generator=generator)
     lazily = AddressedBases(bases, addressing, height=32, width=32).recall_lazily(torch.eye(10)).items
@@ -168,7 +168,7 @@ def test_a_formation_recalls_the_cells_of_its_images_enlarged() -> None:
             assert_close(recalled[0, row, channel], upsampled(cell[channel], 6, 4), terms=TERMS)
 
 
-def test_a_formation_that_holds_smooth_images_recalls_them_in_their_order() -> None:
+def test_a_formation_of_smooth_images_recalls_them_in_order() -> None:
     flat = torch.arange(16.0).reshape(2, 8, 1, 1, 1).expand(2, 8, 1, 6, 4)
     assert torch.equal(MultiFormation.holding(flat, 2).items(torch.eye(2)), flat)
     assert MultiFormation.holding(flat, 2).stored.shape == (2, 2, 1, 6, 4)
@@ -182,7 +182,7 @@ def test_a_formation_that_holds_smooth_images_recalls_them_in_their_order() -> N
         ((4, 3, 2, 6, 4), 0, "images of 6x4 cannot be cut into 0x0 equal cells"),
     ],
 )
-def test_a_formation_refuses_images_that_do_not_fall_into_cells(
+def test_a_formation_refuses_images_that_cannot_be_cut_into_cells(
     shape: tuple[int, ...], factor: int, sentence: str
 ) -> None:
     with pytest.raises(ValueError, match=sentence):
@@ -198,7 +198,7 @@ def test_a_mixture_of_labels_recalls_the_mixture_of_their_images(memory: Abstrac
 
 
 @every_kind
-def test_a_query_recalls_the_same_alone_and_in_company(memory: AbstractMemory) -> None:
+def test_a_query_recalls_the_same_alone_and_among_others(memory: AbstractMemory) -> None:
     queries = random(3, 4, seed=5)
     together = memory.items(queries)
     for position in range(3):
@@ -242,7 +242,7 @@ def test_recall_does_not_change_the_memory(memory: AbstractMemory) -> None:
     assert all(torch.equal(before[name], tensor) for name, tensor in memory.tensors().items())
 
 
-def test_stored_numbers_are_those_that_the_budget_counts() -> None:
+def test_stored_numbers_are_counted_as_by_the_budget() -> None:
     assert addressed_bases().stored_numbers() == 5 * 2 * 3 * 2 + 3 * 4 * 5
     assert stored_items().stored_numbers() == 4 * 3 * 2 * 6 * 4
 
@@ -275,7 +275,7 @@ def test_stored_items_refuse_items_without_rows() -> None:
         StoredItems(random(4, 2, 6, 4))
 
 
-def test_images_are_enlarged_to_a_whole_size_or_not_at_all_and_vectors_never() -> None:
+def test_enlargement_needs_a_height_and_a_width_and_images() -> None:
     with pytest.raises(ValueError, match="give both or neither"):
         StoredItems(random(4, 3, 2, 3, 2), height=6)
     with pytest.raises(ValueError, match="stored images of 6x4 are larger than the images of 5x4"):

@@ -51,7 +51,7 @@ def bundle_of(memory: AbstractMemory, storage: Storage) -> MemoryBundle:
 
 @every_storage
 @every_memory
-def test_what_is_loaded_is_saved_as_the_same_bytes(memory: AbstractMemory, storage: Storage, tmp_path: Path) -> None:
+def test_a_loaded_bundle_is_saved_as_the_same_bytes(memory: AbstractMemory, storage: Storage, tmp_path: Path) -> None:
     saved = bundle_of(memory, storage).save(tmp_path / "one.safetensors")
     loaded = MemoryBundle.load(tmp_path / "one.safetensors", expected_sha256=saved.sha256)
     assert loaded.storage == storage
@@ -76,7 +76,7 @@ def test_the_file_holds_numbers_of_that_size(storage: Storage, dtype: str, size:
 
 
 @every_memory
-def test_whole_numbers_are_off_by_half_a_scale_at_most(memory: AbstractMemory) -> None:
+def test_int8_rounds_by_at_most_half_a_scale(memory: AbstractMemory) -> None:
     for name, tensor in memory.tensors().items():
         others = [index for index in range(tensor.ndim) if index not in memory.quantisation_axes(name)]
         largest = tensor.abs().amax(dim=others, keepdim=True).double()
@@ -86,7 +86,7 @@ def test_whole_numbers_are_off_by_half_a_scale_at_most(memory: AbstractMemory) -
 
 
 @every_storage
-def test_gradients_pass_as_if_nothing_were_rounded(storage: Storage) -> None:
+def test_gradients_pass_straight_through_rounding(storage: Storage) -> None:
     memory = example_memory()
     leaves = {name: tensor.clone().requires_grad_() for name, tensor in memory.tensors().items()}
     result = fake_quantise(memory.replace(leaves), storage)
@@ -95,7 +95,7 @@ def test_gradients_pass_as_if_nothing_were_rounded(storage: Storage) -> None:
         assert torch.equal(leaf.grad, result.tensors()[name].detach().sign())
 
 
-def test_a_memory_in_whole_numbers_recalls_nearly_what_it_did() -> None:
+def test_a_memory_in_int8_recalls_nearly_the_same() -> None:
     memory = example_memory(rows=8, bases=12, side=16)
     queries = torch.eye(3)
     before, after = memory.items(queries), fake_quantise(memory, "int8").items(queries)
@@ -124,7 +124,7 @@ def test_a_projection_is_onto_the_bases_as_they_are_stored(tmp_path: Path) -> No
     assert_close(flat @ span.T @ span, flat, terms=2 * flat.shape[1])
 
 
-def test_the_bundle_that_hostile_ones_are_made_from_is_sound() -> None:
+def test_the_bundle_behind_the_hostile_storages_is_valid() -> None:
     """Written by hand, from the specification."""
     bundle = MemoryBundle.from_bytes(build(tensors=SOUND))
     assert bundle.storage == "int8"
@@ -134,7 +134,7 @@ def test_the_bundle_that_hostile_ones_are_made_from_is_sound() -> None:
     assert torch.equal(bundle.memory.addressing, columns)
 
 
-def test_half_of_a_memory_in_bfloat16_is_no_storage_of_its_own() -> None:
+def test_a_memory_stored_partly_in_bfloat16_is_refused() -> None:
     """Such a file is read, as it always was, and saved as float32."""
     tensors = quantise(example_memory(), "float32")
     tensors["bases"] = tensors["bases"].bfloat16()

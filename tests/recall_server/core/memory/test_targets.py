@@ -13,7 +13,7 @@ def random(*shape: int, seed: int = 0) -> Tensor:
     return torch.randn(shape, generator=torch.Generator().manual_seed(seed))
 
 
-def test_hard_targets_make_each_query_a_class_of_its_own() -> None:
+def test_hard_targets_are_one_hot() -> None:
     assert torch.equal(Targets().among(random(3, 5)), torch.eye(3).unsqueeze(1))
 
 
@@ -34,14 +34,14 @@ def test_soft_targets_of_a_mixture_are_the_mixture_of_targets() -> None:
     torch.testing.assert_close(mixed, expected / expected.sum())
 
 
-def test_unbounded_targets_are_the_stored_numbers_of_the_rows_asked_for() -> None:
+def test_unbounded_targets_are_the_stored_numbers_of_the_requested_rows() -> None:
     values = random(4, 3, 4)
     among = Targets("unbounded", values).among(torch.eye(4)[[1, 3]], torch.tensor([[2, 0], [1, 1]]))
     assert torch.equal(among[0], values[1, [2, 0]][:, [1, 3]])
     assert torch.equal(among[1], values[3, [1, 1]][:, [1, 3]])
 
 
-def test_targets_to_begin_with_favour_the_own_label() -> None:
+def test_initial_targets_favour_the_own_label() -> None:
     soft = initial_targets("soft", 4, 2).among(torch.eye(4))
     torch.testing.assert_close(soft.diagonal(dim1=0, dim2=2), torch.full((2, 4), 0.9))
     unbounded = initial_targets("unbounded", 4, 2).among(torch.eye(4))
@@ -49,7 +49,7 @@ def test_targets_to_begin_with_favour_the_own_label() -> None:
 
 
 @pytest.mark.parametrize("form", ["soft", "unbounded"])
-def test_more_labels_leave_the_targets_of_the_known_ones_as_they_were(form: str) -> None:
+def test_added_labels_do_not_change_existing_targets(form: str) -> None:
     targets = Targets(form, random(3, 2, 3))  # type: ignore[arg-type]
     more = targets.extended([0, 2, 3], 5)
     known = torch.eye(5)[[0, 2, 3]]

@@ -49,7 +49,7 @@ def _generator(seed: int = 0) -> torch.Generator:
         ("resnet:shrink=2", "resnet:shrink=2"),
     ],
 )
-def test_a_spec_survives_text_and_json(text: str, canonical: str) -> None:
+def test_a_spec_is_equal_after_round_trips_through_text_and_json(text: str, canonical: str) -> None:
     spec = NetworkSpec.parse(text)
     assert str(spec) == canonical
     assert NetworkSpec.parse(str(spec)) == spec
@@ -78,12 +78,12 @@ def test_a_spec_survives_text_and_json(text: str, canonical: str) -> None:
         ("convnet:depth=three", "valid integer"),
     ],
 )
-def test_a_spec_that_makes_no_sense_is_refused_with_what_would(text: str, says: str) -> None:
+def test_an_invalid_spec_is_refused_with_a_valid_one(text: str, says: str) -> None:
     with pytest.raises(ValueError, match=says):
         NetworkSpec.parse(text)
 
 
-def test_a_network_can_be_told_how_many_times_to_shrink_unless_its_architecture_shrinks_nothing() -> None:
+def test_the_shrink_factor_can_be_set_for_architectures_that_shrink_their_input() -> None:
     assert str(NetworkSpec().shrinking(2)) == "convnet:filters=128,depth=3,shrink=2"
     assert NetworkSpec(shrink=2).shrinking(1) == NetworkSpec()
     mlp = NetworkSpec(architecture="mlp")
@@ -101,7 +101,7 @@ def test_images_too_small_for_the_poolings_are_refused(spec: str) -> None:
         _network(spec, (1, 7, 28))
 
 
-def test_images_that_are_too_small_once_shrunk_are_refused() -> None:
+def test_images_that_are_too_small_after_shrinking_are_refused() -> None:
     with pytest.raises(ValueError, match=r"7x12, shrunk 8 times, are too small for 1 poolings; use larger ones"):
         _network("convnet:depth=1,shrink=8", (3, 7, 12))
     with pytest.raises(
@@ -111,7 +111,7 @@ def test_images_that_are_too_small_once_shrunk_are_refused() -> None:
 
 
 @pytest.mark.parametrize("size", [(8, 8), (9, 13)])
-def test_a_network_that_shrinks_computes_what_another_does_on_shrunk_images(size: tuple[int, int]) -> None:
+def test_a_shrinking_network_equals_a_network_on_shrunk_images(size: tuple[int, int]) -> None:
     small, images = (3, size[0] // 2, size[1] // 2), torch.rand(2, 3, *size, generator=_generator())
     shrinking, other = _network("convnet:depth=1,shrink=2", (3, *size)), _network("convnet:depth=1", small)
     parameters = other.initialise(_generator())
@@ -154,13 +154,13 @@ def test_the_classifier_sees_the_features_of_the_authors_networks(spec: str, fea
     assert _network(spec, (3, size, size)).shapes()["classifier.weight"] == (5, features)
 
 
-def test_the_resnet_has_ten_weighted_layers_beside_its_shortcuts() -> None:
+def test_the_resnet_has_ten_weighted_layers_besides_shortcuts() -> None:
     weights = [name for name in _network("resnet").shapes() if name.endswith(".weight") and "shortcut" not in name]
     assert len(weights) == 10
 
 
 @pytest.mark.parametrize("spec", SPECS)
-def test_a_network_begins_with_the_layers_of_another_and_knows_nothing_yet(spec: str) -> None:
+def test_a_network_with_pretrained_layers_has_a_fresh_classifier(spec: str) -> None:
     shape = (3, 32, 32)
     network = _network(spec, shape)
     other = build_network(NetworkSpec.parse(spec), shape, 17).initialise(_generator())
@@ -172,7 +172,7 @@ def test_a_network_begins_with_the_layers_of_another_and_knows_nothing_yet(spec:
 
 
 @pytest.mark.parametrize("change", ["missing", "of another shape", "too many"])
-def test_a_network_does_not_begin_with_layers_that_are_not_its_own(change: str) -> None:
+def test_pretrained_layers_of_another_network_are_refused(change: str) -> None:
     network = _network("convnet")
     learned = {name: value for name, value in network.initialise(_generator()).items() if "classifier" not in name}
     name = "block0.convolution.weight"
@@ -186,7 +186,7 @@ def test_a_network_does_not_begin_with_layers_that_are_not_its_own(change: str) 
 
 
 @pytest.mark.parametrize("spec", SPECS)
-def test_the_seed_alone_decides_the_parameters(spec: str) -> None:
+def test_parameters_depend_only_on_the_seed(spec: str) -> None:
     network = _network(spec)
     state = torch.get_rng_state()
     first, again, other = (network.initialise(_generator(seed)) for seed in (1, 1, 2))
@@ -216,7 +216,7 @@ def test_the_fused_form_computes_the_definition_and_its_gradient(spec: str, shap
 
 
 @pytest.mark.parametrize("spec", SPECS)
-def test_parameters_that_are_not_trained_have_no_gradient_in_the_definition_either(spec: str) -> None:
+def test_untrained_parameters_have_no_gradient_in_the_definition(spec: str) -> None:
     network = _network(spec)
     parameters = {name: value.double().requires_grad_() for name, value in network.initialise(_generator()).items()}
     left_out = sorted(set(parameters) - set(trainable_parameters(network)))

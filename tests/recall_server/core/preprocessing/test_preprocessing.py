@@ -59,13 +59,13 @@ def test_every_kind_is_tested_here() -> None:
 
 
 @every_one
-def test_there_and_back_gives_the_pixels_again(preprocessing: AbstractPreprocessing) -> None:
+def test_to_pixels_inverts_to_model(preprocessing: AbstractPreprocessing) -> None:
     pixels = batch()
     assert_close(preprocessing.to_pixels(preprocessing.to_model(pixels)), pixels, terms=2 * NUMBERS)
 
 
 @every_one
-def test_back_and_there_gives_the_images_again(preprocessing: AbstractPreprocessing) -> None:
+def test_to_model_inverts_to_pixels(preprocessing: AbstractPreprocessing) -> None:
     """Recalled images leave the range of pixels; they are not clipped on the way."""
     images = 10 * torch.randn(6, *SHAPE, generator=torch.Generator().manual_seed(0))
     pixels = preprocessing.to_pixels(images)
@@ -74,14 +74,14 @@ def test_back_and_there_gives_the_images_again(preprocessing: AbstractPreprocess
 
 
 @every_one
-def test_rebuilt_from_its_tensors_it_maps_to_the_same_bits(preprocessing: AbstractPreprocessing) -> None:
+def test_a_preprocessing_rebuilt_from_its_tensors_gives_the_same_bits(preprocessing: AbstractPreprocessing) -> None:
     rebuilt = type(preprocessing).from_tensors(preprocessing.tensors())
     assert torch.equal(rebuilt.to_model(batch()), preprocessing.to_model(batch()))
     assert torch.equal(rebuilt.to_pixels(batch()), preprocessing.to_pixels(batch()))
 
 
 @every_one
-def test_both_ways_are_differentiable_and_keep_the_type(preprocessing: AbstractPreprocessing) -> None:
+def test_both_maps_are_differentiable_and_keep_the_dtype(preprocessing: AbstractPreprocessing) -> None:
     images = batch(1).double().requires_grad_()
     assert preprocessing.to_model(images).dtype == torch.float64
     assert gradcheck(preprocessing.to_model, (images,))
@@ -100,7 +100,7 @@ def test_images_of_another_kind_do_not_fit(preprocessing: AbstractPreprocessing)
 
 
 @every_fitted_kind
-def test_fitting_bytes_is_fitting_their_pixels(kind: Fitted) -> None:
+def test_fitting_uint8_images_equals_fitting_their_pixels(kind: Fitted) -> None:
     photographed = in_bytes(photographs())
     of_bytes, of_pixels = kind.fit(photographed), kind.fit(photographed / 255)
     of_tensor = kind.fit(torch.from_numpy(photographed))
@@ -110,7 +110,7 @@ def test_fitting_bytes_is_fitting_their_pixels(kind: Fitted) -> None:
 
 
 @every_fitted_kind
-def test_arrays_are_fitted_however_they_lie_in_memory(kind: Fitted) -> None:
+def test_arrays_of_any_memory_layout_are_fitted(kind: Fitted) -> None:
     """Read-only (a memory map), channels last (a data set), reversed, and of another machine's byte order."""
     plain = photographs()
     awkward = np.asarray(plain[::-1].transpose(0, 2, 3, 1).copy(), dtype=">f8")[::-1].transpose(0, 3, 1, 2)
@@ -120,7 +120,7 @@ def test_arrays_are_fitted_however_they_lie_in_memory(kind: Fitted) -> None:
 
 
 @every_fitted_kind
-def test_fitting_in_chunks_is_fitting_at_once(kind: Fitted, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_fitting_in_chunks_equals_fitting_at_once(kind: Fitted, monkeypatch: pytest.MonkeyPatch) -> None:
     at_once = kind.fit(photographs()).to_model(batch())
     monkeypatch.setattr("recall_server.core.preprocessing.base.CHUNK", 37)
     assert len(photographs()) < CHUNK and len(photographs()) % 37
@@ -128,7 +128,7 @@ def test_fitting_in_chunks_is_fitting_at_once(kind: Fitted, monkeypatch: pytest.
 
 
 @every_fitted_kind
-def test_fitting_leaves_images_and_global_randomness_alone(kind: Fitted) -> None:
+def test_fitting_changes_neither_images_nor_global_random_state(kind: Fitted) -> None:
     images = photographs()
     before, state = images.copy(), torch.get_rng_state()
     kind.fit(images)
@@ -164,7 +164,7 @@ def test_a_constant_channel_is_only_centred() -> None:
     assert fitted.to_model(torch.from_numpy(images))[:, 1].abs().max() < rounding(torch.float32)
 
 
-def test_a_faint_channel_far_from_zero_is_measured_rightly() -> None:
+def test_a_faint_channel_far_from_zero_is_measured_precisely() -> None:
     """A sum of squares minus a square of sums cancels: in float32 this would come out as zero or as nonsense."""
     faint = 0.999 + 1e-5 * np.random.default_rng(0).standard_normal((500, 1, 4, 4))
     assert_close(float(Standardise.fit(faint).deviation), float(faint.std()), terms=4, dtype=torch.float32)
@@ -258,7 +258,7 @@ def test_standardise_refuses_shapes_that_differ() -> None:
         Standardise(mean=torch.zeros(3), deviation=torch.ones(1))
 
 
-def test_what_lies_in_the_span_goes_through_and_what_lies_outside_is_faded() -> None:
+def test_a_projection_keeps_the_span_and_fades_the_rest() -> None:
     standard, bases = Standardise.fit(photographs()), batch(4)
     projected = Projected.onto(bases, standard, rest=0.25)
     within = torch.einsum("nk,kchw->nchw", torch.randn(9, 4, generator=torch.Generator().manual_seed(0)), bases)
@@ -271,12 +271,12 @@ def test_what_lies_in_the_span_goes_through_and_what_lies_outside_is_faded() -> 
 
 
 @pytest.mark.parametrize(("bases", "directions"), [(batch(3)[[0, 1, 2, 1, 0]], 3), (torch.zeros(4, *SHAPE), 0)])
-def test_bases_that_others_make_up_and_empty_ones_add_no_direction(bases: Tensor, directions: int) -> None:
+def test_dependent_and_zero_bases_add_no_direction(bases: Tensor, directions: int) -> None:
     assert len(Projected.onto(bases, Standardise.fit(photographs())).directions) == directions
 
 
 @pytest.mark.parametrize("rest", [0.0, -0.5, float("nan")])
-def test_projected_refuses_to_forget_what_lies_outside(rest: float) -> None:
+def test_a_projection_refuses_a_rest_outside_its_range(rest: float) -> None:
     with pytest.raises(ValueError, match="rest must lie between"):
         Projected.onto(batch(2), Standardise.fit(photographs()), rest)
 

@@ -44,7 +44,7 @@ def test_spectral_is_the_formula_of_its_docstring() -> None:
     assert_close(WHITENING.to_model(pixels), torch.from_numpy(expected), terms=2 * NUMBERS)
 
 
-def test_spectral_gives_every_coefficient_the_same_variance_but_for_the_ridge() -> None:
+def test_spectral_gives_all_coefficients_equal_variance_up_to_the_ridge() -> None:
     images = torch.from_numpy(photographs())
     for ridge in (0.0, 0.1):
         whitening = Spectral.fit(photographs(), ridge=ridge)
@@ -56,7 +56,7 @@ def test_spectral_gives_every_coefficient_the_same_variance_but_for_the_ridge() 
         assert_close(variances, expected, terms=2 * NUMBERS, dtype=torch.float32)
 
 
-def test_spectral_of_what_the_cosines_diagonalise_is_zca() -> None:
+def test_spectral_equals_zca_if_cosines_diagonalise_the_covariance() -> None:
     """Moving-average noise that is mirrored at the edges has the cosines as its eigenvectors, so both find the same."""
     generator = np.random.default_rng(5)
     mixing = np.linalg.qr(generator.normal(size=(3, 3)))[0]
@@ -68,7 +68,7 @@ def test_spectral_of_what_the_cosines_diagonalise_is_zca() -> None:
     assert torch.nn.functional.cosine_similarity(spectral, zca).min() > 0.999
 
 
-def test_spectral_is_near_to_zca_where_the_statistics_do_not_depend_on_the_place() -> None:
+def test_spectral_approximates_zca_for_stationary_images() -> None:
     """Windows on smooth noise without an edge; the cosines do not diagonalise their covariance exactly."""
     noise = np.random.default_rng(3).normal(size=(2_000, 3, 20, 20))
     for axis in (2, 3, 2, 3):
@@ -122,7 +122,7 @@ def test_spectral_refuses_tensors_that_cannot_be_inverted(changed: dict[str, Ten
 
 
 @pytest.mark.parametrize("shape", [(1, 1, 1), (3, 1, 7), (1, 28, 28), (3, 9, 13)])
-def test_images_of_any_shape_go_there_and_back(shape: tuple[int, int, int]) -> None:
+def test_images_of_any_shape_are_mapped_and_mapped_back(shape: tuple[int, int, int]) -> None:
     pixels = torch.from_numpy(photographs(50, shape)).float()
     whitening = Spectral.fit(pixels)
     assert_close(whitening.to_pixels(whitening.to_model(pixels)), pixels, terms=2 * math.prod(shape))

@@ -43,7 +43,7 @@ def rendered(markdown: str) -> str:
 
 
 @pytest.mark.parametrize("text", HOSTILE)
-def test_text_of_strangers_reads_as_it_was_and_is_nothing_else(text: str) -> None:
+def test_foreign_text_is_escaped_in_markdown(text: str) -> None:
     html = rendered(table(("a", "b"), [(escape(text), "end")]))
     cells = re.findall(r"<td>(.*?)</td>", html)
     shown = text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
@@ -65,7 +65,7 @@ def test_sections_without_text_are_left_out() -> None:
     assert document("T", ("", ["a"]), ("B", []), ("C", ["c"])) == "# T\n\na\n\n## C\n\nc\n"
 
 
-def test_the_card_of_a_memory_says_what_its_manifest_knows(library: Library) -> None:
+def test_the_card_of_a_memory_describes_its_manifest(library: Library) -> None:
     bundle = library.get("places").bundle
     card = bundle_card(bundle)
     assert card.startswith("# Memory places\n")
@@ -127,7 +127,7 @@ def classifier_and_record(**changed: Any) -> tuple[FreshClassifier, ClassifierRe
     return classifier, made.model_copy(update={"status": JobStatus.SUCCEEDED, "file": file} | end)
 
 
-def test_the_card_of_a_classifier_says_how_good_it_is_likely_to_be(library: Library) -> None:
+def test_the_card_of_a_classifier_states_its_expected_accuracy(library: Library) -> None:
     quality = Quality(
         accuracy=0.5,
         source="pictures",
@@ -151,7 +151,7 @@ def test_the_card_of_a_classifier_says_how_good_it_is_likely_to_be(library: Libr
         assert told in card, told
 
 
-def test_where_nothing_is_known_the_card_of_a_classifier_says_so() -> None:
+def test_the_card_of_a_classifier_says_if_its_accuracy_is_unknown() -> None:
     classifier, made = classifier_and_record()
     card = classifier_card(made, classifier, {})
     assert "test it on pictures of your own before you rely on it" in card

@@ -47,7 +47,7 @@ def test_a_basis_that_is_the_same_everywhere_is_grey() -> None:
     assert np.array_equal(shown[:2], np.full((2, 1, 4, 4), 0.5, dtype=np.float32))
 
 
-def test_whitened_bases_are_shown_as_what_they_add_to_a_picture() -> None:
+def test_whitened_bases_are_shown_in_pixel_space() -> None:
     """Whitening amplifies what is rare in pictures: in pixel space a basis is smoother than what is stored."""
     generator = torch.Generator().manual_seed(0)
     smooth = torch.nn.functional.interpolate(torch.rand(200, 1, 3, 3, generator=generator), size=8, mode="bilinear")
@@ -73,7 +73,7 @@ def test_many_bases_are_shown_in_rows_of_eight() -> None:
     ]
 
 
-def test_labels_are_alike_where_they_use_the_same_bases_in_the_same_proportions() -> None:
+def test_labels_with_proportional_coefficients_have_similarity_one() -> None:
     addressing = torch.tensor([[[1.0, 0, 0], [4, 0, 0], [0, 3, 4]], [[1.0, 0, 0], [0, 0, 0], [0, 3, 4]]])
     table = similarity(bundle_of(torch.rand(3, 1, 4, 4), addressing), ["class 0", "class 1", "class 2"])
     assert table == [[1, 1, 0], [1, 1, 0], [0, 0, 1]]
@@ -98,7 +98,7 @@ def test_the_table_is_symmetric_with_ones_on_the_diagonal_and_in_the_order_asked
     assert some[0, 1] == pytest.approx(table[5, 2], abs=1.5 * 10**-DECIMALS)
 
 
-def test_a_label_without_coefficients_is_like_no_other() -> None:
+def test_a_label_without_coefficients_has_similarity_zero() -> None:
     addressing = torch.tensor([[[0.0, 0], [1, 2]]])
     assert similarity(bundle_of(torch.rand(2, 1, 4, 4), addressing), ["class 0", "class 1"]) == [[1, 0], [0, 1]]
 

@@ -38,7 +38,7 @@ print(before - resident())
 
 
 @needs_glibc
-def test_large_tensors_reuse_each_others_pages() -> None:
+def test_large_tensors_reuse_freed_pages() -> None:
     def page_faults(mode: str) -> int:
         done = subprocess.run([sys.executable, "-c", PROBE, mode], capture_output=True, text=True, check=True)
         return int(done.stdout)
@@ -47,6 +47,6 @@ def test_large_tensors_reuse_each_others_pages() -> None:
 
 
 @needs_glibc
-def test_what_is_kept_can_be_handed_back_though_something_lies_above_it() -> None:
+def test_kept_memory_can_be_released_below_a_live_allocation() -> None:
     done = subprocess.run([sys.executable, "-c", RELEASED], capture_output=True, text=True, check=True)
     assert int(done.stdout) > 150 * 2**20

@@ -44,7 +44,7 @@ def _middle(images: Tensor) -> Tensor:
 
 
 @pytest.mark.parametrize("name", AUGMENTATIONS)
-def test_the_generator_alone_decides_and_nothing_else_changes(name: str) -> None:
+def test_augmentation_depends_only_on_the_generator(name: str) -> None:
     images = _images()
     before, state = images.clone(), torch.get_rng_state()
     first, again = (augment(images, AUGMENTATIONS[name], _generator(5)) for _ in range(2))
@@ -76,7 +76,7 @@ def test_a_rotation_turns_by_up_to_15_degrees_and_keeps_distances(height: int, w
     assert abs(float(angles.mean())) < 5 * LARGEST_ANGLE / math.sqrt(3 * 200), "five deviations of a mean of 200"
 
 
-def test_what_comes_in_at_the_corners_is_zero() -> None:
+def test_corners_exposed_by_a_rotation_are_zero() -> None:
     turned = augment(torch.ones(50, 1, 16, 16), ("rotate",), _generator())
     assert float(turned[:, :, 0, 0].min()) == 0.0
     assert_close(turned[:, :, 8, 8], torch.ones(50, 1), terms=4)
@@ -174,7 +174,7 @@ def test_one_of_several_operations_is_drawn_for_a_batch() -> None:
     assert not set(flipped) & set(cut)
 
 
-def test_memories_together_allow_the_operations_that_each_of_them_allows() -> None:
+def test_the_common_augmentation_has_only_operations_that_all_memories_allow() -> None:
     assert common_augmentation(["dsa", "flip+rotate"]) == "flip+rotate"
     assert common_augmentation(["dsa-digits", "flip"]) == "none"
     assert common_augmentation(["dsa", "dsa"]) == "dsa"

@@ -122,7 +122,7 @@ def test_a_replayed_step_takes_its_own_minibatch_rate_and_momentum(spec: str) ->
     assert recorder.replays == 9 - WARM_STEPS - 1
 
 
-def test_where_nothing_can_be_recorded_every_step_runs_as_it_is(caplog: pytest.LogCaptureFixture) -> None:
+def test_without_cuda_graphs_every_step_runs_eagerly(caplog: pytest.LogCaptureFixture) -> None:
     recorder = Again(fails=True)
     with caplog.at_level(logging.WARNING):
         found = trained(descent(recorder=recorder), 9)
@@ -132,7 +132,7 @@ def test_where_nothing_can_be_recorded_every_step_runs_as_it_is(caplog: pytest.L
     assert "CUDA kernel errors might be" not in caplog.text
 
 
-def test_an_error_of_the_step_itself_is_not_taken_for_one_of_recording() -> None:
+def test_an_error_of_the_step_is_not_mistaken_for_a_failed_capture() -> None:
     step = CudaGraphStep(Again())
 
     def broken(images: Tensor, targets: Tensor) -> Tensor:
@@ -150,7 +150,7 @@ def test_a_record_is_freed_with_the_training_that_made_it() -> None:
     assert gone() is None, "memory of the GPU must not wait for the garbage collector"
 
 
-def test_on_the_cpu_no_step_is_taken_before_the_number_of_the_last_is_asked_for() -> None:
+def test_on_the_cpu_losses_are_read_before_the_next_step() -> None:
     taken: list[int] = []
 
     def steps() -> Iterator[Tensor]:
@@ -168,14 +168,14 @@ def test_on_the_cpu_no_step_is_taken_before_the_number_of_the_last_is_asked_for(
 
 @needs_cuda
 @pytest.mark.parametrize("count", [0, 3, LAG, 5 * LAG + 1])
-def test_numbers_of_cuda_come_late_but_all_and_in_order(count: int) -> None:
+def test_losses_on_cuda_are_read_late_but_completely_and_in_order(count: int) -> None:
     scalars = (torch.full((), float(number), device=CUDA) for number in range(count))
     assert list(read_scalars(scalars, CUDA)) == [float(number) for number in range(count)]
 
 
 @needs_cuda
 @pytest.mark.parametrize("spec", SPECS)
-def test_a_cuda_graph_computes_what_its_kernels_do_one_by_one(spec: str, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_cuda_graph_equals_its_kernels_run_one_by_one(spec: str, caplog: pytest.LogCaptureFixture) -> None:
     with torch.backends.cudnn.flags(enabled=True, deterministic=True):
         expected = trained(descent(spec, device=CUDA, recorder=Never()), 12, CUDA)
         caplog.clear()
@@ -188,7 +188,7 @@ def test_a_cuda_graph_computes_what_its_kernels_do_one_by_one(spec: str, caplog:
 
 
 @needs_cuda
-def test_a_large_minibatch_is_recorded_in_its_parts(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_large_minibatch_is_captured_in_parts(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("recall_server.core.training.descent.images_at_once", lambda *_: 2)
     with torch.backends.cudnn.flags(enabled=True, deterministic=True):
         expected = trained(descent(device=CUDA, recorder=Never()), 8, CUDA)
@@ -196,7 +196,7 @@ def test_a_large_minibatch_is_recorded_in_its_parts(monkeypatch: pytest.MonkeyPa
 
 
 @needs_cuda
-def test_what_cannot_be_recorded_leaves_cuda_and_its_stream_as_they_were(caplog: pytest.LogCaptureFixture) -> None:
+def test_a_failed_capture_restores_cuda_and_its_stream(caplog: pytest.LogCaptureFixture) -> None:
     total, step = torch.zeros((), device=CUDA), CudaGraphStep(CudaRecorder(CUDA))
 
     def waits_for_the_gpu(images: Tensor, targets: Tensor) -> Tensor:
@@ -220,7 +220,7 @@ def classifier(device: str, **fields: object) -> FreshClassifier:
 
 
 @needs_cuda
-def test_images_that_are_made_on_cuda_where_they_are_looked_at_teach_the_same() -> None:
+def test_lazy_images_on_cuda_train_the_same_classifier() -> None:
     generator = torch.Generator().manual_seed(1)
     lazily = LazyItems(torch.randn(3, 20, 4, generator=generator), torch.randn(4, *SHAPE, generator=generator))
     pictures = recalled().flatten(0, 1)
@@ -239,7 +239,7 @@ def recalled() -> Tensor:
 
 @needs_cuda
 @pytest.mark.parametrize("decay", ["constant", "cosine"])
-def test_a_classifier_of_cuda_repeats_itself_and_agrees_with_the_cpu(tmp_path: Path, decay: str) -> None:
+def test_training_on_cuda_is_reproducible_and_agrees_with_the_cpu(tmp_path: Path, decay: str) -> None:
     settings = {"augmentation": "flip+rotate", "decay": decay}
     for name in ("one", "two"):
         classifier("cuda", **settings).fit(recalled(), torch.eye(3)).save(tmp_path / name)
@@ -252,7 +252,7 @@ def test_a_classifier_of_cuda_repeats_itself_and_agrees_with_the_cpu(tmp_path: P
 
 
 @needs_cuda
-def test_progress_of_cuda_counts_every_step_and_ends_the_training_by_what_it_raises() -> None:
+def test_progress_on_cuda_counts_every_step_and_its_exceptions_end_the_training() -> None:
     seen: list[tuple[int, int]] = []
     classifier("cuda").fit(recalled(), torch.eye(3), progress=lambda done, total, _: seen.append((done, total)))
     assert seen == [(done, 40) for done in range(1, 41)]
@@ -266,14 +266,14 @@ def test_progress_of_cuda_counts_every_step_and_ends_the_training_by_what_it_rai
 
 
 @needs_cuda
-def test_training_that_diverges_on_cuda_says_at_which_step_and_rate() -> None:
+def test_training_that_diverges_on_cuda_names_the_step_and_the_rate() -> None:
     diverging = classifier("cuda", learning_rate=10.0, momentum=0.99, steps=500)
     with pytest.raises(TrainingFailed, match=r"diverged after \d+ of 500 steps; use a learning rate below 10"):
         diverging.fit(recalled(), -1e3 * torch.eye(3))
 
 
 @needs_cuda
-def test_augmentation_draws_the_same_on_both_devices() -> None:
+def test_augmentation_draws_the_same_numbers_on_cpu_and_cuda() -> None:
     images = recalled().flatten(0, 1)
     there, here = (
         augment(images.to(device), ("flip", "rotate"), torch.Generator().manual_seed(3)).cpu() for device in (CUDA, CPU)

@@ -24,7 +24,7 @@ def _batch(number: int, side: int = 64) -> tuple[Tensor, Tensor]:
     return images, torch.rand(number, 3, generator=generator).softmax(dim=1)
 
 
-def test_a_minibatch_larger_than_goes_through_at_once_is_one_step_on_all_of_it() -> None:
+def test_a_minibatch_processed_in_parts_is_one_step() -> None:
     network = _network()
     images, targets = _batch(35)
     assert images_at_once(network, CPU) == 16  # so that 35 go through in three parts, the last one smaller
@@ -59,11 +59,11 @@ def test_a_minibatch_larger_than_goes_through_at_once_is_one_step_on_all_of_it()
         ("mlp:hidden=2048", 28, 2048),
     ],
 )
-def test_what_goes_through_at_once_is_bounded_by_memory(spec: str, side: int, images: int) -> None:
+def test_the_part_of_a_minibatch_is_bounded_by_memory(spec: str, side: int, images: int) -> None:
     assert images_at_once(_network(spec, side), CPU) == images
 
 
-def test_parameters_are_free_of_the_graph_and_finite_until_they_are_not() -> None:
+def test_parameters_are_detached_and_divergence_is_noticed() -> None:
     network = _network(side=8)
     images, targets = _batch(4, side=8)
     descent = MomentumDescent(network, network.initialise(torch.Generator().manual_seed(0)))

@@ -56,7 +56,7 @@ def test_loss_gradient_and_logits_are_those_of_autograd(network: ConvNet, blocks
     assert set(gradient) == set(trainable_parameters(network))
 
 
-def test_descent_takes_the_steps_that_it_would_take_by_autograd(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_descent_by_hand_equals_descent_by_autograd(monkeypatch: pytest.MonkeyPatch) -> None:
     network = NETWORKS["compiled convolutions"]
     parameters, images, targets = draw(network, torch.float64, batch=2 * images_at_once(network, CPU) + 1)
     ends = []
@@ -86,7 +86,7 @@ def test_rounded_convolutions_stay_close() -> None:
     assert 0 < (rounded - exact).norm() < 0.05 * exact.norm()
 
 
-def test_only_convnets_on_the_cpu_are_written_by_hand(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_only_convnets_on_the_cpu_have_manual_backpropagation(monkeypatch: pytest.MonkeyPatch) -> None:
     network = NETWORKS["grey, padded"]
     assert by_hand(network, torch.device("cuda")) is None
     assert by_hand(AlexNet(channels=3, height=32, width=32, classes=4), CPU) is None
@@ -96,5 +96,5 @@ def test_only_convnets_on_the_cpu_are_written_by_hand(monkeypatch: pytest.Monkey
     by_hand.cache_clear()
 
 
-def test_preparing_says_whether_everything_is_compiled() -> None:
+def test_prepare_returns_whether_all_kernels_are_compiled() -> None:
     assert kernels.prepare() == (native_blocks() is not None)

@@ -35,7 +35,7 @@ def test_a_copy_of_the_same_code_has_the_same_version(copied: Path) -> None:
         "jobs/rows/task.py",
     ],
 )
-def test_a_change_to_the_code_that_trains_is_another_version(copied: Path, file: str) -> None:
+def test_changed_training_code_has_another_version(copied: Path, file: str) -> None:
     before = digest_of_sources(copied)
     original = (copied / file).read_text()
     (copied / file).write_text(original + "\n")
@@ -44,13 +44,13 @@ def test_a_change_to_the_code_that_trains_is_another_version(copied: Path, file:
     assert digest_of_sources(copied) == before
 
 
-def test_a_change_to_other_code_is_the_same_version(copied: Path) -> None:
+def test_changes_to_other_code_keep_the_version(copied: Path) -> None:
     with (copied / "api" / "app.py").open("a") as file:
         file.write("\n")
     assert digest_of_sources(copied) == training_code_version()
 
 
-def test_whatever_training_imports_from_the_shared_core_belongs_to_the_version() -> None:
+def test_the_version_covers_all_core_modules_that_training_imports() -> None:
     graph = grimp.build_graph("recall_server", cache_dir=None)
     imported = graph.find_upstream_modules("recall_server.core.classifier.fresh_classifier")
     rooms = {"/".join(name.split(".")[1:3]) for name in imported if name.startswith("recall_server.core.")}

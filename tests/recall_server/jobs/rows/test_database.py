@@ -27,7 +27,7 @@ def url(folder: Path) -> str:
     return f"sqlite:///{folder / 'jobs.sqlite'}"
 
 
-def test_a_table_is_found_again_with_all_that_was_in_it(tmp_path: Path) -> None:
+def test_a_reopened_table_has_all_its_rows(tmp_path: Path) -> None:
     first = SqlJobStore.open(url(tmp_path / "new" / "folder"))
     assert first.add(record("1"), fingerprint="f", limit=9) is not None
     before = first.get("1")
@@ -64,7 +64,7 @@ def test_a_table_of_a_newer_version_is_refused_and_left_alone(tmp_path: Path) ->
     assert (tmp_path / "jobs.sqlite").read_bytes() == before
 
 
-def test_a_table_that_can_only_be_read_is_refused(tmp_path: Path) -> None:
+def test_a_read_only_table_is_refused(tmp_path: Path) -> None:
     SqlJobStore.open(url(tmp_path)).close()
     with pytest.raises(StorageFailed, match="attempt to write a readonly database"):
         SqlJobStore.open(f"sqlite:///file:{tmp_path}/jobs.sqlite?mode=ro&uri=true")
@@ -77,7 +77,7 @@ def test_a_file_that_is_no_table_is_refused_and_left_alone(tmp_path: Path) -> No
     assert (tmp_path / "jobs.sqlite").read_text().startswith("my shopping list")
 
 
-def test_a_place_without_locks_is_refused_by_what_sqlite_makes_of_it(tmp_path: Path) -> None:
+def test_a_file_system_without_locks_is_refused(tmp_path: Path) -> None:
     with pytest.raises(StorageFailed, match=r"cannot be shared by processes.* not 'wal'.* local disk"):
         SqlJobStore.open(f"sqlite:///file:{tmp_path}/jobs.sqlite?vfs=unix-none&uri=true")
 
@@ -89,7 +89,7 @@ def test_a_place_without_locks_is_refused_by_what_sqlite_makes_of_it(tmp_path: P
         (errno.ENOLCK, r"its file system has no locks \(No locks available\)"),
     ],
 )
-def test_a_file_system_whose_locks_do_not_work_is_refused(
+def test_a_file_system_with_broken_locks_is_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int, reason: str
 ) -> None:
     def lock(*_: object) -> None:
@@ -110,19 +110,19 @@ def test_a_file_system_whose_locks_do_not_work_is_refused(
         ("oracle+oracledb://x/y", "needs a driver that is not installed: oracledb"),
     ],
 )
-def test_an_address_of_no_database_is_refused_with_one_that_would_be(bad: str, reason: str) -> None:
+def test_an_invalid_database_url_is_refused_with_a_valid_one(bad: str, reason: str) -> None:
     with pytest.raises(StorageFailed, match=reason):
         SqlJobStore.open(bad)
 
 
-def test_a_folder_that_cannot_be_made_is_said_without_its_path(tmp_path: Path) -> None:
+def test_a_folder_that_cannot_be_created_is_reported_without_its_path(tmp_path: Path) -> None:
     (tmp_path / "state").touch()
     with pytest.raises(StorageFailed, match="^the folder of the job table cannot be written: Not a directory$"):
         SqlJobStore.open(url(tmp_path / "state" / "below"))
 
 
 @sqlite_only
-def test_a_full_disk_refuses_new_jobs_and_is_over_when_there_is_space_again(tmp_path: Path) -> None:
+def test_a_full_disk_refuses_new_jobs_until_there_is_space(tmp_path: Path) -> None:
     jobs = jobs_with(ManualBackend(), tmp_path, lease_seconds=0.5)
     first = jobs.submit(record("first"), training_task()).record
     engine = jobs._store.database._engine
@@ -144,9 +144,7 @@ def test_a_full_disk_refuses_new_jobs_and_is_over_when_there_is_space_again(tmp_
 
 
 @sqlite_only
-def test_a_server_whose_table_cannot_be_written_says_so_before_it_is_asked(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_server_with_a_read_only_table_is_not_ready(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     jobs = jobs_with(ManualBackend(), tmp_path, lease_seconds=0.5)
 
     def full(_: object) -> bool:

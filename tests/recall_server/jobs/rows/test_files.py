@@ -14,7 +14,7 @@ from tests.recall_server.job_examples import database, jobs_with, record, traini
 from tests.recall_server.serving_examples import ManualBackend
 
 
-def test_what_a_crash_left_is_removed(tmp_path: Path) -> None:
+def test_files_left_by_a_crash_are_removed(tmp_path: Path) -> None:
     backend = ManualBackend()
     jobs = jobs_with(backend, tmp_path)
     for index, name in enumerate(("done", "running", "queued")):
@@ -45,7 +45,7 @@ def age(path: Path) -> None:
     os.utime(path, times=(time.time() - 2 * FORGOTTEN_SECONDS,) * 2)
 
 
-def test_classifiers_of_another_table_are_left_alone(tmp_path: Path) -> None:
+def test_classifiers_of_another_table_are_kept(tmp_path: Path) -> None:
     jobs_with(ManualBackend(), tmp_path).stop()
     age(tmp_path / "classifiers" / "theirs.safetensors")
     (tmp_path / "mine").mkdir()

@@ -9,7 +9,7 @@ from recall_server.jobs.rows.store import SqlJobStore
 from tests.recall_server.job_examples import database
 
 
-def test_a_lease_is_measured_on_the_observers_own_clock_from_the_last_sign_of_life(tmp_path: Path) -> None:
+def test_a_lease_expires_by_the_observers_clock_after_the_last_heartbeat(tmp_path: Path) -> None:
     store = SqlJobStore.open(database(tmp_path))
     moment = 1000.0
     observed, observer = Lease(store.database, 15.0), Lease(store.database, 15.0, clock=lambda: moment)

@@ -22,7 +22,7 @@ def at(**seconds: float | None) -> ClassifierRecord:
     return record(created_at=CREATED, preparation=preparation, status=JobStatus.SUCCEEDED, **moments)
 
 
-def test_the_stages_of_a_training_are_told_once_it_has_ended() -> None:
+def test_stages_are_listed_after_the_end_of_a_training() -> None:
     assert at().stages is None
     assert at(started_at=1).stages is None
     ended = at(started_at=2, finished_at=7).model_copy(update={"seconds": 4.5})
@@ -36,12 +36,12 @@ def test_the_stages_of_a_training_are_told_once_it_has_ended() -> None:
     assert list(ended.stages or {}) == ["encoding", "recalling", "queued", "training", "transferring"]
 
 
-def test_a_training_that_came_to_nothing_tells_as_far_as_it_came() -> None:
+def test_a_failed_training_lists_its_completed_stages() -> None:
     assert at(finished_at=3).stages == {"encoding": 0.25, "recalling": 0.125, "queued": 3}
     assert (at(started_at=1, finished_at=3).stages or {})["training"] == 2
 
 
 @pytest.mark.parametrize("seconds", [5.0, 100.0])
-def test_a_worker_whose_clock_runs_fast_makes_no_stage_negative(seconds: float) -> None:
+def test_no_stage_is_negative_if_a_workers_clock_runs_fast(seconds: float) -> None:
     ended = at(started_at=1, finished_at=3).model_copy(update={"seconds": seconds})
     assert min((ended.stages or {}).values()) >= 0

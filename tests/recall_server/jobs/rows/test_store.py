@@ -34,7 +34,7 @@ def store(tmp_path: Path) -> Iterator[SqlJobStore]:
     store.close()
 
 
-def test_a_change_is_made_only_by_the_one_who_holds_the_job(store: SqlJobStore) -> None:
+def test_only_the_claim_holder_changes_a_job(store: SqlJobStore) -> None:
     queued(store)
     claimed = store.claim("me")
     assert claimed is not None
@@ -63,7 +63,7 @@ def test_jobs_are_claimed_in_the_order_in_which_they_came(store: SqlJobStore) ->
     assert [claimed[0].identifier for _ in range(3) if (claimed := store.claim("me"))] == ["b", "a", "c"]
 
 
-def test_a_server_that_was_taken_for_dead_can_claim_nothing(store: SqlJobStore) -> None:
+def test_a_server_with_an_expired_lease_cannot_claim_jobs(store: SqlJobStore) -> None:
     queued(store)
     with store.database.writing() as connection:
         connection.execute(delete(servers))
@@ -81,9 +81,7 @@ def test_a_server_that_was_taken_for_dead_can_claim_nothing(store: SqlJobStore) 
         {"finished_at": record().created_at},
     ],
 )
-def test_the_table_itself_refuses_an_end_without_a_result_or_an_error(
-    store: SqlJobStore, values: dict[str, Any]
-) -> None:
+def test_the_table_refuses_an_end_without_a_result_or_an_error(store: SqlJobStore, values: dict[str, Any]) -> None:
     queued(store)
     with pytest.raises(StorageFailed) as refused, store.database.writing() as connection:
         connection.execute(update(job_table).values(**values))
@@ -91,7 +89,7 @@ def test_the_table_itself_refuses_an_end_without_a_result_or_an_error(
     assert store.get("1").status is JobStatus.QUEUED
 
 
-def test_what_was_removed_is_gone_with_its_events_and_its_number_is_not_given_again(store: SqlJobStore) -> None:
+def test_a_removed_job_loses_its_events_and_its_number_is_not_reused(store: SqlJobStore) -> None:
     queued(store, "1")
     [(number, _)], _ = store.page(1)
     assert store.remove("1")
@@ -103,7 +101,7 @@ def test_what_was_removed_is_gone_with_its_events_and_its_number_is_not_given_ag
     assert [each.number for each in store.events("2", after=0, limit=9)] == [1]
 
 
-def test_a_page_ends_where_its_records_are_long(store: SqlJobStore, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_page_of_long_records_has_fewer_of_them(store: SqlJobStore, monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("1", "2", "3"):
         queued(store, name, name)
     monkeypatch.setattr(store_module, "LONGEST_PAGE", len(request_of(record("1"))) * 5 // 2)
@@ -115,7 +113,7 @@ def test_a_page_ends_where_its_records_are_long(store: SqlJobStore, monkeypatch:
     assert len(store.page(9)[0]) == 1, "a record is never too long to be read"
 
 
-def test_rows_count_beside_the_files_that_they_describe(store: SqlJobStore) -> None:
+def test_rows_count_towards_the_limit_of_bytes(store: SqlJobStore) -> None:
     for name in ("1", "2", "3"):
         queued(store, name, name)
         store.cancelled(name)

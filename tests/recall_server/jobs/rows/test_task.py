@@ -15,7 +15,7 @@ from recall_server.jobs.rows.task import TrainingTask, fingerprint
 from tests.recall_server.job_examples import training_task
 
 
-def test_a_task_survives_being_sent_and_trains_to_the_same_file(tmp_path: Path) -> None:
+def test_a_serialised_task_trains_to_the_same_file(tmp_path: Path) -> None:
     sent = training_task()
     received = TrainingTask.from_bytes(sent.to_bytes())
     assert received.to_bytes() == sent.to_bytes()
@@ -25,7 +25,7 @@ def test_a_task_survives_being_sent_and_trains_to_the_same_file(tmp_path: Path) 
     assert FreshClassifier.load(tmp_path / "one").extra == {"bundle": "x"}
 
 
-def test_the_layers_that_a_network_begins_with_are_sent_along(tmp_path: Path) -> None:
+def test_a_task_includes_pretrained_layers(tmp_path: Path) -> None:
     task = training_task()
     warm = task.description.retraining.model_copy(update={"initial": "encoder"})
     network = build_network(warm.network, (1, 8, 8), 5)

@@ -114,7 +114,7 @@ def test_a_training_that_fails_leaves_the_process_warm(warm: TrainingJobs) -> No
     assert warm.backend_state == "ready"
 
 
-def test_what_nobody_foresaw_is_logged_here_not_told_to_the_caller_and_costs_the_process(
+def test_an_unexpected_error_is_logged_hidden_from_the_caller_and_ends_the_process(
     caplog: pytest.LogCaptureFixture, start: Start
 ) -> None:
     jobs = start()
@@ -149,7 +149,7 @@ def test_a_running_job_is_stopped_at_once_and_the_next_is_trained(start: Start, 
     assert {path.stem for path in (tmp_path / "classifiers").iterdir()} == {"after"}
 
 
-def test_the_job_of_a_process_that_is_killed_is_tried_again_and_then_lost(start: Start) -> None:
+def test_the_job_of_a_killed_process_is_retried_and_then_fails(start: Start) -> None:
     jobs = start(attempts=2)
     doomed = jobs.submit(record("doomed"), training_task(steps=ENDLESS)).record.id
     waiting = jobs.submit(record("waiting"), training_task()).record.id
@@ -181,7 +181,7 @@ def test_training_that_takes_too_long_is_stopped(start: Start) -> None:
     assert failed.error == JobError(kind="TrainingFailed", detail="training took longer than 0.3 seconds")
 
 
-def test_several_processes_train_at_a_time_and_the_loss_of_one_is_not_felt_by_the_other(start: Start) -> None:
+def test_several_processes_train_independently(start: Start) -> None:
     jobs = start(workers=2)
     ready(jobs)
     for name in ("one", "other"):
@@ -212,7 +212,7 @@ def test_stopping_leaves_no_process_and_loses_no_job(start: Start) -> None:
     assert jobs.get(running).started_at is None
 
 
-def test_a_training_gives_way_to_the_server(warm: TrainingJobs) -> None:
+def test_a_training_yields_the_processor_to_the_server(warm: TrainingJobs) -> None:
     assert os.getpriority(os.PRIO_PROCESS, process_of(warm)) > os.getpriority(os.PRIO_PROCESS, os.getpid())
 
 
@@ -221,7 +221,7 @@ def test_the_threads_of_the_process_sleep_while_they_wait(warm: TrainingJobs) ->
     assert b"OMP_WAIT_POLICY=PASSIVE" in Path(f"/proc/{process_of(warm)}/environ").read_bytes()
 
 
-def test_a_process_that_died_is_replaced_by_a_copy_of_one_that_has_everything_loaded(start: Start) -> None:
+def test_a_dead_process_is_replaced_by_a_fork_of_a_loaded_one(start: Start) -> None:
     jobs = start()
     ready(jobs)
     process = process_of(jobs)
@@ -305,7 +305,7 @@ def hasty(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.usefixtures("hasty")
 @pytest.mark.parametrize("worker", [die, freeze])
-def test_a_process_that_never_starts_is_said_and_the_jobs_wait_for_another(
+def test_a_process_that_never_starts_is_reported_and_its_jobs_wait(
     start: Start, monkeypatch: pytest.MonkeyPatch, worker: Callable[..., None]
 ) -> None:
     monkeypatch.setattr(worker_process, "SECONDS_TO_START", 0.5)
@@ -326,7 +326,7 @@ def test_a_process_that_never_starts_is_said_and_the_jobs_wait_for_another(
         ("BaseContext.Pipe", OSError("Too many open files")),
     ],
 )
-def test_a_process_that_cannot_even_be_created_is_the_same(
+def test_a_process_that_cannot_be_created_is_reported_and_its_jobs_wait(
     start: Start, monkeypatch: pytest.MonkeyPatch, what: str, error: Exception
 ) -> None:
     submitted = threading.Event()
@@ -346,7 +346,7 @@ def test_a_process_that_cannot_even_be_created_is_the_same(
 
 
 @pytest.mark.usefixtures("hasty")
-def test_a_fault_of_the_server_costs_an_attempt_and_not_the_worker(
+def test_an_error_of_the_server_costs_an_attempt_but_not_the_worker(
     start: Start, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def fault(*_: object) -> bool:
@@ -362,7 +362,7 @@ def test_a_fault_of_the_server_costs_an_attempt_and_not_the_worker(
     ]
 
 
-def test_a_job_that_was_forgotten_behind_its_back_is_stopped_and_does_not_disturb_the_next(start: Start) -> None:
+def test_a_job_deleted_elsewhere_is_stopped_and_does_not_affect_the_next(start: Start) -> None:
     jobs = start()
     forgotten = jobs.submit(record("forgotten"), training_task(steps=ENDLESS)).record.id
     under_way(jobs, forgotten)

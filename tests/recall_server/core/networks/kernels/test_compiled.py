@@ -67,9 +67,7 @@ def test_a_library_is_compiled_once(source: Path) -> None:
 
 @needs_compiler
 @pytest.mark.skipif(platform.machine() != "x86_64", reason="other processors have other instructions")
-def test_kernels_are_compiled_for_the_instructions_that_torch_is_held_to(
-    source: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_kernels_are_compiled_for_the_instruction_set_of_torch(source: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for count, (capability, answer) in enumerate((("default", 128), ("avx2", 256), ("avx512", 512)), start=1):
         monkeypatch.setenv("ATEN_CPU_CAPABILITY", capability)
         assert answers(source) == answer
@@ -78,7 +76,7 @@ def test_kernels_are_compiled_for_the_instructions_that_torch_is_held_to(
 
 @needs_compiler
 @pytest.mark.parametrize("damage", ["truncated", "replaced", "writable by others", "a link"])
-def test_a_library_that_is_damaged_or_not_ours_alone_is_compiled_anew(
+def test_a_library_that_is_damaged_or_writable_by_others_is_recompiled(
     source: Path, damage: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     answer = answers(source)
@@ -121,7 +119,7 @@ def test_a_cache_that_cannot_be_trusted_is_left_alone(
 @pytest.mark.parametrize(
     ("compiler", "reason"), [("no-such-compiler", "no C++ compiler found"), ("false", "failed")], ids=str
 )
-def test_without_a_compiler_that_works_the_reason_is_logged(
+def test_without_a_working_compiler_the_reason_is_logged(
     source: Path, compiler: str, reason: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setenv("CXX", compiler)

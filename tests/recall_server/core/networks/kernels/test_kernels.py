@@ -118,7 +118,7 @@ def test_channels_that_do_not_vary_give_finite_numbers(native: NativeBlocks) -> 
 
 
 @pytest.mark.parametrize("kind", ["torch", "C++"])
-def test_a_number_that_is_none_is_not_lost_in_the_relu(kind: str, native: NativeBlocks) -> None:
+def test_the_relu_propagates_nan(kind: str, native: NativeBlocks) -> None:
     drawn = Drawn(torch.float32)
     drawn.a[1, 5, 0, 0] = torch.nan
     for tensor in drawn.value(TorchBlocks() if kind == "torch" else native)[:2]:
@@ -187,12 +187,12 @@ def test_compiled_convolutions_give_the_same_bytes_for_any_number_of_threads(
     assert all(torch.equal(one, other) for result in results for one, other in zip(result, results[0], strict=True))
 
 
-def test_what_no_compiled_convolution_is_made_for_goes_by_torch(native: NativeBlocks) -> None:
+def test_unsupported_convolutions_fall_back_to_torch(native: NativeBlocks) -> None:
     for channels, filters, dtype in ((32, 48, torch.float32), (33, 64, torch.float32), (64, 64, torch.bfloat16)):
         convolution = native.convolution(torch.zeros(1, channels, 4, 4), filters, dtype)
         assert isinstance(convolution, Direct)
 
 
-def test_few_channels_go_by_windows_and_many_by_torch() -> None:
+def test_few_channels_use_windows_and_many_use_torch() -> None:
     assert isinstance(convolution_of(torch.zeros(1, 3, 4, 4), torch.float32), Windows)
     assert isinstance(convolution_of(torch.zeros(1, 5, 4, 4), torch.float32), Direct)
