@@ -126,6 +126,18 @@ def values() -> list[HostileBundle]:
             {"retraining": {"loss": "theirs"}},
         ),
         invalid(
+            "order-unknown",
+            "rows in an order that nobody knows",
+            "retraining.order: Input should be 'random' or 'sequence'",
+            {"retraining": {"order": "backwards"}},
+        ),
+        invalid(
+            "rate-of-a-step-negative",
+            "a step uphill among the others",
+            "retraining.rates.1: Input should be greater than 0",
+            {"retraining": {"rates": [0.1, -0.1]}},
+        ),
+        invalid(
             "space-unknown",
             "items that nobody can look at",
             "space: Input should be 'pixels' or 'features'",

@@ -84,6 +84,8 @@ def paper_protocol(retraining: Retraining, *, queries: int, rows: int) -> Retrai
             "weight_decay": 0.0,
             "rows_per_class": each,
             "decay": "constant",
+            "order": "random",
+            "rates": (),
         }
     )
 

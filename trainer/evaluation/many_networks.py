@@ -24,6 +24,7 @@ from recall_server.core.networks.kernels import EPSILON
 from recall_server.core.training.augmentation import AUGMENTATIONS, OPERATIONS
 from recall_server.core.training.descent import flat_leaves, images_at_once
 from recall_server.core.training.fused import trainable_parameters
+from recall_server.core.training.minibatches import rows_in_sequence
 from recall_server.core.training.retraining import Retraining
 from recall_server.errors import NotFitted, TrainingFailed
 
@@ -121,8 +122,9 @@ class ManyNetworks:
 class Draws:
     """All random draws of the training: `numbers` [G, steps, L], uniform in 0..1, the same as FreshClassifier's.
 
-    The L numbers of a step are q * r that order the rows, then those of each operation of the augmentation for each
-    image. Drawing all steps at once gives the same numbers as drawing step by step.
+    The L numbers of a step are q * r that order the rows, unless they are taken in sequence, then those of each
+    operation of the augmentation for each image. Drawing all steps at once gives the same numbers as drawing step by
+    step.
     """
 
     numbers: Tensor
@@ -130,6 +132,7 @@ class Draws:
     rows: int
     drawn: int
     kinds: tuple[str, ...]
+    in_sequence: bool = False
 
     @classmethod
     def of(
@@ -142,17 +145,22 @@ class Draws:
         """Draw for images of `size` (queries, rows), one generator per network."""
         queries, rows = size
         drawn, kinds = min(retraining.rows_per_class, rows), AUGMENTATIONS[retraining.augmentation]
-        length = queries * rows + sum(OPERATIONS[kind][0] for kind in kinds) * queries * drawn
+        in_sequence = retraining.order == "sequence"
+        length = (0 if in_sequence else queries * rows) + sum(OPERATIONS[kind][0] for kind in kinds) * queries * drawn
         numbers = torch.stack([torch.rand(retraining.steps, length, generator=each) for each in generators])
-        return cls(numbers.to(device), queries, rows, drawn, kinds)
+        return cls(numbers.to(device), queries, rows, drawn, kinds, in_sequence)
 
     def minibatch(self, images: Tensor, done: int) -> Tensor:
         """Images [G, q, r, C, H, W] -> the minibatches [G, q * n, C, H, W] of the step after `done` steps."""
         networks, queries = len(images), self.queries
         count = queries * self.drawn
-        sizes = [queries * self.rows, *(OPERATIONS[kind][0] * count for kind in self.kinds)]
+        ordering = 0 if self.in_sequence else queries * self.rows
+        sizes = [ordering, *(OPERATIONS[kind][0] * count for kind in self.kinds)]
         order, *augmented = torch.split(self.numbers[:, done], sizes, dim=1)
-        chosen = order.reshape(networks, queries, self.rows).argsort(dim=2, stable=True)[..., : self.drawn]
+        if self.in_sequence:
+            chosen = rows_in_sequence(done, self.rows, self.drawn).to(images.device).view(1, 1, -1)
+        else:
+            chosen = order.reshape(networks, queries, self.rows).argsort(dim=2, stable=True)[..., : self.drawn]
         network = torch.arange(networks, device=images.device).view(-1, 1, 1)
         batch = images[network, torch.arange(queries, device=images.device).view(1, -1, 1), chosen].flatten(0, 2)
         for kind, numbers in zip(self.kinds, augmented, strict=True):

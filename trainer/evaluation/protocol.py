@@ -27,6 +27,8 @@ def common_protocol(retraining: Retraining, *, queries: int, rows: int) -> Retra
             "rows_per_class": max(1, min(rows, COMMON_BATCH // queries)),
             "decay": "cosine",
             "augmentation": "none",
+            "order": "random",
+            "rates": (),
         }
     )
 

@@ -15,6 +15,7 @@ from trainer.methods.families import (
     remember_the_past,
     selections,
     trajectory_matching,
+    unrolled,
 )
 from trainer.methods.method import Method
 from trainer.methods.overrides import overridden
@@ -22,6 +23,7 @@ from trainer.methods.overrides import overridden
 FAMILIES = (
     remember_the_past,
     selections,
+    unrolled,
     gradient_matching,
     distribution_matching,
     trajectory_matching,

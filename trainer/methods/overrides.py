@@ -56,6 +56,8 @@ def _with(model: Model, path: list[str], value: str) -> Model:
         changed = {**inside, ".".join(rest): value}
     elif rest:
         raise ValueError(f"{name} has no fields of its own")
+    elif isinstance(inside, tuple):
+        changed = tuple(filter(None, value.split(",")))
     return model.model_copy(update={name: changed})
 
 

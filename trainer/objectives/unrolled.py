@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import final
+from typing import Literal, final
 
 import torch
 from torch import Tensor
@@ -16,12 +16,15 @@ from torch import Tensor
 from recall_server.core.memory import Recalled
 from recall_server.core.networks import AbstractNetwork
 from recall_server.core.training.augmentation import augment
+from recall_server.core.training.minibatches import rows_in_sequence
 from recall_server.core.training.retraining import Retraining
 from trainer.objectives.base import AbstractObjective, State
 from trainer.objectives.inner.inner_training import AbstractInnerTraining, Momentum
 from trainer.objectives.inner.step import AbstractInnerStep
 from trainer.objectives.queries import leaf
 from trainer.objectives.sampler import OuterBatch, Sampler
+
+Order = Literal["random", "sequence"]
 
 LOG_RATE = "log_rate"  # the learned tensor that holds the logarithm of the step size
 HIGHEST_RATE = 10.0  # that a manifest takes
@@ -38,7 +41,8 @@ class Unrolled(AbstractObjective):
     `augmentation` is drawn for every item of every step, and for the real ones. Networks are trained by `training`
     (SGD with fully differentiated momentum unless given) at `rate`, or at a learned rate that begins there. Learned
     layers that networks begin with get a gradient too, to the first order: as if the steps before the window added a
-    constant to them.
+    constant to them. In the order "sequence" rows follow each other from step to step, as in `Retraining`, and with a
+    vector of learned rates each step has its own (Wang et al., 2018).
     """
 
     step: AbstractInnerStep
@@ -50,7 +54,8 @@ class Unrolled(AbstractObjective):
     real_batch: int = 256
     augmentation: tuple[str, ...] = ()
     training: AbstractInnerTraining = field(default_factory=lambda: Momentum(0.9))
-    log_rate: Tensor | None = None
+    log_rate: Tensor | None = None  # a scalar, or one for each step [steps]
+    order: Order = "random"
 
     def __post_init__(self) -> None:
         if not 1 <= self.window <= self.steps:
@@ -64,10 +69,14 @@ class Unrolled(AbstractObjective):
         return {} if self.log_rate is None else {LOG_RATE: self.log_rate}
 
     def retraining(self, schedule: Retraining, tensors: Mapping[str, Tensor]) -> Retraining:
-        """The schedule with the step size that was learned along with the memory, where one was."""
+        """The schedule with the step sizes that were learned along with the memory, where any were."""
         if LOG_RATE not in tensors:
             return schedule
-        return schedule.model_copy(update={"learning_rate": min(HIGHEST_RATE, tensors[LOG_RATE].exp().item())})
+        rates = tensors[LOG_RATE].detach().exp().clamp(max=HIGHEST_RATE)
+        found: dict[str, object] = {"learning_rate": rates.mean().item()}
+        if rates.ndim:
+            found["rates"] = tuple(float(f"{rate:.6g}") for rate in rates.tolist())
+        return schedule.model_copy(update=found)
 
     def loss(self, sampler: Sampler, state: State, generator: torch.Generator) -> Tensor:
         classes = sampler.draw_classes(self.classes_per_step, generator)
@@ -83,6 +92,7 @@ class Unrolled(AbstractObjective):
         parameters = {name: value.detach().to(device) for name, value in first.items()}
         index = self._draw_rows(length, batch.recalled, generator).to(device)
         rate = torch.tensor(self.rate, device=device) if self.log_rate is None else self.log_rate.exp()
+        rate = rate[:length] if rate.ndim else rate
 
         before = length - self.window
         with torch.no_grad():
@@ -99,6 +109,9 @@ class Unrolled(AbstractObjective):
     def _draw_rows(self, length: int, recalled: Recalled, generator: torch.Generator) -> Tensor:
         """[length, q, rows_per_class] distinct rows of every query for every inner step."""
         queries, rows = recalled.items.shape[:2]
+        if self.order == "sequence":
+            each = min(rows, self.rows_per_class)
+            return torch.stack([rows_in_sequence(done, rows, each).expand(queries, each) for done in range(length)])
         keys = torch.rand(length, queries, rows, generator=generator)
         return keys.argsort(dim=2)[:, :, : self.rows_per_class]
 
@@ -114,9 +127,9 @@ class Unrolled(AbstractObjective):
         return items, recalled.targets[query, index].flatten(1, 2)
 
 
-def learned_rate(rate: float, device: torch.device) -> Tensor:
-    """The logarithm of a step size, to be optimised."""
-    return leaf(torch.tensor(rate, device=device).log())
+def learned_rate(rate: float, device: torch.device, steps: int | None = None) -> Tensor:
+    """The logarithm of a step size, or of the sizes of so many steps, to be optimised."""
+    return leaf(torch.full(() if steps is None else (steps,), rate, device=device).log())
 
 
 def _straight_through(later: Tensor, first: Tensor) -> Tensor:

@@ -284,8 +284,9 @@ def initial_parameters(
 
 def learning_rate(retraining: Retraining, done: int) -> float:
     """The learning rate of the step after `done` steps."""
+    rate = retraining.rates[done % len(retraining.rates)] if retraining.rates else retraining.learning_rate
     if retraining.decay == "cosine":
-        return retraining.learning_rate * cosine(done / retraining.steps)
+        return rate * cosine(done / retraining.steps)
     if retraining.decay == "tenth" and 2 * done >= retraining.steps:
-        return retraining.learning_rate / 10
-    return retraining.learning_rate
+        return rate / 10
+    return rate

@@ -11,6 +11,7 @@ from recall_server.core.networks.spec import NetworkSpec
 from recall_server.core.training.augmentation import AugmentationName
 
 Loss = Literal["cross_entropy", "squared_error"]
+Rate = Annotated[float, Field(gt=0, le=10)]
 
 
 class Retraining(BaseModel):
@@ -19,6 +20,10 @@ class Retraining(BaseModel):
     `weight_decay` times the parameters is added to the gradient. The rate is constant, falls to zero as a cosine, or
     falls to a tenth after half of the steps. `loss` compares logits with targets: the squared error is for unbounded
     ones.
+
+    In the order "sequence" step t takes rows t * n to (t + 1) * n - 1 of every query, n being `rows_per_class`, and
+    begins again after the last row; otherwise rows are drawn. `rates` are the rates of the single steps, used again
+    after the last, in place of `learning_rate`: some memories are distilled for steps of their own sizes.
 
     A memory is distilled for one schedule, so the schedule is part of the memory and not a preference. The upper
     limits stop a hostile manifest from demanding days of work; they are far above any schedule in the literature.
@@ -30,13 +35,15 @@ class Retraining(BaseModel):
 
     network: NetworkSpec
     steps: Annotated[int, Field(ge=1, le=100_000)]
-    learning_rate: Annotated[float, Field(gt=0, le=10)]
+    learning_rate: Rate
     momentum: Annotated[float, Field(ge=0, lt=1)] = 0.9
     rows_per_class: Annotated[int, Field(ge=1, le=100_000)]
     weight_decay: Annotated[float, Field(ge=0, le=1, exclude_if=lambda decay: decay == 0)] = 0.0
     decay: Literal["constant", "cosine", "tenth"] = "constant"
     augmentation: AugmentationName = "none"
     loss: Loss = "cross_entropy"
+    order: Annotated[Literal["random", "sequence"], Field(exclude_if=lambda order: order == "random")] = "random"
+    rates: Annotated[tuple[Rate, ...], Field(max_length=1000, exclude_if=lambda rates: not rates)] = ()
     initial: Literal["random", "encoder"] = "random"
 
 

@@ -42,6 +42,7 @@ def recalled(networks: int, rows: int = 7) -> Tensor:
         schedule(augmentation="flip+rotate", decay="cosine"),
         schedule(augmentation="color+crop+cutout", decay="tenth", weight_decay=0.1),
         schedule(rows_per_class=50),
+        schedule(order="sequence", augmentation="flip", rates=(0.1, 0.02, 0.05)),
         schedule(network=NetworkSpec.parse("alexnet"), steps=2),
         schedule(network=NetworkSpec(filters=5, depth=2, shrink=2)),
     ],

@@ -15,6 +15,7 @@ from tests.trainer.methods.small import (
     remember_the_past,
     selections,
     trajectory_matching,
+    unrolled,
 )
 from tests.trainer.methods.small.small import Small
 from trainer.data.datasets import ImageDataset
@@ -32,6 +33,7 @@ CPU = torch.device("cpu")
 FAMILIES = (
     remember_the_past,
     selections,
+    unrolled,
     gradient_matching,
     distribution_matching,
     trajectory_matching,

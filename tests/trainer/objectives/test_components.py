@@ -8,12 +8,13 @@ from unittest import mock
 import pytest
 import torch
 
-from recall_server.core.memory import AbstractMemory, AddressedBases, StoredItems, initial_targets
+from recall_server.core.memory import AbstractMemory, AddressedBases, Recalled, StoredItems, initial_targets
 from recall_server.core.networks import ConvNet
 from trainer.methods.named import compose
 from trainer.objectives.base import AbstractObjective, State
 from trainer.objectives.components import Components
 from trainer.objectives.inner.autograd_step import DifferentiatedStep
+from trainer.objectives.inner.inner_training import StepSizes
 from trainer.objectives.queries import AbstractQueries, LabelQueries, PictureQueries
 from trainer.objectives.real_data import RealData
 from trainer.objectives.sampler import OuterBatch, Sampler
@@ -175,6 +176,29 @@ def test_a_learned_step_size_is_what_the_bundle_asks_for() -> None:
     learned = objective.retraining(retraining, {LOG_RATE: torch.tensor(-2.0)})
     assert learned.learning_rate == pytest.approx(0.1353, abs=1e-4)
     assert objective.retraining(retraining, {LOG_RATE: torch.tensor(9.0)}).learning_rate == 10, "what a manifest takes"
+
+
+def test_step_sizes_of_their_own_are_what_the_bundle_asks_for_in_their_order() -> None:
+    log_rate = learned_rate(0.1, torch.device("cpu"), 3)
+    step = DifferentiatedStep(NETWORK, compiled=False)
+    objective = Unrolled(
+        step, steps=3, window=3, rate=0.1, rows_per_class=1, real_batch=8, training=StepSizes(0.0), log_rate=log_rate,
+        order="sequence",
+    )  # fmt: skip
+    made = components(objective=objective)
+    objective.loss(made.sampler(numbered_data()), {}, torch.Generator().manual_seed(0)).backward()  # type: ignore[no-untyped-call]
+    assert log_rate.grad is not None and bool(log_rate.grad.all()), "every step has an effect"
+    schedule = objective.retraining(compose("dd").retraining, {LOG_RATE: torch.tensor([0.1, 0.3, 99.0]).log()})
+    assert schedule.rates == (0.1, 0.3, 10.0) and schedule.order == "sequence"
+    assert schedule.learning_rate == pytest.approx(10.4 / 3)
+
+
+def test_rows_in_sequence_are_those_of_classifiers() -> None:
+    step = DifferentiatedStep(NETWORK, compiled=False)
+    objective = Unrolled(step, steps=3, window=3, rate=0.1, rows_per_class=2, order="sequence")
+    recalled = Recalled(torch.zeros(2, 3, 1, 8, 8), torch.eye(2).unsqueeze(1))
+    rows = objective._draw_rows(3, recalled, torch.Generator())
+    assert rows.tolist() == [[[0, 1]] * 2, [[2, 0]] * 2, [[1, 2]] * 2]
 
 
 @pytest.mark.parametrize(("initialisation", "bounds"), [("xavier", (6 / 53, 6 / 13)), ("kaiming", (6 / 48, 6 / 5))])

@@ -14,6 +14,7 @@ from trainer.methods.specs.problem import Problem
 from trainer.methods.specs.spec import Spec, member_of
 from trainer.objectives.base import AbstractObjective
 from trainer.objectives.inner.layer_features import layer_features
+from trainer.objectives.inner.network_pool import NetworkPool
 from trainer.objectives.kernel.base import AbstractKernel
 from trainer.objectives.kernel.neural_tangent import NeuralTangent
 from trainer.objectives.kernel.random_features import RandomFeatures
@@ -72,7 +73,8 @@ class TrainedPoolSpec(KernelSpec):
     batch: Count = 500
 
     def build(self, network: AbstractNetwork, problem: Problem) -> AbstractKernel:
-        return TrainedPool(layer_features(network, problem.device), self.networks, self.rate, self.longest, self.batch)
+        pool = NetworkPool(network, self.networks, self.rate, self.longest, self.batch)
+        return TrainedPool(layer_features(network, problem.device), pool)
 
 
 class KernelRegressionSpec(ObjectiveSpec):

@@ -12,11 +12,11 @@ from recall_server.core.training.augmentation import AUGMENTATIONS, Augmentation
 from trainer.methods.specs.problem import Problem
 from trainer.methods.specs.spec import Spec, member_of
 from trainer.objectives.base import AbstractObjective
-from trainer.objectives.inner.inner_training import AbstractInnerTraining, Adam, Momentum
+from trainer.objectives.inner.inner_training import AbstractInnerTraining, Adam, Momentum, StepSizes
 from trainer.objectives.inner.precision import Precision, with_precision
 from trainer.objectives.inner.select_step import inner_step
 from trainer.objectives.subspace import SubspaceUnrolled
-from trainer.objectives.unrolled import Unrolled, learned_rate
+from trainer.objectives.unrolled import Order, Unrolled, learned_rate
 from trainer.objectives.untrained import Untrained
 
 Count = Annotated[int, Field(ge=1)]
@@ -95,12 +95,15 @@ class PerformanceMatchingSpec(ObjectiveSpec):
 class UnrolledSpec(PerformanceMatchingSpec):
     """Inner training of any network on recalled items (`trainer.objectives.unrolled`).
 
-    With `learn_rate` the step size is learned along with the memory, and is what the bundle asks for. `eager` does not
+    With `learn_rate` the step size is learned along with the memory, and is what the bundle asks for; with
+    `rate_per_step` every step has its own. In the order "sequence" steps take rows one after another. `eager` does not
     compile the steps: for short runs, where compiling takes longer than it saves.
     """
 
     kind: Literal["unrolled"] = "unrolled"
     learn_rate: bool = False
+    rate_per_step: bool = False
+    order: Order = "random"
     optimiser: Annotated[InnerOptimiserSpec, member_of(InnerOptimiserSpec)] = InnerSgd()
     classes_per_step: Annotated[int, Field(ge=0)] = 0  # 0: all of them
     precision: Precision = "float32"
@@ -110,6 +113,13 @@ class UnrolledSpec(PerformanceMatchingSpec):
     def _check_classes(self) -> Self:
         if self.classes_per_step == 1:
             raise ValueError("one class per step leaves nothing to tell apart; use 0 for all, or two or more")
+        return self
+
+    @model_validator(mode="after")
+    def _check_rates(self) -> Self:
+        plain = isinstance(self.optimiser, InnerSgd) and self.optimiser.gradient == "full"
+        if self.rate_per_step and not (self.learn_rate and plain):
+            raise ValueError("a rate for each step is learned, and of SGD; use learn_rate=true and optimiser=sgd")
         return self
 
     def build(self, problem: Problem) -> AbstractObjective:
@@ -129,9 +139,19 @@ class UnrolledSpec(PerformanceMatchingSpec):
             classes_per_step=self.classes_per_step,
             real_batch=self.real_batch,
             augmentation=AUGMENTATIONS[self.augmentation],
-            training=self.optimiser.build(),
-            log_rate=learned_rate(self.rate, device) if self.learn_rate else None,
+            training=self._training(),
+            log_rate=learned_rate(self.rate, device, self._rates) if self.learn_rate else None,
+            order=self.order,
         )
+
+    @property
+    def _rates(self) -> int | None:
+        return self.steps if self.rate_per_step else None
+
+    def _training(self) -> AbstractInnerTraining:
+        if self.rate_per_step and isinstance(self.optimiser, InnerSgd):
+            return StepSizes(self.optimiser.momentum)
+        return self.optimiser.build()
 
 
 class SubspaceUnrolledSpec(PerformanceMatchingSpec):

@@ -7,6 +7,7 @@ gradients reach the images, the targets and the step size of.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple, final
 
@@ -17,6 +18,8 @@ from torch.autograd.function import once_differentiable
 from recall_server.core.networks import Parameters
 from trainer.objectives.inner.step import AbstractInnerStep, TrainState
 from trainer.objectives.inner.unroll import train, unroll
+
+Take = Callable[[AbstractInnerStep, TrainState, Tensor, Tensor], TrainState]  # some steps
 
 FIRST_DECAY, SECOND_DECAY = 0.9, 0.999  # of Adam's moments (Kingma and Ba, 2015)
 EPSILON = 1e-6  # inside Adam's root, squared: a root has no derivative at zero, where biases before a norm stay
@@ -63,6 +66,32 @@ class Momentum(AbstractInnerTraining):
         for batch, target in zip(torch.split(images, 1), torch.split(targets, 1), strict=True):
             state = unroll(step, state, batch, target)
             state = state._replace(velocity={name: value.detach() for name, value in state.velocity.items()})
+        return state
+
+
+@final
+@dataclass(frozen=True)
+class StepSizes(AbstractInnerTraining):
+    """SGD with momentum whose steps have sizes of their own: the rate of a state is a vector of those to come."""
+
+    momentum: float
+
+    def begin(self, parameters: Parameters, rate: Tensor) -> TrainState:
+        return Momentum(self.momentum).begin(parameters, rate)
+
+    def train(self, step: AbstractInnerStep, state: TrainState, images: Tensor, targets: Tensor) -> TrainState:
+        return self._each(train, step, state, images, targets)
+
+    def unroll(self, step: AbstractInnerStep, state: TrainState, images: Tensor, targets: Tensor) -> TrainState:
+        return self._each(unroll, step, state, images, targets)
+
+    @staticmethod
+    def _each(  # noqa: PLR0917
+        take: Take, step: AbstractInnerStep, state: TrainState, images: Tensor, targets: Tensor
+    ) -> TrainState:
+        for t in range(len(images)):
+            after = take(step, state._replace(rate=state.rate[0]), images[t : t + 1], targets[t : t + 1])
+            state = after._replace(rate=state.rate[1:])
         return state
 
 

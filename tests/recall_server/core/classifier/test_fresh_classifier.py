@@ -12,7 +12,7 @@ import torch
 from safetensors import safe_open
 from torch import Tensor
 
-from recall_server.core.classifier.fresh_classifier import METADATA_KEY, FreshClassifier
+from recall_server.core.classifier.fresh_classifier import METADATA_KEY, FreshClassifier, learning_rate
 from recall_server.core.encoders.weights import all_but_the_last
 from recall_server.core.io.tensor_file import canonical_json, pack, parse_json, unpack
 from recall_server.core.memory import LazyItems
@@ -128,6 +128,21 @@ def test_a_minibatch_holds_that_many_distinct_rows_of_every_query(asked: int, dr
         assert torch.equal(targets, expected), "each image keeps its own target"
         seen.add(tuple(numbers))
     assert len(seen) > 15
+
+
+def test_rows_in_sequence_follow_each_other_and_begin_again_after_the_last() -> None:
+    numbered = torch.arange(10.0).view(2, 5, 1, 1, 1).expand(2, 5, *SHAPE)
+    schedule = _retraining(rows_per_class=2, order="sequence")
+    batches = minibatches(numbered, torch.eye(2).unsqueeze(1), schedule, torch.Generator())
+    rows = [images[:, 0, 0, 0].int().tolist() for images, _ in itertools.islice(batches, 4)]
+    assert rows == [[0, 1, 5, 6], [2, 3, 7, 8], [4, 0, 9, 5], [1, 2, 6, 7]]
+
+
+def test_steps_have_rates_of_their_own_which_begin_again_and_decay() -> None:
+    schedule = _retraining(steps=6, rates=(0.3, 0.1))
+    assert [learning_rate(schedule, done) for done in range(5)] == [0.3, 0.1, 0.3, 0.1, 0.3]
+    tenth = _retraining(steps=6, rates=(0.3, 0.1), decay="tenth")
+    assert learning_rate(tenth, 4) == pytest.approx(0.03)
 
 
 def test_a_squared_error_regresses_unbounded_targets() -> None:

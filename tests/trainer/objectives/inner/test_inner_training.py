@@ -9,7 +9,7 @@ from torch import Tensor
 from recall_server.core.networks import Parameters
 from tests.tolerances import assert_close
 from tests.trainer.objectives.inner.test_unroll import GAIN, NETWORK, STEPS, TERMS, make_inputs
-from trainer.objectives.inner.inner_training import EPSILON, AbstractInnerTraining, Adam, Momentum, gradient
+from trainer.objectives.inner.inner_training import EPSILON, AbstractInnerTraining, Adam, Momentum, StepSizes, gradient
 from trainer.objectives.inner.step import AbstractInnerStep, soft_cross_entropy
 
 TRAININGS: dict[str, AbstractInnerTraining] = {
@@ -71,6 +71,29 @@ def test_gradients_for_images_targets_and_rate_equal_naive_unrolling(step: Abstr
     mine = torch.autograd.grad(ours, (images, targets, rate))
     theirs = torch.autograd.grad(oracle, (images, targets, rate))
     assert_close(mine, theirs, terms=TERMS, gain=gain)
+
+
+def test_gradients_for_step_sizes_equal_naive_unrolling(step: AbstractInnerStep) -> None:
+    images, targets, parameters, _ = leaves(0.3)
+    rates = torch.linspace(0.1, 0.5, len(images), dtype=torch.float64).requires_grad_()
+    training = StepSizes(0.9)
+    after = training.unroll(step, training.begin(parameters, rates), images, targets)
+    assert len(after.rate) == 0, "there are no more steps to come"
+    naively = dict(parameters)
+    velocity = {name: torch.zeros_like(value) for name, value in parameters.items()}
+    for rate, batch, target in zip(rates, images, targets, strict=True):
+        loss = soft_cross_entropy(NETWORK.logits(naively, batch), target)
+        found = torch.autograd.grad(loss, list(naively.values()), create_graph=True)
+        velocity = {name: 0.9 * velocity[name] + g for name, g in zip(naively, found, strict=True)}
+        naively = {name: value - rate * velocity[name] for name, value in naively.items()}
+    ours, oracle = outer_loss(after.parameters), outer_loss(naively)
+    assert_close(ours, oracle, terms=TERMS, gain=GAIN)
+    mine = torch.autograd.grad(ours, (images, targets, rates))
+    theirs = torch.autograd.grad(oracle, (images, targets, rates))
+    assert_close(mine, theirs, terms=TERMS, gain=GAIN)
+    with torch.no_grad():
+        there = training.train(step, training.begin(parameters, rates), images, targets)
+    assert_close(there.parameters, {name: value.detach() for name, value in naively.items()}, terms=TERMS, gain=GAIN)
 
 
 @pytest.mark.parametrize("name", TRAININGS)

@@ -16,6 +16,7 @@ from tests.tolerances import assert_close
 from tests.trainer.objectives.matching.matching_examples import NETWORK, TERMS, images, sampler
 from trainer.objectives import Sampler
 from trainer.objectives.inner.layer_features import ConvNetFeatures
+from trainer.objectives.inner.network_pool import NetworkPool
 from trainer.objectives.kernel.neural_tangent import NeuralTangent
 from trainer.objectives.kernel.random_features import RandomFeatures
 from trainer.objectives.kernel.trained_pool import TrainedPool, support_of
@@ -121,7 +122,7 @@ def test_gradients_of_random_features_are_finite_differences() -> None:
 
 def pool(**changed: float) -> TrainedPool:
     settings = {"networks": 3, "rate": 0.01, "longest": 6, "batch": 100} | changed
-    return TrainedPool(ConvNetFeatures(NETWORK, TorchBlocks()), **settings)  # type: ignore[arg-type]
+    return TrainedPool(ConvNetFeatures(NETWORK, TorchBlocks()), NetworkPool(NETWORK, **settings))  # type: ignore[arg-type]
 
 
 def soft_sampler() -> Sampler:

@@ -1,0 +1,48 @@
+"""The objective spec of label distillation."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from recall_server.core.networks import build_network
+from trainer.methods.specs.objectives import ObjectiveSpec
+from trainer.methods.specs.problem import Problem
+from trainer.objectives.base import AbstractObjective
+from trainer.objectives.inner.network_pool import NetworkPool
+from trainer.objectives.inner.select_step import inner_step
+from trainer.objectives.inner.step import soft_cross_entropy
+from trainer.objectives.steps_ahead import StepsAhead
+
+Count = Annotated[int, Field(ge=1)]
+Rate = Annotated[float, Field(gt=0)]
+
+
+class StepsAheadSpec(ObjectiveSpec):
+    """`steps` ahead of networks that learn the memory all along; see `trainer.objectives.steps_ahead`.
+
+    `networks` of them take turns; each learns for `longest` steps of Adam at `learning_rate`, and is then drawn anew.
+    `eager` does not compile the steps of networks that are not ConvNets.
+    """
+
+    kind: Literal["steps_ahead"] = "steps_ahead"
+    steps: Count = 1
+    rate: Rate = 0.01
+    batch: Count = 50
+    real_batch: Count = 1_024
+    networks: Count = 1
+    learning_rate: Rate = 1e-3
+    longest: Count = 200
+    eager: bool = False
+
+    def build(self, problem: Problem) -> AbstractObjective:
+        network = build_network(self.network, problem.dataset.image_shape, len(problem.dataset.classes))
+        return StepsAhead(
+            inner_step(network, problem.device, compiled=not self.eager),
+            NetworkPool(network, self.networks, self.learning_rate, self.longest, self.batch, soft_cross_entropy),
+            steps=self.steps,
+            rate=self.rate,
+            batch=self.batch,
+            real_batch=self.real_batch,
+        )
