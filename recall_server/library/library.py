@@ -11,6 +11,7 @@ from typing import Any, Self, final
 from recall_server.core.encoders.query_encoder import QueryEncoder
 from recall_server.errors import InvalidBundle, InvalidRequest, NotFound, NotReady, UnsupportedQuery
 from recall_server.library.aliases import ALIASES_FILE, Aliases, read_aliases
+from recall_server.library.described_encoders import described_encoder
 from recall_server.library.folder import SUFFIX, BundleFile, Device, LoadedBundle, LoadOptions, Rejection, read_folder
 from recall_server.library.names import LONGEST_NAME, LabelReference, Names, Preference
 from recall_server.library.precedence import Space, shared_space
@@ -32,6 +33,7 @@ class Library:
     files: Mapping[str, BundleFile] = field(default_factory=dict, repr=False)
     aliases: Aliases = field(default_factory=dict)
     winners: Mapping[str, str] = field(default_factory=dict, repr=False)  # the file of each bundle, by its name
+    picture_encoder: QueryEncoder | None = None  # for pictures of classes where no bundle is in the features of one
     _names: Names = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
@@ -54,7 +56,8 @@ class Library:
         one in place. Raises OSError if the folder exists but cannot be listed.
         """
         before = {} if previous is None else previous.files
-        files = read_folder(folder, before, LoadOptions(device, public_key))
+        options = LoadOptions(device, public_key)
+        files = read_folder(folder, before, options)
         bundles: dict[str, LoadedBundle] = {}
         rejected: list[Rejection] = []
         winners = _winners(files, {} if previous is None else previous.winners)
@@ -74,7 +77,10 @@ class Library:
         except InvalidBundle as error:
             logger.error("aliases rejected: %s", error)
             rejected.append(Rejection(ALIASES_FILE, str(error)))
-        return cls(dict(sorted(bundles.items())), tuple(rejected), files, aliases, winners)
+        spare = None
+        if not any(loaded.feature_encoder for loaded in bundles.values()):
+            spare = described_encoder(folder, options)
+        return cls(dict(sorted(bundles.items())), tuple(rejected), files, aliases, winners, spare)
 
     def get(self, name: str) -> LoadedBundle:
         """The bundle of this name. Raises NotFound, with the names that exist."""
@@ -114,14 +120,15 @@ class Library:
         return loaded, loaded.encoder
 
     def feature_encoder(self, sha256: str, size: int) -> QueryEncoder:
-        """The loaded encoder with that digest, for pictures of that size. Raises NotReady if no bundle has it."""
-        for loaded in self.bundles.values():
-            encoder = loaded.feature_encoder
-            if encoder is not None and (encoder.sha256, encoder.image_shape[1]) == (sha256, size):
+        """The loaded encoder with that digest, for pictures of that size. Raises NotReady if there is none."""
+        own = [loaded.feature_encoder for loaded in self.bundles.values() if loaded.feature_encoder is not None]
+        spare = [] if self.picture_encoder is None else [self.picture_encoder]
+        for encoder in (*own, *(each.at_own_size for each in own), *spare):
+            if (encoder.sha256, encoder.image_shape[1]) == (sha256, size):
                 return encoder
         raise NotReady(
             f"the classifier needs the encoder with sha256 {sha256[:12]} for pictures of {size} pixels, "
-            "which no loaded bundle has any more; put its bundle back"
+            "which is not loaded any more; put its file, or a bundle that names it, back"
         )
 
     def label_addressed(self, name: str | None) -> LoadedBundle:

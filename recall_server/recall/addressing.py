@@ -1,4 +1,6 @@
-"""The modes in which a few pictures of each class address the loaded bundles.
+"""The modes in which a few pictures of each class address the loaded bundles in pixel space.
+
+`features/picture_request.py` has those in the features of an encoder, which come first.
 
 images       an encoder turns the pictures into queries to the memory that was distilled with it
 classify     the pictures are classified among the labels of a memory, and these labels are recalled
@@ -22,7 +24,7 @@ from recall_server.recall.queries import Query, by_class, picture_queries
 from recall_server.recall.uploads import Picture, PictureLimits, decode_all
 
 AddressingMode = Literal["images", "classify", "prototypes"]
-Addressing = Literal["auto", "images", "classify", "prototypes"]
+Addressing = Literal["auto", "images", "classify", "prototypes", "pictures", "recalled", "together"]
 
 
 @final
@@ -52,7 +54,7 @@ def resolve_pictures(
     mode, and errors as `picture_queries`.
     """
     by_class(pictures)  # refuses names that no class can have before anything is computed
-    _check_one_class_each(pictures)
+    check_one_class_each(pictures)
     mode = _default_mode(library, bundle) if addressing == "auto" else addressing
     resolved = (_classified if mode == "classify" else _encoded)(library, pictures, bundle, limits)
     if mode == "prototypes":
@@ -103,7 +105,8 @@ def _label_query(loaded: LoadedBundle, name: str, label: str) -> Query:
     return Query(name=name, loaded=loaded, vector=loaded.bundle.label_queries([label])[0], target={name: 1.0})
 
 
-def _check_one_class_each(pictures: Sequence[Picture]) -> None:
+def check_one_class_each(pictures: Sequence[Picture]) -> None:
+    """Raise InvalidRequest for a picture that is in two classes."""
     classes: dict[bytes, Picture] = {}
     for picture in pictures:
         first = classes.setdefault(picture.data, picture)

@@ -172,6 +172,14 @@ def _together(together: Sequence[_Ready]) -> dict[int, Outcome]:
     outcomes: dict[int, Outcome] = {}
     for each, own in zip(together, torch.split(computed, [len(each.pixels) for each in together]), strict=True):
         classifier, by = each.predictor
-        probabilities = classifier.classify(own) if isinstance(classifier, FeatureClassifier) else own
-        outcomes[each.position] = Predictions(tuple(classifier.labels), probabilities.numpy(), by, each.top)
+        probabilities, familiarity = own, None
+        if isinstance(classifier, FeatureClassifier):
+            probabilities, familiarity = classifier.classify(own), classifier.familiarity(own)
+        outcomes[each.position] = Predictions(
+            tuple(classifier.labels),
+            probabilities.numpy(),
+            by,
+            each.top,
+            None if familiarity is None else familiarity.numpy(),
+        )
     return outcomes

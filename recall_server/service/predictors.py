@@ -10,6 +10,7 @@ from typing import Literal, final
 
 from recall_server.core.classifier.feature_classifier import ENCODER_SHA256, PICTURE_SIZE, FeatureClassifier
 from recall_server.core.classifier.fresh_classifier import FreshClassifier
+from recall_server.core.classifier.prototypes import NETWORK as PROTOTYPES
 from recall_server.core.classifier.prototypes import PrototypeClassifier
 from recall_server.core.encoders.query_encoder import QueryEncoder
 from recall_server.errors import NotFound, NotReady
@@ -67,7 +68,7 @@ class Predictors:
         if kept is not None:
             return kept
         path = self._jobs.finished_file(identifier)
-        if self._jobs.get(identifier).addressing != "prototypes":
+        if self._jobs.get(identifier).network != PROTOTYPES:
             return _read(self._finished, identifier, path, self._load_trained)
         read = self._jobs.read
         return _read(self._finished, identifier, path, lambda _: PrototypeClassifier.from_bytes(read(identifier)))

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import math
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Self, final
 
 from recall_server.config import Settings
+from recall_server.core.classifier.familiarity import NONE_BELOW
+from recall_server.core.classifier.prototypes import NETWORK as PROTOTYPES
 from recall_server.core.reports.bundle_card import bundle_card
-from recall_server.errors import InvalidRequest
 from recall_server.jobs.rows.files import ClassifierFiles
 from recall_server.jobs.rows.records import IdempotencyKey
 from recall_server.jobs.rows.store import SqlJobStore
@@ -25,7 +25,6 @@ from recall_server.recall import (
     Query,
     Recalled,
     ResolvedPictures,
-    SharedFormat,
     Upload,
     add_own_pictures,
     build_training_set,
@@ -37,8 +36,11 @@ from recall_server.recall import (
     shared_format,
     vector_queries,
 )
+from recall_server.recall.features.label_familiarity import label_familiarity
+from recall_server.recall.features.picture_request import FeatureRequest, pictures_in_features
 from recall_server.service.batch_prediction import BatchPredictor, PredictionRequest
 from recall_server.service.classifier_card import classifier_card
+from recall_server.service.feature_request import feature_file, feature_record
 from recall_server.service.job_limits import job_limits
 from recall_server.service.predictions import Predictions
 from recall_server.service.predictors import Predictors
@@ -54,6 +56,7 @@ from recall_server.service.training_request import (
     bundle_query,
     check_classes,
     check_names,
+    check_size,
     request_record,
     request_task,
 )
@@ -171,19 +174,29 @@ class RecallService:
         addressing: Addressing = "auto",
         own_pictures: bool = True,
         seed: int = 0,
+        labels: Sequence[str] = (),
         asked: Caller = ANONYMOUS,
         upload: Upload = DIRECT,
     ) -> TrainingReceipt:
-        """Queue the training of a classifier whose classes are the parts of the pictures.
+        """Make a classifier whose classes are the parts of the pictures, after `labels` of memories of features.
 
-        It learns from what is recalled for the pictures and, unless `own_pictures` is false, from the pictures. A
-        classifier of prototypes needs no training and is ready at once.
+        In the features of an encoder, which are used if one is loaded, it is ready at once. Else a training is queued:
+        it learns from what is recalled for the pictures and, unless `own_pictures` is false, from the pictures. A
+        classifier of prototypes needs no training.
         """
-        check_classes({picture.part for picture in pictures}, self.settings.max_classes, None)
-        key = asked.key(pictures, bundle=bundle, addressing=addressing, own_pictures=own_pictures, seed=seed)
+        check_classes([*labels, *{picture.part for picture in pictures}], self.settings.max_classes, None)
+        key = asked.key(
+            pictures, bundle=bundle, addressing=addressing, own_pictures=own_pictures, seed=seed, labels=list(labels)
+        )
         if (known := self._known(key)) is not None:
             return known
         began = time.perf_counter()
+        found = pictures_in_features(
+            self.library, pictures, FeatureRequest(labels, bundle, addressing, own_pictures), self._limits(upload)
+        )
+        if found is not None:
+            record = feature_record(found, seed, {"encoding": time.perf_counter() - began})
+            return TrainingReceipt(self.jobs.keep(record, feature_file(found, record), key=key).record, 0)
         resolved = resolve_pictures(
             self.library, pictures, addressing, bundle, self._limits(upload), own_pictures=own_pictures
         )
@@ -193,14 +206,22 @@ class RecallService:
         return self._train(resolved.queries, seed, key, resolved, spent)
 
     def predict(
-        self, identifier: str, pictures: Sequence[Picture], *, top: int | None = None, upload: Upload = DIRECT
+        self,
+        identifier: str,
+        pictures: Sequence[Picture],
+        *,
+        top: int | None = None,
+        none_below: float = NONE_BELOW,
+        upload: Upload = DIRECT,
     ) -> Predictions:
         """The prediction for each picture, in order. Raises NotFound and NotReady.
 
-        Each prediction lists the `top` most probable classes; None lists all, up to some hundred. While a classifier is
-        trained from pictures, their prototypes predict in its place.
+        Each prediction lists the `top` most probable classes; None lists all, up to some hundred. A picture that is
+        less familiar than `none_below` is of none of the classes. While a classifier is trained from pictures, their
+        prototypes predict in its place.
         """
-        return self.batches.predict_one(PredictionRequest(identifier, pictures, top, upload))
+        found = self.batches.predict_one(PredictionRequest(identifier, pictures, top, upload))
+        return replace(found, none_below=none_below)
 
     def download(self, identifier: str, file_format: DownloadFormat) -> bytes:
         """The file of a trained classifier in this format. Raises NotFound and NotReady."""
@@ -246,14 +267,16 @@ class RecallService:
         """Recall images for the queries and queue a training on them. `spent` are the seconds of earlier stages."""
         shared = shared_format([query.loaded.bundle for query in queries])
         pictures = [query.pixels for query in queries if query.pixels is not None]
-        self._check_size(shared, len(queries), max(map(len, pictures), default=0))
+        pictures_of_a_class = max(map(len, pictures), default=0)
+        check_size(shared, len(queries), pictures_of_a_class, self.settings.max_recalled_numbers)
         began = time.perf_counter()
         training_set = build_training_set(list(map(bundle_query, queries)))
         training_set = add_own_pictures(training_set, pictures) if pictures else training_set
         spent = dict(spent or {}) | {"recalling": time.perf_counter() - began}
         record = request_record(queries, shared, seed, resolved).model_copy(update={"preparation": spent})
         interim = None if resolved is None else resolved.prototypes
-        task = request_task(training_set, record, interim, encoder=shared.feature_encoder)
+        familiarity = label_familiarity(self.library, queries) if resolved is None else None
+        task = request_task(training_set, record, interim, encoder=shared.feature_encoder, familiarity=familiarity)
         submitted = self.jobs.submit(record, task, key=key)
         work = len(queries) * shared.retraining.rows_per_class * shared.retraining.steps
         return TrainingReceipt(submitted.record, work if submitted.created else 0)
@@ -265,17 +288,8 @@ class RecallService:
         assert resolved.prototypes is not None
         shared = shared_format([query.loaded.bundle for query in resolved.queries])
         record = request_record(resolved.queries, shared, 0, resolved).model_copy(
-            update={"preparation": dict(spent), "network": "nearest class mean"}
+            update={"preparation": dict(spent), "network": PROTOTYPES}
         )
         data = resolved.prototypes.to_bytes()
         submitted = self.jobs.keep(record, data, key=key)
         return TrainingReceipt(submitted.record, 0)
-
-    def _check_size(self, shared: SharedFormat, classes: int, pictures: int) -> None:
-        """Raise InvalidRequest for a training set that is too large, with so many pictures in its largest class."""
-        numbers = classes * (shared.rows + pictures) * math.prod(shared.image_shape)
-        if numbers > self.settings.max_recalled_numbers:
-            raise InvalidRequest(
-                f"training on {classes} classes takes {numbers:,} numbers of images, more than the "
-                f"{self.settings.max_recalled_numbers:,} of one request; ask for fewer classes"
-            )

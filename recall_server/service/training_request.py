@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import uuid
 from collections.abc import Collection, Mapping, Sequence
 
@@ -14,6 +15,7 @@ from recall_server.core.classifier.expected_accuracy import (
     quality_of_labels,
     quality_of_pictures,
 )
+from recall_server.core.classifier.familiarity import Familiarity
 from recall_server.core.classifier.feature_classifier import ENCODER_SHA256, PICTURE_SIZE
 from recall_server.core.classifier.prototypes import PrototypeClassifier
 from recall_server.core.encoders.novelty import STRANGE
@@ -58,6 +60,16 @@ def check_names(names: Collection[str], most: int, parameter: str | None) -> Non
         )
 
 
+def check_size(shared: SharedFormat, classes: int, pictures: int, most: int) -> None:
+    """Raise InvalidRequest for a training set of more than `most` numbers; `pictures` are in its largest class."""
+    numbers = classes * (shared.rows + pictures) * math.prod(shared.image_shape)
+    if numbers > most:
+        raise InvalidRequest(
+            f"training on {classes} classes takes {numbers:,} numbers of images, more than the {most:,} of one "
+            "request; ask for fewer classes"
+        )
+
+
 def request_record(
     queries: Sequence[Query], shared: SharedFormat, seed: int, resolved: ResolvedPictures | None = None
 ) -> ClassifierRecord:
@@ -70,8 +82,8 @@ def request_record(
     return ClassifierRecord(
         id=uuid.uuid4().hex,
         labels=labels,
-        bundle=_identity(leading),
-        bundles=tuple(map(_identity, loaded.values())),
+        bundle=bundle_identity(leading),
+        bundles=tuple(map(bundle_identity, loaded.values())),
         queries="images" if features else "labels",
         pictures={name: len(each) for name, each in features.items()} or None,
         image=ImageSize(channels=channels, height=height, width=width),
@@ -80,12 +92,13 @@ def request_record(
         quality=_quality(queries, features),
         addressing=None if resolved is None else resolved.mode,
         out_of_set={query.name: query.out_of_set for query in queries if query.out_of_set is not None} or None,
-        notes=_notes(queries, resolved),
+        notes=request_notes(queries, None if resolved is None else resolved.explanation),
         created_at=now(),
     )
 
 
-def _notes(queries: Sequence[Query], resolved: ResolvedPictures | None) -> tuple[str, ...]:
+def request_notes(queries: Sequence[Query], explanation: str | None) -> tuple[str, ...]:
+    """What users of the classifier should know; `explanation` is of how pictures were used."""
     bundles = list(dict.fromkeys(query.loaded.name for query in queries))
     notes = [no_estimate_reason(bundles)] if len(bundles) > 1 else []
     notes += [
@@ -95,7 +108,7 @@ def _notes(queries: Sequence[Query], resolved: ResolvedPictures | None) -> tuple
         for query in queries
         if query.other_bundles
     ]
-    notes += [resolved.explanation] if resolved is not None else []
+    notes += [explanation] if explanation is not None else []
     notes += [
         f"The memory {query.loaded.name} knows nothing like the pictures of {query.name}: {query.out_of_set:.0%} of "
         "the pictures of its own data are nearer to what it knows. What it recalls for them is a guess."
@@ -115,7 +128,7 @@ def _quality(queries: Sequence[Query], features: Mapping[str, Tensor]) -> Qualit
     return quality_of_labels(manifests[0], [query.name for query in queries])
 
 
-def _identity(loaded: LoadedBundle) -> BundleIdentity:
+def bundle_identity(loaded: LoadedBundle) -> BundleIdentity:
     return BundleIdentity(name=loaded.name, sha256=loaded.sha256)
 
 
@@ -125,6 +138,7 @@ def request_task(
     interim: PrototypeClassifier | None = None,
     *,
     encoder: EncoderReference | None = None,
+    familiarity: Familiarity | None = None,
 ) -> TrainingTask:
     """The task for a worker. Equal requests give equal bytes, so that they share one training."""
     metadata = {"bundle": record.bundle.name, "bundle_sha256": record.bundle.sha256, "queries": record.queries}
@@ -145,4 +159,5 @@ def request_task(
         ),
         interim=b"" if interim is None else interim.to_bytes(),
         pretrained=training_set.pretrained,
+        familiarity=familiarity,
     )

@@ -7,18 +7,22 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnx
 import torch
+from torch import Tensor
 
 from recall_server.core.bundle.bundle import MemoryBundle
-from recall_server.core.bundle.manifest import Budget, EncoderReference
+from recall_server.core.bundle.manifest import Budget, EncoderReference, Manifest
+from recall_server.core.encoders.description import DESCRIPTION_KEY, EncoderDescription
 from recall_server.core.encoders.query_encoder import QueryEncoder
-from recall_server.core.memory import StoredItems
+from recall_server.core.memory import AbstractMemory, StoredItems
 from recall_server.core.networks import NetworkSpec
 from recall_server.core.preprocessing import Standardise
 from recall_server.core.training.retraining import Retraining
 from recall_server.library import Library
 from tests.recall_server.bundle_examples import example_manifest
 from tests.recall_server.serving_examples import COLUMNS, ROWS, SIDE, column_encoder, picture
+from trainer.starts.class_statistics import statistics_memory
 
 HEAD = Retraining(network=NetworkSpec(architecture="linear"), steps=30, learning_rate=0.3, rows_per_class=ROWS)
 FILE = "features.onnx"
@@ -31,15 +35,38 @@ def feature_bundle(name: str, labels: dict[str, str], encoder: QueryEncoder, **c
     preprocessing = Standardise.fit(features[:, :, None, None])
     items = preprocessing.to_model(features[:, :, None, None])[:, :, 0, 0].unflatten(0, (len(labels), ROWS))
     memory = StoredItems(items)
-    fields = {
-        "name": name,
-        "labels": tuple(labels.values()),
-        "retraining": HEAD,
-        "space": "features",
-        "feature_encoder": EncoderReference(file=FILE, sha256=encoder.sha256, query_size=encoder.query_size),
-        "budget": Budget(images_per_class=10, numbers_stored=memory.stored_numbers(), dataset_bytes=64_000),
-    }
-    return MemoryBundle(example_manifest(memory, preprocessing, **(fields | changed)), memory, preprocessing)
+    manifest = _manifest(name, tuple(labels.values()), memory, preprocessing, encoder.sha256)
+    return MemoryBundle(manifest.model_copy(update=changed), memory, preprocessing)
+
+
+def statistics_bundle(
+    classes: int, width: int, sha256: str = "0" * 64, *, name: str = "statistics"
+) -> tuple[MemoryBundle, Tensor]:
+    """A memory that says how `classes` of random features vary, and the means [classes, width] of these classes."""
+    generator = torch.Generator().manual_seed(classes)
+    labels = torch.arange(50 * classes) % classes
+    features = torch.randn(classes, width, generator=generator)[labels]
+    features += torch.rand(width, generator=generator) * torch.randn(len(labels), width, generator=generator)
+    means = torch.stack([features[labels == label].mean(dim=0) for label in range(classes)])
+    memory = statistics_memory(features, labels, classes, width)
+    preprocessing = Standardise(torch.zeros(width), torch.ones(width))
+    names = tuple(f"class {label}" for label in range(classes))
+    return MemoryBundle(_manifest(name, names, memory, preprocessing, sha256), memory, preprocessing), means
+
+
+def _manifest(
+    name: str, labels: tuple[str, ...], memory: AbstractMemory, preprocessing: Standardise, sha256: str
+) -> Manifest:
+    return example_manifest(
+        memory,
+        preprocessing,
+        name=name,
+        labels=labels,
+        retraining=HEAD,
+        space="features",
+        feature_encoder=EncoderReference(file=FILE, sha256=sha256, query_size=memory.item_shape[0]),
+        budget=Budget(images_per_class=10, numbers_stored=memory.stored_numbers(), dataset_bytes=64_000),
+    )
 
 
 def write_feature_artifacts(folder: Path, *bundles: tuple[str, dict[str, str]], size: int = len(COLUMNS)) -> Path:
@@ -53,6 +80,40 @@ def write_feature_artifacts(folder: Path, *bundles: tuple[str, dict[str, str]], 
     for name, labels in bundles:
         feature_bundle(name, labels, encoder).save(folder / "bundles" / f"{name}.safetensors")
     return folder
+
+
+def knowing_artifacts(folder: Path, *known: str, encoder: bytes | None = None) -> Path:
+    """An artifacts folder with a memory of these columns that says how they vary."""
+    data = encoder or soft_encoder()
+    (folder / "encoders").mkdir(parents=True, exist_ok=True)
+    (folder / "encoders" / FILE).write_bytes(data)
+    sha256 = hashlib.sha256(data).hexdigest()
+    network = QueryEncoder(folder / "encoders" / FILE, sha256, image_shape=(1, SIDE, SIDE), device="cpu")
+    pixels = np.stack([picture(column, seed) for column in known for seed in range(40)])[:, None]
+    features = torch.from_numpy(network.encode(pixels.astype(np.float32) / 255))
+    labels = torch.arange(len(known)).repeat_interleave(40)
+    memory = statistics_memory(features, labels, len(known), features.shape[1])
+    space = Standardise(torch.zeros(features.shape[1]), torch.ones(features.shape[1]))
+    bundle = MemoryBundle(_manifest("knowing", known, memory, space, sha256), memory, space)
+    bundle.save(folder / "bundles" / "knowing.safetensors")
+    return folder
+
+
+def soft_encoder() -> bytes:
+    """The encoder of columns, without the sharpness that makes all features of a class the same."""
+    model = onnx.load_model_from_string(column_encoder())
+    sharpness = next(each for each in model.graph.initializer if each.name == "sharpness")
+    sharpness.CopyFrom(onnx.numpy_helper.from_array(np.array(3, dtype=np.float32), "sharpness"))
+    return bytes(model.SerializeToString())
+
+
+def described(encoder: bytes, size: int = SIDE) -> bytes:
+    """The encoder with a description."""
+    model = onnx.load_model_from_string(encoder)
+    width = model.graph.output[0].type.tensor_type.shape.dim[1].dim_value
+    text = EncoderDescription(name="columns", size=size, width=width, source="a test", licence="none")
+    onnx.helper.set_model_props(model, {DESCRIPTION_KEY: text.model_dump_json()})
+    return bytes(model.SerializeToString())
 
 
 def feature_library(folder: Path, *bundles: tuple[str, dict[str, str]]) -> Library:

@@ -16,7 +16,6 @@ import torch
 from torch import Tensor
 from torch.nn.functional import avg_pool2d, layer_norm, log_softmax, pad
 
-from recall_server.core.classifier.fresh_classifier import initial_parameters, learning_rate
 from recall_server.core.networks import AbstractNetwork, Parameters
 from recall_server.core.networks.base import CLASSIFIER
 from recall_server.core.networks.blueprint import ConvBlock, blueprint
@@ -25,7 +24,7 @@ from recall_server.core.training.augmentation import AUGMENTATIONS, OPERATIONS
 from recall_server.core.training.descent import flat_leaves, images_at_once
 from recall_server.core.training.fused import trainable_parameters
 from recall_server.core.training.minibatches import rows_in_sequence
-from recall_server.core.training.retraining import Retraining
+from recall_server.core.training.retraining import Retraining, initial_parameters, learning_rate
 from recall_server.errors import NotFitted, TrainingFailed
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 from collections.abc import AsyncIterator, Iterator, Sequence
+from dataclasses import replace
 from typing import Annotated, Any, TypeVar
 
 from fastapi import APIRouter, Query, Request, Response
@@ -15,19 +16,17 @@ from recall_server.api.guards.body_limit import release_body
 from recall_server.api.http.bodies import FORM, body_schema, media_type, read_json, read_pictures
 from recall_server.api.http.negotiation import idempotency_key, names_etag, preferred_wait
 from recall_server.api.http.problems import responses
-from recall_server.api.schemas.schemas import (
-    CARD,
-    MARKDOWN,
+from recall_server.api.schemas.classifier_schemas import (
     ClassifierAnswer,
     ClassifierList,
-    LabelsBody,
     PredictionEntry,
     Predictions,
-    TrainParameters,
     classifier_path,
 )
+from recall_server.api.schemas.schemas import CARD, MARKDOWN, LabelsBody, TrainParameters
 from recall_server.api.state.context import CALLER, Context, Served
 from recall_server.config.api_keys import Scope
+from recall_server.core.classifier.familiarity import NONE_BELOW
 from recall_server.errors import InvalidRequest
 from recall_server.jobs.rows.records import ClassifierRecord, JobStatus
 from recall_server.recall import Upload
@@ -38,6 +37,7 @@ from recall_server.service.requests import Caller, DownloadFormat, TrainingRecei
 PREDICT_PART = "images"
 STREAMED = 1000  # probabilities in one piece of an answer, which takes the event loop one or two milliseconds
 TOP = f"the number of most probable classes in each prediction; default: all, at most {LISTED_CLASSES}"
+NONE = "the familiarity below which a picture is said to show none of the classes"
 MEDIA_TYPES: dict[DownloadFormat, str] = {
     "safetensors": "application/vnd.safetensors",
     "onnx": "application/vnd.onnx",
@@ -63,7 +63,7 @@ ANSWER: dict[str, Any] = {"model": ClassifierAnswer}
 )
 @access(Access(Scope.TRAIN, "queue"))
 async def train(request: Request, parameters: Annotated[TrainParameters, Query()], context: Served) -> Response:
-    """Train a fresh classifier from labels, or from a few pictures of each class."""
+    """Train a fresh classifier from labels, or from a few pictures of each class, which may stand beside labels."""
     asked = Caller(idempotency_key=idempotency_key(request), caller=request.scope.get(CALLER))
     accept = _accept_pictures if media_type(request) == FORM else _accept_labels
     accepted = await accept(request, parameters, context, asked)
@@ -85,6 +85,7 @@ async def _accept_pictures(
             addressing=parameters.addressing or "auto",
             own_pictures=parameters.own_pictures is not False,
             seed=parameters.seed or 0,
+            labels=parameters.names(),
             asked=asked,
             upload=upload,
         )
@@ -95,7 +96,7 @@ async def _accept_pictures(
 async def _accept_labels(
     request: Request, parameters: TrainParameters, context: Context, asked: Caller
 ) -> TrainingReceipt:
-    for name in ("addressing", "own_pictures"):
+    for name in ("addressing", "own_pictures", "labels"):
         if getattr(parameters, name) is not None:
             raise InvalidRequest(f"{name} is an option for pictures; this request names labels", parameter=name)
     body = await read_json(request, LabelsBody, context.parsers)
@@ -186,8 +187,9 @@ async def predict(
     identifier: str,
     context: Served,
     top: Annotated[int | None, Query(ge=1, description=TOP)] = None,
+    none_below: Annotated[float, Query(ge=0, le=1, description=NONE)] = NONE_BELOW,
 ) -> Response:
-    """Return the probability of each class for each picture, in the order of the pictures."""
+    """Return the probability of each class for each picture, in the order of the pictures, and how familiar each is."""
     if not context.service.batches.knows(identifier):  # before reading pictures that could not be used
         await context.look(check_predictor, context.service.jobs, identifier)
     media_type(request, only=(FORM,))
@@ -196,7 +198,7 @@ async def predict(
     if other is not None:
         raise InvalidRequest(f"parts must be named {PREDICT_PART!r}, not {other[:200]!r}", parameter=other[:200])
     context.pay(request, len(pictures))
-    predictions = await context.predict(request, identifier, pictures, top)
+    predictions = replace(await context.predict(request, identifier, pictures, top), none_below=none_below)
     if len(predictions) * listed_classes(len(predictions.labels), top) <= STREAMED:
         return Response("".join(_json_of(predictions)), media_type="application/json")
     return StreamingResponse(_with_turns(_json_of(predictions)), media_type="application/json")

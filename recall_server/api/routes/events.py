@@ -14,7 +14,7 @@ from starlette.types import Receive, Scope, Send
 from recall_server.api.guards.access import READ, GuardedRoute, access
 from recall_server.api.http.negotiation import accepted, preferred_wait
 from recall_server.api.http.problems import responses
-from recall_server.api.schemas.schemas import EventAnswer, EventPage
+from recall_server.api.schemas.classifier_schemas import EventAnswer, EventPage
 from recall_server.api.state.context import CALLER, Context, Served
 from recall_server.api.state.job_feeds import Feed
 from recall_server.errors import InvalidRequest, NotFound

@@ -8,25 +8,16 @@ from typing import Annotated, Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field
 
-from recall_server.api.http.problems import problem_type
-from recall_server.core.classifier.expected_accuracy import Quality
 from recall_server.core.io.pictures import encode_png
 from recall_server.jobs.rows.records import (
     BundleIdentity,
-    ClassifierRecord,
-    Event,
-    FinishedFile,
     ImageSize,
-    JobError,
-    JobStatus,
-    Progress,
 )
 from recall_server.library.names import LONGEST_NAME
 from recall_server.recall.addressing import Addressing
 from recall_server.recall.recalled import PerLabel, Recalled, RecalledQuery
-from recall_server.service.predictions import Prediction
 from recall_server.service.requests import RecallOptions
 
 LARGEST_SEED = 2**63 - 1
@@ -109,6 +100,12 @@ class TrainParameters(ClassifierParameters):
         None,
         description="whether the pictures are training data too; default: true",
     )
+    labels: list[str] | None = Field(
+        None, description="with pictures: further classes, labels of memories of features, by commas or repeated"
+    )
+
+    def names(self) -> list[str]:
+        return [name for text in self.labels or () for name in text.split(",")]
 
 
 class LabelsBody(ClassifierParameters):
@@ -162,115 +159,3 @@ class RecallAnswer(BaseModel):
             bundles=[BundleIdentity(name=loaded.name, sha256=loaded.sha256) for loaded in recalled.bundles],
             recalled=[RecalledEntry.of(query) for query in recalled.queries],
         )
-
-
-class JobProblem(BaseModel):
-    """Why a job failed, with the type and title of a problem document."""
-
-    type: str
-    title: str
-    detail: str
-
-    @classmethod
-    def of(cls, error: JobError) -> JobProblem:
-        known = problem_type(error.kind)
-        return cls(type=known.uri, title=known.title, detail=error.detail)
-
-
-class ClassifierAnswer(BaseModel):
-    """A training request and its result."""
-
-    id: str
-    status: JobStatus
-    is_terminal: bool
-    labels: list[str]
-    bundle: BundleIdentity = Field(description="the bundle whose training schedule is used")
-    bundles: list[BundleIdentity] = Field(description="all bundles of its classes, in the order of the classes")
-    queries: Literal["labels", "images"]
-    addressing: Literal["images", "classify", "prototypes"] | None = Field(description="how pictures were used")
-    pictures: dict[str, int] | None
-    out_of_set: dict[str, float] | None = Field(description=OUT_OF_SET)
-    image: ImageSize
-    network: str
-    seed: int
-    quality: Quality | None = Field(description="expected accuracy; null if it cannot be estimated")
-    notes: list[str] = Field(description="caveats, one sentence each")
-    attempt: int
-    progress: Progress | None
-    created_at: AwareDatetime
-    started_at: AwareDatetime | None
-    finished_at: AwareDatetime | None
-    seconds: float | None
-    stages: dict[str, float] | None = Field(description="seconds by stage; null before the end")
-    file: FinishedFile | None
-    error: JobProblem | None
-    links: dict[str, str]
-
-    @classmethod
-    def of(cls, record: ClassifierRecord) -> ClassifierAnswer:
-        self_link = classifier_path(record.id)
-        fields: dict[str, Any] = dict(record)
-        fields |= {"labels": list(record.labels), "bundles": list(record.bundles), "notes": list(record.notes)}
-        fields["is_terminal"] = record.status.is_terminal
-        fields["stages"] = record.stages
-        fields["error"] = None if record.error is None else JobProblem.of(record.error)
-        fields["links"] = {"self": self_link} | {
-            name: f"{self_link}/{name}" for name in ("predict", "events", "cancel", "download", "card")
-        }
-        return cls(**fields)
-
-
-class ClassifierList(BaseModel):
-    """A page, newest first. `next` is the cursor of the next page, null on the last one."""
-
-    classifiers: list[ClassifierAnswer]
-    next: str | None
-
-
-class EventAnswer(BaseModel):
-    """An event of a training. `number` counts from 1."""
-
-    number: int
-    at: AwareDatetime
-    kind: Literal["status", "progress"]
-    status: JobStatus
-    progress: Progress | None
-    error: JobProblem | None
-
-    @classmethod
-    def of(cls, event: Event) -> EventAnswer:
-        return cls(
-            number=event.number,
-            at=event.at,
-            kind=event.kind,
-            status=event.status,
-            progress=event.progress,
-            error=None if event.error is None else JobProblem.of(event.error),
-        )
-
-
-class EventPage(BaseModel):
-    """Events in order. The next page is `?after=` with the number of the last one."""
-
-    events: list[EventAnswer]
-
-
-class PredictionEntry(BaseModel):
-    """The prediction for one picture. `by` is present if prototypes answered instead of a trained network."""
-
-    label: str
-    by: Literal["prototypes"] | None = None
-    probabilities: dict[str, float]
-
-    @classmethod
-    def of(cls, prediction: Prediction) -> PredictionEntry:
-        by: Literal["prototypes"] | None = "prototypes" if prediction.by == "prototypes" else None
-        return cls(label=prediction.label, by=by, probabilities=prediction.probabilities)
-
-
-class Predictions(BaseModel):
-    predictions: list[PredictionEntry]
-
-
-def classifier_path(identifier: str) -> str:
-    return f"/classifier/{identifier}"

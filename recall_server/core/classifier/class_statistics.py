@@ -110,6 +110,8 @@ class LinearHead(NamedTuple):
 class TwoCovariances:
     """The covariance within classes and that of class means, and the posterior of a class from a few pictures.
 
+    `known` [C, D] are the whitened means of the memory's classes.
+
     Within a class the variance along each direction is the mean of the classes' variances, plus the median of all
     directions', and that median everywhere else. The median keeps small variances from being trusted too much.
     """
@@ -121,7 +123,8 @@ class TwoCovariances:
         self._rest = floor.rsqrt()  # 1 / deviation
         self._scales = (shared + floor).rsqrt() - self._rest
         self.centre = statistics.means.mean(dim=0)
-        _, values, span = torch.linalg.svd(self.whiten(statistics.means), full_matrices=False)
+        self.known = self.whiten(statistics.means)  # [C, D]
+        _, values, span = torch.linalg.svd(self.known, full_matrices=False)
         between = values.square() / (len(statistics.means) - 1)
         kept = between > SMALLEST * between.max()
         self._outside = UNSEEN * between.sum() / span.shape[1]  # variance of class means in every direction

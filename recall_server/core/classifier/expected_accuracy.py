@@ -128,3 +128,11 @@ def _networks(runs: int) -> str:
 
 def _mean(values: Sequence[float]) -> float:
     return sum(values) / len(values)
+
+
+def wilson_interval(right: int, pictures: int) -> tuple[float, float]:
+    """The 95 % interval of a share of so many pictures (Wilson, 1927), within 0 to 1."""
+    share, deviations = right / pictures, 1.96**2 / pictures
+    middle = (share + deviations / 2) / (1 + deviations)
+    half = (share * (1 - share) * deviations + deviations**2 / 4) ** 0.5 / (1 + deviations)
+    return max(0.0, middle - half), min(1.0, middle + half)

@@ -6,20 +6,15 @@ import os
 from collections.abc import Mapping
 from typing import Final, final
 
-import numpy as np
-import onnx
 import torch
-from onnx import TensorProto, compose, helper, numpy_helper
 from torch import Tensor
 
+from recall_server.core.classifier.feature_onnx import export_with_encoder
 from recall_server.core.classifier.fresh_classifier import FreshClassifier
-from recall_server.core.classifier.onnx_graph import batch, checked_bytes
-from recall_server.core.classifier.onnx_padding import write_paddings
 from recall_server.core.encoders.query_encoder import QueryEncoder
 
 ENCODER_SHA256: Final = "encoder_sha256"  # keys of a head's `extra`: the digest of its encoder, and the picture size
 PICTURE_SIZE: Final = "picture_size"
-HEAD: Final = "head/"
 
 
 @final
@@ -58,6 +53,10 @@ class FeatureClassifier:
         """Features [N, D] of the encoder -> probabilities [N, k]."""
         return self.head.predict_probabilities(features[:, :, None, None])
 
+    def familiarity(self, features: Tensor) -> Tensor | None:
+        """Features [N, D] of the encoder -> how familiar each picture is [N], 0 to 1; None if that is not known."""
+        return None if self.head.familiarity is None else self.head.familiarity.of(features)
+
     def predict(self, pixels: Tensor) -> list[str]:
         """Pictures [N, 3, S, S] in pixel space -> the most probable label of each."""
         return [self.labels[index] for index in self.predict_probabilities(pixels).argmax(dim=1).tolist()]
@@ -69,39 +68,6 @@ class FeatureClassifier:
     def export_onnx(self) -> bytes:
         """One ONNX model, with the encoder inside: "images" [N, 3, S, S] in pixel space -> "probabilities" [N, k].
 
-        All weights are in single precision and all paddings are numbers, which every runtime supports. The metadata is
-        that of the head.
+        A head that knows how familiar pictures are gives "familiarity" [N, 1], too.
         """
-        encoder = onnx.load_model_from_string(self.encoder.model)
-        _in_single_precision(encoder.graph)
-        head = compose.add_prefix(onnx.load_model_from_string(self.head.export_onnx()), HEAD)
-        graph = encoder.graph
-        size = numpy_helper.from_array(np.array([-1, self.encoder.query_size, 1, 1], dtype=np.int64), f"{HEAD}shape")
-        graph.initializer.extend([size, *head.graph.initializer])
-        graph.node.append(helper.make_node("Reshape", ["queries", f"{HEAD}shape"], [f"{HEAD}images"], name=f"{HEAD}in"))
-        graph.node.extend(head.graph.node)
-        graph.node.append(
-            helper.make_node("Identity", [f"{HEAD}probabilities"], ["probabilities"], name="probabilities")
-        )
-        del graph.input[:], graph.output[:], graph.value_info[:]
-        graph.input.append(batch("images", *self.image_shape))
-        graph.output.append(batch("probabilities", len(self.labels)))
-        del encoder.metadata_props[:]
-        encoder.metadata_props.extend(head.metadata_props)
-        write_paddings(encoder)
-        return checked_bytes(encoder)
-
-
-def _in_single_precision(graph: onnx.GraphProto) -> None:
-    """Replace half-precision constants, each followed by a Cast, by single-precision constants."""
-    halves = {constant.name: constant for constant in graph.initializer if constant.data_type == TensorProto.FLOAT16}
-    kept = []
-    for node in graph.node:
-        if node.op_type == "Cast" and node.input[0] in halves:
-            constant = halves[node.input[0]]
-            values = numpy_helper.to_array(constant).astype(np.float32)
-            constant.CopyFrom(numpy_helper.from_array(values, node.output[0]))
-        else:
-            kept.append(node)
-    del graph.node[:]
-    graph.node.extend(kept)
+        return export_with_encoder(self.encoder, self.head)

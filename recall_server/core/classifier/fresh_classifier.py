@@ -17,6 +17,8 @@ import torch
 from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor
 
+from recall_server.core.classifier.class_statistics import LinearHead
+from recall_server.core.classifier.familiarity import Familiarity
 from recall_server.core.classifier.onnx_export import export_network
 from recall_server.core.io.atomic import write_atomically
 from recall_server.core.io.tensor_file import (
@@ -30,15 +32,16 @@ from recall_server.core.io.tensor_file import (
 )
 from recall_server.core.memory import LazyItems
 from recall_server.core.networks import AbstractNetwork, Parameters, build_network
-from recall_server.core.preprocessing import PREPROCESSINGS, AbstractPreprocessing
+from recall_server.core.networks.spec import NetworkSpec
+from recall_server.core.preprocessing import PREPROCESSINGS, AbstractPreprocessing, Standardise
 from recall_server.core.training.descent import MomentumDescent, images_at_once, predicted_logits
 from recall_server.core.training.lagged_scalars import read_scalars
 from recall_server.core.training.minibatches import minibatches
-from recall_server.core.training.retraining import Retraining, cosine
+from recall_server.core.training.retraining import Retraining, initial_parameters, learning_rate
 from recall_server.errors import InvalidBundle, NotFitted, NotFound, TrainingFailed
 
 METADATA_KEY: Final = "fresh_classifier"
-NETWORK, PREPROCESSING = "network.", "preprocessing."
+NETWORK, PREPROCESSING, FAMILIARITY = "network.", "preprocessing.", "familiarity."
 LIMITS = FileLimits(file_bytes=2**29, numbers=2**27)  # above the largest network that a manifest may ask for
 
 ProgressCallback = Callable[[int, int, float], None]
@@ -63,8 +66,9 @@ class FreshClassifier:
     """A classifier with scikit-learn's interface: `fit` trains and returns self, a second `fit` starts again.
 
     `labels` name the k columns of the targets. `image_shape` is (channels, height, width). `seed` determines the
-    initial parameters, the minibatches and the augmentation. Raises ValueError for fewer than two labels, for repeated
-    labels, and for a preprocessing or a network that does not suit the image shape.
+    initial parameters, the minibatches and the augmentation. `familiarity`, which the head of an encoder may have, says
+    of features how familiar they are. Raises ValueError for fewer than two labels, for repeated labels, and for a
+    preprocessing or a network that does not suit the image shape.
     """
 
     def __init__(
@@ -89,7 +93,25 @@ class FreshClassifier:
         self.device = torch.device(device)
         self.network: AbstractNetwork = build_network(retraining.network, image_shape, len(labels))
         self.extra: dict[str, str] = {}
+        self.familiarity: Familiarity | None = None
         self._parameters: Parameters | None = None
+
+    @classmethod
+    def of_head(cls, labels: Sequence[str], head: LinearHead) -> Self:
+        """The classifier of features [N, D, 1, 1] with this head, whose rows are `labels`; `retraining` is a stub."""
+        width = head.weights.shape[1]
+        schedule = Retraining(network=NetworkSpec(architecture="linear"), steps=1, learning_rate=1, rows_per_class=1)
+        as_they_are = Standardise(torch.zeros(width), torch.ones(width))
+        classifier = cls(labels, (width, 1, 1), as_they_are, schedule)
+        classifier._parameters = {"classifier.weight": head.weights.contiguous(), "classifier.bias": head.bias}
+        return classifier
+
+    def linear_head(self) -> LinearHead:
+        """The head over features as the encoder gives them. ValueError for another network than linear."""
+        if self.retraining.network.architecture != "linear" or not isinstance(self.preprocessing, Standardise):
+            raise ValueError(f"a {self.retraining.network} is no linear head")
+        weights = self._fitted()["classifier.weight"] / self.preprocessing.deviation
+        return LinearHead(weights, self._fitted()["classifier.bias"] - weights @ self.preprocessing.mean)
 
     def fit(
         self,
@@ -150,10 +172,13 @@ class FreshClassifier:
         return [self.labels[index] for index in self.predict_probabilities(pixels).argmax(dim=1).tolist()]
 
     def save(self, path: str | os.PathLike[str], extra: Mapping[str, str] | None = None) -> None:
-        """Write the classifier to one safetensors file; the same content gives the same bytes.
+        """Write `to_bytes` to a file. Raises NotFitted before `fit`, and StorageFailed, leaving no partial file."""
+        write_atomically(path, self.to_bytes(extra))
 
-        `extra` is stored in the file and becomes the attribute `extra` of the loaded classifier. Raises NotFitted
-        before `fit`, and StorageFailed, leaving no partial file, if the file cannot be written.
+    def to_bytes(self, extra: Mapping[str, str] | None = None) -> bytes:
+        """The classifier as one safetensors file; the same content gives the same bytes. Raises NotFitted.
+
+        `extra` is stored in the file and becomes the attribute `extra` of the loaded classifier.
         """
         header = ClassifierHeader(
             labels=self.labels,
@@ -165,8 +190,9 @@ class FreshClassifier:
         )
         tensors = {NETWORK + name: value for name, value in self._fitted().items()}
         tensors |= {PREPROCESSING + name: value for name, value in self.preprocessing.tensors().items()}
-        text = canonical_json(header.model_dump(mode="json"))
-        write_atomically(path, pack(tensors, key=METADATA_KEY, text=text))
+        if self.familiarity is not None:
+            tensors |= {FAMILIARITY + name: value for name, value in self.familiarity.tensors().items()}
+        return pack(tensors, key=METADATA_KEY, text=canonical_json(header.model_dump(mode="json")))
 
     @classmethod
     def load(cls, path: str | os.PathLike[str], *, device: str | torch.device = "cpu") -> Self:
@@ -242,14 +268,20 @@ class FreshClassifier:
             header.labels, (channels, height, width), preprocessing, header.retraining, seed=header.seed, device=device
         )
         parameters = with_prefix(NETWORK, tensors)
+        familiarity = with_prefix(FAMILIARITY, tensors)
         found = {name: tuple(value.shape) for name, value in parameters.items()}
-        if found != classifier.network.shapes() or len(found) + len(preprocessing.tensors()) != len(tensors):
+        known = len(found) + len(preprocessing.tensors()) + len(familiarity)
+        if found != classifier.network.shapes() or known != len(tensors):
             raise ValueError(f"the tensors are not exactly those of {header.retraining.network}")
         if not all(bool(value.isfinite().all()) for value in tensors.values()):
             raise ValueError("the tensors hold numbers that are not finite")
         # In the network's order, so that saving it again gives the same bytes.
         classifier._parameters = {name: parameters[name].to(classifier.device) for name in classifier.network.shapes()}
         classifier.extra = header.extra
+        if familiarity:
+            classifier.familiarity = Familiarity.from_tensors(familiarity, len(header.labels))
+            if classifier.familiarity.head.weights.shape[1] != channels:
+                raise ValueError(f"its familiarity is not that of {channels} features")
         return classifier
 
 
@@ -266,27 +298,3 @@ def _descend(
     """Yield the loss of each step; a step is taken when its loss is requested."""
     for done, (batch, target) in zip(range(retraining.steps), batches, strict=False):
         yield descent.step(batch, target, rate=learning_rate(retraining, done), momentum=retraining.momentum)
-
-
-def initial_parameters(
-    network: AbstractNetwork, retraining: Retraining, pretrained: Parameters | None, generator: torch.Generator
-) -> Parameters:
-    """The initial parameters of a network of this schedule: random, or from pretrained layers.
-
-    Raises ValueError if pretrained layers are missing, are not asked for, or do not match the network.
-    """
-    if pretrained is None and retraining.initial != "random":
-        raise ValueError("this schedule starts from the encoder's layers, but no pretrained layers were given")
-    if pretrained is not None and retraining.initial == "random":
-        raise ValueError("this schedule starts from random weights, but pretrained layers were given")
-    return network.initialise(generator) if pretrained is None else network.initialise_from(pretrained)
-
-
-def learning_rate(retraining: Retraining, done: int) -> float:
-    """The learning rate of the step after `done` steps."""
-    rate = retraining.rates[done % len(retraining.rates)] if retraining.rates else retraining.learning_rate
-    if retraining.decay == "cosine":
-        return rate * cosine(done / retraining.steps)
-    if retraining.decay == "tenth" and 2 * done >= retraining.steps:
-        return rate / 10
-    return rate

@@ -26,6 +26,7 @@ from recall_server.core.io.tensor_file import FileLimits, canonical_json, pack, 
 from recall_server.errors import InvalidRequest
 
 METADATA_KEY: Final = "prototype_classifier"
+NETWORK: Final = "nearest class mean"  # how records call it
 LIMITS = FileLimits(file_bytes=2**27, numbers=2**27)
 
 

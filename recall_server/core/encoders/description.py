@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Annotated, Final
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 DESCRIPTION_KEY: Final = "memory_recall_encoder"
 Text = Annotated[str, Field(min_length=1, max_length=400)]
@@ -23,3 +24,11 @@ class EncoderDescription(BaseModel):
     width: Annotated[int, Field(ge=1, le=65_536)]
     source: Text
     licence: Text
+
+
+def description_of(metadata: Mapping[str, str]) -> EncoderDescription | None:
+    """The description in the metadata of a model; None if there is none, or one that says something else."""
+    try:
+        return EncoderDescription.model_validate_json(metadata.get(DESCRIPTION_KEY, ""))
+    except ValidationError:
+        return None

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+import functools
 import hashlib
 import os
 import threading
@@ -13,6 +15,7 @@ from typing import Any, Literal, final
 import numpy as np
 from numpy.typing import NDArray
 
+from recall_server.core.encoders.description import description_of
 from recall_server.core.encoders.onnx_check import check_onnx
 from recall_server.core.encoders.onnx_session import CPU, open_session, run_session
 from recall_server.core.encoders.trial import try_encoder
@@ -54,8 +57,8 @@ class QueryEncoder:
 
     Raises InvalidBundle where the file is missing, is not the one with `expected_sha256`, is no such network, or
     where `device` is "cuda" and CUDA cannot be used. `auto` takes CUDA where it works and says so in `provider`.
-    `model` is the file, for those who build on it. A file that takes pictures of any size needs the `image_shape`
-    that it is used for.
+    `model` is the file, for those who build on it, and `description` what its metadata says. A file that takes pictures
+    of any size needs the `image_shape` that it is used for.
     """
 
     def __init__(
@@ -71,11 +74,31 @@ class QueryEncoder:
         self.model, self.sha256 = _read(path, expected_sha256), expected_sha256
         self._session = open_session(self.model, self._name, device, threads)
         self.provider: str = self._session.get_providers()[0]
+        self.description = description_of(self._session.get_modelmeta().custom_metadata_map)
         self.image_shape, self.query_size = self._signature(image_shape)
         # On CUDA the calls of one session share a stream.
         on_cpu = self.provider == CPU
         self._running: AbstractContextManager[object] = nullcontext() if on_cpu else threading.Lock()
         self._check_runs()
+
+    @property
+    def name(self) -> str:
+        """The name in its description or, without one, that of its file."""
+        return self._name if self.description is None else self.description.name
+
+    @functools.cached_property
+    def at_own_size(self) -> QueryEncoder:
+        """The same network for pictures of the size in its description; itself where it takes no others."""
+        if self.description is None:
+            return self
+        size = self.description.size
+        image_shape, _ = self._signature((self.image_shape[0], size, size))
+        if image_shape == self.image_shape:
+            return self
+        other = copy.copy(self)  # which shares the session
+        other.image_shape = image_shape
+        other._check_runs()
+        return other
 
     def encode(self, pixels: NDArray[np.float32]) -> NDArray[np.float32]:
         """Pixels [N, C, H, W] in 0..1 -> queries [N, d_y]. Raises UnsupportedQuery if that takes too long."""

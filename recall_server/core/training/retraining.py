@@ -5,8 +5,10 @@ from __future__ import annotations
 import math
 from typing import Annotated, Literal
 
+import torch
 from pydantic import BaseModel, ConfigDict, Field
 
+from recall_server.core.networks import AbstractNetwork, Parameters
 from recall_server.core.networks.spec import NetworkSpec
 from recall_server.core.training.augmentation import AugmentationName
 
@@ -50,3 +52,27 @@ class Retraining(BaseModel):
 def cosine(share: float) -> float:
     """The factor of a cosine decay after this share of a run: 1 at 0, 0 at 1."""
     return 0.5 * (1 + math.cos(math.pi * share))
+
+
+def initial_parameters(
+    network: AbstractNetwork, retraining: Retraining, pretrained: Parameters | None, generator: torch.Generator
+) -> Parameters:
+    """The initial parameters of a network of this schedule: random, or from pretrained layers.
+
+    Raises ValueError if pretrained layers are missing, are not asked for, or do not match the network.
+    """
+    if pretrained is None and retraining.initial != "random":
+        raise ValueError("this schedule starts from the encoder's layers, but no pretrained layers were given")
+    if pretrained is not None and retraining.initial == "random":
+        raise ValueError("this schedule starts from random weights, but pretrained layers were given")
+    return network.initialise(generator) if pretrained is None else network.initialise_from(pretrained)
+
+
+def learning_rate(retraining: Retraining, done: int) -> float:
+    """The learning rate of the step after `done` steps."""
+    rate = retraining.rates[done % len(retraining.rates)] if retraining.rates else retraining.learning_rate
+    if retraining.decay == "cosine":
+        return rate * cosine(done / retraining.steps)
+    if retraining.decay == "tenth" and 2 * done >= retraining.steps:
+        return rate / 10
+    return rate

@@ -72,11 +72,23 @@ class JobError(Record):
     detail: str
 
 
+class LeftOut(Record):
+    """How many of so many pictures that were left out a way to use pictures got right."""
+
+    right: int
+    pictures: int
+
+
+# How the pictures of a request were used: in pixel space, or in the features of an encoder.
+PictureWay = Literal["images", "classify", "prototypes", "pictures", "recalled", "together"]
+
+
 class ClassifierRecord(Record):
     """A training request and its outcome. Times are in UTC; `seconds` is the duration of the training itself.
 
     `bundle` is the bundle whose schedule is used, `bundles` are those of all classes, in the order of the request.
-    `addressing` is how pictures were used, and `pictures` counts those of each class, if the request had any.
+    `addressing` is how pictures were used, and `pictures` counts those of each class, if the request had any. `ways`
+    are the ways to use them that were compared. Of pictures that no memory helped with, `bundle` is their encoder.
     `out_of_set` gives, for each class for which it is known, how far its pictures are from the memory's data, from 0 to
     1. `notes` are sentences that users of the classifier should read. `quality` is an estimate from the time of the
     request, and `preparation` the seconds spent on the request by stage. `attempt` counts from 1, and rises when a
@@ -89,7 +101,8 @@ class ClassifierRecord(Record):
     bundle: BundleIdentity
     bundles: tuple[BundleIdentity, ...]
     queries: Literal["labels", "images"]
-    addressing: Literal["images", "classify", "prototypes"] | None = None
+    addressing: PictureWay | None = None
+    ways: dict[PictureWay, LeftOut] | None = None
     pictures: dict[str, int] | None = None
     out_of_set: dict[str, float] | None = None
     image: ImageSize

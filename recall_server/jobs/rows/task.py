@@ -13,7 +13,8 @@ import torch
 from pydantic import BaseModel, ConfigDict
 from torch import Tensor
 
-from recall_server.core.classifier.fresh_classifier import FreshClassifier
+from recall_server.core.classifier.familiarity import Familiarity
+from recall_server.core.classifier.fresh_classifier import FAMILIARITY, FreshClassifier
 from recall_server.core.io.tensor_file import FLOATS, FileLimits, pack, unpack, with_prefix
 from recall_server.core.networks import Parameters
 from recall_server.core.preprocessing import PREPROCESSINGS, AbstractPreprocessing
@@ -46,7 +47,7 @@ class TrainingTask:
     """Recalled images [k, r, C, H, W] in model space, the targets [k, k] of the queries, and how to train on them.
 
     `interim` is the file of a classifier to use until the training has ended, or empty. `pretrained` are the layers
-    that the network begins with, or None for random ones.
+    that the network begins with, or None for random ones. `familiarity` becomes that of the classifier.
     """
 
     images: Tensor
@@ -55,6 +56,7 @@ class TrainingTask:
     description: TaskDescription
     interim: bytes = b""
     pretrained: Parameters | None = None
+    familiarity: Familiarity | None = None
 
     def train(self, path: Path, *, device: str, progress: ProgressReport | None = None) -> None:
         """Train a fresh classifier and save it to `path`. Raises TrainingFailed and StorageFailed."""
@@ -68,6 +70,7 @@ class TrainingTask:
             device=device,
         )
         classifier.fit(self.images, self.targets, pretrained=self.pretrained, progress=progress)
+        classifier.familiarity = self.familiarity
         classifier.save(path, self.description.metadata)
 
     def to_bytes(self) -> bytes:
@@ -75,6 +78,8 @@ class TrainingTask:
         tensors = {"images": self.images, "targets": self.targets}
         tensors |= {f"{PREPROCESSING}{name}": tensor for name, tensor in self.preprocessing.tensors().items()}
         tensors |= {f"{PRETRAINED}{name}": tensor for name, tensor in (self.pretrained or {}).items()}
+        if self.familiarity is not None:
+            tensors |= {f"{FAMILIARITY}{name}": tensor for name, tensor in self.familiarity.tensors().items()}
         if self.interim:
             tensors[INTERIM] = torch.frombuffer(bytearray(self.interim), dtype=torch.uint8)
         return pack(tensors, key=METADATA_KEY, text=self.description.model_dump_json())
@@ -85,6 +90,7 @@ class TrainingTask:
         tensors, text = unpack(data, key=METADATA_KEY, limits=UNLIMITED, dtypes=FLOATS | {"U8"})
         description = TaskDescription.model_validate_json(text)
         preprocessing = PREPROCESSINGS[description.preprocessing].from_tensors(with_prefix(PREPROCESSING, tensors))
+        familiarity = with_prefix(FAMILIARITY, tensors)
         return cls(
             images=tensors["images"],
             targets=tensors["targets"],
@@ -92,6 +98,7 @@ class TrainingTask:
             description=description,
             interim=tensors[INTERIM].numpy().tobytes() if INTERIM in tensors else b"",
             pretrained=with_prefix(PRETRAINED, tensors) or None,
+            familiarity=Familiarity.from_tensors(familiarity, len(description.labels)) if familiarity else None,
         )
 
 

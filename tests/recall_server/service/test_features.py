@@ -104,7 +104,7 @@ def test_without_its_encoder_a_classifier_says_what_is_missing(tmp_path: Path) -
     service = service_of(library, tmp_path / "state")
     record = service.train_labels(["left", "right"]).record
     service._library = Library({})
-    with pytest.raises(NotReady, match="which no loaded bundle has any more; put its bundle back"):
+    with pytest.raises(NotReady, match="which is not loaded any more; put its file, or a bundle that names it, back"):
         service.predict(record.id, pictures("left"))
 
 

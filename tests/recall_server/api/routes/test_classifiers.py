@@ -14,7 +14,7 @@ import onnxruntime
 import pytest
 from fastapi.testclient import TestClient
 
-from recall_server.api.schemas.schemas import ClassifierAnswer
+from recall_server.api.schemas.classifier_schemas import ClassifierAnswer
 from recall_server.errors import NotFound
 from recall_server.jobs.rows.records import ClassifierRecord, Progress
 from recall_server.service import RecallService

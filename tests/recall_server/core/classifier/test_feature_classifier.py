@@ -11,12 +11,15 @@ import onnxruntime
 import pytest
 import torch
 
+from recall_server.core.classifier.class_statistics import LinearHead
+from recall_server.core.classifier.familiarity import Familiarity
 from recall_server.core.classifier.feature_classifier import FeatureClassifier
 from recall_server.core.classifier.fresh_classifier import FreshClassifier
 from recall_server.core.encoders.query_encoder import QueryEncoder
 from recall_server.core.networks import NetworkSpec
 from recall_server.core.preprocessing import Standardise
 from recall_server.core.training.retraining import Retraining
+from recall_server.errors import InvalidBundle
 from tests.tolerances import assert_close
 from tests.trainer.data.encoders.test_standard_form import SCALING, SIZE, WIDTH, description, tower
 from trainer.data.encoders.standard_form import standard_form
@@ -65,6 +68,19 @@ def test_the_exported_model_gives_the_same_probabilities(tmp_path: Path) -> None
     assert session.get_modelmeta().custom_metadata_map["labels"] == '["a","b","c"]'
 
 
+@pytest.mark.parametrize("rows", [3, 7])
+def test_the_exported_model_says_how_familiar_a_picture_is(tmp_path: Path, rows: int) -> None:
+    generator = torch.Generator().manual_seed(1)
+    scores = LinearHead(torch.randn(rows, WIDTH, generator=generator), torch.randn(rows, generator=generator))
+    both = FeatureClassifier(head(), encoder(tmp_path))
+    both.head.familiarity = Familiarity(scores, 3, midpoint=0.5, slope=0.3)
+    session = onnxruntime.InferenceSession(both.export_onnx(), providers=["CPUExecutionProvider"])
+    found = session.run(["familiarity"], {"images": pictures(4).numpy()})[0]
+    expected = both.familiarity(torch.from_numpy(both.encoder.encode(pictures(4).numpy())))
+    assert expected is not None
+    assert_close(np.asarray(found)[:, 0], expected.numpy(), terms=75 * SIZE * SIZE, gain=10)
+
+
 def test_a_head_for_other_features_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="takes 7 features, but the encoder gives 24"):
         FeatureClassifier(head(7), encoder(tmp_path))
@@ -73,3 +89,26 @@ def test_a_head_for_other_features_is_refused(tmp_path: Path) -> None:
 def test_pictures_of_another_size_are_refused(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"must be \[N, 3, 8, 8\], not \[1, 3, 9, 9\]"):
         FeatureClassifier(head(), encoder(tmp_path)).predict_probabilities(torch.zeros(1, 3, 9, 9))
+
+
+def test_a_head_without_a_training_survives_a_file_with_its_familiarity(tmp_path: Path) -> None:
+    generator = torch.Generator().manual_seed(2)
+    scores = LinearHead(torch.randn(3, WIDTH, generator=generator), torch.randn(3, generator=generator))
+    made = FreshClassifier.of_head(["a", "b", "c"], scores)
+    made.familiarity = Familiarity(scores, 3, midpoint=1.0, slope=2.0)
+    made.save(tmp_path / "head.safetensors")
+    loaded = FreshClassifier.load(tmp_path / "head.safetensors")
+    features = torch.randn(4, WIDTH, generator=generator)
+    assert_close(
+        loaded.predict_probabilities(features[:, :, None, None]), scores.logits(features).softmax(dim=1), terms=WIDTH
+    )
+    assert loaded.familiarity is not None
+    assert torch.equal(loaded.familiarity.of(features), made.familiarity.of(features))
+
+
+def test_a_familiarity_of_other_features_is_refused(tmp_path: Path) -> None:
+    made = head()
+    made.familiarity = Familiarity(LinearHead(torch.zeros(3, 7), torch.zeros(3)), 3, midpoint=0.0, slope=1.0)
+    made.save(tmp_path / "head.safetensors")
+    with pytest.raises(InvalidBundle, match=f"not that of {WIDTH} features"):
+        FreshClassifier.load(tmp_path / "head.safetensors")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 import pytest
 import torch
@@ -9,9 +11,9 @@ from sklearn.linear_model import LogisticRegression
 from torch import Tensor
 from torch.nn.functional import normalize, one_hot
 
-from recall_server.core.classifier.class_statistics import ClassStatistics, TwoCovariances
-from recall_server.recall import few_shot_features
-from recall_server.recall.few_shot_features import few_shot_head, left_out, logistic, nearest_mean, recalled
+from recall_server.core.classifier.class_statistics import ClassStatistics, LinearHead, TwoCovariances
+from recall_server.recall.features import few_shot
+from recall_server.recall.features.few_shot import HeadWay, few_shot_head, left_out, logistic, nearest_mean, recalled
 
 WIDTH = 16
 
@@ -39,7 +41,7 @@ def task(shots: int, seed: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     return means[labels] + noise(len(labels), generator), labels, means[others] + noise(200, generator), others
 
 
-def right(head: few_shot_features.FewShotHead, features: Tensor, labels: Tensor) -> float:
+def right(head: few_shot.FewShotHead, features: Tensor, labels: Tensor) -> float:
     return float((head.head.logits(features).argmax(dim=1) == labels).float().mean())
 
 
@@ -47,7 +49,7 @@ def test_logistic_regression_is_that_of_scikit_learn() -> None:
     features, labels, others, _ = task(5, 0)
     features, others = normalize(features, dim=1), normalize(others, dim=1)
     head = logistic(features, one_hot(labels).float())
-    reference = LogisticRegression(C=few_shot_features.STRENGTH, tol=1e-8).fit(features.numpy(), labels.numpy())
+    reference = LogisticRegression(C=few_shot.STRENGTH, tol=1e-8).fit(features.numpy(), labels.numpy())
     found = head.logits(others).softmax(dim=1).numpy()
     # scikit-learn does not regularise the bias, which balanced classes leave near zero
     assert np.abs(found - reference.predict_proba(others.numpy())).max() < 0.03
@@ -73,7 +75,30 @@ def test_leave_one_out_equals_heads_of_all_other_pictures() -> None:
             rest = torch.arange(len(labels)) != position
             head = make(features[rest], one_hot(labels[rest]).float())
             expected.append(float(head.logits(features[position : position + 1]).argmax() == labels[position]))
-        assert left_out(features, labels, make).tolist() == expected
+        assert left_out(features, labels, one_way(make))["pictures"].tolist() == expected
+
+
+def test_a_class_of_more_pictures_is_not_preferred() -> None:
+    features = torch.tensor([[1.0, 0.1], [1.0, 0.1], [1.0, -0.1]])
+    head = logistic(features, one_hot(torch.tensor([0, 0, 1])).float())
+    assert head.logits(torch.tensor([[1.0, 0.1], [1.0, -0.1]])).argmax(dim=1).tolist() == [0, 1]
+
+
+def one_way(make: Callable[[Tensor, Tensor], LinearHead]) -> Callable[[Tensor, Tensor], dict[HeadWay, LinearHead]]:
+    return lambda features, members: {"pictures": make(features, members)}
+
+
+def test_of_many_pictures_a_tenth_of_each_class_is_left_out_at_a_time() -> None:
+    features, labels, _, _ = task(30, 1)
+    asked = []
+
+    def make(pictures: Tensor, members: Tensor) -> LinearHead:
+        asked.append(members)
+        return nearest_mean(pictures, members)
+
+    right = left_out(features, labels, one_way(make))["pictures"]
+    assert right.shape == (120,)
+    assert asked[0].sum(dim=1).tolist() == [[27.0] * 4] * few_shot.FOLDS
 
 
 def test_auto_reports_the_score_of_each_way() -> None:
@@ -92,5 +117,5 @@ def test_with_single_pictures_auto_uses_the_default() -> None:
 def test_without_a_memory_only_pictures_and_prototypes_are_compared() -> None:
     features, labels, _, _ = task(5, 4)
     assert set(few_shot_head(features, labels, None).scores) == {"pictures", "prototypes"}
-    with pytest.raises(ValueError, match="needs a memory"):
+    with pytest.raises(ValueError, match="need what a memory"):
         few_shot_head(features, labels, None, "recalled")

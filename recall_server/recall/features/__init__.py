@@ -1,0 +1,1 @@
+"""Pictures and memories in the features of a pre-trained encoder."""
