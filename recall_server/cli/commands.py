@@ -22,7 +22,7 @@ from recall_server import __version__
 from recall_server.api.app import create_app
 from recall_server.cli.doctor import examine
 from recall_server.cli.http_protocol import CarefulH11Protocol
-from recall_server.cli.http_server import HttpServer
+from recall_server.cli.http_server import HttpServer, end_process
 from recall_server.config import Settings, configure_logs, exposure_refusal
 from recall_server.core.bundle.lock import BundleLock
 from recall_server.errors import RecallError
@@ -99,10 +99,11 @@ def serve(settings: Settings) -> None:
     )
     server = HttpServer(config, service.begin_drain, settings.drain_seconds + SECONDS_TO_STOP)
     signal.signal(signal.SIGTERM, _exit)
-    with contextlib.suppress(KeyboardInterrupt):  # uvicorn raises it again after it has stopped
+    with contextlib.suppress(KeyboardInterrupt, SystemExit):  # uvicorn raises the signal again after it has stopped
         server.run()
     if not server.started:
         raise typer.Exit(1)
+    end_process(0)
 
 
 def lock(settings: Settings) -> None:

@@ -1,13 +1,16 @@
-"""The uvicorn server of `serve`: how it stops, and how fast it accepts connections."""
+"""The uvicorn server of `serve`: how fast it accepts connections, and how it and the process end."""
 
 from __future__ import annotations
 
+import atexit
+import contextlib
 import faulthandler
 import os
 import socket
+import sys
 from collections.abc import Callable
 from types import FrameType
-from typing import Final, final
+from typing import Final, NoReturn, final
 
 import uvicorn
 
@@ -43,3 +46,16 @@ class HttpServer(uvicorn.Server):
         faulthandler.dump_traceback_later(self._seconds, exit=True)
         self._on_exit()
         super().handle_exit(sig, frame)
+
+
+def end_process(status: int) -> NoReturn:
+    """End this process, after what was registered with `atexit`, but without finalising the interpreter.
+
+    A thread that computes cannot be stopped. When it returns from torch or onnxruntime to an interpreter that is being
+    finalised, Python ends it inside a C++ function that must not throw, and the process aborts.
+    """
+    atexit._run_exitfuncs()
+    for stream in (sys.stdout, sys.stderr):
+        with contextlib.suppress(OSError, ValueError, AttributeError):  # closed, or never there
+            stream.flush()
+    os._exit(status)
