@@ -32,7 +32,7 @@ def fashion_mnist() -> ImageDataset:
 
 
 @pytest.mark.parametrize("path", BUNDLES, ids=lambda path: path.stem)
-def test_every_bundle_says_what_it_is_made_from_and_how_good_it_is(path: Path) -> None:
+def test_every_bundle_states_its_data_and_its_accuracy(path: Path) -> None:
     bundle = MemoryBundle.load(path)
     assert bundle.manifest.name == path.stem
     assert "unknown" not in bundle.manifest.provenance.dataset_licence
@@ -42,7 +42,7 @@ def test_every_bundle_says_what_it_is_made_from_and_how_good_it_is(path: Path) -
 
 
 @pytest.mark.parametrize("path", BUNDLES, ids=lambda path: path.stem)
-def test_every_encoder_is_there_and_is_the_one_that_the_memory_was_trained_with(path: Path) -> None:
+def test_every_encoder_exists_with_the_digest_in_its_bundle(path: Path) -> None:
     bundle = MemoryBundle.load(path)
     reference = bundle.manifest.query_encoder
     assert (reference is None) == (bundle.manifest.queries == "labels")
@@ -59,7 +59,7 @@ def test_the_budget_of_fashion_mnist_is_one_image_per_class() -> None:
 
 
 @pytest.mark.parametrize("space", ["pixels", "features"])
-def test_no_name_is_known_by_two_committed_memories_of_one_space(space: str) -> None:
+def test_committed_memories_of_one_space_share_no_name(space: str) -> None:
     manifests = [MemoryBundle.load(path).manifest for path in BUNDLES]
     names = [
         name.casefold()
@@ -84,14 +84,14 @@ def test_bear_and_deer_are_recalled_from_two_committed_memories() -> None:
     assert [query.loaded.name for query in queries] == ["cifar100", "cifar10"], "a sheet of images takes pixels"
 
 
-def test_digits_teach_a_fresh_network_to_read() -> None:
+def test_digits_train_a_fresh_network() -> None:
     bundle, digits = load("digits"), load_dataset("digits")
     accuracy = evaluate_labels(bundle, digits.test, retraining=bundle.manifest.retraining, seeds=[0], device=CPU)
     assert accuracy.mean > 0.85
 
 
 @needs_fashion_mnist
-def test_fashion_mnist_teaches_a_network_narrower_than_the_bundles_own(fashion_mnist: ImageDataset) -> None:
+def test_fashion_mnist_trains_a_narrower_network_than_its_own(fashion_mnist: ImageDataset) -> None:
     bundle = load("fashion-mnist")
     narrow = bundle.manifest.retraining.model_copy(update={"network": NetworkSpec(filters=32)})
     test = fashion_mnist.test.select(torch.arange(2000))
@@ -99,7 +99,7 @@ def test_fashion_mnist_teaches_a_network_narrower_than_the_bundles_own(fashion_m
 
 
 @needs_fashion_mnist
-def test_five_pictures_of_two_classes_recall_a_classifier_that_beats_training_on_them_alone(
+def test_recall_by_five_pictures_beats_training_on_them_alone(
     fashion_mnist: ImageDataset,
 ) -> None:
     few_shot = FewShot.of_bundle(next(path for path in BUNDLES if path.stem == "fashion-mnist-images"), CPU)

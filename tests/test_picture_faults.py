@@ -43,7 +43,7 @@ def by_local_prediction(data: bytes, folder: Path) -> NDArray[np.uint8]:
 
 @pytest.mark.filterwarnings("ignore::UserWarning")  # of Pillow, about the damage
 @pytest.mark.parametrize("read", [by_server, by_trainer, by_client, by_local_prediction])
-def test_faults_of_metadata_do_not_cost_a_picture(read: Read, tmp_path: Path) -> None:
+def test_a_picture_with_faulty_metadata_is_read(read: Read, tmp_path: Path) -> None:
     sound = {form: read(data, tmp_path) for form, data in SOUND.items()}
     files = list(faulty())
     assert len(files) == COUNT == len({data for _, data in files})
@@ -52,7 +52,7 @@ def test_faults_of_metadata_do_not_cost_a_picture(read: Read, tmp_path: Path) ->
 
 
 @pytest.mark.parametrize("form", SOUND)
-def test_what_is_left_of_a_file_with_faults_is_the_sound_file(form: str) -> None:
+def test_removing_faulty_metadata_restores_the_sound_file(form: str) -> None:
     for kind, data in faulty(seed=1):
         if kind == form != "WEBP":  # of WebP the header of the extended form is left, too
             assert separate(data).data == separate(SOUND[form]).data
@@ -60,7 +60,7 @@ def test_what_is_left_of_a_file_with_faults_is_the_sound_file(form: str) -> None
 
 @pytest.mark.parametrize("form", SOUND)
 @pytest.mark.parametrize("length", [0, 1, 7, 8, 11, 12, 13, 20, 21, 25, 33, 40, 60])
-def test_files_that_are_cut_off_are_still_split(form: str, length: int) -> None:
+def test_truncated_files_are_still_split_into_segments(form: str, length: int) -> None:
     cut = SOUND[form][:length]
     assert separate(cut).orientation == 1
     assert len(separate(cut).data) <= max(len(cut), 12)
@@ -76,5 +76,5 @@ def test_files_that_are_cut_off_are_still_split(form: str, length: int) -> None:
         b"Exif\0\0II*\0\x08\0\0\0\x01\0\x12\x01\x03\0\x01\0\0\0\x09\0\0\0",
     ],
 )
-def test_an_orientation_that_cannot_be_read_is_upright(exif: bytes) -> None:
+def test_an_unreadable_orientation_means_upright(exif: bytes) -> None:
     assert orientation_of(exif) == 1

@@ -78,7 +78,7 @@ def test_no_file_names_a_machine_or_a_registry() -> None:
     assert found == []
 
 
-def test_the_version_is_the_same_wherever_it_stands() -> None:
+def test_the_version_is_the_same_in_all_places() -> None:
     released = re.search(r"^## \[(\d[^\]]*)\]", (ROOT / "CHANGELOG.md").read_text(), flags=re.MULTILINE)
     assert released is not None
     assert released.group(1) == PYPROJECT["project"]["version"] == recall_server.__version__
@@ -113,7 +113,7 @@ def test_every_command_of_a_readme_exists(readme: str) -> None:
     assert [link for link in links if not (ROOT / readme).parent.joinpath(link).exists()] == []
 
 
-def test_ci_runs_what_a_newcomer_runs() -> None:
+def test_ci_runs_the_commands_of_a_newcomer() -> None:
     script = ROOT / ".ci/run"
     assert os.access(script, os.X_OK)
     assert script.read_text().rstrip().endswith("\nmake test")

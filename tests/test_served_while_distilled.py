@@ -26,7 +26,7 @@ Killable(Path(sys.argv[1])).run(Path(sys.argv[2]))
 
 
 @pytest.mark.process
-def test_a_server_answers_from_whole_versions_each_better_than_the_last_while_the_trainer_writes_and_dies(
+def test_a_server_always_answers_from_complete_bundles_while_the_trainer_writes_and_dies(
     tmp_path: Path,
 ) -> None:
     data, output = tmp_path / "data", tmp_path / "artifacts" / "bundles" / "bars.safetensors"

@@ -15,7 +15,7 @@ NUMBERS = torch.randn(TERMS, generator=torch.Generator().manual_seed(0))
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)
-def test_a_sum_may_be_taken_in_any_order(dtype: torch.dtype) -> None:
+def test_sums_in_any_order_are_within_tolerance(dtype: torch.dtype) -> None:
     numbers = NUMBERS.to(dtype)
     one_by_one = torch.zeros((), dtype=dtype)
     for number in numbers.flip(0):
@@ -40,12 +40,12 @@ def test_a_sum_may_be_taken_in_any_order(dtype: torch.dtype) -> None:
     ],
     ids=["factor", "shape", "type", "NaN", "key", "length", "zero has no size", "type of arrays"],
 )
-def test_what_is_not_rounding_is_told(actual: Any, expected: Any) -> None:
+def test_differences_beyond_rounding_are_reported(actual: Any, expected: Any) -> None:
     with pytest.raises(AssertionError):
         assert_close(actual, expected, terms=TERMS)
 
 
-def test_each_tensor_is_held_to_its_own_size() -> None:
+def test_each_tensor_has_a_tolerance_of_its_own_size() -> None:
     large, small = torch.full((3,), 1e3), torch.full((3,), 1e-3)
     assert_close({"large": [large], "small": [small]}, {"large": [large], "small": [small]})
     with pytest.raises(AssertionError):

@@ -11,7 +11,7 @@ from benchmarks import ablation
 from trainer.methods.paper import MOMENTA
 
 
-def test_ablation_keeps_its_cells_and_draws_them(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_ablation_keeps_its_cells_and_plots_them(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     results, picture = tmp_path / "results.json", tmp_path / "ablation.png"
     arguments = ["--quick", "--results", str(results), "--plot", str(picture)]
     ablation.main(arguments)

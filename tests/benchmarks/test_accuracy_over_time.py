@@ -31,13 +31,13 @@ def test_versions_of_a_run_are_kept_and_measured_again_without_another_run(
     assert {path: path.read_bytes() for path in (tmp_path / "versions").iterdir()} == kept
 
 
-def test_marks_are_the_first_version_and_those_after_halves_of_halves() -> None:
+def test_versions_are_measured_after_halving_fractions_of_the_run() -> None:
     bundle = MemoryBundle.load(BUNDLES / "digits.safetensors")
     versions = [Version(minutes, bundle) for minutes in (0.0, 0.9, 1.1, 3.0, 7.0, 8.0, 16.0)]
     assert [each.minutes for each in at_marks(versions)] == [0.0, 0.9, 1.1, 3.0, 8.0, 16.0]
 
 
-def test_a_bundle_that_says_nothing_of_its_run_is_refused_by_name(tmp_path: Path) -> None:
+def test_a_bundle_without_progress_is_refused_by_name(tmp_path: Path) -> None:
     (tmp_path / "old.safetensors").write_bytes((BUNDLES / "digits.safetensors").read_bytes())
     with pytest.raises(SystemExit, match=r"old.safetensors has no record of its run"):
         read_versions(tmp_path)

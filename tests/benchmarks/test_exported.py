@@ -68,7 +68,7 @@ def cifar(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.usefixtures("cifar")
-def test_what_is_exported_is_scored_beside_networks_of_our_own(capsys: pytest.CaptureFixture[str]) -> None:
+def test_an_export_is_scored_beside_networks_of_this_project(capsys: pytest.CaptureFixture[str]) -> None:
     main(["--quick", "--python", sys.executable])
     figures = json.loads(capsys.readouterr().out.splitlines()[-1])
     assert figures["accuracy_ddranking"] == pytest.approx(0.40)

@@ -13,7 +13,7 @@ TARGET = attacks.Target("127.0.0.1", 1, "key", "training", "classifier")
 
 
 @pytest.mark.process
-def test_the_honest_caller_is_served_beside_every_attack(capsys: pytest.CaptureFixture[str]) -> None:
+def test_an_honest_caller_is_served_during_every_attack(capsys: pytest.CaptureFixture[str]) -> None:
     hostile.main(["--quick"])
     figures = json.loads(capsys.readouterr().out.splitlines()[-1])
     assert figures["server_errors"] == 0, figures["statuses_by_attack"]
@@ -34,7 +34,7 @@ def test_every_attack_is_bytes_of_a_request(attack: attacks.Attack) -> None:
         assert all(b"\r\nHost: 127.0.0.1:1\r\n" in each for each in sent)
 
 
-def test_refusals_are_counted_by_what_they_are() -> None:
+def test_refusals_are_counted_by_kind() -> None:
     outcome = attacks.Outcome()
     for answer in (
         b"HTTP/1.1 200 OK\r\n\r\n",

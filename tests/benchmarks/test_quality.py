@@ -14,7 +14,7 @@ def numbered(labels: list[int]) -> Split:
     return Split(torch.arange(len(labels), dtype=torch.uint8).view(-1, 1, 1, 1), torch.tensor(labels))
 
 
-def test_the_two_halves_share_no_picture_and_hold_all_classes_alike() -> None:
+def test_the_two_halves_are_disjoint_and_stratified() -> None:
     split = numbered([0, 1, 0, 1, 1, 0, 0, 1])
     one, other = halves(split, 2)
     assert sorted([*one.images.flatten().tolist(), *other.images.flatten().tolist()]) == list(range(8))
@@ -27,7 +27,7 @@ def test_a_task_holds_the_pictures_of_its_classes_under_its_own_numbers() -> Non
     assert task.labels.tolist() == [0, 1, 1]
 
 
-def test_a_positive_bias_promises_too_much() -> None:
+def test_a_positive_bias_means_a_too_high_estimate() -> None:
     comparisons = [
         Comparison(("a", "b"), promised=0.9, otherwise=0.5, found=0.8),
         Comparison(("a", "c"), promised=0.9, otherwise=0.5, found=0.8),

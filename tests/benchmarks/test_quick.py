@@ -19,7 +19,7 @@ def last_line(capsys: pytest.CaptureFixture[str]) -> dict:
     return json.loads(capsys.readouterr().out.splitlines()[-1])
 
 
-def test_instant_keeps_its_cells_and_runs_none_twice(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_instant_keeps_its_cells_and_runs_none_again(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     results = tmp_path / "results.json"
     instant.main(["--quick", "--runs", "1", "--results", str(results)])
     (cell,) = last_line(capsys)["cells"].values()
@@ -37,7 +37,7 @@ def test_added_classes_store_the_same_numbers(capsys: pytest.CaptureFixture[str]
     assert figures["accuracy_added"] > 0.3
 
 
-def test_kernel_regression_from_distilled_pictures_stands_beside_that_from_real_ones(
+def test_kernel_regression_from_distilled_pictures_is_compared_with_real_ones(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     kernel_regression.main(["--quick", "--images-per-class", "1"])
@@ -45,11 +45,11 @@ def test_kernel_regression_from_distilled_pictures_stands_beside_that_from_real_
     assert figures["accuracy"] > figures["accuracy_random_real"] + 0.05
 
 
-def test_a_curve_is_read_off_at_every_tenth_as_the_best_so_far() -> None:
+def test_a_curve_is_sampled_at_every_tenth_as_the_best_so_far() -> None:
     assert at_every_minute([[0.0, 0.5], [2.0, 0.4], [3.5, 0.7]], 5.0) == [0.5] * 6 + [0.7] * 4
 
 
-def test_pairs_across_two_memories_stand_beside_the_same_pairs_from_one(capsys: pytest.CaptureFixture[str]) -> None:
+def test_pairs_across_two_memories_are_compared_with_the_same_pairs_of_one(capsys: pytest.CaptureFixture[str]) -> None:
     across.main(["--quick", "--pairs", "3"])
     figures = last_line(capsys)
     assert figures["pairs"] == 3
@@ -60,7 +60,7 @@ def test_pairs_across_two_memories_stand_beside_the_same_pairs_from_one(capsys: 
 
 
 @pytest.mark.process
-def test_names_become_a_classifier_over_http_beside_real_pictures(capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_classifier_of_names_over_http_is_compared_with_real_pictures(capsys: pytest.CaptureFixture[str]) -> None:
     bear_and_deer.main(["--quick"])
     figures = last_line(capsys)
     assert (figures["recall_status"], figures["bundles"], figures["test_pictures"]) == (200, ["digits"], 72)
@@ -69,21 +69,21 @@ def test_names_become_a_classifier_over_http_beside_real_pictures(capsys: pytest
 
 
 @pytest.mark.process
-def test_predictions_over_http_stand_beside_the_bare_network(capsys: pytest.CaptureFixture[str]) -> None:
+def test_predictions_over_http_are_compared_with_the_bare_network(capsys: pytest.CaptureFixture[str]) -> None:
     predictions.main(["--quick"])
     network = last_line(capsys)["network"]
     assert all(network[kind]["pictures_per_second"] > 1 for kind in ("one_caller", "many_callers", "large_requests"))
     assert network["bare"]["batches_of_32"] > 1
 
 
-def test_the_encoder_is_measured_where_it_really_runs(capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_encoders_device_is_reported_with_its_speed(capsys: pytest.CaptureFixture[str]) -> None:
     encoder.main(["--quick", "--threads", "1"])
     figures = last_line(capsys)
     assert figures["provider"] == "CPUExecutionProvider"
     assert figures["encoded_per_second"] > 10
 
 
-def test_a_step_by_hand_stands_beside_autograd(capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_step_by_hand_is_compared_with_autograd(capsys: pytest.CaptureFixture[str]) -> None:
     if native_blocks() is None:
         pytest.skip(NO_COMPILER)
     threads = torch.get_num_threads()

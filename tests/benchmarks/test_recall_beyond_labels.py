@@ -34,7 +34,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-def test_extrapolation_keeps_memories_and_figures_and_makes_none_twice(
+def test_extrapolation_keeps_memories_and_figures_and_makes_none_again(
     folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     results = folder / "results.json"
@@ -60,14 +60,14 @@ def test_extrapolation_keeps_memories_and_figures_and_makes_none_twice(
         extrapolation.main([*FEW, "--set", "objective.steps=9", "--results", str(results)])
 
 
-def test_tasks_of_as_many_classes_as_are_asked_for(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_tasks_have_the_requested_number_of_classes(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     extrapolation.main([*FEW, "--bundles", str(folder), "--ways", "3"])
     assert {name.split()[0] for name in last_line(capsys)["cells"]} == {"3-way"}
     with pytest.raises(SystemExit, match="has 5 groups of classes"):
         extrapolation.main([*FEW, "--bundles", str(folder), "--ways", "6"])
 
 
-def test_memories_meet_as_the_server_lets_them(folder: Path) -> None:
+def test_memories_are_combined_as_by_the_server(folder: Path) -> None:
     data = load_dataset("digits")
     bundles = {path.stem: MemoryBundle.load(path) for path in sorted(folder.glob("*.safetensors"))}
     own, chosen = Memories(bundles, data.classes, CPU), (7, 0, 4)
@@ -90,7 +90,7 @@ def test_a_task_has_classes_of_different_memories() -> None:
     assert drawn(groups, 5, 20, seed=0) == tasks
 
 
-def test_random_real_pictures_are_of_the_classes_and_new_for_each_task() -> None:
+def test_random_real_pictures_are_drawn_anew_for_each_task() -> None:
     data = load_dataset("digits")
     real = RealPictures(data.train, 10, CPU)
     images, space = real.some(2)((3, 8), 1)
@@ -100,7 +100,7 @@ def test_random_real_pictures_are_of_the_classes_and_new_for_each_task() -> None
     assert not torch.equal(images, real.some(2)((3, 8), 2)[0])
 
 
-def test_classes_without_groups_are_cut_in_their_order() -> None:
+def test_classes_without_groups_are_grouped_in_order() -> None:
     assert groups_of(load_dataset("digits"), 4) == {
         "group 0": ("0", "1", "2", "3"),
         "group 1": ("4", "5", "6", "7"),
@@ -130,7 +130,7 @@ def test_one_class_of_each_group_is_another_data_set_without_groups() -> None:
         one_of_each_group(load_dataset("digits"))
 
 
-def test_few_classes_are_dealt_until_there_are_as_many_tasks() -> None:
+def test_few_classes_are_reused_until_there_are_enough_tasks() -> None:
     (tasks,) = image_addressing.tasks_of(load_dataset("digits"), 5, seed=0, tasks=20).values()
     assert len(tasks) == 20
     assert all(len(set(task)) == 5 for task in tasks)
@@ -142,7 +142,7 @@ def test_few_classes_are_dealt_until_there_are_as_many_tasks() -> None:
         image_addressing.tasks_of(load_dataset("digits"), 11, seed=0)
 
 
-def test_image_addressing_goes_on_from_a_memory(tmp_path: Path) -> None:
+def test_image_addressing_can_continue_a_memory(tmp_path: Path) -> None:
     digits = load_dataset("digits")
     few = image_addressing.read(FEW)
     first = image_addressing.distilled(digits, 5, few, tmp_path / "first", CPU)
@@ -158,7 +158,7 @@ def test_image_addressing_goes_on_from_a_memory(tmp_path: Path) -> None:
         image_addressing.distilled(digits, 5, few, first.parent, CPU)
 
 
-def test_image_addressing_stands_beside_its_rivals_at_both_numbers_of_shots(
+def test_image_addressing_is_compared_with_baselines_at_both_numbers_of_shots(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     shortest = [*FEW, "--tasks", "1", "--set", "retraining.steps=10"]

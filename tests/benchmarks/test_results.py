@@ -42,7 +42,7 @@ def test_a_row_of_the_same_title_is_replaced_in_its_place() -> None:
     assert results.with_row([first], second) == [first, second]
 
 
-def test_rows_come_back_from_the_file_as_they_were(tmp_path: Path) -> None:
+def test_rows_are_equal_when_read_back(tmp_path: Path) -> None:
     rows = [recorded(), recorded(what="two steps")]
     results.write(rows, tmp_path / "results.jsonl")
     assert results.read(tmp_path / "results.jsonl") == rows
@@ -54,6 +54,6 @@ def test_an_unknown_group_is_named(tmp_path: Path) -> None:
         results.read(tmp_path / "results.jsonl")
 
 
-def test_the_committed_file_is_written_as_this_code_writes_it(tmp_path: Path) -> None:
+def test_the_committed_file_has_the_format_that_this_code_writes(tmp_path: Path) -> None:
     results.write(results.read(), tmp_path / "results.jsonl")
     assert (tmp_path / "results.jsonl").read_bytes() == results.RESULTS.read_bytes()

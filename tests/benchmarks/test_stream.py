@@ -52,9 +52,7 @@ def test_quick_compares_all_learners_and_ends_in_json(tmp_path: Path, capsys: py
 
 
 @pytest.mark.process
-def test_two_processes_find_what_one_finds_and_say_that_they_shared_the_machine(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_two_processes_get_the_scores_of_one(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     main([*SMALL])
     one = figures(capsys)["streams"]["digits-rotations"]
     file = tmp_path / "r.json"
@@ -75,7 +73,7 @@ def test_two_processes_find_what_one_finds_and_say_that_they_shared_the_machine(
     assert (row["tasks"], row["of"]) == (2, 3)
 
 
-def test_a_run_that_is_out_of_time_goes_on_from_its_state(
+def test_a_run_that_is_out_of_time_resumes_from_its_state(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     main(SMALL)
@@ -100,7 +98,7 @@ def test_a_run_that_is_out_of_time_goes_on_from_its_state(
     assert list(state.iterdir()) == []
 
 
-def test_figures_of_other_settings_are_not_taken(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_figures_of_other_settings_are_not_reused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     file = tmp_path / "r.json"
     main([*SMALL, "--results", str(file)])
     main([*SMALL, "--set=outer.rate=0.03", "--no-baselines", "--results", str(file)])
@@ -108,7 +106,7 @@ def test_figures_of_other_settings_are_not_taken(tmp_path: Path, capsys: pytest.
 
 
 @pytest.mark.parametrize("row", ["spirals", "paper", "paper:rotations:0", "rotations:2:3", "rotations:many"])
-def test_a_row_that_is_none_is_refused(row: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_malformed_row_is_refused(row: str, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit):
         main(["--stream", row])
     assert "error" in capsys.readouterr().err
@@ -119,7 +117,7 @@ def test_a_row_names_its_own_method_and_seeds() -> None:
     assert Row.parse("rotations", "window", 5) == Row("rotations", "window", 5)
 
 
-def test_no_process_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
+def test_zero_processes_are_refused(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit):
         main([*SMALL, "--processes", "0"])
     assert "must be 1 or more" in capsys.readouterr().err

@@ -46,7 +46,7 @@ def test_parts_in_any_order_have_the_scores_and_memories_of_the_whole_run(tasks:
             assert torch.equal(tensors[name], whole.learners[0].state().tensors[name])
 
 
-def test_a_part_that_is_missing_leaves_the_mean_of_the_others(tasks: Path) -> None:
+def test_a_missing_part_leaves_the_mean_of_the_others(tasks: Path) -> None:
     experiment = asked(tasks, baselines=False)
     found = [prepare_part(experiment, Part("recall", task), experiment.stream()).run() for task in (2, 0)]
     scores = together(found, 3)
@@ -82,7 +82,7 @@ def test_a_method_that_starts_from_finished_memories_is_not_divided_by_tasks(tas
 
 
 @pytest.mark.parametrize("count", [1, 2, 3, 5, 20, 100])
-def test_tasks_are_taken_once_each_and_the_first_few_are_spread_over_the_stream(count: int) -> None:
+def test_each_task_is_run_once_and_the_first_ones_are_spread_over_the_stream(count: int) -> None:
     order = spaced(count)
     assert sorted(order) == list(range(count))
     if count >= 20:

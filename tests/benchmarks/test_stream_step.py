@@ -11,7 +11,7 @@ from benchmarks import stream_step
 from tests.tolerances import rounding
 
 
-def test_all_ways_are_timed_and_agree(capsys: pytest.CaptureFixture[str]) -> None:
+def test_all_implementations_are_timed_and_agree(capsys: pytest.CaptureFixture[str]) -> None:
     stream_step.main(["--quick"])
     found = json.loads(capsys.readouterr().out.splitlines()[-1])["milliseconds"]
     assert len(found) == 4

@@ -10,7 +10,7 @@ from benchmarks import unroll_memory
 
 
 @pytest.mark.process
-def test_each_length_says_what_is_kept_and_what_is_beside_it(capsys: pytest.CaptureFixture[str]) -> None:
+def test_each_length_lists_stored_and_other_memory(capsys: pytest.CaptureFixture[str]) -> None:
     unroll_memory.main(
         ["--lengths", "2", "4", "--naive-lengths", "2", "--filters", "8", "--batch", "4", "--threads", "1"]
     )

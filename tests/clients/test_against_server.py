@@ -42,7 +42,7 @@ def client(address: str, request: pytest.FixtureRequest) -> Iterator[Any]:
         blocking.aclose()
 
 
-def test_every_public_call_is_made_here() -> None:
+def test_every_public_call_is_tested_here() -> None:
     tree = ast.parse(Path(__file__).read_text(encoding="utf-8"))
     made = {
         node.func.attr for node in ast.walk(tree) if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute)
@@ -54,7 +54,7 @@ def test_every_public_call_is_made_here() -> None:
                 assert name in (made if callable(getattr(kind, name)) else read), f"{kind.__name__}.{name}"
 
 
-def test_what_is_loaded_is_listed(client: Any) -> None:
+def test_loaded_bundles_are_listed(client: Any) -> None:
     assert [(bundle.name, bundle.queries) for bundle in client.bundles()] == [
         ("bases", "labels"),
         ("by-picture", "images"),
@@ -71,7 +71,7 @@ def test_what_is_loaded_is_listed(client: Any) -> None:
         client.bundle("rows")
 
 
-def test_what_a_memory_is_made_of_is_shown(client: Any) -> None:
+def test_bases_and_similarities_of_a_memory_are_shown(client: Any) -> None:
     shown = client.bases("bases")
     assert (shown.bundle.name, len(shown.bases), shown.image.height) == ("bases", 4, SIDE // 2)
     assert shown.bases[0].to_pillow().size == (SIDE // 2, SIDE // 2)
@@ -86,7 +86,7 @@ def test_what_a_memory_is_made_of_is_shown(client: Any) -> None:
             nothing_to_show()
 
 
-def test_recalled_pictures_arrays_and_sheet_show_the_same(client: Any) -> None:
+def test_recalled_pictures_arrays_and_sheet_agree(client: Any) -> None:
     recalled = client.recall(["left", "right"], per_label=2)
     arrays = client.recall_arrays(["left", "right"], per_label=2)
     assert [query.name for query in recalled.recalled] == list(arrays.names) == ["left", "right"]
@@ -98,7 +98,7 @@ def test_recalled_pictures_arrays_and_sheet_show_the_same(client: Any) -> None:
     assert client.contact_sheet(["left", "right"]).to_pillow().width > SIDE
 
 
-def test_labels_of_two_memories_train_one_classifier_that_says_so(client: Any) -> None:
+def test_labels_of_two_memories_train_one_classifier(client: Any) -> None:
     classifier = client.train(["one", "left"]).wait(timeout=60)
     assert [bundle.name for bundle in classifier.state.bundles] == ["bases", "columns"]
     assert classifier.quality is None
@@ -106,7 +106,7 @@ def test_labels_of_two_memories_train_one_classifier_that_says_so(client: Any) -
     assert classifier.predict([toy_pictures("left", 1, seed=9)[0]])[0].label == "left"
 
 
-def test_prototypes_are_usable_at_once_and_taken_away(client: Any) -> None:
+def test_prototypes_are_usable_at_once_and_can_be_downloaded(client: Any) -> None:
     few = {"mine": list(toy_pictures("left", 3, seed=1)), "yours": list(toy_pictures("right", 3, seed=2))}
     classifier = client.train(few, addressing="prototypes")
     assert (classifier.status, classifier.state.addressing) == ("succeeded", "prototypes")
@@ -137,7 +137,7 @@ def test_mixtures_vectors_and_pictures_are_recalled(client: Any) -> None:
     assert by_picture.bundles[0].name == "by-picture"
 
 
-def test_a_classifier_by_labels_is_right_about_pictures_it_never_saw(client: Any, tmp_path: Path) -> None:
+def test_a_classifier_of_labels_recognises_new_pictures(client: Any, tmp_path: Path) -> None:
     progress: list[int] = []
     classifier = client.train(["right", "left"], seed=2)
     classifier.wait(60, on_progress=lambda state: progress.append(state.progress.done if state.progress else 0))
@@ -158,7 +158,7 @@ def test_a_classifier_by_labels_is_right_about_pictures_it_never_saw(client: Any
     assert kept.predict(torch.from_numpy(pixels)) == [each.label for each in predictions]
 
 
-def test_a_classifier_says_the_same_without_the_server(client: Any, tmp_path: Path) -> None:
+def test_a_downloaded_classifier_predicts_the_same(client: Any, tmp_path: Path) -> None:
     classifier = client.train(["right", "left"], seed=2).wait(60)
     unseen = [*toy_pictures("left", 3, seed=9), *toy_pictures("right", 3, seed=9)]
     remote = classifier.predict(unseen)
@@ -184,7 +184,7 @@ def test_the_same_request_gives_the_same_classifier(client: Any, tmp_path: Path)
     assert first.state.file is not None and first.state.file.sha256 == sha256(contents[0]).hexdigest()
 
 
-def test_a_key_of_ones_own_stands_for_one_request(client: Any) -> None:
+def test_an_own_idempotency_key_belongs_to_one_request(client: Any) -> None:
     key = f"today, {type(client).__name__}"
     first = client.train(["left", "right"], seed=70, idempotency_key=key)
     assert client.train(["left", "right"], seed=70, idempotency_key=key).id == first.id
@@ -195,7 +195,7 @@ def test_a_key_of_ones_own_stands_for_one_request(client: Any) -> None:
 @pytest.mark.parametrize(
     "names", [("glühbirne", "été"), ("two words", "a/b"), ("a\\b", "50% off"), ("猫", "🐻‍❄️"), ("a;b=c", "[x] 'y' <z>")]
 )
-def test_a_class_may_be_called_anything_that_people_type(client: Any, tmp_path: Path, names: tuple[str, str]) -> None:
+def test_a_class_may_have_any_printable_name(client: Any, tmp_path: Path, names: tuple[str, str]) -> None:
     photo = tmp_path / "ete.png"
     Image.fromarray(toy_pictures("right", 1, seed=5)[0]).save(photo)
     several = {names[0]: toy_pictures("left", 3, seed=5), names[1]: [photo, photo.read_bytes(), Image.open(photo)]}
@@ -207,7 +207,7 @@ def test_a_class_may_be_called_anything_that_people_type(client: Any, tmp_path: 
     assert set(said.probabilities) == set(names)
 
 
-def test_a_thousand_pictures_at_once(client: Any) -> None:
+def test_a_thousand_pictures_are_predicted_in_one_call(client: Any) -> None:
     many = {"left": toy_pictures("left", 500, seed=3), "right": toy_pictures("right", 500, seed=3)}
     classifier = client.train(many).wait(60)
     assert classifier.state.pictures == {"left": 500, "right": 500}
@@ -237,7 +237,7 @@ def test_classifiers_are_listed_found_and_deleted(client: Any) -> None:
         classifier.refresh()
 
 
-def test_what_the_server_refuses_is_told_as_its_own_error(client: Any) -> None:
+def test_each_refusal_of_the_server_is_its_own_exception(client: Any) -> None:
     with pytest.raises(recall_client.UnknownLabel) as unknown:
         client.recall(["lfet"])
     assert unknown.value.suggestions[0] == "left" and unknown.value.parameter == "labels"
@@ -253,14 +253,14 @@ def test_what_the_server_refuses_is_told_as_its_own_error(client: Any) -> None:
         client.classifier("0" * 32)
 
 
-def test_too_much_at_once_is_refused_before_it_is_sent(client: Any) -> None:
+def test_an_upload_that_is_too_large_is_refused_before_it_is_sent(client: Any) -> None:
     with pytest.raises(recall_client.BodyTooLarge, match="83,886,080 bytes together, .* of 67,108,864"):
         client.train({"left": [bytes(40 * 2**20)], "right": [bytes(40 * 2**20)]})
     with pytest.raises(recall_client.UnreadablePicture):  # large, but not too large
         client.recall({"left": [bytes(20 * 2**20)]})
 
 
-def test_nobody_at_the_address_is_said_clearly() -> None:
+def test_an_address_without_a_server_is_reported() -> None:
     with socket.socket() as held:  # bound, but nobody listens
         held.bind(("127.0.0.1", 0))
         with RecallClient(f"http://127.0.0.1:{held.getsockname()[1]}", retries=1) as client:

@@ -53,7 +53,7 @@ def test_training_from_pictures_sends_them_under_their_class(
     assert server.asked[0].content.index(b'name="bear"') < server.asked[0].content.index(b'name="deer"')
 
 
-def test_one_name_in_place_of_a_list_is_refused(server: Any, client: RecallClient) -> None:
+def test_one_name_instead_of_a_list_is_refused(server: Any, client: RecallClient) -> None:
     with pytest.raises(TypeError, match="a list of names"):
         client.train("Sneaker,Bag")
     assert server.asked == []
@@ -72,18 +72,14 @@ def test_wait_returns_the_trained_classifier(server: Any, queued: Classifier, de
 
 
 @pytest.mark.usefixtures("no_pause")
-def test_wait_asks_the_server_to_hold_its_answer_no_longer_than_there_is_time(
-    server: Any, queued: Classifier, describe: Describe
-) -> None:
+def test_wait_never_asks_for_more_than_the_remaining_time(server: Any, queued: Classifier, describe: Describe) -> None:
     server.on("GET", "/classifier/c1", describe("succeeded"))
     queued.wait(timeout=5)
     assert 4.5 < float(server.asked[-1].headers["prefer"].removeprefix("wait=")) <= 5
     assert server.asked[-1].extensions["timeout"]["read"] > 30
 
 
-def test_wait_gives_up_when_asked_to_and_can_be_called_again(
-    server: Any, queued: Classifier, describe: Describe
-) -> None:
+def test_wait_times_out_and_can_be_called_again(server: Any, queued: Classifier, describe: Describe) -> None:
     server.on("GET", "/classifier/c1", describe("running"))
     with pytest.raises(TimeoutError, match="still running after 0.1 s") as caught:
         queued.wait(timeout=0.1)
@@ -93,7 +89,7 @@ def test_wait_gives_up_when_asked_to_and_can_be_called_again(
     assert queued.wait(timeout=0).status == "succeeded"
 
 
-def test_waiting_for_what_is_finished_asks_nothing(server: Any, client: RecallClient, describe: Describe) -> None:
+def test_waiting_for_a_finished_classifier_sends_nothing(server: Any, client: RecallClient, describe: Describe) -> None:
     server.on("POST", "/classifier", describe("succeeded"))
     client.train(["Sneaker", "Bag"]).wait()
     assert len(server.asked) == 1
@@ -113,7 +109,7 @@ def test_a_cancelled_training_ends_the_wait(server: Any, queued: Classifier, des
         queued.wait()
 
 
-def test_predictions_come_in_the_order_sent(server: Any, queued: Classifier) -> None:
+def test_predictions_are_in_the_order_of_the_pictures(server: Any, queued: Classifier) -> None:
     answer = {
         "predictions": [
             {"label": "Bag", "probabilities": {"Sneaker": 0.25, "Bag": 0.75}},
@@ -126,7 +122,7 @@ def test_predictions_come_in_the_order_sent(server: Any, queued: Classifier) -> 
     assert server.asked[-1].content.count(b'name="images"') == 2
 
 
-def test_predicting_too_early_or_nothing_is_refused(server: Any, queued: Classifier) -> None:
+def test_predicting_too_early_or_without_pictures_is_refused(server: Any, queued: Classifier) -> None:
     server.refuse("POST", "/classifier/c1/predict", 409, "not-ready")
     with pytest.raises(recall_client.NotReady):
         queued.predict([b"picture"])
@@ -167,7 +163,7 @@ DIGEST = sha256(CONTENT)
     ],
 )
 @pytest.mark.parametrize("coding", ["identity", "gzip"])
-def test_a_download_through_a_proxy_is_checked_by_what_is_still_a_digest(
+def test_a_download_through_a_proxy_is_verified_by_any_remaining_digest(
     server: Any, queued: Classifier, tmp_path: Path, headers: dict[str, str], coding: str
 ) -> None:
     body = gzip.compress(CONTENT) if coding == "gzip" else CONTENT
@@ -180,7 +176,7 @@ def test_a_download_through_a_proxy_is_checked_by_what_is_still_a_digest(
 
 
 @pytest.mark.parametrize("suffix", ["", "-gzip", ";br"])
-def test_a_damaged_download_is_noticed_behind_a_proxy(
+def test_a_damaged_download_through_a_proxy_is_noticed(
     server: Any, queued: Classifier, tmp_path: Path, suffix: str
 ) -> None:
     headers = {"ETag": f'"{DIGEST.hexdigest()}{suffix}"'}
@@ -228,7 +224,7 @@ def _breaks_off(request: httpx2.Request) -> httpx2.Response:
         (httpx2.Response(409, content=b""), recall_client.Problem),
     ],
 )
-def test_a_download_that_fails_leaves_everything_as_it_was(
+def test_a_failed_download_changes_nothing(
     server: Any, queued: Classifier, tmp_path: Path, answer: Any, error: type[Exception]
 ) -> None:
     (tmp_path / "bag.onnx").write_bytes(b"what stood here before")
@@ -239,7 +235,7 @@ def test_a_download_that_fails_leaves_everything_as_it_was(
     assert (tmp_path / "bag.onnx").read_bytes() == b"what stood here before"
 
 
-def test_a_download_of_no_known_ending_or_into_no_folder_is_refused_unsent(
+def test_a_download_with_a_bad_suffix_or_folder_is_refused_unsent(
     server: Any, queued: Classifier, tmp_path: Path
 ) -> None:
     with pytest.raises(ValueError, match="neither .safetensors nor .onnx"):
@@ -258,9 +254,7 @@ def test_a_classifier_of_an_earlier_session_is_found_by_its_id(
     assert classifier.refresh().status == "succeeded"
 
 
-def test_classifiers_are_listed_as_the_server_orders_them(
-    server: Any, client: RecallClient, describe: Describe
-) -> None:
+def test_classifiers_are_listed_in_the_servers_order(server: Any, client: RecallClient, describe: Describe) -> None:
     listed = [describe("running", id="newer").json(), describe("failed", id="older").json()]
     server.on("GET", "/classifier", httpx2.Response(200, json={"classifiers": listed, "next": None}))
     assert [(each.id, each.status) for each in client.classifiers(limit=2)] == [
@@ -270,9 +264,7 @@ def test_classifiers_are_listed_as_the_server_orders_them(
     assert dict(server.asked[0].url.params) == {"limit": "2"}
 
 
-def test_a_list_goes_on_from_page_to_page_until_there_are_enough(
-    server: Any, client: RecallClient, describe: Describe
-) -> None:
+def test_a_list_reads_pages_until_it_is_long_enough(server: Any, client: RecallClient, describe: Describe) -> None:
     def page(request: httpx2.Request) -> httpx2.Response:
         first, limit = int(request.url.params.get("cursor", "0")), int(request.url.params["limit"])
         listed = [
@@ -289,7 +281,7 @@ def test_a_list_goes_on_from_page_to_page_until_there_are_enough(
         client.classifiers(limit=-1)
 
 
-def test_each_training_has_a_key_of_its_own_or_the_callers(
+def test_each_training_has_a_new_idempotency_key_or_the_callers(
     server: Any, client: RecallClient, describe: Describe
 ) -> None:
     server.on("POST", "/classifier", describe("queued"))
@@ -303,9 +295,7 @@ def test_each_training_has_a_key_of_its_own_or_the_callers(
             client.train(["Sneaker", "Bag"], idempotency_key=key)
 
 
-def test_a_classifier_tells_its_quality_and_where_the_time_went(
-    server: Any, client: RecallClient, describe: Describe
-) -> None:
+def test_a_classifier_has_its_quality_and_stages(server: Any, client: RecallClient, describe: Describe) -> None:
     quality = {"accuracy": 0.97, "source": "evaluation", "per_label": {"Bag": 0.99}, "counts": {"Bag": 1000},
                "explanation": "measured on test pictures"}  # fmt: skip
     server.on("GET", "/classifier/c1", describe("succeeded", quality=quality, stages={"queued": 0.1, "training": 2.5}))
@@ -316,7 +306,7 @@ def test_a_classifier_tells_its_quality_and_where_the_time_went(
     assert client.classifier("c1").quality is None
 
 
-def test_a_thousand_pictures_go_in_batches_and_come_back_in_order(server: Any, queued: Classifier) -> None:
+def test_a_thousand_pictures_are_sent_in_batches_and_keep_their_order(server: Any, queued: Classifier) -> None:
     def answer(request: httpx2.Request) -> httpx2.Response:
         said = [int(found) for found in re.findall(rb"picture number (\d+)", request.content)]
         predictions = [{"label": "Bag", "probabilities": {"Bag": number / 1000}} for number in said]
@@ -341,7 +331,7 @@ def test_fewer_predictions_than_pictures_are_noticed(server: Any, queued: Classi
     ("kind", "error"),
     [("worker-lost", "WorkerLost"), ("queue-expired", "QueueExpired"), ("of-a-later-server", "TrainingFailed")],
 )
-def test_the_ways_to_fail_are_told_apart(
+def test_each_kind_of_failure_has_its_own_exception(
     server: Any, queued: Classifier, describe: Describe, kind: str, error: str
 ) -> None:
     reason = {"type": f"/problems/{kind}", "title": kind, "detail": "no luck"}
@@ -363,7 +353,7 @@ def test_progress_is_shown_on_stderr(
     assert shown.out == ""
 
 
-def test_progress_on_a_terminal_is_one_line(describe: Describe) -> None:
+def test_progress_on_a_terminal_uses_one_line(describe: Describe) -> None:
     class Terminal(StringIO):
         def isatty(self) -> bool:
             return True

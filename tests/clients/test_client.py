@@ -77,7 +77,7 @@ def test_labels_are_recalled_as_pictures_with_their_targets(server: Any, client:
     assert query.images[0].png == PNG
 
 
-def test_what_was_not_asked_for_is_not_sent(server: Any, client: RecallClient) -> None:
+def test_options_that_were_not_given_are_not_sent(server: Any, client: RecallClient) -> None:
     server.on("GET", "/recall", httpx2.Response(200, json=RECALLED))
     client.recall(["Sneaker"])
     assert server.asked[0].url.query == b"labels=Sneaker"
@@ -91,14 +91,14 @@ def test_what_was_not_asked_for_is_not_sent(server: Any, client: RecallClient) -
         (numpy.eye(2, dtype=numpy.float32), {"vectors": [[1.0, 0.0], [0.0, 1.0]]}),
     ],
 )
-def test_mixtures_and_vectors_go_as_json(server: Any, client: RecallClient, queries: Any, body: Any) -> None:
+def test_mixtures_and_vectors_are_sent_as_json(server: Any, client: RecallClient, queries: Any, body: Any) -> None:
     server.on("POST", "/recall", httpx2.Response(200, json=RECALLED))
     client.recall(queries, per_label="all", bundle="fashion-mnist")
     assert json.loads(server.asked[0].content) == body
     assert dict(server.asked[0].url.params) == {"per_label": "all", "bundle": "fashion-mnist"}
 
 
-def test_each_picture_goes_as_a_part_named_after_its_class(server: Any, client: RecallClient) -> None:
+def test_each_picture_is_a_part_named_after_its_class(server: Any, client: RecallClient) -> None:
     server.on("POST", "/recall", httpx2.Response(200, json=RECALLED))
     client.recall({"bear": [b"first", b"second"], "été": [b"third"]})
     body = server.asked[0].content
@@ -126,7 +126,7 @@ def test_numbers_of_any_kind_are_sent_as_floats(server: Any, client: RecallClien
     assert json.loads(server.asked[0].content) == body
 
 
-def test_names_are_sent_composed(server: Any, client: RecallClient, describe: Any) -> None:
+def test_names_are_sent_in_composed_unicode(server: Any, client: RecallClient, describe: Any) -> None:
     server.on("GET", "/recall", httpx2.Response(200, json=RECALLED))
     server.on("POST", "/recall", httpx2.Response(200, json=RECALLED))
     server.on("POST", "/classifier", describe("queued"))
@@ -191,7 +191,7 @@ def test_names_that_need_joiners_are_sent(server: Any, client: RecallClient, des
         ({"": [b""]}, ValueError, "name of a class"),
     ],
 )
-def test_what_is_no_query_is_refused_unsent(
+def test_invalid_queries_are_refused_unsent(
     server: Any, client: RecallClient, queries: Any, error: type[Exception], message: str
 ) -> None:
     with pytest.raises(error, match=message):
@@ -249,7 +249,7 @@ def test_a_contact_sheet_is_one_picture(server: Any, client: RecallClient) -> No
 
 
 @pytest.mark.parametrize("verb", ["bases_sheet", "contact_sheet"])
-def test_a_page_in_place_of_a_picture_is_refused(server: Any, client: RecallClient, verb: str) -> None:
+def test_a_page_instead_of_a_picture_is_refused(server: Any, client: RecallClient, verb: str) -> None:
     page = httpx2.Response(200, headers={"Content-Type": "text/html"}, content=b"<h1>Please log in</h1>")
     server.on("GET", "/bundles/a/bases", page)
     server.on("GET", "/recall", page)
@@ -257,7 +257,7 @@ def test_a_page_in_place_of_a_picture_is_refused(server: Any, client: RecallClie
         client.bases_sheet("a") if verb == "bases_sheet" else client.contact_sheet(["Bag"])
 
 
-def test_a_card_is_markdown_and_nothing_else(server: Any, client: RecallClient) -> None:
+def test_a_card_must_be_markdown(server: Any, client: RecallClient) -> None:
     markdown = {"Content-Type": "text/markdown; charset=utf-8"}
     server.on("GET", "/bundles/a/card", httpx2.Response(200, headers=markdown, content="# Été".encode()))
     assert client.bundle_card("a") == "# Été"
@@ -276,7 +276,7 @@ def test_bases_and_similarity_are_typed(server: Any, client: RecallClient) -> No
     assert client.similarity("a").similarity[0] == (1.0, 0.5)
 
 
-def test_labels_are_qualified_where_two_bundles_share_them(server: Any, client: RecallClient) -> None:
+def test_labels_are_qualified_if_two_bundles_share_them(server: Any, client: RecallClient) -> None:
     loaded = [
         bundle_body("a", ["Bag", "Coat"]),
         bundle_body("b", ["Bag", "zero"]),
@@ -287,7 +287,7 @@ def test_labels_are_qualified_where_two_bundles_share_them(server: Any, client: 
     assert [bundle.name for bundle in client.bundles()] == ["a", "b", "c"]
 
 
-def test_a_bundle_comes_with_its_manifest_and_keeps_what_is_new(server: Any, client: RecallClient) -> None:
+def test_a_bundle_has_its_manifest_with_unknown_fields(server: Any, client: RecallClient) -> None:
     body = bundle_body("fashion-mnist", ["Bag"]) | {"manifest": {"format_version": 1}}
     server.on("GET", "/bundles/fashion-mnist", httpx2.Response(200, json=body))
     bundle = client.bundle("fashion-mnist")
@@ -304,7 +304,7 @@ def test_a_name_cannot_escape_its_path(server: Any, client: RecallClient) -> Non
 
 
 @pytest.mark.parametrize("name", ["", ".", ".."])
-def test_what_would_be_another_path_is_refused_unsent(server: Any, client: RecallClient, name: str) -> None:
+def test_names_that_would_change_the_path_are_refused_unsent(server: Any, client: RecallClient, name: str) -> None:
     with pytest.raises(ValueError, match="not the name of a bundle"):
         client.bundle(name)
     assert server.asked == []
@@ -353,7 +353,7 @@ def test_each_problem_type_is_its_own_error(
     assert (caught.value.status, caught.value.parameter) == (status, "labels")
 
 
-def test_errors_carry_what_would_have_been_right(server: Any, client: RecallClient) -> None:
+def test_errors_include_suggestions(server: Any, client: RecallClient) -> None:
     server.refuse("GET", "/recall", 422, "unknown-label", suggestions=["Sneaker"])
     with pytest.raises(recall_client.UnknownLabel) as unknown:
         client.recall(["Snaeker"])
@@ -376,7 +376,7 @@ def test_errors_carry_what_would_have_been_right(server: Any, client: RecallClie
         ({}, b""),
     ],
 )
-def test_an_error_from_something_in_between_still_names_the_request(
+def test_an_error_of_a_proxy_names_the_request(
     server: Any, client: RecallClient, headers: dict[str, str], content: bytes
 ) -> None:
     server.on("GET", "/info", httpx2.Response(502, headers=headers, content=content))
@@ -399,7 +399,7 @@ def test_an_error_from_something_in_between_still_names_the_request(
         (httpx2.Response(302, headers={"Location": "/login"}), "status 302"),
     ],
 )
-def test_an_answer_of_another_kind_of_server_is_refused(
+def test_an_answer_of_a_foreign_server_is_refused(
     server: Any, client: RecallClient, answer: httpx2.Response, message: str
 ) -> None:
     server.on("GET", "/bundles", answer)
@@ -435,7 +435,7 @@ def test_a_slash_after_the_address_makes_no_difference(server: Any, address: str
 @pytest.mark.parametrize(
     "address", ["127.0.0.1:8000", "", "ftp://host", "http://", "/info", "http://host:port", "http://h/?x", "http://h#x"]
 )
-def test_what_is_no_address_of_a_server_is_explained(address: str) -> None:
+def test_an_invalid_server_address_is_explained(address: str) -> None:
     with pytest.raises(ValueError, match="not the address of a server"):
         RecallClient(address)
     with pytest.raises(ValueError, match="not the address of a server"):
@@ -455,13 +455,13 @@ def test_what_is_no_address_of_a_server_is_explained(address: str) -> None:
         ({"headers": {"X Team": "a"}}, "the header 'X Team' cannot be sent"),
     ],
 )
-def test_what_a_client_cannot_be_made_of_is_refused(arguments: dict[str, Any], message: str) -> None:
+def test_invalid_arguments_of_a_client_are_refused(arguments: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message) as caught:
         RecallClient(**arguments)
     assert "two words" not in str(caught.value)  # a key does not belong into a log
 
 
-def test_the_key_is_that_of_the_argument_else_of_the_environment(server: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_api_key_comes_from_the_argument_or_the_environment(server: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     server.on("GET", "/bundles", httpx2.Response(200, json={"bundles": []}))
     for variable, argument, sent in (
         ("", None, None),
@@ -475,7 +475,7 @@ def test_the_key_is_that_of_the_argument_else_of_the_environment(server: Any, mo
         assert server.asked[-1].headers.get("authorization") == sent
 
 
-def test_headers_go_with_every_request_and_the_client_names_itself(server: Any) -> None:
+def test_custom_headers_and_the_user_agent_are_sent_with_every_request(server: Any) -> None:
     server.on(
         "GET", "/prefix/info", httpx2.Response(200, json={"name": "n", "version": "0.1.0", "limits": {"classes": 2}})
     )
@@ -486,7 +486,7 @@ def test_headers_go_with_every_request_and_the_client_names_itself(server: Any) 
     assert server.asked[0].headers["user-agent"] == f"recall-client/{recall_client.__version__}"
 
 
-def test_every_error_of_the_tree_can_be_imported_and_caught_as_one() -> None:
+def test_every_exception_is_exported_and_has_a_common_base() -> None:
     exported = [getattr(recall_client, name) for name in recall_client.__all__]
     errors = [value for value in exported if isinstance(value, type) and issubclass(value, Exception)]
     assert len(errors) == 29

@@ -73,7 +73,7 @@ def test_labels_and_bundles_are_listed(recall: Recall) -> None:
     assert [bundle["name"] for bundle in recall("bundles", "--json").document] == ["bases", "by-picture", "columns"]
 
 
-def test_images_are_saved_to_look_at_or_to_train_with(recall: Recall, shots: Path) -> None:
+def test_images_are_saved_as_pngs_or_arrays(recall: Recall, shots: Path) -> None:
     assert recall("images", "left", "right", "-o", "sheet.png").out == "sheet.png\n"
     with Image.open("sheet.png") as sheet:
         assert sheet.width > 8
@@ -85,7 +85,7 @@ def test_images_are_saved_to_look_at_or_to_train_with(recall: Recall, shots: Pat
     assert (refused.status, refused.err) == (2, "error: --output must end in .png or .npz, not 'sheet.jpg'\n")
 
 
-def test_a_classifier_of_ones_own_pictures_by_its_name(recall: Recall, shots: Path, tmp_path: Path) -> None:
+def test_a_classifier_of_own_pictures_is_used_by_its_name(recall: Recall, shots: Path, tmp_path: Path) -> None:
     trained = recall("train", "--shots", "pets/", "--name", "my pets", "--json")
     assert trained.document["names"] == ["my pets"] and set(trained.document["labels"]) == {"my left", "été"}
     identifier = trained.document["id"]
@@ -118,7 +118,7 @@ def test_a_classifier_of_ones_own_pictures_by_its_name(recall: Recall, shots: Pa
     assert gone.status == 1 and "no classifier is called 'my pets'" in gone.err
 
 
-def test_a_training_may_be_left_alone_and_stopped(recall: Recall) -> None:
+def test_a_training_can_be_started_without_waiting_and_cancelled(recall: Recall) -> None:
     started = recall("train", "left", "middle", "--seed", "31", "--name", "later", "--no-wait", "--json")
     assert started.document["status"] in ("queued", "running")
     cancelled = recall("cancel", "later", "--json").document
@@ -155,7 +155,7 @@ def test_a_training_may_be_left_alone_and_stopped(recall: Recall) -> None:
         (("download", "0" * 32, "-o", "nowhere/pets.onnx"), 1, "error: "),
     ],
 )
-def test_what_cannot_be_is_one_sentence_and_a_status(
+def test_errors_end_in_one_sentence_and_an_exit_status(
     recall: Recall, tmp_path: Path, words: tuple[str, ...], status: int, message: str
 ) -> None:
     (tmp_path / "1.png").write_bytes(b"no picture")
@@ -166,7 +166,7 @@ def test_what_cannot_be_is_one_sentence_and_a_status(
     assert status == 2 or ran.err.count("\n") == 1
 
 
-def test_one_picture_that_cannot_be_read_does_not_cost_the_others(recall: Recall, shots: Path) -> None:
+def test_an_unreadable_picture_does_not_affect_the_others(recall: Recall, shots: Path) -> None:
     recall("train", "--shots", "pets", "--name", "pets")
     recall("download", "pets")
     folder = shots / "été"
@@ -195,7 +195,7 @@ def test_files_that_are_not_pictures_are_named(recall: Recall, shots: Path) -> N
     assert nothing.status == 1
 
 
-def test_a_name_that_cannot_be_kept_is_said_before_the_training(
+def test_an_unusable_name_is_refused_before_the_training(
     recall: Recall, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     before = len(recall("classifiers", "--json").document)
@@ -224,13 +224,13 @@ def test_output_fits_the_encoding_of_the_terminal(address: str, tmp_path: Path, 
 
 
 @pytest.mark.parametrize("closed", ["1>&-", "2>&-", "1>&- 2>&-", "0<&-"])
-def test_a_closed_stream_is_no_traceback(address: str, closed: str) -> None:
+def test_a_closed_stdout_causes_no_traceback(address: str, closed: str) -> None:
     command = f"{sys.executable} -m recall_client labels --json {closed}"
     ran = subprocess.run(command, shell=True, env=os.environ | {"RECALL_SERVER": address}, capture_output=True)
     assert ran.returncode == 0 and b"Traceback" not in ran.stderr
 
 
-def test_names_are_kept_for_each_server(tmp_path: Path) -> None:
+def test_names_are_stored_per_server(tmp_path: Path) -> None:
     path = tmp_path / "deep/names.sqlite"
     here, there = Names("http://here/", path), Names("http://there", path)
     assert here.get("pets") is None and here.by_id() == {} and not path.exists()
@@ -249,7 +249,7 @@ def test_names_are_kept_for_each_server(tmp_path: Path) -> None:
     assert here.get("Été; DROP TABLE names") is None and there.get("pets") == "2" * 32
 
 
-def test_a_damaged_file_of_names_is_said_and_left_alone(tmp_path: Path) -> None:
+def test_a_damaged_file_of_names_is_reported_and_kept(tmp_path: Path) -> None:
     (tmp_path / "names.sqlite").write_bytes(b"not a database, but somebody's notes" * 100)
     with pytest.raises(OSError, match="names.sqlite, the file of names, cannot be used"):
         Names("http://here", tmp_path / "names.sqlite").give("pets", "1" * 32)
@@ -257,12 +257,12 @@ def test_a_damaged_file_of_names_is_said_and_left_alone(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["", " ", " pets", "two\nlines", "\x1b[31m", "a" * 32])
-def test_a_name_that_could_be_something_else_is_refused(name: str) -> None:
+def test_an_ambiguous_name_is_refused(name: str) -> None:
     with pytest.raises(ValueError, match="cannot be a name"):
         check_name(name)
 
 
-def test_a_reader_that_has_seen_enough_and_a_missing_package_are_no_tracebacks(address: str) -> None:
+def test_a_broken_pipe_and_a_missing_package_cause_no_traceback(address: str) -> None:
     environment = os.environ | {"RECALL_SERVER": address}
     piped = f"{sys.executable} -m recall_client labels | head -1"
     ran = subprocess.run(piped, shell=True, env=environment, capture_output=True, text=True, check=True)

@@ -50,7 +50,7 @@ def check(project: Path, command: list[str]) -> subprocess.CompletedProcess[str]
 
 @pytest.mark.timeout(300)
 @pytest.mark.parametrize("checker", ["mypy", "pyright"])
-def test_a_program_that_uses_everything_is_clean_under_strict_types(project: Path, checker: str) -> None:
+def test_a_program_that_uses_the_whole_api_passes_strict_type_checks(project: Path, checker: str) -> None:
     if importlib.util.find_spec(checker) is None:
         pytest.skip(f"{checker} is not installed")
     cache = ROOT / ".mypy_cache/consumer"  # of its own, or the two would throw out each other's
@@ -61,7 +61,7 @@ def test_a_program_that_uses_everything_is_clean_under_strict_types(project: Pat
     assert found == {3, 4, 5, 6, 7, 8, 10}, checked.stdout + checked.stderr
 
 
-def test_the_import_is_quick_and_brings_nothing_heavy() -> None:
+def test_the_import_is_quick_and_loads_nothing_heavy() -> None:
     heavy = ("torch", "numpy", "PIL", "onnxruntime", "rich", "typer", "sqlite3", "anyio", "asyncio")
     program = f"import sys, recall_client; print([name for name in {heavy!r} if name in sys.modules])"
     ran = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)

@@ -61,7 +61,7 @@ def test_a_blocking_iterator_closes_what_it_iterates() -> None:
     assert closed == ["closed", "closed"]
 
 
-def test_a_method_that_suspends_is_a_mistake_that_is_named() -> None:
+def test_a_method_that_suspends_is_reported_by_name() -> None:
     class Sleepy(Blocking):
         @dual
         async def nap(self) -> None:
@@ -71,7 +71,7 @@ def test_a_method_that_suspends_is_a_mistake_that_is_named() -> None:
         Sleepy().nap()
 
 
-def test_an_error_of_a_method_is_the_callers() -> None:
+def test_an_exception_of_a_method_reaches_the_caller() -> None:
     async def fail() -> None:
         raise KeyError("x")
 

@@ -46,7 +46,7 @@ def classifier(server: Any, patient: RecallClient, describe: Any, pauses: list[f
     return patient.classifier("c1")
 
 
-def test_events_come_as_they_happen_until_the_last(server: Any, classifier: Classifier) -> None:
+def test_events_arrive_as_they_happen_until_the_last(server: Any, classifier: Classifier) -> None:
     whole = event(1, "status", "running") + b": keep-alive\n\n" + event(2) + LAST
     cut = [whole[:10], whole[10:11], whole[11:70], whole[70:]]  # packets end anywhere
     server.on("GET", "/classifier/c1/events", stream(*cut))
@@ -62,7 +62,7 @@ def test_events_come_as_they_happen_until_the_last(server: Any, classifier: Clas
 @pytest.mark.parametrize(
     "lost", [httpx2.ReadError("reset"), httpx2.ReadTimeout("silent"), httpx2.RemoteProtocolError("cut off"), b""]
 )
-def test_a_lost_connection_goes_on_behind_the_last_event(
+def test_a_lost_connection_resumes_after_the_last_event(
     server: Any, classifier: Classifier, pauses: list[float], lost: Any
 ) -> None:
     half = event(3)[:25]  # begun, but never ended: it has to come again
@@ -79,20 +79,20 @@ def test_a_server_that_restarts_is_waited_for(server: Any, classifier: Classifie
     assert len(pauses) == 9
 
 
-def test_what_was_known_already_does_not_come_again(server: Any, classifier: Classifier) -> None:
+def test_known_events_are_not_repeated(server: Any, classifier: Classifier) -> None:
     server.on("GET", "/classifier/c1/events", stream(event(4), event(5), event(6), LAST))
     assert [each.number for each in classifier.events(after=5)] == [6, 9]
     assert server.asked[-1].headers["last-event-id"] == "5"
 
 
-def test_nothing_more_is_nothing_more(server: Any, classifier: Classifier) -> None:
+def test_after_the_last_event_there_are_none(server: Any, classifier: Classifier) -> None:
     server.on("GET", "/classifier/c1/events", ENDED)
     assert list(classifier.events(after=9)) == []
     server.on("GET", "/classifier/c1/events", stream(event(1), httpx2.ReadError("reset")), ENDED)
     assert [each.number for each in classifier.events()] == [1]
 
 
-def test_a_classifier_deleted_meanwhile_ends_the_events(server: Any, classifier: Classifier) -> None:
+def test_deleting_the_classifier_ends_its_events(server: Any, classifier: Classifier) -> None:
     server.on("GET", "/classifier/c1/events", stream(event(1)), httpx2.Response(404))
     events = classifier.events()
     assert next(events).number == 1
@@ -108,15 +108,13 @@ def test_a_classifier_deleted_meanwhile_ends_the_events(server: Any, classifier:
         (stream(b'data: {"number": 1}\n\n'), "an event of classifier c1"),
     ],
 )
-def test_what_is_no_event_is_refused(server: Any, classifier: Classifier, answer: Any, message: str) -> None:
+def test_malformed_events_are_refused(server: Any, classifier: Classifier, answer: Any, message: str) -> None:
     server.on("GET", "/classifier/c1/events", answer)
     with pytest.raises(recall_client.UnexpectedAnswer, match=message):
         list(classifier.events())
 
 
-def test_a_client_without_retries_says_that_the_connection_was_lost(
-    server: Any, client: RecallClient, describe: Any
-) -> None:
+def test_a_client_without_retries_reports_a_lost_connection(server: Any, client: RecallClient, describe: Any) -> None:
     server.on("GET", "/classifier/c1", describe("running"))
     server.on("GET", "/classifier/c1/events", stream(event(1), httpx2.ReadError("reset")))
     events = client.classifier("c1").events()
@@ -125,7 +123,7 @@ def test_a_client_without_retries_says_that_the_connection_was_lost(
         next(events)
 
 
-def test_who_breaks_off_lets_go_of_the_connection(server: Any, classifier: Classifier) -> None:
+def test_leaving_the_loop_closes_the_connection(server: Any, classifier: Classifier) -> None:
     answers: list[httpx2.Response] = []
 
     def remembered(request: httpx2.Request) -> httpx2.Response:
@@ -140,7 +138,7 @@ def test_who_breaks_off_lets_go_of_the_connection(server: Any, classifier: Class
     assert answers[0].is_closed
 
 
-def test_the_asynchronous_client_hears_the_same(server: Any, describe: Any, pauses: list[float]) -> None:
+def test_the_asyncio_client_gets_the_same_events(server: Any, describe: Any, pauses: list[float]) -> None:
     def pieces(*sent: bytes | Exception) -> Any:
         async def body() -> Any:
             for piece in sent:

@@ -66,7 +66,7 @@ PICTURES = {
 
 @pytest.mark.parametrize("shape", [(1, 28, 28), (3, 8, 8), (3, 20, 11)])
 @pytest.mark.parametrize("kind", PICTURES)
-def test_a_picture_is_prepared_bit_for_bit_as_the_server_does_it(kind: str, shape: tuple[int, int, int]) -> None:
+def test_a_picture_is_prepared_as_the_same_bits_as_by_the_server(kind: str, shape: tuple[int, int, int]) -> None:
     channels, height, width = shape
     (ours,) = prepared([Upload(kind, PICTURES[kind])], ImageShape(channels=channels, height=height, width=width))
     assert numpy.array_equal(ours, decode(PICTURES[kind], shape))
@@ -106,14 +106,14 @@ DAMAGED_METADATA = {
 
 @pytest.mark.filterwarnings("ignore::UserWarning")
 @pytest.mark.parametrize("kind", DAMAGED_METADATA)
-def test_damaged_metadata_leaves_the_pixels(kind: str) -> None:
+def test_damaged_metadata_does_not_affect_the_pixels(kind: str) -> None:
     shape = ImageShape(channels=3, height=30, width=50)
     undamaged = PICTURES["jpeg" if kind.startswith("JPEG") else "colour"]
     damaged, whole = prepared([Upload(kind, DAMAGED_METADATA[kind]), Upload("whole", undamaged)], shape)
     assert numpy.array_equal(damaged, whole)
 
 
-def test_an_orientation_survives_beside_a_damaged_text() -> None:
+def test_an_orientation_beside_damaged_text_is_applied() -> None:
     turn = with_chunk(b"eXIf", b"II*\0\x08\0\0\0\x01\0\x12\x01\x03\0\x01\0\0\0\x06\0\0\0\0\0\0\0")
     place = turn.index(b"IDAT") - 4
     text = with_chunk(b"zTXt", b"prompt\0\0" + INFLATES)
@@ -140,7 +140,7 @@ def animation() -> bytes:
         (animation(), "is animated"),
     ],
 )
-def test_what_is_no_picture_is_refused_by_its_name(data: bytes, message: str) -> None:
+def test_a_file_that_is_no_picture_is_refused_by_name(data: bytes, message: str) -> None:
     with pytest.raises(ValueError, match=f"^bear.jpg {message}|^bear.jpg has .*{message}"):
         prepared([Upload("bear.jpg", data)], ImageShape(channels=1, height=8, width=8))
 
@@ -193,7 +193,7 @@ def test_a_damaged_download_is_never_used(server: Any, client: RecallClient, des
         client.classifier("c1").local()
 
 
-def test_what_is_missing_is_said_before_anything_is_downloaded() -> None:
+def test_missing_packages_are_reported_before_the_download() -> None:
     program = (
         "import sys\n"
         "sys.modules['onnxruntime'] = None\n"

@@ -32,7 +32,7 @@ def no_environment(monkeypatch: pytest.MonkeyPatch) -> None:
         ("https://example.org", "*"),
     ],
 )
-def test_a_proxy_that_is_not_for_this_address_does_not_matter(
+def test_a_proxy_for_other_addresses_is_ignored(
     monkeypatch: pytest.MonkeyPatch, client: type, address: str, exceptions: str
 ) -> None:
     monkeypatch.setenv("ALL_PROXY", SOCKS)
@@ -60,7 +60,7 @@ def test_a_proxy_is_used_for_its_scheme(
     assert (found and str(found.url)) == proxy
 
 
-def test_a_socks_proxy_says_what_it_needs_and_no_password(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_socks_proxy_error_names_the_missing_package_and_no_password(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "socksio", None)
     monkeypatch.setattr("recall_client.connection.network.find_spec", lambda name: None)
     monkeypatch.setenv("ALL_PROXY", SOCKS)
@@ -73,7 +73,7 @@ def test_a_socks_proxy_says_what_it_needs_and_no_password(monkeypatch: pytest.Mo
 
 
 @pytest.mark.parametrize("content", [None, b"not a certificate", b""])
-def test_certificates_that_cannot_be_read_are_named_where_they_are_needed(
+def test_unreadable_certificates_are_named_if_they_are_needed(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, content: bytes | None
 ) -> None:
     if content is not None:

@@ -75,7 +75,7 @@ HIDING_PLACES: dict[str, Callable[[ModelProto], object]] = {
 
 
 @pytest.mark.parametrize("place", HIDING_PLACES)
-def test_data_in_another_file_is_refused_wherever_it_hides(
+def test_external_data_is_refused_anywhere_in_the_model(
     place: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "secret.env").write_bytes(b"KEY=0123456789ab")
@@ -92,7 +92,7 @@ def test_data_in_another_file_is_refused_wherever_it_hides(
         LocalClassifier.load(tmp_path / "strange.onnx")
 
 
-def test_a_graph_that_stands_in_the_file_twice_is_looked_at_twice() -> None:
+def test_a_duplicate_graph_field_is_checked_completely() -> None:
     second = ModelProto()
     second.graph.initializer.append(elsewhere())
     merged = brightness_model() + second.SerializeToString()  # protobuf reads both as one message
@@ -100,7 +100,7 @@ def test_a_graph_that_stands_in_the_file_twice_is_looked_at_twice() -> None:
     assert not is_self_contained(merged)
 
 
-def test_models_of_one_file_are_not_suspected() -> None:
+def test_models_without_external_data_are_accepted() -> None:
     assert is_self_contained(brightness_model())
     model = onnx.load_from_string(brightness_model())
     model.graph.initializer[0].data_location = TensorProto.DEFAULT
@@ -111,6 +111,6 @@ def test_models_of_one_file_are_not_suspected() -> None:
 @pytest.mark.parametrize(
     "data", [b"", b"\x00", b"<html>", b"\x3a\xff", b"\xff" * 20, b"\x38\x01", b"\x3b", brightness_model()[:-3]]
 )
-def test_what_is_not_a_model_is_said(data: bytes) -> None:
+def test_a_file_that_is_no_model_is_refused(data: bytes) -> None:
     with pytest.raises(recall_client.UnreadableClassifier, match="the model is not an ONNX model that can be run"):
         LocalClassifier(data)

@@ -29,14 +29,14 @@ def decoded(data: bytes) -> numpy.ndarray[Any, Any]:
     return numpy.asarray(Image.open(BytesIO(data)))
 
 
-def test_a_path_sends_the_file_as_it_is_under_its_name(tmp_path: Path) -> None:
+def test_a_path_sends_the_unchanged_file_with_its_name(tmp_path: Path) -> None:
     (tmp_path / "bear.jpg").write_bytes(b"not even looked at")
     for path in (tmp_path / "bear.jpg", str(tmp_path / "bear.jpg")):
         (upload,) = uploads([path], of="bear")
         assert (upload.filename, upload.data) == ("bear.jpg", b"not even looked at")
 
 
-def test_bytes_and_recalled_pictures_are_sent_as_they_are() -> None:
+def test_bytes_and_recalled_pictures_are_sent_unchanged() -> None:
     first, second = uploads([b"some file", Picture(png(GREY))], of="bear")
     assert first.data == b"some file"
     assert second.data == png(GREY)
@@ -50,7 +50,7 @@ def test_an_array_arrives_as_a_png_of_the_same_pixels(array: numpy.ndarray[Any, 
     assert numpy.array_equal(decoded(upload.data), numpy.squeeze(expected))
 
 
-def test_an_array_of_many_pictures_is_as_good_as_a_list_of_them() -> None:
+def test_an_array_of_pictures_equals_a_list_of_them() -> None:
     assert uploads(numpy.stack([COLOUR, COLOUR[::-1]]), of="bear") == uploads([COLOUR, COLOUR[::-1]], of="bear")
 
 
@@ -83,14 +83,14 @@ ENTRY = {
 
 @pytest.mark.filterwarnings("ignore::UserWarning")
 @pytest.mark.parametrize("damaged", [name for name in ENTRY if name != "orientation"])
-def test_metadata_that_cannot_be_read_does_not_matter(damaged: str) -> None:
+def test_unreadable_metadata_is_ignored(damaged: str) -> None:
     image = with_exif(b"\x01\0" + ENTRY[damaged] + b"\0\0\0\0")
     (upload,) = uploads([image], of="bear")
     assert numpy.array_equal(decoded(upload.data), COLOUR)
 
 
 @pytest.mark.filterwarnings("ignore::UserWarning")
-def test_an_orientation_beside_damaged_metadata_still_turns() -> None:
+def test_an_orientation_beside_damaged_metadata_is_applied() -> None:
     image = with_exif(b"\x02\0" + ENTRY["orientation"] + ENTRY["rational out of the file"] + b"\0\0\0\0")
     (upload,) = uploads([image], of="bear")
     assert numpy.array_equal(decoded(upload.data), numpy.rot90(COLOUR, k=-1))
@@ -139,14 +139,16 @@ def test_floats_that_round_to_a_level_are_accepted(dtype: type) -> None:
         (None, TypeError, "not NoneType"),
     ],
 )
-def test_what_is_no_picture_is_refused_by_its_place(picture: Any, error: type[Exception], message: str) -> None:
+def test_an_item_that_is_no_picture_is_refused_with_its_index(
+    picture: Any, error: type[Exception], message: str
+) -> None:
     with pytest.raises(error, match=message) as caught:
         uploads([GREY, picture], of="bear")
     assert str(caught.value).startswith("bear, picture 2: ")
 
 
 @pytest.mark.parametrize("single", ["bear.jpg", Path("bear.jpg"), b"bytes", Picture(b""), GREY, COLOUR])
-def test_a_single_picture_where_several_belong_is_refused(single: Any) -> None:
+def test_a_single_picture_instead_of_several_is_refused(single: Any) -> None:
     with pytest.raises(TypeError, match="write \\[picture\\]"):
         uploads(single, of="bear")
     with pytest.raises(TypeError, match="write \\[picture\\]"):
@@ -163,7 +165,7 @@ def test_a_file_that_is_not_there_is_named() -> None:
         uploads(["nowhere.jpg"], of="bear")
 
 
-def test_a_recalled_picture_turns_into_what_one_works_with(tmp_path: Path) -> None:
+def test_a_recalled_picture_converts_to_pillow_and_numpy(tmp_path: Path) -> None:
     picture = Picture(png(GREY))
     assert numpy.array_equal(picture.to_numpy(), GREY[:, :, None])
     assert picture.to_pillow().size == (4, 3)

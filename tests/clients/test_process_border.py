@@ -80,7 +80,7 @@ def model_example(kind: type[BaseModel]) -> dict[str, Any]:
 
 @pytest.mark.parametrize("way", WAYS)
 @pytest.mark.parametrize("kind", classes(RecallError), ids=lambda kind: kind.__name__)
-def test_an_error_arrives_as_it_was_raised(kind: type[RecallError], way: str) -> None:
+def test_an_exception_is_equal_after_pickling(kind: type[RecallError], way: str) -> None:
     error = kind(DOCUMENT) if issubclass(kind, Problem) else kind("a sentence")
     error.add_note("seen on the way")
     other = WAYS[way](error)
@@ -97,13 +97,13 @@ def test_every_error_is_exported() -> None:
 
 @pytest.mark.parametrize("way", WAYS)
 @pytest.mark.parametrize("kind", classes(BaseModel), ids=lambda kind: kind.__name__)
-def test_an_answer_arrives_as_it_was_received(kind: type[BaseModel], way: str) -> None:
+def test_an_answer_is_equal_after_pickling(kind: type[BaseModel], way: str) -> None:
     answer = kind.model_validate(model_example(kind) | {"a_field_of_a_later_server": [1]})
     other = WAYS[way](answer)
     assert type(other) is kind and other == answer and other.model_extra == answer.model_extra
 
 
-def test_a_handle_and_its_client_arrive_with_connections_of_their_own(server: Any) -> None:
+def test_an_unpickled_handle_and_client_have_their_own_connections(server: Any) -> None:
     server.on("POST", "/classifier", httpx2.Response(200, json=classifier_body("queued")))
     with RecallClient("http://fake", api_key="k", timeout=7, retries=2, transport=Transport()) as client:
         classifier = client.train(["Sneaker", "Bag"])
@@ -128,7 +128,7 @@ class Transport(httpx2.BaseTransport):
 
 
 @pytest.mark.parametrize("way", WAYS)
-def test_a_local_classifier_arrives_and_says_the_same(way: str) -> None:
+def test_an_unpickled_local_classifier_predicts_the_same(way: str) -> None:
     classifier = LocalClassifier(brightness_model(), name="pets.onnx")
     other = WAYS[way](classifier)
     images = numpy.linspace(0, 1, 32, dtype=numpy.float32).reshape(2, 1, 4, 4)
@@ -138,7 +138,7 @@ def test_a_local_classifier_arrives_and_says_the_same(way: str) -> None:
 
 @pytest.mark.parametrize("way", WAYS)
 @pytest.mark.parametrize("kind", [each for each in classes() if is_dataclass(each)], ids=lambda kind: kind.__name__)
-def test_a_plain_value_arrives(kind: type, way: str) -> None:
+def test_plain_values_can_be_pickled(kind: type, way: str) -> None:
     values = {field.name: dataclass_example(kind, field.name) for field in fields(kind) if field.init}
     value = kind(**values)
     other = WAYS[way](value)

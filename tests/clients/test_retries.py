@@ -28,15 +28,13 @@ def failure(status: int, retry_after: float | None = None) -> RecallError:
 
 
 @pytest.mark.parametrize("passing", [GONE, httpx2.ReadTimeout("slow"), *map(refused, (429, 502, 503, 504))])
-def test_what_passes_by_itself_is_waited_for(
-    server: Any, patient: RecallClient, pauses: list[float], passing: Any
-) -> None:
+def test_transient_errors_are_retried(server: Any, patient: RecallClient, pauses: list[float], passing: Any) -> None:
     server.on("GET", "/info", passing, passing, passing, INFO)
     assert patient.info().version == "0.1.0"
     assert len(pauses) == 3 and all(0 <= pause <= 0.5 * 2**number for number, pause in enumerate(pauses))
 
 
-def test_what_does_not_pass_is_said_in_the_end(server: Any, patient: RecallClient, pauses: list[float]) -> None:
+def test_an_error_that_persists_is_raised_in_the_end(server: Any, patient: RecallClient, pauses: list[float]) -> None:
     server.on("GET", "/info", GONE)
     with pytest.raises(NoAnswer, match="Connection refused"):
         patient.info()
@@ -44,9 +42,7 @@ def test_what_does_not_pass_is_said_in_the_end(server: Any, patient: RecallClien
 
 
 @pytest.mark.parametrize("status", [400, 401, 403, 404, 409, 413, 422, 500, 507])
-def test_what_would_be_refused_again_is_not_asked_again(
-    server: Any, patient: RecallClient, pauses: list[float], status: int
-) -> None:
+def test_permanent_errors_are_not_retried(server: Any, patient: RecallClient, pauses: list[float], status: int) -> None:
     server.on("GET", "/info", refused(status))
     with pytest.raises(recall_client.Problem):
         patient.info()
@@ -60,7 +56,7 @@ def test_a_client_without_retries_asks_once(server: Any, client: RecallClient, p
     assert caught.value.retry_after == 1 and len(server.asked) == 1 and pauses == []
 
 
-def test_the_server_says_when_to_come_back(server: Any, patient: RecallClient, pauses: list[float]) -> None:
+def test_retry_after_sets_the_pause(server: Any, patient: RecallClient, pauses: list[float]) -> None:
     soon = format_datetime(datetime.now(UTC) + timedelta(seconds=20), usegmt=True)
     waits = [refused(429, **{"Retry-After": said}) for said in ("7", soon, "soon")]
     server.on("GET", "/info", *waits, INFO)
@@ -68,7 +64,7 @@ def test_the_server_says_when_to_come_back(server: Any, patient: RecallClient, p
     assert 7 <= pauses[0] <= 7.5 and 17 <= pauses[1] <= 20.5 and pauses[2] <= 2
 
 
-def test_who_is_asked_to_wait_too_long_is_told_so_instead(
+def test_a_retry_after_that_is_too_long_raises_the_error(
     server: Any, patient: RecallClient, pauses: list[float]
 ) -> None:
     server.on("GET", "/info", refused(429, **{"Retry-After": "3600"}))
@@ -77,7 +73,7 @@ def test_who_is_asked_to_wait_too_long_is_told_so_instead(
     assert caught.value.retry_after == 3600 and pauses == []
 
 
-def test_a_training_that_is_sent_twice_is_the_same_training(
+def test_a_retried_training_is_the_same_training(
     server: Any, patient: RecallClient, pauses: list[float], describe: Any
 ) -> None:
     server.on("POST", "/classifier", httpx2.ReadError("broke off"), describe("queued"))
@@ -87,7 +83,7 @@ def test_a_training_that_is_sent_twice_is_the_same_training(
     assert second.content.count(b"filename=") == 2
 
 
-def test_a_deletion_whose_answer_was_lost_is_done(
+def test_a_deletion_whose_answer_was_lost_succeeds(
     server: Any, patient: RecallClient, pauses: list[float], describe: Any
 ) -> None:
     server.on("GET", "/classifier/c1", describe("succeeded"))
@@ -99,7 +95,7 @@ def test_a_deletion_whose_answer_was_lost_is_done(
         classifier.delete()
 
 
-def test_the_asynchronous_client_pauses_the_same_way(server: Any, pauses: list[float]) -> None:
+def test_the_asyncio_client_pauses_in_the_same_way(server: Any, pauses: list[float]) -> None:
     server.on("GET", "/info", GONE, refused(503, **{"Retry-After": "2"}), INFO)
 
     async def ask() -> str:
@@ -110,7 +106,7 @@ def test_the_asynchronous_client_pauses_the_same_way(server: Any, pauses: list[f
     assert pauses[0] <= 0.5 and 2 <= pauses[1] <= 2.5
 
 
-def test_pauses_are_drawn_and_grow_to_a_limit() -> None:
+def test_pauses_are_random_and_grow_up_to_a_limit() -> None:
     longest, shortest = Retries(10**6, chance=lambda: 1.0), Retries(10**6, chance=lambda: 0.0)
     assert [longest.pause(number, failure(503)) for number in (1, 2, 3, 4)] == [0.5, 1.0, 2.0, 4.0]
     assert longest.pause(10**5, failure(503)) == LONGEST_BACKOFF
@@ -118,7 +114,7 @@ def test_pauses_are_drawn_and_grow_to_a_limit() -> None:
     assert shortest.pause(1, failure(429, LONGEST)) == LONGEST and shortest.pause(1, failure(429, LONGEST + 1)) is None
 
 
-def test_an_outage_is_waited_for_and_forgotten_at_the_first_answer() -> None:
+def test_the_time_of_an_outage_starts_anew_after_an_answer() -> None:
     now = 0.0
     outage = Outage(Retries(1, chance=lambda: 1.0), clock=lambda: now)
     gone = NoAnswer("nobody there")

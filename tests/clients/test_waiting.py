@@ -54,7 +54,7 @@ def test_a_server_that_restarts_is_waited_for(
         (httpx2.Response(302, headers={"Location": "/login"}), recall_client.UnexpectedAnswer),
     ],
 )
-def test_what_will_not_pass_ends_the_wait(
+def test_a_permanent_error_ends_the_wait(
     server: Any, waiting: Classifier, pauses: list[float], answer: httpx2.Response, error: type[Exception]
 ) -> None:
     server.on("GET", "/classifier/c1", answer)
@@ -63,14 +63,14 @@ def test_what_will_not_pass_ends_the_wait(
     assert len(server.asked) == 2
 
 
-def test_time_that_runs_out_while_the_server_is_gone_says_both(server: Any, waiting: Classifier, describe: Any) -> None:
+def test_a_timeout_during_an_outage_reports_both(server: Any, waiting: Classifier, describe: Any) -> None:
     server.on("GET", "/classifier/c1", describe("running"), GONE)
     with pytest.raises(recall_client.StillTraining, match=r"still running after 0.3 s; .*Connection refused"):
         waiting.wait(timeout=0.3)
     assert waiting.status == "running"
 
 
-def test_a_server_that_stays_away_is_given_up(
+def test_an_outage_that_is_too_long_ends_the_wait(
     server: Any, waiting: Classifier, pauses: list[float], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("recall_client.connection.retries.SILENCE", 0.2)

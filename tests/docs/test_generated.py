@@ -74,7 +74,7 @@ def test_every_setting_is_listed_with_its_default(generate: ModuleType) -> None:
     assert "| `RECALL_PORT` | `--port` | `8000` |" in text
 
 
-def test_the_text_of_a_manifest_is_no_markup(generate: ModuleType) -> None:
+def test_text_of_a_manifest_is_escaped(generate: ModuleType) -> None:
     assert generate.cell("a|b *c* [d](e) <f>\n`g`") == r"a\|b \*c\* \[d\](e) \<f\> \`g\`"
     assert generate.table(["a"], [["b"], ["c"]]) == "| a |\n| --- |\n| b |\n| c |\n"
 

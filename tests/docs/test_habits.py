@@ -19,7 +19,7 @@ TEMPLATES = sorted((ROOT / ".github/ISSUE_TEMPLATE").glob("*.yml"))
 COMPLAINT = re.compile(r"Unknown (key|lvalue|section)|Failed to parse|Invalid|not a valid|Missing '='", re.IGNORECASE)
 
 
-def test_contributing_names_four_commands_and_all_of_them_exist() -> None:
+def test_the_four_commands_of_contributing_exist() -> None:
     first, *_ = blocks(ROOT / "CONTRIBUTING.md")
     named = re.findall(r"^make ([a-z]+)", first.content, flags=re.MULTILINE)
     assert named == ["install", "quick", "test", "format"]
@@ -37,7 +37,7 @@ def test_hooks_are_local_and_run_the_tools_of_the_check_target() -> None:
         assert (Path(sys.executable).parent / Path(entry).name).exists(), entry
 
 
-def test_the_hook_runner_reads_the_configuration() -> None:
+def test_the_hook_configuration_is_valid() -> None:
     runner = Path(sys.executable).with_name("prek")
     read = subprocess.run(
         [runner, "validate-config", ROOT / ".pre-commit-config.yaml"], capture_output=True, text=True, check=False
@@ -46,7 +46,7 @@ def test_the_hook_runner_reads_the_configuration() -> None:
 
 
 @pytest.mark.parametrize("template", [path for path in TEMPLATES if path.stem != "config"], ids=lambda path: path.stem)
-def test_a_template_asks_for_something_and_each_field_once(template: Path) -> None:
+def test_issue_templates_have_required_and_unique_fields(template: Path) -> None:
     form = yaml.safe_load(template.read_text())
     assert form["name"]
     assert form["description"]
@@ -55,7 +55,7 @@ def test_a_template_asks_for_something_and_each_field_once(template: Path) -> No
     assert any(part.get("validations", {}).get("required") for part in form["body"])
 
 
-def test_documentation_is_built_by_make_and_by_the_pinned_generator() -> None:
+def test_make_docs_uses_the_pinned_generator() -> None:
     extras = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
     assert [requirement.partition(">")[0] for requirement in extras["docs"]] == ["zensical"]
     assert "docs" in TARGETS
@@ -65,7 +65,7 @@ def test_documentation_is_built_by_make_and_by_the_pinned_generator() -> None:
 
 
 @needs("systemd-analyze")
-def test_the_units_that_are_shown_are_units_that_systemd_understands(tmp_path: Path) -> None:
+def test_the_systemd_units_of_the_documentation_are_valid(tmp_path: Path) -> None:
     units = [block for block in blocks(DOCS / "deploying.md") if block.language == "ini"]
     assert units
     for number, block in enumerate(units):

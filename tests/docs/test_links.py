@@ -33,7 +33,7 @@ def fault(target: str, page: Path) -> str | None:
 
 
 @pytest.mark.parametrize("page", [*pages(), *(ROOT / name for name in dict.fromkeys(OTHERS + INCLUDED))], ids=name_of)
-def test_every_link_of_a_page_leads_somewhere(page: Path) -> None:
+def test_every_link_of_a_page_has_a_target(page: Path) -> None:
     faults = [(link, fault(link.target, page)) for link in links(page)]
     assert [f"{name_of(page)}:{link.line}: {link.target} {what}" for link, what in faults if what] == []
 
@@ -44,7 +44,7 @@ def test_a_page_that_is_shown_in_two_places_has_no_relative_links(name: str) -> 
     assert relative == []
 
 
-def test_links_that_lead_nowhere_are_found(tmp_path: Path) -> None:
+def test_broken_links_are_found(tmp_path: Path) -> None:
     page = tmp_path / "page.md"
     page.write_text("# A heading, with *marks*\n")
     assert fault("#a-heading-with-marks", page) is None

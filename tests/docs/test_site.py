@@ -60,7 +60,7 @@ def site(source: Path) -> Path:
     return source / SITE["site_dir"]
 
 
-def test_a_page_asks_no_other_origin_for_anything(site: Path) -> None:
+def test_pages_load_nothing_from_other_origins(site: Path) -> None:
     elsewhere = []
     for page in site.rglob("*.html"):
         fetched = Fetched()
@@ -71,7 +71,7 @@ def test_a_page_asks_no_other_origin_for_anything(site: Path) -> None:
     assert elsewhere == []
 
 
-def test_every_page_is_in_the_site_and_in_its_navigation(site: Path) -> None:
+def test_every_page_is_built_and_in_the_navigation(site: Path) -> None:
     for page in pages():
         name = page.relative_to(DOCS).with_suffix("")
         folder = name.parent if name.name == "index" else name
@@ -79,12 +79,12 @@ def test_every_page_is_in_the_site_and_in_its_navigation(site: Path) -> None:
     assert sorted(_listed(SITE["nav"])) == sorted(page.relative_to(DOCS).as_posix() for page in pages())
 
 
-def test_what_is_included_is_there(site: Path) -> None:
+def test_included_files_exist(site: Path) -> None:
     assert "What this page asks for beyond safetensors" in (site / "bundle-format/index.html").read_text()
     assert not [page for page in site.rglob("*.html") if re.search(r"--8(<|&lt;|&larr;|←)", page.read_text())]
 
 
-def test_a_link_that_leads_nowhere_fails_the_build(source: Path, tmp_path: Path) -> None:
+def test_a_broken_link_fails_the_build(source: Path, tmp_path: Path) -> None:
     broken = tmp_path / "broken"
     shutil.copytree(source, broken, ignore=shutil.ignore_patterns("build", ".cache"))
     with (broken / "docs/index.md").open("a") as page:

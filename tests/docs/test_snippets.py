@@ -18,7 +18,7 @@ MOST_NOT_EXECUTED = 10  # blocks that install something, use other machines, or 
 
 @pytest.mark.timeout(600)  # a busy machine is slow
 @pytest.mark.parametrize("page", sorted(executed(), key=needs_server, reverse=True), ids=name_of)
-def test_every_block_of_a_page_does_what_the_page_says(
+def test_every_code_block_does_what_its_page_says(
     page: Path, folder: Path, served: Served, alone: dict[Path, Future[None]]
 ) -> None:
     if page in alone:  # running since the first page started
@@ -27,7 +27,7 @@ def test_every_block_of_a_page_does_what_the_page_says(
         run_page(page, folder, served.url)
 
 
-def test_what_is_not_executed_is_little_gives_its_reason_and_can_be_read() -> None:
+def test_blocks_that_are_not_executed_are_few_explained_and_parseable() -> None:
     left_out = [(page, block) for page in executed() for block in blocks(page) if block.not_executed is not None]
     assert len(left_out) <= MOST_NOT_EXECUTED
     for page, block in left_out:
@@ -59,7 +59,7 @@ def test_what_is_not_executed_is_little_gives_its_reason_and_can_be_read() -> No
         ("fortran", "END\n", "knows no language"),
     ],
 )
-def test_a_block_that_does_not_do_what_it_says_is_found(
+def test_a_block_with_wrong_output_is_found(
     language: str, content: str, said: str, tmp_path: Path, served: Served
 ) -> None:
     with Page("page.md", tmp_path, served.url) as running, pytest.raises(SnippetFailed, match=said) as failure:
@@ -67,7 +67,7 @@ def test_a_block_that_does_not_do_what_it_says_is_found(
     assert str(failure.value).startswith("page.md:7: ")
 
 
-def test_blocks_of_a_page_share_what_they_made(tmp_path: Path, served: Served) -> None:
+def test_blocks_of_a_page_share_files_and_variables(tmp_path: Path, served: Served) -> None:
     with Page("page.md", tmp_path, served.url) as running:
         running.run(Block("shell", "echo 41 > number\n", line=1))
         running.run(Block("python", "from pathlib import Path\nn = int(Path('number').read_text())\n", line=2))
@@ -76,7 +76,7 @@ def test_blocks_of_a_page_share_what_they_made(tmp_path: Path, served: Served) -
         running.run(Block("console", "$ echo /classifier/ID/predict\n/classifier/abc/predict\n", line=5))
 
 
-def test_output_agrees_where_only_white_space_and_dots_differ() -> None:
+def test_white_space_and_ellipses_in_output_are_ignored() -> None:
     assert agrees('{"a": 1, ...}\n', '{"a":1,"b":2}')
     assert agrees("...", "")
     assert not agrees('{"a": 1}', '{"a":1,"b":2}')
@@ -89,7 +89,7 @@ def test_a_block_without_a_language_is_refused(tmp_path: Path) -> None:
         blocks(page)
 
 
-def test_a_comment_speaks_of_the_block_right_below_it_alone(tmp_path: Path) -> None:
+def test_a_comment_applies_only_to_the_block_right_below(tmp_path: Path) -> None:
     page = tmp_path / "page.md"
     page.write_text(
         "<!-- set-up\nmkdir a\n-->\n\n<!-- not executed: needs root -->\n\n```shell\nrm b\n```\n\n```shell\nls a\n```\n"

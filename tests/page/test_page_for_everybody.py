@@ -51,7 +51,7 @@ def test_axe_finds_no_accessibility_fault(open_page: OpenPage, scheme: str) -> N
     assert faults == {"page": [], "card": [], "camera": []}
 
 
-def test_everything_goes_without_a_mouse(page: Any) -> None:
+def test_everything_works_by_keyboard(page: Any) -> None:
     def tab_to(selector: str, *, then_press: str) -> None:
         for _ in range(MOST_TABS):
             page.keyboard.press("Tab")
@@ -73,7 +73,7 @@ def test_everything_goes_without_a_mouse(page: Any) -> None:
 
 
 @pytest.mark.parametrize("memory", ["fashion-mnist", "many", "marks-images"])
-def test_a_telephone_shows_everything_without_scrolling_sideways(open_page: OpenPage, memory: str) -> None:
+def test_a_phone_shows_everything_without_horizontal_scrolling(open_page: OpenPage, memory: str) -> None:
     page = open_page(viewport=PHONE, has_touch=True)
     choose_memory(page, memory)
     page.locator("#inside-title", has_text=f"Inside {memory}").wait_for()
@@ -81,7 +81,7 @@ def test_a_telephone_shows_everything_without_scrolling_sideways(open_page: Open
     assert page.evaluate("document.documentElement.scrollWidth") <= PHONE["width"]
 
 
-def test_a_training_is_read_out_by_its_states_and_not_by_its_steps(page: Any) -> None:
+def test_screen_readers_announce_states_of_a_training_but_not_its_steps(page: Any) -> None:
     page.evaluate("""() => {
       window.heard = [];
       const place = document.getElementById("progress-heard");

@@ -17,7 +17,7 @@ def test_the_memories_are_shown_with_their_size_and_accuracy(page: Any) -> None:
     assert re.search(r"\d\d\.\d %", card.inner_text())
 
 
-def test_the_first_view_is_below_200_kilobytes_and_asks_nobody_else(open_page: OpenPage, address: str) -> None:
+def test_the_first_view_is_below_200_kilobytes_and_loads_nothing_external(open_page: OpenPage, address: str) -> None:
     page = open_page(shown=False)  # which fails for a request to anywhere else
     page.locator("#similarity td[data-pair]").first.wait_for()
     page.locator("#bases img").first.wait_for()
@@ -57,14 +57,14 @@ def test_the_bases_are_shown_as_they_are_stored(page: Any) -> None:
     assert set(sizes) == {14}
 
 
-def test_a_memory_without_bases_shows_none(page: Any) -> None:
+def test_a_memory_without_bases_has_no_pictures_of_them(page: Any) -> None:
     choose_memory(page, "marks")
     page.locator("#inside-title", has_text="Inside marks").wait_for()
     assert not page.locator("#held").is_visible()
     assert page.locator("#first option").all_inner_texts() == ["left / links", "<b>middle</b>", "右 derecha"]
 
 
-def test_the_similarity_of_two_names_is_told_under_the_mouse_and_under_the_keyboard(page: Any) -> None:
+def test_the_similarity_of_two_names_is_shown_on_hover_and_on_focus(page: Any) -> None:
     page.locator("#similarity td[data-pair]").first.wait_for()
     table, told = page.locator("#similarity table"), page.locator("#similarity-pair")
     assert table.get_by_role("columnheader").all_inner_texts() == table.get_by_role("rowheader").all_inner_texts()
@@ -78,7 +78,7 @@ def test_the_similarity_of_two_names_is_told_under_the_mouse_and_under_the_keybo
     assert table.locator("[tabindex='0']").count() == 1
 
 
-def test_of_many_names_the_most_alike_are_shown(page: Any) -> None:
+def test_for_many_names_the_most_similar_are_shown(page: Any) -> None:
     choose_memory(page, "many")
     page.get_by_role("button", name="Compare 60 names").click()
     page.select_option("#around", label="sort 7")
@@ -92,7 +92,7 @@ def test_of_many_names_the_most_alike_are_shown(page: Any) -> None:
     assert page.locator("#found").inner_text() == "11 names"
 
 
-def test_the_card_of_a_memory_can_be_read_and_kept(page: Any) -> None:
+def test_the_card_of_a_memory_is_shown_and_can_be_saved(page: Any) -> None:
     choose_memory(page, "marks")
     button = page.get_by_role("button", name="Card of marks", exact=True)
     button.click()

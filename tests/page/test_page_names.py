@@ -12,7 +12,7 @@ def type_name(page: Any, text: str) -> None:
     page.keyboard.press("Enter")
 
 
-def test_names_of_two_memories_become_one_classifier_that_says_what_nobody_measured(page: Any) -> None:
+def test_a_classifier_of_two_memories_says_that_its_accuracy_is_unknown(page: Any) -> None:
     choose_memory(page, "marks")
     page.get_by_label(LABELS[0], exact=True).check()
     type_name(page, "more:other")
@@ -27,7 +27,7 @@ def test_names_of_two_memories_become_one_classifier_that_says_what_nobody_measu
     assert not page.locator("#used").inner_text()
 
 
-def test_a_name_that_two_memories_know_is_asked_back(page: Any) -> None:
+def test_the_page_asks_which_memory_is_meant_by_an_ambiguous_name(page: Any) -> None:
     type_name(page, "Other")
     page.locator("#find-error", has_text="may be endless:other and more:other").wait_for()
     assert page.input_value("#find") == "Other"
@@ -35,14 +35,14 @@ def test_a_name_that_two_memories_know_is_asked_back(page: Any) -> None:
     assert page.locator("#chosen").inner_text() == "Chosen: other of more."
 
 
-def test_a_part_of_a_name_is_enough_where_one_name_has_it(page: Any) -> None:
+def test_a_unique_part_of_a_name_is_enough(page: Any) -> None:
     type_name(page, "derech")
     assert page.locator("#chosen").inner_text() == f"Chosen: {LABELS[2]} of marks."
     assert page.input_value("#find") == ""
     assert page.is_enabled("#train")  # Enter picked a name, and did not begin a training
 
 
-def test_groups_and_aliases_tick_what_they_stand_for(page: Any) -> None:
+def test_groups_and_aliases_select_their_labels(page: Any) -> None:
     choose_memory(page, "more")
     page.get_by_role("button", name="edges", exact=True).click()
     assert page.locator("#chosen").inner_text() == "Chosen: top and bottom of more."
@@ -53,13 +53,13 @@ def test_groups_and_aliases_tick_what_they_stand_for(page: Any) -> None:
     assert page.locator("#chosen").inner_text() == f"Chosen: {LABELS[2]} of marks; top of more."
 
 
-def test_several_names_may_be_typed_in_the_servers_own_way(page: Any) -> None:
+def test_several_names_may_be_typed_with_commas(page: Any) -> None:
     type_name(page, "Bag , edges, endless:other")
     page.locator("#chosen", has_text="Bag of fashion-mnist; top and bottom of more").wait_for()
     assert page.locator("#chosen").inner_text().startswith("Chosen: other of endless;")
 
 
-def test_a_name_that_nobody_knows_is_said_with_the_nearest_one_and_nothing_is_lost(open_page: OpenPage) -> None:
+def test_an_unknown_name_is_reported_with_a_suggestion_and_the_selection_stays(open_page: OpenPage) -> None:
     page = open_page(trouble=True)
     page.get_by_label("Bag", exact=True).check()
     type_name(page, "Snaeker")
@@ -70,7 +70,7 @@ def test_a_name_that_nobody_knows_is_said_with_the_nearest_one_and_nothing_is_lo
     assert page.locator("#chosen").inner_text() == "Chosen: Sneaker and Bag of fashion-mnist."
 
 
-def test_what_was_ticked_stays_when_another_memory_is_looked_at(page: Any) -> None:
+def test_the_selection_stays_when_another_memory_is_opened(page: Any) -> None:
     page.get_by_label("Bag", exact=True).check()
     choose_memory(page, "marks")
     assert page.locator("#chips summary").first.inner_text().startswith("marks")

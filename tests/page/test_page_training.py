@@ -32,7 +32,7 @@ def train_names(page: Any, *labels: str) -> None:
     page.wait_for_selector("#try:not([hidden])")
 
 
-def test_names_become_a_classifier_that_predicts_and_can_be_taken_away(page: Any) -> None:
+def test_names_become_a_classifier_that_predicts_and_can_be_downloaded(page: Any) -> None:
     train_names(page, LABELS[0], LABELS[2])
     assert "classifies left / links and 右 derecha" in page.locator("#made").inner_text()
     page.set_input_files("#predict-box input[type=file]", [file("left", 1), file("right", 2)])
@@ -47,7 +47,7 @@ def test_names_become_a_classifier_that_predicts_and_can_be_taken_away(page: Any
     assert probabilities.shape == (1, 2)
 
 
-def test_a_classifier_comes_with_an_estimate_its_times_and_its_card(page: Any) -> None:
+def test_a_classifier_is_shown_with_its_estimate_times_and_card(page: Any) -> None:
     train_names(page, LABELS[0], LABELS[1])
     quality = page.locator("#quality")
     assert quality.locator(".figure").inner_text() == "82.5 %"  # 90 of 100, and 60 of the 80 that were either
@@ -58,7 +58,7 @@ def test_a_classifier_comes_with_an_estimate_its_times_and_its_card(page: Any) -
     page.get_by_role("dialog").get_by_text("It tells apart: left / links, <b>middle</b>.").wait_for()
 
 
-def test_a_persons_own_pictures_become_a_classifier_of_their_own_names(page: Any, tmp_path: Path) -> None:
+def test_own_pictures_become_a_classifier_of_own_names(page: Any, tmp_path: Path) -> None:
     names = ('oben / up "50%22"', "unten ↓ 🙂")
     page.check("input[value=pictures]")
     for index, (name, label) in enumerate(zip(names, ("left", "right"), strict=True)):
@@ -78,7 +78,7 @@ def test_a_persons_own_pictures_become_a_classifier_of_their_own_names(page: Any
     assert page.locator("#predictions th").first.inner_text() == names[1]
 
 
-def test_a_thousand_pictures_dropped_at_once_are_all_used_and_few_are_drawn(page: Any, tmp_path: Path) -> None:
+def test_a_thousand_dropped_pictures_are_all_used_and_few_are_shown(page: Any, tmp_path: Path) -> None:
     page.check("input[value=pictures]")
     for index, label in enumerate(("left", "right")):
         folder = tmp_path / label / "deeper"
@@ -99,7 +99,7 @@ def test_a_thousand_pictures_dropped_at_once_are_all_used_and_few_are_drawn(page
     assert page.locator("#predictions li").count() == 96
 
 
-def test_a_photograph_is_made_small_before_it_is_sent(page: Any) -> None:
+def test_a_photograph_is_shrunk_before_it_is_sent(page: Any) -> None:
     train_names(page, LABELS[0], LABELS[1])
     large = photograph(side=1000)
     assert len(large) > 500_000
@@ -134,7 +134,7 @@ def test_pictures_beyond_the_servers_limits_are_refused_with_the_limit(page: Any
     page.locator("#train:enabled").wait_for()
 
 
-def test_what_is_stopped_while_pictures_are_made_ready_is_not_sent(page: Any) -> None:
+def test_a_training_stopped_while_pictures_are_prepared_is_not_sent(page: Any) -> None:
     sent: list[str] = []
     page.on("request", lambda request: sent.append(request.url) if request.method == "POST" else None)
     page.evaluate("""() => {
@@ -154,7 +154,7 @@ def test_what_is_stopped_while_pictures_are_made_ready_is_not_sent(page: Any) ->
     assert sent == []
 
 
-def test_mistakes_are_said_in_words(page: Any) -> None:
+def test_mistakes_are_explained_on_the_page(page: Any) -> None:
     page.check("#chips input[value=Bag]")
     page.click("#train")
     page.locator("#train-error", has_text="Choose two or more names").wait_for()
@@ -172,7 +172,7 @@ def test_mistakes_are_said_in_words(page: Any) -> None:
     page.locator("#train-error", has_text="Two classes are called “same”").wait_for()
 
 
-def test_what_the_server_refuses_is_said_in_its_words(open_page: Any) -> None:
+def test_refusals_are_shown_in_the_servers_words(open_page: Any) -> None:
     page = open_page(trouble=True)
     page.check("input[value=pictures]")
     for index, name in enumerate(("a:b", "c")):
@@ -191,7 +191,7 @@ def test_what_the_server_refuses_is_said_in_its_words(open_page: Any) -> None:
     page.locator("#train-error", has_text="kaputt.png").wait_for()
 
 
-def test_the_camera_is_asked_for_by_a_click_takes_several_pictures_and_is_let_go(open_page: Any) -> None:
+def test_the_camera_starts_on_a_click_takes_several_pictures_and_is_released(open_page: Any) -> None:
     page = open_page(permissions=["camera"], shown=False)
     page.add_init_script("""
       const lend = navigator.mediaDevices.getUserMedia.bind(navigator.mediaDevices);
@@ -220,7 +220,7 @@ def test_the_camera_is_asked_for_by_a_click_takes_several_pictures_and_is_let_go
     assert camera.evaluate("(each) => each === document.activeElement")
 
 
-def test_a_camera_that_is_refused_is_said_in_words(open_page: Any) -> None:
+def test_a_denied_camera_is_explained(open_page: Any) -> None:
     page = open_page()
     page.evaluate(
         "() => { navigator.mediaDevices.getUserMedia = () => Promise.reject(new DOMException('', 'NotAllowedError')); }"

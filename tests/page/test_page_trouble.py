@@ -55,7 +55,7 @@ def begin_endless(page: Any) -> None:
     page.locator("#progress-text", has_text="Step").wait_for()
 
 
-def test_a_training_that_failed_says_why(page: Any) -> None:
+def test_a_failed_training_is_explained(page: Any) -> None:
     def fail(route: Any) -> None:
         record = route.fetch().json()
         error = {"type": "/problems/training-failed", "title": "Training failed", "detail": "the loss is infinite"}
@@ -85,7 +85,7 @@ def test_a_training_is_followed_through_a_lost_connection(open_page: OpenPage, l
     assert not page.locator("#train-error").is_visible()
 
 
-def test_a_training_is_found_again_when_the_page_was_loaded_again(page: Any) -> None:
+def test_a_training_is_found_again_after_a_reload(page: Any) -> None:
     begin_endless(page)
     page.reload()
     page.locator("#progress-text", has_text="Step").wait_for()
@@ -93,7 +93,7 @@ def test_a_training_is_found_again_when_the_page_was_loaded_again(page: Any) -> 
     page.locator("#progress-text", has_text="Stopped.").wait_for()
 
 
-def test_a_server_that_is_gone_is_said_in_words_and_found_again(open_page: OpenPage, line: Line) -> None:
+def test_a_lost_server_is_reported_and_found_again(open_page: OpenPage, line: Line) -> None:
     page = open_page(at=line.address, trouble=True)
     page.check("#chips input[value=Bag]")
     line.cut()
@@ -119,7 +119,7 @@ def test_a_page_that_comes_before_its_server_waits_for_it(open_page: OpenPage, l
 
 
 @pytest.mark.parametrize("status", [200, 502])
-def test_the_page_of_a_proxy_is_not_taken_for_an_answer(open_page: OpenPage, status: int) -> None:
+def test_an_html_page_of_a_proxy_is_not_taken_for_an_answer(open_page: OpenPage, status: int) -> None:
     page = open_page(trouble=True)
     page.route(
         "**/recall?*",

@@ -23,7 +23,7 @@ def show(page: Any, *labels: str) -> None:
     page.locator("#predictions li").nth(len(labels) - 1).wait_for()
 
 
-def test_without_a_choice_the_memory_that_takes_pictures_is_asked_and_the_page_says_so(page: Any) -> None:
+def test_without_a_choice_the_memory_that_takes_pictures_is_used(page: Any) -> None:
     give_pictures(page, *LEFT_RIGHT)
     assert not page.locator("#ways input").first.is_visible()  # whoever has no patience need not look at it
     with page.expect_request("**/classifier?*") as sent:
@@ -36,7 +36,7 @@ def test_without_a_choice_the_memory_that_takes_pictures_is_asked_and_the_page_s
     assert page.locator("#cautions p").count() == 0
 
 
-def test_pictures_of_what_the_memory_never_saw_are_warned_of_before_the_estimate(page: Any) -> None:
+def test_unfamiliar_pictures_cause_a_warning_before_the_estimate(page: Any) -> None:
     give_pictures(page, ("oben", "left"), ("mitten", "middle"))
     page.click("#train")
     page.locator("#take").wait_for()
@@ -47,7 +47,7 @@ def test_pictures_of_what_the_memory_never_saw_are_warned_of_before_the_estimate
     assert re.search(r"mitten\s+strange\s+0 %", page.locator("#used").inner_text())
 
 
-def test_pictures_answer_at_once_while_the_network_trains(page: Any) -> None:
+def test_prototypes_predict_while_the_network_trains(page: Any) -> None:
     choose_memory(page, "slow")
     give_pictures(page, *LEFT_RIGHT)
     page.click("#train")
@@ -60,7 +60,7 @@ def test_pictures_answer_at_once_while_the_network_trains(page: Any) -> None:
     page.locator("#try").wait_for(state="hidden")  # nothing would answer any more
 
 
-def test_the_network_looks_again_at_what_was_shown_before_it_was_trained(page: Any) -> None:
+def test_pictures_are_predicted_again_once_the_network_is_trained(page: Any) -> None:
     held: list[Any] = []
     page.route("**/events", lambda route: held.append(route))
     give_pictures(page, ("links", "left"), ("rechts", "right"))  # or it would be trained already
@@ -77,7 +77,7 @@ def test_the_network_looks_again_at_what_was_shown_before_it_was_trained(page: A
     assert page.evaluate("document.activeElement.id") != "try-title"  # who tries it already is taken nowhere
 
 
-def test_a_training_that_is_stopped_gives_back_the_classifier_before_it(page: Any) -> None:
+def test_stopping_a_training_restores_the_previous_classifier(page: Any) -> None:
     give_pictures(page, *LEFT_RIGHT)
     page.click("#train")
     page.locator("#take").wait_for()
@@ -90,7 +90,7 @@ def test_a_training_that_is_stopped_gives_back_the_classifier_before_it(page: An
     assert page.locator("#made").inner_text() == made
 
 
-def test_only_comparing_is_there_at_once(page: Any) -> None:
+def test_prototypes_alone_are_ready_at_once(page: Any) -> None:
     give_pictures(page, *LEFT_RIGHT)
     choose_way(page, "prototypes")
     page.click("#train")
@@ -103,7 +103,7 @@ def test_only_comparing_is_there_at_once(page: Any) -> None:
     assert page.locator("#take").is_visible()
 
 
-def test_pictures_are_taken_for_names_of_the_memory_that_is_chosen(page: Any) -> None:
+def test_pictures_are_classified_as_names_of_the_chosen_memory(page: Any) -> None:
     give_pictures(page, *LEFT_RIGHT)
     choose_way(page, "classify")
     page.select_option("#way-memory", "marks")
@@ -113,7 +113,7 @@ def test_pictures_are_taken_for_names_of_the_memory_that_is_chosen(page: Any) ->
     assert "is not known" in page.locator("#used").inner_text()  # how familiar they are
 
 
-def test_names_that_a_memory_cannot_tell_apart_lose_nothing(open_page: OpenPage) -> None:
+def test_classes_with_the_same_nearest_name_are_explained_and_nothing_is_lost(open_page: OpenPage) -> None:
     page = open_page(trouble=True)
     give_pictures(page, ("oben", "left"), ("auch oben", "left"))
     page.get_by_role("button", name="Pictures of class 2: remove all").click()
@@ -127,7 +127,7 @@ def test_names_that_a_memory_cannot_tell_apart_lose_nothing(open_page: OpenPage)
 
 
 @pytest.mark.parametrize("queries", ["labels", "images"])
-def test_what_no_loaded_memory_can_do_cannot_be_chosen(open_page: OpenPage, queries: str) -> None:
+def test_ways_that_no_loaded_memory_supports_cannot_be_chosen(open_page: OpenPage, queries: str) -> None:
     page = open_page(shown=False)
 
     def only(route: Any) -> None:
@@ -146,7 +146,7 @@ def test_what_no_loaded_memory_can_do_cannot_be_chosen(open_page: OpenPage, quer
     assert page.locator("#way-missing").is_visible()
 
 
-def test_a_class_that_was_named_and_has_no_pictures_is_not_left_out_in_silence(page: Any) -> None:
+def test_a_named_class_without_pictures_is_reported(page: Any) -> None:
     give_pictures(page, *LEFT_RIGHT)
     page.click("#add-box")
     page.keyboard.type("vergessen")

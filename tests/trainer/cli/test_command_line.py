@@ -48,7 +48,7 @@ def bundle(bars_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-def test_distill_writes_a_bundle_that_says_where_it_comes_from(bundle: Path, bars_dataset: ImageDataset) -> None:
+def test_distill_writes_a_bundle_with_its_provenance(bundle: Path, bars_dataset: ImageDataset) -> None:
     manifest = MemoryBundle.load(bundle).manifest
     assert manifest.labels == ("top", "middle", "bottom")
     assert manifest.provenance.dataset_sha256 == bars_dataset.digest
@@ -57,7 +57,7 @@ def test_distill_writes_a_bundle_that_says_where_it_comes_from(bundle: Path, bar
     assert manifest.provenance.hyper_parameters["memory.bases"] == 4
 
 
-def test_a_distilled_memory_teaches_a_fresh_network_the_task(bundle: Path, bars_folder: Path) -> None:
+def test_a_distilled_memory_trains_a_fresh_network(bundle: Path, bars_folder: Path) -> None:
     output = run(
         "evaluate", str(bundle), "--dataset", str(bars_folder), "--runs", "2", "--record", "--protocol", "bundle"
     )
@@ -89,7 +89,7 @@ def test_a_memory_addressed_by_pictures_comes_with_its_encoder(bars_folder: Path
     assert bundle.memory.items(queries).shape == (3, 6, 1, 8, 8)
 
 
-def test_a_memory_whose_classifiers_begin_with_its_encoder_is_made_measured_and_served(
+def test_a_memory_with_pretrained_classifiers_is_distilled_evaluated_and_served(
     bars_folder: Path, tmp_path: Path
 ) -> None:
     path = tmp_path / "bundles" / "bars-images.safetensors"
@@ -174,7 +174,7 @@ def test_ctrl_c_keeps_a_checkpoint_and_resuming_ends_in_the_same_bytes(
         (["--device", "tpu"], "unknown device 'tpu'; use auto, cpu or cuda"),
     ],
 )
-def test_what_cannot_be_done_ends_in_one_sentence_and_status_2(
+def test_invalid_requests_end_in_one_sentence_and_status_2(
     bars_folder: Path, tmp_path: Path, arguments: list[str], message: str, refused: Callable[..., str]
 ) -> None:
     base = ["distill", "--dataset", str(bars_folder), "--output", str(tmp_path / "x.safetensors"), "--bases", "2"]
@@ -184,16 +184,14 @@ def test_what_cannot_be_done_ends_in_one_sentence_and_status_2(
     assert not list(tmp_path.glob("*.safetensors"))
 
 
-def test_classes_with_fewer_pictures_than_a_batch_are_distilled_all_the_same(tmp_path: Path) -> None:
+def test_classes_with_fewer_pictures_than_a_batch_are_distilled(tmp_path: Path) -> None:
     """Three pictures of one class to learn from, where each outer step wants twenty."""
     folder, output = picture_folder(tmp_path / "few", "high", "middle", each=5), tmp_path / "few.safetensors"
     run(*distill(folder, output, "--outer-steps", "2", "--image-size", "8", "--set", "objective.real_batch=40"))
     assert MemoryBundle.load(output).manifest.provenance.outer_steps == 2
 
 
-def test_a_class_name_that_no_bundle_may_hold_is_refused_before_distilling(
-    tmp_path: Path, refused: Callable[..., str]
-) -> None:
+def test_an_invalid_class_name_is_refused_before_distilling(tmp_path: Path, refused: Callable[..., str]) -> None:
     for split in ("train", "test"):
         images, labels = np.zeros((8, 8, 8), np.uint8), np.arange(8) % 2
         np.savez(tmp_path / f"{split}.npz", images=images, labels=labels, classes=["cat, tabby", "dog"])
@@ -209,7 +207,7 @@ def test_a_bundle_of_other_data_is_not_evaluated(bundle: Path, refused: Callable
     assert "digits has other classes or another image size than the data that bars was made from" in said
 
 
-def test_a_start_that_is_no_start_is_refused(bars_folder: Path, tmp_path: Path, refused: Callable[..., str]) -> None:
+def test_an_invalid_start_is_refused(bars_folder: Path, tmp_path: Path, refused: Callable[..., str]) -> None:
     base = ["distill", "--dataset", str(bars_folder), "--output", str(tmp_path / "x.safetensors")]
     said = refused(*base, *SMALL, "--start", "nowhere.safetensors")
     assert "--start must be principal, noise or the file of a bundle, not 'nowhere.safetensors'" in said
@@ -217,7 +215,7 @@ def test_a_start_that_is_no_start_is_refused(bars_folder: Path, tmp_path: Path, 
     assert "name the bundle to start from" in said
 
 
-def test_a_run_goes_on_from_any_bundle_of_the_same_shape(
+def test_a_run_can_continue_any_bundle_of_the_same_shape(
     bundle: Path, bars_folder: Path, tmp_path: Path, refused: Callable[..., str]
 ) -> None:
     output = tmp_path / "further.safetensors"
@@ -230,9 +228,7 @@ def test_a_run_goes_on_from_any_bundle_of_the_same_shape(
     assert "--bases is 3, but the bundle bars has 4; leave it out" in said
 
 
-def test_adding_a_class_replaces_another_bundle_only_where_it_is_asked_to(
-    tmp_path: Path, refused: Callable[..., str]
-) -> None:
+def test_add_class_replaces_another_bundle_only_on_request(tmp_path: Path, refused: Callable[..., str]) -> None:
     folder = picture_folder(tmp_path / "more", "lowest", each=3) / "lowest"
     path, other = tmp_path / "bars.safetensors", tmp_path / "other.safetensors"
     for each in (path, other):

@@ -87,7 +87,7 @@ def test_every_network_is_measured_beside_random_and_herded_pictures(
         assert found["recalled"]["mean"] > 0.5
 
 
-def test_an_epoch_looks_at_every_image_once_however_many_there_are() -> None:
+def test_an_epoch_uses_every_image_once() -> None:
     for rows, each_step in ((5, 5), (16, 8), (17, 8)):
         schedule = Protocol("bundle", epochs=10).schedule(RETRAINING, queries=3, rows=rows)
         assert schedule.steps == 10 * -(-rows // each_step)
@@ -105,7 +105,7 @@ def test_steps_and_augmentation_hold_for_the_memory_and_for_its_baselines(
         assert (each["schedule"]["steps"], each["schedule"]["augmentation"]) == (3, "flip")
 
 
-def test_pictures_are_shrunk_for_what_is_recalled_alone_and_never_by_the_papers_protocol(
+def test_networks_shrink_pictures_only_for_recalled_images_and_never_in_the_papers_protocol(
     evaluate: Callable[..., str], bundle: Path, tmp_path: Path
 ) -> None:
     """The paper's networks see pictures as they are, and so do those that real pictures train, whatever is asked."""
@@ -122,7 +122,7 @@ def test_pictures_are_shrunk_for_what_is_recalled_alone_and_never_by_the_papers_
     assert networks == [[half, full, full], [full, full, full]]
 
 
-def test_what_departs_from_a_protocol_is_never_taken_for_it(evaluate: Callable[..., str], bundle: Path) -> None:
+def test_a_modified_protocol_is_recorded_under_another_name(evaluate: Callable[..., str], bundle: Path) -> None:
     for arguments in (["--epochs", "2"], ["--steps", "2"], ["--steps", "2", "--augmentation", "flip"]):
         evaluate(*TINY, "--runs", "1", "--record", *arguments)
     protocols = [row.protocol for row in MemoryBundle.load(bundle).manifest.accuracy][-3:]
@@ -131,7 +131,7 @@ def test_what_departs_from_a_protocol_is_never_taken_for_it(evaluate: Callable[.
     assert [each["protocol"] for each in kept] == protocols, "recording an accuracy leaves the memory what it was"
 
 
-def test_the_last_bits_of_what_a_file_does_not_store_make_no_other_memory(bundle: Path) -> None:
+def test_rounding_of_unstored_bits_does_not_make_another_memory(bundle: Path) -> None:
     """The directions of a projection are computed from the bases, and differ with the number of threads."""
     made = MemoryBundle.load(bundle)
     assert isinstance(made.preprocessing, Projected)
@@ -139,7 +139,7 @@ def test_the_last_bits_of_what_a_file_does_not_store_make_no_other_memory(bundle
     assert memory_digest(replace(made, preprocessing=otherwise)) == memory_digest(made)
 
 
-def test_a_repeated_measurement_takes_the_place_of_the_earlier_and_another_memory_of_all(
+def test_a_repeated_measurement_replaces_the_old_one_and_a_new_memory_replaces_all(
     evaluate: Callable[..., str], bundle: Path, tmp_path: Path
 ) -> None:
     file = tmp_path / "e.json"
@@ -166,7 +166,7 @@ def test_a_repeated_measurement_takes_the_place_of_the_earlier_and_another_memor
         (["--steps", "1000000"], "less than or equal to 100000"),
     ],
 )
-def test_what_cannot_be_measured_is_refused_before_anything_is_trained(
+def test_invalid_evaluations_are_refused_before_training(
     evaluate: Callable[..., str], bundle: Path, monkeypatch: pytest.MonkeyPatch, arguments: list[str], message: str
 ) -> None:
     monkeypatch.setattr("trainer.evaluation.report.evaluate_labels", None)  # calling it would be another error

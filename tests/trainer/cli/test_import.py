@@ -47,7 +47,7 @@ def pixels(bundle: MemoryBundle) -> Tensor:
     return bundle.preprocessing.to_pixels(items.flatten(0, 1)).reshape(items.shape) * 255
 
 
-def test_images_of_an_archive_are_recalled_by_the_classes_of_their_labels(tmp_path: Path) -> None:
+def test_images_of_an_archive_are_recalled_by_their_labels(tmp_path: Path) -> None:
     bundle = imported(archive(tmp_path, classes=CLASSES))
     assert bundle.labels == ("top", "middle", "bottom")
     wanted = torch.from_numpy(images()[[0, 5, 1, 4, 2, 3]]).permute(0, 3, 1, 2).reshape(3, 2, 1, 8, 8)
@@ -81,7 +81,7 @@ def test_the_pictures_of_class_folders_are_imported_and_resized(tmp_path: Path) 
     assert_close(pixels(bundle)[:, :, 0, 0, 0], torch.tensor([[20.0, 21.0], [200.0, 201.0]]), terms=100)
 
 
-def test_normalised_images_are_kept_as_they_are_with_their_normalisation(tmp_path: Path) -> None:
+def test_normalised_images_are_stored_unchanged_with_their_normalisation(tmp_path: Path) -> None:
     normalised = torch.randn(4, 3, 8, 8, generator=torch.Generator().manual_seed(0))
     save_file({"images": normalised, "labels": torch.tensor([0, 0, 1, 1])}, tmp_path / "set.safetensors")
     options = ("--mean", "0.5,0.4,0.3", "--deviation", "0.2,0.2,0.1", "--classes", "cat,dog")
@@ -108,7 +108,7 @@ def test_soft_labels_become_the_targets_of_their_images(
     assert bundle.manifest.budget.numbers_stored == 2 * 64 + 4
 
 
-def test_labels_that_are_one_hot_rows_are_hard_ones(tmp_path: Path) -> None:
+def test_one_hot_labels_are_hard_labels(tmp_path: Path) -> None:
     bundle = imported(archive(tmp_path, labels=np.eye(3)[[0, 1, 2, 2, 1, 0]]))
     assert bundle.memory.targets.form == "hard"
 
@@ -144,7 +144,7 @@ def test_labels_that_are_one_hot_rows_are_hard_ones(tmp_path: Path) -> None:
         ({}, ["--dataset", "digits", "--classes", "a,b,c"], "the classes a, b, c, but digits has 0, 1, 2"),
     ],
 )
-def test_what_cannot_become_a_bundle_is_refused_in_a_sentence(
+def test_invalid_imports_are_refused_in_a_sentence(
     changed: dict[str, Any], options: list[str], sentence: str, tmp_path: Path
 ) -> None:
     source, output = archive(tmp_path, **changed), tmp_path / "made.safetensors"
@@ -161,7 +161,7 @@ def test_a_pickle_is_never_loaded(tmp_path: Path) -> None:
     assert "is a pickle, which can run code and is never loaded here" in str(failed.exception)
 
 
-def test_a_bundle_that_is_there_is_replaced_only_if_asked(tmp_path: Path) -> None:
+def test_an_existing_bundle_is_replaced_only_on_request(tmp_path: Path) -> None:
     imported(archive(tmp_path))
     again = ["import", str(tmp_path / "set.npz"), "--output", str(tmp_path / "made.safetensors")]
     assert "exists already" in str(CliRunner().invoke(app, again).exception)

@@ -31,7 +31,7 @@ def call(*arguments: object) -> str:
     return result.output
 
 
-def test_a_folder_is_learned_published_and_drawn(tasks: Path, tmp_path: Path) -> None:
+def test_a_folder_of_tasks_is_learned_published_and_plotted(tasks: Path, tmp_path: Path) -> None:
     picture = tmp_path / "curve.png"
     output = call(tasks, "--memory", 12, "--bundles", tmp_path / "bundles", "--baselines", "--picture", picture)
     assert "task 2 of 2: recall " in output
@@ -39,7 +39,7 @@ def test_a_folder_is_learned_published_and_drawn(tasks: Path, tmp_path: Path) ->
     assert picture.read_bytes().startswith(b"\x89PNG")
 
 
-def test_it_resumes_from_its_checkpoint(tasks: Path, tmp_path: Path) -> None:
+def test_a_stream_resumes_from_its_checkpoint(tasks: Path, tmp_path: Path) -> None:
     file = tmp_path / "run.checkpoint"
     first = call(tasks, "--memory", 12, "--bundles", tmp_path / "bundles", "--checkpoint", file)
     again = call(tasks, "--memory", 12, "--bundles", tmp_path / "bundles", "--checkpoint", file, "--resume")
@@ -56,7 +56,7 @@ def test_it_resumes_from_its_checkpoint(tasks: Path, tmp_path: Path) -> None:
         (["--method", "magic"], "unknown method 'magic'"),
     ],
 )
-def test_what_cannot_be_is_said_before_anything_is_learned(tasks: Path, arguments: list[object], message: str) -> None:
+def test_invalid_options_are_refused_before_learning(tasks: Path, arguments: list[object], message: str) -> None:
     with pytest.raises((ValueError, InvalidDataset), match=message):
         call(tasks, *arguments)
 
@@ -66,7 +66,7 @@ def test_a_named_stream_is_not_followed() -> None:
         call("rotations", "--follow")
 
 
-def test_a_gpu_that_is_not_there_is_no_slow_surprise(tasks: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_missing_gpu_is_refused_at_once(tasks: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("torch.cuda.is_available", lambda: False)
     with pytest.raises(InvalidRequest, match="no CUDA device is available; use --device auto or cpu"):
         call(tasks, "--memory", 12, "--device", "cuda")

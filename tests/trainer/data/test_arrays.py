@@ -41,7 +41,7 @@ def test_a_test_with_pictures_of_another_shape_is_refused(tmp_path: Path, shape:
         ({"classes": np.array([0, 1])}, "classes must be one string per class"),
     ],
 )
-def test_bad_arrays_are_refused_with_what_would_be_right(tmp_path: Path, arrays: dict, message: str) -> None:
+def test_bad_arrays_are_refused_with_a_suggestion(tmp_path: Path, arrays: dict, message: str) -> None:
     good = {"images": np.zeros((3, 8, 8), np.uint8), "labels": np.array([0, 1, 1]), "classes": np.array(["a", "b"])}
     for split in ("train", "test"):
         np.savez(tmp_path / f"{split}.npz", **(good | arrays))
@@ -84,7 +84,7 @@ def test_a_damaged_archive_is_refused(tmp_path: Path, kind: str) -> None:
 
 
 @pytest.mark.parametrize("missing", ["train.npz", "test.npz"])
-def test_a_missing_half_is_named(tmp_path: Path, missing: str) -> None:
+def test_a_missing_train_or_test_file_is_named(tmp_path: Path, missing: str) -> None:
     (archives(tmp_path) / missing).unlink()
     with pytest.raises(InvalidDataset, match=f"^{missing} must be an archive .* No such file"):
         load_dataset(str(tmp_path))

@@ -50,13 +50,13 @@ def test_an_unknown_name_lists_the_known_ones() -> None:
         load_dataset("imagenet-22k")
 
 
-def test_an_image_size_is_refused_where_none_can_be_chosen(bars_folder: Path) -> None:
+def test_an_image_size_is_refused_for_data_of_fixed_size(bars_folder: Path) -> None:
     for source in (str(bars_folder), "digits"):
         with pytest.raises(InvalidDataset, match="the image size can only be chosen for a folder of pictures"):
             load_dataset(source, image_size=16)
 
 
-def test_the_digest_is_of_the_data_alone(tmp_path: Path) -> None:
+def test_the_digest_depends_only_on_the_data(tmp_path: Path) -> None:
     folder = archives(tmp_path / "data")
     first, other_seed = (load_dataset(str(folder), seed=seed) for seed in (0, 1))
     assert not torch.equal(first.validation.images, other_seed.validation.images)
@@ -104,7 +104,7 @@ def test_an_empty_folder_shadows_no_name(tmp_path: Path, monkeypatch: pytest.Mon
     assert load_dataset("mine").licence == "unknown: the owner's own"
 
 
-def test_no_name_at_all_is_not_the_working_directory(bars_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_empty_name_does_not_mean_the_working_directory(bars_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(bars_folder)
     monkeypatch.setenv("RECALL_DATA", str(bars_folder))
     with pytest.raises(InvalidDataset, match="'' is neither a folder nor"):
@@ -146,7 +146,7 @@ def test_torchvision_s_data_sets_are_read(
     }
 
 
-def test_a_download_that_fails_says_where_it_went(library: type[Library], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_failed_download_names_its_folder(library: type[Library], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(library, "error", OSError("no route"))
     with pytest.raises(InvalidDataset, match=r"mnist could not be downloaded to .*: no route"):
         load_dataset("mnist")

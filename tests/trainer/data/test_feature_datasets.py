@@ -34,7 +34,7 @@ def test_arrays_give_the_features_of_their_pictures_in_the_same_splits(tmp_path:
     assert features.image_shape == (WIDTH, 1, 1)
 
 
-def test_features_are_not_scaled_as_pixels_are(tmp_path: Path, featuriser: Featuriser) -> None:
+def test_features_are_not_scaled_to_0_1(tmp_path: Path, featuriser: Featuriser) -> None:
     features = load_dataset(str(bars_data(tmp_path)), featuriser=featuriser)
     assert torch.equal(features.test.pixels(), features.test.images.float())
 
@@ -55,7 +55,7 @@ def test_pictures_of_a_folder_are_decoded_at_the_size_of_the_encoder(tmp_path: P
         load_dataset(str(folder), image_size=SIZE, featuriser=featuriser)
 
 
-def test_of_a_large_folder_the_features_that_fit_are_kept_and_all_are_seen(
+def test_a_large_folder_keeps_a_sample_of_features_and_processes_all_pictures(
     tmp_path: Path, featuriser: Featuriser
 ) -> None:
     folder = picture_folder(tmp_path / "data", "a", "b", each=30)
@@ -72,7 +72,7 @@ def test_of_a_large_folder_the_features_that_fit_are_kept_and_all_are_seen(
     assert dataset.pictures == len(whole.train) + len(whole.validation) and sum(seen) == len(whole.train)
 
 
-def test_progress_is_one_line_on_a_terminal_and_nothing_elsewhere(
+def test_progress_is_shown_on_terminals_only(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     report_on_stderr(1024, 87.4)

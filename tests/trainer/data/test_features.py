@@ -30,7 +30,7 @@ def pictures(count: int, channels: int = 3, side: int = 5) -> Tensor:
     return torch.randint(0, 256, (count, channels, side, side + 2), dtype=torch.uint8, generator=generator)
 
 
-def test_a_cache_gives_what_was_computed_and_computes_only_what_it_lacks(
+def test_a_cache_computes_only_missing_features(
     encoder: QueryEncoder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(features, "CHUNK", 4)
@@ -53,7 +53,7 @@ def _counting(encode: object, counts: list[int]) -> object:
     return counted
 
 
-def test_a_file_of_the_cache_that_is_cut_off_is_computed_again(encoder: QueryEncoder, tmp_path: Path) -> None:
+def test_a_truncated_cache_file_is_computed_again(encoder: QueryEncoder, tmp_path: Path) -> None:
     images = pictures(3)
     expected = Featuriser(encoder, cache=tmp_path / "cache")(images)
     (file,) = (tmp_path / "cache").rglob("*.safetensors")

@@ -96,9 +96,7 @@ def test_a_class_without_a_readable_picture_is_refused_by_name(tmp_path: Path) -
         load_dataset(str(tmp_path))
 
 
-def test_a_picture_that_goes_while_the_folder_is_read_is_left_out(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_picture_deleted_during_reading_is_left_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("a", "b"):
         class_folder(tmp_path, name, 10)
     survey = folder_dataset.survey
@@ -123,7 +121,7 @@ def shaded_folder(root: Path, each: int) -> None:
             Image.new("L", (8, 8), first + number).save(folder / f"{number:02}.png")
 
 
-def test_what_is_held_out_does_not_depend_on_what_can_be_read(tmp_path: Path) -> None:
+def test_the_held_out_pictures_do_not_depend_on_unreadable_ones(tmp_path: Path) -> None:
     """Else a test picture could become one to learn from, because another file broke meanwhile."""
     shaded_folder(tmp_path, 20)
     before = load_dataset(str(tmp_path))
@@ -135,7 +133,7 @@ def test_what_is_held_out_does_not_depend_on_what_can_be_read(tmp_path: Path) ->
         assert rows(getattr(survivors, part).images) <= rows(getattr(before, part).images)
 
 
-def test_of_a_folder_too_large_for_memory_a_sample_is_kept_and_everything_is_seen(tmp_path: Path) -> None:
+def test_a_folder_too_large_for_memory_keeps_a_sample_and_processes_all_pictures(tmp_path: Path) -> None:
     shaded_folder(tmp_path, 50)
     whole, seen = load_dataset(str(tmp_path)), SecondMoments()
     sample = load_dataset(str(tmp_path), most_bytes=40 * 64, observe=seen)
@@ -147,7 +145,7 @@ def test_of_a_folder_too_large_for_memory_a_sample_is_kept_and_everything_is_see
         assert rows(getattr(sample, part).images) <= rows(getattr(whole, part).images)
 
 
-def test_the_larger_pictures_are_the_fewer_are_gone_through_at_a_time() -> None:
+def test_larger_pictures_are_processed_in_smaller_chunks() -> None:
     large = Split(torch.zeros(60, 3, 256, 256, dtype=torch.uint8), torch.zeros(60, dtype=torch.int64))
     assert [len(chunk) for chunk in large.chunks()] == [21, 21, 18]
     small = Split(torch.zeros(1500, 3, 32, 32, dtype=torch.uint8), torch.zeros(1500, dtype=torch.int64))
@@ -178,7 +176,7 @@ def odd_pictures(folder: Path) -> None:
     Image.fromarray(noise[..., :3]).save(folder / "turned.jpe", format="JPEG", exif=exif)
 
 
-def test_pictures_are_treated_as_the_server_treats_them(tmp_path: Path) -> None:
+def test_pictures_are_prepared_as_by_the_server(tmp_path: Path) -> None:
     for name in ("a", "b"):
         odd_pictures(class_folder(tmp_path, name, 0))
     dataset = load_dataset(str(tmp_path), image_size=6)
@@ -190,9 +188,7 @@ def test_pictures_are_treated_as_the_server_treats_them(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("kind", [Image.Image, PurePath])
-def test_neither_pictures_of_full_size_nor_paths_pile_up(
-    kind: type, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_full_size_pictures_are_not_kept_in_memory(kind: type, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("a", "b"):
         class_folder(tmp_path, name, 10)
     alive: list[int] = []
@@ -214,7 +210,7 @@ def test_neither_pictures_of_full_size_nor_paths_pile_up(
 
 
 @pytest.mark.parametrize("mode", ["1", "L", "LA", "I;16"])
-def test_all_kinds_of_grey_stay_grey(tmp_path: Path, mode: str) -> None:
+def test_all_grey_modes_stay_grey(tmp_path: Path, mode: str) -> None:
     for name in ("a", "b"):
         folder = class_folder(tmp_path, name, 0)
         for number in range(5):
@@ -222,7 +218,7 @@ def test_all_kinds_of_grey_stay_grey(tmp_path: Path, mode: str) -> None:
     assert load_dataset(str(tmp_path)).image_shape == (1, 8, 8)
 
 
-def test_one_picture_in_colour_makes_all_colour_in_both_halves(tmp_path: Path) -> None:
+def test_one_picture_in_colour_makes_train_and_test_colour(tmp_path: Path) -> None:
     for half, mode in (("train", "L"), ("test", "RGB")):
         for name in ("a", "b"):
             class_folder(tmp_path / half, name, 5, mode=mode)
@@ -382,7 +378,7 @@ def test_folders_of_held_out_pictures_beside_train_are_used_as_they_are(
     assert len(everything(dataset)) == 40 * (1 + len(held_out))
 
 
-def test_what_only_looks_like_a_picture_to_the_file_manager_is_passed_over(tmp_path: Path) -> None:
+def test_hidden_files_of_file_managers_are_ignored(tmp_path: Path) -> None:
     for name in ("a", "b"):
         folder = class_folder(tmp_path, name, 5)
         (folder / "._0.png").write_bytes(b"left by a Mac")

@@ -39,7 +39,7 @@ def archive(tmp_path: Path) -> Path:
     return folder
 
 
-def test_it_is_read_by_its_name_and_by_its_folder(archive: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_tiny_imagenet_is_read_by_its_name_and_by_its_folder(archive: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("RECALL_DATA", str(archive.parent))
     named = load_dataset("tinyimagenet")
     assert (named.licence, named.image_shape) == (LICENCES["tinyimagenet"], (3, 64, 64))
@@ -51,7 +51,7 @@ def test_it_is_read_by_its_name_and_by_its_folder(archive: Path, monkeypatch: py
     assert (by_folder.digest, by_folder.licence) == (named.digest, "unknown: the owner's own")
 
 
-def test_what_is_missing_or_damaged_is_named(archive: Path) -> None:
+def test_missing_and_damaged_files_are_named(archive: Path) -> None:
     broken = archive / "train" / "n02" / "images" / "n02_1.JPEG"
     kept = broken.read_bytes()
     broken.write_bytes(b"not a picture")
@@ -70,9 +70,7 @@ def test_what_is_missing_or_damaged_is_named(archive: Path) -> None:
         load_dataset(str(archive))
 
 
-def test_a_name_without_its_folder_says_where_the_folder_comes_from(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_missing_folder_is_refused_with_its_source(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("RECALL_DATA", str(tmp_path))
     with pytest.raises(InvalidDataset, match=r"unpack tiny-imagenet-200\.zip, which Stanford's course"):
         load_dataset("tinyimagenet")
@@ -85,7 +83,7 @@ def test_cifar_100_has_twenty_superclasses_of_five() -> None:
     assert groups_of("mine", members) == {}
 
 
-def test_a_known_name_brings_its_groups_and_a_folder_of_that_name_does_not(
+def test_a_known_data_set_has_groups_and_a_folder_of_that_name_has_none(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("RECALL_DATA", str(tmp_path))

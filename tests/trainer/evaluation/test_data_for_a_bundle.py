@@ -36,7 +36,7 @@ def started(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     return folder, root / "bundles" / "bars.safetensors"
 
 
-def test_going_on_and_evaluating_take_the_size_from_the_bundle(started: tuple[Path, Path], tmp_path: Path) -> None:
+def test_continuing_and_evaluating_use_the_image_size_of_the_bundle(started: tuple[Path, Path], tmp_path: Path) -> None:
     folder, bundle = started
     output = tmp_path / "better.safetensors"
     run("distill", "--dataset", str(folder), "--start", str(bundle), "--output", str(output), *FEW.split())
@@ -44,7 +44,7 @@ def test_going_on_and_evaluating_take_the_size_from_the_bundle(started: tuple[Pa
     assert "recalled" in run("evaluate", str(output), "--dataset", str(folder), "--runs", "1", "--epochs", "1")
 
 
-def test_a_memory_with_an_added_class_goes_on_in_its_own_order(started: tuple[Path, Path], tmp_path: Path) -> None:
+def test_a_memory_with_an_added_class_is_continued_in_its_own_order(started: tuple[Path, Path], tmp_path: Path) -> None:
     _, bundle = started
     further = photographs(tmp_path / "all", "high", "low", "middle", "added")
     larger, output = tmp_path / "larger.safetensors", tmp_path / "better.safetensors"
@@ -65,7 +65,7 @@ def test_classes_are_renumbered_with_their_pictures_and_others_come_last(bars_da
 
 
 @pytest.mark.parametrize("labels", [("top", "middle"), ("top", "bottom"), ("bottom", "top", "unknown")])
-def test_an_order_that_is_there_already_or_cannot_be_changes_nothing(
+def test_an_order_that_is_equal_or_impossible_changes_nothing(
     bars_dataset: ImageDataset, labels: tuple[str, ...]
 ) -> None:
     assert bars_dataset.in_order_of(labels) is bars_dataset

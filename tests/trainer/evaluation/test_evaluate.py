@@ -50,7 +50,7 @@ def test_mean_and_spread_are_those_of_the_runs() -> None:
     assert Accuracies((0.5,)).spread == 0
 
 
-def test_two_ways_are_compared_task_by_task() -> None:
+def test_differences_are_paired_by_task() -> None:
     one, other = Accuracies((0.5, 0.9)), Accuracies((0.4, 0.8))
     assert one.over(other).mean == pytest.approx(0.1)
     assert_close(one.over(other).interval, 0.0, size=1)  # however much tasks differ
@@ -58,7 +58,7 @@ def test_two_ways_are_compared_task_by_task() -> None:
         one.over(Accuracies((0.5,)))
 
 
-def test_fresh_networks_learn_from_real_pictures_and_repeat_themselves(bars_dataset: ImageDataset) -> None:
+def test_fresh_networks_learn_from_real_pictures_reproducibly(bars_dataset: ImageDataset) -> None:
     preprocessing = Standardise.fit(bars_dataset.train.pixels())
     train = bars_dataset.train
     members = torch.stack([torch.nonzero(train.labels == label).flatten()[:8] for label in range(3)])
@@ -84,20 +84,20 @@ def test_confusions_count_every_answer_of_every_network() -> None:
     assert confusions(guesses, labels, 4) == ((3, 1, 0, 0), (0, 2, 0, 0), (2, 0, 0, 0), (0, 0, 0, 0))
 
 
-def test_a_table_of_more_labels_than_a_manifest_takes_is_left_out() -> None:
+def test_confusions_of_too_many_labels_are_left_out() -> None:
     many = torch.arange(MOST_CONFUSED + 1)
     assert confusions([many], many, MOST_CONFUSED + 1) is None
     assert confusions([many[:-1]], many[:-1], MOST_CONFUSED) is not None
 
 
-def test_a_measurement_takes_the_place_of_an_earlier_one_of_its_kind_and_of_no_other() -> None:
+def test_a_measurement_replaces_only_an_earlier_one_of_its_kind() -> None:
     paper = Accuracies((0.5,)).row(network="n", protocol="paper", data="d")
     bundle = Accuracies((0.5,)).row(network="n", protocol="bundle", data="d")
     again = Accuracies((0.5, 0.75), confusions=((4, 0), (3, 1))).row(network="n", protocol="paper", data="d")
     assert recorded([paper, bundle], again) == [bundle, again]
 
 
-def test_what_is_recorded_can_be_read_and_names_what_was_confused(bars_folder: Path, tmp_path: Path) -> None:
+def test_the_recorded_json_can_be_read_and_has_confusions(bars_folder: Path, tmp_path: Path) -> None:
     path = tmp_path / "bars.safetensors"
     dataset = load_dataset(str(bars_folder))
     method = compose("principal")
@@ -129,7 +129,7 @@ def test_an_episode_never_tests_on_its_own_shots(bars_dataset: ImageDataset) -> 
     assert episode.test.labels.tolist() == [0] * 10 + [1] * 10
 
 
-def test_an_episode_that_asks_for_more_pictures_than_there_are_says_so(bars_dataset: ImageDataset) -> None:
+def test_an_episode_with_too_few_pictures_is_refused(bars_dataset: ImageDataset) -> None:
     with pytest.raises(ValueError, match="has 20 pictures, too few for 5 shots and 50 tests"):
         draw_episode(bars_dataset.test, bars_dataset.classes, ways=2, shots=5, tests=100, generator=torch.Generator())
 
@@ -187,14 +187,14 @@ def test_classify_then_recall_trains_on_what_the_known_classes_recall(bars_datas
 
 
 @pytest.mark.parametrize(("asked", "given"), [((5, 200), (5, 30)), ((40, 20), (10, 20)), ((2, 6), (2, 6))])
-def test_a_task_is_cut_down_to_the_pictures_that_there_are(
+def test_a_task_is_reduced_to_the_available_pictures(
     bars_dataset: ImageDataset, asked: tuple[int, int], given: tuple[int, int]
 ) -> None:
     shots, tests = asked
     assert largest_task(bars_dataset.test, bars_dataset.classes, ways=2, shots=shots, tests=tests) == given
 
 
-def test_a_class_with_one_picture_makes_no_episode_and_is_named() -> None:
+def test_a_class_with_one_picture_is_refused_by_name() -> None:
     split = Split(torch.zeros(3, 1, 8, 8, dtype=torch.uint8), torch.tensor([0, 0, 1]))
     with pytest.raises(ValueError, match="two or more pictures of each class, but dog has 1"):
         largest_task(split, ("cat", "dog"), ways=2, shots=1, tests=2)

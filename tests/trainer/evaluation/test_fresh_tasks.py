@@ -28,7 +28,7 @@ def tasks(data: ImageDataset, rows: tuple[int, ...]) -> Iterator[FreshTask]:
 
 
 @pytest.mark.parametrize("rows", [(5,) * 7, (5, 5, 6, 6, 6, 5)], ids=["of one shape", "of two shapes"])
-def test_together_they_are_as_accurate_as_one_by_one_and_in_their_order(
+def test_networks_trained_together_have_the_accuracies_of_single_ones_in_order(
     bars_dataset: ImageDataset, rows: tuple[int, ...]
 ) -> None:
     alone = fresh_accuracies(tasks(bars_dataset, rows), RETRAINING, device=CPU)
@@ -42,5 +42,5 @@ def test_networks_that_cannot_be_trained_together_are_trained_one_by_one(bars_da
     assert fresh_accuracies(tasks(bars_dataset, (5, 5)), dense, device=CPU, together=2) == alone
 
 
-def test_no_tasks_have_no_accuracies() -> None:
+def test_without_tasks_there_are_no_accuracies() -> None:
     assert fresh_accuracies([], RETRAINING, device=CPU) == ()

@@ -48,7 +48,7 @@ def recalled(networks: int, rows: int = 7) -> Tensor:
     ],
     ids=str,
 )
-def test_each_network_ends_as_a_fresh_classifier_of_its_seed_and_images(retraining: Retraining) -> None:
+def test_networks_trained_together_equal_fresh_classifiers(retraining: Retraining) -> None:
     shape = (3, 32, 32) if retraining.network.architecture == "alexnet" else SHAPE
     images = torch.randn(3, 2, 7, *shape, generator=torch.Generator().manual_seed(1))
     seeds, targets, network = [4, 9, 4], torch.eye(2), build_network(retraining.network, shape, 2)
@@ -60,7 +60,7 @@ def test_each_network_ends_as_a_fresh_classifier_of_its_seed_and_images(retraini
         assert_close(found[index], alone.predict_probabilities(pictures[index]), terms=TERMS, size=1)
 
 
-def test_networks_that_begin_with_learned_layers_end_as_fresh_classifiers_that_do() -> None:
+def test_networks_with_pretrained_layers_equal_fresh_classifiers_with_them() -> None:
     warm, targets = schedule(initial="encoder"), torch.eye(2)
     learned = all_but_the_last(build_network(SMALL, SHAPE, 7).initialise(torch.Generator().manual_seed(3)))
     together = ManyNetworks(build_network(SMALL, SHAPE, 2), warm, [4, 9], device=CPU)
@@ -73,7 +73,7 @@ def test_networks_that_begin_with_learned_layers_end_as_fresh_classifiers_that_d
         assert_close(found[index], alone.predict_probabilities(pictures[index]), terms=TERMS, size=1)
 
 
-def test_logits_and_their_gradients_are_those_of_each_network_in_double_precision() -> None:
+def test_logits_and_gradients_equal_those_of_single_networks_in_float64() -> None:
     network = build_network(SMALL, SHAPE, 2)
     generators = [torch.Generator().manual_seed(seed) for seed in range(3)]
     each = [
@@ -95,7 +95,7 @@ def test_logits_and_their_gradients_are_those_of_each_network_in_double_precisio
             assert_close(found, wanted, terms=TERMS)
 
 
-def test_convolutions_in_bfloat16_end_nearby() -> None:
+def test_convolutions_in_bfloat16_give_similar_results() -> None:
     network, images = build_network(SMALL, SHAPE, 2), recalled(2)
     exact = ManyNetworks(network, schedule(), [0, 1], device=CPU).fit(images, torch.eye(2))
     coarse = ManyNetworks(replace(network, convolution_dtype=torch.bfloat16), schedule(), [0, 1], device=CPU)
@@ -105,7 +105,7 @@ def test_convolutions_in_bfloat16_end_nearby() -> None:
     assert_close(coarse.logits(pictures), exact.logits(pictures), terms=12, dtype=torch.bfloat16)
 
 
-def test_what_cannot_be_trained_is_refused_with_a_sentence() -> None:
+def test_invalid_trainings_are_refused_with_a_sentence() -> None:
     network = build_network(SMALL, SHAPE, 2)
     many = ManyNetworks(network, schedule(), [0, 1], device=CPU)
     with pytest.raises(NotFitted):

@@ -14,7 +14,7 @@ from trainer.data.datasets import ImageDataset
 from trainer.evaluation.novelty import fit_novelty_scorer
 
 
-def test_a_served_memory_knows_pictures_of_its_own_data_from_noise(tmp_path: Path, bars_dataset: ImageDataset) -> None:
+def test_novelty_scores_separate_known_pictures_from_noise(tmp_path: Path, bars_dataset: ImageDataset) -> None:
     artifacts = write_artifacts(tmp_path)
     before = Library.load(artifacts, device="cpu")
     path = fit_novelty_scorer(artifacts / "bundles" / "columns-images.safetensors", bars_dataset, centres=3)

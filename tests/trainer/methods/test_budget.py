@@ -36,7 +36,7 @@ def test_the_budget_equation_gives_the_rows_of_the_published_settings(
     assert AddressedBasesSpec().largest(shape, images_per_class * classes * image_numbers, bases) == rows
 
 
-def test_bases_that_do_not_fit_the_budget_leave_no_rows() -> None:
+def test_bases_beyond_the_budget_leave_no_rows() -> None:
     shape = MemoryShape(10, 10, (1, 28, 28), GREY)
     assert AddressedBasesSpec().largest(shape, 10 * GREY, 40) == 0
     assert AddressedBasesSpec().largest(shape, 10 * GREY, 64) < 0

@@ -43,7 +43,7 @@ def test_every_method_is_in_the_table() -> None:
 
 
 @every_method
-def test_a_method_is_short_named_after_itself_and_says_where_it_comes_from(name: str) -> None:
+def test_a_method_is_short_and_has_its_name_and_a_citation(name: str) -> None:
     method = METHODS[name]()
     assert method.name == name
     assert method.citation
@@ -68,7 +68,7 @@ def test_the_same_seed_gives_the_same_bytes_and_another_seed_others(name: str, b
 
 
 @pytest.mark.parametrize("name", [name for name in METHODS if METHODS[name]().outer.steps])
-def test_a_run_that_was_killed_resumes_to_the_same_bytes(name: str, bars_dataset: ImageDataset, tmp_path: Path) -> None:
+def test_a_killed_run_resumes_to_the_same_bytes(name: str, bars_dataset: ImageDataset, tmp_path: Path) -> None:
     def interrupt(progress: RunState) -> None:
         if progress.step == 2:
             raise Interrupted
@@ -87,7 +87,7 @@ def test_a_run_that_was_killed_resumes_to_the_same_bytes(name: str, bars_dataset
 
 
 @every_method
-def test_a_memory_keeps_within_its_budget_and_is_loaded_as_it_was_saved(
+def test_a_memory_keeps_its_budget_and_is_equal_when_loaded(
     name: str, bars_dataset: ImageDataset, tmp_path: Path
 ) -> None:
     run = SmallRun(name, bars_dataset)
@@ -112,7 +112,7 @@ def test_a_method_does_better_than_chance_on_digits(name: str, digits: ImageData
     assert validate(run.components, digits, run.method, run.space).mean > chance + 0.15
 
 
-def test_the_command_lists_the_methods_and_prints_one_whole() -> None:
+def test_the_command_lists_methods_and_prints_one_completely() -> None:
     listed = CliRunner().invoke(app, ["methods"]).output.splitlines()
     assert [line.split()[0] for line in listed] == list(METHODS)
     printed = CliRunner().invoke(app, ["methods", "rtp", "--set", "objective.steps=160"]).output
@@ -121,7 +121,7 @@ def test_the_command_lists_the_methods_and_prints_one_whole() -> None:
 
 
 @pytest.mark.parametrize("images_per_class", [1, 3])
-def test_as_many_images_find_room_beside_learned_targets_in_a_budget_that_says_so(
+def test_a_budget_can_be_enlarged_by_the_numbers_of_learned_targets(
     images_per_class: int, bars_dataset: ImageDataset
 ) -> None:
     hard, learned = compose("frepo", ["memory.targets=hard", "retraining.loss=cross_entropy"]), compose("frepo")

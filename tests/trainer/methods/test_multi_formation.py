@@ -28,12 +28,12 @@ def test_targets_count_for_each_item_or_once() -> None:
     assert shared.largest(SHAPE, 10 * 192 + 100, 0) == 4
 
 
-def test_rows_that_fill_no_image_are_refused() -> None:
+def test_rows_that_fill_no_whole_image_are_refused() -> None:
     with pytest.raises(ValueError, match="images of 2x2 cells recall a multiple of 4 rows"):
         MultiFormationSpec().numbers(SHAPE, 0, 3)
 
 
-def test_noise_is_of_the_size_that_was_asked_for() -> None:
+def test_noise_has_the_requested_size() -> None:
     memory = MultiFormationSpec().noise(SHAPE, 0, 8, "xavier", torch.Generator().manual_seed(0))
     assert isinstance(memory, MultiFormation)
     assert (memory.rows, memory.stored.shape) == (8, (10, 2, 3, 8, 8))

@@ -94,7 +94,7 @@ def differing(one: str, other: str) -> dict[str, tuple[Any, Any]]:
     return {key: (first[key], second[key]) for key in first if first[key] != second[key]}
 
 
-def test_the_rows_of_an_ablation_differ_in_what_they_are_about_and_in_nothing_else() -> None:
+def test_the_rows_of_an_ablation_differ_only_in_its_subject() -> None:
     table = "table2/cifar10/1"
     assert differing(f"{table}/bptt", f"{table}/bptt+ds") == {"memory.resolution": ("full", "half")}
     without = differing(f"{table}/full-without-augmentation", f"{table}/full")
@@ -115,7 +115,7 @@ def test_half_resolution_stores_four_times_as_many_pictures() -> None:
     assert budget(known["table7/cifar10/10/bptt+ds"]).rows == 40
 
 
-def test_the_list_says_what_each_sets(capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_list_shows_the_settings_of_each_recipe(capsys: pytest.CaptureFixture[str]) -> None:
     output = run("recipes", "table8").splitlines()
     assert len(output) == 1 + 6
     assert output[2].split() == [
@@ -146,7 +146,7 @@ def test_a_recipe_runs_on_other_pictures_and_with_other_fields(bars_folder: Path
         ([], "name the pictures to distill, --dataset NAME or --dataset FOLDER, or a --recipe"),
     ],
 )
-def test_a_choice_that_cannot_be_is_refused(
+def test_an_invalid_choice_is_refused(
     tmp_path: Path, arguments: list[str], message: str, refused: Callable[..., str]
 ) -> None:
     said = refused("distill", "--output", str(tmp_path / "x.safetensors"), *arguments)
@@ -154,7 +154,7 @@ def test_a_choice_that_cannot_be_is_refused(
     assert not list(tmp_path.iterdir())
 
 
-def test_a_recipe_whose_data_are_not_here_says_where_they_come_from(
+def test_a_recipe_without_its_data_says_where_to_get_them(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, refused: Callable[..., str]
 ) -> None:
     monkeypatch.setenv("RECALL_DATA", str(tmp_path))

@@ -64,7 +64,7 @@ def batch(made: Components, classes: int, each: int = 2) -> OuterBatch:
     return sampler.batch(sampler.draw_classes(classes, generator), each, generator)
 
 
-def test_a_step_with_some_classes_recalls_and_draws_those_classes_alone() -> None:
+def test_a_step_with_some_classes_recalls_and_draws_only_these() -> None:
     drawn = batch(components(), 2, each=3)
     assert drawn.recalled.items.shape == (2, 2, 1, 8, 8)
     assert torch.equal(drawn.recalled.targets[:, 0], torch.eye(2))
@@ -72,7 +72,7 @@ def test_a_step_with_some_classes_recalls_and_draws_those_classes_alone() -> Non
     assert len({int(number) // 6 for number in drawn.items[:, 0, 0, 0]}) == 2
 
 
-def test_a_pictures_query_is_made_of_other_pictures_than_the_real_ones() -> None:
+def test_queries_and_real_pictures_of_a_step_are_disjoint() -> None:
     real, queries = numbered_data(), picture_queries()
     for seed in range(20):
         with mock.patch.object(PictureQueries, "vectors", side_effect=lambda pictures: pictures) as encode:
@@ -96,7 +96,7 @@ def test_the_outer_loss_reaches_bases_matrices_and_encoder() -> None:
         assert leaf.grad is not None and leaf.grad.abs().max() > 0, name
 
 
-def test_networks_begin_with_what_the_encoder_has_learned_so_far_where_they_are_to() -> None:
+def test_pretrained_networks_start_from_the_current_encoder() -> None:
     assert batch(components(memory(5), picture_queries()), 3).pretrained is None
     queries = picture_queries(begins_networks=True)
     with torch.no_grad():
@@ -108,7 +108,7 @@ def test_networks_begin_with_what_the_encoder_has_learned_so_far_where_they_are_
     assert not any(name.startswith("classifier") for name in learned)
 
 
-def test_a_class_with_few_pictures_still_keeps_query_and_real_pictures_apart() -> None:
+def test_queries_and_real_pictures_of_a_small_class_are_disjoint() -> None:
     shown, others = numbered_data(each=5).draw_disjoint(2, 4, 20, torch.Generator().manual_seed(0))
     assert (len(shown), len(others)) == (4, 20)
     assert set(shown.tolist()) | set(others.tolist()) <= {10, 11, 12, 13, 14}
@@ -120,7 +120,7 @@ def test_a_class_with_too_few_pictures_is_drawn_with_repetition() -> None:
     assert set(index.tolist()) == {3, 4, 5}
 
 
-def test_a_sampler_recalls_what_the_file_would_and_gradients_reach_the_exact_numbers() -> None:
+def test_a_sampler_rounds_as_the_file_and_passes_gradients_through() -> None:
     made, queries = components(), torch.eye(4)
     exact = made.sampler(numbered_data()).memory.items(queries)
     recalled = made.sampler(numbered_data(), "int8").memory.items(queries)
@@ -146,7 +146,7 @@ def test_frozen_tensors_are_not_optimised() -> None:
     assert not made.memory.tensors()["bases"].requires_grad
 
 
-def test_an_objective_says_which_memories_it_cannot_train() -> None:
+def test_an_objective_refuses_unsuitable_memories_by_name() -> None:
     with pytest.raises(ValueError, match="needs a memory that is bases; stored_items is not"):
         components(StoredItems(torch.zeros(4, 2, 1, 8, 8)))
 
@@ -157,7 +157,7 @@ def unrolled(rate: float | None) -> Unrolled:
     return Unrolled(step, steps=2, window=2, rate=0.1, rows_per_class=2, real_batch=8, log_rate=log_rate)
 
 
-def test_a_learned_step_size_starts_where_it_is_told_and_gets_a_gradient() -> None:
+def test_a_learned_step_size_has_its_start_and_gets_a_gradient() -> None:
     made = components(objective=unrolled(0.1))
     losses = [
         Components.of(memory(4), LabelQueries(), unrolled(rate)).objective.loss(
@@ -170,7 +170,7 @@ def test_a_learned_step_size_starts_where_it_is_told_and_gets_a_gradient() -> No
     assert made.tensors()[LOG_RATE].grad is not None
 
 
-def test_a_learned_step_size_is_what_the_bundle_asks_for() -> None:
+def test_a_learned_step_size_is_stored_in_the_bundles_schedule() -> None:
     retraining, objective = compose("window").retraining, unrolled(0.1)
     assert objective.retraining(retraining, {}) == retraining
     learned = objective.retraining(retraining, {LOG_RATE: torch.tensor(-2.0)})
@@ -202,7 +202,7 @@ def test_rows_in_sequence_are_those_of_classifiers() -> None:
 
 
 @pytest.mark.parametrize(("initialisation", "bounds"), [("xavier", (6 / 53, 6 / 13)), ("kaiming", (6 / 48, 6 / 5))])
-def test_noise_is_as_wide_as_its_initialisation_says(initialisation: str, bounds: tuple[float, float]) -> None:
+def test_noise_has_the_width_of_its_initialisation(initialisation: str, bounds: tuple[float, float]) -> None:
     start = noise_start(
         (3, 8, 8),
         bases=5,

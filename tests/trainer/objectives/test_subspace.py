@@ -68,7 +68,7 @@ def test_the_loss_after_a_window_is_that_of_training_on_the_pictures(rows: int) 
         assert_close(found, expected, terms=TERMS)
 
 
-def test_what_was_learned_before_a_window_turns_with_the_bases() -> None:
+def test_earlier_windows_are_rotated_with_the_bases() -> None:
     """As training on pictures has it from weights W_0 + L Q^T and a velocity v Q^T, with L and v constant."""
     window = 3
     objective = SubspaceUnrolled(NETWORK, window=window, rows_per_class=4, **SCHEDULE)  # type: ignore[arg-type]

@@ -62,7 +62,7 @@ TARGETS = [0, 0, 1, 1, 2, 2]
 
 
 @pytest.mark.parametrize("whitened", [False, True])
-def test_dc_and_dsa_find_a_list_whose_last_entry_is_images_and_labels(tmp_path: Path, whitened: bool) -> None:
+def test_dc_and_dsa_exports_have_their_list_format(tmp_path: Path, whitened: bool) -> None:
     path = saved(tmp_path, preprocessing=whitening() if whitened else None)
     export_bundle(path, "dc", tmp_path / "out")
     images, labels = read(tmp_path / "out" / "res_DC_MNIST_ConvNet_2ipc.pt")["data"][-1]
@@ -72,9 +72,7 @@ def test_dc_and_dsa_find_a_list_whose_last_entry_is_images_and_labels(tmp_path: 
 
 
 @pytest.mark.parametrize(("kind", "suffix"), [("mtt", "_best"), ("ddranking", "")])
-def test_trajectory_matching_and_ddranking_find_images_labels_and_a_rate(
-    tmp_path: Path, kind: str, suffix: str
-) -> None:
+def test_mtt_and_ddranking_exports_have_images_labels_and_a_rate(tmp_path: Path, kind: str, suffix: str) -> None:
     path = saved(tmp_path)
     export_bundle(path, kind, tmp_path / "out")
     images, labels, rate = (read(tmp_path / "out" / f"{name}{suffix}.pt") for name in ("images", "labels", "lr"))
@@ -83,7 +81,7 @@ def test_trajectory_matching_and_ddranking_find_images_labels_and_a_rate(
     assert float(rate) == pytest.approx(MemoryBundle.load(path).manifest.retraining.learning_rate)
 
 
-def test_idc_finds_images_in_pixel_space_which_it_normalises_itself(tmp_path: Path) -> None:
+def test_idc_exports_have_images_in_pixel_space(tmp_path: Path) -> None:
     path = saved(tmp_path, preprocessing=whitening())
     export_bundle(path, "idc", tmp_path / "out")
     images, labels = read(tmp_path / "out" / "data.pt")
@@ -91,7 +89,7 @@ def test_idc_finds_images_in_pixel_space_which_it_normalises_itself(tmp_path: Pa
     assert labels.tolist() == TARGETS
 
 
-def test_pngs_are_what_was_recalled_to_eight_bits_and_can_be_distilled_again(tmp_path: Path) -> None:
+def test_png_exports_are_the_recalled_images_in_eight_bits(tmp_path: Path) -> None:
     memory, preprocessing = example_memory(rows=12), example_preprocessing()
     path = tmp_path / "example.safetensors"
     MemoryBundle(example_manifest(memory, preprocessing), memory, preprocessing).save(path)
@@ -105,7 +103,7 @@ def test_pngs_are_what_was_recalled_to_eight_bits_and_can_be_distilled_again(tmp
 
 
 @pytest.mark.parametrize("kind", FORMATS)
-def test_every_export_says_what_it_is_of_and_what_was_done_to_it(tmp_path: Path, kind: str) -> None:
+def test_every_export_describes_its_bundle_and_normalisation(tmp_path: Path, kind: str) -> None:
     path = saved(tmp_path)
     recalled, files = export_bundle(path, kind, tmp_path / "out", per_label=1)
     said = json.loads((tmp_path / "out" / "export.json").read_text())
@@ -127,7 +125,7 @@ def test_the_same_export_is_the_same_bytes_and_holds_no_more_than_its_numbers(tm
     assert one.stat().st_size < 3 * 64 * 4 + 2000, "a view would bring its whole storage along"
 
 
-def test_a_data_set_without_a_custom_is_normalised_as_the_bundle_does_it(tmp_path: Path) -> None:
+def test_data_sets_without_standard_constants_use_the_bundles_normalisation(tmp_path: Path) -> None:
     bundle = MemoryBundle.load(saved(tmp_path, dataset="my pictures"))
     assert choose(bundle, None, None) == Normalisation((pytest.approx(0.3),), (0.25,))  # type: ignore[arg-type]
     assert choose(bundle, (0.5,), (0.2,)) == Normalisation((0.5,), (0.2,))
@@ -142,14 +140,14 @@ def test_a_data_set_without_a_custom_is_normalised_as_the_bundle_does_it(tmp_pat
         ((float("nan"),), (0.2,), "finite numbers, and --deviation must be above zero"),
     ],
 )
-def test_a_normalisation_that_cannot_be_is_refused(
+def test_an_invalid_normalisation_is_refused(
     tmp_path: Path, mean: tuple[float, ...], deviation: tuple[float, ...] | None, message: str
 ) -> None:
     with pytest.raises(ValueError, match=message):
         choose(MemoryBundle.load(saved(tmp_path)), mean, deviation)
 
 
-def test_where_nobody_knows_the_normalisation_it_is_asked_for(tmp_path: Path) -> None:
+def test_an_unknown_normalisation_must_be_given(tmp_path: Path) -> None:
     path = saved(tmp_path, dataset="my pictures", preprocessing=whitening())
     with pytest.raises(ValueError, match="whitened and its data set has no standard normalisation; give the --mean"):
         export_bundle(path, "mtt", tmp_path / "out")
@@ -170,7 +168,7 @@ def test_constants_have_a_mean_and_a_deviation_for_each_channel() -> None:
         ("idc", {"mean": (0.5,), "deviation": (0.5,)}, "idc stores images in pixel space, which its readers normalise"),
     ],
 )
-def test_what_cannot_be_exported_is_refused_before_anything_is_written(
+def test_invalid_exports_are_refused_before_writing(
     tmp_path: Path, kind: str, options: dict[str, Any], message: str
 ) -> None:
     with pytest.raises((InvalidRequest, ValueError), match=message):
@@ -178,7 +176,7 @@ def test_what_cannot_be_exported_is_refused_before_anything_is_written(
     assert [path.name for path in tmp_path.iterdir()] == ["example.safetensors"]
 
 
-def test_a_memory_addressed_by_pictures_has_no_images_of_its_own() -> None:
+def test_a_memory_addressed_by_pictures_cannot_be_exported() -> None:
     memory = example_memory()
     bundle = example_bundle()
     reference = EncoderReference(file="e.onnx", sha256="0" * 64, query_size=memory.query_size)
@@ -193,7 +191,7 @@ def test_a_memory_of_features_is_not_exported_as_images(tmp_path: Path) -> None:
         recall_images(MemoryBundle.load(tmp_path / "bundles" / "columns.safetensors"))
 
 
-def test_nothing_but_an_export_is_ever_replaced_and_that_only_when_asked_to(tmp_path: Path) -> None:
+def test_only_an_export_is_replaced_and_only_on_request(tmp_path: Path) -> None:
     path, thesis = saved(tmp_path), tmp_path / "thesis"
     thesis.mkdir()
     (thesis / "chapter.tex").write_text("years of work")
@@ -213,7 +211,7 @@ def test_nothing_but_an_export_is_ever_replaced_and_that_only_when_asked_to(tmp_
     assert {file.name for file in tmp_path.iterdir()} == {"example.safetensors", "thesis", "out"}
 
 
-def test_a_disk_that_is_full_leaves_the_earlier_export_and_nothing_half_written(
+def test_a_full_disk_keeps_the_old_export_and_leaves_no_partial_one(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path, out = saved(tmp_path), tmp_path / "out"
@@ -231,7 +229,7 @@ def test_a_disk_that_is_full_leaves_the_earlier_export_and_nothing_half_written(
     assert {file.name for file in tmp_path.iterdir()} == {"example.safetensors", "out"}
 
 
-def test_labels_that_are_no_names_of_folders_become_some_and_stay_apart() -> None:
+def test_labels_become_valid_and_distinct_folder_names() -> None:
     labels = ["T-shirt/top", "T-shirt_top", "..", "CON?", "a/../../b", "é" * 200, "é" * 199, "Cat", "cat"]
     names = folder_names(labels)
     assert names[:2] == ["T-shirt_top", "T-shirt_top (2)"]

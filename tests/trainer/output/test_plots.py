@@ -46,7 +46,7 @@ def call(*arguments: object) -> tuple[str, str]:
     return result.stdout, result.stderr
 
 
-def test_a_learning_curve_has_every_point_by_steps_and_by_minutes_and_a_ring_at_the_best() -> None:
+def test_a_learning_curve_shows_all_points_and_marks_the_best() -> None:
     figure = learning_curves({"one": curve(0.5, 0.75, 0.625), "other": curve(0.25)})
     by_steps, by_minutes = figure.axes
     line, ring = by_steps.lines[:2]
@@ -69,13 +69,13 @@ def test_the_matrix_is_that_of_the_papers_definition_with_a_name_for_every_row()
     assert [text.get_text() for text in axes.get_yticklabels()] == ["class 0", "class 1", "class 2"]
 
 
-def test_labels_of_a_group_stand_side_by_side() -> None:
+def test_labels_of_a_group_are_adjacent() -> None:
     bundle = example_bundle(groups={"odd": ("class 1",), "even": ("class 2", "class 0")})
     axes = similarity_matrix(bundle).axes[0]
     assert [text.get_text() for text in axes.get_xticklabels()] == ["class 1", "class 2", "class 0"]
 
 
-def test_hundreds_of_labels_make_a_matrix_that_is_still_a_picture() -> None:
+def test_a_matrix_of_hundreds_of_labels_is_drawn() -> None:
     memory, preprocessing = example_memory(labels=300), example_preprocessing()
     bundle = MemoryBundle(example_manifest(memory, preprocessing), memory, preprocessing)
     figure = similarity_matrix(bundle)
@@ -84,7 +84,7 @@ def test_hundreds_of_labels_make_a_matrix_that_is_still_a_picture() -> None:
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_a_label_that_looks_like_a_formula_is_drawn_as_it_is_and_always_the_same(kind: str) -> None:
+def test_a_label_that_looks_like_a_formula_is_drawn_literally(kind: str) -> None:
     bundle = example_bundle(labels=(r"$\frac{", "a$b$c", "plain"))
     one, other = (to_bytes(similarity_matrix(bundle), kind) for _ in range(2))  # type: ignore[arg-type]
     assert one == other
@@ -98,7 +98,7 @@ def test_recalled_images_are_the_first_rows_of_the_first_labels_in_pixel_space()
     assert_close(rows[1][1][0], bundle.preprocessing.to_pixels(images)[1].numpy(), terms=4)
 
 
-def test_the_command_draws_everything_that_there_is(tmp_path: Path) -> None:
+def test_the_command_draws_all_available_plots(tmp_path: Path) -> None:
     for name, accuracies in (("first", (0.5, 0.6)), ("second", (0.4, 0.7))):
         example_bundle(name=name, progress=curve(*accuracies)).save(tmp_path / f"{name}.safetensors")
     out = tmp_path / "pictures"
@@ -110,7 +110,7 @@ def test_the_command_draws_everything_that_there_is(tmp_path: Path) -> None:
         Image.open(path).load()
 
 
-def test_what_a_memory_does_not_have_is_said_and_the_rest_is_drawn(tmp_path: Path) -> None:
+def test_missing_plots_are_reported_and_the_rest_is_drawn(tmp_path: Path) -> None:
     preprocessing = example_preprocessing()
     pixels = StoredItems(torch.randn(3, 2, 1, 8, 8, generator=torch.Generator().manual_seed(0)))
     MemoryBundle(example_manifest(pixels, preprocessing), pixels, preprocessing).save(tmp_path / "pixels.safetensors")
@@ -130,7 +130,7 @@ def test_a_memory_addressed_by_pictures_shows_what_random_queries_recall(tmp_pat
     assert {path.name for path in (tmp_path / "out").iterdir()} == {"pictures-bases.png", "pictures-recalled.png"}
 
 
-def test_losses_are_those_of_the_metrics_and_their_running_mean(tmp_path: Path) -> None:
+def test_the_loss_plot_shows_the_metrics_and_their_running_mean(tmp_path: Path) -> None:
     lines = [{"step": step, "loss": loss, "gradient_norm": 1.0} for step, loss in ((1, 2.0), (2, 1.0))]
     figure = losses({"run": [{"step": 0, "validation": 0.5}, *lines]})
     mean, values = figure.axes[0].lines
@@ -160,7 +160,7 @@ def test_bad_input_is_refused_with_a_sentence(tmp_path: Path) -> None:
     assert not (tmp_path / "out").exists()
 
 
-def test_without_matplotlib_it_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_matplotlib_the_error_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
     with pytest.raises(ValueError, match="plots need matplotlib; install it, or memory-recall with its extra"):
         empty(1, 1)

@@ -41,13 +41,13 @@ def versions(run: Run, scores: list[list[float]]) -> list[tuple[int, int, float]
     return published
 
 
-def test_the_start_is_published_at_once_and_then_whatever_is_better(bars_dataset: ImageDataset) -> None:
+def test_the_start_is_published_at_once_and_then_every_better_state(bars_dataset: ImageDataset) -> None:
     scores = [[0.3], [0.2], [0.5], [0.4]]
     found = versions(Run(bars_dataset, "outer.steps=6"), scores)
     assert found == [(0, 1, -math.inf), (4, 2, 0.5), (6, 3, 0.5)]
 
 
-def test_a_rise_within_the_noise_is_no_rise(bars_dataset: ImageDataset) -> None:
+def test_an_improvement_within_the_noise_is_not_published(bars_dataset: ImageDataset) -> None:
     """Two networks 0.02 apart: the standard error of a difference of two such means is 0.014."""
     scores = [[0.49, 0.51], [0.5, 0.52], [0.51, 0.53], [0.4, 0.42]]
     found = versions(Run(bars_dataset, "outer.steps=6"), scores)
@@ -61,14 +61,14 @@ def test_noise_is_the_standard_error_of_the_difference_between_two_validations()
     assert RunState(history=[Validation(0, 0.0, (0.4,))]).noise == 0
 
 
-def test_progress_survives_its_own_json() -> None:
+def test_progress_is_equal_after_a_round_trip_through_json() -> None:
     for progress in (RunState(), RunState(3, 2.0, math.nan, 0.5, 2, 0.4, [Validation(0, 0.1, (0.4, 0.6))])):
         again = RunState.from_json(progress.to_json())
         assert again.to_json() == progress.to_json()
         assert (again.best, again.published) == (progress.best, progress.published)
 
 
-def test_a_distilled_bundle_says_its_version_its_minutes_and_its_curve(bars_folder: Path, tmp_path: Path) -> None:
+def test_a_distilled_bundle_records_version_minutes_and_curve(bars_folder: Path, tmp_path: Path) -> None:
     output = tmp_path / "bars.safetensors"
     bundle = commands.distill(request(bars_folder, output, steps=3))
     progress = bundle.manifest.progress
@@ -78,7 +78,7 @@ def test_a_distilled_bundle_says_its_version_its_minutes_and_its_curve(bars_fold
     assert progress.minutes == pytest.approx(bundle.manifest.provenance.seconds / 60, abs=0.01)
 
 
-def test_a_bundle_that_is_there_is_not_overwritten_unless_asked(bars_folder: Path, tmp_path: Path) -> None:
+def test_an_existing_bundle_is_overwritten_only_on_request(bars_folder: Path, tmp_path: Path) -> None:
     wish = request(bars_folder, tmp_path / "bars.safetensors", steps=1)
     commands.distill(wish)
     before = wish.output.read_bytes()
@@ -88,7 +88,7 @@ def test_a_bundle_that_is_there_is_not_overwritten_unless_asked(bars_folder: Pat
     commands.distill(replace(wish, overwrite=True))
 
 
-def test_going_on_in_place_keeps_the_bundle_until_there_is_a_better_one(
+def test_continuing_in_place_keeps_the_bundle_until_there_is_a_better_one(
     bars_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     wish = request(bars_folder, tmp_path / "bars.safetensors", steps=2)
@@ -106,7 +106,7 @@ def test_going_on_in_place_keeps_the_bundle_until_there_is_a_better_one(
     assert better.manifest.provenance.hyper_parameters["start_sha256"] == first.sha256
 
 
-def test_soft_targets_are_learned_written_and_gone_on_from(bars_folder: Path, tmp_path: Path) -> None:
+def test_soft_targets_are_learned_stored_and_continued(bars_folder: Path, tmp_path: Path) -> None:
     wish = request(bars_folder, tmp_path / "bars.safetensors", "memory.targets=soft", steps=3)
     bundle = commands.distill(wish)
     assert bundle.memory.targets.form == "soft"
@@ -124,7 +124,7 @@ def test_soft_targets_are_learned_written_and_gone_on_from(bars_folder: Path, tm
         )
 
 
-def test_what_is_gone_on_from_is_measured_as_it_is_served_and_goes_on_without_its_projection(
+def test_a_projected_memory_is_measured_as_served_and_continued_without_projection(
     bars_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     wish = request(bars_folder, tmp_path / "bars.safetensors", "start=principal", steps=2)
@@ -256,7 +256,7 @@ class Scores:
         self.values = tuple(values)
 
 
-def test_a_full_disk_leaves_the_version_before(
+def test_a_full_disk_keeps_the_previous_version(
     bars_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     wish = request(bars_folder, tmp_path / "bars.safetensors", steps=3)

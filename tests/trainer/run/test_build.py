@@ -26,7 +26,7 @@ KINDS: dict[str, type[AbstractPreprocessing]] = {
 
 
 @pytest.mark.parametrize("kind", PreprocessingSpec.kinds)
-def test_what_a_method_names_is_what_classifiers_see_pictures_through(bars_dataset: ImageDataset, kind: str) -> None:
+def test_the_preprocessing_of_a_method_is_that_of_classifiers(bars_dataset: ImageDataset, kind: str) -> None:
     method = compose("principal", [f"preprocessing={kind}"])
     fitted = fit_preprocessing(bars_dataset, method)
     problem = Problem(bars_dataset, fitted, torch.Generator().manual_seed(0), torch.device("cpu"))
@@ -45,7 +45,7 @@ def test_a_larger_ridge_whitens_less(bars_dataset: ImageDataset, kind: str) -> N
     assert spreads[0] > 2 * spreads[1]
 
 
-def test_a_memory_is_distilled_and_gone_on_from_in_its_spectral_space(bars_folder: Path, tmp_path: Path) -> None:
+def test_a_memory_in_spectral_space_is_distilled_and_continued(bars_folder: Path, tmp_path: Path) -> None:
     path = tmp_path / "bars.safetensors"
     there = "--set preprocessing=spectral --set preprocessing.ridge=0.3 --outer-steps 2 --validate-every 2".split()
     run(*distill(bars_folder, path, *there))
@@ -57,7 +57,7 @@ def test_a_memory_is_distilled_and_gone_on_from_in_its_spectral_space(bars_folde
     assert all(torch.equal(again[name], tensor) for name, tensor in first.preprocessing.tensors().items())
 
 
-def test_how_networks_begin_and_shrink_can_be_set_like_any_other_field() -> None:
+def test_initialisation_and_shrinking_of_networks_can_be_overridden() -> None:
     network = "convnet:filters=4,depth=2,shrink=2"
     same = [f"{field}={network}" for field in ("objective.network", "retraining.network", "queries.encoder")]
     method = compose("image-addressing", ["retraining.initial=encoder", *same])

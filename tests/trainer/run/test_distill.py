@@ -93,7 +93,7 @@ METHODS = {
 
 
 @pytest.mark.parametrize("method", METHODS)
-def test_every_learned_tensor_moves_and_the_loss_falls(bars_dataset: ImageDataset, method: str) -> None:
+def test_every_learned_tensor_changes_and_the_loss_falls(bars_dataset: ImageDataset, method: str) -> None:
     run = Run(
         bars_dataset, *METHODS[method], "outer.steps=25", "outer.optimiser=adam", "outer.rate=0.05", method=method
     )
@@ -151,7 +151,7 @@ def test_the_same_seed_gives_the_same_memory_and_global_randomness_is_untouched(
     assert torch.equal(state, torch.random.get_rng_state())
 
 
-def test_a_run_killed_in_the_middle_resumes_to_the_same_bytes(bars_dataset: ImageDataset, tmp_path: Path) -> None:
+def test_a_run_killed_at_a_step_resumes_to_the_same_bytes(bars_dataset: ImageDataset, tmp_path: Path) -> None:
     whole = Run(bars_dataset, "outer.steps=6").go(validate=lambda: [0.5])
     path = tmp_path / "run.checkpoint"
     killed = Run(bars_dataset, "outer.steps=6", path=path)
@@ -204,7 +204,7 @@ def test_a_damaged_or_missing_checkpoint_is_refused(bars_dataset: ImageDataset, 
         Run(bars_dataset, path=path).distillation.resume(path)
 
 
-def test_the_best_on_validation_is_kept_not_the_last(bars_dataset: ImageDataset) -> None:
+def test_the_best_state_on_validation_is_kept_not_the_last(bars_dataset: ImageDataset) -> None:
     run = Run(bars_dataset, "outer.steps=6")
     scores = iter([0.1, 0.2, 0.9, 0.3])
     kept: list[dict[str, Tensor]] = []
@@ -235,7 +235,7 @@ def test_a_loss_that_is_not_finite_stops_the_run_and_keeps_the_last_good_state(
     assert all(leaf.isfinite().all() for leaf in resumed.components.tensors().values())
 
 
-def test_a_gradient_that_is_not_finite_never_reaches_the_memory(bars_dataset: ImageDataset, tmp_path: Path) -> None:
+def test_a_gradient_that_is_not_finite_does_not_change_the_memory(bars_dataset: ImageDataset, tmp_path: Path) -> None:
     """The loss alone may be finite: clipping by a norm of NaN once turned every number of the memory into NaN."""
     path = tmp_path / "run.checkpoint"
     run = Run(bars_dataset, "outer.steps=4", path=path)
@@ -248,7 +248,7 @@ def test_a_gradient_that_is_not_finite_never_reaches_the_memory(bars_dataset: Im
     assert all(leaf.isfinite().all() for leaf in resumed.components.tensors().values())
 
 
-def test_a_validation_network_that_diverges_counts_as_nothing_and_the_run_goes_on(
+def test_a_diverging_validation_network_counts_as_zero_and_the_run_continues(
     bars_dataset: ImageDataset,
 ) -> None:
     run = Run(bars_dataset, "outer.steps=4")
@@ -264,7 +264,7 @@ def test_a_validation_network_that_diverges_counts_as_nothing_and_the_run_goes_o
     assert curve(run) == [(0, 0.1), (2, 0.0), (4, 0.4)]
 
 
-def test_a_full_disk_leaves_the_last_checkpoint_whole(
+def test_a_full_disk_keeps_the_last_checkpoint(
     bars_dataset: ImageDataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = tmp_path / "run.checkpoint"
@@ -282,7 +282,7 @@ def test_a_full_disk_leaves_the_last_checkpoint_whole(
     assert list(tmp_path.iterdir()) == [path]
 
 
-def test_a_limit_on_the_clock_stops_the_run_between_two_steps(bars_dataset: ImageDataset) -> None:
+def test_a_limit_of_minutes_stops_the_run_between_two_steps(bars_dataset: ImageDataset) -> None:
     run = Run(bars_dataset, "outer.steps=100000")
     run.distillation.limits = RunLimits(100_000, minutes=0.01)
     run.go()
@@ -342,7 +342,7 @@ def test_an_unknown_method_lists_the_known_ones() -> None:
         compose("magic")
 
 
-def test_a_budget_that_is_too_small_says_how_many_bases_would_fit_and_that_is_true(
+def test_a_budget_that_is_too_small_is_refused_with_the_number_of_bases_that_fits(
     bars_dataset: ImageDataset,
 ) -> None:
     method = compose("window")
@@ -362,7 +362,7 @@ def test_a_memory_without_bases_is_refused(bars_dataset: ImageDataset, bases: in
         compose("window").budget(bars_dataset, images_per_class=1, bases=bases, rows=None)
 
 
-def test_pictures_at_half_resolution_are_four_times_as_many(bars_dataset: ImageDataset) -> None:
+def test_half_resolution_allows_four_times_as_many_pictures(bars_dataset: ImageDataset) -> None:
     half = compose("bptt", ["memory.resolution=half"])
     assert half.budget(bars_dataset, images_per_class=2, bases=0, rows=None).rows == 8
     assert half.budget(bars_dataset, images_per_class=0.5, bases=0, rows=None).rows == 2
@@ -376,7 +376,7 @@ def test_a_memory_of_pixels_refuses_more_images_than_its_budget(bars_dataset: Im
 
 
 @pytest.mark.parametrize(("share", "expected"), [(0.5, 3), (0.0, 0), (1.0, 6)])
-def test_the_last_outer_steps_recall_through_what_the_file_keeps(
+def test_the_last_outer_steps_recall_with_the_rounding_of_the_file(
     bars_dataset: ImageDataset, share: float, expected: int
 ) -> None:
     run = Run(bars_dataset, "outer.steps=6", "memory.storage=int8", f"outer.storage_share={share}")

@@ -28,7 +28,7 @@ def distill(output: Path, *more: str, ranks: int | None = None) -> subprocess.Co
 
 
 @pytest.mark.process
-def test_two_processes_learn_what_one_learns_from_as_many_networks(tmp_path: Path) -> None:
+def test_two_processes_learn_the_same_as_one_with_as_many_draws(tmp_path: Path) -> None:
     alone, shared = tmp_path / "alone.safetensors", tmp_path / "shared.safetensors"
     assert distill(alone).returncode == 0
     done = distill(shared, "--metrics", str(tmp_path / "metrics.jsonl"), ranks=2)
@@ -40,14 +40,14 @@ def test_two_processes_learn_what_one_learns_from_as_many_networks(tmp_path: Pat
     assert [path.suffix for path in tmp_path.iterdir() if path.stem == "shared"] == [".safetensors"]
 
 
-def test_networks_that_cannot_be_shared_out_are_refused() -> None:
+def test_draws_that_cannot_be_shared_evenly_are_refused() -> None:
     three = Processes(torch.device("cpu"), number=1, count=3)
     assert list(three.share(6)) == [2, 3]
     with pytest.raises(ValueError, match="4 draws cannot be shared by 3 processes; use --set outer.draws=6"):
         three.share(4)
 
 
-def test_one_process_agrees_with_itself() -> None:
+def test_a_single_process_needs_no_communication() -> None:
     tensor = torch.ones(3)
     ALONE.all_reduce([tensor])
     ALONE.wait()
@@ -55,7 +55,7 @@ def test_one_process_agrees_with_itself() -> None:
     assert ALONE.broadcast([1.5, 0]) == [1.5, 0]
 
 
-def test_torchrun_says_how_many_processes_there_are(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_number_of_processes_comes_from_torchrun(monkeypatch: pytest.MonkeyPatch) -> None:
     assert process_is_first()
     assert processes() == 1
     monkeypatch.setenv("RANK", "1")

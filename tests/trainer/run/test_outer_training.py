@@ -42,13 +42,13 @@ def items(trained: OuterTraining) -> Tensor:
     return trained.leaves["items"].detach().clone()
 
 
-def test_rates_fall_by_a_cosine_or_settle_with_the_steps_taken() -> None:
+def test_rates_follow_their_decay() -> None:
     cosine, settling = training(Outer(rate=0.1, decay="cosine")), training(Outer(rate=0.1, settle=2))
     assert [round(cosine.step(DATA, done=done).rate, 4) for done in (0.0, 0.5, 1.0)] == [0.1, 0.0525, 0.005]
     assert [settling.step(DATA).rate for _ in range(4)] == [0.1 / (1 + steps / 2) for steps in range(4)]
 
 
-def test_what_is_kept_is_the_running_average_and_is_held_only_for_a_while() -> None:
+def test_the_running_average_is_kept_and_held_only_within_the_block() -> None:
     trained = training(Outer(rate=0.1, average=0.75))
     expected = items(trained)
     for _ in range(5):
@@ -63,7 +63,7 @@ def test_what_is_kept_is_the_running_average_and_is_held_only_for_a_while() -> N
 
 
 @pytest.mark.parametrize("optimiser", [Adam(), Sgd(), Sgd(momentum=0.0)])
-def test_steps_go_on_from_saved_tensors_to_the_same_bits(optimiser: Adam | Sgd) -> None:
+def test_steps_resume_from_saved_tensors_to_the_same_bits(optimiser: Adam | Sgd) -> None:
     outer = Outer(optimiser=optimiser, rate=0.1, settle=3, average=0.5)
     whole, stopped = training(outer), training(outer)
     for _ in range(5):

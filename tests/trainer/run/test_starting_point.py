@@ -41,7 +41,7 @@ def further(data: Path, start: Path, output: Path, *arguments: str) -> list[str]
     return ["distill", "--dataset", str(data), "--output", str(output), *SMALL, "--start", str(start), *arguments]
 
 
-def test_a_memory_addressed_by_pictures_is_gone_on_from_with_its_encoder(
+def test_a_memory_addressed_by_pictures_is_continued_with_its_encoder(
     first: Path, bars_folder: Path, tmp_path: Path
 ) -> None:
     """Steps too small to change anything: what comes out is what it began from, in a run of its own."""
@@ -56,7 +56,7 @@ def test_a_memory_addressed_by_pictures_is_gone_on_from_with_its_encoder(
     assert_close(after.memory.items(queries), before.memory.items(queries), terms=64)
 
 
-def test_going_on_in_place_leaves_the_encoder_that_a_copy_of_the_bundle_has(first: Path, bars_folder: Path) -> None:
+def test_continuing_in_place_keeps_an_encoder_that_a_copy_refers_to(first: Path, bars_folder: Path) -> None:
     copy = Path(shutil.copy(first, first.with_name("copy.safetensors")))
     run(*further(bars_folder, first, first, *PICTURES, "--outer-steps", "3", "--validate-every", "1"))
     for path in (first, copy):
@@ -64,7 +64,7 @@ def test_going_on_in_place_leaves_the_encoder_that_a_copy_of_the_bundle_has(firs
         assert encoder.query_size == bundle.memory.query_size
 
 
-def test_what_cannot_be_gone_on_from_is_refused_with_what_would_be_right(
+def test_bundles_that_cannot_be_continued_are_refused_with_a_suggestion(
     first: Path, bars_folder: Path, tmp_path: Path, refused: Callable[..., str]
 ) -> None:
     start = further(bars_folder, first, tmp_path / "second.safetensors", "--outer-steps", "1")
@@ -79,7 +79,7 @@ def test_what_cannot_be_gone_on_from_is_refused_with_what_would_be_right(
     assert not (tmp_path / "second.safetensors").exists()
 
 
-def test_networks_that_began_with_the_encoder_still_do(bars_folder: Path, tmp_path: Path) -> None:
+def test_continued_pretrained_networks_start_from_the_encoder(bars_folder: Path, tmp_path: Path) -> None:
     """However wide the method's own networks are."""
     same = [
         f"{field}=convnet:filters=4,depth=2" for field in ("objective.network", "retraining.network", "queries.encoder")
@@ -118,7 +118,7 @@ def test_a_start_without_its_encoder_is_refused(first: Path, bars_folder: Path, 
         commands.distill(request)
 
 
-def test_a_manifest_may_say_anything_of_its_encoder(first: Path) -> None:
+def test_an_unknown_encoder_in_a_manifest_is_ignored(first: Path) -> None:
     """What is no network is not taken for one; the method's own stands, and the file is checked against it."""
     bundle = MemoryBundle.load(first)
     assert StartingPoint.read(str(first)).defaults == (
@@ -135,7 +135,7 @@ def test_a_manifest_may_say_anything_of_its_encoder(first: Path) -> None:
         assert StartingPoint.read(str(first)).defaults == ("queries.size=5", "queries.pretraining_steps=0")
 
 
-def test_classifiers_are_trained_as_the_start_asks_for_unless_the_method_has_a_schedule_of_its_own(
+def test_the_schedule_of_the_start_is_kept_unless_the_method_has_its_own(
     tmp_path: Path,
 ) -> None:
     path = tmp_path / "half.safetensors"
@@ -153,7 +153,7 @@ def test_classifiers_are_trained_as_the_start_asks_for_unless_the_method_has_a_s
     assert begin.method("rtp", []).objective == compose("rtp").objective
 
 
-def test_a_word_or_a_bundle_by_labels_says_where_a_method_starts(tmp_path: Path) -> None:
+def test_the_start_option_overrides_the_start_of_the_method(tmp_path: Path) -> None:
     assert StartingPoint.read(None) == StartingPoint()
     assert StartingPoint.read("noise").method("window", ["start=principal"]).start == NoiseStart(), (
         "--start has the last word"

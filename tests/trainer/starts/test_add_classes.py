@@ -38,7 +38,7 @@ def recalled(bundle: MemoryBundle, *labels: str) -> torch.Tensor:
     return bundle.memory.items(bundle.label_queries(labels))
 
 
-def test_old_classes_recall_what_they_did_bit_for_bit() -> None:
+def test_old_classes_recall_the_same_bits() -> None:
     before = example_bundle()
     after = add_classes(before, [NewClass("new", pictures())])
     assert after.labels == ("class 0", "class 1", "class 2", "new")
@@ -48,7 +48,7 @@ def test_old_classes_recall_what_they_did_bit_for_bit() -> None:
     assert MemoryBundle.from_bytes(after.to_bytes()).labels == after.labels
 
 
-def test_a_new_class_is_alone_among_soft_targets_and_the_old_keep_theirs() -> None:
+def test_a_new_class_has_a_hard_target_and_soft_targets_of_old_ones_stay() -> None:
     before = with_soft_targets(example_bundle())
     after = add_classes(before, [NewClass("new", pictures())])
     torch.testing.assert_close(shares(after)[:3, :3], shares(before), rtol=0, atol=1e-5)
@@ -57,13 +57,13 @@ def test_a_new_class_is_alone_among_soft_targets_and_the_old_keep_theirs() -> No
 
 
 @pytest.mark.parametrize("storage", ["bfloat16", "int8"])
-def test_a_bundle_with_new_classes_is_stored_as_it_was(storage: Storage) -> None:
+def test_a_bundle_with_new_classes_keeps_its_storage(storage: Storage) -> None:
     before = MemoryBundle.from_bytes(replace(example_bundle(), storage=storage).to_bytes())
     after = MemoryBundle.from_bytes(add_classes(before, [NewClass("new", pictures())]).to_bytes())
     assert (before.storage, after.storage) == (storage, storage)
 
 
-def test_a_new_class_recalls_the_pictures_that_the_bases_can_hold() -> None:
+def test_a_new_class_recalls_its_pictures_within_the_span_of_the_bases() -> None:
     """Pictures made of the bases themselves come back as they were."""
     bundle = example_bundle()
     assert isinstance(bundle.memory, AddressedBases)
@@ -83,7 +83,7 @@ def projected_bundle() -> MemoryBundle:
 
 
 @pytest.mark.parametrize("before", [example_bundle(), projected_bundle()], ids=["standardised", "projected"])
-def test_further_bases_bring_new_pictures_closer_and_leave_old_ones_alone(before: MemoryBundle) -> None:
+def test_further_bases_improve_new_classes_and_do_not_change_old_ones(before: MemoryBundle) -> None:
     new = pictures(2)
 
     def distance(bundle: MemoryBundle) -> float:
@@ -98,7 +98,7 @@ def test_further_bases_bring_new_pictures_closer_and_leave_old_ones_alone(before
     assert_close(recalled(more, "new"), recalled(plain, "new"), terms=64)
 
 
-def test_more_than_the_budget_is_refused() -> None:
+def test_classes_beyond_the_budget_are_refused() -> None:
     memory, preprocessing = example_memory(), example_bundle().preprocessing
     tight = example_manifest(memory, preprocessing)
     tight = tight.model_copy(update={"budget": tight.budget.model_copy(update={"images_per_class": 0.5})})
@@ -118,7 +118,7 @@ def test_more_than_the_budget_is_refused() -> None:
         ),
     ],
 )
-def test_bases_that_further_ones_cannot_be_found_for_are_refused(size: int, stored: int, sentence: str) -> None:
+def test_memories_for_which_further_bases_cannot_be_computed_are_refused(size: int, stored: int, sentence: str) -> None:
     memory = AddressedBases(torch.randn(4, 1, stored, stored), torch.randn(2, 3, 4), size, size)
     preprocessing = example_preprocessing()
     bundle = MemoryBundle(example_manifest(memory, preprocessing), memory, preprocessing)
@@ -129,17 +129,17 @@ def test_bases_that_further_ones_cannot_be_found_for_are_refused(size: int, stor
 
 
 @pytest.mark.parametrize(("names", "known"), [(("class 1",), "class 1"), (("new", "new"), "new")])
-def test_a_name_that_is_known_already_is_refused(names: tuple[str, ...], known: str) -> None:
+def test_a_name_that_exists_is_refused(names: tuple[str, ...], known: str) -> None:
     with pytest.raises(ValueError, match=f"knows '{known}' already; give the folder another --name"):
         add_classes(example_bundle(), [NewClass(name, pictures()) for name in names])
 
 
-def test_a_name_that_no_bundle_may_hold_is_refused() -> None:
+def test_an_invalid_name_is_refused() -> None:
     with pytest.raises(ValueError, match="must not contain ':' or ','"):
         add_classes(example_bundle(), [NewClass("cat, tabby", pictures())])
 
 
-def test_no_picture_of_a_new_class_is_a_test_picture_of_the_whole_folder(tmp_path: Path) -> None:
+def test_pictures_of_a_new_class_exclude_the_test_pictures_of_its_folder(tmp_path: Path) -> None:
     for name, shade in (("new", 0), ("old", 128)):
         (tmp_path / name).mkdir()
         for number in range(60):
@@ -150,7 +150,7 @@ def test_no_picture_of_a_new_class_is_a_test_picture_of_the_whole_folder(tmp_pat
     assert len(used) > 40 and not used & tested
 
 
-def test_a_folder_of_pictures_is_read_as_the_server_reads_pictures(tmp_path: Path) -> None:
+def test_a_folder_of_pictures_is_read_as_by_the_server(tmp_path: Path) -> None:
     folder = tmp_path / "new"
     folder.mkdir()
     for number in range(3):
@@ -168,7 +168,7 @@ def test_a_folder_of_pictures_is_read_as_the_server_reads_pictures(tmp_path: Pat
         NewClass.read(tmp_path / "nowhere", example_bundle())
 
 
-def test_old_classes_keep_their_coefficients_wherever_new_ones_stand() -> None:
+def test_old_classes_keep_their_coefficients_among_new_ones() -> None:
     bundle = example_bundle()
     classes = ("before", "class 0", "class 1", "between", "class 2")
     check_continuable(bundle, classes, (1, 8, 8), "standardise")

@@ -53,14 +53,14 @@ def recalled_pixels(memory: AddressedBases, split: Split) -> Tensor:
     return Standardise.fit(split.images).to_pixels(images)
 
 
-def test_at_full_resolution_any_pictures_are_recalled_as_they_were() -> None:
+def test_at_full_resolution_any_pictures_are_recalled_exactly() -> None:
     split = noisy_pictures(6)
     recalled = recalled_pixels(make(split, bases=6, rows=3, resolution="full"), split)
     nearest = split.pixels()[torch.cdist(recalled.flatten(1), split.pixels().flatten(1)).argmin(dim=1)]
     assert_close(recalled, nearest, terms=NUMBERS)
 
 
-def test_pictures_that_bases_can_hold_are_recalled_as_they_were() -> None:
+def test_pictures_in_the_span_of_the_bases_are_recalled_exactly() -> None:
     """Shrinking and enlarging them would blur them: what is stored is what enlarges to them."""
     split = smooth_pictures(40)
     recalled = recalled_pixels(make(split, bases=4, rows=20), split)
@@ -80,7 +80,7 @@ def test_enlarged_directions_are_orthonormal_and_closest_to_the_pictures() -> No
 
 
 @pytest.mark.parametrize("channels", [1, 3])
-def test_moments_of_a_stream_are_those_of_the_whole(channels: int) -> None:
+def test_streamed_moments_equal_those_of_the_whole(channels: int) -> None:
     split, moments = noisy_pictures(50, channels), SecondMoments()
     for start in range(0, 50, 7):
         moments(split.select(torch.arange(start, min(start + 7, 50))))
@@ -94,7 +94,7 @@ def test_moments_of_a_stream_are_those_of_the_whole(channels: int) -> None:
     assert_close(product, coordinates.T @ coordinates / 50, terms=NUMBERS, dtype=torch.float32)
 
 
-def test_a_streamed_memory_is_the_one_of_the_whole() -> None:
+def test_a_streamed_memory_equals_that_of_the_whole() -> None:
     split, moments = noisy_pictures(60), SecondMoments()
     for chunk in split.chunks(11):
         moments(chunk)
@@ -118,7 +118,7 @@ def test_typical_pictures_are_pictures_and_centres_are_averages() -> None:
     assert torch.equal(torch.cdist(centres, points).argmin(dim=1), chosen.int().argmax(dim=1))
 
 
-def test_a_class_of_few_pictures_gives_all_that_it_has_and_is_named(caplog: pytest.LogCaptureFixture) -> None:
+def test_a_class_with_few_pictures_repeats_them_and_is_named(caplog: pytest.LogCaptureFixture) -> None:
     split = smooth_pictures(40)
     few = split.select(torch.cat([torch.arange(0, 40, 2), torch.tensor([1, 3])]))
     memory = make(few, bases=3, rows=5)
@@ -138,7 +138,7 @@ def test_a_class_of_few_pictures_gives_all_that_it_has_and_is_named(caplog: pyte
     ],
     ids=["black", "one colour", "identical", "each of one shade"],
 )
-def test_pictures_without_anything_to_tell_apart_make_a_memory_all_the_same(images: Tensor) -> None:
+def test_identical_pictures_make_a_valid_memory(images: Tensor) -> None:
     split = Split(images.contiguous(), torch.arange(10) % 2)
     memory = make(split, bases=3, rows=3)
     assert all(bool(tensor.isfinite().all()) for tensor in memory.tensors().values())
@@ -169,7 +169,7 @@ def test_projecting_what_a_memory_recalls_gives_its_coefficients() -> None:
     assert (found - wanted).abs().max() < 0.05 * wanted.abs().max()
 
 
-def test_herded_pictures_are_pictures_of_their_class_and_repeated_where_there_are_too_few() -> None:
+def test_herded_pictures_are_of_their_class_and_repeated_if_too_few() -> None:
     split = noisy_pictures(8)
     chosen = herd(split, PLAIN, classes=2, each=5)
     assert chosen.shape == (2, 5, 1, 9, 8)

@@ -37,7 +37,7 @@ def test_training_recovers_the_head_with_its_bias() -> None:
     assert_close(found, head.logits(features).softmax(dim=1), terms=100, gain=10)
 
 
-def test_of_some_classes_it_recovers_their_columns_up_to_a_factor() -> None:
+def test_for_some_classes_training_recovers_their_columns_up_to_a_factor() -> None:
     features, labels = data()
     head = softmax_head(features, labels, CLASSES, 0.1)
     found = served(head, [4, 1], features)

@@ -62,21 +62,21 @@ def nearest_classes(data: ImageDataset, made: Components, method: Method) -> flo
     return float(torch.cat(right).float().mean())
 
 
-def test_before_any_step_a_class_recalls_pictures_like_its_own(bars_dataset: ImageDataset) -> None:
+def test_the_start_recalls_pictures_similar_to_its_class(bars_dataset: ImageDataset) -> None:
     from_pictures = compose("image-addressing", SMALL)
     from_noise = compose("image-addressing", [*SMALL, "start=noise"])
     assert nearest_classes(bars_dataset, built(bars_dataset, from_pictures), from_pictures) > 0.9
     assert nearest_classes(bars_dataset, built(bars_dataset, from_noise), from_noise) < 0.7
 
 
-def test_the_same_seed_starts_alike(bars_dataset: ImageDataset) -> None:
+def test_the_same_seed_gives_the_same_start(bars_dataset: ImageDataset) -> None:
     method = compose("image-addressing", SMALL)
     one, same, other = (built(bars_dataset, method, seed).tensors() for seed in (0, 0, 1))
     assert all(torch.equal(tensor, same[name]) for name, tensor in one.items())
     assert not torch.equal(one["addressing"], other["addressing"])
 
 
-def test_an_encoder_of_fewer_features_than_numbers_keeps_its_last_layer(bars_dataset: ImageDataset) -> None:
+def test_an_encoder_with_too_few_features_keeps_its_last_layer(bars_dataset: ImageDataset) -> None:
     method = compose("image-addressing", SMALL)
     preprocessing = fit_preprocessing(bars_dataset, method)
     generator = torch.Generator().manual_seed(0)
@@ -93,7 +93,7 @@ def test_an_encoder_of_fewer_features_than_numbers_keeps_its_last_layer(bars_dat
     assert bool(memory.addressing.isfinite().all())
 
 
-def test_the_last_layer_gives_principal_components_of_mean_square_one() -> None:
+def test_the_principal_layer_gives_components_of_mean_square_one() -> None:
     generator = torch.Generator().manual_seed(0)
     features = torch.randn(200, 12, generator=generator) @ torch.randn(12, 12, generator=generator) + 3
     layer = principal_layer(features, 5)
@@ -106,7 +106,7 @@ def test_the_last_layer_gives_principal_components_of_mean_square_one() -> None:
     assert_close(products.diagonal() / products.trace(), variances / variances.sum(), terms=200, dtype=torch.float32)
 
 
-def test_rows_are_only_reordered_and_lie_nearer_together() -> None:
+def test_alignment_reorders_rows_and_brings_them_closer() -> None:
     generator = torch.Generator().manual_seed(0)
     typical = 5 * torch.randn(4, 1, 6, generator=generator)
     coefficients = (typical + torch.randn(4, 7, 6, generator=generator)).clone()
@@ -117,7 +117,7 @@ def test_rows_are_only_reordered_and_lie_nearer_together() -> None:
     assert float(ordered.var(dim=1).mean()) < 1.5 < float(shuffled.var(dim=1).mean())
 
 
-def test_matrices_are_the_ridge_regression_of_coefficients_on_queries() -> None:
+def test_addressing_is_the_ridge_regression_of_coefficients_on_queries() -> None:
     generator = torch.Generator().manual_seed(0)
     matrices = torch.randn(3, 5, 4, generator=generator)
     queries = torch.randn(20, 1, 5, generator=generator)
@@ -127,7 +127,7 @@ def test_matrices_are_the_ridge_regression_of_coefficients_on_queries() -> None:
     assert (regressed(queries, coefficients) - matrices).norm() <= shrinks * matrices.norm()
 
 
-def test_discriminants_tell_classes_apart_where_principal_components_see_what_they_have_in_common() -> None:
+def test_discriminants_separate_classes_that_principal_components_do_not() -> None:
     generator = torch.Generator().manual_seed(0)
     labels = torch.arange(3).repeat(100)
     features = torch.randn(300, 5, generator=generator)

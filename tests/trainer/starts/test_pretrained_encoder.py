@@ -36,20 +36,20 @@ def between_over_within(parameters: Parameters, split: Split) -> float:
     return float((means - means.mean(dim=0)).square().sum(dim=1).mean() / within)
 
 
-def test_features_of_a_taught_encoder_tell_classes_apart_and_its_last_layer_is_left() -> None:
+def test_a_pretrained_encoder_separates_classes_and_keeps_its_last_layer() -> None:
     parameters = taught(bars(300, 0), 60)
     assert between_over_within(parameters, bars(150, 0)) > 2 * between_over_within(start(), bars(150, 0))
     assert torch.equal(parameters["classifier.weight"], start()["classifier.weight"])
     assert parameters.keys() == start().keys()
 
 
-def test_it_is_the_same_for_the_same_seed() -> None:
+def test_pretraining_is_reproducible() -> None:
     one, same, other = (taught(bars(60, 0), 3, seed) for seed in (0, 0, 1))
     assert all(torch.equal(value, same[name]) for name, value in one.items())
     assert not all(torch.equal(value, other[name]) for name, value in one.items())
 
 
-def test_an_encoder_that_diverges_is_an_error_that_says_what_to_leave_out(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_diverging_encoder_is_an_error_with_a_suggestion(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(pretrained_encoder, "RATE", float("inf"))
     with pytest.raises(TrainingFailed, match="encoder_steps"):
         taught(bars(60, 0), 3)

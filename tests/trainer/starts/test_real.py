@@ -53,7 +53,7 @@ def test_random_rows_are_distinct_and_follow_the_generator() -> None:
 
 
 @pytest.mark.parametrize("selection", ["random", "herding", "k-center"])
-def test_a_memory_of_real_pictures_holds_pictures_of_each_class_as_they_are(
+def test_a_memory_of_real_pictures_holds_unchanged_pictures_of_each_class(
     selection: str, bars_dataset: ImageDataset
 ) -> None:
     network = "convnet:filters=4,depth=2"
@@ -69,7 +69,7 @@ def test_a_memory_of_real_pictures_holds_pictures_of_each_class_as_they_are(
         assert len(kept) == 4 and kept <= own
 
 
-def test_at_half_resolution_the_nearest_images_are_stored(bars_dataset: ImageDataset) -> None:
+def test_at_half_resolution_the_best_approximations_are_stored(bars_dataset: ImageDataset) -> None:
     method = compose("random", ["memory.resolution=half"])
     fitted = fit_preprocessing(bars_dataset, method)
     problem = Problem(bars_dataset, fitted, torch.Generator().manual_seed(0), torch.device("cpu"))

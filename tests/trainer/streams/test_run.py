@@ -45,7 +45,7 @@ class Stop:
         return self.left < 0
 
 
-def test_every_learner_is_judged_as_the_stream_grows(tmp_path: Path) -> None:
+def test_every_learner_is_evaluated_as_the_stream_grows(tmp_path: Path) -> None:
     run = prepare(experiment(folder_of_tasks(tmp_path / "tasks")))
     scores = run.run()
     assert list(scores.rows) == ["recall", "online SGD", "experience replay", "real images"]
@@ -77,7 +77,7 @@ def test_a_run_stopped_anywhere_resumes_to_the_same_end(tmp_path: Path, after: i
     assert names[0] == names[1] == ["task-0.safetensors", "task-1.safetensors"]
 
 
-def test_a_finished_run_resumes_to_its_scores_at_once(tmp_path: Path) -> None:
+def test_a_finished_run_returns_its_scores_at_once(tmp_path: Path) -> None:
     asked, file = experiment(folder_of_tasks(tmp_path / "tasks", 2), memory=12), tmp_path / "run.checkpoint"
     scores = prepare(asked, checkpoint=file).run()
     again = prepare(asked, checkpoint=file)
@@ -122,7 +122,7 @@ def test_every_finished_task_is_a_bundle_that_a_server_loads(tmp_path: Path) -> 
     assert re.fullmatch("[0-9a-f]{64}", manifest.provenance.dataset_sha256)
 
 
-def test_a_disk_that_is_full_keeps_what_was_published(tmp_path: Path) -> None:
+def test_a_full_disk_keeps_published_bundles(tmp_path: Path) -> None:
     (tmp_path / "bundles").mkdir()
     run = prepare(experiment(folder_of_tasks(tmp_path / "tasks", 2), baselines=False), bundles=tmp_path / "bundles")
 
@@ -137,7 +137,7 @@ def test_a_disk_that_is_full_keeps_what_was_published(tmp_path: Path) -> None:
     assert [path.name for path in (tmp_path / "moved").iterdir()] == ["task-0.safetensors"]
 
 
-def test_a_stream_that_ends_early_keeps_what_it_has() -> None:
+def test_a_stream_that_ends_early_keeps_its_memories() -> None:
     stream = BarStream(2, planned=5)
     first = stream.task(0)
     assert first is not None
@@ -165,7 +165,7 @@ def test_a_task_of_one_class_and_an_empty_one_are_refused(tmp_path: Path) -> Non
         prepare(experiment(tmp_path / "none"))
 
 
-def test_tasks_that_keep_arriving_are_waited_for_and_taken_in_the_order_of_their_names(tmp_path: Path) -> None:
+def test_arriving_tasks_are_awaited_and_learned_in_order_of_their_names(tmp_path: Path) -> None:
     waited: list[float] = []
 
     def arrive(seconds: float) -> None:
@@ -182,7 +182,7 @@ def test_tasks_that_keep_arriving_are_waited_for_and_taken_in_the_order_of_their
         stream.task(0)
 
 
-def test_a_run_that_is_stopped_while_it_waits_keeps_what_it_learned(tmp_path: Path) -> None:
+def test_a_run_stopped_while_waiting_keeps_its_memories(tmp_path: Path) -> None:
     tasks, file = folder_of_tasks(tmp_path / "tasks", 1), tmp_path / "run.checkpoint"
     asked = experiment(tasks, tasks=2, follow=True, memory=12)
     with pytest.raises(Interrupted):
@@ -200,20 +200,20 @@ def test_a_run_that_is_stopped_while_it_waits_keeps_what_it_learned(tmp_path: Pa
         ({}, "has no task; it must contain one folder per task"),
     ],
 )
-def test_a_folder_that_is_no_stream_is_refused(tmp_path: Path, arguments: dict[str, object], message: str) -> None:
+def test_a_folder_without_tasks_is_refused(tmp_path: Path, arguments: dict[str, object], message: str) -> None:
     with pytest.raises(InvalidDataset, match=message):
         FolderStream(tmp_path, seed=0, **arguments)  # type: ignore[arg-type]
     with pytest.raises(InvalidDataset, match="is neither a folder of tasks nor the name of a stream"):
         FolderStream(tmp_path / "nowhere", seed=0)
 
 
-def test_a_folder_that_cannot_name_a_bundle_is_refused(tmp_path: Path) -> None:
+def test_a_folder_name_that_cannot_name_a_bundle_is_refused(tmp_path: Path) -> None:
     write_task(tmp_path / "my task", seed=0)
     with pytest.raises(InvalidDataset, match="'my task' cannot name a bundle"):
         FolderStream(tmp_path, seed=0)
 
 
-def test_resident_memory_is_flat_over_a_hundred_tasks() -> None:
+def test_resident_memory_is_constant_over_a_hundred_tasks() -> None:
     spec = StreamSpec("digits", "permutations", 100, 10 * MINIBATCH, 1_000)
     stream = NamedStream("many", spec, load_dataset("digits"), seed=0)
     first = stream.task(0)
@@ -231,7 +231,7 @@ def test_resident_memory_is_flat_over_a_hundred_tasks() -> None:
     assert max(resident[50:]) - max(resident[10:50]) < 8 * 2**20  # the buffer itself is a quarter of a mebibyte
 
 
-def test_of_finished_tasks_only_their_shares_of_the_buffers_are_kept() -> None:
+def test_only_the_buffer_shares_of_finished_tasks_are_kept() -> None:
     """By what is held, not by what a learner says of itself: a view of something larger holds all of it."""
     stream = NamedStream(
         "many", StreamSpec("digits", "permutations", 8, 10 * MINIBATCH, 80), load_dataset("digits"), seed=0
@@ -269,7 +269,7 @@ def own_storage(tensor: torch.Tensor) -> torch.UntypedStorage | None:
         return None
 
 
-def test_a_tensor_that_wraps_another_under_a_transform_holds_nothing() -> None:
+def test_tensors_of_transforms_are_not_counted_as_memory() -> None:
     seen: list[torch.UntypedStorage | None] = []
 
     def square(value: torch.Tensor) -> torch.Tensor:
@@ -281,7 +281,7 @@ def test_a_tensor_that_wraps_another_under_a_transform_holds_nothing() -> None:
     assert own_storage(torch.ones(3)) is not None
 
 
-def test_scores_survive_json_and_say_what_was_forgotten() -> None:
+def test_scores_are_equal_after_json_and_include_forgetting() -> None:
     scores = Scores()
     for after, task, value in [(0, 0, 0.9), (1, 1, 0.8), (1, 0, 0.7), (2, 2, 1.0), (2, 0, 0.5), (2, 1, 0.6)]:
         scores.add("ours", after=after, task=task, accuracy=value)

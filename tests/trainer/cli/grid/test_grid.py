@@ -74,7 +74,7 @@ def test_a_second_start_runs_what_failed_or_is_new_and_nothing_else(tmp_path: Pa
     assert [each.network for each in record.measured] == ["convnet:filters=4,depth=2", "mlp"]
 
 
-def test_cells_that_were_run_with_other_settings_are_refused(tmp_path: Path) -> None:
+def test_cells_of_other_settings_are_refused(tmp_path: Path) -> None:
     prepare(tmp_path, cell("random"), SETTINGS)
     with pytest.raises(ValueError, match=r"holds digits-1-random-seed0 with minutes=0\.02, not 3\.0"):
         prepare(tmp_path, cell("random"), SETTINGS.model_copy(update={"minutes": 3.0}))
@@ -100,7 +100,7 @@ def test_a_cell_whose_grid_was_killed_keeps_the_folder_locked(tmp_path: Path) ->
 
 
 @pytest.mark.process
-def test_a_signal_is_passed_on_and_what_did_not_end_waits_for_the_next_start(tmp_path: Path) -> None:
+def test_a_signal_is_passed_on_and_unfinished_cells_run_at_the_next_start(tmp_path: Path) -> None:
     with pytest.raises(Interrupted):
         grid(tmp_path).run([cell("random"), cell("waits"), cell("window")], SETTINGS)
     assert ran(tmp_path) == ["random", "waits"]
@@ -177,7 +177,7 @@ def test_a_cell_that_cannot_be_made_says_why(tmp_path: Path, bars_folder: Path, 
         (["--datasets", "nowhere"], "neither a folder nor one of the known data sets"),
     ],
 )
-def test_what_no_cell_could_do_is_refused_before_any_starts(
+def test_requests_that_no_cell_can_fulfil_are_refused_before_any_starts(
     options: list[str], sentence: str, tmp_path: Path, bars_folder: Path
 ) -> None:
     given = ["grid", "--datasets", str(bars_folder), "--output", str(tmp_path / "grid"), *options]

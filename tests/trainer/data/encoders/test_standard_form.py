@@ -80,7 +80,7 @@ def test_features_are_signed_square_roots_of_length_one_unless_they_are_to_be_pl
     assert_close(found, roots / np.linalg.norm(roots, axis=1, keepdims=True), terms=WIDTH)
 
 
-def test_a_picture_without_features_has_finite_ones() -> None:
+def test_all_zero_features_give_finite_numbers() -> None:
     model = tower()
     model.graph.initializer[0].CopyFrom(numpy_helper.from_array(np.zeros((WIDTH, 3, 5, 5), np.float32), "w"))
     features = run(standard_form(model, SCALING, description()), np.zeros((1, 3, SIZE, SIZE), np.float32))
@@ -91,7 +91,7 @@ def test_the_same_model_gives_the_same_bytes() -> None:
     assert standard_form(tower(), SCALING, description()) == standard_form(tower(), SCALING, description())
 
 
-def test_a_file_of_any_size_is_loaded_for_the_size_that_is_asked_for(tmp_path: Path) -> None:
+def test_a_model_of_free_size_is_loaded_for_the_requested_size(tmp_path: Path) -> None:
     data = standard_form(tower(), SCALING, description())
     (tmp_path / "tower.onnx").write_bytes(data)
     digest = hashlib.sha256(data).hexdigest()
@@ -110,12 +110,12 @@ def test_a_file_of_any_size_is_loaded_for_the_size_that_is_asked_for(tmp_path: P
         (tower(side=16), "pictures of 16x16, not of 8x8"),
     ],
 )
-def test_what_is_no_image_tower_is_refused_in_a_sentence(model: onnx.ModelProto, says: str) -> None:
+def test_models_that_are_no_image_towers_are_refused_in_a_sentence(model: onnx.ModelProto, says: str) -> None:
     with pytest.raises(ValueError, match=says):
         standard_form(model, SCALING, description())
 
 
 @pytest.mark.parametrize("numbers", [(), (1.0, 2.0), (0.0,), (-1.0, 1.0, 1.0)])
-def test_a_scaling_that_cannot_be_is_refused(numbers: tuple[float, ...]) -> None:
+def test_an_invalid_scaling_is_refused(numbers: tuple[float, ...]) -> None:
     with pytest.raises(ValueError, match="deviation"):
         Scaling((0.5,), numbers)

@@ -33,7 +33,7 @@ def waiting(method: str, seed: int = 0) -> CellRecord:
     return CellRecord(cell=Cell(method=method, dataset="cifar10", images_per_class=1, seed=seed), settings=SETTINGS)
 
 
-def test_a_row_has_all_seeds_of_a_method_with_the_published_figure_and_its_source() -> None:
+def test_a_row_combines_all_seeds_with_the_published_figure_and_its_source() -> None:
     table = Table([record("dc", 0.2, 0.3), record("dc", 0.4, 0.5, seed=1, own=(0.6, 0.7))])
     (row,) = table.rows
     assert str(row.accuracy("common", "convnet")) == "35.0 ± 12.9"
@@ -59,7 +59,7 @@ def test_cells_that_failed_or_are_not_finished_are_named_with_the_reason() -> No
     assert len({line.count("|") for line in lines[:4]}) == 1
 
 
-def test_a_training_that_diverged_is_not_an_accuracy() -> None:
+def test_a_diverged_training_is_not_counted_as_an_accuracy() -> None:
     table = Table([record("dc", own=()), record("random", 0.5)])
     assert [row.method for row in table.rows] == ["random", "dc"]
     assert "| `dc` | diverged | diverged | diverged |" in table.markdown()
@@ -76,7 +76,7 @@ def test_the_csv_has_the_same_rows_with_every_figure_in_a_column_of_its_own() ->
     assert (failed["method"], failed["common convnet mean"], failed["failed"]) == ("dm", "", "x")
 
 
-def test_the_plot_shows_every_data_set_and_budget_and_needs_a_cell_that_is_done() -> None:
+def test_the_plot_shows_every_data_set_and_budget_and_needs_a_finished_cell() -> None:
     other = record("dc", 0.3, 0.4)
     other = other.model_copy(update={"cell": other.cell.model_copy(update={"images_per_class": 10})})
     figure = accuracy_over_minutes(Table([record("random", 0.2, 0.3), other, waiting("dm")]))
@@ -100,7 +100,7 @@ def test_a_small_setting_belongs_to_a_method_of_the_authors() -> None:
     assert [name for name in METHODS if name.endswith(SMALL) and name.removesuffix(SMALL) not in METHODS] == []
 
 
-def test_a_record_is_read_as_it_was_written_and_anything_else_is_refused(tmp_path: Path) -> None:
+def test_records_are_equal_when_read_back_and_malformed_ones_are_refused(tmp_path: Path) -> None:
     made = record("dc", 0.25)
     made.save(tmp_path)
     assert CellRecord.load(tmp_path) == made

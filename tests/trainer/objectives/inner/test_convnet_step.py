@@ -52,9 +52,7 @@ def test_forward_and_reverse_equal_the_derived_ones_in_float64(network: ConvNet,
     assert_close(found, oracle, terms=TERMS, size=magnitude(oracle))
 
 
-def test_a_minibatch_in_parts_gives_what_it_gives_whole(
-    blocks: AbstractBlocks, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_minibatch_in_parts_equals_the_whole(blocks: AbstractBlocks, monkeypatch: pytest.MonkeyPatch) -> None:
     network = NETWORKS["colour"]
     parameters, mu, images, targets = draw(network, torch.float64, batch=7)
     step = ConvNetStep(network, blocks)

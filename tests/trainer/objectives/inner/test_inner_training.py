@@ -97,9 +97,7 @@ def test_gradients_for_step_sizes_equal_naive_unrolling(step: AbstractInnerStep)
 
 
 @pytest.mark.parametrize("name", TRAININGS)
-def test_steps_without_a_gradient_come_to_the_same_place_and_hand_on_their_state(
-    step: AbstractInnerStep, name: str
-) -> None:
+def test_steps_without_a_gradient_end_in_the_same_state(step: AbstractInnerStep, name: str) -> None:
     training, (images, targets, parameters, rate) = TRAININGS[name], leaves(0.01)
     whole = training.unroll(step, training.begin(parameters, rate), images, targets).parameters
     some = training.train(step, training.begin(parameters, rate), images[:3], targets[:3])
@@ -121,7 +119,7 @@ def test_forward_only_momentum_trains_like_full_momentum_and_differentiates_othe
     assert not torch.allclose(one[0], other[0], rtol=0.01)
 
 
-def test_the_gradient_of_a_minibatch_is_differentiable_in_all_that_it_is_given(step: AbstractInnerStep) -> None:
+def test_the_gradient_of_a_minibatch_is_differentiable_in_all_inputs(step: AbstractInnerStep) -> None:
     images, targets, parameters, _ = leaves(0.3)
     names, values = list(parameters), list(parameters.values())
 

@@ -74,7 +74,7 @@ SIZES = [(5, 12, 3), (8, 16, 2), (24, 256, 10), (31, 40, 17), (1, 1, 2)]
 
 
 @pytest.mark.parametrize("size", SIZES, ids=str)
-def test_training_ends_where_the_derived_training_ends(size: tuple[int, int, int], native: Kernels) -> None:
+def test_native_training_equals_the_derived_training(size: tuple[int, int, int], native: Kernels) -> None:
     drawn = Drawn(*size)
     with torch.no_grad():
         expected = drawn.stepwise().train(*drawn.arguments)
@@ -86,7 +86,7 @@ def test_training_ends_where_the_derived_training_ends(size: tuple[int, int, int
 
 
 @pytest.mark.parametrize("size", SIZES, ids=str)
-def test_gradients_are_those_of_the_derived_training(size: tuple[int, int, int], native: Kernels) -> None:
+def test_native_gradients_equal_those_of_the_derived_training(size: tuple[int, int, int], native: Kernels) -> None:
     drawn = Drawn(*size)
     expected = drawn.gradients(drawn.stepwise())
     found = drawn.gradients(NativeTraining(native, RATE, MOMENTUM))
@@ -117,7 +117,7 @@ def test_float32_is_as_near_to_float64_as_the_derived_training(native: Kernels) 
         assert (found - true).norm() <= 2 * (other - true).norm() + rounding(torch.float32) * true.norm()
 
 
-def test_nothing_that_is_given_is_written_to(native: Kernels) -> None:
+def test_inputs_are_not_modified(native: Kernels) -> None:
     drawn, untouched = Drawn(5, 12, 3), Drawn(5, 12, 3)
     training = NativeTraining(native, RATE, MOMENTUM)
     training.train(*drawn.arguments)
@@ -125,7 +125,7 @@ def test_nothing_that_is_given_is_written_to(native: Kernels) -> None:
     torch.testing.assert_close(drawn.arguments, untouched.arguments, rtol=0, atol=0)  # not a bit
 
 
-def test_a_number_that_is_none_is_not_lost(native: Kernels) -> None:
+def test_nan_is_propagated(native: Kernels) -> None:
     drawn = Drawn(5, 12, 3)
     with torch.no_grad():
         drawn.coordinates[0, :, 0] = torch.nan
@@ -133,9 +133,7 @@ def test_a_number_that_is_none_is_not_lost(native: Kernels) -> None:
     assert all(value.isnan().any() for value in trained.values())
 
 
-def test_one_hidden_layer_is_trained_in_cpp_and_all_else_step_by_step(
-    native: Kernels, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_mlps_with_one_hidden_layer_are_trained_in_cpp(native: Kernels, monkeypatch: pytest.MonkeyPatch) -> None:
     shallow = MLP(channels=1, height=8, width=8, classes=3, hidden=12)
     deep = MLP(channels=1, height=8, width=8, classes=3, hidden=12, depth=2)
     assert isinstance(narrow_training(shallow, 5, rate=RATE, momentum=MOMENTUM), NativeTraining)

@@ -12,7 +12,7 @@ NETWORK = ConvNet(channels=1, height=8, width=8, classes=2, filters=32, depth=2)
 
 
 @pytest.mark.parametrize("device", [CPU, CUDA])
-def test_bfloat16_is_for_the_convolutions_alone(device: torch.device, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_bfloat16_is_used_in_convolutions_only(device: torch.device, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(precision, "processor_has_bfloat16", lambda: device == CPU)  # of CUDA nothing is asked
     assert with_precision(NETWORK, "bfloat16", device).convolution_dtype is torch.bfloat16
     assert with_precision(NETWORK, "float32", device).convolution_dtype is None
@@ -25,5 +25,5 @@ def test_a_processor_without_bfloat16_refuses_it_and_says_what_to_do(monkeypatch
     assert with_precision(NETWORK, "float32", CPU) == NETWORK
 
 
-def test_what_the_processor_has_is_asked_of_torch() -> None:
+def test_processor_capabilities_come_from_torch() -> None:
     assert isinstance(precision.processor_has_bfloat16(), bool)

@@ -131,7 +131,7 @@ def test_passes_gradcheck_for_images_targets_parameters_rate_and_momentum(step: 
     )
 
 
-def test_the_networks_own_parameters_come_out_bit_identical(step: AbstractInnerStep) -> None:
+def test_the_parameters_of_the_network_are_bit_identical_afterwards(step: AbstractInnerStep) -> None:
     inputs = make_inputs()
     before = {name: value.clone() for name, value in inputs["parameters"].items()}
     gradients(ours(step), inputs)
@@ -172,14 +172,14 @@ def living_tensors() -> list[Tensor]:
 
 
 @pytest.mark.parametrize(("learned_rate", "sets"), [(False, 1), (True, 2)], ids=["weights", "weights and velocities"])
-def test_memory_grows_by_nothing_but_the_stored_weights(step: AbstractInnerStep, learned_rate: bool, sets: int) -> None:
+def test_memory_grows_only_by_the_stored_weights(step: AbstractInnerStep, learned_rate: bool, sets: int) -> None:
     weights = sum(value.nbytes for value in make_inputs(steps=1)["parameters"].values())
     growth = bytes_kept(step, 12, learned_rate=learned_rate) - bytes_kept(step, 4, learned_rate=learned_rate)
     assert growth == 8 * sets * weights
 
 
 @pytest.mark.parametrize("learned_rate", [False, True])
-def test_an_unroll_that_is_let_go_frees_its_weights_without_the_garbage_collector(
+def test_a_dropped_unroll_frees_its_weights_without_the_garbage_collector(
     step: AbstractInnerStep, learned_rate: bool
 ) -> None:
     inputs = leaves(make_inputs(steps=3))
@@ -195,7 +195,7 @@ def test_an_unroll_that_is_let_go_frees_its_weights_without_the_garbage_collecto
 
 
 @pytest.mark.parametrize(("variable", "value"), [("CXX", "no-such-compiler"), ("PATH", "")])
-def test_without_a_compiler_a_derived_step_says_so_and_runs_eagerly(
+def test_without_a_compiler_a_derived_step_warns_and_runs_eagerly(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, variable: str, value: str
 ) -> None:
     monkeypatch.delenv("CXX", raising=False)
@@ -205,7 +205,7 @@ def test_without_a_compiler_a_derived_step_says_so_and_runs_eagerly(
     assert "eagerly" in caplog.text
 
 
-def test_without_avx2_a_derived_step_says_so_and_runs_eagerly(
+def test_without_avx2_a_derived_step_warns_and_runs_eagerly(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr("platform.machine", lambda: "x86_64")
@@ -224,7 +224,7 @@ def test_compiled_steps_agree_with_eager_ones_in_float32() -> None:
 
 
 @pytest.mark.parametrize("before", [0, 2])
-def test_a_training_that_begins_with_learned_layers_is_differentiated_as_one_from_these(before: int) -> None:
+def test_an_unroll_from_pretrained_layers_equals_one_that_starts_from_these(before: int) -> None:
     """The oracle starts from the layers and a last one of zeros, and sees all rows at every step.
 
     What the steps `before` the window add to the layers is a constant to it.

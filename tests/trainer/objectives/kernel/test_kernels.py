@@ -43,7 +43,7 @@ def naive_tangent(x: list[float], y: list[float], depth: int, weight: float, bia
 
 
 @pytest.mark.parametrize("depth", [1, 3])
-def test_the_tangent_kernel_is_its_recursion(depth: int) -> None:
+def test_the_tangent_kernel_equals_its_recursion(depth: int) -> None:
     left, right = images(3)[:, :1, :2, :3], images(4, seed=2)[:, :1, :2, :3]
     kernel = NeuralTangent(depth, weight_variance=1.7, bias_variance=0.03)
     found = kernel.products(left, right, {}, NOTHING)
@@ -72,7 +72,7 @@ def test_the_tangent_kernel_is_that_of_a_wide_network_at_its_start() -> None:
     assert float((of_last + of_first - closed).abs().max()) < 10 * width**-0.5 * float(closed.max())
 
 
-def test_gradients_of_the_tangent_kernel_are_finite_differences_and_none_is_lost_on_the_diagonal() -> None:
+def test_gradients_of_the_tangent_kernel_equal_finite_differences_also_on_the_diagonal() -> None:
     items = images(3)[:, :, :2, :2].contiguous().requires_grad_()
     real = images(2, seed=3)[:, :, :2, :2]
 
@@ -131,7 +131,7 @@ def soft_sampler() -> Sampler:
     return Sampler(memory, made.queries, made.real)
 
 
-def test_the_kernel_of_a_pool_is_that_of_the_features_of_the_network_whose_turn_it_is() -> None:
+def test_the_kernel_of_a_pool_uses_the_features_of_its_drawn_network() -> None:
     state = pool().begin(torch.Generator().manual_seed(0)) | {"turn": torch.tensor(1)}
     parameters = {
         name.removeprefix("network."): value[1].double() for name, value in state.items() if "network." in name
@@ -143,7 +143,7 @@ def test_the_kernel_of_a_pool_is_that_of_the_features_of_the_network_whose_turn_
     assert_close(found.cross, theirs @ mine.T, terms=TERMS)
 
 
-def test_after_a_step_the_network_has_taken_one_of_adam_on_the_squared_error_of_the_memory() -> None:
+def test_after_a_step_the_drawn_network_has_trained_on_the_memory() -> None:
     made, generator = soft_sampler(), torch.Generator().manual_seed(0)
     kernel = pool()
     state = kernel.begin(generator) | {"turn": torch.tensor(2), "ages": torch.tensor([0, 0, 0])}
@@ -168,7 +168,7 @@ def test_after_a_step_the_network_has_taken_one_of_adam_on_the_squared_error_of_
     assert torch.equal(state["network.classifier.weight"][0], fresh["network.classifier.weight"][0])
 
 
-def test_networks_of_a_pool_have_different_ages_and_are_drawn_anew_after_the_longest() -> None:
+def test_networks_of_a_pool_have_different_ages_and_are_replaced_at_the_largest() -> None:
     kernel, generator = pool(), torch.Generator().manual_seed(0)
     state = kernel.begin(generator)
     assert state["ages"].tolist() == [0, 2, 4]

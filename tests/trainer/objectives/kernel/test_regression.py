@@ -83,7 +83,7 @@ def test_gradients_are_finite_differences(kernel: object, kind: str) -> None:
     assert gradcheck(loss, images(2, 1).requires_grad_(), fast_mode=True, atol=1e-4)
 
 
-def test_a_learned_scale_begins_where_it_is_told_and_has_a_rate_of_its_own() -> None:
+def test_a_learned_scale_has_its_own_start_and_rate() -> None:
     objective = regression("cross_entropy", log_scale=initial_scale(5.0, torch.device("cpu")))
     assert objective.learned()[LOG_SCALE].exp().item() == pytest.approx(5)
     objective.loss(sampler(), {}, GENERATOR().manual_seed(0)).backward()  # type: ignore[no-untyped-call]
@@ -92,7 +92,7 @@ def test_a_learned_scale_begins_where_it_is_told_and_has_a_rate_of_its_own() -> 
     assert regression().learned() == {}
 
 
-def test_kernels_are_chosen_by_kind_and_refuse_what_they_cannot_see() -> None:
+def test_kernels_are_chosen_by_kind_and_refuse_unsupported_items() -> None:
     method = compose("kip", ["objective.kernel=random_features", "objective.kernel.filters=7"])
     assert method.objective.kernel.filters == 7  # type: ignore[attr-defined]
     with pytest.raises(ValueError, match="the kernel neural_tangent has no field 'networks'"):

@@ -88,7 +88,7 @@ def comparisons(networks: SteadyNetworks, steps: int) -> list[tuple[int, ...]]:
     return ages
 
 
-def test_a_network_is_given_up_when_ten_accuracies_lie_close_together() -> None:
+def test_a_network_is_replaced_when_ten_accuracies_are_close() -> None:
     assert comparisons(steady(steady=2.0), 12) == [*((0, done) for done in range(10)), (1, 0), (1, 1)]
     assert comparisons(steady(steady=0.0), 12) == [(0, done) for done in range(12)]
 
@@ -102,7 +102,7 @@ def test_a_new_network_has_no_accuracies_yet() -> None:
     assert bool((state[ACCURACIES] == -1).all())
 
 
-def test_training_between_comparisons_ends_when_the_accuracy_has_moved() -> None:
+def test_training_between_comparisons_ends_when_the_accuracy_has_changed() -> None:
     seen: list[int] = []
 
     class Counting(DifferentiatedStep):  # type: ignore[misc]

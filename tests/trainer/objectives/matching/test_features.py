@@ -50,7 +50,7 @@ def test_features_of_every_layer_and_their_gradients_are_those_of_torch(blocks: 
     assert_close(mine.grad, theirs.grad, terms=TERMS, size=magnitude(theirs.grad))
 
 
-def test_a_batch_in_parts_gives_what_it_gives_whole(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_batch_in_parts_equals_the_whole(monkeypatch: pytest.MonkeyPatch) -> None:
     features, parameters = ConvNetFeatures(NETWORK, TorchBlocks()), doubles()
     whole = features(parameters, images(7))
     monkeypatch.setattr("trainer.objectives.inner.layer_features.images_at_once", lambda network, device: 3)
@@ -91,7 +91,7 @@ def test_both_sides_of_a_class_are_augmented_alike_and_classes_independently() -
     assert [pair.targets.argmax(1).tolist() for pair in pairs] == [[label] * 4 for label in range(3)]
 
 
-def test_real_items_are_those_of_the_class_in_any_order_and_a_class_without_any_is_left_out() -> None:
+def test_real_items_are_matched_by_class_and_empty_classes_are_left_out() -> None:
     whole = batch(images(3, 2), images(3, 4, seed=2))
     order = torch.tensor([9, 0, 8, 1, 2])  # of the first class and the last
     mixed = OuterBatch(whole.recalled, whole.items[order], whole.targets[order])
@@ -101,7 +101,7 @@ def test_real_items_are_those_of_the_class_in_any_order_and_a_class_without_any_
     assert torch.equal(pairs[1].items, whole.recalled.items[2])
 
 
-def test_at_most_so_many_recalled_items_of_a_class_take_part() -> None:
+def test_the_recalled_items_of_a_class_are_limited() -> None:
     recalled, real = images(2, 6), images(2, 3, seed=2)
     seen = set()
     for seed in range(20):

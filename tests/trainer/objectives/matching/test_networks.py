@@ -60,7 +60,7 @@ def test_fresh_networks_are_new_for_every_loss() -> None:
 
 
 @pytest.mark.parametrize("networks", [on_recalled(), on_real()], ids=["recalled", "real"])
-def test_a_network_is_compared_at_so_often_and_then_a_new_one_begins(networks: AbstractNetworks) -> None:
+def test_a_network_is_replaced_after_a_number_of_comparisons(networks: AbstractNetworks) -> None:
     assert ages(networks, 5) == [(0, 0), (0, 1), (0, 2), (1, 0), (1, 1)]
     state = networks.begin(generator())
     first = networks.parameters(state, generator(), CPU)
@@ -87,7 +87,7 @@ def test_networks_learn_recalled_items_by_gradient_descent_without_momentum() ->
     assert_close(found, {name: value.detach() for name, value in leaves.items()}, terms=4 * TERMS)
 
 
-def test_an_epoch_shows_every_recalled_item_once() -> None:
+def test_an_epoch_uses_every_recalled_item_once() -> None:
     seen: list[Tensor] = []
 
     class Watching(DifferentiatedStep):  # type: ignore[misc]

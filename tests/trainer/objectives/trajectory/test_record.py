@@ -83,7 +83,7 @@ def test_experts_differ_and_the_same_seed_records_the_same_bytes(tmp_path: Path)
     assert len({*one, *other}) == 4
 
 
-def test_a_recording_that_was_stopped_goes_on_to_the_same_bytes(tmp_path: Path) -> None:
+def test_a_stopped_recording_resumes_to_the_same_bytes(tmp_path: Path) -> None:
     class Stopped(Exception):
         pass
 

@@ -70,7 +70,7 @@ def naive_gradient(weights: Parameters, pictures: Tensor, create_graph: bool) ->
     return dict(zip(weights, torch.autograd.grad(loss, list(weights.values()), create_graph=create_graph), strict=True))
 
 
-def test_the_loss_is_the_share_of_the_way_that_is_left_and_has_its_gradient(step: AbstractInnerStep) -> None:
+def test_the_loss_is_the_remaining_share_of_the_distance_with_its_gradient(step: AbstractInnerStep) -> None:
     """Naive unrolling of full batches: the order within one does not matter."""
     stored, rate = items().requires_grad_(), torch.tensor(0.3, dtype=torch.float64, requires_grad=True)
     weights = {name: value.clone().requires_grad_() for name, value in SEGMENT.start.items()}
@@ -97,7 +97,7 @@ def test_the_gradient_is_that_of_finite_differences(step: AbstractInnerStep) -> 
     assert gradcheck(loss, inputs, fast_mode=True)
 
 
-def test_with_constant_weights_each_gradient_depends_on_its_own_minibatch_alone(step: AbstractInnerStep) -> None:
+def test_with_constant_weights_each_gradient_depends_only_on_its_minibatch(step: AbstractInnerStep) -> None:
     """The two terms of TESLA: 2 rate (target - start + rate * sum of gradients) . d gradient_i / d images."""
     stored, rate = items().requires_grad_(), 0.3
     weights, found = [SEGMENT.start], []
@@ -129,7 +129,7 @@ def test_with_constant_weights_each_gradient_depends_on_its_own_minibatch_alone(
     assert_close(of_rate.item(), float(slope / distance(SEGMENT.start, SEGMENT.target)), terms=TERMS)
 
 
-def test_minibatches_show_every_item_once_before_one_comes_again() -> None:
+def test_minibatches_use_every_item_once_before_repeating() -> None:
     objective = matching(STEP["derived"](), Momentum(0.0), torch.tensor(0.1), batch=2)
     numbered = torch.arange(6.0).view(3, 2, 1, 1, 1).expand(3, 2, 1, 4, 4).double()
     for seed in range(5):
@@ -144,7 +144,7 @@ def test_minibatches_show_every_item_once_before_one_comes_again() -> None:
     assert all(len(set(batch.tolist())) == 4 for batch in uneven[:, :, 0, 0, 0])
 
 
-def test_a_learned_step_size_is_what_the_bundle_asks_for() -> None:
+def test_a_learned_step_size_is_stored_in_the_bundles_schedule() -> None:
     schedule = compose("mtt").retraining
     objective = matching(STEP["derived"](), Momentum(0.0), torch.tensor(0.1))
     assert set(objective.learned()) == {RATE}

@@ -74,7 +74,7 @@ def test_every_outer_step_and_every_validation_has_a_line(bars_folder: Path, tmp
     assert [line["step"] for line in lines] == sorted(line["step"] for line in lines)
 
 
-def test_being_watched_changes_no_bit_of_the_memory(bars_folder: Path, tmp_path: Path) -> None:
+def test_monitors_do_not_change_the_memory(bars_folder: Path, tmp_path: Path) -> None:
     tensors = []
     for name, watch in (("alone", Monitors()), ("seen", Monitors(metrics=tmp_path / "m", previews=tmp_path / "p"))):
         wish = request(bars_folder, tmp_path / name / "bars.safetensors", steps=3)
@@ -84,7 +84,7 @@ def test_being_watched_changes_no_bit_of_the_memory(bars_folder: Path, tmp_path:
 
 
 @pytest.mark.parametrize("deaths", [[1], [2], [3], [4], [5], [2, 3, 5]])
-def test_a_run_that_dies_and_resumes_has_each_line_once(
+def test_a_killed_and_resumed_run_has_each_line_once(
     bars_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, deaths: list[int]
 ) -> None:
     whole, killed = tmp_path / "whole.jsonl", tmp_path / "killed.jsonl"
@@ -99,7 +99,7 @@ def test_a_run_that_dies_and_resumes_has_each_line_once(
     assert without_time(killed) == without_time(whole)
 
 
-def test_a_run_that_is_followed_from_a_checkpoint_on_brings_its_validations_along(
+def test_metrics_started_at_a_checkpoint_include_earlier_validations(
     bars_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     die_at(monkeypatch, 4)
@@ -111,7 +111,7 @@ def test_a_run_that_is_followed_from_a_checkpoint_on_brings_its_validations_alon
     assert lines[-1]["step"] == STEPS
 
 
-def test_tensorboard_reads_each_step_once_after_deaths(
+def test_tensorboard_shows_each_step_once_after_kills(
     bars_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for number, step in enumerate([2, 5]):
@@ -141,14 +141,14 @@ def test_previews_show_the_start_and_every_validation(
         Image.open(sheet).load()
 
 
-def test_an_instant_memory_takes_no_steps_to_watch(bars_folder: Path, tmp_path: Path) -> None:
+def test_monitors_of_an_instant_memory_are_refused(bars_folder: Path, tmp_path: Path) -> None:
     wish = request(bars_folder, tmp_path / "bars.safetensors", "start=principal", steps=0)
     with pytest.raises(ValueError, match="has no steps to monitor; leave --previews out"):
         commands.make(wish, [wish.budget], None, Monitors(previews=tmp_path / "p"))
     assert list(tmp_path.iterdir()) == []
 
 
-def test_what_would_be_lost_or_cannot_be_is_refused_before_anything_is_read(tmp_path: Path) -> None:
+def test_unusable_monitors_are_refused_before_data_are_read(tmp_path: Path) -> None:
     metrics, folder = tmp_path / "m.jsonl", tmp_path / "folder"
     metrics.write_text('{"step": 1}\n')
     folder.mkdir()
@@ -167,20 +167,20 @@ def test_what_would_be_lost_or_cannot_be_is_refused_before_anything_is_read(tmp_
         assert metrics.read_bytes() == content
 
 
-def test_the_events_of_another_run_are_not_mixed_with_these(tmp_path: Path) -> None:
+def test_events_of_different_runs_are_not_mixed(tmp_path: Path) -> None:
     (tmp_path / "events.out.tfevents.1.host").write_bytes(b"")
     with pytest.raises(ValueError, match="holds the events of another run"):
         Monitors(tensorboard=tmp_path).checked(resume=False, overwrite=False)
     Monitors(tensorboard=tmp_path).checked(resume=True, overwrite=False)
 
 
-def test_without_tensorboard_it_says_what_to_install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_tensorboard_the_error_says_what_to_install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", None)
     with pytest.raises(ValueError, match="--tensorboard needs the package tensorboard; install it"):
         Monitors(tensorboard=tmp_path / "events").checked(resume=False, overwrite=False)
 
 
-def test_a_file_that_cannot_be_written_is_said_in_a_sentence(tmp_path: Path) -> None:
+def test_an_unwritable_metrics_file_is_refused_in_a_sentence(tmp_path: Path) -> None:
     metrics = MetricsFile(tmp_path / "m.jsonl", RunState())
     (tmp_path / "m.jsonl").unlink()
     (tmp_path / "m.jsonl").mkdir()

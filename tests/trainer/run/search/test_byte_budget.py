@@ -42,7 +42,7 @@ def written(limit: ByteBudget, budget: MemoryBudget, progress: RunState | None =
 
 @pytest.mark.parametrize("storage", get_args(Storage))
 @pytest.mark.parametrize("method", ["window", "bptt"])
-def test_the_file_keeps_within_the_budget_and_a_few_rows_more_would_not(
+def test_the_file_fits_the_budget_and_a_few_more_rows_would_not(
     bars_dataset: ImageDataset, storage: Storage, method: str
 ) -> None:
     limit = within(bars_dataset, 20_000, f"memory.storage={storage}", "preprocessing=standardise", method=method)
@@ -60,12 +60,12 @@ def test_rows_are_a_multiple_of_what_a_stored_image_recalls(bars_dataset: ImageD
     assert len(written(limit, replace(budget, file_bytes=None))) <= 20_000 - RESERVED
 
 
-def test_smaller_numbers_make_more_rows(bars_dataset: ImageDataset) -> None:
+def test_smaller_number_formats_allow_more_rows(bars_dataset: ImageDataset) -> None:
     rows = [within(bars_dataset, 20_000, f"memory.storage={each}").fit(4, None).rows for each in get_args(Storage)]
     assert rows[1] > 1.9 * rows[0] and rows[2] > 1.9 * rows[1]
 
 
-def test_what_does_not_fit_says_what_would_and_that_is_true(bars_dataset: ImageDataset) -> None:
+def test_a_refused_size_names_the_largest_that_fits(bars_dataset: ImageDataset) -> None:
     limit = within(bars_dataset, 6_000)
     with pytest.raises(ValueError, match=r"500 bases and 1 rows take a file of \d+ bytes, more than 6000") as refused:
         limit.fit(500, None)
@@ -75,7 +75,7 @@ def test_what_does_not_fit_says_what_would_and_that_is_true(bars_dataset: ImageD
         limit.fit(most + 1, None)
 
 
-def test_a_file_too_small_for_any_memory_says_what_it_would_take(bars_dataset: ImageDataset) -> None:
+def test_a_budget_too_small_for_any_memory_is_refused_with_the_smallest(bars_dataset: ImageDataset) -> None:
     with pytest.raises(ValueError, match=r"more than 100; what is no memory takes \d+ of them, so allow more bytes"):
         within(bars_dataset, 100).fit(2, None)
     with pytest.raises(ValueError, match="a memory needs one basis or more, not 0"):
@@ -84,7 +84,7 @@ def test_a_file_too_small_for_any_memory_says_what_it_would_take(bars_dataset: I
         within(bars_dataset, 100, "preprocessing=standardise", method="bptt").fit(0, None)
 
 
-def test_a_long_curve_is_thinned_to_fit_and_keeps_its_ends_and_its_best(bars_dataset: ImageDataset) -> None:
+def test_a_long_curve_is_thinned_and_keeps_its_ends_and_best_point(bars_dataset: ImageDataset) -> None:
     limit = within(bars_dataset, 8_000)
     points = [Validation(step, 60.0 * step, (0.5 + 0.4 * (step == 77),)) for step in range(200)]
     progress = RunState(step=199, seconds=12_000.0, version=3, history=points)
@@ -103,7 +103,7 @@ def test_a_curve_that_fits_is_kept_whole(bars_dataset: ImageDataset) -> None:
     assert kept is not None and len(kept.validation) == 3
 
 
-def test_a_run_from_the_command_line_ends_in_a_file_within_its_bytes(bars_folder: Path, tmp_path: Path) -> None:
+def test_a_run_of_the_command_writes_a_file_within_its_bytes(bars_folder: Path, tmp_path: Path) -> None:
     path = tmp_path / "bars.safetensors"
     budget = "--bytes 5000 --bases 4 --storage int8 --outer-steps 4 --validate-every 2".split()
     run("distill", "--dataset", str(bars_folder), "--output", str(path), *SMALL, *budget, "--set", "retraining.steps=5")
@@ -114,7 +114,7 @@ def test_a_run_from_the_command_line_ends_in_a_file_within_its_bytes(bars_folder
     assert (made["memory.storage"], made["file_bytes"]) == ("int8", 5_000)
 
 
-def test_an_instant_memory_is_chosen_within_its_bytes(bars_folder: Path, tmp_path: Path) -> None:
+def test_an_instant_memory_fits_its_bytes(bars_folder: Path, tmp_path: Path) -> None:
     path = tmp_path / "bars.safetensors"
     small = (
         "--set retraining.network=convnet:filters=8,depth=2 --set objective.network=convnet:filters=4,depth=2".split()

@@ -58,7 +58,7 @@ def choices(dataset: ImageDataset) -> list[tuple[int, int]]:
     return [(each.bases, each.rows) for each in budgets(dataset, compose("principal"), images_per_class=1)]
 
 
-def test_budgets_use_up_what_they_may_and_no_more(bars_dataset: ImageDataset) -> None:
+def test_budgets_are_used_up_and_never_exceeded(bars_dataset: ImageDataset) -> None:
     allowed = 3 * 64
     found = choices(bars_dataset)
     assert len(found) == 3
@@ -66,13 +66,13 @@ def test_budgets_use_up_what_they_may_and_no_more(bars_dataset: ImageDataset) ->
         assert bases * (16 + 3 * rows) <= allowed < bases * (16 + 3 * (rows + 1))
 
 
-def test_no_more_rows_than_pictures_of_a_class(bars_dataset: ImageDataset) -> None:
+def test_rows_never_exceed_the_pictures_of_a_class(bars_dataset: ImageDataset) -> None:
     large = budgets(bars_dataset, compose("principal"), images_per_class=30)
     assert max(each.rows for each in large) == 27
     assert max(each.bases for each in large) == 16, "more bases than numbers of a half-resolution image do not exist"
 
 
-def test_the_first_is_served_before_anything_is_measured(
+def test_the_first_candidate_is_written_before_any_validation(
     bars_dataset: ImageDataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     output, seen = tmp_path / "bars.safetensors", list[Path]()
@@ -90,7 +90,7 @@ def test_the_first_is_served_before_anything_is_measured(
     assert (progress.version, [point.accuracy for point in progress.validation]) == (2, [0.5])
 
 
-def test_what_is_better_by_more_than_the_noise_is_chosen(
+def test_a_candidate_better_by_more_than_the_noise_is_chosen(
     bars_dataset: ImageDataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     output = tmp_path / "bars.safetensors"
@@ -107,7 +107,7 @@ def test_what_is_better_by_more_than_the_noise_is_chosen(
     assert made.manifest.retraining.network.shrink == 1
 
 
-def test_classifiers_look_at_half_the_size_where_that_is_no_worse_by_more_than_the_noise(
+def test_half_size_classifiers_are_chosen_unless_worse_by_more_than_the_noise(
     bars_dataset: ImageDataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """They are quicker to train, and all that is chosen after that is chosen for them."""
@@ -122,7 +122,7 @@ def test_classifiers_look_at_half_the_size_where_that_is_no_worse_by_more_than_t
 
 
 @pytest.mark.parametrize("network", ["convnet:filters=4,depth=3", "convnet:filters=4,depth=1,shrink=2", "mlp:hidden=4"])
-def test_pictures_are_not_shrunk_where_they_would_be_too_small_or_somebody_has_said_how(
+def test_half_size_is_not_tried_for_small_pictures_or_a_given_network(
     bars_dataset: ImageDataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, network: str
 ) -> None:
     output, seen = tmp_path / "bars.safetensors", list[Path]()
@@ -133,7 +133,7 @@ def test_pictures_are_not_shrunk_where_they_would_be_too_small_or_somebody_has_s
     assert len(seen) == 6
 
 
-def test_only_a_method_without_steps_from_the_eigenvectors_is_instant() -> None:
+def test_only_methods_with_a_computed_start_and_no_steps_are_instant() -> None:
     assert is_instant(compose("principal"))
     assert not is_instant(compose("window"))
     assert not is_instant(compose("principal", ["preprocessing=standardise", "outer.steps=5"]))
@@ -146,7 +146,7 @@ def test_no_picture_is_projected_onto_bases_that_change(override: str) -> None:
         compose("principal", [override])
 
 
-def test_pictures_are_projected_onto_the_bases_of_an_instant_memory_and_real_ones_of_the_baseline_are_not(
+def test_test_pictures_are_projected_for_an_instant_memory_but_not_for_its_baselines(
     bars_dataset: ImageDataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     wish = request(bars_dataset, tmp_path / "bars.safetensors")
@@ -166,7 +166,7 @@ def test_pictures_are_projected_onto_the_bases_of_an_instant_memory_and_real_one
 
 
 @needs_cuda
-def test_on_cuda_the_memory_is_that_of_the_cpu_and_its_networks_are_trained_there(
+def test_on_cuda_the_memory_equals_that_of_the_cpu_and_networks_train_on_cuda(
     bars_dataset: ImageDataset, tmp_path: Path
 ) -> None:
     made = []

@@ -24,7 +24,7 @@ def sweep(dataset: ImageDataset, *overrides: str, images_per_class: float = 2) -
     return Sweep(dataset, method, images_per_class, RunLimits(2, validate_every=1), 0, torch.device("cpu"))
 
 
-def test_every_number_is_measured_on_validation_pictures_only(bars_dataset: ImageDataset, tmp_path: Path) -> None:
+def test_every_number_of_bases_is_measured_on_validation_pictures(bars_dataset: ImageDataset, tmp_path: Path) -> None:
     nothing = replace(bars_dataset.test, images=bars_dataset.test.images[:0], labels=bars_dataset.test.labels[:0])
     blind = sweep(replace(bars_dataset, test=nothing))
     said: list[str] = []
@@ -37,7 +37,7 @@ def test_every_number_is_measured_on_validation_pictures_only(bars_dataset: Imag
     assert len(said) == 2 and said[0].startswith("4 bases, ")
 
 
-def test_what_the_file_holds_is_not_run_again(
+def test_points_in_the_file_are_not_measured_again(
     bars_dataset: ImageDataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path, asked = tmp_path / "curve.json", sweep(bars_dataset)
@@ -65,7 +65,7 @@ def test_a_file_of_something_else_is_not_overwritten(bars_dataset: ImageDataset,
     assert path.read_text(encoding="latin-1") == content
 
 
-def test_without_any_given_all_that_leave_rows_enough_are_tried(bars_dataset: ImageDataset) -> None:
+def test_by_default_all_numbers_that_leave_enough_rows_are_tried(bars_dataset: ImageDataset) -> None:
     """Two images of 64 numbers for each of three classes: 384 numbers; 16 bases of 16 numbers leave 2 rows."""
     assert [budget.bases for budget in sweep(bars_dataset).budgets(None)] == [4, 8, 12]
     assert all(budget.rows >= FEWEST_ROWS for budget in sweep(bars_dataset).budgets(None))
@@ -75,7 +75,7 @@ def test_without_any_given_all_that_leave_rows_enough_are_tried(bars_dataset: Im
     assert max(budget.bases for budget in noise.budgets(None)) == 512
 
 
-def test_a_number_that_does_not_fit_says_which_would(bars_dataset: ImageDataset) -> None:
+def test_a_number_that_does_not_fit_is_refused_with_the_largest(bars_dataset: ImageDataset) -> None:
     with pytest.raises(ValueError, match="100 bases and 1 rows do not fit in 2 images per class; try with at most 20"):
         sweep(bars_dataset).budgets([4, 100])
     with pytest.raises(ValueError, match="a memory of stored_items has no bases to count"):
@@ -89,7 +89,7 @@ def test_an_instant_memory_can_be_swept_too(bars_dataset: ImageDataset, tmp_path
     assert (point["outer_steps"], point["best_step"]) == (0, 0)
 
 
-def test_the_picture_has_a_point_for_every_number() -> None:
+def test_the_plot_has_a_point_for_every_number() -> None:
     points = [{"bases": bases, "rows": 3, "accuracy": 0.5, "spread": 0.1} for bases in (4, 8, 16)]
     (axes,) = figure(points, "bars, $ and all").axes
     assert [tick.get_text() for tick in axes.get_xticklabels()] == ["4\n(3)", "8\n(3)", "16\n(3)"]
@@ -111,7 +111,7 @@ def test_the_command_writes_the_curve_and_its_picture(bars_folder: Path, tmp_pat
         (["--output", "curve.txt"], "--output must end in .json, not 'curve.txt'"),
     ],
 )
-def test_what_cannot_be_swept_ends_in_one_sentence(
+def test_invalid_sweeps_end_in_one_sentence(
     bars_folder: Path, tmp_path: Path, arguments: list[str], message: str, refused: Callable[..., str]
 ) -> None:
     output = str(tmp_path / "c.json")

@@ -35,7 +35,7 @@ KINDS = ["raw", "half", "full"]
 
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("free", [0, 10, 63, 64, 70, 200, 900])
-def test_there_are_never_more_numbers_than_are_free(kind: str, free: int) -> None:
+def test_the_reservoir_never_exceeds_its_free_numbers(kind: str, free: int) -> None:
     samples = make(kind, free)
     for start in range(0, 200, 10):
         samples.offer(pictures(10, 16, seed=start), torch.arange(10) % 3)
@@ -47,7 +47,7 @@ def test_there_are_never_more_numbers_than_are_free(kind: str, free: int) -> Non
 
 
 @pytest.mark.parametrize("kind", ["half", "full"])
-def test_coefficients_give_back_pictures_of_few_directions_although_the_directions_move(kind: str) -> None:
+def test_coefficients_reconstruct_pictures_while_directions_change(kind: str) -> None:
     samples, shown = make(kind, 3_000), pictures(40, 4)
     for start in range(0, 40, 10):
         samples.offer(shown[start : start + 10], torch.arange(start, start + 10))
@@ -56,7 +56,7 @@ def test_coefficients_give_back_pictures_of_few_directions_although_the_directio
     assert_close(images, shown[labels], terms=64)
 
 
-def test_coefficients_hold_many_more_samples_than_pictures_do() -> None:
+def test_coefficients_allow_many_more_samples_than_pictures() -> None:
     samples = {kind: make(kind, directions=6) for kind in ("raw", "half")}
     for start in range(0, 200, 10):
         for kept in samples.values():
@@ -66,7 +66,7 @@ def test_coefficients_hold_many_more_samples_than_pictures_do() -> None:
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_restored_samples_go_on_exactly(kind: str) -> None:
+def test_restored_samples_continue_with_the_same_bits(kind: str) -> None:
     one, other = make(kind), make(kind)
     one.offer(pictures(30, 16), torch.arange(30))
     other.restore(one.tensors())
@@ -78,7 +78,7 @@ def test_restored_samples_go_on_exactly(kind: str) -> None:
         assert torch.equal(mine, theirs)
 
 
-def test_every_sample_is_kept_with_the_same_chance() -> None:
+def test_every_sample_is_kept_with_the_same_probability() -> None:
     counts = torch.zeros(30)
     generator = torch.Generator().manual_seed(0)
     for _ in range(1_000):

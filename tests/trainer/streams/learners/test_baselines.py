@@ -56,7 +56,7 @@ def final_accuracies(learner: AbstractStreamLearner, stream: BarStream, capacity
     return [accuracy(learner.predictor(number), task.test, 50) for number, task in enumerate(stream.every())]
 
 
-def test_replay_fills_its_buffer_and_keeps_more_than_online_learning() -> None:
+def test_replay_fills_its_buffer_and_forgets_less_than_online_learning() -> None:
     """The same names stand for other bars in each task, so one network cannot be right about both."""
     online, replay = network(images=0), network()
     forgotten, kept = final_accuracies(online, BarStream(), capacity=0), final_accuracies(replay, BarStream())
@@ -79,7 +79,7 @@ def test_the_coreset_keeps_as_many_real_images_as_the_share_of_a_task_holds() ->
         empty.finish()
 
 
-def test_joint_training_is_right_about_all_tasks_that_can_be_told_apart() -> None:
+def test_joint_training_solves_tasks_of_distinct_classes() -> None:
     class Told(BarStream):
         """Every task with names of its own, so that no two of them contradict each other."""
 
@@ -96,7 +96,7 @@ def test_joint_training_is_right_about_all_tasks_that_can_be_told_apart() -> Non
     assert min(accuracies) > 0.9
 
 
-def test_only_the_classes_of_the_task_can_be_the_answer() -> None:
+def test_predictions_are_restricted_to_the_classes_of_the_task() -> None:
     names = ("a", "b", "c")
     made = network(classes=(*CLASSES, *names))
     made.begin(header())
@@ -113,7 +113,7 @@ def test_only_the_classes_of_the_task_can_be_the_answer() -> None:
 
 
 @pytest.mark.parametrize("make", [network, coreset])
-def test_stopped_and_resumed_they_end_in_the_same_bits(make: type[AbstractStreamLearner]) -> None:
+def test_a_stopped_and_resumed_baseline_ends_in_the_same_bits(make: type[AbstractStreamLearner]) -> None:
     whole, stream = make(), BarStream(2, 30)
     learn(whole, *stream.every())
     assert same_bits(whole.state(), learn_with_stops(make, *stream.every()).state())

@@ -56,7 +56,7 @@ def test_the_buffer_is_counted_to_the_last_number_at_every_moment_of_a_stream(me
 
 
 @pytest.mark.parametrize("method", METHODS)
-def test_every_task_is_told_apart_after_the_last_has_ended(method: str) -> None:
+def test_every_task_is_solved_after_the_last_one(method: str) -> None:
     name, overrides = METHODS[method]
     more = (
         ["outer.steps=12", "objective.steps=20", "objective.window=20", "outer.rate=0.3"]
@@ -71,7 +71,7 @@ def test_every_task_is_told_apart_after_the_last_has_ended(method: str) -> None:
 
 @needs_cuda
 @pytest.mark.parametrize("method", ["window", "window of a convnet"])
-def test_networks_are_trained_on_a_gpu_and_what_is_kept_lies_in_memory(method: str) -> None:
+def test_networks_train_on_a_gpu_and_the_state_stays_on_the_cpu(method: str) -> None:
     name, overrides = METHODS[method]
     ours, stream = learner(*overrides, "outer.steps=2", method=name, device=torch.device("cuda")), BarStream(2)
     learn(ours, *stream.every())
@@ -80,7 +80,7 @@ def test_networks_are_trained_on_a_gpu_and_what_is_kept_lies_in_memory(method: s
     assert {value.device.type for value in ours.state().tensors.values()} == {"cpu"}
 
 
-def test_a_single_pass_and_no_network_lives_while_the_stream_runs() -> None:
+def test_a_stream_is_learned_in_one_pass_and_no_network_is_kept() -> None:
     ours = learner()
     learn(ours, *BarStream(1).every())
     assert ours.seen[0].outer_steps == 6  # one replay for each of six minibatches, also those before the start
@@ -97,7 +97,7 @@ def test_the_same_seed_gives_the_same_memories_and_global_randomness_is_untouche
 
 
 @pytest.mark.parametrize("method", ["paper", "window"])
-def test_stopped_and_resumed_between_any_two_minibatches_it_ends_in_the_same_bits(method: str) -> None:
+def test_a_learner_stopped_between_minibatches_resumes_to_the_same_bits(method: str) -> None:
     name, overrides = METHODS[method]
     stream = BarStream(2, 40)
     whole = learner(*overrides, method=name)
@@ -116,7 +116,7 @@ def test_tasks_that_share_classes_keep_a_memory_each() -> None:
     assert own > 0.8 > foreign
 
 
-def test_a_task_whose_length_nobody_told_may_end_at_any_minibatch() -> None:
+def test_a_task_of_unknown_length_may_end_at_any_minibatch() -> None:
     ours = learner()
     ours.begin(header())
     ours.observe(bars(10, 0))
@@ -138,7 +138,7 @@ def test_a_task_may_start_from_a_finished_memory_that_already_fits_it() -> None:
     assert torch.equal(reusing.memory(1).bases, with_steps.memory(0).bases)
 
 
-def test_the_outer_rate_settles_by_the_steps_taken_and_goes_on_so_when_resumed() -> None:
+def test_the_outer_rate_decays_by_steps_also_after_a_resume() -> None:
     ours = learner("outer.settle=2", "stream.reuse=false", "outer.rate=0.06")
     ours.begin(header())
     samples = bars(60, seed=0)
@@ -182,7 +182,7 @@ def test_a_skipped_task_takes_its_share_of_the_buffer() -> None:
         ),
     ],
 )
-def test_a_task_that_cannot_be_learned_is_refused_and_nothing_is_lost(
+def test_an_invalid_task_is_refused_and_the_state_is_kept(
     classes: tuple[str, ...], shape: tuple[int, int, int], message: str
 ) -> None:
     ours = learner()
@@ -194,7 +194,7 @@ def test_a_task_that_cannot_be_learned_is_refused_and_nothing_is_lost(
     ours.begin(header("next"))
 
 
-def test_a_buffer_too_small_for_one_memory_says_the_smallest_that_works_and_that_is_true() -> None:
+def test_a_buffer_that_is_too_small_is_refused_with_the_smallest_that_works() -> None:
     def with_capacity(numbers: int) -> CompressThenRecall:
         return CompressThenRecall(method_of(), PLAIN, capacity=numbers, tasks=3, seed=0)
 
@@ -207,7 +207,7 @@ def test_a_buffer_too_small_for_one_memory_says_the_smallest_that_works_and_that
     assert smallest.numbers() <= 228
 
 
-def test_more_tasks_than_the_buffer_is_shared_by_are_refused() -> None:
+def test_more_tasks_than_planned_are_refused() -> None:
     ours = learner(tasks=1)
     learn(ours, *BarStream(1).every())
     with pytest.raises(ValueError, match="shared by 1 tasks and all shares are taken; bars-0 needs a buffer"):
@@ -238,7 +238,7 @@ def test_samples_without_a_task_and_tasks_that_have_not_ended_are_refused() -> N
         ours.predictor(0)
 
 
-def test_black_pictures_are_survived() -> None:
+def test_black_pictures_are_learned_without_errors() -> None:
     ours = learner()
     ours.begin(header())
     for _ in range(4):
@@ -247,7 +247,7 @@ def test_black_pictures_are_survived() -> None:
     assert all(value.isfinite().all() for value in ours.memory(0).tensors().values())
 
 
-def test_a_loss_that_is_not_finite_stops_with_a_sentence() -> None:
+def test_a_loss_that_is_not_finite_is_refused_with_a_sentence() -> None:
     broken = Standardise(torch.tensor([0.0]), torch.tensor([0.25]))
     ours = CompressThenRecall(method_of("outer.rate=1e30", "outer.steps=3"), broken, capacity=6 * 64, tasks=1, seed=0)
     ours.begin(header())

@@ -71,7 +71,7 @@ def with_stored(samples: AbstractSamples, count: int, images: Tensor, labels: Te
 
 @pytest.mark.parametrize("network", ["mlp", "convnet"])
 @pytest.mark.parametrize("start", ["principal", "noise"])
-def test_a_memory_is_that_of_a_plain_loop(network: str, start: str) -> None:
+def test_a_memory_equals_that_of_a_plain_loop(network: str, start: str) -> None:
     settings = [
         f"start={start}", f"outer.rate={RATE}", f"outer.settle={SETTLE}", f"outer.clip={CLIP}",
         f"outer.average={AVERAGE}", f"outer.steps={REPLAYS}", *(CONVNET if network == "convnet" else []),

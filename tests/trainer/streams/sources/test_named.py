@@ -33,7 +33,7 @@ def images(task: StreamTask) -> torch.Tensor:
 
 
 @pytest.mark.parametrize("kind", ["rotations", "permutations", "splits"])
-def test_a_seed_makes_the_same_task_again_and_another_seed_another(digits: ImageDataset, kind: str) -> None:
+def test_a_seed_always_gives_the_same_task(digits: ImageDataset, kind: str) -> None:
     first, again, other = (task(stream(digits, kind, seed=seed), 2) for seed in (0, 0, 1))
     assert torch.equal(images(first), images(again))
     assert torch.equal(first.train.labels, again.train.labels)
@@ -73,7 +73,7 @@ def test_split_classes_are_disjoint_and_labels_count_from_zero(digits: ImageData
 
 
 @pytest.mark.parametrize("validate", [False, True])
-def test_no_task_learns_what_any_task_is_judged_on(digits: ImageDataset, validate: bool) -> None:
+def test_no_task_trains_on_test_pictures_of_any_task(digits: ImageDataset, validate: bool) -> None:
     permutations = stream(digits, "splits", validate=validate)
     learned = {image.numpy().tobytes() for number in range(5) for image in images(task(permutations, number))}
     judged = [task(permutations, number).test for number in range(5)]
@@ -85,7 +85,7 @@ def test_no_task_learns_what_any_task_is_judged_on(digits: ImageDataset, validat
     assert not learned & held
 
 
-def test_the_data_set_is_held_once_whatever_the_number_of_tasks(digits: ImageDataset) -> None:
+def test_the_data_set_is_in_memory_once_for_all_tasks(digits: ImageDataset) -> None:
     permutations = NamedStream("many", StreamSpec("digits", "permutations", 100, 60, 50), digits, seed=0)
     assert {task(permutations, number).train.source.data_ptr() for number in range(100)} == {
         task(permutations, 0).train.source.data_ptr()
@@ -103,7 +103,7 @@ def test_more_tasks_than_classes_can_be_split_into_are_refused(digits: ImageData
         NamedStream("splits", StreamSpec("digits", "splits", 5, 60, 50), digits, seed=0, tasks=6)
 
 
-def test_the_memory_of_every_stream_is_the_papers() -> None:
+def test_the_memory_of_every_stream_is_that_of_the_paper() -> None:
     assert {name: (spec.tasks, spec.memory) for name, spec in STREAMS.items() if spec.dataset != "digits"} == {
         "rotations": (20, 200),
         "permutations": (20, 200),

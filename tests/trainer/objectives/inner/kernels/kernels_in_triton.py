@@ -35,7 +35,7 @@ def test_blocks_in_triton_agree_with_the_reference(dtype: torch.dtype, more: boo
 
 
 @pytest.mark.filterwarnings("ignore:invalid value:RuntimeWarning")  # NumPy's, of the interpreter
-def test_in_triton_a_number_that_is_none_is_not_lost_and_a_constant_channel_gives_none() -> None:
+def test_triton_propagates_nan_and_constant_channels_give_none() -> None:
     drawn = on_device(Drawn(torch.float32))
     drawn.a[1, 5, 0, 0] = torch.nan
     for tensor in drawn.value(TritonBlocks())[:2]:

@@ -41,7 +41,7 @@ def test_kernels_in_triton_agree_with_the_reference() -> None:
     assert run.returncode == 0, run.stdout
 
 
-def test_parameters_come_out_of_a_vector_as_they_went_in() -> None:
+def test_packing_and_unpacking_parameters_changes_nothing() -> None:
     parameters = NETWORK.initialise(torch.Generator().manual_seed(0))
     packing = Packing(NETWORK)
     vector = packing.packed(parameters)
@@ -79,11 +79,11 @@ def gradients(step: AbstractInnerStep) -> list[Tensor]:
     return [loss.detach(), *torch.autograd.grad(loss, leaves)]
 
 
-def test_replayed_steps_have_the_gradients_of_the_steps_that_were_recorded(replayed: CapturedStep) -> None:
+def test_replayed_steps_have_the_gradients_of_eager_ones(replayed: CapturedStep) -> None:
     assert_close(gradients(replayed), gradients(replayed.plain), terms=TERMS)
 
 
-def test_a_single_step_and_its_reverse_are_those_that_were_recorded(replayed: CapturedStep) -> None:
+def test_a_single_replayed_step_and_its_reverse_equal_eager_ones(replayed: CapturedStep) -> None:
     generator = torch.Generator().manual_seed(0)
 
     def draw(value: Tensor) -> Tensor:
@@ -104,7 +104,7 @@ def test_a_single_step_and_its_reverse_are_those_that_were_recorded(replayed: Ca
     assert all(torch.equal(before[name], value) for name, value in parameters.items())
 
 
-def test_no_step_at_all_changes_nothing(replayed: CapturedStep) -> None:
+def test_zero_steps_change_nothing(replayed: CapturedStep) -> None:
     parameters = NETWORK.initialise(torch.Generator().manual_seed(0))
     rate = torch.tensor(0.1)
     state = TrainState(parameters, parameters, rate, rate)
