@@ -113,6 +113,14 @@ VARIANTS = {
     "kaiming": ["start.initialisation=kaiming"],
     "bases at full resolution": ["memory.resolution=full"],
     "pictures at half resolution": ["memory=stored_items"],
+    "an mlp in the span of the bases": [
+        "objective=subspace_unrolled",
+        "objective.network=mlp:hidden=16",
+        "objective.steps=6",
+        "objective.window=4",
+        "objective.rate=0.1",
+        "objective.real_batch=12",
+    ],
 }
 
 
