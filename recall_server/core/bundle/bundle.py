@@ -1,7 +1,7 @@
 """A memory bundle: one .safetensors file with a memory, its preprocessing and a manifest (artifacts/README.md).
 
-Whatever is loaded has been checked against its manifest; whatever was saved can be loaded again, because saving
-reads its own bytes back through the same checks before it writes them.
+Loading checks the tensors against the manifest. Saving loads its own bytes before it writes them, so every saved bundle
+can be loaded.
 """
 
 from __future__ import annotations
@@ -32,16 +32,16 @@ __all__ = ["DEFAULT_LIMITS", "METADATA_KEY", "FileLimits", "MemoryBundle"]
 METADATA_KEY = "memory_bundle"
 PREFIX = "preprocessing."
 TYPES = FLOATS | {"I8"}  # of elements
-LARGEST_MAGNITUDE = 1e6  # of a stored number: keeps every recalled image finite in float32
+LARGEST_MAGNITUDE = 1e6  # of a stored number; keeps recalled images finite in float32
 
 
 @final
 @dataclass(frozen=True, eq=False)
 class MemoryBundle:
-    """A memory and all that is needed to use it. `sha256` and `file_bytes` are of its file, None until it has one.
+    """A memory with its manifest and preprocessing. `sha256` and `file_bytes` are None until there is a file.
 
-    `storage` is how the memory's numbers are, or will be, stored. One that is not float32 rounds them when it is saved.
-    Raises InvalidBundle, with one sentence, when the manifest says something else than the tensors.
+    `storage` is the number format of the memory in the file; other formats than float32 round the numbers when saving.
+    Raises InvalidBundle, with one sentence, if the manifest does not match the tensors.
     """
 
     manifest: Manifest
@@ -62,17 +62,17 @@ class MemoryBundle:
         return self.manifest.labels
 
     def to_bytes(self) -> bytes:
-        """The file as bytes, the memory in its storage, all else as float32: the same content, the same bytes."""
+        """The file as bytes: the memory in its storage, everything else as float32. Equal content gives equal bytes."""
         tensors = quantise(self.memory, self.storage)
         for name, tensor in stored_preprocessing(self.preprocessing).items():
             tensors[PREFIX + name] = tensor.detach().to(torch.float32)
         return pack(tensors, key=METADATA_KEY, text=self.manifest.to_json())
 
     def save(self, path: str | os.PathLike[str], *, limits: FileLimits = DEFAULT_LIMITS) -> MemoryBundle:
-        """Write the file, whole or not at all, and return the bundle that it holds, with its sha256 and size.
+        """Write the file atomically, and return the bundle that it holds, with its sha256 and size.
 
-        Raises InvalidBundle for what `load` would refuse (numbers that are not finite, a file too large), before
-        anything is written, and StorageFailed when the disk is full or the place cannot be written to.
+        Raises InvalidBundle, before anything is written, for what `load` would refuse (numbers that are not finite, a
+        file that is too large), and StorageFailed if the file cannot be written.
         """
         data = self.to_bytes()
         checked = MemoryBundle.from_bytes(data, limits=limits)
@@ -87,10 +87,10 @@ class MemoryBundle:
         expected_sha256: str | None = None,
         limits: FileLimits = DEFAULT_LIMITS,
     ) -> Self:
-        """Read a file that nobody vouches for. Tensors arrive as float32 on the CPU.
+        """Read an untrusted file. Tensors are float32 on the CPU.
 
-        Raises NotFound where there is no file, and InvalidBundle, with the file's name and one sentence, for one that
-        is damaged, hostile, of another version, or not the one with `expected_sha256`.
+        Raises NotFound for a missing file, and InvalidBundle, with the file's name and one sentence, for one that is
+        damaged, hostile, of another version, or whose digest is not `expected_sha256`.
         """
         name = Path(path).name
         try:
@@ -106,7 +106,7 @@ class MemoryBundle:
     def from_bytes(
         cls, data: bytes, *, expected_sha256: str | None = None, limits: FileLimits = DEFAULT_LIMITS
     ) -> Self:
-        """`load`, of bytes that came from elsewhere."""
+        """Like `load`, from bytes."""
         digest = hashlib.sha256(data).hexdigest()
         if expected_sha256 is not None and digest != expected_sha256.lower():
             raise InvalidBundle(f"the file's sha256 is {digest}, not the expected {printable(expected_sha256)}")
@@ -123,8 +123,8 @@ class MemoryBundle:
     def label_queries(self, names: Sequence[str]) -> Tensor:
         """One-hot queries [len(names), len(labels)], float32, one row for each name.
 
-        Raises UnknownLabel with the nearest labels, InvalidRequest for no names at all, and UnsupportedQuery where
-        the memory is addressed by pictures.
+        Raises UnknownLabel with the nearest labels, InvalidRequest for no names, and UnsupportedQuery if the memory is
+        addressed by pictures.
         """
         if self.manifest.queries != "labels":
             raise UnsupportedQuery(f"the memory {self.manifest.name!r} is addressed by pictures, not by labels")
@@ -137,7 +137,7 @@ class MemoryBundle:
         return torch.eye(len(self.labels))[[index[name] for name in names]]
 
     def recall(self, queries: Tensor, rows: Tensor | None = None) -> Recalled:
-        """What the memory recalls, in the shape that networks take: features are [q, n, D, 1, 1]."""
+        """What the memory recalls, in the shape that networks take; features are [q, n, D, 1, 1]."""
         items, targets = self.memory.recall(queries, rows)
         return Recalled(items.reshape(*items.shape[:2], *self.manifest.network_shape), targets)
 
@@ -148,12 +148,12 @@ class MemoryBundle:
         return LazilyRecalled(*self.recall(queries))
 
     def recall_pixels(self, queries: Tensor, rows: Tensor | None = None) -> Tensor:
-        """Recalled images [q, n, C, H, W] in pixel space, not clipped; features [q, n, D, 1, 1] as an encoder's."""
+        """Recalled images [q, n, C, H, W] in pixel space, not clipped; features [q, n, D, 1, 1] like an encoder's."""
         items = self.recall(queries, rows).items
         return self.preprocessing.to_pixels(items.flatten(0, 1)).view_as(items)
 
     def with_accuracy(self, rows: Iterable[MeasuredAccuracy]) -> MemoryBundle:
-        """The same bundle with these measurements instead of those in its manifest; it has no file yet."""
+        """The same bundle with these measurements in its manifest. It has no file yet."""
         manifest = self.manifest.model_copy(update={"accuracy": tuple(rows)})
         return replace(self, manifest=manifest, sha256=None, file_bytes=None)
 
@@ -170,7 +170,7 @@ def _usable(name: str, tensor: Tensor) -> Tensor:
 
 
 def stored_preprocessing(preprocessing: AbstractPreprocessing) -> dict[str, Tensor]:
-    """What a bundle holds of it: all but what follows from the memory beside it."""
+    """The tensors of the preprocessing that a bundle stores; a projection's directions follow from the memory."""
     tensors = preprocessing.tensors()
     if isinstance(preprocessing, Projected):
         del tensors["directions"]
@@ -180,7 +180,7 @@ def stored_preprocessing(preprocessing: AbstractPreprocessing) -> dict[str, Tens
 def _rebuild(
     manifest: Manifest, tensors: Mapping[str, Tensor], numbers: int
 ) -> tuple[AbstractMemory, AbstractPreprocessing, Storage]:
-    """Memory, preprocessing and storage from exactly the tensors that they need: none missing, none left over."""
+    """Memory, preprocessing and storage from the tensors. Raises ValueError for missing or unexpected tensors."""
     memory_type = MEMORIES.get(manifest.memory.kind)
     if memory_type is None:
         raise ValueError(f"the memory kind {manifest.memory.kind!r} is not one of {', '.join(MEMORIES)}")
@@ -212,17 +212,17 @@ def _rebuild(
 
 
 def _projected(memory: AbstractMemory, tensors: Mapping[str, Tensor]) -> Projected:
-    """Onto the span of what the memory recalls; KeyError and ValueError as `from_tensors`."""
+    """The projection onto the span of the memory. Raises KeyError and ValueError like `from_tensors`."""
     if BASES not in memory.traits:
         raise InvalidBundle(f"a memory {memory.kind} has no bases that pictures could be projected onto")
     return Projected.onto(memory.span(), Standardise.from_tensors(tensors), tensors["rest"])
 
 
 def _check_recall_cost(memory: AbstractMemory, numbers: int) -> None:
-    """Refuse what is small in the file but huge in use: one 1x1 basis can ask to be enlarged to any size.
+    """Refuse a small file that needs much memory: a 1x1 basis can be enlarged to any size.
 
-    Whatever a memory turns into full-size items (K bases, r rows, d_y stored items) is counted along the first
-    dimension of one of its tensors, or recalled as rows.
+    The number of full-size items (K bases, r rows, d_y stored items) is the first dimension of one of the tensors, or
+    the number of rows.
     """
     items = max(memory.rows, *(tensor.shape[0] for tensor in memory.tensors().values()))
     if items * math.prod(memory.item_shape) > numbers:

@@ -1,4 +1,4 @@
-"""What a manifest says must be what the tensors are: InvalidBundle, with one sentence, where it is not."""
+"""Checks that the tensors of a bundle match its manifest; each raises InvalidBundle with one sentence."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def check_preprocessing(manifest: Manifest, memory: AbstractMemory, preprocessin
 
 
 def _check_projection(memory: AbstractMemory, preprocessing: Projected) -> None:
-    """The directions are computed from the bases when the file is read, so they must be of these bases."""
+    """The directions of a projection are computed from the bases on loading, so they must be those of the bases."""
     if BASES not in memory.traits:
         raise InvalidBundle(f"a memory {memory.kind} has no bases that pictures could be projected onto")
     bases = memory.span().flatten(1)
@@ -65,7 +65,7 @@ def _check_projection(memory: AbstractMemory, preprocessing: Projected) -> None:
 
 
 def network_of(manifest: Manifest) -> AbstractNetwork:
-    """The network that the memory was distilled for, as small as a classifier can make it: with two classes."""
+    """The network that the memory was distilled for, at the smallest size of a classifier: two classes."""
     try:
         return build_network(manifest.retraining.network, manifest.network_shape, classes=2)
     except ValueError as error:

@@ -1,4 +1,4 @@
-"""A manifest for a memory: what follows from the tensors is filled in, the rest is given."""
+"""Creates the manifest of a memory: values that follow from its tensors are filled in, the others are given."""
 
 from __future__ import annotations
 
@@ -36,9 +36,9 @@ def describe(
     queries: str = "labels",
     **other: Any,
 ) -> Manifest:
-    """The manifest of this memory; `other` are further keys, `image` among them for a memory of features.
+    """The manifest of this memory. `other` are further keys, such as `image` for a memory of features.
 
-    ValueError, with one sentence, for what no manifest can say.
+    Raises ValueError, with one sentence, for values that a manifest cannot hold.
     """
     fields = {
         "name": name,
@@ -68,7 +68,7 @@ def _image(memory: AbstractMemory) -> ImageDescription:
 
 
 def made_now(**fields: Any) -> Provenance:
-    """Provenance of what is made today by this code. ValueError, with one sentence, for what no manifest takes."""
+    """Provenance of what this code makes today. Raises ValueError, with one sentence, for invalid values."""
     made = {"code_version": __version__, "date": datetime.datetime.now(datetime.UTC).date().isoformat()}
     try:
         return Provenance.model_validate(made | fields)

@@ -1,4 +1,4 @@
-"""Where the files of an artifacts folder lie: bundles in `bundles/`, their encoders in `encoders/` beside it."""
+"""The layout of an artifacts folder: bundles in `bundles/`, their encoders in `encoders/` beside it."""
 
 from __future__ import annotations
 

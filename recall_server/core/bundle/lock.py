@@ -1,9 +1,9 @@
-"""The lock file: the digests of the bundles that an operator has vouched for, checked whenever a bundle is loaded.
+"""The lock file: digests of the bundles that an operator approved, checked whenever a bundle is loaded.
 
-`bundles.lock` lies in the artifacts folder and has the lines of `sha256sum`, which can check it as well:
-`sha256sum -c bundles.lock`. Where it is present, a bundle that it does not name, or names with another digest, is not
-served. A query encoder needs no line: the digest of its file stands in the bundle's manifest. An operator may ask for
-the lock to be signed (`signatures.py`): then no lock, or one that nobody trusted has signed, vouches for nothing.
+`bundles.lock` is in the artifacts folder and has the format of `sha256sum`: `sha256sum -c bundles.lock` checks it too.
+If it exists, bundles that are not in it, or have another digest, are not served. Query encoders need no line, because
+their digest is in the bundle's manifest. With a required signature (`signatures.py`), a lock that is missing or not
+signed by the trusted key approves nothing.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ LOCK_FILE = "bundles.lock"
 SIGNATURE_FILE = f"{LOCK_FILE}.sig"
 FOLDER = "bundles"
 LARGEST_LOCK = 2**20
-LINE = re.compile(rf"([0-9a-f]{{64}}) [ *]{FOLDER}/([^/\0]+)")  # sha256sum -b marks binary files by a star
+LINE = re.compile(rf"([0-9a-f]{{64}}) [ *]{FOLDER}/([^/\0]+)")  # sha256sum -b marks binary files with a star
 
 
 @final
@@ -35,10 +35,10 @@ class BundleLock:
 
     @classmethod
     def read(cls, artifacts: Path, public_key: Path | None = None) -> Self | None:
-        """The lock of an artifacts folder; None where there is none. Raises InvalidBundle where it cannot be read.
+        """The lock of an artifacts folder; None if there is none. Raises InvalidBundle if it cannot be read.
 
-        A lock that is damaged must not count as no lock, or damaging it would unlock everything. With a public key,
-        one that is missing or that this key has not signed is no better than a damaged one.
+        A damaged lock is an error, or damaging it would unlock everything. With a public key, a missing lock and one
+        that this key did not sign are errors too.
         """
         path = artifacts / LOCK_FILE
         try:
@@ -58,19 +58,19 @@ class BundleLock:
 
     @classmethod
     def of(cls, artifacts: Path) -> Self:
-        """A lock of the bundles as they lie in the folder now. Raises InvalidBundle for one that cannot be served."""
+        """A lock of the bundles that are in the folder now. Raises InvalidBundle for one that cannot be loaded."""
         paths = sorted((artifacts / FOLDER).glob("[!.]*.safetensors"))
         if not paths:
             raise InvalidBundle(f"there is no bundle in {FOLDER}/ of the artifacts folder to vouch for")
         return cls({path.name: MemoryBundle.load(path).sha256 or "" for path in paths})
 
     def write(self, artifacts: Path) -> None:
-        """Put it into the folder; raises StorageFailed."""
+        """Write it into the folder. Raises StorageFailed."""
         lines = [f"{digest}  {FOLDER}/{name}\n" for name, digest in sorted(self.digests.items())]
         write_atomically(artifacts / LOCK_FILE, "".join(lines).encode())
 
     def check(self, file: str, sha256: str) -> None:
-        """Raises InvalidBundle where `file` is not locked, or is locked with another digest than `sha256`."""
+        """Raise InvalidBundle if `file` is not in the lock, or has another digest there."""
         locked = self.digests.get(file)
         if locked is None:
             raise InvalidBundle(f"{file} is not in {LOCK_FILE}; `recall-server lock` vouches for all that is there")

@@ -1,4 +1,4 @@
-"""What a bundle says about itself: the one JSON text beside its tensors (artifacts/README.md specifies every key)."""
+"""The manifest: the JSON text beside the tensors of a bundle (artifacts/README.md specifies every key)."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from recall_server.core.io.labels import check_label
 from recall_server.core.io.tensor_file import canonical_json, parse_json, printable
 from recall_server.core.training.retraining import Retraining
 
-FORMAT_VERSION: Final = 3  # the one version that is written and read
-ROUNDING = 1e-6  # of a mean accuracy, which was added up in another order
-MOST_CONFUSED: Final = 200  # labels: a table of confusions grows with their square
+FORMAT_VERSION: Final = 3  # the only version that is written and read
+ROUNDING = 1e-6  # of a mean accuracy that was summed in another order
+MOST_CONFUSED: Final = 200  # most labels in a table of confusions, which grows with their square
 
 
 def _check_date(date: str) -> str:
@@ -32,7 +32,7 @@ FileName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$")]
 Phrase = Annotated[str, Field(max_length=1000)]
 Setting = Annotated[int, Field(ge=0, le=2**53)] | Annotated[str, Field(max_length=100)]
 Scalar = bool | int | float | Annotated[str, Field(max_length=1000)] | None
-Size = Annotated[int, Field(ge=1, le=2**53)]  # 2^53: every JSON reader agrees on whole numbers up to here
+Size = Annotated[int, Field(ge=1, le=2**53)]  # 2^53: all JSON readers agree on integers up to here
 Confusions = Annotated[
     tuple[Annotated[tuple[Annotated[int, Field(ge=0, le=2**53)], ...], Field(max_length=MOST_CONFUSED)], ...],
     Field(min_length=1, max_length=MOST_CONFUSED),
@@ -40,20 +40,20 @@ Confusions = Annotated[
 
 
 class Section(BaseModel):
-    """A part of the manifest: immutable, with no key that is not specified and no NaN."""
+    """A part of the manifest: immutable, without unknown keys and without NaN."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 
 class MemoryDescription(Section):
-    """The kind of memory that the tensors make up, and the settings that rebuild it beside them."""
+    """The kind of memory, and the settings that are needed to rebuild it from the tensors."""
 
     kind: Kind
     settings: dict[Kind, Setting]
 
 
 class ImageDescription(Section):
-    """The pictures that the memory recalls: grey or colour, in pixels."""
+    """The size and channels of recalled images."""
 
     channels: Literal[1, 3]
     height: Annotated[int, Field(ge=1, le=1024)]
@@ -65,7 +65,7 @@ class ImageDescription(Section):
 
 
 class EncoderReference(Section):
-    """The ONNX file that turns pictures into queries: a bare file name, its identity, and the length of a query."""
+    """The ONNX file of an encoder: its bare file name, its digest, and the length of its output."""
 
     file: FileName
     sha256: Sha256
@@ -73,9 +73,9 @@ class EncoderReference(Section):
 
 
 class Budget(Section):
-    """What the memory claims to cost: images per class, numbers stored in it, bytes of the data it was made from.
+    """The budget of the memory: images per class, stored numbers, and bytes of the original data.
 
-    The bytes of the bundle cannot stand inside it; `MemoryBundle.file_bytes` has them.
+    The size of the bundle's file is not part of it; see `MemoryBundle.file_bytes`.
     """
 
     images_per_class: Annotated[float, Field(gt=0)]
@@ -84,7 +84,7 @@ class Budget(Section):
 
 
 class Provenance(Section):
-    """How the bundle came to be, enough to make it again. `date` is ISO 8601; `seconds` is wall-clock time."""
+    """How the bundle was made, in enough detail to repeat it. `date` is ISO 8601; `seconds` is wall-clock time."""
 
     dataset: Phrase
     dataset_sha256: Sha256
@@ -111,10 +111,10 @@ class Accuracy(Section):
 
 
 class MeasuredAccuracy(Accuracy):
-    """An accuracy and, where they were counted, the `confusions` behind it.
+    """An accuracy with its `confusions`, if they were counted.
 
-    Row i and column j of the table count how often the networks, all runs together, said label j of a picture of
-    label i. Every run looks at every picture, so that a row's sum is the label's pictures times the runs.
+    Row i and column j count how often the networks of all runs answered label j for pictures of label i. Every run uses
+    every picture, so a row's sum is the number of the label's pictures times the number of runs.
     """
 
     confusions: Confusions | None = None
@@ -135,7 +135,7 @@ class MeasuredAccuracy(Accuracy):
 
 
 class ValidationPoint(Section):
-    """Accuracy on validation pictures (a fraction from 0 to 1) after so many outer steps and minutes of the run."""
+    """Accuracy on validation pictures (0 to 1) after a number of outer steps and minutes."""
 
     outer_steps: Annotated[int, Field(ge=0, le=2**53)]
     minutes: Annotated[float, Field(ge=0)]
@@ -143,10 +143,10 @@ class ValidationPoint(Section):
 
 
 class RunProgress(Section):
-    """How far the run had come that wrote this file: a run writes better and better versions of one bundle.
+    """The progress of the run that wrote the file. A run replaces its bundle by better versions.
 
-    `version` counts the bundles that the run has written, this one included; `minutes` is the time that it had spent;
-    `validation` is its curve so far, in order, of which this bundle holds the best by the run's own rule.
+    `version` counts the bundles that the run has written, including this one; `minutes` is its time so far;
+    `validation` is its curve so far, in order. The bundle holds the best state of the curve by the rule of the run.
     """
 
     version: Size
@@ -162,13 +162,13 @@ class RunProgress(Section):
 
 
 class Manifest(Section):
-    """Everything that a bundle says about itself; impossible combinations refuse here, with a sentence.
+    """The manifest of a bundle. Impossible combinations are refused with a sentence.
 
-    `space` says what recalled items are: "pixels", images; "features", vectors that `feature_encoder` makes of pictures
-    of the size `image`.
+    `space` is "pixels" if recalled items are images, and "features" if they are vectors that `feature_encoder` computes
+    from pictures of the size `image`.
 
-    `queries`: "labels", where a query is one-hot (or a mixture) over `labels` in their order, or "images", where a
-    query is what `query_encoder` makes of a picture; `labels` then only names what the memory was distilled from.
+    `queries` is "labels" if a query is one-hot (or a mixture) over `labels`, and "images" if `query_encoder` computes
+    it from a picture; `labels` then only names the classes that the memory was distilled from.
     """
 
     format_version: Literal[3] = FORMAT_VERSION
@@ -232,15 +232,17 @@ class Manifest(Section):
                 raise ValueError(f"confusions of {len(confusions)} labels do not belong to {len(self.labels)} labels")
 
     def to_json(self) -> str:
-        """Canonical JSON: the same manifest always gives the same text."""
+        """Canonical JSON: equal manifests give equal texts."""
         return canonical_json(self.model_dump(mode="json"))
 
     @classmethod
     def from_json(cls, text: str) -> Self:
-        """Read what `to_json` wrote; raises ValueError with one sentence that names the key at fault."""
+        """The inverse of `to_json`. Raises ValueError with one sentence that names the faulty key."""
         raw = parse_json(text)
         version = raw.get("format_version") if isinstance(raw, dict) else None
-        if type(version) is not int or version != FORMAT_VERSION:  # first: other versions have other keys
+        if (
+            type(version) is not int or version != FORMAT_VERSION
+        ):  # checked first, because other versions have other keys
             raise ValueError(f"the format version is {printable(repr(version))}; this code reads {FORMAT_VERSION}")
         try:
             return cls.model_validate_json(text, strict=True)
@@ -249,7 +251,7 @@ class Manifest(Section):
 
 
 def first_fault(error: ValidationError) -> str:
-    """The first of pydantic's complaints as a clause: where, and what would be right."""
+    """The first of pydantic's errors as a clause: the place, and what would be right."""
     fault: Any = error.errors(include_url=False, include_input=False)[0]
     place = ".".join(str(part) for part in fault["loc"])
     sentence = str(fault["msg"]).removeprefix("Value error, ")

@@ -1,6 +1,6 @@
-"""Optional signatures (the extra `signatures`): whether somebody trusted has signed a file, by Ed25519.
+"""Optional Ed25519 signatures of files (the extra `signatures`).
 
-A signature lies beside its file and is what OpenSSL writes, so that whoever signs needs nothing of this project:
+A signature is a file beside the signed one, as OpenSSL writes it; signing needs nothing of this project:
 
     openssl genpkey -algorithm ed25519 -out signing.pem && openssl pkey -in signing.pem -pubout -out signing.pub
     openssl pkeyutl -sign -rawin -inkey signing.pem -in bundles.lock -out bundles.lock.sig
@@ -23,13 +23,13 @@ SIGNATURE_BYTES = 64
 @final
 @dataclass(frozen=True, eq=False)
 class Signer:
-    """Who is trusted: a public key."""
+    """A trusted signer: an Ed25519 public key."""
 
     key: Ed25519PublicKey
 
     @classmethod
     def read(cls, path: Path) -> Self:
-        """The key of a PEM file. Raises InvalidBundle where there is none, or not of this kind."""
+        """The key of a PEM file. Raises InvalidBundle for a missing file or another kind of key."""
         try:
             from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey  # noqa: PLC0415
             from cryptography.hazmat.primitives.serialization import load_pem_public_key  # noqa: PLC0415
@@ -46,7 +46,7 @@ class Signer:
         return cls(key)
 
     def check(self, content: bytes, signature: Path) -> None:
-        """Raises InvalidBundle unless the file `signature` holds this signer's signature of `content`."""
+        """Raise InvalidBundle unless the file `signature` is this signer's signature of `content`."""
         from cryptography.exceptions import InvalidSignature  # noqa: PLC0415  (there, or there were no key)
 
         try:

@@ -1,4 +1,4 @@
-"""Large pictures decoded in processes that can be killed, with limits of time and memory."""
+"""Decodes large pictures in processes with limits of time and memory."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ REFUSALS: Final = {kind.__name__: kind for kind in (PictureTooLarge, UnreadableP
 
 @final
 class DecodingProcesses:
-    """Decodes `processes` pictures at a time. The processes start when they are needed. Safe for several threads."""
+    """Decodes up to `processes` pictures at a time. Processes start on demand. Safe for several threads."""
 
     def __init__(self, processes: int = PROCESSES, limits: WorkLimits = LIMITS) -> None:
         self._idle: queue.LifoQueue[KillableProcess] = queue.LifoQueue()
@@ -43,10 +43,10 @@ class DecodingProcesses:
         max_pixels: int = MAX_PIXELS,
         wanted: Wanted = always,
     ) -> NDArray[np.uint8]:
-        """`pictures.decode_bytes`, given up once `wanted` is false.
+        """Like `pictures.decode_bytes`; abandoned once `wanted` returns False.
 
-        Raises its errors, PictureTooLarge where the limits of time or memory are reached, Abandoned, and Unavailable
-        where no process can be started.
+        Raises its errors, PictureTooLarge if a limit of time or memory is reached, Abandoned, and Unavailable if no
+        process can be started.
         """
         process = self._take(wanted)
         try:
@@ -77,7 +77,7 @@ class DecodingProcesses:
 
 
 def _decode(request: dict[str, Any], data: bytes) -> tuple[dict[str, Any], bytes]:
-    """The work of a process: the pixels, or the error that `decode_bytes` raised."""
+    """The work of a process: the pixels, or the error of `decode_bytes`."""
     channels, height, width = request["shape"]
     shape = (channels, height, width)
     try:

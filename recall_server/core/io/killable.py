@@ -1,7 +1,7 @@
-"""A process for work on files of strangers: it has limits of time and memory, and can be killed.
+"""A process with limits of time and memory, for work on untrusted files.
 
-A function of a library cannot be interrupted, and a few hundred bytes can keep it busy for as long as their author
-likes. The time of the processor is limited by the kernel, so a machine that is busy with other work fails no file.
+A library function cannot be interrupted, and a few hundred bytes can keep it busy for hours. The kernel limits
+processor time, so that a busy machine fails no file.
 """
 
 from __future__ import annotations
@@ -21,17 +21,17 @@ from typing import Any, Final, final
 
 from recall_server.errors import Abandoned, Unavailable
 
-SECONDS_BETWEEN_LOOKS: Final = 0.1  # at whether somebody still waits for the answer
+SECONDS_BETWEEN_LOOKS: Final = 0.1  # between checks whether somebody still waits for the answer
 SECONDS_TO_START: Final = 120.0
 SECONDS_TO_STOP: Final = 10.0
-NICENESS: Final = 5  # the server goes before where both want the same processor
+NICENESS: Final = 5  # added niceness: the server has precedence
 
 Work = Callable[[dict[str, Any], bytes], tuple[dict[str, Any], bytes]]
 Wanted = Callable[[], bool]
 
 
 class LimitReached(Exception):
-    """The process took too much time or memory, and was killed."""
+    """The process took too much time or memory and was killed."""
 
 
 @final
@@ -39,7 +39,8 @@ class LimitReached(Exception):
 class WorkLimits:
     """Limits of one call: seconds of processor time, seconds of the clock, and bytes beyond those of the idle process.
 
-    The clock also runs while the process waits for the processor, so its limit should be many times the other.
+    The clock also runs while the process waits for a processor, so its limit should be many times that of processor
+    time.
     """
 
     processor_seconds: float
@@ -48,16 +49,16 @@ class WorkLimits:
 
 
 def always() -> bool:
-    """The `wanted` of a call that is never given up."""
+    """The `wanted` of a call that is never abandoned."""
     return True
 
 
 @final
 class KillableProcess:
-    """Calls `work` in another process, one call at a time. The process starts with the first call and after a kill.
+    """Runs `work` in another process, one call at a time. The process starts with the first call and after a kill.
 
-    `work` is a function of a module, with a request of JSON values and bytes as arguments and result. The process
-    imports that module and those that it imports. A call from another thread at the same time is an error.
+    `work` is a module-level function from a request of JSON values and bytes to the same. The process imports its
+    module and what that imports. Concurrent calls from several threads are an error.
     """
 
     def __init__(self, work: Work, limits: WorkLimits) -> None:
@@ -66,10 +67,10 @@ class KillableProcess:
         self._connection: Connection | None = None
 
     def call(self, request: dict[str, Any], data: bytes, wanted: Wanted = always) -> tuple[dict[str, Any], bytes]:
-        """The result of `work`, given up once `wanted` is false.
+        """The result of `work`; the call is abandoned once `wanted` returns False.
 
-        Raises LimitReached, also if the work ended the process in another way, Abandoned, and Unavailable if no process
-        can be started.
+        Raises LimitReached (also if the process ended for another reason), Abandoned, and Unavailable if no process can
+        be started.
         """
         process, connection = self._started(wanted)
         try:
@@ -86,7 +87,7 @@ class KillableProcess:
             raise
 
     def kill(self) -> None:
-        """End the process, if there is one."""
+        """End the process if there is one."""
         if self._process is not None and self._connection is not None:
             self._connection.close()
             self._process.kill()
@@ -97,10 +98,10 @@ class KillableProcess:
         if self._process is not None and self._process.is_alive() and self._connection is not None:
             return self._process, self._connection
         self.kill()
-        # A fork of a server with threads could inherit a lock that nobody releases.
+        # A fork of a server with threads could inherit a locked lock.
         context = multiprocessing.get_context("spawn")
         ours, theirs = context.Pipe()
-        with theirs:  # closed here, or the end of the process would not close the pipe
+        with theirs:  # closed here, or the pipe would stay open when the process ends
             process = context.Process(
                 target=_serve, args=(theirs, self._work, self._limits), name="killable", daemon=True
             )
@@ -122,7 +123,7 @@ class KillableProcess:
 def killed_after(seconds: float, process: BaseProcess) -> Iterator[None]:
     """Kill the process if the body takes longer. Its end of a pipe then closes, which ends every transfer.
 
-    A process that was stopped neither reads nor writes, and the calls of a pipe have no time limit of their own.
+    A stopped process neither reads nor writes, and the calls of a pipe have no time limit of their own.
     """
     timer = threading.Timer(seconds, process.kill)
     timer.daemon = True
@@ -134,7 +135,7 @@ def killed_after(seconds: float, process: BaseProcess) -> Iterator[None]:
 
 
 def check_wanted(wanted: Wanted) -> None:
-    """Raise Abandoned if `wanted` is false."""
+    """Raise Abandoned if `wanted` returns False."""
     if not wanted():
         raise Abandoned("nobody waits for this any more")
 
@@ -146,9 +147,9 @@ def _receive(connection: Connection, wanted: Wanted) -> bytes:
 
 
 def _serve(connection: Connection, work: Work, limits: WorkLimits) -> None:
-    """The whole life of the process: it ends when the other end of the pipe is closed."""
+    """The main function of the process, which ends when the other end of the pipe is closed."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the server decides when to stop
-    signal.signal(signal.SIGPROF, signal.SIG_DFL)  # the end of the processor's time ends the process
+    signal.signal(signal.SIGPROF, signal.SIG_DFL)  # exceeding the limit of processor time ends the process
     os.nice(NICENESS)
     _limit_memory(limits.memory)
     with contextlib.suppress(EOFError, OSError):
@@ -163,7 +164,7 @@ def _serve(connection: Connection, work: Work, limits: WorkLimits) -> None:
 
 
 def _limit_memory(memory: int) -> None:
-    """Let the process take so many bytes more than it has, where the system tells how many it has."""
+    """Limit the process to this many bytes more than it has now, where the system tells how many these are."""
     try:
         with open("/proc/self/statm") as file:
             pages = int(file.read().split()[0])

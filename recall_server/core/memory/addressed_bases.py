@@ -73,7 +73,7 @@ class AddressedBases(AbstractMemory):
 
     @classmethod
     def quantisation_axes(cls, name: str) -> tuple[int, ...]:
-        """One scale for each basis, and one for all coefficients of each basis: leading bases have the large ones."""
+        """One scale per basis, and one for all coefficients of a basis, because leading bases have the large ones."""
         return (2,) if name == "addressing" else super().quantisation_axes(name)
 
     def items(self, queries: Tensor, rows: Tensor | None = None) -> Tensor:
@@ -84,7 +84,7 @@ class AddressedBases(AbstractMemory):
         return LazilyRecalled(LazyItems(self._coefficients(queries), self.span()), self.targets.among(queries))
 
     def span(self) -> Tensor:
-        """The bases as they are recalled: [K, C, H, W] or [K, D]."""
+        """The bases at recalled size: [K, C, H, W] or [K, D]."""
         return enlarge(self.bases, self.size)
 
     def _coefficients(self, queries: Tensor, rows: Tensor | None = None) -> Tensor:

@@ -1,8 +1,8 @@
 """AXIS 1 of the design: how stored tensors become training data.
 
-A memory answers query vectors with items and their targets. An item is whatever classifiers of its space are trained
-on: an image (C, H, W) or a feature vector (D,). A query is a one-hot label, a mixture of labels, or the features of a
-picture; the memory does not care which. Classes are abstract or final: a new container is a new final class.
+A memory answers query vectors with items and their targets. An item is training data for classifiers: an image (C, H,
+W) or a feature vector (D,). A query is a one-hot label, a mixture of labels, or the encoding of a picture; memories do
+not distinguish them. Classes are abstract or final: a new container is a new final class.
 """
 
 from __future__ import annotations
@@ -18,8 +18,8 @@ from recall_server.core.memory.lazy_items import LazyItems
 from recall_server.core.memory.targets import Targets
 
 LINEAR: Final = "linear"  # a mixture of queries recalls the mixture of their items
-ITEMS: Final = "items"  # items of each label are stored one by one, so that real ones can be kept
-BASES: Final = "bases"  # everything recalled lies in the span of shared bases, which new classes can use too
+ITEMS: Final = "items"  # each item is stored by itself, so real items can be stored
+BASES: Final = "bases"  # all items are in the span of shared bases, which new classes can use
 
 Setting = int | float | str
 
@@ -27,7 +27,7 @@ Setting = int | float | str
 class Recalled(NamedTuple):
     """`items` [q, n, *shape] in model space, and `targets` [q, n, q], where query j is class j.
 
-    The targets are [q, 1, q] where all items of a query share one.
+    The targets are [q, 1, q] if all items of a query share one.
     """
 
     items: Tensor
@@ -35,16 +35,16 @@ class Recalled(NamedTuple):
 
 
 class LazilyRecalled(NamedTuple):
-    """The same, where items may be computed on indexing."""
+    """The same, but items may be computed on indexing."""
 
     items: Tensor | LazyItems
     targets: Tensor
 
 
 class AbstractMemory(ABC):
-    """Stored tensors that answer query vectors. `frozen` names the tensors that training leaves as they are.
+    """Stored tensors that answer query vectors. `frozen` names the tensors that training does not change.
 
-    Subclasses are frozen dataclasses that have the fields `targets` and `frozen`.
+    Subclasses are frozen dataclasses with the fields `targets` and `frozen`.
     """
 
     kind: ClassVar[str]
@@ -69,16 +69,16 @@ class AbstractMemory(ABC):
 
     @abstractmethod
     def tensors(self) -> dict[str, Tensor]:
-        """The stored tensors by their documented names, those of the targets included."""
+        """The stored tensors by their documented names, including those of the targets."""
 
     @abstractmethod
     def settings(self) -> dict[str, Setting]:
-        """What rebuilds this memory beside its tensors (manifest: `memory.settings`)."""
+        """What is needed to rebuild this memory from its tensors (manifest: `memory.settings`)."""
 
     @classmethod
     @abstractmethod
     def from_tensors(cls, tensors: Mapping[str, Tensor], settings: Mapping[str, Setting]) -> Self:
-        """Rebuild a memory. Raises ValueError for shapes that disagree, KeyError for what is missing."""
+        """Rebuild a memory. Raises ValueError for shapes that do not match, and KeyError for missing tensors."""
 
     @abstractmethod
     def items(self, queries: Tensor, rows: Tensor | None = None) -> Tensor:
@@ -113,14 +113,14 @@ class AbstractMemory(ABC):
 
     @property
     def image_shape(self) -> tuple[int, int, int]:
-        """(channels, height, width) of a recalled image. ValueError where items are feature vectors."""
+        """(channels, height, width) of a recalled image. Raises ValueError for feature vectors."""
         if len(self.item_shape) != 3:
             raise ValueError(f"this memory recalls vectors of {self.item_shape[0]} features, not images")
         channels, height, width = self.item_shape
         return channels, height, width
 
     def stored_numbers(self) -> int:
-        """How many numbers the memory stores: what the budget counts (paper, section 4)."""
+        """The number of stored numbers, which the budget counts (paper, section 4)."""
         return sum(tensor.numel() for tensor in self.tensors().values())
 
     def with_targets(self, targets: Targets) -> Self:
@@ -128,10 +128,10 @@ class AbstractMemory(ABC):
         return replace(self, targets=targets)  # type: ignore[type-var]
 
     def with_frozen(self, names: Iterable[str]) -> Self:
-        """The same memory, of which training changes all tensors but these."""
+        """The same memory, in which training does not change these tensors."""
         return replace(self, frozen=frozenset(names))  # type: ignore[type-var]
 
     def replace(self, tensors: Mapping[str, Tensor]) -> Self:
-        """The same memory with other values for some or all tensors, for example leaves that require a gradient."""
+        """The same memory with other values of some or all tensors, such as leaves that require a gradient."""
         rebuilt = type(self).from_tensors(self.tensors() | dict(tensors), self.settings())
         return rebuilt.with_frozen(self.frozen)

@@ -1,7 +1,7 @@
-"""Recalled items that are computed where they are looked at.
+"""Recalled items that are computed on indexing.
 
-Few bases recall hundreds of rows of each label, of which a training step sees a handful. Only coefficients and bases
-are kept in memory.
+A few bases recall hundreds of rows for each label, and a training step uses only some of them. Only coefficients and
+bases are kept in memory.
 """
 
 from __future__ import annotations
@@ -16,14 +16,14 @@ from torch import Tensor
 @final
 @dataclass(frozen=True, eq=False)
 class LazyItems:
-    """`coefficients` [q, r, K] over `bases` [K, *shape]: stands for items [q, r, *shape], computed on indexing."""
+    """Items [q, r, *shape] as `coefficients` [q, r, K] over `bases` [K, *shape], computed on indexing."""
 
     coefficients: Tensor
     bases: Tensor
 
     @property
     def shape(self) -> torch.Size:
-        """The shape of all the items."""
+        """The shape of all items."""
         return torch.Size([*self.coefficients.shape[:2], *self.bases.shape[1:]])
 
     @property
@@ -35,11 +35,11 @@ class LazyItems:
         return self.bases.device
 
     def __getitem__(self, index: tuple[Tensor, Tensor]) -> Tensor:
-        """The items of queries and rows, integers that broadcast to [q, n]: [q, n, *shape]."""
+        """Items [q, n, *shape] at integer indices of queries and rows, which broadcast to [q, n]."""
         return _combined(self.coefficients[index], self.bases)
 
     def materialise(self) -> Tensor:
-        """Every row of every query: [q, r, *shape]."""
+        """All rows of all queries: [q, r, *shape]."""
         return _combined(self.coefficients, self.bases)
 
     def finite(self) -> bool:

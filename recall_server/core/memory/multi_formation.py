@@ -20,8 +20,8 @@ from recall_server.core.memory.targets import Targets
 class MultiFormation(AbstractStoredItems):
     """`stored` [d_y, s, C, H, W]: s images for each of d_y labels, each a grid of `factor` x `factor` cells.
 
-    A label recalls every cell of its images, enlarged bilinearly to [C, H, W]: r = s * factor^2 items, the cells of an
-    image row by row. A mixture of labels mixes them.
+    A label recalls all cells of its images, row by row, each enlarged bilinearly to [C, H, W]: r = s * factor^2 items.
+    A mixture of labels mixes them.
     """
 
     stored: Tensor

@@ -1,4 +1,4 @@
-"""Stored images that are smaller than recalled ones: their size, and bilinear enlargement."""
+"""Images that are stored smaller than they are recalled: sizes, and bilinear enlargement."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ from collections.abc import Mapping, Sequence
 from torch import Tensor
 from torch.nn.functional import interpolate
 
-Size = tuple[int | None, int | None]  # (height, width) of recalled images, None where they are as stored
+Size = tuple[int | None, int | None]  # (height, width) of recalled images; None to keep the stored size
 
 
 def check_size(name: str, stored: Sequence[int], size: Size) -> None:
-    """ValueError where items stored with this shape, called `name`, cannot be recalled at `size`."""
+    """Raise ValueError if items of this stored shape, called `name`, cannot be recalled at `size`."""
     height, width = size
     if (height is None) != (width is None):
         raise ValueError(f"{name} are enlarged to a height and a width; give both or neither")
@@ -24,13 +24,13 @@ def check_size(name: str, stored: Sequence[int], size: Size) -> None:
 
 
 def item_shape(stored: Sequence[int], size: Size) -> tuple[int, ...]:
-    """The shape of a recalled item that is stored with this shape."""
+    """The shape of a recalled item with this stored shape."""
     height, width = size
     return tuple(stored) if height is None or width is None else (stored[0], height, width)
 
 
 def enlarge(items: Tensor, size: Size) -> Tensor:
-    """Items [n, *stored] as they are recalled, by bilinear interpolation with half-pixel centres."""
+    """Items [n, *stored] at the recalled size, by bilinear interpolation with half-pixel centres."""
     height, width = size
     if height is None or width is None or tuple(items.shape[2:]) == (height, width):
         return items
@@ -38,13 +38,13 @@ def enlarge(items: Tensor, size: Size) -> Tensor:
 
 
 def size_settings(size: Size) -> dict[str, int]:
-    """What a manifest says of the size."""
+    """The size as settings of a manifest."""
     height, width = size
     return {} if height is None or width is None else {"height": height, "width": width}
 
 
 def size_of(settings: Mapping[str, int | float | str]) -> Size:
-    """The inverse of `size_settings`; ValueError for what is not a whole number."""
+    """The inverse of `size_settings`. Raises ValueError for values that are no integers."""
     height, width = (settings.get(name) for name in ("height", "width"))
     for value in (height, width):
         if value is not None and type(value) is not int:

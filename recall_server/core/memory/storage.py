@@ -1,7 +1,7 @@
-"""How the numbers of a memory are stored: as float32, as bfloat16, or as int8 with scales (artifacts/README.md).
+"""The number format of a stored memory: float32, bfloat16, or int8 with scales (artifacts/README.md).
 
-Whatever a file holds, a memory computes in float32. Rounding happens once: what was read from a file and is stored
-again in the same way gives the same bytes.
+A memory always computes in float32. Numbers are rounded once: storing a loaded memory in its own format gives the same
+bytes.
 """
 
 from __future__ import annotations
@@ -18,14 +18,14 @@ from recall_server.core.memory.base import AbstractMemory
 Storage = Literal["float32", "bfloat16", "int8"]
 Memory = TypeVar("Memory", bound=AbstractMemory)
 
-SCALE = ".scale"  # what the name of a tensor's scales ends in
-LARGEST = 127  # whole numbers are stored from -127 to 127, symmetric about zero
-SCALE_BITS = 17  # of a scale: with the 7 of a whole number, a product has the 24 of a float32 and is exact
-SMALLEST_SCALE = 2.0**-100  # also of numbers that are all zero
+SCALE = ".scale"  # suffix of the name of a tensor's scales
+LARGEST = 127  # numbers are stored from -127 to 127, symmetric about zero
+SCALE_BITS = 17  # of a scale; with the 7 bits of a number, products have the 24 bits of a float32 and are exact
+SMALLEST_SCALE = 2.0**-100  # of the scale of numbers that are all zero
 
 
 def quantise(memory: AbstractMemory, storage: Storage) -> dict[str, Tensor]:
-    """The tensors of a memory as a file holds them."""
+    """The tensors of a memory as they are stored in a file."""
     tensors = {name: tensor.detach().to(torch.float32) for name, tensor in memory.tensors().items()}
     if storage == "float32":
         return tensors
@@ -38,10 +38,10 @@ def quantise(memory: AbstractMemory, storage: Storage) -> dict[str, Tensor]:
 
 
 def dequantise(tensors: Mapping[str, Tensor], kind: type[AbstractMemory]) -> tuple[dict[str, Tensor], Storage]:
-    """The memory's own tensors as float32, and how they were stored.
+    """The memory's tensors as float32, and their storage.
 
-    Raises ValueError where tensors are stored unlike each other, or whole numbers in another way than `stored` writes,
-    and KeyError, with its name, for scales that are missing.
+    Raises ValueError if the tensors have different formats or int8 numbers are not as `quantise` writes them, and
+    KeyError, with the name, for missing scales.
     """
     whole = {name for name, tensor in tensors.items() if tensor.dtype == torch.int8}
     if not whole:
@@ -57,9 +57,9 @@ def dequantise(tensors: Mapping[str, Tensor], kind: type[AbstractMemory]) -> tup
 
 
 def fake_quantise(memory: Memory, storage: Storage) -> Memory:
-    """The memory as its file would recall it; gradients pass as if nothing had been rounded.
+    """The memory as its file would recall it. Gradients pass through the rounding unchanged.
 
-    That is the straight-through estimator (Bengio, Leonard and Courville, 2013).
+    This is the straight-through estimator (Bengio, Leonard and Courville, 2013).
     """
     if storage == "float32":
         return memory
@@ -69,9 +69,9 @@ def fake_quantise(memory: Memory, storage: Storage) -> Memory:
 
 
 def _quantised(values: Tensor, along: tuple[int, ...]) -> tuple[Tensor, Tensor]:
-    """int8 of the values' shape, and float32 scales, one for each index of the dimensions `along`.
+    """int8 numbers of the same shape, and float32 scales, one for each index of the dimensions `along`.
 
-    A scale is the smallest number of SCALE_BITS significant bits that is not below the largest magnitude over LARGEST.
+    A scale is the smallest number of SCALE_BITS significant bits that is at least the largest magnitude over LARGEST.
     """
     others = [dimension for dimension in range(values.ndim) if dimension not in along]
     exact = values.double()

@@ -41,7 +41,7 @@ class AbstractStoredItems(AbstractMemory):
 class StoredItems(AbstractStoredItems):
     """`stored` [d_y, r, C, h, w] or [d_y, r, D]: r items for each of d_y labels; a mixture of labels mixes them.
 
-    Images are recalled as they are stored, or enlarged bilinearly to (height, width) where these are given.
+    Images are recalled at their stored size, or enlarged bilinearly to (height, width) if these are given.
     """
 
     stored: Tensor

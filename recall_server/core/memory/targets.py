@@ -1,6 +1,6 @@
-"""Targets: what a classifier is asked to answer for each recalled item.
+"""Targets: the desired output of a classifier for each recalled item.
 
-Hard targets are one-hot and cost nothing. Soft targets are distributions over the labels that were learned along with
+Hard targets are one-hot and cost nothing. Soft targets are distributions over the labels that are learned along with
 the items (Bohdal et al., 2020; Sucholutsky and Schonlau, 2021). Unbounded targets are arbitrary numbers for a squared
 error (Nguyen et al., 2021). Both are stored for each item, or once for all items of a label.
 """
@@ -26,10 +26,10 @@ SMALLEST_SHARE = 1e-6  # of a label in the targets of labels that it was never s
 @final
 @dataclass(frozen=True, eq=False)
 class Targets:
-    """`values` [d_y, r, d_y], or [d_y, 1, d_y] where all items of a label share one; None for hard targets.
+    """`values` [d_y, r, d_y], or [d_y, 1, d_y] if all items of a label share one; None for hard targets.
 
-    The values of soft targets are logits, so that every number is a valid one and gradient steps need no projection.
-    Raises ValueError where form and values do not agree.
+    The values of soft targets are logits, so every number is valid and gradient steps need no projection. Raises
+    ValueError if the values do not match the form.
     """
 
     form: TargetForm = "hard"
@@ -44,7 +44,7 @@ class Targets:
             raise ValueError(f"targets must be [labels, rows or 1, labels], not {list(self.values.shape)}")
 
     def check(self, labels: int, rows: int) -> None:
-        """ValueError for targets of another number of labels or rows than the memory that they belong to."""
+        """Raise ValueError if the memory has another number of labels or rows."""
         if self.values is not None and self.values.shape[:2] not in {(labels, rows), (labels, 1)}:
             raise ValueError(
                 f"the targets are {list(self.values.shape)}, not [{labels}, {rows} or 1, {labels}] as the memory's "
@@ -53,20 +53,20 @@ class Targets:
 
     @classmethod
     def from_tensors(cls, tensors: Mapping[str, Tensor], form: object) -> Self:
-        """The targets among a memory's stored tensors; KeyError where they are missing."""
+        """The targets among a memory's stored tensors. Raises KeyError if they are missing."""
         if form not in FORMS:
             raise ValueError(f"the targets {form!r} are not one of {', '.join(FORMS)}")
         return cls() if form == "hard" else cls(form, tensors[TENSOR])  # type: ignore[arg-type]
 
     def tensors(self) -> dict[str, Tensor]:
-        """What a memory stores of them."""
+        """The stored tensors of the targets."""
         return {} if self.values is None else {TENSOR: self.values}
 
     def among(self, queries: Tensor, rows: Tensor | None = None) -> Tensor:
-        """Targets [q, n, q] of what `queries` [q, d_y] recall, where query j is class j.
+        """Targets [q, n, q] of the items of `queries` [q, d_y], where query j is class j.
 
-        [q, 1, q] where all items of a query share one. `rows` [q, n] selects items. Soft targets are what a label
-        gives to these classes, made to sum to one again.
+        They are [q, 1, q] if all items of a query share one. `rows` [q, n] selects items. Soft targets are restricted
+        to these classes and normalised again.
         """
         if self.values is None:
             return torch.eye(len(queries), dtype=queries.dtype, device=queries.device).unsqueeze(1)
@@ -77,7 +77,7 @@ class Targets:
         return shares / shares.sum(dim=2, keepdim=True) if self.form == "soft" else shares
 
     def extended(self, positions: Sequence[int], labels: int) -> Self:
-        """The targets for `labels` labels, of which the known ones stand at `positions`; a new one is a class alone."""
+        """The targets for `labels` labels, with the known ones at `positions`. A new label has a hard target."""
         if self.values is None:
             return self
         larger = initial_targets(self.form, labels, self.values.shape[1], own_share=1 - SMALLEST_SHARE).values
@@ -91,7 +91,7 @@ class Targets:
 
 
 def initial_targets(form: TargetForm, labels: int, rows: int, *, own_share: float = OWN_SHARE) -> Targets:
-    """Targets to begin with: soft ones give every other label the same share, unbounded ones are centred one-hot."""
+    """Initial targets: soft ones give all other labels the same share, unbounded ones are centred one-hot."""
     if form == "hard":
         return Targets()
     own = torch.eye(labels)
