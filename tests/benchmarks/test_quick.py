@@ -8,7 +8,17 @@ from pathlib import Path
 import pytest
 import torch
 
-from benchmarks import across, added_classes, bear_and_deer, encoder, instant, kernel_regression, predictions, step
+from benchmarks import (
+    across,
+    added_classes,
+    bear_and_deer,
+    encoder,
+    instant,
+    kernel_regression,
+    matching,
+    predictions,
+    step,
+)
 from benchmarks.out_of_set import auroc
 from benchmarks.start import at_every_minute
 from recall_server.core.networks.kernels import native_blocks
@@ -100,3 +110,14 @@ def test_auroc_counts_ties_by_halves() -> None:
     assert auroc(torch.tensor([0.1, 0.5]), torch.tensor([0.7, 0.9])) == 1
     assert auroc(torch.tensor([0.5, 0.5]), torch.tensor([0.5])) == 0.5
     assert auroc(torch.tensor([0.2, 0.6]), torch.tensor([0.4, 0.1])) == 0.25
+
+
+def test_matching_objectives_stand_beside_the_same_written_plainly(capsys: pytest.CaptureFixture[str]) -> None:
+    threads = torch.get_num_threads()
+    try:
+        matching.main(["--quick", "--repeats", "1"])
+    finally:
+        torch.set_num_threads(threads)
+    figures = last_line(capsys)["objectives"]
+    assert list(figures) == ["gradient", "distribution", "trajectory"]
+    assert all(each["times_plain"] > 0 for each in figures.values())

@@ -28,10 +28,14 @@ from trainer.objectives.inner.step import AbstractInnerStep, TrainState, gradien
 @final
 @dataclass(frozen=True)
 class ConvNetStep(AbstractInnerStep):
-    """One step on a ConvNet, with the operations of `blocks`. Large minibatches go through in parts that add up."""
+    """One step on a ConvNet, with the operations of `blocks`. Large minibatches go through in parts that add up.
+
+    A part has as many images as keep memory low (`images_at_once`), or `multiple` times as many.
+    """
 
     network: ConvNet
     blocks: AbstractBlocks
+    multiple: int = 1
 
     @property
     def by_hand(self) -> ConvNetByHand:
@@ -71,7 +75,7 @@ class ConvNetStep(AbstractInnerStep):
         return torch.stack(losses).sum(), _sum(gradients, parameters)
 
     def _parts(self, images: Tensor, targets: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
-        parts = -(-len(images) // images_at_once(self.network, images.device))
+        parts = -(-len(images) // (self.multiple * images_at_once(self.network, images.device)))
         return zip(torch.chunk(images, parts), torch.chunk(targets, parts), strict=True)
 
 

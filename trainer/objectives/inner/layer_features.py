@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from typing import Any, final
+from typing import Any, ClassVar, final
 
 import torch
 from torch import Tensor
@@ -23,13 +23,14 @@ Layers = tuple[Tensor, ...]
 
 
 class AbstractLayerFeatures(ABC):
-    """Features of a network; large batches go through it in parts."""
+    """Features of a network; large batches go through it in parts of `multiple` times the usual size."""
 
     network: AbstractNetwork
+    multiple: ClassVar[int] = 4  # takes an eighth less time than 1
 
     def __call__(self, parameters: Parameters, images: Tensor) -> Layers:
         """Images [N, C, H, W] -> features [N, F] of each layer, the last ones the inputs of the classifier."""
-        parts = torch.split(images, images_at_once(self.network, images.device))
+        parts = torch.split(images, self.multiple * images_at_once(self.network, images.device))
         layers = zip(*(self.layers(parameters, part) for part in parts), strict=True)
         return tuple(torch.cat(layer) if len(layer) > 1 else layer[0] for layer in layers)
 

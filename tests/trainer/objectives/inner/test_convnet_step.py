@@ -58,8 +58,9 @@ def test_a_minibatch_in_parts_equals_the_whole(blocks: AbstractBlocks, monkeypat
     step = ConvNetStep(network, blocks)
     whole = step.reverse(parameters, images, targets, mu), step.evaluate(parameters, images, targets)
     monkeypatch.setattr(convnet_step, "images_at_once", lambda network, device: 3)
-    parts = step.reverse(parameters, images, targets, mu), step.evaluate(parameters, images, targets)
-    assert_close(parts, whole, terms=TERMS)
+    for some in (step, replace(step, multiple=2)):
+        parts = some.reverse(parameters, images, targets, mu), some.evaluate(parameters, images, targets)
+        assert_close(parts, whole, terms=TERMS)
 
 
 def test_the_outer_loss_has_the_gradient_of_autograd(blocks: AbstractBlocks) -> None:

@@ -15,7 +15,7 @@ from trainer.methods.specs.spec import member_of
 from trainer.objectives.base import AbstractObjective
 from trainer.objectives.inner.layer_features import layer_features
 from trainer.objectives.inner.precision import Precision, with_precision
-from trainer.objectives.inner.select_step import inner_step
+from trainer.objectives.inner.select_step import LARGE_PARTS, inner_step
 from trainer.objectives.matching.activations import Activations
 from trainer.objectives.matching.alignment import FeatureAlignment
 from trainer.objectives.matching.distances import Distance, Layers
@@ -58,7 +58,7 @@ class GradientMatchingSpec(MatchingSpec):
 
     def build(self, problem: Problem) -> AbstractObjective:
         network = self.built_network(problem)
-        step = inner_step(network, problem.device, compiled=not self.eager)
+        step = inner_step(network, problem.device, compiled=not self.eager, multiple=LARGE_PARTS)
         return GradientMatching(
             step,
             self.networks.build(network, step, self.augmentation),
