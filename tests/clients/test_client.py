@@ -6,6 +6,7 @@ import base64
 import json
 import re
 import struct
+from collections.abc import Callable
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -35,8 +36,12 @@ RECALLED = {
 }
 
 
-def bundle_body(name: str, labels: list[str], *, queries: str = "labels") -> dict[str, Any]:
+GREY = numpy.full((8, 8), 128, dtype=numpy.uint8)
+
+
+def bundle_body(name: str, labels: list[str], *, queries: str = "labels", space: str = "pixels") -> dict[str, Any]:
     return {
+        "space": space,
         "name": name,
         "sha256": "ab",
         "file_bytes": 33000,
@@ -276,6 +281,16 @@ def test_bases_and_similarity_are_typed(server: Any, client: RecallClient) -> No
     assert client.similarity("a").similarity[0] == (1.0, 0.5)
 
 
+def test_labels_stand_beside_classes_of_pictures(
+    server: Any, client: RecallClient, describe: Callable[..., httpx2.Response]
+) -> None:
+    server.on("POST", "/classifier", describe("succeeded"))
+    client.train({"mine": [GREY]}, labels=["bear", "deer"])
+    assert server.asked[-1].url.params.get_list("labels") == ["bear", "deer"]
+    with pytest.raises(ValueError, match="give all labels as classes"):
+        client.train(["bear"], labels=["deer"])
+
+
 def test_labels_are_qualified_if_two_bundles_share_them(server: Any, client: RecallClient) -> None:
     loaded = [
         bundle_body("a", ["Bag", "Coat"]),
@@ -285,6 +300,12 @@ def test_labels_are_qualified_if_two_bundles_share_them(server: Any, client: Rec
     server.on("GET", "/bundles", httpx2.Response(200, json={"bundles": loaded}))
     assert client.labels() == ["a:Bag", "Coat", "b:Bag", "zero"]
     assert [bundle.name for bundle in client.bundles()] == ["a", "b", "c"]
+
+
+def test_a_label_of_images_and_of_features_needs_no_bundle(server: Any, client: RecallClient) -> None:
+    loaded = [bundle_body("a", ["Bag", "Coat"]), bundle_body("b", ["Bag", "zero"], space="features")]
+    server.on("GET", "/bundles", httpx2.Response(200, json={"bundles": loaded}))
+    assert client.labels() == ["Bag", "Coat", "zero"]
 
 
 def test_a_bundle_has_its_manifest_with_unknown_fields(server: Any, client: RecallClient) -> None:

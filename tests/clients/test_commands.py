@@ -134,7 +134,7 @@ def test_a_training_can_be_started_without_waiting_and_cancelled(recall: Recall)
         (("train", "lfet", "right"), 1, "did you mean 'left'?"),
         (("train", "left"), 1, "two or more"),
         (("train",), 2, "give either labels or a folder with --shots"),
-        (("train", "left", "--shots", "pets"), 2, "give either labels or a folder with --shots"),
+        (("images", "left", "--shots", "pets"), 2, "give either labels or a folder with --shots"),
         (("train", "--shots", "nowhere"), 2, "error: nowhere: No such file or directory"),
         (("train", "left", "right", "--name", "0" * 32), 2, "looks like the id"),
         (("train", "left", "right", "--name", " "), 2, "cannot be a name"),

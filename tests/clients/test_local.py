@@ -145,6 +145,17 @@ def test_a_file_that_is_no_picture_is_refused_by_name(data: bytes, message: str)
         prepared([Upload("bear.jpg", data)], ImageShape(channels=1, height=8, width=8))
 
 
+def test_a_model_that_knows_familiarity_says_what_shows_none_of_its_classes() -> None:
+    classifier = LocalClassifier(brightness_model(familiar=True))
+    pictures = [numpy.full((9, 9), value, dtype=numpy.uint8) for value in (0, 51, 255)]
+    said = classifier.predict(pictures)
+    assert [each.familiarity for each in said] == pytest.approx([0.0, 0.2, 1.0], abs=1e-6)
+    assert [each.none_of_these for each in classifier.predict(pictures, none_below=0.5)] == [True, True, False]
+    assert classifier.predict_arrays(numpy.zeros((2, 1, 4, 4))).shape == (2, 2)
+    (plain,) = LocalClassifier(brightness_model()).predict(pictures[:1])
+    assert (plain.familiarity, plain.none_of_these) == (None, None)
+
+
 def test_a_file_predicts_without_a_server(tmp_path: Path) -> None:
     (tmp_path / "brightness.onnx").write_bytes(brightness_model())
     classifier = LocalClassifier.load(tmp_path / "brightness.onnx")

@@ -63,6 +63,7 @@ from recall_client.messages.models import (
     RecalledQuery,
     ServerInfo,
     Similarity,
+    WayScore,
 )
 from recall_client.messages.queries import Addressing, Labels, PicturesByName, Queries
 from recall_client.pictures import Picture, PictureLike, Pictures, class_folders
@@ -129,6 +130,7 @@ __all__ = [
     "UnreadableClassifier",
     "UnreadablePicture",
     "UnsupportedQuery",
+    "WayScore",
     "WorkerLost",
     "__version__",
     "class_folders",

@@ -15,7 +15,30 @@ export function used(record) {
   if (!record.addressing) return [];
   const title = make("h3", { textContent: "How your pictures were used" });
   const then = record.addressing === "images" ? " The network is trained on images recalled for your pictures." : "";
-  return [title, make("p", { textContent: split(record).why + then }), ...familiarity(record)];
+  const why = make("p", { textContent: split(record).why + then });
+  return [title, why, ...(inFeatures(record) ? compared(record) : familiarity(record))];
+}
+
+/** Whether the classifier is a head in the features of an encoder, made from pictures. */
+export function inFeatures({ addressing, network }) {
+  return Boolean(addressing) && network === "linear";
+}
+
+/** How each way to use the pictures did on those that were left out, the best one first. */
+function compared({ ways, addressing }) {
+  if (!ways) return [];
+  const ranked = Object.entries(ways).sort(([, one], [, other]) => other.accuracy - one.accuracy);
+  const rows = ranked.map(([way, { accuracy, low, high }]) =>
+    make(
+      "tr",
+      {},
+      make("th", { scope: "row", textContent: way === addressing ? `${way} (chosen)` : way }),
+      make("td", { textContent: percent(accuracy, 0) }),
+      make("td", { textContent: `${percent(low, 0)} to ${percent(high, 0)}` }),
+    ));
+  const heads = ["Way", "Right", "95 % interval"].map((text) => make("th", { scope: "col", textContent: text }));
+  const head = make("thead", {}, make("tr", {}, ...heads));
+  return [make("table", { className: "estimate" }, head, make("tbody", {}, ...rows))];
 }
 
 /** The first note on pictures explains how they were used; all others are warnings. */

@@ -6,7 +6,7 @@ import { $, complain, counted, list, make, network, number, percent, save } from
 import { estimate, stages } from "./quality.js";
 import { ask, json, read } from "../shared/server.js";
 import { form, prepared } from "../shared/upload.js";
-import { cautions, used } from "./pictures_used.js";
+import { cautions, inFeatures, used } from "./pictures_used.js";
 
 const AT_ONCE = 50;
 const SHOWN = 48;
@@ -53,8 +53,12 @@ function withdraw() {
 }
 
 /** A description of the classifier: its classes, its memories, and the time of its training. */
-function made({ addressing, bundles, labels, network: spec, seconds }, trained) {
+function made(record, trained) {
+  const { addressing, bundles, labels, network: spec, seconds } = record;
   const memories = list(bundles.map(({ name }) => name));
+  if (inFeatures(record)) {
+    return `A classifier of ${list(labels)}, made from your pictures in the features of an encoder (${memories}).`;
+  }
   if (addressing === "prototypes") {
     return `A classifier of ${list(labels)} that compares pictures with yours, by the encoder of ${memories}.`;
   }
@@ -106,7 +110,10 @@ async function predict(mine, files) {
 function showPredictions() {
   const { seen, shown } = current;
   const counts = new Map();
-  for (const [, { label }] of seen) counts.set(label, (counts.get(label) ?? 0) + 1);
+  for (const [, { label, none_of_these: none }] of seen) {
+    const said = none ? "none of these" : label;
+    counts.set(said, (counts.get(said) ?? 0) + 1);
+  }
   const ranked = [...counts].sort((one, other) => other[1] - one[1]);
   const words = list(ranked.map(([label, count]) => `${number(count)} × ${label}`));
   const waits = current.record.status !== "succeeded" && seen.some(([, { by }]) => by === "prototypes");
@@ -117,7 +124,7 @@ function showPredictions() {
   $("more-predictions").hidden = seen.length <= shown;
 }
 
-function entry(file, { label, probabilities }) {
+function entry(file, { label, probabilities, familiarity, none_of_these: none }) {
   const ranked = Object.entries(probabilities).sort((one, other) => other[1] - one[1]).slice(0, SHOWN_LABELS);
   const rows = ranked.map(([name, value]) => {
     const meter = make("meter", { value });
@@ -131,9 +138,15 @@ function entry(file, { label, probabilities }) {
     );
   });
   const src = URL.createObjectURL(file);
-  const picture = make("img", { src, alt: `${file.name}, classified as ${label}`, decoding: "async" });
+  const said = none ? "none of these" : label;
+  const picture = make("img", { src, alt: `${file.name}, classified as ${said}`, decoding: "async" });
   for (const kind of ["load", "error"]) picture.addEventListener(kind, () => URL.revokeObjectURL(src), { once: true });
-  return make("li", {}, picture, make("table", {}, make("tbody", {}, ...rows)));
+  const parts = [picture, make("table", {}, make("tbody", {}, ...rows))];
+  if (familiarity != null) {
+    const textContent = `${none ? "None of these? " : ""}Familiar: ${percent(familiarity, 0)}`;
+    parts.push(make("p", { className: none ? "caution" : "note", textContent }));
+  }
+  return make("li", {}, ...parts);
 }
 
 async function download(format) {

@@ -21,10 +21,17 @@ export function preferMemory(memory) {
   show();
 }
 
-/** The chosen addressing mode and its memory. */
+/** The chosen addressing mode and its memory; none where photographs are compared in the features of an encoder. */
 export function chosenWay() {
   const { value } = radios().find((radio) => radio.checked);
-  return { addressing: value, memory: able(value).find((each) => each.name === $("way-memory").value) };
+  const memory = inFeatures(value) ? undefined : able(value).find((each) => each.name === $("way-memory").value);
+  return { addressing: value, memory };
+}
+
+/** Whether photographs are compared in features: if there are memories of features, and none of images is preferred. */
+function inFeatures(way) {
+  const imagesPreferred = memories.some((each) => each.name === preferred[0] && each.space !== "features");
+  return way === "auto" && !imagesPreferred && memories.some((each) => each.space === "features");
 }
 
 const radios = () => [...document.querySelectorAll('input[name="way"]')];
@@ -41,7 +48,7 @@ function show() {
   const { value } = radios().find((radio) => radio.checked);
   const some = able(value);
   $("way-memory").replaceChildren(...some.map(({ name }) => make("option", { value: name, textContent: name })));
-  $("way-memory-line").hidden = some.length < 2;
+  $("way-memory-line").hidden = some.length < 2 || inFeatures(value);
 }
 
 for (const radio of radios()) radio.addEventListener("change", show);

@@ -8,6 +8,8 @@ import { json, postJson } from "../shared/server.js";
 import { form, prepared } from "../shared/upload.js";
 import { chosenWay, preferMemory, prepareWays } from "./addressing.js";
 
+const ENCODER_SIDE = 224; // pixels: photographs are sent four times as large as encoders usually take them
+
 let boxes = [];
 let numbered = 0;
 
@@ -86,9 +88,11 @@ async function trainPictures() {
   const { addressing, memory } = chosenWay();
   const parts = filled.flatMap((box) => box.files.map((file) => [box.label, file]));
   const came = (count) => preparing(`Preparing pictures: ${number(count)} of ${number(parts.length)}…`);
-  const ready = await prepared(parts, Math.max(memory.image.height, memory.image.width), came);
+  const side = memory ? Math.max(memory.image.height, memory.image.width) : ENCODER_SIDE;
+  const ready = await prepared(parts, side, came);
   starting(`Sending ${counted(ready.length, "picture")}…`);
-  return json(`/classifier?${new URLSearchParams({ bundle: memory.name, addressing })}`, form(ready));
+  const asked = memory ? { bundle: memory.name, addressing } : { addressing };
+  return json(`/classifier?${new URLSearchParams(asked)}`, form(ready));
 }
 
 $("add-box").addEventListener("click", () => { addBox(); boxes.at(-1).name.focus(); });

@@ -17,7 +17,7 @@ from recall_client.connection.server import Server
 from recall_client.errors import UnexpectedAnswer
 from recall_client.local import LocalClassifier, require_runtime
 from recall_client.messages.models import ClassifierState, Event, Prediction, Predictions, Quality
-from recall_client.messages.request import Request, classifier_path
+from recall_client.messages.request import Request, classifier_path, parameters
 from recall_client.pictures import Pictures, Upload, batches
 
 FileFormat: TypeAlias = Literal["safetensors", "onnx"]
@@ -106,13 +106,18 @@ class ClassifierMethods(Generic[ClassifierT]):
                 yield event
 
     @dual
-    async def predict(self, pictures: Pictures) -> list[Prediction]:
-        """Return a prediction for each picture, in order. Raises NotReady before the classifier is trained."""
+    async def predict(self, pictures: Pictures, *, none_below: float | None = None) -> list[Prediction]:
+        """Return a prediction for each picture, in order. Raises NotReady before the classifier is trained.
+
+        A picture that is less familiar than `none_below`, by default the server's threshold, is `none_of_these`.
+        """
         predictions: list[Prediction] = []
         waiting: Iterator[tuple[Upload, ...]] = batches(pictures, of="images")
         while (batch := await self._server.connection.offload(partial(next, waiting, None))) is not None:
             parts = tuple(("images", upload) for upload in batch)
-            request = Request("POST", classifier_path(self.id, "predict"), parts=parts)
+            request = Request(
+                "POST", classifier_path(self.id, "predict"), parameters(none_below=none_below), parts=parts
+            )
             answer = await self._server.parsed(request, Predictions)
             if len(answer.predictions) != len(batch):
                 raise UnexpectedAnswer(f"{len(batch)} pictures were answered by {len(answer.predictions)} predictions")

@@ -116,11 +116,15 @@ class ClientMethods(Generic[ClassifierT, TransportT]):
 
     @dual
     async def labels(self) -> list[str]:
-        """Return every label that can be recalled, as `bundle:label` where several bundles know it."""
+        """Return every label that can be recalled, as `bundle:label` where several bundles of one space know it.
+
+        A label that bundles in pixels and in features know is listed once: the server takes it from features.
+        """
         loaded = (await self._bundles()).bundles
-        known = [(bundle.name, label) for bundle in loaded if bundle.queries == "labels" for label in bundle.labels]
-        bundles_of = Counter(label for _, label in known)
-        return [label if bundles_of[label] == 1 else f"{bundle}:{label}" for bundle, label in known]
+        known = [(each, label) for each in loaded if each.queries == "labels" for label in each.labels]
+        bundles_of = Counter((each.space, label) for each, label in known)
+        named = [label if bundles_of[each.space, label] == 1 else f"{each.name}:{label}" for each, label in known]
+        return list(dict.fromkeys(named))
 
     @dual
     async def groups(self) -> dict[str, tuple[str, ...]]:
@@ -171,6 +175,7 @@ class ClientMethods(Generic[ClassifierT, TransportT]):
         *,
         seed: int | None = None,
         bundle: str | None = None,
+        labels: Labels = (),
         addressing: Addressing = None,
         own_pictures: bool = True,
         idempotency_key: str | None = None,
@@ -182,14 +187,15 @@ class ClientMethods(Generic[ClassifierT, TransportT]):
         classifier, byte for byte. A request that is sent again starts no second training; an `idempotency_key` of your
         own extends that to other processes, and raises Conflict where it was used for another request.
 
-        `addressing` is how pictures are used: as queries to a memory ("images"), classified into labels that are then
-        recalled ("classify"), or as "prototypes" alone, which need no training. The server chooses where None. The
-        classifier learns from the pictures as well as from what they recall, unless `own_pictures` is false.
+        `labels` of memories of features may stand beside classes of pictures. `addressing` is how pictures are used;
+        where None, the server compares them in the features of an encoder, where one is loaded, by the way that
+        recognises most of the pictures that are left out. Classifiers on recalled images ("images", "classify") learn
+        from the pictures as well, unless `own_pictures` is false.
         """
         left_out = None if own_pictures else "false"
         asked = parameters(seed=seed, bundle=bundle, addressing=addressing, own_pictures=left_out)
         key = uuid4().hex if idempotency_key is None else idempotency_key
-        request = await self._server.connection.offload(partial(train_request, classes, asked, key=key))
+        request = await self._server.connection.offload(partial(train_request, classes, asked, key=key, beside=labels))
         await self._check_size(request)
         return self._handle(await self._server.parsed(request, ClassifierState))
 

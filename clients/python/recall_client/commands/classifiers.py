@@ -18,12 +18,12 @@ from recall_client.commands.lookup import find_classifier
 from recall_client.commands.memories import InBundle, LabelArguments, Seed, Shots, chosen_classes
 from recall_client.commands.names import check_name
 from recall_client.errors import PictureTooLarge, UnreadablePicture
-from recall_client.local import LocalClassifier
+from recall_client.local import NONE_BELOW, LocalClassifier
 from recall_client.messages.models import ClassifierState, Prediction
 from recall_client.pictures.folders import pictures_in
 
 Name = Annotated[str, typer.Argument(metavar="NAME", help="The classifier's name, its id, or the beginning of its id.")]
-AddressingMode = Literal["auto", "images", "classify", "prototypes"]
+AddressingMode = Literal["auto", "pictures", "prototypes", "recalled", "together", "images", "classify"]
 Timeout = Annotated[
     float | None, typer.Option(help="Stop waiting after this many seconds; the training continues.", min=0)
 ]
@@ -39,7 +39,7 @@ def train(
     bundle: InBundle = None,
     addressing: Annotated[
         AddressingMode | None,
-        typer.Option(help="How pictures are used; prototypes need no training. By default the server chooses."),
+        typer.Option(help="How pictures are used. By default the server chooses, and says what it chose."),
     ] = None,
     own_pictures: Annotated[
         bool, typer.Option(help="Train on the pictures too, not only on the images that they recall.")
@@ -52,13 +52,16 @@ def train(
     From labels: recall train Sneaker Bag
 
     From a few pictures of each class, pets/cat/1.jpg and so on: recall train --shots pets/ --name pets
+
+    From both, where the labels are of memories of features: recall train bear deer --shots pets/
     """
     if name is not None:
         check_name(name)
         context.names.prepare()
-    classes = chosen_classes(context, labels, shots)
+    beside = labels if shots is not None and labels else []
+    classes = chosen_classes(context, None if beside else labels, shots)
     classifier = context.client.train(
-        classes, seed=seed, bundle=bundle, addressing=addressing, own_pictures=own_pictures
+        classes, seed=seed, bundle=bundle, labels=beside, addressing=addressing, own_pictures=own_pictures
     )
     if name is not None:
         _give(context, name, classifier)
@@ -80,12 +83,16 @@ def predict(
         str, typer.Argument(metavar="NAME", help="A classifier's name or id, or a FILE.onnx, which needs no server.")
     ],
     pictures: Annotated[list[Path], typer.Argument(metavar="PICTURE", help="Picture files, or folders of them.")],
+    *,
+    none_below: Annotated[
+        float, typer.Option(help="A picture that is less familiar shows none of the classes.", min=0, max=1)
+    ] = NONE_BELOW,
 ) -> None:
-    """Classify pictures."""
+    """Classify pictures, and tell those that show none of the classes."""
     local = name.endswith(".onnx") and Path(name).is_file()
     classifier = LocalClassifier.load(name) if local else find_classifier(context, name)
     files = [file for path in pictures for file in (_in_folder(path) if path.is_dir() else [path])]
-    predictions, failures = _predict(classifier, files)
+    predictions, failures = _predict(classifier, files, none_below)
     shown = [(file, each) for file, each in zip(files, predictions, strict=True) if each is not None]
     document = [
         {"picture": str(file)} | (each.model_dump() if each else {"error": failures[file]})
@@ -174,7 +181,7 @@ def _in_folder(folder: Path) -> list[Path]:
 
 
 def _predict(
-    classifier: Classifier | LocalClassifier, files: list[Path]
+    classifier: Classifier | LocalClassifier, files: list[Path], none_below: float
 ) -> tuple[list[Prediction | None], dict[Path, str]]:
     """Return a prediction or None per file, and a sentence for each file that cannot be read.
 
@@ -182,7 +189,7 @@ def _predict(
     single file.
     """
     try:
-        return list(classifier.predict(files)), {}
+        return list(classifier.predict(files, none_below=none_below)), {}
     except (UnreadablePicture, PictureTooLarge, ValueError, OSError):
         if len(files) == 1:
             raise
@@ -190,7 +197,7 @@ def _predict(
     failures: dict[Path, str] = {}
     for half in (files[: len(files) // 2], files[len(files) // 2 :]):
         try:
-            some, failed = _predict(classifier, half)
+            some, failed = _predict(classifier, half, none_below)
         except (UnreadablePicture, PictureTooLarge, ValueError, OSError) as error:
             some, failed = [None], {half[0]: str(error)}
         predictions += some

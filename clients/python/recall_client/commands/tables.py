@@ -52,13 +52,16 @@ def classifiers(states: Sequence[ClassifierState], names: Mapping[str, Sequence[
 
 
 def predictions(pictures: Sequence[str], said: Sequence[Prediction]) -> Table:
-    """Return a row per picture: the most probable label and the next ones."""
+    """Return a row per picture: the most probable label and the next ones, and how familiar the picture is."""
+    known = any(each.familiarity is not None for each in said)
     rows = []
     for picture, each in zip(pictures, said, strict=True):
         ranked = sorted(each.probabilities.items(), key=lambda item: item[1], reverse=True)
         rest = [f"{label} {percent(share)}" for label, share in ranked if label != each.label]
-        rows.append((picture, each.label, percent(each.probabilities[each.label]), ", ".join(rest[:2])))
-    return table(("picture", "label", "probability", "others"), rows)
+        label = f"none of these ({each.label}?)" if each.none_of_these else each.label
+        familiar = [] if each.familiarity is None else [percent(each.familiarity)]
+        rows.append((picture, label, percent(each.probabilities[each.label]), *familiar, ", ".join(rest[:2])))
+    return table(("picture", "label", "probability", *(["familiarity"] if known else []), "others"), rows)
 
 
 def outcome(state: ClassifierState, name: str | None) -> str:

@@ -21,7 +21,8 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 _LABELS = TypeAdapter(tuple[str, ...])
-_INPUT, _OUTPUT = "images", "probabilities"
+_INPUT, _OUTPUT, _FAMILIARITY = "images", "probabilities", "familiarity"
+NONE_BELOW = 0.2  # familiarity of a picture of none of the classes, as on the server
 
 
 class LocalClassifier:
@@ -44,6 +45,7 @@ class LocalClassifier:
         runtime = require_runtime()
         self._model, self._name = model, name
         self._session = _session(runtime, model, name)
+        self._also = [each.name for each in self._session.get_outputs() if each.name == _FAMILIARITY]
         self.metadata: Mapping[str, str] = dict(self._session.get_modelmeta().custom_metadata_map)
         try:
             self.labels: tuple[str, ...] = _LABELS.validate_json(self.metadata.get("labels", ""))
@@ -62,12 +64,17 @@ class LocalClassifier:
     def __repr__(self) -> str:
         return f"LocalClassifier(labels={list(self.labels)})"
 
-    def predict(self, pictures: Pictures) -> list[Prediction]:
-        """Return a prediction for each picture, in order. Raises ValueError for a file that is not a picture."""
+    def predict(self, pictures: Pictures, *, none_below: float = NONE_BELOW) -> list[Prediction]:
+        """Return a prediction for each picture, in order. Raises ValueError for a file that is not a picture.
+
+        A picture that is less familiar than `none_below` is `none_of_these`.
+        """
         predictions: list[Prediction] = []
         for batch in batches(pictures, of="images"):
-            rows = self.predict_arrays(prepared(batch, self.image)).tolist()
-            predictions += [_prediction(self.labels, row) for row in rows]
+            probabilities, familiarity = self._run(prepared(batch, self.image))
+            known = [None] * len(batch) if familiarity is None else familiarity[:, 0].tolist()
+            rows = zip(probabilities.tolist(), known, strict=True)
+            predictions += [_prediction(self.labels, row, familiar, none_below) for row, familiar in rows]
         return predictions
 
     def predict_arrays(self, images: NDArray[numpy.floating[Any]]) -> NDArray[numpy.float32]:
@@ -82,8 +89,15 @@ class LocalClassifier:
             raise ValueError(f"images must be [N, {', '.join(map(str, expected))}], not {list(images.shape)}")
         if images.dtype.kind != "f":
             raise ValueError(f"images must be floats from 0 to 1, not {images.dtype}; uint8 pixels are divided by 255")
-        (probabilities,) = self._session.run([_OUTPUT], {_INPUT: images.astype(numpy.float32, copy=False)})
-        return numpy.asarray(probabilities, dtype=numpy.float32)
+        return self._run(images.astype(numpy.float32, copy=False))[0]
+
+    def _run(self, images: NDArray[numpy.float32]) -> tuple[NDArray[numpy.float32], NDArray[numpy.float32] | None]:
+        """Return probabilities [N, k] and, where the model gives it, familiarity [N, 1]."""
+        import numpy
+
+        found = self._session.run([_OUTPUT, *self._also], {_INPUT: images})
+        probabilities, *familiarity = (numpy.asarray(values, dtype=numpy.float32) for values in found)
+        return probabilities, familiarity[0] if familiarity else None
 
 
 def require_runtime() -> Any:
@@ -121,6 +135,13 @@ def _image_shape(session: Any) -> ImageShape:
     return ImageShape.model_validate(dict(zip(("channels", "height", "width"), sizes, strict=False)))
 
 
-def _prediction(labels: Sequence[str], row: Sequence[float]) -> Prediction:
+def _prediction(
+    labels: Sequence[str], row: Sequence[float], familiarity: float | None, none_below: float
+) -> Prediction:
     probabilities = dict(zip(labels, row, strict=True))
-    return Prediction(label=max(probabilities, key=probabilities.__getitem__), probabilities=probabilities)
+    return Prediction(
+        label=max(probabilities, key=probabilities.__getitem__),
+        probabilities=probabilities,
+        familiarity=familiarity,
+        none_of_these=None if familiarity is None else familiarity < none_below,
+    )

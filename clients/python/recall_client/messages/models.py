@@ -58,7 +58,7 @@ class Accuracy(_Answer):
 
 
 class Bundle(BundleReference):
-    """A loaded memory bundle. `queries` is "labels" or "images": what addresses it.
+    """A loaded memory bundle. `queries` is "labels" or "images": what addresses it; `space` "pixels" or "features".
 
     `dataset_bytes` is the size of the original dataset, None where it is unknown. `links` are paths on the server.
     `manifest` is the manifest of the bundle's file, None in a list of bundles.
@@ -66,6 +66,7 @@ class Bundle(BundleReference):
 
     file_bytes: int
     queries: str
+    space: str = "pixels"
     labels: tuple[str, ...]
     groups: Mapping[str, tuple[str, ...]]
     image: ImageShape
@@ -155,16 +156,26 @@ class Quality(_Answer):
     explanation: str = ""
 
 
+class WayScore(_Answer):
+    """The accuracy of a way to use pictures on `pictures` that were left out, with its 95 % interval."""
+
+    accuracy: float
+    low: float
+    high: float
+    pictures: int
+
+
 class ClassifierState(_Answer):
     """The state of a classifier when the server was last asked.
 
     `status` is "queued", "running", "succeeded", "failed" or "cancelled"; `is_terminal` is true for the last three.
     `progress` is None before training starts, `file` before it succeeds, `error` unless it failed. `addressing` is how
-    pictures were used ("images", "classify" or "prototypes"), None for a classifier trained from labels. `bundle` gives
-    the training schedule; `bundles` are all memories that the classes come from. `quality` is None where it could not
-    be estimated. `out_of_set` is, per class, the share of the memory's own pictures that are nearer to it than the
-    pictures that were sent, where it is known. `notes` are caveats, one sentence each. `stages` are seconds by stage,
-    None until the training has ended.
+    pictures were used, None for a classifier trained from labels, and `ways` how each way did on pictures left out,
+    None where none was compared. `bundle` gives the training schedule, or is the encoder where no memory was used;
+    `bundles` are all memories that the classes come from. `quality` is None where it could not be estimated.
+    `out_of_set` is, per class, the share of the memory's own pictures that are nearer to it than the pictures that were
+    sent, where it is known. `notes` are caveats, one sentence each. `stages` are seconds by stage, None until the
+    training has ended.
     """
 
     id: str
@@ -175,6 +186,7 @@ class ClassifierState(_Answer):
     bundles: tuple[BundleReference, ...] = ()
     queries: str
     addressing: str | None = None
+    ways: Mapping[str, WayScore] | None = None
     pictures: Mapping[str, int] | None = None
     out_of_set: Mapping[str, float] | None = None
     image: ImageShape
@@ -212,11 +224,15 @@ class Prediction(_Answer):
     """The most probable label of one picture, and the probability of each label.
 
     `by` is "classifier" or "prototypes"; prototypes answer for a classifier without training, and until training ends.
+    `familiarity` is the chance, 0 to 1, that the picture shows one of the classes, as if half of all pictures did, and
+    `none_of_these` says that it is below the threshold. Both are None where the classifier does not know.
     """
 
     label: str
     probabilities: Mapping[str, float]
     by: str = "classifier"
+    familiarity: float | None = None
+    none_of_these: bool | None = None
 
 
 class ServerInfo(_Answer):

@@ -25,8 +25,8 @@ Queries: TypeAlias = (
 )
 """What to recall: labels, pictures by name, mixtures of labels (label -> weight), or query vectors (rows of floats)."""
 
-Addressing: TypeAlias = Literal["auto", "images", "classify", "prototypes"] | None
-"""How pictures are used: as queries, classified into labels that are then recalled, or as prototypes alone."""
+Addressing: TypeAlias = Literal["auto", "pictures", "prototypes", "recalled", "together", "images", "classify"] | None
+"""How pictures are used. "images" and "classify" train on images that a memory recalls; the others compare features."""
 
 # Quotes and control characters, which multipart forms encode, and surrogates, which stand for undecodable bytes of
 # file names.
@@ -63,16 +63,22 @@ def recall_request(queries: Queries, parameters: Parameters, *, accept: str) -> 
     return Request("POST", "/recall", parameters, json={"vectors": list(map(_vector, asked))}, headers=headers)
 
 
-def train_request(classes: Labels | PicturesByName, parameters: Parameters, *, key: str) -> Request:
+def train_request(
+    classes: Labels | PicturesByName, parameters: Parameters, *, key: str, beside: Labels = ()
+) -> Request:
     """Return the request that trains a classifier of `classes`; the idempotency `key` makes it safe to repeat.
 
-    Raises TypeError or ValueError for what is not a set of classes, and for a key that cannot be sent.
+    Labels `beside` stand before classes of pictures. Raises TypeError or ValueError for what is not a set of classes,
+    and for a key that cannot be sent.
     """
     if not key or not key.isascii() or not key.isprintable():
         raise ValueError(f"the idempotency key {key!r} must consist of printable ASCII characters")
     headers = {"Idempotency-Key": key}
     if isinstance(classes, Mapping):
-        return Request("POST", "/classifier", parameters, parts=_parts(classes), headers=headers)
+        asked = (*parameters, *label_parameters(beside))
+        return Request("POST", "/classifier", asked, parts=_parts(classes), headers=headers)
+    if beside:
+        raise ValueError("labels can only stand beside classes of pictures; give all labels as classes")
     return Request("POST", "/classifier", parameters, json={"labels": labels(classes)}, headers=headers)
 
 

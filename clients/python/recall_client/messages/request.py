@@ -44,7 +44,7 @@ class Request:
         }
 
 
-def parameters(**values: str | int | None) -> Parameters:
+def parameters(**values: str | float | None) -> Parameters:
     """Return the query parameters that are not None."""
     return tuple((name, str(value)) for name, value in values.items() if value is not None)
 

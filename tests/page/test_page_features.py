@@ -1,0 +1,47 @@
+"""The page: photographs are compared in the features of an encoder, and each prediction shows how familiar it is."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.page.conftest import OpenPage, file, give_pictures
+from tests.recall_server.feature_examples import knowing_artifacts
+
+
+@pytest.fixture(scope="module")
+def in_features(serve: Callable[[Path], str], tmp_path_factory: pytest.TempPathFactory) -> str:
+    """The address of a server whose only memory is of features."""
+    return serve(knowing_artifacts(tmp_path_factory.mktemp("features"), "left", "middle", "right"))
+
+
+@pytest.fixture
+def page(open_page: OpenPage, in_features: str) -> Any:
+    page = open_page(at=in_features, shown=False)
+    page.locator("#cards li").first.wait_for()
+    return page
+
+
+def test_photographs_need_no_choice_and_the_page_says_what_was_chosen(page: Any) -> None:
+    give_pictures(page, ("oben", "left"), ("unten", "right"))
+    with page.expect_request("**/classifier?*") as sent:
+        page.click("#train")
+    assert "bundle" not in sent.value.url
+    page.locator("#take").wait_for()
+    assert "made from your pictures in the features of an encoder (knowing)" in page.locator("#made").inner_text()
+    used = page.locator("#used").inner_text()
+    assert re.search(r"(together|recalled|pictures|prototypes) \(chosen\)\s+\d+ %", used)
+    assert "Chosen:" in used
+
+
+def test_each_prediction_shows_how_familiar_the_picture_is(page: Any) -> None:
+    give_pictures(page, ("oben", "left"), ("unten", "right"))
+    page.click("#train")
+    page.locator("#take").wait_for()
+    page.set_input_files("#predict-box input[type=file]", [file("left", 70), file("right", 70)])
+    page.locator("#predictions li").nth(1).wait_for()
+    assert re.search(r"Familiar: \d+ %", page.locator("#predictions li").first.inner_text())
