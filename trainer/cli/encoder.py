@@ -1,4 +1,4 @@
-"""recall-trainer encoder: add a pre-trained encoder to the artifacts, or look at those that are there."""
+"""recall-trainer encoder: add a pre-trained encoder to the artifacts, and list the existing ones."""
 
 from __future__ import annotations
 
@@ -57,9 +57,9 @@ def add(
 
 
 def check_same_features(source: EncoderSource, data: bytes, output: str | None = None, *, plain: bool = False) -> None:
-    """Raises ValueError where the standard form does not compute the `output` of the model, up to rounding.
+    """Raise ValueError if the standard form does not compute the model's `output`, up to rounding.
 
-    Unless they are `plain`, features are compared as signed square roots of length one.
+    Features are compared as signed square roots of length one, unless they are `plain`.
     """
     size = source.description.size
     pixels = np.random.default_rng(0).random((2, 3, size, size), dtype=np.float32)
@@ -73,7 +73,7 @@ def check_same_features(source: EncoderSource, data: bytes, output: str | None =
 
 
 def _features(source: EncoderSource, pixels: np.ndarray, output: str | None) -> np.ndarray:
-    """What the model itself makes of pixels that are scaled outside of it."""
+    """The features of the original model for pixels that are scaled before it."""
     mean, deviation = (
         np.asarray(values, dtype=np.float32).reshape(1, -1, 1, 1)
         for values in (source.scaling.mean, source.scaling.deviation)

@@ -1,4 +1,4 @@
-"""What `distill --encoder` and `quickstart --encoder` do: memories in the space of a pre-trained encoder."""
+"""`distill --encoder` and `quickstart --encoder`: memories in the space of a pre-trained encoder."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from trainer.run.search.feature_memory import FeatureMethod, FeatureRequest, dis
 PIXELS_ONLY: Final = (  # options of `distill`
     "recipe", "file_bytes", "bases", "rows", "start", "override", "outer_steps", "minutes", "resume", "image_size",
 )  # fmt: skip
-SMALL_PICTURES: Final = 128  # pixels a side that data sets of small pictures are enlarged to
+SMALL_PICTURES: Final = 128  # side in pixels to which small pictures are enlarged
 EncoderName = Annotated[
     str | None,
     typer.Option("--encoder", help="Distill features of this encoder, such as efficientnet-lite0, instead of pixels."),
@@ -36,7 +36,7 @@ EncoderSize = Annotated[
 
 
 def find_encoder(name: str, output: Path, *, size: int | None, known_data: bool) -> QueryEncoder:
-    """The encoder NAME.onnx beside the bundle to write or in artifacts/encoders. ValueError where there is none."""
+    """The encoder NAME.onnx beside the bundle to write or in artifacts/encoders. Raises ValueError for none."""
     folders = (encoder_folder(output), Path("artifacts") / ENCODERS)
     path = next((folder / f"{name}.onnx" for folder in folders if (folder / f"{name}.onnx").is_file()), None)
     if path is None:
@@ -52,7 +52,7 @@ def find_encoder(name: str, output: Path, *, size: int | None, known_data: bool)
 
 @dataclass(frozen=True)
 class Wanted:
-    """The encoder, the size that it sees (None: its usual one), the data set, and the budget."""
+    """The encoder, its picture size (None for its usual one), the data set, and the budget."""
 
     encoder: str
     encoder_size: int | None
@@ -69,9 +69,9 @@ def distill_in_features(
     seed: int = 0,
     overwrite: bool = False,
 ) -> MemoryBundle:
-    """Encode the data set, or take its features from the cache, and make a memory of them.
+    """Encode the data set, or read its features from the cache, and make a memory of them.
 
-    Raises ValueError for a method that is none of features, for a bundle that is there, and as `FeatureRequest`.
+    Raises ValueError for a method of pixels, for a bundle that exists, and like `FeatureRequest`.
     """
     if method not in {None, "features", "exact"}:
         raise ValueError(f"the methods for an encoder's features are features and exact, not {method}")
@@ -97,7 +97,7 @@ def distill_in_features(
 
 
 def distill_by_options(options: Mapping[str, Any]) -> MemoryBundle:
-    """`distill_in_features` for the options of `distill`; ValueError for those that pixels alone have."""
+    """`distill_in_features` with the options of `distill`. Raises ValueError for options that only pixels have."""
     given = [f"--{name.replace('_', '-')}" for name in PIXELS_ONLY if options[name]]
     if given:
         raise ValueError(f"{' and '.join(given)} are for memories of pixels; leave out --encoder, or them")

@@ -1,4 +1,4 @@
-"""recall-trainer methods: the named methods, and one of them whole."""
+"""recall-trainer methods: list the named methods, or print one of them."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ def methods(
     name: Annotated[str | None, typer.Argument(help="A method, or a file NAME.py that defines one.")] = None,
     override: options.Overrides = None,
 ) -> None:
-    """List the methods, or print one whole: every field as --set takes it."""
+    """List the methods, or print all fields of one as --set takes them."""
     if name is None:
         width = max(map(len, METHODS))
         for each in METHODS:

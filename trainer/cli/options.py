@@ -79,7 +79,7 @@ JsonFile = Annotated[Path | None, typer.Option("--json", help="Write all results
 
 
 def parse_numbers(option: str, text: str | None) -> tuple[float, ...] | None:
-    """`0.5` or `0.5,0.5,0.5`; None for none. ValueError, naming the option, for anything else."""
+    """`0.5` or `0.5,0.5,0.5`; None stays None. Raises ValueError, naming the option, for anything else."""
     if text is None:
         return None
     try:

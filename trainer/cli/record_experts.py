@@ -1,4 +1,4 @@
-"""recall-trainer record-experts: train the networks whose trajectories a memory is matched with."""
+"""recall-trainer record-experts: train the networks whose trajectories a memory matches."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def record_experts(
     device: Device = "auto",
     threads: Threads = 0,
 ) -> None:
-    """Record the experts of a method that matches trajectories; the same command goes on with what was stopped.
+    """Record the experts of a method that matches trajectories. The same command continues a stopped recording.
 
     Methods with the same network, preprocessing and experts share them. With --output, name the folder to `distill`:
     --set objective.experts.folder=FOLDER.

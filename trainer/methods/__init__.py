@@ -1,6 +1,6 @@
 """The named methods, the specs that they are composed of, the paper's recipes, budgets and overrides.
 
-What a file that defines a method of its own needs can be imported from here.
+A file that defines its own method can import everything that it needs from here.
 """
 
 from trainer.methods.method import Method

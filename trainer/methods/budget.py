@@ -1,4 +1,4 @@
-"""How much a memory may store: images per class, split into bases and rows (paper, section 4)."""
+"""The budget of a memory: images per class, divided into bases and rows (paper, section 4)."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from trainer.methods.specs.problem import MemoryShape
 
 
 class Size(NamedTuple):
-    """What is asked of a budget; None is left to the defaults."""
+    """The requested size of a memory; None means the default."""
 
     images_per_class: float | None = None
     bases: int | None = None
@@ -22,9 +22,9 @@ class Size(NamedTuple):
 
 @dataclass(frozen=True)
 class MemoryBudget:
-    """How much a memory may store: N images per class, as K bases (0 for a memory without any) and r rows.
+    """The budget of a memory: N images per class, as K bases (0 for a memory without bases) and r rows.
 
-    `file_bytes` is the most that the file may take, where the budget is one in bytes.
+    `file_bytes` is the largest size of the file, if the budget is in bytes.
     """
 
     images_per_class: float
@@ -36,7 +36,7 @@ class MemoryBudget:
     def fit(
         cls, spec: MemorySpec, shape: MemoryShape, *, images_per_class: float, bases: int, rows: int | None
     ) -> MemoryBudget:
-        """The largest r that fits unless it is given; ValueError says which K would fit where this one does not."""
+        """The budget with `rows`, or with as many as fit. Raises ValueError, with the largest K that fits."""
         bases = spec.size(bases)
         allowed = images_per_class * shape.classes * shape.image_numbers
         rows = spec.largest(shape, allowed, bases) if rows is None else rows
@@ -58,7 +58,7 @@ class MemoryBudget:
 
     @classmethod
     def of_bundle(cls, bundle: MemoryBundle, size: Size) -> MemoryBudget:
-        """The budget of the bundle that a run goes on from; ValueError where another one is asked for."""
+        """The budget of the bundle to continue. Raises ValueError if another one is requested."""
         memory, claimed = bundle.memory, bundle.manifest.budget.images_per_class
         stored = len(memory.span()) if BASES in memory.traits else 0
         for name, asked, given in (

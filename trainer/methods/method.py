@@ -1,7 +1,7 @@
-"""A method: a point of the grid memory x objective, composed of specs. It is plain data, and knows how to be built.
+"""A method: a point of the grid memory x objective, composed of specs. It is plain data that builds its parts.
 
-Every field can be set on the command line by its dotted name (`--set objective.window=30`), and every field ends up in
-the bundle's manifest.
+Every field can be set on the command line by its dotted name (`--set objective.window=30`), and the bundle's manifest
+records every field.
 """
 
 from __future__ import annotations
@@ -26,14 +26,14 @@ from trainer.methods.specs.starts import PrincipalStart, StartPart
 from trainer.objectives.base import AbstractObjective
 from trainer.objectives.components import Components
 
-UNRECORDED = ("name", "citation", "retraining", "schedule")  # what manifests say elsewhere, or need not say
+UNRECORDED = ("name", "citation", "retraining", "schedule")  # fields that manifests do not record as hyper-parameters
 
 
 class Method(BaseModel):
-    """One way to distill. `citation` says where it comes from.
+    """One way to distill, with a `citation` of its source.
 
-    `retraining` is what the bundle asks its users to do; a run that goes on from a bundle asks what that one asked, or,
-    with the schedule "own", this.
+    `retraining` is the schedule that the bundle recommends to its users. A run that continues a bundle keeps the
+    bundle's schedule, unless the method's schedule is "own".
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -101,7 +101,7 @@ class Method(BaseModel):
             )
 
     def varied(self, name: str | None = None, **sections: Any) -> Self:
-        """The same method with other parts: a whole spec, or a dict of the fields that change."""
+        """The same method with other parts, each a whole spec or a dict of the fields that change."""
         changed = {
             part: getattr(self, part).model_copy(update=value) if isinstance(value, dict) else value
             for part, value in sections.items()
@@ -109,7 +109,7 @@ class Method(BaseModel):
         return type(self).model_validate(dict(self) | changed | ({} if name is None else {"name": name}))
 
     def shape(self, dataset: ImageDataset) -> MemoryShape:
-        """What decides how large a memory of this data is."""
+        """What determines the size of a memory of this data set."""
         classes = len(dataset.classes)
         numbers = math.prod(dataset.image_shape)
         return MemoryShape(classes, self.queries.query_size(classes), dataset.image_shape, numbers)
@@ -117,15 +117,15 @@ class Method(BaseModel):
     def budget(
         self, dataset: ImageDataset, *, images_per_class: float, bases: int, rows: int | None = None
     ) -> MemoryBudget:
-        """The largest memory that so many images per class allow; errors as `MemoryBudget.fit`."""
+        """The largest memory that fits this many images per class. Raises the errors of `MemoryBudget.fit`."""
         return MemoryBudget.fit(
             self.memory, self.shape(dataset), images_per_class=images_per_class, bases=bases, rows=rows
         )
 
     def images_with_targets(self, dataset: ImageDataset, images_per_class: float) -> float:
-        """The budget in which as many stored items find room beside their learned targets as with hard ones.
+        """The budget in which as many items fit with their learned targets as fit with hard ones.
 
-        The literature counts images alone. A memory of bases fills the same budget with whatever it learns.
+        The literature counts images only. A memory of bases fills the same budget with whatever it learns.
         """
         if self.memory.targets == "hard" or BASES in self.memory.memory.traits:
             return images_per_class
@@ -134,7 +134,7 @@ class Method(BaseModel):
         hard = self.memory.model_copy(update={"targets": "hard"})
         rows = hard.largest(shape, images_per_class * pictures, 0)
         taken = self.memory.numbers(shape, 0, rows) / pictures
-        return max(images_per_class, math.nextafter(taken, math.inf))  # that times the pictures is no less
+        return max(images_per_class, math.nextafter(taken, math.inf))  # so that times the pictures it is not less
 
     def build(self, problem: Problem, budget: MemoryBudget) -> Components:
         """The memory at its start, its queries and the objective, on the problem's device."""
@@ -143,7 +143,7 @@ class Method(BaseModel):
     def components(
         self, memory: AbstractMemory, problem: Problem, objective: AbstractObjective | None = None
     ) -> Components:
-        """This memory with its queries and the objective, built already or not, on the problem's device."""
+        """This memory with its queries and the objective (built here by default), on the problem's device."""
         memory, queries = self.queries.build(
             memory,
             self.start,
@@ -155,7 +155,7 @@ class Method(BaseModel):
         return Components.of(placed, queries, objective or self.objective.build(problem))
 
     def flat(self) -> dict[str, Scalar]:
-        """All hyper-parameters by their dotted names, as manifests hold them."""
+        """All hyper-parameters by their dotted names, as manifests record them."""
         return flattened(self, lambda name: name in UNRECORDED)
 
 

@@ -39,8 +39,8 @@ METHODS: dict[str, Callable[[], Method]] = {
 def named(name: str) -> Method:
     """A method by its name, or the one that a Python file defines as `method()`.
 
-    The file runs as part of this program, so that it can define memories and objectives too. ValueError that lists the
-    known methods, or says what the file lacks.
+    The file runs as part of this program, so it can define memories and objectives too. Raises ValueError, with the
+    known methods or with what the file lacks.
     """
     if name.endswith(".py"):
         return _of_file(Path(name))
@@ -50,13 +50,13 @@ def named(name: str) -> Method:
 
 
 def compose(method: str | Method, overrides: Iterable[str] = ()) -> Method:
-    """A method, or one by name, with `section.field=value` overrides; ValueError on what does not fit."""
+    """A method, or one by name, with `section.field=value` overrides. Raises ValueError for invalid ones."""
     start = named(method) if isinstance(method, str) else method
     return overridden(start, overrides, fixed=("name", "citation"))
 
 
 def summary(name: str) -> str:
-    """The first sentence of what a named method says about itself."""
+    """The first line of a named method's documentation."""
     return inspect.getdoc(METHODS[name]).split("\n")[0]  # type: ignore[union-attr]
 
 

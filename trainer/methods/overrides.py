@@ -1,4 +1,4 @@
-"""`section.field=value` on the command line: how the fields of nested models are changed."""
+"""Overrides `section.field=value` of the command line, which change fields of nested models."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ Model = TypeVar("Model", bound=BaseModel)
 
 
 def overridden(model: Model, overrides: Iterable[str], *, fixed: Collection[str] = ()) -> Model:
-    """The model with each `section.field=value` in its place.
+    """The model with each `section.field=value` applied.
 
-    A section alone takes a kind: `start=noise` is `start.kind=noise`. Another kind begins with its own defaults.
-    `fixed` are fields that cannot be set. ValueError with one sentence on what does not fit, naming what would.
+    A section without a field takes a kind: `start=noise` means `start.kind=noise`. A new kind begins with its defaults.
+    `fixed` are fields that cannot be set. Raises ValueError, with one sentence that names the alternatives.
     """
     for override in overrides:
         path, equals, value = override.partition("=")
@@ -32,12 +32,12 @@ def overridden(model: Model, overrides: Iterable[str], *, fixed: Collection[str]
 
 
 def given(**values: object) -> list[str]:
-    """`field=value` of every option that was given; two underscores stand for a dot."""
+    """`field=value` of all options that were given; two underscores stand for a dot."""
     return [f"{field.replace('__', '.')}={value}" for field, value in values.items() if value is not None]
 
 
 def _with(model: Model, path: list[str], value: str) -> Model:
-    """A copy with one field changed, not validated yet: other overrides may make it fit."""
+    """A copy with one field changed. It is not validated yet, because other overrides may make it valid."""
     name, *rest = path
     if name not in type(model).model_fields:
         raise ValueError(_refusal(model, name))
@@ -62,7 +62,7 @@ def _with(model: Model, path: list[str], value: str) -> Model:
 
 
 def _validated(model: Model, place: str) -> Model:
-    """The model, validated from the innermost sections outwards; ValueError that names the field at fault."""
+    """The model, validated from the innermost sections outwards. Raises ValueError that names the faulty field."""
     fields = {name: _validated(value, f"{place}{name}.") if _is_section(value) else value for name, value in model}
     try:
         return type(model).model_validate(fields)

@@ -1,12 +1,12 @@
-"""The paper's experiments by name: every cell of its Table 1, every row of Tables 2, 6, 7 and 8, and figure 4.
+"""The paper's experiments by name: every cell of Table 1, every row of Tables 2, 6, 7 and 8, and figure 4.
 
-A recipe is data: a data set, a budget, a number of bases, a method, and what the paper reports. The tables below say
-what differs between experiments, and `rtp` and `bptt` of `trainer/methods/families/remember_the_past.py` say what does
-not. The paper is Deng and Russakovsky, "Remember the Past" (2022).
+A recipe is data: a data set, a budget, a number of bases, a method, and the reported accuracy. The tables below have
+the differences between experiments; `rtp` and `bptt` of `trainer/methods/families/remember_the_past.py` have what they
+share. The paper is Deng and Russakovsky, "Remember the Past" (2022).
 
-The paper prints neither its numbers of bases nor the rows of an inner minibatch. 16 bases and 32 rows for CIFAR-10 at
-one image per class stand in the authors' released command, and 64 bases for CIFAR-100 in a figure of the appendix; all
-other numbers of bases are this project's, from the middle of what fits. `recall-trainer select-bases` finds others.
+The paper states neither its numbers of bases nor the rows of an inner minibatch. 16 bases and 32 rows for CIFAR-10 at
+one image per class are in the authors' released command, and 64 bases for CIFAR-100 are in a figure of the appendix.
+All other numbers of bases are this project's, from the middle of what fits. `recall-trainer select-bases` finds others.
 """
 
 from __future__ import annotations
@@ -22,15 +22,15 @@ from trainer.methods.method import Method
 from trainer.methods.specs.objectives import InnerSgd, UnrolledSpec
 from trainer.methods.specs.preprocessings import PreprocessingSpec, StandardiseSpec, ZcaSpec
 
-CLASSES_IN_A_STEP = 10  # of more: classes are drawn for every outer step (section 4.2)
-BATCH = 640  # of retraining, and real pictures in an outer batch: 64 of each of ten classes (the authors' code)
-PIXEL_ROWS = 10  # of a class in an inner minibatch of stored pictures (the authors' released command)
+CLASSES_IN_A_STEP = 10  # with more classes, some are drawn for every outer step (section 4.2)
+BATCH = 640  # steps of retraining, and real pictures in an outer batch: 64 of each of ten classes (the authors' code)
+PIXEL_ROWS = 10  # rows of a class in an inner minibatch of stored pictures (the authors' released command)
 STEPS, STEPS_OF_MANY = 150, 200  # inner steps; the second for 50 images per class (section 5.1)
 
 
 @dataclass(frozen=True)
 class Experiment:
-    """One experiment: `bases` is 0 where pictures are stored. `reported` is accuracy in percent, by test network."""
+    """One experiment. `bases` is 0 for stored pictures. `reported` is accuracy in percent by test network."""
 
     name: str
     dataset: str
@@ -42,7 +42,7 @@ class Experiment:
 
 @dataclass(frozen=True)
 class Setting:
-    """What all experiments with a data set have in common, and K for each budget in images per class."""
+    """What all experiments with a data set share, and K for each budget in images per class."""
 
     bases: Mapping[int, int]
     preprocessing: PreprocessingSpec = StandardiseSpec()
@@ -56,7 +56,7 @@ COLOUR = {1: 16, 10: 96, 50: 256}
 SETTINGS = {
     "mnist": Setting(GREY),
     "fashion-mnist": Setting(GREY),
-    "svhn": Setting(COLOUR, preprocessing=ZcaSpec(ridge=100.0)),  # so the authors' code: hardly whitened
+    "svhn": Setting(COLOUR, preprocessing=ZcaSpec(ridge=100.0)),  # as in the authors' code: hardly any whitening
     "cifar10": Setting(COLOUR, preprocessing=ZcaSpec(), augmentation="flip+rotate"),
     "cifar100": Setting({1: 64, 10: 256}, preprocessing=ZcaSpec(), augmentation="flip+rotate", classes=100),
     "tinyimagenet": Setting({1: 128}, depth=4, classes=200),
@@ -81,7 +81,7 @@ TABLE_7: dict[str, dict[int, tuple[float | None, ...]]] = {
     "cifar100": {1: (21.3, 25.9, 33.5, 34.0), 10: (34.7, 36.5, 40.6, 42.9)},
 }
 TABLE_2 = {
-    "cifar10": TABLE_7["cifar10"] | {50: (70.5, 71.1, 72.1, 73.8)},  # so the paper: two figures for one cell
+    "cifar10": TABLE_7["cifar10"] | {50: (70.5, 71.1, 72.1, 73.8)},  # the paper has two figures for this cell
     "cifar100": TABLE_7["cifar100"],
 }
 
@@ -101,20 +101,20 @@ MOMENTA: dict[str, dict[str, Any]] = {
 TABLE_8 = {1: (40.5, 45.6, 49.1), 10: (50.0, 57.4, 62.4)}
 STEPS_OF_TABLE_8 = 200
 
-# Figure 4 has no figures in print; its text names 1, 10 and 100 steps.
+# Figure 4 is printed without numbers; its text names 1, 10 and 100 steps.
 FIGURE_4_DATA = ("cifar10", "svhn")
 FIGURE_4_STEPS = (1, 10, 20, 50, 100, 150, 200)
 
 
 def with_bases(dataset: str, images_per_class: int, **objective: Any) -> Method:
-    """The paper's full method for this data and budget; `objective` are fields of the objective that differ."""
+    """The paper's full method for this data and budget; `objective` has the fields that differ."""
     return _adapted(rtp(), dataset, images_per_class, objective)
 
 
 def with_pictures(
     dataset: str, images_per_class: int, *, resolution: Literal["full", "half"] = "full", **objective: Any
 ) -> Method:
-    """The paper's BPTT without bases: pictures are stored. Without augmentation, which it adds to bases last."""
+    """The paper's BPTT with stored pictures, without augmentation, which the paper adds last."""
     changes = {"rows_per_class": PIXEL_ROWS, "augmentation": "none"} | objective
     return _adapted(bptt(), dataset, images_per_class, changes).varied(memory={"resolution": resolution})
 
@@ -145,7 +145,7 @@ def _adapted(method: Method, dataset: str, images_per_class: int, changes: Mappi
 
 @cache
 def recipes() -> Mapping[str, Experiment]:
-    """All of them by name, in the order of the paper."""
+    """All recipes by name, in the order of the paper."""
     made = [*_table_1(), *_variants("table2", TABLE_2), *_figure_4(), *_table_6(), *_variants("table7", TABLE_7)]
     return {recipe.name: recipe for recipe in [*made, *_table_8()]}
 

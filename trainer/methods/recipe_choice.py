@@ -1,4 +1,4 @@
-"""What the command line asks for, with a recipe or without: data, size and method, and the table of recipes."""
+"""The choice of data, size and method on the command line, with or without a recipe; and the list of recipes."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ COLUMNS = ("recipe", "N", "stores", "preprocessing", "augmentation", "network", 
 
 @dataclass(frozen=True)
 class RecipeChoice:
-    """The data set's source, the method before it is overridden, and what is asked of the budget."""
+    """The data set's source, the method before overrides, and the requested budget."""
 
     dataset: str
     method: Method
@@ -25,9 +25,10 @@ class RecipeChoice:
 
 
 def wish(recipe: str | None, *, dataset: str | None, method: str | None, size: Size, in_bytes: bool) -> RecipeChoice:
-    """What is asked for; an option that is given takes the place of the recipe's own.
+    """The choice. Options that are given replace those of the recipe.
 
-    ValueError for an unknown recipe, with the nearest known ones, for a recipe and a method at once, and for no data.
+    Raises ValueError for an unknown recipe, with the nearest names, for a recipe together with a method, and for no
+    data.
     """
     if recipe is None:
         if dataset is None:
@@ -44,7 +45,7 @@ def wish(recipe: str | None, *, dataset: str | None, method: str | None, size: S
 
 
 def find(name: str) -> Experiment:
-    """The recipe of that name; ValueError with the nearest ones."""
+    """The recipe with this name. Raises ValueError with the nearest names."""
     known = recipes()
     if name not in known:
         near = difflib.get_close_matches(name, known, cutoff=0.5) or list(known)[:3]
@@ -53,13 +54,13 @@ def find(name: str) -> Experiment:
 
 
 def starting_with(prefix: str) -> list[Experiment]:
-    """The recipes whose names begin so; ValueError where there is none."""
+    """The recipes whose names start with this prefix. Raises ValueError if there are none."""
     found = [recipe for name, recipe in recipes().items() if name.startswith(prefix)]
     return found or [find(prefix)]
 
 
 def as_json(chosen: Iterable[Experiment]) -> list[dict[str, object]]:
-    """Everything that the recipes set, as plain values."""
+    """All settings of the recipes as plain values."""
     return [
         {
             "name": recipe.name,
@@ -74,7 +75,7 @@ def as_json(chosen: Iterable[Experiment]) -> list[dict[str, object]]:
 
 
 def lines(chosen: Iterable[Experiment]) -> list[str]:
-    """A line for each, with what it sets beside the others; whatever else a method has is the same for all."""
+    """One line per recipe, with the settings that differ between recipes."""
     cells = [COLUMNS, *(_cells(recipe) for recipe in chosen)]
     widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
     return ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in cells]

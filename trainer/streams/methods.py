@@ -21,11 +21,11 @@ MLP = NetworkSpec(architecture="mlp")
 
 
 class Stream(BaseModel):
-    """The memory of a task, `bases` large, begins after `start_after` samples of it.
+    """The memory of a task has `bases` bases and starts after `start_after` samples of the task.
 
-    With `reuse` it begins as a finished memory, if its loss is lower than that of the start. The buffer has samples as
-    pictures (`raw`), or as coefficients of at most `directions` directions (`coded`): of fewer, where less than
-    `least_samples` would fit.
+    With `reuse`, it starts from a finished memory if that has a lower loss. The buffer stores samples as pictures
+    (`raw`) or as coefficients of at most `directions` directions (`coded`), of fewer if less than `least_samples`
+    samples would fit.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -39,7 +39,7 @@ class Stream(BaseModel):
 
 
 class StreamMethod(Method):
-    """A method whose data arrive: `outer.steps` are taken for every minibatch, on it and on samples of the buffer."""
+    """A method for arriving data: `outer.steps` are taken for every minibatch, on it and on samples of the buffer."""
 
     stream: Stream
 
@@ -77,7 +77,7 @@ def window(network: NetworkSpec = MLP) -> StreamMethod:
 
 
 def _of(network: NetworkSpec, **fields: Any) -> PerformanceMatchingSpec:
-    """Performance matching of this network: for an MLP in the span of the bases."""
+    """Performance matching with this network; for an MLP, in the span of the bases."""
     kind = SubspaceUnrolledSpec if network.architecture == "mlp" else UnrolledSpec
     return kind(network=network, **fields)
 
@@ -85,7 +85,7 @@ def _of(network: NetworkSpec, **fields: Any) -> PerformanceMatchingSpec:
 METHODS = {"paper": paper, "window": window}
 NETWORKS: Mapping[str, NetworkSpec] = {"cifar100": NetworkSpec(filters=160)}
 FULL = ("stream.bases=8", "memory.resolution=full")
-# Where Table 5 has other settings for a stream than for rotations, which a user's own stream has too.
+# Settings of Table 5 that differ from those of rotations, which user-defined streams have too.
 SETTINGS: Mapping[str, tuple[str, ...]] = {
     "permutations": (*FULL, "outer.steps=20"),
     "many": (*FULL, "outer.steps=20"),
@@ -93,7 +93,7 @@ SETTINGS: Mapping[str, tuple[str, ...]] = {
     "rotations-60000": ("outer.steps=2",),
     "permutations-60000": (*FULL, "outer.steps=2"),
 }
-# Settings that were better than these on validation pictures.
+# Settings that were better on validation pictures.
 CHOSEN: Mapping[tuple[str, str], tuple[str, ...]] = {
     ("window", "permutations"): ("outer.steps=10", "outer.average=0.99", "stream.reuse=false"),
     ("window", "many"): ("outer.steps=10", "stream.reuse=false"),
@@ -104,7 +104,7 @@ CHOSEN: Mapping[tuple[str, str], tuple[str, ...]] = {
 
 
 def compose_stream(name: str, stream: str, overrides: Iterable[str] = ()) -> StreamMethod:
-    """A method for a stream, with `section.field=value` overrides; ValueError on what does not fit."""
+    """A method for a stream, with `section.field=value` overrides. Raises ValueError for invalid ones."""
     if name not in METHODS:
         raise ValueError(f"unknown method {name!r}; known methods: {', '.join(METHODS)}")
     fields = [*SETTINGS.get(stream, ()), *CHOSEN.get((name, stream), ()), *overrides]

@@ -108,7 +108,7 @@ def describe(
 
 
 def _stored_targets(bundle: MemoryBundle) -> list[list[list[float]]] | None:
-    """[k][r or 1][k]; None where each image belongs to its label alone."""
+    """Targets [k][r or 1][k]; None if they are hard."""
     if bundle.memory.targets.form == "hard":
         return None
     targets: list[list[list[float]]] = bundle.memory.targets.among(bundle.label_queries(bundle.labels)).tolist()

@@ -44,7 +44,7 @@ def import_images(
     ] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an existing bundle at OUTPUT.")] = False,
 ) -> None:
-    """Make a bundle of images and labels from elsewhere, hard or soft ones, to serve and to evaluate them."""
+    """Make a bundle of images with hard or soft labels from another tool, to serve and to evaluate them."""
     commands.check_name(output)
     if output.exists() and not overwrite:
         raise ValueError(f"{output.name} exists already; write to another --output, or replace it with --overwrite")
@@ -64,7 +64,7 @@ def import_images(
 
 
 def _schedule(found: Grouped) -> Retraining:
-    """That of selections: what is not known to have a schedule of its own."""
+    """The schedule of selections, which is used if the images have no known schedule."""
     return Retraining(
         network=NetworkSpec(),
         steps=300,
@@ -76,7 +76,7 @@ def _schedule(found: Grouped) -> Retraining:
 
 
 def _normalisation(mean: str | None, deviation: str | None) -> Standardise | None:
-    """ValueError for one of the two alone, and for numbers that cannot be."""
+    """Raises ValueError if only one of the two is given, and for invalid numbers."""
     means, deviations = parse_numbers("--mean", mean), parse_numbers("--deviation", deviation)
     if (means is None) != (deviations is None):
         raise ValueError("--mean and --deviation must be given together")

@@ -1,7 +1,7 @@
 """One cell of a grid, from its record to its last measurement: `python -m trainer.cli.grid.cell_process FOLDER`.
 
-Whatever is finished is in the record, so that a cell goes on where it was stopped: its distillation from the
-checkpoint, and its measurements with the first one that is missing.
+The record lists what is finished. A stopped cell continues: its distillation from the checkpoint, and its measurements
+with the first missing one.
 """
 
 from __future__ import annotations
@@ -29,9 +29,9 @@ from trainer.methods.named import compose
 from trainer.run.distill import Interrupted
 from trainer.run.request import DistillRequest
 
-VALIDATIONS = 8  # of a distillation, spread over its minutes
-NEVER = 10**9  # outer steps: validations follow the clock
-STOPPED = 130  # the exit status of a cell that was interrupted, as of any program after Ctrl-C
+VALIDATIONS = 8  # validations of a distillation, spread over its minutes
+NEVER = 10**9  # no validation by outer steps: they follow the clock
+STOPPED = 130  # the usual exit status after Ctrl-C
 
 Expected = RecallError | ValueError | ValidationError | FloatingPointError  # what sentences of their own explain
 
@@ -48,7 +48,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         run_cell(record, options.folder, commands.pick_device(options.device))
     except (Interrupted, KeyboardInterrupt):
         return STOPPED
-    except Exception as error:  # a cell that fails does not stop the others: its record says why
+    except Exception as error:  # a failing cell does not stop the others; its record has the reason
         traceback.print_exc()
         known = isinstance(error, Expected)
         reason = str(error) if known else f"{type(error).__name__}: {error}; see {options.folder.name}/{LOG}"
@@ -58,7 +58,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def run_cell(record: CellRecord, folder: Path, device: torch.device) -> CellRecord:
-    """Distill and measure what the record lacks, and save it after each part. Raises what these raise."""
+    """Distill, measure what is missing in the record, and save the record after each part. Raises their errors."""
     method, cell = compose(record.cell.method), record.cell
     data, moments = commands.read_data(cell.dataset, method, image_size=record.settings.image_size, seed=cell.seed)
     if record.made is None:
@@ -104,7 +104,7 @@ def _distill(  # noqa: PLR0917
 
 
 def clock_of(device: torch.device) -> Callable[[], float]:
-    """Seconds of one processor core, so that other work on the machine changes nothing; on a GPU those of the clock."""
+    """Seconds of one processor core, which other work on the machine does not change; on a GPU, wall-clock seconds."""
     if device.type == "cuda":
         return time.monotonic
     return lambda: time.process_time() / torch.get_num_threads()

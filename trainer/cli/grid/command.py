@@ -43,7 +43,7 @@ def grid(  # noqa: PLR0913  (a command line has as many options as it has)
 ) -> None:
     """Distill with many methods, and compare them in one table: accuracy of fresh networks, sizes, minutes.
 
-    The same command goes on with a grid that was stopped, and runs again what failed. Further methods, data sets,
+    The same command continues a stopped grid and repeats what failed. Further methods, data sets,
     budgets, seeds and networks can be added to a grid. Ctrl-C stops the cells between two steps.
     """
     cells = [
@@ -54,7 +54,7 @@ def grid(  # noqa: PLR0913  (a command line has as many options as it has)
     ]
     settings = Settings(minutes=minutes, runs=runs, networks=_networks(networks), bases=bases, image_size=image_size)
     commands.pick_device(device)
-    for source in _words(datasets):  # what cannot be read is refused once, and not in every cell
+    for source in _words(datasets):  # bad data sets are refused once, not in every cell
         data = load_dataset(source, image_size=image_size)
         for network in settings.networks:
             build_network(NetworkSpec.parse(network), data.image_shape, len(data.classes))
@@ -69,7 +69,7 @@ def _words(text: str) -> list[str]:
 
 
 def _methods(text: str) -> list[str]:
-    """The baselines first. ValueError for an unknown method, and for one that pictures address."""
+    """The names, baselines first. Raises ValueError for an unknown method, and for one addressed by pictures."""
     asked = [name for name in METHODS if named(name).queries.kind == "labels"] if text == ALL else _words(text)
     for name in asked:
         if named(name).queries.kind != "labels":
@@ -78,9 +78,9 @@ def _methods(text: str) -> list[str]:
 
 
 def _networks(text: str) -> tuple[str, ...]:
-    """`convnet:filters=64,depth=2,resnet` -> two networks: a part with `=` alone is a setting of the one before it.
+    """`convnet:filters=64,depth=2,resnet` -> two networks: a part with `=` is a setting of the network before it.
 
-    ValueError for what is no network.
+    Raises ValueError for invalid networks.
     """
     found: list[str] = []
     for part in _words(text):

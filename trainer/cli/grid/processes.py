@@ -1,8 +1,7 @@
-"""Runs the cells of a grid, each in a process of its own, as many at a time as there are jobs.
+"""Runs the cells of a grid, each in its own process, several at a time.
 
-A folder has one grid at a time: a lock on a file in it is held by the grid and, through inheritance, by every cell, so
-that cells whose grid was killed keep another one from starting. Ctrl-C and SIGTERM are passed on to the cells, which
-stop between two steps.
+A folder has one grid at a time. The grid holds a lock on a file in the folder, and its cells inherit it, so cells of a
+killed grid keep another one from starting. Ctrl-C and SIGTERM are passed on to the cells, which stop between two steps.
 """
 
 from __future__ import annotations
@@ -35,7 +34,7 @@ Tell = Callable[[str], None]
 def locked(folder: Path) -> Iterator[int]:
     """The descriptor of the folder's lock, which is held within the block and by processes that inherit it.
 
-    ValueError where another grid, or a cell of one, holds it.
+    Raises ValueError if another grid, or a cell of one, holds it.
     """
     folder.mkdir(parents=True, exist_ok=True)
     descriptor = os.open(folder / LOCK, os.O_RDWR | os.O_CREAT, 0o644)
@@ -55,9 +54,9 @@ def locked(folder: Path) -> Iterator[int]:
 
 
 def prepare(folder: Path, cell: Cell, settings: Settings) -> CellRecord:
-    """The record of a cell that is to be run: as it is, or a new one. A cell that failed begins again.
+    """The record of a cell to run: the existing one, or a new one for a new or failed cell.
 
-    Networks may be added to a cell. ValueError for one that was run with other settings.
+    Networks may be added to a cell. Raises ValueError for a cell that was run with other settings.
     """
     place = folder / cell.folder
     record = CellRecord.load(place) if place.exists() else CellRecord(cell=cell, settings=settings)
@@ -78,7 +77,7 @@ def prepare(folder: Path, cell: Cell, settings: Settings) -> CellRecord:
 
 @dataclass
 class Grid:
-    """The cells to run in `folder`, and how: `program` runs one cell. `tell` is told each step in a sentence."""
+    """Runs cells in `folder`; `program` runs one cell. `tell` gets a sentence for each step."""
 
     folder: Path
     jobs: int
@@ -90,10 +89,10 @@ class Grid:
     running: set[subprocess.Popen[bytes]] = field(default_factory=set)
 
     def run(self, cells: Sequence[Cell], settings: Settings) -> Table:
-        """The table of all cells of the folder, after those of `cells` that were not done.
+        """Run those of `cells` that are not done, and return the table of all cells in the folder.
 
-        Raises ValueError where a grid is running in the folder or holds cells with other settings, before anything is
-        run, and Interrupted after Ctrl-C or SIGTERM.
+        Raises ValueError, before anything is run, if a grid is running in the folder or it has cells with other
+        settings, and Interrupted after Ctrl-C or SIGTERM.
         """
         with locked(self.folder) as lock, self._passing_signals_on():
             found = [prepare(self.folder, cell, settings) for cell in cells]
@@ -110,7 +109,7 @@ class Grid:
             return self.write()
 
     def write(self) -> Table:
-        """Write the table and, where matplotlib is installed and a cell is done, the plot."""
+        """Write the table and, if matplotlib is installed and a cell is done, the plot."""
         table = Table(records(self.folder))
         write_atomically(self.folder / TABLE, table.markdown().encode())
         write_atomically(self.folder / CSV, table.csv().encode())
@@ -131,7 +130,7 @@ class Grid:
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
-                start_new_session=True,  # Ctrl-C reaches it through this process, once
+                start_new_session=True,  # Ctrl-C reaches the cell only through this process
                 pass_fds=(lock,),
             )
             self.running.add(process)

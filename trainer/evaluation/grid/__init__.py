@@ -1,1 +1,1 @@
-"""The grid: what a cell is, how its bundle is measured, published figures, and the table and plot of all cells."""
+"""The grid: its cells, how their bundles are measured, published figures, and the table and plot of all cells."""

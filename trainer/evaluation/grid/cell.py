@@ -1,4 +1,4 @@
-"""A cell of the grid, and the file in which it keeps what has become of it."""
+"""A cell of the grid, and the file with its state."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from recall_server.core.bundle.bundle import MemoryBundle
 from recall_server.core.bundle.manifest import first_fault
 from recall_server.core.io.atomic import write_atomically
 
-RECORD, BUNDLE, LOG = "cell.json", "bundle.safetensors", "log.txt"  # in the folder of a cell
+RECORD, BUNDLE, LOG = "cell.json", "bundle.safetensors", "log.txt"  # file in the folder of a cell
 
 Status = Literal["waiting", "done", "failed"]
 
 
 class Section(BaseModel):
-    """A part of the file of a cell."""
+    """A part of the cell's file."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -41,13 +41,13 @@ class Cell(Section):
 
     @property
     def folder(self) -> str:
-        """The name of the cell's folder, which says what it is."""
+        """The name of the cell's folder, which describes the cell."""
         name = f"{self.dataset_name}-{self.images_per_class:g}-{self.method_name}-seed{self.seed}"
         return re.sub(r"[^A-Za-z0-9._-]", "_", name)
 
 
 class Settings(Section):
-    """What all cells of a grid share: the time of each, and how its bundle is measured."""
+    """What all cells of a grid share: the time for each, and how its bundle is measured."""
 
     minutes: Annotated[float, Field(gt=0)]
     runs: Annotated[int, Field(ge=1)]
@@ -57,7 +57,7 @@ class Settings(Section):
 
 
 class Measured(Section):
-    """Test accuracies, 0 to 1, of fresh networks by one protocol; none where their training diverged."""
+    """Test accuracies, 0 to 1, of fresh networks by one protocol; empty if a training diverged."""
 
     network: str
     protocol: str
@@ -65,7 +65,7 @@ class Measured(Section):
 
 
 class Made(Section):
-    """The bundle of a cell: how long it took, what it stores, and how good it was on validation pictures."""
+    """The bundle of a cell: the time that it took, its size, and its validation accuracy."""
 
     minutes: float
     outer_steps: int
@@ -75,7 +75,7 @@ class Made(Section):
 
     @classmethod
     def of(cls, bundle: MemoryBundle, seconds: float) -> Self:
-        """Of a bundle that took so many seconds; those of a run that was interrupted stand in the bundle."""
+        """The description of a bundle made in this many seconds. For an interrupted run, the bundle has its seconds."""
         made, progress = bundle.manifest.provenance, bundle.manifest.progress
         curve = () if progress is None else progress.validation
         return cls(
@@ -88,7 +88,7 @@ class Made(Section):
 
 
 class CellRecord(Section):
-    """What is known of a cell so far. `reason` says why it failed."""
+    """The state of a cell. `reason` says why it failed."""
 
     cell: Cell
     settings: Settings
@@ -98,7 +98,7 @@ class CellRecord(Section):
     measured: tuple[Measured, ...] = ()
 
     def measurement(self, network: str, protocol: str) -> Measured | None:
-        """The measurement by this protocol with this network, where there is one."""
+        """The measurement by this protocol with this network, if there is one."""
         return next((each for each in self.measured if (each.network, each.protocol) == (network, protocol)), None)
 
     def save(self, folder: Path) -> None:
@@ -106,7 +106,7 @@ class CellRecord(Section):
 
     @classmethod
     def load(cls, folder: Path) -> Self:
-        """The record in the folder of a cell. ValueError for a file that is no such record."""
+        """The record in the folder of a cell. Raises ValueError for a malformed file."""
         try:
             return cls.model_validate_json((folder / RECORD).read_bytes())
         except (OSError, ValidationError) as error:

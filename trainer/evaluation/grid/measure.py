@@ -1,4 +1,4 @@
-"""How the bundle of a cell is measured: by the protocol that all cells share, with every network, and by its own."""
+"""Measures the bundle of a cell: by the common protocol with every network, and by its own protocol."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ COMMON, OWN = "common", "own"
 
 @dataclass(frozen=True)
 class Plan:
-    """One measurement that is to be made."""
+    """A measurement to be made."""
 
     network: str
     protocol: str
@@ -29,10 +29,10 @@ class Plan:
 
 
 def plans(bundle: MemoryBundle, record: CellRecord) -> Iterator[Plan]:
-    """The measurements of this bundle that the record lacks, the common protocol first."""
+    """The measurements of this bundle that are missing in the record, the common protocol first."""
     queries, rows = len(bundle.labels), bundle.memory.rows
     own = bundle.manifest.retraining
-    own = own.model_copy(update={"rows_per_class": min(rows, own.rows_per_class)})  # the same training, said in one way
+    own = own.model_copy(update={"rows_per_class": min(rows, own.rows_per_class)})  # equal trainings, described equally
     for network in record.settings.networks:
         spec = NetworkSpec.parse(network)
         schedule = own.model_copy(update={"network": spec})
@@ -43,9 +43,9 @@ def plans(bundle: MemoryBundle, record: CellRecord) -> Iterator[Plan]:
 def measure(
     bundle: MemoryBundle, record: CellRecord, test: Split, *, device: torch.device
 ) -> Iterator[tuple[CellRecord, Measured]]:
-    """The record after each further measurement on the test pictures, and that measurement.
+    """Yield the record after each further measurement on the test pictures, with that measurement.
 
-    Where both protocols are the same training, it is measured once.
+    If both protocols are the same training, it is measured once.
     """
     known: list[tuple[Retraining, tuple[float, ...]]] = []
     for plan in plans(bundle, record):
@@ -65,7 +65,7 @@ def measure(
 def _values(
     bundle: MemoryBundle, test: Split, schedule: Retraining, runs: int, device: torch.device
 ) -> tuple[float, ...]:
-    """The accuracies of fresh networks; none where one diverged."""
+    """The accuracies of fresh networks; none if one diverged."""
     try:
         return evaluate_labels(bundle, test, retraining=schedule, seeds=range(runs), device=device).values
     except TrainingFailed:

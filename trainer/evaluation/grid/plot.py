@@ -13,14 +13,14 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-SHORTEST = 0.01  # minutes: what took no time at all has a place on a logarithmic axis too
-WIDTH, HEIGHT, COLUMNS = 5.0, 4.0, 3  # of a panel in inches, and panels of a line
+SHORTEST = 0.01  # minutes, so that instant methods have a place on the logarithmic axis
+WIDTH, HEIGHT, COLUMNS = 5.0, 4.0, 3  # size of a panel in inches, and panels per row
 
 
 def accuracy_over_minutes(table: Table) -> Figure:
     """Points with the deviation over networks as bars; the baseline of random pictures is a dashed line.
 
-    Raises ValueError where nothing was measured, or matplotlib is not installed.
+    Raises ValueError if nothing was measured or matplotlib is not installed.
     """
     groups = {title: rows for title, rows in table.groups.items() if any(row.done for row in rows)}
     if not groups:

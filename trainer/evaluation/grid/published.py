@@ -1,7 +1,7 @@
-"""Accuracies that others report for methods of the field, each with the source that it was read from.
+"""Published accuracies of methods, each with its source.
 
-The figures are in `published.json`. They were measured by the protocols of their papers, which differ from each other:
-the width and the loss of the networks, augmentation, whitening, and whether the best of several test accuracies counts.
+The figures are in `published.json`. They were measured by the protocols of their papers, which differ in the width and
+the loss of the networks, augmentation, whitening, and whether the best of several test accuracies counts.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from typing import Annotated, NamedTuple
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
 
 FILE = Path(__file__).with_name("published.json")
-SMALL = "-small"  # what the name of a method ends in that was made to fit two processor cores
+SMALL = "-small"  # suffix of methods that are reduced to fit two processor cores
 
 Percent = Annotated[float, Field(ge=0, le=100)]
 
@@ -29,7 +29,7 @@ class Entry(BaseModel):
 
 
 class Published(NamedTuple):
-    """An accuracy in percent, and where it was read."""
+    """An accuracy in percent, and its source."""
 
     accuracy: float
     source: str
@@ -37,7 +37,7 @@ class Published(NamedTuple):
 
 @cache
 def entries() -> dict[str, Entry]:
-    """All entries by method. ValueError for two entries of one method."""
+    """All entries by method. Raises ValueError for two entries of one method."""
     found = TypeAdapter(list[Entry]).validate_json(FILE.read_bytes())
     by_method = {entry.method: entry for entry in found}
     if len(by_method) < len(found):
@@ -46,7 +46,7 @@ def entries() -> dict[str, Entry]:
 
 
 def published(method: str, dataset: str, images_per_class: float) -> Published | None:
-    """The figure for this cell; a small setting has that of the authors' own. None where there is none."""
+    """The figure for this cell, or None. A small setting has the figure of the authors' own setting."""
     entry = entries().get(method.removesuffix(SMALL))
     if entry is None:
         return None

@@ -15,7 +15,7 @@ from trainer.evaluation.grid.published import Published, published
 
 BASELINE = "random"
 DIVERGED, MISSING = "diverged", ""
-MADE = {"numbers": 0, "file_bytes": 0, "minutes": 1}  # columns of what was made, and their digits
+MADE = {"numbers": 0, "file_bytes": 0, "minutes": 1}  # columns of the bundles, with their digits
 
 
 class Spread(NamedTuple):
@@ -36,7 +36,7 @@ class Spread(NamedTuple):
 
 @dataclass(frozen=True)
 class Row:
-    """One method on one data set at one budget: the cells of all seeds together."""
+    """One method on one data set at one budget: the cells of all seeds."""
 
     dataset: str
     images_per_class: float
@@ -52,7 +52,7 @@ class Row:
         return published(self.method, self.dataset, self.images_per_class)
 
     def accuracy(self, protocol: str, network: str | None = None) -> Spread | None:
-        """Over the networks of all seeds; None where nothing was measured, or where a training diverged."""
+        """The spread over the networks of all seeds; None if nothing was measured or a training diverged."""
         found = [
             measured.values
             for cell in self.done
@@ -69,13 +69,13 @@ class Row:
         return str(found)
 
     def mean(self, field: str) -> float | None:
-        """The mean over seeds of a field of what was made."""
+        """The mean over seeds of a field of the bundles."""
         values = [getattr(cell.made, field) for cell in self.done if cell.made is not None]
         return statistics.fmean(values) if values else None
 
 
 class Table:
-    """The rows of a grid, by data set and budget, the best by the common protocol first."""
+    """The rows of a grid by data set and budget, the best by the common protocol first."""
 
     def __init__(self, records: Iterable[CellRecord]) -> None:
         cells: dict[tuple[str, float, str], list[CellRecord]] = {}
@@ -101,7 +101,7 @@ class Table:
         return found
 
     def sentences(self) -> Iterator[str]:
-        """What the table does not show: cells that failed or are not finished, and methods behind random pictures."""
+        """What the table does not show: failed and unfinished cells, and methods worse than random pictures."""
         for row in self.rows:
             for cell in row.cells:
                 where = f"{row.method} on {row.dataset} at {row.images_per_class:g}, seed {cell.cell.seed}"
@@ -137,7 +137,7 @@ class Table:
         return "\n".join([*lines, *(["", *notes] if notes else [])]) + "\n"
 
     def csv(self) -> str:
-        """One line for each row; accuracies in percent with their deviations and counts in columns of their own."""
+        """One line per row, with accuracies in percent, deviations and counts in their own columns."""
         stream = io.StringIO()
         columns = [(COMMON, network) for network in self.networks] + [(OWN, None)]
         names = [f"{protocol} {network or ''}".strip() for protocol, network in columns]

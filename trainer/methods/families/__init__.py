@@ -1,1 +1,1 @@
-"""The named methods by family: each a function of at most 15 lines that composes specs and says where it comes from."""
+"""The named methods by family. Each is a function of at most 15 lines that composes specs and cites its source."""

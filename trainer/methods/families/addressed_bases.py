@@ -1,4 +1,4 @@
-"""The paper's container under objectives of other systems: bases and addressing matrices in the place of pictures."""
+"""The paper's memory under the objectives of other systems: bases and addressing matrices instead of pictures."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ RETRAINING = Retraining(network=NetworkSpec(), steps=300, learning_rate=0.01, ro
 
 
 def dm_bases() -> Method:
-    """Bases from the leading eigenvectors, whose recalled pictures have the mean features of real ones."""
+    """Bases from the leading eigenvectors; recalled pictures match the mean features of real ones."""
     return distribution_matching.dm_small().varied(
         "dm-bases", citation=f"{CONTAINER} Zhao and Bilen (2023)", memory=AddressedBasesSpec(), start=PrincipalStart(),
         objective={"rows_per_class": 32, "augmentation": "none"}, retraining=RETRAINING,
@@ -25,7 +25,7 @@ def dm_bases() -> Method:
 
 
 def dsa_bases() -> Method:
-    """The same with the gradients of each class."""
+    """Bases from the leading eigenvectors; recalled pictures match the gradients of real ones, class by class."""
     objective = gradient_matching.dsa_small().objective
     return dm_bases().varied(
         "dsa-bases", citation=f"{CONTAINER} Zhao and Bilen (2021)", outer={"steps": 500},
@@ -34,7 +34,7 @@ def dsa_bases() -> Method:
 
 
 def mtt_bases() -> Method:
-    """The same with the trajectories of experts."""
+    """Bases from the leading eigenvectors; networks trained on recalled pictures follow the trajectories of experts."""
     objective = trajectory_matching.mtt_small().objective
     return dm_bases().varied(
         "mtt-bases", citation=f"{CONTAINER} Cazenavette et al. (2022)", preprocessing=StandardiseSpec(),

@@ -1,4 +1,4 @@
-"""Distribution matching: recalled items have the mean features of real ones."""
+"""Distribution matching: recalled items match the mean features of real ones."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ SIAMESE_EVALUATION = Retraining(
 
 
 def dm() -> Method:
-    """Class means of features of random networks, under siamese augmentation."""
+    """Class means of features of random networks, with siamese augmentation."""
     return Method(
         name="dm", citation="Zhao and Bilen, Distribution Matching (2023), and the authors' main_DM.py",
         memory=StoredItemsSpec(resolution="full"), start=RealStart(),
@@ -29,16 +29,16 @@ def dm() -> Method:
 
 
 def dm_small() -> Method:
-    """The same with narrower networks, fewer real pictures and fewer steps."""
+    """`dm` with narrower networks, fewer real pictures and fewer steps."""
     return dm().varied(
         "dm-small", objective={"network": NetworkSpec(filters=64), "real_per_class": 64}, outer={"steps": 2_000}
     )
 
 
 def cafe() -> Method:
-    """Activations of every layer, and centres of recalled pictures that tell real ones apart, from noise.
+    """Activations of all layers, and centres of recalled pictures that separate real ones, from noise.
 
-    The authors halve the rate three times where it falls by a cosine here, and their loops have no end where these do.
+    The authors halve the rate three times instead of decaying it by a cosine, and do not limit their loops.
     """
     return dm().varied(
         "cafe", citation="Wang et al., CAFE (2022), and the authors' distill.py", start=NoiseStart(),
@@ -48,7 +48,7 @@ def cafe() -> Method:
 
 
 def cafe_small() -> Method:
-    """The same with narrower networks, fewer real pictures, and shorter loops from real pictures."""
+    """`cafe` with narrower networks, fewer real pictures, and shorter loops from real pictures."""
     networks = SteadyNetworksSpec(loops=10, epochs=10, per_class=16)
     objective = {"network": NetworkSpec(filters=64), "real_per_class": 64, "networks": networks}
     return cafe().varied("cafe-small", start=RealStart(), objective=objective, outer={"steps": 500})

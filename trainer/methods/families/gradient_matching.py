@@ -1,4 +1,4 @@
-"""Gradient matching: networks get the same gradients from recalled items as from real ones."""
+"""Gradient matching: recalled items give networks the same gradients as real ones."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from trainer.methods.specs.memories import MultiFormationSpec, StoredItemsSpec
 from trainer.methods.specs.outer import Outer, Sgd
 from trainer.methods.specs.starts import NoiseStart, RealStart
 
-NARROW = {"network": NetworkSpec(filters=64), "real_per_class": 64}  # for a few minutes on a processor
+NARROW = {"network": NetworkSpec(filters=64), "real_per_class": 64}  # for a few minutes of a processor
 
 
 def dc() -> Method:
@@ -27,12 +27,12 @@ def dc() -> Method:
 
 
 def dc_small() -> Method:
-    """The same with narrower networks, fewer real pictures and fewer steps."""
+    """`dc` with narrower networks, fewer real pictures and fewer steps."""
     return dc().varied("dc-small", objective=NARROW, outer={"steps": 300})
 
 
 def dsa() -> Method:
-    """Gradients of each class under one random transform for recalled and real pictures, from real pictures."""
+    """Gradients of each class with one random transform for recalled and real pictures, from real pictures."""
     return dc().varied(
         "dsa", citation="Zhao and Bilen, Differentiable Siamese Augmentation (2021), and the authors' main.py",
         start=RealStart(), objective={"augmentation": "dsa"}, retraining={"augmentation": "dsa", "steps": 1_000},
@@ -40,12 +40,12 @@ def dsa() -> Method:
 
 
 def dsa_small() -> Method:
-    """The same with narrower networks, fewer real pictures and fewer steps."""
+    """`dsa` with narrower networks, fewer real pictures and fewer steps."""
     return dsa().varied("dsa-small", objective=NARROW, outer={"steps": 300})
 
 
 def dcc() -> Method:
-    """The mean gradient of all classes, which holds what tells them apart, from the network number 250 on."""
+    """Mean gradients over all classes, which carry the differences between classes, from network number 250 on."""
     # The authors train networks at one picture per class too; at ten they take 50 epochs.
     return dsa().varied(
         "dcc", citation="Lee et al., Contrastive Signals (2022), as DSAC, and the authors' main.py",
@@ -54,15 +54,15 @@ def dcc() -> Method:
 
 
 def dcc_small() -> Method:
-    """The same with narrower networks, fewer real pictures and fewer steps, all of them contrastive."""
+    """`dcc` with narrower networks, fewer real pictures and fewer steps, all of them contrastive."""
     return dcc().varied("dcc-small", objective=NARROW | {"contrast_from": 0}, outer={"steps": 300})
 
 
 def idc() -> Method:
-    """Four recalled pictures in the pixels of one, and gradients for convolutions at networks that learn real pictures.
+    """Four recalled pictures in the pixels of one; gradients of convolutions at networks trained on real pictures.
 
-    The rate is that of one stored picture of each class and colour pictures; it rises with their number. For
-    Fashion-MNIST and MNIST use objective.distance=absolute and outer.rate=1e-4.
+    The rate is for one stored picture per class and colour pictures; it grows with their number. For Fashion-MNIST and
+    MNIST use objective.distance=absolute and outer.rate=1e-4.
     """
     return dsa().varied(
         "idc", citation="Kim et al., Information-Intensive Condensation (2022), and the authors' condense.py",
@@ -75,7 +75,7 @@ def idc() -> Method:
 
 
 def idc_small() -> Method:
-    """The same with narrower networks that learn less between fewer comparisons."""
+    """`idc` with narrower networks, shorter trainings between comparisons, and fewer comparisons."""
     networks = RealNetworksSpec(loops=20, items=256)
     objective = {"network": NetworkSpec(filters=64), "real_per_class": 32, "networks": networks}
     return idc().varied("idc-small", objective=objective, outer={"steps": 1_000, "rate": 0.1})

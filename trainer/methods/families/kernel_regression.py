@@ -1,4 +1,4 @@
-"""Kernel regression: recalled items from which ridge regression predicts real ones."""
+"""Kernel regression: ridge regression on recalled items predicts real ones."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def kip() -> Method:
 
 
 def frepo() -> Method:
-    """Features of a pool of networks that learn the memory, with learned targets."""
+    """Features of a pool of networks that are trained on the memory, with learned targets."""
     return Method(
         name="frepo", citation="Zhou et al., Neural Feature Regression with Pooling (2022), by Adam instead of LAMB",
         memory=StoredItemsSpec(resolution="full", targets="unbounded", targets_per="item"), start=RealStart(),
@@ -39,7 +39,7 @@ def frepo() -> Method:
 
 
 def frepo_small() -> Method:
-    """The same with a smaller pool of narrower networks, fewer real pictures and larger steps."""
+    """`frepo` with a smaller pool of narrower networks, fewer real pictures and larger steps."""
     kernel = TrainedPoolSpec(networks=4, rate=1e-3)
     objective = {"network": NetworkSpec(filters=64), "kernel": kernel, "real_batch": 256}
     return frepo().varied("frepo-small", objective=objective, outer={"rate": 0.01, "steps": 3_000})
@@ -59,7 +59,7 @@ def rfad() -> Method:
 
 
 def rfad_small() -> Method:
-    """The same with fewer and narrower networks, fewer real pictures and larger steps."""
+    """`rfad` with fewer and narrower networks, fewer real pictures and larger steps."""
     kernel = RandomFeaturesSpec(networks=2, filters=64)
     objective = {"kernel": kernel, "real_batch": 1_000}
     return rfad().varied("rfad-small", objective=objective, outer={"rate": 0.02, "steps": 500})

@@ -1,4 +1,4 @@
-"""The paper's method, and what this project makes of its container: bases and addressing matrices."""
+"""The paper's method, and this project's methods for its memory of bases and addressing matrices."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ PAPER = "Deng and Russakovsky, Remember the Past (2022)"
 
 
 def rtp() -> Method:
-    """The paper's method: bases and addressing from noise, through all 150 steps of training."""
+    """The paper's method: bases and addressing from noise, differentiated through all 150 steps of training."""
     return Method(
         name="rtp", citation=f"{PAPER}, section 4, with appendix A.1 and the authors' code",
         memory=AddressedBasesSpec(), start=NoiseStart(), preprocessing=ZcaSpec(),
@@ -29,7 +29,7 @@ def rtp() -> Method:
 
 
 def bptt() -> Method:
-    """The same without bases: one stored image per recalled image."""
+    """The paper's method without bases: one stored image per recalled image."""
     return rtp().varied(
         "bptt", citation=f"{PAPER}, Table 2, row BPTT", memory=StoredItemsSpec(resolution="full"),
         objective={"rows_per_class": 1},
@@ -48,15 +48,15 @@ def window() -> Method:
 
 
 def principal() -> Method:
-    """No gradient step at all: leading eigenvectors as bases, medoids of each class as coefficients."""
+    """No gradient step: leading eigenvectors as bases, medoids of each class as coefficients."""
     citation = "no paper: principal components, the start of the method window"
     return window().varied("principal", citation=citation, preprocessing=ProjectedSpec(), outer={"steps": 0})
 
 
 def image_addressing() -> Method:
     """A memory addressed by pictures, trained jointly with its query encoder."""
-    # Chosen on validation episodes: half the width is as good with two classes, and three times as fast. The start is
-    # better than chance, and larger outer steps lose it first (docs/tried.md).
+    # Chosen on validation episodes: half the width is as good with two classes, and three times as fast. Larger outer
+    # steps would first lose the accuracy of the start (docs/tried.md).
     return window().varied(
         "image-addressing", citation=f"{PAPER}, section 5.3.2 and appendix B.3", queries=PictureQueriesSpec(),
         objective={"classes_per_step": 5, "rows_per_class": 6, "steps": 40},
@@ -66,9 +66,9 @@ def image_addressing() -> Method:
 
 
 def image_addressing_warm() -> Method:
-    """The same where every network begins with the layers of the encoder, which begins as a classifier of all classes.
+    """`image_addressing` with networks that start from the layers of the encoder, which is pretrained on all classes.
 
-    Trainings are short: networks have a last layer to learn.
+    Trainings are short, because networks learn little more than a last layer.
     """
     network = NetworkSpec(filters=32)
     return image_addressing().varied(

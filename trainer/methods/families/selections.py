@@ -1,4 +1,4 @@
-"""Selections: bundles of real items, the baselines of distillation. No outer step is taken."""
+"""Selections: bundles of real items, which are the baselines of distillation. No outer step is taken."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ def random() -> Method:
 
 
 def herding() -> Method:
-    """Real pictures whose mean stays closest to that of their class in the features of a trained network."""
+    """Real pictures whose mean is closest to that of their class, in the features of a trained network."""
     return random().varied(
         "herding", citation="Welling (2009), as in iCaRL (Rebuffi et al., 2017)", start=RealStart(selection="herding")
     )
 
 
 def k_center() -> Method:
-    """Real pictures that cover their class: always the one that is farthest from those that there are."""
+    """Real pictures that cover their class: each is the one farthest from those chosen before."""
     return random().varied(
         "k-center", citation="Sener and Savarese, Active Learning (2018)", start=RealStart(selection="k-center")
     )

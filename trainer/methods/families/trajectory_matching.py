@@ -1,4 +1,4 @@
-"""Trajectory matching: networks that learn recalled items go where experts went that learned real ones."""
+"""Trajectory matching: networks trained on recalled items end where experts trained on real ones did."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ SHORT = {"network": NetworkSpec(filters=64), "steps": 20, "latest_start": 10, "e
 
 
 def mtt() -> Method:
-    """Where training on recalled pictures leads beside where experts went, at one picture of each class."""
+    """Weights after training on recalled pictures, compared with those of experts, at one picture per class."""
     return Method(
         name="mtt", citation="Cazenavette et al., Matching Training Trajectories (2022), and the authors' distill.py",
         memory=StoredItemsSpec(resolution="full"), start=RealStart(), preprocessing=ZcaSpec(),
@@ -28,12 +28,12 @@ def mtt() -> Method:
 
 
 def mtt_small() -> Method:
-    """The same with few short experts of narrower networks, and fewer steps."""
+    """`mtt` with few short experts of narrower networks, and fewer steps."""
     return mtt().varied("mtt-small", objective=SHORT, outer={"steps": 500})
 
 
 def ftd() -> Method:
-    """The same with experts that were led into flat minima, and pictures averaged over outer steps."""
+    """`mtt` with experts in flat minima, and pictures averaged over outer steps."""
     return mtt().varied(
         "ftd", citation="Du et al., Flat Trajectory Distillation (2023), and the authors' buffer_FTD.py",
         objective={"experts": ExpertsSpec(radius=0.01)}, outer={"average": 0.9999},
@@ -41,13 +41,13 @@ def ftd() -> Method:
 
 
 def ftd_small() -> Method:
-    """The same with few short experts of narrower networks, and fewer steps."""
+    """`ftd` with few short experts of narrower networks, and fewer steps."""
     experts = FEW.model_copy(update={"radius": 0.01})
     return ftd().varied("ftd-small", objective=SHORT | {"experts": experts}, outer={"steps": 500, "average": 0.99})
 
 
 def tesla() -> Method:
-    """The same with the weights of each step held constant in the gradient, without whitening."""
+    """`mtt` with the weights of each step held constant in the gradient, without whitening."""
     return mtt().varied(
         "tesla", citation="Cui et al., Scaling Up to ImageNet with Constant Memory (2023), and the authors' distill.py",
         preprocessing=StandardiseSpec(), objective={"gradient": "constant", "latest_start": 5},
@@ -56,7 +56,7 @@ def tesla() -> Method:
 
 
 def tesla_small() -> Method:
-    """The same with few short experts of narrower networks, and fewer steps."""
+    """`tesla` with few short experts of narrower networks, and fewer steps."""
     return tesla().varied("tesla-small", objective=SHORT, outer={"steps": 500})
 
 

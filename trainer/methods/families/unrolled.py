@@ -17,7 +17,7 @@ NARROW = NetworkSpec(filters=64)
 
 
 def dd() -> Method:
-    """30 steps on the same pictures in the same order, each with a learned size."""
+    """Thirty steps on the same pictures in the same order, each with a learned step size."""
     return Method(
         name="dd", citation="Wang et al., Dataset Distillation (2018), with ConvNets instead of LeNets",
         memory=StoredItemsSpec(resolution="full"), start=NoiseStart(),
@@ -33,7 +33,7 @@ def dd() -> Method:
 
 
 def dd_small() -> Method:
-    """The same with narrower networks, fewer real pictures and larger steps."""
+    """`dd` with narrower networks, fewer real pictures and larger steps."""
     return dd().varied(
         "dd-small", objective={"network": NARROW, "real_batch": 256}, outer={"rate": 0.03, "steps": 1_000},
         retraining={"network": NARROW},
@@ -41,7 +41,7 @@ def dd_small() -> Method:
 
 
 def sldd() -> Method:
-    """The same with learned soft targets."""
+    """`dd` with learned soft targets."""
     return dd().varied(
         "sldd", citation="Sucholutsky and Schonlau, Soft-Label Dataset Distillation (2021), with ConvNets",
         memory={"targets": "soft", "targets_per": "item"},
@@ -49,13 +49,13 @@ def sldd() -> Method:
 
 
 def sldd_small() -> Method:
-    """The same with narrower networks, fewer real pictures and larger steps."""
+    """`sldd` with narrower networks, fewer real pictures and larger steps."""
     small = dd_small()
     return sldd().varied("sldd-small", objective=small.objective, outer=small.outer, retraining=small.retraining)
 
 
 def ld() -> Method:
-    """Learned soft targets of real pictures, one step ahead of a network that learns them all along."""
+    """Learned soft targets of real pictures, one step ahead of a network that is trained on them continuously."""
     return Method(
         name="ld", citation="Bohdal et al., Flexible Dataset Distillation (2020), with networks of a fixed age",
         memory=StoredItemsSpec(resolution="full", targets="soft", targets_per="item", frozen=("items",)),
@@ -65,14 +65,14 @@ def ld() -> Method:
 
 
 def ld_small() -> Method:
-    """The same with narrower networks, fewer real pictures and larger steps."""
+    """`ld` with narrower networks, fewer real pictures and larger steps."""
     return ld().varied(
         "ld-small", objective={"network": NARROW, "real_batch": 256}, outer={"rate": 0.05, "steps": 2_000}
     )
 
 
 def ld_rr() -> Method:
-    """The same where ridge regression on the features of the network replaces the step."""
+    """`ld` with ridge regression on the features of the network instead of the step."""
     return ld().varied(
         "ld-rr", objective=KernelRegressionSpec(
             kernel=TrainedPoolSpec(networks=1, rate=1e-3, longest=200, batch=50), loss="cross_entropy", ridge=1e-3,
@@ -82,7 +82,7 @@ def ld_rr() -> Method:
 
 
 def ld_rr_small() -> Method:
-    """The same with narrower networks, fewer real pictures and larger steps."""
+    """`ld_rr` with narrower networks, fewer real pictures and larger steps."""
     small = ld_small()
     return ld_rr().varied("ld-rr-small", objective={"network": NARROW, "real_batch": 256}, outer=small.outer)
 
@@ -101,7 +101,7 @@ def rat() -> Method:
 
 
 def rat_small() -> Method:
-    """The same with narrower networks, shorter trainings and windows, and fewer real pictures."""
+    """`rat` with narrower networks, shorter trainings and windows, and fewer real pictures."""
     objective = {"network": NARROW, "steps": 40, "window": 10, "real_batch": 256}
     return rat().varied("rat-small", objective=objective, outer={"rate": 0.02, "decay": "cosine", "steps": 1_000})
 

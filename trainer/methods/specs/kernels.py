@@ -1,4 +1,4 @@
-"""Objective specs of kernel regression: with which kernel, and by which loss."""
+"""Objective specs of kernel regression: the kernel and the loss."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ Variance = Annotated[float, Field(ge=0)]
 
 
 class KernelSpec(Spec):
-    """A kernel of items."""
+    """A kernel between items."""
 
     noun: ClassVar[str] = "kernel"
 
@@ -80,7 +80,7 @@ class TrainedPoolSpec(KernelSpec):
 class KernelRegressionSpec(ObjectiveSpec):
     """Ridge regression from recalled to real items; see `trainer.objectives.kernel.regression`.
 
-    `scale` is where the learned scale of predictions begins, for the cross-entropy.
+    `scale` is the initial value of the learned scale of predictions, for the cross-entropy.
     """
 
     kind: Literal["kernel_regression"] = "kernel_regression"

@@ -1,4 +1,4 @@
-"""Memory specs: which container, how large it may be within a budget, and what a file keeps of its numbers."""
+"""Memory specs: the container, its largest size within a budget, and its number format in files."""
 
 from __future__ import annotations
 
@@ -27,9 +27,9 @@ from trainer.starts.random import Initialisation, half_resolution, noise_start
 
 
 class MemorySpec(Spec):
-    """A container. `targets` are hard, or learned: `per` label or item. `frozen` tensors stay as they start.
+    """A container. `targets` are hard or learned, one `targets_per` label or item. `frozen` tensors are not trained.
 
-    `resolution` is that of what is stored; half is enlarged when it is recalled.
+    `resolution` is that of stored images; half resolution is enlarged on recall.
     """
 
     noun: ClassVar[str] = "memory"
@@ -42,20 +42,20 @@ class MemorySpec(Spec):
 
     @classmethod
     def __pydantic_init_subclass__(cls, **kwargs: Any) -> None:
-        """Bundles of this memory can be read from here on."""
+        """Register the memory, so that bundles of it can be read."""
         super().__pydantic_init_subclass__(**kwargs)
         MEMORIES.setdefault(cls.memory.kind, cls.memory)
 
     @abstractmethod
     def numbers(self, shape: MemoryShape, bases: int, rows: int) -> int:
-        """How many numbers a memory of this size stores, those of its targets included."""
+        """The number of stored numbers of a memory of this size, including its targets."""
 
     def multiple(self) -> int:
-        """The numbers of rows that a memory can have are the multiples of this number."""
+        """The rows of a memory are a multiple of this number."""
         return 1
 
     def largest(self, shape: MemoryShape, allowed: float, bases: int) -> int:
-        """The largest number of rows for which at most `allowed` numbers are stored; below 1 where none fits."""
+        """The largest number of rows with at most `allowed` stored numbers; below 1 if none fits."""
         fixed, multiple = self.numbers(shape, bases, 0), self.multiple()
         return multiple * int((allowed - fixed) // (self.numbers(shape, bases, multiple) - fixed))
 
@@ -66,34 +66,34 @@ class MemorySpec(Spec):
         """A random memory of this size, with hard targets."""
 
     def holding(self, items: Tensor) -> AbstractMemory:
-        """The memory that stores these items [d_y, r, C, H, W] or [d_y, r, D], or what is nearest to them.
+        """The memory that stores these items [d_y, r, C, H, W] or [d_y, r, D], or the nearest approximation.
 
-        ValueError for one without the trait `items`.
+        Raises ValueError for a memory without the trait `items`.
         """
         raise ValueError(f"a memory {self.kind} does not store items one by one; use memory=stored_items")
 
     def size(self, bases: int) -> int:
-        """The number of bases that a memory has where `bases` are asked for. ValueError for an impossible one."""
+        """The number of bases for the requested `bases`. Raises ValueError for an impossible one."""
         return 0
 
     def stored_shape(self, shape: MemoryShape) -> tuple[int, ...]:
-        """The shape of an item as it is stored."""
+        """The shape of a stored item."""
         return shape.item_shape if self.resolution == "full" else half_resolution(shape.item_shape)
 
     def stored_numbers(self, shape: MemoryShape) -> int:
-        """How many numbers one stored item has."""
+        """The number of numbers in a stored item."""
         return math.prod(self.stored_shape(shape))
 
     def target_numbers(self, shape: MemoryShape, rows: int) -> int:
-        """How many numbers the targets take."""
+        """The number of numbers in the targets."""
         if self.targets == "hard":
             return 0
         return shape.classes**2 * (rows if self.targets_per == "item" else 1)
 
     def finished(self, memory: AbstractMemory) -> AbstractMemory:
-        """A memory at its start with this spec's targets and frozen tensors.
+        """The memory with the targets and frozen tensors of this spec.
 
-        ValueError for names that it does not have, and for hard targets where it has learned others.
+        Raises ValueError for unknown names, and for hard targets if the memory has learned ones.
         """
         if memory.targets.form == "hard":
             shared = 1 if self.targets_per == "label" else memory.rows

@@ -24,10 +24,10 @@ Rate = Annotated[float, Field(gt=0)]
 
 
 class ObjectiveSpec(Spec):
-    """What every objective has: a `network` and an `augmentation`, which fresh networks of validation share."""
+    """What all objectives have: a `network` and an `augmentation`, which networks of validation use too."""
 
     noun: ClassVar[str] = "objective"
-    requires: ClassVar[frozenset[str]] = frozenset()  # traits that a memory must have
+    requires: ClassVar[frozenset[str]] = frozenset()  # required traits of the memory
     network: NetworkSpec = NetworkSpec()
     augmentation: AugmentationName = "none"
 
@@ -46,7 +46,7 @@ class NoObjectiveSpec(ObjectiveSpec):
 
 
 class InnerOptimiserSpec(Spec):
-    """How inner networks are trained."""
+    """The training of inner networks."""
 
     noun: ClassVar[str] = "inner optimiser"
 
@@ -56,7 +56,7 @@ class InnerOptimiserSpec(Spec):
 
 
 class InnerSgd(InnerOptimiserSpec):
-    """SGD with momentum. With the gradient `forward` momentum acts, but is not differentiated."""
+    """SGD with momentum. With the gradient `forward`, momentum acts but is not differentiated."""
 
     kind: Literal["sgd"] = "sgd"
     momentum: Annotated[float, Field(ge=0, lt=1)] = 0.9
@@ -67,7 +67,7 @@ class InnerSgd(InnerOptimiserSpec):
 
 
 class InnerAdam(InnerOptimiserSpec):
-    """Adam, as RaT-BPTT trains (Feng et al., 2024)."""
+    """Adam, as in RaT-BPTT (Feng et al., 2024)."""
 
     kind: Literal["adam"] = "adam"
 
@@ -76,7 +76,7 @@ class InnerAdam(InnerOptimiserSpec):
 
 
 class PerformanceMatchingSpec(ObjectiveSpec):
-    """The loss on real items of networks trained on recalled ones, through the last `window` of up to `steps` steps."""
+    """Loss on real items of networks trained on recalled ones, through the last `window` of at most `steps` steps."""
 
     streams: ClassVar[bool] = True
     steps: Count = 60
@@ -95,9 +95,9 @@ class PerformanceMatchingSpec(ObjectiveSpec):
 class UnrolledSpec(PerformanceMatchingSpec):
     """Inner training of any network on recalled items (`trainer.objectives.unrolled`).
 
-    With `learn_rate` the step size is learned along with the memory, and is what the bundle asks for; with
-    `rate_per_step` every step has its own. In the order "sequence" steps take rows one after another. `eager` does not
-    compile the steps: for short runs, where compiling takes longer than it saves.
+    With `learn_rate`, the step size is learned and recorded in the bundle's schedule; with `rate_per_step`, every step
+    has its own. The order "sequence" takes rows one after another. `eager` disables compilation, which does not pay off
+    in short runs.
     """
 
     kind: Literal["unrolled"] = "unrolled"
@@ -123,7 +123,7 @@ class UnrolledSpec(PerformanceMatchingSpec):
         return self
 
     def build(self, problem: Problem) -> AbstractObjective:
-        """Its steps are compiled where that is possible and wanted."""
+        """The objective, with compiled steps if possible and not disabled."""
         total, device = len(problem.dataset.classes), problem.device
         if self.classes_per_step > total:
             raise ValueError(f"{self.classes_per_step} classes per step, but {problem.dataset.name} has {total}")

@@ -1,4 +1,4 @@
-"""The outer optimiser: how the learned tensors of memory, queries and objective are updated."""
+"""The outer optimiser, which updates the learned tensors of memory, queries and objective."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from recall_server.core.training.retraining import cosine
 from trainer.methods.specs.spec import Spec, member_of
 
 Rate = Annotated[float, Field(gt=0)]
-FINAL_RATE = 0.05  # what the cosine leaves of the rate
+FINAL_RATE = 0.05  # the final share of the rate after the cosine
 
 
 class OptimiserSpec(Spec):
@@ -47,13 +47,13 @@ class Sgd(OptimiserSpec):
 
 
 class Outer(BaseModel):
-    """`steps` outer steps at `rate`, or at another one for the tensors that `rates` names.
+    """`steps` outer steps at `rate`, or at another rate for the tensors that `rates` names.
 
-    A name in `rates` stands for the tensor of that name, and for all whose names begin with it and a dot (`encoder`).
-    Rates fall by a cosine over the run or, where its length is not known, to a half after `settle` steps, to a third
-    after twice as many (0: never). `clip` bounds the norm of the gradient (0: it does not). Each step averages `draws`
-    losses, each with random choices of its own. The last `storage_share` of the steps recall through what a file keeps
-    of the numbers. With `average` the run keeps running averages of the tensors that decay by this factor (0: the last
+    A name in `rates` stands for the tensor of that name and for all tensors whose names start with it and a dot
+    (`encoder`). Rates decay by a cosine over the run. If its length is unknown, they fall to a half after `settle`
+    steps and to a third after twice as many (0: never). `clip` limits the norm of the gradient (0: no limit). Each step
+    averages `draws` losses with independent random choices. The last `storage_share` of the steps recalls with the
+    rounding of the file. With `average`, the run keeps running averages of the tensors with this decay (0: the last
     tensors).
     """
 
@@ -71,17 +71,17 @@ class Outer(BaseModel):
     average: Annotated[float, Field(ge=0, lt=1)] = 0.0
 
     def rate_of(self, name: str) -> float:
-        """The rate of the tensor of this name."""
+        """The rate of the tensor with this name."""
         return self.rates.get(name, self.rates.get(name.partition(".")[0], self.rate))
 
     def rate_after(self, rate: float, steps: int, done: float) -> float:
-        """What is left of a rate after so many steps, when a share `done` of the run is over."""
+        """The decayed rate after `steps` steps, when a fraction `done` of the run is over."""
         if self.decay == "cosine":
             rate *= FINAL_RATE + (1 - FINAL_RATE) * cosine(min(1.0, done))
         return rate / (1 + steps / self.settle) if self.settle else rate
 
     def build(self, tensors: Mapping[str, Tensor]) -> torch.optim.Optimizer:
-        """The optimiser, with a group for each tensor. ValueError for a rate of a tensor that there is not."""
+        """The optimiser, with a group for each tensor. Raises ValueError for a rate of an unknown tensor."""
         names = {*tensors, *(name.partition(".")[0] for name in tensors)}
         unknown = sorted(self.rates.keys() - names)
         if unknown:

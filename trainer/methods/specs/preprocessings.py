@@ -1,4 +1,4 @@
-"""Preprocessing specs: the space in which networks see pictures."""
+"""Preprocessing specs: the model space of networks."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from trainer.data.second_moments import SecondMoments
 from trainer.data.splits import Split
 from trainer.methods.specs.spec import Spec, member_of
 
-Ridge = Annotated[float, Field(ge=0)]  # in units of the mean eigenvalue
+Ridge = Annotated[float, Field(ge=0)]  # ridge in units of the mean eigenvalue
 
 
 class PreprocessingSpec(Spec):
@@ -21,16 +21,16 @@ class PreprocessingSpec(Spec):
     noun: ClassVar[str] = "preprocessing"
 
     def fit(self, train: Split, moments: SecondMoments | None) -> AbstractPreprocessing:
-        """Fitted; `moments` are those of all training pictures, where `train` is a sample of them."""
+        """The fitted preprocessing. `moments` are those of all training pictures, if `train` is only a sample."""
         return Standardise.fit(train.images) if moments is None else moments.standardise()
 
     def onto(self, memory: AbstractMemory, fitted: AbstractPreprocessing) -> AbstractPreprocessing:
-        """The space in which classifiers of this memory see pictures."""
+        """The model space for classifiers of this memory."""
         return fitted
 
 
 class StandardiseSpec(PreprocessingSpec):
-    """Mean zero and deviation one for each channel."""
+    """Mean zero and deviation one in each channel."""
 
     kind: Literal["standardise"] = "standardise"
     streams: ClassVar[bool] = True
@@ -57,7 +57,7 @@ class SpectralSpec(PreprocessingSpec):
 
 
 class ProjectedSpec(PreprocessingSpec):
-    """Standardised, then projected onto the bases of a memory that does not change any more."""
+    """Standardised, then projected onto the bases of a memory that is not trained any more."""
 
     kind: Literal["projected"] = "projected"
 

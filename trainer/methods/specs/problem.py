@@ -1,4 +1,4 @@
-"""What a method is built for: the data, the space in which networks see them, and where a run begins."""
+"""What a method is built for: the data, the model space, and the start of the run."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from trainer.starts.few_samples import Samples
 
 @dataclass(frozen=True)
 class Problem:
-    """`bundle` is one to go on from, `encoder` the ONNX file of its query encoder where pictures address it.
+    """`bundle` is the bundle to continue, with the ONNX file of its query `encoder` if pictures address it.
 
-    `moments` are those of all training pictures, where the data set holds a sample of them. `samples` are those of a
-    stream that were seen, where the data set holds none.
+    `moments` are those of all training pictures, if the data set holds only a sample. `samples` are those of a stream
+    that have arrived, if there is no data set.
     """
 
     dataset: ImageDataset
@@ -33,7 +33,7 @@ class Problem:
 
 @dataclass(frozen=True)
 class MemoryShape:
-    """What decides how large a memory is: items of `item_shape` for `classes`, asked by queries of `query_size`.
+    """What determines the size of a memory: items of `item_shape` for `classes`, and queries of `query_size`.
 
     `image_numbers` is the size of a picture, in which budgets are counted.
     """

@@ -19,7 +19,7 @@ Count = Annotated[int, Field(ge=1)]
 
 
 class QueriesSpec(Spec):
-    """What a query is made of."""
+    """The kind of queries."""
 
     noun: ClassVar[str] = "kind of queries"
 
@@ -31,7 +31,7 @@ class QueriesSpec(Spec):
     def build(
         self, memory: AbstractMemory, start: StartSpec, problem: Problem, *, augmentation: str, begins_networks: bool
     ) -> tuple[AbstractMemory, AbstractQueries]:
-        """The memory as these queries address it, and the queries, on the problem's device."""
+        """The memory as addressed by these queries, and the queries, on the problem's device."""
 
 
 class LabelQueriesSpec(QueriesSpec):
@@ -50,9 +50,9 @@ class LabelQueriesSpec(QueriesSpec):
 
 
 class PictureQueriesSpec(QueriesSpec):
-    """The mean of `size` features that an encoder gives of `shots` pictures (paper, 5.3.2 and B.3).
+    """The mean of `size` features of `shots` pictures by an encoder (paper, 5.3.2 and B.3).
 
-    With `pretraining_steps` the encoder begins as a classifier of all classes, else at random.
+    With `pretraining_steps`, the encoder is pretrained as a classifier of all classes; otherwise it starts at random.
     """
 
     kind: Literal["images"] = "images"

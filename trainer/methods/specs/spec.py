@@ -1,7 +1,7 @@
-"""Specs: the parts of a method as plain data, each of a kind that says what it builds.
+"""Specs: the parts of a method as plain data, each with a kind and a `build` method.
 
-The kinds of a part form a union that is discriminated by the field `kind`. A union is open: a subclass with a kind of
-its own joins it, wherever it is defined.
+The kinds of a part form a union that is discriminated by the field `kind`. Unions are open: a subclass with its own
+kind joins the union, wherever it is defined.
 """
 
 from __future__ import annotations
@@ -19,9 +19,9 @@ S = TypeVar("S", bound="Spec")
 
 
 class Spec(BaseModel):
-    """One part of a method. A subclass with a default for `kind` is a member of the union of its nearest root.
+    """A part of a method. A subclass with a default for `kind` is a member of the union of its nearest root.
 
-    A root is a direct subclass of Spec, and `noun` is what error sentences call it. `streams` says whether a stream of
+    A root is a direct subclass of Spec; error sentences call it by its `noun`. `streams` says whether a stream of
     tasks, whose samples are seen once, can use the part.
     """
 
@@ -47,7 +47,7 @@ class Spec(BaseModel):
 
     @classmethod
     def of_kind(cls, kind: str) -> type[Self]:
-        """The member of this union; ValueError that lists them."""
+        """The member of this union. Raises ValueError that lists all members."""
         if kind not in cls.kinds:
             raise ValueError(f"there is no {cls.noun} {kind!r}; there are {', '.join(cls.kinds)}")
         return cls.kinds[kind]  # type: ignore[return-value]
@@ -70,12 +70,12 @@ def member_of(root: type[S]) -> BeforeValidator:
 
 
 def comma_separated(value: object) -> object:
-    """A tuple of words as the command line gives it, such as "items,targets"."""
+    """A tuple of words from the command line, such as "items,targets"."""
     return tuple(filter(None, value.split(","))) if isinstance(value, str) else value
 
 
 def flattened(model: BaseModel, leave_out: Callable[[str], bool] = lambda name: False) -> dict[str, Scalar]:
-    """All fields by their dotted names as plain values, as manifests and checkpoints hold them."""
+    """All fields by their dotted names as plain values, as in manifests and checkpoints."""
     return dict(_flat(model, "", leave_out))
 
 

@@ -1,4 +1,4 @@
-"""Start specs: where a memory begins, and the encoder of one that pictures address."""
+"""Start specs: the start of a memory, and of the encoder of a memory that pictures address."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from trainer.starts.real.real_items import Selection, network_features, pixel_fe
 
 
 class StartSpec(Spec):
-    """Where a memory begins. `traits` are those that a memory needs for it."""
+    """The start of a memory. `traits` are the memory's traits that it needs."""
 
     noun: ClassVar[str] = "start"
     traits: ClassVar[frozenset[str]] = frozenset()
@@ -35,30 +35,30 @@ class StartSpec(Spec):
         """The memory before the first outer step, on the CPU."""
 
     def instant(self, spec: MemorySpec, budget: MemoryBudget, problem: Problem) -> AbstractMemory:
-        """A memory that is good without an outer step, on the CPU. ValueError where this start gives none."""
+        """A memory that is useful without an outer step, on the CPU. Raises ValueError if this start has none."""
         raise ValueError(f"a memory from start={self.kind} is no good without outer steps")
 
     def variants(self) -> tuple[StartSpec, ...]:
-        """The starts of this kind that an instant memory chooses among; none where this start gives no such memory."""
+        """The starts of this kind that an instant memory chooses from; none if this start has no instant memory."""
         return ()
 
     def most_bases(self, stored_numbers: int) -> float:
-        """The largest number of bases that this start can find for stored items of so many numbers."""
+        """The largest number of bases that this start can compute for stored items of this many numbers."""
         return math.inf
 
     def encoder(self, network: AbstractNetwork, problem: Problem) -> Parameters | None:
-        """The parameters that an encoder of pictures begins with, on the CPU; None where it begins anew."""
+        """The initial parameters of a query encoder, on the CPU; None for random ones."""
         return None
 
     def by_pictures(
         self, memory: AbstractMemory, encoder: AbstractNetwork, parameters: Parameters, problem: Problem, **how: Any
     ) -> tuple[AbstractMemory, Parameters]:
-        """The memory as pictures address it, and the encoder's parameters, on the CPU; `how` as `start_by_pictures`."""
+        """The memory as pictures address it, and the encoder's parameters, on the CPU; see `start_by_pictures`."""
         return memory, parameters
 
 
 class NoiseStart(StartSpec):
-    """Random numbers: as the paper's code (`xavier`) or its text (`kaiming`) has it."""
+    """Random numbers, as in the paper's code (`xavier`) or its text (`kaiming`)."""
 
     kind: Literal["noise"] = "noise"
     streams: ClassVar[bool] = True
@@ -87,7 +87,7 @@ class PrincipalStart(StartSpec):
                 generator=problem.generator,
                 coefficients=self.coefficients,
             )
-        # Drawn in any case, so that what is drawn after it is the same for both starts.
+        # Always drawn, so that later random numbers are the same for both starts.
         spec.noise(shape, budget.bases, budget.rows, "xavier", problem.generator)
         return self.instant(spec, budget, problem)
 
@@ -119,10 +119,10 @@ class PrincipalStart(StartSpec):
 
 
 class RealStart(StartSpec):
-    """Real items of each label: at random, by herding, or centres that cover the class.
+    """Real items of each label: random ones, herded ones, or centres that cover the class.
 
-    Both of the latter look at the features of `network` after `training_steps` of training on all classes; with 0
-    steps, or where items are features already, at the items themselves.
+    Herding and centres use the features of `network` after `training_steps` of training on all classes; with 0 steps,
+    or if items are features already, they use the items themselves.
     """
 
     kind: Literal["real"] = "real"
@@ -155,7 +155,7 @@ class RealStart(StartSpec):
 
 
 class BundleStart(StartSpec):
-    """The memory of a bundle, and its encoder where pictures address it."""
+    """The memory of a bundle, and its encoder if pictures address it."""
 
     kind: Literal["bundle"] = "bundle"
 

@@ -20,10 +20,10 @@ Rate = Annotated[float, Field(gt=0)]
 
 
 class StepsAheadSpec(ObjectiveSpec):
-    """`steps` ahead of networks that learn the memory all along; see `trainer.objectives.steps_ahead`.
+    """`steps` ahead of networks that are trained on the memory continuously; see `trainer.objectives.steps_ahead`.
 
-    `networks` of them take turns; each learns for `longest` steps of Adam at `learning_rate`, and is then drawn anew.
-    `eager` does not compile the steps of networks that are not ConvNets.
+    `networks` of them take turns. Each trains for `longest` steps of Adam at `learning_rate` and is then replaced.
+    `eager` disables the compilation of steps of networks other than ConvNets.
     """
 
     kind: Literal["steps_ahead"] = "steps_ahead"

@@ -27,7 +27,7 @@ RECENT = 3  # a task may start from one of this many last memories
 @final
 @dataclass(frozen=True)
 class ArrivedData(AbstractRealData):
-    """The samples of a minibatch, which are in every batch, and with them random ones that are `stored`.
+    """The samples of a minibatch, which are in every batch, together with random `stored` samples.
 
     `one_hot` [k, k] are the targets of all classes; batches are on its device.
     """
@@ -51,7 +51,7 @@ class ArrivedData(AbstractRealData):
         return RealBatch(self.one_hot, items.to(self.one_hot.device), self.one_hot[labels])
 
     def samples(self, count: int) -> Samples:
-        """At most `count` that are stored, and the minibatch."""
+        """At most `count` stored samples, and the minibatch."""
         if self.stored is None:
             return Samples(self.items, self.labels)
         items, labels = self.stored.draw(count)
@@ -77,7 +77,7 @@ class Construction:
 
     @property
     def steps(self) -> int:
-        """How many outer steps were taken."""
+        """The number of outer steps that were taken."""
         return 0 if self.training is None else self.training.steps
 
     def observe(self, images: Tensor, labels: Tensor, samples: AbstractSamples) -> None:
@@ -88,7 +88,7 @@ class Construction:
             self._catch_up(self._arrived(images, labels, samples))
 
     def finish(self, samples: AbstractSamples) -> AbstractMemory:
-        """Take the outer steps that are owed, and return the memory, on the CPU."""
+        """Take the postponed outer steps, and return the memory, on the CPU."""
         training = self._catch_up(self._arrived(*samples.draw(0), samples))
         return training.components.memory_of({name: value.cpu() for name, value in training.kept().items()})
 

@@ -1,1 +1,1 @@
-"""Specs of the objectives that match gradients, features or trajectories, and of the networks and experts they need."""
+"""Specs of objectives that match gradients, features or trajectories, and of their networks and experts."""

@@ -24,13 +24,13 @@ Rate = Annotated[float, Field(gt=0)]
 
 
 class NetworksSpec(Spec):
-    """Where the networks come from at which items are compared."""
+    """The source of the networks at which items are compared."""
 
     noun: ClassVar[str] = "source of networks"
 
     @abstractmethod
     def build(self, network: AbstractNetwork, step: AbstractInnerStep, augmentation: str) -> AbstractNetworks:
-        """The networks; those that are trained see items under the `augmentation`."""
+        """The networks. Those that are trained see items under the `augmentation`."""
 
 
 class FreshNetworksSpec(NetworksSpec):
@@ -43,9 +43,10 @@ class FreshNetworksSpec(NetworksSpec):
 
 
 class RecalledNetworksSpec(NetworksSpec):
-    """Networks that learn the recalled items for `epochs` between two of `loops` comparisons.
+    """Networks that are trained on recalled items for `epochs` between two of `loops` comparisons.
 
-    0 `loops` are the authors' numbers for as many items as a class recalls; at fewer than ten no network is trained.
+    With 0 `loops`, the authors' numbers for as many recalled items per class are used; below ten, no network is
+    trained.
     """
 
     kind: Literal["recalled"] = "recalled"
@@ -61,10 +62,10 @@ class RecalledNetworksSpec(NetworksSpec):
 
 
 class SteadyNetworksSpec(NetworksSpec):
-    """Networks that learn the recalled items while that changes their accuracy on real ones (Wang et al., 2022).
+    """Networks that train on recalled items as long as that changes their accuracy on real ones (Wang et al., 2022).
 
-    At most `loops` comparisons at each, with at most `epochs` epochs in between. A network is given up when its last
-    ten accuracies lie within `steady`; it is compared again when they lie further apart than `moved`.
+    Each has at most `loops` comparisons, with at most `epochs` epochs in between. A network is replaced when its last
+    ten accuracies are within `steady`; it is compared again when they differ by more than `moved`.
     """
 
     kind: Literal["steady"] = "steady"
@@ -84,7 +85,7 @@ class SteadyNetworksSpec(NetworksSpec):
 
 
 class RealNetworksSpec(NetworksSpec):
-    """Networks that learn `items` real items between two of `loops` comparisons, by SGD with momentum and CutMix."""
+    """Networks that train on `items` real items between two of `loops` comparisons, by SGD with momentum and CutMix."""
 
     kind: Literal["real"] = "real"
     loops: Count = 100

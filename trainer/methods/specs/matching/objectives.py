@@ -1,4 +1,4 @@
-"""Objective specs of matching: which statistics of recalled and real items are compared."""
+"""Objective specs of matching: the statistics of recalled and real items that are compared."""
 
 from __future__ import annotations
 
@@ -25,10 +25,10 @@ from trainer.objectives.matching.networks import FreshNetworks
 
 
 class MatchingSpec(ObjectiveSpec):
-    """What every matching has: `real_per_class` real items of each class for an outer step.
+    """What all matching objectives have: `real_per_class` real items of each class per outer step.
 
-    `rows_per_class` bounds the recalled items of each class (0: all). `augmentation` is drawn once for all items of a
-    class, recalled and real ones alike.
+    `rows_per_class` limits the recalled items of each class (0: all). `augmentation` is drawn once per class, for
+    recalled and real items alike.
     """
 
     real_per_class: Count = 256
@@ -42,10 +42,10 @@ class MatchingSpec(ObjectiveSpec):
 
 
 class GradientMatchingSpec(MatchingSpec):
-    """Gradients for the weights; see `trainer.objectives.matching.gradients`.
+    """Gradients of the weights; see `trainer.objectives.matching.gradients`.
 
-    With `contrast`, the gradients are averaged over classes before they are compared, from the network number
-    `contrast_from` on. `eager` does not compile the steps of networks that are not ConvNets.
+    With `contrast`, gradients are averaged over classes before they are compared, from network number `contrast_from`
+    on. `eager` disables the compilation of steps of networks other than ConvNets.
     """
 
     kind: Literal["gradient_matching"] = "gradient_matching"
@@ -72,9 +72,9 @@ class GradientMatchingSpec(MatchingSpec):
 
 
 class FeatureAlignmentSpec(MatchingSpec):
-    """Activations of all layers, and centres that tell real items apart; see `trainer.objectives.matching.alignment`.
+    """Activations of all layers, and centres that separate real items; see `trainer.objectives.matching.alignment`.
 
-    `early` weighs the activations of all blocks but the last, `late` those of the last.
+    `early` is the weight of activations of all blocks but the last, `late` that of the last.
     """
 
     kind: Literal["feature_alignment"] = "feature_alignment"
@@ -84,7 +84,7 @@ class FeatureAlignmentSpec(MatchingSpec):
     networks: Annotated[NetworksSpec, member_of(NetworksSpec)] = SteadyNetworksSpec()
 
     def build(self, problem: Problem) -> AbstractObjective:
-        """ValueError for another network than a ConvNet."""
+        """Raises ValueError for another network than a ConvNet."""
         network = self.built_network(problem)
         return FeatureAlignment(
             Activations.of(network),

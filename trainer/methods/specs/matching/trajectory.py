@@ -1,4 +1,4 @@
-"""The objective spec of trajectory matching, and the experts that it needs."""
+"""The objective spec of trajectory matching, and that of its experts."""
 
 from __future__ import annotations
 
@@ -33,10 +33,10 @@ logger = logging.getLogger(__name__)
 
 
 class ExpertsSpec(BaseModel):
-    """`count` networks that learn the training items for `epochs` of `items` items each (0: all of them).
+    """`count` networks that train on real items for `epochs` of `items` items each (0: all of them).
 
-    `radius` above 0 trains them into flat minima. They are read from `folder`. Without one they lie in the cache, where
-    methods share them, and are recorded there first if they are missing.
+    A `radius` above 0 trains them into flat minima. They are read from `folder`. Without a folder they are in the
+    cache, where methods share them, and missing ones are recorded first.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -62,10 +62,10 @@ class ExpertsSpec(BaseModel):
 
 
 class TrajectoryMatchingSpec(ObjectiveSpec):
-    """Where training on recalled items leads, beside where experts went; see `trainer.objectives.trajectory.matching`.
+    """Weights after training on recalled items, compared with experts; see `trainer.objectives.trajectory.matching`.
 
-    The augmentation is drawn for each item on its own. With the gradient `constant`, the weights of every step are
-    constants. `rate` is the step size, learned along with the memory if `learn_rate`, under the name `rate`.
+    The augmentation is drawn for each item. With the gradient `constant`, the weights of all steps are treated as
+    constants. `rate` is the step size, which is learned with the memory if `learn_rate` is set, under the name `rate`.
     """
 
     kind: Literal["trajectory_matching"] = "trajectory_matching"
@@ -81,7 +81,7 @@ class TrajectoryMatchingSpec(ObjectiveSpec):
     eager: bool = False
 
     def build(self, problem: Problem) -> AbstractObjective:
-        """ValueError for experts that are missing in the folder that is named, or are of something else."""
+        """Raises ValueError for experts that are missing in a given folder or do not match."""
         step = self._step(problem)
         return TrajectoryMatching(
             step,
@@ -97,7 +97,7 @@ class TrajectoryMatchingSpec(ObjectiveSpec):
         )
 
     def record(self, problem: Problem, folder: Path | None, report: Report) -> Path:
-        """Record the experts that are missing, and return the folder of all."""
+        """Record missing experts, and return their folder."""
         return self._record(problem, self._step(problem), folder, report)
 
     def _step(self, problem: Problem) -> AbstractInnerStep:
@@ -129,7 +129,7 @@ class TrajectoryMatchingSpec(ObjectiveSpec):
 
 
 def _cached(origin: Origin, training: ExpertTraining) -> Path:
-    """The folder in the cache of such experts."""
+    """The folder of these experts in the cache."""
     said = canonical_json([vars(origin), training.describe()])
     return cache_folder("experts") / hashlib.sha256(said.encode()).hexdigest()[:16]
 
