@@ -1,8 +1,8 @@
 """AXIS 2 of the design: what a memory is trained for.
 
 An objective asks a sampler for recalled and real items, and returns a loss that is differentiable in the memory. Inner
-networks, schedules and what is kept between outer steps belong to the objective; the outer loop (`trainer/run/distill`)
-knows none of them.
+networks, schedules and what is kept between outer steps belong to the objective; outer steps
+(`trainer/run/outer_training`) know none of them.
 """
 
 from __future__ import annotations

@@ -47,7 +47,7 @@ class Sgd(OptimiserSpec):
 
 
 class Outer(BaseModel):
-    """`steps` outer steps at `rate`, or at another rate for the tensors that `rates` names.
+    """`steps` outer steps (of a stream: for each minibatch) at `rate`, or at another for tensors that `rates` names.
 
     A name in `rates` stands for the tensor of that name and for all tensors whose names start with it and a dot
     (`encoder`). Rates decay by a cosine over the run. If its length is unknown, they fall to a half after `settle`
