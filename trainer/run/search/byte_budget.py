@@ -88,8 +88,11 @@ class ByteBudget:
             return f"{sentence}; allow more bytes, or store bases"
         basis = self._basis_bytes(rows)
         most = (self.file_bytes - RESERVED - needed + bases * basis) // basis
+        # The digits of fewer bases make a shorter manifest.
         while most > 0 and self._measure(most, rows) > self.file_bytes - RESERVED:
             most -= 1
+        while self._measure(most + 1, rows) <= self.file_bytes - RESERVED:
+            most += 1
         if most > 0:
             return f"{sentence}; try with at most {most} bases"
         return f"{sentence}; what is no memory takes {needed + RESERVED - bases * basis} of them, so allow more bytes"
