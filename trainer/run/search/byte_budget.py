@@ -87,7 +87,7 @@ class ByteBudget:
         if bases == 0:
             return f"{sentence}; allow more bytes, or store bases"
         basis = self._basis_bytes(rows)
-        most = (self.file_bytes - RESERVED - needed + bases * basis) // basis
+        most = max(0, (self.file_bytes - RESERVED - needed + bases * basis) // basis)
         # The digits of fewer bases make a shorter manifest.
         while most > 0 and self._measure(most, rows) > self.file_bytes - RESERVED:
             most -= 1
