@@ -69,16 +69,18 @@ def _manifest(
     )
 
 
-def write_feature_artifacts(folder: Path, *bundles: tuple[str, dict[str, str]], size: int = len(COLUMNS)) -> Path:
+def write_feature_artifacts(
+    folder: Path, *bundles: tuple[str, dict[str, str]], size: int = len(COLUMNS), encoder: bytes | None = None
+) -> Path:
     """An artifacts folder with an encoder of the columns and a memory for each (name, labels)."""
-    data = column_encoder(size=size)
+    data = encoder or column_encoder(size=size)
     (folder / "encoders").mkdir(parents=True, exist_ok=True)
     (folder / "encoders" / FILE).write_bytes(data)
-    encoder = QueryEncoder(
+    network = QueryEncoder(
         folder / "encoders" / FILE, hashlib.sha256(data).hexdigest(), image_shape=(1, SIDE, SIDE), device="cpu"
     )
     for name, labels in bundles:
-        feature_bundle(name, labels, encoder).save(folder / "bundles" / f"{name}.safetensors")
+        feature_bundle(name, labels, network).save(folder / "bundles" / f"{name}.safetensors")
     return folder
 
 

@@ -1,4 +1,8 @@
-"""How familiar pictures are to a classifier of labels: a head over these and the other labels of their memories."""
+"""How familiar pictures are to a classifier of labels: a head over these and the other labels of their memories.
+
+The head of one memory is trained. Heads of several memories would have to be joined, which takes longer than the
+classifier itself: there the head follows from the means of classes.
+"""
 
 from __future__ import annotations
 
@@ -9,10 +13,11 @@ import torch
 from torch import Tensor
 
 from recall_server.core.bundle.bundle import MemoryBundle
+from recall_server.core.classifier.class_statistics import LinearHead
 from recall_server.core.classifier.familiarity import Familiarity
 from recall_server.core.classifier.fresh_classifier import FreshClassifier
 from recall_server.library import Library
-from recall_server.recall.features.familiarity import MOST_OTHERS, head_familiarity
+from recall_server.recall.features.familiarity import MANY, MOST_OTHERS, head_familiarity, mean_familiarity
 from recall_server.recall.features.known_classes import mean_features, most_knowing
 from recall_server.recall.queries import Query
 from recall_server.recall.training_set import BundleQuery, build_training_set
@@ -39,16 +44,18 @@ def label_familiarity(library: Library, queries: Sequence[Query]) -> Familiarity
     if len(others) > MOST_OTHERS:
         distances = torch.cdist(_means(others), own).amin(dim=1)
         others = [others[at] for at in distances.topk(MOST_OTHERS, largest=False).indices.sort().values.tolist()]
-    training_set = build_training_set([BundleQuery(bundle, vector) for bundle, vector in (*asked, *others)])
-    classifier = FreshClassifier(
-        list(map(str, range(len(asked) + len(others)))),
-        (own.shape[1], 1, 1),
-        training_set.preprocessing,
-        training_set.retraining,
-    )
-    classifier.fit(training_set.images, training_set.targets)
     means = _means(others) if others else own[:0]
-    return head_familiarity(classifier.linear_head(), own, means, known.model)
+    if len({query.loaded.name for query in queries}) > 1:
+        return mean_familiarity(own, torch.full((len(own),), MANY), known.model.whiten(means), known.model)
+    return head_familiarity(_trained([*asked, *others]), own, means, known.model)
+
+
+def _trained(asked: Sequence[tuple[MemoryBundle, Tensor]]) -> LinearHead:
+    """The head over these labels of one memory, by its schedule."""
+    training_set = build_training_set([BundleQuery(bundle, vector) for bundle, vector in asked])
+    names, width = list(map(str, range(len(asked)))), training_set.images.shape[2]
+    classifier = FreshClassifier(names, (width, 1, 1), training_set.preprocessing, training_set.retraining)
+    return classifier.fit(training_set.images, training_set.targets).linear_head()
 
 
 def _others(queries: Sequence[Query]) -> list[tuple[MemoryBundle, Tensor]]:

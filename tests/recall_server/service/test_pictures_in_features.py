@@ -17,6 +17,7 @@ from tests.recall_server.feature_examples import (
     described,
     feature_library,
     knowing_artifacts,
+    soft_encoder,
     write_feature_artifacts,
 )
 from tests.recall_server.service.examples import named, pictures, service_with
@@ -79,6 +80,18 @@ def test_a_classifier_of_labels_says_so_too(tmp_path: Path) -> None:
     library = Library.load(knowing_artifacts(tmp_path / "artifacts", *COLUMNS), device="cpu")
     service = service_with(ManualBackend(eager=True), library, tmp_path / "state")
     record = service.train_labels(["left", "right"]).record
+    familiar = service.predict(record.id, pictures("left", "right", count=10, seed=700)).familiarity
+    strange = service.predict(record.id, pictures("middle", count=10, seed=700)).familiarity
+    assert familiar is not None
+    assert strange is not None
+    assert familiar.mean() > strange.mean() + 0.2
+
+
+def test_a_classifier_of_labels_of_two_memories_says_so_too(tmp_path: Path) -> None:
+    folder = knowing_artifacts(tmp_path / "artifacts", "left", "middle", "right")
+    write_feature_artifacts(folder, ("other", {"left": "west"}), encoder=soft_encoder())
+    service = service_with(ManualBackend(eager=True), Library.load(folder, device="cpu"), tmp_path / "state")
+    record = service.train_labels(["west", "right"]).record
     familiar = service.predict(record.id, pictures("left", "right", count=10, seed=700)).familiarity
     strange = service.predict(record.id, pictures("middle", count=10, seed=700)).familiarity
     assert familiar is not None
