@@ -33,7 +33,7 @@ from recall_server.recall.features.familiarity import head_familiarity, picture_
 from recall_server.recall.features.few_shot import few_shot_head
 from trainer.data.datasets import ImageDataset, load_dataset
 from trainer.data.splits import Split
-from trainer.starts.exact_head import softmax_head
+from trainer.starts.linear_head import softmax_head
 
 LABELS, TASKS, EPISODES, SHOTS = 10, 50, 200, (1, 5)
 RIDGE = 0.003  # of the head over all classes; best on validation pictures
@@ -100,7 +100,7 @@ def memory_of(dataset: ImageDataset, known: Sequence[int]) -> Memory:
     features, labels = flat(dataset.train.images[labels >= 0]), labels[labels >= 0]
     mean, deviation = features.mean(dim=0), features.std(dim=0) + 1e-4 * features.std()
     head = softmax_head((features - mean) / deviation, labels, len(chosen), RIDGE)
-    weights = head.weights.T / deviation
+    weights = head.weights / deviation
     means = torch.stack([features[labels == label].mean(dim=0) for label in range(len(chosen))])
     model = memory_model(dataset, [dataset.classes[each] for each in known])
     return Memory(LinearHead(weights, head.bias - weights @ mean), means, model)

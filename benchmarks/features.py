@@ -23,6 +23,7 @@ from torch.nn.functional import one_hot
 from benchmarks.command import add_encoder, command_parser, featuriser, print_figures
 from benchmarks.few_shot_features import IMAGE_NUMBERS, flat
 from recall_server.core.classifier.fresh_classifier import FreshClassifier
+from recall_server.core.classifier.one_step import one_step
 from recall_server.core.memory import StoredItems
 from recall_server.core.memory.storage import fake_quantise
 from recall_server.core.networks.spec import NetworkSpec
@@ -31,7 +32,7 @@ from recall_server.core.training.retraining import Retraining
 from trainer.data.datasets import load_dataset
 from trainer.data.features import Featuriser
 from trainer.data.splits import Split
-from trainer.starts.exact_head import exact_memory, softmax_head
+from trainer.starts.linear_head import softmax_head
 from trainer.starts.real.selection import at_random, herding
 from trainer.starts.representatives import clusters, medoids
 from trainer.starts.trained_features import Labelled, Schedule, retraining, train_vectors
@@ -131,8 +132,9 @@ class Bench:
         began = time.perf_counter()
         head = softmax_head(self.real.features.float(), self.real.labels, self.classes, 0.01, steps=50)
         seconds = time.perf_counter() - began
-        memory, moved, schedule = exact_memory(head, Standardise(torch.zeros(self.width), torch.ones(self.width)))
-        for name, vectors in (("exact", memory.stored), ("exact_int8", int8(memory.stored))):
+        step = one_step(head, Standardise(torch.zeros(self.width), torch.ones(self.width)))
+        stored, moved, schedule = step.vectors.unsqueeze(1), step.preprocessing, step.retraining
+        for name, vectors in (("exact", stored), ("exact_int8", int8(stored))):
             logits = served(vectors, schedule, 0)
             self.measure(name, vectors, lambda features, logits=logits: logits(features - moved.mean))  # type: ignore[misc]
         return {"linear": round(100 * right(head.logits, self._test), 2), "seconds": round(seconds, 1)}

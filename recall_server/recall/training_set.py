@@ -14,6 +14,9 @@ pixel space, as if they were pictures that somebody sends. `shared_format` decid
   bases of all memories, since otherwise traces that only one memory can recall would reveal its classes.
 * Features: if any bundle holds features, images of the others go through its encoder, and all keep its model space.
 * Targets: one-hot. Stored targets exist only within a bundle.
+
+A memory of features that describes its classes brings a head instead. Its columns are used as they are, and joined
+with those of other memories (`joined_head.py`).
 """
 
 from __future__ import annotations
@@ -29,12 +32,15 @@ from torch.nn.functional import interpolate
 
 from recall_server.core.bundle.bundle import MemoryBundle
 from recall_server.core.bundle.manifest import EncoderReference
+from recall_server.core.classifier.class_statistics import LinearHead
 from recall_server.core.encoders.query_encoder import QueryEncoder
 from recall_server.core.networks import Parameters
 from recall_server.core.preprocessing import AbstractPreprocessing, Projected, Standardise
 from recall_server.core.training.augmentation import common_augmentation
 from recall_server.core.training.retraining import Retraining
 from recall_server.errors import UnsupportedQuery
+from recall_server.recall.described import described_head, described_source, describes_classes, training_step
+from recall_server.recall.joined_head import Source
 
 
 @final
@@ -129,16 +135,38 @@ def shared_format(bundles: Sequence[MemoryBundle]) -> SharedFormat:
 def build_training_set(queries: Sequence[BundleQuery]) -> TrainingSet:
     """The training set of all that these queries recall, in their order. ValueError for none."""
     shared = shared_format([query.bundle for query in queries])
+    encoder = next((query.encoder for query in queries if query.encoder is not None), None)
     with torch.no_grad():
+        if any(map(describes_classes, shared.bundles)):
+            return _of_heads(queries, shared, encoder)
         if len(shared.bundles) == 1:
             bundle = shared.bundles[0]
             vectors = torch.stack([query.vector for query in queries])
             return TrainingSet(*bundle.recall(vectors), bundle.preprocessing, shared.retraining, queries[0].pretrained)
-        encoder = next((query.encoder for query in queries if query.encoder is not None), None)
         pixels = torch.stack([_rows(_pixels(query, encoder), shared) for query in queries])  # [k, r, C, H, W]
         preprocessing = _model_space(pixels.flatten(0, 1), shared)
         images = preprocessing.to_model(pixels.flatten(0, 1)).view_as(pixels)
     return TrainingSet(images, torch.eye(len(images)).unsqueeze(1), preprocessing, shared.retraining)
+
+
+def _of_heads(queries: Sequence[BundleQuery], shared: SharedFormat, encoder: QueryEncoder | None) -> TrainingSet:
+    """What gives the joined head in one step, where memories describe their classes."""
+    sources, order = [], []
+    for bundle in shared.bundles:
+        chosen = [at for at, query in enumerate(queries) if query.bundle is bundle]
+        order += chosen
+        if describes_classes(bundle):
+            sources.append(described_source(bundle, torch.stack([queries[at].vector for at in chosen])))
+            continue
+        rows = [_pixels(queries[at], encoder).flatten(1) for at in chosen]
+        labels = torch.arange(len(rows)).repeat_interleave(torch.tensor([len(each) for each in rows]))
+        sources.append(Source(torch.cat(rows), labels, len(rows)))
+    head, back = described_head(sources), torch.tensor(order).argsort()
+    space = next(bundle.preprocessing for bundle in shared.bundles if describes_classes(bundle))
+    assert isinstance(space, Standardise), "describes_classes has seen to that"
+    step = training_step(LinearHead(head.weights[back], head.bias[back]), space)
+    images = step.vectors[:, None, :, None, None]
+    return TrainingSet(images, torch.eye(len(queries)).unsqueeze(1), step.preprocessing, step.retraining)
 
 
 def crop_and_resize(pixels: Tensor, image_shape: tuple[int, int, int]) -> Tensor:

@@ -11,7 +11,7 @@ MEGAPIXEL: Json = {"image": {"height": 1024, "width": 1024}, "memory": {"setting
 
 
 def contents() -> list[HostileBundle]:
-    return [*names(), *numbers(), *shapes(), *stored_items(), *formations(), *targets(), *preprocessings(), *costs()]
+    return [*names(), *numbers(), *shapes(), *stored_items(), *targets(), *preprocessings(), *costs()]
 
 
 def changed(name: str, abuse: str, sentence: str, tensors: dict[str, Numbers | None]) -> HostileBundle:
@@ -188,40 +188,6 @@ def stored_items() -> list[HostileBundle]:
             sized(1024, 1024) | {"image": {"height": 1024, "width": 1024}},
             rows=64,
             side=1,
-        ),
-    ]
-
-
-def formations() -> list[HostileBundle]:
-    """Images that cannot be cut into the cells that the manifest promises."""
-
-    def case(name: str, abuse: str, sentence: str, factor: object, shape: list[int]) -> HostileBundle:
-        count = math.prod(shape)
-        tensors: dict[str, Numbers | None] = {"addressing": None, "bases": None, "items": (shape, [0.5] * count)}
-        settings = {"height": None, "width": None, "factor": factor}
-        manifest: Json = {
-            "memory": {"kind": "multi_formation", "settings": settings},
-            "budget": {"numbers_stored": count},
-        }
-        return HostileBundle(f"formation-{name}", abuse, sentence, build(manifest=manifest, tensors=tensors))
-
-    cut = "images of 4x4 cannot be cut into {0}x{0} equal cells"
-    return [
-        case("uneven", "images of four pixels in three cells", cut.format(3), 3, [2, 1, 1, 4, 4]),
-        case("of-nothing", "cells of no size", cut.format(0), 0, [2, 1, 1, 4, 4]),
-        case(
-            "of-text",
-            "a factor that is no number",
-            "the factor must be a whole number, not 'two'",
-            "two",
-            [2, 1, 1, 4, 4],
-        ),
-        case(
-            "of-vectors",
-            "vectors, which have no cells",
-            "images must be [labels, images, C, H, W], not [2, 1, 16]",
-            2,
-            [2, 1, 16],
         ),
     ]
 

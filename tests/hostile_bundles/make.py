@@ -7,6 +7,7 @@ from pathlib import Path
 from tests.hostile_bundles.containers import containers
 from tests.hostile_bundles.contents import contents
 from tests.hostile_bundles.draft import HostileBundle
+from tests.hostile_bundles.kinds import kinds
 from tests.hostile_bundles.manifests import manifests
 from tests.hostile_bundles.storages import storages
 
@@ -16,7 +17,7 @@ TABLE = ("| file | what is wrong | `InvalidBundle` says |", "| --- | --- | --- |
 
 def hostile_bundles() -> list[HostileBundle]:
     """Return all hostile bundles in the order of the table in the README."""
-    return [*containers(), *contents(), *storages(), *manifests()]
+    return [*containers(), *contents(), *kinds(), *storages(), *manifests()]
 
 
 def readme() -> str:

@@ -324,7 +324,7 @@ def contradictions() -> list[HostileBundle]:
         changed(
             "memory-unknown",
             "a memory that this code does not have",
-            "the memory kind 'dreams' is not one of stored_items, addressed_bases, multi_formation",
+            "the memory kind 'dreams' is not one of stored_items, addressed_bases, multi_formation, described_classes",
             {"memory": {"kind": "dreams"}},
         ),
         changed(

@@ -74,14 +74,14 @@ def distill_in_features(
     Raises ValueError for a method of pixels, for a bundle that exists, and like `FeatureRequest`.
     """
     if method not in {None, "features", "exact"}:
-        raise ValueError(f"the methods for an encoder's features are features and exact, not {method}")
+        raise ValueError(f"the methods for an encoder's features are exact and features, not {method}")
     if output.exists() and not overwrite:
         raise ValueError(f"{output} is there already; --overwrite replaces it")
     known = request.dataset in LICENCES
     found = find_encoder(request.encoder, output, size=request.encoder_size, known_data=known)
     featuriser = Featuriser(found, cache=cache_folder(), report=report_on_stderr)
     data = load_dataset(request.dataset, seed=seed, featuriser=featuriser)
-    chosen: FeatureMethod = "exact" if method == "exact" else "features"
+    chosen: FeatureMethod = "features" if method == "features" else "exact"
     features = FeatureRequest(
         dataset=data,
         encoder=found,

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from recall_server.core.memory.base import BASES, AbstractMemory
+from recall_server.core.memory.described_classes import DescribedClasses
 
 UNSEEN: Final = (
     3.0  # variance of means of classes outside the span of the known ones, relative to what they have inside
@@ -62,11 +63,17 @@ class ClassStatistics:
 
     @classmethod
     def of_memory(cls, memory: AbstractMemory) -> Self:
-        """Of what a memory of features recalls for each label: the mean and the variances of its rows.
+        """Of what a memory of features knows or, where it does not say, of what it recalls for each label.
+
+        Then they are the mean and the variances of the rows.
 
         The directions are a memory's bases, made orthonormal; of a memory without bases, the principal directions of
         the rows around their means. Raises ValueError for one row per label, which has no variance.
         """
+        if isinstance(memory, DescribedClasses):
+            along = _orthonormal(memory.bases)
+            means = memory.centres.mean(dim=0) @ memory.bases
+            return cls(means, along, memory.deviations.square() @ (memory.bases @ along.T).square())
         if memory.rows < 2:
             raise ValueError("one recalled vector per class says nothing of how a class varies")
         items = memory.items(torch.eye(memory.query_size))  # [C, r, D]

@@ -2,6 +2,7 @@
 
 from recall_server.core.memory.addressed_bases import AddressedBases
 from recall_server.core.memory.base import BASES, ITEMS, LINEAR, AbstractMemory, LazilyRecalled, Recalled, Setting
+from recall_server.core.memory.described_classes import DescribedClasses
 from recall_server.core.memory.lazy_items import LazyItems
 from recall_server.core.memory.multi_formation import MultiFormation
 from recall_server.core.memory.storage import Storage
@@ -9,7 +10,7 @@ from recall_server.core.memory.stored_items import StoredItems
 from recall_server.core.memory.targets import TargetForm, Targets, initial_targets
 
 MEMORIES: dict[str, type[AbstractMemory]] = {
-    memory.kind: memory for memory in (StoredItems, AddressedBases, MultiFormation)
+    memory.kind: memory for memory in (StoredItems, AddressedBases, MultiFormation, DescribedClasses)
 }
 
 __all__ = [
@@ -19,6 +20,7 @@ __all__ = [
     "MEMORIES",
     "AbstractMemory",
     "AddressedBases",
+    "DescribedClasses",
     "LazilyRecalled",
     "LazyItems",
     "MultiFormation",

@@ -1,8 +1,8 @@
-"""Makes a memory of features within seconds: a few vectors per class in the space of a pre-trained encoder.
+"""A memory of features: what a few vectors per class say in the space of a pre-trained encoder, within seconds.
 
-With the method `features`, vectors are trained through the steps of a linear head. With `exact`, they store a head that
-one training step recovers. Choices are made on validation features; test features are read once, after the bundle is
-written.
+`exact` stores a head so that one training step gives it back, and what its classes look like. `features` trains a few
+vectors per class through the steps of a linear head. Both are chosen on validation features, and the test features are
+read once, after the bundle is written.
 """
 
 from __future__ import annotations
@@ -23,24 +23,24 @@ from recall_server.core.bundle.layout import encoder_folder
 from recall_server.core.bundle.manifest import EncoderReference, ImageDescription, MeasuredAccuracy
 from recall_server.core.encoders.query_encoder import QueryEncoder
 from recall_server.core.io.atomic import write_atomically
-from recall_server.core.memory import Storage, StoredItems
+from recall_server.core.memory import AbstractMemory, DescribedClasses, Storage, StoredItems
 from recall_server.core.preprocessing import Standardise
 from recall_server.core.training.device import device_name
 from recall_server.core.training.retraining import Retraining
 from trainer.data.datasets import ImageDataset
 from trainer.data.splits import Split
 from trainer.evaluation.evaluate import evaluate_labels
-from trainer.starts.exact_head import exact_memory, softmax_head
+from trainer.starts.described_classes import best_exact
 from trainer.starts.trained_features import Labelled, Schedule, retraining, train_vectors
 
 FeatureMethod = Literal["features", "exact"]
-HEADS: Final = 5  # heads that are tested on the test features
-RIDGES: Final = (1e-4, 1e-3, 1e-2)  # candidates for the ridge of the head that `exact` stores
-MOST_VECTORS: Final = 24  # most vectors of a class; more do not improve validation
-MEAN_OF: Final = 50  # features whose mean is a start vector, if a class has several vectors
+HEADS: Final = 5  # fresh heads that the test features are read with
+MOST_VECTORS: Final = 24  # of a class; more gain nothing that validation shows
+ROUNDING: Final = 1e-2  # of the length of features in half precision
+MEAN_OF: Final = 50  # features of one start vector, where a class has several
 CITATIONS: Final = {
     "features": "Deng and Russakovsky (2022), unrolled in the features of a frozen encoder",
-    "exact": "one step of training gives a stored linear head back (compare Chen, Huang and Weng, 2024)",
+    "exact": "a stored linear head (compare Chen, Huang and Weng, 2024) and statistics of its classes",
 }
 
 Report = Callable[[str], None]
@@ -59,30 +59,36 @@ class FeatureRequest:
     picture_numbers: int
     images_per_class: float
     output: Path
-    method: FeatureMethod = "features"
+    method: FeatureMethod = "exact"
     storage: Storage = "float32"
     seed: int = 0
     schedule: Schedule = Schedule(outer_steps=400, subsets=0.25)
 
     @property
+    def numbers(self) -> int:
+        """How many numbers the memory may store: as many as that many pictures of each class have."""
+        return int(self.images_per_class * len(self.dataset.classes) * self.picture_numbers)
+
+    @property
     def vectors(self) -> int:
-        """The number of vectors per class that the budget allows, up to MOST. Raises ValueError for none."""
-        allowed = int(self.images_per_class * self.picture_numbers // self.encoder.query_size)
+        """How many vectors of each class `features` trains. ValueError where the budget allows none."""
+        allowed = self.numbers // (len(self.dataset.classes) * self.encoder.query_size)
         if allowed < 1:
             raise ValueError(
-                f"{self.images_per_class:g} images per class are {self.images_per_class * self.picture_numbers:.0f} "
-                f"numbers, fewer than the {self.encoder.query_size} of one vector per class"
+                f"{self.images_per_class:g} images per class are {self.numbers // len(self.dataset.classes)} numbers, "
+                f"fewer than the {self.encoder.query_size} of one vector per class"
             )
-        return 1 if self.method == "exact" else min(allowed, MOST_VECTORS)
+        return min(allowed, MOST_VECTORS)
 
 
 class Found(NamedTuple):
-    """A memory, its model space, the schedule of its heads, and their accuracy on validation features."""
+    """A memory, its space, how heads are trained on it, its accuracy on validation features, and what it is."""
 
-    memory: StoredItems
+    memory: AbstractMemory
     preprocessing: Standardise
     retraining: Retraining
     accuracy: float
+    said: str
 
 
 def distill_features(request: FeatureRequest, report: Report) -> MemoryBundle:
@@ -90,21 +96,14 @@ def distill_features(request: FeatureRequest, report: Report) -> MemoryBundle:
 
     Raises ValueError for a budget that is too small, and StorageFailed if the files cannot be written.
     """
-    started = time.monotonic()
-    vectors, data = request.vectors, request.dataset
-    preprocessing = Standardise.fit(data.train.images)
-    train, validation = (_labelled(split, preprocessing) for split in (data.train, data.validation))
+    started, data = time.monotonic(), request.dataset
     report(
-        f"{data.name}: {len(data.classes)} classes, {request.encoder.query_size} features of {len(train.labels)} "
-        f"pictures to learn from, {len(validation.labels)} to choose by, {len(data.test)} to test on"
+        f"{data.name}: {len(data.classes)} classes, {request.encoder.query_size} features of {len(data.train)} "
+        f"pictures to learn from, {len(data.validation)} to choose by, {len(data.test)} to test on"
     )
-    make = _exact if request.method == "exact" else _trained
-    found = make(request, train, validation, preprocessing)
+    found = _exact(request) if request.method == "exact" else _trained(request)
     seconds = time.monotonic() - started
-    report(
-        f"{vectors} vector{'s' * (vectors > 1)} per class after {seconds:.1f} s: "
-        f"{100 * found.accuracy:.1f} % on validation pictures"
-    )
+    report(f"{found.said} after {seconds:.1f} s: {100 * found.accuracy:.1f} % on validation pictures")
     bundle = _write(request, found, seconds)
     measured = evaluate_labels(
         bundle, data.test, retraining=found.retraining, seeds=range(HEADS), device=torch.device("cpu")
@@ -121,25 +120,36 @@ def _labelled(split: Split, preprocessing: Standardise) -> Labelled:
     return Labelled(torch.cat(chunks), split.labels)
 
 
-def _trained(request: FeatureRequest, train: Labelled, validation: Labelled, preprocessing: Standardise) -> Found:
+def _trained(request: FeatureRequest) -> Found:
+    vectors, preprocessing = request.vectors, Standardise.fit(request.dataset.train.images)
+    train, validation = (
+        _labelled(split, preprocessing) for split in (request.dataset.train, request.dataset.validation)
+    )
     generator = torch.Generator().manual_seed(request.seed)
-    start = _means(train, len(request.dataset.classes), request.vectors, generator)
+    start = _means(train, len(request.dataset.classes), vectors, generator)
     best = train_vectors(start, train, validation, request.schedule, generator=generator)
     schedule = retraining(best, request.schedule)
-    return Found(StoredItems(best.vectors), preprocessing, schedule, best.accuracy)
+    said = f"{vectors} vector{'s' * (vectors > 1)} per class"
+    return Found(StoredItems(best.vectors), preprocessing, schedule, best.accuracy, said)
 
 
-def _exact(request: FeatureRequest, train: Labelled, validation: Labelled, preprocessing: Standardise) -> Found:
-    classes = len(request.dataset.classes)
-    best: Found | None = None
-    for ridge in RIDGES:
-        head = softmax_head(train.features.float(), train.labels, classes, ridge)
-        right = head.logits(validation.features.float()).argmax(dim=1) == validation.labels
-        score = float(right.float().mean())
-        if best is None or score > best.accuracy:
-            best = Found(*exact_memory(head, preprocessing), score)
-    assert best is not None, "there is a ridge to try"
-    return best
+def _exact(request: FeatureRequest) -> Found:
+    preprocessing = _space(request.dataset.train)
+    train, validation = (
+        _labelled(split, preprocessing) for split in (request.dataset.train, request.dataset.validation)
+    )
+    found = best_exact(train, validation, preprocessing, len(request.dataset.classes), request.numbers)
+    said = f"a head and {len(found.memory.centres)} centres per class along {len(found.memory.bases)} bases"
+    return Found(found.memory, found.preprocessing, found.retraining, found.accuracy, said)
+
+
+def _space(train: Split) -> Standardise:
+    """The space of features of length one is the same for all memories, and their numbers have the mean square one."""
+    width = train.images.shape[1]
+    lengths = torch.cat([chunk.pixels().flatten(1).norm(dim=1) for chunk in train.chunks(4096)])
+    if float((lengths - 1).abs().max()) > ROUNDING:
+        return Standardise.fit(train.images)
+    return Standardise(torch.zeros(width), torch.full((width,), width**-0.5))
 
 
 def _means(train: Labelled, classes: int, vectors: int, generator: torch.Generator) -> Tensor:
@@ -153,6 +163,12 @@ def _means(train: Labelled, classes: int, vectors: int, generator: torch.Generat
         drawn = torch.randint(len(own), (vectors, min(MEAN_OF, len(own))), generator=generator)
         means.append(own[drawn].mean(dim=1))
     return torch.stack(means)
+
+
+def _size(memory: AbstractMemory) -> dict[str, int]:
+    if isinstance(memory, DescribedClasses):
+        return {"bases": len(memory.bases), "centres": len(memory.centres)}
+    return {"vectors_per_class": memory.rows}
 
 
 def _write(request: FeatureRequest, found: Found, seconds: float) -> MemoryBundle:
@@ -182,7 +198,7 @@ def _write(request: FeatureRequest, found: Found, seconds: float) -> MemoryBundl
             method=request.method,
             hyper_parameters={
                 "citation": CITATIONS[request.method],
-                "vectors_per_class": request.vectors,
+                **_size(found.memory),
                 "storage": request.storage,
                 "validation_accuracy": round(found.accuracy, 4),
             },

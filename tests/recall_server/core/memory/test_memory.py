@@ -15,6 +15,7 @@ from recall_server.core.memory import (
     MEMORIES,
     AbstractMemory,
     AddressedBases,
+    DescribedClasses,
     LazyItems,
     MultiFormation,
     StoredItems,
@@ -75,7 +76,7 @@ every_kind = pytest.mark.parametrize(
 
 
 def test_every_kind_is_tested_here() -> None:
-    assert {memory.kind: type(memory) for memory in EVERY_KIND} == MEMORIES
+    assert {memory.kind: type(memory) for memory in [*EVERY_KIND, described()]} == MEMORIES
 
 
 @every_kind
@@ -294,3 +295,27 @@ def test_frozen_tensors_are_stored_but_not_learned() -> None:
     assert set(memory.tensors()) == {"items", "targets"}
     assert set(memory.learned()) == {"targets"}
     assert set(memory.replace(memory.learned()).learned()) == {"targets"}, "replacing tensors keeps what is frozen"
+
+
+def described() -> DescribedClasses:
+    """Queries of four numbers, five bases of seven features, two centres of each class."""
+    centres, deviations = random(2, 4, 5, seed=3), random(4, 5, seed=4).abs()
+    return DescribedClasses(random(5, 7, seed=1), random(4, 5, seed=2), centres, deviations)
+
+
+def test_described_classes_recall_the_vectors_of_their_head() -> None:
+    memory, queries = described(), random(3, 4, seed=6)
+    assert (memory.rows, memory.query_size, memory.item_shape) == (1, 4, (7,))
+    assert_close(memory.items(queries)[:, 0], queries @ memory.head @ memory.bases, terms=TERMS)
+    assert torch.equal(memory.items(queries, torch.tensor([[0, 0]] * 3))[:, 1], memory.items(queries)[:, 0])
+    typical = memory.typical(torch.eye(4, dtype=torch.float64)[[2, 0]])
+    assert_close(typical, memory.centres[:, [2, 0]].transpose(0, 1) @ memory.bases, terms=TERMS)
+    assert memory.stored_numbers() == 5 * (7 + 4 * 4)
+
+
+def test_described_classes_are_rebuilt_from_their_tensors_and_settings() -> None:
+    memory = described()
+    rebuilt = DescribedClasses.from_tensors(memory.tensors(), memory.settings())
+    assert all(torch.equal(rebuilt.tensors()[name], each) for name, each in memory.tensors().items())
+    with pytest.raises(ValueError, match="have hard targets"):
+        memory.with_targets(Targets("soft", random(4, 1, 4)))

@@ -1,0 +1,52 @@
+"""Classifiers of classes that memories of features describe: the stored head, or the heads of several memories joined.
+
+What comes out is training data as from any other memory: one vector for each class, and a schedule of one step.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from recall_server.core.bundle.bundle import MemoryBundle
+from recall_server.core.classifier.class_statistics import LinearHead
+from recall_server.core.classifier.one_step import OneStep, one_step
+from recall_server.core.memory import DescribedClasses
+from recall_server.core.preprocessing import Standardise
+from recall_server.recall.joined_head import Source, joined_head
+
+
+def describes_classes(bundle: MemoryBundle) -> bool:
+    """Whether the memory holds a head and what its classes look like."""
+    return isinstance(bundle.memory, DescribedClasses) and isinstance(bundle.preprocessing, Standardise)
+
+
+def described_source(bundle: MemoryBundle, vectors: Tensor) -> Source:
+    """What a memory that describes its classes brings for the queries `vectors` [k, C], in the encoder's features."""
+    assert isinstance(bundle.memory, DescribedClasses), "describes_classes has seen to that"
+    typical = bundle.memory.typical(vectors)  # [k, r, D]
+    features = bundle.preprocessing.to_pixels(typical.flatten(0, 1)[:, :, None, None])[:, :, 0, 0]
+    labels = torch.arange(len(vectors)).repeat_interleave(typical.shape[1])
+    return Source(features, labels, len(vectors), stored_head(bundle, vectors))
+
+
+def stored_head(bundle: MemoryBundle, vectors: Tensor) -> LinearHead:
+    """The columns of the memory's head for queries [k, C], over the encoder's features."""
+    space, schedule = bundle.preprocessing, bundle.manifest.retraining
+    assert isinstance(space, Standardise), "describes_classes has seen to that"
+    step = schedule.learning_rate / len(bundle.labels)  # of the one vector of each class, when all are trained on
+    weights = step * bundle.memory.items(vectors)[:, 0] / space.deviation
+    return LinearHead(weights, -weights @ space.mean)
+
+
+def training_step(head: LinearHead, space: Standardise) -> OneStep:
+    """What one step of training makes this head of, over an encoder's features, seen in a bundle's space."""
+    return one_step(LinearHead(head.weights * space.deviation, head.bias + head.weights @ space.mean), space)
+
+
+def described_head(sources: Sequence[Source]) -> LinearHead:
+    """The stored head of a single source, else the sources joined."""
+    head = sources[0].head if len(sources) == 1 else None
+    return joined_head(sources) if head is None else head

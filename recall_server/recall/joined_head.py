@@ -1,0 +1,89 @@
+"""One head over classes of several memories of features, and of pictures.
+
+The heads of two memories were never trained against each other. Side by side they are nearly right: what is missing is
+what tells the classes of one memory from those of the others. It is learned from typical features of all classes, as a
+correction that stays small: one vector of weights for all classes of a memory, which changes nothing among them, and a
+smaller one for each class. A class without a head of its own, such as one of pictures, has the correction alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Final, NamedTuple
+
+import torch
+from torch import Tensor
+from torch.nn.functional import cross_entropy
+
+from recall_server.core.classifier.class_statistics import LinearHead
+
+# Half the squared length of corrections costs so much, against the mean cross-entropy of features that are as long as
+# the square root of their number (chosen on validation pictures by benchmarks/across_features.py).
+COST_OF_SOURCE: Final = 0.1
+COST_OF_CLASS: Final = 0.3
+COST_WITHOUT_HEAD: Final = 0.1
+STEPS: Final = 40  # of L-BFGS
+
+
+class Source(NamedTuple):
+    """Classes of one memory or of one set of pictures: `typical` [n, D] features with `labels` [n] among `classes`.
+
+    `head` has their columns of a head over all classes of the memory, whose sum is zero; None where there is none.
+    """
+
+    typical: Tensor
+    labels: Tensor
+    classes: int
+    head: LinearHead | None = None
+
+
+def joined_head(sources: Sequence[Source]) -> LinearHead:
+    """The head over all classes of the sources, in their order. Raises ValueError for no sources."""
+    if not sources:
+        raise ValueError("one source or more is needed")
+    typical = torch.cat([source.typical for source in sources]).float()
+    scale = (typical.shape[1] / typical.square().sum(dim=1).mean()).sqrt()
+    features, labels, shares = scale * typical, *_labels(sources)
+    origin = torch.repeat_interleave(torch.tensor([source.classes for source in sources]))
+    weights, bias = _side_by_side(sources, features.shape[1], scale)
+    cost = torch.tensor([COST_WITHOUT_HEAD if source.head is None else COST_OF_CLASS for source in sources])[origin]
+    with torch.enable_grad():
+        common = torch.zeros(len(sources), features.shape[1], requires_grad=True)
+        own = torch.zeros_like(weights, requires_grad=True)
+        optimiser = torch.optim.LBFGS([common, own], max_iter=STEPS, line_search_fn="strong_wolfe")
+
+        def loss() -> Tensor:
+            optimiser.zero_grad()
+            logits = features @ (weights + common[origin] + own).T + bias
+            value = (shares * cross_entropy(logits, labels, reduction="none")).sum()
+            value = value + COST_OF_SOURCE / 2 * common.square().sum() + (cost * own.square().sum(dim=1)).sum() / 2
+            value.backward()  # type: ignore[no-untyped-call]
+            return value
+
+        optimiser.step(loss)  # type: ignore[no-untyped-call]
+    return LinearHead(scale * (weights + common[origin] + own).detach(), bias)
+
+
+def _labels(sources: Sequence[Source]) -> tuple[Tensor, Tensor]:
+    """Labels [n] among the classes of all sources, and shares [n]: every class counts the same, and the sum is one."""
+    first = 0
+    parts = []
+    for source in sources:
+        parts.append(source.labels + first)
+        first += source.classes
+    labels = torch.cat(parts)
+    counts = torch.bincount(labels, minlength=first)
+    return labels, 1 / (first * counts[labels].float())
+
+
+def _side_by_side(sources: Sequence[Source], width: int, scale: Tensor) -> tuple[Tensor, Tensor]:
+    """The weights [k, D], for features times `scale`, and biases [k] of all heads; zeros for classes without."""
+    weights, biases = [], []
+    for source in sources:
+        if source.head is None:
+            weights.append(torch.zeros(source.classes, width))
+            biases.append(torch.zeros(source.classes))
+            continue
+        weights.append(source.head.weights / scale)
+        biases.append(source.head.bias)
+    return torch.cat(weights), torch.cat(biases)

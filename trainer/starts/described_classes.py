@@ -1,0 +1,132 @@
+"""A memory of features with a head and what its classes look like, along bases that both share.
+
+The bases span the head, exactly, and with what is left of them the directions in which features are largest. They are
+turned so that the covariance within classes is diagonal along them.
+"""
+
+from __future__ import annotations
+
+from typing import Final, NamedTuple
+
+import torch
+from torch import Tensor
+
+from recall_server.core.classifier.class_statistics import LinearHead
+from recall_server.core.classifier.one_step import one_step
+from recall_server.core.memory import DescribedClasses
+from recall_server.core.preprocessing import Standardise
+from recall_server.core.training.retraining import Retraining
+from trainer.starts.linear_head import softmax_head
+from trainer.starts.representatives import clusters
+from trainer.starts.trained_features import Labelled
+
+RIDGES: Final = (1e-3, 3e-3, 1e-2)  # of the head, chosen on validation features
+CENTRES: Final = (16, 8, 4, 2)  # of a class: the most that leave half as many bases again as there are classes
+MOST_BASES: Final = 256  # more hold what validation features do not show
+CLUSTERED: Final = 500  # features of a class that its centres are found among
+
+
+class Exact(NamedTuple):
+    """A memory, its space, the schedule of one step, and the accuracy of its head on validation features."""
+
+    memory: DescribedClasses
+    preprocessing: Standardise
+    retraining: Retraining
+    accuracy: float
+
+
+def best_exact(
+    train: Labelled, validation: Labelled, preprocessing: Standardise, classes: int, numbers: float
+) -> Exact:
+    """The memory of the head that is best on validation features, within so many numbers.
+
+    Features are in the space of `preprocessing`. Raises ValueError where the numbers do not suffice for the head.
+    """
+    centres = next((count for count in CENTRES if 2 * _bases_of(train, classes, numbers, count) >= 3 * classes), 1)
+    bases = _bases_of(train, classes, numbers, centres)
+    if bases < classes - 1:
+        raise ValueError(
+            f"{numbers:.0f} numbers are too few for a head of {classes} classes over {train.features.shape[1]} "
+            "features; allow more images per class"
+        )
+    centred = bool((preprocessing.mean != 0).any())  # else the features have one length, and need no bias
+    features, best, most = train.features.float(), None, -1.0
+    for ridge in RIDGES:
+        head = softmax_head(features, train.labels, classes, ridge, bias=centred)
+        score = _accuracy(head, validation)
+        best, most = (head, score) if score > most else (best, most)
+    assert best is not None, "there is a ridge to try"
+    step = one_step(best, preprocessing)
+    moved = (step.preprocessing.mean - preprocessing.mean) / preprocessing.deviation
+    data = Labelled((train.features - moved.half()) if centred else train.features, train.labels)
+    memory = described_classes(data, step.vectors, bases=bases, centres=centres)
+    return Exact(memory, step.preprocessing, step.retraining, most)
+
+
+def _bases_of(train: Labelled, classes: int, numbers: float, centres: int) -> int:
+    return most_bases(numbers, classes=classes, width=train.features.shape[1], centres=centres)
+
+
+def _accuracy(head: LinearHead, data: Labelled) -> float:
+    right = [(head.logits(features).argmax(dim=1) == labels).sum() for features, labels in _chunks(data)]
+    return float(torch.stack(right).sum()) / max(1, len(data.labels)) if right else 0.0
+
+
+def most_bases(numbers: float, *, classes: int, width: int, centres: int) -> int:
+    """The largest K that so many numbers allow: K (D + C (2 + r)) of them, at most MOST_BASES beyond the head's."""
+    return min(width, MOST_BASES + classes, int(numbers // (width + classes * (2 + centres))))
+
+
+def described_classes(data: Labelled, vectors: Tensor, *, bases: int, centres: int) -> DescribedClasses:
+    """Of features [N, D] in model space; `vectors` [C, D], whose sum is zero, give the head in one step of training.
+
+    The mean of the centres of a class is its mean. Raises ValueError for fewer bases than span the vectors.
+    """
+    classes = len(vectors)
+    if bases < classes - 1:
+        raise ValueError(f"{bases} bases cannot span a head of {classes} classes")
+    means, within, counts = _moments(data, classes)
+    along = _bases(vectors, means, within, bases)  # [D, K]
+    squares = torch.zeros(classes, bases)
+    for features, labels in _chunks(data):
+        squares.index_add_(0, labels, ((features - means[labels]) @ along).square())
+    found = torch.stack([_centres(data, label, centres) for label in range(classes)], dim=1) @ along  # [r, C, K]
+    found = found - found.mean(dim=0) + means @ along
+    deviations = (squares / counts).sqrt()
+    return DescribedClasses(along.T.contiguous(), vectors @ along, found.contiguous(), deviations)
+
+
+def _chunks(data: Labelled) -> list[tuple[Tensor, Tensor]]:
+    parts = zip(torch.split(data.features, 4096), torch.split(data.labels, 4096), strict=True)
+    return [(features.float(), labels) for features, labels in parts]
+
+
+def _moments(data: Labelled, classes: int) -> tuple[Tensor, Tensor, Tensor]:
+    """Means [C, D], the covariance within classes [D, D], and counts [C, 1] of at least one."""
+    width = data.features.shape[1]
+    counts = torch.bincount(data.labels, minlength=classes).clamp(min=1).float().unsqueeze(1)
+    sums, products = torch.zeros(classes, width), torch.zeros(width, width)
+    for features, labels in _chunks(data):
+        sums.index_add_(0, labels, features)
+        products.addmm_(features.T, features)
+    means = sums / counts
+    return means, (products - sums.T @ means) / len(data.labels), counts
+
+
+def _bases(vectors: Tensor, means: Tensor, within: Tensor, count: int) -> Tensor:
+    """Orthonormal columns [D, count]."""
+    _, values, rows = torch.linalg.svd(vectors, full_matrices=False)
+    head = rows[values > 1e-5 * values.max()].T  # [D, C - 1]
+    others = torch.linalg.qr(head, mode="complete").Q[:, head.shape[1] :]  # orthonormal, and orthogonal to the head
+    moments = others.T @ (within + means.T @ means / len(means)) @ others
+    largest = others @ torch.linalg.eigh(moments).eigenvectors.flip(1)[:, : count - head.shape[1]]
+    along = torch.cat([head, largest], dim=1)
+    turned: Tensor = along @ torch.linalg.eigh(along.T @ within @ along).eigenvectors.flip(1)
+    return turned
+
+
+def _centres(data: Labelled, label: int, count: int) -> Tensor:
+    """[count, D]; fewer features than centres are repeated in turn."""
+    features = data.features[data.labels == label][:CLUSTERED].float()
+    found = clusters(features, min(count, len(features))).centres
+    return found[torch.arange(count) % len(found)]
