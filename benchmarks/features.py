@@ -1,177 +1,203 @@
-"""Memories of features beside the stored head: accuracy of linear, MLP and kernel learners at the same numbers.
+"""Memories of features at several sizes: accuracy of three kinds of learners, beside what else fits in the bytes.
 
-    python -m benchmarks.features --encoder FILE.onnx [--data cifar10] [--images-per-class 1] [--quick]
+    python -m benchmarks.features --encoder FILE.onnx [--data cifar10] [--images-per-class 10 1 0.1 0.01] [--quick]
 
-Vectors are chosen or trained on training features and selected on validation features; the test features are read once.
-`exact` is the stored linear head, as a memory. A memory has as many vectors per class as the numbers of so many images
-allow. The linear learner of `trained` and `exact` is trained by the schedule of the memory, others by softmax
-regression with the best of three ridges; the kernel learner is ridge regression on a Gaussian kernel; the MLP has one
-hidden layer, and its accuracy is the mean of five. Accuracies in per cent. --quick: 40 outer steps, one MLP. The last
-line is JSON.
+A memory has as many numbers as so many pictures of each class, stored as int8. `memory` is that of the method `exact`:
+its linear learner is the stored head, its MLP and kernel learn from the centres of the classes. Beside it: class means,
+k-means, random real features, vectors of the closed form (Chen, Huang and Weng, 2024), and vectors trained through 30
+steps of a head. What does not fit is cut to the rank, or to the number of vectors, that does. All is chosen or trained
+on training features and selected on validation features; the test features are read once. The MLP's accuracy is the
+mean of five. `linear_probe` learns from all training features. Accuracies in per cent. --quick: one MLP and 40 outer
+steps. The last line is JSON.
 """
 
 from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 from torch.nn.functional import one_hot
 
 from benchmarks.command import add_encoder, command_parser, featuriser, print_figures
-from benchmarks.few_shot_features import IMAGE_NUMBERS, flat
-from recall_server.core.classifier.fresh_classifier import FreshClassifier
-from recall_server.core.classifier.one_step import one_step
-from recall_server.core.memory import StoredItems
+from benchmarks.feature_learners import Logits, Vectors, kernel, linear, mlp, right, trained
+from recall_server.core.memory import AddressedBases, DescribedClasses, StoredItems
 from recall_server.core.memory.storage import fake_quantise
-from recall_server.core.networks.spec import NetworkSpec
 from recall_server.core.preprocessing import Standardise
-from recall_server.core.training.retraining import Retraining
 from trainer.data.datasets import load_dataset
 from trainer.data.features import Featuriser
 from trainer.data.splits import Split
+from trainer.starts.described_classes import best_exact
 from trainer.starts.linear_head import softmax_head
-from trainer.starts.real.selection import at_random, herding
-from trainer.starts.representatives import clusters, medoids
+from trainer.starts.representatives import clusters
 from trainer.starts.trained_features import Labelled, Schedule, retraining, train_vectors
 
-RIDGES = (0.003, 0.03, 0.3)
-NOISE = 0.3  # of vectors that start at one mean
-MLP = Retraining(
-    network=NetworkSpec(architecture="mlp", hidden=256, depth=1), steps=300, learning_rate=0.01, rows_per_class=10
-)
-
-Logits = Callable[[Tensor], Tensor]
-
-
-def right(logits: Logits, data: Labelled) -> float:
-    parts = zip(torch.split(data.features, 2048), torch.split(data.labels, 2048), strict=True)
-    return sum(float((logits(some.float()).argmax(dim=1) == labels).sum()) for some, labels in parts) / len(data.labels)
+PICTURE = 32 * 32 * 3  # numbers of a picture of CIFAR
+NOISE = 0.3  # of vectors that start at one mean, in units of the deviation of features
+RIDGE = 1e-3  # of the closed form, relative to the mean variance of a feature
+PROBE_RIDGE = 3e-3
+CLUSTERED = 5000  # features that k-means of all classes together looks at
+SOFT = 1e-3  # share that every class has in every cluster
 
 
-def linear(vectors: Tensor, validation: Labelled) -> Logits:
-    """Softmax regression on [k, r, D], with the ridge that is best on validation features."""
-    classes, rows, _ = vectors.shape
-    labels = torch.arange(classes).repeat_interleave(rows)
-    heads = [softmax_head(vectors.flatten(0, 1), labels, classes, ridge) for ridge in RIDGES]
-    return max(heads, key=lambda head: right(head.logits, validation)).logits
+class Data(NamedTuple):
+    """Features of length sqrt(D)."""
+
+    real: Labelled
+    validation: Labelled
+    test: Labelled
+    classes: int
+    width: int
 
 
-def kernel(vectors: Tensor, validation: Labelled) -> Logits:
-    """Ridge regression on a Gaussian kernel, with the width and the ridge that are best on validation features."""
-    classes, rows, width = vectors.shape
-    flat, targets = vectors.flatten(0, 1), one_hot(torch.arange(classes).repeat_interleave(rows)).float() - 1 / classes
+def read(source: str, featuriser: Featuriser) -> Data:
+    dataset = load_dataset(source, featuriser=featuriser)
+    width = dataset.train.images.shape[1]
 
-    def fitted(scale: float, ridge: float) -> Logits:
-        products = (-torch.cdist(flat, flat).square() / (scale * width)).exp()
-        weights = torch.linalg.solve(products + ridge * torch.eye(len(flat)), targets)
-        return lambda features: (-torch.cdist(features, flat).square() / (scale * width)).exp() @ weights
+    def scaled(split: Split) -> Labelled:
+        return Labelled(split.images.flatten(1) * width**0.5, split.labels)
 
-    some = Labelled(validation.features[::4], validation.labels[::4])
-    choices = [fitted(scale, ridge) for scale in (2.0, 10.0, 50.0) for ridge in (1e-3, 1e-1)]
-    return max(choices, key=lambda logits: right(logits, some))
-
-
-def served(vectors: Tensor, schedule: Retraining, seed: int) -> Logits:
-    """The classifier that a server trains from [k, r, D]; features are standardised already."""
-    classes, _, width = vectors.shape
-    identity = Standardise(torch.zeros(width), torch.ones(width))
-    made = FreshClassifier([str(each) for each in range(classes)], (width, 1, 1), identity, schedule, seed=seed)
-    made.fit(vectors[..., None, None], torch.eye(classes))
-    return lambda features: made.predict_probabilities(features[:, :, None, None])
+    real, validation, test = map(scaled, (dataset.train, dataset.validation, dataset.test))
+    return Data(real, validation, test, len(dataset.classes), width)
 
 
 def int8(vectors: Tensor) -> Tensor:
+    """[C, r, D] as they are after they were stored."""
     return fake_quantise(StoredItems(vectors), "int8").stored
 
 
-def untrained(real: Labelled, classes: int, rows: int, generator: torch.Generator) -> dict[str, Tensor]:
-    """Vectors [k, r, D] of each kind."""
-    each = [real.features[real.labels == label].float() for label in range(classes)]
-    centres = torch.stack([clusters(some, rows).centres for some in each])
-    return {
-        "class_means": torch.stack([some.mean(dim=0, keepdim=True) for some in each]),
-        "k_means": centres,
-        "medoids": torch.stack([medoids(some, few) for some, few in zip(each, centres, strict=True)]),
-        "herding": torch.stack([some[herding(some, rows)] for some in each]),
-        "random_real": torch.stack([some[at_random(some, rows, generator)] for some in each]),
-    }
+def of_rank(vectors: Tensor, numbers: int) -> Tensor:
+    """Vectors [C, 1, D], cut to the rank at which bases and coefficients fit in so many numbers."""
+    classes, _, width = vectors.shape
+    if vectors.numel() <= numbers:
+        return int8(vectors)
+    mean = vectors.mean(dim=0)
+    left, sizes, right_ = torch.linalg.svd((vectors - mean)[:, 0], full_matrices=False)
+    rank = max(1, numbers // (classes + width))
+    cut = AddressedBases(right_[:rank], (left * sizes)[None, :, :rank])
+    return fake_quantise(cut, "int8").items(torch.eye(classes)) + mean
 
 
 class Bench:
-    """Standardised features of a data set, and the figures so far."""
+    """The figures of one data set."""
 
-    def __init__(self, source: str, featuriser: Featuriser, mlps: int) -> None:
-        dataset = load_dataset(source, featuriser=featuriser)
-        training = flat(dataset.train.images)
-        mean, deviation = training.mean(dim=0), training.std(dim=0) + 1e-4 * training.std()
+    def __init__(self, data: Data, networks: int, schedule: Schedule) -> None:
+        self.data, self._networks, self._schedule = data, networks, schedule
+        self.space = Standardise(torch.zeros(data.width), torch.ones(data.width))
+        self.each = [data.real.features[data.real.labels == label].float() for label in range(data.classes)]
+        self.means = torch.stack([some.mean(dim=0, keepdim=True) for some in self.each])  # [C, 1, D]
 
-        def standardised(split: Split) -> Labelled:
-            return Labelled(((flat(split.images) - mean) / deviation).half(), split.labels)
+    def probe(self) -> float:
+        """The accuracy of a head trained on all training features."""
+        features, labels = self.data.real.features.float(), self.data.real.labels
+        head = softmax_head(features, labels, self.data.classes, PROBE_RIDGE, bias=False)
+        return round(100 * right(head.logits, self.data.test), 2)
 
-        self.classes, self.width, self._mlps = len(dataset.classes), len(mean), mlps
-        self.real, self.validation = standardised(dataset.train), standardised(dataset.validation)
-        self._test = standardised(dataset.test)
-        self.figures: dict[str, dict[str, float]] = {}
+    def at(self, numbers: int, generator: torch.Generator) -> dict[str, dict[str, float]]:
+        """The figures of everything that fits in so many numbers; {} where no vector does."""
+        if numbers < self.data.width + self.data.classes:
+            return {}
+        figures = {"memory": self._memory(numbers)}
+        rows = numbers // (self.data.classes * self.data.width)
+        kinds = {"class_means": Vectors.of_classes(of_rank(self.means, numbers))}
+        if rows:
+            kinds["k_means"] = Vectors.of_classes(int8(torch.stack([clusters(e, rows).centres for e in self.each])))
+            drawn = [each[torch.randperm(len(each), generator=generator)[:rows]] for each in self.each]
+            kinds["random_real"] = Vectors.of_classes(int8(torch.stack(drawn)))
+            kinds["closed_form"] = Vectors.of_classes(int8(self._closed_form()))
+        else:
+            kinds["k_means"] = self._clusters_of_all(numbers // (self.data.width + self.data.classes))
+            kinds["random_real"] = self._random_of_all(numbers // self.data.width, generator)
+        figures |= {name: self._measure(vectors) for name, vectors in kinds.items()}
+        if rows:
+            figures["trained"] = self._trained(min(rows, 24), generator)
+        return figures
 
-    def measure(self, name: str, vectors: Tensor, learner: Logits | None = None) -> None:
-        mlps = [right(served(vectors, MLP, seed), self._test) for seed in range(self._mlps)]
-        found = {
-            "linear": right(learner or linear(vectors, self.validation), self._test),
-            "mlp": sum(mlps) / len(mlps),
-            "kernel": right(kernel(vectors, self.validation), self._test),
-        }
-        self.figures[name] = {key: round(100 * value, 2) for key, value in found.items()}
-        self.figures[name]["numbers"] = vectors.numel()
-        sys.stderr.write(f"{name}: {self.figures[name]}\n")
-
-    def stored_head(self) -> dict[str, float]:
-        """Measures the linear head as a memory; returns the probe that it is, trained on all features."""
+    def _memory(self, numbers: int) -> dict[str, float]:
         began = time.perf_counter()
-        head = softmax_head(self.real.features.float(), self.real.labels, self.classes, 0.01, steps=50)
-        seconds = time.perf_counter() - began
-        step = one_step(head, Standardise(torch.zeros(self.width), torch.ones(self.width)))
-        stored, moved, schedule = step.vectors.unsqueeze(1), step.preprocessing, step.retraining
-        for name, vectors in (("exact", stored), ("exact_int8", int8(stored))):
-            logits = served(vectors, schedule, 0)
-            self.measure(name, vectors, lambda features, logits=logits: logits(features - moved.mean))  # type: ignore[misc]
-        return {"linear": round(100 * right(head.logits, self._test), 2), "seconds": round(seconds, 1)}
+        found = best_exact(self.data.real, self.data.validation, self.space, self.data.classes, numbers)
+        seconds, memory = time.perf_counter() - began, fake_quantise(found.memory, "int8")
+        queries = torch.eye(self.data.classes)
+        head = Vectors.of_classes(memory.items(queries))
+        learned_from = Vectors.of_classes(memory.typical(queries)) if isinstance(memory, DescribedClasses) else head
+        figures = self._measure(learned_from, trained(head, found.retraining, 0))
+        return figures | {"numbers": memory.stored_numbers(), "seconds": round(seconds, 1)}
 
-    def trained(self, start: Tensor, schedule: Schedule, generator: torch.Generator) -> dict[str, float]:
-        began, busy = time.perf_counter(), time.process_time()
-        best = train_vectors(start, self.real, self.validation, schedule, generator=generator)
+    def _measure(self, data: Vectors, learner: Logits | None = None) -> dict[str, float]:
         found = {
-            "seconds": round(time.perf_counter() - began, 1),
-            "processor_seconds": round(time.process_time() - busy, 1),
-            "validation": round(100 * best.accuracy, 2),
+            "linear": right(learner or linear(data, self.data.validation), self.data.test),
+            "mlp": mlp(data, self._networks, self.data.test),
+            "kernel": right(kernel(data, self.data.validation), self.data.test),
         }
-        for name, vectors in (("trained", best.vectors), ("trained_int8", int8(best.vectors))):
-            self.measure(name, vectors, served(vectors, retraining(best, schedule), 0))
-        return found
+        sys.stderr.write(f"{found}\n")
+        return {name: round(100 * value, 2) for name, value in found.items()}
+
+    def _closed_form(self) -> Tensor:
+        """One vector of each class, of which ridge regression makes the weights that it makes of all features."""
+        width, count = self.data.width, len(self.data.real.labels)
+        products, moments = torch.zeros(width, width), torch.zeros(width, self.data.classes)
+        for features, labels in zip(*(torch.split(part, 4096) for part in self.data.real), strict=True):
+            products += features.float().T @ features.float() / count
+            moments += features.float().T @ one_hot(labels, self.data.classes).float() / count
+        weights = torch.linalg.solve(products + RIDGE * torch.eye(width) * products.diagonal().mean(), moments)
+        vectors: Tensor = torch.linalg.pinv(weights)
+        return vectors.unsqueeze(1)
+
+    def _clusters_of_all(self, count: int) -> Vectors:
+        drawn = torch.randperm(len(self.data.real.labels), generator=torch.Generator().manual_seed(0))[:CLUSTERED]
+        features, labels = self.data.real.features[drawn].float(), self.data.real.labels[drawn]
+        centres = clusters(features, count).centres
+        nearest = torch.cdist(features, centres).argmin(dim=1)
+        shares = one_hot(nearest, count).float().T @ one_hot(labels, self.data.classes).float() + SOFT
+        return Vectors(int8(centres.unsqueeze(0))[0], shares / shares.sum(dim=1, keepdim=True))
+
+    def _random_of_all(self, count: int, generator: torch.Generator) -> Vectors:
+        drawn = torch.randperm(len(self.data.real.labels), generator=generator)[:count]
+        targets = one_hot(self.data.real.labels[drawn], self.data.classes).float()
+        return Vectors(int8(self.data.real.features[drawn].float().unsqueeze(0))[0], targets)
+
+    def _trained(self, rows: int, generator: torch.Generator) -> dict[str, float]:
+        """Vectors trained in standardised features, as the method `features` does."""
+        real = self.data.real.features
+        space = Standardise.fit(real[:, :, None, None])
+
+        def seen(data: Labelled) -> Labelled:
+            chunks = [space.to_model(each.float()[:, :, None, None]) for each in torch.split(data.features, 4096)]
+            return Labelled(torch.cat([each[:, :, 0, 0].half() for each in chunks]), data.labels)
+
+        start = space.to_model(self.means[:, 0, :, None, None])[:, :, 0, 0].unsqueeze(1).repeat(1, rows, 1)
+        start = start + (NOISE if rows > 1 else 0) * torch.randn(start.shape, generator=generator)
+        best = train_vectors(
+            start, seen(self.data.real), seen(self.data.validation), self._schedule, generator=generator
+        )
+        test, vectors = seen(self.data.test), Vectors.of_classes(int8(best.vectors))
+        found = {
+            "linear": right(trained(vectors, retraining(best, self._schedule), 0), test),
+            "mlp": mlp(vectors, self._networks, test),
+            "kernel": right(kernel(vectors, seen(self.data.validation)), test),
+        }
+        return {name: round(100 * value, 2) for name, value in found.items()}
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    parser = command_parser(__doc__, "seed", "quick")
+    parser = command_parser(__doc__)
     add_encoder(parser)
     parser.add_argument("--data", default="cifar10")
-    parser.add_argument("--images-per-class", type=float, default=1)
-    parser.add_argument("--outer-steps", type=int, default=1200)
+    parser.add_argument("--images-per-class", type=float, nargs="+", default=[1])
+    parser.add_argument("--outer-steps", type=int, default=400)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--quick", action="store_true")
     options = parser.parse_args(arguments)
-    bench = Bench(options.data, featuriser(options), 1 if options.quick else 5)
-    generator = torch.Generator().manual_seed(options.seed)
-    rows = max(1, int(options.images_per_class * IMAGE_NUMBERS // bench.width))
-    probe = bench.stored_head()
-    kinds = untrained(bench.real, bench.classes, rows, generator)
-    for name, vectors in kinds.items():
-        bench.measure(name, vectors)
-    start = kinds["class_means"].repeat(1, rows, 1)
-    start = start + (NOISE if rows > 1 else 0) * torch.randn(start.shape, generator=generator)
     schedule = Schedule(outer_steps=40 if options.quick else options.outer_steps)
-    training = bench.trained(start, schedule, generator)
-    document = {"data": options.data, "images_per_class": options.images_per_class, "vectors_per_class": rows}
-    document |= {"linear_probe": probe, "training": training, "test": bench.figures}
+    data = read(options.data, featuriser(options))
+    bench = Bench(data, 1 if options.quick else 5, schedule)
+    document: dict[str, Any] = {"data": options.data, "size": options.size, "linear_probe": bench.probe(), "test": {}}
+    for images in options.images_per_class:
+        numbers = int(images * data.classes * PICTURE)
+        document["test"][f"{images:g}"] = bench.at(numbers, torch.Generator().manual_seed(options.seed))
     print_figures(document)
 
 

@@ -38,10 +38,15 @@ class Source(NamedTuple):
 
 
 def joined_head(sources: Sequence[Source]) -> LinearHead:
-    """The head over all classes of the sources, in their order. Raises ValueError for no sources."""
+    """The head over all classes of the sources, in their order. Raises ValueError for no sources.
+
+    Where no source has typical features, the heads are side by side.
+    """
     if not sources:
         raise ValueError("one source or more is needed")
     typical = torch.cat([source.typical for source in sources]).float()
+    if not len(typical):
+        return LinearHead(*_side_by_side(sources, typical.shape[1], torch.tensor(1.0)))
     scale = (typical.shape[1] / typical.square().sum(dim=1).mean()).sqrt()
     features, labels, shares = scale * typical, *_labels(sources)
     origin = torch.repeat_interleave(torch.tensor([source.classes for source in sources]))

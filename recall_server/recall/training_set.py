@@ -15,8 +15,8 @@ pixel space, as if they were pictures that somebody sends. `shared_format` decid
 * Features: if any bundle holds features, images of the others go through its encoder, and all keep its model space.
 * Targets: one-hot. Stored targets exist only within a bundle.
 
-A memory of features that describes its classes brings a head instead. Its columns are used as they are, and joined
-with those of other memories (`joined_head.py`).
+A memory of features may hold a head instead. Its columns are used as they are, and joined with those of other memories
+(`joined_head.py`).
 """
 
 from __future__ import annotations
@@ -39,8 +39,8 @@ from recall_server.core.preprocessing import AbstractPreprocessing, Projected, S
 from recall_server.core.training.augmentation import common_augmentation
 from recall_server.core.training.retraining import Retraining
 from recall_server.errors import UnsupportedQuery
-from recall_server.recall.described import described_head, described_source, describes_classes, training_step
 from recall_server.recall.joined_head import Source
+from recall_server.recall.stored_heads import described_head, head_source, holds_head, training_step
 
 
 @final
@@ -137,7 +137,7 @@ def build_training_set(queries: Sequence[BundleQuery]) -> TrainingSet:
     shared = shared_format([query.bundle for query in queries])
     encoder = next((query.encoder for query in queries if query.encoder is not None), None)
     with torch.no_grad():
-        if any(map(describes_classes, shared.bundles)):
+        if any(map(holds_head, shared.bundles)):
             return _of_heads(queries, shared, encoder)
         if len(shared.bundles) == 1:
             bundle = shared.bundles[0]
@@ -150,20 +150,20 @@ def build_training_set(queries: Sequence[BundleQuery]) -> TrainingSet:
 
 
 def _of_heads(queries: Sequence[BundleQuery], shared: SharedFormat, encoder: QueryEncoder | None) -> TrainingSet:
-    """What gives the joined head in one step, where memories describe their classes."""
+    """What gives the joined head in one step, where memories hold one."""
     sources, order = [], []
     for bundle in shared.bundles:
         chosen = [at for at, query in enumerate(queries) if query.bundle is bundle]
         order += chosen
-        if describes_classes(bundle):
-            sources.append(described_source(bundle, torch.stack([queries[at].vector for at in chosen])))
+        if holds_head(bundle):
+            sources.append(head_source(bundle, torch.stack([queries[at].vector for at in chosen])))
             continue
         rows = [_pixels(queries[at], encoder).flatten(1) for at in chosen]
         labels = torch.arange(len(rows)).repeat_interleave(torch.tensor([len(each) for each in rows]))
         sources.append(Source(torch.cat(rows), labels, len(rows)))
     head, back = described_head(sources), torch.tensor(order).argsort()
-    space = next(bundle.preprocessing for bundle in shared.bundles if describes_classes(bundle))
-    assert isinstance(space, Standardise), "describes_classes has seen to that"
+    space = next(bundle.preprocessing for bundle in shared.bundles if holds_head(bundle))
+    assert isinstance(space, Standardise), "holds_head has seen to that"
     step = training_step(LinearHead(head.weights[back], head.bias[back]), space)
     images = step.vectors[:, None, :, None, None]
     return TrainingSet(images, torch.eye(len(queries)).unsqueeze(1), step.preprocessing, step.retraining)

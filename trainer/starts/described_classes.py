@@ -13,10 +13,11 @@ from torch import Tensor
 
 from recall_server.core.classifier.class_statistics import LinearHead
 from recall_server.core.classifier.one_step import one_step
-from recall_server.core.memory import DescribedClasses
+from recall_server.core.memory import AddressedBases, DescribedClasses
 from recall_server.core.preprocessing import Standardise
 from recall_server.core.training.retraining import Retraining
 from trainer.starts.linear_head import softmax_head
+from trainer.starts.low_rank_head import low_rank_factors
 from trainer.starts.representatives import clusters
 from trainer.starts.trained_features import Labelled
 
@@ -29,7 +30,7 @@ CLUSTERED: Final = 500  # features of a class that its centres are found among
 class Exact(NamedTuple):
     """A memory, its space, the schedule of one step, and the accuracy of its head on validation features."""
 
-    memory: DescribedClasses
+    memory: DescribedClasses | AddressedBases
     preprocessing: Standardise
     retraining: Retraining
     accuracy: float
@@ -40,31 +41,49 @@ def best_exact(
 ) -> Exact:
     """The memory of the head that is best on validation features, within so many numbers.
 
-    Features are in the space of `preprocessing`. Raises ValueError where the numbers do not suffice for the head.
+    Features are in the space of `preprocessing`. Where the numbers do not suffice for descriptions of the classes, the
+    memory is a head of as high a rank as they allow; raises ValueError where that is none.
     """
-    centres = next((count for count in CENTRES if 2 * _bases_of(train, classes, numbers, count) >= 3 * classes), 1)
-    bases = _bases_of(train, classes, numbers, centres)
-    if bases < classes - 1:
-        raise ValueError(
-            f"{numbers:.0f} numbers are too few for a head of {classes} classes over {train.features.shape[1]} "
-            "features; allow more images per class"
-        )
+    width = train.features.shape[1]
+    centres = next((count for count in CENTRES if 2 * most_bases(numbers, classes, width, count) >= 3 * classes), 1)
+    bases = most_bases(numbers, classes, width, centres)
+    if 2 * bases < 3 * classes:
+        return _low_rank(train, validation, preprocessing, classes, numbers)
     centred = bool((preprocessing.mean != 0).any())  # else the features have one length, and need no bias
-    features, best, most = train.features.float(), None, -1.0
-    for ridge in RIDGES:
-        head = softmax_head(features, train.labels, classes, ridge, bias=centred)
-        score = _accuracy(head, validation)
-        best, most = (head, score) if score > most else (best, most)
-    assert best is not None, "there is a ridge to try"
-    step = one_step(best, preprocessing)
+    head, accuracy, _ = _best_head(train, validation, classes, bias=centred)
+    step = one_step(head, preprocessing)
     moved = (step.preprocessing.mean - preprocessing.mean) / preprocessing.deviation
-    data = Labelled((train.features - moved.half()) if centred else train.features, train.labels)
+    data = Labelled(train.features - moved.to(train.features), train.labels)
     memory = described_classes(data, step.vectors, bases=bases, centres=centres)
-    return Exact(memory, step.preprocessing, step.retraining, most)
+    return Exact(memory, step.preprocessing, step.retraining, accuracy)
 
 
-def _bases_of(train: Labelled, classes: int, numbers: float, centres: int) -> int:
-    return most_bases(numbers, classes=classes, width=train.features.shape[1], centres=centres)
+def _low_rank(train: Labelled, validation: Labelled, preprocessing: Standardise, classes: int, numbers: float) -> Exact:
+    width = train.features.shape[1]
+    rank = min(classes - 1, int(numbers // (width + classes)))
+    if rank < 1:
+        raise ValueError(
+            f"{numbers:.0f} numbers are fewer than the {width + classes} of a head of rank one, for {classes} classes "
+            f"and {width} features"
+        )
+    head, _, ridge = _best_head(train, validation, classes, bias=False)
+    factors, bases = low_rank_factors(head, train, rank, ridge)
+    found = LinearHead(factors @ bases, torch.zeros(classes))
+    step = one_step(found, preprocessing)
+    memory = AddressedBases(bases, (step.vectors @ bases.T).unsqueeze(0))
+    return Exact(memory, step.preprocessing, step.retraining, _accuracy(found, validation))
+
+
+def _best_head(train: Labelled, validation: Labelled, classes: int, *, bias: bool) -> tuple[LinearHead, float, float]:
+    """The head, its accuracy on validation features, and its ridge."""
+    features, best = train.features.float(), None
+    for ridge in RIDGES:
+        head = softmax_head(features, train.labels, classes, ridge, bias=bias)
+        accuracy = _accuracy(head, validation)
+        if best is None or accuracy > best[1]:
+            best = head, accuracy, ridge
+    assert best is not None, "there is a ridge to try"
+    return best
 
 
 def _accuracy(head: LinearHead, data: Labelled) -> float:
@@ -72,7 +91,7 @@ def _accuracy(head: LinearHead, data: Labelled) -> float:
     return float(torch.stack(right).sum()) / max(1, len(data.labels)) if right else 0.0
 
 
-def most_bases(numbers: float, *, classes: int, width: int, centres: int) -> int:
+def most_bases(numbers: float, classes: int, width: int, centres: int) -> int:
     """The largest K that so many numbers allow: K (D + C (2 + r)) of them, at most MOST_BASES beyond the head's."""
     return min(width, MOST_BASES + classes, int(numbers // (width + classes * (2 + centres))))
 

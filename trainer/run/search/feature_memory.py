@@ -23,7 +23,7 @@ from recall_server.core.bundle.layout import encoder_folder
 from recall_server.core.bundle.manifest import EncoderReference, ImageDescription, MeasuredAccuracy
 from recall_server.core.encoders.query_encoder import QueryEncoder
 from recall_server.core.io.atomic import write_atomically
-from recall_server.core.memory import AbstractMemory, DescribedClasses, Storage, StoredItems
+from recall_server.core.memory import AbstractMemory, AddressedBases, DescribedClasses, Storage, StoredItems
 from recall_server.core.preprocessing import Standardise
 from recall_server.core.training.device import device_name
 from recall_server.core.training.retraining import Retraining
@@ -139,8 +139,10 @@ def _exact(request: FeatureRequest) -> Found:
         _labelled(split, preprocessing) for split in (request.dataset.train, request.dataset.validation)
     )
     found = best_exact(train, validation, preprocessing, len(request.dataset.classes), request.numbers)
-    said = f"a head and {len(found.memory.centres)} centres per class along {len(found.memory.bases)} bases"
-    return Found(found.memory, found.preprocessing, found.retraining, found.accuracy, said)
+    memory, said = found.memory, f"a head along {len(found.memory.bases)} bases"
+    if isinstance(memory, DescribedClasses):
+        said = f"a head and {len(memory.centres)} centres per class along {len(memory.bases)} bases"
+    return Found(memory, found.preprocessing, found.retraining, found.accuracy, said)
 
 
 def _space(train: Split) -> Standardise:
@@ -168,6 +170,8 @@ def _means(train: Labelled, classes: int, vectors: int, generator: torch.Generat
 def _size(memory: AbstractMemory) -> dict[str, int]:
     if isinstance(memory, DescribedClasses):
         return {"bases": len(memory.bases), "centres": len(memory.centres)}
+    if isinstance(memory, AddressedBases):
+        return {"bases": len(memory.bases)}
     return {"vectors_per_class": memory.rows}
 
 

@@ -1,4 +1,4 @@
-"""Classifiers of classes that memories of features describe: the stored head, or the heads of several memories joined.
+"""Classifiers from memories of features that hold a head: its columns, or the heads of several memories joined.
 
 What comes out is training data as from any other memory: one vector for each class, and a schedule of one step.
 """
@@ -18,24 +18,31 @@ from recall_server.core.preprocessing import Standardise
 from recall_server.recall.joined_head import Source, joined_head
 
 
-def describes_classes(bundle: MemoryBundle) -> bool:
-    """Whether the memory holds a head and what its classes look like."""
-    return isinstance(bundle.memory, DescribedClasses) and isinstance(bundle.preprocessing, Standardise)
+def holds_head(bundle: MemoryBundle) -> bool:
+    """Whether what the memory recalls are the weights of a head, which one step of training gives back."""
+    schedule = bundle.manifest.retraining
+    one_step = schedule.network.architecture == "linear" and schedule.steps == 1 and bundle.memory.rows == 1
+    return bundle.manifest.space == "features" and one_step and isinstance(bundle.preprocessing, Standardise)
 
 
-def described_source(bundle: MemoryBundle, vectors: Tensor) -> Source:
-    """What a memory that describes its classes brings for the queries `vectors` [k, C], in the encoder's features."""
-    assert isinstance(bundle.memory, DescribedClasses), "describes_classes has seen to that"
+def head_source(bundle: MemoryBundle, vectors: Tensor) -> Source:
+    """What a memory that holds a head brings for the queries `vectors` [k, C], in the encoder's features.
+
+    A memory that does not describe its classes brings no typical features.
+    """
+    head = stored_head(bundle, vectors)
+    if not isinstance(bundle.memory, DescribedClasses):
+        return Source(head.weights[:0], torch.empty(0, dtype=torch.long), len(vectors), head)
     typical = bundle.memory.typical(vectors)  # [k, r, D]
     features = bundle.preprocessing.to_pixels(typical.flatten(0, 1)[:, :, None, None])[:, :, 0, 0]
     labels = torch.arange(len(vectors)).repeat_interleave(typical.shape[1])
-    return Source(features, labels, len(vectors), stored_head(bundle, vectors))
+    return Source(features, labels, len(vectors), head)
 
 
 def stored_head(bundle: MemoryBundle, vectors: Tensor) -> LinearHead:
     """The columns of the memory's head for queries [k, C], over the encoder's features."""
     space, schedule = bundle.preprocessing, bundle.manifest.retraining
-    assert isinstance(space, Standardise), "describes_classes has seen to that"
+    assert isinstance(space, Standardise), "holds_head has seen to that"
     step = schedule.learning_rate / len(bundle.labels)  # of the one vector of each class, when all are trained on
     weights = step * bundle.memory.items(vectors)[:, 0] / space.deviation
     return LinearHead(weights, -weights @ space.mean)

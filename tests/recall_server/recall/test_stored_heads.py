@@ -11,12 +11,12 @@ from recall_server.core.bundle.bundle import MemoryBundle
 from recall_server.core.bundle.manifest import Budget, EncoderReference
 from recall_server.core.classifier.class_statistics import LinearHead
 from recall_server.core.classifier.fresh_classifier import FreshClassifier
-from recall_server.core.memory import StoredItems
+from recall_server.core.memory import AddressedBases, StoredItems
 from recall_server.core.preprocessing import Standardise
 from recall_server.core.training.retraining import Retraining
 from recall_server.recall import BundleQuery, build_training_set
-from recall_server.recall.described import described_source, stored_head
 from recall_server.recall.joined_head import Source, joined_head
+from recall_server.recall.stored_heads import head_source, stored_head
 from tests.recall_server.bundle_examples import example_manifest
 from tests.tolerances import assert_close
 from trainer.starts.described_classes import best_exact
@@ -115,7 +115,7 @@ def test_a_memory_that_only_recalls_vectors_joins_those_that_describe_their_clas
 
 def test_a_class_of_pictures_joins_classes_of_a_memory() -> None:
     bundle = described("one", [0, 1, 2, 3])
-    known = described_source(bundle, bundle.label_queries(["class 0", "class 2"]))
+    known = head_source(bundle, bundle.label_queries(["class 0", "class 2"]))
     head = joined_head([known, Source(features(5, 10), torch.zeros(10, dtype=torch.long), 1)])
     tests = torch.cat([features(label, seed=1) for label in (0, 2, 5)])
     found = head.logits(tests).argmax(dim=1) == torch.arange(3).repeat_interleave(EACH)
@@ -124,10 +124,21 @@ def test_a_class_of_pictures_joins_classes_of_a_memory() -> None:
 
 def test_a_single_source_with_a_head_keeps_what_tells_its_classes_apart() -> None:
     bundle = described("one", [0, 1, 2, 3])
-    known = described_source(bundle, torch.eye(4))
+    known = head_source(bundle, torch.eye(4))
     assert known.head is not None
     alone = LinearHead(known.head.weights, known.head.bias)
     joined = joined_head([known, Source(features(5, 10), torch.zeros(10, dtype=torch.long), 1)])
     tests = torch.cat([features(label, seed=1) for label in range(4)])
     same = joined.logits(tests)[:, :4].argmax(dim=1) == alone.logits(tests).argmax(dim=1)
     assert same.float().mean() > 0.95
+
+
+def test_a_head_of_low_rank_is_joined_as_it_is() -> None:
+    one, space = described("one", [0, 1, 2]), Standardise(torch.zeros(WIDTH), torch.full((WIDTH,), WIDTH**-0.5))
+    own = torch.cat([features(label) for label in (3, 4, 5)])
+    data = Labelled(space.to_model(own[:, :, None, None])[:, :, 0, 0], torch.arange(3).repeat_interleave(EACH))
+    found = best_exact(data, data, space, 3, numbers=2 * (WIDTH + 3))
+    assert isinstance(found.memory, AddressedBases)
+    small = made("small", found.memory, found.preprocessing, found.retraining, ("class 3", "class 4", "class 5"))
+    assert right(classifier(queries((small, "class 3"), (one, "class 0"), (small, "class 5"))), [3, 0, 5]) > 0.85
+    assert right(classifier(queries((small, "class 3"), (small, "class 5"))), [3, 5]) > 0.95

@@ -1,0 +1,46 @@
+"""A linear head of low rank, for memories smaller than one vector of each class.
+
+Reduced-rank regression (Izenman, 1975) for softmax regression: the weights are a product of two thin matrices, which
+start at the best approximation of the full head and are trained on all features.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+from torch.nn.functional import cross_entropy
+
+from recall_server.core.classifier.class_statistics import LinearHead
+from trainer.starts.trained_features import Labelled
+
+STEPS = 60  # of L-BFGS
+SMALLEST = 1e-5  # of the largest variance: directions below are rounding
+
+
+def truncated(head: LinearHead, features: Tensor, rank: int) -> tuple[Tensor, Tensor]:
+    """Factors [C, K] and [K, D] of the best approximation of the head's logits on features [N, D] without a bias."""
+    moments = features.T @ features / len(features)
+    values, directions = torch.linalg.eigh(moments)
+    values = values.clamp(min=SMALLEST * float(values.max()))
+    root, back = (directions * values.sqrt()) @ directions.T, (directions * values.rsqrt()) @ directions.T
+    left, sizes, right = torch.linalg.svd((head.weights - head.weights.mean(dim=0)) @ root, full_matrices=False)
+    return left[:, :rank] * sizes[:rank], right[:rank] @ back
+
+
+def low_rank_factors(head: LinearHead, data: Labelled, rank: int, ridge: float) -> tuple[Tensor, Tensor]:
+    """Factors A [C, K] and orthonormal B [K, D] of weights A B without a bias, trained from the full head on."""
+    features = data.features.float()
+    left, right = (each.contiguous().requires_grad_() for each in truncated(head, features, rank))
+    optimiser = torch.optim.LBFGS([left, right], max_iter=STEPS, history_size=10, line_search_fn="strong_wolfe")
+
+    def loss() -> Tensor:
+        optimiser.zero_grad()
+        value = cross_entropy(features @ right.T @ left.T, data.labels)
+        value = value + ridge / 2 * (left @ right).square().sum()
+        value.backward()  # type: ignore[no-untyped-call]
+        return value
+
+    optimiser.step(loss)  # type: ignore[no-untyped-call]
+    q, r = torch.linalg.qr(right.detach().T)
+    factors = left.detach() @ r.T
+    return factors - factors.mean(dim=0), q.T.contiguous()
