@@ -39,6 +39,28 @@ def head_source(bundle: MemoryBundle, vectors: Tensor) -> Source:
     return Source(features, labels, len(vectors), head)
 
 
+def by_bundle(bundles: Sequence[MemoryBundle]) -> list[tuple[MemoryBundle, list[int]]]:
+    """The different bundles in the order in which they first come, each with its positions."""
+    found: dict[int, tuple[MemoryBundle, list[int]]] = {}
+    for at, bundle in enumerate(bundles):
+        found.setdefault(id(bundle), (bundle, []))[1].append(at)
+    return list(found.values())
+
+
+def in_order(head: LinearHead, positions: Sequence[Sequence[int]]) -> LinearHead:
+    """The columns of a head over sources, whose classes have these positions, by position."""
+    back = torch.tensor([at for each in positions for at in each]).argsort()
+    return LinearHead(head.weights[back], head.bias[back])
+
+
+def head_with_pictures(asked: Sequence[tuple[MemoryBundle, Tensor]], pictures: Source) -> LinearHead:
+    """The head over the classes of queries [C] to memories that hold heads, and then those of pictures."""
+    groups = by_bundle([bundle for bundle, _ in asked])
+    sources = [head_source(bundle, torch.stack([asked[at][1] for at in chosen])) for bundle, chosen in groups]
+    last = list(range(len(asked), len(asked) + pictures.classes))
+    return in_order(joined_head([*sources, pictures]), [*(chosen for _, chosen in groups), last])
+
+
 def stored_head(bundle: MemoryBundle, vectors: Tensor) -> LinearHead:
     """The columns of the memory's head for queries [k, C], over the encoder's features."""
     space, schedule = bundle.preprocessing, bundle.manifest.retraining
@@ -53,7 +75,7 @@ def training_step(head: LinearHead, space: Standardise) -> OneStep:
     return one_step(LinearHead(head.weights * space.deviation, head.bias + head.weights @ space.mean), space)
 
 
-def described_head(sources: Sequence[Source]) -> LinearHead:
+def head_of(sources: Sequence[Source]) -> LinearHead:
     """The stored head of a single source, else the sources joined."""
     head = sources[0].head if len(sources) == 1 else None
     return joined_head(sources) if head is None else head

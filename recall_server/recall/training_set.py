@@ -32,7 +32,6 @@ from torch.nn.functional import interpolate
 
 from recall_server.core.bundle.bundle import MemoryBundle
 from recall_server.core.bundle.manifest import EncoderReference
-from recall_server.core.classifier.class_statistics import LinearHead
 from recall_server.core.encoders.query_encoder import QueryEncoder
 from recall_server.core.networks import Parameters
 from recall_server.core.preprocessing import AbstractPreprocessing, Projected, Standardise
@@ -40,7 +39,7 @@ from recall_server.core.training.augmentation import common_augmentation
 from recall_server.core.training.retraining import Retraining
 from recall_server.errors import UnsupportedQuery
 from recall_server.recall.joined_head import Source
-from recall_server.recall.stored_heads import described_head, head_source, holds_head, training_step
+from recall_server.recall.stored_heads import by_bundle, head_of, head_source, holds_head, in_order, training_step
 
 
 @final
@@ -151,20 +150,18 @@ def build_training_set(queries: Sequence[BundleQuery]) -> TrainingSet:
 
 def _of_heads(queries: Sequence[BundleQuery], shared: SharedFormat, encoder: QueryEncoder | None) -> TrainingSet:
     """What gives the joined head in one step, where memories hold one."""
-    sources, order = [], []
-    for bundle in shared.bundles:
-        chosen = [at for at, query in enumerate(queries) if query.bundle is bundle]
-        order += chosen
+    groups, sources = by_bundle([query.bundle for query in queries]), []
+    for bundle, chosen in groups:
         if holds_head(bundle):
             sources.append(head_source(bundle, torch.stack([queries[at].vector for at in chosen])))
             continue
         rows = [_pixels(queries[at], encoder).flatten(1) for at in chosen]
         labels = torch.arange(len(rows)).repeat_interleave(torch.tensor([len(each) for each in rows]))
         sources.append(Source(torch.cat(rows), labels, len(rows)))
-    head, back = described_head(sources), torch.tensor(order).argsort()
+    head = in_order(head_of(sources), [chosen for _, chosen in groups])
     space = next(bundle.preprocessing for bundle in shared.bundles if holds_head(bundle))
     assert isinstance(space, Standardise), "holds_head has seen to that"
-    step = training_step(LinearHead(head.weights[back], head.bias[back]), space)
+    step = training_step(head, space)
     images = step.vectors[:, None, :, None, None]
     return TrainingSet(images, torch.eye(len(queries)).unsqueeze(1), step.preprocessing, step.retraining)
 

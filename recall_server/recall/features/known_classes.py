@@ -12,7 +12,7 @@ from torch import Tensor
 
 from recall_server.core.bundle.bundle import MemoryBundle
 from recall_server.core.classifier.class_statistics import ClassStatistics, TwoCovariances
-from recall_server.core.memory.base import BASES
+from recall_server.core.memory import BASES, AbstractMemory, DescribedClasses
 from recall_server.core.preprocessing import Standardise
 from recall_server.library import LoadedBundle
 
@@ -44,20 +44,15 @@ def most_knowing(bundles: Iterable[LoadedBundle], encoder: str) -> KnownClasses 
 def class_model(bundle: MemoryBundle) -> TwoCovariances | None:
     """The model of the classes of a memory of features; None if the memory does not say how they vary.
 
-    What was distilled is training data, not typical features. Only two rows that are the mean of a class, plus and
-    minus its deviations along orthonormal bases, tell what a class looks like.
+    What was distilled is training data, not typical features. A memory tells what a class looks like if it describes
+    its classes, or if its two rows are the mean of a class, plus and minus its deviations along orthonormal bases.
     """
     memory, space = bundle.memory, bundle.preprocessing
-    if bundle.manifest.space != "features" or memory.rows != 2 or BASES not in memory.traits:
+    if bundle.manifest.space != "features" or not (isinstance(memory, DescribedClasses) or _has_deviations(memory)):
         return None
     if not isinstance(space, Standardise) or not bool((space.deviation == space.deviation[0]).all()):
         return None  # orthonormal directions would become oblique in the encoder's features
-    scale, bases = space.deviation[0], memory.span()
-    items = memory.items(torch.eye(memory.query_size))
-    deviations = (items[:, 0] - items[:, 1]) @ bases.T
-    if bool((deviations < -ROUNDING * deviations.abs().max()).any()):
-        return None
-    found = ClassStatistics.of_memory(memory)
+    scale, found = space.deviation[0], ClassStatistics.of_memory(memory)
     if not bool(found.variances.any()):
         return None
     return TwoCovariances(
@@ -65,7 +60,21 @@ def class_model(bundle: MemoryBundle) -> TwoCovariances | None:
     )
 
 
+def _has_deviations(memory: AbstractMemory) -> bool:
+    """Whether the two rows of each class differ by what may be deviations along the bases."""
+    if memory.rows != 2 or BASES not in memory.traits:
+        return False
+    items = memory.items(torch.eye(memory.query_size))
+    deviations = (items[:, 0] - items[:, 1]) @ memory.span().T
+    return not bool((deviations < -ROUNDING * deviations.abs().max()).any())
+
+
 def mean_features(bundle: MemoryBundle, labels: Tensor) -> Tensor:
-    """The mean [k, D] of what a memory of features recalls for label queries [k, C], as the encoder would give it."""
-    means = bundle.memory.items(labels).mean(dim=1)
+    """The means [k, D] of the classes of label queries [k, C], as the encoder would give them.
+
+    They are the means of what is recalled, unless the memory describes its classes.
+    """
+    memory = bundle.memory
+    rows = memory.typical(labels) if isinstance(memory, DescribedClasses) else memory.items(labels)
+    means = rows.mean(dim=1)
     return bundle.preprocessing.to_pixels(means[:, :, None, None])[:, :, 0, 0]

@@ -18,7 +18,9 @@ from recall_server.recall.features.few_shot import FewShotHead, HeadWay, few_sho
 from recall_server.recall.features.few_shot import class_means as means_and_counts
 from recall_server.recall.features.known_classes import mean_features
 from recall_server.recall.features.picture_space import PictureSpace
+from recall_server.recall.joined_head import Source
 from recall_server.recall.queries import Query, by_class
+from recall_server.recall.stored_heads import head_with_pictures, holds_head
 from recall_server.recall.uploads import Picture, PictureLimits, decode_all
 
 HOW: Final[dict[HeadWay, str]] = {
@@ -89,12 +91,17 @@ def head_among_labels(
     own, shots = means_and_counts(features, one_hot(members).to(features))
     known = torch.cat([mean_features(query.loaded.bundle, query.vector.unsqueeze(0)) for query in queries])
     means, all_counts = torch.cat([known, own]), torch.cat([torch.full((len(known),), MANY), shots])
-    head = model.head(model.whiten(means), all_counts)
+    asked = [(query.loaded.bundle, query.vector) for query in queries]
+    if all(holds_head(bundle) for bundle, _ in asked):
+        head = head_with_pictures(asked, Source(features, members, len(counts)))
+        how = "The heads of the memories are joined with the pictures, by what typical features of all classes say."
+    else:
+        head = model.head(model.whiten(means), all_counts)
+        how = f"The labels stand for what their memories recall. {_how('recalled', space)}"
     others = [label not in names for label in space.known.loaded.bundle.labels]
     familiarity = mean_familiarity(means, all_counts, model.known[torch.tensor(others)], model)
-    explanation = f"The labels stand for what their memories recall. {_how('recalled', space)}"
     return PictureHead(
-        (*names, *counts), counts, FewShotHead(head, "recalled", {}), members, space, familiarity, explanation,
+        (*names, *counts), counts, FewShotHead(head, "recalled", {}), members, space, familiarity, how,
         tuple(queries),
     )  # fmt: skip
 
