@@ -64,13 +64,21 @@ PLAIN = (
 
 def example(annotation: Any) -> Any:
     """A value that a field of this type accepts, and not None where the type has something else."""
-    inner = [annotation, *getattr(annotation, "__args__", ())]
-    models = [model_example(each) for each in inner if inspect.isclass(each) and issubclass(each, BaseModel)]
-    for candidate in [*models, *[(each,) for each in models], *PLAIN]:
+    models = [
+        model_example(each) for each in parts(annotation) if inspect.isclass(each) and issubclass(each, BaseModel)
+    ]
+    for candidate in [*models, *[(each,) for each in models], *[{"a": each} for each in models], *PLAIN]:
         with contextlib.suppress(ValidationError):
             TypeAdapter(annotation).validate_python(candidate)
             return candidate
     raise AssertionError(f"no example for {annotation}")
+
+
+def parts(annotation: Any) -> Iterator[Any]:
+    """The annotation, and those that it is composed of."""
+    yield annotation
+    for each in getattr(annotation, "__args__", ()):
+        yield from parts(each)
 
 
 def model_example(kind: type[BaseModel]) -> dict[str, Any]:

@@ -72,7 +72,12 @@ class StartingPoint:
         schedule = self.bundle.manifest.retraining
         network = asked.objective.network.shrinking(schedule.network.shrink or 1)
         inner = f"objective.network={network}", f"objective.augmentation={schedule.augmentation}"
-        return *inner, *(f"retraining.{name}={value}" for name, value in schedule)
+        return *inner, *(f"retraining.{name}={_as_override(value)}" for name, value in schedule)
+
+
+def _as_override(value: object) -> str:
+    """The text that `--set` takes for the value of a field."""
+    return ",".join(map(str, value)) if isinstance(value, tuple) else str(value)
 
 
 def _encoder_network(bundle: MemoryBundle) -> list[str]:

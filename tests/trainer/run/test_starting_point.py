@@ -135,12 +135,14 @@ def test_an_unknown_encoder_in_a_manifest_is_ignored(first: Path) -> None:
         assert StartingPoint.read(str(first)).defaults == ("queries.size=5", "queries.pretraining_steps=0")
 
 
+@pytest.mark.parametrize("rates", [(), (0.1, 0.01)])
 def test_the_schedule_of_the_start_is_kept_unless_the_method_has_its_own(
-    tmp_path: Path,
+    tmp_path: Path, rates: tuple[float, ...]
 ) -> None:
     path = tmp_path / "half.safetensors"
+    network = NetworkSpec(filters=8, depth=1, shrink=2)
     asked = example_bundle().manifest.retraining.model_copy(
-        update={"network": NetworkSpec(filters=8, depth=1, shrink=2), "steps": 7, "augmentation": "flip"}
+        update={"network": network, "steps": 7, "augmentation": "flip", "rates": rates}
     )
     example_bundle(retraining=asked).save(path)
     begin = StartingPoint.read(str(path))
