@@ -18,7 +18,7 @@ from torch.nn.functional import cross_entropy
 from recall_server.core.classifier.class_statistics import LinearHead
 
 # Half the squared length of corrections costs so much, against the mean cross-entropy of features that are as long as
-# the square root of their number (chosen on validation pictures by benchmarks/across_features.py).
+# the square root of their number. Chosen on validation pictures of five-way tasks over CIFAR-10 and CIFAR-100.
 COST_OF_SOURCE: Final = 0.1
 COST_OF_CLASS: Final = 0.3
 COST_WITHOUT_HEAD: Final = 0.1

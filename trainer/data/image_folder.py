@@ -9,7 +9,6 @@ from __future__ import annotations
 import hashlib
 import io
 import os
-import unicodedata
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +18,7 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 
+from recall_server.core.io.labels import composed
 from recall_server.core.io.metadata import separate
 from recall_server.core.io.pictures import FORMATS, SIXTEEN_BIT_MODES, decode_bytes, listed
 from recall_server.errors import InvalidDataset, InvalidRequest
@@ -66,10 +66,10 @@ def survey(folder: Path) -> ImageFolder:
     be read.
     """
     found, skipped = _class_folders(folder)
-    classes = tuple(unicodedata.normalize("NFC", name) for name in found)
-    twins = [name for name in found if classes.count(unicodedata.normalize("NFC", name)) > 1]
-    if twins:
-        raise InvalidDataset(f"{folder.name} has two folders whose names look the same, {twins[0]!r}; rename one")
+    classes = tuple(map(composed, found))
+    if len(set(classes)) < len(classes):
+        twin = next(name for name in found if classes.count(composed(name)) > 1)
+        raise InvalidDataset(f"{folder.name} has two folders whose names look the same, {twin!r}; rename one")
     names = tuple(SEPARATOR.join(files) for files in found.values())
     labels = np.repeat(np.arange(len(classes)), [len(files) for files in found.values()])
     places = np.ones(len(labels))

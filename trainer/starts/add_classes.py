@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import math
-import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -19,6 +18,7 @@ from torch import Tensor
 from recall_server.core.bundle.bundle import MemoryBundle
 from recall_server.core.bundle.describe import describe, made_now
 from recall_server.core.bundle.manifest import Manifest
+from recall_server.core.io.labels import composed
 from recall_server.core.memory import AddressedBases
 from recall_server.core.preprocessing import AbstractPreprocessing, Projected, unprojected
 from trainer.data.datasets import UNKNOWN_LICENCE
@@ -47,7 +47,7 @@ class NewClass:
         Raises InvalidDataset if no picture can be read.
         """
         images, unreadable = read_training_pictures(folder, bundle.manifest.image.shape, MOST_PICTURES)
-        return cls(unicodedata.normalize("NFC", name or folder.name), torch.from_numpy(images), unreadable)
+        return cls(composed(name or folder.name), torch.from_numpy(images), unreadable)
 
 
 def add_classes(
