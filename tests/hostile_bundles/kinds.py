@@ -1,4 +1,4 @@
-"""Hostile bundles of memories that divide images into cells, or that describe classes."""
+"""Hostile bundles of memories that divide images into cells, decode images, or describe classes."""
 
 from __future__ import annotations
 
@@ -6,9 +6,11 @@ import math
 
 from tests.hostile_bundles.draft import HostileBundle, Json, Numbers, build
 
+GENERATOR = {"noise": [3, 2], "noise.weight": [2, 1], "label.weight": [2, 1], "bias": [1, 1]}
+
 
 def kinds() -> list[HostileBundle]:
-    return [*formations(), *descriptions()]
+    return [*formations(), *decoded(), *descriptions()]
 
 
 def formations() -> list[HostileBundle]:
@@ -41,6 +43,61 @@ def formations() -> list[HostileBundle]:
             "images must be [labels, images, C, H, W], not [2, 1, 16]",
             2,
             [2, 1, 16],
+        ),
+    ]
+
+
+def decoded() -> list[HostileBundle]:
+    """Codes and decoders that do not fit each other or the images of the manifest."""
+    layers = {"first": (2, 1), "second": (2, 2), "last": (1, 2)}
+
+    def case(name: str, abuse: str, sentence: str, kind: str = "latent_codes", **changed: list[int]) -> HostileBundle:
+        shapes = {f"decoders.{layer}.weight": [1, *size, 3, 3] for layer, size in layers.items()}
+        shapes |= {f"decoders.{layer}.bias": [1, size[0]] for layer, size in layers.items()}
+        shapes |= {"codes": [2, 1, 1, 1, 1]} if kind == "latent_codes" else GENERATOR
+        shapes |= {key.replace("_", "."): value for key, value in changed.items()}
+        tensors: dict[str, Numbers | None] = {"addressing": None, "bases": None}
+        tensors |= {key: (shape, [0.5] * math.prod(shape)) for key, shape in shapes.items()}
+        count = sum(math.prod(shape) for shape in shapes.values())
+        manifest: Json = {"memory": {"kind": kind}, "budget": {"numbers_stored": count, "images_per_class": 100.0}}
+        return HostileBundle(name, abuse, sentence, build(manifest=manifest, tensors=tensors))
+
+    layer = (
+        "the decoder layer {} needs weights [decoders, outputs, inputs, 3, 3] and biases [decoders, outputs] that fit "
+        "the layer before, not {} and {}"
+    )
+    return [
+        case(
+            "codes-of-other-images",
+            "codes for larger images than those of the manifest",
+            "codes must be [labels, codes, 1, 1, 1] for images of 4x4, not [2, 1, 1, 2, 2]",
+            codes=[2, 1, 1, 2, 2],
+        ),
+        case(
+            "decoder-with-a-gap",
+            "a layer that takes three channels, where the layer before has two",
+            layer.format("second", [1, 2, 3, 3, 3], [1, 2]),
+            decoders_second_weight=[1, 2, 3, 3, 3],
+        ),
+        case(
+            "decoder-without-a-bias",
+            "fewer biases than outputs",
+            layer.format("last", [1, 1, 2, 3, 3], [1, 3]),
+            decoders_last_bias=[1, 3],
+        ),
+        case(
+            "decoder-of-larger-windows",
+            "filters of 5x5, where the format has 3x3",
+            layer.format("first", [1, 2, 1, 5, 5], [1, 2]),
+            decoders_first_weight=[1, 2, 1, 5, 5],
+        ),
+        case(
+            "generator-of-other-codes",
+            "noise weights for codes that are larger than the decoder takes",
+            "a generator has noise [r, z], weights [z, 1] and [labels, 1], a bias [1, 1] and one decoder, not [3, 2], "
+            "[2, 4], [2, 1], [1, 1] and 1 decoders",
+            kind="generator",
+            noise_weight=[2, 4],
         ),
     ]
 

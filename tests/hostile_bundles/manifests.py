@@ -324,7 +324,8 @@ def contradictions() -> list[HostileBundle]:
         changed(
             "memory-unknown",
             "a memory that this code does not have",
-            "the memory kind 'dreams' is not one of stored_items, addressed_bases, multi_formation, described_classes",
+            "the memory kind 'dreams' is not one of stored_items, addressed_bases, multi_formation, described_classes, "
+            "latent_codes, generator",
             {"memory": {"kind": "dreams"}},
         ),
         changed(

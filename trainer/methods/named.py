@@ -9,6 +9,7 @@ from pathlib import Path
 
 from trainer.methods.families import (
     addressed_bases,
+    decoded,
     distribution_matching,
     gradient_matching,
     kernel_regression,
@@ -28,6 +29,7 @@ FAMILIES = (
     distribution_matching,
     trajectory_matching,
     kernel_regression,
+    decoded,
     addressed_bases,
 )
 

@@ -225,7 +225,7 @@ def _check_recall_cost(memory: AbstractMemory, numbers: int) -> None:
     the number of rows.
     """
     items = max(memory.rows, *(tensor.shape[0] for tensor in memory.tensors().values()))
-    if items * math.prod(memory.item_shape) > numbers:
+    if items * memory.numbers_at_once() > numbers:
         size = "x".join(map(str, memory.item_shape))
         raise InvalidBundle(f"recalling takes {items} items of {size} at once, more than {numbers} numbers")
 

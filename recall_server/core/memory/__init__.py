@@ -1,7 +1,17 @@
 """Memories: containers of stored tensors that answer queries with training data, by the kind that a manifest names."""
 
 from recall_server.core.memory.addressed_bases import AddressedBases
-from recall_server.core.memory.base import BASES, ITEMS, LINEAR, AbstractMemory, LazilyRecalled, Recalled, Setting
+from recall_server.core.memory.base import (
+    BASES,
+    CODES,
+    ITEMS,
+    LINEAR,
+    AbstractMemory,
+    LazilyRecalled,
+    Recalled,
+    Setting,
+)
+from recall_server.core.memory.decoded import ImageGenerator, LatentCodes
 from recall_server.core.memory.described_classes import DescribedClasses
 from recall_server.core.memory.lazy_items import LazyItems
 from recall_server.core.memory.multi_formation import MultiFormation
@@ -10,17 +20,21 @@ from recall_server.core.memory.stored_items import StoredItems
 from recall_server.core.memory.targets import TargetForm, Targets, initial_targets
 
 MEMORIES: dict[str, type[AbstractMemory]] = {
-    memory.kind: memory for memory in (StoredItems, AddressedBases, MultiFormation, DescribedClasses)
+    memory.kind: memory
+    for memory in (StoredItems, AddressedBases, MultiFormation, DescribedClasses, LatentCodes, ImageGenerator)
 }
 
 __all__ = [
     "BASES",
+    "CODES",
     "ITEMS",
     "LINEAR",
     "MEMORIES",
     "AbstractMemory",
     "AddressedBases",
     "DescribedClasses",
+    "ImageGenerator",
+    "LatentCodes",
     "LazilyRecalled",
     "LazyItems",
     "MultiFormation",

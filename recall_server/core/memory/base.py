@@ -7,6 +7,7 @@ not distinguish them. Classes are abstract or final: a new container is a new fi
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
@@ -19,6 +20,7 @@ from recall_server.core.memory.targets import Targets
 
 LINEAR: Final = "linear"  # a mixture of queries recalls the mixture of their items
 ITEMS: Final = "items"  # each item is stored by itself, so real items can be stored
+CODES: Final = "codes"  # images are decoded from stored codes, and real images have codes too
 BASES: Final = "bases"  # all items are in the span of shared bases, which new classes can use
 
 Setting = int | float | str
@@ -118,6 +120,10 @@ class AbstractMemory(ABC):
             raise ValueError(f"this memory recalls vectors of {self.item_shape[0]} features, not images")
         channels, height, width = self.item_shape
         return channels, height, width
+
+    def numbers_at_once(self) -> int:
+        """The most numbers that one item takes while it is recalled: its own, or those of a wider layer."""
+        return math.prod(self.item_shape)
 
     def stored_numbers(self) -> int:
         """The number of stored numbers, which the budget counts (paper, section 4)."""

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from tests.trainer.methods.small import (
     addressed_bases,
+    decoded,
     distribution_matching,
     gradient_matching,
     kernel_regression,
@@ -38,6 +39,7 @@ FAMILIES = (
     distribution_matching,
     trajectory_matching,
     kernel_regression,
+    decoded,
     addressed_bases,
 )
 EVERY_METHOD: dict[str, Small] = {name: small for family in FAMILIES for name, small in family.SMALL.items()}

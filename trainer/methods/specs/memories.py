@@ -44,7 +44,8 @@ class MemorySpec(Spec):
     def __pydantic_init_subclass__(cls, **kwargs: Any) -> None:
         """Register the memory, so that bundles of it can be read."""
         super().__pydantic_init_subclass__(**kwargs)
-        MEMORIES.setdefault(cls.memory.kind, cls.memory)
+        if "memory" in vars(cls):
+            MEMORIES.setdefault(cls.memory.kind, cls.memory)
 
     @abstractmethod
     def numbers(self, shape: MemoryShape, bases: int, rows: int) -> int:
@@ -101,10 +102,15 @@ class MemorySpec(Spec):
         elif memory.targets.form != self.targets:
             form = memory.targets.form
             raise ValueError(f"the bundle has {form} targets; keep them with --set memory.targets={form}")
-        unknown = sorted(set(self.frozen) - set(memory.tensors()))
+        return memory.with_frozen(self._frozen(memory))
+
+    def _frozen(self, memory: AbstractMemory) -> set[str]:
+        """The names of the frozen tensors. A prefix such as `decoders` stands for all tensors `decoders.NAME`."""
+        names = {part: {name for name in memory.tensors() if f"{name}.".startswith(f"{part}.")} for part in self.frozen}
+        unknown = sorted(part for part, found in names.items() if not found)
         if unknown:
             raise ValueError(f"there is no tensor {unknown[0]!r} to freeze; there are {', '.join(memory.tensors())}")
-        return memory.with_frozen(self.frozen)
+        return {name for found in names.values() for name in found}
 
 
 class AddressedBasesSpec(MemorySpec):

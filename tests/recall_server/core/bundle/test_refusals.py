@@ -11,10 +11,17 @@ import pytest
 import torch
 
 from recall_server.core.bundle.bundle import FileLimits, MemoryBundle
-from recall_server.core.memory import AbstractMemory, StoredItems
+from recall_server.core.bundle.manifest import Budget
+from recall_server.core.memory import AbstractMemory, LatentCodes, StoredItems
+from recall_server.core.memory.decoded import DecoderShape, initial_decoders
 from recall_server.core.preprocessing import ZCA
 from recall_server.errors import InvalidBundle, NotFound, RecallError, StorageFailed
-from tests.recall_server.bundle_examples import example_bundle, example_memory, example_preprocessing
+from tests.recall_server.bundle_examples import (
+    example_bundle,
+    example_manifest,
+    example_memory,
+    example_preprocessing,
+)
 
 
 @pytest.fixture
@@ -164,3 +171,17 @@ def test_preprocessing_of_other_images_is_refused() -> None:
     bundle = example_bundle()
     with pytest.raises(InvalidBundle, match=r"not made for images of \[1, 8, 8\]"):
         MemoryBundle(bundle.manifest, bundle.memory, example_preprocessing(channels=3))
+
+
+def test_decoders_that_are_wide_on_the_way_to_an_image_are_refused(path: Path) -> None:
+    decoders = initial_decoders(DecoderShape(1, 1, 32, 1), torch.Generator().manual_seed(0))
+    wide, preprocessing = (
+        LatentCodes(torch.zeros(3, 1, 1, 10, 10), decoders, height=40, width=40),
+        example_preprocessing(),
+    )
+    budget = Budget(images_per_class=10, numbers_stored=wide.stored_numbers(), dataset_bytes=64_000)
+    manifest = example_manifest(wide, preprocessing, budget=budget)
+    MemoryBundle(manifest, wide, preprocessing).save(path)
+    assert MemoryBundle.load(path).memory.rows == 1
+    with pytest.raises(InvalidBundle, match="recalling takes 3 items of 1x40x40 at once, more than 100000 numbers"):
+        MemoryBundle.load(path, limits=FileLimits(numbers=100_000))

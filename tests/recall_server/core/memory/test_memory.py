@@ -12,15 +12,19 @@ from torch import Tensor
 from torch.autograd import gradcheck
 
 from recall_server.core.memory import (
+    LINEAR,
     MEMORIES,
     AbstractMemory,
     AddressedBases,
     DescribedClasses,
+    ImageGenerator,
+    LatentCodes,
     LazyItems,
     MultiFormation,
     StoredItems,
     Targets,
 )
+from recall_server.core.memory.decoded import Decoders, DecoderShape, initial_decoders
 from tests.tolerances import assert_close
 
 
@@ -50,6 +54,25 @@ def formations() -> MultiFormation:
     return MultiFormation(random(4, 1, 2, 6, 4, seed=3), factor=2)
 
 
+def decoders(count: int) -> Decoders:
+    """Of codes with two channels, through three filters, to images with two channels."""
+    return initial_decoders(DecoderShape(count, 2, 3, 2), torch.Generator().manual_seed(4))
+
+
+def latent_codes() -> LatentCodes:
+    """Queries of four numbers, two codes of 2x2x1 and two decoders: four rows, images of 2x6x4."""
+    doubled = Decoders.from_tensors({name: value.double() for name, value in decoders(2).tensors().items()})
+    return LatentCodes(random(4, 2, 2, 2, 1, seed=3), doubled, height=6, width=4)
+
+
+def image_generator() -> ImageGenerator:
+    """Queries of four numbers, three vectors of noise of five numbers, images of 2x6x4."""
+    doubled = Decoders.from_tensors({name: value.double() for name, value in decoders(1).tensors().items()})
+    return ImageGenerator(
+        random(3, 5, seed=1), random(5, 4, seed=2), random(4, 4, seed=3), random(1, 4, seed=5), doubled, 6, 4
+    )
+
+
 TERMS = 4 * 5 * 4  # labels, bases, and the neighbours that an enlarged pixel averages
 
 
@@ -69,9 +92,19 @@ def with_targets() -> list[AbstractMemory]:
     ]
 
 
-EVERY_KIND = [addressed_bases(), stored_items(), small_items(), formations(), *vectors(), *with_targets()]
-every_kind = pytest.mark.parametrize(
-    "memory", EVERY_KIND, ids=lambda memory: f"{memory.kind} {memory.item_shape} {memory.targets.form}"
+EVERY_KIND = [
+    addressed_bases(), stored_items(), small_items(), formations(), latent_codes(), image_generator(), *vectors(),
+    *with_targets(),
+]  # fmt: skip
+
+
+def name_of(memory: AbstractMemory) -> str:
+    return f"{memory.kind} {memory.item_shape} {memory.targets.form}"
+
+
+every_kind = pytest.mark.parametrize("memory", EVERY_KIND, ids=name_of)
+linear_kinds = pytest.mark.parametrize(
+    "memory", [memory for memory in EVERY_KIND if LINEAR in memory.traits], ids=name_of
 )
 
 
@@ -190,7 +223,7 @@ def test_a_formation_refuses_images_that_cannot_be_cut_into_cells(
         MultiFormation(random(*shape), factor=factor)
 
 
-@every_kind
+@linear_kinds
 def test_a_mixture_of_labels_recalls_the_mixture_of_their_images(memory: AbstractMemory) -> None:
     labels = torch.eye(4, dtype=torch.float64)
     mixed = memory.items(0.3 * labels[:1] + 0.7 * labels[1:2])
@@ -229,7 +262,7 @@ def test_a_memory_rebuilt_from_its_tensors_recalls_the_same_bits(memory: Abstrac
 @every_kind
 def test_a_memory_describes_what_it_recalls(memory: AbstractMemory) -> None:
     assert memory.query_size == 4
-    assert memory.rows == (4 if isinstance(memory, MultiFormation) else 3)
+    assert memory.rows == (4 if isinstance(memory, MultiFormation | LatentCodes) else 3)
     assert memory.item_shape in {(2, 6, 4), (7,)}
     recalled = memory.recall(random(5, 4))
     assert recalled.items.shape == (5, memory.rows, *memory.item_shape)
