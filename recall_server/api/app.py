@@ -16,7 +16,9 @@ from recall_server.api.guards.admission import Admission
 from recall_server.api.guards.answer_pace import AnswerPace
 from recall_server.api.guards.body_limit import BodyLimits
 from recall_server.api.guards.guard import Guard
+from recall_server.api.guards.head_requests import HeadRequests
 from recall_server.api.guards.observed import Observed
+from recall_server.api.guards.prefix import Prefixed
 from recall_server.api.http import problems
 from recall_server.api.routes import bundles, classifiers, events, operations, page, recall
 from recall_server.api.state.context import Context
@@ -45,6 +47,7 @@ def create_app(service: RecallService) -> FastAPI:
         summary="Recall training images from distilled memories, and train fresh classifiers from them.",
         lifespan=lifespan,
         responses=problems.everywhere(),
+        servers=[{"url": settings.root_path}] if settings.root_path else None,
         openapi_url=None,  # a guarded route serves the document
         docs_url=None,  # the pages of FastAPI load scripts from other sites
         redoc_url=None,
@@ -61,5 +64,7 @@ def create_app(service: RecallService) -> FastAPI:
     app.add_middleware(RequestBodyLimitMiddleware, max_body_size=settings.max_body_bytes)
     app.add_middleware(BodyLimits, max_bytes=settings.max_body_bytes, max_seconds=settings.max_body_seconds)
     app.add_middleware(AnswerPace)
+    app.add_middleware(HeadRequests)
     app.add_middleware(Observed, metrics=context.metrics)
+    app.add_middleware(Prefixed, prefix=settings.root_path)
     return app

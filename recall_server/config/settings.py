@@ -25,6 +25,10 @@ class Settings(BaseSettings):
     host: Annotated[str, Field(description="address to listen on")] = "127.0.0.1"
     port: Annotated[int, Field(ge=0, le=65535, description="port to listen on; 0 takes a free one")] = 8000
     allow_public: Annotated[bool, Field(description="listen beyond this machine without any API key")] = False
+    root_path: Annotated[
+        str,
+        Field(pattern=r"^(/[A-Za-z0-9._~-]+)*$", description="path prefix that a proxy removes, such as /recall"),
+    ] = ""
     trusted_proxies: Annotated[
         str, Field(description="addresses of proxies whose X-Forwarded-For names the caller, separated by commas")
     ] = ""

@@ -93,8 +93,8 @@ def presented_key(headers: Headers) -> str | None:
 
 
 def _check_origin(method: str, headers: Headers) -> None:
-    host = headers.get("host", "")
-    if not THIS_MACHINE.fullmatch(host):
+    host = headers.get("host")
+    if host is not None and not THIS_MACHINE.fullmatch(host):  # every browser sends one
         raise Forbidden(
             f"this server has no API keys and answers only requests to this machine, not to {host[:100]!r}; "
             "set RECALL_API_KEYS, or RECALL_ALLOW_PUBLIC to let everybody use it"

@@ -1,4 +1,4 @@
-"""The outermost middleware: request ids, one log line and metrics for each request, headers of every answer."""
+"""Middleware: request ids, one log line and metrics for each request, headers of every answer."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ class Observed:
         outcome = "none" if status is None else str(status)
         self._metrics.requests.labels(method, route, outcome).inc()
         self._metrics.seconds.labels(route).observe(seconds)
-        level = logging.DEBUG if scope["path"].startswith(QUIET) else logging.INFO
+        level = logging.DEBUG if route.startswith(QUIET) else logging.INFO
         if logger.isEnabledFor(level):
             fields = {"method": method, "route": route, "status": outcome, "seconds": round(seconds, 4)}
             logger.log(level, "request", extra=fields | {"caller": scope.get(CALLER, "unknown")})

@@ -49,7 +49,7 @@ async def list_bundles(context: Served) -> BundleList:
     """List all loaded bundles in the order of their names."""
     library = context.service.library
     return BundleList(
-        bundles=[bundle_summary(loaded) for loaded in library.bundles.values()],
+        bundles=[bundle_summary(loaded, context.settings.root_path) for loaded in library.bundles.values()],
         aliases={name: list(meanings) for name, meanings in library.aliases.items()},
     )
 
@@ -58,7 +58,7 @@ async def list_bundles(context: Served) -> BundleList:
 @access(READ)
 async def show_bundle(name: str, context: Served) -> BundleDetails:
     """Return one bundle with its whole manifest: accuracy, provenance, retraining."""
-    return bundle_details(context.service.library.get(name))
+    return bundle_details(context.service.library.get(name), context.settings.root_path)
 
 
 @router.get("/bundles/{name}/bases", response_class=Response, responses=BASES | NOT_MODIFIED | responses(404, 406, 422))

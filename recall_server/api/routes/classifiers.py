@@ -122,7 +122,7 @@ async def list_classifiers(
 
     def page_json() -> str:  # in a thread, because a page may be long
         page = context.service.jobs.page(limit, cursor)
-        answers = [ClassifierAnswer.of(record) for record in page.records]
+        answers = [ClassifierAnswer.of(record, context.settings.root_path) for record in page.records]
         return ClassifierList(classifiers=answers, next=page.next).model_dump_json()
 
     return Response(await context.look(page_json), media_type="application/json")
@@ -145,7 +145,8 @@ async def show_classifier(request: Request, identifier: str, context: Served) ->
 @access(Access(Scope.TRAIN))
 async def cancel(identifier: str, context: Served) -> ClassifierAnswer:
     """Stop a training. A classifier whose training has ended is returned unchanged."""
-    return ClassifierAnswer.of(await context.look(context.service.jobs.cancel, identifier))
+    cancelled = await context.look(context.service.jobs.cancel, identifier)
+    return ClassifierAnswer.of(cancelled, context.settings.root_path)
 
 
 @router.delete("/classifier/{identifier}", status_code=204, responses=responses(404, 422, 507))
@@ -260,16 +261,16 @@ async def _answer_after_wait(
     request: Request, context: Context, record: ClassifierRecord, *, created: bool
 ) -> Response:
     """The record, after the wait that was asked for. For a new one, 201 with a classifier, else 202."""
-    headers = {}
+    headers, root = {}, context.settings.root_path
     seconds = preferred_wait(request, context.settings.max_wait_seconds)
     if seconds is not None:
         headers["Preference-Applied"] = f"wait={seconds:g}"
         record = await context.feeds.ended(record.id, seconds)
     status = 200
     if created:
-        headers["Location"] = classifier_path(record.id)
+        headers["Location"] = root + classifier_path(record.id)
         status = 201 if record.status is JobStatus.SUCCEEDED else 202
-    content = ClassifierAnswer.of(record).model_dump_json()
+    content = ClassifierAnswer.of(record, root).model_dump_json()
     return Response(content, status_code=status, media_type="application/json", headers=headers)
 
 

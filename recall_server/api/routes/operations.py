@@ -47,12 +47,13 @@ router = APIRouter(tags=["operations"], route_class=GuardedRoute)
 
 @router.get("/", response_model=Index, responses=PAGE)
 @access(OPEN)
-async def index(request: Request, response: Response) -> Index | Response:
+async def index(request: Request, response: Response, context: Served) -> Index | Response:
     """Return the addresses of all routes; for a browser, the page."""
     if accepted(request, (JSON, HTML)) == HTML:
         return page_file("index.html", request)
     response.headers["Vary"] = "Accept"
-    return Index(name=NAME, version=__version__, links=LINKS)
+    root = context.settings.root_path
+    return Index(name=NAME, version=__version__, links={name: root + path for name, path in LINKS.items()})
 
 
 @router.get("/openapi.json", include_in_schema=False)

@@ -101,7 +101,8 @@ class BundleList(BaseModel):
     aliases: dict[str, list[str]] = Field(description="further names, each with its labels and groups")
 
 
-def bundle_summary(loaded: LoadedBundle) -> BundleSummary:
+def bundle_summary(loaded: LoadedBundle, root: str = "") -> BundleSummary:
+    """The answer; its links begin with `root`."""
     bundle, manifest = loaded.bundle, loaded.bundle.manifest
     encoder = None
     if loaded.encoder is not None and manifest.query_encoder is not None:
@@ -123,12 +124,12 @@ def bundle_summary(loaded: LoadedBundle) -> BundleSummary:
         accuracy=list(manifest.accuracy),
         query_encoder=encoder,
         space=manifest.space,
-        links=_links(loaded),
+        links=_links(loaded, root),
     )
 
 
-def _links(loaded: LoadedBundle) -> dict[str, str | None]:
-    path = f"/bundles/{loaded.name}"
+def _links(loaded: LoadedBundle, root: str) -> dict[str, str | None]:
+    path = f"{root}/bundles/{loaded.name}"
     return {
         "self": path,
         "card": f"{path}/card",
@@ -137,5 +138,6 @@ def _links(loaded: LoadedBundle) -> dict[str, str | None]:
     }
 
 
-def bundle_details(loaded: LoadedBundle) -> BundleDetails:
-    return BundleDetails(**dict(bundle_summary(loaded)), manifest=loaded.bundle.manifest)
+def bundle_details(loaded: LoadedBundle, root: str = "") -> BundleDetails:
+    """The answer; its links begin with `root`."""
+    return BundleDetails(**dict(bundle_summary(loaded, root)), manifest=loaded.bundle.manifest)

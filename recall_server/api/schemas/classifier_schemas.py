@@ -84,8 +84,9 @@ class ClassifierAnswer(BaseModel):
     links: dict[str, str]
 
     @classmethod
-    def of(cls, record: ClassifierRecord) -> ClassifierAnswer:
-        self_link = classifier_path(record.id)
+    def of(cls, record: ClassifierRecord, root: str = "") -> ClassifierAnswer:
+        """The answer; its links begin with `root`."""
+        self_link = root + classifier_path(record.id)
         fields: dict[str, Any] = dict(record)
         fields |= {"labels": list(record.labels), "bundles": list(record.bundles), "notes": list(record.notes)}
         fields["ways"] = record.ways and {way: WayScore.of(score) for way, score in record.ways.items()}

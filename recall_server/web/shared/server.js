@@ -18,13 +18,19 @@ export const key = {
   set: (value) => (value ? sessionStorage.setItem(KEY, value) : sessionStorage.removeItem(KEY)),
 };
 
+/** The address of a path on the server, which may lie below a prefix that a proxy removes; links may name it. */
+function address(path) {
+  const base = new URL(".", document.baseURI);
+  return path.startsWith(base.pathname) ? path : new URL(path.slice(1), base).href;
+}
+
 /** fetch with the API key; throws a ServerError unless the answer is a success. */
 export async function ask(path, options = {}) {
   const headers = new Headers(options.headers);
   let answer;
   try {
     if (key.get()) headers.set("Authorization", `Bearer ${key.get()}`);
-    answer = await fetch(path, { ...options, headers });
+    answer = await fetch(address(path), { ...options, headers });
   } catch (error) {
     if (error.name === "AbortError") throw error;
     const unusable = key.get() && !headers.has("Authorization"); // headers cannot contain these characters
@@ -62,7 +68,7 @@ export async function read(answer, reader) {
 
 /** The answer of /health/ready, whether the server is ready or not. */
 export async function readiness() {
-  const answer = await fetch("/health/ready", { signal: AbortSignal.timeout(10_000) }).catch(() => null);
+  const answer = await fetch(address("/health/ready"), { signal: AbortSignal.timeout(10_000) }).catch(() => null);
   if (!answer) throw new ServerError(GONE);
   if (!answer.ok && answer.status !== 503) throw await failure(answer);
   const state = await answer.json().catch(() => null);
