@@ -63,7 +63,10 @@ class Settings(BaseSettings):
     ] = ""
     max_body_bytes: Annotated[int, Field(ge=1024, description="largest request body")] = 64 * 2**20
     max_body_seconds: Annotated[float, Field(gt=0, description="longest time that a request body may take")] = 60.0
-    max_picture_pixels: Annotated[int, Field(ge=1, description="largest picture, width times height")] = 16_000_000
+    max_picture_pixels: Annotated[
+        int,
+        Field(ge=1, description="most pixels (width times height) of a picture; a JPEG may have four times as many"),
+    ] = 16_000_000
     max_request_pixels: Annotated[
         int, Field(ge=1, description="most pixels of all pictures of one request, and of those of one caller at a time")
     ] = 400_000_000

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import final
 
 import numpy as np
 from numpy.typing import NDArray
 
-from recall_server.core.io.decoding import DecodingProcesses
+from recall_server.core.io.decoding import PROCESSES, DecodingProcesses
 from recall_server.core.io.pictures import decode_bytes, decoding_work
 from recall_server.errors import Abandoned, InvalidRequest, PictureTooLarge
 
@@ -95,8 +96,15 @@ def decode_checked(
     """
     limits.upload.charge(sum(work))
     pixels = np.empty((len(pictures), *image_shape), dtype=np.uint8)
-    for position, (picture, pixels_to_decode) in enumerate(zip(pictures, work, strict=True)):
-        pixels[position] = _decoded(picture, image_shape, limits, inline=pixels_to_decode <= INLINE_WORK)
+    large = [picture for picture, size in zip(pictures, work, strict=True) if size > INLINE_WORK]
+    pool = ThreadPoolExecutor(PROCESSES)  # whose threads wait for the processes; none starts for small pictures
+    try:
+        decoded = pool.map(lambda picture: _decoded(picture, image_shape, limits, inline=False), large)
+        for position, (picture, size) in enumerate(zip(pictures, work, strict=True)):
+            inline = size <= INLINE_WORK
+            pixels[position] = _decoded(picture, image_shape, limits, inline=True) if inline else next(decoded)
+    finally:
+        pool.shutdown(cancel_futures=True)
     return pixels
 
 

@@ -87,6 +87,8 @@ def _quality(record: ClassifierRecord) -> list[str]:
 def _making(record: ClassifierRecord, classifier: Classifier) -> list[str]:
     if isinstance(classifier, FeatureClassifier):
         classifier = classifier.head
+        if record.pictures is not None:
+            return ["Its head follows from the pictures by a formula, without a training of several steps."]
     if isinstance(classifier, FreshClassifier):
         return [schedule(classifier.retraining), _training(record)]
     return ["It was not: a picture goes to the class whose mean is nearest in the space of the memory's query encoder."]

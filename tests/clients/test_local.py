@@ -27,6 +27,7 @@ from tests.clients.onnx_models import brightness_model
 
 RANDOM = numpy.random.default_rng(4)
 COLOUR = RANDOM.integers(0, 256, (30, 50, 3), dtype=numpy.uint8)
+LARGE = Image.fromarray(COLOUR).resize((1200, 1000))  # decoded at a smaller scale
 
 
 def encoded(image: Image.Image, form: str = "PNG", **options: Any) -> bytes:
@@ -35,8 +36,7 @@ def encoded(image: Image.Image, form: str = "PNG", **options: Any) -> bytes:
     return stream.getvalue()
 
 
-def turned() -> bytes:
-    image = Image.fromarray(COLOUR)
+def turned(image: Image.Image) -> bytes:
     exif = image.getexif()
     exif[0x0112] = 6
     return encoded(image, "JPEG", exif=exif)
@@ -53,7 +53,7 @@ PICTURES = {
     "jpeg": encoded(Image.fromarray(COLOUR), "JPEG"),
     "cmyk": encoded(Image.fromarray(COLOUR).convert("CMYK"), "JPEG"),
     "webp": encoded(Image.fromarray(COLOUR), "WEBP"),
-    "turned": turned(),
+    "turned": turned(Image.fromarray(COLOUR)),
     "transparent": encoded(see_through()),
     "palette": encoded(see_through().quantize(8)),
     "one bit": encoded(Image.fromarray(COLOUR[:, :, 0]).convert("1")),
@@ -61,6 +61,11 @@ PICTURES = {
     "one pixel": encoded(Image.new("RGB", (1, 1), "red")),
     "very wide": encoded(Image.new("L", (300, 2), 90)),
     "very tall": encoded(Image.fromarray(COLOUR[:, :3])),
+    "large": encoded(LARGE, "JPEG"),
+    "large and grey": encoded(LARGE.convert("L"), "JPEG"),
+    "large and progressive": encoded(LARGE, "JPEG", progressive=True),
+    "large and turned": turned(LARGE.copy()),
+    "large, with a preview": encoded(LARGE, "MPO", save_all=True, append_images=[LARGE.resize((90, 80))]),
 }
 
 

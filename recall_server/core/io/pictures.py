@@ -22,8 +22,11 @@ FORMATS = ("JPEG", "PNG", "WEBP")  # Pillow reads seventy; each is a parser that
 MAX_PIXELS = 16_000_000
 # Pillow's own limit is replaced by `max_pixels`, which is compared with the header before a pixel is decoded.
 Image.MAX_IMAGE_PIXELS = None
+JPEGS = ("JPEG", "MPO")  # MPO is a JPEG with further pictures behind it
 MAX_SCANS = 32  # of a JPEG: encoders write up to 18, and each is a pass over all pixels
 PIXELS_PER_SCAN = 0.1  # the work of a scan, as a share of decoding the pixels once
+REDUCIBLE = 4  # times `max_pixels` are accepted of a JPEG, which is decoded at a smaller scale
+LARGEST_JPEG = 200_000_000  # pixels; what a multiple of `max_pixels` never exceeds
 REDUCED_PIXELS = 1_000_000  # JPEGs beyond this size are decoded at a smaller scale
 OVERSAMPLING = 4  # the least scale of these, relative to the shape asked for
 # A JPEG marker that is neither a stuffed byte nor a restart marker; it ends the entropy-coded data of a scan.
@@ -47,6 +50,7 @@ def decode(
 ) -> NDArray[np.float32]:
     """The pixels of a picture file, float32 [C, H, W] in 0..1, in the shape asked for.
 
+    A JPEG, which is decoded at a smaller scale, may have REDUCIBLE times `max_pixels`, up to LARGEST_JPEG.
     Errors call the picture `name`. Raises UnreadablePicture, PictureTooLarge (before any pixel is decoded), and
     UnsupportedQuery for an image shape of other than 1 or 3 channels.
     """
@@ -130,9 +134,10 @@ def _open(data: bytes, name: str, max_pixels: int, formats: tuple[str, ...] = FO
         raise UnreadablePicture(f"{name} is no {listed(formats)} picture", parameter=name) from error
     except Exception as error:  # the parsers raise many kinds of errors on a bad header
         raise UnreadablePicture(f"{name} is damaged: its header cannot be read", parameter=name) from error
-    if image.width * image.height > max_pixels:
+    most = max(max_pixels, min(REDUCIBLE * max_pixels, LARGEST_JPEG)) if image.format in JPEGS else max_pixels
+    if image.width * image.height > most:
         raise PictureTooLarge(
-            f"{name} is too large, at {image.width}x{image.height} more than the {max_pixels:,} pixels that are "
+            f"{name} is too large, at {image.width}x{image.height} more than the {most:,} pixels that are "
             "accepted; send a smaller one",
             parameter=name,
         )

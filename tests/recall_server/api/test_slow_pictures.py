@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import io
 import threading
 import time
 from typing import Any
@@ -10,6 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 from fastapi.testclient import TestClient
+from PIL import Image
 from starlette.requests import ClientDisconnect, Request
 
 from benchmarks.hostile_files import flat_webp, progressive
@@ -42,6 +44,16 @@ def test_a_jpeg_of_600_scans_is_refused_on_every_route(client: TestClient) -> No
         assert "more than 32 scans" in document["detail"]
 
 
+@pytest.mark.process
+def test_a_photograph_of_63_megapixels_is_read_on_every_route(client: TestClient) -> None:
+    file = io.BytesIO()
+    Image.new("L", (9000, 7000), 90).save(file, "JPEG")
+    for path in routes(client):
+        name = "images" if "/predict" in path else None
+        sent = slow(name or "left", file.getvalue(), 1) + parts("right", name=name)
+        assert client.post(path, files=sent).is_success
+
+
 def test_the_pixels_of_a_request_are_limited_together(open_app: Open) -> None:
     client = open_app(max_request_pixels=2_000_000)
     for path in routes(client):
@@ -56,6 +68,27 @@ def test_decoded_pixels_are_charged(open_app: Open) -> None:
     client = open_app(work_rate="30/hour")
     for status in (200, 200, 200, 429):
         assert client.post("/recall?per_label=1", files=slow("left", flat_webp(3000))).status_code == status
+
+
+@pytest.mark.process
+def test_large_and_small_pictures_keep_their_order(client: TestClient) -> None:
+    made = client.post("/classifier", json=LABELS, headers={"Prefer": "wait=30"}).json()["links"]
+    small = parts("left", "right", count=1, name="images")
+    large = [(name, (file, enlarged(data), kind)) for name, (file, data, kind) in small]
+    answers = [client.post(made["predict"], files=sent).json() for sent in (small * 2, small + large, large + small)]
+    assert [[each["label"] for each in answer["predictions"]] for answer in answers] == [["left", "right"] * 2] * 3
+    damaged = ("images", ("cut off.png", enlarged(b"")[:20_000], "image/png"))
+    detail = problem(client.post(made["predict"], files=[*large, damaged]), 422, "unreadable-picture")["detail"]
+    assert "cut off.png" in detail
+
+
+def enlarged(data: bytes) -> bytes:
+    """The picture as a PNG that is decoded in a process; of no data, noise."""
+    noise = np.random.default_rng(1).integers(0, 256, (1100, 1100), dtype=np.uint8)
+    picture = Image.open(io.BytesIO(data)).resize((1100, 1100), Image.Resampling.BOX) if data else noise
+    file = io.BytesIO()
+    (picture if isinstance(picture, Image.Image) else Image.fromarray(picture)).save(file, "PNG", compress_level=1)
+    return file.getvalue()
 
 
 def test_one_caller_decodes_one_full_request_at_a_time() -> None:

@@ -22,6 +22,10 @@ if TYPE_CHECKING:
     from PIL import Image
 
 MAX_PIXELS = 16_000_000
+_REDUCIBLE = 4  # times as many pixels are accepted of a JPEG, which is decoded at a smaller scale
+_REDUCED_PIXELS = 1_000_000  # JPEGs beyond this size are decoded at a smaller scale
+_OVERSAMPLING = 4  # the least scale of these, relative to the shape asked for
+_JPEGS = ("JPEG", "MPO")
 _FORMATS = ("JPEG", "PNG", "WEBP")
 _SIXTEEN_BIT = frozenset({"I;16", "I;16L", "I;16B", "I;16N", "I"})
 _MODES = {1: "L", 3: "RGB"}
@@ -45,39 +49,42 @@ def _pixels(picture: Upload, shape: ImageShape) -> NDArray[numpy.float32]:
     import numpy
     from PIL import Image
 
-    whole = _over_white(_eight_bit(upright(_decoded(picture)))).convert(_MODES[shape.channels])
+    whole = _over_white(_eight_bit(upright(_decoded(picture, shape)))).convert(_MODES[shape.channels])
     sized = _cropped(whole, shape).resize((shape.width, shape.height), Image.Resampling.BILINEAR)
     pixels = numpy.asarray(sized, dtype=numpy.float32).reshape(shape.height, shape.width, shape.channels)
     return numpy.ascontiguousarray((pixels / numpy.float32(255)).transpose(2, 0, 1))
 
 
-def _decoded(picture: Upload) -> Image.Image:
+def _decoded(picture: Upload, shape: ImageShape) -> Image.Image:
     """Return the decoded picture; a PNG file that fails is tried again without its metadata. Raises ValueError."""
     stripped = _without_metadata(picture.data)
     try:
-        return _loaded(picture.data, picture.filename)
+        return _loaded(picture.data, picture.filename, shape)
     except _Undecodable:
         if stripped == picture.data:
             raise
-        return _loaded(stripped, picture.filename)
+        return _loaded(stripped, picture.filename, shape)
 
 
 class _Undecodable(ValueError):
     pass
 
 
-def _loaded(data: bytes, name: str) -> Image.Image:
+def _loaded(data: bytes, name: str, shape: ImageShape) -> Image.Image:
     from PIL import Image
 
     try:
         image = Image.open(BytesIO(data), formats=_FORMATS)
     except Exception as error:  # Pillow's parsers raise a dozen kinds of error on damaged headers
         raise _Undecodable(f"{name} is not a JPEG, PNG or WebP picture that can be read") from error
-    if image.width * image.height > MAX_PIXELS:
-        raise ValueError(f"{name} has {image.width}x{image.height} pixels, more than {MAX_PIXELS:,}")
+    most = MAX_PIXELS * (_REDUCIBLE if image.format in _JPEGS else 1)
+    if image.width * image.height > most:
+        raise ValueError(f"{name} has {image.width}x{image.height} pixels, more than {most:,}")
     if image.format in ("PNG", "WEBP") and getattr(image, "is_animated", False):
         raise ValueError(f"{name} is animated; give one still picture")
     try:
+        if image.format in _JPEGS and image.width * image.height > _REDUCED_PIXELS:
+            image.draft(None, (_OVERSAMPLING * max(shape.height, shape.width),) * 2)
         image.load()
     except Exception as error:  # the same of damaged data
         raise _Undecodable(f"{name} is damaged: it cannot be decoded to the end") from error

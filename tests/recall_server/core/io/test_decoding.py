@@ -43,7 +43,7 @@ def test_a_process_gives_the_pixels_and_the_errors_of_the_function(processes: De
         (photo()[:2000], SHAPE, UnreadablePicture),
         (b"GIF89a", SHAPE, UnreadablePicture),
         (photo(), (2, 8, 8), UnsupportedQuery),
-        (photo(5000, 4000), SHAPE, PictureTooLarge),
+        (flat_webp(4001), SHAPE, PictureTooLarge),
     ):
         with pytest.raises(kind, match=r"1\.jpg|2") as caught:
             processes.decode(data, shape, name="1.jpg")

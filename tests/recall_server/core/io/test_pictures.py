@@ -84,6 +84,38 @@ def test_a_small_file_of_81_million_pixels_is_refused_without_decoding_it() -> N
         decode(bomb, (1, 8, 8), name="bomb")
 
 
+@pytest.mark.parametrize(
+    ("mode", "form", "options"),
+    [
+        ("RGB", "JPEG", {}),
+        ("RGB", "JPEG", {"progressive": True}),
+        ("L", "JPEG", {}),
+        ("CMYK", "JPEG", {}),
+        ("RGB", "MPO", {"save_all": True, "append_images": [Image.new("RGB", (8, 8))]}),
+    ],
+)
+def test_a_jpeg_may_have_four_times_the_pixels(mode: str, form: str, options: dict[str, Any]) -> None:
+    data = file_of(Image.new("RGB", (4000, 300), (200, 200, 200)).convert(mode), form, **options)
+    pixels = decode(data, (3, 8, 8), max_pixels=4000 * 300 // 4)
+    np.testing.assert_allclose(pixels, 200 / 255, atol=0.02)
+    with pytest.raises(PictureTooLarge, match="at 4000x300 more than the 1,199,996 pixels"):
+        decode(data, (3, 8, 8), max_pixels=4000 * 300 // 4 - 1)
+
+
+@pytest.mark.parametrize("form", ["PNG", "WEBP"])
+def test_other_pictures_may_not(form: str) -> None:
+    with pytest.raises(PictureTooLarge, match="at 4000x300 more than the 1,199,999 pixels"):
+        decode(file_of(Image.new("RGB", (4000, 300)), form), (3, 8, 8), max_pixels=4000 * 300 - 1)
+
+
+def test_no_limit_is_multiplied_beyond_200_megapixels() -> None:
+    data = bytearray(file_of(Image.new("L", (16, 16)), "JPEG"))
+    size = data.index(b"\xff\xc0") + 5
+    data[size : size + 4] = struct.pack(">HH", 20_000, 10_001)
+    with pytest.raises(PictureTooLarge, match="more than the 200,000,000 pixels"):
+        decode(bytes(data), (1, 8, 8), max_pixels=100_000_000)
+
+
 @pytest.mark.parametrize("side", [10_000, 60_000])
 def test_pillows_own_bomb_error_is_the_same_error(side: int) -> None:
     with pytest.raises(PictureTooLarge, match="too large"):
