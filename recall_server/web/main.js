@@ -3,9 +3,10 @@
 import { $ } from "./shared/dom.js";
 import { prepareInside } from "./memories/inside.js";
 import { fetchMemories, showMemories } from "./memories/memories.js";
+import { addClass } from "./training/class_cards.js";
 import { resume } from "./training/progress.js";
 import { connection, key, readiness } from "./shared/server.js";
-import { prepareTraining, useMemory } from "./training/training.js";
+import { prepareTraining } from "./training/training.js";
 import { useClassifier } from "./classifier/predictions.js";
 
 const [SOON, LATER] = [1000, 8000];
@@ -48,10 +49,7 @@ async function refresh() {
   const first = shown === null;
   shown = digests;
   prepareTraining(loaded, useClassifier);
-  showMemories(loaded.bundles, (memory) => {
-    prepareInside(memory);
-    useMemory(memory);
-  });
+  showMemories(loaded.bundles, { choose: prepareInside, add: addClass });
   if (first) resume(useClassifier);
 }
 

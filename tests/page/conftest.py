@@ -72,7 +72,7 @@ def open_page(browser: Any, address: str) -> Iterator[OpenPage]:
         page.on("request", lambda request: None if is_own(request.url, at) else faults.append(request.url))
         page.goto(at + path)
         if shown:
-            page.wait_for_selector("#recalled img")
+            page.locator("#cards .face img").first.wait_for()
         return page
 
     yield open_page
@@ -109,16 +109,32 @@ def photograph(*, side: int) -> bytes:
 
 
 def give_pictures(page: Any, *classes: tuple[str, str], seeds: range = range(5)) -> None:
-    """Choose pictures as queries, and fill the first boxes with these names and pictures of left, middle or right."""
-    page.check("input[value=pictures]")
+    """Fill the first cards with these names and pictures of left, middle or right."""
     for box, (name, label) in zip(page.locator("#boxes .box").all(), classes, strict=True):
         box.locator("input[type=text]").fill(name)
-        box.locator("input[type=file]").set_input_files([file(label, seed) for seed in seeds])
+        box.locator("input[accept]").set_input_files([file(label, seed) for seed in seeds])
 
 
-def choose_memory(page: Any, name: str) -> None:
+def name_classes(page: Any, *names: str) -> None:
+    """Type these names into the cards, and add cards until there are enough."""
+    for index, name in enumerate(names):
+        if page.locator("#boxes .box").count() <= index:
+            page.click("#add-box")
+        page.locator("#boxes input[type=text]").nth(index).fill(name)
+
+
+def choose_way(page: Any, way: str = "auto", memory: str | None = None) -> None:
+    """Choose how pictures are used, and the memory."""
+    page.evaluate("ways.open = true")
+    page.check(f"input[name=way][value={way}]")
+    if memory is not None:
+        page.select_option("#way-memory", memory)
+
+
+def look_inside(page: Any, name: str) -> None:
     """Press the button on the card of this memory."""
-    page.locator(".card", has=page.get_by_role("heading", name=name, exact=True)).locator(".use").click()
+    page.get_by_role("button", name=f"Look inside {name}", exact=True).click()
+    page.locator("#inside-title", has_text=f"Inside {name}").wait_for()
 
 
 def write_memories(folder: Path) -> Path:

@@ -16,7 +16,7 @@ from typing import Any
 from PIL import Image
 from playwright.sync_api import sync_playwright
 
-from tests.page.conftest import choose_memory
+from tests.page.conftest import look_inside, name_classes
 from tests.suite.needs import CHROMIUM
 from trainer.data.datasets import load_dataset
 
@@ -68,27 +68,25 @@ def _pictures(folder: Path) -> dict[str, list[Path]]:
 
 def _use(page: Any, pictures: dict[str, list[Path]]) -> None:
     """Mix two labels, train a classifier of them, and predict a picture of each."""
-    choose_memory(page, "fashion-mnist")
+    look_inside(page, "fashion-mnist")
     page.locator("#similarity td[data-pair]").first.wait_for()
     page.locator("#bases img").first.wait_for()
     page.select_option("#first", SHOWN[0])
     page.select_option("#second", SHOWN[1])
     page.locator("#recalled[aria-label*='50 %'] img").first.wait_for()
     page.locator("#similarity td[data-pair^='Sneaker and Sandal']").hover()
-    for name in SHOWN:
-        page.get_by_label(name, exact=True).check()
+    name_classes(page, *SHOWN)
     page.click("#train")
     page.locator("#try").wait_for()
-    page.set_input_files("#predict-box input[type=file]", [held[0] for held in pictures.values()])
+    page.set_input_files("#predict-box input[accept]", [held[0] for held in pictures.values()])
     _rest(page)
 
 
 def _use_pictures(page: Any, pictures: dict[str, list[Path]]) -> None:
     """Train a classifier from a few pictures of each class, with the addressing modes unfolded."""
-    page.check("input[value=pictures]")
     for box, (name, held) in zip(page.locator("#boxes .box").all(), pictures.items(), strict=True):
         box.locator("input[type=text]").fill(f"my {name.lower()}s")
-        box.locator("input[type=file]").set_input_files(held[1:])
+        box.locator("input[accept]").set_input_files(held[1:])
     page.click("#ways summary")
     page.click("#train")
     page.locator("#made", has_text="trained in").and_(page.locator("#made", has_text="my sneakers")).wait_for()

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from tests.page.conftest import OpenPage, file, give_pictures
+from tests.page.conftest import OpenPage, file, give_pictures, name_classes
 from tests.recall_server.feature_examples import knowing_artifacts
 
 
@@ -38,10 +38,20 @@ def test_photographs_need_no_choice_and_the_page_says_what_was_chosen(page: Any)
     assert "Chosen:" in used
 
 
+def test_a_name_and_pictures_make_one_classifier(page: Any) -> None:
+    name_classes(page, "left", "unten")
+    page.locator("#boxes .box").nth(1).locator("input[accept]").set_input_files([file("right", 1), file("right", 2)])
+    page.click("#train")
+    page.locator("#take").wait_for()
+    assert "left and unten" in page.locator("#made").inner_text()
+    page.set_input_files("#predict-box input[accept]", [file("right", 70), file("left", 70)])
+    page.get_by_text("2 pictures classified: 1 × unten and 1 × left.").wait_for()
+
+
 def test_each_prediction_shows_how_familiar_the_picture_is(page: Any) -> None:
     give_pictures(page, ("oben", "left"), ("unten", "right"))
     page.click("#train")
     page.locator("#take").wait_for()
-    page.set_input_files("#predict-box input[type=file]", [file("left", 70), file("right", 70)])
+    page.set_input_files("#predict-box input[accept]", [file("left", 70), file("right", 70)])
     page.locator("#predictions li").nth(1).wait_for()
     assert re.search(r"Familiar: \d+ %", page.locator("#predictions li").first.inner_text())

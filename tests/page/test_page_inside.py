@@ -6,7 +6,7 @@ import re
 from pathlib import Path
 from typing import Any
 
-from tests.page.conftest import OpenPage, choose_memory
+from tests.page.conftest import OpenPage, look_inside
 
 
 def test_the_memories_are_shown_with_their_size_and_accuracy(page: Any) -> None:
@@ -18,7 +18,9 @@ def test_the_memories_are_shown_with_their_size_and_accuracy(page: Any) -> None:
 
 
 def test_the_first_view_is_below_200_kilobytes_and_loads_nothing_external(open_page: OpenPage, address: str) -> None:
-    page = open_page(shown=False)  # which fails for a request to anywhere else
+    page = open_page()  # which fails for a request to anywhere else
+    assert not page.locator("#look").is_visible()  # it is folded away, and not asked for
+    look_inside(page, "fashion-mnist")
     page.locator("#similarity td[data-pair]").first.wait_for()
     page.locator("#bases img").first.wait_for()
     page.wait_for_selector("#recalled img")
@@ -33,6 +35,7 @@ def test_the_first_view_is_below_200_kilobytes_and_loads_nothing_external(open_p
 
 
 def test_a_slider_moves_the_recall_from_one_label_to_another(page: Any) -> None:
+    look_inside(page, "fashion-mnist")
     sources = []
     page.select_option("#first", "Sneaker")
     page.select_option("#second", "Bag")
@@ -50,6 +53,7 @@ def test_a_slider_moves_the_recall_from_one_label_to_another(page: Any) -> None:
 
 
 def test_the_bases_are_shown_as_they_are_stored(page: Any) -> None:
+    look_inside(page, "fashion-mnist")
     page.locator("#bases img").first.wait_for()
     assert page.locator("#bases img").count() == 16
     assert page.locator("#bases").get_attribute("aria-label") == "16 of 16 bases, 14×14 pixels each"
@@ -58,13 +62,13 @@ def test_the_bases_are_shown_as_they_are_stored(page: Any) -> None:
 
 
 def test_a_memory_without_bases_has_no_pictures_of_them(page: Any) -> None:
-    choose_memory(page, "marks")
-    page.locator("#inside-title", has_text="Inside marks").wait_for()
+    look_inside(page, "marks")
     assert not page.locator("#held").is_visible()
     assert page.locator("#first option").all_inner_texts() == ["left / links", "<b>middle</b>", "右 derecha"]
 
 
 def test_the_similarity_of_two_names_is_shown_on_hover_and_on_focus(page: Any) -> None:
+    look_inside(page, "fashion-mnist")
     page.locator("#similarity td[data-pair]").first.wait_for()
     table, told = page.locator("#similarity table"), page.locator("#similarity-pair")
     assert table.get_by_role("columnheader").all_inner_texts() == table.get_by_role("rowheader").all_inner_texts()
@@ -79,7 +83,7 @@ def test_the_similarity_of_two_names_is_shown_on_hover_and_on_focus(page: Any) -
 
 
 def test_for_many_names_the_most_similar_are_shown(page: Any) -> None:
-    choose_memory(page, "many")
+    look_inside(page, "many")
     page.get_by_role("button", name="Compare 60 names").click()
     page.select_option("#around", label="sort 7")
     first = page.locator("#similarity tbody tr").first
@@ -87,13 +91,13 @@ def test_for_many_names_the_most_similar_are_shown(page: Any) -> None:
     values = [float(text) for text in first.locator("td").all_inner_texts()]
     assert len(values) == 24
     assert values == sorted(values, reverse=True)
+    page.click("#browse summary >> nth=0")
     page.fill("#find", "sort 5")
     assert page.locator("#chips label:visible").count() == 11
     assert page.locator("#found").inner_text() == "11 names"
 
 
 def test_the_card_of_a_memory_is_shown_and_can_be_saved(page: Any) -> None:
-    choose_memory(page, "marks")
     button = page.get_by_role("button", name="Card of marks", exact=True)
     button.click()
     dialog = page.get_by_role("dialog")

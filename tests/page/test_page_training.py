@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import onnxruntime
 
-from tests.page.conftest import LABELS, choose_memory, file, photograph
+from tests.page.conftest import LABELS, file, give_pictures, name_classes, photograph
 from tests.recall_server.serving_examples import picture, png
 
 
@@ -25,9 +25,7 @@ def drop(page: Any, box: Any, *paths: Path) -> None:
 
 
 def train_names(page: Any, *labels: str) -> None:
-    choose_memory(page, "marks")
-    for label in labels:
-        page.get_by_label(label, exact=True).check()
+    name_classes(page, *labels)
     page.click("#train")
     page.wait_for_selector("#try:not([hidden])")
 
@@ -35,7 +33,7 @@ def train_names(page: Any, *labels: str) -> None:
 def test_names_become_a_classifier_that_predicts_and_can_be_downloaded(page: Any) -> None:
     train_names(page, LABELS[0], LABELS[2])
     assert "classifies left / links and 右 derecha" in page.locator("#made").inner_text()
-    page.set_input_files("#predict-box input[type=file]", [file("left", 1), file("right", 2)])
+    page.set_input_files("#predict-box input[accept]", [file("left", 1), file("right", 2)])
     page.locator("#predictions li").nth(1).wait_for()
     assert page.locator("#predict-text").inner_text().startswith("2 pictures classified: 1 × ")
     best = [each.locator("th").first.inner_text() for each in page.locator("#predictions li").all()]
@@ -60,7 +58,6 @@ def test_a_classifier_is_shown_with_its_estimate_times_and_card(page: Any) -> No
 
 def test_own_pictures_become_a_classifier_of_own_names(page: Any, tmp_path: Path) -> None:
     names = ('oben / up "50%22"', "unten ↓ 🙂")
-    page.check("input[value=pictures]")
     for index, (name, label) in enumerate(zip(names, ("left", "right"), strict=True)):
         paths = [tmp_path / f"{label}-{seed}.png" for seed in range(5)]
         for seed, path in enumerate(paths):
@@ -79,7 +76,6 @@ def test_own_pictures_become_a_classifier_of_own_names(page: Any, tmp_path: Path
 
 
 def test_a_thousand_dropped_pictures_are_all_used_and_few_are_shown(page: Any, tmp_path: Path) -> None:
-    page.check("input[value=pictures]")
     for index, label in enumerate(("left", "right")):
         folder = tmp_path / label / "deeper"
         folder.mkdir(parents=True)
@@ -105,14 +101,13 @@ def test_a_photograph_is_shrunk_before_it_is_sent(page: Any) -> None:
     assert len(large) > 500_000
     with page.expect_request("**/predict") as sent:
         page.set_input_files(
-            "#predict-box input[type=file]", [{"name": "IMG 1.JPG", "mimeType": "image/jpeg", "buffer": large}]
+            "#predict-box input[accept]", [{"name": "IMG 1.JPG", "mimeType": "image/jpeg", "buffer": large}]
         )
     page.locator("#predictions li").first.wait_for()
     assert 1000 < int(sent.value.all_headers()["content-length"]) < 64_000
 
 
 def test_pictures_beyond_the_servers_limits_are_refused_with_the_limit(page: Any) -> None:
-    page.check("input[value=pictures]")
     add = """([box, count, size]) => {
       const transfer = new DataTransfer();
       const content = new Uint8Array(size);
@@ -141,10 +136,9 @@ def test_a_training_stopped_while_pictures_are_prepared_is_not_sent(page: Any) -
       window.waiting = [];
       window.createImageBitmap = () => new Promise((_, reject) => waiting.push(reject));
     }""")
-    page.check("input[value=pictures]")
     large = [{"name": f"{seed}.png", "mimeType": "image/png", "buffer": bytes(70_000)} for seed in range(4)]
     for index in range(2):
-        page.locator("#boxes input[type=file]").nth(index).set_input_files(large)
+        page.locator("#boxes input[accept]").nth(index).set_input_files(large)
     sent.clear()
     page.click("#train")
     page.get_by_text("Preparing pictures: 0 of 8").wait_for()
@@ -155,26 +149,52 @@ def test_a_training_stopped_while_pictures_are_prepared_is_not_sent(page: Any) -
 
 
 def test_mistakes_are_explained_on_the_page(page: Any) -> None:
-    page.check("#chips input[value=Bag]")
+    name_classes(page, "Bag")
     page.click("#train")
-    page.locator("#train-error", has_text="Choose two or more names").wait_for()
-    page.check("input[value=pictures]")
+    page.locator("#train-error", has_text="needs at least two").wait_for()
     boxes = page.locator("#boxes .box")
     notes = {"name": "notes.txt", "mimeType": "text/plain", "buffer": b"no picture"}
-    boxes.nth(0).locator("input[type=file]").set_input_files([file("left", 0), notes])
+    boxes.nth(0).locator("input[accept]").set_input_files([file("left", 0), notes])
     assert "1 picture, 1 file skipped: not a picture" in boxes.nth(0).inner_text()
+    boxes.nth(1).locator("input[accept]").set_input_files([file("left", 0)])
+    for index, name in enumerate(("same", "Same")):
+        boxes.nth(index).locator("input[type=text]").fill(name)
     page.click("#train")
-    page.locator("#train-error", has_text="Add pictures to two or more classes").wait_for()
-    boxes.nth(1).locator("input[type=file]").set_input_files([file("left", 0)])
-    for index in range(2):
-        boxes.nth(index).locator("input[type=text]").fill("same")
+    page.locator("#train-error", has_text="Two classes are called “Same”").wait_for()
+
+
+def test_a_folder_of_class_folders_becomes_a_class_each(page: Any, tmp_path: Path) -> None:
+    for name in ("left", "right"):
+        for folder in (tmp_path / "marks" / name, tmp_path / "marks" / name / "more"):
+            folder.mkdir(parents=True)
+            (folder / "one.png").write_bytes(png(picture(name, len(folder.name))))
+    page.set_input_files("#folders", tmp_path / "marks")
+    boxes = page.locator("#boxes .box")
+    boxes.nth(1).get_by_text("2 pictures", exact=True).wait_for()
+    assert [each.input_value() for each in page.locator("#boxes input[type=text]").all()] == ["left", "right"]
     page.click("#train")
-    page.locator("#train-error", has_text="Two classes are called “same”").wait_for()
+    page.locator("#made", has_text="left and right").wait_for()
+
+
+def test_pasted_pictures_go_into_the_class_that_has_the_focus(page: Any) -> None:
+    page.locator("#boxes input[type=text]").nth(1).focus()
+    page.evaluate("""() => {
+      const clipboardData = new DataTransfer();
+      clipboardData.items.add(new File([new Uint8Array(9)], "image.png", { type: "image/png" }));
+      document.activeElement.dispatchEvent(new ClipboardEvent("paste", { clipboardData, bubbles: true }));
+    }""")
+    page.locator("#boxes .box").nth(1).get_by_text("1 picture", exact=True).wait_for()
+
+
+def test_a_sample_is_removed_by_a_click(page: Any) -> None:
+    give_pictures(page, ("oben", "left"), ("unten", "right"))
+    page.get_by_role("button", name="Remove left 2.png").click()
+    assert page.get_by_role("group", name="Pictures of class 1").get_by_text("4 pictures", exact=True).is_visible()
+    assert page.get_by_role("button", name="Remove left 0.png").evaluate("(each) => each === document.activeElement")
 
 
 def test_refusals_are_shown_in_the_servers_words(open_page: Any) -> None:
     page = open_page(trouble=True)
-    page.check("input[value=pictures]")
     for index, name in enumerate(("a:b", "c")):
         damaged = {
             "name": "kaputt.png",
@@ -183,7 +203,7 @@ def test_refusals_are_shown_in_the_servers_words(open_page: Any) -> None:
         }
         box = page.locator("#boxes .box").nth(index)
         box.locator("input[type=text]").fill(name)
-        box.locator("input[type=file]").set_input_files([damaged])
+        box.locator("input[accept]").set_input_files([damaged])
     page.click("#train")
     page.locator("#train-error", has_text="'a:b' cannot name a class").wait_for()
     page.locator("#boxes input[type=text]").first.fill("a")
@@ -203,8 +223,7 @@ def test_the_camera_starts_on_a_click_takes_several_pictures_and_is_released(ope
       };
     """)
     page.reload()
-    page.wait_for_selector("#recalled img")
-    page.check("input[value=pictures]")
+    page.locator("#cards .face img").first.wait_for()
     assert page.evaluate("lent.length") == 0
     camera = page.get_by_role("button", name="Pictures of class 1: use the camera")
     camera.click()
@@ -225,7 +244,6 @@ def test_a_denied_camera_is_explained(open_page: Any) -> None:
     page.evaluate(
         "() => { navigator.mediaDevices.getUserMedia = () => Promise.reject(new DOMException('', 'NotAllowedError')); }"
     )
-    page.check("input[value=pictures]")
     page.get_by_role("button", name="Pictures of class 2: use the camera").click()
     page.locator("#camera-error", has_text="was not allowed to use the camera").wait_for()
     assert page.locator("#snap").is_disabled()

@@ -18,7 +18,7 @@ from recall_server.jobs.rows.store import SqlJobStore
 from recall_server.jobs.training_jobs import TrainingJobs
 from recall_server.library.library import Library
 from recall_server.service.service import RecallService, job_limits
-from tests.page.conftest import LABELS, OpenPage, choose_memory
+from tests.page.conftest import LABELS, OpenPage, look_inside, name_classes
 from tests.page.line import Line
 from tests.recall_server.api.live import listening
 from tests.recall_server.serving_examples import ManualBackend, write_artifacts
@@ -48,9 +48,7 @@ def locked(tmp_path: Path) -> Iterator[str]:
 
 
 def begin_endless(page: Any) -> None:
-    choose_memory(page, "endless")
-    page.get_by_label("this", exact=True).check()
-    page.get_by_label("that", exact=True).check()
+    name_classes(page, "this", "that")
     page.click("#train")
     page.locator("#progress-text", has_text="Step").wait_for()
 
@@ -63,9 +61,7 @@ def test_a_failed_training_is_explained(page: Any) -> None:
 
     page.route("**/classifier/*/events", lambda route: route.fulfill(status=204))
     page.route(re.compile(r"/classifier/[0-9a-f]+$"), fail)
-    choose_memory(page, "marks")
-    for label in LABELS[:2]:
-        page.get_by_label(label, exact=True).check()
+    name_classes(page, *LABELS[:2])
     page.click("#train")
     page.get_by_text("The training failed. The loss is infinite.", exact=True).wait_for()
     page.locator("#train:enabled").wait_for()
@@ -95,7 +91,8 @@ def test_a_training_is_found_again_after_a_reload(page: Any) -> None:
 
 def test_a_lost_server_is_reported_and_found_again(open_page: OpenPage, line: Line) -> None:
     page = open_page(at=line.address, trouble=True)
-    page.check("#chips input[value=Bag]")
+    name_classes(page, "Bag")
+    look_inside(page, "fashion-mnist")
     line.cut()
     page.select_option("#first", "Bag")
     page.locator("#look-error", has_text="The server does not answer").wait_for()
@@ -104,7 +101,7 @@ def test_a_lost_server_is_reported_and_found_again(open_page: OpenPage, line: Li
     page.locator("#state", has_text="The server is back").wait_for()
     page.locator("#recalled[aria-label*=Bag]").wait_for()  # what was asked for in vain came without being asked again
     page.locator("#look-error").wait_for(state="hidden")
-    assert page.is_checked("#chips input[value=Bag]")  # and nothing that was chosen is lost
+    assert page.locator("#boxes input[type=text]").first.input_value() == "Bag"  # and nothing that was chosen is lost
 
 
 def test_a_page_that_comes_before_its_server_waits_for_it(open_page: OpenPage, line: Line) -> None:
@@ -115,12 +112,13 @@ def test_a_page_that_comes_before_its_server_waits_for_it(open_page: OpenPage, l
     page.locator("#state", has_text="The server does not answer").wait_for()
     page.unroute_all()
     page.locator("#state", has_text="The server is back").wait_for()
-    page.wait_for_selector("#recalled img")
+    page.locator("#cards .face img").first.wait_for()
 
 
 @pytest.mark.parametrize("status", [200, 502])
 def test_an_html_page_of_a_proxy_is_not_taken_for_an_answer(open_page: OpenPage, status: int) -> None:
     page = open_page(trouble=True)
+    look_inside(page, "fashion-mnist")
     page.route(
         "**/recall?*",
         lambda route: route.fulfill(status=status, content_type="text/html", body="<html>Bad gateway</html>"),
@@ -139,11 +137,11 @@ def test_a_server_with_keys_asks_for_one_and_says_what_it_may_do(open_page: Open
         page.locator("#memories-error", has_text="key").wait_for()
     page.fill("#key", KEY)
     page.keyboard.press("Enter")
-    page.wait_for_selector("#recalled img")
+    page.locator("#cards .face img").first.wait_for()
     page.locator("#memories-error").wait_for(state="hidden")
-    page.locator("#chips input").nth(0).check()
-    page.locator("#chips input").nth(1).check()
+    for index in range(2):
+        page.locator("#cards .face").nth(index).click()
     page.click("#train")
     page.locator("#train-error", has_text="train").wait_for()
     page.reload()
-    page.wait_for_selector("#recalled img")  # the key stays in this tab
+    page.locator("#cards .face img").first.wait_for()  # the key stays in this tab

@@ -7,19 +7,14 @@ from typing import Any
 
 import pytest
 
-from tests.page.conftest import OpenPage, choose_memory, file, give_pictures
+from tests.page.conftest import OpenPage, choose_way, file, give_pictures
 
 INTERIM = "These predictions compare with your pictures"
 LEFT_RIGHT = (("oben", "left"), ("unten", "right"))
 
 
-def choose_way(page: Any, way: str) -> None:
-    page.locator("#ways summary").click()
-    page.check(f"input[name=way][value={way}]")
-
-
 def show(page: Any, *labels: str) -> None:
-    page.set_input_files("#predict-box input[type=file]", [file(label, 70) for label in labels])
+    page.set_input_files("#predict-box input[accept]", [file(label, 70) for label in labels])
     page.locator("#predictions li").nth(len(labels) - 1).wait_for()
 
 
@@ -48,7 +43,7 @@ def test_unfamiliar_pictures_cause_a_warning_before_the_estimate(page: Any) -> N
 
 
 def test_prototypes_predict_while_the_network_trains(page: Any) -> None:
-    choose_memory(page, "slow")
+    choose_way(page, memory="slow")
     give_pictures(page, *LEFT_RIGHT)
     page.click("#train")
     page.locator("#made", has_text="You can try it already").wait_for()
@@ -82,7 +77,7 @@ def test_stopping_a_training_restores_the_previous_classifier(page: Any) -> None
     page.click("#train")
     page.locator("#take").wait_for()
     made = page.locator("#made").inner_text()
-    choose_memory(page, "slow")
+    choose_way(page, memory="slow")
     page.click("#train")
     page.locator("#made", has_text="You can try it already").wait_for()
     page.click("#cancel")
@@ -105,8 +100,7 @@ def test_prototypes_alone_are_ready_at_once(page: Any) -> None:
 
 def test_pictures_are_classified_as_names_of_the_chosen_memory(page: Any) -> None:
     give_pictures(page, *LEFT_RIGHT)
-    choose_way(page, "classify")
-    page.select_option("#way-memory", "marks")
+    choose_way(page, "classify", "marks")
     page.click("#train")
     page.locator("#take").wait_for()
     assert "oben as left / links, unten as 右 derecha" in page.locator("#used").inner_text()
@@ -117,9 +111,8 @@ def test_classes_with_the_same_nearest_name_are_explained_and_nothing_is_lost(op
     page = open_page(trouble=True)
     give_pictures(page, ("oben", "left"), ("auch oben", "left"))
     page.get_by_role("button", name="Pictures of class 2: remove all").click()
-    page.locator("#boxes input[type=file]").nth(1).set_input_files([file("left", 8)])
-    choose_way(page, "classify")
-    page.select_option("#way-memory", "marks")
+    page.locator("#boxes input[accept]").nth(1).set_input_files([file("left", 8)])
+    choose_way(page, "classify", "marks")
     page.click("#train")
     page.locator("#train-error", has_text="cannot tell these classes apart").wait_for()
     assert "5 pictures" in page.locator("#boxes .box").first.inner_text()
@@ -138,17 +131,17 @@ def test_ways_that_no_loaded_memory_supports_cannot_be_chosen(open_page: OpenPag
     page.route("**/bundles", only)
     page.reload()
     page.locator("#cards li").first.wait_for()
-    page.check("input[value=pictures]")
-    page.locator("#ways summary").click()
+    page.click("#ways summary")
     ways = {each.get_attribute("value"): each.is_enabled() for each in page.locator("#ways input").all()}
     images = queries == "images"
     assert ways == {"auto": True, "images": images, "classify": not images, "prototypes": images}
     assert page.locator("#way-missing").is_visible()
 
 
-def test_a_named_class_without_pictures_is_reported(page: Any) -> None:
+def test_a_class_that_no_memory_knows_needs_pictures(page: Any) -> None:
     give_pictures(page, *LEFT_RIGHT)
     page.click("#add-box")
     page.keyboard.type("vergessen")
+    page.locator("#boxes .box").nth(2).get_by_text("No memory knows this name: add a few pictures.").wait_for()
     page.click("#train")
     page.locator("#train-error", has_text="There are no pictures of “vergessen”").wait_for()

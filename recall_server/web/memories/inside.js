@@ -7,14 +7,21 @@ import { useSimilarity } from "./similarity.js";
 
 const SHOWN = 12;
 let chosen = null;
+let shown = null; // the chosen memory, if its contents were asked for
 let asking = null;
 let waiting = 0;
 
-/** Show this memory. `prepareInside.again()` repeats the requests that failed. */
+/** Show this memory once the part is opened. `prepareInside.again()` repeats the requests that failed. */
 export function prepareInside(memory) {
   chosen = memory;
-  const named = memory.queries === "labels";
   $("inside-title").textContent = `Inside ${memory.name}`;
+  if ($("inside").open) show(memory);
+  else shown = null;
+}
+
+function show(memory) {
+  shown = memory;
+  const named = memory.queries === "labels";
   $("look").hidden = !named;
   $("no-names").hidden = named;
   useBases(memory);
@@ -28,7 +35,7 @@ export function prepareInside(memory) {
 }
 
 prepareInside.again = () => {
-  if (!chosen) return;
+  if (!shown) return;
   if (!$("look-error").hidden) recall();
   if (!$("bases-error").hidden) useBases(chosen);
   if (!$("similarity-error").hidden) useSimilarity(chosen);
@@ -68,6 +75,7 @@ async function fetchRecalled(first, second, part, words) {
   }
 }
 
+$("inside").addEventListener("toggle", () => { if ($("inside").open && shown !== chosen) show(chosen); });
 for (const id of ["first", "second"]) {
   $(id).addEventListener("change", () => {
     if (id === "second") $("mix").value = 50;

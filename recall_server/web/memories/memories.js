@@ -1,8 +1,10 @@
-// The loaded memories, one sheet each: names, size, accuracy.
+// The loaded memories, one sheet each: the names with what is recalled for them, accuracy, size.
 
 import { showCard } from "../shared/card.js";
-import { $, bytes, complain, make, network, number, percent } from "../shared/dom.js";
-import { json } from "../shared/server.js";
+import { $, bytes, complain, counted, make, network, number, percent } from "../shared/dom.js";
+import { json, postJson } from "../shared/server.js";
+
+const FACES = 10;
 
 /**
  * All loaded memories and the aliases of their names, as { bundles, aliases }; null, with an error on the page, if the
@@ -20,8 +22,11 @@ export async function fetchMemories() {
   }
 }
 
-/** Fill the list. `choose` is called with the chosen memory, at first the largest that is addressed by names. */
-export function showMemories(memories, choose) {
+/**
+ * Fill the list. `choose` is called with the memory to look inside, at first the largest one of images that is addressed
+ * by names. `add` is called with a name that was pressed.
+ */
+export function showMemories(memories, { choose, add }) {
   const pick = (memory, item) => {
     for (const other of $("cards").children) {
       other.firstChild.classList.toggle("chosen", other === item);
@@ -29,7 +34,7 @@ export function showMemories(memories, choose) {
     }
     choose(memory);
   };
-  const items = memories.map((memory) => sheet(memory, pick));
+  const items = memories.map((memory) => sheet(memory, { pick, add }));
   $("cards").replaceChildren(...items);
   const named = memories.filter((memory) => memory.queries === "labels" && memory.space !== "features");
   const [first] = (named.length ? named : memories).toSorted((one, other) => other.file_bytes - one.file_bytes);
@@ -37,22 +42,21 @@ export function showMemories(memories, choose) {
   if (first) pick(first, items[memories.indexOf(first)]);
 }
 
-function sheet(memory, pick) {
-  const facts = [
-    ["Classes", memory.queries === "images" ? "those of your pictures" : `${memory.labels.length} names`],
-    ["Size", size(memory)],
-    ["Accuracy", accuracy(memory)],
-    ["Made from", memory.dataset],
-    ["Addressed by", memory.queries === "images" ? "pictures" : "names"],
-    ...(memory.space === "features" ? [["Holds", "features of a pre-trained encoder, which are no images"]] : []),
-  ];
-  const terms = make("dl");
-  for (const [name, value] of facts) terms.append(make("dt", { textContent: name }), make("dd", {}, value));
-  const use = make("button", { type: "button", className: "use", textContent: "Use this memory" });
+function sheet(memory, { pick, add }) {
+  const use = make("button", { type: "button", className: "use", textContent: "Look inside" });
+  use.setAttribute("aria-label", `Look inside ${memory.name}`);
   const buttons = make("div", { className: "row" }, use);
   const title = make("h3", { textContent: memory.name });
-  const item = make("li", {}, make("div", { className: "card" }, title, ornament(memory), terms, buttons));
-  use.addEventListener("click", () => pick(memory, item));
+  const contents = memory.queries === "labels" ? faces(memory, add) : strip(memory);
+  const facts = [holds(memory), accuracy(memory), size(memory)];
+  const lines = facts.map((text) => make("p", { className: "note", textContent: text }));
+  const item = make("li", {}, make("div", { className: "card" }, title, contents, ...lines, buttons));
+  use.addEventListener("click", () => {
+    pick(memory, item);
+    $("inside").open = true;
+    $("inside").scrollIntoView();
+    $("inside-title").focus();
+  });
   if (memory.links.card) {
     const card = make("button", { type: "button", textContent: "Card" });
     card.setAttribute("aria-label", `Card of ${memory.name}`);
@@ -62,38 +66,72 @@ function sheet(memory, pick) {
   return item;
 }
 
+function holds(memory) {
+  if (memory.queries === "images") return `For classes that you show by pictures. Made from ${memory.dataset}.`;
+  const what = memory.space === "features" ? "In the features of a pre-trained encoder" : "As images";
+  return `${counted(memory.labels.length, "name")}. ${what}. Made from ${memory.dataset}.`;
+}
+
 function size(memory) {
   const original = memory.dataset_bytes;
-  if (!original) return bytes(memory.file_bytes);
+  if (!original) return `${bytes(memory.file_bytes)}.`;
   const times = original / memory.file_bytes;
   const rounded = times < 10 ? times.toFixed(1) : number(Math.round(times));
   const compared = times < 1.05 ? "no smaller" : `${rounded} times smaller`;
-  return `${bytes(memory.file_bytes)}, ${compared} than the ${bytes(original)} of its data`;
+  return `${bytes(memory.file_bytes)}, ${compared} than the ${bytes(original)} of its data.`;
 }
 
 /** The last measurement, because later ones are more careful or use a newer schedule. */
 function accuracy(memory) {
   const measured = memory.accuracy.at(-1);
-  if (!measured) return "not measured";
+  if (!measured) return "Accuracy not measured.";
   const runs = measured.runs === 1 ? "one fresh network" : `mean of ${measured.runs} fresh networks`;
-  const how = `${runs} (${network(measured.network)}) on ${measured.data}`;
   const spread = measured.runs === 1 ? "" : ` ± ${(100 * measured.spread).toFixed(1)}`;
-  return make("span", {}, percent(measured.mean) + spread, make("span", { className: "note how", textContent: how }));
+  return `Accuracy ${percent(measured.mean)}${spread}: ${runs} (${network(measured.network)}) on ${measured.data}.`;
 }
 
-/** A strip of one recalled image for each of the first ten names, or of the first ten bases. */
-function ornament(memory) {
-  const strip = make("div", { className: "strip" });
-  const show = (sources) => strip.append(...sources.map((src) => make("img", { src, alt: "" })));
-  sources(memory).then(show, () => {}); // decoration: errors are ignored
-  return strip;
+/** The names of a memory as buttons, with a recalled image each if the memory recalls images; at first only some. */
+function faces(memory, add) {
+  const place = make("div", { className: "faces" });
+  const more = make("button", { type: "button", className: "more" });
+  const show = async (labels) => {
+    const made = labels.map((label) => face(label, add));
+    place.append(...made);
+    more.hidden = place.children.length >= memory.labels.length;
+    more.textContent = `Show all ${number(memory.labels.length)} names`;
+    if (memory.space === "features") return;
+    const images = await portraits(memory, labels).catch(() => []); // decoration: errors are ignored
+    images.forEach((src, index) => made[index].prepend(make("img", { src, alt: "" })));
+  };
+  more.addEventListener("click", () => {
+    const next = place.children.length;
+    show(memory.labels.slice(next));
+    place.children[next].focus(); // the focused button was removed
+  });
+  show(memory.labels.slice(0, FACES));
+  return make("div", {}, place, more);
 }
 
-async function sources(memory) {
-  if (memory.space === "features") return []; // vectors: there is nothing to look at
-  if (memory.queries === "images") return memory.links.bases ? (await json(memory.links.bases)).bases.slice(0, 10) : [];
-  const parameters = new URLSearchParams({ bundle: memory.name, per_label: 1, format: "json" });
-  for (const label of memory.labels.slice(0, 10)) parameters.append("labels", label);
-  const { recalled } = await json(`/recall?${parameters}`);
+function face(label, add) {
+  const button = make("button", { type: "button", className: "face" }, make("span", { textContent: label }));
+  button.setAttribute("aria-label", `Add the class ${label}`);
+  button.addEventListener("click", () => add(label));
+  return button;
+}
+
+/** One recalled image of each label. */
+async function portraits(memory, labels) {
+  const query = new URLSearchParams({ bundle: memory.name, per_label: 1 });
+  const mixtures = labels.map((label) => ({ [label]: 1 }));
+  const headers = { Accept: "application/json" };
+  const { recalled } = await postJson(`/recall?${query}`, { mixtures }, { headers });
   return recalled.map((each) => each.images[0]);
+}
+
+/** A strip of the first bases, for a memory that has no names. */
+function strip(memory) {
+  const place = make("div", { className: "strip" });
+  const show = ({ bases }) => place.append(...bases.slice(0, FACES).map((src) => make("img", { src, alt: "" })));
+  if (memory.links.bases) json(memory.links.bases).then(show, () => {}); // decoration: errors are ignored
+  return place;
 }

@@ -1,24 +1,27 @@
-// Boxes for pictures: dropped (folders too), chosen as files, or taken with the camera.
+// Boxes for pictures: dropped (folders too), pasted, chosen as files or as a folder, or taken with the camera.
 
 import { hasCamera, takePictures } from "./camera.js";
 import { counted, make } from "./dom.js";
+import { dropped } from "./dropped.js";
 
 const THUMBNAILS = 12;
-const EMPTY = matchMedia("(hover: hover)").matches ? "Drop pictures here" : "No pictures yet"; // no drop by touch
+const EMPTY = matchMedia("(hover: hover)").matches ? "Drop or paste pictures here" : "No pictures yet"; // no drop by touch
 
 const nobody = () => {};
+let pointed = null; // the box that has the focus or is under the pointer: pasted pictures go into it
 
 /**
  * A box for pictures. `added` is called with new pictures, `cleared` when all were removed. Files that are not pictures
- * are skipped and counted.
+ * are skipped and counted. With `removable`, a thumbnail is a button that removes its picture.
  */
 export class PictureBox {
-  constructor(caption, { added = nobody, cleared = nobody } = {}) {
+  constructor(caption, { added = nobody, cleared = nobody, removable = false } = {}) {
     this.files = [];
     this.shown = new Map(); // file -> its thumbnail
     this.refused = 0;
     this.added = added;
     this.cleared = cleared;
+    this.removable = removable;
     this.row = make("div", { className: "row" });
     this.thumbnails = make("div", { className: "thumbs" });
     this.count = make("p", { className: "note" });
@@ -26,20 +29,26 @@ export class PictureBox {
     this.element = make("div", { className: "box" }, this.row, this.thumbnails, this.count);
     this.element.setAttribute("role", "group");
     this.element.setAttribute("aria-label", caption);
-    const input = make("input", { type: "file", multiple: true, accept: "image/*" });
-    input.setAttribute("aria-label", `${caption}: choose files`);
-    input.addEventListener("change", () => { this.add([...input.files]); input.value = ""; });
-    this.row.append(make("span", { className: "file" }, "Choose pictures", input));
+    this.input = this.chooser("Pictures", `${caption}: choose files`, { multiple: true, accept: "image/*" });
+    this.chooser("Folder", `${caption}: choose a folder`, { webkitdirectory: true });
     if (hasCamera()) {
       this.button("Camera", `${caption}: use the camera`, () => takePictures((file) => this.add([file])));
     }
     this.empty = this.button("Clear", `${caption}: remove all`, () => {
       this.clear();
-      input.focus(); // the focused button was removed
+      this.input.focus(); // the focused button was removed
       this.cleared();
     });
     this.listen();
     this.show();
+  }
+
+  chooser(text, label, properties) {
+    const input = make("input", { type: "file", ...properties });
+    input.setAttribute("aria-label", label);
+    input.addEventListener("change", () => { this.add([...input.files]); input.value = ""; });
+    this.row.append(make("span", { className: "file" }, text, input));
+    return input;
   }
 
   button(text, label, pressed) {
@@ -58,6 +67,7 @@ export class PictureBox {
       over(event, false);
       this.add(await dropped(event.dataTransfer));
     });
+    for (const kind of ["pointerenter", "focusin"]) this.element.addEventListener(kind, () => { pointed = this; });
   }
 
   add(files) {
@@ -77,12 +87,12 @@ export class PictureBox {
   /** Show the first few as thumbnails, and the count: a thousand large pictures would slow the page down. */
   show() {
     const first = this.files.slice(0, THUMBNAILS);
-    for (const [file, image] of this.shown) {
+    for (const [file, thumbnail] of this.shown) {
       if (first.includes(file)) continue;
-      URL.revokeObjectURL(image.src);
+      URL.revokeObjectURL(thumbnail.dataset.source);
       this.shown.delete(file);
     }
-    for (const file of first) if (!this.shown.has(file)) this.shown.set(file, thumbnail(file));
+    for (const file of first) if (!this.shown.has(file)) this.shown.set(file, this.thumbnail(file));
     this.thumbnails.replaceChildren(...first.map((file) => this.shown.get(file)));
     const hidden = this.files.length - first.length;
     const parts = [this.files.length ? counted(this.files.length, "picture") : EMPTY];
@@ -92,40 +102,26 @@ export class PictureBox {
     this.count.textContent = parts.join(", ");
     this.empty.hidden = !this.files.length;
   }
-}
 
-/** A box for the pictures of a class, with a field for its name. */
-export class ClassBox extends PictureBox {
-  constructor(number, removed) {
-    super(`Pictures of class ${number}`);
-    this.name = make("input", { type: "text", placeholder: `class ${number}`, maxLength: 200, autocomplete: "off" });
-    this.element.prepend(make("label", { className: "name" }, `Name of class ${number}`, this.name));
-    this.button("Remove", `Remove class ${number}`, () => removed(this));
-    this.fallback = `class ${number}`;
+  thumbnail(file) {
+    const image = make("img", { src: URL.createObjectURL(file), alt: file.name, decoding: "async" });
+    image.dataset.source = image.src;
+    if (!this.removable) return image;
+    const button = make("button", { type: "button", className: "thumb", title: "Remove this picture" }, image);
+    button.setAttribute("aria-label", `Remove ${file.name}`);
+    button.dataset.source = image.src;
+    button.addEventListener("click", () => {
+      this.files.splice(this.files.indexOf(file), 1);
+      this.show();
+      (this.thumbnails.firstChild ?? this.input).focus(); // the focused button was removed
+    });
+    return button;
   }
-
-  get label() {
-    return this.name.value.trim() || this.fallback;
-  }
 }
 
-function thumbnail(file) {
-  return make("img", { src: URL.createObjectURL(file), alt: file.name, decoding: "async" });
-}
-
-/** All files of a drop, including those in folders. The entries must be read before the first await. */
-async function dropped(transfer) {
-  const entries = [...transfer.items].map((item) => item.webkitGetAsEntry?.());
-  if (!entries.some((entry) => entry?.isDirectory)) return [...transfer.files];
-  return (await Promise.all(entries.filter(Boolean).map(inside))).flat();
-}
-
-async function inside(entry) {
-  if (entry.isFile) return [await new Promise((resolve, reject) => { entry.file(resolve, reject); })];
-  const reader = entry.createReader();
-  const entries = [];
-  for (let some; !some || some.length; entries.push(...some)) { // readEntries returns at most a hundred
-    some = await new Promise((resolve, reject) => { reader.readEntries(resolve, reject); });
-  }
-  return (await Promise.all(entries.map(inside))).flat();
-}
+document.addEventListener("paste", (event) => {
+  const files = [...(event.clipboardData?.files ?? [])];
+  if (!files.length || !pointed?.element.isConnected) return;
+  event.preventDefault();
+  pointed.add(files);
+});

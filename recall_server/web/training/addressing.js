@@ -4,7 +4,6 @@ import { $, make } from "../shared/dom.js";
 
 const KINDS = { images: ["images"], prototypes: ["images"], classify: ["labels"] }; // memories that each needs
 let memories = [];
-let preferred = []; // the memories chosen above, the last one first
 
 /** Offer what these memories support. */
 export function prepareWays(loaded) {
@@ -15,40 +14,29 @@ export function prepareWays(loaded) {
   show();
 }
 
-/** Prefer this memory, which was chosen above, for everything that it supports. */
-export function preferMemory(memory) {
-  preferred = [memory.name, ...preferred.filter((name) => name !== memory.name)];
-  show();
-}
-
-/** The chosen addressing mode and its memory; none where photographs are compared in the features of an encoder. */
+/** The chosen addressing mode and its memory; no memory if the server chooses the encoder to compare pictures in. */
 export function chosenWay() {
   const { value } = radios().find((radio) => radio.checked);
-  const memory = inFeatures(value) ? undefined : able(value).find((each) => each.name === $("way-memory").value);
-  return { addressing: value, memory };
-}
-
-/** Whether photographs are compared in features: if there are memories of features, and none of images is preferred. */
-function inFeatures(way) {
-  const imagesPreferred = memories.some((each) => each.name === preferred[0] && each.space !== "features");
-  return way === "auto" && !imagesPreferred && memories.some((each) => each.space === "features");
+  return { addressing: value, memory: memories.find((each) => each.name === $("way-memory").value) };
 }
 
 const radios = () => [...document.querySelectorAll('input[name="way"]')];
 
-/** The memories that this mode can use, the preferred ones first. */
+/** The memories that this mode can use, the largest first. */
 function able(way) {
   const takesPictures = memories.some((each) => each.queries === "images");
   const kinds = KINDS[way] ?? (takesPictures ? ["images"] : ["labels"]);
-  const rank = ({ name }) => (preferred.includes(name) ? preferred.indexOf(name) : preferred.length);
-  return memories.filter((each) => kinds.includes(each.queries)).toSorted((one, other) => rank(one) - rank(other));
+  return memories.filter((each) => kinds.includes(each.queries));
 }
 
+/** Offer the memories of the chosen mode. Without a choice, pictures are compared in features if there are any. */
 function show() {
   const { value } = radios().find((radio) => radio.checked);
-  const some = able(value);
-  $("way-memory").replaceChildren(...some.map(({ name }) => make("option", { value: name, textContent: name })));
-  $("way-memory-line").hidden = some.length < 2 || inFeatures(value);
+  const inFeatures = value === "auto" && memories.some((each) => each.space === "features");
+  const option = (name, text = name) => make("option", { value: name, textContent: text });
+  const automatic = inFeatures ? [option("", "none: the features of a pre-trained encoder")] : [];
+  $("way-memory").replaceChildren(...automatic, ...able(value).map(({ name }) => option(name)));
+  $("way-memory-line").hidden = $("way-memory").length < 2;
 }
 
 for (const radio of radios()) radio.addEventListener("change", show);

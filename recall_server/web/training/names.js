@@ -1,46 +1,37 @@
-// Choosing names of all memories: ticked, searched, or typed and looked up by the server.
+// The names of all memories, to be ticked: each ticked name is a class.
 
 import { $, complain, counted, list, make } from "../shared/dom.js";
-import { json } from "../shared/server.js";
+import { addClass, hasClass, onClasses, removeClass } from "./class_cards.js";
 
 const FINDABLE = 24; // minimum number of names for a search field, which is also shown for two or more memories
-let known = []; // { memory, box, chips, groups } for each memory that is addressed by names
+let known = []; // { memory, box, chips } for each memory that is addressed by names
 
-/** Fill the list with the names of these memories and the aliases; names that still exist stay ticked. */
+/** Fill the list with the names of these memories and the aliases. */
 export function prepareNames(memories, aliases) {
-  const ticked = chosenNames();
-  known = memories.filter((memory) => memory.queries === "labels").map(section);
-  for (const chip of chips()) chip.firstChild.checked = ticked.includes(qualified(chip));
+  const named = memories.filter((memory) => memory.queries === "labels");
+  const labels = named.flatMap((memory) => memory.labels);
+  known = named.map((memory) => section(memory, (label) => labels.filter((each) => each === label).length === 1));
   $("chips").replaceChildren(...known.map((each) => each.box));
-  const others = Object.entries(aliases).map(([name, meanings]) => shortcut(name, meanings, () => lookUp(name)));
+  const others = Object.entries(aliases).map(([name, meanings]) => shortcut(name, meanings, () => addClass(name)));
   $("aliases").replaceChildren(...(others.length ? ["Other names: ", ...others] : []));
   $("aliases").hidden = !others.length;
+  $("browse").hidden = !known.length;
   $("find-line").hidden = known.length < 2 && chips().length < FINDABLE;
   $("find").value = "";
-  complain("find-error", null);
   find();
+  follow();
 }
 
-/** Move this memory's names to the top and open them. */
-export function openNames(memory) {
-  const chosen = known.find((each) => each.memory.name === memory.name);
-  for (const each of known) each.box.open = each === chosen;
-  if (chosen) $("chips").prepend(chosen.box);
-}
-
-/** The ticked names as `memory:label`, which is unambiguous whatever else is loaded. */
-export function chosenNames() {
-  return chips().filter((chip) => chip.firstChild.checked).map(qualified);
-}
-
-function section(memory) {
+function section(memory, isUnique) {
   const items = memory.labels.map((label) => {
     const box = make("input", { type: "checkbox", name: "label", value: label });
-    return Object.assign(make("label", {}, box, ` ${label}`), { memory: memory.name });
+    const qualified = `${memory.name}:${label}`;
+    return Object.assign(make("label", {}, box, ` ${label}`), { qualified, short: isUnique(label) ? label : qualified });
   });
-  const named = (members) => items.filter((chip) => members.includes(chip.firstChild.value));
   const groups = Object.entries(memory.groups).map(([name, members]) =>
-    shortcut(name, members, () => tick(named(members))));
+    shortcut(name, members, () => {
+      for (const chip of items) if (members.includes(label(chip)) && !box(chip).checked) box(chip).click();
+    }));
   const line = make("p", { className: "shortcuts", hidden: !groups.length }, "Groups: ", ...groups);
   const count = make("span", { className: "note", textContent: ` ${counted(items.length, "name")}` });
   const held = make("div", { className: "chips" }, ...items);
@@ -49,7 +40,7 @@ function section(memory) {
   return { memory, chips: items, box: make("details", {}, make("summary", {}, memory.name, count), held, line) };
 }
 
-/** A button that ticks all members of a group or alias. */
+/** A button that adds all members of a group, or an alias. */
 function shortcut(name, members, pressed) {
   const button = make("button", { type: "button", textContent: name, title: list(members) });
   button.addEventListener("click", pressed);
@@ -57,83 +48,58 @@ function shortcut(name, members, pressed) {
 }
 
 const chips = () => known.flatMap((each) => each.chips);
-const label = (chip) => chip.firstChild.value;
-const qualified = (chip) => `${chip.memory}:${label(chip)}`;
+const box = (chip) => chip.firstChild;
+const label = (chip) => box(chip).value;
 
-function tick(some) {
-  for (const chip of some) {
-    chip.firstChild.checked = true;
-    chip.closest("details").open = true;
-  }
-  $("find").value = "";
-  complain("find-error", null);
-  find();
+/** Tick the names that are classes. */
+function follow() {
+  for (const chip of chips()) box(chip).checked = hasClass(chip.short) || hasClass(chip.qualified);
 }
 
 /** Show only the names that match the search, and those that are ticked. */
 function find() {
   const wanted = $("find").value.trim().toLowerCase();
   let left = 0;
-  for (const { box, chips: some } of known) {
+  for (const { box: part, chips: some } of known) {
     const before = left;
     for (const chip of some) {
-      const matches = qualified(chip).toLowerCase().includes(wanted);
+      const matches = chip.qualified.toLowerCase().includes(wanted);
       left += matches;
-      chip.hidden = !matches && !chip.firstChild.checked;
+      chip.hidden = !matches && !box(chip).checked;
     }
-    box.hidden = some.every((chip) => chip.hidden);
-    if (wanted && left > before) box.open = true;
+    part.hidden = some.every((chip) => chip.hidden);
+    if (wanted && left > before) part.open = true;
   }
   $("found").textContent = wanted ? counted(left, "name") : "";
   complain("find-error", null);
-  tell();
 }
 
-function tell() {
-  const parts = known.map(({ memory, chips: some }) => {
-    const ticked = some.filter((chip) => chip.firstChild.checked).map(label);
-    return ticked.length ? `${list(ticked)} of ${memory.name}` : "";
-  });
-  const text = parts.filter(Boolean).join("; ");
-  $("chosen").textContent = text && `Chosen: ${text}.`;
-  $("none").hidden = !text;
-}
-
-/** Tick the typed name if it is on the page, or else look it up with the server. */
-async function add() {
-  const wanted = $("find").value.trim();
+/** Tick the one name that matches the search. */
+function tick() {
+  const wanted = $("find").value.trim().toLowerCase();
   if (!wanted) return;
-  const folded = wanted.toLowerCase();
-  const same = chips().filter((chip) => [label(chip), qualified(chip)].some((each) => each.toLowerCase() === folded));
-  const found = same.length ? same : chips().filter((chip) => label(chip).toLowerCase().includes(folded));
-  if (found.length === 1) return tick(found);
-  if (found.length) {
-    return complain("find-error", `“${wanted}” may be ${list(found.map(qualified))}: tick the one you mean.`);
+  const same = chips().filter((chip) => [label(chip), chip.qualified].some((each) => each.toLowerCase() === wanted));
+  const found = same.length ? same : chips().filter((chip) => label(chip).toLowerCase().includes(wanted));
+  if (!found.length) return complain("find-error", `No memory knows “${wanted}”.`);
+  if (found.length > 1) {
+    const names = list(found.map((chip) => chip.qualified));
+    return complain("find-error", `“${wanted}” may be ${names}: tick the one you mean.`);
   }
-  await lookUp(wanted);
-}
-
-/** Tick the labels that the server resolves this text to: groups, aliases, and comma-separated names. */
-async function lookUp(text) {
-  try {
-    const labels = text.replaceAll(/\s*,\s*/g, ",");
-    const { recalled } = await json(`/recall?${new URLSearchParams({ labels, per_label: 1, format: "json" })}`);
-    const meant = recalled.map(({ name, bundle }) => (name.includes(":") ? name : `${bundle}:${name}`));
-    tick(chips().filter((chip) => meant.includes(qualified(chip))));
-  } catch (error) {
-    complain("find-error", error);
-  }
+  if (!box(found[0]).checked) box(found[0]).click();
+  $("find").value = "";
+  find();
 }
 
 $("find").addEventListener("input", find);
 $("find").addEventListener("keydown", (event) => {
   if (event.key !== "Enter") return;
   event.preventDefault(); // or it would start the training
-  add();
+  tick();
 });
-$("chips").addEventListener("change", tell);
-$("none").addEventListener("click", () => {
-  for (const chip of chips()) chip.firstChild.checked = false;
-  find();
-  $("chips").querySelector("summary").focus(); // the focused button was removed
+$("chips").addEventListener("change", ({ target }) => {
+  const chip = target.parentElement;
+  if (target.checked) return addClass(chip.short);
+  removeClass(chip.short);
+  removeClass(chip.qualified);
 });
+onClasses(follow);

@@ -1,66 +1,29 @@
-// The form that makes a classifier, from names or from pictures.
+// The form that makes a classifier, from names, from pictures, or from both.
 
-import { ClassBox } from "../shared/picture_box.js";
-import { $, complain, counted, list, make, number } from "../shared/dom.js";
-import { chosenNames, openNames, prepareNames } from "./names.js";
-import { preparing, quiet, starting, watch } from "./progress.js";
+import { $, complain, counted, list, number } from "../shared/dom.js";
 import { json, postJson } from "../shared/server.js";
 import { form, prepared } from "../shared/upload.js";
-import { chosenWay, preferMemory, prepareWays } from "./addressing.js";
+import { chosenWay, prepareWays } from "./addressing.js";
+import { filledCards, prepareCards } from "./class_cards.js";
+import { folded, meaningOf, prepareKnown } from "./known_names.js";
+import { prepareNames } from "./names.js";
+import { preparing, quiet, starting, watch } from "./progress.js";
 
 const ENCODER_SIDE = 224; // pixels: photographs are sent four times as large as encoders usually take them
 
-let boxes = [];
-let numbered = 0;
-
 /** Prepare the form for the loaded memories; `show` is called with the record of each classifier and its changes. */
-export function prepareTraining({ bundles, aliases }, show) {
-  prepareNames(bundles, aliases);
-  prepareWays(bundles);
-  radio("pictures").disabled = !bundles.length;
-  radio("labels").disabled = !bundles.some((each) => each.queries === "labels");
-  while (boxes.length < 2) addBox();
+export function prepareTraining(loaded, show) {
+  prepareKnown(loaded);
+  prepareCards();
+  prepareNames(loaded.bundles, loaded.aliases);
+  prepareWays(loaded.bundles);
   $("train-form").onsubmit = (event) => { event.preventDefault(); train(show); };
-}
-
-/** Prefer this memory; one that is addressed by pictures switches the form to pictures. */
-export function useMemory(memory) {
-  const byName = memory.queries === "labels";
-  radio(byName ? "labels" : "pictures").checked = true;
-  if (byName) openNames(memory);
-  preferMemory(memory);
-  showSource();
-}
-
-const radio = (value) => document.querySelector(`input[name="from"][value="${value}"]`);
-
-function source() {
-  return document.querySelector('input[name="from"]:checked').value;
-}
-
-function showSource() {
-  const pictures = source() === "pictures";
-  $("names").hidden = pictures;
-  $("boxes-area").hidden = !pictures;
-}
-
-function addBox() {
-  const box = new ClassBox(++numbered, (gone) => {
-    boxes = boxes.filter((each) => each !== gone);
-    gone.clear();
-    gone.item.remove();
-    $("add-box").focus();
-  });
-  box.item = make("li", {}, box.element);
-  boxes.push(box);
-  $("boxes").append(box.item);
 }
 
 async function train(show) {
   complain("train-error", null);
   try {
-    const record = source() === "labels" ? await trainLabels() : await trainPictures();
-    await watch(record, show);
+    await watch(await request(), show);
   } catch (error) {
     complain("train-error", error);
   } finally {
@@ -68,32 +31,46 @@ async function train(show) {
   }
 }
 
-async function trainLabels() {
-  const labels = chosenNames();
-  if (labels.length < 2) throw new Error("Choose two or more names: a classifier needs at least two classes.");
+/** Send the classes; returns the record of the classifier. */
+async function request() {
+  const cards = filledCards();
+  const [pictured, named] = [cards.filter((card) => card.files.length), cards.filter((card) => !card.files.length)];
+  check(cards, named, pictured);
+  const labels = named.map((card) => card.typed);
+  if (pictured.length) return trainPictures(pictured, labels);
   starting("Sending…");
   return postJson("/classifier", { labels });
 }
 
-async function trainPictures() {
-  const filled = boxes.filter((box) => box.files.length);
-  if (filled.length < 2) throw new Error("Add pictures to two or more classes: a classifier needs at least two.");
-  const empty = boxes.filter((box) => !box.files.length && box.name.value.trim()).map((box) => `“${box.label}”`);
-  if (empty.length) throw new Error(`There are no pictures of ${list(empty)}: add some, or remove the class.`);
-  const names = filled.map((box) => box.label);
+function check(cards, named, pictured) {
+  const several = named.some((card) => meaningOf(card.typed)?.several);
+  if (cards.length < 2 && !several) {
+    throw new Error("Give two or more classes a name or pictures: a classifier needs at least two.");
+  }
+  const unknown = named.filter((card) => !meaningOf(card.typed)).map((card) => `“${card.typed}”`);
+  if (unknown.length && pictured.length) {
+    throw new Error(
+      `There are no pictures of ${list(unknown)}, and no memory knows the name: add pictures, or remove the class.`,
+    );
+  }
+  const names = cards.map((card) => card.label);
   const odd = names.find((name) => name.endsWith("\\")); // form parsers would read an escape
   if (odd) throw new Error(`The name “${odd}” ends in a backslash: remove it.`);
-  const twice = names.find((name, index) => names.indexOf(name) !== index);
+  const same = (name, index) => names.findIndex((other) => folded(other) === folded(name)) !== index;
+  const twice = names.find(same);
   if (twice) throw new Error(`Two classes are called “${twice}”: give them different names.`);
-  const { addressing, memory } = chosenWay();
-  const parts = filled.flatMap((box) => box.files.map((file) => [box.label, file]));
+}
+
+/** Train from the pictures of these cards; `labels` are the names of further classes, which memories know. */
+async function trainPictures(cards, labels) {
+  const { addressing, memory } = labels.length ? {} : chosenWay();
+  const parts = cards.flatMap((card) => card.files.map((file) => [card.label, file]));
   const came = (count) => preparing(`Preparing pictures: ${number(count)} of ${number(parts.length)}…`);
   const side = memory ? Math.max(memory.image.height, memory.image.width) : ENCODER_SIDE;
   const ready = await prepared(parts, side, came);
   starting(`Sending ${counted(ready.length, "picture")}…`);
-  const asked = memory ? { bundle: memory.name, addressing } : { addressing };
-  return json(`/classifier?${new URLSearchParams(asked)}`, form(ready));
+  const asked = new URLSearchParams(labels.map((label) => ["labels", label]));
+  if (addressing) asked.set("addressing", addressing);
+  if (memory) asked.set("bundle", memory.name);
+  return json(`/classifier?${asked}`, form(ready));
 }
-
-$("add-box").addEventListener("click", () => { addBox(); boxes.at(-1).name.focus(); });
-for (const value of ["labels", "pictures"]) radio(value).addEventListener("change", showSource);

@@ -1,0 +1,65 @@
+// The card of a class: its name, its pictures, and what the memories know of the name.
+
+import { make } from "../shared/dom.js";
+import { PictureBox } from "../shared/picture_box.js";
+import { meaningOf, recalledFor } from "./known_names.js";
+
+/** A box for the pictures of a class, with a field for its name. A name that a memory knows needs no pictures. */
+export class ClassBox extends PictureBox {
+  /** `removed` is called when the card is to go, `named` when its name was entered. */
+  constructor(number, { removed, named }) {
+    super(`Pictures of class ${number}`, { removable: true });
+    this.fallback = `class ${number}`;
+    this.name = make("input", { type: "text", placeholder: this.fallback, maxLength: 200, autocomplete: "off" });
+    this.name.setAttribute("list", "known-names");
+    this.note = make("p", { className: "note" });
+    this.note.setAttribute("role", "status");
+    this.remembered = make("div", { className: "strip" });
+    const label = make("label", { className: "name" }, `Name of class ${number}`, this.name);
+    this.element.prepend(label, this.note, this.remembered);
+    this.button("Remove", `Remove class ${number}`, () => removed(this));
+    this.name.addEventListener("input", () => this.show());
+    this.name.addEventListener("change", () => { named(this); this.show(); });
+    this.name.addEventListener("keydown", (event) => {
+      if (event.key !== "Enter") return;
+      event.preventDefault(); // Enter is for the name; the button starts the training
+      named(this);
+      this.show();
+    });
+    this.show();
+  }
+
+  get typed() {
+    return this.name.value.trim();
+  }
+
+  get label() {
+    return this.typed || this.fallback;
+  }
+
+  get isEmpty() {
+    return !this.typed && !this.files.length;
+  }
+
+  show() {
+    super.show();
+    if (!this.name) return; // called by the constructor of the base class
+    const meaning = this.files.length ? null : meaningOf(this.typed);
+    const unknown = this.typed && !this.files.length ? "No memory knows this name: add a few pictures." : "";
+    this.note.textContent = meaning?.text ?? unknown;
+    this.remember(meaning?.source ?? null);
+  }
+
+  /** Show what a memory of images recalls for the name; nothing for other memories. */
+  async remember(source) {
+    const wanted = source && `${source.memory.name}:${source.label}`;
+    if (this.remembering === wanted) return;
+    this.remembering = wanted;
+    this.remembered.replaceChildren();
+    if (!wanted) return;
+    const images = await recalledFor(source).catch(() => []); // decoration: errors are ignored
+    if (this.remembering !== wanted) return;
+    this.remembered.replaceChildren(...images.map((src) => make("img", { src, alt: "" })));
+    this.remembered.title = `As the memory ${source.memory.name} recalls it`;
+  }
+}
