@@ -33,7 +33,7 @@ from recall_server.recall.features.familiarity import head_familiarity, picture_
 from recall_server.recall.features.few_shot import few_shot_head
 from trainer.data.datasets import ImageDataset, load_dataset
 from trainer.data.splits import Split
-from trainer.starts.linear_head import softmax_head
+from trainer.starts.features.linear_head import softmax_head
 
 LABELS, TASKS, EPISODES, SHOTS = 10, 50, 200, (1, 5)
 RIDGE = 0.003  # of the head over all classes; best on validation pictures

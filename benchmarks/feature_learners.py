@@ -14,7 +14,7 @@ from recall_server.core.classifier.fresh_classifier import FreshClassifier
 from recall_server.core.networks.spec import NetworkSpec
 from recall_server.core.preprocessing import Standardise
 from recall_server.core.training.retraining import Retraining
-from trainer.starts.trained_features import Labelled
+from trainer.starts.features.trained_features import Labelled
 
 RIDGES = (0.003, 0.03, 0.3)
 MLP = Retraining(

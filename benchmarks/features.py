@@ -30,10 +30,10 @@ from recall_server.core.preprocessing import Standardise
 from trainer.data.datasets import load_dataset
 from trainer.data.features import Featuriser
 from trainer.data.splits import Split
-from trainer.starts.described_classes import best_exact
-from trainer.starts.linear_head import softmax_head
+from trainer.starts.features.described_classes import best_exact
+from trainer.starts.features.linear_head import softmax_head
+from trainer.starts.features.trained_features import Labelled, Schedule, retraining, train_vectors
 from trainer.starts.representatives import clusters
-from trainer.starts.trained_features import Labelled, Schedule, retraining, train_vectors
 
 PICTURE = 32 * 32 * 3  # numbers of a picture of CIFAR
 NOISE = 0.3  # of vectors that start at one mean, in units of the deviation of features

@@ -66,8 +66,9 @@ class Problem:
     def ours(self) -> dict[str, Loss]:
         """The losses of the project's objectives."""
         step, networks = inner_step(self.network, CPU, multiple=LARGE_PARTS), FreshNetworks(self.network)
-        gradients = GradientMatching(step, networks, real_per_class=self.real.shape[1])
-        features = DistributionMatching(layer_features(self.network, CPU), networks, real_per_class=self.real.shape[1])
+        count, phi = self.real.shape[1], layer_features(self.network, CPU)
+        gradients = GradientMatching(step=step, networks=networks, real_per_class=count)
+        features = DistributionMatching(features=phi, networks=networks, real_per_class=count)
         trajectories = TrajectoryMatching(
             step, Momentum(0.0), Experts(self.network, (Path(),), 1), torch.tensor(RATE), self.steps, 1, 1
         )

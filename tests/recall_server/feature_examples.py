@@ -15,14 +15,15 @@ from recall_server.core.bundle.bundle import MemoryBundle
 from recall_server.core.bundle.manifest import Budget, EncoderReference, Manifest
 from recall_server.core.encoders.description import DESCRIPTION_KEY, EncoderDescription
 from recall_server.core.encoders.query_encoder import QueryEncoder
-from recall_server.core.memory import AbstractMemory, StoredItems
+from recall_server.core.memory import AbstractMemory, DescribedClasses, StoredItems
 from recall_server.core.networks import NetworkSpec
 from recall_server.core.preprocessing import Standardise
 from recall_server.core.training.retraining import Retraining
 from recall_server.library import Library
 from tests.recall_server.bundle_examples import example_manifest
 from tests.recall_server.serving_examples import COLUMNS, ROWS, SIDE, column_encoder, picture
-from trainer.starts.class_statistics import statistics_memory
+from trainer.starts.features.described_classes import described_classes
+from trainer.starts.features.trained_features import Labelled
 
 HEAD = Retraining(network=NetworkSpec(architecture="linear"), steps=30, learning_rate=0.3, rows_per_class=ROWS)
 FILE = "features.onnx"
@@ -48,10 +49,17 @@ def statistics_bundle(
     features = torch.randn(classes, width, generator=generator)[labels]
     features += torch.rand(width, generator=generator) * torch.randn(len(labels), width, generator=generator)
     means = torch.stack([features[labels == label].mean(dim=0) for label in range(classes)])
-    memory = statistics_memory(features, labels, classes, width)
+    memory = statistics_memory(features, labels, classes)
     preprocessing = Standardise(torch.zeros(width), torch.ones(width))
     names = tuple(f"class {label}" for label in range(classes))
     return MemoryBundle(_manifest(name, names, memory, preprocessing, sha256), memory, preprocessing), means
+
+
+def statistics_memory(features: Tensor, labels: Tensor, classes: int) -> DescribedClasses:
+    """A memory that describes the classes of features [N, D] with labels [N] along D bases."""
+    means = torch.stack([features[labels == label].mean(dim=0) for label in range(classes)])
+    head = means - means.mean(dim=0)
+    return described_classes(Labelled(features, labels), head, bases=features.shape[1], centres=1)
 
 
 def _manifest(
@@ -94,7 +102,7 @@ def knowing_artifacts(folder: Path, *known: str, encoder: bytes | None = None) -
     pixels = np.stack([picture(column, seed) for column in known for seed in range(40)])[:, None]
     features = torch.from_numpy(network.encode(pixels.astype(np.float32) / 255))
     labels = torch.arange(len(known)).repeat_interleave(40)
-    memory = statistics_memory(features, labels, len(known), features.shape[1])
+    memory = statistics_memory(features, labels, len(known))
     space = Standardise(torch.zeros(features.shape[1]), torch.ones(features.shape[1]))
     bundle = MemoryBundle(_manifest("knowing", known, memory, space, sha256), memory, space)
     bundle.save(folder / "bundles" / "knowing.safetensors")

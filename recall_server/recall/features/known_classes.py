@@ -7,16 +7,14 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Final, final
 
-import torch
 from torch import Tensor
 
 from recall_server.core.bundle.bundle import MemoryBundle
 from recall_server.core.classifier.class_statistics import ClassStatistics, TwoCovariances
-from recall_server.core.memory import BASES, AbstractMemory, DescribedClasses
+from recall_server.core.memory import DescribedClasses
 from recall_server.core.preprocessing import Standardise
 from recall_server.library import LoadedBundle
 
-ROUNDING: Final = 0.02  # of the largest deviation: what int8 may take from the first row of a class and give the second
 KEPT: Final = 8  # memories whose models stay computed
 
 
@@ -44,29 +42,21 @@ def most_knowing(bundles: Iterable[LoadedBundle], encoder: str) -> KnownClasses 
 def class_model(bundle: MemoryBundle) -> TwoCovariances | None:
     """The model of the classes of a memory of features; None if the memory does not say how they vary.
 
-    What was distilled is training data, not typical features. A memory tells what a class looks like if it describes
-    its classes, or if its two rows are the mean of a class, plus and minus its deviations along orthonormal bases.
+    What was distilled is training data, not typical features: a memory has to describe its classes.
     """
     memory, space = bundle.memory, bundle.preprocessing
-    if bundle.manifest.space != "features" or not (isinstance(memory, DescribedClasses) or _has_deviations(memory)):
+    if bundle.manifest.space != "features" or not isinstance(memory, DescribedClasses):
         return None
     if not isinstance(space, Standardise) or not bool((space.deviation == space.deviation[0]).all()):
         return None  # orthonormal directions would become oblique in the encoder's features
+    found = statistics_in_features(memory, space)
+    return TwoCovariances(found) if bool(found.variances.any()) else None
+
+
+def statistics_in_features(memory: DescribedClasses, space: Standardise) -> ClassStatistics:
+    """What a memory knows of its classes, in the encoder's features; all deviations of its space are the same."""
     scale, found = space.deviation[0], ClassStatistics.of_memory(memory)
-    if not bool(found.variances.any()):
-        return None
-    return TwoCovariances(
-        ClassStatistics(scale * found.means + space.mean, found.directions, scale**2 * found.variances)
-    )
-
-
-def _has_deviations(memory: AbstractMemory) -> bool:
-    """Whether the two rows of each class differ by what may be deviations along the bases."""
-    if memory.rows != 2 or BASES not in memory.traits:
-        return False
-    items = memory.items(torch.eye(memory.query_size))
-    deviations = (items[:, 0] - items[:, 1]) @ memory.span().T
-    return not bool((deviations < -ROUNDING * deviations.abs().max()).any())
+    return ClassStatistics(scale * found.means + space.mean, found.directions, scale**2 * found.variances)
 
 
 def mean_features(bundle: MemoryBundle, labels: Tensor) -> Tensor:

@@ -19,8 +19,8 @@ from recall_server.recall.joined_head import Source, joined_head
 from recall_server.recall.stored_heads import head_source, stored_head
 from tests.recall_server.bundle_examples import example_manifest
 from tests.tolerances import assert_close
-from trainer.starts.described_classes import best_exact
-from trainer.starts.trained_features import Labelled
+from trainer.starts.features.described_classes import best_exact
+from trainer.starts.features.trained_features import Labelled
 
 WIDTH, EACH = 32, 60
 MEANS = torch.nn.functional.normalize(torch.randn(6, WIDTH, generator=torch.Generator().manual_seed(0)).abs(), dim=1)

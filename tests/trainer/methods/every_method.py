@@ -2,25 +2,16 @@
 
 from __future__ import annotations
 
+from importlib import import_module
 from pathlib import Path
+from types import ModuleType
 
 import torch
 from torch import Tensor
 
-from tests.trainer.methods.small import (
-    addressed_bases,
-    decoded,
-    distribution_matching,
-    gradient_matching,
-    kernel_regression,
-    remember_the_past,
-    selections,
-    trajectory_matching,
-    unrolled,
-)
 from tests.trainer.methods.small.small import Small
 from trainer.data.datasets import ImageDataset
-from trainer.methods.named import compose
+from trainer.methods.named import FAMILIES, compose
 from trainer.methods.specs.problem import Problem
 from trainer.methods.specs.spec import flattened
 from trainer.run.build import fit_preprocessing, real_data
@@ -31,18 +22,14 @@ from trainer.run.request import DistillRequest
 
 CPU = torch.device("cpu")
 
-FAMILIES = (
-    remember_the_past,
-    selections,
-    unrolled,
-    gradient_matching,
-    distribution_matching,
-    trajectory_matching,
-    kernel_regression,
-    decoded,
-    addressed_bases,
-)
-EVERY_METHOD: dict[str, Small] = {name: small for family in FAMILIES for name, small in family.SMALL.items()}
+
+def _small(family: ModuleType) -> dict[str, Small]:
+    """How the methods of a family are made small: SMALL of the module of the same name in `small/`."""
+    found: dict[str, Small] = import_module(f"tests.trainer.methods.small.{family.__name__.split('.')[-1]}").SMALL
+    return found
+
+
+EVERY_METHOD: dict[str, Small] = {name: small for family in FAMILIES for name, small in _small(family).items()}
 
 
 class SmallRun:

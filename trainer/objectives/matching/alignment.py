@@ -18,46 +18,30 @@ from torch import Tensor
 from torch.nn.functional import cross_entropy
 
 from recall_server.core.networks import Parameters
-from trainer.objectives.base import AbstractObjective, State
 from trainer.objectives.inner.layer_features import Layers
 from trainer.objectives.matching.activations import Activations
-from trainer.objectives.matching.networks import AbstractNetworks
-from trainer.objectives.matching.pairs import ClassPair, class_pairs
-from trainer.objectives.sampler import OuterBatch, Sampler
+from trainer.objectives.matching.base import AbstractMatching
+from trainer.objectives.matching.pairs import ClassPair
+from trainer.objectives.sampler import OuterBatch
 
 
 @final
-@dataclass(frozen=True, eq=False)
-class FeatureAlignment(AbstractObjective):
-    """The two losses above, with `real_per_class` real items of each class.
+@dataclass(frozen=True, eq=False, kw_only=True)
+class FeatureAlignment(AbstractMatching):
+    """The two losses above.
 
     `early` and `late` are the weights of the activations of all blocks but the last, and of the last. The last features
-    count twice as much as the latter, as in the authors' code. `discrimination` is w_d. `rows_per_class` bounds the
-    recalled items of a class in an outer step (0: all of them).
+    count twice as much as the latter, as in the authors' code. `discrimination` is w_d.
     """
 
     activations: Activations
-    networks: AbstractNetworks
-    real_per_class: int
     early: float = 0.1
     late: float = 1.0
     discrimination: float = 0.01
-    rows_per_class: int = 0
-    augmentation: tuple[str, ...] = ()
-
-    def begin(self, generator: torch.Generator) -> State:
-        return self.networks.begin(generator)
-
-    def advance(self, sampler: Sampler, state: State, generator: torch.Generator) -> State:
-        return self.networks.advance(sampler, state, generator)
-
-    def loss(self, sampler: Sampler, state: State, generator: torch.Generator) -> Tensor:
-        batch = sampler.batch(sampler.draw_classes(0, generator), self.real_per_class, generator)
-        return self.compare(batch, self.networks.parameters(state, generator, batch.items.device), generator)
 
     def compare(self, batch: OuterBatch, parameters: Parameters, generator: torch.Generator) -> Tensor:
         """Both losses at a network with these parameters."""
-        pairs = list(class_pairs(batch, self.augmentation, generator, rows=self.rows_per_class))
+        pairs = list(self.pairs(batch, generator))
         with torch.no_grad():
             real = [self.activations(parameters, pair.real) for pair in pairs]
         recalled = [self._means(self.activations(parameters, pair.items)) for pair in pairs]

@@ -19,51 +19,39 @@ import torch
 from torch import Tensor
 
 from recall_server.core.networks import Parameters
-from trainer.objectives.base import AbstractObjective, State
+from trainer.objectives.base import State
 from trainer.objectives.inner.inner_training import gradient
 from trainer.objectives.inner.step import AbstractInnerStep
+from trainer.objectives.matching.base import AbstractMatching
 from trainer.objectives.matching.distances import Distance, Layers, distance
-from trainer.objectives.matching.networks import AbstractNetworks
-from trainer.objectives.matching.pairs import ClassPair, class_pairs
+from trainer.objectives.matching.pairs import ClassPair
 from trainer.objectives.sampler import OuterBatch, Sampler
 
 INNER_WARMUP = 10  # comparisons at one network, after which contrastive signals are used in any case
 
 
 @final
-@dataclass(frozen=True, eq=False)
-class GradientMatching(AbstractObjective):
-    """Distance between gradients for the weights; `real_per_class` real items of each class.
+@dataclass(frozen=True, eq=False, kw_only=True)
+class GradientMatching(AbstractMatching):
+    """Distance between gradients for the weights.
 
-    `rows_per_class` bounds the recalled items of a class in an outer step (0: all of them). From the network number
-    `contrast_from` on (None: never), gradients are averaged over classes before they are compared.
+    From the network number `contrast_from` on (None: never), gradients are averaged over classes before they are
+    compared.
     """
 
     step: AbstractInnerStep
-    networks: AbstractNetworks
-    real_per_class: int
     distance: Distance = "cosine"
     layers: Layers = "weights"
     contrast_from: int | None = None
-    rows_per_class: int = 0
-    augmentation: tuple[str, ...] = ()
-
-    def begin(self, generator: torch.Generator) -> State:
-        return self.networks.begin(generator)
-
-    def advance(self, sampler: Sampler, state: State, generator: torch.Generator) -> State:
-        return self.networks.advance(sampler, state, generator)
 
     def loss(self, sampler: Sampler, state: State, generator: torch.Generator) -> Tensor:
-        batch = sampler.batch(sampler.draw_classes(0, generator), self.real_per_class, generator)
-        parameters = self.networks.parameters(state, generator, batch.items.device)
-        return self.compare(batch, parameters, generator, contrast=self._contrast(state))
+        return self.compare(*self.drawn(sampler, state, generator), generator, contrast=self._contrast(state))
 
     def compare(
         self, batch: OuterBatch, parameters: Parameters, generator: torch.Generator, *, contrast: bool = False
     ) -> Tensor:
         """The distance at a network with these parameters: summed over classes, or with `contrast` of all together."""
-        pairs = class_pairs(batch, self.augmentation, generator, rows=self.rows_per_class)
+        pairs = self.pairs(batch, generator)
         if contrast:
             return self._together(parameters, list(pairs))
         return torch.stack([self._of_class(parameters, pair) for pair in pairs]).sum()

@@ -30,8 +30,8 @@ from recall_server.core.training.retraining import Retraining
 from trainer.data.datasets import ImageDataset
 from trainer.data.splits import Split
 from trainer.evaluation.evaluate import evaluate_labels
-from trainer.starts.described_classes import best_exact
-from trainer.starts.trained_features import Labelled, Schedule, retraining, train_vectors
+from trainer.starts.features.described_classes import best_exact
+from trainer.starts.features.trained_features import Labelled, Schedule, retraining, train_vectors
 
 FeatureMethod = Literal["features", "exact"]
 HEADS: Final = 5  # fresh heads that the test features are read with

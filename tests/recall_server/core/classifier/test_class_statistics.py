@@ -8,8 +8,8 @@ from torch import Tensor
 
 from recall_server.core.classifier.class_statistics import UNSEEN, ClassStatistics, TwoCovariances
 from recall_server.core.memory import StoredItems
+from tests.recall_server.feature_examples import statistics_memory
 from tests.tolerances import assert_close
-from trainer.starts.class_statistics import statistics_memory
 
 CLASSES, WIDTH = 6, 12
 
@@ -40,8 +40,8 @@ def _root(matrix: Tensor) -> Tensor:
 
 def test_means_and_variances_are_read_back_from_a_memory() -> None:
     features, labels = data()
-    statistics = ClassStatistics.of_memory(statistics_memory(features.float(), labels, CLASSES, WIDTH))
     means = torch.stack([features[labels == label].mean(dim=0) for label in range(CLASSES)])
+    statistics = ClassStatistics.of_memory(statistics_memory(features.float(), labels, CLASSES))
     assert_close(statistics.means, means.float(), terms=10_000)
     within = torch.stack([torch.cov(features[labels == label].T, correction=0) for label in range(CLASSES)]).mean(dim=0)
     found = statistics.directions.T @ torch.diag(statistics.variances.mean(dim=0)) @ statistics.directions

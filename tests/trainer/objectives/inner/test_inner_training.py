@@ -8,7 +8,7 @@ from torch import Tensor
 
 from recall_server.core.networks import Parameters
 from tests.tolerances import assert_close
-from tests.trainer.objectives.inner.test_unroll import GAIN, NETWORK, STEPS, TERMS, make_inputs
+from tests.trainer.objectives.inner.test_unroll import GAIN, NETWORK, TERMS, make_inputs
 from trainer.objectives.inner.inner_training import EPSILON, AbstractInnerTraining, Adam, Momentum, StepSizes, gradient
 from trainer.objectives.inner.step import AbstractInnerStep, soft_cross_entropy
 
@@ -18,11 +18,6 @@ TRAININGS: dict[str, AbstractInnerTraining] = {
     "full momentum": Momentum(0.9),
     "adam": Adam(),
 }
-
-
-@pytest.fixture(params=STEPS)
-def step(request: pytest.FixtureRequest) -> AbstractInnerStep:
-    return STEPS[request.param]()
 
 
 def naive(name: str, images: Tensor, targets: Tensor, parameters: Parameters, rate: Tensor) -> Parameters:

@@ -14,7 +14,7 @@ from torch import Tensor
 from recall_server.core.encoders.weights import all_but_the_last
 from recall_server.core.memory import Recalled
 from recall_server.core.networks import ConvNet, Parameters
-from recall_server.core.networks.kernels import TorchBlocks, native_blocks
+from recall_server.core.networks.kernels import TorchBlocks
 from recall_server.core.training.fused import trainable_parameters
 from tests.suite.needs import NO_COMPILER
 from tests.tolerances import assert_close, magnitude
@@ -28,18 +28,6 @@ from trainer.objectives.unrolled import Unrolled
 NETWORK = ConvNet(channels=1, height=4, width=4, classes=3, filters=2, depth=2)
 TERMS = 4 * 3 * 4 * 4  # steps, and pixels of a minibatch: a gradient is their sum, the longest one
 GAIN = 10  # a momentum of 0.9 adds up the gradients of ten steps
-
-
-STEPS = {
-    "derived": lambda: DifferentiatedStep(NETWORK, compiled=False),
-    "by hand, in torch": lambda: ConvNetStep(NETWORK, TorchBlocks()),
-    "by hand, in C++": lambda: ConvNetStep(NETWORK, native_blocks() or pytest.skip(NO_COMPILER)),
-}
-
-
-@pytest.fixture(params=STEPS)
-def step(request: pytest.FixtureRequest) -> AbstractInnerStep:
-    return STEPS[request.param]()
 
 
 def make_inputs(steps: int = 4, batch: int = 3, dtype: torch.dtype = torch.float64) -> dict[str, Tensor | Parameters]:

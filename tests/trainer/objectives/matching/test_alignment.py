@@ -52,7 +52,7 @@ def naive(parameters: Parameters, recalled: Tensor, real: Tensor) -> float:
 
 
 def alignment() -> FeatureAlignment:
-    return FeatureAlignment(Activations(NETWORK), FreshNetworks(NETWORK), real_per_class=5)
+    return FeatureAlignment(activations=Activations(NETWORK), networks=FreshNetworks(NETWORK), real_per_class=5)
 
 
 def test_the_loss_is_the_alignment_of_all_layers_and_the_discrimination_of_real_items() -> None:

@@ -68,7 +68,9 @@ def test_other_networks_have_the_features_of_their_last_layer() -> None:
 
 def test_the_loss_is_the_squared_distance_of_class_means_and_has_its_gradient(blocks: AbstractBlocks) -> None:
     parameters, recalled, real = doubles(), images(3, 2), images(3, 5, seed=2)
-    objective = DistributionMatching(ConvNetFeatures(NETWORK, blocks), FreshNetworks(NETWORK), real_per_class=5)
+    objective = DistributionMatching(
+        features=ConvNetFeatures(NETWORK, blocks), networks=FreshNetworks(NETWORK), real_per_class=5
+    )
 
     def loss(recalled: Tensor) -> Tensor:
         return objective.compare(batch(recalled, real), parameters, torch.Generator().manual_seed(0))

@@ -11,32 +11,19 @@ from torch.autograd import gradcheck
 from torch.nn.functional import cross_entropy
 
 from recall_server.core.networks import MLP, Parameters
-from recall_server.core.networks.kernels import TorchBlocks, native_blocks
-from tests.suite.needs import NO_COMPILER
 from tests.tolerances import assert_close
+from tests.trainer.objectives.inner_steps import INNER_STEPS
 from tests.trainer.objectives.matching.matching_examples import NETWORK, TERMS, batch, doubles, images, sampler
-from trainer.objectives.inner.autograd_step import DifferentiatedStep
-from trainer.objectives.inner.convnet_step import ConvNetStep
 from trainer.objectives.inner.step import AbstractInnerStep
 from trainer.objectives.matching.distances import distance
 from trainer.objectives.matching.gradients import GradientMatching
 from trainer.objectives.matching.networks import MATCHINGS, NETWORKS, FreshNetworks
 
 GAIN = 100  # of a distance between gradients: rows that almost vanish have directions all the same
-STEPS = {
-    "derived": lambda: DifferentiatedStep(NETWORK, compiled=False),
-    "by hand, in torch": lambda: ConvNetStep(NETWORK, TorchBlocks()),
-    "by hand, in C++": lambda: ConvNetStep(NETWORK, native_blocks() or pytest.skip(NO_COMPILER)),
-}
-
-
-@pytest.fixture(params=STEPS)
-def step(request: pytest.FixtureRequest) -> AbstractInnerStep:
-    return STEPS[request.param]()
 
 
 def matching(step: AbstractInnerStep) -> GradientMatching:
-    return GradientMatching(step, FreshNetworks(NETWORK), real_per_class=5)
+    return GradientMatching(step=step, networks=FreshNetworks(NETWORK), real_per_class=5)
 
 
 def naive_gradient(parameters: Parameters, pictures: Tensor, label: int | Tensor) -> Parameters:
@@ -106,14 +93,15 @@ def test_the_loss_has_the_gradient_of_finite_differences(step: AbstractInnerStep
 
 def test_both_sides_see_the_same_transform() -> None:
     same = images(3, 2)
-    objective = replace(matching(STEPS["derived"]()), augmentation=("color|crop|cutout|flip|scale|rotate",))
+    step = INNER_STEPS["derived"](NETWORK)
+    objective = replace(matching(step), augmentation=("color|crop|cutout|flip|scale|rotate",))
     for seed in range(5):
         found = objective.compare(batch(same, same), doubles(), torch.Generator().manual_seed(seed))
         assert found < 1e-3, "gradients of equal items are equal, but for the epsilon of the cosine"
 
 
 def test_contrast_begins_with_a_network_or_after_ten_comparisons_at_one() -> None:
-    objective = replace(matching(STEPS["derived"]()), contrast_from=3)
+    objective = replace(matching(INNER_STEPS["derived"](NETWORK)), contrast_from=3)
     ages = [(2, 9), (2, 10), (3, 0)]
     states = [{NETWORKS: torch.tensor(networks), MATCHINGS: torch.tensor(matchings)} for networks, matchings in ages]
     assert [objective._contrast(state) for state in states] == [False, True, True]
@@ -129,7 +117,7 @@ def test_a_network_without_convolutions_cannot_be_compared_by_them() -> None:
 
 
 def test_a_loss_draws_its_own_real_items_and_a_fresh_network() -> None:
-    objective = matching(STEPS["derived"]())
+    objective = matching(INNER_STEPS["derived"](NETWORK))
     losses = [
         objective.loss(sampler(), objective.begin(torch.Generator()), torch.Generator().manual_seed(seed)).item()
         for seed in (0, 0, 1)

@@ -12,12 +12,9 @@ from torch.nn.functional import cross_entropy
 
 from recall_server.core.memory import Recalled
 from recall_server.core.networks import ConvNet, Parameters
-from recall_server.core.networks.kernels import TorchBlocks, native_blocks
-from tests.suite.needs import NO_COMPILER
 from tests.tolerances import assert_close, magnitude
+from tests.trainer.objectives.inner_steps import INNER_STEPS
 from trainer.methods.named import compose
-from trainer.objectives.inner.autograd_step import DifferentiatedStep
-from trainer.objectives.inner.convnet_step import ConvNetStep
 from trainer.objectives.inner.inner_training import AbstractInnerTraining, ConstantWeights, Momentum
 from trainer.objectives.inner.step import AbstractInnerStep
 from trainer.objectives.trajectory.experts import Experts, Segment
@@ -25,16 +22,6 @@ from trainer.objectives.trajectory.matching import RATE, TrajectoryMatching
 
 NETWORK = ConvNet(channels=1, height=4, width=4, classes=3, filters=2, depth=2)
 STEPS, TERMS = 3, 3 * 6 * 4 * 4 * 9  # steps, items, pixels, and products of a convolution
-STEP = {
-    "derived": lambda: DifferentiatedStep(NETWORK, compiled=False),
-    "by hand, in torch": lambda: ConvNetStep(NETWORK, TorchBlocks()),
-    "by hand, in C++": lambda: ConvNetStep(NETWORK, native_blocks() or pytest.skip(NO_COMPILER)),
-}
-
-
-@pytest.fixture(params=STEP)
-def step(request: pytest.FixtureRequest) -> AbstractInnerStep:
-    return STEP[request.param]()
 
 
 def doubles(seed: int) -> Parameters:
@@ -130,14 +117,14 @@ def test_with_constant_weights_each_gradient_depends_only_on_its_minibatch(step:
 
 
 def test_minibatches_use_every_item_once_before_repeating() -> None:
-    objective = matching(STEP["derived"](), Momentum(0.0), torch.tensor(0.1), batch=2)
+    objective = matching(INNER_STEPS["derived"](NETWORK), Momentum(0.0), torch.tensor(0.1), batch=2)
     numbered = torch.arange(6.0).view(3, 2, 1, 1, 1).expand(3, 2, 1, 4, 4).double()
     for seed in range(5):
         batches, targets = objective._minibatches(recalled(numbered), torch.Generator().manual_seed(seed))
         assert batches.shape == (STEPS, 2, 1, 4, 4)
         assert sorted(batches[:, :, 0, 0, 0].flatten().tolist()) == list(range(6))
         assert torch.equal(targets.argmax(dim=2), batches[:, :, 0, 0, 0].long() // 2)
-    uneven, _ = matching(STEP["derived"](), Momentum(0.0), torch.tensor(0.1), batch=4)._minibatches(
+    uneven, _ = matching(INNER_STEPS["derived"](NETWORK), Momentum(0.0), torch.tensor(0.1), batch=4)._minibatches(
         recalled(numbered), torch.Generator().manual_seed(0)
     )
     assert uneven.shape == (STEPS, 4, 1, 4, 4)
@@ -146,7 +133,7 @@ def test_minibatches_use_every_item_once_before_repeating() -> None:
 
 def test_a_learned_step_size_is_stored_in_the_bundles_schedule() -> None:
     schedule = compose("mtt").retraining
-    objective = matching(STEP["derived"](), Momentum(0.0), torch.tensor(0.1))
+    objective = matching(INNER_STEPS["derived"](NETWORK), Momentum(0.0), torch.tensor(0.1))
     assert set(objective.learned()) == {RATE}
     assert objective.retraining(schedule, {}) == schedule
     assert objective.retraining(schedule, {RATE: torch.tensor(0.05)}).learning_rate == pytest.approx(0.05)

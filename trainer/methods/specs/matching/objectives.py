@@ -60,8 +60,8 @@ class GradientMatchingSpec(MatchingSpec):
         network = self.built_network(problem)
         step = inner_step(network, problem.device, compiled=not self.eager, multiple=LARGE_PARTS)
         return GradientMatching(
-            step,
-            self.networks.build(network, step, self.augmentation),
+            step=step,
+            networks=self.networks.build(network, step, self.augmentation),
             real_per_class=self.real_per_class,
             distance=self.distance,
             layers=self.layers,
@@ -87,8 +87,8 @@ class FeatureAlignmentSpec(MatchingSpec):
         """Raises ValueError for another network than a ConvNet."""
         network = self.built_network(problem)
         return FeatureAlignment(
-            Activations.of(network),
-            self.networks.build(network, inner_step(network, problem.device), self.augmentation),
+            activations=Activations.of(network),
+            networks=self.networks.build(network, inner_step(network, problem.device), self.augmentation),
             real_per_class=self.real_per_class,
             early=self.early,
             late=self.late,
@@ -106,8 +106,8 @@ class DistributionMatchingSpec(MatchingSpec):
     def build(self, problem: Problem) -> AbstractObjective:
         network = self.built_network(problem)
         return DistributionMatching(
-            layer_features(network, problem.device),
-            FreshNetworks(network),
+            features=layer_features(network, problem.device),
+            networks=FreshNetworks(network),
             real_per_class=self.real_per_class,
             rows_per_class=self.rows_per_class,
             augmentation=AUGMENTATIONS[self.augmentation],

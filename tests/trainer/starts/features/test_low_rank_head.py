@@ -6,9 +6,9 @@ import torch
 from torch.nn.functional import cross_entropy
 
 from tests.tolerances import assert_close
-from tests.trainer.starts.test_described_classes import CLASSES, WIDTH, data
-from trainer.starts.linear_head import softmax_head
-from trainer.starts.low_rank_head import low_rank_factors, truncated
+from tests.trainer.starts.features.test_described_classes import CLASSES, WIDTH, data
+from trainer.starts.features.linear_head import softmax_head
+from trainer.starts.features.low_rank_head import low_rank_factors, truncated
 
 
 def test_factors_of_full_rank_are_the_head() -> None:

@@ -11,7 +11,8 @@ from torch import Tensor
 from torch.nn.functional import cross_entropy
 
 from recall_server.core.classifier.class_statistics import LinearHead
-from trainer.starts.trained_features import Labelled
+from trainer.starts.features.linear_head import minimise
+from trainer.starts.features.trained_features import Labelled
 
 STEPS = 60  # of L-BFGS
 SMALLEST = 1e-5  # of the largest variance: directions below are rounding
@@ -31,16 +32,12 @@ def low_rank_factors(head: LinearHead, data: Labelled, rank: int, ridge: float) 
     """Factors A [C, K] and orthonormal B [K, D] of weights A B without a bias, trained from the full head on."""
     features = data.features.float()
     left, right = (each.contiguous().requires_grad_() for each in truncated(head, features, rank))
-    optimiser = torch.optim.LBFGS([left, right], max_iter=STEPS, history_size=10, line_search_fn="strong_wolfe")
 
     def loss() -> Tensor:
-        optimiser.zero_grad()
         value = cross_entropy(features @ right.T @ left.T, data.labels)
-        value = value + ridge / 2 * (left @ right).square().sum()
-        value.backward()  # type: ignore[no-untyped-call]
-        return value
+        return value + ridge / 2 * (left @ right).square().sum()
 
-    optimiser.step(loss)  # type: ignore[no-untyped-call]
+    minimise(loss, [left, right], STEPS)
     q, r = torch.linalg.qr(right.detach().T)
     factors = left.detach() @ r.T
     return factors - factors.mean(dim=0), q.T.contiguous()

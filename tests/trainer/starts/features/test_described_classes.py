@@ -11,9 +11,9 @@ from recall_server.core.classifier.fresh_classifier import FreshClassifier
 from recall_server.core.memory import AddressedBases
 from recall_server.core.preprocessing import Standardise
 from tests.tolerances import assert_close
-from trainer.starts.described_classes import best_exact, described_classes, most_bases
-from trainer.starts.linear_head import softmax_head
-from trainer.starts.trained_features import Labelled
+from trainer.starts.features.described_classes import best_exact, described_classes, most_bases
+from trainer.starts.features.linear_head import softmax_head
+from trainer.starts.features.trained_features import Labelled
 
 CLASSES, WIDTH, COUNT = 4, 24, 400
 

@@ -16,10 +16,10 @@ from recall_server.core.classifier.one_step import one_step
 from recall_server.core.memory import AddressedBases, DescribedClasses
 from recall_server.core.preprocessing import Standardise
 from recall_server.core.training.retraining import Retraining
-from trainer.starts.linear_head import softmax_head
-from trainer.starts.low_rank_head import low_rank_factors
+from trainer.starts.features.linear_head import softmax_head
+from trainer.starts.features.low_rank_head import low_rank_factors
+from trainer.starts.features.trained_features import Labelled
 from trainer.starts.representatives import clusters
-from trainer.starts.trained_features import Labelled
 
 RIDGES: Final = (1e-3, 3e-3, 1e-2)  # of the head, chosen on validation features
 CENTRES: Final = (16, 8, 4, 2)  # of a class: the most that leave half as many bases again as there are classes

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
+
 import torch
 from torch import Tensor
 from torch.nn.functional import cross_entropy
@@ -15,15 +17,22 @@ def softmax_head(
     """Softmax regression on features [N, D] with ridge / 2 |W|^2 in the mean loss, by L-BFGS."""
     weights = features.new_zeros(classes, features.shape[1]).requires_grad_()
     shift = features.new_zeros(classes).requires_grad_(bias)
-    optimiser = torch.optim.LBFGS(
-        [weights, shift] if bias else [weights], max_iter=steps, history_size=10, line_search_fn="strong_wolfe"
-    )
 
     def loss() -> Tensor:
+        return cross_entropy(features @ weights.T + shift, labels) + ridge / 2 * weights.square().sum()
+
+    minimise(loss, [weights, shift] if bias else [weights], steps)
+    return LinearHead(weights.detach(), shift.detach())
+
+
+def minimise(loss: Callable[[], Tensor], tensors: Sequence[Tensor], steps: int) -> None:
+    """Changes `tensors` to lower `loss`, which is smooth and computed on all data, by so many steps of L-BFGS."""
+    optimiser = torch.optim.LBFGS(tensors, max_iter=steps, history_size=10, line_search_fn="strong_wolfe")
+
+    def closure() -> Tensor:
         optimiser.zero_grad()
-        value = cross_entropy(features @ weights.T + shift, labels) + ridge / 2 * weights.square().sum()
+        value = loss()
         value.backward()  # type: ignore[no-untyped-call]
         return value
 
-    optimiser.step(loss)  # type: ignore[no-untyped-call]
-    return LinearHead(weights.detach(), shift.detach())
+    optimiser.step(closure)  # type: ignore[no-untyped-call]

@@ -19,7 +19,7 @@ from torch.nn.functional import one_hot
 
 from recall_server.core.networks.spec import NetworkSpec
 from recall_server.core.training.retraining import Retraining, cosine
-from trainer.starts.linear_unroll import Trained, gradient, train_head
+from trainer.starts.features.linear_unroll import Trained, gradient, train_head
 
 LARGEST_RATE: Final = 10.0  # of a schedule
 

@@ -9,8 +9,8 @@ from torch.nn.functional import cross_entropy, one_hot
 from recall_server.core.classifier.fresh_classifier import FreshClassifier
 from recall_server.core.preprocessing import Standardise
 from tests.tolerances import assert_close
-from trainer.starts.linear_unroll import gradient, train_head
-from trainer.starts.trained_features import Labelled, Schedule, TrainedVectors, retraining, train_vectors
+from trainer.starts.features.linear_unroll import gradient, train_head
+from trainer.starts.features.trained_features import Labelled, Schedule, TrainedVectors, retraining, train_vectors
 
 STEPS, MOMENTUM, RATE = 7, 0.9, 0.3
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch.nn.functional import cross_entropy
 
-from trainer.starts.linear_head import softmax_head
+from trainer.starts.features.linear_head import softmax_head
 
 CLASSES, WIDTH = 5, 9
 
