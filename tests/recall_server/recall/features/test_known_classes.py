@@ -18,7 +18,7 @@ from tests.tolerances import assert_close
 WIDTH = 12
 
 
-def test_rows_that_are_means_and_deviations_make_a_model_in_the_features_of_the_encoder() -> None:
+def test_described_classes_make_a_model_in_the_features_of_the_encoder() -> None:
     bundle, means = statistics_bundle(8, WIDTH)
     moved = Standardise(torch.full((WIDTH,), 0.5), torch.full((WIDTH,), 2.0))
     plain, scaled = class_model(bundle), class_model(replace(bundle, preprocessing=moved))
@@ -38,10 +38,9 @@ def test_rounding_does_not_hide_the_deviations() -> None:
 @pytest.mark.parametrize("what", ["distilled bases", "oblique features"])
 def test_a_memory_that_does_not_say_how_classes_vary_makes_no_model(what: str) -> None:
     bundle, _ = statistics_bundle(8, WIDTH)
-    assert isinstance(bundle.memory, AddressedBases)
     random = torch.randn(2, 8, WIDTH, generator=torch.Generator().manual_seed(0))
     if what == "distilled bases":
-        bundle = replace(bundle, memory=replace(bundle.memory, addressing=random))
+        bundle = replace(bundle, memory=AddressedBases(torch.eye(WIDTH), random))
     else:
         bundle = replace(bundle, preprocessing=Standardise(torch.zeros(WIDTH), torch.arange(1.0, 1 + WIDTH)))
     assert class_model(bundle) is None
