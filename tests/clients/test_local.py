@@ -6,7 +6,6 @@ import struct
 import subprocess
 import sys
 import zlib
-from hashlib import sha256
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -24,6 +23,7 @@ from recall_client.messages.models import ImageShape
 from recall_client.pictures import Upload
 from recall_server.core.io.pictures import decode
 from tests.clients.onnx_models import brightness_model
+from tests.suite.digests import repr_digest
 
 RANDOM = numpy.random.default_rng(4)
 COLOUR = RANDOM.integers(0, 256, (30, 50, 3), dtype=numpy.uint8)
@@ -201,10 +201,10 @@ def test_a_file_of_another_kind_is_refused(tmp_path: Path, content: bytes, messa
 def test_a_damaged_download_is_never_used(server: Any, client: RecallClient, describe: Any) -> None:
     server.on("GET", "/classifier/c1", describe("succeeded"))
     whole = brightness_model()
-    etag = {"ETag": f'"{sha256(whole).hexdigest()}"'}
-    server.on("GET", "/classifier/c1/download", httpx2.Response(200, headers=etag, content=whole))
+    digest = repr_digest(whole)
+    server.on("GET", "/classifier/c1/download", httpx2.Response(200, headers=digest, content=whole))
     assert client.classifier("c1").local().labels == ("dark", "bright")
-    server.on("GET", "/classifier/c1/download", httpx2.Response(200, headers=etag, content=whole[:-1] + b"?"))
+    server.on("GET", "/classifier/c1/download", httpx2.Response(200, headers=digest, content=whole[:-1] + b"?"))
     with pytest.raises(recall_client.UnexpectedAnswer, match="arrived damaged"):
         client.classifier("c1").local()
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 import hashlib
 from collections.abc import AsyncIterator, Iterator, Sequence
 from dataclasses import replace
@@ -240,10 +241,15 @@ async def download(
 ) -> Response:
     """Download the classifier. The ONNX file includes the preprocessing."""
     data = await context.look(context.service.download, identifier, format)
-    etag = f'"{hashlib.sha256(data).hexdigest()}"'
+    digest = hashlib.sha256(data)
+    etag = f'"{digest.hexdigest()}"'
     if names_etag(request.headers, etag):
         return Response(status_code=304, headers={"ETag": etag})
-    headers = {"Content-Disposition": f'attachment; filename="classifier-{identifier[:8]}.{format}"', "ETag": etag}
+    headers = {
+        "Content-Disposition": f'attachment; filename="classifier-{identifier[:8]}.{format}"',
+        "ETag": etag,
+        "Repr-Digest": f"sha-256=:{base64.b64encode(digest.digest()).decode()}:",  # RFC 9530; proxies change ETags
+    }
     return Response(data, media_type=MEDIA_TYPES[format], headers=headers)
 
 

@@ -25,8 +25,7 @@ from recall_client.messages.request import Request
 
 _Model = TypeVar("_Model", bound=BaseModel)
 
-_REPR_DIGEST = re.compile(r"sha-256=:([A-Za-z0-9+/]{43}=):")  # RFC 9530
-_ETAG = re.compile(r'(?:W/)?"([0-9a-f]{64})(?:[-;:][^"]*)?"')  # proxies that compress append "-gzip"
+_REPR_DIGEST = re.compile(r"(?:^|[, ])sha-256=:([A-Za-z0-9+/]{43}=):")  # RFC 9530
 
 
 @dataclass(frozen=True)
@@ -122,16 +121,14 @@ class Server:
 
 
 def _expected_digest(headers: Mapping[str, str]) -> str | None:
-    """Return the sha256 that the server announced for the file, None where no header holds one.
+    """Return the sha256 of the body by its Repr-Digest, None where no header says it.
 
-    Repr-Digest describes the file as it was encoded for the transfer, and so says nothing of a decoded body; the
-    server's ETag is the sha256 of the file, whatever a proxy appended to it. Other ETags are no digests.
+    The digest of a body that a proxy has compressed may be that of the compressed bytes, and is not used.
     """
+    if headers.get("content-encoding", "identity") != "identity":
+        return None
     announced = _REPR_DIGEST.search(headers.get("repr-digest", ""))
-    if announced and headers.get("content-encoding", "identity") == "identity":
-        return base64.b64decode(announced[1]).hex()
-    etag = _ETAG.fullmatch(headers.get("etag", ""))
-    return etag[1] if etag else None
+    return base64.b64decode(announced[1]).hex() if announced else None
 
 
 def _flush(file: IO[bytes]) -> None:

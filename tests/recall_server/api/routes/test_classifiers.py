@@ -21,6 +21,7 @@ from recall_server.service import RecallService
 from tests.recall_server.api.conftest import Open
 from tests.recall_server.api.requests import WAIT, Part, parts, problem, trained
 from tests.recall_server.serving_examples import ManualBackend, picture, png
+from tests.suite.digests import repr_digest
 
 NOTHING: dict[str, Any] = {"classifiers": [], "next": None}
 BOMB_SIDE = 9000
@@ -264,6 +265,13 @@ def test_a_request_with_a_key_may_be_repeated_but_not_changed(client: TestClient
         assert problem(answer, 422, "invalid-request")["parameter"] == "Idempotency-Key"
 
 
+@pytest.mark.parametrize("file_format", ["safetensors", "onnx"])
+def test_a_download_has_its_digest_in_a_header_of_its_own(client: TestClient, file_format: str) -> None:
+    links = trained(client, json={"labels": ["left", "right"]})["links"]
+    answer = client.get(links["download"], params={"format": file_format})
+    assert answer.headers["repr-digest"] == repr_digest(answer.content)["Repr-Digest"]
+
+
 def test_an_unchanged_download_is_304(client: TestClient) -> None:
     body = trained(client, json={"labels": ["left", "right"]})
     etag = client.get(body["links"]["download"]).headers["etag"]
@@ -410,9 +418,9 @@ def test_a_page_of_long_records_is_serialised_in_a_thread(client: TestClient, mo
     threads: list[str] = []
     made = ClassifierAnswer.of
 
-    def noted(record: ClassifierRecord) -> ClassifierAnswer:
+    def noted(record: ClassifierRecord, root: str) -> ClassifierAnswer:
         threads.append(threading.current_thread().name)
-        return made(record)
+        return made(record, root)
 
     monkeypatch.setattr(ClassifierAnswer, "of", noted)
     assert len(client.get("/classifier").json()["classifiers"]) == 1
