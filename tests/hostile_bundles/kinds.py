@@ -1,4 +1,4 @@
-"""Hostile bundles of memories that divide images into cells, decode images, or describe classes."""
+"""Hostile bundles of memories that divide images into cells, decode them, or describe classes."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ GENERATOR = {"noise": [3, 2], "noise.weight": [2, 1], "label.weight": [2, 1], "b
 
 
 def kinds() -> list[HostileBundle]:
-    return [*formations(), *decoded(), *descriptions()]
+    return [*formations(), *decoded(), *hallucinators(), *descriptions()]
 
 
 def formations() -> list[HostileBundle]:
@@ -98,6 +98,65 @@ def decoded() -> list[HostileBundle]:
             "[2, 4], [2, 1], [1, 1] and 1 decoders",
             kind="generator",
             noise_weight=[2, 4],
+        ),
+    ]
+
+
+def hallucinators() -> list[HostileBundle]:
+    """Hallucinators that do not fit the bases or each other."""
+
+    def case(name: str, abuse: str, sentence: str, **changed: list[int]) -> HostileBundle:
+        shapes = {
+            "bases": [2, 1, 1, 4, 4],
+            "encoder": [1, 1, 1, 3, 3],
+            "encoder_bias": [1, 1],
+            "scale": [1, 1, 2, 2],
+            "shift": [1, 1, 2, 2],
+            "decoder": [1, 1, 1, 3, 3],
+            "decoder_bias": [1, 1],
+        } | changed
+        tensors: dict[str, Numbers | None] = {"addressing": None}
+        tensors |= {name: (shape, [0.5] * math.prod(shape)) for name, shape in shapes.items()}
+        count = sum(math.prod(shape) for shape in shapes.values())
+        manifest: Json = {
+            "memory": {"kind": "hallucinators", "settings": {"height": None, "width": None}},
+            "budget": {"numbers_stored": count, "images_per_class": 9.0},
+        }
+        return HostileBundle(f"hallucinators-{name}", abuse, sentence, build(manifest=manifest, tensors=tensors))
+
+    wanted = "{} must be {} beside bases of [2, 1, 1, 4, 4], not {}"
+    return [
+        case(
+            "of-other-channels",
+            "an encoder for three channels, where bases have one",
+            wanted.format("encoder", [1, 1, 1, 3, 3], [1, 1, 3, 3, 3]),
+            encoder=[1, 1, 3, 3, 3],
+        ),
+        case(
+            "of-other-size",
+            "a scale for larger images",
+            wanted.format("scale", [1, 1, 2, 2], [1, 1, 4, 4]),
+            scale=[1, 1, 4, 4],
+        ),
+        case(
+            "in-other-number",
+            "two decoders and one encoder",
+            wanted.format("decoder", [1, 1, 1, 3, 3], [2, 1, 1, 3, 3]),
+            decoder=[2, 1, 1, 3, 3],
+        ),
+        case(
+            "wider-than-images",
+            "filters of 9x9 for images of 4x4",
+            wanted.format("scale", [1, 1, -4, -4], [1, 1, 2, 2]),
+            encoder=[1, 1, 1, 9, 9],
+            decoder=[1, 1, 1, 9, 9],
+        ),
+        case(
+            "of-wrong-rank",
+            "bases without channels",
+            "bases must be [labels, bases, c, H, W], encoder [m, C, c, k, k] and decoder [m, C, C, k, k], "
+            "not [2, 1, 4, 4], [1, 1, 1, 3, 3] and [1, 1, 1, 3, 3]",
+            bases=[2, 1, 4, 4],
         ),
     ]
 

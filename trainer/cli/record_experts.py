@@ -11,7 +11,7 @@ import typer
 from trainer.cli import commands, options
 from trainer.cli.options import Device, Threads
 from trainer.methods.named import compose
-from trainer.methods.specs.matching.trajectory import TrajectoryMatchingSpec
+from trainer.methods.specs.matching.trajectory import TrajectorySpec
 from trainer.methods.specs.problem import Problem
 from trainer.run.build import fit_preprocessing
 
@@ -36,7 +36,7 @@ def record_experts(
     """
     composed = compose(method or "mtt-small", override or [])
     objective = composed.objective
-    if not isinstance(objective, TrajectoryMatchingSpec):
+    if not isinstance(objective, TrajectorySpec):
         raise ValueError(f"the method {composed.name} matches no trajectories, so it has no experts; use mtt-small")
     data, _ = commands.read_data(dataset, composed, image_size=image_size, seed=seed)
     problem = Problem(

@@ -42,7 +42,7 @@ class MemoryBudget:
         rows = spec.largest(shape, allowed, bases) if rows is None else rows
         if rows >= 1 and spec.numbers(shape, bases, rows) <= allowed:
             return cls(images_per_class, bases, rows)
-        least = max(rows, 1)
+        least = rows if rows >= 1 else spec.multiple()
         if not bases:
             needed = spec.numbers(shape, bases, least) / (shape.classes * shape.image_numbers)
             raise ValueError(

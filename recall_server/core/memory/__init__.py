@@ -6,6 +6,7 @@ from recall_server.core.memory.base import (
     CODES,
     ITEMS,
     LINEAR,
+    VARIANTS,
     AbstractMemory,
     LazilyRecalled,
     Recalled,
@@ -13,6 +14,7 @@ from recall_server.core.memory.base import (
 )
 from recall_server.core.memory.decoded import ImageGenerator, LatentCodes
 from recall_server.core.memory.described_classes import DescribedClasses
+from recall_server.core.memory.hallucinators import Hallucinators
 from recall_server.core.memory.lazy_items import LazyItems
 from recall_server.core.memory.multi_formation import MultiFormation
 from recall_server.core.memory.storage import Storage
@@ -21,7 +23,15 @@ from recall_server.core.memory.targets import TargetForm, Targets, initial_targe
 
 MEMORIES: dict[str, type[AbstractMemory]] = {
     memory.kind: memory
-    for memory in (StoredItems, AddressedBases, MultiFormation, DescribedClasses, LatentCodes, ImageGenerator)
+    for memory in (
+        StoredItems,
+        AddressedBases,
+        MultiFormation,
+        DescribedClasses,
+        LatentCodes,
+        ImageGenerator,
+        Hallucinators,
+    )
 }
 
 __all__ = [
@@ -30,9 +40,11 @@ __all__ = [
     "ITEMS",
     "LINEAR",
     "MEMORIES",
+    "VARIANTS",
     "AbstractMemory",
     "AddressedBases",
     "DescribedClasses",
+    "Hallucinators",
     "ImageGenerator",
     "LatentCodes",
     "LazilyRecalled",

@@ -21,6 +21,7 @@ from recall_server.core.memory.targets import Targets
 LINEAR: Final = "linear"  # a mixture of queries recalls the mixture of their items
 ITEMS: Final = "items"  # each item is stored by itself, so real items can be stored
 CODES: Final = "codes"  # images are decoded from stored codes, and real images have codes too
+VARIANTS: Final = "variants"  # adjacent rows are different images of the same stored base
 BASES: Final = "bases"  # all items are in the span of shared bases, which new classes can use
 
 Setting = int | float | str
@@ -63,6 +64,11 @@ class AbstractMemory(ABC):
     @abstractmethod
     def rows(self) -> int:
         """r, the number of items that one query recalls."""
+
+    @property
+    def variants(self) -> int:
+        """The number of adjacent rows of one stored base; 1 for a memory without the trait `variants`."""
+        return 1
 
     @property
     @abstractmethod

@@ -5,8 +5,12 @@ from __future__ import annotations
 from recall_server.core.networks import NetworkSpec
 from trainer.methods.families.distribution_matching import SIAMESE_EVALUATION
 from trainer.methods.method import Method
-from trainer.methods.specs.matching.trajectory import ExpertsSpec, TrajectoryMatchingSpec
-from trainer.methods.specs.memories import StoredItemsSpec
+from trainer.methods.specs.matching.trajectory import (
+    ExpertsSpec,
+    HallucinatedTrajectoriesSpec,
+    TrajectoryMatchingSpec,
+)
+from trainer.methods.specs.memories import HallucinatorsSpec, StoredItemsSpec
 from trainer.methods.specs.outer import Outer, Sgd
 from trainer.methods.specs.preprocessings import StandardiseSpec, ZcaSpec
 from trainer.methods.specs.starts import RealStart
@@ -60,4 +64,21 @@ def tesla_small() -> Method:
     return tesla().varied("tesla-small", objective=SHORT, outer={"steps": 500})
 
 
-METHODS = (mtt, mtt_small, ftd, ftd_small, tesla, tesla_small)
+def haba() -> Method:
+    """Bases and hallucinators, each of which turns every base into a picture. It needs two pictures per class."""
+    return mtt().varied(
+        "haba", citation="Liu et al., Dataset Factorization (2022), and the authors' distill_fac.py",
+        memory=HallucinatorsSpec(),
+        objective=HallucinatedTrajectoriesSpec(steps=50, latest_start=2, rate=0.01, augmentation="dsa"),
+        outer={"optimiser": Sgd(momentum=0.95), "steps": 15_000},
+    )  # fmt: skip
+
+
+def haba_small() -> Method:
+    """`haba` for one picture per class: two hallucinators, bases of one channel, few short experts and fewer steps."""
+    return haba().varied(
+        "haba-small", memory=HallucinatorsSpec(count=2, channels="one"), objective=SHORT, outer={"steps": 500}
+    )
+
+
+METHODS = (mtt, mtt_small, ftd, ftd_small, tesla, tesla_small, haba, haba_small)

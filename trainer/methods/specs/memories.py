@@ -14,6 +14,7 @@ from recall_server.core.memory import (
     MEMORIES,
     AbstractMemory,
     AddressedBases,
+    Hallucinators,
     MultiFormation,
     Storage,
     StoredItems,
@@ -23,6 +24,7 @@ from recall_server.core.memory import (
 from trainer.data.enlargement import Enlargement
 from trainer.methods.specs.problem import MemoryShape
 from trainer.methods.specs.spec import Spec, comma_separated, member_of
+from trainer.starts.hallucinators import hallucinator_shapes, random_hallucinators
 from trainer.starts.random import Initialisation, half_resolution, noise_start
 
 
@@ -194,6 +196,49 @@ class MultiFormationSpec(MemorySpec):
         if rows % self.multiple():
             raise ValueError(f"images of {self.factor}x{self.factor} cells recall a multiple of {self.multiple()} rows")
         return rows // self.multiple()
+
+
+class HallucinatorsSpec(MemorySpec):
+    """Bases that `count` hallucinators turn into images (Liu et al., 2022), with filters of `kernel` x `kernel` pixels.
+
+    Bases have as many channels as images, or one, which is their mean.
+    """
+
+    kind: Literal["hallucinators"] = "hallucinators"
+    memory: ClassVar[type[AbstractMemory]] = Hallucinators
+    resolution: Literal["full"] = "full"
+    count: Annotated[int, Field(ge=2)] = 5
+    channels: Literal["one", "all"] = "all"
+    kernel: Annotated[int, Field(ge=1)] = 3
+
+    def multiple(self) -> int:
+        return self.count
+
+    def numbers(self, shape: MemoryShape, bases: int, rows: int) -> int:
+        """Raises ValueError if the rows are not a multiple of the hallucinators."""
+        if rows % self.count:
+            raise ValueError(f"{self.count} hallucinators recall a multiple of {self.count} rows")
+        shapes = hallucinator_shapes(self.count, self._channels(shape.item_shape), shape.item_shape, self.kernel)
+        own = self._channels(shape.item_shape) * math.prod(shape.item_shape[1:])
+        stored = rows // self.count * shape.classes * own
+        return stored + sum(map(math.prod, shapes.values())) + self.target_numbers(shape, rows)
+
+    def noise(
+        self, shape: MemoryShape, bases: int, rows: int, initialisation: Initialisation, generator: torch.Generator
+    ) -> AbstractMemory:
+        size = shape.classes, rows // self.count, self._channels(shape.item_shape), *shape.item_shape[1:]
+        stored = torch.randn(size, generator=generator)
+        return random_hallucinators(stored, shape.item_shape, self.count, self.kernel, generator)
+
+    def holding(self, items: Tensor) -> AbstractMemory:
+        """As many of the items as fit, as bases. Hallucinators do not depend on the seed; the chosen items do."""
+        bases = items[:, : items.shape[1] // self.count]
+        own = bases.mean(dim=2, keepdim=True) if self.channels == "one" else bases
+        generator = torch.Generator().manual_seed(0)
+        return random_hallucinators(own, items.shape[2:], self.count, self.kernel, generator)
+
+    def _channels(self, item_shape: tuple[int, ...]) -> int:
+        return 1 if self.channels == "one" else item_shape[0]
 
 
 MemoryPart = Annotated[MemorySpec, member_of(MemorySpec)]

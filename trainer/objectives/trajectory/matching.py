@@ -66,24 +66,31 @@ class TrajectoryMatching(AbstractObjective):
         recalled = sampler.batch(sampler.draw_classes(0, generator), 1, generator).recalled
         return self.compare(recalled, segment, generator)
 
-    def compare(self, recalled: Recalled, segment: Segment, generator: torch.Generator) -> Tensor:
-        """How far from the target training on the recalled items ends, as a share of the segment's own length."""
-        items, targets = self._minibatches(recalled, generator)
+    def compare(self, recalled: Recalled, segment: Segment, generator: torch.Generator, *, variants: int = 1) -> Tensor:
+        """The distance to the target after training on the recalled items, divided by the length of the segment.
+
+        `variants` adjacent items come from one base. Each step uses the same variant of all its bases.
+        """
+        items, targets = self._minibatches(recalled, generator, variants)
         begun = self.training.begin(segment.start, self.rate)
         end: Parameters = self.training.unroll(self.step, begun, items, targets).parameters
         return squared_distance(end, segment.target) / squared_distance(segment.start, segment.target)
 
-    def _minibatches(self, recalled: Recalled, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+    def _minibatches(self, recalled: Recalled, generator: torch.Generator, variants: int = 1) -> tuple[Tensor, Tensor]:
         """Items [steps, B, *shape] and targets [steps, B, k]."""
         items = recalled.items.flatten(0, 1)
         targets = recalled.targets.expand(-1, recalled.items.shape[1], -1).flatten(0, 1)
-        size = min(self.batch or len(items), len(items))
-        each = len(items) // size  # minibatches of an order; the rest of it is left out
+        stored = len(items) // variants
+        size = min(self.batch or stored, stored)
+        each = stored // size  # minibatches of an order; the rest of it is left out
         orders = [
-            torch.randperm(len(items), generator=generator)[: each * size].view(each, size)
+            torch.randperm(stored, generator=generator)[: each * size].view(each, size)
             for _ in range(-(-self.steps // each))
         ]
-        index = torch.cat(orders)[: self.steps].to(items.device)
+        index = torch.cat(orders)[: self.steps]
+        if variants > 1:
+            index = variants * index + torch.randint(variants, (self.steps, 1), generator=generator)
+        index = index.to(items.device)
         augmented = [augment(items[each], self.augmentation, generator) for each in index]
         return torch.stack(augmented), targets[index]
 

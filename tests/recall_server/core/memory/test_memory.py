@@ -17,6 +17,7 @@ from recall_server.core.memory import (
     AbstractMemory,
     AddressedBases,
     DescribedClasses,
+    Hallucinators,
     ImageGenerator,
     LatentCodes,
     LazyItems,
@@ -73,6 +74,12 @@ def image_generator() -> ImageGenerator:
     )
 
 
+def hallucinators() -> Hallucinators:
+    """Queries of four numbers, two bases of one channel and 6x4, two hallucinators with two channels: four rows."""
+    shapes = (4, 2, 1, 6, 4), (2, 2, 1, 3, 3), (2, 2), (2, 2, 4, 2), (2, 2, 4, 2), (2, 2, 2, 3, 3), (2, 2)
+    return Hallucinators(*(random(*shape, seed=10 + number) for number, shape in enumerate(shapes)))
+
+
 TERMS = 4 * 5 * 4  # labels, bases, and the neighbours that an enlarged pixel averages
 
 
@@ -93,8 +100,8 @@ def with_targets() -> list[AbstractMemory]:
 
 
 EVERY_KIND = [
-    addressed_bases(), stored_items(), small_items(), formations(), latent_codes(), image_generator(), *vectors(),
-    *with_targets(),
+    addressed_bases(), stored_items(), small_items(), formations(), latent_codes(), image_generator(), hallucinators(),
+    *vectors(), *with_targets(),
 ]  # fmt: skip
 
 
@@ -223,6 +230,20 @@ def test_a_formation_refuses_images_that_cannot_be_cut_into_cells(
         MultiFormation(random(*shape), factor=factor)
 
 
+def test_hallucinators_recall_each_base_through_each_of_them() -> None:
+    """Torch's own layers, one base and one hallucinator at a time."""
+    memory = hallucinators()
+    recalled = memory.items(torch.eye(4, dtype=torch.float64)[[2]])
+    assert recalled.shape == (1, 4, 2, 6, 4)
+    for row, (base, j) in enumerate(itertools.product(range(2), range(2))):
+        encoded = torch.nn.functional.conv2d(memory.bases[2, base], memory.encoder[j], memory.encoder_bias[j])
+        inner = memory.scale[j] * encoded + memory.shift[j]
+        expected = torch.nn.functional.conv_transpose2d(inner, memory.decoder[j], memory.decoder_bias[j])
+        assert_close(recalled[0, row], expected, terms=TERMS)
+    assert memory.variants == 2
+    assert stored_items().variants == 1
+
+
 @linear_kinds
 def test_a_mixture_of_labels_recalls_the_mixture_of_their_images(memory: AbstractMemory) -> None:
     labels = torch.eye(4, dtype=torch.float64)
@@ -262,7 +283,7 @@ def test_a_memory_rebuilt_from_its_tensors_recalls_the_same_bits(memory: Abstrac
 @every_kind
 def test_a_memory_describes_what_it_recalls(memory: AbstractMemory) -> None:
     assert memory.query_size == 4
-    assert memory.rows == (4 if isinstance(memory, MultiFormation | LatentCodes) else 3)
+    assert memory.rows == (4 if isinstance(memory, MultiFormation | LatentCodes | Hallucinators) else 3)
     assert memory.item_shape in {(2, 6, 4), (7,)}
     recalled = memory.recall(random(5, 4))
     assert recalled.items.shape == (5, memory.rows, *memory.item_shape)

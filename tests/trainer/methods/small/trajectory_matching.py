@@ -11,4 +11,11 @@ TRAJECTORY = [
     "outer.rate=3", "outer.average=0.5", "retraining.steps=60", "retraining.augmentation=none",
 ]  # fmt: skip
 
-SMALL = dict.fromkeys(("mtt", "mtt-small", "ftd", "ftd-small", "tesla", "tesla-small"), Small(TRAJECTORY, rows=None))
+HALLUCINATED = Small([*TRAJECTORY, "memory.count=2", "outer.rate=0.03"], images_per_class=4, rows=None)
+
+SMALL = dict.fromkeys(
+    ("mtt", "mtt-small", "ftd", "ftd-small", "tesla", "tesla-small"), Small(TRAJECTORY, rows=None)
+) | {
+    "haba": HALLUCINATED,
+    "haba-small": HALLUCINATED,
+}

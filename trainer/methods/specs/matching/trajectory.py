@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import logging
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 import torch
 from pydantic import BaseModel, ConfigDict, Field
@@ -18,11 +18,13 @@ from trainer.methods.specs.objectives import ObjectiveSpec
 from trainer.methods.specs.problem import Problem
 from trainer.objectives.base import AbstractObjective
 from trainer.objectives.inner.inner_training import ConstantWeights, Momentum
+from trainer.objectives.inner.layer_features import layer_features
 from trainer.objectives.inner.precision import Precision, with_precision
 from trainer.objectives.inner.select_step import inner_step
 from trainer.objectives.inner.step import AbstractInnerStep
 from trainer.objectives.queries import leaf
 from trainer.objectives.trajectory.experts import Experts, Origin
+from trainer.objectives.trajectory.hallucinated import HallucinatedTrajectories
 from trainer.objectives.trajectory.matching import TrajectoryMatching
 from trainer.objectives.trajectory.record import ExpertTraining, Recorder, Report
 
@@ -61,14 +63,13 @@ class ExpertsSpec(BaseModel):
         )  # fmt: skip
 
 
-class TrajectoryMatchingSpec(ObjectiveSpec):
+class TrajectorySpec(ObjectiveSpec):
     """Weights after training on recalled items, compared with experts; see `trainer.objectives.trajectory.matching`.
 
     The augmentation is drawn for each item. With the gradient `constant`, the weights of all steps are treated as
     constants. `rate` is the step size, which is learned with the memory if `learn_rate` is set, under the name `rate`.
     """
 
-    kind: Literal["trajectory_matching"] = "trajectory_matching"
     steps: Count = 50
     expert_epochs: Count = 2
     latest_start: Count = 2
@@ -80,7 +81,7 @@ class TrajectoryMatchingSpec(ObjectiveSpec):
     precision: Precision = "float32"
     eager: bool = False
 
-    def build(self, problem: Problem) -> AbstractObjective:
+    def trajectories(self, problem: Problem) -> TrajectoryMatching:
         """Raises ValueError for experts that are missing in a given folder or do not match."""
         step = self._step(problem)
         return TrajectoryMatching(
@@ -126,6 +127,36 @@ class TrajectoryMatchingSpec(ObjectiveSpec):
         split = problem.dataset.train
         digest = hashlib.sha256(pack({"images": split.images, "labels": split.labels}, key="split", text="train"))
         return Origin(str(self.network), problem.dataset.name, digest.hexdigest(), problem.preprocessing.kind)
+
+
+class TrajectoryMatchingSpec(TrajectorySpec):
+    """Trajectory matching."""
+
+    kind: Literal["trajectory_matching"] = "trajectory_matching"
+
+    def build(self, problem: Problem) -> AbstractObjective:
+        return self.trajectories(problem)
+
+
+class HallucinatedTrajectoriesSpec(TrajectorySpec):
+    """Trajectory matching that keeps images of one base different; see `trainer.objectives.trajectory.hallucinated`.
+
+    `difference` is the weight of their difference; `alike` and `contrast` are weights in the loss of the extractor.
+    """
+
+    kind: Literal["hallucinated_trajectories"] = "hallucinated_trajectories"
+    requires: ClassVar[frozenset[str]] = HallucinatedTrajectories.requires
+    difference: Annotated[float, Field(ge=0)] = 0.1
+    alike: Annotated[float, Field(ge=0)] = 0.1
+    contrast: Annotated[float, Field(ge=0)] = 0.1
+    extractor_rate: Rate = 0.001
+
+    def build(self, problem: Problem) -> AbstractObjective:
+        trajectories = self.trajectories(problem)
+        features = layer_features(trajectories.step.network, problem.device)
+        return HallucinatedTrajectories(
+            trajectories, features, self.difference, self.alike, self.contrast, self.extractor_rate
+        )
 
 
 def _cached(origin: Origin, training: ExpertTraining) -> Path:
