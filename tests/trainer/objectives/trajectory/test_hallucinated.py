@@ -13,7 +13,8 @@ from torch.nn.functional import cross_entropy
 from recall_server.core.memory import Recalled, StoredItems
 from recall_server.core.networks import Parameters
 from tests.tolerances import assert_close
-from tests.trainer.objectives.trajectory.test_trajectories import NETWORK, STEP, TERMS, doubles, matching
+from tests.trainer.objectives.inner_steps import INNER_STEPS
+from tests.trainer.objectives.trajectory.test_trajectories import NETWORK, TERMS, doubles, matching
 from trainer.objectives.inner.inner_training import Momentum
 from trainer.objectives.inner.layer_features import layer_features
 from trainer.objectives.queries import LabelQueries
@@ -26,7 +27,7 @@ CLASSES = torch.arange(3).repeat_interleave(2)  # of three classes with two base
 
 
 def objective() -> HallucinatedTrajectories:
-    trajectories = matching(STEP["derived"](), Momentum(0.0), torch.tensor(0.3, dtype=torch.float64))
+    trajectories = matching(INNER_STEPS["derived"](NETWORK), Momentum(0.0), torch.tensor(0.3, dtype=torch.float64))
     features = layer_features(NETWORK, torch.device("cpu"))
     return HallucinatedTrajectories(trajectories, features, difference=0.7, alike=0.4, contrast=0.3, rate=0.2)
 
