@@ -190,9 +190,10 @@ def test_names_that_need_joiners_are_sent(server: Any, client: RecallClient, des
         ([1.0, 2.0], TypeError, "not 1.0"),
         ({}, ValueError, "there are no classes"),
         ({"bear": []}, ValueError, "bear: there are no pictures"),
-        ({'the "bear"': [b""]}, ValueError, "holds quotes or control characters"),
-        ({"the\tbear": [b""]}, ValueError, "holds quotes or control characters"),
-        ({"b\udce9ar": [b""]}, ValueError, "holds quotes or control characters"),
+        ({"the %22bear": [b""]}, ValueError, "%22 in a form stands for another character"),
+        ({"bear%0A": [b""]}, ValueError, "%0A in a form stands for another character"),
+        ({"the\tbear": [b""]}, ValueError, "holds control characters"),
+        ({"b\udce9ar": [b""]}, ValueError, "holds control characters"),
         ({"": [b""]}, ValueError, "name of a class"),
     ],
 )

@@ -6,8 +6,10 @@ The size of a body is checked before it is parsed, and a JSON body of more than 
 from __future__ import annotations
 
 import asyncio
+import re
 from collections.abc import AsyncGenerator, Sequence
 from typing import Any, TypeVar, final
+from urllib.parse import unquote
 
 from anyio import CapacityLimiter, to_thread
 from fastapi import Request
@@ -32,6 +34,10 @@ INLINE_JSON = 2**14  # bytes that are parsed faster than a thread is started
 CHARSETS = frozenset({"utf-8", "utf8", "us-ascii", "ascii", "iso-8859-1", "latin-1", "latin1"})
 PARTS_IN_A_TURN = 32  # of a form, then others have their turn on the event loop; each takes a tenth of a millisecond
 HEADERS_END = b"\r\n\r\n"  # of a part
+# What browsers and curl encode in the names of fields and files (HTML, section 4.10.21.8); they encode no other '%'.
+ENCODED = {"%22": '"', "%0D": "\r", "%0A": "\n"}
+ENCODED_NAME = re.compile("|".join(ENCODED))
+FILENAME = re.compile(rb"(?i);\s*filename\*\s*=\s*(utf-8|iso-8859-1)'[^']*'([^;\s]*)")  # RFC 5987
 MAX_TEXT_PARTS = 100  # a text part is a mistake; so many are read before a request is refused without naming one
 
 Body = TypeVar("Body", bound=BaseModel)
@@ -71,7 +77,7 @@ def _parse(data: bytes, model: type[Body]) -> Body:
     if data.count(b",") + KEY_COST * data.count(b":") > MOST_VALUES:
         raise InvalidRequest(f"the body has more than {MOST_VALUES:,} values; send fewer in each request")
     try:
-        value: Any = parse_json(data.decode("utf-8"))
+        value: Any = parse_json(data.decode("utf-8-sig"))  # some editors put a byte order mark before the text
     except ValueError as error:  # UnicodeDecodeError is one
         raise HTTPException(400, f"the body is not valid JSON: {error}") from error
     try:
@@ -115,6 +121,18 @@ class _WholeForm(MultiPartParser):
         super().__init__(request.headers, self._to_the_end(request), max_files=max_files, max_fields=max_fields)
         self._whole = False
 
+    def on_headers_finished(self) -> None:
+        """Called by the parser at the end of the headers of a part. Decodes the names of its field and its file."""
+        part = self._current_part
+        encoded = FILENAME.search(part.content_disposition or b"")
+        if encoded and part.content_disposition:  # the parser skips the name, and would take the file for a text
+            part.content_disposition += b'; filename="file"'
+        super().on_headers_finished()
+        part.field_name = _decoded(part.field_name)
+        if part.file is not None:
+            name = unquote(encoded[2].decode("latin-1"), encoded[1].decode()) if encoded else part.file.filename
+            part.file.filename = _decoded(name or "")
+
     def on_end(self) -> None:
         """Called by the parser at the closing boundary."""
         self._whole = True
@@ -129,6 +147,11 @@ class _WholeForm(MultiPartParser):
                     await asyncio.sleep(0)
         if not self._whole:
             raise MultiPartException("it ends before its closing boundary")
+
+
+def _decoded(name: str) -> str:
+    """The name that a form encoded so that it can stand between quotes."""
+    return ENCODED_NAME.sub(lambda found: ENCODED[found[0]], name)
 
 
 def body_schema(json_schema: dict[str, Any], form_description: str) -> dict[str, Any]:

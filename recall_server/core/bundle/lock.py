@@ -80,7 +80,7 @@ class BundleLock:
 
 def _parse(data: bytes) -> dict[str, str]:
     digests: dict[str, str] = {}
-    for number, line in enumerate(data.decode("utf-8", errors="replace").splitlines(), start=1):
+    for number, line in enumerate(data.decode("utf-8-sig", errors="replace").splitlines(), start=1):
         if not line.strip() or line.startswith("#"):
             continue
         found = LINE.fullmatch(line)

@@ -28,9 +28,9 @@ Queries: TypeAlias = (
 Addressing: TypeAlias = Literal["auto", "pictures", "prototypes", "recalled", "together", "images", "classify"] | None
 """How pictures are used. "images" and "classify" train on images that a memory recalls; the others compare features."""
 
-# Quotes and control characters, which multipart forms encode, and surrogates, which stand for undecodable bytes of
-# file names.
-_UNSENDABLE = re.compile('["\x00-\x1f\x7f-\x9f\ud800-\udfff]')
+# Control characters, and surrogates, which stand for undecodable bytes of file names.
+_UNSENDABLE = re.compile("[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
+_ENCODED = re.compile("%22|%0D|%0A")  # what a multipart form writes for a quote and a line break
 # Characters that show nothing: soft hyphens, spaces of no width, marks of direction, and joiners beside ASCII. Between
 # other characters joiners shape emoji and several scripts.
 _HIDDEN = re.compile(
@@ -136,7 +136,9 @@ def _class_name(name: object) -> str:
     if not composed.strip():
         raise ValueError(f"{composed!r} is not the name of a class: it has no visible character")
     if _UNSENDABLE.search(composed):
-        raise ValueError(f"{composed!r} is not the name of a class: it holds quotes or control characters")
+        raise ValueError(f"{composed!r} is not the name of a class: it holds control characters")
+    if encoded := _ENCODED.search(composed):
+        raise ValueError(f"{composed!r} cannot be sent: {encoded[0]} in a form stands for another character")
     if hidden := _HIDDEN.search(composed):
         raise ValueError(f"{composed!r} is not the name of a class: it holds the invisible character {hidden[0]!a}")
     return composed

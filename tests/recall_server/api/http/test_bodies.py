@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import codecs
 import time
 
 import pytest
@@ -83,6 +84,22 @@ def test_other_character_sets_are_refused(open_app: Open, media: str, name: str)
         headers = {b"Content-Type": f"{media}; charset={name}".encode("latin-1")}
         answer = client.post(path, content=form("images"), headers=headers)
         assert problem(answer, 415, "unsupported-media-type")["detail"]
+
+
+@pytest.mark.parametrize(
+    ("path", "body"),
+    [
+        ("/classifier", b'{"labels": ["left", "right"]}'),
+        ("/recall", b'{"mixtures": [{"left": 1}]}'),
+        ("/recall?bundle=columns", b'{"vectors": [[0, 1, 0]]}'),
+        ("/recall", b'{"mixtures": [{"left": 1}' + b', {"left": 1}' * 2000 + b"]}"),  # parsed in a thread
+    ],
+)
+def test_a_byte_order_mark_before_json_is_no_part_of_it(client: TestClient, path: str, body: bytes) -> None:
+    for mark in (codecs.BOM_UTF8, b""):
+        assert client.post(path, content=mark + body, headers=JSON).is_success
+    for mark in (codecs.BOM_UTF8 * 2, codecs.BOM_UTF16_LE):
+        problem(client.post(path, content=mark + body, headers=JSON), 400, "invalid-request")
 
 
 def form(name: str) -> bytes:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import hashlib
 import shutil
 import subprocess
@@ -53,6 +54,15 @@ def test_lines_of_sha256sum_for_binary_files_are_read(folder: Path) -> None:
     path = folder / "bundles.lock"
     path.write_text(path.read_text().replace("  bundles/", " *bundles/"))
     assert " *bundles/" in path.read_text() and BundleLock.read(folder) == plain
+
+
+def test_a_byte_order_mark_before_the_lock_is_no_part_of_it(folder: Path) -> None:
+    lock = BundleLock.of(folder)
+    lock.write(folder)
+    path = folder / LOCK_FILE
+    for text in (path.read_bytes(), b"# ours\n" + path.read_bytes(), path.read_bytes().replace(b"\n", b"\r\n")):
+        path.write_bytes(codecs.BOM_UTF8 + text)
+        assert BundleLock.read(folder) == lock
 
 
 def test_without_the_file_there_is_no_lock(folder: Path) -> None:
