@@ -4,7 +4,7 @@ The first rule that decides:
 
 1. one space for the whole request: a space in which every name of the request is known; features before pixels;
 2. features before pixels;
-3. the higher recorded accuracy, if both bundles were measured on as many classes;
+3. the higher stated accuracy, if all bundles have as many classes;
 4. the newer bundle, and then the one whose name comes first.
 
 A request that is `strict` refuses such names instead, and `bundle:label` always decides.
@@ -15,6 +15,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Sequence
 from typing import Literal, Protocol, TypeVar
 
+from recall_server.core.reports.stated_accuracy import stated_accuracy
 from recall_server.library.folder import LoadedBundle
 
 Space = Literal["features", "pixels"]
@@ -44,8 +45,8 @@ def by_precedence(candidates: Sequence[AnyCandidate], space: Space | None) -> li
 
     def rank(candidate: AnyCandidate) -> tuple[int, float]:
         manifest = candidate.loaded.bundle.manifest
-        accuracy = max((row.mean for row in manifest.accuracy), default=0.0) if comparable else 0.0
-        return -1 if manifest.space == space else SPACES.index(manifest.space), -accuracy
+        stated = stated_accuracy(manifest) if comparable else None
+        return -1 if manifest.space == space else SPACES.index(manifest.space), -(stated.mean if stated else 0.0)
 
     by_name = sorted(candidates, key=lambda each: each.loaded.name)
     newest_first = sorted(by_name, key=lambda each: each.loaded.bundle.manifest.provenance.date, reverse=True)

@@ -6,6 +6,9 @@ import re
 from pathlib import Path
 from typing import Any
 
+import pytest
+
+from recall_client import RecallClient
 from tests.page.conftest import OpenPage, look_inside
 
 
@@ -15,6 +18,19 @@ def test_the_memories_are_shown_with_their_size_and_accuracy(page: Any) -> None:
         r"\d+ kB, [\d,]+ times smaller than the 47 MB of its data", card.inner_text().replace(".5 kB", " kB")
     )
     assert re.search(r"\d\d\.\d %", card.inner_text())
+
+
+@pytest.mark.parametrize("name", ["digits", "fashion-mnist", "marks"])
+def test_page_answer_client_and_card_state_the_same_accuracy_of_a_memory(page: Any, address: str, name: str) -> None:
+    with RecallClient(address) as client:
+        stated = client.bundle(name).stated_accuracy
+        listed = next(each for each in client.bundles() if each.name == name).stated_accuracy
+    assert stated is not None
+    assert stated == listed
+    card = page.locator(".card", has=page.get_by_role("heading", name=name, exact=True))
+    assert f"Accuracy {stated.sentence}" in card.inner_text()
+    page.get_by_role("button", name=f"Card of {name}", exact=True).click()
+    page.get_by_role("dialog").get_by_text(stated.sentence, exact=True).wait_for()
 
 
 def test_the_first_view_is_below_200_kilobytes_and_loads_nothing_external(open_page: OpenPage, address: str) -> None:

@@ -63,6 +63,7 @@ from recall_client.messages.models import (
     RecalledQuery,
     ServerInfo,
     Similarity,
+    StatedAccuracy,
     WayScore,
 )
 from recall_client.messages.queries import Addressing, Labels, PicturesByName, Queries
@@ -117,6 +118,7 @@ __all__ = [
     "ServerFailed",
     "ServerInfo",
     "Similarity",
+    "StatedAccuracy",
     "StillTraining",
     "StorageFailed",
     "TrainingCancelled",

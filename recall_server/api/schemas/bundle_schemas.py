@@ -9,6 +9,7 @@ from pydantic import BaseModel, Field
 from recall_server.api.schemas.schemas import RequestModel, png_uri
 from recall_server.core.bundle.manifest import Accuracy, Manifest
 from recall_server.core.reports.inspection import displayed_bases, has_bases, has_similarity, similarity
+from recall_server.core.reports.stated_accuracy import StatedAccuracy, stated_accuracy
 from recall_server.jobs.rows.records import BundleIdentity, ImageSize
 from recall_server.library import LoadedBundle
 
@@ -87,6 +88,9 @@ class BundleSummary(BaseModel):
     dataset: str
     images_per_class: float
     accuracy: list[Accuracy]
+    stated_accuracy: StatedAccuracy | None = Field(
+        description="the accuracy to show: the latest by the bundle's own schedule, or else the latest of all"
+    )
     query_encoder: EncoderSummary | None
     space: Literal["pixels", "features"]
     links: dict[str, str | None] = Field(description="null for what this kind of memory does not have")
@@ -122,6 +126,7 @@ def bundle_summary(loaded: LoadedBundle, root: str = "") -> BundleSummary:
         dataset=manifest.provenance.dataset,
         images_per_class=manifest.budget.images_per_class,
         accuracy=list(manifest.accuracy),
+        stated_accuracy=stated_accuracy(manifest),
         query_encoder=encoder,
         space=manifest.space,
         links=_links(loaded, root),

@@ -107,14 +107,15 @@ def no_estimate_reason(bundles: Sequence[str]) -> str:
 
 
 def counted_row(manifest: Manifest) -> MeasuredAccuracy | None:
-    """The measurement whose confusions to use; None if no measurement has any.
+    """The measurement whose confusions to use; None if no measurement has any."""
+    return latest_by_own_schedule(manifest, [row for row in manifest.accuracy if row.confusions is not None])
 
-    The latest one by the memory's own schedule is preferred, or else the latest of all.
-    """
-    counted = [row for row in manifest.accuracy if row.confusions is not None]
+
+def latest_by_own_schedule(manifest: Manifest, rows: Sequence[MeasuredAccuracy]) -> MeasuredAccuracy | None:
+    """The latest of these measurements by the memory's own schedule, or else the latest of all; None for no rows."""
     network = str(manifest.retraining.network)
-    own = [row for row in counted if row.protocol == "bundle" and row.network == network]
-    best = own or counted
+    own = [row for row in rows if row.protocol == "bundle" and row.network == network]
+    best = own or rows
     return best[-1] if best else None
 
 
@@ -130,7 +131,7 @@ def _mean(values: Sequence[float]) -> float:
     return sum(values) / len(values)
 
 
-def wilson_interval(right: int, pictures: int) -> tuple[float, float]:
+def wilson_interval(right: float, pictures: int) -> tuple[float, float]:
     """The 95 % interval of a share of so many pictures (Wilson, 1927), within 0 to 1."""
     share, deviations = right / pictures, 1.96**2 / pictures
     middle = (share + deviations / 2) / (1 + deviations)

@@ -10,6 +10,7 @@ from recall_server.core.bundle.bundle import MemoryBundle
 from recall_server.core.bundle.manifest import Accuracy, Manifest, MeasuredAccuracy
 from recall_server.core.classifier.expected_accuracy import counted_row
 from recall_server.core.reports.markdown import bullets, document, escape, escape_all, facts, percent, table
+from recall_server.core.reports.stated_accuracy import stated_accuracy
 from recall_server.core.training.retraining import Retraining
 
 MOST_PAIRS = 5  # confused pairs of labels that are listed
@@ -127,10 +128,12 @@ def _size(bundle: MemoryBundle) -> str:
 
 
 def _accuracy(manifest: Manifest) -> list[str]:
-    """Every measurement, the latest last, and the labels that the networks confused."""
+    """The stated accuracy, every measurement, the latest last, and the labels that the networks confused."""
     if not manifest.accuracy:
         return ["Not measured: test it before you rely on it."]
-    paragraphs = [bullets(map(describe, manifest.accuracy))]
+    stated = stated_accuracy(manifest)
+    paragraphs = [] if stated is None else [f"**{escape(stated.sentence)}**"]
+    paragraphs += ["All measurements:", bullets(map(describe, manifest.accuracy))]
     if manifest.queries == "labels":
         paragraphs.append(f"Random guessing would reach {percent(1 / len(manifest.labels))}.")
     row = counted_row(manifest)

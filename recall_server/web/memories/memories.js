@@ -1,7 +1,7 @@
 // The loaded memories, one sheet each: the names with what is recalled for them, accuracy, size.
 
 import { showCard } from "../shared/card.js";
-import { $, bytes, complain, counted, make, network, number, percent } from "../shared/dom.js";
+import { $, bytes, complain, counted, make, number } from "../shared/dom.js";
 import { json, postJson } from "../shared/server.js";
 
 const FACES = 10;
@@ -23,8 +23,8 @@ export async function fetchMemories() {
 }
 
 /**
- * Fill the list. `choose` is called with the memory to look inside, at first the largest one of images that is addressed
- * by names. `add` is called with a name that was pressed.
+ * Fill the list. `choose` is called with the memory to look inside, at first the largest one of images that has names.
+ * `add` is called with a name that was pressed.
  */
 export function showMemories(memories, { choose, add }) {
   const pick = (memory, item) => {
@@ -81,13 +81,9 @@ function size(memory) {
   return `${bytes(memory.file_bytes)}, ${compared} than the ${bytes(original)} of its data.`;
 }
 
-/** The last measurement, because later ones are more careful or use a newer schedule. */
 function accuracy(memory) {
-  const measured = memory.accuracy.at(-1);
-  if (!measured) return "Accuracy not measured.";
-  const runs = measured.runs === 1 ? "one fresh network" : `mean of ${measured.runs} fresh networks`;
-  const spread = measured.runs === 1 ? "" : ` ± ${(100 * measured.spread).toFixed(1)}`;
-  return `Accuracy ${percent(measured.mean)}${spread}: ${runs} (${network(measured.network)}) on ${measured.data}.`;
+  const stated = memory.stated_accuracy;
+  return stated ? `Accuracy ${stated.sentence}` : "Accuracy not measured.";
 }
 
 /** The names of a memory as buttons, with a recalled image each if the memory recalls images; at first only some. */

@@ -96,7 +96,6 @@ def size(number: int) -> str:
 
 
 def _accuracy(bundle: Bundle) -> str:
-    """Return the latest accuracy by the bundle's own schedule, or by another protocol, which is named."""
-    own = [each for each in bundle.accuracy if each.protocol == "bundle"]
-    rows = own or bundle.accuracy
-    return f"{percent(rows[-1].mean)} ({rows[-1].protocol})" if rows else ""
+    """Return the accuracy that the server states for the bundle, with the number of classes and its protocol."""
+    stated = bundle.stated_accuracy
+    return "" if stated is None else f"{percent(stated.mean)} ({stated.classes}-way, {stated.protocol})"

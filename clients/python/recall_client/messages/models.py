@@ -57,10 +57,24 @@ class Accuracy(_Answer):
     data: str
 
 
+class StatedAccuracy(Accuracy):
+    """The accuracy that is stated for a bundle. `low` to `high` is its 95 % interval for so many test `pictures`.
+
+    All three are None if the number of pictures was not recorded. `sentence` says all of it.
+    """
+
+    classes: int
+    pictures: int | None
+    low: float | None
+    high: float | None
+    sentence: str
+
+
 class Bundle(BundleReference):
     """A loaded memory bundle. `queries` is "labels" or "images": what addresses it; `space` "pixels" or "features".
 
-    `dataset_bytes` is the size of the original dataset, None where it is unknown. `links` are paths on the server.
+    `stated_accuracy` is the one of `accuracy` to show, by the bundle's own schedule if there is one. `dataset_bytes` is
+    the size of the original dataset, None where it is unknown. `links` are paths on the server.
     `manifest` is the manifest of the bundle's file, None in a list of bundles.
     """
 
@@ -74,6 +88,7 @@ class Bundle(BundleReference):
     dataset: str
     images_per_class: float
     accuracy: tuple[Accuracy, ...]
+    stated_accuracy: StatedAccuracy | None = None
     dataset_bytes: int | None = None
     links: Mapping[str, str | None] = {}
     manifest: Mapping[str, Any] | None = None
