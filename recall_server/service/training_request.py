@@ -110,8 +110,8 @@ def request_notes(queries: Sequence[Query], explanation: str | None) -> tuple[st
     ]
     notes += [explanation] if explanation is not None else []
     notes += [
-        f"The memory {query.loaded.name} knows nothing like the pictures of {query.name}: {query.out_of_set:.0%} of "
-        "the pictures of its own data are nearer to what it knows. What it recalls for them is a guess."
+        f"The memory {query.loaded.name} knows nothing like the pictures of {query.name}: only "
+        f"{1 - query.out_of_set:.0%} of its own pictures are less like its data. What it recalls for them is a guess."
         for query in queries
         if query.out_of_set is not None and query.out_of_set >= STRANGE
     ]

@@ -1,5 +1,7 @@
 // Assembles the page: connects to the server, loads the memories, and connects the parts.
 
+import { useClassifier } from "./classifier/classifier.js";
+import { listEarlier } from "./classifier/earlier.js";
 import { $ } from "./shared/dom.js";
 import { prepareInside } from "./memories/inside.js";
 import { fetchMemories, showMemories } from "./memories/memories.js";
@@ -7,7 +9,6 @@ import { addClass } from "./training/class_cards.js";
 import { resume } from "./training/progress.js";
 import { connection, key, readiness } from "./shared/server.js";
 import { prepareTraining } from "./training/training.js";
-import { useClassifier } from "./classifier/predictions.js";
 
 const [SOON, LATER] = [1000, 8000];
 let looking = false;
@@ -50,6 +51,7 @@ async function refresh() {
   shown = digests;
   prepareTraining(loaded, useClassifier);
   showMemories(loaded.bundles, { choose: prepareInside, add: addClass });
+  listEarlier();
   if (first) resume(useClassifier);
 }
 

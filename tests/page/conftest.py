@@ -115,6 +115,17 @@ def give_pictures(page: Any, *classes: tuple[str, str], seeds: range = range(5))
         box.locator("input[accept]").set_input_files([file(label, seed) for seed in seeds])
 
 
+def drop(page: Any, box: Any, *paths: Path) -> None:
+    """Let files and folders of the disk fall into a box, as the browser gets them from a file manager."""
+    box.scroll_into_view_if_needed()
+    place = box.bounding_box()
+    data = {"items": [], "files": [str(path) for path in paths], "dragOperationsMask": 1}
+    session = page.context.new_cdp_session(page)
+    for kind in ("dragEnter", "dragOver", "drop"):
+        event = {"type": kind, "x": place["x"] + 8, "y": place["y"] + 8, "data": data}
+        session.send("Input.dispatchDragEvent", event)
+
+
 def name_classes(page: Any, *names: str) -> None:
     """Type these names into the cards, and add cards until there are enough."""
     for index, name in enumerate(names):

@@ -33,6 +33,7 @@ def test_photographs_need_no_choice_and_the_page_says_what_was_chosen(page: Any)
     assert "bundle" not in sent.value.url
     page.locator("#take").wait_for()
     assert "made from your pictures in the features of an encoder (knowing)" in page.locator("#made").inner_text()
+    page.click("#how summary")
     used = page.locator("#used").inner_text()
     assert re.search(r"(together|recalled|pictures|prototypes) \(chosen\)\s+\d+ %", used)
     assert "Chosen:" in used

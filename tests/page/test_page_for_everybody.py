@@ -28,7 +28,7 @@ def test_axe_finds_no_accessibility_fault(open_page: OpenPage, scheme: str) -> N
     train(page)
     give_pictures(page, ("oben", "left"), ("mitten", "middle"))
     page.click("#train")
-    page.locator("#used table").wait_for()
+    page.locator("#used table").wait_for(state="attached")
     page.locator("#take").wait_for()
     look_inside(page, "fashion-mnist")
     page.locator("#similarity td[data-pair]").first.wait_for()

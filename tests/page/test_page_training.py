@@ -9,19 +9,8 @@ from typing import Any
 import numpy as np
 import onnxruntime
 
-from tests.page.conftest import LABELS, file, give_pictures, name_classes, photograph
+from tests.page.conftest import LABELS, drop, file, give_pictures, name_classes, photograph
 from tests.recall_server.serving_examples import picture, png
-
-
-def drop(page: Any, box: Any, *paths: Path) -> None:
-    """Let files and folders of the disk fall into a box, as the browser gets them from a file manager."""
-    box.scroll_into_view_if_needed()
-    place = box.bounding_box()
-    data = {"items": [], "files": [str(path) for path in paths], "dragOperationsMask": 1}
-    session = page.context.new_cdp_session(page)
-    for kind in ("dragEnter", "dragOver", "drop"):
-        event = {"type": kind, "x": place["x"] + 8, "y": place["y"] + 8, "data": data}
-        session.send("Input.dispatchDragEvent", event)
 
 
 def train_names(page: Any, *labels: str) -> None:
@@ -48,9 +37,12 @@ def test_names_become_a_classifier_that_predicts_and_can_be_downloaded(page: Any
 def test_a_classifier_is_shown_with_its_estimate_times_and_card(page: Any) -> None:
     train_names(page, LABELS[0], LABELS[1])
     quality = page.locator("#quality")
-    assert quality.locator(".figure").inner_text() == "82.5 %"  # 90 of 100, and 60 of the 80 that were either
-    assert "estimate" in quality.inner_text()
-    assert quality.get_by_role("row", name=re.compile(r"middle.* 75\.0 % 100")).is_visible()
+    assert quality.get_by_role("heading").inner_text() == "Estimated accuracy"
+    assert quality.locator(".figure").inner_text() == "77 % to 87 %"  # 90 of 100, and 60 of the 80 that were either
+    assert "A 95 % interval from 200 pictures. An estimate" in quality.inner_text()
+    quality.locator("summary").click()
+    assert quality.get_by_role("row", name=re.compile(r"middle.* 66 % to 82 % 100")).is_visible()
+    page.click("#how summary")
     assert re.search(r"trained \d+\.\d\d? s", page.locator("#stages").inner_text().lower())
     page.click("#classifier-card")
     page.get_by_role("dialog").get_by_text("It tells apart: left / links, <b>middle</b>.").wait_for()

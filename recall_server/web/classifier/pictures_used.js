@@ -1,11 +1,13 @@
 // How the user's pictures were used, how familiar they are to the memory, and warnings.
 
+import { bar } from "../shared/bars.js";
 import { make, percent } from "../shared/dom.js";
+import { interval } from "../shared/interval.js";
 
 // Shares of the memory's own pictures that are nearer; from STRANGE on, the server warns.
 const [UNUSUAL, STRANGE] = [0.8, 0.95];
 
-/** The warnings about this classifier, as elements. */
+/** The warnings about this classifier, as elements: classes that are strange to the memory. */
 export function cautions(record) {
   return split(record).warnings.map((textContent) => make("p", { className: "caution", textContent }));
 }
@@ -17,6 +19,11 @@ export function used(record) {
   const then = record.addressing === "images" ? " The network is trained on images recalled for your pictures." : "";
   const why = make("p", { textContent: split(record).why + then });
   return [title, why, ...(inFeatures(record) ? compared(record) : familiarity(record))];
+}
+
+/** What else the server says of this classifier, as elements. */
+export function remarks(record) {
+  return split(record).others.map((textContent) => make("p", { className: "note", textContent }));
 }
 
 /** Whether the classifier is a head in the features of an encoder, made from pictures. */
@@ -34,17 +41,19 @@ function compared({ ways, addressing }) {
       {},
       make("th", { scope: "row", textContent: way === addressing ? `${way} (chosen)` : way }),
       make("td", { textContent: percent(accuracy, 0) }),
-      make("td", { textContent: `${percent(low, 0)} to ${percent(high, 0)}` }),
+      make("td", { textContent: interval({ low, high }) }),
     ));
   const heads = ["Way", "Right", "95 % interval"].map((text) => make("th", { scope: "col", textContent: text }));
   const head = make("thead", {}, make("tr", {}, ...heads));
   return [make("table", { className: "estimate" }, head, make("tbody", {}, ...rows))];
 }
 
-/** The first note on pictures explains how they were used; all others are warnings. */
-function split({ addressing, notes }) {
-  const [why, ...warnings] = addressing ? notes : ["", ...notes];
-  return { why: why ?? "", warnings };
+/** The notes by kind: warnings come last, one for each strange class; what was done with the pictures comes before. */
+function split({ addressing, notes, out_of_set: scores }) {
+  const strange = Object.values(scores ?? {}).filter((score) => score >= STRANGE).length;
+  const told = notes.slice(0, notes.length - strange);
+  const why = addressing ? told.pop() ?? "" : "";
+  return { why, warnings: notes.slice(notes.length - strange), others: told };
 }
 
 function familiarity({ out_of_set: scores }) {
@@ -57,15 +66,14 @@ function familiarity({ out_of_set: scores }) {
       "tr",
       {},
       make("th", { scope: "row", textContent: label }),
-      make("td", { textContent: word(score) }),
-      make("td", { textContent: percent(1 - score, 0) }),
+      make("td", { className: "bar" }, bar(1 - score)),
+      make("td", { textContent: `${percent(1 - score, 0)}, ${word(score)}` }),
     ));
-  const named = (textContent) => make("th", { scope: "col", textContent });
-  const heads = ["Class", "To the memory", "Nearer than"].map(named);
+  const heads = ["Class", "", "Familiar"].map((text) => make(text ? "th" : "td", { textContent: text }));
   const head = make("thead", {}, make("tr", {}, ...heads));
   const textContent =
-    "How familiar they are to the memory: they are nearer to its data than this share of the data's own pictures. " +
-    "Half is typical; almost none means that the memory has seen nothing similar.";
+    "How familiar your pictures are to the memory: the share of its own pictures that are less like its data. Half " +
+    "is typical; almost none means that the memory has seen nothing similar.";
   return [
     make("table", { className: "estimate" }, head, make("tbody", {}, ...rows)),
     make("p", { className: "note", textContent }),

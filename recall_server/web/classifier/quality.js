@@ -1,6 +1,8 @@
-// The server's estimate of a classifier's accuracy, overall and for each class.
+// The server's estimate of a classifier's accuracy, overall and for each class, as intervals.
 
-import { make, number, percent } from "../shared/dom.js";
+import { bar } from "../shared/bars.js";
+import { make, number } from "../shared/dom.js";
+import { interval, wilson } from "../shared/interval.js";
 
 const FEW = 3; // minimum number of pictures per class for an estimate
 const SHOWN = 0.005; // seconds; shorter stages are not shown
@@ -14,15 +16,18 @@ const STAGES = {
 
 /** The elements that show the estimate, or the reason why there is none. */
 export function estimate(record) {
-  const title = make("h3", { textContent: "Expected accuracy" });
+  const title = make("h3", { textContent: "Estimated accuracy" });
   const { quality } = record;
   if (!quality) return [title, make("p", { className: "note", textContent: missing(record) })];
-  const value = make("p", { className: "figure" }, percent(quality.accuracy));
-  const explanation = make("p", { className: "note", textContent: quality.explanation });
+  const pictures = Object.values(quality.counts).reduce((sum, count) => sum + count, 0);
+  const value = make("p", { className: "figure", textContent: interval(wilson(quality.accuracy, pictures)) });
+  const basis = `A 95 % interval from ${number(pictures)} pictures. `;
+  const explanation = make("p", { className: "note", textContent: basis + quality.explanation });
   return [title, value, explanation, perLabel(record.labels, quality)];
 }
 
 function missing(record) {
+  if (record.bundles.length > 1) return `There is no estimate. ${record.notes[0]}`;
   const fewest = Math.min(...Object.values(record.pictures ?? {}));
   const tooFew = record.queries === "images" && fewest < FEW;
   const unknown = "there is no measurement that it could be based on";
@@ -31,24 +36,22 @@ function missing(record) {
 }
 
 function perLabel(labels, quality) {
-  const rows = labels.map((label) => {
+  const rows = labels.filter((label) => label in quality.per_label).map((label) => {
     const value = quality.per_label[label];
-    const bar = make("meter", { value });
-    bar.setAttribute("aria-hidden", "true"); // redundant with the number beside it
     const counted = quality.counts[label];
     return make(
       "tr",
       {},
       make("th", { scope: "row", textContent: label }),
-      make("td", { className: "bar" }, bar),
-      make("td", { textContent: percent(value) }),
-      make("td", { textContent: counted == null ? "" : number(counted) }),
+      make("td", { className: "bar" }, bar(value)),
+      make("td", { textContent: interval(wilson(value, counted)) }),
+      make("td", { textContent: number(counted) }),
     );
   });
   const heads = ["Class", "", "Accuracy", "Pictures"].map((text) => make(text ? "th" : "td", { textContent: text }));
   const head = make("thead", {}, make("tr", {}, ...heads));
   const table = make("table", { className: "estimate" }, head, make("tbody", {}, ...rows));
-  return make("details", { open: labels.length <= 10 }, make("summary", { textContent: "By class" }), table);
+  return make("details", {}, make("summary", { textContent: "By class" }), table);
 }
 
 /** "Waited 0.1 s, recalled 0.2 s, trained 2.1 s."; stages that are short or not known are left out. */

@@ -1,11 +1,13 @@
 // Boxes for pictures: dropped (folders too), pasted, chosen as files or as a folder, or taken with the camera.
 
-import { hasCamera, takePictures } from "./camera.js";
+import { hasCamera } from "./camera.js";
+import { takePictures } from "./camera_dialog.js";
 import { counted, make } from "./dom.js";
 import { dropped } from "./dropped.js";
 
 const THUMBNAILS = 12;
-const EMPTY = matchMedia("(hover: hover)").matches ? "Drop or paste pictures here" : "No pictures yet"; // no drop by touch
+// Nothing is dropped by touch.
+const EMPTY = matchMedia("(hover: hover)").matches ? "Drop or paste pictures here" : "No pictures yet";
 
 const nobody = () => {};
 let pointed = null; // the box that has the focus or is under the pointer: pasted pictures go into it

@@ -25,7 +25,8 @@ export function prepareKnown({ bundles, aliases }) {
   const options = [...spelled].sort().map((value) => make("option", { value }));
   $("known-names").replaceChildren(...options);
   const examples = EXAMPLES.every((name) => find(name)) ? EXAMPLES : [...spelled].slice(0, 2);
-  $("examples").textContent = examples.length ? `, such as ${examples.map((name) => `“${name}”`).join(" or ")},` : "";
+  const quoted = examples.map((name) => `“${name}”`).join(" or ");
+  $("examples").textContent = quoted && `, such as ${quoted},`;
 }
 
 /**

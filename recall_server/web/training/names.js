@@ -26,7 +26,8 @@ function section(memory, isUnique) {
   const items = memory.labels.map((label) => {
     const box = make("input", { type: "checkbox", name: "label", value: label });
     const qualified = `${memory.name}:${label}`;
-    return Object.assign(make("label", {}, box, ` ${label}`), { qualified, short: isUnique(label) ? label : qualified });
+    const short = isUnique(label) ? label : qualified;
+    return Object.assign(make("label", {}, box, ` ${label}`), { qualified, short });
   });
   const groups = Object.entries(memory.groups).map(([name, members]) =>
     shortcut(name, members, () => {
