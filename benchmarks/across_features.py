@@ -25,18 +25,13 @@ from torch.nn.functional import one_hot
 
 from benchmarks.command import add_encoder, command_parser, featuriser, parse, print_figures
 from benchmarks.few_shot_features import SIMILAR, Pictures, flat, interval
+from benchmarks.memories_of_classes import memory_of_classes, of_classes
 from recall_server.core.classifier.class_statistics import LinearHead
-from recall_server.core.memory import DescribedClasses
-from recall_server.core.memory.storage import fake_quantise
-from recall_server.core.preprocessing import Standardise
 from recall_server.recall.features.few_shot import logistic
 from recall_server.recall.joined_head import Source, joined_head
 from trainer.data.datasets import ImageDataset, load_dataset
-from trainer.starts.described_classes import best_exact
-from trainer.starts.linear_head import softmax_head
-from trainer.starts.trained_features import Labelled
+from trainer.starts.features.linear_head import softmax_head
 
-PICTURE = 32 * 32 * 3  # numbers
 HELD_OUT = 20  # classes of CIFAR-100
 SHOWN, TESTS, REAL = 20, 50, 450  # pictures of a class
 PROBE_RIDGE = 0.03
@@ -62,24 +57,13 @@ class Known(NamedTuple):
 
 def known(dataset: ImageDataset, chosen: Tensor, split: str, images_per_class: float) -> Known:
     """A memory of these classes, as a server reads it."""
-    position = torch.full((len(dataset.classes),), -1).scatter(0, chosen, torch.arange(len(chosen)))
-    width = dataset.train.images.shape[1]
-
-    def part(name: str) -> Pictures:
-        pictures = getattr(dataset, name)
-        labels = position[pictures.labels]
-        return Pictures(flat(pictures.images[labels >= 0]), labels[labels >= 0])
-
-    train, validation = part("train"), part("validation")
-    space = Standardise(torch.zeros(width), torch.full((width,), width**-0.5))
-    seen, held = (Labelled(each.features * width**0.5, each.labels) for each in (train, validation))
-    found = best_exact(seen, held, space, len(chosen), int(images_per_class * len(chosen) * PICTURE))
-    memory = fake_quantise(found.memory, "int8")
-    assert isinstance(memory, DescribedClasses), "the budget suffices for descriptions"
+    made = memory_of_classes(dataset, chosen, images_per_class)
+    train, test = (Pictures(*of_classes(part, chosen)) for part in (dataset.train, getattr(dataset, split)))
+    deviation = dataset.train.images.shape[1] ** -0.5  # of features of length one
     queries = torch.eye(len(chosen))
-    step = found.retraining.learning_rate / len(chosen) * width**0.5
-    head = LinearHead(step * memory.items(queries)[:, 0], torch.zeros(len(chosen)))
-    return Known(chosen, head, memory.typical(queries) * width**-0.5, train, part(split))
+    step = made.retraining.learning_rate / len(chosen) / deviation
+    head = LinearHead(step * made.memory.items(queries)[:, 0], torch.zeros(len(chosen)))
+    return Known(chosen, head, made.memory.typical(queries) * deviation, train, test)
 
 
 def drawn(pictures: Pictures, label: int, count: int, generator: torch.Generator) -> Tensor:

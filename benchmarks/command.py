@@ -50,7 +50,7 @@ def parse(parser: argparse.ArgumentParser, arguments: Sequence[str] | None) -> a
 def add_encoder(parser: argparse.ArgumentParser) -> None:
     """Add the options that `featuriser` reads."""
     parser.add_argument("--encoder", type=Path, required=True)
-    parser.add_argument("--size", type=int, default=128, help="side of the pictures that the encoder sees, in pixels")
+    parser.add_argument("--size", type=int, default=224, help="side of the pictures that the encoder sees, in pixels")
 
 
 def featuriser(options: argparse.Namespace) -> Featuriser:

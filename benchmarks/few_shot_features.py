@@ -22,20 +22,14 @@ from torch import Tensor
 from torch.nn.functional import normalize, one_hot
 
 from benchmarks.command import add_encoder, command_parser, featuriser, print_figures
+from benchmarks.memories_of_classes import memory_of_classes
 from recall_server.core.classifier.class_statistics import LinearHead, TwoCovariances
-from recall_server.core.memory import DescribedClasses
-from recall_server.core.memory.storage import fake_quantise
-from recall_server.core.preprocessing import Standardise
 from recall_server.recall.features.few_shot import few_shot_head, logistic, nearest_mean, recalled, together
 from recall_server.recall.features.known_classes import statistics_in_features
 from trainer.data.datasets import ImageDataset, load_dataset
-from trainer.data.splits import Split
-from trainer.starts.features.described_classes import best_exact
-from trainer.starts.features.trained_features import Labelled
 
 WAYS, TESTS, SHOTS = 5, 15, (1, 5)
 CLASSES, HELD_OUT = 100, 20  # of CIFAR-100
-IMAGE_NUMBERS = 32 * 32 * 3
 AT_ONCE = 50  # episodes
 # Classes of CIFAR-100 that are classes of CIFAR-10 or kinds of them: trucks, cars, ships, birds' and animals' likes.
 SIMILAR = (
@@ -114,20 +108,9 @@ def interval(values: Tensor) -> list[float]:
 
 def memory_model(known: ImageDataset, classes: Sequence[str]) -> TwoCovariances:
     """What a memory of these classes knows, at the numbers of one image per class and through int8."""
-    width = known.train.images.shape[1]
-    space = Standardise(torch.zeros(width), torch.full((width,), width**-0.5))  # features have length one
-    position = torch.tensor([classes.index(name) if name in classes else -1 for name in known.classes])
-
-    def of_classes(split: Split) -> Labelled:
-        """The pictures of the chosen classes, labelled by their place among these."""
-        chosen = position[split.labels] >= 0
-        return Labelled(space.to_model(split.images[chosen].float()).flatten(1), position[split.labels[chosen]])
-
-    numbers = len(classes) * IMAGE_NUMBERS
-    found = best_exact(of_classes(known.train), of_classes(known.validation), space, len(classes), numbers)
-    memory = fake_quantise(found.memory, "int8")
-    assert isinstance(memory, DescribedClasses), "these numbers suffice for descriptions"
-    return TwoCovariances(statistics_in_features(memory, found.preprocessing))
+    chosen = torch.tensor([known.classes.index(name) for name in classes])
+    made = memory_of_classes(known, chosen)
+    return TwoCovariances(statistics_in_features(made.memory, made.preprocessing))
 
 
 def held_out_classes(which: str) -> list[int]:

@@ -17,25 +17,24 @@ from recall_server.core.bundle.layout import ENCODERS, encoder_folder
 from recall_server.core.encoders.description import DESCRIPTION_KEY, EncoderDescription
 from recall_server.core.encoders.query_encoder import QueryEncoder, load_encoder
 from recall_server.core.memory import Storage
-from trainer.data.datasets import LICENCES, load_dataset
+from trainer.data.datasets import load_dataset
 from trainer.data.features import Featuriser, cache_folder, report_on_stderr
 from trainer.run.search.feature_memory import FeatureMethod, FeatureRequest, distill_features
 
 PIXELS_ONLY: Final = (  # options of `distill`
     "recipe", "file_bytes", "bases", "rows", "start", "override", "outer_steps", "minutes", "resume", "image_size",
 )  # fmt: skip
-SMALL_PICTURES: Final = 128  # side in pixels to which small pictures are enlarged
 EncoderName = Annotated[
     str | None,
     typer.Option("--encoder", help="Distill features of this encoder, such as efficientnet-lite0, instead of pixels."),
 ]
 EncoderSize = Annotated[
     int | None,
-    typer.Option(help="The size that the encoder sees; default: its own for folders, 128 for known data sets.", min=8),
+    typer.Option(help="The side in pixels of the pictures that the encoder sees; default: its own.", min=8),
 ]
 
 
-def find_encoder(name: str, output: Path, *, size: int | None, known_data: bool) -> QueryEncoder:
+def find_encoder(name: str, output: Path, *, size: int | None) -> QueryEncoder:
     """The encoder NAME.onnx beside the bundle to write or in artifacts/encoders. Raises ValueError for none."""
     folders = (encoder_folder(output), Path("artifacts") / ENCODERS)
     path = next((folder / f"{name}.onnx" for folder in folders if (folder / f"{name}.onnx").is_file()), None)
@@ -46,7 +45,7 @@ def find_encoder(name: str, output: Path, *, size: int | None, known_data: bool)
             "add one with `recall-trainer encoder add`"
         )
     data = path.read_bytes()
-    side = size or (SMALL_PICTURES if known_data else _description(data, name).size)
+    side = size or _description(data, name).size
     return load_encoder(path, hashlib.sha256(data).hexdigest(), image_shape=(3, side, side), device="auto", threads=1)
 
 
@@ -77,8 +76,7 @@ def distill_in_features(
         raise ValueError(f"the methods for an encoder's features are exact and features, not {method}")
     if output.exists() and not overwrite:
         raise ValueError(f"{output} is there already; --overwrite replaces it")
-    known = request.dataset in LICENCES
-    found = find_encoder(request.encoder, output, size=request.encoder_size, known_data=known)
+    found = find_encoder(request.encoder, output, size=request.encoder_size)
     featuriser = Featuriser(found, cache=cache_folder(), report=report_on_stderr)
     data = load_dataset(request.dataset, seed=seed, featuriser=featuriser)
     chosen: FeatureMethod = "features" if method == "features" else "exact"
