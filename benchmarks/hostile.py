@@ -47,6 +47,8 @@ class Phase:
     """What the honest caller saw in one stretch of time."""
 
     live: list[float] = field(default_factory=list)  # seconds of each probe
+    loop: list[float] = field(default_factory=list)  # processor time of the event loop meanwhile
+    process: list[float] = field(default_factory=list)  # and of the whole web process
     recalls: list[float] = field(default_factory=list)
     trained: int = 0
     errors: Counter[str] = field(default_factory=Counter)
@@ -57,6 +59,9 @@ class Phase:
         return {
             "live_p99_ms": _milliseconds(self.live, 0.99),
             "live_max_ms": _milliseconds(self.live, 1.0),
+            "loop_p99_ms": _milliseconds(self.loop, 0.99),
+            "loop_max_ms": _milliseconds(self.loop, 1.0),
+            "process_p99_ms": _milliseconds(self.process, 0.99),
             "recalls": len(self.recalls),
             "recall_p99_ms": _milliseconds(self.recalls, 0.99),
             "trained": self.trained,
@@ -92,9 +97,12 @@ class HonestCaller(BackgroundThreads):
                     self.stopped.wait(0.2)
 
     def _probe(self, client: httpx2.Client, _: int) -> None:
-        phase, began = self.phase, time.perf_counter()
+        phase, before, began = self.phase, self._server.processor_seconds(), time.perf_counter()
         client.get("/health/live").raise_for_status()
         phase.live.append(time.perf_counter() - began)
+        after = self._server.processor_seconds()
+        phase.loop.append(after[0] - before[0])
+        phase.process.append(after[1] - before[1])
         self.stopped.wait(1 / PROBES_PER_SECOND)
 
     def _recall(self, client: httpx2.Client, number: int) -> None:

@@ -38,6 +38,15 @@ class RunningServer:
         pages = int(Path(f"/proc/{self.process.pid}/statm").read_text().split()[1])
         return pages * os.sysconf("SC_PAGE_SIZE")
 
+    def processor_seconds(self) -> tuple[float, float]:
+        """Time that processors spent on the event loop, and on the whole web process (Linux)."""
+        tasks = Path(f"/proc/{self.process.pid}/task")
+        spent = {}
+        for task in tasks.iterdir():
+            with contextlib.suppress(OSError):  # the thread has just ended
+                spent[task.name] = int((task / "schedstat").read_text().split()[0]) / 1e9
+        return spent[str(self.process.pid)], sum(spent.values())
+
 
 class BackgroundThreads:
     """Runs functions in threads while the context lasts. Each of them returns soon after `stopped` is set."""
