@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from tests.page.conftest import OpenPage, file, give_pictures, name_classes
+from tests.page.conftest import OpenPage, file, give_pictures, look_inside, name_classes
 from tests.recall_server.feature_examples import knowing_artifacts
 
 
@@ -44,9 +44,23 @@ def test_a_name_and_pictures_make_one_classifier(page: Any) -> None:
     page.locator("#boxes .box").nth(1).locator("input[accept]").set_input_files([file("right", 1), file("right", 2)])
     page.click("#train")
     page.locator("#take").wait_for()
-    assert "left and unten" in page.locator("#made").inner_text()
+    assert "left and unten, made from names of knowing and from your pictures" in page.locator("#made").inner_text()
+    assert "names and pictures were never measured together" in page.locator("#quality").inner_text()
     page.set_input_files("#predict-box input[accept]", [file("right", 70), file("left", 70)])
     page.get_by_text("2 pictures classified: 1 × unten and 1 × left.").wait_for()
+
+
+def test_a_memory_of_features_is_shown_as_a_map_of_its_classes(page: Any) -> None:
+    page.locator(".map-place").scroll_into_view_if_needed()
+    page.locator(".map-place svg title").nth(2).wait_for(state="attached")
+    look_inside(page, "knowing")
+    page.get_by_role("img", name="Map of the classes of knowing").nth(1).wait_for()
+    dots = page.locator("#map-place circle")
+    titles = dots.locator("title").evaluate_all("(all) => all.map((each) => each.textContent)")
+    assert sorted(titles) == sorted(page.locator("#cards .face").all_inner_texts())
+    places = {tuple(dot.get_attribute(axis) for axis in ("cx", "cy")) for dot in dots.all()}
+    assert len(places) == len(titles)
+    assert not page.locator("#look").is_visible()  # there are no images to mix
 
 
 def test_each_prediction_shows_how_familiar_the_picture_is(page: Any) -> None:

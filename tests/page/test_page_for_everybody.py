@@ -9,7 +9,7 @@ from axe_playwright_python.sync_playwright import Axe
 
 from tests.page.conftest import LABELS, OpenPage, file, give_pictures, look_inside, name_classes
 
-PHONE = {"width": 390, "height": 844}
+PHONE = {"width": 360, "height": 844}
 # The first sheet of the page is seen without a mouse by whoever presses Tab; this is more than it takes to get there.
 MOST_TABS = 120
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from tests.page.conftest import LABELS, OpenPage, name_classes
+from tests.page.conftest import LABELS, OpenPage, file, name_classes
 
 
 def classes(page: Any) -> list[str]:
@@ -27,6 +27,9 @@ def test_a_typed_name_is_looked_up_and_shown_as_a_memory_recalls_it(page: Any) -
     assert note(page, 0).inner_text() == "Known to fashion-mnist. It needs no pictures."
     assert note(page, 1).inner_text() == "Known to marks. It needs no pictures."
     page.locator("#boxes .box").first.locator(".strip img").nth(9).wait_for()
+    boxes = page.locator("#boxes .box")
+    boxes.nth(1).locator("input[accept]").set_input_files([file("left", 0)])
+    assert note(page, 1).inner_text() == "A memory knows this name, too. The classifier learns from your pictures."
     page.locator("#boxes input[type=text]").first.fill("sneakers")
     assert note(page, 0).inner_text() == "No memory knows this name: add a few pictures."
     page.locator("#boxes .box").first.locator(".strip img").first.wait_for(state="detached")

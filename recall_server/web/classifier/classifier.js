@@ -3,7 +3,7 @@
 import { $, list, network } from "../shared/dom.js";
 import { showExport } from "./export.js";
 import { listEarlier } from "./earlier.js";
-import { cautions, inFeatures, remarks, used } from "./pictures_used.js";
+import { cautions, inFeatures, isMixed, remarks, used } from "./pictures_used.js";
 import { previewClassifier, previewing } from "./preview.js";
 import { estimate, stages } from "./quality.js";
 
@@ -51,6 +51,9 @@ function withdraw() {
 function made(record, trained) {
   const { addressing, bundles, labels, network: spec, seconds } = record;
   const memories = list(bundles.map(({ name }) => name));
+  if (inFeatures(record) && isMixed(record)) {
+    return `A classifier of ${list(labels)}, made from names of ${memories} and from your pictures.`;
+  }
   if (inFeatures(record)) {
     return `A classifier of ${list(labels)}, made from your pictures in the features of an encoder (${memories}).`;
   }

@@ -31,6 +31,11 @@ export function inFeatures({ addressing, network }) {
   return Boolean(addressing) && network === "linear";
 }
 
+/** Whether some classes are names, and others pictures. */
+export function isMixed({ labels, pictures }) {
+  return pictures != null && labels.some((label) => !(label in pictures));
+}
+
 /** How each way to use the pictures did on those that were left out, the best one first. */
 function compared({ ways, addressing }) {
   if (!ways) return [];

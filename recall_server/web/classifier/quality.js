@@ -3,6 +3,7 @@
 import { bar } from "../shared/bars.js";
 import { make, number } from "../shared/dom.js";
 import { interval, wilson } from "../shared/interval.js";
+import { isMixed } from "./pictures_used.js";
 
 const FEW = 3; // minimum number of pictures per class for an estimate
 const SHOWN = 0.005; // seconds; shorter stages are not shown
@@ -28,6 +29,9 @@ export function estimate(record) {
 
 function missing(record) {
   if (record.bundles.length > 1) return `There is no estimate. ${record.notes[0]}`;
+  if (isMixed(record)) {
+    return "There is no estimate: names and pictures were never measured together. Test it on pictures below.";
+  }
   const fewest = Math.min(...Object.values(record.pictures ?? {}));
   const tooFew = record.queries === "images" && fewest < FEW;
   const unknown = "there is no measurement that it could be based on";

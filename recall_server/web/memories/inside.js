@@ -1,11 +1,13 @@
 // The contents of the chosen memory: recalled images, bases, and the similarity of its names.
 
 import { useBases } from "./bases.js";
+import { classMap } from "./class_map.js";
 import { $, complain, make } from "../shared/dom.js";
 import { postJson } from "../shared/server.js";
 import { useSimilarity } from "./similarity.js";
 
 const SHOWN = 12;
+const LARGE = { width: 960, height: 600, size: 13 }; // of the map
 let chosen = null;
 let shown = null; // the chosen memory, if its contents were asked for
 let asking = null;
@@ -21,11 +23,13 @@ export function prepareInside(memory) {
 
 function show(memory) {
   shown = memory;
-  const named = memory.queries === "labels";
-  $("look").hidden = !named;
+  const [named, features] = [memory.queries === "labels", memory.space === "features"];
+  $("look").hidden = !named || features;
+  $("map").hidden = !features;
   $("no-names").hidden = named;
   useBases(memory);
   useSimilarity(memory);
+  if (features) return showMap(memory);
   if (!named) return;
   const names = () => memory.labels.map((label) => make("option", { value: label, textContent: label }));
   $("first").replaceChildren(...names());
@@ -34,9 +38,21 @@ function show(memory) {
   recall();
 }
 
+async function showMap(memory) {
+  complain("map-error", null);
+  $("map-place").replaceChildren();
+  try {
+    const map = await classMap(memory, LARGE);
+    if (shown === memory) $("map-place").replaceChildren(map);
+  } catch (error) {
+    if (shown === memory) complain("map-error", error);
+  }
+}
+
 prepareInside.again = () => {
   if (!shown) return;
   if (!$("look-error").hidden) recall();
+  if (!$("map-error").hidden) showMap(shown);
   if (!$("bases-error").hidden) useBases(chosen);
   if (!$("similarity-error").hidden) useSimilarity(chosen);
 };
@@ -63,12 +79,9 @@ async function fetchRecalled(first, second, part, words) {
   try {
     const headers = { Accept: "application/json" };
     const answer = await postJson(`/recall?${parameters}`, { mixtures: [mixture] }, { headers, signal: asking.signal });
-    const { images, features } = answer.recalled[0];
-    const what = features ? `${features.length} vectors of ${features[0].length} features` : `${images.length} images`;
-    const note = `${what}: numbers that a classifier learns from, and no images.`;
-    const pictures = images.map((source) => make("img", { src: source, alt: "" }));
-    $("recalled").replaceChildren(...(features ? [make("p", { className: "note", textContent: note })] : pictures));
-    $("recalled").setAttribute("aria-label", `${what} recalled for ${words}`);
+    const { images } = answer.recalled[0];
+    $("recalled").replaceChildren(...images.map((source) => make("img", { src: source, alt: "" })));
+    $("recalled").setAttribute("aria-label", `${images.length} images recalled for ${words}`);
     complain("look-error", null);
   } catch (error) {
     if (error.name !== "AbortError") complain("look-error", error);

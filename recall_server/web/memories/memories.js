@@ -3,8 +3,10 @@
 import { showCard } from "../shared/card.js";
 import { $, bytes, complain, counted, make, number } from "../shared/dom.js";
 import { json, postJson } from "../shared/server.js";
+import { classMap } from "./class_map.js";
 
-const FACES = 10;
+const FACES = 10; // names of a memory that are shown at first
+const SMALL = { width: 300, height: 200, size: 11 }; // of a map on a card
 
 /**
  * All loaded memories and the aliases of their names, as { bundles, aliases }; null, with an error on the page, if the
@@ -34,12 +36,18 @@ export function showMemories(memories, { choose, add }) {
     }
     choose(memory);
   };
-  const items = memories.map((memory) => sheet(memory, { pick, add }));
+  const inOrder = memories.toSorted((one, other) => rank(one) - rank(other));
+  const items = inOrder.map((memory) => sheet(memory, { pick, add }));
   $("cards").replaceChildren(...items);
   const named = memories.filter((memory) => memory.queries === "labels" && memory.space !== "features");
   const [first] = (named.length ? named : memories).toSorted((one, other) => other.file_bytes - one.file_bytes);
   $("inside").hidden = !first;
-  if (first) pick(first, items[memories.indexOf(first)]);
+  if (first) pick(first, items[inOrder.indexOf(first)]);
+}
+
+/** Memories of features come first, because names are taken from them first; those without names come last. */
+function rank({ queries, space }) {
+  return queries === "images" ? 2 : space === "features" ? 0 : 1;
 }
 
 function sheet(memory, { pick, add }) {
@@ -48,9 +56,10 @@ function sheet(memory, { pick, add }) {
   const buttons = make("div", { className: "row" }, use);
   const title = make("h3", { textContent: memory.name });
   const contents = memory.queries === "labels" ? faces(memory, add) : strip(memory);
+  const drawn = memory.space === "features" ? [later(memory)] : [];
   const facts = [holds(memory), accuracy(memory), size(memory)];
   const lines = facts.map((text) => make("p", { className: "note", textContent: text }));
-  const item = make("li", {}, make("div", { className: "card" }, title, contents, ...lines, buttons));
+  const item = make("li", {}, make("div", { className: "card" }, title, ...drawn, contents, ...lines, buttons));
   use.addEventListener("click", () => {
     pick(memory, item);
     $("inside").open = true;
@@ -122,6 +131,18 @@ async function portraits(memory, labels) {
   const headers = { Accept: "application/json" };
   const { recalled } = await postJson(`/recall?${query}`, { mixtures }, { headers });
   return recalled.map((each) => each.images[0]);
+}
+
+/** A map of the classes, which is drawn once it comes into view. */
+function later(memory) {
+  const place = make("div", { className: "map-place" });
+  new IntersectionObserver(async (seen, observer) => {
+    if (!seen.some((each) => each.isIntersecting)) return;
+    observer.disconnect();
+    const map = await classMap(memory, SMALL).catch(() => null); // decoration: errors are ignored
+    if (map) place.replaceChildren(map);
+  }).observe(place);
+  return place;
 }
 
 /** A strip of the first bases, for a memory that has no names. */

@@ -44,10 +44,17 @@ export class ClassBox extends PictureBox {
   show() {
     super.show();
     if (!this.name) return; // called by the constructor of the base class
-    const meaning = this.files.length ? null : meaningOf(this.typed);
-    const unknown = this.typed && !this.files.length ? "No memory knows this name: add a few pictures." : "";
-    this.note.textContent = meaning?.text ?? unknown;
-    this.remember(meaning?.source ?? null);
+    const meaning = meaningOf(this.typed);
+    this.note.textContent = this.remark(meaning);
+    this.remember((!this.files.length && meaning?.source) || null);
+  }
+
+  /** What the memories know of the name, and what the classifier learns from. */
+  remark(meaning) {
+    if (!this.typed) return "";
+    const both = "A memory knows this name, too. The classifier learns from your pictures.";
+    if (this.files.length) return meaning ? both : "";
+    return meaning?.text ?? "No memory knows this name: add a few pictures.";
   }
 
   /** Show what a memory of images recalls for the name; nothing for other memories. */
