@@ -25,15 +25,17 @@ from pydantic import ValidationError
 from recall_server.core.bundle.bundle import MemoryBundle
 from recall_server.core.training.allocator import keep_freed_memory
 from recall_server.errors import RecallError
-from trainer.cli import commands, features, options
+from trainer.cli import commands, options
 from trainer.cli.encoder import encoder
 from trainer.cli.files.export import export
 from trainer.cli.files.import_images import import_images
 from trainer.cli.files.plots import plot
 from trainer.cli.grid.command import grid
+from trainer.cli.memories import features
+from trainer.cli.memories.add_class import add_class
+from trainer.cli.memories.quickstart import quickstart
 from trainer.cli.methods import methods
 from trainer.cli.options import Device, Threads
-from trainer.cli.quickstart import quickstart, say_written
 from trainer.cli.record_experts import record_experts
 from trainer.cli.select_bases import select_bases
 from trainer.cli.streams import stream
@@ -43,13 +45,13 @@ from trainer.evaluation.report import evaluate_bundle, print_manifest, write_car
 from trainer.methods import recipe_choice
 from trainer.methods.budget import Size
 from trainer.methods.overrides import given
+from trainer.output.places import check_name
 from trainer.run.distill import Interrupted
 from trainer.run.distributed import process_is_first
 from trainer.run.monitor.monitors import Monitors
-from trainer.run.request import DistillRequest
+from trainer.run.request import DistillRequest, check_output
 from trainer.run.search.byte_budget import FileSizeLimit
 from trainer.run.starting_point import StartingPoint
-from trainer.starts.add_classes import NewClass, add_classes
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help=__doc__)
 Dataset = Annotated[str, typer.Option(help="A known name, a folder of class folders, or a folder of npz files.")]
@@ -89,11 +91,12 @@ def distill(  # noqa: PLR0913  (a command line has as many options as it has)
 
     Ctrl-C keeps the best bundle so far and a checkpoint; --resume continues from it.
     """
-    commands.check_name(output)
+    check_name(output)
     if encoder is not None:
-        return say_written(output, features.distill_by_options(locals()))
+        return commands.say_written(output, features.distill_by_options(locals()))
     watch = Monitors(metrics, tensorboard, previews).checked(resume=resume, overwrite=overwrite)
     begin = StartingPoint.read(start)
+    check_output(output.resolve(), begin, resume=resume, overwrite=overwrite)
     size, in_bytes = Size(images_per_class, bases, rows), file_bytes is not None
     wish = recipe_choice.wish(recipe, dataset=dataset, method=method, size=size, in_bytes=in_bytes)
     composed = begin.method(wish.method, [*(override or []), *given(outer__steps=outer_steps, memory__storage=storage)])
@@ -115,7 +118,7 @@ def distill(  # noqa: PLR0913  (a command line has as many options as it has)
     )
     made = commands.make(request, choices, moments, watch)
     if process_is_first():
-        say_written(output, made)
+        commands.say_written(output, made)
 
 
 @app.command()
@@ -166,41 +169,6 @@ def inspect(
 
 
 @app.command()
-def add_class(
-    *,
-    bundle: Annotated[Path, typer.Argument(help="A bundle of bases that is addressed by labels.")],
-    folders: Annotated[list[Path], typer.Argument(help="One folder of pictures per new class.")],
-    name: Annotated[
-        list[str] | None, typer.Option(help="A class name, once per folder; default: the folders' names.")
-    ] = None,
-    further_bases: Annotated[int, typer.Option(help="Bases to add, if the budget has room for them.", min=0)] = 0,
-    output: Annotated[Path | None, typer.Option(help="The bundle to write; default: BUNDLE.")] = None,
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an existing bundle at OUTPUT.")] = False,
-    seed: int = 0,
-) -> None:
-    """Add classes to a memory from pictures, without its original data. The existing classes do not change.
-
-    A fifth of the pictures is not used, so that the new classes can be tested on them.
-    """
-    names = name or [folder.resolve().name for folder in folders]
-    if len(names) != len(folders):
-        raise ValueError(f"{len(folders)} folders need {len(folders)} times --name, not {len(names)}")
-    target = output or bundle
-    before = MemoryBundle.load(bundle)
-    if target.exists() and not overwrite:
-        raise ValueError(f"{target.name} already exists; choose another --output, or replace it with --overwrite")
-    added = [NewClass.read(folder, before, each) for folder, each in zip(folders, names, strict=True)]
-    for each in added:
-        for sentence in each.unreadable:
-            commands.log_line(f"left out: {sentence}")
-    larger = add_classes(before, added, further_bases=further_bases, seed=seed, name=target.stem).save(target)
-    typer.echo(f"{target}: {len(larger.labels)} labels, {larger.manifest.budget.numbers_stored} numbers")
-    typer.echo(
-        "Its accuracy is unknown. Distill with --start to renew the memory on a folder that has all its classes."
-    )
-
-
-@app.command()
 def card(bundle: Annotated[Path, typer.Argument(help="A bundle.")]) -> None:
     """Write a bundle's card to NAME.md beside it: its classes, its accuracy, and what not to use it for."""
     typer.echo(f"{write_card(bundle)}: the card of {bundle.name}")
@@ -228,6 +196,7 @@ def familiarity(
     typer.echo(f"{fit_novelty_scorer(bundle, data)}: the novelty scorer of {bundle.name}")
 
 
+app.command()(add_class)
 app.command()(export)
 app.command()(grid)
 app.command("import")(import_images)

@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import torch
+import typer
 from rich.console import Console
 
 from recall_server.core.bundle.bundle import MemoryBundle
@@ -37,11 +38,19 @@ MOST_BYTES = 2**26  # of a folder's pictures that are kept in memory for an inst
 
 
 def read_data(
-    source: str, method: Method, *, image_size: int | None, seed: int, start: MemoryBundle | None = None
+    source: str,
+    method: Method,
+    *,
+    image_size: int | None,
+    seed: int,
+    start: MemoryBundle | None = None,
+    usual_size: int | None = None,
+    quiet: bool = False,
 ) -> tuple[ImageDataset, SecondMoments | None]:
-    """Load the data set and print warnings about it on stderr.
+    """Load the data set and, unless `quiet`, print warnings about it on stderr.
 
-    For an instant memory, a folder of any size is read in one pass, which also sums the second moments.
+    For an instant memory, a folder of any size is read in one pass, which also sums the second moments. `usual_size` is
+    the size of a folder's pictures where no `image_size` is asked for.
     """
     if start is not None:
         dataset, moments = data_for(start, source, image_size=image_size, seed=seed), None
@@ -49,8 +58,15 @@ def read_data(
         dataset, moments = load_dataset(source, image_size=image_size, seed=seed), None
     else:
         moments = SecondMoments()
-        dataset = load_dataset(source, image_size=image_size, seed=seed, most_bytes=MOST_BYTES, observe=moments)
-    for sentence in dataset.complaints():
+        dataset = load_dataset(
+            source,
+            image_size=image_size,
+            usual_size=usual_size,
+            seed=seed,
+            most_bytes=MOST_BYTES,
+            observe=moments,
+        )
+    for sentence in () if quiet else dataset.complaints():
         log_line(sentence)
     return dataset, moments
 
@@ -180,10 +196,15 @@ def limits_of(method: Method, *, outer_steps: int | None, minutes: float | None,
     return RunLimits(None if by_clock else method.outer.steps, minutes, validate_every)
 
 
-def check_name(output: Path) -> None:
-    """Raise ValueError for an output that is not named as a bundle."""
-    if output.suffix != ".safetensors":
-        raise ValueError(f"--output must end in .safetensors, not {output.name!r}")
+def say_written(output: Path, bundle: MemoryBundle) -> None:
+    """Print the bundle's place, size and digest, and whether it is larger than its data."""
+    numbers, data = bundle.manifest.budget.numbers_stored, bundle.manifest.budget.dataset_bytes
+    typer.echo(f"{output}: {numbers} numbers, {bundle.file_bytes} bytes, sha256 {bundle.sha256}")
+    if (bundle.file_bytes or 0) > data:
+        log_line(
+            f"it is larger than the pictures that it was made from, which have {data} bytes at this size: keep the "
+            "pictures, or make it smaller with --images-per-class"
+        )
 
 
 def pick_device(name: str) -> torch.device:

@@ -29,7 +29,15 @@ from recall_server.errors import InvalidDataset
 from trainer.data.arrays import FILES, holds_arrays, read_arrays
 from trainer.data.features import Featuriser
 from trainer.data.folder_dataset import Observe, read_folder
-from trainer.data.splits import TEST_SHARE, VALIDATION_SHARE, ImageDataset, Split, check_labels, hold_out
+from trainer.data.splits import (
+    TEST_SHARE,
+    VALIDATION_SHARE,
+    ImageDataset,
+    Split,
+    check_class_names,
+    check_labels,
+    hold_out,
+)
 from trainer.data.superclasses import groups_of
 from trainer.data.tiny_imagenet import MISSING, holds_tiny_imagenet, read_tiny_imagenet
 
@@ -91,6 +99,7 @@ def load_dataset(
             f"the image size can only be chosen for a folder of pictures; the pictures of {name} have a fixed size"
         )
     classes, train, test = _read(name, folder)
+    check_class_names(name, classes)
     if train.images.shape[1:] != test.images.shape[1:]:
         raise InvalidDataset(
             f"{name}: training and test pictures must have the same shape, not {list(train.images.shape[1:])} and "
@@ -100,6 +109,7 @@ def load_dataset(
         check_labels(name, split, part.labels, classes)
     digest = _digest(classes, train, test)
     if featuriser is not None:
+        featuriser.expected = len(train) + len(test)
         digest = featuriser.digest(digest)
         train, test = (replace(split, images=featuriser(split.images)) for split in (train, test))
     train, validation = hold_out(train, VALIDATION_SHARE, seed)

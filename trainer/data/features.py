@@ -8,6 +8,7 @@ two data sets that share pictures share their features.
 from __future__ import annotations
 
 import hashlib
+import math
 import os
 import sys
 import time
@@ -29,15 +30,33 @@ CHUNK = 512  # pictures of a file of the cache
 KEY = "features"
 LIMITS = FileLimits(file_bytes=2**30, numbers=2**28)
 
-Report = Callable[[int, float], None]  # pictures so far, pictures a second
+LINE_SECONDS = 10.0  # between lines of progress where stderr is no terminal
+
+Report = Callable[[int, int, float], None]  # pictures so far, pictures in all (0: unknown), pictures a second
 
 
-def report_on_stderr(count: int, rate: float) -> None:
-    """On a terminal, one line that is written over: how many pictures have features, and the encoder's speed."""
-    if sys.stderr.isatty():
-        speed = f", {rate:.0f} a second" if rate else ""
-        sys.stderr.write(f"\rfeatures of {count:,} pictures{speed}\x1b[K")
-        sys.stderr.flush()
+class EncodingProgress:
+    """How many pictures have features, and how long the others take.
+
+    On a terminal it is a line of stderr that is written over, elsewhere a line in ten seconds. Nothing is written while
+    features come from the cache.
+    """
+
+    def __init__(self) -> None:
+        self._printed = time.monotonic()
+
+    def __call__(self, count: int, expected: int, rate: float) -> None:
+        if not rate:
+            return
+        others = expected - count
+        left = f", about {math.ceil(others / rate)} s left" if others > 0 else ""
+        line = f"features of {count:,} pictures, {rate:.0f} a second{left}"
+        if sys.stderr.isatty():
+            sys.stderr.write(f"\r{line}\x1b[K{'' if left else chr(10)}")
+            sys.stderr.flush()
+        elif time.monotonic() - self._printed >= LINE_SECONDS:
+            self._printed = time.monotonic()
+            sys.stderr.write(f"{line}\n")
 
 
 def cache_folder(name: str = "features") -> Path:
@@ -49,16 +68,17 @@ def cache_folder(name: str = "features") -> Path:
 class Featuriser:
     """Pictures uint8 [N, C, H, W] -> features float16 [N, D, 1, 1], each picture cut square and resized first.
 
-    `cache` None computes everything anew. `report` is told how far it is after every chunk.
+    `cache` None computes everything anew. `report` is told how far it is after every chunk, of `expected` pictures.
     """
 
     def __init__(
-        self, encoder: QueryEncoder, *, cache: Path | None = None, report: Report = lambda count, rate: None
+        self, encoder: QueryEncoder, *, cache: Path | None = None, report: Report = lambda count, expected, rate: None
     ) -> None:
         self.encoder, self.cache, self.report = encoder, cache, report
         self._identity = f"{encoder.sha256} {list(encoder.image_shape)}".encode()
         self._count, self._encoded, self._seconds = 0, 0, 0.0
         self.picture_numbers = 0  # of one of the pictures so far
+        self.expected = 0  # pictures in all; those who read them say it
 
     def digest(self, pictures: str) -> str:
         """The digest of these features, where `pictures` is that of the pictures."""
@@ -79,7 +99,7 @@ class Featuriser:
                 path.parent.mkdir(parents=True, exist_ok=True)
                 write_atomically(path, pack({KEY: features}, key=KEY, text="{}"))
         self._count += len(images)
-        self.report(self._count, self._encoded / self._seconds if self._seconds else 0.0)
+        self.report(self._count, self.expected, self._encoded / self._seconds if self._seconds else 0.0)
         return features
 
     def _path(self, cache: Path, images: Tensor) -> Path:

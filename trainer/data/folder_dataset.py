@@ -68,7 +68,8 @@ def read_folder(
     listing = _list(name, folder)
     shape = listing.image_shape(image_size) if featuriser is None else featuriser.encoder.image_shape
     empty = torch.empty(0, *shape, dtype=torch.uint8)
-    empty = empty if featuriser is None else featuriser(empty)
+    if featuriser is not None:
+        featuriser.expected, empty = len(listing.labels), featuriser(empty)
     keep = _sample(listing, empty.shape[1:].numel() * empty.element_size(), most_bytes, seed)
     kept = [_Kept.of(int((keep & (listing.roles == role)).sum()), empty) for role in (TRAIN, VALIDATION, TEST)]
     counts, unreadable = [0, 0, 0], [sentence for part in listing.parts for sentence in part.skipped]

@@ -22,7 +22,7 @@ from recall_server.core.io.labels import composed
 from recall_server.core.io.metadata import separate
 from recall_server.core.io.pictures import FORMATS, SIXTEEN_BIT_MODES, decode_bytes, listed
 from recall_server.errors import InvalidDataset, InvalidRequest
-from trainer.data.splits import TEST, TEST_SHARE, draw_roles
+from trainer.data.splits import TEST, TEST_SHARE, check_class_names, draw_roles
 
 # Formats of one's own files beside the server's, where Pillow or a plug-in reads them. Others are rare, and some start
 # other programs.
@@ -62,11 +62,12 @@ def survey(folder: Path) -> ImageFolder:
     """Read the files of FOLDER/class name/**/picture.* without decoding a picture.
 
     Names that begin with a dot are ignored. Raises InvalidDataset for fewer than two class folders with pictures, for
-    a class none of whose pictures is readable, for two folders whose names look the same, and for a folder that cannot
-    be read.
+    a class none of whose pictures is readable, for folders whose names cannot be labels, for two folders whose names
+    look the same, and for a folder that cannot be read.
     """
     found, skipped = _class_folders(folder)
     classes = tuple(map(composed, found))
+    check_class_names(folder.name, classes)
     if len(set(classes)) < len(classes):
         twin = next(name for name in found if classes.count(composed(name)) > 1)
         raise InvalidDataset(f"{folder.name} has two folders whose names look the same, {twin!r}; rename one")

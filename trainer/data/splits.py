@@ -9,6 +9,7 @@ from dataclasses import dataclass, field, replace
 import torch
 from torch import Tensor
 
+from recall_server.core.io.labels import check_label
 from recall_server.errors import InvalidDataset
 
 VALIDATION_SHARE = 0.1
@@ -131,6 +132,15 @@ def check_labels(name: str, split: str, labels: Tensor, classes: tuple[str, ...]
         raise InvalidDataset(
             f"{name}: fewer than {least} {split} picture{'s' if least > 1 else ''} of {', '.join(poor[:5])}"
         )
+
+
+def check_class_names(name: str, classes: Sequence[str]) -> None:
+    """Raise InvalidDataset for names that no bundle can have as labels."""
+    for each in classes:
+        try:
+            check_label(each)
+        except ValueError as error:
+            raise InvalidDataset(f"{name}: {error}; give the class another name") from error
 
 
 def hold_out(split: Split, share: float, seed: int) -> tuple[Split, Split]:

@@ -8,12 +8,14 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 from recall_server.core.bundle.bundle import MemoryBundle
 from recall_server.core.bundle.manifest import MOST_CONFUSED, Confusions, MeasuredAccuracy
+from recall_server.core.classifier.expected_accuracy import wilson_interval
 from recall_server.core.classifier.fresh_classifier import FreshClassifier
 from recall_server.core.memory import LazyItems
 from recall_server.core.networks import Parameters
@@ -23,6 +25,8 @@ from trainer.data.datasets import Split
 from trainer.evaluation.herding import herd
 
 PAPER_EPOCHS, PAPER_BATCH, PAPER_RATE = 300, 640, 0.01
+MOST_PICTURES = 8_192  # that `evaluate_all` trains on
+ENOUGH_STEPS = 300  # of its training; what a memory needs is less
 
 
 @dataclass(frozen=True)
@@ -219,6 +223,43 @@ def evaluate_pictures(
         seeds=seeds,
         device=device,
     )
+
+
+class Everything(NamedTuple):
+    """The accuracy of a network that was trained on so many pictures."""
+
+    pictures: int
+    accuracies: Accuracies
+
+
+def evaluate_all(bundle: MemoryBundle, train: Split, test: Split, *, seed: int, device: torch.device) -> Everything:
+    """What one could do without a memory: the network of the bundle's schedule, trained on all pictures.
+
+    All classes count the same. Training takes ENOUGH_STEPS where the schedule has fewer. Of more than MOST_PICTURES
+    pictures, a random selection is used.
+    """
+    generator, classes = torch.Generator().manual_seed(seed), len(bundle.labels)
+    members = [torch.nonzero(train.labels == label).flatten() for label in range(classes)]
+    each = min(max(map(len, members)), max(1, MOST_PICTURES // classes))
+    shuffled = [index[torch.randperm(len(index), generator=generator)] for index in members]
+    images = torch.stack([train.select(index[torch.arange(each) % len(index)]).pixels() for index in shuffled])
+    preprocessing, schedule = unprojected(bundle.preprocessing), bundle.manifest.retraining
+    accuracies = fresh_accuracy(
+        preprocessing.to_model(images.flatten(0, 1)).reshape(images.shape),
+        torch.eye(classes),
+        test,
+        labels=bundle.labels,
+        preprocessing=preprocessing,
+        retraining=schedule.model_copy(update={"steps": max(schedule.steps, ENOUGH_STEPS)}),
+        seeds=[seed],
+        device=device,
+    )
+    return Everything(sum(min(len(index), each) for index in members), accuracies)
+
+
+def interval_of(accuracy: float, pictures: int) -> tuple[float, float]:
+    """The 95 % interval of an accuracy on so many pictures."""
+    return wilson_interval(round(accuracy * pictures), pictures)
 
 
 def real_rows(bundle: MemoryBundle) -> int:

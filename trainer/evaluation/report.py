@@ -28,6 +28,7 @@ from trainer.evaluation.evaluate import (
     evaluate_herded,
     evaluate_labels,
     evaluate_real,
+    interval_of,
     real_rows,
 )
 from trainer.evaluation.few_shot import FewShot, draw_episode, evaluate_few_shot, largest_task
@@ -36,6 +37,7 @@ from trainer.evaluation.results_file import Measured, add, evaluations, file_of,
 from trainer.output.plots.sheets import picture_rows
 
 WAYS, SHOTS, TESTS = 2, 5, 200
+FEW_PICTURES = 30  # test pictures that say little of an accuracy
 RECALLED = "recalled"
 RANDOM = "random real images, same number of floats"
 HERDED = "herded real images, same number of floats"
@@ -121,12 +123,12 @@ def evaluate_bundle(
     schedules = evaluation.schedules()
     if by_pictures:
         shots, tests = evaluation.few_shot_task()
-        task = f"{WAYS}-way {shots}-shot, {tests} pictures"
+        task, tested = f"{WAYS}-way {shots}-shot, {tests} pictures", tests * len(seeds)
         results = evaluation.image_addressed(shots, tests)
     else:
-        task = f"{len(dataset.classes)}-way, {len(dataset.test)} pictures"
+        task, tested = f"{len(dataset.classes)}-way, {len(dataset.test)} pictures", len(dataset.test)
         results = evaluation.label_addressed()
-    print_accuracies(f"{path.stem} on {dataset.name} test: {task}", results)
+    print_accuracies(f"{path.stem} on {dataset.name} test: {task}", results, pictures=tested)
     data = f"{dataset.name} test, {task}"
     measured = Measured(str(retraining.network), str(protocol), data, seeds, device, results, schedules)
     for file in files:
@@ -182,16 +184,21 @@ def _require_same_pictures(bundle: MemoryBundle, dataset: ImageDataset) -> None:
         )
 
 
-def print_accuracies(title: str, results: dict[str, Accuracies]) -> None:
-    """Print a table of accuracies with their spread over runs."""
+def print_accuracies(title: str, results: dict[str, Accuracies], *, pictures: int) -> None:
+    """Print a table of accuracies on so many pictures, with their 95 % interval and their spread over runs."""
     table = Table(title=Text(title))
-    for heading in ("trained on", "accuracy", "spread", "runs"):
+    for heading in ("trained on", "accuracy", "95 % interval", "spread", "runs"):
         table.add_column(heading, justify="left" if heading == "trained on" else "right")
     for name, accuracies in results.items():
-        table.add_row(
-            name, f"{100 * accuracies.mean:.2f}", f"{100 * accuracies.spread:.2f}", str(len(accuracies.values))
-        )
+        low, high = interval_of(accuracies.mean, pictures)
+        spread = f"{100 * accuracies.spread:.2f}" if len(accuracies.values) > 1 else "-"
+        interval = f"{100 * low:.1f} to {100 * high:.1f}"
+        table.add_row(name, f"{100 * accuracies.mean:.2f}", interval, spread, str(len(accuracies.values)))
     Console().print(table)
+    if pictures < FEW_PICTURES:
+        Console(stderr=True).print(
+            f"{pictures} test pictures say little: see the intervals, and test on more pictures", soft_wrap=True
+        )
 
 
 def print_manifest(path: Path) -> None:

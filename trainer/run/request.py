@@ -15,6 +15,7 @@ from trainer.data.datasets import ImageDataset
 from trainer.methods.budget import MemoryBudget
 from trainer.methods.method import Method
 from trainer.methods.specs.spec import flattened
+from trainer.output.places import check_place
 from trainer.run.checkpoint import Checkpoint
 from trainer.run.progress import RunLimits
 from trainer.run.starting_point import StartingPoint
@@ -74,7 +75,7 @@ class DistillRequest:
 
     @property
     def checkpoint(self) -> Path:
-        return self.output.with_suffix(".checkpoint")
+        return _checkpoint(self.output)
 
     @property
     def in_place(self) -> bool:
@@ -85,22 +86,41 @@ class DistillRequest:
     @property
     def _starts_from_output(self) -> bool:
         # Judged by what OUTPUT holds now: a resumed run finds its own latest version there, and must not undo it.
-        start = self.begin.bundle
-        if start is None or not self.output.is_file():
-            return False
-        return MemoryBundle.load(self.output).sha256 == start.sha256
+        return _holds(self.output, self.begin.bundle)
+
+
+def check_output(output: Path, begin: StartingPoint, *, resume: bool, overwrite: bool) -> None:
+    """The part of `check_nothing_is_lost` that needs no data, and that a file can be written there at all."""
+    check_place(output)
+    if resume:
+        return
+    checkpoint = _checkpoint(output)
+    if checkpoint.exists():
+        raise InvalidCheckpoint(
+            f"{checkpoint.name} holds an unfinished run; go on with --resume, or delete it to start anew"
+        )
+    if output.exists() and not overwrite and not _holds(output, begin.bundle):
+        raise _replaces(output)
 
 
 def check_nothing_is_lost(request: DistillRequest) -> None:
     """Raise InvalidCheckpoint or ValueError if a checkpoint or bundle of another run would be overwritten."""
-    if request.resume:
-        return
-    if request.checkpoint.exists():
-        raise InvalidCheckpoint(
-            f"{request.checkpoint.name} holds an unfinished run; go on with --resume, or delete it to start anew"
-        )
-    if request.output.exists() and not request.overwrite and not request.in_place:
-        raise ValueError(
-            f"{request.output.name} exists already; go on from it with --start {request.output.name}, write to another "
-            "--output, or replace it at once with --overwrite"
-        )
+    check_output(request.output, request.begin, resume=request.resume, overwrite=request.overwrite)
+    if not request.resume and request.output.exists() and not request.overwrite and not request.in_place:
+        raise _replaces(request.output)
+
+
+def _replaces(output: Path) -> ValueError:
+    return ValueError(
+        f"{output.name} exists already; go on from it with --start {output.name}, write to another --output, or "
+        "replace it at once with --overwrite"
+    )
+
+
+def _checkpoint(output: Path) -> Path:
+    return output.with_suffix(".checkpoint")
+
+
+def _holds(output: Path, bundle: MemoryBundle | None) -> bool:
+    """Whether the file is this bundle."""
+    return bundle is not None and output.is_file() and MemoryBundle.load(output).sha256 == bundle.sha256

@@ -18,7 +18,7 @@ from torch import Tensor
 from recall_server.core.bundle.bundle import MemoryBundle
 from recall_server.core.bundle.describe import describe, made_now
 from recall_server.core.bundle.manifest import Manifest
-from recall_server.core.io.labels import composed
+from recall_server.core.io.labels import check_label, composed
 from recall_server.core.memory import AddressedBases
 from recall_server.core.preprocessing import AbstractPreprocessing, Projected, unprojected
 from trainer.data.datasets import UNKNOWN_LICENCE
@@ -64,7 +64,9 @@ def add_classes(
     pictures, for a name that exists, for more numbers than the bundle's budget allows for that many classes, and if
     further bases are asked for but images are too large for second moments or bases are not at half resolution.
     """
-    memory, space = _check(bundle, [each.name for each in added]), unprojected(bundle.preprocessing)
+    check_addable(bundle, [each.name for each in added])
+    memory, space = bundle.memory, unprojected(bundle.preprocessing)
+    assert isinstance(memory, AddressedBases), "check_addable has seen to that"
     size = bundle.manifest.budget.images_per_class
     labels = (*bundle.labels, *(each.name for each in added))
     splits = [Split(each.images, torch.zeros(len(each.images), dtype=torch.int64)) for each in added]
@@ -88,16 +90,16 @@ def add_classes(
     return MemoryBundle(manifest, larger, space, bundle.storage)
 
 
-def _check(bundle: MemoryBundle, names: Sequence[str]) -> AddressedBases:
-    name, memory = f"the bundle {bundle.manifest.name}", bundle.memory
-    if bundle.manifest.queries != "labels" or not isinstance(memory, AddressedBases):
+def check_addable(bundle: MemoryBundle, names: Sequence[str]) -> None:
+    """Raise ValueError if classes of these names cannot be added to the bundle; no picture is needed to tell."""
+    name = f"the bundle {bundle.manifest.name}"
+    if bundle.manifest.queries != "labels" or not isinstance(bundle.memory, AddressedBases):
         raise ValueError(f"{name} takes up no further classes: only a memory of bases addressed by labels does")
     known = set(bundle.labels)
-    for each in names:
+    for each in map(check_label, names):
         if each in known:
             raise ValueError(f"{name} knows {each!r} already; give the folder another --name")
         known.add(each)
-    return memory
 
 
 def _extended(

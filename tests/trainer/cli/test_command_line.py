@@ -18,7 +18,6 @@ from recall_server.core.bundle.bundle import MemoryBundle
 from recall_server.core.bundle.layout import encoder_folder
 from recall_server.core.encoders.query_encoder import QueryEncoder
 from recall_server.library.library import Library
-from tests.recall_server.bundle_examples import example_bundle
 from tests.trainer.data_examples import picture_folder
 from trainer.cli.app import app, main
 from trainer.data.datasets import ImageDataset
@@ -226,41 +225,3 @@ def test_a_run_can_continue_any_bundle_of_the_same_shape(
     assert further.manifest.provenance.hyper_parameters["start_sha256"] == before.sha256
     said = refused(*start, "--bases", "3", "--overwrite")
     assert "--bases is 3, but the bundle bars has 4; leave it out" in said
-
-
-def test_add_class_replaces_another_bundle_only_on_request(tmp_path: Path, refused: Callable[..., str]) -> None:
-    folder = picture_folder(tmp_path / "more", "lowest", each=3) / "lowest"
-    path, other = tmp_path / "bars.safetensors", tmp_path / "other.safetensors"
-    for each in (path, other):
-        example_bundle().save(each)
-    before = other.read_bytes()
-    command = ["add-class", str(path), str(folder), "--output"]
-    said = refused(*command, str(other))
-    assert said == (
-        "error: other.safetensors already exists; choose another --output, or replace it with --overwrite\n"
-    )
-    assert other.read_bytes() == before
-    run(*command, str(other), "--overwrite")
-    assert MemoryBundle.load(other).labels[-1] == "lowest"
-    assert "already exists" in refused("add-class", str(path), str(folder))
-    assert "Its accuracy is unknown." in run("add-class", str(path), str(folder), "--overwrite")
-    assert MemoryBundle.load(path).labels[-1] == "lowest", "without --output the class is added to BUNDLE itself"
-
-
-def test_quickstart_makes_a_served_bundle_and_says_what_comes_next(tmp_path: Path, refused: Callable[..., str]) -> None:
-    data = picture_folder(tmp_path / "my bars", "high", "middle", "low")
-    (data / "low" / "broken.png").write_bytes(b"not a picture")
-    options = ["--artifacts", str(tmp_path / "served"), "--picture", str(tmp_path / "bars.png"), "--image-size", "8"]
-    output = run("quickstart", str(data), *options, "--images-per-class", "2", "--name", "bars")
-    assert "1 file was left out: low/broken.png" in output
-    assert "real pictures at the same size" in output
-    (accuracy,) = MemoryBundle.load(tmp_path / "served" / "bundles" / "bars.safetensors").manifest.accuracy
-    assert accuracy.mean > 0.8
-    assert (tmp_path / "bars.png").read_bytes().startswith(b"\x89PNG")
-    assert "improve it:  recall-trainer distill --dataset '" in output, "a path with a blank is quoted"
-    further = picture_folder(tmp_path / "more", "lowest", each=12)
-    served = tmp_path / "served" / "bundles" / "bars.safetensors"
-    assert "4 labels" in run("add-class", str(served), str(further / "lowest"), "--overwrite")
-    assert MemoryBundle.load(served).labels == ("high", "low", "middle", "lowest")
-    sentence = refused("evaluate", str(served), "--dataset", str(data))
-    assert sentence.startswith("error: classes were added to bars (lowest), and nothing tells which pictures it has")

@@ -164,5 +164,5 @@ def test_a_pickle_is_never_loaded(tmp_path: Path) -> None:
 def test_an_existing_bundle_is_replaced_only_on_request(tmp_path: Path) -> None:
     imported(archive(tmp_path))
     again = ["import", str(tmp_path / "set.npz"), "--output", str(tmp_path / "made.safetensors")]
-    assert "exists already" in str(CliRunner().invoke(app, again).exception)
+    assert "already exists" in str(CliRunner().invoke(app, again).exception)
     assert CliRunner().invoke(app, [*again, "--overwrite"]).exit_code == 0

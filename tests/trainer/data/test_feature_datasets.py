@@ -14,7 +14,7 @@ from tests.trainer.data.encoders.test_standard_form import SCALING, SIZE, WIDTH,
 from tests.trainer.data_examples import bars_data, picture_folder
 from trainer.data.datasets import load_dataset
 from trainer.data.encoders.standard_form import standard_form
-from trainer.data.features import Featuriser, report_on_stderr
+from trainer.data.features import EncodingProgress, Featuriser
 
 
 @pytest.fixture
@@ -72,12 +72,14 @@ def test_a_large_folder_keeps_a_sample_of_features_and_processes_all_pictures(
     assert dataset.pictures == len(whole.train) + len(whole.validation) and sum(seen) == len(whole.train)
 
 
-def test_progress_is_shown_on_terminals_only(
-    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    report_on_stderr(1024, 87.4)
-    assert capsys.readouterr() == ("", "")
+def test_progress_says_how_long_it_takes(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    progress = EncodingProgress()
+    progress(1024, 2048, 87.4)
+    assert capsys.readouterr() == ("", ""), "only a line in ten seconds"
     monkeypatch.setattr("sys.stderr.isatty", lambda: True)
-    report_on_stderr(1024, 87.4)
+    progress(1024, 2048, 0.0)
+    assert capsys.readouterr() == ("", ""), "what the cache has takes no time"
+    progress(1024, 2048, 87.4)
     written = capsys.readouterr()
-    assert written.err.startswith("\r") and "1,024 pictures, 87 a second" in written.err and not written.out
+    assert written.err.startswith("\r") and "1,024 pictures, 87 a second, about 12 s left" in written.err
+    assert not written.out

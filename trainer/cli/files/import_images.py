@@ -13,11 +13,11 @@ from recall_server.core.preprocessing import Standardise
 from recall_server.core.training.retraining import Retraining
 from trainer.cli import commands
 from trainer.cli.options import parse_numbers
-from trainer.cli.quickstart import say_written
 from trainer.data.datasets import load_dataset
 from trainer.data.imported.files import read_labelled
 from trainer.data.imported.grouping import Grouped, Meaning, grouped
 from trainer.methods.overrides import overridden
+from trainer.output.places import check_name, check_place
 from trainer.run.import_bundle import ImportRequest, import_bundle
 
 MEANINGS: tuple[Meaning, ...] = get_args(Meaning)
@@ -45,9 +45,8 @@ def import_images(
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an existing bundle at OUTPUT.")] = False,
 ) -> None:
     """Make a bundle of images with hard or soft labels from another tool, to serve and to evaluate them."""
-    commands.check_name(output)
-    if output.exists() and not overwrite:
-        raise ValueError(f"{output.name} exists already; write to another --output, or replace it with --overwrite")
+    check_name(output)
+    check_place(output, overwrite=overwrite)
     meaning = next((each for each in MEANINGS if each == labels), None)
     if labels is not None and meaning is None:
         raise ValueError(f"--labels must be {', '.join(MEANINGS)}, not {labels!r}")
@@ -60,7 +59,7 @@ def import_images(
     found = grouped(read, classes=named, per_class=per_class, meaning=meaning)
     schedule = overridden(_schedule(found), override or [])
     request = ImportRequest(read, found, schedule, output.resolve(), data, normalisation)
-    say_written(output, import_bundle(request))
+    commands.say_written(output, import_bundle(request))
 
 
 def _schedule(found: Grouped) -> Retraining:

@@ -21,6 +21,7 @@ from recall_server.core.bundle.bundle import MemoryBundle
 from recall_server.core.bundle.describe import describe, made_now
 from recall_server.core.bundle.layout import encoder_folder
 from recall_server.core.bundle.manifest import EncoderReference, ImageDescription, MeasuredAccuracy
+from recall_server.core.classifier.class_statistics import LinearHead
 from recall_server.core.encoders.query_encoder import QueryEncoder
 from recall_server.core.io.atomic import write_atomically
 from recall_server.core.memory import AbstractMemory, AddressedBases, DescribedClasses, Storage, StoredItems
@@ -29,7 +30,7 @@ from recall_server.core.training.device import device_name
 from recall_server.core.training.retraining import Retraining
 from trainer.data.datasets import ImageDataset
 from trainer.data.splits import Split
-from trainer.evaluation.evaluate import evaluate_labels
+from trainer.evaluation.evaluate import Accuracies, evaluate_labels
 from trainer.starts.features.described_classes import best_exact
 from trainer.starts.features.trained_features import Labelled, Schedule, retraining, train_vectors
 
@@ -81,6 +82,21 @@ class FeatureRequest:
         return min(allowed, MOST_VECTORS)
 
 
+class Probe(NamedTuple):
+    """A linear probe: a head that was trained on all features, in the space of `preprocessing`."""
+
+    head: LinearHead
+    preprocessing: Standardise
+
+    def accuracy(self, split: Split) -> float:
+        """Its share of right answers for features [N, D, 1, 1]."""
+        right = 0
+        for chunk in split.chunks(4096):
+            logits = self.head.logits(self.preprocessing.to_model(chunk.pixels()).flatten(1))
+            right += int((logits.argmax(dim=1) == chunk.labels).sum())
+        return right / len(split)
+
+
 class Found(NamedTuple):
     """A memory, its space, how heads are trained on it, its accuracy on validation features, and what it is."""
 
@@ -89,6 +105,7 @@ class Found(NamedTuple):
     retraining: Retraining
     accuracy: float
     said: str
+    probe: Probe | None = None
 
 
 def distill_features(request: FeatureRequest, report: Report) -> MemoryBundle:
@@ -96,6 +113,23 @@ def distill_features(request: FeatureRequest, report: Report) -> MemoryBundle:
 
     Raises ValueError for a budget that is too small, and StorageFailed if the files cannot be written.
     """
+    made, data = make_features(request, report), request.dataset
+    measured = heads_accuracy(made.bundle, data.test)
+    what = f"{data.name} test, {len(data.classes)}-way, {len(data.test)} pictures"
+    row: MeasuredAccuracy = measured.row(network="linear", protocol="bundle", data=what)
+    report(f"{100 * row.mean:.2f} % of {len(data.test)} test pictures, mean of {HEADS} heads")
+    return made.bundle.with_accuracy([row]).save(request.output)
+
+
+class Made(NamedTuple):
+    """A memory of features that was written, and what was found on the way."""
+
+    bundle: MemoryBundle
+    found: Found
+
+
+def make_features(request: FeatureRequest, report: Report) -> Made:
+    """Make and write the memory, without a look at the test features. Raises the errors of `distill_features`."""
     started, data = time.monotonic(), request.dataset
     report(
         f"{data.name}: {len(data.classes)} classes, {request.encoder.query_size} features of {len(data.train)} "
@@ -104,14 +138,13 @@ def distill_features(request: FeatureRequest, report: Report) -> MemoryBundle:
     found = _exact(request) if request.method == "exact" else _trained(request)
     seconds = time.monotonic() - started
     report(f"{found.said} after {seconds:.1f} s: {100 * found.accuracy:.1f} % on validation pictures")
-    bundle = _write(request, found, seconds)
-    measured = evaluate_labels(
-        bundle, data.test, retraining=found.retraining, seeds=range(HEADS), device=torch.device("cpu")
-    )
-    what = f"{data.name} test, {len(data.classes)}-way, {len(data.test)} pictures"
-    row: MeasuredAccuracy = measured.row(network="linear", protocol="bundle", data=what)
-    report(f"{100 * row.mean:.2f} % of {len(data.test)} test pictures, mean of {HEADS} heads")
-    return bundle.with_accuracy([row]).save(request.output)
+    return Made(_write(request, found, seconds), found)
+
+
+def heads_accuracy(bundle: MemoryBundle, split: Split) -> Accuracies:
+    """The accuracy of fresh heads on features [N, D, 1, 1]."""
+    schedule = bundle.manifest.retraining
+    return evaluate_labels(bundle, split, retraining=schedule, seeds=range(HEADS), device=torch.device("cpu"))
 
 
 def _labelled(split: Split, preprocessing: Standardise) -> Labelled:
@@ -142,7 +175,7 @@ def _exact(request: FeatureRequest) -> Found:
     memory, said = found.memory, f"a head along {len(found.memory.bases)} bases"
     if isinstance(memory, DescribedClasses):
         said = f"a head and {len(memory.centres)} centres per class along {len(memory.bases)} bases"
-    return Found(memory, found.preprocessing, found.retraining, found.accuracy, said)
+    return Found(memory, found.preprocessing, found.retraining, found.accuracy, said, Probe(found.head, preprocessing))
 
 
 def _space(train: Split) -> Standardise:

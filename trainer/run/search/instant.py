@@ -7,6 +7,7 @@ and the length of a classifier's training.
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -24,6 +25,7 @@ from trainer.data.second_moments import SecondMoments
 from trainer.methods.budget import MemoryBudget
 from trainer.methods.method import Method
 from trainer.methods.specs.problem import Problem
+from trainer.methods.specs.starts import StartSpec
 from trainer.objectives.components import Components
 from trainer.run.build import fit_preprocessing
 from trainer.run.progress import RunState, Validation
@@ -34,6 +36,12 @@ from trainer.run.validation import validate
 SHARES = (0.4, 0.6, 0.2)  # shares of the budget for bases; the first guess is served at once
 
 Report = Callable[[str], None]
+Enough = Callable[[float], str | None]  # of the best accuracy so far: why no further candidate is tried, or None
+
+
+def nothing_to_gain(accuracy: float) -> str | None:
+    """Why to stop where every validation picture is right."""
+    return "all validation pictures are right" if accuracy >= 1 else None
 
 
 def is_instant(method: Method) -> bool:
@@ -57,28 +65,62 @@ def instant(
     *,
     moments: SecondMoments | None = None,
     report: Report = lambda sentence: None,
+    enough: Enough = nothing_to_gain,
 ) -> MemoryBundle:
     """Write the first of `choices` at once and the best one in the end. Returns the last bundle written.
 
     `moments` are those of all training pictures, if the data set holds only a sample. `report` gets a sentence for each
-    step. Raises the errors of `trainer.cli.commands.distill` before anything is written.
+    step. `enough` may end the search after any candidate. Raises the errors of `trainer.cli.commands.distill` before
+    anything is written.
     """
     check_nothing_is_lost(request)
-    run = InstantRun(request, moments, report)
-    first, *others = choices
-    run.consider(request.method, first)
-    if (half := _at_half_size(request)) is not None:
-        run.consider(half, first, quicker=True)
-    for budget in others:
-        run.consider(run.best.method, budget)
-    for start in request.method.start.variants():
-        if start != request.method.start:
-            run.consider(run.best.method.varied(start=start), run.best.budget)
-    for vary in (_with_flips, _with_patience):
-        run.consider(vary(run.best.method), run.best.budget)
+    planned = _candidates(request, choices)
+    run = InstantRun(request, moments, report, len(planned))
+    for candidate in planned:
+        run.consider(*candidate(run.best), quicker=candidate is _halved)
+        if (reason := enough(run.progress.best)) is not None and run.number < run.count:
+            report(f"{run.count - run.number} further candidates are not tried: {reason}")
+            break
     run.publish()
     release_freed_memory()  # of the last candidate; libraries load more than 100 MB while a process ends
     return MemoryBundle.load(request.output)
+
+
+Candidate = Callable[[DistillRequest], tuple[Method, MemoryBudget]]  # from the best one so far
+
+
+def _candidates(request: DistillRequest, choices: Sequence[MemoryBudget]) -> list[Candidate]:
+    """What is tried, in this order, each time as a change of the best so far."""
+    first, *others = choices
+    found: list[Candidate] = [lambda best: (best.method, first)]
+    if _at_half_size(request) is not None:
+        found.append(_halved)
+    found += [_of_budget(budget) for budget in others]
+    found += [_of_start(start) for start in request.method.start.variants() if start != request.method.start]
+    return [*found, _with_flips, _with_patience]
+
+
+def _of_budget(budget: MemoryBudget) -> Candidate:
+    return lambda best: (best.method, budget)
+
+
+def _of_start(start: StartSpec) -> Candidate:
+    return lambda best: (best.method.varied(start=start), best.budget)
+
+
+def _halved(best: DistillRequest) -> tuple[Method, MemoryBudget]:
+    method = _at_half_size(best)
+    assert method is not None, "it is a candidate only where such a network exists"
+    return method, best.budget
+
+
+def _with_flips(best: DistillRequest) -> tuple[Method, MemoryBudget]:
+    return best.method.varied(retraining={"augmentation": "flip"}), best.budget
+
+
+def _with_patience(best: DistillRequest) -> tuple[Method, MemoryBudget]:
+    """Three times the training steps, which may help colour pictures. Without a clear gain they are not kept."""
+    return best.method.varied(retraining={"steps": 3 * best.method.retraining.steps}), best.budget
 
 
 def _at_half_size(request: DistillRequest) -> Method | None:
@@ -101,15 +143,6 @@ def _at_half_size(request: DistillRequest) -> Method | None:
     return method.varied(objective={"network": inner}, retraining={"network": served})
 
 
-def _with_flips(method: Method) -> Method:
-    return method.varied(retraining={"augmentation": "flip"})
-
-
-def _with_patience(method: Method) -> Method:
-    """Three times the training steps, which may help colour pictures. Without a clear gain they are not kept."""
-    return method.varied(retraining={"steps": 3 * method.retraining.steps})
-
-
 class InstantMemory(NamedTuple):
     """A candidate: its memory, and the model space of its classifiers."""
 
@@ -118,10 +151,11 @@ class InstantMemory(NamedTuple):
 
 
 class InstantRun:
-    """The bundle at `request.output`, and the best candidate so far."""
+    """The bundle at `request.output`, and the best candidate so far, the `number`-th of `count`."""
 
-    def __init__(self, request: DistillRequest, moments: SecondMoments | None, report: Report) -> None:
+    def __init__(self, request: DistillRequest, moments: SecondMoments | None, report: Report, count: int = 1) -> None:
         self.moments, self.report = moments, report
+        self.number, self.count = 0, count
         self.started = time.monotonic()
         self.fitted = fit_preprocessing(request.dataset, request.method, moments=moments)
         self.best = request
@@ -139,6 +173,8 @@ class InstantRun:
         name += f", {method.retraining.steps} steps" + (
             ", at half size" if method.objective.network.shrink == 2 else ""
         )
+        self.number += 1
+        name = f"candidate {self.number} of {self.count}: {name}" if self.count > 1 else name
         release_freed_memory()  # of the candidate before, so that the peak is that of one candidate
         made = self._make(request)
         release_freed_memory()  # of computing its coefficients
@@ -152,11 +188,17 @@ class InstantRun:
         except TrainingFailed:  # no network can be trained on it
             values = (0.0,)
         point = Validation(0, time.monotonic() - self.started, values)
-        self.report(f"{name}: {100 * point.accuracy:.1f} % on validation pictures")
+        self.report(f"{name}: {100 * point.accuracy:.1f} % on validation pictures{self._time_left()}")
         noise = replace(self.progress, history=[point]).noise
         if point.accuracy > self.progress.best + (-noise if quicker else noise):
             self.best, self._made = request, made
             self.progress.best, self.progress.history = point.accuracy, [point]
+
+    def _time_left(self) -> str:
+        """About how long the other candidates take, if each takes as long as those so far; nothing after the last."""
+        others = self.count - self.number
+        seconds = others * (time.monotonic() - self.started) / self.number
+        return f", about {math.ceil(seconds)} s left" if others > 0 else ""
 
     def publish(self) -> None:
         """Write the best candidate. Raises StorageFailed if that fails; the previous file then stays."""

@@ -28,12 +28,16 @@ CLUSTERED: Final = 500  # features of a class that its centres are found among
 
 
 class Exact(NamedTuple):
-    """A memory, its space, the schedule of one step, and the accuracy of its head on validation features."""
+    """A memory, its space, the schedule of one step, and the accuracy of its head on validation features.
+
+    `head` is the one that was trained on all features, before anything is stored, in the space that was given.
+    """
 
     memory: DescribedClasses | AddressedBases
     preprocessing: Standardise
     retraining: Retraining
     accuracy: float
+    head: LinearHead
 
 
 def best_exact(
@@ -55,7 +59,7 @@ def best_exact(
     moved = (step.preprocessing.mean - preprocessing.mean) / preprocessing.deviation
     data = Labelled(train.features - moved.to(train.features), train.labels)
     memory = described_classes(data, step.vectors, bases=bases, centres=centres)
-    return Exact(memory, step.preprocessing, step.retraining, accuracy)
+    return Exact(memory, step.preprocessing, step.retraining, accuracy, head)
 
 
 def _low_rank(train: Labelled, validation: Labelled, preprocessing: Standardise, classes: int, numbers: float) -> Exact:
@@ -71,7 +75,7 @@ def _low_rank(train: Labelled, validation: Labelled, preprocessing: Standardise,
     found = LinearHead(factors @ bases, torch.zeros(classes))
     step = one_step(found, preprocessing)
     memory = AddressedBases(bases, (step.vectors @ bases.T).unsqueeze(0))
-    return Exact(memory, step.preprocessing, step.retraining, _accuracy(found, validation))
+    return Exact(memory, step.preprocessing, step.retraining, _accuracy(found, validation), head)
 
 
 def _best_head(train: Labelled, validation: Labelled, classes: int, *, bias: bool) -> tuple[LinearHead, float, float]:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Annotated, Any, Final, get_args
 
 import onnx
+import torch
 import typer
 
 from recall_server.core.bundle.bundle import MemoryBundle
@@ -17,13 +18,16 @@ from recall_server.core.bundle.layout import ENCODERS, encoder_folder
 from recall_server.core.encoders.description import DESCRIPTION_KEY, EncoderDescription
 from recall_server.core.encoders.query_encoder import QueryEncoder, load_encoder
 from recall_server.core.memory import Storage
+from trainer.cli import commands
 from trainer.data.datasets import load_dataset
-from trainer.data.features import Featuriser, cache_folder, report_on_stderr
+from trainer.data.features import EncodingProgress, Featuriser, cache_folder
+from trainer.output.places import check_place
 from trainer.run.search.feature_memory import FeatureMethod, FeatureRequest, distill_features
 
 PIXELS_ONLY: Final = (  # options of `distill`
     "recipe", "file_bytes", "bases", "rows", "start", "override", "outer_steps", "minutes", "resume", "image_size",
 )  # fmt: skip
+SHIPPED: Final = Path(__file__).parents[3] / "artifacts" / ENCODERS  # in the repository
 EncoderName = Annotated[
     str | None,
     typer.Option("--encoder", help="Distill features of this encoder, such as efficientnet-lite0, instead of pixels."),
@@ -34,19 +38,28 @@ EncoderSize = Annotated[
 ]
 
 
+class NoEncoder(ValueError):
+    """There is no encoder of that name."""
+
+
 def find_encoder(name: str, output: Path, *, size: int | None) -> QueryEncoder:
-    """The encoder NAME.onnx beside the bundle to write or in artifacts/encoders. Raises ValueError for none."""
-    folders = (encoder_folder(output), Path("artifacts") / ENCODERS)
+    """The encoder NAME.onnx beside the bundle to write, in artifacts/encoders, or in the repository.
+
+    Raises NoEncoder, with the command that adds it.
+    """
+    own = encoder_folder(output)
+    folders = (own, Path("artifacts") / ENCODERS, SHIPPED)
     path = next((folder / f"{name}.onnx" for folder in folders if (folder / f"{name}.onnx").is_file()), None)
     if path is None:
         here = sorted({each.stem for folder in folders for each in folder.glob("*.onnx")})
-        raise ValueError(
+        raise NoEncoder(
             f"there is no encoder {name!r}; there are {', '.join(here) or 'none'}; "
-            "add one with `recall-trainer encoder add`"
+            f"add it with `recall-trainer encoder add {name} --folder {own}`"
         )
     data = path.read_bytes()
     side = size or _description(data, name).size
-    return load_encoder(path, hashlib.sha256(data).hexdigest(), image_shape=(3, side, side), device="auto", threads=1)
+    digest, threads = hashlib.sha256(data).hexdigest(), torch.get_num_threads()
+    return load_encoder(path, digest, image_shape=(3, side, side), device="auto", threads=threads)
 
 
 @dataclass(frozen=True)
@@ -59,28 +72,22 @@ class Wanted:
     images_per_class: float
 
 
-def distill_in_features(
+def read_features(
     request: Wanted,
+    found: QueryEncoder,
     output: Path,
     *,
     method: str | None = None,
     storage: str | None = None,
     seed: int = 0,
-    overwrite: bool = False,
-) -> MemoryBundle:
-    """Encode the data set, or read its features from the cache, and make a memory of them.
-
-    Raises ValueError for a method of pixels, for a bundle that exists, and like `FeatureRequest`.
-    """
-    if method not in {None, "features", "exact"}:
-        raise ValueError(f"the methods for an encoder's features are exact and features, not {method}")
-    if output.exists() and not overwrite:
-        raise ValueError(f"{output} is there already; --overwrite replaces it")
-    found = find_encoder(request.encoder, output, size=request.encoder_size)
-    featuriser = Featuriser(found, cache=cache_folder(), report=report_on_stderr)
+) -> FeatureRequest:
+    """Encode the data set, or read its features from the cache. Raises InvalidDataset, and ValueError for options."""
+    stored, chosen = _storage(storage), _method(method)
+    featuriser = Featuriser(found, cache=cache_folder(), report=EncodingProgress())
     data = load_dataset(request.dataset, seed=seed, featuriser=featuriser)
-    chosen: FeatureMethod = "features" if method == "features" else "exact"
-    features = FeatureRequest(
+    for sentence in data.complaints():
+        commands.log_line(sentence)
+    return FeatureRequest(
         dataset=data,
         encoder=found,
         encoder_name=request.encoder,
@@ -88,23 +95,34 @@ def distill_in_features(
         images_per_class=request.images_per_class,
         output=output.resolve(),
         method=chosen,
-        storage=_storage(storage),
+        storage=stored,
         seed=seed,
     )
-    return distill_features(features, typer.echo)
 
 
 def distill_by_options(options: Mapping[str, Any]) -> MemoryBundle:
-    """`distill_in_features` with the options of `distill`. Raises ValueError for options that only pixels have."""
+    """A memory of features, by the options of `distill`.
+
+    Raises ValueError for options that only pixels have, for a bundle that exists, and like `FeatureRequest`.
+    """
     given = [f"--{name.replace('_', '-')}" for name in PIXELS_ONLY if options[name]]
     if given:
         raise ValueError(f"{' and '.join(given)} are for memories of pixels; leave out --encoder, or them")
     if options["dataset"] is None:
         raise ValueError("name the pictures to distill, --dataset NAME or --dataset FOLDER")
-    budget = options["images_per_class"] or 1.0
-    request = Wanted(options["encoder"], options["encoder_size"], options["dataset"], budget)
-    chosen = {name: options[name] for name in ("method", "storage", "seed", "overwrite")}
-    return distill_in_features(request, options["output"], **chosen)
+    output, name, size = options["output"], options["encoder"], options["encoder_size"]
+    check_place(output, overwrite=options["overwrite"])
+    request = Wanted(name, size, options["dataset"], options["images_per_class"] or 1.0)
+    found = find_encoder(name, output, size=size)
+    chosen = {key: options[key] for key in ("method", "storage", "seed")}
+    return distill_features(read_features(request, found, output, **chosen), typer.echo)
+
+
+def _method(name: str | None) -> FeatureMethod:
+    method: FeatureMethod | None = next((each for each in get_args(FeatureMethod) if each == (name or "exact")), None)
+    if method is None:
+        raise ValueError(f"the methods for an encoder's features are exact and features, not {name}")
+    return method
 
 
 def _storage(name: str | None) -> Storage:
