@@ -117,7 +117,7 @@ def _runtime() -> Any:
     try:
         return importlib.import_module("onnxruntime")
     except ImportError as error:
-        raise InvalidBundle("a bundle with a query encoder needs the package onnxruntime installed") from error
+        raise InvalidBundle("a bundle with an encoder needs onnxruntime: pip install 'memory-recall[cpu]'") from error
 
 
 def _first_line(error: Exception) -> str:

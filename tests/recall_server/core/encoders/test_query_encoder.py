@@ -132,7 +132,7 @@ def test_without_onnxruntime_the_reason_is_given(tmp_path: Path, monkeypatch: py
         raise ModuleNotFoundError(name)
 
     monkeypatch.setattr("importlib.import_module", missing)
-    with pytest.raises(InvalidBundle, match="needs the package onnxruntime installed"):
+    with pytest.raises(InvalidBundle, match="needs onnxruntime: pip install"):
         QueryEncoder(*write(tmp_path, column_encoder()), device="cpu")
 
 
