@@ -61,6 +61,24 @@ def test_several_names_may_be_typed_with_commas(page: Any) -> None:
     assert page.is_enabled("#train")  # Enter was for the names, and did not begin a training
 
 
+def test_enter_leads_to_the_next_class_and_then_to_the_training(page: Any) -> None:
+    page.locator("#boxes input[type=text]").first.focus()
+    page.keyboard.type("Bag")
+    page.keyboard.press("Enter")
+    page.keyboard.type("Sneaker")
+    page.keyboard.press("Enter")
+    assert classes(page) == ["Bag", "Sneaker"]
+    assert page.evaluate("document.activeElement.id") == "train"
+
+
+def test_the_examples_become_classes_when_they_are_pressed(page: Any) -> None:
+    examples = page.locator(".example")
+    for example in examples.all():
+        example.click()
+    assert classes(page) == examples.all_inner_texts()
+    assert len(set(classes(page))) == 2
+
+
 def test_a_ticked_name_becomes_a_class_and_the_other_way_round(page: Any) -> None:
     tick(page, "Bag", memory="fashion-mnist")
     tick(page, "other", memory="more")

@@ -6,8 +6,11 @@ import { meaningOf, recalledFor } from "./known_names.js";
 
 /** A box for the pictures of a class, with a field for its name. A name that a memory knows needs no pictures. */
 export class ClassBox extends PictureBox {
-  /** `removed` is called when the card is to go, `named` when its name was entered. */
-  constructor(number, { removed, named }) {
+  /**
+   * `removed` is called when the card is to go, `named` when its name was changed, and `entered` when Enter was pressed
+   * after the name.
+   */
+  constructor(number, { removed, named, entered }) {
     super(`Pictures of class ${number}`, { removable: true });
     this.fallback = `class ${number}`;
     this.name = make("input", { type: "text", placeholder: this.fallback, maxLength: 200, autocomplete: "off" });
@@ -17,7 +20,7 @@ export class ClassBox extends PictureBox {
     this.remembered = make("div", { className: "strip" });
     const label = make("label", { className: "name" }, `Name of class ${number}`, this.name);
     this.element.prepend(label, this.note, this.remembered);
-    this.button("Remove", `Remove class ${number}`, () => removed(this));
+    this.button("Remove", `Remove class ${number}`, () => removed(this)).className = "remove";
     this.name.addEventListener("input", () => this.show());
     this.name.addEventListener("change", () => { named(this); this.show(); });
     this.name.addEventListener("keydown", (event) => {
@@ -25,6 +28,7 @@ export class ClassBox extends PictureBox {
       event.preventDefault(); // Enter is for the name; the button starts the training
       named(this);
       this.show();
+      entered(this);
     });
     this.show();
   }

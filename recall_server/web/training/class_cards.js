@@ -51,6 +51,7 @@ function addCard() {
       $("add-box").focus(); // the focused button was removed
     },
     named,
+    entered: (last) => (cards.slice(cards.indexOf(last) + 1).find((each) => each.isEmpty)?.name ?? $("train")).focus(),
   });
   card.item = make("li", {}, card.element);
   cards.push(card);

@@ -7,8 +7,8 @@ const EXAMPLES = ["bear", "deer"]; // used if they are known
 const SHOWN = 10; // recalled images of a name
 let meanings = new Map(); // folded name -> { labels: [{ memory, label }], groups: [{ memory, members }], alias }
 
-/** Prepare the suggestions for the names of these memories and the aliases. */
-export function prepareKnown({ bundles, aliases }) {
+/** Prepare the suggestions for the names of these memories and the aliases; `add` is called with a pressed example. */
+export function prepareKnown({ bundles, aliases }, add) {
   meanings = new Map();
   const spelled = new Set();
   const entry = (name) => {
@@ -25,8 +25,13 @@ export function prepareKnown({ bundles, aliases }) {
   const options = [...spelled].sort().map((value) => make("option", { value }));
   $("known-names").replaceChildren(...options);
   const examples = EXAMPLES.every((name) => find(name)) ? EXAMPLES : [...spelled].slice(0, 2);
-  const quoted = examples.map((name) => `“${name}”`).join(" or ");
-  $("examples").textContent = quoted && `, such as ${quoted},`;
+  const buttons = examples.map((name) => {
+    const button = make("button", { type: "button", className: "example", textContent: name });
+    button.addEventListener("click", () => add(name));
+    return button;
+  });
+  const [first, ...others] = buttons.flatMap((button) => [" or ", button]).slice(1);
+  $("examples").replaceChildren(...(first ? [", such as ", first, ...others, ","] : []));
 }
 
 /**

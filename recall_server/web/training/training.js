@@ -4,7 +4,7 @@ import { $, complain, counted, list, number } from "../shared/dom.js";
 import { json, postJson } from "../shared/server.js";
 import { form, prepared } from "../shared/upload.js";
 import { chosenWay, prepareWays } from "./addressing.js";
-import { filledCards, prepareCards } from "./class_cards.js";
+import { addClass, filledCards, prepareCards } from "./class_cards.js";
 import { folded, meaningOf, prepareKnown } from "./known_names.js";
 import { prepareNames } from "./names.js";
 import { preparing, quiet, starting, watch } from "./progress.js";
@@ -13,7 +13,7 @@ const ENCODER_SIDE = 224; // pixels: photographs are sent four times as large as
 
 /** Prepare the form for the loaded memories; `show` is called with the record of each classifier and its changes. */
 export function prepareTraining(loaded, show) {
-  prepareKnown(loaded);
+  prepareKnown(loaded, addClass);
   prepareCards();
   prepareNames(loaded.bundles, loaded.aliases);
   prepareWays(loaded.bundles);
