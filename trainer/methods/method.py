@@ -54,7 +54,7 @@ class Method(BaseModel):
         self._check_traits()
         if self.queries.kind == "images" and self.memory.targets != "hard":
             raise ValueError(f"{self.memory.targets} targets are of memories that labels address; use queries=labels")
-        if self.memory.targets == "soft" and not self.outer.steps:
+        if self.memory.targets == "soft" and not self.outer.steps and not self.start.gives_targets:
             raise ValueError("soft targets are learned by outer steps; a method without any has hard ones")
         if self.outer.steps and self.objective.kind == "none":
             raise ValueError("the objective none trains nothing; use outer.steps=0, or another objective")

@@ -13,6 +13,7 @@ from trainer.methods.families import (
     distribution_matching,
     gradient_matching,
     kernel_regression,
+    pretrained,
     remember_the_past,
     selections,
     trajectory_matching,
@@ -31,6 +32,7 @@ FAMILIES = (
     kernel_regression,
     decoded,
     addressed_bases,
+    pretrained,
 )
 
 METHODS: dict[str, Callable[[], Method]] = {

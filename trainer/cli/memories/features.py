@@ -14,12 +14,13 @@ import torch
 import typer
 
 from recall_server.core.bundle.bundle import MemoryBundle
-from recall_server.core.bundle.layout import ENCODERS, encoder_folder
+from recall_server.core.bundle.layout import encoder_folder
 from recall_server.core.encoders.description import DESCRIPTION_KEY, EncoderDescription
 from recall_server.core.encoders.query_encoder import QueryEncoder, load_encoder
 from recall_server.core.memory import Storage
 from trainer.cli import commands
 from trainer.data.datasets import load_dataset
+from trainer.data.encoders.installed import encoder_file
 from trainer.data.features import EncodingProgress, Featuriser, cache_folder
 from trainer.output.places import check_place
 from trainer.run.search.feature_memory import FeatureMethod, FeatureRequest, distill_features
@@ -27,7 +28,6 @@ from trainer.run.search.feature_memory import FeatureMethod, FeatureRequest, dis
 PIXELS_ONLY: Final = (  # options of `distill`
     "recipe", "file_bytes", "bases", "rows", "start", "override", "outer_steps", "minutes", "resume", "image_size",
 )  # fmt: skip
-SHIPPED: Final = Path(__file__).parents[3] / "artifacts" / ENCODERS  # in the repository
 EncoderName = Annotated[
     str | None,
     typer.Option("--encoder", help="Distill features of this encoder, such as efficientnet-lite0, instead of pixels."),
@@ -38,24 +38,9 @@ EncoderSize = Annotated[
 ]
 
 
-class NoEncoder(ValueError):
-    """There is no encoder of that name."""
-
-
 def find_encoder(name: str, output: Path, *, size: int | None) -> QueryEncoder:
-    """The encoder NAME.onnx beside the bundle to write, in artifacts/encoders, or in the repository.
-
-    Raises NoEncoder, with the command that adds it.
-    """
-    own = encoder_folder(output)
-    folders = (own, Path("artifacts") / ENCODERS, SHIPPED)
-    path = next((folder / f"{name}.onnx" for folder in folders if (folder / f"{name}.onnx").is_file()), None)
-    if path is None:
-        here = sorted({each.stem for folder in folders for each in folder.glob("*.onnx")})
-        raise NoEncoder(
-            f"there is no encoder {name!r}; there are {', '.join(here) or 'none'}; "
-            f"add it with `recall-trainer encoder add {name} --folder {own}`"
-        )
+    """The encoder NAME.onnx beside the bundle to write, or an installed one. Raises NoEncoder for none."""
+    path = encoder_file(name, encoder_folder(output))
     data = path.read_bytes()
     side = size or _description(data, name).size
     digest, threads = hashlib.sha256(data).hexdigest(), torch.get_num_threads()

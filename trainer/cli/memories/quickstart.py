@@ -10,9 +10,10 @@ import typer
 from recall_server.core.bundle.layout import BUNDLES
 from recall_server.core.encoders.query_encoder import QueryEncoder
 from trainer.cli import commands
-from trainer.cli.memories.features import EncoderSize, NoEncoder, Wanted, find_encoder, read_features
+from trainer.cli.memories.features import EncoderSize, Wanted, find_encoder, read_features
 from trainer.cli.memories.next_steps import next_steps
 from trainer.cli.options import Device, Threads
+from trainer.data.encoders.installed import NoEncoder
 from trainer.data.second_moments import SecondMoments
 from trainer.methods.named import compose
 from trainer.output.places import check_name, check_place, derived_name

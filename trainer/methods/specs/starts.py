@@ -25,10 +25,14 @@ from trainer.starts.real.real_items import Selection, network_features, pixel_fe
 
 
 class StartSpec(Spec):
-    """The start of a memory. `traits` are the memory's traits that it needs."""
+    """The start of a memory. `traits` are the memory's traits that it needs.
+
+    `gives_targets` says whether it gives a memory soft targets, which are learned otherwise.
+    """
 
     noun: ClassVar[str] = "start"
     traits: ClassVar[frozenset[str]] = frozenset()
+    gives_targets: ClassVar[bool] = False
 
     @abstractmethod
     def memory(self, spec: MemorySpec, shape: MemoryShape, budget: MemoryBudget, problem: Problem) -> AbstractMemory:

@@ -86,7 +86,7 @@ def test_none_keeps_to_pixels_and_a_name_to_features(served: Path, tmp_path: Pat
 def test_without_the_encoder_a_memory_of_pixels_is_made_and_the_way_to_the_encoder_is_said(
     served: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, refused: Callable[..., str]
 ) -> None:
-    monkeypatch.setattr("trainer.cli.memories.features.SHIPPED", tmp_path)
+    monkeypatch.setattr("trainer.data.encoders.installed.SHIPPED", tmp_path)
     (served / "encoders" / "efficientnet-lite0.onnx").unlink()
     command = ["quickstart", str(coloured(tmp_path / "colours")), "--artifacts", str(served), *SMALL]
     advice = f"recall-trainer encoder add efficientnet-lite0 --folder {tmp_path}/served/encoders"

@@ -1,0 +1,1 @@
+"""Specs of parts that use a frozen, pre-trained encoder."""
