@@ -70,3 +70,19 @@ def test_each_prediction_shows_how_familiar_the_picture_is(page: Any) -> None:
     page.set_input_files("#predict-box input[accept]", [file("left", 70), file("right", 70)])
     page.locator("#predictions li").nth(1).wait_for()
     assert re.search(r"Familiar: \d+ %", page.locator("#predictions li").first.inner_text())
+
+
+def test_the_threshold_of_none_of_these_can_be_moved(page: Any) -> None:
+    give_pictures(page, ("oben", "left"), ("unten", "right"))
+    page.click("#train")
+    page.locator("#take").wait_for()
+    assert not page.locator("#none-line").is_visible()
+    page.set_input_files("#predict-box input[accept]", [file("left", 70), file("right", 70)])
+    page.locator("#predictions li").nth(1).wait_for()
+    page.get_by_label("Right class of left 70.png").select_option("oben")
+    page.get_by_label("Right class of right 70.png").select_option("none of these")
+    for value, none, right in (("0", "", 1), ("100", "; 2 may show none of these", 2)):
+        page.locator("#none-below").fill(value)
+        page.get_by_text(f"2 pictures classified: 1 × oben and 1 × unten{none}.", exact=True).wait_for()
+        page.get_by_text(f"{right} of 2 marked pictures right").wait_for()  # the class counts, however unfamiliar
+        assert page.locator("#predictions .caution").count() == (2 if none else 0)

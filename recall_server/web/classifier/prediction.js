@@ -2,16 +2,15 @@
 
 import { bar, bars } from "../shared/bars.js";
 import { make, percent } from "../shared/dom.js";
+import { isNone } from "./none.js";
 import { NONE, rightClass, setRightClass } from "./tested.js";
 
 const SHOWN_LABELS = 5;
 
 /** The element for a file and its prediction; `marked` is called when its right class was chosen. */
 export function entry(file, prediction, record, marked) {
-  const { label, none_of_these: none } = prediction;
   const src = URL.createObjectURL(file);
-  const said = none ? "none of these" : label;
-  const picture = make("img", { src, alt: `${file.name}, classified as ${said}`, decoding: "async" });
+  const picture = make("img", { src, alt: `${file.name}, classified as ${prediction.label}`, decoding: "async" });
   for (const kind of ["load", "error"]) picture.addEventListener(kind, () => URL.revokeObjectURL(src), { once: true });
   const pictures = make("div", { className: "views" }, picture, seen(file, record.image));
   const facts = make("div", {}, table(prediction), ...familiar(prediction), truth(file, record.labels, marked));
@@ -24,8 +23,10 @@ export function table({ probabilities }) {
 }
 
 /** How familiar the picture is, if the classifier knows; more is more like the classes. */
-export function familiar({ familiarity, none_of_these: none }) {
+export function familiar(prediction) {
+  const { familiarity } = prediction;
   if (familiarity == null) return [];
+  const none = isNone(prediction);
   const text = `${none ? "None of these? " : ""}Familiar: ${percent(familiarity, 0)}`;
   return [make("p", { className: none ? "caution" : "note", title: "The chance that it shows one of the classes" },
     text, " ", bar(familiarity))];

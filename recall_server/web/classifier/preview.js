@@ -5,6 +5,7 @@ import { PictureBox } from "../shared/picture_box.js";
 import { json } from "../shared/server.js";
 import { form, prepared } from "../shared/upload.js";
 import { stopLive, useLive } from "./live.js";
+import { isNone, offerThreshold, onThreshold } from "./none.js";
 import { entry } from "./prediction.js";
 import { forgetTest, prelabel, showTest } from "./tested.js";
 
@@ -71,20 +72,24 @@ async function predict(mine, files) {
 function showPredictions() {
   const { record, seen, shown } = current;
   const counts = new Map();
-  for (const [, { label, none_of_these: none }] of seen) {
-    const said = none ? "none of these" : label;
-    counts.set(said, (counts.get(said) ?? 0) + 1);
-  }
+  for (const [, { label }] of seen) counts.set(label, (counts.get(label) ?? 0) + 1);
+  const none = seen.filter(([, prediction]) => isNone(prediction)).length;
+  const unlike = none ? `; ${number(none)} may show none of these` : "";
   const ranked = [...counts].sort((one, other) => other[1] - one[1]);
   const words = list(ranked.map(([label, count]) => `${number(count)} × ${label}`));
   const waits = record.status !== "succeeded" && seen.some(([, { by }]) => by === "prototypes");
-  const text = `${counted(seen.length, "picture")} classified: ${words}.${waits ? INTERIM : ""}`;
+  const text = `${counted(seen.length, "picture")} classified: ${words}${unlike}.${waits ? INTERIM : ""}`;
   $("predict-text").textContent = seen.length ? text : "";
   const count = () => showTest(seen);
+  offerThreshold(seen.map(([, prediction]) => prediction));
   const entries = seen.slice($("predictions").children.length, shown);
   $("predictions").append(...entries.map(([file, prediction]) => entry(file, prediction, record, count)));
   $("more-predictions").hidden = seen.length <= shown;
   count();
 }
 
+onThreshold(() => {
+  $("predictions").replaceChildren();
+  showPredictions();
+});
 $("more-predictions").addEventListener("click", () => { current.shown += SHOWN; showPredictions(); });

@@ -3,6 +3,7 @@
 import { $, counted, number, percent } from "../shared/dom.js";
 import { foldersOf } from "../shared/dropped.js";
 import { interval, wilson } from "../shared/interval.js";
+import { isNone } from "./none.js";
 
 export const NONE = "\0none of these"; // no class has such a name
 let right = new WeakMap(); // file -> its class, NONE, or "" if that was taken back
@@ -25,10 +26,14 @@ export function prelabel(file, labels) {
   if (label && !right.has(file)) right.set(file, label.normalize("NFC"));
 }
 
-/** Count the marked pictures among [file, prediction] pairs, and show how many predictions are right. */
+/**
+ * Count the marked pictures among [file, prediction] pairs, and show how many predictions are right: the most probable
+ * class of a picture of a class, and "none of these" of any other picture.
+ */
 export function showTest(seen) {
   const marked = seen.filter(([file]) => rightClass(file));
-  const isRight = ([file, { label, none_of_these: none }]) => rightClass(file) === (none ? NONE : label);
+  const isRight = ([file, prediction]) =>
+    rightClass(file) === NONE ? isNone(prediction) : rightClass(file) === prediction.label;
   const count = marked.filter(isRight).length;
   const hint = seen.length
     ? "To test the classifier, choose the right class of each picture, or drop a folder with a folder for each class."
