@@ -24,6 +24,7 @@ RecallError
 │   ├── WorkerLost               the worker died on every attempt
 │   └── QueueExpired             the job exceeded the maximum waiting time before it started
 └── StorageFailed                the disk is full or not writable; no partial file is left behind
+    └── StorageBusy              no file handle or memory is left at the moment
 """
 
 from __future__ import annotations
@@ -144,3 +145,9 @@ class QueueExpired(TrainingFailed):
 
 class StorageFailed(RecallError):
     """The disk is full or not writable; no partial file is left behind."""
+
+
+class StorageBusy(StorageFailed):
+    """No file handle or memory is left at the moment; another try after `retry_after` seconds may succeed."""
+
+    retry_after = 2

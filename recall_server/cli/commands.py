@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import inspect
 import logging
 import signal
@@ -79,7 +78,7 @@ def serve(settings: Settings) -> None:
     logger.info("bundles are served from %s", settings.artifacts.absolute())
     try:
         service = RecallService.assemble(settings)
-    except RecallError as error:
+    except (RecallError, OSError) as error:
         _fail(str(error))
     # While a training uses all cores, several threads make a prediction slower, since they wait for each other.
     torch.set_num_threads(1)
@@ -99,8 +98,12 @@ def serve(settings: Settings) -> None:
     )
     server = HttpServer(config, service.begin_drain, settings.drain_seconds + SECONDS_TO_STOP)
     signal.signal(signal.SIGTERM, _exit)
-    with contextlib.suppress(KeyboardInterrupt, SystemExit):  # uvicorn raises the signal again after it has stopped
+    try:
         server.run()
+    except (KeyboardInterrupt, SystemExit):
+        pass  # uvicorn raises the signal again after it has stopped
+    except OSError as error:
+        _fail(f"the server cannot run: {error.strerror or error}")
     if not server.started:
         raise typer.Exit(1)
     end_process(0)

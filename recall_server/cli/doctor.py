@@ -5,10 +5,10 @@ from __future__ import annotations
 import importlib.metadata
 import platform
 import shutil
-import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from tempfile import NamedTemporaryFile, TemporaryFile, gettempdir
 from typing import final
 
 import torch
@@ -21,6 +21,7 @@ from recall_server.errors import InvalidBundle, StorageFailed
 from recall_server.jobs.rows.store import SqlJobStore
 from recall_server.library import Library
 
+PAGE = 4096  # bytes
 RUNTIMES = ("onnxruntime", "onnxruntime-gpu")
 
 
@@ -43,6 +44,7 @@ def examine(settings: Settings) -> list[Finding]:
         _kernels(),
         *_lock(settings.artifacts),
         *_bundles(settings),
+        _temporary_folder(),
         _state(settings),
         _job_table(settings),
     ]
@@ -111,11 +113,22 @@ def _lock(artifacts: Path) -> Iterator[Finding]:
             yield Finding("lock", True, f"{LOCK_FILE} lists {len(lock.digests)} bundles")
 
 
+def _temporary_folder() -> Finding:
+    """Forms stay in memory. Only the socket of the training processes and kernels being compiled are there."""
+    try:
+        with TemporaryFile() as file:
+            file.write(b"0" * PAGE)
+            file.flush()
+    except OSError as error:
+        return Finding("temporary folder", False, f"none can be written to ({error.strerror}); set TMPDIR")
+    return Finding("temporary folder", True, f"{gettempdir()} can be written to")
+
+
 def _state(settings: Settings) -> Finding:
     folder = settings.state
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=folder):
+        with NamedTemporaryFile(dir=folder):
             free = shutil.disk_usage(folder).free
     except OSError as error:
         return Finding("state", False, f"{folder} cannot be written to: {error.strerror}")

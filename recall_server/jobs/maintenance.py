@@ -7,7 +7,7 @@ import time
 from datetime import timedelta
 from typing import final
 
-from recall_server.errors import QueueExpired, StorageFailed
+from recall_server.errors import QueueExpired, StorageFailed, WorkerLost
 from recall_server.jobs.cautious_clock import CautiousClock
 from recall_server.jobs.chores import Chore, ChoreThread
 from recall_server.jobs.claimed_jobs import ClaimedJobs
@@ -84,14 +84,14 @@ class Maintenance:
             thread.finish_stop()
 
     def heartbeat(self) -> None:
-        """Show that this server lives. If others took it for dead, join them anew and give up its jobs."""
+        """Show that this server lives and can write. If others took it for dead, join anew and give up its jobs."""
         if not self._lease.renew():
             logger.error("this server was taken for dead and its jobs were given to others")
             lost = self._claimed.held
             self._lease.acquire()
             for claim in lost:
                 self._give_up(claim)
-        self.storage_failed = False
+        self.storage_failed = not self._files.can_be_written()
 
     def take_over(self) -> None:
         """Put the jobs of servers that have been silent for a lease back into the queue."""
@@ -107,19 +107,30 @@ class Maintenance:
             self._watchers.notify_changed(self._store.revisions(waited_for))
 
     def check(self) -> None:
-        """End jobs that waited too long, and repair what the table and this server disagree on."""
+        """End jobs that wait too long or in vain, and repair what the table and this server disagree on."""
         self._expire_queued()
         self._reconcile()
 
     def _expire_queued(self) -> None:
+        fault = self._fault_of_all_workers()
         for identifier, seconds in self._queue.update(self._store.queued()).items():
-            if seconds <= self._limits.queue_seconds:
+            if fault is not None:
+                error = JobError(kind=WorkerLost.__name__, detail=f"no training process can be started: {fault}")
+            elif seconds > self._limits.queue_seconds:
+                detail = f"it waited longer than {self._limits.queue_seconds:g} seconds to be trained"
+                error = JobError(kind=QueueExpired.__name__, detail=detail)
+            else:
                 continue
-            detail = f"it waited longer than {self._limits.queue_seconds:g} seconds to be trained"
-            expired = self._store.expired(identifier, JobError(kind=QueueExpired.__name__, detail=detail))
+            expired = self._store.expired(identifier, error)
             if expired is not None:
                 self._queue.remove(identifier)
                 self._ended(expired)
+
+    def _fault_of_all_workers(self) -> str | None:
+        """Why nobody is going to train what waits; None if this server or another may."""
+        faults = [worker.fault for worker in self._backend.workers]
+        hopeless = None not in faults and not self._claimed.closed and self._lease.is_only()
+        return faults[0] if hopeless else None
 
     def _reconcile(self) -> None:
         before = self._claimed.held

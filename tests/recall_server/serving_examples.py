@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import hashlib
 import io
-import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -156,13 +155,14 @@ class ManualBackend:
         self.eager = eager
         self.state: BackendState = "ready"
         self.device: str | None = "cpu"
+        self.fault: str | None = None
         self.cancelled: list[str] = []
         self.stopped = False
         self._under_way: list[Assignment] = []
 
     @property
     def workers(self) -> tuple[WorkerInfo, ...]:
-        return (WorkerInfo(state=self.state, pid=None, device=self.device),)
+        return (WorkerInfo(state=self.state, pid=None, device=self.device, fault=self.fault),)
 
     def start(self, source: JobQueue) -> None:
         self.source = source
@@ -203,7 +203,4 @@ class ManualBackend:
         def report(done: int, total: int, loss: float) -> None:
             self.source.progressed(job, Progress(done=done, total=total, loss=0.5))
 
-        with tempfile.TemporaryDirectory() as folder:
-            path = Path(folder) / "classifier"
-            TrainingTask.from_bytes(job.task).train(path, device="cpu", progress=report)
-            return path.read_bytes()
+        return TrainingTask.from_bytes(job.task).train(device="cpu", progress=report)

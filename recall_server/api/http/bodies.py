@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import re
+import sys
 from collections.abc import AsyncGenerator, Sequence
 from typing import Any, TypeVar, final
 from urllib.parse import unquote
@@ -108,6 +109,7 @@ async def read_pictures(request: Request, *, max_pictures: int) -> list[Picture]
                     parameter=name[:200],
                 )
             pictures.append(Picture(part=name, filename=(value.filename or "")[:200], data=await value.read()))
+            await value.close()  # its memory is free before the next one is copied
     finally:
         await form.close()
     return pictures
@@ -115,7 +117,13 @@ async def read_pictures(request: Request, *, max_pictures: int) -> list[Picture]
 
 @final
 class _WholeForm(MultiPartParser):
-    """Starlette's parser, which also refuses a form without its closing boundary: its last part may be cut off."""
+    """Starlette's parser with two differences.
+
+    It keeps files in memory, where they are needed anyway and the limits of bodies count them, so that no form depends
+    on the temporary folder. And it refuses a form without its closing boundary, whose last part may be cut off.
+    """
+
+    spool_max_size = sys.maxsize
 
     def __init__(self, request: Request, *, max_files: int, max_fields: int) -> None:
         super().__init__(request.headers, self._to_the_end(request), max_files=max_files, max_fields=max_fields)

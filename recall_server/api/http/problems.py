@@ -14,6 +14,7 @@ from pydantic import BaseModel
 from starlette.exceptions import HTTPException
 
 from recall_server import errors
+from recall_server.core.io.storage_errors import storage_failure
 
 MEDIA_TYPE = "application/problem+json"
 MOST_FAULTS = 20  # listed in one answer
@@ -64,6 +65,7 @@ PROBLEMS: dict[type[errors.RecallError], ProblemType] = {
     errors.WorkerLost: ProblemType("worker-lost", "Worker lost", 500),
     errors.QueueExpired: ProblemType("queue-expired", "Waited too long", 500),
     errors.StorageFailed: ProblemType("storage-failed", "Storage failed", 507),
+    errors.StorageBusy: ProblemType("unavailable", "Unavailable", 503),
 }
 
 STATUSES: dict[int, ProblemType] = {
@@ -134,11 +136,20 @@ def install(app: FastAPI) -> None:
     app.add_exception_handler(errors.RecallError, _recall_error)
     app.add_exception_handler(RequestValidationError, _validation_error)
     app.add_exception_handler(HTTPException, _http_error)
+    app.add_exception_handler(OSError, _os_error)
 
 
 def _recall_error(request: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, errors.RecallError)
     return recall_problem(error, request.url.path)
+
+
+def _os_error(request: Request, error: Exception) -> JSONResponse:
+    assert isinstance(error, OSError)
+    if error.errno is None or isinstance(error, ConnectionError | TimeoutError):
+        raise error  # of the connection to the caller, or unexpected
+    logger.error("a file could not be used", exc_info=error)
+    return recall_problem(storage_failure("a file of this server could not be used", error), request.url.path)
 
 
 def recall_problem(error: errors.RecallError, instance: str) -> JSONResponse:
@@ -148,7 +159,7 @@ def recall_problem(error: errors.RecallError, instance: str) -> JSONResponse:
         logger.error("unexpected error", exc_info=error)
         return unforeseen(instance)
     headers = {}
-    if isinstance(error, errors.Overloaded | errors.Unavailable):
+    if isinstance(error, errors.Overloaded | errors.Unavailable | errors.StorageBusy):
         headers["Retry-After"] = str(error.retry_after)
     if isinstance(error, errors.Unauthorised):
         headers["WWW-Authenticate"] = "Bearer"

@@ -108,7 +108,8 @@ def _reasons(context: Context, no_room: str) -> list[str]:
     if not context.service.library.bundles:
         reasons.append("no bundle is loaded")
     if context.service.jobs.backend_state == "failed":
-        reasons.append("the training process cannot be started")
+        fault = next((worker.fault for worker in context.service.jobs.workers if worker.fault), None)
+        reasons.append("the training process cannot be started" + (f": {fault}" if fault else ""))
     if context.disk_is_low():
         reasons.append(f"the disk has less than {context.settings.min_free_bytes // 2**20} MiB free")
     return reasons

@@ -7,7 +7,7 @@ import os
 import secrets
 from pathlib import Path
 
-from recall_server.errors import StorageFailed
+from recall_server.core.io.storage_errors import storage_failure
 
 
 def write_atomically(path: str | os.PathLike[str], data: bytes) -> None:
@@ -25,7 +25,7 @@ def write_atomically(path: str | os.PathLike[str], data: bytes) -> None:
         os.replace(temporary, target)
     except OSError as error:
         _discard(temporary)
-        raise StorageFailed(f"{target.name} could not be written: {error.strerror or error}") from error
+        raise storage_failure(f"{target.name} could not be written", error) from error
     except BaseException:
         _discard(temporary)
         raise

@@ -24,6 +24,7 @@ from recall_server.errors import Abandoned, Unavailable
 SECONDS_BETWEEN_LOOKS: Final = 0.1  # between checks whether somebody still waits for the answer
 SECONDS_TO_START: Final = 120.0
 SECONDS_TO_STOP: Final = 10.0
+NO_PROCESS: Final = "no process could be started for work on files of others"
 NICENESS: Final = 5  # added niceness: the server has precedence
 
 Work = Callable[[dict[str, Any], bytes], tuple[dict[str, Any], bytes]]
@@ -100,12 +101,15 @@ class KillableProcess:
         self.kill()
         # A fork of a server with threads could inherit a locked lock.
         context = multiprocessing.get_context("spawn")
-        ours, theirs = context.Pipe()
-        with theirs:  # closed here, or the pipe would stay open when the process ends
-            process = context.Process(
-                target=_serve, args=(theirs, self._work, self._limits), name="killable", daemon=True
-            )
-            process.start()
+        try:
+            ours, theirs = context.Pipe()
+            with theirs:  # closed here, or the pipe would stay open when the process ends
+                process = context.Process(
+                    target=_serve, args=(theirs, self._work, self._limits), name="killable", daemon=True
+                )
+                process.start()
+        except OSError as error:  # no file handle, no memory, or no more processes
+            raise Unavailable(f"{NO_PROCESS} ({error.strerror})", retry_after=10) from error
         self._process, self._connection = process, ours
         try:
             with killed_after(SECONDS_TO_START, process):
@@ -115,7 +119,7 @@ class KillableProcess:
             raise
         except (EOFError, OSError) as error:
             self.kill()
-            raise Unavailable("no process could be started for work on files of others", retry_after=10) from error
+            raise Unavailable(NO_PROCESS, retry_after=10) from error
         return process, ours
 
 

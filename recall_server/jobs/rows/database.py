@@ -19,7 +19,8 @@ from sqlalchemy import Connection, Engine, create_engine, event, insert, inspect
 from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchModuleError, TimeoutError
 from sqlalchemy.pool import QueuePool
 
-from recall_server.errors import StorageFailed
+from recall_server.core.io.storage_errors import handles_are_scarce, storage_failure
+from recall_server.errors import StorageBusy, StorageFailed
 from recall_server.jobs.rows.table import SCHEMA_VERSION, metadata, schema
 
 BUSY_SECONDS = 10.0  # the longest time that a writer waits for another one
@@ -171,7 +172,7 @@ def _folder_errors() -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        raise StorageFailed(f"the folder of the job table cannot be written: {error.strerror}") from error
+        raise storage_failure("the folder of the job table cannot be written", error) from error
 
 
 @contextlib.contextmanager
@@ -183,4 +184,5 @@ def _failures() -> Iterator[None]:
         cause = error.orig if isinstance(error, DBAPIError) else error
         reason = str(cause) if isinstance(cause, sqlite3.Error) else "the database does not answer as it should"
         logger.error("job table: %s", cause)
-        raise StorageFailed(f"the job table cannot be used: {reason}") from error
+        kind = StorageBusy if handles_are_scarce() else StorageFailed
+        raise kind(f"the job table cannot be used: {reason}") from error

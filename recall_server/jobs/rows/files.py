@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import os
 import re
 import time
 from collections.abc import Callable, Collection, Iterator, Mapping
@@ -15,7 +16,8 @@ from pathlib import Path
 from typing import final
 
 from recall_server.core.io.atomic import write_atomically
-from recall_server.errors import NotFound, StorageFailed
+from recall_server.core.io.storage_errors import storage_failure
+from recall_server.errors import NotFound
 from recall_server.jobs.rows.records import ClassifierRecord, JobStatus
 
 SUFFIX = ".safetensors"
@@ -44,6 +46,10 @@ class ClassifierFiles:
             self._is_of_this_table = self._claim_for(table_id)
         if not self._is_of_this_table:
             logger.warning("the state folder was used with another job table; its classifiers are left alone")
+
+    def can_be_written(self) -> bool:
+        """Whether files can still be added to the folders."""
+        return all(os.access(folder, os.W_OK | os.X_OK) for folder in (self._classifiers, self._tasks))
 
     def path(self, identifier: str, attempt: int) -> Path:
         """The path of the classifier of this attempt, which need not exist."""
@@ -145,7 +151,7 @@ def _read(path: Path, what: str) -> bytes:
     except FileNotFoundError as error:
         raise NotFound(f"{what} is gone") from error
     except OSError as error:
-        raise StorageFailed(f"{what} cannot be read") from error
+        raise storage_failure(f"{what} cannot be read", error) from error
 
 
 @contextlib.contextmanager
@@ -154,4 +160,4 @@ def _storage(what: str) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        raise StorageFailed(f"{what} cannot be written: {error.strerror or type(error).__name__}") from error
+        raise storage_failure(f"{what} cannot be written", error) from error

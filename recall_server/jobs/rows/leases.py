@@ -59,6 +59,11 @@ class Lease:
         silent = [server for server, (_, since) in self._seen.items() if moment - since >= self._seconds]
         return sum(self._remove(server, beats[server]) for server in silent)
 
+    def is_only(self) -> bool:
+        """Whether the table knows no other server."""
+        with self._database.reading() as connection:
+            return connection.execute(select(servers.c.id).where(servers.c.id != self.owner)).first() is None
+
     def release(self) -> None:
         """Remove this server from the table."""
         with self._database.writing() as connection:

@@ -267,7 +267,7 @@ class SqlJobStore:
             return None if row is None else transitions.move(connection, row, JobStatus.CANCELLED)
 
     def expired(self, identifier: str, error: JobError) -> ClassifierRecord | None:
-        """Fail a job that waited too long. None if it does not wait any more."""
+        """Fail a job that waits in vain. None if it does not wait any more."""
         with self.database.writing() as connection:
             row = transitions.locked(connection, identifier, (JobStatus.QUEUED,))
             return None if row is None else transitions.fail(connection, row, error)

@@ -15,11 +15,12 @@ from torch import Tensor
 
 from recall_server.core.classifier.familiarity import Familiarity
 from recall_server.core.classifier.fresh_classifier import FAMILIARITY, FreshClassifier
+from recall_server.core.io.storage_errors import storage_failure
 from recall_server.core.io.tensor_file import FLOATS, FileLimits, pack, unpack, with_prefix
 from recall_server.core.networks import Parameters
 from recall_server.core.preprocessing import PREPROCESSINGS, AbstractPreprocessing
 from recall_server.core.training.retraining import Retraining
-from recall_server.errors import NotFound, StorageFailed
+from recall_server.errors import NotFound
 from recall_server.jobs.rows.code_version import training_code_version
 
 METADATA_KEY = "training_task"
@@ -58,8 +59,8 @@ class TrainingTask:
     pretrained: Parameters | None = None
     familiarity: Familiarity | None = None
 
-    def train(self, path: Path, *, device: str, progress: ProgressReport | None = None) -> None:
-        """Train a fresh classifier and save it to `path`. Raises TrainingFailed and StorageFailed."""
+    def train(self, *, device: str, progress: ProgressReport | None = None) -> bytes:
+        """Train a fresh classifier and return its file. Raises TrainingFailed."""
         channels, height, width = self.images.shape[2:]
         classifier = FreshClassifier(
             self.description.labels,
@@ -71,7 +72,7 @@ class TrainingTask:
         )
         classifier.fit(self.images, self.targets, pretrained=self.pretrained, progress=progress)
         classifier.familiarity = self.familiarity
-        classifier.save(path, self.description.metadata)
+        return classifier.to_bytes(self.description.metadata)
 
     def to_bytes(self) -> bytes:
         """The task as one safetensors file."""
@@ -110,7 +111,7 @@ def read_interim(path: Path) -> bytes:
     except FileNotFoundError as error:
         raise NotFound(f"the task {path.stem} is gone") from error
     except OSError as error:
-        raise StorageFailed(f"the task {path.stem} cannot be read") from error
+        raise storage_failure(f"the task {path.stem} cannot be read", error) from error
     return data
 
 

@@ -28,11 +28,15 @@ class Assignment:
 @final
 @dataclass(frozen=True)
 class WorkerInfo:
-    """The state of a worker. `device` is None until it is known, and `pid` while there is no process."""
+    """The state of a worker. `device` is None until it is known, and `pid` while there is no process.
+
+    `fault` is why it cannot be started, where it never was ready and several attempts failed; else None.
+    """
 
     state: BackendState
     pid: int | None
     device: str | None
+    fault: str | None = None
 
 
 class JobQueue(Protocol):

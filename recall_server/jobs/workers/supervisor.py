@@ -18,7 +18,7 @@ from pydantic import ValidationError
 from recall_server.errors import TrainingFailed
 from recall_server.jobs.rows.records import JobError
 from recall_server.jobs.workers.backend import BackendState, JobQueue, WorkerInfo
-from recall_server.jobs.workers.worker import Failed, Progressed, Ready, Succeeded
+from recall_server.jobs.workers.worker import Failed, Progressed, Ready
 from recall_server.jobs.workers.worker_process import SECONDS_TO_START, SECONDS_TO_STOP, WorkerProcess
 
 FAILED_STARTS = 3  # in a row, after which the worker counts as failed; it is still tried again
@@ -43,15 +43,19 @@ class WorkerSupervisor:
         self._thread: threading.Thread | None = None
         self._failed_starts = 0
         self._was_ready = False
+        self._fault = ""  # of this start
+        self._failure: str | None = None  # the fault of the latest start that has failed
         self._worker: WorkerProcess | None = None
 
     @property
     def info(self) -> WorkerInfo:
         worker = self._worker
+        # A worker that was ready once is likely to start again when the machine has recovered.
+        fault = self._failure if self._failed_starts >= FAILED_STARTS and not self._was_ready else None
         if worker is None:
-            return WorkerInfo(state=self._state(ready=False), pid=None, device=None)
+            return WorkerInfo(state=self._state(ready=False), pid=None, device=None, fault=fault)
         ready = worker.device is not None
-        return WorkerInfo(state=self._state(ready=ready), pid=worker.process.pid, device=worker.device)
+        return WorkerInfo(state=self._state(ready=ready), pid=worker.process.pid, device=worker.device, fault=fault)
 
     def start(self, queue: JobQueue) -> None:
         if self._thread is not None:
@@ -98,17 +102,20 @@ class WorkerSupervisor:
             became_warm = False
             try:
                 became_warm = self._serve(queue)
-            except Exception:  # without this thread nothing would be trained here any more
+            except Exception as error:  # without this thread nothing would be trained here any more
                 logger.exception("the server failed to watch over a training process")
+                self._fault = f"the server failed to watch over it ({type(error).__name__})"
             if not became_warm:
                 self._pause_after_failure()
 
     def _serve(self, queue: JobQueue) -> bool:
         """Run one process until it has to be replaced. Returns whether it ever became warm."""
         try:
+            self._fault = ""
             worker = self._worker = WorkerProcess.start(self._name, self._device, self._threads)
-        except OSError:
+        except OSError as error:
             logger.exception("the training process cannot be started")
+            self._fault = error.strerror or type(error).__name__
             return False
         try:
             self._watch(worker, queue)
@@ -172,6 +179,9 @@ class WorkerSupervisor:
             worker.became_warm(message.device)
             self._was_ready, self._failed_starts = True, 0
             return True
+        if isinstance(message, Failed):
+            self._fail_job(worker, queue, message)
+            return message.traceback is None
         if worker.job is None:
             return False
         if isinstance(message, Progressed):
@@ -179,18 +189,18 @@ class WorkerSupervisor:
                 return True
             worker.end_job()
             return False  # nobody wants this training, and only a new process ends it
-        if isinstance(message, Succeeded):
-            queue.succeeded(worker.job, classifier, message.seconds)
-        else:
-            self._fail_job(worker, queue, message)
+        queue.succeeded(worker.job, classifier, message.seconds)
         worker.end_job()
-        return not isinstance(message, Failed) or message.traceback is None
+        return True
 
     def _fail_job(self, worker: WorkerProcess, queue: JobQueue, message: Failed) -> None:
         if message.traceback is not None:
             logger.error("training failed unexpectedly\n%s", message.traceback)
-        if worker.job is not None:
+        if worker.job is None:
+            self._fault = message.error.detail
+        else:
             queue.failed(worker.job, message.error)
+            worker.end_job()
 
     def _was_cancelled(self, worker: WorkerProcess) -> bool:
         """Whether the running job was cancelled."""
@@ -202,13 +212,19 @@ class WorkerSupervisor:
             queue.returned(worker.job)
 
     def _lose_job(self, worker: WorkerProcess, queue: JobQueue) -> None:
-        if worker.job is not None:
-            worker.process.join(SECONDS_TO_STOP)
-            queue.lost(worker.job, f"the training process ended (exit code {worker.process.exitcode})")
+        if worker.job is None and worker.device is None and self._fault:
+            return  # the process has said why it ends
+        worker.process.join(SECONDS_TO_STOP)
+        end = f"the training process ended (exit code {worker.process.exitcode})"
+        if worker.job is None:
+            self._fault = end
+        else:
+            queue.lost(worker.job, end)
 
     def _end_late(self, worker: WorkerProcess, queue: JobQueue) -> None:
         if worker.job is None:
-            logger.error("the training process was not warm after %g seconds", SECONDS_TO_START)
+            self._fault = "the training process was not warm in time"
+            logger.error("%s, which is %g seconds", self._fault, SECONDS_TO_START)
             return
         detail = f"training took longer than {worker.job.seconds:g} seconds"
         queue.failed(worker.job, JobError(kind=TrainingFailed.__name__, detail=detail))
@@ -217,6 +233,7 @@ class WorkerSupervisor:
         """Wait before another start, longer after each failure. Meanwhile other workers may take the jobs."""
         if self._stopping.is_set():
             return
+        self._failure = self._fault
         self._failed_starts += 1
         logger.error("no training process could be started (%d failures in a row); trying again", self._failed_starts)
         self._stopping.wait(min(LONGEST_PAUSE, 2.0 ** (self._failed_starts - 1)))

@@ -10,12 +10,10 @@ import contextlib
 import multiprocessing
 import os
 import signal
-import tempfile
 import threading
 import time
 import traceback
 from multiprocessing.connection import Connection
-from pathlib import Path
 from typing import Annotated, Literal
 
 import torch
@@ -27,7 +25,7 @@ from recall_server.core.training.allocator import keep_freed_memory
 from recall_server.core.training.retraining import Retraining
 from recall_server.errors import RecallError, TrainingFailed
 from recall_server.jobs.rows.records import JobError, Progress, Record
-from recall_server.jobs.rows.task import ProgressReport, TaskDescription, TrainingTask
+from recall_server.jobs.rows.task import TaskDescription, TrainingTask
 
 SECONDS_BETWEEN_REPORTS = 0.1
 NICENESS = 5  # answers, which are short, go before trainings where both want the same processor
@@ -80,7 +78,12 @@ def run_worker(connection: Connection, device: str, threads: int) -> None:
     if threads:
         torch.set_num_threads(threads)
     with contextlib.suppress(EOFError, BrokenPipeError, ConnectionResetError):
-        _warm_up(device)
+        try:
+            _warm_up(device)
+        except Exception as error:
+            detail = f"the training process cannot train ({type(error).__name__}); the server's log says more"
+            fault = JobError(kind=TrainingFailed.__name__, detail=detail)
+            return _send(connection, Failed(error=fault, traceback=traceback.format_exc()))
         _send(connection, Ready(device=device))
         while _serve(connection, device):
             pass
@@ -91,7 +94,7 @@ def _serve(connection: Connection, device: str) -> bool:
     task = connection.recv_bytes()
     began = time.monotonic()
     try:
-        classifier = _train(task, device, _Reporter(connection))
+        classifier = TrainingTask.from_bytes(task).train(device=device, progress=_Reporter(connection))
     except (BrokenPipeError, ConnectionResetError):
         raise
     except RecallError as error:
@@ -103,14 +106,6 @@ def _serve(connection: Connection, device: str) -> bool:
         _send(connection, Succeeded(seconds=time.monotonic() - began))
         connection.send_bytes(classifier)
     return True
-
-
-def _train(task: bytes, device: str, progress: ProgressReport | None) -> bytes:
-    """The bytes of the classifier's file."""
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "classifier.safetensors"
-        TrainingTask.from_bytes(task).train(path, device=device, progress=progress)
-        return path.read_bytes()
 
 
 def _end_with_parent() -> None:
@@ -155,4 +150,4 @@ def _warm_up(device: str) -> None:
             metadata={},
         ),
     )
-    _train(tiny.to_bytes(), device, None)
+    tiny.train(device=device)

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import shutil
+import tempfile
 from pathlib import Path
 
 import pytest
 from typer.testing import CliRunner
 
-from recall_server.cli import commands
+from recall_server.cli import commands, doctor
 
 pytestmark = pytest.mark.usefixtures("clean_environment")
 
@@ -20,12 +23,27 @@ def test_doctor_lists_all_checks_and_fails_if_one_fails(artifacts: Path, tmp_pat
     assert "ok      bundle columns-images: 1 labels, query encoder on CPUExecutionProvider" in good.output
     assert "ok      address: 127.0.0.1, API keys: none" in good.output
     assert "ok      job table: can be written to" in good.output
+    assert f"ok      temporary folder: {tempfile.gettempdir()} can be written to" in good.output
     (tmp_path / "bundles").mkdir()
     (tmp_path / "bundles" / "bad.safetensors").write_bytes(b"12345")
     bad = CliRunner().invoke(commands.cli, [*arguments, f"--artifacts={tmp_path}"])
     assert bad.exit_code == 1
     assert "PROBLEM file bad.safetensors: bad.safetensors: a file of 5 bytes is too short" in bad.output
     assert "PROBLEM bundles: none could be loaded" in bad.output
+
+
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EROFS, errno.ENOENT, errno.EMFILE])
+def test_doctor_tries_the_temporary_folder(
+    artifacts: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int
+) -> None:
+    def fail(**_: object) -> None:
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(doctor, "TemporaryFile", fail)
+    arguments = ["doctor", "--device=cpu", f"--state={tmp_path}", f"--artifacts={artifacts}"]
+    examined = CliRunner().invoke(commands.cli, arguments)
+    assert examined.exit_code == 1
+    assert f"PROBLEM temporary folder: none can be written to ({os.strerror(number)}); set TMPDIR" in examined.output
 
 
 def test_doctor_checks_keys_the_lock_and_the_job_table(artifacts: Path, tmp_path: Path) -> None:

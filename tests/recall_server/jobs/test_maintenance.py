@@ -217,3 +217,28 @@ def test_mass_expiry_is_done_in_small_batches(tmp_path: Path, monkeypatch: pytes
     assert jobs._maintenance._cleaning.due <= time.monotonic() + maintenance.SECONDS_BETWEEN_CHECKS
     jobs._maintenance.clean()
     assert files(tmp_path) == set()
+
+
+def hopeless(backend: ManualBackend) -> None:
+    """The worker of this backend cannot be started."""
+    backend.state, backend.fault = "failed", "No space left on device"
+
+
+def test_jobs_that_nobody_can_train_fail_with_the_reason(tmp_path: Path) -> None:
+    backend = ManualBackend()
+    jobs = jobs_with(backend, tmp_path)
+    waiting = [jobs.submit(record(f"{index}"), training_task(seed=index)).record.id for index in range(3)]
+    hopeless(backend)
+    eventually(lambda: all(jobs.get(each).status is JobStatus.FAILED for each in waiting), "they have failed")
+    reason = JobError(kind="WorkerLost", detail="no training process can be started: No space left on device")
+    assert [jobs.get(each).error for each in waiting] == [reason] * 3
+
+
+def test_jobs_wait_for_another_server_that_may_train_them(tmp_path: Path) -> None:
+    pair = Pair(tmp_path)
+    waiting = pair.one.submit(record(), training_task()).record.id
+    hopeless(pair.backends[0])
+    pair.one._maintenance.check()
+    assert pair.one.get(waiting).status is JobStatus.QUEUED
+    pair.backends[1].perform()
+    assert pair.one.get(waiting).status is JobStatus.SUCCEEDED

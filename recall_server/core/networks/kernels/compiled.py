@@ -112,10 +112,10 @@ def _run(command: list[str]) -> str:
 def _cache_folder() -> Path | None:
     """The folder that libraries are kept in; None, with the reason in the log, if there is none to be trusted."""
     base = os.environ.get("XDG_CACHE_HOME")
-    folder = (Path(base) if base else Path.home() / ".cache") / "recall-kernels"
     try:
+        folder = (Path(base) if base else Path.home() / ".cache") / "recall-kernels"
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-    except OSError as error:
+    except (OSError, RuntimeError) as error:  # RuntimeError: a user without HOME and without an entry in passwd
         logger.warning("no cache for compiled kernels (%s): each process compiles its own", error)
         return None
     if _private(folder):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import signal
 import threading
@@ -17,7 +18,7 @@ from benchmarks.process_tree import LISTED, children
 from recall_server.jobs.claimed_jobs import ClaimedJobs
 from recall_server.jobs.rows.records import ClassifierRecord, JobError, JobStatus
 from recall_server.jobs.training_jobs import TrainingJobs
-from recall_server.jobs.workers import supervisor, worker_process
+from recall_server.jobs.workers import supervisor, worker, worker_process
 from recall_server.jobs.workers.local import LocalBackend
 from recall_server.jobs.workers.worker import Ready, Succeeded
 from tests.recall_server.job_examples import DIVERGING, ENDLESS, jobs_with, record, training_task
@@ -242,6 +243,16 @@ def freeze(*_: object) -> None:
     os.kill(os.getpid(), signal.SIGSTOP)
 
 
+def unable(connection: Connection, device: str, threads: int) -> None:
+    """A worker whose libraries fail, as those do that look for the home of a user who has none."""
+
+    def fail(_: str) -> None:
+        raise KeyError("getpwuid(): uid not found")
+
+    worker._warm_up = fail
+    worker.run_worker(connection, device, threads)
+
+
 def keep_the_file(connection: Connection, *_: object) -> None:
     """A worker that announces a classifier and stops before it has sent it."""
     connection.send_bytes(Ready(device="cpu").model_dump_json().encode())
@@ -304,17 +315,27 @@ def hasty(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.usefixtures("hasty")
-@pytest.mark.parametrize("worker", [die, freeze])
-def test_a_process_that_never_starts_is_reported_and_its_jobs_wait(
-    start: Start, monkeypatch: pytest.MonkeyPatch, worker: Callable[..., None]
+@pytest.mark.parametrize(
+    ("main", "reason"),
+    [
+        (die, "the training process ended (exit code 7)"),
+        (freeze, "the training process was not warm in time"),
+        (unable, "the training process cannot train (KeyError); the server's log says more"),
+    ],
+)
+def test_a_process_that_never_starts_is_reported_and_its_jobs_fail(
+    start: Start, monkeypatch: pytest.MonkeyPatch, main: Callable[..., None], reason: str
 ) -> None:
-    monkeypatch.setattr(worker_process, "SECONDS_TO_START", 0.5)
-    monkeypatch.setattr(worker_process, "run_worker", worker)
+    if main is freeze:
+        monkeypatch.setattr(worker_process, "SECONDS_TO_START", 0.5)
+    monkeypatch.setattr(worker_process, "run_worker", main)
     jobs = start()
     waiting = jobs.submit(record(), training_task()).record.id
     eventually(lambda: jobs.room().reason == "no worker", "it is noticed")
     assert jobs.backend_state == "failed"
-    assert jobs.get(waiting).status is JobStatus.QUEUED
+    failed = finished(jobs, waiting)
+    assert failed.error == JobError(kind="WorkerLost", detail=f"no training process can be started: {reason}")
+    assert jobs.workers[0].fault == reason
 
 
 @pytest.mark.usefixtures("hasty")
@@ -326,7 +347,7 @@ def test_a_process_that_never_starts_is_reported_and_its_jobs_wait(
         ("BaseContext.Pipe", OSError("Too many open files")),
     ],
 )
-def test_a_process_that_cannot_be_created_is_reported_and_its_jobs_wait(
+def test_a_process_that_cannot_be_created_is_reported_and_its_jobs_fail(
     start: Start, monkeypatch: pytest.MonkeyPatch, what: str, error: Exception
 ) -> None:
     submitted = threading.Event()
@@ -340,9 +361,31 @@ def test_a_process_that_cannot_be_created_is_reported_and_its_jobs_wait(
     waiting = jobs.submit(record(), training_task()).record.id
     submitted.set()
     eventually(lambda: jobs.room().reason == "no worker", "it is noticed")
+    failed = finished(jobs, waiting)
+    assert failed.error is not None and failed.error.detail.startswith("no training process can be started: ")
     monkeypatch.undo()
-    assert finished(jobs, waiting).status is JobStatus.SUCCEEDED, "it recovers once processes can be created again"
-    assert jobs.room().accepting
+    eventually(lambda: jobs.room().accepting, "it recovers once processes can be created again")
+    assert jobs.workers[0].fault is None
+
+
+@pytest.mark.usefixtures("hasty")
+def test_jobs_wait_for_a_worker_that_was_ready_before(start: Start, monkeypatch: pytest.MonkeyPatch) -> None:
+    jobs = start()
+    ready(jobs)
+    waiting = jobs.submit(record(), training_task(steps=ENDLESS)).record.id
+    under_way(jobs, waiting)
+    with monkeypatch.context() as patch:
+        patch.setattr("multiprocessing.context.BaseContext.Pipe", no_pipe)
+        os.kill(process_of(jobs), signal.SIGKILL)
+        eventually(lambda: jobs.room().reason == "no worker", "it is noticed")
+        assert jobs.workers[0].fault is None
+        assert jobs.get(waiting).status is JobStatus.QUEUED
+    under_way(jobs, waiting)
+    jobs.cancel(waiting)
+
+
+def no_pipe(*_: object, **__: object) -> None:
+    raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
 
 
 @pytest.mark.usefixtures("hasty")
