@@ -49,7 +49,7 @@ def test_a_classifier_is_shown_with_its_estimate_times_and_card(page: Any) -> No
 
 
 def test_own_pictures_become_a_classifier_of_own_names(page: Any, tmp_path: Path) -> None:
-    names = ('oben / up "50%22"', "unten ↓ 🙂")
+    names = ('oben / up "50 %"', "unten ↓ 🙂 a\\b")
     for index, (name, label) in enumerate(zip(names, ("left", "right"), strict=True)):
         paths = [tmp_path / f"{label}-{seed}.png" for seed in range(5)]
         for seed, path in enumerate(paths):
@@ -149,6 +149,10 @@ def test_mistakes_are_explained_on_the_page(page: Any) -> None:
     boxes.nth(0).locator("input[accept]").set_input_files([file("left", 0), notes])
     assert "1 picture, 1 file skipped: not a picture" in boxes.nth(0).inner_text()
     boxes.nth(1).locator("input[accept]").set_input_files([file("left", 0)])
+    for name, reason in (("50%22", "contains %22"), ("a\\", "ends in a backslash")):
+        boxes.nth(0).locator("input[type=text]").fill(name)
+        page.click("#train")
+        page.locator("#train-error", has_text=reason).wait_for()
     for index, name in enumerate(("same", "Same")):
         boxes.nth(index).locator("input[type=text]").fill(name)
     page.click("#train")

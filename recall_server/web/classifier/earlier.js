@@ -7,11 +7,15 @@ import { useClassifier } from "./classifier.js";
 const PAGE = 10;
 let current = null; // the record that is shown
 let next = null; // the cursor of the next page
+let asked = 0; // lists so far
 
 /** List the newest classifiers, and mark the one that is shown, if any. */
 export async function listEarlier(shown = current) {
   current = shown;
-  $("earlier-list").replaceChildren(...(await page(null)));
+  const mine = (asked += 1);
+  const entries = await page(null);
+  if (mine !== asked) return; // a newer list was asked for
+  $("earlier-list").replaceChildren(...entries);
   $("earlier").hidden = !$("earlier-list").children.length;
 }
 

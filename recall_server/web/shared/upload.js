@@ -74,8 +74,8 @@ async function smaller(file, side) {
 }
 
 /**
- * The options of a fetch that sends these parts as multipart/form-data. FormData would encode a quotation mark in a
- * class name as %22, which is indistinguishable from a name that contains %22.
+ * The options of a fetch that sends these parts as multipart/form-data. FormData would leave backslashes in class names
+ * as they are, which form parsers read as escapes.
  */
 export function form(parts) {
   const random = Array.from(crypto.getRandomValues(new Uint32Array(4)), (word) => word.toString(36));

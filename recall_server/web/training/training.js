@@ -56,6 +56,8 @@ function check(cards, named, pictured) {
   const names = cards.map((card) => card.label);
   const odd = names.find((name) => name.endsWith("\\")); // form parsers would read an escape
   if (odd) throw new Error(`The name “${odd}” ends in a backslash: remove it.`);
+  const encoded = names.find((name) => /%(22|0A|0D)/.test(name)); // forms encode quotes and line breaks like this
+  if (encoded) throw new Error(`The name “${encoded}” contains ${/%../.exec(encoded)[0]}: remove it.`);
   const same = (name, index) => names.findIndex((other) => folded(other) === folded(name)) !== index;
   const twice = names.find(same);
   if (twice) throw new Error(`Two classes are called “${twice}”: give them different names.`);
