@@ -64,8 +64,11 @@ def test_a_socks_proxy_error_names_the_missing_package_and_no_password(monkeypat
     monkeypatch.setitem(sys.modules, "socksio", None)
     monkeypatch.setattr("recall_client.connection.network.find_spec", lambda name: None)
     monkeypatch.setenv("ALL_PROXY", SOCKS)
-    with pytest.raises(ImportError, match="ALL_PROXY names a SOCKS proxy for http://example.org: pip install socksio"):
+    with pytest.raises(ImportError) as refused:
         RecallClient("http://example.org")
+    assert "ALL_PROXY names a SOCKS proxy for http://example.org: " in str(refused.value)
+    assert "pip install 'recall-client[socks]', or unset the variable, or set NO_PROXY" in str(refused.value)
+    assert "password" not in str(refused.value)
     monkeypatch.setenv("ALL_PROXY", "gopher://user:password@proxy")
     with pytest.raises(ValueError, match="ALL_PROXY is not the address of a proxy") as caught:
         RecallClient("http://example.org")

@@ -15,6 +15,7 @@ from urllib.request import getproxies, proxy_bypass
 import httpx2
 
 _VARIABLES = "HTTP_PROXY, HTTPS_PROXY or ALL_PROXY"
+_SOCKS = "pip install 'recall-client[socks]', or unset the variable, or set NO_PROXY"
 
 
 def proxy_for(address: str) -> httpx2.Proxy | None:
@@ -31,7 +32,7 @@ def proxy_for(address: str) -> httpx2.Proxy | None:
     except (ValueError, httpx2.InvalidURL) as error:  # the address may hold a password, so it is not repeated
         raise ValueError(f"{_VARIABLES} is not the address of a proxy: {type(error).__name__}") from error
     if proxy.url.scheme.startswith("socks") and find_spec("socksio") is None:
-        raise ImportError(f"{_VARIABLES} names a SOCKS proxy for {address}: pip install socksio, or set NO_PROXY")
+        raise ImportError(f"{_VARIABLES} names a SOCKS proxy for {address}: {_SOCKS}")
     return proxy
 
 
