@@ -30,7 +30,7 @@ def proxy_for(address: str) -> httpx2.Proxy | None:
     try:
         proxy = httpx2.Proxy(chosen if "://" in chosen else f"http://{chosen}")
     except (ValueError, httpx2.InvalidURL) as error:  # the address may hold a password, so it is not repeated
-        raise ValueError(f"{_VARIABLES} is not the address of a proxy: {type(error).__name__}") from error
+        raise ValueError(f"{_VARIABLES} is not the address of a proxy that is http, https or socks5") from error
     if proxy.url.scheme.startswith("socks") and find_spec("socksio") is None:
         raise ImportError(f"{_VARIABLES} names a SOCKS proxy for {address}: {_SOCKS}")
     return proxy
