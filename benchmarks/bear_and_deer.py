@@ -8,7 +8,8 @@ Every classifier predicts the first 100 test pictures of each class, over HTTP a
 network by the same schedule on random real pictures: as many per class as the larger of the memories' budgets, and all
 of them. The seconds are from the request to a usable classifier. Where every data set has a memory of features as well,
 named DATASET-features, the same is measured of these, with a line and figures of its own: their encoder has seen other
-pictures. --quick: two of scikit-learn's digits, which one memory has, and one run. The last line is JSON.
+pictures. There the baselines are softmax regression on real features. --quick: two of scikit-learn's digits, which one
+memory has, and one run. The last line is JSON.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ import httpx2
 import torch
 from torch import Tensor
 
+from benchmarks.across_features import probe
 from benchmarks.command import CPU, command_parser, print_figures
 from benchmarks.quality import relabelled
 from benchmarks.running_server import ARTIFACTS, RunningServer, running_server
@@ -94,16 +96,27 @@ class Task:
         return [f"{bundle.manifest.name}:{label}" for bundle, label in zip(self.bundles, self.labels, strict=True)]
 
     @property
+    def space(self) -> str:
+        """pixels or features."""
+        return self.bundles[0].manifest.space
+
+    @property
     def retraining(self) -> Retraining:
         """The schedule with which the server trains classifiers of these labels."""
         return shared_format(self.bundles).retraining
 
 
 def real_accuracy(task: Task, count: int, seed: int) -> float:
-    """Accuracy of a network trained on `count` random training pictures per class (fewer if a class has fewer)."""
+    """Accuracy after training on `count` random training pictures per class (fewer if a class has fewer).
+
+    What is trained is a network of pixels, or softmax regression on features.
+    """
     count = min(count, *map(len, task.train))
     generator = torch.Generator().manual_seed(seed)
     drawn = [split.select(torch.randperm(len(split), generator=generator)[:count]).pixels() for split in task.train]
+    if task.space == "features":
+        head = probe([each.flatten(1) for each in drawn])
+        return float((head.logits(task.test.pixels().flatten(1)).argmax(dim=1) == task.test.labels).float().mean())
     pixels = torch.stack(drawn)  # [k, count, C, H, W]
     preprocessing = Standardise.fit(pixels.flatten(0, 1))
     return fresh_accuracy(
@@ -139,7 +152,6 @@ def measure(client: RecallClient, task: Task, runs: int) -> dict[str, Any]:
     seconds: list[float] = []
     accuracies: dict[str, list[float]] = {"accuracy": [], "accuracy_random_real": [], "accuracy_all_real": []}
     budget, everything = max(map(real_rows, task.bundles)), max(map(len, task.train))
-    space = task.bundles[0].manifest.space
     for seed in range(runs):
         accuracy, taken = served_accuracy(client, task, seed)
         accuracies["accuracy"].append(accuracy)
@@ -147,7 +159,7 @@ def measure(client: RecallClient, task: Task, runs: int) -> dict[str, Any]:
         accuracies["accuracy_all_real"].append(real_accuracy(task, everything, seed))
         seconds.append(taken)
         shares = ", ".join(f"{name} {100 * values[-1]:.1f} %" for name, values in accuracies.items())
-        print(f"{space}, seed {seed}: {shares}; {taken:.1f} s", flush=True)
+        print(f"{task.space}, seed {seed}: {shares}; {taken:.1f} s", flush=True)
     return {
         **{name: round(statistics.mean(values), 4) for name, values in accuracies.items()},
         "accuracy_spread": round(statistics.stdev(accuracies["accuracy"]), 4) if runs > 1 else 0.0,

@@ -59,7 +59,7 @@ GROUPS = {
     "features": Group(
         title="Memories of features",
         space="features",
-        sentence="EfficientNet-Lite0 sees CIFAR's pictures enlarged to 128 pixels; the encoder is not counted.",
+        sentence="EfficientNet-Lite0 sees CIFAR's pictures enlarged to 224 pixels; the encoder is not counted.",
     ),
     "bundles": Group(
         title="Committed bundles",
