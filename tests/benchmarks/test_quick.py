@@ -16,6 +16,7 @@ from benchmarks import (
     instant,
     kernel_regression,
     matching,
+    photographs,
     predictions,
     step,
 )
@@ -84,6 +85,14 @@ def test_predictions_over_http_are_compared_with_the_bare_network(capsys: pytest
     network = last_line(capsys)["network"]
     assert all(network[kind]["pictures_per_second"] > 1 for kind in ("one_caller", "many_callers", "large_requests"))
     assert network["bare"]["batches_of_32"] > 1
+
+
+@pytest.mark.process
+def test_the_waits_of_a_person_with_photographs_are_timed(capsys: pytest.CaptureFixture[str]) -> None:
+    photographs.main(["--quick"])
+    figures = last_line(capsys)
+    assert 0 < figures["encode_seconds"] < figures["pictures_seconds"]
+    assert figures["labels_seconds"] > 0
 
 
 def test_the_encoders_device_is_reported_with_its_speed(capsys: pytest.CaptureFixture[str]) -> None:
