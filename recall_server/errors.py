@@ -24,7 +24,7 @@ RecallError
 │   ├── WorkerLost               the worker died on every attempt
 │   └── QueueExpired             the job exceeded the maximum waiting time before it started
 └── StorageFailed                the disk is full or not writable; no partial file is left behind
-    └── StorageBusy              no file handle or memory is left at the moment
+    └── StorageBusy              the same for a moment: no file handle is left, or the database does not answer
 """
 
 from __future__ import annotations
@@ -148,6 +148,9 @@ class StorageFailed(RecallError):
 
 
 class StorageBusy(StorageFailed):
-    """No file handle or memory is left at the moment; another try after `retry_after` seconds may succeed."""
+    """The same for a moment: no file handle or memory is left, or the database server of the job table does not answer.
+
+    Another try after `retry_after` seconds may succeed.
+    """
 
     retry_after = 2

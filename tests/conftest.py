@@ -22,7 +22,7 @@ from recall_server.core.encoders import query_encoder
 
 PATIENCE = 180.0  # seconds until the worker of a real server must be warm
 
-pytest_plugins = ("tests.suite.processes", "tests.suite.scheduling", "tests.suite.skips")
+pytest_plugins = ("tests.suite.postgresql", "tests.suite.processes", "tests.suite.scheduling", "tests.suite.skips")
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # for the processes that tests start
 torch.set_num_threads(1)

@@ -80,8 +80,9 @@ class TrainingJobs:
         return self._backend.workers
 
     def open(self) -> None:
-        """Make the folders. Raises StorageFailed if they cannot be written to."""
+        """Make the folders. Raises StorageFailed if they cannot be written to, or are not those of the table."""
         self._files.prepare(self._store.table_id)
+        self._store.bind_folder(self._files.identity)
         self._queue.update(self._store.queued())
 
     def start(self) -> None:

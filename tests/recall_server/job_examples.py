@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-import hashlib
-import os
 from pathlib import Path
 from typing import Any
 
 import torch
-from sqlalchemy import create_engine
-from sqlalchemy.schema import CreateSchema
 from torch import Tensor
 
 from recall_server.core.classifier.prototypes import PrototypeClassifier
@@ -72,16 +68,8 @@ def key(text: str, request: str = "a request", *, caller: str = "") -> Idempoten
 
 
 def database(state: Path) -> str:
-    """The URL of a table of this state folder's own: a file in it, or a schema of the PostgreSQL that tests may use."""
-    server = os.environ.get("RECALL_POSTGRES")
-    if not server:
-        return f"sqlite:///{state / 'jobs.sqlite'}"
-    schema = f"test_{hashlib.sha256(str(state).encode()).hexdigest()[:16]}"
-    engine = create_engine(server)
-    with engine.begin() as connection:
-        connection.execute(CreateSchema(schema, if_not_exists=True))
-    engine.dispose()
-    return f"{server}?options=-csearch_path%3D{schema}"
+    """The URL of a table in the state folder."""
+    return f"sqlite:///{state / 'jobs.sqlite'}"
 
 
 def jobs_with(backend: Backend, state: Path, **limits: Any) -> TrainingJobs:

@@ -16,6 +16,7 @@ PACKAGES = {
     "curl": "curl",
     "g++": "g++",
     "openssl": "openssl",
+    "pg_ctlcluster": "postgresql",
     "sha256sum": "coreutils",
     "systemd-analyze": "systemd",
 }
@@ -45,6 +46,7 @@ needs_fashion_mnist = pytest.mark.skipif(
     "(docs/own-data.md describes these files)",
 )
 needs_glibc = pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="no glibc: these tests are about its malloc")
+needs_postgresql = needs("pg_ctlcluster")
 needs_proc = pytest.mark.skipif(
     not Path("/proc/self/environ").exists(), reason="no /proc: these tests read there what Linux says of a process"
 )

@@ -159,7 +159,7 @@ def recall_problem(error: errors.RecallError, instance: str) -> JSONResponse:
         logger.error("unexpected error", exc_info=error)
         return unforeseen(instance)
     headers = {}
-    if isinstance(error, errors.Overloaded | errors.Unavailable | errors.StorageBusy):
+    if isinstance(error, errors.TryAgain | errors.StorageBusy):
         headers["Retry-After"] = str(error.retry_after)
     if isinstance(error, errors.Unauthorised):
         headers["WWW-Authenticate"] = "Bearer"

@@ -21,6 +21,7 @@ from sqlalchemy.pool import QueuePool
 
 from recall_server.core.io.storage_errors import handles_are_scarce, storage_failure
 from recall_server.errors import StorageBusy, StorageFailed
+from recall_server.jobs.rows.postgresql import bounded_engine
 from recall_server.jobs.rows.table import SCHEMA_VERSION, metadata, schema
 
 BUSY_SECONDS = 10.0  # the longest time that a writer waits for another one
@@ -50,6 +51,9 @@ class Database:
             if engine.dialect.name == "sqlite" and engine.url.database:
                 database._check_sqlite()
             database._set_up()
+        except StorageBusy as error:
+            engine.dispose()
+            raise StorageFailed(f"the database of the job table cannot be used: {_first_line(error)}") from error
         except BaseException:
             engine.dispose()
             raise
@@ -88,7 +92,7 @@ class Database:
                 connection.execute(text("SELECT pg_advisory_xact_lock(:lock)"), {"lock": SETUP_LOCK})
             if not inspect(connection).has_table(schema.name):
                 metadata.create_all(connection)
-                connection.execute(insert(schema).values(version=SCHEMA_VERSION, id=uuid.uuid4().hex))
+                connection.execute(insert(schema).values(version=SCHEMA_VERSION, id=uuid.uuid4().hex, folder=""))
             version = connection.execute(select(schema.c.version)).scalar_one()
         if version != SCHEMA_VERSION:
             raise StorageFailed(
@@ -102,6 +106,8 @@ class Database:
 def _engine(url: str) -> Engine:
     try:
         parsed = make_url(url)
+        if parsed.get_backend_name() == "postgresql":
+            return bounded_engine(parsed)
         if parsed.get_backend_name() != "sqlite":
             return create_engine(parsed, pool_pre_ping=True)
         if parsed.database and not parsed.database.startswith("file:"):
@@ -177,12 +183,22 @@ def _folder_errors() -> Iterator[None]:
 
 @contextlib.contextmanager
 def _failures() -> Iterator[None]:
-    """Log errors of the database and turn them into StorageFailed. Only SQLite's messages are repeated to callers."""
+    """Log errors of the database and turn them into StorageFailed, of a database server into StorageBusy.
+
+    Only SQLite's messages are repeated to callers.
+    """
     try:
         yield
     except (DBAPIError, TimeoutError, sqlite3.Error) as error:  # the last from `_prepare_sqlite`
         cause = error.orig if isinstance(error, DBAPIError) else error
-        reason = str(cause) if isinstance(cause, sqlite3.Error) else "the database does not answer as it should"
         logger.error("job table: %s", cause)
-        kind = StorageBusy if handles_are_scarce() else StorageFailed
-        raise kind(f"the job table cannot be used: {reason}") from error
+        if isinstance(cause, sqlite3.Error):
+            kind = StorageBusy if handles_are_scarce() else StorageFailed
+            raise kind(f"the job table cannot be used: {cause}") from error
+        raise StorageBusy("the database of the job table does not answer as it should") from error
+
+
+def _first_line(error: StorageBusy) -> str:
+    """What the driver says of the connection, for whoever starts the server."""
+    cause = error.__cause__.orig if isinstance(error.__cause__, DBAPIError) else error.__cause__
+    return next(iter(str(cause).splitlines()), str(error))

@@ -11,6 +11,7 @@ import logging
 import os
 import re
 import time
+import uuid
 from collections.abc import Callable, Collection, Iterator, Mapping
 from pathlib import Path
 from typing import final
@@ -22,6 +23,7 @@ from recall_server.jobs.rows.records import ClassifierRecord, JobStatus
 
 SUFFIX = ".safetensors"
 MARK = "table"  # the file with the id of the job table that the folder belongs to
+IDENTITY = "folder"  # the file with the id of the folder
 FORGOTTEN_SECONDS = 3600.0  # the age at which an unfinished or unknown file is removed
 NAME = re.compile(r"(?P<identifier>[^.]+)(\.(?P<attempt>\d+))?\.safetensors")
 
@@ -35,6 +37,7 @@ class ClassifierFiles:
     def __init__(self, state: Path) -> None:
         self._state, self._classifiers, self._tasks = state, state / "classifiers", state / "tasks"
         self._is_of_this_table = False
+        self.identity = ""  # of the folder, once it is prepared
 
     def prepare(self, table_id: str) -> None:
         """Make the folders for the job table of that id. Raises StorageFailed where they cannot be written to."""
@@ -43,7 +46,8 @@ class ClassifierFiles:
                 folder.mkdir(parents=True, exist_ok=True)
                 (folder / ".writable").touch()
                 (folder / ".writable").unlink(missing_ok=True)
-            self._is_of_this_table = self._claim_for(table_id)
+            self._is_of_this_table = _first_text(self._state / MARK, table_id) == table_id
+            self.identity = _first_text(self._state / IDENTITY, uuid.uuid4().hex)
         if not self._is_of_this_table:
             logger.warning("the state folder was used with another job table; its classifiers are left alone")
 
@@ -118,13 +122,6 @@ class ClassifierFiles:
             with contextlib.suppress(OSError):
                 path.unlink(missing_ok=True)
 
-    def _claim_for(self, table_id: str) -> bool:
-        """Whether this table is the first that the folder was used with; the first one leaves its id there."""
-        mark = self._state / MARK
-        with contextlib.suppress(FileExistsError), mark.open("x") as file:
-            file.write(table_id)
-        return mark.read_text() == table_id
-
     def _is_stray_classifier(self, path: Path, known: Mapping[str, tuple[JobStatus, int]]) -> bool:
         name = NAME.fullmatch(path.name)
         if name is None:
@@ -133,6 +130,18 @@ class ClassifierFiles:
             return self._is_of_this_table and _is_forgotten(path)
         status, attempt = known[name["identifier"]]
         return status not in (JobStatus.RUNNING, JobStatus.SUCCEEDED) or int(name["attempt"] or 1) != attempt
+
+
+def _first_text(path: Path, text: str) -> str:
+    """What the first of all servers wrote to this file: `text`, if there is none yet."""
+    draft = path.with_name(f".{path.name}-{uuid.uuid4().hex}.tmp")
+    draft.write_text(text)
+    try:
+        with contextlib.suppress(FileExistsError):
+            os.link(draft, path)  # whole, or not at all
+    finally:
+        draft.unlink()
+    return path.read_text()
 
 
 def _is_stray_task(path: Path, known: Mapping[str, tuple[JobStatus, int]]) -> bool:

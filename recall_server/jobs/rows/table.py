@@ -27,7 +27,7 @@ from sqlalchemy import (
 
 from recall_server.jobs.rows.records import ClassifierRecord, Event, FinishedFile, JobError, Progress
 
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 STATE_FIELDS = frozenset(
     {"status", "attempt", "progress", "created_at", "started_at", "finished_at", "seconds", "file", "error"}
 )
@@ -56,6 +56,7 @@ schema = Table(
     metadata,
     Column("version", Integer, nullable=False),
     Column("id", String(32), nullable=False),  # drawn when the tables were made
+    Column("folder", String(32), nullable=False),  # the id of the state folder that all servers share; empty at first
 )
 
 servers = Table(

@@ -20,8 +20,6 @@ from tests.recall_server.job_examples import jobs_with, record, training_task
 from tests.recall_server.serving_examples import ManualBackend
 from tests.suite.waiting import PATIENCE, eventually
 
-sqlite_only = pytest.mark.skipif("RECALL_POSTGRES" in os.environ, reason="about SQLite's files")
-
 
 def url(folder: Path) -> str:
     return f"sqlite:///{folder / 'jobs.sqlite'}"
@@ -121,7 +119,6 @@ def test_a_folder_that_cannot_be_created_is_reported_without_its_path(tmp_path: 
         SqlJobStore.open(url(tmp_path / "state" / "below"))
 
 
-@sqlite_only
 def test_a_full_disk_refuses_new_jobs_until_there_is_space(tmp_path: Path) -> None:
     jobs = jobs_with(ManualBackend(), tmp_path, lease_seconds=0.5)
     first = jobs.submit(record("first"), training_task()).record
@@ -143,7 +140,6 @@ def test_a_full_disk_refuses_new_jobs_until_there_is_space(tmp_path: Path) -> No
     assert jobs.submit(record("last"), training_task(seed=999)).created
 
 
-@sqlite_only
 def test_a_server_with_a_read_only_table_is_not_ready(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     jobs = jobs_with(ManualBackend(), tmp_path, lease_seconds=0.5)
 

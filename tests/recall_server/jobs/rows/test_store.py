@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -18,16 +16,20 @@ from recall_server.jobs.rows.records import IdempotencyKey, JobError, JobStatus,
 from recall_server.jobs.rows.store import SqlJobStore
 from recall_server.jobs.rows.table import jobs as job_table
 from recall_server.jobs.rows.table import keys, request_of, servers
-from tests.recall_server.job_examples import database, record
+from tests.recall_server.job_examples import record
+from tests.suite.needs import needs_postgresql
 
 
 def queued(store: SqlJobStore, identifier: str = "1", fingerprint: str = "f") -> None:
     assert store.add(record(identifier), fingerprint=fingerprint, limit=9) is not None
 
 
-@pytest.fixture
-def store(tmp_path: Path) -> Iterator[SqlJobStore]:
-    store = SqlJobStore.open(database(tmp_path) if "RECALL_POSTGRES" in os.environ else "sqlite://")
+@pytest.fixture(params=["sqlite", pytest.param("postgresql", marks=[pytest.mark.process, needs_postgresql])])
+def store(request: pytest.FixtureRequest) -> Iterator[SqlJobStore]:
+    url = "sqlite://"
+    if request.param == "postgresql":
+        url = request.getfixturevalue("postgres").schema_url(request.node.nodeid)
+    store = SqlJobStore.open(url)
     with store.database.writing() as connection:
         connection.execute(insert(servers).values(id="me", beat=0))
     yield store

@@ -1,0 +1,69 @@
+"""Connections to PostgreSQL that end when the database does not answer.
+
+A database that has stopped without closing its connections, or a machine that has left the network, answers nothing and
+refuses nothing. A thread that waits for it would wait for ever, and so would everything that waits for the thread.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import socket
+import threading
+from collections.abc import Callable, Iterator
+from typing import Any, Final
+
+from sqlalchemy import URL, Engine, create_engine, event
+
+ANSWER_SECONDS: Final = 10  # to connect, and for each answer; `connect_timeout` in the URL replaces it
+
+
+def bounded_engine(url: URL) -> Engine:
+    """An engine for this URL whose waits all end. Raises ModuleNotFoundError where psycopg is not installed.
+
+    A connection whose answer takes too long is closed, which raises OperationalError in the thread that waits.
+    """
+    seconds = int(str(url.query.get("connect_timeout", ANSWER_SECONDS)))
+    engine = create_engine(
+        url.set(drivername="postgresql+psycopg"),
+        pool_pre_ping=True,
+        pool_timeout=seconds,
+        connect_args={"connect_timeout": seconds},
+    )
+    connect = _bounded_connect(seconds)
+    event.listen(engine, "do_connect", lambda _dialect, _record, given, named: connect(*given, **named))
+    return engine
+
+
+def _bounded_connect(seconds: int) -> Callable[..., Any]:
+    """`psycopg.connect` for connections of which no wait takes longer than this."""
+    import psycopg  # noqa: PLC0415 - an extra
+
+    class BoundedConnection(psycopg.Connection[Any]):
+        def wait(self, *arguments: Any, **options: Any) -> Any:
+            with _cut_after(seconds, self.pgconn.socket):
+                return super().wait(*arguments, **options)
+
+    return BoundedConnection.connect
+
+
+@contextlib.contextmanager
+def _cut_after(seconds: float, connection: int) -> Iterator[None]:
+    """Shut the connection with this file number down if the context takes longer."""
+    lock, left = threading.Lock(), threading.Event()
+
+    def cut() -> None:
+        with lock:
+            if not left.is_set():  # afterwards the number may belong to something else
+                with contextlib.suppress(OSError), socket.socket(fileno=os.dup(connection)) as duplicate:
+                    duplicate.shutdown(socket.SHUT_RDWR)
+
+    timer = threading.Timer(seconds, cut)
+    timer.daemon = True
+    timer.start()
+    try:
+        yield
+    finally:
+        timer.cancel()
+        with lock:
+            left.set()
