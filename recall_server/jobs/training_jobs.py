@@ -16,6 +16,7 @@ from recall_server.jobs.limits import Admission, JobLimits
 from recall_server.jobs.maintenance import Maintenance
 from recall_server.jobs.queue_ages import QueueAges
 from recall_server.jobs.rows.files import ClassifierFiles
+from recall_server.jobs.rows.identity import bind_folder, table_id
 from recall_server.jobs.rows.leases import Lease
 from recall_server.jobs.rows.records import (
     ClassifierRecord,
@@ -81,8 +82,8 @@ class TrainingJobs:
 
     def open(self) -> None:
         """Make the folders. Raises StorageFailed if they cannot be written to, or are not those of the table."""
-        self._files.prepare(self._store.table_id)
-        self._store.bind_folder(self._files.identity)
+        self._files.prepare(table_id(self._store.database))
+        bind_folder(self._store.database, self._files.identity)
         self._queue.update(self._store.queued())
 
     def start(self) -> None:

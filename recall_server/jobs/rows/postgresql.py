@@ -7,6 +7,7 @@ refuses nothing. A thread that waits for it would wait for ever, and so would ev
 from __future__ import annotations
 
 import contextlib
+import importlib
 import os
 import socket
 import threading
@@ -37,14 +38,15 @@ def bounded_engine(url: URL) -> Engine:
 
 def _bounded_connect(seconds: int) -> Callable[..., Any]:
     """`psycopg.connect` for connections of which no wait takes longer than this."""
-    import psycopg  # noqa: PLC0415 - an extra
+    connection: Any = importlib.import_module("psycopg").Connection  # an extra
 
-    class BoundedConnection(psycopg.Connection[Any]):
+    class BoundedConnection(connection):  # type: ignore[misc]
         def wait(self, *arguments: Any, **options: Any) -> Any:
             with _cut_after(seconds, self.pgconn.socket):
                 return super().wait(*arguments, **options)
 
-    return BoundedConnection.connect
+    connect: Callable[..., Any] = BoundedConnection.connect
+    return connect
 
 
 @contextlib.contextmanager

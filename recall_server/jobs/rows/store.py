@@ -6,9 +6,8 @@ from collections.abc import Collection, Iterator, Sequence
 from datetime import datetime
 from typing import Any, Self, final
 
-from sqlalchemy import Connection, delete, func, select, update
+from sqlalchemy import Connection, delete, func, select
 
-from recall_server.errors import StorageFailed
 from recall_server.jobs.rows import transitions
 from recall_server.jobs.rows.database import Database
 from recall_server.jobs.rows.records import (
@@ -46,24 +45,6 @@ class SqlJobStore:
 
     def close(self) -> None:
         self.database.close()
-
-    @property
-    def table_id(self) -> str:
-        """The id of this table, which no other table has."""
-        with self.database.reading() as connection:
-            identifier: str = connection.execute(select(schema.c.id)).scalar_one()
-        return identifier
-
-    def bind_folder(self, folder: str) -> None:
-        """Take the state folder of that id for that of all servers. Raises StorageFailed for a second folder."""
-        with self.database.writing() as connection:
-            connection.execute(update(schema).where(schema.c.folder == "").values(folder=folder))
-            bound = connection.execute(select(schema.c.folder)).scalar_one()
-        if bound != folder:
-            raise StorageFailed(
-                "the servers of this job table have another state folder: share that folder with this server and name "
-                "it (RECALL_STATE), or name another database (RECALL_DATABASE)"
-            )
 
     def add(
         self, record: ClassifierRecord, *, fingerprint: str, limit: int, key: IdempotencyKey | None = None

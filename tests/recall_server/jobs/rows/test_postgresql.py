@@ -11,7 +11,7 @@ from sqlalchemy import text
 from recall_server.errors import StorageBusy, StorageFailed
 from recall_server.jobs.rows.database import Database
 from recall_server.jobs.rows.files import ClassifierFiles
-from recall_server.jobs.rows.store import SqlJobStore
+from recall_server.jobs.rows.identity import bind_folder, table_id
 from tests.suite.needs import needs_postgresql
 from tests.suite.postgresql import PostgresServer
 
@@ -78,11 +78,11 @@ def test_a_refused_connection_is_named_at_the_start(
 def test_a_state_folder_that_is_not_shared_is_refused(postgres: PostgresServer, tmp_path: Path) -> None:
     url = postgres.schema_url("folders")
     for name, refused in (("one", False), ("one", False), ("other", True)):
-        store, files = SqlJobStore.open(url), ClassifierFiles(tmp_path / name)
-        files.prepare(store.table_id)
+        database, files = Database.open(url), ClassifierFiles(tmp_path / name)
+        files.prepare(table_id(database))
         if refused:
             with pytest.raises(StorageFailed, match="another state folder"):
-                store.bind_folder(files.identity)
+                bind_folder(database, files.identity)
         else:
-            store.bind_folder(files.identity)
-        store.close()
+            bind_folder(database, files.identity)
+        database.close()
