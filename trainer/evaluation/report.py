@@ -167,10 +167,10 @@ def _require_same_pictures(bundle: MemoryBundle, dataset: ImageDataset) -> None:
     """Raise InvalidDataset for other pictures than the bundle's: the memory may have been trained on them."""
     made = bundle.manifest.provenance
     if added := made.hyper_parameters.get("added"):
+        how = "continue with `recall-trainer distill --start`" if bundle.manifest.space == "pixels" else "make it anew"
         raise InvalidDataset(
             f"classes were added to {bundle.manifest.name} ({added}), and nothing tells which pictures it has seen: "
-            "continue with `recall-trainer distill --start` on a folder that has all of its classes, then evaluate "
-            "on that folder"
+            f"{how} on a folder that has all of its classes, then evaluate on that folder"
         )
     if dataset.classes != bundle.manifest.labels or dataset.image_shape != bundle.manifest.image.shape:
         raise InvalidDataset(

@@ -1,14 +1,15 @@
 """Adds classes to a bundle from pictures, without the data that the bundle was made from.
 
-The bases stay. If the budget has room, further bases are added: leading directions of the new pictures beyond the span
-of the old bases. The coefficients of old classes are zero along these, so what they recall does not change.
+A memory of features takes them up as `features/added_classes.py` says. In pixels, the bases stay. If the budget has
+room, further bases are added: leading directions of the new pictures beyond the span of the old bases. The coefficients
+of old classes are zero along these, so what they recall does not change.
 """
 
 from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -19,17 +20,21 @@ from recall_server.core.bundle.bundle import MemoryBundle
 from recall_server.core.bundle.describe import describe, made_now
 from recall_server.core.bundle.manifest import Manifest
 from recall_server.core.io.labels import check_label, composed
-from recall_server.core.memory import AddressedBases
-from recall_server.core.preprocessing import AbstractPreprocessing, Projected, unprojected
+from recall_server.core.memory import AddressedBases, DescribedClasses
+from recall_server.core.preprocessing import AbstractPreprocessing, Projected, Standardise, unprojected
+from recall_server.core.training.retraining import Retraining
 from trainer.data.datasets import UNKNOWN_LICENCE
 from trainer.data.enlargement import Enlargement
 from trainer.data.image_folder import read_training_pictures
 from trainer.data.second_moments import LARGEST
 from trainer.data.splits import Split
 from trainer.starts.eigenvectors import leading_eigenvectors, project, representatives
+from trainer.starts.features.added_classes import Larger, with_classes
 
-MOST_PICTURES = 6_000  # most pictures of a class
+MOST_PICTURES, MOST_BYTES = 6_000, 2**28  # most pictures of a class, and their bytes
 LONGEST_PHRASE = 1000  # most characters of a text in a manifest
+
+Featurise = Callable[[Tensor], Tensor]  # pictures uint8 [N, C, H, W] -> features [N, D, 1, 1]
 
 
 @dataclass(frozen=True)
@@ -46,7 +51,9 @@ class NewClass:
 
         Raises InvalidDataset if no picture can be read.
         """
-        images, unreadable = read_training_pictures(folder, bundle.manifest.image.shape, MOST_PICTURES)
+        shape = bundle.manifest.image.shape
+        most = max(1, min(MOST_PICTURES, MOST_BYTES // math.prod(shape)))
+        images, unreadable = read_training_pictures(folder, shape, most)
         return cls(composed(name or folder.name), torch.from_numpy(images), unreadable)
 
 
@@ -57,14 +64,22 @@ def add_classes(
     further_bases: int = 0,
     seed: int = 0,
     name: str | None = None,
+    featurise: Featurise = lambda images: images,
 ) -> MemoryBundle:
     """The bundle with these classes after its own, not written yet and without the accuracies of the old bundle.
 
-    `further_bases` is the number of bases to add. Raises ValueError for a memory without bases or that is addressed by
-    pictures, for a name that exists, for more numbers than the bundle's budget allows for that many classes, and if
-    further bases are asked for but images are too large for second moments or bases are not at half resolution.
+    `further_bases` is the number of bases to add; a memory of features has one for each class if it is 0. `featurise`
+    gives the features [n, D, 1, 1] of pictures; only memories of features need it. Raises ValueError for a memory that
+    takes up no classes (`check_addable`), for a name that exists, for more numbers than the bundle's budget allows for
+    that many classes, and if further bases are asked for but images are too large for second moments or bases are not
+    at half resolution.
     """
     check_addable(bundle, [each.name for each in added])
+    if isinstance(bundle.memory, DescribedClasses):
+        found = _with_described(bundle, bundle.memory, added, featurise, further_bases=further_bases, seed=seed)
+        of = found.memory, bundle.preprocessing, (*bundle.labels, *(each.name for each in added))
+        manifest = _manifest(bundle, of, added, name, found.retraining)
+        return MemoryBundle(manifest, found.memory, bundle.preprocessing, bundle.storage)
     memory, space = bundle.memory, unprojected(bundle.preprocessing)
     assert isinstance(memory, AddressedBases), "check_addable has seen to that"
     size = bundle.manifest.budget.images_per_class
@@ -73,8 +88,8 @@ def add_classes(
     if further_bases:
         memory = _extended(memory, splits, space, further_bases)
     points = [project(memory, split, space) for split in splits]
-    found = torch.stack([representatives(each, memory.rows, seed) for each in points], dim=1)
-    addressing = torch.cat([memory.addressing, found], dim=1)
+    rows = torch.stack([representatives(each, memory.rows, seed) for each in points], dim=1)
+    addressing = torch.cat([memory.addressing, rows], dim=1)
     targets = memory.targets.extended(range(memory.query_size), len(labels))
     larger = replace(memory, addressing=addressing, targets=targets)
     allowed = int(size * len(labels) * math.prod(larger.item_shape))
@@ -90,16 +105,47 @@ def add_classes(
     return MemoryBundle(manifest, larger, space, bundle.storage)
 
 
+def _with_described(
+    bundle: MemoryBundle,
+    memory: DescribedClasses,
+    added: Sequence[NewClass],
+    featurise: Featurise,
+    *,
+    further_bases: int,
+    seed: int,
+) -> Larger:
+    space = bundle.preprocessing
+    assert isinstance(space, Standardise), "check_addable has seen to that"
+    return with_classes(
+        memory,
+        bundle.manifest.retraining,
+        space,
+        [space.to_model(featurise(each.images).float()).flatten(1) for each in added],
+        further_bases=further_bases or len(added),
+        generator=torch.Generator().manual_seed(seed),
+    )
+
+
 def check_addable(bundle: MemoryBundle, names: Sequence[str]) -> None:
     """Raise ValueError if classes of these names cannot be added to the bundle; no picture is needed to tell."""
-    name = f"the bundle {bundle.manifest.name}"
-    if bundle.manifest.queries != "labels" or not isinstance(bundle.memory, AddressedBases):
-        raise ValueError(f"{name} takes up no further classes: only a memory of bases addressed by labels does")
+    name, based = f"the bundle {bundle.manifest.name}", isinstance(bundle.memory, AddressedBases)
+    pixels = bundle.manifest.space == "pixels" and based and bundle.manifest.queries == "labels"
+    if not pixels and not _describes(bundle):
+        raise ValueError(
+            f"{name} takes up no further classes: only a memory of bases addressed by labels does, or one of features "
+            "that describes its classes"
+        )
     known = set(bundle.labels)
     for each in map(check_label, names):
         if each in known:
             raise ValueError(f"{name} knows {each!r} already; give the folder another --name")
         known.add(each)
+
+
+def _describes(bundle: MemoryBundle) -> bool:
+    """Whether it holds a head, which one step of training gives, and what its classes look like."""
+    one_step = bundle.manifest.retraining.steps == 1
+    return isinstance(bundle.memory, DescribedClasses) and isinstance(bundle.preprocessing, Standardise) and one_step
 
 
 def _extended(
@@ -142,9 +188,10 @@ def _check_extensible(memory: AddressedBases, half: Enlargement) -> None:
 
 def _manifest(
     bundle: MemoryBundle,
-    larger: tuple[AddressedBases, AbstractPreprocessing, Sequence[str]],
+    larger: tuple[AddressedBases | DescribedClasses, AbstractPreprocessing, Sequence[str]],
     added: Sequence[NewClass],
     name: str | None,
+    retraining: Retraining | None = None,
 ) -> Manifest:
     """The manifest of `bundle`, updated for the `larger` memory, its preprocessing and its labels."""
     memory, space, labels = larger
@@ -154,7 +201,8 @@ def _manifest(
         digest.update(each.name.encode())
         digest.update(each.images.numpy().data)
     licence = f"{before.provenance.dataset_licence}; of what was added: {UNKNOWN_LICENCE}"
-    parameters = {"memory.bases": len(memory.bases), "added": names[:LONGEST_PHRASE], "added_to_sha256": bundle.sha256}
+    size = "bases" if isinstance(memory, DescribedClasses) else "memory.bases"
+    parameters = {size: len(memory.bases), "added": names[:LONGEST_PHRASE], "added_to_sha256": bundle.sha256}
     made = before.provenance.model_dump(exclude={"code_version", "date"}) | {
         "dataset": f"{before.provenance.dataset} and {names}"[:LONGEST_PHRASE],
         "dataset_sha256": digest.hexdigest(),
@@ -167,7 +215,10 @@ def _manifest(
         space,
         labels=labels,
         groups=before.groups,
-        retraining=before.retraining,
+        retraining=retraining or before.retraining,
+        space=before.space,
+        feature_encoder=before.feature_encoder,
+        image=before.image,
         images_per_class=before.budget.images_per_class,
         dataset_bytes=before.budget.dataset_bytes + sum(each.images.numel() for each in added),
         provenance=made_now(**made),

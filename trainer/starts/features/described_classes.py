@@ -113,10 +113,9 @@ def described_classes(data: Labelled, vectors: Tensor, *, bases: int, centres: i
     squares = torch.zeros(classes, bases)
     for features, labels in _chunks(data):
         squares.index_add_(0, labels, ((features - means[labels]) @ along).square())
-    found = torch.stack([_centres(data, label, centres) for label in range(classes)], dim=1) @ along  # [r, C, K]
-    found = found - found.mean(dim=0) + means @ along
+    found = [centres_of(data.features[data.labels == label], centres) @ along for label in range(classes)]  # [r, K]
     deviations = (squares / counts).sqrt()
-    return DescribedClasses(along.T.contiguous(), vectors @ along, found.contiguous(), deviations)
+    return DescribedClasses(along.T.contiguous(), vectors @ along, torch.stack(found, dim=1), deviations)
 
 
 def _chunks(data: Labelled) -> list[tuple[Tensor, Tensor]]:
@@ -148,8 +147,8 @@ def _bases(vectors: Tensor, means: Tensor, within: Tensor, count: int) -> Tensor
     return turned
 
 
-def _centres(data: Labelled, label: int, count: int) -> Tensor:
-    """[count, D]; fewer features than centres are repeated in turn."""
-    features = data.features[data.labels == label][:CLUSTERED].float()
-    found = clusters(features, min(count, len(features))).centres
-    return found[torch.arange(count) % len(found)]
+def centres_of(features: Tensor, count: int) -> Tensor:
+    """Centres [count, D] of features [n, D], whose mean is theirs; fewer features are repeated in turn."""
+    found = clusters(features[:CLUSTERED].float(), min(count, len(features), CLUSTERED)).centres
+    repeated = found[torch.arange(count) % len(found)]
+    return repeated - repeated.mean(dim=0) + features.float().mean(dim=0)
