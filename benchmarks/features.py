@@ -100,7 +100,7 @@ class Bench:
         """The figures of everything that fits in so many numbers; {} where no vector does."""
         if numbers < self.data.width + self.data.classes:
             return {}
-        figures = {"memory": self._memory(numbers)}
+        figures = {"memory": self.memory(numbers)}
         rows = numbers // (self.data.classes * self.data.width)
         kinds = {"class_means": Vectors.of_classes(of_rank(self.means, numbers))}
         if rows:
@@ -111,22 +111,24 @@ class Bench:
         else:
             kinds["k_means"] = self._clusters_of_all(numbers // (self.data.width + self.data.classes))
             kinds["random_real"] = self._random_of_all(numbers // self.data.width, generator)
-        figures |= {name: self._measure(vectors) for name, vectors in kinds.items()}
+        figures |= {name: self.measure(vectors) for name, vectors in kinds.items()}
         if rows:
             figures["trained"] = self._trained(min(rows, 24), generator)
         return figures
 
-    def _memory(self, numbers: int) -> dict[str, float]:
+    def memory(self, numbers: int) -> dict[str, float]:
+        """The figures of the method `exact`."""
         began = time.perf_counter()
         found = best_exact(self.data.real, self.data.validation, self.space, self.data.classes, numbers)
         seconds, memory = time.perf_counter() - began, fake_quantise(found.memory, "int8")
         queries = torch.eye(self.data.classes)
         head = Vectors.of_classes(memory.items(queries))
         learned_from = Vectors.of_classes(memory.typical(queries)) if isinstance(memory, DescribedClasses) else head
-        figures = self._measure(learned_from, trained(head, found.retraining, 0))
+        figures = self.measure(learned_from, trained(head, found.retraining, 0))
         return figures | {"numbers": memory.stored_numbers(), "seconds": round(seconds, 1)}
 
-    def _measure(self, data: Vectors, learner: Logits | None = None) -> dict[str, float]:
+    def measure(self, data: Vectors, learner: Logits | None = None) -> dict[str, float]:
+        """Test accuracies in per cent; `learner` takes the place of the linear head."""
         found = {
             "linear": right(learner or linear(data, self.data.validation), self.data.test),
             "mlp": mlp(data, self._networks, self.data.test),

@@ -64,7 +64,9 @@ def _convolution(attributes: Attributes, value: Tensor, weight: Tensor, bias: Te
             _same_upper(size, kernel, stride)
             for size, kernel, stride in zip(value.shape[2:], weight.shape[2:], strides, strict=True)
         )
-    return conv2d(pad(value, (left, right, top, bottom)), weight, bias, stride=strides, groups=attributes["group"])
+    return conv2d(
+        pad(value, (left, right, top, bottom)), weight, bias, stride=strides, groups=attributes.get("group", 1)
+    )
 
 
 def _same_upper(size: int, kernel: int, stride: int) -> tuple[int, int]:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from trainer.methods.families.selections import random
 from trainer.methods.method import Method
 from trainer.methods.specs.memories import MultiFormationSpec
+from trainer.methods.specs.outer import Adam, Outer
+from trainer.methods.specs.pretrained.linear_gradients import LinearGradientMatchingSpec
 from trainer.methods.specs.pretrained.mosaics import LabelledStart
 
 
@@ -16,4 +18,21 @@ def mosaics() -> Method:
     )  # fmt: skip
 
 
-METHODS = (mosaics,)
+def lgm() -> Method:
+    """Pictures whose views give random heads on an encoder's features the gradients of real ones.
+
+    The authors start from noise and learn an image pyramid, which is left out.
+    """
+    return random().varied(
+        "lgm", citation="Cazenavette et al., Linear Gradient Matching (2025), and the authors' linear_gm.py",
+        objective=LinearGradientMatchingSpec(), outer=Outer(optimiser=Adam(), rate=0.01, steps=5_000),
+    )  # fmt: skip
+
+
+def lgm_small() -> Method:
+    """`lgm` with smaller pictures, fewer and larger views, and fewer and larger steps."""
+    objective = {"size": 128, "views": 2, "real_views": 2, "real_per_class": 200, "smallest_crop": 0.3, "noise": 0.0}
+    return lgm().varied("lgm-small", objective=objective, outer={"rate": 0.05, "decay": "cosine", "steps": 400})
+
+
+METHODS = (mosaics, lgm, lgm_small)

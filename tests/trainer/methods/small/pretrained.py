@@ -9,4 +9,9 @@ MOSAICS = [
     "retraining.steps=60", "retraining.learning_rate=0.05",
 ]  # fmt: skip
 
-SMALL = {"mosaics": Small(MOSAICS)}
+GRADIENTS = [
+    *NETWORKS, "objective.size=32", "objective.views=1", "objective.real_views=1", "objective.real_per_class=20",
+    "retraining.steps=60", "retraining.learning_rate=0.05",
+]  # fmt: skip
+
+SMALL = {"mosaics": Small(MOSAICS)} | dict.fromkeys(("lgm", "lgm-small"), Small(GRADIENTS, rows=None))
