@@ -54,11 +54,29 @@ def in_order(head: LinearHead, positions: Sequence[Sequence[int]]) -> LinearHead
 
 
 def head_with_pictures(asked: Sequence[tuple[MemoryBundle, Tensor]], pictures: Source) -> LinearHead:
-    """The head over the classes of queries [C] to memories that hold heads, and then those of pictures."""
+    """The head over the classes of queries [C] to memories that hold heads, and then the other classes of pictures.
+
+    The labels of the pictures are among all classes. Pictures of a memory's class add to what is typical of it.
+    """
     groups = by_bundle([bundle for bundle, _ in asked])
-    sources = [head_source(bundle, torch.stack([asked[at][1] for at in chosen])) for bundle, chosen in groups]
-    last = list(range(len(asked), len(asked) + pictures.classes))
-    return in_order(joined_head([*sources, pictures]), [*(chosen for _, chosen in groups), last])
+    sources = [
+        _with_pictures(head_source(bundle, torch.stack([asked[at][1] for at in chosen])), chosen, pictures)
+        for bundle, chosen in groups
+    ]
+    last = list(range(len(asked), pictures.classes))
+    if last:
+        nothing = Source(pictures.typical[:0], pictures.labels[:0], len(last))
+        sources.append(_with_pictures(nothing, last, pictures))
+    return in_order(joined_head(sources), [*(chosen for _, chosen in groups), last])
+
+
+def _with_pictures(source: Source, positions: Sequence[int], pictures: Source) -> Source:
+    """The source with the pictures of its classes, which have these positions among the classes of the pictures."""
+    own = torch.full((pictures.classes,), -1)
+    own[torch.tensor(positions)] = torch.arange(len(positions))
+    labels = own[pictures.labels]
+    typical = torch.cat([source.typical, pictures.typical[labels >= 0]])
+    return source._replace(typical=typical, labels=torch.cat([source.labels, labels[labels >= 0]]))
 
 
 def stored_head(bundle: MemoryBundle, vectors: Tensor) -> LinearHead:

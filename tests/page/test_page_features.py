@@ -44,10 +44,26 @@ def test_a_name_and_pictures_make_one_classifier(page: Any) -> None:
     page.locator("#boxes .box").nth(1).locator("input[accept]").set_input_files([file("right", 1), file("right", 2)])
     page.click("#train")
     page.locator("#take").wait_for()
-    assert "left and unten, made from names of knowing and from your pictures" in page.locator("#made").inner_text()
+    assert "left and unten, made from knowing and your pictures" in page.locator("#made").inner_text()
     assert "names and pictures were never measured together" in page.locator("#quality").inner_text()
     page.set_input_files("#predict-box input[accept]", [file("right", 70), file("left", 70)])
     page.get_by_text("2 pictures classified: 1 × unten and 1 × left.").wait_for()
+
+
+def test_a_class_may_have_a_name_that_a_memory_knows_and_pictures(page: Any) -> None:
+    give_pictures(page, ("left", "left"), ("unten", "right"))
+    both = page.get_by_label("Use what the memory knows, too")
+    assert both.count() == 2
+    assert both.nth(0).is_visible()
+    assert not both.nth(1).is_visible()  # no memory knows "unten"
+    with page.expect_request("**/classifier?*") as sent:
+        page.click("#train")
+    assert "labels" not in sent.value.url
+    page.locator("#take").wait_for()
+    both.nth(0).check()
+    with page.expect_request("**/classifier?labels=left") as sent:
+        page.click("#train")
+    page.locator("#made", has_text="made from knowing and your pictures").wait_for()
 
 
 def test_a_memory_of_features_is_shown_as_a_map_of_its_classes(page: Any) -> None:

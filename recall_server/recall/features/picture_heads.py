@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.nn.functional import one_hot
 
 from recall_server.core.classifier.familiarity import Familiarity
-from recall_server.errors import InvalidRequest, UnsupportedQuery
+from recall_server.errors import UnsupportedQuery
 from recall_server.recall.addressing import check_one_class_each
 from recall_server.recall.features.familiarity import MANY, mean_familiarity, picture_familiarity
 from recall_server.recall.features.few_shot import FewShotHead, HeadWay, few_shot_head
@@ -38,7 +38,7 @@ NOTHING_KNOWN: Final = (
 @final
 @dataclass(frozen=True, eq=False)
 class PictureHead:
-    """A head over `labels`: classes of pictures, `counts` of each, after those of `queries`, if any.
+    """A head over `labels`: those of `queries`, if any, and then the other classes of pictures, `counts` of each.
 
     `members` [N] is the class of each picture, `explanation` a sentence or more on how the pictures were used.
     """
@@ -78,22 +78,19 @@ def head_among_labels(
 ) -> PictureHead:
     """The head for the labels of `queries`, of memories in the features of one encoder, and classes of pictures.
 
-    Raises InvalidRequest for a class that is named like a label, and errors as `head_of_pictures`.
+    A class of pictures that is named like a label is one class with it: both say what it looks like. Raises errors as
+    `head_of_pictures`.
     """
     assert space.known is not None, "space_of_labels has seen to that"
     model, names = space.known.model, [query.name for query in queries]
     counts, features, members = _encoded(pictures, space, limits)
-    twice = next((name for name in counts if name in names), None)
-    if twice is not None:
-        raise InvalidRequest(
-            f"{twice!r} is a label and a class of pictures; give the pictures another name", parameter=twice
-        )
-    own, shots = means_and_counts(features, one_hot(members).to(features))
+    labels = list(dict.fromkeys([*names, *counts]))
+    shown = torch.tensor([labels.index(name) for name in counts])  # the classes of the pictures among all classes
     known = torch.cat([mean_features(query.loaded.bundle, query.vector.unsqueeze(0)) for query in queries])
-    means, all_counts = torch.cat([known, own]), torch.cat([torch.full((len(known),), MANY), shots])
+    means, all_counts = _all_means(known, *means_and_counts(features, one_hot(members).to(features)), shown)
     asked = [(query.loaded.bundle, query.vector) for query in queries]
     if all(holds_head(bundle) for bundle, _ in asked):
-        head = head_with_pictures(asked, Source(features, members, len(counts)))
+        head = head_with_pictures(asked, Source(features, shown[members], len(labels)))
         how = "The heads of the memories are joined with the pictures, by what typical features of all classes say."
     else:
         head = model.head(model.whiten(means), all_counts)
@@ -101,9 +98,20 @@ def head_among_labels(
     others = [label not in names for label in space.known.loaded.bundle.labels]
     familiarity = mean_familiarity(means, all_counts, model.known[torch.tensor(others)], model)
     return PictureHead(
-        (*names, *counts), counts, FewShotHead(head, "recalled", {}), members, space, familiarity, how,
+        tuple(labels), counts, FewShotHead(head, "recalled", {}), members, space, familiarity, how,
         tuple(queries),
     )  # fmt: skip
+
+
+def _all_means(known: Tensor, own: Tensor, shots: Tensor, shown: Tensor) -> tuple[Tensor, Tensor]:
+    """Means [k, D] and counts [k] of `known` classes [m, D] and of those of pictures, which are at `shown` of all.
+
+    The mean of a class that is both is halfway between the two.
+    """
+    new = shown >= len(known)
+    means, counts = torch.cat([known, own[new]]), torch.cat([torch.full((len(known),), MANY), shots[new]])
+    means[shown[~new]] = (known[shown[~new]] + own[~new]) / 2
+    return means, counts
 
 
 def _encoded(

@@ -51,8 +51,8 @@ function withdraw() {
 function made(record, trained) {
   const { addressing, bundles, labels, network: spec, seconds } = record;
   const memories = list(bundles.map(({ name }) => name));
-  if (inFeatures(record) && isMixed(record)) {
-    return `A classifier of ${list(labels)}, made from names of ${memories} and from your pictures.`;
+  if (isMixed(record)) {
+    return `A classifier of ${list(labels)}, made from ${memories} and your pictures.`;
   }
   if (inFeatures(record)) {
     return `A classifier of ${list(labels)}, made from your pictures in the features of an encoder (${memories}).`;

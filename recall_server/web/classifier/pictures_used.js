@@ -31,9 +31,9 @@ export function inFeatures({ addressing, network }) {
   return Boolean(addressing) && network === "linear";
 }
 
-/** Whether some classes are names, and others pictures. */
-export function isMixed({ labels, pictures }) {
-  return pictures != null && labels.some((label) => !(label in pictures));
+/** Whether memories and pictures say together what the classes look like. */
+export function isMixed({ addressing, pictures, ways }) {
+  return pictures != null && addressing === "recalled" && !ways;
 }
 
 /** How each way to use the pictures did on those that were left out, the best one first. */

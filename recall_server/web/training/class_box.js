@@ -18,8 +18,10 @@ export class ClassBox extends PictureBox {
     this.note = make("p", { className: "note" });
     this.note.setAttribute("role", "status");
     this.remembered = make("div", { className: "strip" });
+    this.both = make("input", { type: "checkbox" });
+    this.bothLine = make("label", { className: "note", hidden: true }, this.both, " Use what the memory knows, too");
     const label = make("label", { className: "name" }, `Name of class ${number}`, this.name);
-    this.element.prepend(label, this.note, this.remembered);
+    this.element.prepend(label, this.note, this.bothLine, this.remembered);
     this.button("Remove", `Remove class ${number}`, () => removed(this)).className = "remove";
     this.name.addEventListener("input", () => this.show());
     this.name.addEventListener("change", () => { named(this); this.show(); });
@@ -41,6 +43,11 @@ export class ClassBox extends PictureBox {
     return this.typed || this.fallback;
   }
 
+  /** Whether the class is to be learned from a memory: in place of pictures, or besides them. */
+  get isNamed() {
+    return this.files.length ? !this.bothLine.hidden && this.both.checked : Boolean(this.typed);
+  }
+
   get isEmpty() {
     return !this.typed && !this.files.length;
   }
@@ -50,6 +57,7 @@ export class ClassBox extends PictureBox {
     if (!this.name) return; // called by the constructor of the base class
     const meaning = meaningOf(this.typed);
     this.note.textContent = this.remark(meaning);
+    this.bothLine.hidden = !this.files.length || !meaning?.joins;
     this.remember((!this.files.length && meaning?.source) || null);
   }
 

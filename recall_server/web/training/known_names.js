@@ -35,8 +35,9 @@ export function prepareKnown({ bundles, aliases }, add) {
 }
 
 /**
- * What the memories know of this name, as { text, source, several }: a sentence, a label of a memory of images that can
- * be shown (or null), and whether the name stands for several classes. Null for a name that no memory knows.
+ * What the memories know of this name, as { text, source, several, joins }: a sentence, a label of a memory of images
+ * that can be shown (or null), whether the name stands for several classes, and whether a memory of features knows it,
+ * so that pictures can be added to what it knows. Null for a name that no memory knows.
  */
 export function meaningOf(name) {
   const found = find(name);
@@ -45,10 +46,11 @@ export function meaningOf(name) {
   if (labels.length) {
     const source = labels.find(({ memory }) => memory.space !== "features") ?? null;
     const memories = list(labels.map(({ memory }) => memory.name));
-    return { text: `Known to ${memories}. It needs no pictures.`, source, several: false };
+    const joins = labels.some(({ memory }) => memory.space === "features");
+    return { text: `Known to ${memories}. It needs no pictures.`, source, several: false, joins };
   }
   const members = groups.length ? groups[0].members : alias;
-  return { text: `Stands for ${list(members)}.`, source: null, several: members.length > 1 };
+  return { text: `Stands for ${list(members)}.`, source: null, several: members.length > 1, joins: false };
 }
 
 /** Images that a memory recalls for one of its labels, as data URIs. */

@@ -36,7 +36,7 @@ async function request() {
   const cards = filledCards();
   const [pictured, named] = [cards.filter((card) => card.files.length), cards.filter((card) => !card.files.length)];
   check(cards, named, pictured);
-  const labels = named.map((card) => card.typed);
+  const labels = cards.filter((card) => card.isNamed).map((card) => card.typed);
   if (pictured.length) return trainPictures(pictured, labels);
   starting("Sending…");
   return postJson("/classifier", { labels });
@@ -63,7 +63,7 @@ function check(cards, named, pictured) {
   if (twice) throw new Error(`Two classes are called “${twice}”: give them different names.`);
 }
 
-/** Train from the pictures of these cards; `labels` are the names of further classes, which memories know. */
+/** Train from the pictures of these cards; `labels` are the names that memories know and that are used, too. */
 async function trainPictures(cards, labels) {
   const { addressing, memory } = labels.length ? {} : chosenWay();
   const parts = cards.flatMap((card) => card.files.map((file) => [card.label, file]));

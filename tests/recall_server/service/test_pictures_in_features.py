@@ -151,9 +151,22 @@ def test_one_label_and_one_class_of_pictures_are_two_classes(knowing: RecallServ
         knowing.train_pictures(named({"east": "right"}))
 
 
-def test_a_class_that_is_named_like_a_label_is_refused(knowing: RecallService) -> None:
-    with pytest.raises(InvalidRequest, match="'left' is a label and a class of pictures"):
-        knowing.train_pictures(named({"left": "right"}), labels=["left"])
+def test_a_class_may_be_a_label_and_have_pictures(knowing: RecallService) -> None:
+    record = knowing.train_pictures(named({"east": "right", "left": "left"}), labels=["middle", "left"]).record
+    assert record.labels == ("middle", "left", "east")
+    assert record.pictures == {"east": 3, "left": 3}
+    shown = pictures("left", "middle", "right", seed=700)
+    assert labels_of(knowing, record.id, shown) == ["left"] * 3 + ["middle"] * 3 + ["east"] * 3
+
+
+def test_pictures_of_a_label_change_what_is_predicted_for_their_like(knowing: RecallService) -> None:
+    shown = pictures("right", seed=700)
+    classes = []
+    for more in ({}, {"left": "right"}):
+        record = knowing.train_pictures(named({"west": "left"} | more), labels=["middle", "left"]).record
+        assert record.labels == ("middle", "left", "west")
+        classes.append(knowing.predict(record.id, shown).probabilities[:, 1].mean())
+    assert classes[1] > classes[0] + 0.1
 
 
 def test_labels_of_images_do_not_meet_pictures(tmp_path: Path) -> None:
