@@ -174,5 +174,6 @@ def _limit_memory(memory: int) -> None:
             pages = int(file.read().split()[0])
     except OSError:
         return
-    limit = pages * resource.getpagesize() + memory
-    resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
+    limit, (_, hard) = pages * resource.getpagesize() + memory, resource.getrlimit(resource.RLIMIT_AS)
+    if hard == resource.RLIM_INFINITY or limit < hard:  # a limit of the operator's cannot be raised
+        resource.setrlimit(resource.RLIMIT_AS, (limit, limit))

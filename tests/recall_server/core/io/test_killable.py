@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from typing import Any
@@ -87,3 +89,16 @@ def test_work_is_killed_if_nobody_waits(process: KillableProcess) -> None:
     process.call({"do": "reverse"}, b"")
     with pytest.raises(Abandoned):
         process.call({"do": "sleep"}, b"", wanted=lambda: False)
+
+
+@pytest.mark.parametrize("memory", [2**29, 2**36, 2**50])
+def test_a_limit_of_the_operators_stays(memory: int) -> None:
+    program = (
+        "import resource\n"
+        "from recall_server.core.io.killable import _limit_memory\n"
+        "resource.setrlimit(resource.RLIMIT_AS, (2**35, 2**35))\n"
+        f"_limit_memory({memory})\n"
+        "print(resource.getrlimit(resource.RLIMIT_AS)[0])\n"
+    )
+    limited = int(subprocess.run([sys.executable, "-c", program], check=True, capture_output=True, timeout=60).stdout)
+    assert limited == 2**35 if memory > 2**35 else memory < limited < 2**35
