@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import final
 
-from recall_server.errors import NotFound, StorageFailed
+from recall_server.errors import NotFound, StorageBusy, StorageFailed
 from recall_server.jobs.counters import JobCounters
 from recall_server.jobs.limits import JobLimits
 from recall_server.jobs.queue_ages import QueueAges
@@ -84,7 +84,11 @@ class ClaimedJobs:
             self._queue.remove(claim.identifier)
             self._counters.add_stage("queue", waited)
             self._watchers.notify(claim.identifier)
-            assignment = self._assignment(claim)
+            try:
+                assignment = self._assignment(claim)
+            except StorageBusy:
+                self._end(claim, self._store.returned)  # the worker asks again
+                return None
             if assignment is not None:
                 return assignment
         return None
@@ -111,6 +115,8 @@ class ClaimedJobs:
         file = FinishedFile(bytes=len(classifier), sha256=hashlib.sha256(classifier).hexdigest())
         try:
             self._files.save(assignment.identifier, assignment.attempt, classifier)
+        except StorageBusy as error:
+            return self.lost(assignment, str(error))
         except StorageFailed as error:
             return self.failed(assignment, JobError(kind=StorageFailed.__name__, detail=str(error)))
         if self._end(held.claim, lambda claim: self._finished(claim, file, seconds)):
@@ -164,10 +170,12 @@ class ClaimedJobs:
         return record
 
     def _assignment(self, claim: Claim) -> Assignment | None:
-        """What a worker needs; None, after failing the job, if its task cannot be read."""
+        """What a worker needs; None, after failing the job, if its task cannot be read. Raises StorageBusy."""
         empty = Assignment(claim.identifier, claim.attempt, b"", self._limits.training_seconds)
         try:
             task = self._files.task(claim.identifier)
+        except StorageBusy:
+            raise
         except (NotFound, StorageFailed) as error:
             self.failed(empty, JobError(kind=StorageFailed.__name__, detail=str(error)))
             return None

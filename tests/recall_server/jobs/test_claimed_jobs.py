@@ -10,7 +10,7 @@ import pytest
 from sqlalchemy import update
 
 from recall_server.core.classifier.fresh_classifier import FreshClassifier
-from recall_server.errors import NotFound, StorageFailed
+from recall_server.errors import NotFound, StorageBusy, StorageFailed
 from recall_server.jobs.rows.files import ClassifierFiles
 from recall_server.jobs.rows.records import ClassifierRecord, JobError, JobStatus, Progress
 from recall_server.jobs.rows.store import SqlJobStore
@@ -179,6 +179,29 @@ def test_a_job_is_retried_if_its_worker_dies_and_then_fails(tmp_path: Path) -> N
     assert failed.finished_at is not None
     assert names(tmp_path / "tasks") == set()
     assert jobs.statistics().retries == 1
+
+
+@pytest.mark.parametrize(("what", "attempts"), [("task", 1), ("save", 2)])
+def test_a_lack_of_file_handles_costs_no_job(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, what: str, attempts: int
+) -> None:
+    def busy(*_: object) -> None:
+        raise StorageBusy("a file cannot be used: Too many open files")
+
+    backend = ManualBackend()
+    jobs = jobs_with(backend, tmp_path)
+    identifier = jobs.submit(record(), training_task()).record.id
+    with monkeypatch.context() as patch:
+        patch.setattr(ClassifierFiles, what, busy)
+        if what == "task":
+            assert backend.source.take() is None
+        else:
+            backend.perform()
+    assert jobs.get(identifier).status is JobStatus.QUEUED
+    backend.perform()
+    done = jobs.get(identifier)
+    assert done.status is JobStatus.SUCCEEDED
+    assert jobs.statistics().retries == attempts - 1
 
 
 def test_a_second_attempt_can_succeed(tmp_path: Path) -> None:
