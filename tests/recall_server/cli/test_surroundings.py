@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import io
 import os
-import resource
 import socket
 import subprocess
 import sys
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -36,28 +35,27 @@ def nobody(user):
 pwd.getpwuid = nobody
 tempfile._candidate_tempdir_list = lambda: [os.environ["TMPDIR"]]
 """
-HANDLES = 64
 
 
 @dataclass(frozen=True)
 class Surroundings:
-    """What a server is started in. `shell` is the end of the command line, `limit` is set in the child."""
+    """What a server is started in. `limit` is the shell's command before it, `closed` the end of its command line."""
 
     state: str = "state"
-    shell: str = ""
+    limit: str = ""
+    closed: str = ""
     temporary: str = "tmp"
-    limit: tuple[int, int] | None = None
     root_path: str = ""
     uploads: int = 1
     may_be_busy: bool = False
 
 
 ALL = {
-    "no home, no user, no standard error": Surroundings(shell="2>&-", state="what? %2F%25 #1 \U0001f43b"),
+    "no home, no user, no standard error": Surroundings(closed="2>&-", state="what? %2F%25 #1 \U0001f43b"),
     "no temporary folder, files of half a megabyte, below a prefix": Surroundings(
-        temporary="a file", limit=(resource.RLIMIT_FSIZE, 2**19), root_path="/recall", shell="<&- >&-"
+        temporary="a file", limit="ulimit -f 1024;", root_path="/recall", closed="<&- >&-"
     ),
-    "few file handles": Surroundings(limit=(resource.RLIMIT_NOFILE, HANDLES), uploads=12, may_be_busy=True),
+    "few file handles": Surroundings(limit="ulimit -n 64;", uploads=12, may_be_busy=True),
 }
 
 
@@ -81,15 +79,9 @@ def serving(surroundings: Surroundings, artifacts: Path, folder: Path) -> Iterat
         "RECALL_WORKER_THREADS": "1",
         "RECALL_DRAIN_SECONDS": "1",
     }
-    command = ["/bin/sh", "-c", f'exec "$0" -m recall_server serve {surroundings.shell}', sys.executable]
-    limit = surroundings.limit
     with (folder / "log").open("w") as log:
         process = subprocess.Popen(
-            command,
-            env=environment,
-            stdout=log,
-            stderr=log,
-            preexec_fn=(lambda: resource.setrlimit(limit[0], (limit[1],) * 2)) if limit else None,
+            command(surroundings.limit, surroundings.closed), env=environment, stdout=log, stderr=log
         )
     try:
         eventually(lambda: process.poll() is not None or answers(port), "the server listens or has ended")
@@ -100,6 +92,11 @@ def serving(surroundings: Surroundings, artifacts: Path, folder: Path) -> Iterat
     finally:
         process.kill()
         process.wait(PATIENCE)
+
+
+def command(limit: str, closed: str = "") -> list[str]:
+    """The command line of a server below a limit of the shell's, in units of 512 bytes for the size of files."""
+    return ["/bin/sh", "-c", f'{limit} exec "$0" -m recall_server serve {closed}', sys.executable]
 
 
 def answers(port: int) -> bool:
@@ -159,23 +156,15 @@ def client(base: str) -> httpx2.Client:
     return httpx2.Client(base_url=base, timeout=PATIENCE, trust_env=False)
 
 
-HOPELESS: dict[str, tuple[Callable[[], None], str]] = {
-    "no handle": (lambda: resource.setrlimit(resource.RLIMIT_NOFILE, (6, 6)), "error: no training process"),
-    "no file": (lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0)), "error: "),
-}
+HOPELESS = {"ulimit -n 6;": "error: no training process can be started", "ulimit -f 0;": "error: "}
 
 
-@pytest.mark.parametrize("name", HOPELESS)
-def test_a_server_that_cannot_start_says_why(artifacts: Path, tmp_path: Path, name: str) -> None:
-    deprive, sentence = HOPELESS[name]
+@pytest.mark.parametrize("limit", HOPELESS)
+def test_a_server_that_cannot_start_says_why(artifacts: Path, tmp_path: Path, limit: str) -> None:
+    settings = {"RECALL_ARTIFACTS": str(artifacts), "RECALL_STATE": str(tmp_path / "state"), "RECALL_PORT": "0"}
     done = subprocess.run(
-        [sys.executable, "-m", "recall_server", "serve", "--port=0"],
-        env=os.environ | {"RECALL_ARTIFACTS": str(artifacts), "RECALL_STATE": str(tmp_path / "state"), "CXX": "true"},
-        capture_output=True,
-        text=True,
-        timeout=PATIENCE,
-        preexec_fn=deprive,
+        command(limit), env=os.environ | settings | {"CXX": "true"}, capture_output=True, text=True, timeout=PATIENCE
     )
     assert done.returncode == 1
     assert "Traceback" not in done.stderr
-    assert done.stderr.splitlines()[-1].startswith(sentence)
+    assert done.stderr.splitlines()[-1].startswith(HOPELESS[limit])
