@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import json
 import sys
+import time
 from pathlib import Path
 from typing import Annotated
 
@@ -39,15 +40,14 @@ from trainer.cli.options import Device, Threads
 from trainer.cli.record_experts import record_experts
 from trainer.cli.select_bases import select_bases
 from trainer.cli.streams import stream
+from trainer.data.datasets import LICENCES
 from trainer.evaluation.novelty import fit_novelty_scorer
 from trainer.evaluation.protocol import Protocol
 from trainer.evaluation.report import evaluate_bundle, print_manifest, write_card, write_picture
 from trainer.methods import recipe_choice
 from trainer.methods.budget import Size
 from trainer.methods.overrides import given
-from trainer.output.places import check_name
 from trainer.run.distill import Interrupted
-from trainer.run.distributed import process_is_first
 from trainer.run.monitor.monitors import Monitors
 from trainer.run.request import DistillRequest, check_output
 from trainer.run.search.byte_budget import FileSizeLimit
@@ -73,7 +73,9 @@ def distill(  # noqa: PLR0913  (a command line has as many options as it has)
     start: options.Start = None,
     override: options.Overrides = None,
     outer_steps: options.OuterSteps = None,
-    minutes: Annotated[float | None, typer.Option(help="Stop after this many minutes.", min=0.01)] = None,
+    minutes: Annotated[
+        float | None, typer.Option(help="Minutes in total, with all that comes before and after.", min=0.01)
+    ] = None,
     validate_every: Annotated[int, typer.Option(help="Outer steps between validations.", min=1)] = 250,
     resume: Annotated[bool, typer.Option("--resume", help="Continue from the checkpoint beside OUTPUT.")] = False,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an existing bundle at OUTPUT.")] = False,
@@ -91,7 +93,7 @@ def distill(  # noqa: PLR0913  (a command line has as many options as it has)
 
     Ctrl-C keeps the best bundle so far and a checkpoint; --resume continues from it.
     """
-    check_name(output)
+    begun, where = time.monotonic(), commands.pick_device(device)
     if encoder is not None:
         return commands.say_written(output, features.distill_by_options(locals()))
     watch = Monitors(metrics, tensorboard, previews).checked(resume=resume, overwrite=overwrite)
@@ -101,7 +103,6 @@ def distill(  # noqa: PLR0913  (a command line has as many options as it has)
     wish = recipe_choice.wish(recipe, dataset=dataset, method=method, size=size, in_bytes=in_bytes)
     composed = begin.method(wish.method, [*(override or []), *given(outer__steps=outer_steps, memory__storage=storage)])
     data, moments = commands.read_data(wish.dataset, composed, image_size=image_size, seed=seed, start=begin.bundle)
-    where = commands.pick_device(device)
     limit = FileSizeLimit.of(file_bytes, output.stem, where)
     choices = commands.choose_budgets(data, composed, begin.bundle, wish.size, limit)
     request = DistillRequest(
@@ -111,14 +112,12 @@ def distill(  # noqa: PLR0913  (a command line has as many options as it has)
         output=output.resolve(),
         seed=seed,
         device=where,
-        limits=commands.limits_of(composed, outer_steps=outer_steps, minutes=minutes, validate_every=validate_every),
+        limits=commands.limits_of(composed, outer_steps, minutes, validate_every, begun),
         resume=resume,
         begin=begin,
         overwrite=overwrite,
     )
-    made = commands.make(request, choices, moments, watch)
-    if process_is_first():
-        commands.say_written(output, made)
+    commands.say_written(output, commands.make(request, choices, moments, watch))
 
 
 @app.command()
@@ -131,8 +130,12 @@ def evaluate(  # noqa: PLR0913
     ] = 5,
     network: options.Network = None,
     protocol: Annotated[
-        str, typer.Option(help="paper (300 epochs at 0.01), common (300 steps) or bundle (its own schedule).")
-    ] = "paper",
+        str | None,
+        typer.Option(
+            help="paper (300 epochs at 0.01), common (300 steps) or bundle (its own schedule); default: paper for "
+            "known data sets, bundle for your own."
+        ),
+    ] = None,
     epochs: options.Epochs = None,
     steps: options.Steps = None,
     augmentation: options.Augmentation = None,
@@ -144,10 +147,13 @@ def evaluate(  # noqa: PLR0913
     threads: Threads = 0,
 ) -> None:
     """Train fresh networks on recalled images, and print their test accuracy beside baselines."""
-    how = Protocol(protocol, epochs, steps, augmentation)
+    how = Protocol(protocol or ("paper" if dataset in LICENCES else "bundle"), epochs, steps, augmentation)
+    made = MemoryBundle.load(bundle)
+    if made.manifest.space == "features":
+        return features.evaluate_by_options(locals())
     evaluate_bundle(
         bundle,
-        commands.data_for(MemoryBundle.load(bundle), dataset, image_size=image_size),
+        commands.data_for(made, dataset, image_size=image_size),
         seeds=range(seed, seed + runs),
         network=network,
         protocol=how,

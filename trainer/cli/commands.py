@@ -16,6 +16,7 @@ from recall_server.errors import InvalidRequest
 from trainer.cli.progress_bar import Display
 from trainer.data.datasets import ImageDataset, load_dataset
 from trainer.data.second_moments import SecondMoments
+from trainer.evaluation.evaluate import interval_of
 from trainer.evaluation.novelty import fit_novelty_scorer
 from trainer.methods.budget import MemoryBudget, Size
 from trainer.methods.method import Method
@@ -24,7 +25,7 @@ from trainer.run.build import fit_preprocessing, real_data
 from trainer.run.distill import Distillation
 from trainer.run.distributed import ALONE, Processes, process_is_first, processes, ranks
 from trainer.run.monitor.monitors import Monitors
-from trainer.run.progress import RunLimits
+from trainer.run.progress import RunLimits, RunState
 from trainer.run.publisher import Publisher, check_writable
 from trainer.run.request import DistillRequest, check_nothing_is_lost
 from trainer.run.search.byte_budget import FileSizeLimit
@@ -34,6 +35,7 @@ from trainer.run.validation import validation_task
 
 DEFAULT_BASES = 16
 NOBODY = Monitors()
+WIDE = 0.1  # an interval of accuracies that hides what most runs gain
 MOST_BYTES = 2**26  # of a folder's pictures that are kept in memory for an instant memory
 
 
@@ -181,7 +183,21 @@ def distill(request: DistillRequest, watch: Monitors = NOBODY, group: Processes 
     else:
         run.distill(data, validate=measure, publish_start=begun)
     group.wait()
+    if group.first:
+        log_line(gained(run.progress, request))
     return MemoryBundle.load(request.output)
+
+
+def gained(progress: RunState, request: DistillRequest) -> str:
+    """What the run gained on validation pictures, and how much less than that could be chance."""
+    count, start, best = len(request.dataset.validation), progress.history[0].accuracy, progress.best
+    figures = f"{100 * start:.1f} % on {count} validation pictures at the start, {100 * best:.1f} % at best"
+    low, high = interval_of(start, count)
+    if high - low > WIDE:
+        figures += f"; with so few pictures, that of the start may be anything from {100 * low:.0f} to {100 * high:.0f}"
+    if request.in_place and progress.version == 0:
+        return f"nothing better was found, and {request.output.name} is unchanged: {figures}"
+    return f"{'better' if best > start else 'nothing better'} than the start was found: {figures}"
 
 
 def _served(request: DistillRequest, preprocessing: AbstractPreprocessing) -> AbstractPreprocessing:
@@ -190,14 +206,21 @@ def _served(request: DistillRequest, preprocessing: AbstractPreprocessing) -> Ab
     return start.preprocessing if start is not None and request.in_place else preprocessing
 
 
-def limits_of(method: Method, *, outer_steps: int | None, minutes: float | None, validate_every: int) -> RunLimits:
-    """The limits of a run: `minutes` without `outer_steps` means no limit of steps, if the method has any steps."""
+def limits_of(
+    method: Method, outer_steps: int | None, minutes: float | None, validate_every: int, begun: float | None = None
+) -> RunLimits:
+    """The limits of a run: `minutes` without `outer_steps` means no limit of steps, if the method has any steps.
+
+    `begun`, of time.monotonic(), is when the command began, from where its minutes count.
+    """
     by_clock = minutes is not None and outer_steps is None and method.outer.steps > 0
-    return RunLimits(None if by_clock else method.outer.steps, minutes, validate_every)
+    return RunLimits(None if by_clock else method.outer.steps, minutes, validate_every, begun=begun)
 
 
 def say_written(output: Path, bundle: MemoryBundle) -> None:
-    """Print the bundle's place, size and digest, and whether it is larger than its data."""
+    """Print the bundle's place, size and digest, and whether it is larger than its data. Of ranks, the first prints."""
+    if not process_is_first():
+        return
     numbers, data = bundle.manifest.budget.numbers_stored, bundle.manifest.budget.dataset_bytes
     typer.echo(f"{output}: {numbers} numbers, {bundle.file_bytes} bytes, sha256 {bundle.sha256}")
     if (bundle.file_bytes or 0) > data:

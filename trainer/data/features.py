@@ -8,9 +8,7 @@ two data sets that share pictures share their features.
 from __future__ import annotations
 
 import hashlib
-import math
 import os
-import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -25,38 +23,25 @@ from recall_server.core.encoders.query_encoder import QueryEncoder
 from recall_server.core.io.atomic import write_atomically
 from recall_server.core.io.pictures import fit
 from recall_server.core.io.tensor_file import FileLimits, pack, read_bounded, unpack
+from trainer.data.progress_line import ProgressLine
 
 CHUNK = 512  # pictures of a file of the cache
 KEY = "features"
 LIMITS = FileLimits(file_bytes=2**30, numbers=2**28)
 
-LINE_SECONDS = 10.0  # between lines of progress where stderr is no terminal
-
 Report = Callable[[int, int, float], None]  # pictures so far, pictures in all (0: unknown), pictures a second
 
 
 class EncodingProgress:
-    """How many pictures have features, and how long the others take.
-
-    On a terminal it is a line of stderr that is written over, elsewhere a line in ten seconds. Nothing is written while
-    features come from the cache.
-    """
+    """How many pictures have features, on stderr. Nothing is said while features come from the cache."""
 
     def __init__(self) -> None:
-        self._printed = time.monotonic()
+        self._line = ProgressLine()
 
     def __call__(self, count: int, expected: int, rate: float) -> None:
-        if not rate:
-            return
-        others = expected - count
-        left = f", about {math.ceil(others / rate)} s left" if others > 0 else ""
-        line = f"features of {count:,} pictures, {rate:.0f} a second{left}"
-        if sys.stderr.isatty():
-            sys.stderr.write(f"\r{line}\x1b[K{'' if left else chr(10)}")
-            sys.stderr.flush()
-        elif time.monotonic() - self._printed >= LINE_SECONDS:
-            self._printed = time.monotonic()
-            sys.stderr.write(f"{line}\n")
+        if rate:
+            left = max(0, expected - count) / rate if expected else None
+            self._line.show(f"features of {count:,} pictures, {rate:.0f} a second", left)
 
 
 def cache_folder(name: str = "features") -> Path:

@@ -6,7 +6,7 @@ The evaluation is the same for every method, and for validation during a run as 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -27,6 +27,12 @@ from trainer.evaluation.herding import herd
 PAPER_EPOCHS, PAPER_BATCH, PAPER_RATE = 300, 640, 0.01
 MOST_PICTURES = 8_192  # that `evaluate_all` trains on
 ENOUGH_STEPS = 300  # of its training; what a memory needs is less
+
+Trained = Callable[[], None]  # called after each network
+
+
+def nothing() -> None:
+    """What is done after each network if nobody asks."""
 
 
 @dataclass(frozen=True)
@@ -105,10 +111,11 @@ def fresh_accuracy(
     seeds: Sequence[int],
     device: torch.device,
     pretrained: Parameters | None = None,
+    trained: Trained = nothing,
 ) -> Accuracies:
     """Train one fresh network for every seed on images [q, r, C, H, W], and score each on `split`.
 
-    `targets` are [q, k], or [q, r or 1, k].
+    `targets` are [q, k], or [q, r or 1, k]. `trained` is called after each network.
     """
     shape = split.images.shape[1], split.images.shape[2], split.images.shape[3]
     values, predictions = [], []
@@ -118,6 +125,7 @@ def fresh_accuracy(
         predicted = predict(classifier, split)
         values.append(_share(predicted == split.labels))
         predictions.append(predicted)
+        trained()
     return Accuracies(tuple(values), confusions=confusions(predictions, split.labels, len(labels)))
 
 
@@ -151,7 +159,13 @@ def _share(right: Tensor) -> float:
 
 
 def evaluate_labels(
-    bundle: MemoryBundle, split: Split, *, retraining: Retraining, seeds: Sequence[int], device: torch.device
+    bundle: MemoryBundle,
+    split: Split,
+    *,
+    retraining: Retraining,
+    seeds: Sequence[int],
+    device: torch.device,
+    trained: Trained = nothing,
 ) -> Accuracies:
     """The accuracy on all classes of a bundle that is addressed by labels."""
     return fresh_accuracy(
@@ -162,6 +176,7 @@ def evaluate_labels(
         retraining=retraining,
         seeds=seeds,
         device=device,
+        trained=trained,
     )
 
 
@@ -173,6 +188,7 @@ def evaluate_real(
     retraining: Retraining,
     seeds: Sequence[int],
     device: torch.device,
+    trained: Trained = nothing,
 ) -> Accuracies:
     """Baseline: training on random real images with the same number of stored floats.
 
@@ -181,7 +197,9 @@ def evaluate_real(
     values: list[float] = []
     for seed in seeds:
         images = _real_images(train, len(bundle.labels), real_rows(bundle), torch.Generator().manual_seed(seed))
-        values += evaluate_pictures(bundle, images, test, retraining=retraining, seeds=[seed], device=device).values
+        values += evaluate_pictures(
+            bundle, images, test, retraining=retraining, seeds=[seed], device=device, trained=trained
+        ).values
     return Accuracies(tuple(values))
 
 
@@ -193,10 +211,11 @@ def evaluate_herded(
     retraining: Retraining,
     seeds: Sequence[int],
     device: torch.device,
+    trained: Trained = nothing,
 ) -> Accuracies:
     """Baseline: training on as many real images, chosen by herding."""
     images = herd(train, unprojected(bundle.preprocessing), classes=len(bundle.labels), each=real_rows(bundle))
-    return evaluate_pictures(bundle, images, test, retraining=retraining, seeds=seeds, device=device)
+    return evaluate_pictures(bundle, images, test, retraining=retraining, seeds=seeds, device=device, trained=trained)
 
 
 def evaluate_pictures(
@@ -207,6 +226,7 @@ def evaluate_pictures(
     retraining: Retraining,
     seeds: Sequence[int],
     device: torch.device,
+    trained: Trained = nothing,
 ) -> Accuracies:
     """The accuracy of fresh networks trained on pictures [k, n, C, H, W] in pixel space, n per class of the bundle.
 
@@ -222,6 +242,7 @@ def evaluate_pictures(
         retraining=retraining,
         seeds=seeds,
         device=device,
+        trained=trained,
     )
 
 

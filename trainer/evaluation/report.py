@@ -22,6 +22,7 @@ from recall_server.core.reports.contact_sheet import contact_sheet
 from recall_server.core.training.retraining import Retraining
 from recall_server.errors import InvalidDataset
 from trainer.data.datasets import ImageDataset
+from trainer.data.progress_line import Countdown
 from trainer.evaluation.evaluate import (
     Accuracies,
     at_full_size,
@@ -68,7 +69,8 @@ class Evaluation:
     def label_addressed(self) -> dict[str, Accuracies]:
         """Accuracy on all classes, beside random and herded real images with the same number of stored floats."""
         schedules, train, test = self.schedules(), self.dataset.train, self.dataset.test
-        how: dict[str, Any] = {"seeds": self.seeds, "device": self.device}
+        progress = Countdown("network", 3 * len(self.seeds))
+        how: dict[str, Any] = {"seeds": self.seeds, "device": self.device, "trained": progress}
         return {
             RECALLED: evaluate_labels(self.bundle, test, retraining=schedules[RECALLED], **how),
             RANDOM: evaluate_real(self.bundle, train, test, retraining=schedules[RANDOM], **how),
@@ -109,7 +111,7 @@ def evaluate_bundle(
     file for the results. Invalid input is refused before anything is trained.
     """
     bundle = MemoryBundle.load(path)
-    _require_same_pictures(bundle, dataset)
+    require_same_pictures(bundle, dataset)
     files = [file for file in (json_file, file_of(path) if record else None) if file is not None]
     for file in filter(Path.exists, files):
         evaluations(file, memory_digest(bundle))
@@ -163,16 +165,16 @@ def recorded(rows: Sequence[MeasuredAccuracy], row: MeasuredAccuracy) -> list[Me
     return [each for each in rows if (each.network, each.protocol, each.data) != kind] + [row]
 
 
-def _require_same_pictures(bundle: MemoryBundle, dataset: ImageDataset) -> None:
+def require_same_pictures(bundle: MemoryBundle, dataset: ImageDataset) -> None:
     """Raise InvalidDataset for other pictures than the bundle's: the memory may have been trained on them."""
-    made = bundle.manifest.provenance
+    made, pixels = bundle.manifest.provenance, bundle.manifest.space == "pixels"
     if added := made.hyper_parameters.get("added"):
-        how = "continue with `recall-trainer distill --start`" if bundle.manifest.space == "pixels" else "make it anew"
+        how = "continue with `recall-trainer distill --start`" if pixels else "make it anew"
         raise InvalidDataset(
             f"classes were added to {bundle.manifest.name} ({added}), and nothing tells which pictures it has seen: "
             f"{how} on a folder that has all of its classes, then evaluate on that folder"
         )
-    if dataset.classes != bundle.manifest.labels or dataset.image_shape != bundle.manifest.image.shape:
+    if dataset.classes != bundle.manifest.labels or (pixels and dataset.image_shape != bundle.manifest.image.shape):
         raise InvalidDataset(
             f"{dataset.name} has other classes or another image size than the data that {bundle.manifest.name} was "
             f"made from ({made.dataset}, {bundle.manifest.image.shape})"

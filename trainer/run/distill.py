@@ -53,6 +53,7 @@ class Distillation:
         self.ranks, self.checkpoint = ranks, checkpoint if ranks.first else None
         self.progress = RunState()
         self.best: dict[str, Tensor] = {}
+        self._last = 0.0  # seconds that the last validation took
 
     def resume(self, path: Path) -> None:
         """Continue from a checkpoint. Raises InvalidCheckpoint if it is of another run."""
@@ -93,6 +94,8 @@ class Distillation:
         (`RunState.noise`), and with the best state at the end. Raises Interrupted after Ctrl-C, and FloatingPointError
         for a loss that is not finite; both leave a checkpoint of the last good state.
         """
+        if self.limits.begun is not None:
+            self.progress.seconds += self.limits.clock() - self.limits.begun
         started = self.limits.clock() - self.progress.seconds
         saved = self.limits.clock()
         with deferred_interrupt() as interrupted:
@@ -133,12 +136,16 @@ class Distillation:
         return self.best or self.training.kept()
 
     def _fraction(self) -> float:
-        """The completed fraction of the run, by steps or by the clock, whichever is larger."""
+        """The completed fraction of the run, by steps or by the clock, whichever is larger.
+
+        The clock leaves time for the validation at the end, as long as the last one took.
+        """
         by_steps = by_clock = 0.0
         if self.limits.outer_steps is not None:
             by_steps = self.progress.step / self.limits.outer_steps if self.limits.outer_steps else 1.0
         if self.limits.minutes is not None:
-            by_clock = self.progress.seconds / (60 * self.limits.minutes)
+            seconds = 60 * self.limits.minutes
+            by_clock = self.progress.seconds / (seconds - min(self._last, seconds / 2))
         return max(by_steps, by_clock)
 
     def _is_due(self) -> bool:
@@ -161,11 +168,13 @@ class Distillation:
     def _validate(self, validate: Callable[[], Sequence[float]] | None, publish: Publish) -> None:
         if validate is None:
             return
+        before = self.limits.clock()
         try:
             with self.training.holding_what_is_kept():
                 values = tuple(validate())
         except TrainingFailed:  # a fresh network diverged and learned nothing; the run continues
             values = (0.0,)
+        (self._last,) = self.ranks.broadcast([self.limits.clock() - before])
         point = Validation(self.progress.step, self.progress.seconds, values)
         first = not self.progress.history
         self.progress.history.append(point)

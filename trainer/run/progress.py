@@ -78,7 +78,8 @@ class RunLimits:
     """When to stop, validate and write checkpoints. The run ends by steps or by minutes, whichever comes first.
 
     `minutes` limits the time of the whole run, including its earlier parts if it was resumed; `clock` returns seconds.
-    With `validate_seconds`, a validation is also due when the last one was that long ago.
+    With `begun`, what that clock said when the command began, the minutes include the reading of data and all else
+    before the first step. With `validate_seconds`, a validation is also due when the last one was that long ago.
     """
 
     outer_steps: int | None
@@ -87,3 +88,4 @@ class RunLimits:
     validate_seconds: float | None = None
     checkpoint_seconds: float = 60.0
     clock: Callable[[], float] = time.monotonic
+    begun: float | None = None

@@ -15,7 +15,7 @@ from trainer.data.datasets import ImageDataset
 from trainer.methods.budget import MemoryBudget
 from trainer.methods.method import Method
 from trainer.methods.specs.spec import flattened
-from trainer.output.places import check_place
+from trainer.output.places import check_name, check_place
 from trainer.run.checkpoint import Checkpoint
 from trainer.run.progress import RunLimits
 from trainer.run.starting_point import StartingPoint
@@ -90,7 +90,8 @@ class DistillRequest:
 
 
 def check_output(output: Path, begin: StartingPoint, *, resume: bool, overwrite: bool) -> None:
-    """The part of `check_nothing_is_lost` that needs no data, and that a file can be written there at all."""
+    """The part of `check_nothing_is_lost` that needs no data, and that a bundle can be written there at all."""
+    check_name(output)
     check_place(output)
     if resume:
         return

@@ -57,7 +57,8 @@ def bundle(made: bytes, tmp_path: Path) -> Path:
 @pytest.fixture
 def evaluate(bundle: Path, bars_folder: Path) -> Callable[..., str]:
     def call(*arguments: str, data: Path = bars_folder) -> str:
-        result = CliRunner().invoke(app, ["evaluate", str(bundle), "--dataset", str(data), *arguments])
+        protocol = [] if "--protocol" in arguments else ["--protocol", "paper"]
+        result = CliRunner().invoke(app, ["evaluate", str(bundle), "--dataset", str(data), *protocol, *arguments])
         if result.exception:
             raise result.exception
         return result.output
@@ -129,6 +130,13 @@ def test_a_modified_protocol_is_recorded_under_another_name(evaluate: Callable[.
     assert protocols == ["paper, 2 epochs", "paper, 2 steps", "paper, 2 steps, augmentation flip"]
     kept = evaluations(file_of(bundle), memory_digest(MemoryBundle.load(bundle)))
     assert [each["protocol"] for each in kept] == protocols, "recording an accuracy leaves the memory what it was"
+
+
+def test_the_default_protocol_is_the_bundles_own_for_a_folder_of_ones_own(bundle: Path, bars_folder: Path) -> None:
+    command = ["evaluate", str(bundle), "--dataset", str(bars_folder), *TINY, "--runs", "1", "--steps", "2"]
+    result = CliRunner().invoke(app, [*command, "--record"], catch_exceptions=False)
+    assert MemoryBundle.load(bundle).manifest.accuracy[-1].protocol == "bundle, 2 steps"
+    assert "95 % interval" in result.output
 
 
 def test_rounding_of_unstored_bits_does_not_make_another_memory(bundle: Path) -> None:

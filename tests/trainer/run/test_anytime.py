@@ -89,7 +89,7 @@ def test_an_existing_bundle_is_overwritten_only_on_request(bars_folder: Path, tm
 
 
 def test_continuing_in_place_keeps_the_bundle_until_there_is_a_better_one(
-    bars_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    bars_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     wish = request(bars_folder, tmp_path / "bars.safetensors", steps=2)
     first = commands.distill(wish)
@@ -100,8 +100,14 @@ def test_continuing_in_place_keeps_the_bundle_until_there_is_a_better_one(
     monkeypatch.setattr(commands, "served_accuracy", lambda *_: Scores(next(scores)))
     commands.distill(again)
     assert wish.output.read_bytes() == before, "nothing better was found"
+    said = capsys.readouterr().err
+    assert "nothing better was found, and bars.safetensors is unchanged: 50.0 % on 9 validation pictures" in said
+    assert "with so few pictures, that of the start may be anything from 19 to 73" in said
     scores = iter([[0.5], [0.4], [0.6]])
     better = commands.distill(again)
+    assert "better than the start was found: 50.0 % on 9 validation pictures at the start, 60.0 % at best" in (
+        capsys.readouterr().err
+    )
     assert better.sha256 != first.sha256
     assert better.manifest.provenance.hyper_parameters["start_sha256"] == first.sha256
 

@@ -298,6 +298,36 @@ def test_a_limit_of_minutes_stops_the_run_between_two_steps(bars_dataset: ImageD
     assert 0 < run.distillation.progress.step < 100_000
 
 
+class Clock:
+    """A clock on which every look takes a second, and a validation twenty."""
+
+    now = 100.0
+
+    def __call__(self) -> float:
+        self.now += 1
+        return self.now
+
+    def validate(self) -> list[float]:
+        self.now += 20
+        return [0.5]
+
+
+def test_minutes_include_what_came_before_the_run_and_the_validation_at_its_end(bars_dataset: ImageDataset) -> None:
+    run, clock = Run(bars_dataset, "outer.steps=100000"), Clock()
+    run.distillation.limits = RunLimits(None, minutes=2, clock=clock, begun=clock.now - 30)
+    run.go(validate=clock.validate)
+    progress = run.distillation.progress
+    assert progress.step > 0
+    assert 110 <= progress.seconds <= 130, "thirty seconds were gone before, and the last validation fits"
+
+
+def test_minutes_that_are_gone_before_the_first_step_give_the_start(bars_dataset: ImageDataset) -> None:
+    run, clock = Run(bars_dataset, "outer.steps=100000"), Clock()
+    run.distillation.limits = RunLimits(None, minutes=1, clock=clock, begun=clock.now - 90)
+    run.go(validate=clock.validate)
+    assert run.distillation.progress.step == 0
+
+
 def test_zero_outer_steps_give_the_start_itself(bars_dataset: ImageDataset) -> None:
     run = Run(bars_dataset, method="principal")
     assert same({name: leaf.detach() for name, leaf in run.components.tensors().items()}, run.go())

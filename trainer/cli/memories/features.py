@@ -22,12 +22,21 @@ from trainer.cli import commands
 from trainer.data.datasets import load_dataset
 from trainer.data.encoders.installed import encoder_file
 from trainer.data.features import EncodingProgress, Featuriser, cache_folder
-from trainer.output.places import check_place
-from trainer.run.search.feature_memory import FeatureMethod, FeatureRequest, distill_features
+from trainer.evaluation.evaluate import Accuracies
+from trainer.evaluation.report import print_accuracies, recorded, require_same_pictures
+from trainer.output.places import check_name, check_place
+from trainer.run.search.feature_memory import (
+    FeatureMethod,
+    FeatureRequest,
+    distill_features,
+    heads_accuracy,
+    linear_probe,
+)
 
 PIXELS_ONLY: Final = (  # options of `distill`
     "recipe", "file_bytes", "bases", "rows", "start", "override", "outer_steps", "minutes", "resume", "image_size",
 )  # fmt: skip
+PIXELS_EVALUATED: Final = ("network", "epochs", "steps", "augmentation", "json_file", "image_size")  # of `evaluate`
 EncoderName = Annotated[
     str | None,
     typer.Option("--encoder", help="Distill features of this encoder, such as efficientnet-lite0, instead of pixels."),
@@ -96,11 +105,37 @@ def distill_by_options(options: Mapping[str, Any]) -> MemoryBundle:
     if options["dataset"] is None:
         raise ValueError("name the pictures to distill, --dataset NAME or --dataset FOLDER")
     output, name, size = options["output"], options["encoder"], options["encoder_size"]
+    check_name(output)
     check_place(output, overwrite=options["overwrite"])
     request = Wanted(name, size, options["dataset"], options["images_per_class"] or 1.0)
     found = find_encoder(name, output, size=size)
     chosen = {key: options[key] for key in ("method", "storage", "seed")}
     return distill_features(read_features(request, found, output, **chosen), typer.echo)
+
+
+def evaluate_by_options(options: Mapping[str, Any]) -> None:
+    """The accuracy of a memory of features beside a linear probe on all features, by the options of `evaluate`.
+
+    Raises ValueError for options that only pixels have, and InvalidDataset for other pictures than the memory's.
+    """
+    given = [f"--{name.replace('_', '-')}" for name in PIXELS_EVALUATED if options[name]]
+    if given or options["protocol"] not in (None, "bundle"):
+        raise ValueError(f"{' and '.join(given) or '--protocol'} is for memories of pixels; leave it out")
+    path, bundle = options["bundle"], MemoryBundle.load(options["bundle"])
+    reference = bundle.manifest.feature_encoder
+    assert reference is not None, "a memory of features has one"
+    file, shape = encoder_folder(path) / reference.file, bundle.manifest.image.shape
+    found = load_encoder(file, reference.sha256, image_shape=shape, threads=torch.get_num_threads())
+    featuriser = Featuriser(found, cache=cache_folder(), report=EncodingProgress())
+    data = load_dataset(options["dataset"], seed=options["seed"], featuriser=featuriser).in_order_of(bundle.labels)
+    require_same_pictures(bundle, data)
+    own, probe = heads_accuracy(bundle, data.test), linear_probe(data).accuracy(data.test)
+    task = f"{data.name} test, {len(data.classes)}-way, {len(data.test)} pictures"
+    results = {"the memory": own, f"linear probe, {len(data.train)} pictures": Accuracies((probe,))}
+    print_accuracies(f"{path.stem} on {task}", results, pictures=len(data.test))
+    if options["record"]:
+        row = own.row(network="linear", protocol="bundle", data=task)
+        bundle.with_accuracy(recorded(bundle.manifest.accuracy, row)).save(path)
 
 
 def _method(name: str | None) -> FeatureMethod:

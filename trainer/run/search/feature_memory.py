@@ -31,7 +31,7 @@ from recall_server.core.training.retraining import Retraining
 from trainer.data.datasets import ImageDataset
 from trainer.data.splits import Split
 from trainer.evaluation.evaluate import Accuracies, evaluate_labels
-from trainer.starts.features.described_classes import best_exact
+from trainer.starts.features.described_classes import best_exact, best_head, is_centred
 from trainer.starts.features.trained_features import Labelled, Schedule, retraining, train_vectors
 
 FeatureMethod = Literal["features", "exact"]
@@ -145,6 +145,13 @@ def heads_accuracy(bundle: MemoryBundle, split: Split) -> Accuracies:
     """The accuracy of fresh heads on features [N, D, 1, 1]."""
     schedule = bundle.manifest.retraining
     return evaluate_labels(bundle, split, retraining=schedule, seeds=range(HEADS), device=torch.device("cpu"))
+
+
+def linear_probe(data: ImageDataset) -> Probe:
+    """The probe of all training features whose ridge is best on validation features."""
+    space, classes = _space(data.train), len(data.classes)
+    train, validation = _labelled(data.train, space), _labelled(data.validation, space)
+    return Probe(best_head(train, validation, classes, bias=is_centred(space)).head, space)
 
 
 def _labelled(split: Split, preprocessing: Standardise) -> Labelled:

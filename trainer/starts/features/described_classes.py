@@ -53,8 +53,7 @@ def best_exact(
     bases = most_bases(numbers, classes, width, centres)
     if 2 * bases < 3 * classes:
         return _low_rank(train, validation, preprocessing, classes, numbers)
-    centred = bool((preprocessing.mean != 0).any())  # else the features have one length, and need no bias
-    head, accuracy, _ = _best_head(train, validation, classes, bias=centred)
+    head, accuracy, _ = best_head(train, validation, classes, bias=is_centred(preprocessing))
     step = one_step(head, preprocessing)
     moved = (step.preprocessing.mean - preprocessing.mean) / preprocessing.deviation
     data = Labelled(train.features - moved.to(train.features), train.labels)
@@ -70,7 +69,7 @@ def _low_rank(train: Labelled, validation: Labelled, preprocessing: Standardise,
             f"{numbers:.0f} numbers are fewer than the {width + classes} of a head of rank one, for {classes} classes "
             f"and {width} features"
         )
-    head, _, ridge = _best_head(train, validation, classes, bias=False)
+    head, _, ridge = best_head(train, validation, classes, bias=False)
     factors, bases = low_rank_factors(head, train, rank, ridge)
     found = LinearHead(factors @ bases, torch.zeros(classes))
     step = one_step(found, preprocessing)
@@ -78,14 +77,27 @@ def _low_rank(train: Labelled, validation: Labelled, preprocessing: Standardise,
     return Exact(memory, step.preprocessing, step.retraining, _accuracy(found, validation), head)
 
 
-def _best_head(train: Labelled, validation: Labelled, classes: int, *, bias: bool) -> tuple[LinearHead, float, float]:
-    """The head, its accuracy on validation features, and its ridge."""
+class BestHead(NamedTuple):
+    """A head, its accuracy on validation features, and its ridge."""
+
+    head: LinearHead
+    accuracy: float
+    ridge: float
+
+
+def is_centred(preprocessing: Standardise) -> bool:
+    """Whether a head needs a bias: where features are not centred, they have one length, and it needs none."""
+    return bool((preprocessing.mean != 0).any())
+
+
+def best_head(train: Labelled, validation: Labelled, classes: int, *, bias: bool) -> BestHead:
+    """The head of the ridge that is best on validation features."""
     features, best = train.features.float(), None
     for ridge in RIDGES:
         head = softmax_head(features, train.labels, classes, ridge, bias=bias)
         accuracy = _accuracy(head, validation)
         if best is None or accuracy > best[1]:
-            best = head, accuracy, ridge
+            best = BestHead(head, accuracy, ridge)
     assert best is not None, "there is a ridge to try"
     return best
 

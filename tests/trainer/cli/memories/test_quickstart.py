@@ -69,6 +69,12 @@ def test_pixels_are_not_searched_where_features_are_perfect(served: Path, tmp_pa
     assert "candidate 2" not in output
     assert MemoryBundle.load(served / "bundles" / "colours.safetensors").manifest.space == "features"
     assert not list(tmp_path.glob("*.png")), "features have no images to draw"
+    bundle = str(served / "bundles" / "colours.safetensors")
+    evaluated = run("evaluate", bundle, "--dataset", str(tmp_path / "colours"), "--record")
+    assert "linear probe, 4" in evaluated and "95 % interval" in evaluated
+    assert len(MemoryBundle.load(bundle).manifest.accuracy) == 1, "the same measurement replaces the first"
+    with pytest.raises(ValueError, match="--network is for memories of pixels"):
+        run("evaluate", bundle, "--dataset", str(tmp_path / "colours"), "--network", "mlp")
 
 
 def test_none_keeps_to_pixels_and_a_name_to_features(served: Path, tmp_path: Path) -> None:
