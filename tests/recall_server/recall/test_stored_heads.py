@@ -16,7 +16,7 @@ from recall_server.core.preprocessing import Standardise
 from recall_server.core.training.retraining import Retraining
 from recall_server.recall import BundleQuery, build_training_set
 from recall_server.recall.joined_head import Source, joined_head
-from recall_server.recall.stored_heads import head_source, stored_head
+from recall_server.recall.stored_heads import head_source, head_with_pictures, stored_head
 from tests.recall_server.bundle_examples import example_manifest
 from tests.tolerances import assert_close
 from trainer.starts.features.described_classes import best_exact
@@ -120,6 +120,23 @@ def test_a_class_of_pictures_joins_classes_of_a_memory() -> None:
     tests = torch.cat([features(label, seed=1) for label in (0, 2, 5)])
     found = head.logits(tests).argmax(dim=1) == torch.arange(3).repeat_interleave(EACH)
     assert found.float().mean() > 0.9
+
+
+def test_pictures_of_a_class_of_a_memory_add_to_what_is_typical_of_it() -> None:
+    one, other = described("one", [0, 1]), described("other", [2, 3], shifted=True)
+    asked = [(query.bundle, query.vector) for query in queries((other, "class 2"), (one, "class 1"), (one, "class 0"))]
+    classes = [2, 1, 0, 5]  # the last of them is of pictures alone
+    tests = torch.cat([features(label, seed=1) for label in (*classes, 4)])
+    found = []
+    for like in (5, 4):  # pictures of the new class, and of class 1 as it looks elsewhere
+        pictures = torch.cat([features(5, 10), features(like, 10, seed=2)])
+        labels = torch.tensor([3] * 10 + [3 if like == 5 else 1] * 10)
+        head = head_with_pictures(asked, Source(pictures, labels, len(classes)))
+        found.append(head.logits(tests).argmax(dim=1).view(-1, EACH))
+    for predicted in found:
+        assert (predicted[:4] == torch.arange(4)[:, None]).float().mean() > 0.9
+    before, after = ((predicted[4] == 1).float().mean() for predicted in found)
+    assert after > before + 0.3
 
 
 def test_a_single_source_with_a_head_keeps_what_tells_its_classes_apart() -> None:
