@@ -9,6 +9,7 @@ import typer
 from trainer.cli import options
 from trainer.methods.named import METHODS, compose, summary
 from trainer.methods.specs.spec import flattened
+from trainer.run.search.feature_memory import CITATIONS
 
 
 def methods(
@@ -20,6 +21,8 @@ def methods(
         width = max(map(len, METHODS))
         for each in METHODS:
             typer.echo(f"{each:<{width}}  {summary(each)}")
+        for each, citation in CITATIONS.items():
+            typer.echo(f"{each:<{width}}  With --encoder: {citation}.")
         return
     method = compose(name, override or [])
     typer.echo(f"{method.name}: {method.citation}")
