@@ -27,6 +27,7 @@ import torch
 
 from recall_server.errors import InvalidDataset
 from trainer.data.arrays import FILES, holds_arrays, read_arrays
+from trainer.data.cache import kept_in
 from trainer.data.features import Featuriser
 from trainer.data.folder_dataset import Observe, read_folder
 from trainer.data.splits import (
@@ -187,7 +188,7 @@ def _read_digits() -> Read:
 def _read_torchvision(source: str) -> Read:
     from torchvision import datasets  # noqa: PLC0415  (the extra `trainer`)
 
-    root = Path(os.environ.get("RECALL_DATA") or Path.home() / ".cache" / "memory-recall")
+    root = kept_in("RECALL_DATA")
     make = getattr(datasets, TORCHVISION[source])
     parts = {"split": ("train", "test")} if source == "svhn" else {"train": (True, False)}
     key, values = next(iter(parts.items()))

@@ -8,7 +8,6 @@ two data sets that share pictures share their features.
 from __future__ import annotations
 
 import hashlib
-import os
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -23,6 +22,7 @@ from recall_server.core.encoders.query_encoder import QueryEncoder
 from recall_server.core.io.atomic import write_atomically
 from recall_server.core.io.pictures import fit
 from recall_server.core.io.tensor_file import FileLimits, pack, read_bounded, unpack
+from trainer.data.cache import kept_in
 from trainer.data.progress_line import ProgressLine
 
 CHUNK = 512  # pictures of a file of the cache
@@ -46,7 +46,7 @@ class EncodingProgress:
 
 def cache_folder(name: str = "features") -> Path:
     """The folder of this name in $RECALL_CACHE, or in a folder of the user's own."""
-    return Path(os.environ.get("RECALL_CACHE") or Path.home() / ".cache" / "memory-recall") / name
+    return kept_in("RECALL_CACHE") / name
 
 
 @final
