@@ -11,7 +11,7 @@ from trainer.methods.specs.matching.trajectory import (
     TrajectoryMatchingSpec,
 )
 from trainer.methods.specs.memories import HallucinatorsSpec, StoredItemsSpec
-from trainer.methods.specs.outer import Outer, Sgd
+from trainer.methods.specs.outer import Adam, Outer, Sgd
 from trainer.methods.specs.preprocessings import StandardiseSpec, ZcaSpec
 from trainer.methods.specs.starts import RealStart
 
@@ -75,10 +75,11 @@ def haba() -> Method:
 
 
 def haba_small() -> Method:
-    """`haba` for one picture per class: two hallucinators, bases of one channel, few short experts and fewer steps."""
+    """`haba` for one colour picture per class: two hallucinators, bases of one channel, few short experts, and Adam."""
     return haba().varied(
-        "haba-small", memory=HallucinatorsSpec(count=2, channels="one"), objective=SHORT, outer={"steps": 500}
-    )
+        "haba-small", memory=HallucinatorsSpec(count=2, channels="one"), objective=SHORT,
+        outer=Outer(optimiser=Adam(), rate=0.01, rates={"rate": 1e-5}, steps=500),
+    )  # fmt: skip
 
 
 METHODS = (mtt, mtt_small, ftd, ftd_small, tesla, tesla_small, haba, haba_small)
