@@ -103,6 +103,11 @@ GROUPS = {
         space="pixels",
         sentence="Continual learning: retained accuracy after the last task of a stream that was seen once.",
     ),
+    "federated": Group(
+        title="Federated learning",
+        space="features",
+        sentence="Clients that share an encoder divide the training pictures; bytes are what is sent in all.",
+    ),
     "speed": Group(
         title="Speed and memory of training",
         space="none",

@@ -9,6 +9,7 @@ recall-trainer inspect artifacts/bundles/NAME.safetensors --picture NAME.png
 recall-trainer export artifacts/bundles/NAME.safetensors --format mtt --output FOLDER
 recall-trainer import FOLDER --output artifacts/bundles/NAME.safetensors
 recall-trainer plot artifacts/bundles/NAME.safetensors --output FOLDER
+recall-trainer federate FOLDER_OF_BUNDLES --output artifacts/bundles/NAME.safetensors
 recall-trainer stream FOLDER_OF_TASKS --bundles artifacts/bundles
 """
 
@@ -34,6 +35,7 @@ from trainer.cli.files.plots import plot
 from trainer.cli.grid.command import grid
 from trainer.cli.memories import features
 from trainer.cli.memories.add_class import add_class
+from trainer.cli.memories.federate import federate
 from trainer.cli.memories.quickstart import quickstart
 from trainer.cli.methods import methods
 from trainer.cli.options import Device, Threads
@@ -204,6 +206,7 @@ def familiarity(
 
 app.command()(add_class)
 app.command()(export)
+app.command()(federate)
 app.command()(grid)
 app.command("import")(import_images)
 app.command()(methods)

@@ -31,6 +31,7 @@ from recall_server.core.training.retraining import Retraining
 from trainer.data.datasets import ImageDataset
 from trainer.data.splits import Split
 from trainer.evaluation.evaluate import Accuracies, evaluate_labels
+from trainer.run.federated.picture_counts import picture_counts
 from trainer.starts.features.described_classes import best_exact, best_head, is_centred
 from trainer.starts.features.trained_features import Labelled, Schedule, retraining, train_vectors
 
@@ -243,6 +244,7 @@ def _write(request: FeatureRequest, found: Found, seconds: float) -> MemoryBundl
             hyper_parameters={
                 "citation": CITATIONS[request.method],
                 **_size(found.memory),
+                **picture_counts(data.train.labels, len(data.classes)),
                 "storage": request.storage,
                 "validation_accuracy": round(found.accuracy, 4),
             },

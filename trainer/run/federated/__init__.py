@@ -1,0 +1,1 @@
+"""Federated learning in one round: memories of features, each made where its pictures are, become one memory."""

@@ -1,0 +1,104 @@
+"""One memory over the classes of many clients, from their memories alone.
+
+A class is one class wherever its label is used. Its centres at all clients are pooled, and weighted by how many
+pictures each stands for. Around them, virtual features are drawn with the deviations that are left around the centres:
+a Gaussian mixture instead of the single Gaussian of CCVR (Luo et al., "No fear of heterogeneity", NeurIPS 2021).
+
+The head begins as the mean of the clients' heads, whose columns are weighted like the centres. What it lacks is what
+tells classes apart that no client has together. It is learned from the virtual features as a correction that stays
+small, as when a server joins the heads of memories.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Final, NamedTuple
+
+import torch
+from torch import Tensor
+from torch.nn.functional import cross_entropy
+
+from recall_server.core.classifier.class_statistics import LinearHead
+from recall_server.core.classifier.one_step import OneStep, one_step
+from recall_server.core.memory import DescribedClasses
+from trainer.run.federated.clients import Client
+from trainer.starts.features.described_classes import described_classes
+from trainer.starts.features.linear_head import minimise
+from trainer.starts.features.trained_features import Labelled
+
+VIRTUAL: Final = 200  # features of a class; 300 change validation accuracy by less than its noise
+COST: Final = 0.1  # half the squared correction costs so much, against the mean loss; chosen on validation pictures
+STEPS: Final = 25  # of L-BFGS
+HEADROOM: Final = 1.5  # bases for each class, at least: they span the head, and half as many directions beside it
+
+
+class Merged(NamedTuple):
+    """The memory of all labels, its space, and the schedule of one step that gives its head."""
+
+    labels: tuple[str, ...]
+    memory: DescribedClasses
+    step: OneStep
+
+
+def merge(clients: Sequence[Client], *, seed: int = 0) -> Merged:
+    """The memory of the union of the clients' labels, in the order in which they first come."""
+    labels = tuple(dict.fromkeys(label for client in clients for label in client.bundle.labels))
+    places = [torch.tensor([labels.index(label) for label in client.bundle.labels]) for client in clients]
+    shares = class_shares(clients, places, len(labels))
+    head = torch.zeros(len(labels), clients[0].memory.item_shape[0])
+    for client, place, share in zip(clients, places, shares, strict=True):
+        head.index_add_(0, place, share.unsqueeze(1) * client.head)
+    data = virtual_features(clients, places, shares, torch.Generator().manual_seed(seed))
+    weights = _corrected(head, data)
+    step = one_step(LinearHead(weights, torch.zeros(len(labels))), clients[0].space)
+    largest = max(len(client.memory.bases) for client in clients)
+    bases = min(weights.shape[1], max(largest, math.ceil(HEADROOM * len(labels))))
+    centres = max(len(client.memory.centres) for client in clients)
+    return Merged(labels, described_classes(data, step.vectors, bases=bases, centres=centres), step)
+
+
+def class_shares(clients: Sequence[Client], places: Sequence[Tensor], classes: int) -> list[Tensor]:
+    """The share [C] of each client in each of its classes; over clients, the shares of a class sum to one.
+
+    They follow the numbers of pictures. If a client does not say them, all that have a class have an equal share of it.
+    """
+    counts = [client.counts for client in clients]
+    known = [each for each in counts if each is not None]
+    weights = known if len(known) == len(clients) else [torch.ones(len(place), dtype=torch.float64) for place in places]
+    total = torch.zeros(classes, dtype=torch.float64)
+    for place, weight in zip(places, weights, strict=True):
+        total.index_add_(0, place, weight)
+    return [(weight / total[place]).float() for place, weight in zip(places, weights, strict=True)]
+
+
+def virtual_features(
+    clients: Sequence[Client], places: Sequence[Tensor], shares: Sequence[Tensor], generator: torch.Generator
+) -> Labelled:
+    """About VIRTUAL features of each class, and one or more of each client's, drawn from mixtures around centres."""
+    features, labels = [], []
+    for client, place, share in zip(clients, places, shares, strict=True):
+        memory = client.memory
+        count = (VIRTUAL * share).round().long().clamp(min=1)
+        own = torch.arange(len(place)).repeat_interleave(count)
+        centre = torch.randint(len(memory.centres), (len(own),), generator=generator)
+        rest = (memory.deviations.square() - memory.centres.var(dim=0, correction=0)).clamp(min=0).sqrt()  # [C, K]
+        noise = torch.randn(len(own), len(memory.bases), generator=generator)
+        features.append((memory.centres[centre, own] + rest[own] * noise) @ memory.bases)
+        labels.append(place[own])
+    return Labelled(torch.cat(features), torch.cat(labels))
+
+
+def _corrected(head: Tensor, data: Labelled) -> Tensor:
+    """The head [C, D] and what it lacks to tell the virtual features apart, where all classes count the same."""
+    counts = torch.bincount(data.labels, minlength=len(head))
+    shares = 1 / (len(head) * counts[data.labels].float())
+    with torch.enable_grad():
+        correction = torch.zeros_like(head, requires_grad=True)
+
+        def loss() -> Tensor:
+            losses = cross_entropy(data.features @ (head + correction).T, data.labels, reduction="none")
+            return (shares * losses).sum() + COST / 2 * correction.square().sum()
+
+        minimise(loss, [correction], STEPS)
+    return head + correction.detach()
