@@ -50,7 +50,7 @@ class FedAvg:
     def _train(self, weights: Tensor, client: Labelled, generator: torch.Generator) -> Tensor:
         targets = one_hot(client.labels, len(weights)).float()
         for _ in range(self.epochs):
-            for chosen in torch.randperm(len(targets), generator=generator).split(self.batch):
+            for chosen in torch.split(torch.randperm(len(targets), generator=generator), self.batch):
                 features = client.features[chosen].float()
                 error = (features @ weights.T).softmax(dim=1) - targets[chosen]
                 weights.addmm_(error.T, features, alpha=-self.rate / len(chosen))

@@ -32,7 +32,7 @@ from trainer.data.datasets import ImageDataset, load_dataset
 from trainer.data.splits import Split
 from trainer.run.federated.clients import read_clients
 from trainer.run.federated.federate import federate
-from trainer.run.federated.merging import class_shares
+from trainer.run.federated.merging import class_shares, mean_of_heads, places_of
 from trainer.run.search.feature_memory import FeatureRequest, heads_accuracy, make_features
 from trainer.starts.features.trained_features import Labelled
 
@@ -79,12 +79,9 @@ def one_round(dataset: ImageDataset, clients: Sequence[ImageDataset], encoder: Q
             memory(client, encoder, options.images_per_class, folder / "clients")
         received = read_clients(folder / "clients")
         merged = federate(received, folder / "merged.safetensors")
-        places = [torch.tensor([merged.labels.index(each) for each in client.bundle.labels]) for client in received]
-        mean = torch.zeros(len(merged.labels), encoder.query_size)
-        for client, place, share in zip(
-            received, places, class_shares(received, places, len(merged.labels)), strict=True
-        ):
-            mean.index_add_(0, place, share.unsqueeze(1) * client.head)
+        places = places_of(received, merged.labels)
+        shares = class_shares(received, places, len(merged.labels))
+        mean = mean_of_heads(received, places, shares, len(merged.labels))
         back = torch.tensor([dataset.classes.index(label) for label in merged.labels])
         in_order = Split(judged.images, back.argsort()[judged.labels])
         whole = replace(dataset, name="central")
