@@ -12,7 +12,15 @@ from torch import Tensor
 
 from recall_server.core.bundle.bundle import MemoryBundle
 from recall_server.core.bundle.manifest import MeasuredAccuracy
-from recall_server.core.memory import AbstractMemory, AddressedBases, Storage, StoredItems
+from recall_server.core.memory import (
+    AbstractMemory,
+    AddressedBases,
+    Hallucinators,
+    LatentCodes,
+    Storage,
+    StoredItems,
+)
+from recall_server.core.memory.decoded import DecoderShape, initial_decoders
 from recall_server.core.memory.storage import dequantise, fake_quantise, quantise
 from recall_server.core.preprocessing import Projected
 from recall_server.errors import InvalidBundle
@@ -39,7 +47,24 @@ def uneven() -> AddressedBases:
     return AddressedBases(bases, random(2, 3, 5, seed=3) * sizes.flip(0).clamp(max=1.0), 8, 8)
 
 
-MEMORIES = {"addressed_bases": example_memory(), "pixels": pixels(), "uneven": uneven()}
+def latent_codes() -> LatentCodes:
+    decoders = initial_decoders(DecoderShape(2, 3, 4, 1), torch.Generator().manual_seed(4))
+    return LatentCodes(random(3, 2, 3, 2, 2, seed=5), decoders, height=8, width=8)
+
+
+def hallucinators() -> Hallucinators:
+    """One base of each of three labels, and two hallucinators."""
+    shapes = (3, 1, 1, 8, 8), (2, 1, 1, 3, 3), (2, 1), (2, 1, 6, 6), (2, 1, 6, 6), (2, 1, 1, 3, 3), (2, 1)
+    return Hallucinators(*(random(*shape, seed=10 + number) for number, shape in enumerate(shapes)))
+
+
+MEMORIES = {
+    "addressed_bases": example_memory(),
+    "pixels": pixels(),
+    "uneven": uneven(),
+    "latent_codes": latent_codes(),
+    "hallucinators": hallucinators(),
+}
 every_memory = pytest.mark.parametrize("memory", MEMORIES.values(), ids=list(MEMORIES))
 every_storage = pytest.mark.parametrize("storage", STORAGES)
 
