@@ -1,4 +1,4 @@
-"""The card of a trained classifier: its classes, its expected accuracy, and how to use it and how not to."""
+"""The card of a trained classifier: its classes, its estimated accuracy, and how to use it and how not to."""
 
 from __future__ import annotations
 

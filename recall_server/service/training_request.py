@@ -119,7 +119,7 @@ def request_notes(queries: Sequence[Query], explanation: str | None) -> tuple[st
 
 
 def _quality(queries: Sequence[Query], features: Mapping[str, Tensor]) -> Quality | None:
-    """The expected accuracy; None for labels of several bundles, whose confusions were never measured."""
+    """The estimated accuracy; None for labels of several bundles, whose confusions were never measured."""
     if features:
         return quality_of_pictures(features)
     manifests = [query.loaded.bundle.manifest for query in queries]

@@ -37,6 +37,8 @@ def test_photographs_need_no_choice_and_the_page_says_what_was_chosen(page: Any)
     used = page.locator("#used").inner_text()
     assert re.search(r"(together|recalled|pictures|prototypes) \(chosen\)\s+\d+ %", used)
     assert "Chosen:" in used
+    chosen = page.locator("#used tr", has_text="(chosen)").locator("td").last.inner_text()
+    assert page.locator("#quality .figure").inner_text() == chosen  # the estimate is the interval of the chosen way
 
 
 def test_a_name_and_pictures_make_one_classifier(page: Any) -> None:

@@ -258,7 +258,7 @@ async def download(
 )
 @access(READ)
 async def show_card(identifier: str, context: Served) -> Response:
-    """Return the classifier's card in Markdown: what it is, its expected accuracy, and how to use its file."""
+    """Return the classifier's card in Markdown: what it is, its estimated accuracy, and how to use its file."""
     card = await context.look(context.service.classifier_card, identifier)
     return Response(card, headers={"Content-Type": CARD})
 

@@ -70,7 +70,7 @@ class ClassifierAnswer(BaseModel):
     image: ImageSize
     network: str
     seed: int
-    quality: Quality | None = Field(description="expected accuracy; null if it cannot be estimated")
+    quality: Quality | None = Field(description="estimated accuracy; null if it cannot be estimated")
     notes: list[str] = Field(description="caveats, one sentence each")
     attempt: int
     progress: Progress | None

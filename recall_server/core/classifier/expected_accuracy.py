@@ -20,7 +20,7 @@ EXACT: Final = "donot_use_mm_for_euclid_dist"  # so that rounding cannot decide 
 
 
 class Quality(BaseModel):
-    """The expected accuracy, 0 to 1: the mean of `per_label`, in which every label has the same weight.
+    """The estimated accuracy, 0 to 1: the mean of `per_label`, in which every label has the same weight.
 
     `counts` is the number of pictures of each label that the estimate is based on; `explanation` is for people.
     """

@@ -21,7 +21,8 @@ export function estimate(record) {
   const { quality } = record;
   if (!quality) return [title, make("p", { className: "note", textContent: missing(record) })];
   const pictures = Object.values(quality.counts).reduce((sum, count) => sum + count, 0);
-  const value = make("p", { className: "figure", textContent: interval(wilson(quality.accuracy, pictures)) });
+  const bounds = record.ways?.[record.addressing] ?? wilson(quality.accuracy, pictures); // the server's, if it has one
+  const value = make("p", { className: "figure", textContent: interval(bounds) });
   const basis = `A 95 % interval from ${number(pictures)} pictures. `;
   const explanation = make("p", { className: "note", textContent: basis + quality.explanation });
   return [title, value, explanation, perLabel(record.labels, quality)];

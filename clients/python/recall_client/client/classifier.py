@@ -50,7 +50,7 @@ class ClassifierMethods(Generic[ClassifierT]):
 
     @property
     def quality(self) -> Quality | None:
-        """The expected accuracy; None where it could not be estimated, or not yet."""
+        """The estimated accuracy; None where it could not be estimated, or not yet."""
         return self.state.quality
 
     @property

@@ -36,7 +36,7 @@ def bundles(loaded: Sequence[Bundle]) -> Table:
 def classifiers(states: Sequence[ClassifierState], names: Mapping[str, Sequence[str]]) -> Table:
     """Return a row per classifier."""
     return table(
-        ("name", "id", "status", "labels", "expected accuracy", "created"),
+        ("name", "id", "status", "labels", "estimated accuracy", "created"),
         (
             (
                 ", ".join(names.get(each.id, ())),
@@ -72,7 +72,7 @@ def outcome(state: ClassifierState, name: str | None) -> str:
         memories = [each.name for each in state.bundles or (state.bundle,)]
         words.append(f"trained in {state.seconds:.1f} s from {listed(memories)}")
     if state.quality is not None:
-        words.append(f"expected accuracy {percent(state.quality.accuracy)}. {state.quality.explanation}".rstrip())
+        words.append(f"estimated accuracy {percent(state.quality.accuracy)}. {state.quality.explanation}".rstrip())
     words += state.notes
     return "\n".join(words)
 

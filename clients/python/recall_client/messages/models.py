@@ -158,7 +158,7 @@ class Failure(_Answer):
 
 
 class Quality(_Answer):
-    """The expected accuracy of a classifier.
+    """The estimated accuracy of a classifier.
 
     `source` is "evaluation" (measured on real pictures when the memory was evaluated) or "pictures" (estimated from the
     pictures that were sent). `counts` is the number of pictures per label; `explanation` says what was measured.
