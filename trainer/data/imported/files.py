@@ -1,4 +1,4 @@
-"""Reads images with labels from a folder of class folders, an `.npz` or a `.safetensors` file, without unpickling.
+"""Read images with labels from a folder of class folders, an `.npz` or a `.safetensors` file, without unpickling.
 
 Arrays are called `images` and `labels`. Images are uint8, or numbers in 0..1, or normalised numbers, as [N, H, W],
 [N, H, W, C] or [N, C, H, W]. Labels are whole numbers [N], or one row of numbers per image, [N, k].
@@ -29,9 +29,9 @@ ARRAYS = ("images", "labels")
 
 @dataclass(frozen=True)
 class LabelledImages:
-    """`images` [N, C, H, W], float32, as the file has them; `labels` int64 [N], or float32 [N, k].
+    """`images` [N, C, H, W], float32 with the values of the file, and `labels`, int64 [N] or float32 [N, k].
 
-    Bytes are read as 0..1. `classes` are None where the file does not name them.
+    Bytes are scaled to 0..1. `classes` are None if the file does not name them.
     """
 
     name: str
@@ -105,7 +105,7 @@ def _of_npz(path: Path) -> tuple[dict[str, Tensor], tuple[str, ...] | None]:
 
 
 def _plain(array: np.ndarray) -> np.ndarray:
-    """In a type that torch has too."""
+    """The array in a type that torch has."""
     whole = np.issubdtype(array.dtype, np.integer)
     kept = array.dtype == np.uint8
     return np.ascontiguousarray(array if kept else array.astype(np.int64 if whole else np.float32))
@@ -126,7 +126,7 @@ def _of_safetensors(path: Path, data: bytes) -> tuple[dict[str, Tensor], tuple[s
 
 
 def _images(images: Tensor, name: str) -> Tensor:
-    """float32 [N, C, H, W]; ValueError where the layout cannot be told."""
+    """Images as float32 [N, C, H, W]. Raises InvalidDataset for a layout that is unknown or ambiguous."""
     if images.ndim == 3:
         images = images.unsqueeze(1)
     channels_first, channels_last = (images.ndim == 4 and images.shape[axis] in {1, 3} for axis in (1, 3))

@@ -1,4 +1,4 @@
-"""Labelled images as a memory stores them: as many for each class, with a target for each."""
+"""Labelled images in the order of a memory: the same number for each class, with a target for each image."""
 
 from __future__ import annotations
 
@@ -32,10 +32,10 @@ def grouped(
     per_class: int | None = None,
     meaning: Meaning | None = None,
 ) -> Grouped:
-    """The first `per_class` images of each class, all of them if there are as many of each.
+    """The first `per_class` images of each class; by default all of them, if each class has the same number.
 
-    `classes` are names where the file has none; without any, classes are numbered. `meaning` says what rows of numbers
-    are, if they are not probabilities. An image with a row of numbers belongs to the class with the largest one. Raises
+    `classes` are names for a file that has none; without names, classes are numbered. `meaning` is that of rows of
+    numbers that are not probabilities. An image with a row of numbers belongs to the class with the largest one. Raises
     InvalidDataset, with one sentence.
     """
     count = source.labels.shape[1] if source.labels.ndim == 2 else int(source.labels.max()) + 1

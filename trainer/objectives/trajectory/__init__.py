@@ -1,1 +1,1 @@
-"""Trajectory matching: networks that learn recalled items are to go where those went that learned real ones."""
+"""Trajectory matching: training on recalled items ends at the weights of experts, which learned real items."""

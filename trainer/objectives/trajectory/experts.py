@@ -1,7 +1,7 @@
 """Recorded training of networks on real items: the parameters before and after each epoch (experts).
 
 A folder holds one safetensors file for each expert, `expert-000.safetensors` and so on, with the tensor `weights`
-[epochs + 1, P] in float32 and a JSON text that says of what the expert is. Two epochs are read from a file at a time.
+[epochs + 1, P] in float32 and its origin and training as JSON. Only the two epochs of a segment are read from a file.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ RECORD = "record some with `recall-trainer record-experts`"
 
 @dataclass(frozen=True)
 class Origin:
-    """Of what experts are: the network, the data set, a digest of its training items, and the space of these."""
+    """The network and preprocessing of experts, their data set, and a digest of its training items."""
 
     network: str
     dataset: str
@@ -36,7 +36,7 @@ class Origin:
     preprocessing: str
 
     def check(self, folder: Path, said: Mapping[str, Any]) -> None:
-        """ValueError, in one sentence, if a file in the folder says that its expert is of another origin."""
+        """Raise ValueError, in one sentence, if the origin that a file in the folder states is another one."""
         others = f"the experts in {folder.name} are of"
         for field, what in (("network", "network"), ("dataset", "data set"), ("preprocessing", "preprocessing")):
             mine, theirs = getattr(self, field), said.get(field)
@@ -47,7 +47,7 @@ class Origin:
 
 
 class Segment(NamedTuple):
-    """Where an expert began, and where it was some epochs later."""
+    """The parameters of an expert after some epoch, and some epochs later."""
 
     start: Parameters
     target: Parameters
@@ -56,7 +56,7 @@ class Segment(NamedTuple):
 @final
 @dataclass(frozen=True, eq=False)
 class Experts:
-    """The experts of a folder. `files` are all of the same network, and have `epochs` epochs at least."""
+    """The experts of a folder. All `files` are of the same network, with `epochs` or more epochs."""
 
     network: AbstractNetwork
     files: tuple[Path, ...]
@@ -64,7 +64,7 @@ class Experts:
 
     @classmethod
     def load(cls, folder: Path, network: AbstractNetwork, origin: Origin, epochs: int) -> Self:
-        """Those that are complete. ValueError if there are none, for others than `origin`'s, and for shorter ones."""
+        """The complete experts. Raises ValueError for none, for another origin, and for too few epochs."""
         files = tuple(path for path in sorted(folder.glob("expert-*.safetensors")) if number_of(path) is not None)
         if not files:
             raise ValueError(f"there are no experts in {folder}; {RECORD}")
@@ -83,7 +83,7 @@ class Experts:
         return replace(self, files=self.files[:count])
 
     def draw(self, latest: int, epochs: int, generator: torch.Generator, device: torch.device) -> Segment:
-        """Some expert's parameters after fewer than `latest` epochs (0: before the first), and `epochs` later."""
+        """A segment of a random expert, which starts after 0 to `latest` - 1 epochs and is `epochs` long."""
         path = self.files[int(torch.randint(len(self.files), (), generator=generator))]
         first = int(torch.randint(latest, (), generator=generator))
         packing = Packing(self.network)
@@ -99,19 +99,19 @@ def path_of(folder: Path, number: int) -> Path:
 
 
 def number_of(path: Path) -> int | None:
-    """The number of an expert's file; None for others."""
+    """The number in the name of an expert's file; None for other names."""
     match = re.fullmatch(r"expert-(\d{3,})\.safetensors", path.name)
     return None if match is None else int(match.group(1))
 
 
 def write_expert(path: Path, weights: Tensor, origin: Origin, training: Mapping[str, Any]) -> None:
-    """Write weights [epochs + 1, P] atomically, with all that is said of them."""
+    """Write weights [epochs + 1, P] atomically, with their origin and training."""
     text = canonical_json(asdict(origin) | {"training": dict(training)})
     write_atomically(path, pack({WEIGHTS: weights}, key=KEY, text=text))
 
 
 def is_recorded(path: Path, origin: Origin, training: Mapping[str, Any]) -> bool:
-    """Whether there is such an expert; ValueError if the file is of another origin or training."""
+    """Whether the expert exists. Raises ValueError if the file has another origin or training."""
     if not path.is_file():
         return False
     said, _ = _about(path)
@@ -122,7 +122,7 @@ def is_recorded(path: Path, origin: Origin, training: Mapping[str, Any]) -> bool
 
 
 def read_weights(path: Path, origin: Origin, training: Mapping[str, Any]) -> Tensor | None:
-    """The weights in a file; None if there is none."""
+    """The weights in a file; None if the file does not exist."""
     if not is_recorded(path, origin, training):
         return None
     with safetensors.safe_open(path, framework="pt") as file:
@@ -131,7 +131,7 @@ def read_weights(path: Path, origin: Origin, training: Mapping[str, Any]) -> Ten
 
 
 def _about(path: Path) -> tuple[dict[str, Any], list[int]]:
-    """What a file says of its expert, and the shape of its weights; ValueError for another kind of file."""
+    """The origin and training in a file, and the shape of its weights. Raises ValueError for another kind of file."""
     try:
         with safetensors.safe_open(path, framework="pt") as file:
             said = json.loads((file.metadata() or {})[KEY])

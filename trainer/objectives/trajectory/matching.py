@@ -1,7 +1,6 @@
-"""Trajectory matching (MTT, Cazenavette et al., 2022): train on recalled items from where an expert was, and land where
-the expert was some epochs later.
+"""Trajectory matching (MTT, Cazenavette et al., 2022): training on recalled items reaches the weights of an expert.
 
-With an expert's parameters theta*_s after s epochs, and theta_T after T steps on recalled items from there:
+With an expert's parameters theta*_s after s epochs, and theta_T after T steps on recalled items from theta*_s:
 
     || theta_T - theta*_(s + M) ||^2  /  || theta*_s - theta*_(s + M) ||^2
 """
@@ -26,17 +25,17 @@ from trainer.objectives.sampler import Sampler
 from trainer.objectives.trajectory.experts import Experts, Segment
 
 RATE = "rate"  # the learned tensor that holds the step size
-LOWEST_RATE, HIGHEST_RATE = 1e-6, 10.0  # that a manifest takes
+LOWEST_RATE, HIGHEST_RATE = 1e-6, 10.0  # limits of a step size in a manifest
 
 
 @final
 @dataclass(frozen=True, eq=False)
 class TrajectoryMatching(AbstractObjective):
-    """`steps` steps on recalled items stand for `expert_epochs` epochs on real ones.
+    """`steps` steps on recalled items replace `expert_epochs` epochs on real ones.
 
-    Segments of experts begin after one of the first `latest_start` epochs, 0 being before the first. Each step sees
-    `batch` recalled items (0: all), in an order that is shuffled whenever it ends, each augmented on its own. `rate` is
-    a leaf, and learned with the memory if `learn_rate`.
+    Segments of experts start after 0 to `latest_start` - 1 epochs. A step uses `batch` recalled items (0: all), in an
+    order that is shuffled again after each pass. Each item has its own augmentation. `rate` is a leaf, and is learned
+    with the memory if `learn_rate` is set.
     """
 
     step: AbstractInnerStep

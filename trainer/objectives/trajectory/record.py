@@ -1,8 +1,8 @@
-"""Recording experts: networks learn the training items, and their parameters are kept after each epoch.
+"""Recording experts: networks are trained on the training items, and their parameters are saved after each epoch.
 
-SGD without momentum, as the authors of trajectory matching train (Cazenavette et al., 2022). With a `radius`, each step
-follows the gradient that GSAM makes of those here and at weights a little uphill (Zhuang et al., 2022), which leads
-into flat minima (Du et al., 2023).
+Training is SGD without momentum, as in trajectory matching (Cazenavette et al., 2022). With a `radius`, each step uses
+the gradient of GSAM (Zhuang et al., 2022), which combines the gradients at the weights and at weights of higher loss
+nearby. It leads to flat minima (Du et al., 2023).
 """
 
 from __future__ import annotations
@@ -28,10 +28,10 @@ Report = Callable[[int, int], None]  # the expert's number, and its epochs so fa
 
 @dataclass(frozen=True)
 class ExpertTraining:
-    """How experts are trained. An epoch shows `items` random training items once (0: all of them).
+    """The training of experts. An epoch uses `items` random training items once (0: all of them).
 
-    `radius` is that of the step uphill (0: none), and `decomposed` the share of the component of the gradient here,
-    orthogonal to that uphill, that is subtracted.
+    `radius` is the length of the step to a higher loss (0: none). `decomposed` is the share that is subtracted of the
+    component of the first gradient orthogonal to the second.
     """
 
     epochs: int = 50
@@ -44,13 +44,13 @@ class ExpertTraining:
     seed: int = 0
 
     def describe(self) -> dict[str, Any]:
-        """What is the same for two recordings that give the same experts, as plain data for JSON."""
+        """The fields as plain data for JSON. They are the same for two recordings of the same experts."""
         return asdict(self) | {"augmentation": list(self.augmentation)}
 
 
 @dataclass(frozen=True, eq=False)
 class Recorder:
-    """Trains experts on items [N, *shape] with labels [N]; the same seed gives the same experts."""
+    """Trains experts on items [N, *shape] with labels [N]. The same seed gives the same experts."""
 
     step: AbstractInnerStep
     items: Tensor
@@ -60,7 +60,7 @@ class Recorder:
 
     @staticmethod
     def missing(folder: Path, origin: Origin, training: ExpertTraining, count: int) -> list[int]:
-        """The numbers of the experts to record; ValueError for a folder with others, of another origin or training."""
+        """The numbers of the experts to record. Raises ValueError for a folder of another origin or training."""
         return [
             number for number in range(count) if not is_recorded(path_of(folder, number), origin, training.describe())
         ]
@@ -68,7 +68,7 @@ class Recorder:
     def record(self, folder: Path, count: int, report: Report = lambda number, epochs: None) -> None:
         """Write those of the first `count` experts that are not in the folder yet.
 
-        An expert that is not complete is kept after each epoch, and a later call goes on from there.
+        An incomplete expert is saved after each epoch, and a later call continues it.
         """
         for number in self.missing(folder, self.origin, self.training, count):
             folder.mkdir(parents=True, exist_ok=True)
@@ -114,7 +114,7 @@ class Recorder:
         return self.step.forward(TrainState(parameters, still, zero, zero), images, targets).velocity
 
     def _generator(self, number: int, epoch: int) -> torch.Generator:
-        """One for each epoch of each expert, so that nothing but the weights has to be kept between epochs."""
+        """A generator for each epoch of each expert, so that only the weights have to be saved between epochs."""
         return torch.Generator().manual_seed((self.training.seed * 1_000_003 + number) * 1_009 + epoch)
 
 
@@ -126,7 +126,7 @@ def uphill(parameters: Parameters, gradient: Parameters, radius: float) -> Param
 
 
 def decomposed(here: Parameters, there: Parameters, share: float) -> Parameters:
-    """The gradient uphill without `share` of the part of the gradient here that is orthogonal to it (GSAM)."""
+    """The gradient `there` minus `share` of the component of the gradient `here` that is orthogonal to it (GSAM)."""
     product = torch.stack([(here[name] * there[name]).sum() for name in here]).sum()
     along = product / (_norm(there).square() + TINY)
     return {name: there[name] - share * (here[name] - along * there[name]) for name in here}
