@@ -5,6 +5,7 @@ recall-trainer distill --dataset fashion-mnist --bases 16 --output artifacts/bun
 recall-trainer evaluate artifacts/bundles/NAME.safetensors --dataset fashion-mnist
 recall-trainer grid --datasets fashion-mnist --methods window,principal --output FOLDER
 recall-trainer record-experts --dataset fashion-mnist --method mtt-small
+recall-trainer rank artifacts/bundles/NAME.safetensors --dataset fashion-mnist
 recall-trainer inspect artifacts/bundles/NAME.safetensors --picture NAME.png
 recall-trainer export artifacts/bundles/NAME.safetensors --format mtt --output FOLDER
 recall-trainer import FOLDER --output artifacts/bundles/NAME.safetensors
@@ -37,6 +38,7 @@ from trainer.cli.memories import features
 from trainer.cli.memories.add_class import add_class
 from trainer.cli.memories.federate import federate
 from trainer.cli.memories.quickstart import quickstart
+from trainer.cli.memories.rank import rank
 from trainer.cli.methods import methods
 from trainer.cli.options import Device, Threads
 from trainer.cli.record_experts import record_experts
@@ -212,6 +214,7 @@ app.command("import")(import_images)
 app.command()(methods)
 app.command()(plot)
 app.command()(quickstart)
+app.command()(rank)
 app.command()(record_experts)
 app.command()(select_bases)
 app.command()(stream)

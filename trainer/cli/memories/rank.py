@@ -1,0 +1,74 @@
+"""recall-trainer rank: architecture search on a memory, beside training on all pictures."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from recall_server.core.bundle.bundle import MemoryBundle
+from recall_server.core.networks import NetworkSpec
+from trainer.cli import commands
+from trainer.cli.options import Device, JsonFile, Threads
+from trainer.evaluation.architectures import Ranking, Tried, check_space, rank_networks, usual_space
+from trainer.evaluation.report import require_same_pictures
+
+SPACE_HELP = "A network, such as convnet:filters=16,depth=2 or mlp; repeatable. Default: a space of ConvNets and MLPs."
+
+
+def rank(
+    *,
+    bundle: Annotated[Path, typer.Argument(help="A bundle of pixels that is addressed by labels.")],
+    dataset: Annotated[str, typer.Option(help="The data set that the bundle was made from, as for `evaluate`.")],
+    networks: Annotated[list[str] | None, typer.Option(help=SPACE_HELP)] = None,
+    runs: Annotated[int, typer.Option(help="Networks per architecture, on memory and on random pictures.", min=1)] = 3,
+    json_file: JsonFile = None,
+    seed: int = 0,
+    device: Device = "auto",
+    threads: Threads = 0,
+) -> None:
+    """Rank networks by a memory, and say how well that agrees with training all of them on all pictures.
+
+    Accuracies are on validation pictures. Random real pictures of the memory's size stand beside it.
+    """
+    loaded = MemoryBundle.load(bundle)
+    space = [NetworkSpec.parse(text) for text in networks] if networks else usual_space(loaded)
+    check_space(space, loaded)
+    data = commands.data_for(loaded, dataset, image_size=None)
+    require_same_pictures(loaded, data)
+    where = commands.pick_device(device)
+    typer.echo(f"{len(space)} networks; accuracy on {len(data.validation)} validation pictures, in per cent, by")
+    typer.echo("  memory  random     all")
+    found = rank_networks(loaded, data, space, seeds=range(seed, seed + runs), device=where, report=_say)
+    _conclude(found)
+    if json_file is not None:
+        json_file.write_text(json.dumps(_as_json(found), indent=1) + "\n")
+
+
+def _say(each: Tried) -> None:
+    typer.echo(f"  {100 * each.memory:6.1f}  {100 * each.random:6.1f}  {100 * each.everything:6.1f}  {each.network}")
+
+
+def _conclude(found: Ranking) -> None:
+    best = max(each.everything for each in found.tried)
+    typer.echo(
+        f"Spearman's correlation with all pictures: memory {found.memory_correlation:.2f}, random real pictures "
+        f"{found.random_correlation:.2f}"
+    )
+    typer.echo(
+        f"best by the memory: {found.chosen.network}, {100 * found.chosen.everything:.1f} % when trained on all "
+        f"pictures; the best of all has {100 * best:.1f} %"
+    )
+    typer.echo(f"seconds for all networks: memory {found.memory_seconds:.0f}, all pictures {found.all_seconds:.0f}")
+
+
+def _as_json(found: Ranking) -> dict[str, object]:
+    return {
+        "networks": [{**each._asdict(), "network": str(each.network)} for each in found.tried],
+        "memory_correlation": found.memory_correlation,
+        "random_correlation": found.random_correlation,
+        "memory_seconds": found.memory_seconds,
+        "all_seconds": found.all_seconds,
+    }
