@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Final, NamedTuple
 
 import torch
@@ -19,7 +19,7 @@ from recall_server.core.networks import NetworkSpec, build_network
 from trainer.data.splits import ImageDataset
 from trainer.evaluation.evaluate import evaluate_all, evaluate_labels, evaluate_real
 
-CONVNETS: Final = [(depth, filters, shrink) for depth in (1, 2, 3) for filters in (8, 16, 32) for shrink in (1, 2)]
+CONVNETS: Final = [(depth, filters) for depth in (1, 2, 3) for filters in (4, 8, 16, 32)]
 PERCEPTRONS: Final = [(depth, hidden) for depth in (1, 2, 3) for hidden in (16, 64)]
 FEWEST: Final = 3  # networks that can be ranked
 
@@ -33,8 +33,7 @@ class Tried(NamedTuple):
     everything: float
 
 
-@dataclass(frozen=True)
-class Ranking:
+class Ranking(NamedTuple):
     """All networks of a space, and the seconds that each way of training took for all of them."""
 
     tried: tuple[Tried, ...]
@@ -58,8 +57,8 @@ class Ranking:
 
 
 def usual_space(bundle: MemoryBundle) -> list[NetworkSpec]:
-    """ConvNets and perceptrons of several depths and widths, at full and half size, that fit the bundle's images."""
-    found = [NetworkSpec(filters=filters, depth=depth, shrink=shrink) for depth, filters, shrink in CONVNETS]
+    """ConvNets and perceptrons of several depths and widths that fit the bundle's images."""
+    found = [NetworkSpec(filters=filters, depth=depth) for depth, filters in CONVNETS]
     found += [NetworkSpec(architecture="mlp", depth=depth, hidden=hidden) for depth, hidden in PERCEPTRONS]
     return [each for each in found if _fits(each, bundle)]
 
@@ -75,6 +74,10 @@ def check_space(networks: Sequence[NetworkSpec], bundle: MemoryBundle) -> None:
     if len(set(networks)) < max(FEWEST, len(networks)):
         raise ValueError(f"a ranking needs {FEWEST} different networks or more, each once")
     for each in networks:
+        if each.shrinking(1) != each:
+            raise ValueError(
+                f"real pictures are seen at their full size, so {each} cannot be compared; leave out shrink"
+            )
         build_network(each, manifest.network_shape, len(bundle.labels))
 
 

@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
 
 from recall_server.core.bundle.bundle import MemoryBundle
+from recall_server.core.bundle.manifest import ImageDescription
 from recall_server.core.networks import NetworkSpec
 from tests.trainer.cli.test_command_line import run
 from trainer.evaluation.architectures import check_space, spearman, usual_space
 
 DIGITS = Path("artifacts/bundles/digits.safetensors")
-SPACE = ("convnet:filters=16,depth=1", "mlp:hidden=4", "convnet:filters=4,depth=2,shrink=2")
+SPACE = ("convnet:filters=16,depth=1", "mlp:hidden=4", "convnet:filters=4,depth=2")
 
 
 def test_networks_are_ranked_on_digits(tmp_path: Path) -> None:
@@ -40,8 +42,10 @@ def test_the_usual_space_has_what_fits() -> None:
     bundle = MemoryBundle.load(DIGITS)
     space = usual_space(bundle)
     check_space(space, bundle)
-    assert len(space) > 15
-    assert NetworkSpec(filters=8, depth=3, shrink=2) not in space, "8 pixels cannot be halved four times"
+    assert len(space) == 18
+    small = bundle.manifest.model_copy(update={"image": ImageDescription(channels=1, height=4, width=4)})
+    fewer = usual_space(SimpleNamespace(manifest=small, labels=bundle.labels))  # type: ignore[arg-type]
+    assert NetworkSpec(filters=8, depth=3) not in fewer, "4 pixels cannot be halved three times"
 
 
 @pytest.mark.parametrize(
@@ -50,6 +54,7 @@ def test_the_usual_space_has_what_fits() -> None:
         ("digits", ("convnet", "mlp"), "3 different networks"),
         ("digits", ("mlp", "mlp", "resnet"), "3 different networks"),
         ("digits", ("mlp", "resnet", "convnet:depth=6"), "depth"),
+        ("digits", ("mlp", "resnet", "convnet:shrink=2"), "leave out shrink"),
         ("fashion-mnist-images", SPACE, "cannot rank networks"),
         ("cifar10-features", SPACE, "cannot rank networks"),
     ],
