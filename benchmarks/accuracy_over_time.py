@@ -36,7 +36,8 @@ QUICK_METHOD: tuple[str, ...] = (
     "objective.steps=10",
 )
 QUICK_METHOD += ("objective.window=5", "objective.real_batch=60", "objective.eager=true", "outer.rate=0.05")
-QUICK = ["--images-per-class", "1", "--bases", "8", "--start", "noise", "--validate-every", "5", "--threads", "1"]
+QUICK = ["--images-per-class", "1", "--bases", "8", "--start", "noise", "--threads", "1"]
+QUICK += ["--outer-steps", "40", "--validate-every", "5"]
 QUICK += [part for field in QUICK_METHOD for part in ("--set", field)]
 
 
@@ -111,7 +112,7 @@ def read(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("distill", nargs="*", help="after --, further options of `recall-trainer distill`")
     options = parse(parser, arguments)
     if options.quick:
-        options.dataset, options.minutes, options.runs = "digits", 0.1, 1
+        options.dataset, options.minutes, options.runs = "digits", 5.0, 1
         options.distill = [*QUICK, *options.distill]
     return options
 

@@ -19,7 +19,7 @@ from recall_server.recall.features.few_shot import class_means
 MOST_OTHERS: Final = 100  # classes of the memory whose logits are compared with those of the classifier's
 DRAWN: Final = 1000  # pictures of the classes, and as many others
 MANY: Final = 1e3  # pictures behind the mean of a class that the memory knows
-SPREAD: Final = 1.8  # of real scores over drawn ones, where the head follows from the model that draws
+SPREAD: Final = 2.5  # of real scores over drawn ones; one in twenty pictures of validation classes is rejected
 # The centre of all pictures depends on what they are pictures of. It is estimated by the classes at hand and, as if it
 # were that of so many classes, by the memory's.
 CLASSES_OF_CENTRE: Final = 5
