@@ -29,9 +29,23 @@ RecallError
 
 from __future__ import annotations
 
+from typing import Any
+
 
 class RecallError(Exception):
-    """The base class: `except RecallError` catches everything that this project raises on purpose."""
+    """The base class: `except RecallError` catches everything that this project raises on purpose.
+
+    Errors cross process borders: they are restored without `__init__`, whose arguments an error does not keep.
+    """
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _restored, (type(self), self.args, vars(self).copy())
+
+
+def _restored(kind: type[RecallError], arguments: tuple[Any, ...], attributes: dict[str, Any]) -> RecallError:
+    error = kind.__new__(kind, *arguments)
+    vars(error).update(attributes)
+    return error
 
 
 class InvalidRequest(RecallError):
