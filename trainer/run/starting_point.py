@@ -36,7 +36,8 @@ class StartingPoint:
     def read(cls, start: str | None) -> Self:
         """The start named by `principal`, `noise` or the path of a bundle; the words take precedence over paths.
 
-        Raises ValueError for anything else, and InvalidBundle for a bundle or an encoder that cannot be used.
+        Raises ValueError for anything else and for a memory of features, and InvalidBundle for a bundle or an encoder
+        that cannot be used.
         """
         if start is None:
             return cls()
@@ -45,6 +46,11 @@ class StartingPoint:
         if not Path(start).is_file():
             raise ValueError(f"--start must be principal, noise or the file of a bundle, not {start!r}")
         bundle = MemoryBundle.load(start)
+        if bundle.manifest.space == "features":
+            raise ValueError(
+                f"{Path(start).name} is a memory of features, which no steps improve; make it anew from all "
+                "pictures, with quickstart or distill --encoder"
+            )
         reference = bundle.manifest.query_encoder
         if reference is None:
             return cls(("start=bundle",), (), bundle)

@@ -32,7 +32,8 @@ def started(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     """(folder, bundle): an instant memory at 8 x 8."""
     root = tmp_path_factory.mktemp("photographs")
     folder = photographs(root / "bars", "high", "low", "middle")
-    run("quickstart", str(folder), "--artifacts", str(root), "--picture", str(root / "bars.png"), "--image-size", "8")
+    options = ["--picture", str(root / "bars.png"), "--image-size", "8", "--encoder", "none"]
+    run("quickstart", str(folder), "--artifacts", str(root), *options)
     return folder, root / "bundles" / "bars.safetensors"
 
 

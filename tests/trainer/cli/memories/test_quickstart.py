@@ -73,6 +73,8 @@ def test_pixels_are_not_searched_where_features_are_perfect(served: Path, tmp_pa
     evaluated = run("evaluate", bundle, "--dataset", str(tmp_path / "colours"), "--record")
     assert "linear probe, 4" in evaluated and "95 % interval" in evaluated
     assert len(MemoryBundle.load(bundle).manifest.accuracy) == 1, "the same measurement replaces the first"
+    with pytest.raises(ValueError, match="colours.safetensors is a memory of features, which no steps improve"):
+        run("distill", "--dataset", str(tmp_path / "colours"), "--start", bundle, "--output", bundle)
     with pytest.raises(ValueError, match="--network is for memories of pixels"):
         run("evaluate", bundle, "--dataset", str(tmp_path / "colours"), "--network", "mlp")
 
