@@ -34,7 +34,7 @@ def create_app(service: RecallService) -> FastAPI:
     @contextlib.asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         service.start()
-        returning = asyncio.create_task(return_freed_memory())
+        returning = asyncio.create_task(return_freed_memory(context.cache.drop_unused, service.drop_unused))
         try:
             yield
         finally:

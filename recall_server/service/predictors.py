@@ -92,6 +92,11 @@ class Predictors:
         loaded = self._finished.get(identifier)
         return None if loaded is None else loaded.classifier
 
+    def drop_unused(self, seconds: float) -> None:
+        """Drop classifiers that nobody has used for so long; the next request reads them again."""
+        self._finished.drop_unused(seconds)
+        self._interim.drop_unused(seconds)
+
     def _load_trained(self, path: Path) -> FreshClassifier | FeatureClassifier:
         """The classifier; if it is the head of an encoder, both together. Raises NotReady without the encoder."""
         classifier = FreshClassifier.load(path)

@@ -205,6 +205,10 @@ class RecallService:
             return self._store_prototypes(resolved, spent, key)
         return self._train(resolved.queries, seed, key, resolved, spent)
 
+    def drop_unused(self, seconds: float) -> None:
+        """Forget loaded classifiers that nobody has used for so long."""
+        self._predictors.drop_unused(seconds)
+
     def predict(
         self,
         identifier: str,

@@ -48,3 +48,7 @@ class AnswerCache:
     def put(self, key: Hashable, answer: Answer) -> None:
         """Keep an answer, unless it takes more than a quarter of the cache."""
         self._answers.put(key, answer, len(answer.content) + OVERHEAD)
+
+    def drop_unused(self, seconds: float) -> None:
+        """Drop answers that nobody has asked for in so long."""
+        self._answers.drop_unused(seconds)

@@ -13,14 +13,18 @@ from collections.abc import Callable
 from typing import Final
 
 SECONDS_BETWEEN: Final = 10.0
+UNUSED_SECONDS: Final = 30.0  # after which a cache forgets a value
 
 
-async def return_freed_memory() -> None:
-    """Do so every few seconds until cancelled. Returns at once without glibc."""
+async def return_freed_memory(*drop_unused: Callable[[float], None]) -> None:
+    """Do so every few seconds until cancelled, after each cache has dropped what was unused for UNUSED_SECONDS."""
     trim = _trim()
-    while trim is not None:
+    while True:
         await asyncio.sleep(SECONDS_BETWEEN)
-        await asyncio.to_thread(trim, 0)
+        for drop in drop_unused:
+            await asyncio.to_thread(drop, UNUSED_SECONDS)
+        if trim is not None:
+            await asyncio.to_thread(trim, 0)
 
 
 def _trim() -> Callable[[int], int] | None:

@@ -27,3 +27,17 @@ def test_a_value_larger_than_a_quarter_of_the_cache_is_not_cached() -> None:
     cache.put("a", "small", 10)
     cache.put("a", "large", 26)
     assert (cache.get("a"), cache.bytes) == (None, 0)
+
+
+def test_values_that_nobody_uses_are_dropped() -> None:
+    now = 0.0
+    cache: BoundedCache[str] = BoundedCache(100, clock=lambda: now)
+    for name in "abc":
+        cache.put(name, name, 10)
+    now = 50.0
+    assert cache.get("a") == "a"
+    cache.drop_unused(30.0)
+    assert ([cache.get(name) for name in "abc"], cache.bytes) == (["a", None, None], 10)
+    now = 100.0
+    cache.drop_unused(30.0)
+    assert (cache.get("a"), cache.bytes) == (None, 0)

@@ -26,6 +26,18 @@ def test_freed_memory_is_released_periodically_until_cancelled(monkeypatch: pyte
     assert asked == [0]
 
 
-def test_without_a_supported_allocator_nothing_is_done(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_caches_drop_what_is_unused_with_any_allocator(monkeypatch: pytest.MonkeyPatch) -> None:
+    dropped: list[float] = []
+    monkeypatch.setattr(freed_memory, "SECONDS_BETWEEN", 0.0)
     monkeypatch.setattr(freed_memory, "_trim", lambda: None)
-    asyncio.run(asyncio.wait_for(freed_memory.return_freed_memory(), 30))
+
+    async def scenario() -> None:
+        task = asyncio.create_task(freed_memory.return_freed_memory(dropped.append))
+        while not dropped:
+            await asyncio.sleep(0.001)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+
+    asyncio.run(asyncio.wait_for(scenario(), 30))
+    assert dropped[0] == freed_memory.UNUSED_SECONDS
