@@ -168,7 +168,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     options = parse(parser, arguments)
     seen = load_dataset("cifar100", featuriser=featuriser(options))
     unseen = held_out_classes(options.classes)
-    model = memory_model(seen, [name for at, name in enumerate(seen.classes) if at not in unseen])
+    model = memory_model(seen, [label for label in range(len(seen.classes)) if label not in unseen])
     pictures = Pictures(*of_classes(seen.test, torch.tensor(unseen)))
     photographs = load_dataset("cifar100").test
     chosen = torch.isin(photographs.labels, torch.tensor(unseen))

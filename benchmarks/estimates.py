@@ -69,7 +69,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     dataset = load_dataset("cifar100", featuriser=featuriser(options))
     held = held_out_classes("clean")
     known = [each for each in range(len(dataset.classes)) if each not in held]
-    model = memory_model(dataset, [dataset.classes[each] for each in known])
+    model = memory_model(dataset, known)
     count = 20 if options.quick else options.episodes
     document: dict[str, object] = {"episodes": count}
     for name, classes in (("known", known), ("unknown", held)):

@@ -25,14 +25,14 @@ from torch import Tensor
 from torch.nn.functional import normalize
 
 from benchmarks.command import add_encoder, command_parser, featuriser, parse, print_figures
-from benchmarks.few_shot_features import WAYS, Pictures, draw, flat, held_out_classes, interval, memory_model
+from benchmarks.few_shot_features import WAYS, Pictures, draw, held_out_classes, interval, memory_model
+from benchmarks.memories_of_classes import of_classes
 from benchmarks.out_of_set import auroc
 from recall_server.core.classifier.class_statistics import LinearHead, TwoCovariances
 from recall_server.core.classifier.familiarity import NONE_BELOW, Familiarity
 from recall_server.recall.features.familiarity import head_familiarity, picture_familiarity
 from recall_server.recall.features.few_shot import few_shot_head
 from trainer.data.datasets import ImageDataset, load_dataset
-from trainer.data.splits import Split
 from trainer.starts.features.linear_head import softmax_head
 
 LABELS, TASKS, EPISODES, SHOTS = 10, 50, 200, (1, 5)
@@ -94,24 +94,13 @@ def document_of(figures: Sequence[Sequence[float]]) -> dict[str, list[float]]:
 
 def memory_of(dataset: ImageDataset, known: Sequence[int]) -> Memory:
     """What is known of these classes after the training pictures."""
-    chosen, position = torch.tensor(known), torch.full((len(dataset.classes),), -1)
-    position[chosen] = torch.arange(len(chosen))
-    labels = position[dataset.train.labels]
-    features, labels = flat(dataset.train.images[labels >= 0]), labels[labels >= 0]
+    features, labels = of_classes(dataset.train, torch.tensor(known))
     mean, deviation = features.mean(dim=0), features.std(dim=0) + 1e-4 * features.std()
-    head = softmax_head((features - mean) / deviation, labels, len(chosen), RIDGE)
+    head = softmax_head((features - mean) / deviation, labels, len(known), RIDGE)
     weights = head.weights / deviation
-    means = torch.stack([features[labels == label].mean(dim=0) for label in range(len(chosen))])
-    model = memory_model(dataset, [dataset.classes[each] for each in known])
+    means = torch.stack([features[labels == label].mean(dim=0) for label in range(len(known))])
+    model = memory_model(dataset, known)
     return Memory(LinearHead(weights, head.bias - weights @ mean), means, model)
-
-
-def pictures_of(split: Split, classes: Sequence[int]) -> Pictures:
-    """The pictures of some classes, with labels in their order."""
-    position = torch.full((int(split.labels.max()) + 1,), -1)
-    position[torch.tensor(classes)] = torch.arange(len(classes))
-    labels = position[split.labels]
-    return Pictures(flat(split.images[labels >= 0]), labels[labels >= 0])
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -124,7 +113,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     known = [each for each in range(len(dataset.classes)) if each not in held]
     memory, known_test, strange = (
         memory_of(dataset, known),
-        *(pictures_of(dataset.test, each) for each in (known, held)),
+        *(Pictures(*of_classes(dataset.test, torch.tensor(each))) for each in (known, held)),
     )
     generator = torch.Generator().manual_seed(0)
     tasks, episodes = (10, 10) if options.quick else (TASKS, EPISODES)

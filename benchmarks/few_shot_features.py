@@ -106,10 +106,9 @@ def interval(values: Tensor) -> list[float]:
     return [round(100 * float(values.mean()), 2), round(196 * float(values.std()) / len(values) ** 0.5, 2)]
 
 
-def memory_model(known: ImageDataset, classes: Sequence[str]) -> TwoCovariances:
+def memory_model(known: ImageDataset, classes: Sequence[int]) -> TwoCovariances:
     """What a memory of these classes knows, at the numbers of one image per class and through int8."""
-    chosen = torch.tensor([known.classes.index(name) for name in classes])
-    made = memory_of_classes(known, chosen)
+    made = memory_of_classes(known, torch.tensor(classes))
     return TwoCovariances(statistics_in_features(made.memory, made.preprocessing))
 
 
@@ -137,14 +136,15 @@ def main(arguments: Sequence[str] | None = None) -> None:
     known = load_dataset("cifar100", featuriser=encoder)
     asked = known if options.setting == "cifar100" else load_dataset("cifar10", featuriser=encoder)
     if options.setting == "cifar100":
-        unseen = [asked.classes[each] for each in held_out_classes(options.held_out)]
-        memory = [name for name in known.classes if name not in unseen]
+        unseen = held_out_classes(options.held_out)
+        memory = [label for label in range(CLASSES) if label not in unseen]
     else:
-        unseen, memory = list(asked.classes), [name for name in known.classes if name not in SIMILAR]
+        unseen = list(range(len(asked.classes)))
+        memory = [label for label, name in enumerate(known.classes) if name not in SIMILAR]
     started = time.perf_counter()
     model = memory_model(known, memory)
     made = time.perf_counter() - started
-    chosen = torch.isin(asked.test.labels, torch.tensor([asked.classes.index(name) for name in unseen]))
+    chosen = torch.isin(asked.test.labels, torch.tensor(unseen))
     pictures = Pictures(flat(asked.test.images[chosen]), asked.test.labels[chosen])
     plain = without_root(pictures.features)
     document: dict[str, object] = {

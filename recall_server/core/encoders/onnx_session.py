@@ -6,6 +6,7 @@ asked for is compared with what the finished session reports.
 
 from __future__ import annotations
 
+import functools
 import importlib
 import logging
 import math
@@ -15,6 +16,7 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
+from recall_server.core.io.deadline import calls_after
 from recall_server.errors import InvalidBundle, UnsupportedQuery
 
 CPU: Final = "CPUExecutionProvider"
@@ -52,21 +54,17 @@ def run_session(session: Any, output: str, images: NDArray[np.float32], seconds:
     """
     options = _runtime().RunOptions()
     limit = seconds * max(1, math.ceil(len(images) / PICTURES_TIMED))
-    timer = threading.Timer(limit, setattr, (options, "terminate", True))
-    timer.daemon = True
-    timer.start()
     at_once = pictures_at_once(images.shape[2] * images.shape[3])
     try:
-        parts = [
-            session.run([output], {"images": np.ascontiguousarray(images[start : start + at_once])}, options)[0]
-            for start in range(0, max(1, len(images)), at_once)
-        ]
+        with calls_after(limit, functools.partial(setattr, options, "terminate", True)):
+            parts = [
+                session.run([output], {"images": np.ascontiguousarray(images[start : start + at_once])}, options)[0]
+                for start in range(0, max(1, len(images)), at_once)
+            ]
     except Exception as error:  # onnxruntime raises classes of its own, without a common root
         if options.terminate:
             raise UnsupportedQuery(f"the network takes longer than {limit:g} seconds for these pictures") from error
         raise
-    finally:
-        timer.cancel()
     return np.concatenate(parts)
 
 

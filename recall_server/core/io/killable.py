@@ -12,13 +12,14 @@ import multiprocessing
 import os
 import resource
 import signal
-import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
 from typing import Any, Final, final
 
+from recall_server.core.io.deadline import calls_after
 from recall_server.errors import Abandoned, Unavailable
 
 SECONDS_BETWEEN_LOOKS: Final = 0.1  # between checks whether somebody still waits for the answer
@@ -123,19 +124,12 @@ class KillableProcess:
         return process, ours
 
 
-@contextlib.contextmanager
-def killed_after(seconds: float, process: BaseProcess) -> Iterator[None]:
+def killed_after(seconds: float, process: BaseProcess) -> AbstractContextManager[None]:
     """Kill the process if the body takes longer. Its end of a pipe then closes, which ends every transfer.
 
     A stopped process neither reads nor writes, and the calls of a pipe have no time limit of their own.
     """
-    timer = threading.Timer(seconds, process.kill)
-    timer.daemon = True
-    timer.start()
-    try:
-        yield
-    finally:
-        timer.cancel()
+    return calls_after(seconds, process.kill)
 
 
 def check_wanted(wanted: Wanted) -> None:

@@ -7,14 +7,16 @@ refuses nothing. A thread that waits for it would wait for ever, and so would ev
 from __future__ import annotations
 
 import contextlib
+import functools
 import importlib
 import os
 import socket
-import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any, Final
 
 from sqlalchemy import URL, Engine, create_engine, event
+
+from recall_server.core.io.deadline import calls_after
 
 ANSWER_SECONDS: Final = 10  # to connect, and for each answer; `connect_timeout` in the URL replaces it
 
@@ -42,30 +44,14 @@ def _bounded_connect(seconds: int) -> Callable[..., Any]:
 
     class BoundedConnection(connection):  # type: ignore[misc]
         def wait(self, *arguments: Any, **options: Any) -> Any:
-            with _cut_after(seconds, self.pgconn.socket):
+            with calls_after(seconds, functools.partial(_cut, self.pgconn.socket)):
                 return super().wait(*arguments, **options)
 
     connect: Callable[..., Any] = BoundedConnection.connect
     return connect
 
 
-@contextlib.contextmanager
-def _cut_after(seconds: float, connection: int) -> Iterator[None]:
-    """Shut the connection with this file number down if the context takes longer."""
-    lock, left = threading.Lock(), threading.Event()
-
-    def cut() -> None:
-        with lock:
-            if not left.is_set():  # afterwards the number may belong to something else
-                with contextlib.suppress(OSError), socket.socket(fileno=os.dup(connection)) as duplicate:
-                    duplicate.shutdown(socket.SHUT_RDWR)
-
-    timer = threading.Timer(seconds, cut)
-    timer.daemon = True
-    timer.start()
-    try:
-        yield
-    finally:
-        timer.cancel()
-        with lock:
-            left.set()
+def _cut(connection: int) -> None:
+    """Shut the connection with this file number down."""
+    with contextlib.suppress(OSError), socket.socket(fileno=os.dup(connection)) as duplicate:
+        duplicate.shutdown(socket.SHUT_RDWR)
