@@ -11,6 +11,7 @@ from recall_server.core.memory.base import (
     LazilyRecalled,
     Recalled,
     Setting,
+    chosen_rows,
 )
 from recall_server.core.memory.decoded import ImageGenerator, LatentCodes
 from recall_server.core.memory.described_classes import DescribedClasses
@@ -56,5 +57,6 @@ __all__ = [
     "StoredItems",
     "TargetForm",
     "Targets",
+    "chosen_rows",
     "initial_targets",
 ]

@@ -27,12 +27,10 @@ class AddressedBases(AbstractMemory):
     addressing: Tensor
     height: int | None = None
     width: int | None = None
-    targets: Targets = Targets()
-    frozen: frozenset[str] = frozenset()
     kind: ClassVar[str] = "addressed_bases"
     traits: ClassVar[frozenset[str]] = frozenset({LINEAR, BASES})
 
-    def __post_init__(self) -> None:
+    def check(self) -> None:
         if self.bases.ndim not in (2, 4) or self.addressing.ndim != 3:
             raise ValueError(
                 "bases must be [K, C, h, w] or [K, D] and addressing [r, d_y, K], "
@@ -41,7 +39,6 @@ class AddressedBases(AbstractMemory):
         if self.bases.shape[0] != self.addressing.shape[2]:
             raise ValueError(f"{self.bases.shape[0]} bases, but addressing combines {self.addressing.shape[2]}")
         check_size("bases", self.bases.shape[1:], self.size)
-        self.targets.check(self.query_size, self.rows)
 
     @property
     def query_size(self) -> int:
@@ -63,13 +60,13 @@ class AddressedBases(AbstractMemory):
         return {"bases": self.bases, "addressing": self.addressing} | self.targets.tensors()
 
     def settings(self) -> dict[str, Setting]:
-        return {"targets": self.targets.form, **size_settings(self.size)}
+        return super().settings() | size_settings(self.size)
 
     @classmethod
     def from_tensors(cls, tensors: Mapping[str, Tensor], settings: Mapping[str, Setting]) -> Self:
         height, width = size_of(settings)
         targets = Targets.from_tensors(tensors, settings["targets"])
-        return cls(tensors["bases"], tensors["addressing"], height, width, targets)
+        return cls(tensors["bases"], tensors["addressing"], height, width, targets=targets)
 
     @classmethod
     def quantisation_axes(cls, name: str) -> tuple[int, ...]:

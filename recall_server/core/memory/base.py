@@ -10,9 +10,10 @@ from __future__ import annotations
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import ClassVar, Final, NamedTuple, Self
 
+import torch
 from torch import Tensor
 
 from recall_server.core.memory.lazy_items import LazyItems
@@ -44,16 +45,24 @@ class LazilyRecalled(NamedTuple):
     targets: Tensor
 
 
+@dataclass(frozen=True, eq=False, kw_only=True)
 class AbstractMemory(ABC):
     """Stored tensors that answer query vectors. `frozen` names the tensors that training does not change.
 
-    Subclasses are frozen dataclasses with the fields `targets` and `frozen`.
+    Subclasses are frozen dataclasses. They raise ValueError for tensors or targets that do not match.
     """
 
     kind: ClassVar[str]
     traits: ClassVar[frozenset[str]] = frozenset()
-    targets: Targets
-    frozen: frozenset[str]
+    targets: Targets = Targets()
+    frozen: frozenset[str] = frozenset()
+
+    def __post_init__(self) -> None:
+        self.check()
+        self.targets.check(self.query_size, self.rows)
+
+    def check(self) -> None:  # noqa: B027
+        """Raise ValueError if the stored tensors do not match each other or the settings."""
 
     @property
     @abstractmethod
@@ -79,9 +88,9 @@ class AbstractMemory(ABC):
     def tensors(self) -> dict[str, Tensor]:
         """The stored tensors by their documented names, including those of the targets."""
 
-    @abstractmethod
     def settings(self) -> dict[str, Setting]:
         """What is needed to rebuild this memory from its tensors (manifest: `memory.settings`)."""
+        return {"targets": self.targets.form}
 
     @classmethod
     @abstractmethod
@@ -137,13 +146,18 @@ class AbstractMemory(ABC):
 
     def with_targets(self, targets: Targets) -> Self:
         """The same items with other targets."""
-        return replace(self, targets=targets)  # type: ignore[type-var]
+        return replace(self, targets=targets)
 
     def with_frozen(self, names: Iterable[str]) -> Self:
         """The same memory, in which training does not change these tensors."""
-        return replace(self, frozen=frozenset(names))  # type: ignore[type-var]
+        return replace(self, frozen=frozenset(names))
 
     def replace(self, tensors: Mapping[str, Tensor]) -> Self:
         """The same memory with other values of some or all tensors, such as leaves that require a gradient."""
         rebuilt = type(self).from_tensors(self.tensors() | dict(tensors), self.settings())
         return rebuilt.with_frozen(self.frozen)
+
+
+def chosen_rows(items: Tensor, rows: Tensor | None) -> Tensor:
+    """Items [q, n, ...] at `rows` [q, n] of all items [q, r, ...] of each query; all of them if None."""
+    return items if rows is None else items[torch.arange(len(items), device=items.device).unsqueeze(1), rows]

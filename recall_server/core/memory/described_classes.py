@@ -30,12 +30,10 @@ class DescribedClasses(AbstractMemory):
     head: Tensor
     centres: Tensor
     deviations: Tensor
-    targets: Targets = Targets()
-    frozen: frozenset[str] = frozenset()
     kind: ClassVar[str] = "described_classes"
     traits: ClassVar[frozenset[str]] = frozenset({LINEAR, BASES})
 
-    def __post_init__(self) -> None:
+    def check(self) -> None:
         if self.bases.ndim != 2 or self.head.ndim != 2 or self.centres.ndim != 3:
             raise ValueError(
                 "bases must be [K, D], head [C, K] and centres [r, C, K], "
@@ -67,13 +65,10 @@ class DescribedClasses(AbstractMemory):
     def tensors(self) -> dict[str, Tensor]:
         return {"bases": self.bases, "head": self.head, "centres": self.centres, "deviations": self.deviations}
 
-    def settings(self) -> dict[str, Setting]:
-        return {"targets": self.targets.form}
-
     @classmethod
     def from_tensors(cls, tensors: Mapping[str, Tensor], settings: Mapping[str, Setting]) -> Self:
         targets = Targets.from_tensors(tensors, settings["targets"])
-        return cls(tensors["bases"], tensors["head"], tensors["centres"], tensors["deviations"], targets)
+        return cls(tensors["bases"], tensors["head"], tensors["centres"], tensors["deviations"], targets=targets)
 
     @classmethod
     def quantisation_axes(cls, name: str) -> tuple[int, ...]:

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import conv2d, conv_transpose2d
 
-from recall_server.core.memory.base import ITEMS, VARIANTS, AbstractMemory, Setting
+from recall_server.core.memory.base import ITEMS, VARIANTS, AbstractMemory, Setting, chosen_rows
 from recall_server.core.memory.targets import Targets
 
 NAMES = ("bases", "encoder", "encoder_bias", "scale", "shift", "decoder", "decoder_bias")
@@ -37,12 +37,10 @@ class Hallucinators(AbstractMemory):
     shift: Tensor
     decoder: Tensor
     decoder_bias: Tensor
-    targets: Targets = Targets()
-    frozen: frozenset[str] = frozenset()
     kind: ClassVar[str] = "hallucinators"
     traits: ClassVar[frozenset[str]] = frozenset({ITEMS, VARIANTS})
 
-    def __post_init__(self) -> None:
+    def check(self) -> None:
         shapes = [list(getattr(self, name).shape) for name in NAMES]
         if self.bases.ndim != 5 or self.encoder.ndim != 5 or self.decoder.ndim != 5:
             raise ValueError(
@@ -56,7 +54,6 @@ class Hallucinators(AbstractMemory):
         for name, found, wanted in zip(NAMES, shapes, expected, strict=True):
             if found != wanted:
                 raise ValueError(f"{name} must be {wanted} beside bases of {shapes[0]}, not {found}")
-        self.targets.check(self.query_size, self.rows)
 
     @property
     def query_size(self) -> int:
@@ -78,14 +75,10 @@ class Hallucinators(AbstractMemory):
     def tensors(self) -> dict[str, Tensor]:
         return {name: getattr(self, name) for name in NAMES} | self.targets.tensors()
 
-    def settings(self) -> dict[str, Setting]:
-        return {"targets": self.targets.form}
-
     @classmethod
     def from_tensors(cls, tensors: Mapping[str, Tensor], settings: Mapping[str, Setting]) -> Self:
         targets = Targets.from_tensors(tensors, settings["targets"])
-        bases, encoder, encoder_bias, scale, shift, decoder, decoder_bias = (tensors[name] for name in NAMES)
-        return cls(bases, encoder, encoder_bias, scale, shift, decoder, decoder_bias, targets)
+        return cls(*(tensors[name] for name in NAMES), targets=targets)
 
     @classmethod
     def quantisation_axes(cls, name: str) -> tuple[int, ...]:
@@ -99,5 +92,4 @@ class Hallucinators(AbstractMemory):
         encoded = conv2d(mixed.flatten(0, 1), self.encoder.flatten(0, 1), self.encoder_bias.flatten())
         inner = self.scale.flatten(0, 1) * encoded + self.shift.flatten(0, 1)
         images = conv_transpose2d(inner, self.decoder.flatten(0, 1), self.decoder_bias.flatten(), groups=self.variants)
-        found = images.view(count, bases * self.variants, *self.item_shape)
-        return found if rows is None else found[torch.arange(count, device=found.device).unsqueeze(1), rows]
+        return chosen_rows(images.view(count, bases * self.variants, *self.item_shape), rows)

@@ -9,7 +9,7 @@ from typing import ClassVar, Self, final
 import torch
 from torch import Tensor
 
-from recall_server.core.memory.base import Setting
+from recall_server.core.memory.base import Setting, chosen_rows
 from recall_server.core.memory.resizing import enlarge
 from recall_server.core.memory.stored_items import AbstractStoredItems
 from recall_server.core.memory.targets import Targets
@@ -26,17 +26,14 @@ class MultiFormation(AbstractStoredItems):
 
     stored: Tensor
     factor: int = 2
-    targets: Targets = Targets()
-    frozen: frozenset[str] = frozenset()
     kind: ClassVar[str] = "multi_formation"
 
-    def __post_init__(self) -> None:
+    def check(self) -> None:
         if self.stored.ndim != 5:
             raise ValueError(f"images must be [labels, images, C, H, W], not {list(self.stored.shape)}")
         height, width = self.stored.shape[3:]
         if self.factor < 1 or height % self.factor or width % self.factor:
             raise ValueError(f"images of {height}x{width} cannot be cut into {self.factor}x{self.factor} equal cells")
-        self.targets.check(self.query_size, self.rows)
 
     @property
     def rows(self) -> int:
@@ -47,14 +44,14 @@ class MultiFormation(AbstractStoredItems):
         return tuple(self.stored.shape[2:])
 
     def settings(self) -> dict[str, Setting]:
-        return {"targets": self.targets.form, "factor": self.factor}
+        return super().settings() | {"factor": self.factor}
 
     @classmethod
     def from_tensors(cls, tensors: Mapping[str, Tensor], settings: Mapping[str, Setting]) -> Self:
         factor = settings["factor"]
         if type(factor) is not int:
             raise ValueError(f"the factor must be a whole number, not {factor!r}")
-        return cls(tensors["items"], factor, Targets.from_tensors(tensors, settings["targets"]))
+        return cls(tensors["items"], factor, targets=Targets.from_tensors(tensors, settings["targets"]))
 
     @classmethod
     def holding(cls, items: Tensor, factor: int) -> Self:
@@ -72,6 +69,5 @@ class MultiFormation(AbstractStoredItems):
         cells = cells.permute(0, 1, 3, 5, 2, 4, 6).reshape(
             count, self.rows, channels, height // factor, width // factor
         )
-        if rows is not None:
-            cells = cells[torch.arange(count, device=cells.device).unsqueeze(1), rows]
+        cells = chosen_rows(cells, rows)
         return enlarge(cells.flatten(0, 1), (height, width)).reshape(*cells.shape[:2], *self.item_shape)

@@ -9,7 +9,7 @@ from typing import ClassVar, Self, final
 import torch
 from torch import Tensor
 
-from recall_server.core.memory.base import ITEMS, LINEAR, AbstractMemory, Setting
+from recall_server.core.memory.base import ITEMS, LINEAR, AbstractMemory, Setting, chosen_rows
 from recall_server.core.memory.resizing import Size, check_size, enlarge, item_shape, size_of, size_settings
 from recall_server.core.memory.targets import Targets
 
@@ -47,17 +47,14 @@ class StoredItems(AbstractStoredItems):
     stored: Tensor
     height: int | None = None
     width: int | None = None
-    targets: Targets = Targets()
-    frozen: frozenset[str] = frozenset()
     kind: ClassVar[str] = "stored_items"
 
-    def __post_init__(self) -> None:
+    def check(self) -> None:
         if self.stored.ndim not in (3, 5):
             raise ValueError(
                 f"items must be [labels, rows, C, h, w] or [labels, rows, D], not {list(self.stored.shape)}"
             )
         check_size("stored images", self.stored.shape[2:], self.size)
-        self.targets.check(self.query_size, self.rows)
 
     @property
     def rows(self) -> int:
@@ -72,15 +69,14 @@ class StoredItems(AbstractStoredItems):
         return item_shape(self.stored.shape[2:], self.size)
 
     def settings(self) -> dict[str, Setting]:
-        return {"targets": self.targets.form, **size_settings(self.size)}
+        return super().settings() | size_settings(self.size)
 
     @classmethod
     def from_tensors(cls, tensors: Mapping[str, Tensor], settings: Mapping[str, Setting]) -> Self:
         height, width = size_of(settings)
-        return cls(tensors["items"], height, width, Targets.from_tensors(tensors, settings["targets"]))
+        targets = Targets.from_tensors(tensors, settings["targets"])
+        return cls(tensors["items"], height, width, targets=targets)
 
     def items(self, queries: Tensor, rows: Tensor | None = None) -> Tensor:
-        mixed = torch.einsum("qd,dr...->qr...", queries, self.stored)
-        if rows is not None:
-            mixed = mixed[torch.arange(len(queries), device=mixed.device).unsqueeze(1), rows]
+        mixed = chosen_rows(torch.einsum("qd,dr...->qr...", queries, self.stored), rows)
         return enlarge(mixed.flatten(0, 1), self.size).reshape(*mixed.shape[:2], *self.item_shape)

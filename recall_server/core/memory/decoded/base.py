@@ -6,10 +6,9 @@ from abc import abstractmethod
 from collections.abc import Mapping
 from typing import ClassVar
 
-import torch
 from torch import Tensor
 
-from recall_server.core.memory.base import AbstractMemory, Setting
+from recall_server.core.memory.base import AbstractMemory, Setting, chosen_rows
 from recall_server.core.memory.decoded.decoders import Decoders, code_size
 from recall_server.core.memory.resizing import size_of, size_settings
 
@@ -39,7 +38,7 @@ class AbstractDecoded(AbstractMemory):
         return self.decoders.shape.code, *code_size(self.height, self.width)
 
     def settings(self) -> dict[str, Setting]:
-        return {"targets": self.targets.form, **size_settings((self.height, self.width))}
+        return super().settings() | size_settings((self.height, self.width))
 
     def numbers_at_once(self) -> int:
         return self.decoders.numbers_at_once(self.height, self.width)
@@ -47,8 +46,7 @@ class AbstractDecoded(AbstractMemory):
     def items(self, queries: Tensor, rows: Tensor | None = None) -> Tensor:
         codes = self.codes(queries)
         images = self.decoders(codes.flatten(0, 1), self.height, self.width)  # [q * n, K, C, H, W]
-        images = images.reshape(len(queries), self.rows, *self.item_shape)
-        return images if rows is None else images[torch.arange(len(queries), device=images.device).unsqueeze(1), rows]
+        return chosen_rows(images.reshape(len(queries), self.rows, *self.item_shape), rows)
 
 
 def stored_size(settings: Mapping[str, Setting]) -> tuple[int, int]:

@@ -33,11 +33,9 @@ class ImageGenerator(AbstractDecoded):
     decoders: Decoders
     height: int
     width: int
-    targets: Targets = Targets()
-    frozen: frozenset[str] = frozenset()
     kind: ClassVar[str] = "generator"
 
-    def __post_init__(self) -> None:
+    def check(self) -> None:
         numbers, shapes = math.prod(self.code_shape), [list(each.shape) for each in self._dense()]
         fit = self.noise.ndim == self.label_weight.ndim == 2 and self.decoders.shape.count == 1
         wanted = [self.noise_weight.shape == (self.noise.shape[-1], numbers), self.bias.shape == (1, numbers)]
@@ -46,7 +44,6 @@ class ImageGenerator(AbstractDecoded):
                 f"a generator has noise [r, z], weights [z, {numbers}] and [labels, {numbers}], a bias [1, {numbers}] "
                 f"and one decoder, not {', '.join(map(str, shapes))} and {self.decoders.shape.count} decoders"
             )
-        self.targets.check(self.query_size, self.rows)
 
     def _dense(self) -> tuple[Tensor, ...]:
         return self.noise, self.noise_weight, self.label_weight, self.bias

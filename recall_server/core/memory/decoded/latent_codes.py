@@ -27,18 +27,15 @@ class LatentCodes(AbstractDecoded):
     decoders: Decoders
     height: int
     width: int
-    targets: Targets = Targets()
-    frozen: frozenset[str] = frozenset()
     kind: ClassVar[str] = "latent_codes"
     traits: ClassVar[frozenset[str]] = frozenset({CODES})
 
-    def __post_init__(self) -> None:
+    def check(self) -> None:
         if self.stored.ndim != 5 or tuple(self.stored.shape[2:]) != self.code_shape:
             raise ValueError(
                 f"codes must be [labels, codes, {', '.join(map(str, self.code_shape))}] for images of "
                 f"{self.height}x{self.width}, not {list(self.stored.shape)}"
             )
-        self.targets.check(self.query_size, self.rows)
 
     @property
     def query_size(self) -> int:
@@ -54,7 +51,7 @@ class LatentCodes(AbstractDecoded):
     @classmethod
     def from_tensors(cls, tensors: Mapping[str, Tensor], settings: Mapping[str, Setting]) -> Self:
         targets = Targets.from_tensors(tensors, settings["targets"])
-        return cls(tensors["codes"], Decoders.from_tensors(tensors), *stored_size(settings), targets)
+        return cls(tensors["codes"], Decoders.from_tensors(tensors), *stored_size(settings), targets=targets)
 
     @classmethod
     def quantisation_axes(cls, name: str) -> tuple[int, ...]:
