@@ -26,7 +26,6 @@ from typing import Any
 
 import httpx2
 import numpy as np
-import onnxruntime
 import torch
 from numpy.typing import NDArray
 from PIL import Image
@@ -34,6 +33,7 @@ from PIL import Image
 from benchmarks.attacks import FORM, form
 from benchmarks.connections import get, keep_asking, post
 from benchmarks.running_server import PATIENCE, RunningServer, running_server
+from recall_server.core.encoders.onnx_session import cpu_session
 from recall_server.core.training.device import device_name
 
 LARGE = 32  # pictures of a large request
@@ -61,7 +61,7 @@ def trained(server: RunningServer, labels: Sequence[str]) -> Trained:
         while not record["is_terminal"]:
             record = client.get(record["links"]["self"], headers={"Prefer": "wait=30"}).raise_for_status().json()
         made = client.get(record["links"]["download"], params={"format": "onnx"}).raise_for_status().content
-    _, channels, height, width = session(made).get_inputs()[0].shape
+    _, channels, height, width = cpu_session(made).get_inputs()[0].shape
     chance = np.random.default_rng(0)
     shape = (64, height, width, *([channels] if channels == 3 else []))
     return Trained(record["id"], made, [png(each) for each in chance.integers(0, 256, shape, dtype=np.uint8)])
@@ -71,14 +71,6 @@ def png(pixels: NDArray[np.uint8]) -> bytes:
     stream = io.BytesIO()
     Image.fromarray(pixels).save(stream, "PNG")
     return stream.getvalue()
-
-
-def session(model: bytes) -> Any:
-    """A session of onnxruntime on one thread."""
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = options.inter_op_num_threads = 1
-    options.log_severity_level = 3
-    return onnxruntime.InferenceSession(model, sess_options=options, providers=["CPUExecutionProvider"])
 
 
 def requests(server: RunningServer, made: Trained, pictures: int) -> Iterator[bytes]:
@@ -106,7 +98,7 @@ def asked(
 
 def bare(made: Trained, pictures: int, seconds: float) -> float:
     """Pictures per second of onnxruntime alone, in batches of so many."""
-    opened = session(made.onnx)
+    opened = cpu_session(made.onnx)
     shape = [pictures, *opened.get_inputs()[0].shape[1:]]
     images = np.random.default_rng(0).random(shape, dtype=np.float32)
     return rate(lambda: opened.run(None, {"images": images}), pictures, seconds)

@@ -18,13 +18,15 @@ import httpx2
 import pytest
 import torch
 
-from recall_server.core.encoders import query_encoder
+from recall_server.core.encoders import onnx_session, query_encoder
 
 PATIENCE = 180.0  # seconds until the worker of a real server must be warm
 
 pytest_plugins = ("tests.suite.postgresql", "tests.suite.processes", "tests.suite.scheduling", "tests.suite.skips")
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # for the processes that tests start
+for name in onnx_session.NO_TELEMETRY:  # also where tests import onnxruntime themselves
+    os.environ.setdefault(name, "1")
 torch.set_num_threads(1)
 
 

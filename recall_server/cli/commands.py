@@ -24,6 +24,7 @@ from recall_server.cli.http_protocol import CarefulH11Protocol
 from recall_server.cli.http_server import HttpServer, end_process
 from recall_server.config import Settings, configure_logs, exposure_refusal
 from recall_server.core.bundle.lock import BundleLock
+from recall_server.core.training.allocator import use_one_arena
 from recall_server.errors import RecallError
 from recall_server.service import RecallService
 
@@ -74,6 +75,7 @@ def serve(settings: Settings) -> None:
     if (refusal := exposure_refusal(settings) or _address_fault(settings.host, settings.port)) is not None:
         _fail(refusal)
     configure_logs(settings.log_level, settings.log_format)
+    use_one_arena()
     settings = _with_artifacts(settings)
     logger.info("bundles are served from %s", settings.artifacts.absolute())
     try:

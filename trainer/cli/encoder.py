@@ -11,6 +11,7 @@ import numpy as np
 import typer
 
 from recall_server.core.bundle.layout import ENCODERS
+from recall_server.core.encoders.onnx_session import cpu_session
 from recall_server.core.encoders.query_encoder import QueryEncoder
 from recall_server.core.io.atomic import write_atomically
 from trainer.cli.options import parse_numbers
@@ -86,8 +87,6 @@ def _features(source: EncoderSource, pixels: np.ndarray, output: str | None) -> 
 
 
 def _run(model: bytes, pixels: np.ndarray, output: str | None = None) -> np.ndarray:
-    import onnxruntime  # noqa: PLC0415  (an extra)
-
-    session = onnxruntime.InferenceSession(model, providers=["CPUExecutionProvider"])
+    session = cpu_session(model)
     values = session.run(None if output is None else [output], {session.get_inputs()[0].name: pixels})
     return np.asarray(values[0]).reshape(len(pixels), -1)

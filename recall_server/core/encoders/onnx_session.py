@@ -10,6 +10,7 @@ import functools
 import importlib
 import logging
 import math
+import os
 import threading
 from typing import Any, Final
 
@@ -21,6 +22,9 @@ from recall_server.errors import InvalidBundle, UnsupportedQuery
 
 CPU: Final = "CPUExecutionProvider"
 CUDA: Final = "CUDAExecutionProvider"
+# By default onnxruntime tells its maker what runs where, and keeps an id and a database in the home folder. A version
+# of it reads one of these names, when it is imported.
+NO_TELEMETRY: Final = ("ORT_DISABLE_TELEMETRY", "ORT_TELEMETRY_DISABLED")
 ERRORS_ONLY = 3  # severity of onnxruntime's own log; the provider of a session says more than its warnings
 RUN_SECONDS = 60.0  # for each PICTURES_TIMED pictures
 PICTURES_TIMED: Final = 64
@@ -111,7 +115,12 @@ def _create(runtime: Any, data: bytes, provider: str, threads: int) -> Any:
 
 
 def _runtime() -> Any:
-    """onnxruntime, imported when the first encoder is loaded: a server of label memories works without it."""
+    """onnxruntime without its telemetry, imported when the first encoder is loaded.
+
+    A server of label memories works without onnxruntime.
+    """
+    for name in NO_TELEMETRY:
+        os.environ.setdefault(name, "1")
     try:
         return importlib.import_module("onnxruntime")
     except ImportError as error:

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 _LABELS = TypeAdapter(tuple[str, ...])
+_NO_TELEMETRY = ("ORT_DISABLE_TELEMETRY", "ORT_TELEMETRY_DISABLED")  # a version of onnxruntime reads one of them
 _INPUT, _OUTPUT, _FAMILIARITY = "images", "probabilities", "familiarity"
 NONE_BELOW = 0.2  # familiarity of a picture of none of the classes, as on the server
 
@@ -101,7 +102,9 @@ class LocalClassifier:
 
 
 def require_runtime() -> Any:
-    """Return onnxruntime. Raises ImportError that says what to install."""
+    """Return onnxruntime without its telemetry. Raises ImportError that says what to install."""
+    for name in _NO_TELEMETRY:
+        os.environ.setdefault(name, "1")
     try:
         import numpy  # noqa: F401
         import onnxruntime

@@ -1,4 +1,4 @@
-"""The allocator reuses freed memory without requesting new pages from the system."""
+"""The allocator keeps freed memory for the next tensor where that is asked for, and returns it where it is not."""
 
 from __future__ import annotations
 
@@ -36,6 +36,31 @@ assert release_freed_memory()
 print(before - resident())
 """
 
+THREADS = """
+import sys, threading, torch
+from pathlib import Path
+from recall_server.core.training.allocator import release_freed_memory, use_one_arena
+if sys.argv[1] == "one":
+    assert use_one_arena()
+def resident():
+    return int(Path("/proc/self/statm").read_text().split()[1]) * 4096
+torch.ones(2**22)  # glibc takes sizes up to this one, 16 MB, from arenas from now on
+everybody = threading.Barrier(8)
+def work():
+    pieces = [torch.ones(2**18) for _ in range(12)]  # 1 MB each
+    everybody.wait()
+    pieces.clear()
+    everybody.wait()
+before = resident()
+threads = [threading.Thread(target=work) for _ in range(8)]
+for thread in threads:
+    thread.start()
+for thread in threads:
+    thread.join()
+release_freed_memory()
+print(resident() - before)
+"""
+
 
 @needs_glibc
 def test_large_tensors_reuse_freed_pages() -> None:
@@ -50,3 +75,13 @@ def test_large_tensors_reuse_freed_pages() -> None:
 def test_kept_memory_can_be_released_below_a_live_allocation() -> None:
     done = subprocess.run([sys.executable, "-c", RELEASED], capture_output=True, text=True, check=True)
     assert int(done.stdout) > 150 * 2**20
+
+
+@needs_glibc
+def test_memory_that_threads_have_freed_is_returned_if_they_share_an_arena() -> None:
+    def kept(mode: str) -> int:
+        done = subprocess.run([sys.executable, "-c", THREADS, mode], capture_output=True, text=True, check=True)
+        return int(done.stdout)
+
+    assert kept("one") < 16 * 2**20
+    assert kept("as usual") > 64 * 2**20
