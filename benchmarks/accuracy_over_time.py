@@ -27,7 +27,7 @@ from benchmarks.command import command_parser, parse, print_figures
 from recall_server.core.bundle.bundle import MemoryBundle
 from trainer.cli.commands import pick_device
 from trainer.data.datasets import load_dataset
-from trainer.evaluation.evaluate import at_full_size, evaluate_labels, evaluate_real, paper_protocol
+from trainer.evaluation.evaluate import Runs, at_full_size, evaluate_labels, evaluate_real, paper_protocol
 
 POLL_SECONDS, HALVINGS = 0.2, 5
 QUICK_METHOD: tuple[str, ...] = (
@@ -130,12 +130,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
     last, seeds = versions[-1].bundle, range(options.runs)
     retraining = paper_protocol(at_full_size(last.manifest.retraining), queries=len(last.labels), rows=last.memory.rows)
     rows: list[dict[str, float]] = []
+    runs = Runs(retraining, seeds, device)
     for minutes, bundle in at_marks(versions):
-        found = evaluate_labels(bundle, data.test, retraining=retraining, seeds=seeds, device=device)
+        found = evaluate_labels(bundle, data.test, runs)
         steps = bundle.manifest.provenance.outer_steps
         rows.append({"minutes": minutes, "outer_steps": steps, "accuracy": found.mean, "spread": found.spread})
         print(f"{minutes:7.2f} minutes, {steps:6} outer steps: {100 * found.mean:.2f} ± {100 * found.spread:.2f} %")
-    real = evaluate_real(last, data.train, data.test, retraining=retraining, seeds=seeds, device=device)
+    real = evaluate_real(last, data.train, data.test, runs)
     print(f"random real pictures, the same number of floats: {100 * real.mean:.2f} ± {100 * real.spread:.2f} %")
     if options.plot:
         images = last.manifest.budget.images_per_class

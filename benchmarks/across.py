@@ -26,7 +26,7 @@ from benchmarks.quality import relabelled
 from recall_server.core.bundle.bundle import MemoryBundle
 from recall_server.recall.training_set import BundleQuery, build_training_set
 from trainer.data.datasets import ImageDataset, load_dataset
-from trainer.evaluation.evaluate import fresh_accuracy
+from trainer.evaluation.evaluate import Runs, fresh_accuracy
 from trainer.methods.named import compose
 from trainer.run.search.instant import budgets
 
@@ -76,11 +76,9 @@ def accuracy(bundles: tuple[MemoryBundle, MemoryBundle], pair: list[int], datase
         training.images,
         training.targets,
         relabelled(dataset.test, pair),
+        Runs(training.retraining, seeds, CPU),
         labels=labels,
         preprocessing=training.preprocessing,
-        retraining=training.retraining,
-        seeds=seeds,
-        device=CPU,
     ).mean
 
 

@@ -19,7 +19,7 @@ from benchmarks.command import CPU, NARROW, command_parser, parse, print_figures
 from benchmarks.instant_memories import instant_memory
 from recall_server.core.bundle.bundle import MemoryBundle
 from trainer.data.datasets import ImageDataset, load_dataset
-from trainer.evaluation.evaluate import Accuracies, evaluate_labels
+from trainer.evaluation.evaluate import Accuracies, Runs, evaluate_labels
 from trainer.methods.budget import MemoryBudget
 from trainer.methods.named import compose
 from trainer.starts.add_classes import NewClass, add_classes
@@ -62,9 +62,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     results = {}
     for name, bundle in (("together", together), ("added", apart)):
         retraining = bundle.manifest.retraining
-        results[name] = evaluate_labels(
-            bundle, dataset.test, retraining=retraining, seeds=range(options.runs), device=CPU
-        )
+        results[name] = evaluate_labels(bundle, dataset.test, Runs(retraining, range(options.runs), CPU))
         print(f"{name}: {100 * results[name].mean:.2f} %", flush=True)
     print_figures(
         figures(results)

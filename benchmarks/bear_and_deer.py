@@ -36,7 +36,7 @@ from recall_server.core.training.retraining import Retraining
 from recall_server.recall.training_set import shared_format
 from trainer.data.datasets import Split, load_dataset
 from trainer.data.features import Featuriser, cache_folder
-from trainer.evaluation.evaluate import fresh_accuracy, real_rows
+from trainer.evaluation.evaluate import Runs, fresh_accuracy, real_rows
 
 BUNDLES = ARTIFACTS / "bundles"
 TESTS = 100  # pictures of each class
@@ -123,11 +123,9 @@ def real_accuracy(task: Task, count: int, seed: int) -> float:
         preprocessing.to_model(pixels.flatten(0, 1)).view_as(pixels),
         torch.eye(len(task.labels)),
         task.test,
+        Runs(task.retraining, [seed], CPU),
         labels=task.labels,
         preprocessing=preprocessing,
-        retraining=task.retraining,
-        seeds=[seed],
-        device=CPU,
     ).mean
 
 

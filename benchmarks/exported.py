@@ -31,7 +31,7 @@ from recall_server.core.networks import NetworkSpec
 from recall_server.core.training.allocator import keep_freed_memory
 from trainer.cli.files.export import export_bundle
 from trainer.data.datasets import ImageDataset, Split, load_dataset
-from trainer.evaluation.evaluate import Accuracies, evaluate_pictures, paper_protocol
+from trainer.evaluation.evaluate import Accuracies, Runs, evaluate_pictures, paper_protocol
 from trainer.methods.named import compose
 from trainer.output.export.images import recall_images
 
@@ -77,7 +77,7 @@ def ours(bundle: MemoryBundle, test: Split, *, per_label: int, epochs: int, runs
     paper = paper_protocol(retraining, queries=len(bundle.labels), rows=per_label)
     steps = epochs * -(-per_label // paper.rows_per_class)
     schedule = paper.model_copy(update={"steps": steps, "learning_rate": retraining.learning_rate})
-    return evaluate_pictures(bundle, images, test, retraining=schedule, seeds=range(runs), device=CPU)
+    return evaluate_pictures(bundle, images, test, Runs(schedule, range(runs), CPU))
 
 
 def compare(dataset: ImageDataset, path: Path, options: argparse.Namespace, folder: Path) -> dict[str, Any]:

@@ -30,7 +30,7 @@ from recall_server.errors import InvalidRequest
 from trainer.cli.commands import pick_device
 from trainer.data.datasets import ImageDataset, load_dataset
 from trainer.data.second_moments import SecondMoments
-from trainer.evaluation.evaluate import Accuracies, evaluate_herded, evaluate_labels, evaluate_real
+from trainer.evaluation.evaluate import Accuracies, Runs, evaluate_herded, evaluate_labels, evaluate_real
 from trainer.methods.method import Method
 from trainer.methods.named import compose
 from trainer.run.progress import RunLimits
@@ -74,11 +74,11 @@ def measure(path: Path, dataset: ImageDataset, runs: int, device: torch.device) 
     """Test accuracy of fresh networks trained on the memory and on both kinds of real pictures."""
     bundle = MemoryBundle.load(path)
     train, test = dataset.train, dataset.test
-    how: dict[str, Any] = {"retraining": bundle.manifest.retraining, "seeds": range(runs), "device": device}
+    fresh = Runs(bundle.manifest.retraining, range(runs), device)
     results: dict[str, Accuracies] = {
-        "accuracy": evaluate_labels(bundle, test, **how),
-        "accuracy_random_real": evaluate_real(bundle, train, test, **how),
-        "accuracy_herding": evaluate_herded(bundle, train, test, **how),
+        "accuracy": evaluate_labels(bundle, test, fresh),
+        "accuracy_random_real": evaluate_real(bundle, train, test, fresh),
+        "accuracy_herding": evaluate_herded(bundle, train, test, fresh),
     }
     made = bundle.manifest.provenance.hyper_parameters
     return {

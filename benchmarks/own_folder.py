@@ -31,7 +31,7 @@ from recall_server.core.encoders.query_encoder import QueryEncoder
 from trainer.data.datasets import ImageDataset, Split, load_dataset
 from trainer.data.features import Featuriser
 from trainer.data.image_folder import decode_file, survey
-from trainer.evaluation.evaluate import evaluate_labels
+from trainer.evaluation.evaluate import Runs, evaluate_labels
 
 SIDE = 300
 PIXEL_NETWORK = re.compile(r"pixel network, \d+ pictures[^0-9]+([0-9.]+)")
@@ -56,7 +56,7 @@ def right(bundle: MemoryBundle, path: Path, folder: Path) -> float:
         encoder = QueryEncoder(encoder_folder(path) / reference.file, reference.sha256, image_shape=shape)
         images = Featuriser(encoder)(images)
     schedule = bundle.manifest.retraining
-    return evaluate_labels(bundle, Split(images, labels), retraining=schedule, seeds=[0], device=CPU).mean
+    return evaluate_labels(bundle, Split(images, labels), Runs(schedule, [0], CPU)).mean
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

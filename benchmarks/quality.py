@@ -25,7 +25,7 @@ from benchmarks.command import CPU, command_parser, print_figures
 from recall_server.core.bundle.bundle import MemoryBundle
 from recall_server.core.classifier.expected_accuracy import quality_of_labels, quality_of_pictures
 from trainer.data.datasets import ImageDataset, Split, load_dataset
-from trainer.evaluation.evaluate import evaluate_labels, fresh_accuracy
+from trainer.evaluation.evaluate import Runs, evaluate_labels, fresh_accuracy
 from trainer.evaluation.few_shot import FewShot, draw_episode
 
 BUNDLES = Path(__file__).resolve().parent.parent / "artifacts" / "bundles"
@@ -68,7 +68,7 @@ def compare_labels(
     """Yield comparisons for classifiers of labels, estimated from the confusions of `runs` networks of all labels."""
     retraining = bundle.manifest.retraining
     seen, unseen = halves(dataset.test, len(dataset.classes))
-    measured = evaluate_labels(bundle, seen, retraining=retraining, seeds=range(1000, 1000 + runs), device=CPU)
+    measured = evaluate_labels(bundle, seen, Runs(retraining, range(1000, 1000 + runs), CPU))
     row = measured.row(network=str(retraining.network), protocol="bundle", data=f"half of {dataset.name} test")
     manifest = bundle.with_accuracy([row]).manifest
     for number, chosen in enumerate(drawn(len(dataset.classes), tasks, torch.Generator().manual_seed(seed))):
@@ -79,11 +79,9 @@ def compare_labels(
         found = fresh_accuracy(
             *bundle.recall(bundle.label_queries(labels)),
             relabelled(unseen, chosen),
+            Runs(retraining, [seed + number], CPU),
             labels=labels,
             preprocessing=bundle.preprocessing,
-            retraining=retraining,
-            seeds=[seed + number],
-            device=CPU,
         )
         yield Comparison(labels, quality.accuracy, measured.mean, found.mean)
 

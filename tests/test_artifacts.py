@@ -15,7 +15,7 @@ from recall_server.library.library import Library
 from recall_server.recall.queries import label_queries
 from tests.suite.needs import needs_fashion_mnist
 from trainer.data.datasets import ImageDataset, load_dataset
-from trainer.evaluation.evaluate import evaluate_labels
+from trainer.evaluation.evaluate import Runs, evaluate_labels
 from trainer.evaluation.few_shot import FewShot, draw_episode, evaluate_few_shot
 
 BUNDLES = sorted((Path(__file__).parent.parent / "artifacts" / "bundles").glob("*.safetensors"))
@@ -86,7 +86,7 @@ def test_bear_and_deer_are_recalled_from_two_committed_memories() -> None:
 
 def test_digits_train_a_fresh_network() -> None:
     bundle, digits = load("digits"), load_dataset("digits")
-    accuracy = evaluate_labels(bundle, digits.test, retraining=bundle.manifest.retraining, seeds=[0], device=CPU)
+    accuracy = evaluate_labels(bundle, digits.test, Runs(bundle.manifest.retraining, [0], CPU))
     assert accuracy.mean > 0.85
 
 
@@ -95,7 +95,7 @@ def test_fashion_mnist_trains_a_narrower_network_than_its_own(fashion_mnist: Ima
     bundle = load("fashion-mnist")
     narrow = bundle.manifest.retraining.model_copy(update={"network": NetworkSpec(filters=32)})
     test = fashion_mnist.test.select(torch.arange(2000))
-    assert evaluate_labels(bundle, test, retraining=narrow, seeds=[0], device=CPU).mean > 0.7
+    assert evaluate_labels(bundle, test, Runs(narrow, [0], CPU)).mean > 0.7
 
 
 @needs_fashion_mnist

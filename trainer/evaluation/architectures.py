@@ -17,7 +17,7 @@ import torch
 from recall_server.core.bundle.bundle import MemoryBundle
 from recall_server.core.networks import NetworkSpec, build_network
 from trainer.data.splits import ImageDataset
-from trainer.evaluation.evaluate import evaluate_all, evaluate_labels, evaluate_real
+from trainer.evaluation.evaluate import Runs, evaluate_all, evaluate_labels, evaluate_real
 
 CONVNETS: Final = [(depth, filters) for depth in (1, 2, 3) for filters in (4, 8, 16, 32)]
 PERCEPTRONS: Final = [(depth, hidden) for depth in (1, 2, 3) for hidden in (16, 64)]
@@ -100,11 +100,10 @@ def rank_networks(
         schedule = bundle.manifest.retraining.model_copy(update={"network": each})
         changed = replace(bundle, manifest=bundle.manifest.model_copy(update={"retraining": schedule}))
         started = time.perf_counter()
-        memory = evaluate_labels(bundle, dataset.validation, retraining=schedule, seeds=seeds, device=device)
+        runs = Runs(schedule, seeds, device)
+        memory = evaluate_labels(bundle, dataset.validation, runs)
         memory_seconds += time.perf_counter() - started
-        random = evaluate_real(
-            bundle, dataset.train, dataset.validation, retraining=schedule, seeds=seeds, device=device
-        )
+        random = evaluate_real(bundle, dataset.train, dataset.validation, runs)
         started = time.perf_counter()
         everything = evaluate_all(changed, dataset.train, dataset.validation, seed=seeds[0], device=device)
         all_seconds += time.perf_counter() - started

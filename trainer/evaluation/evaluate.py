@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 import torch
@@ -33,6 +33,16 @@ Trained = Callable[[], None]  # called after each network
 
 def nothing() -> None:
     """What is done after each network if nobody asks."""
+
+
+@dataclass(frozen=True)
+class Runs:
+    """Independent trainings of fresh networks: one for each of `seeds`. `trained` is called after each."""
+
+    retraining: Retraining
+    seeds: Sequence[int]
+    device: torch.device
+    trained: Trained = nothing
 
 
 @dataclass(frozen=True)
@@ -104,28 +114,22 @@ def fresh_accuracy(
     images: Tensor | LazyItems,
     targets: Tensor,
     split: Split,
+    runs: Runs,
     *,
     labels: Sequence[str],
     preprocessing: AbstractPreprocessing,
-    retraining: Retraining,
-    seeds: Sequence[int],
-    device: torch.device,
     pretrained: Parameters | None = None,
-    trained: Trained = nothing,
 ) -> Accuracies:
-    """Train one fresh network for every seed on images [q, r, C, H, W], and score each on `split`.
-
-    `targets` are [q, k], or [q, r or 1, k]. `trained` is called after each network.
-    """
+    """Train fresh networks on images [q, r, C, H, W] with targets [q, k] or [q, r or 1, k]; score each on `split`."""
     shape = split.images.shape[1], split.images.shape[2], split.images.shape[3]
     values, predictions = [], []
-    for seed in seeds:
-        classifier = FreshClassifier(labels, shape, preprocessing, retraining, seed=seed, device=device)
+    for seed in runs.seeds:
+        classifier = FreshClassifier(labels, shape, preprocessing, runs.retraining, seed=seed, device=runs.device)
         classifier.fit(images, targets, pretrained=pretrained)
         predicted = predict(classifier, split)
         values.append(_share(predicted == split.labels))
         predictions.append(predicted)
-        trained()
+        runs.trained()
     return Accuracies(tuple(values), confusions=confusions(predictions, split.labels, len(labels)))
 
 
@@ -158,91 +162,48 @@ def _share(right: Tensor) -> float:
     return int(right.sum()) / len(right)
 
 
-def evaluate_labels(
-    bundle: MemoryBundle,
-    split: Split,
-    *,
-    retraining: Retraining,
-    seeds: Sequence[int],
-    device: torch.device,
-    trained: Trained = nothing,
-) -> Accuracies:
+def evaluate_labels(bundle: MemoryBundle, split: Split, runs: Runs) -> Accuracies:
     """The accuracy on all classes of a bundle that is addressed by labels."""
     return fresh_accuracy(
         *bundle.recall_lazily(bundle.label_queries(bundle.labels)),
         split,
+        runs,
         labels=bundle.labels,
         preprocessing=bundle.preprocessing,
-        retraining=retraining,
-        seeds=seeds,
-        device=device,
-        trained=trained,
     )
 
 
-def evaluate_real(
-    bundle: MemoryBundle,
-    train: Split,
-    test: Split,
-    *,
-    retraining: Retraining,
-    seeds: Sequence[int],
-    device: torch.device,
-    trained: Trained = nothing,
-) -> Accuracies:
+def evaluate_real(bundle: MemoryBundle, train: Split, test: Split, runs: Runs) -> Accuracies:
     """Baseline: training on random real images with the same number of stored floats.
 
     Every seed draws other images.
     """
     values: list[float] = []
-    for seed in seeds:
+    for seed in runs.seeds:
         images = _real_images(train, len(bundle.labels), real_rows(bundle), torch.Generator().manual_seed(seed))
-        values += evaluate_pictures(
-            bundle, images, test, retraining=retraining, seeds=[seed], device=device, trained=trained
-        ).values
+        values += evaluate_pictures(bundle, images, test, replace(runs, seeds=[seed])).values
     return Accuracies(tuple(values))
 
 
-def evaluate_herded(
-    bundle: MemoryBundle,
-    train: Split,
-    test: Split,
-    *,
-    retraining: Retraining,
-    seeds: Sequence[int],
-    device: torch.device,
-    trained: Trained = nothing,
-) -> Accuracies:
+def evaluate_herded(bundle: MemoryBundle, train: Split, test: Split, runs: Runs) -> Accuracies:
     """Baseline: training on as many real images, chosen by herding."""
     images = herd(train, unprojected(bundle.preprocessing), classes=len(bundle.labels), each=real_rows(bundle))
-    return evaluate_pictures(bundle, images, test, retraining=retraining, seeds=seeds, device=device, trained=trained)
+    return evaluate_pictures(bundle, images, test, runs)
 
 
-def evaluate_pictures(
-    bundle: MemoryBundle,
-    images: Tensor,
-    test: Split,
-    *,
-    retraining: Retraining,
-    seeds: Sequence[int],
-    device: torch.device,
-    trained: Trained = nothing,
-) -> Accuracies:
+def evaluate_pictures(bundle: MemoryBundle, images: Tensor, test: Split, runs: Runs) -> Accuracies:
     """The accuracy of fresh networks trained on pictures [k, n, C, H, W] in pixel space, n per class of the bundle.
 
     The pictures are neither projected onto the memory's bases nor shrunk.
     """
-    preprocessing, retraining = unprojected(bundle.preprocessing), at_full_size(retraining)
+    preprocessing = unprojected(bundle.preprocessing)
     return fresh_accuracy(
         preprocessing.to_model(images.flatten(0, 1)).reshape(images.shape),
         torch.eye(len(bundle.labels)),
         test,
+        replace(runs, retraining=at_full_size(runs.retraining)),
         labels=bundle.labels,
         preprocessing=preprocessing,
-        retraining=retraining,
-        seeds=seeds,
-        device=device,
-        trained=trained,
     )
 
 
@@ -265,15 +226,14 @@ def evaluate_all(bundle: MemoryBundle, train: Split, test: Split, *, seed: int, 
     shuffled = [index[torch.randperm(len(index), generator=generator)] for index in members]
     images = torch.stack([train.select(index[torch.arange(each) % len(index)]).pixels() for index in shuffled])
     preprocessing, schedule = unprojected(bundle.preprocessing), bundle.manifest.retraining
+    schedule = schedule.model_copy(update={"steps": max(schedule.steps, ENOUGH_STEPS)})
     accuracies = fresh_accuracy(
         preprocessing.to_model(images.flatten(0, 1)).reshape(images.shape),
         torch.eye(classes),
         test,
+        Runs(schedule, [seed], device),
         labels=bundle.labels,
         preprocessing=preprocessing,
-        retraining=schedule.model_copy(update={"steps": max(schedule.steps, ENOUGH_STEPS)}),
-        seeds=[seed],
-        device=device,
     )
     return Everything(sum(min(len(index), each) for index in members), accuracies)
 

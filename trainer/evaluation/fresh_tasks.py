@@ -14,7 +14,7 @@ from recall_server.core.preprocessing import AbstractPreprocessing
 from recall_server.core.training.descent import images_at_once
 from recall_server.core.training.retraining import Retraining
 from trainer.data.splits import Split
-from trainer.evaluation.evaluate import fresh_accuracy
+from trainer.evaluation.evaluate import Runs, fresh_accuracy
 from trainer.evaluation.many_networks import ManyNetworks, can_train_together
 
 MOST_TOGETHER = 256  # networks; at the paper's width, parameters, momentum and gradients take 1 GiB
@@ -97,11 +97,9 @@ def _alone(task: FreshTask, retraining: Retraining, device: torch.device, pretra
         task.images,
         torch.eye(len(task.images)),
         Split(task.test.images.cpu(), task.test.labels.cpu()),
+        Runs(retraining, [task.seed], device),
         labels=[f"class {number}" for number in range(len(task.images))],
         preprocessing=task.preprocessing,
-        retraining=retraining,
-        seeds=[task.seed],
-        device=device,
         pretrained=pretrained,
     ).mean
 

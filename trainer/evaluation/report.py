@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import torch
 from pydantic import ValidationError
@@ -25,6 +24,7 @@ from trainer.data.datasets import ImageDataset
 from trainer.data.progress_line import Countdown
 from trainer.evaluation.evaluate import (
     Accuracies,
+    Runs,
     at_full_size,
     evaluate_herded,
     evaluate_labels,
@@ -68,13 +68,13 @@ class Evaluation:
 
     def label_addressed(self) -> dict[str, Accuracies]:
         """Accuracy on all classes, beside random and herded real images with the same number of stored floats."""
-        schedules, train, test = self.schedules(), self.dataset.train, self.dataset.test
+        train, test = self.dataset.train, self.dataset.test
         progress = Countdown("network", 3 * len(self.seeds))
-        how: dict[str, Any] = {"seeds": self.seeds, "device": self.device, "trained": progress}
+        runs = {name: Runs(each, self.seeds, self.device, progress) for name, each in self.schedules().items()}
         return {
-            RECALLED: evaluate_labels(self.bundle, test, retraining=schedules[RECALLED], **how),
-            RANDOM: evaluate_real(self.bundle, train, test, retraining=schedules[RANDOM], **how),
-            HERDED: evaluate_herded(self.bundle, train, test, retraining=schedules[HERDED], **how),
+            RECALLED: evaluate_labels(self.bundle, test, runs[RECALLED]),
+            RANDOM: evaluate_real(self.bundle, train, test, runs[RANDOM]),
+            HERDED: evaluate_herded(self.bundle, train, test, runs[HERDED]),
         }
 
     def few_shot_task(self) -> tuple[int, int]:

@@ -7,7 +7,7 @@ import torch
 from recall_server.core.preprocessing import AbstractPreprocessing
 from recall_server.core.training.retraining import Retraining
 from trainer.data.datasets import ImageDataset
-from trainer.evaluation.evaluate import Accuracies, fresh_accuracy
+from trainer.evaluation.evaluate import Accuracies, Runs, fresh_accuracy
 from trainer.evaluation.few_shot import FewShot, draw_episode, largest_task
 from trainer.methods.method import Method
 from trainer.objectives.components import Components
@@ -33,11 +33,9 @@ def validate(
     return fresh_accuracy(
         *recalled,
         dataset.validation.select(index[:VALIDATION_PICTURES]),
+        Runs(_retraining(method), range(VALIDATION_NETWORKS), components.device),
         labels=dataset.classes,
         preprocessing=preprocessing,
-        retraining=_retraining(method),
-        seeds=range(VALIDATION_NETWORKS),
-        device=components.device,
     )
 
 

@@ -16,7 +16,7 @@ from recall_server.core.preprocessing import Standardise
 from recall_server.core.training.retraining import Retraining
 from tests.tolerances import assert_close
 from trainer.data.datasets import ImageDataset, Split, load_dataset
-from trainer.evaluation.evaluate import Accuracies, confusions, fresh_accuracy, paper_protocol
+from trainer.evaluation.evaluate import Accuracies, Runs, confusions, fresh_accuracy, paper_protocol
 from trainer.evaluation.few_shot import FewShot, draw_episode, evaluate_few_shot, largest_task
 from trainer.evaluation.protocol import Protocol
 from trainer.evaluation.report import evaluate_bundle, recorded, write_card
@@ -63,19 +63,13 @@ def test_fresh_networks_learn_from_real_pictures_reproducibly(bars_dataset: Imag
     train = bars_dataset.train
     members = torch.stack([torch.nonzero(train.labels == label).flatten()[:8] for label in range(3)])
     images = preprocessing.to_model(train.select(members.flatten()).pixels()).reshape(3, 8, 1, 8, 8)
-    arguments = {
-        "labels": bars_dataset.classes,
-        "preprocessing": preprocessing,
-        "retraining": RETRAINING,
-        "seeds": [0, 1],
-        "device": torch.device("cpu"),
-    }
-    first = fresh_accuracy(images, torch.eye(3), bars_dataset.test, **arguments)  # type: ignore[arg-type]
+    what, runs = (images, torch.eye(3), bars_dataset.test), Runs(RETRAINING, [0, 1], torch.device("cpu"))
+    first = fresh_accuracy(*what, runs, labels=bars_dataset.classes, preprocessing=preprocessing)
     assert first.mean > 0.95
     assert first.confusions is not None
     assert [sum(row) for row in first.confusions] == [40, 40, 40], "20 test pictures of each class, seen by 2 networks"
     assert sum(row[label] for label, row in enumerate(first.confusions)) == round(first.mean * 120)
-    assert fresh_accuracy(images, torch.eye(3), bars_dataset.test, **arguments) == first  # type: ignore[arg-type]
+    assert fresh_accuracy(*what, runs, labels=bars_dataset.classes, preprocessing=preprocessing) == first
 
 
 def test_confusions_count_every_answer_of_every_network() -> None:

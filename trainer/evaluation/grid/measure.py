@@ -12,7 +12,7 @@ from recall_server.core.networks import NetworkSpec
 from recall_server.core.training.retraining import Retraining
 from recall_server.errors import TrainingFailed
 from trainer.data.splits import Split
-from trainer.evaluation.evaluate import evaluate_labels
+from trainer.evaluation.evaluate import Runs, evaluate_labels
 from trainer.evaluation.grid.cell import CellRecord, Measured
 from trainer.evaluation.protocol import Protocol
 
@@ -67,6 +67,6 @@ def _values(
 ) -> tuple[float, ...]:
     """The accuracies of fresh networks; none if one diverged."""
     try:
-        return evaluate_labels(bundle, test, retraining=schedule, seeds=range(runs), device=device).values
+        return evaluate_labels(bundle, test, Runs(schedule, range(runs), device)).values
     except TrainingFailed:
         return ()

@@ -30,7 +30,7 @@ from recall_server.core.training.device import device_name
 from recall_server.core.training.retraining import Retraining
 from trainer.data.datasets import ImageDataset
 from trainer.data.splits import Split
-from trainer.evaluation.evaluate import Accuracies, evaluate_labels
+from trainer.evaluation.evaluate import Accuracies, Runs, evaluate_labels
 from trainer.run.federated.picture_counts import picture_counts
 from trainer.starts.features.described_classes import best_exact, best_head, is_centred
 from trainer.starts.features.trained_features import Labelled, Schedule, retraining, train_vectors
@@ -144,8 +144,7 @@ def make_features(request: FeatureRequest, report: Report) -> Made:
 
 def heads_accuracy(bundle: MemoryBundle, split: Split) -> Accuracies:
     """The accuracy of fresh heads on features [N, D, 1, 1]."""
-    schedule = bundle.manifest.retraining
-    return evaluate_labels(bundle, split, retraining=schedule, seeds=range(HEADS), device=torch.device("cpu"))
+    return evaluate_labels(bundle, split, Runs(bundle.manifest.retraining, range(HEADS), torch.device("cpu")))
 
 
 def linear_probe(data: ImageDataset) -> Probe:

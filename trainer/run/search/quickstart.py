@@ -17,7 +17,7 @@ import torch
 from recall_server.core.bundle.bundle import MemoryBundle
 from trainer.data.datasets import ImageDataset, Split
 from trainer.data.second_moments import SecondMoments
-from trainer.evaluation.evaluate import Accuracies, evaluate_all, evaluate_labels, evaluate_real, interval_of
+from trainer.evaluation.evaluate import Accuracies, Runs, evaluate_all, evaluate_labels, evaluate_real, interval_of
 from trainer.evaluation.report import print_accuracies, write_picture
 from trainer.methods.named import compose
 from trainer.run.progress import RunLimits
@@ -190,14 +190,10 @@ def _measure(
 def _in_pixels(pixels: Candidate, wish: Quickstart, *, measured: bool) -> dict[str, Accuracies]:
     """What networks learn from all pixels; and from the memory, and as many real pictures, if it is `measured`."""
     bundle, train, test, device = pixels.bundle, pixels.dataset.train, _test(pixels), wish.device
-    schedule, seeds, results = bundle.manifest.retraining, range(NETWORKS), dict[str, Accuracies]()
+    runs, results = Runs(bundle.manifest.retraining, range(NETWORKS), device), dict[str, Accuracies]()
     if measured:
-        results["the memory, in pixels"] = evaluate_labels(
-            bundle, test, retraining=schedule, seeds=seeds, device=device
-        )
-        results["real pictures, as many numbers"] = evaluate_real(
-            bundle, train, test, retraining=schedule, seeds=seeds, device=device
-        )
+        results["the memory, in pixels"] = evaluate_labels(bundle, test, runs)
+        results["real pictures, as many numbers"] = evaluate_real(bundle, train, test, runs)
     everything = evaluate_all(bundle, train, test, seed=wish.seed, device=device)
     results[f"pixel network, {everything.pictures} pictures"] = everything.accuracies
     return results

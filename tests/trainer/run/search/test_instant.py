@@ -158,10 +158,10 @@ def test_test_pictures_are_projected_for_an_instant_memory_but_not_for_its_basel
     monkeypatch.setattr(
         evaluate, "fresh_accuracy", lambda *_, preprocessing, **__: seen.append(preprocessing) or Accuracies((0.5,))
     )
-    how = {"retraining": made.manifest.retraining, "seeds": [0], "device": torch.device("cpu")}
-    evaluate.evaluate_real(made, bars_dataset.train, bars_dataset.test, **how)
-    evaluate.evaluate_herded(made, bars_dataset.train, bars_dataset.test, **how)
-    evaluate.evaluate_labels(made, bars_dataset.test, **how)
+    runs = evaluate.Runs(made.manifest.retraining, [0], torch.device("cpu"))
+    evaluate.evaluate_real(made, bars_dataset.train, bars_dataset.test, runs)
+    evaluate.evaluate_herded(made, bars_dataset.train, bars_dataset.test, runs)
+    evaluate.evaluate_labels(made, bars_dataset.test, runs)
     assert seen == [made.preprocessing.standard] * 2 + [made.preprocessing]
 
 
@@ -177,11 +177,11 @@ def test_on_cuda_the_memory_equals_that_of_the_cpu_and_networks_train_on_cuda(
     assert on_cuda.manifest.provenance.device == torch.cuda.get_device_name()
     assert on_cuda.memory.tensors()["bases"].device.type == "cpu"
     assert torch.equal(on_cuda.memory.tensors()["bases"], on_cpu.memory.tensors()["bases"])
-    how = {"retraining": on_cuda.manifest.retraining, "seeds": [0, 1], "device": torch.device("cuda")}
+    runs = evaluate.Runs(on_cuda.manifest.retraining, [0, 1], torch.device("cuda"))
     for accuracies in (
-        evaluate.evaluate_labels(on_cuda, bars_dataset.test, **how),
-        evaluate.evaluate_real(on_cuda, bars_dataset.train, bars_dataset.test, **how),
-        evaluate.evaluate_herded(on_cuda, bars_dataset.train, bars_dataset.test, **how),
+        evaluate.evaluate_labels(on_cuda, bars_dataset.test, runs),
+        evaluate.evaluate_real(on_cuda, bars_dataset.train, bars_dataset.test, runs),
+        evaluate.evaluate_herded(on_cuda, bars_dataset.train, bars_dataset.test, runs),
     ):
         assert len(accuracies.values) == 2
         assert 0 <= accuracies.mean <= 1
