@@ -3,21 +3,19 @@
 from __future__ import annotations
 
 import math
-from typing import Annotated, ClassVar, Literal
+from typing import ClassVar, Literal
 
 import torch
-from pydantic import Field
 
 from recall_server.core.memory import CODES, AbstractMemory, ImageGenerator, LatentCodes
 from recall_server.core.memory.decoded import DecoderShape, code_size, initial_decoders
 from trainer.methods.budget import MemoryBudget
 from trainer.methods.specs.memories import MemorySpec
 from trainer.methods.specs.problem import MemoryShape, Problem
+from trainer.methods.specs.spec import Count
 from trainer.methods.specs.starts import StartSpec
 from trainer.starts.autoencoder import autoencoded
 from trainer.starts.random import Initialisation
-
-Count = Annotated[int, Field(ge=1)]
 
 
 class DecodedSpec(MemorySpec):

@@ -5,13 +5,13 @@ from __future__ import annotations
 from abc import abstractmethod
 from typing import Annotated, ClassVar, Literal
 
-from pydantic import Field
+from pydantic import NonNegativeFloat, PositiveFloat
 
-from recall_server.core.networks import AbstractNetwork, build_network
+from recall_server.core.networks import AbstractNetwork
 from recall_server.core.training.augmentation import AUGMENTATIONS
 from trainer.methods.specs.objectives import ObjectiveSpec
 from trainer.methods.specs.problem import Problem
-from trainer.methods.specs.spec import Spec, member_of
+from trainer.methods.specs.spec import Count, Spec, member_of
 from trainer.objectives.base import AbstractObjective
 from trainer.objectives.inner.layer_features import layer_features
 from trainer.objectives.inner.network_pool import NetworkPool
@@ -20,10 +20,6 @@ from trainer.objectives.kernel.neural_tangent import NeuralTangent
 from trainer.objectives.kernel.random_features import RandomFeatures
 from trainer.objectives.kernel.regression import KernelRegression, RegressionLoss, initial_scale
 from trainer.objectives.kernel.trained_pool import TrainedPool
-
-Count = Annotated[int, Field(ge=1)]
-Positive = Annotated[float, Field(gt=0)]
-Variance = Annotated[float, Field(ge=0)]
 
 
 class KernelSpec(Spec):
@@ -41,11 +37,11 @@ class NeuralTangentSpec(KernelSpec):
 
     kind: Literal["neural_tangent"] = "neural_tangent"
     depth: Count = 1
-    weight_variance: Positive = 2.0
-    bias_variance: Variance = 0.01
+    weight_variance: PositiveFloat = 2.0
+    bias_variance: NonNegativeFloat = 0.01
 
     def build(self, network: AbstractNetwork, problem: Problem) -> AbstractKernel:
-        return NeuralTangent(self.depth, self.weight_variance, self.bias_variance)
+        return self.make(NeuralTangent)
 
 
 class RandomFeaturesSpec(KernelSpec):
@@ -60,7 +56,7 @@ class RandomFeaturesSpec(KernelSpec):
         side = min(problem.dataset.image_shape[1:])
         if side < 2**self.depth:
             raise ValueError(f"images of {side} pixels a side are too small for {self.depth} poolings")
-        return RandomFeatures(self.networks, self.filters, self.depth)
+        return self.make(RandomFeatures)
 
 
 class TrainedPoolSpec(KernelSpec):
@@ -68,7 +64,7 @@ class TrainedPoolSpec(KernelSpec):
 
     kind: Literal["trained_pool"] = "trained_pool"
     networks: Count = 10
-    rate: Positive = 3e-4
+    rate: PositiveFloat = 3e-4
     longest: Count = 100
     batch: Count = 500
 
@@ -86,19 +82,16 @@ class KernelRegressionSpec(ObjectiveSpec):
     kind: Literal["kernel_regression"] = "kernel_regression"
     kernel: Annotated[KernelSpec, member_of(KernelSpec)] = NeuralTangentSpec()
     loss: RegressionLoss = "squared_error"
-    ridge: Positive = 1e-6
+    ridge: PositiveFloat = 1e-6
     real_batch: Count = 5_000
     margin: bool = False
-    scale: Positive = 1.0
+    scale: PositiveFloat = 1.0
 
     def build(self, problem: Problem) -> AbstractObjective:
-        network = build_network(self.network, problem.dataset.image_shape, len(problem.dataset.classes))
-        return KernelRegression(
-            self.kernel.build(network, problem),
-            ridge=self.ridge,
-            real_batch=self.real_batch,
+        return self.make(
+            KernelRegression,
+            kernel=self.kernel.build(problem.network(self.network), problem),
             kind=self.loss,
-            margin=self.margin,
             augmentation=AUGMENTATIONS[self.augmentation],
             log_scale=initial_scale(self.scale, problem.device) if self.loss == "cross_entropy" else None,
         )

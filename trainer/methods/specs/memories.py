@@ -23,7 +23,7 @@ from recall_server.core.memory import (
 )
 from trainer.data.enlargement import Enlargement
 from trainer.methods.specs.problem import MemoryShape
-from trainer.methods.specs.spec import Spec, comma_separated, member_of
+from trainer.methods.specs.spec import Count, Spec, comma_separated, member_of
 from trainer.starts.hallucinators import hallucinator_shapes, random_hallucinators
 from trainer.starts.random import Initialisation, half_resolution, noise_start
 
@@ -174,7 +174,7 @@ class MultiFormationSpec(MemorySpec):
     kind: Literal["multi_formation"] = "multi_formation"
     memory: ClassVar[type[AbstractMemory]] = MultiFormation
     resolution: Literal["full"] = "full"
-    factor: Annotated[int, Field(ge=1)] = 2
+    factor: Count = 2
 
     def multiple(self) -> int:
         return self.factor**2
@@ -209,7 +209,7 @@ class HallucinatorsSpec(MemorySpec):
     resolution: Literal["full"] = "full"
     count: Annotated[int, Field(ge=2)] = 5
     channels: Literal["one", "all"] = "all"
-    kernel: Annotated[int, Field(ge=1)] = 3
+    kernel: Count = 3
 
     def multiple(self) -> int:
         return self.count

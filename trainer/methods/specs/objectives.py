@@ -5,12 +5,12 @@ from __future__ import annotations
 from abc import abstractmethod
 from typing import Annotated, ClassVar, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import Field, NonNegativeInt, PositiveFloat, model_validator
 
-from recall_server.core.networks import MLP, AbstractNetwork, NetworkSpec, build_network
+from recall_server.core.networks import NetworkSpec
 from recall_server.core.training.augmentation import AUGMENTATIONS, AugmentationName
 from trainer.methods.specs.problem import Problem
-from trainer.methods.specs.spec import Spec, member_of
+from trainer.methods.specs.spec import Count, Spec, member_of
 from trainer.objectives.base import AbstractObjective
 from trainer.objectives.inner.inner_training import AbstractInnerTraining, Adam, Momentum, StepSizes
 from trainer.objectives.inner.precision import Precision, with_precision
@@ -18,9 +18,6 @@ from trainer.objectives.inner.select_step import inner_step
 from trainer.objectives.subspace import SubspaceUnrolled
 from trainer.objectives.unrolled import Order, Unrolled, learned_rate
 from trainer.objectives.untrained import Untrained
-
-Count = Annotated[int, Field(ge=1)]
-Rate = Annotated[float, Field(gt=0)]
 
 
 class ObjectiveSpec(Spec):
@@ -63,7 +60,7 @@ class InnerSgd(InnerOptimiserSpec):
     gradient: Literal["full", "forward"] = "full"
 
     def build(self) -> AbstractInnerTraining:
-        return Momentum(self.momentum, self.gradient)
+        return self.make(Momentum)
 
 
 class InnerAdam(InnerOptimiserSpec):
@@ -81,7 +78,7 @@ class PerformanceMatchingSpec(ObjectiveSpec):
     streams: ClassVar[bool] = True
     steps: Count = 60
     window: Count = 20
-    rate: Rate = 0.02
+    rate: PositiveFloat = 0.02
     rows_per_class: Count = 3
     real_batch: Count = 256
 
@@ -105,7 +102,7 @@ class UnrolledSpec(PerformanceMatchingSpec):
     rate_per_step: bool = False
     order: Order = "random"
     optimiser: Annotated[InnerOptimiserSpec, member_of(InnerOptimiserSpec)] = InnerSgd()
-    classes_per_step: Annotated[int, Field(ge=0)] = 0  # 0: all of them
+    classes_per_step: NonNegativeInt = 0  # 0: all of them
     precision: Precision = "float32"
     eager: bool = False
 
@@ -127,26 +124,15 @@ class UnrolledSpec(PerformanceMatchingSpec):
         total, device = len(problem.dataset.classes), problem.device
         if self.classes_per_step > total:
             raise ValueError(f"{self.classes_per_step} classes per step, but {problem.dataset.name} has {total}")
-        network: AbstractNetwork = build_network(
-            self.network, problem.dataset.image_shape, self.classes_per_step or total
-        )
-        return Unrolled(
-            inner_step(with_precision(network, self.precision, device), device, compiled=not self.eager),
-            steps=self.steps,
-            window=self.window,
-            rate=self.rate,
-            rows_per_class=self.rows_per_class,
-            classes_per_step=self.classes_per_step,
-            real_batch=self.real_batch,
+        network = with_precision(problem.network(self.network, self.classes_per_step), self.precision, device)
+        steps = self.steps if self.rate_per_step else None
+        return self.make(
+            Unrolled,
+            step=inner_step(network, device, compiled=not self.eager),
             augmentation=AUGMENTATIONS[self.augmentation],
             training=self._training(),
-            log_rate=learned_rate(self.rate, device, self._rates) if self.learn_rate else None,
-            order=self.order,
+            log_rate=learned_rate(self.rate, device, steps) if self.learn_rate else None,
         )
-
-    @property
-    def _rates(self) -> int | None:
-        return self.steps if self.rate_per_step else None
 
     def _training(self) -> AbstractInnerTraining:
         if self.rate_per_step and isinstance(self.optimiser, InnerSgd):
@@ -171,17 +157,7 @@ class SubspaceUnrolledSpec(PerformanceMatchingSpec):
         return self
 
     def build(self, problem: Problem) -> AbstractObjective:
-        network = build_network(self.network, problem.dataset.image_shape, len(problem.dataset.classes))
-        assert isinstance(network, MLP), "no other network is let through"
-        return SubspaceUnrolled(
-            network,
-            steps=self.steps,
-            window=self.window,
-            rate=self.rate,
-            momentum=self.momentum,
-            rows_per_class=self.rows_per_class,
-            real_batch=self.real_batch,
-        )
+        return self.make(SubspaceUnrolled, network=problem.network(self.network))
 
 
 ObjectivePart = Annotated[ObjectiveSpec, member_of(ObjectiveSpec)]

@@ -7,13 +7,12 @@ from collections.abc import Mapping
 from typing import Annotated, Any, ClassVar, Literal
 
 import torch
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, NonNegativeFloat, NonNegativeInt, PositiveFloat
 from torch import Tensor
 
 from recall_server.core.training.retraining import cosine
-from trainer.methods.specs.spec import Spec, member_of
+from trainer.methods.specs.spec import Count, Spec, member_of
 
-Rate = Annotated[float, Field(gt=0)]
 FINAL_RATE = 0.05  # the final share of the rate after the cosine
 
 
@@ -60,13 +59,13 @@ class Outer(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     optimiser: Annotated[OptimiserSpec, member_of(OptimiserSpec)] = Adam()
-    rate: Rate = 0.02
-    rates: dict[str, Rate] = {}
+    rate: PositiveFloat = 0.02
+    rates: dict[str, PositiveFloat] = {}
     decay: Literal["constant", "cosine"] = "constant"
-    settle: Annotated[int, Field(ge=0)] = 0
-    clip: Annotated[float, Field(ge=0)] = 0.0
-    steps: Annotated[int, Field(ge=0)] = 0
-    draws: Annotated[int, Field(ge=1)] = 1
+    settle: NonNegativeInt = 0
+    clip: NonNegativeFloat = 0.0
+    steps: NonNegativeInt = 0
+    draws: Count = 1
     storage_share: Annotated[float, Field(ge=0, le=1)] = 0.2
     average: Annotated[float, Field(ge=0, lt=1)] = 0.0
 

@@ -4,15 +4,13 @@ from __future__ import annotations
 
 from typing import Annotated, ClassVar, Literal
 
-from pydantic import Field
+from pydantic import NonNegativeFloat
 
 from recall_server.core.memory import AbstractMemory
 from recall_server.core.preprocessing import ZCA, AbstractPreprocessing, Projected, Spectral, Standardise
 from trainer.data.second_moments import SecondMoments
 from trainer.data.splits import Split
 from trainer.methods.specs.spec import Spec, member_of
-
-Ridge = Annotated[float, Field(ge=0)]  # ridge in units of the mean eigenvalue
 
 
 class PreprocessingSpec(Spec):
@@ -40,7 +38,7 @@ class ZcaSpec(PreprocessingSpec):
     """Whitening of whole pictures."""
 
     kind: Literal["zca"] = "zca"
-    ridge: Ridge = 0.1
+    ridge: NonNegativeFloat = 0.1
 
     def fit(self, train: Split, moments: SecondMoments | None) -> AbstractPreprocessing:
         return ZCA.fit(train.images, ridge=self.ridge)
@@ -50,7 +48,7 @@ class SpectralSpec(PreprocessingSpec):
     """Whitening by frequency."""
 
     kind: Literal["spectral"] = "spectral"
-    ridge: Ridge = 0.1
+    ridge: NonNegativeFloat = 0.1
 
     def fit(self, train: Split, moments: SecondMoments | None) -> AbstractPreprocessing:
         return Spectral.fit(train.images, ridge=self.ridge)

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import torch
 
 from recall_server.core.bundle.bundle import MemoryBundle
+from recall_server.core.networks import AbstractNetwork, NetworkSpec, build_network
 from recall_server.core.preprocessing import AbstractPreprocessing
 from trainer.data.datasets import ImageDataset
 from trainer.data.second_moments import SecondMoments
@@ -29,6 +30,10 @@ class Problem:
     encoder: bytes | None = None
     moments: SecondMoments | None = None
     samples: Samples | None = None
+
+    def network(self, spec: NetworkSpec, classes: int | None = None) -> AbstractNetwork:
+        """The network for pictures of the data set and for all of its classes, or for so many."""
+        return build_network(spec, self.dataset.image_shape, classes or len(self.dataset.classes))
 
 
 @dataclass(frozen=True)

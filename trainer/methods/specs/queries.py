@@ -5,17 +5,15 @@ from __future__ import annotations
 from abc import abstractmethod
 from typing import Annotated, ClassVar, Literal
 
-from pydantic import Field
+from pydantic import NonNegativeInt
 
 from recall_server.core.memory import AbstractMemory
-from recall_server.core.networks import AbstractNetwork, NetworkSpec, Parameters, build_network
+from recall_server.core.networks import AbstractNetwork, NetworkSpec, Parameters
 from trainer.methods.specs.problem import Problem
-from trainer.methods.specs.spec import Spec, member_of
+from trainer.methods.specs.spec import Count, Spec, member_of
 from trainer.methods.specs.starts import StartSpec
 from trainer.objectives.queries import AbstractQueries, LabelQueries, PictureQueries
 from trainer.starts.pretrained_encoder import pretrain_encoder
-
-Count = Annotated[int, Field(ge=1)]
 
 
 class QueriesSpec(Spec):
@@ -59,7 +57,7 @@ class PictureQueriesSpec(QueriesSpec):
     shots: Count = 5
     encoder: NetworkSpec = NetworkSpec(filters=32)
     size: Count = 32
-    pretraining_steps: Annotated[int, Field(ge=0)] = 0
+    pretraining_steps: NonNegativeInt = 0
 
     def query_size(self, classes: int) -> int:
         return self.size
@@ -67,7 +65,7 @@ class PictureQueriesSpec(QueriesSpec):
     def build(
         self, memory: AbstractMemory, start: StartSpec, problem: Problem, *, augmentation: str, begins_networks: bool
     ) -> tuple[AbstractMemory, AbstractQueries]:
-        network = build_network(self.encoder, problem.dataset.image_shape, self.size)
+        network = problem.network(self.encoder, self.size)
         parameters = start.encoder(network, problem)
         if parameters is None:
             parameters = self._anew(network, problem, augmentation)

@@ -6,16 +6,19 @@ kind joins the union, wherever it is defined.
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any, ClassVar, Self, TypeVar
+from typing import Annotated, Any, ClassVar, Self, TypeVar
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, ValidationError
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
 from recall_server.core.bundle.manifest import first_fault
 from recall_server.core.networks import NetworkSpec
 
 Scalar = str | int | float | bool
+Count = Annotated[int, Field(ge=1)]
 S = TypeVar("S", bound="Spec")
+T = TypeVar("T")
 
 
 class Spec(BaseModel):
@@ -44,6 +47,11 @@ class Spec(BaseModel):
         """The kind, and the fields that differ from their defaults."""
         changed = [f"{name}={value}" for name, value in self if value != type(self).model_fields[name].default]
         return f"{self.kind}:{','.join(changed)}" if changed else self.kind
+
+    def make(self, target: Callable[..., T], **others: Any) -> T:
+        """An object of the dataclass `target` from `others`, and from the fields of this spec that it has by name."""
+        common = inspect.signature(target).parameters.keys() - others.keys()
+        return target(**{name: value for name, value in self if name in common}, **others)
 
     @classmethod
     def of_kind(cls, kind: str) -> type[Self]:

@@ -6,11 +6,11 @@ import math
 from abc import abstractmethod
 from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import Field
+from pydantic import NonNegativeInt
 
 from recall_server.core.encoders.weights import encoder_parameters
 from recall_server.core.memory import BASES, ITEMS, AbstractMemory, AddressedBases
-from recall_server.core.networks import AbstractNetwork, NetworkSpec, Parameters, build_network
+from recall_server.core.networks import AbstractNetwork, NetworkSpec, Parameters
 from trainer.data.enlargement import Enlargement
 from trainer.methods.budget import MemoryBudget
 from trainer.methods.specs.memories import MemorySpec
@@ -133,13 +133,13 @@ class RealStart(StartSpec):
     traits: ClassVar[frozenset[str]] = frozenset({ITEMS})
     selection: Selection = "random"
     network: NetworkSpec = NetworkSpec(filters=32)
-    training_steps: Annotated[int, Field(ge=0)] = 600
+    training_steps: NonNegativeInt = 600
 
     def memory(self, spec: MemorySpec, shape: MemoryShape, budget: MemoryBudget, problem: Problem) -> AbstractMemory:
         data, features = problem.dataset, pixel_features(problem.dataset.train)
         if self.selection != "random" and self.training_steps and data.image_shape[1:] != (1, 1):
             features = network_features(
-                build_network(self.network, data.image_shape, shape.classes),
+                problem.network(self.network, shape.classes),
                 data.train,
                 problem.preprocessing,
                 steps=self.training_steps,

@@ -2,21 +2,18 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Literal
 
-from pydantic import Field
+from pydantic import PositiveFloat
 
-from recall_server.core.networks import build_network
 from trainer.methods.specs.objectives import ObjectiveSpec
 from trainer.methods.specs.problem import Problem
+from trainer.methods.specs.spec import Count
 from trainer.objectives.base import AbstractObjective
 from trainer.objectives.inner.network_pool import NetworkPool
 from trainer.objectives.inner.select_step import inner_step
 from trainer.objectives.inner.step import soft_cross_entropy
 from trainer.objectives.steps_ahead import StepsAhead
-
-Count = Annotated[int, Field(ge=1)]
-Rate = Annotated[float, Field(gt=0)]
 
 
 class StepsAheadSpec(ObjectiveSpec):
@@ -28,21 +25,15 @@ class StepsAheadSpec(ObjectiveSpec):
 
     kind: Literal["steps_ahead"] = "steps_ahead"
     steps: Count = 1
-    rate: Rate = 0.01
+    rate: PositiveFloat = 0.01
     batch: Count = 50
     real_batch: Count = 1_024
     networks: Count = 1
-    learning_rate: Rate = 1e-3
+    learning_rate: PositiveFloat = 1e-3
     longest: Count = 200
     eager: bool = False
 
     def build(self, problem: Problem) -> AbstractObjective:
-        network = build_network(self.network, problem.dataset.image_shape, len(problem.dataset.classes))
-        return StepsAhead(
-            inner_step(network, problem.device, compiled=not self.eager),
-            NetworkPool(network, self.networks, self.learning_rate, self.longest, self.batch, soft_cross_entropy),
-            steps=self.steps,
-            rate=self.rate,
-            batch=self.batch,
-            real_batch=self.real_batch,
-        )
+        network = problem.network(self.network)
+        pool = NetworkPool(network, self.networks, self.learning_rate, self.longest, self.batch, soft_cross_entropy)
+        return self.make(StepsAhead, step=inner_step(network, problem.device, compiled=not self.eager), pool=pool)

@@ -5,11 +5,11 @@ from __future__ import annotations
 from abc import abstractmethod
 from typing import Annotated, ClassVar, Literal
 
-from pydantic import Field
+from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat
 
 from recall_server.core.networks import AbstractNetwork
 from recall_server.core.training.augmentation import AUGMENTATIONS, AugmentationName
-from trainer.methods.specs.spec import Spec
+from trainer.methods.specs.spec import Count, Spec
 from trainer.objectives.inner.step import AbstractInnerStep
 from trainer.objectives.matching.networks import (
     AbstractNetworks,
@@ -18,9 +18,6 @@ from trainer.objectives.matching.networks import (
     NetworksTrainedOnRecalled,
 )
 from trainer.objectives.matching.steady_networks import SteadyNetworks
-
-Count = Annotated[int, Field(ge=1)]
-Rate = Annotated[float, Field(gt=0)]
 
 
 class NetworksSpec(Spec):
@@ -50,15 +47,13 @@ class RecalledNetworksSpec(NetworksSpec):
     """
 
     kind: Literal["recalled"] = "recalled"
-    loops: Annotated[int, Field(ge=0)] = 0
+    loops: NonNegativeInt = 0
     epochs: Count = 1
-    rate: Rate = 0.01
+    rate: PositiveFloat = 0.01
     batch: Count = 256
 
     def build(self, network: AbstractNetwork, step: AbstractInnerStep, augmentation: str) -> AbstractNetworks:
-        return NetworksTrainedOnRecalled(
-            step, self.loops, self.epochs, self.rate, self.batch, AUGMENTATIONS[augmentation]
-        )
+        return self.make(NetworksTrainedOnRecalled, step=step, augmentation=AUGMENTATIONS[augmentation])
 
 
 class SteadyNetworksSpec(NetworksSpec):
@@ -71,17 +66,15 @@ class SteadyNetworksSpec(NetworksSpec):
     kind: Literal["steady"] = "steady"
     loops: Count = 20
     epochs: Count = 20
-    steady: Annotated[float, Field(ge=0)] = 0.04
-    moved: Annotated[float, Field(ge=0)] = 0.03
+    steady: NonNegativeFloat = 0.04
+    moved: NonNegativeFloat = 0.03
     per_class: Count = 128
-    rate: Rate = 0.01
+    rate: PositiveFloat = 0.01
     batch: Count = 256
 
     def build(self, network: AbstractNetwork, step: AbstractInnerStep, augmentation: str) -> AbstractNetworks:
-        training = NetworksTrainedOnRecalled(
-            step, self.loops, self.epochs, self.rate, self.batch, AUGMENTATIONS[augmentation]
-        )
-        return SteadyNetworks(training, self.loops, self.steady, self.moved, self.per_class)
+        training = self.make(NetworksTrainedOnRecalled, step=step, augmentation=AUGMENTATIONS[augmentation])
+        return self.make(SteadyNetworks, training=training)
 
 
 class RealNetworksSpec(NetworksSpec):
@@ -91,14 +84,11 @@ class RealNetworksSpec(NetworksSpec):
     loops: Count = 100
     items: Count = 2_000
     batch: Count = 64
-    rate: Rate = 0.01
+    rate: PositiveFloat = 0.01
     momentum: Annotated[float, Field(ge=0, lt=1)] = 0.9
-    weight_decay: Annotated[float, Field(ge=0)] = 5e-4
+    weight_decay: NonNegativeFloat = 5e-4
     mixed: Annotated[float, Field(ge=0, le=1)] = 0.5
     augmentation: AugmentationName = "color+crop"
 
     def build(self, network: AbstractNetwork, step: AbstractInnerStep, augmentation: str) -> AbstractNetworks:
-        return NetworksTrainedOnReal(
-            step, self.loops, self.items, self.batch, self.rate, self.momentum, self.weight_decay, self.mixed,
-            AUGMENTATIONS[self.augmentation],
-        )  # fmt: skip
+        return self.make(NetworksTrainedOnReal, step=step, augmentation=AUGMENTATIONS[self.augmentation])

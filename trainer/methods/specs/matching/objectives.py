@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import NonNegativeFloat, NonNegativeInt
 
-from recall_server.core.networks import AbstractNetwork, build_network
+from recall_server.core.networks import AbstractNetwork
 from recall_server.core.training.augmentation import AUGMENTATIONS
-from trainer.methods.specs.matching.networks import Count, NetworksSpec, RecalledNetworksSpec, SteadyNetworksSpec
+from trainer.methods.specs.matching.networks import NetworksSpec, RecalledNetworksSpec, SteadyNetworksSpec
 from trainer.methods.specs.objectives import ObjectiveSpec
 from trainer.methods.specs.problem import Problem
-from trainer.methods.specs.spec import member_of
+from trainer.methods.specs.spec import Count, member_of
 from trainer.objectives.base import AbstractObjective
 from trainer.objectives.inner.layer_features import layer_features
 from trainer.objectives.inner.precision import Precision, with_precision
@@ -32,13 +32,12 @@ class MatchingSpec(ObjectiveSpec):
     """
 
     real_per_class: Count = 256
-    rows_per_class: Annotated[int, Field(ge=0)] = 0
+    rows_per_class: NonNegativeInt = 0
     precision: Precision = "float32"
 
     def built_network(self, problem: Problem) -> AbstractNetwork:
         """The network for all classes of the data set."""
-        network = build_network(self.network, problem.dataset.image_shape, len(problem.dataset.classes))
-        return with_precision(network, self.precision, problem.device)
+        return with_precision(problem.network(self.network), self.precision, problem.device)
 
 
 class GradientMatchingSpec(MatchingSpec):
@@ -52,21 +51,18 @@ class GradientMatchingSpec(MatchingSpec):
     distance: Distance = "cosine"
     layers: Layers = "weights"
     contrast: bool = False
-    contrast_from: Annotated[int, Field(ge=0)] = 250
+    contrast_from: NonNegativeInt = 250
     networks: Annotated[NetworksSpec, member_of(NetworksSpec)] = RecalledNetworksSpec()
     eager: bool = False
 
     def build(self, problem: Problem) -> AbstractObjective:
         network = self.built_network(problem)
         step = inner_step(network, problem.device, compiled=not self.eager, multiple=LARGE_PARTS)
-        return GradientMatching(
+        return self.make(
+            GradientMatching,
             step=step,
             networks=self.networks.build(network, step, self.augmentation),
-            real_per_class=self.real_per_class,
-            distance=self.distance,
-            layers=self.layers,
             contrast_from=self.contrast_from if self.contrast else None,
-            rows_per_class=self.rows_per_class,
             augmentation=AUGMENTATIONS[self.augmentation],
         )
 
@@ -78,22 +74,18 @@ class FeatureAlignmentSpec(MatchingSpec):
     """
 
     kind: Literal["feature_alignment"] = "feature_alignment"
-    early: Annotated[float, Field(ge=0)] = 0.1
-    late: Annotated[float, Field(ge=0)] = 1.0
-    discrimination: Annotated[float, Field(ge=0)] = 0.01
+    early: NonNegativeFloat = 0.1
+    late: NonNegativeFloat = 1.0
+    discrimination: NonNegativeFloat = 0.01
     networks: Annotated[NetworksSpec, member_of(NetworksSpec)] = SteadyNetworksSpec()
 
     def build(self, problem: Problem) -> AbstractObjective:
         """Raises ValueError for another network than a ConvNet."""
         network = self.built_network(problem)
-        return FeatureAlignment(
+        return self.make(
+            FeatureAlignment,
             activations=Activations.of(network),
             networks=self.networks.build(network, inner_step(network, problem.device), self.augmentation),
-            real_per_class=self.real_per_class,
-            early=self.early,
-            late=self.late,
-            discrimination=self.discrimination,
-            rows_per_class=self.rows_per_class,
             augmentation=AUGMENTATIONS[self.augmentation],
         )
 
@@ -105,10 +97,9 @@ class DistributionMatchingSpec(MatchingSpec):
 
     def build(self, problem: Problem) -> AbstractObjective:
         network = self.built_network(problem)
-        return DistributionMatching(
+        return self.make(
+            DistributionMatching,
             features=layer_features(network, problem.device),
             networks=FreshNetworks(network),
-            real_per_class=self.real_per_class,
-            rows_per_class=self.rows_per_class,
             augmentation=AUGMENTATIONS[self.augmentation],
         )

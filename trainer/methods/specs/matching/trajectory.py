@@ -5,17 +5,17 @@ from __future__ import annotations
 import hashlib
 import logging
 from pathlib import Path
-from typing import Annotated, ClassVar, Literal
+from typing import ClassVar, Literal
 
 import torch
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, NonNegativeFloat, NonNegativeInt, PositiveFloat
 
 from recall_server.core.io.tensor_file import canonical_json, pack
-from recall_server.core.networks import build_network
 from recall_server.core.training.augmentation import AUGMENTATIONS, AugmentationName
 from trainer.data.features import cache_folder
 from trainer.methods.specs.objectives import ObjectiveSpec
 from trainer.methods.specs.problem import Problem
+from trainer.methods.specs.spec import Count
 from trainer.objectives.base import AbstractObjective
 from trainer.objectives.inner.inner_training import ConstantWeights, Momentum
 from trainer.objectives.inner.layer_features import layer_features
@@ -27,9 +27,6 @@ from trainer.objectives.trajectory.experts import Experts, Origin
 from trainer.objectives.trajectory.hallucinated import HallucinatedTrajectories
 from trainer.objectives.trajectory.matching import TrajectoryMatching
 from trainer.objectives.trajectory.record import ExpertTraining, Recorder, Report
-
-Count = Annotated[int, Field(ge=1)]
-Rate = Annotated[float, Field(gt=0)]
 
 logger = logging.getLogger(__name__)
 
@@ -45,13 +42,13 @@ class ExpertsSpec(BaseModel):
 
     count: Count = 100
     epochs: Count = 50
-    items: Annotated[int, Field(ge=0)] = 0
+    items: NonNegativeInt = 0
     batch: Count = 256
-    rate: Rate = 0.01
+    rate: PositiveFloat = 0.01
     augmentation: AugmentationName = "dsa"
-    radius: Annotated[float, Field(ge=0)] = 0.0
-    decomposed: Annotated[float, Field(ge=0)] = 0.4
-    seed: Annotated[int, Field(ge=0)] = 0
+    radius: NonNegativeFloat = 0.0
+    decomposed: NonNegativeFloat = 0.4
+    seed: NonNegativeInt = 0
     folder: str = ""
 
     def training(self) -> ExpertTraining:
@@ -73,8 +70,8 @@ class TrajectorySpec(ObjectiveSpec):
     steps: Count = 50
     expert_epochs: Count = 2
     latest_start: Count = 2
-    batch: Annotated[int, Field(ge=0)] = 0
-    rate: Rate = 0.01
+    batch: NonNegativeInt = 0
+    rate: PositiveFloat = 0.01
     learn_rate: bool = True
     gradient: Literal["full", "constant"] = "full"
     experts: ExpertsSpec = ExpertsSpec()
@@ -84,16 +81,12 @@ class TrajectorySpec(ObjectiveSpec):
     def trajectories(self, problem: Problem) -> TrajectoryMatching:
         """Raises ValueError for experts that are missing in a given folder or do not match."""
         step = self._step(problem)
-        return TrajectoryMatching(
-            step,
-            ConstantWeights() if self.gradient == "constant" else Momentum(0.0),
-            self._experts(problem, step),
+        return self.make(
+            TrajectoryMatching,
+            step=step,
+            training=ConstantWeights() if self.gradient == "constant" else Momentum(0.0),
+            experts=self._experts(problem, step),
             rate=leaf(torch.tensor(self.rate, device=problem.device)),
-            steps=self.steps,
-            expert_epochs=self.expert_epochs,
-            latest_start=self.latest_start,
-            batch=self.batch,
-            learn_rate=self.learn_rate,
             augmentation=AUGMENTATIONS[self.augmentation],
         )
 
@@ -102,8 +95,7 @@ class TrajectorySpec(ObjectiveSpec):
         return self._record(problem, self._step(problem), folder, report)
 
     def _step(self, problem: Problem) -> AbstractInnerStep:
-        network = build_network(self.network, problem.dataset.image_shape, len(problem.dataset.classes))
-        network = with_precision(network, self.precision, problem.device)
+        network = with_precision(problem.network(self.network), self.precision, problem.device)
         return inner_step(network, problem.device, compiled=not self.eager)
 
     def _experts(self, problem: Problem, step: AbstractInnerStep) -> Experts:
@@ -146,16 +138,16 @@ class HallucinatedTrajectoriesSpec(TrajectorySpec):
 
     kind: Literal["hallucinated_trajectories"] = "hallucinated_trajectories"
     requires: ClassVar[frozenset[str]] = HallucinatedTrajectories.requires
-    difference: Annotated[float, Field(ge=0)] = 0.1
-    alike: Annotated[float, Field(ge=0)] = 0.1
-    contrast: Annotated[float, Field(ge=0)] = 0.1
-    extractor_rate: Rate = 0.001
+    difference: NonNegativeFloat = 0.1
+    alike: NonNegativeFloat = 0.1
+    contrast: NonNegativeFloat = 0.1
+    extractor_rate: PositiveFloat = 0.001
 
     def build(self, problem: Problem) -> AbstractObjective:
         trajectories = self.trajectories(problem)
         features = layer_features(trajectories.step.network, problem.device)
-        return HallucinatedTrajectories(
-            trajectories, features, self.difference, self.alike, self.contrast, self.extractor_rate
+        return self.make(
+            HallucinatedTrajectories, trajectories=trajectories, features=features, rate=self.extractor_rate
         )
 
 

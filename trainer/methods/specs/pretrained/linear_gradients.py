@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Annotated, Literal
 
 import torch
-from pydantic import Field
+from pydantic import Field, NonNegativeFloat, PositiveFloat
 from torch.nn.functional import one_hot
 
 from trainer.data.encoders.differentiable import DifferentiableEncoder
@@ -14,12 +14,11 @@ from trainer.data.features import EncodingProgress, Featuriser, cache_folder
 from trainer.data.splits import Split
 from trainer.methods.specs.objectives import ObjectiveSpec
 from trainer.methods.specs.problem import Problem
+from trainer.methods.specs.spec import Count
 from trainer.objectives.base import AbstractObjective
 from trainer.objectives.matching.linear_gradients import LinearGradientMatching, Targeted
 from trainer.objectives.matching.random_views import RandomViews
 from trainer.starts.real.mosaics import draw_pool, unit_features
-
-Count = Annotated[int, Field(ge=1)]
 
 
 class LinearGradientMatchingSpec(ObjectiveSpec):
@@ -37,8 +36,8 @@ class LinearGradientMatchingSpec(ObjectiveSpec):
     real_per_class: Count = 500
     real_batch: Count = 1_000
     smallest_crop: Annotated[float, Field(gt=0, le=1)] = 0.08
-    noise: Annotated[float, Field(ge=0)] = 0.2
-    deviation: Annotated[float, Field(gt=0)] = 0.01
+    noise: NonNegativeFloat = 0.2
+    deviation: PositiveFloat = 0.01
 
     def build(self, problem: Problem) -> AbstractObjective:
         """Raises ValueError for a data set of features, and like `installed_encoder` and `DifferentiableEncoder`."""
@@ -53,14 +52,12 @@ class LinearGradientMatchingSpec(ObjectiveSpec):
         views = RandomViews(self.size, self.smallest_crop, self.noise)
         features = [self._features(pool, views, featuriser, generator) for _ in range(self.real_views)]
         targets = one_hot(pool.labels, len(data.classes)).float().repeat(self.real_views, 1)
-        return LinearGradientMatching(
+        return self.make(
+            LinearGradientMatching,
             encoder=lambda pixels: through(pixels) * scale,
             preprocessing=problem.preprocessing,
             real=Targeted(torch.cat(features).to(device), targets.to(device)),
             random_views=views,
-            views=self.views,
-            real_batch=self.real_batch,
-            deviation=self.deviation,
         )
 
     @staticmethod

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, ClassVar, Literal
 
-from pydantic import Field
+from pydantic import Field, PositiveFloat
 
 from recall_server.core.memory import ITEMS, AbstractMemory, Targets
 from trainer.data.encoders.installed import installed_encoder
@@ -12,10 +12,9 @@ from trainer.data.features import EncodingProgress, Featuriser, cache_folder
 from trainer.methods.budget import MemoryBudget
 from trainer.methods.specs.memories import MemorySpec
 from trainer.methods.specs.problem import MemoryShape, Problem
+from trainer.methods.specs.spec import Count
 from trainer.methods.specs.starts import StartSpec
 from trainer.starts.real.mosaics import Teacher, draw_pool, labelled_pictures
-
-Count = Annotated[int, Field(ge=1)]
 
 
 class LabelledStart(StartSpec):
@@ -33,7 +32,7 @@ class LabelledStart(StartSpec):
     size: Annotated[int, Field(ge=8)] = 128
     teacher_pictures: Count = 1_000
     pool: Count = 300
-    temperature: Annotated[float, Field(gt=0)] = 3.0
+    temperature: PositiveFloat = 3.0
 
     def memory(self, spec: MemorySpec, shape: MemoryShape, budget: MemoryBudget, problem: Problem) -> AbstractMemory:
         if len(shape.item_shape) != 3:
