@@ -16,8 +16,8 @@ from trainer.streams.bundles import bundle_path, task_bundle
 from trainer.streams.learners.compress import CompressThenRecall
 from trainer.streams.learners.coreset import Coreset
 from trainer.streams.learners.joint import joint_accuracies
-from trainer.streams.learners.learner import AbstractStreamLearner
-from trainer.streams.learners.shared_network import OnlineNetwork
+from trainer.streams.learners.learner import AbstractStreamLearner, Allowance
+from trainer.streams.learners.shared_network import OnlineNetwork, Updates
 from trainer.streams.methods import StreamMethod
 from trainer.streams.run import StreamRun
 from trainer.streams.sources.folder import FolderStream
@@ -27,8 +27,7 @@ from trainer.streams.sources.task import CPU, MINIBATCH, AbstractStream, StreamT
 MARKS = 10  # how often in a stream all tasks so far are tested
 MEMORY = 10  # real images per task, by default (paper, Table 5)
 JOINT_EPOCHS = 10
-# (rate, steps per minibatch, replayed samples per step), each chosen on validation pictures.
-ONLINE, REPLAY, JOINT = (0.003, 1, 0), (0.1, 4, 50), (0.1, 1, 0)
+ONLINE, REPLAY, JOINT = Updates(0.003, 1, 0), Updates(0.1, 4, 50), Updates(0.1, 1, 0)  # chosen on validation pictures
 
 
 @dataclass(frozen=True)
@@ -79,44 +78,29 @@ class Experiment:
     def learners(self, stream: AbstractStream, first: StreamTask) -> list[AbstractStreamLearner]:
         """All learners, compress-then-recall first. Raises ValueError for a buffer that is too small."""
         header, prepared = first.header, preprocessing(self.method, first)
-        capacity = self.capacity(stream, header)
-        recall = CompressThenRecall(
-            self.method, prepared, capacity=capacity, tasks=stream.tasks, seed=self.seed, device=self.device
-        )
+        allowance = Allowance(self.capacity(stream, header), stream.tasks, self.seed, self.device)
+        recall = CompressThenRecall(self.method, prepared, allowance)
         recall.check(header)
         if not self.baselines or self.follow:
             return [recall]
-        coreset = Coreset(
-            self.method.retraining,
-            prepared,
-            capacity=capacity,
-            tasks=stream.tasks,
-            seed=self.seed,
-            device=self.device,
-        )
         return [
             recall,
             self._network(stream, first, "online SGD", ONLINE),
-            self._network(stream, first, "experience replay", REPLAY, capacity),
-            coreset,
+            self._network(stream, first, "experience replay", REPLAY, allowance.capacity),
+            Coreset(self.method.retraining, prepared, allowance),
         ]
 
     def _network(  # noqa: PLR0917
-        self, stream: AbstractStream, first: StreamTask, name: str, training: tuple[float, int, int], capacity: int = 0
+        self, stream: AbstractStream, first: StreamTask, name: str, updates: Updates, capacity: int = 0
     ) -> OnlineNetwork:
-        rate, updates, replayed = training
         return OnlineNetwork(
             name,
             self.method.objective.network,
             stream.classes(),
             first.header.image_shape,
             preprocessing(self.method, first),
-            capacity=capacity,
-            rate=rate,
-            updates=updates,
-            replayed=replayed,
-            seed=self.seed,
-            device=self.device,
+            updates,
+            Allowance(capacity, stream.tasks, self.seed, self.device),
         )
 
     def joint(self, stream: AbstractStream, *, stopped: Callable[[], bool] = lambda: False) -> list[float]:

@@ -12,7 +12,7 @@ import torch
 from recall_server.core.preprocessing import Standardise
 from trainer.data.splits import Split
 from trainer.streams.learners.compress import CompressThenRecall
-from trainer.streams.learners.learner import AbstractStreamLearner, State
+from trainer.streams.learners.learner import AbstractStreamLearner, Allowance, State
 from trainer.streams.methods import StreamMethod, compose_stream
 from trainer.streams.sources.task import CPU, AbstractStream, Pictures, StreamTask, TaskHeader
 
@@ -40,7 +40,7 @@ def learner(
 ) -> CompressThenRecall:
     """With a buffer of so many real images for each task."""
     return CompressThenRecall(
-        method_of(*overrides, method=method), PLAIN, capacity=images * 64 * tasks, tasks=tasks, seed=0, device=device
+        method_of(*overrides, method=method), PLAIN, Allowance(images * 64 * tasks, tasks, 0, device)
     )
 
 

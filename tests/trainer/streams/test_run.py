@@ -17,6 +17,7 @@ from trainer.data.datasets import load_dataset
 from trainer.run.distill import Interrupted
 from trainer.streams.experiment import Experiment, prepare, preprocessing
 from trainer.streams.learners.compress import CompressThenRecall
+from trainer.streams.learners.learner import Allowance
 from trainer.streams.run import StreamRun
 from trainer.streams.scores import Scores, figures, table
 from trainer.streams.sources.folder import FolderStream
@@ -141,7 +142,7 @@ def test_a_stream_that_ends_early_keeps_its_memories() -> None:
     stream = BarStream(2, planned=5)
     first = stream.task(0)
     assert first is not None
-    ours = CompressThenRecall(method_of(), preprocessing(method_of(), first), capacity=30 * 64, tasks=5, seed=0)
+    ours = CompressThenRecall(method_of(), preprocessing(method_of(), first), Allowance(30 * 64, 5, 0))
     scores = StreamRun(stream, [ours], description={}).run()
     assert len(ours.buffer.memories) == 2
     assert set(scores.last("recall")) == {0, 1}
@@ -219,7 +220,7 @@ def test_resident_memory_is_constant_over_a_hundred_tasks() -> None:
     first = stream.task(0)
     assert first is not None
     small = method_of("memory.resolution=full", "stream.least_samples=20")
-    ours = CompressThenRecall(small, preprocessing(small, first), capacity=1_000 * 64, tasks=100, seed=0)
+    ours = CompressThenRecall(small, preprocessing(small, first), Allowance(1_000 * 64, 100, 0))
     resident: list[int] = []
 
     def look(number: int) -> None:

@@ -27,17 +27,11 @@ from trainer.methods.specs.problem import Problem
 from trainer.streams.buffer.buffer import Buffer
 from trainer.streams.buffer.reservoir import AbstractSamples, Reservoir
 from trainer.streams.buffer.samples import CodedSamples
+from trainer.streams.learners import learner
 from trainer.streams.learners.construction import Construction
-from trainer.streams.learners.learner import (
-    AbstractStreamLearner,
-    Predict,
-    State,
-    fresh_predictor,
-    prefixed,
-    with_prefix,
-)
+from trainer.streams.learners.learner import AbstractStreamLearner, Allowance, State
 from trainer.streams.methods import StreamMethod
-from trainer.streams.sources.task import CPU, TaskHeader
+from trainer.streams.sources.task import TaskHeader
 
 SEEDS = 2**40  # offset of the learner's seeds, to keep them apart from those of the streams
 
@@ -60,27 +54,18 @@ class Seen:
 
 @final
 class CompressThenRecall(AbstractStreamLearner):
-    """Learns tasks into a buffer of `capacity` numbers for `tasks` tasks; `seed` determines all random choices.
+    """Learns tasks into memories in a buffer.
 
-    Networks are trained on `device`; the buffer is on the CPU. Tasks may differ in their classes, and the number of
-    samples of a task need not be known in advance.
+    Tasks may differ in their classes, and the number of samples of a task need not be known in advance.
     """
 
     name = "recall"
     settled = True
 
-    def __init__(
-        self,
-        method: StreamMethod,
-        preprocessing: AbstractPreprocessing,
-        *,
-        capacity: int,
-        tasks: int,
-        seed: int,
-        device: torch.device = CPU,
-    ) -> None:
-        self.method, self.preprocessing, self.seed, self.device = method, preprocessing, seed, device
-        self.buffer = Buffer(capacity, tasks)
+    def __init__(self, method: StreamMethod, preprocessing: AbstractPreprocessing, allowance: Allowance) -> None:
+        self.method, self.preprocessing = method, preprocessing
+        self.seed, self.device = allowance.seed, allowance.device
+        self.buffer = Buffer(allowance.capacity, allowance.tasks)
         self.seen: list[Seen] = []
         self._generator = torch.Generator()
         self._construction: Construction | None = None
@@ -160,10 +145,10 @@ class CompressThenRecall(AbstractStreamLearner):
             raise ValueError(f"there is no memory of task {number}; {len(self.buffer.memories)} tasks have ended")
         return self.buffer.memories[number]
 
-    def predictor(self, number: int) -> Predict:
+    def predictor(self, number: int) -> learner.Predict:
         memory, header = self.memory(number), self.seen[number].header
         recalled = memory.items(torch.eye(memory.query_size))
-        return fresh_predictor(
+        return learner.fresh_predictor(
             recalled, header, self.preprocessing, self.method.retraining, seed=self.seed + number, device=self.device
         )
 
@@ -176,25 +161,25 @@ class CompressThenRecall(AbstractStreamLearner):
             "finished": [memory.settings() for memory in self.buffer.memories],
             "construction": None,
         }
-        tensors = {"generator": self._generator.get_state()} | prefixed("memories", self.buffer.tensors())
+        tensors = {"generator": self._generator.get_state()} | learner.prefixed("memories", self.buffer.tensors())
         if self._construction is not None and self.buffer.samples is not None:
             current = self._construction.state()
             values["construction"] = dict(current.values)
-            tensors |= prefixed("construction", current.tensors)
-            tensors |= prefixed("samples", self.buffer.samples.tensors())
+            tensors |= learner.prefixed("construction", current.tensors)
+            tensors |= learner.prefixed("samples", self.buffer.samples.tensors())
         return State(values, tensors)
 
     def restore(self, state: State) -> None:
         values = state.values
         self.seen = [Seen(TaskHeader.of(*header), list(counts), *rest) for header, counts, *rest in values["seen"]]
-        memories = with_prefix("memories", state.tensors)
+        memories = learner.with_prefix("memories", state.tensors)
         self.buffer.restore(self.method.memory.memory, memories, values["finished"])
         if values["construction"] is not None:
             header = self.seen[-1].header
             self._open(header, self.buffer.budget(header, self.method))
             construction, samples = self._current()
-            construction.restore(State(values["construction"], with_prefix("construction", state.tensors)))
-            samples.restore(with_prefix("samples", state.tensors))
+            construction.restore(State(values["construction"], learner.with_prefix("construction", state.tensors)))
+            samples.restore(learner.with_prefix("samples", state.tensors))
         self._generator.set_state(state.tensors["generator"])
 
 

@@ -12,20 +12,14 @@ from recall_server.core.training.retraining import Retraining
 from recall_server.errors import InvalidDataset
 from trainer.data.splits import Split
 from trainer.streams.buffer.reservoir import Reservoir
-from trainer.streams.learners.learner import (
-    AbstractStreamLearner,
-    Predict,
-    State,
-    fresh_predictor,
-    prefixed,
-    with_prefix,
-)
-from trainer.streams.sources.task import CPU, TaskHeader
+from trainer.streams.learners import learner
+from trainer.streams.learners.learner import AbstractStreamLearner, Allowance, State
+from trainer.streams.sources.task import TaskHeader
 
 
 @final
 class Coreset(AbstractStreamLearner):
-    """Keeps as many samples per class as fit in a task's share of `capacity` numbers, by reservoir sampling.
+    """Keeps as many samples per class as fit in a task's share of the buffer, by reservoir sampling.
 
     The network and its schedule are the same as for recalled images.
     """
@@ -33,19 +27,11 @@ class Coreset(AbstractStreamLearner):
     name = "real images"
     settled = True
 
-    def __init__(
-        self,
-        retraining: Retraining,
-        preprocessing: AbstractPreprocessing,
-        *,
-        capacity: int,
-        tasks: int,
-        seed: int,
-        device: torch.device = CPU,
-    ) -> None:
-        self.preprocessing, self.device = preprocessing, device
-        self._retraining, self._share, self._seed = retraining, capacity // tasks, seed
-        self._generator = torch.Generator().manual_seed(seed)
+    def __init__(self, retraining: Retraining, preprocessing: AbstractPreprocessing, allowance: Allowance) -> None:
+        self.preprocessing, self.device = preprocessing, allowance.device
+        self._retraining, self._seed = retraining, allowance.seed
+        self._share = allowance.capacity // allowance.tasks
+        self._generator = torch.Generator().manual_seed(allowance.seed)
         self._tasks: list[tuple[TaskHeader, list[Reservoir]]] = []
 
     def begin(self, header: TaskHeader) -> None:
@@ -69,11 +55,11 @@ class Coreset(AbstractStreamLearner):
             if not len(kept):
                 raise InvalidDataset(f"the task {header.name} ended without a sample of {name}")
 
-    def predictor(self, number: int) -> Predict:
+    def predictor(self, number: int) -> learner.Predict:
         header, reservoirs = self._tasks[number]
         rows = min(len(kept) for kept in reservoirs)
         images = torch.stack([kept.values[:rows] for kept in reservoirs])
-        return fresh_predictor(
+        return learner.fresh_predictor(
             images, header, self.preprocessing, self._retraining, seed=self._seed + number, device=self.device
         )
 
@@ -85,7 +71,7 @@ class Coreset(AbstractStreamLearner):
         tensors = {"generator": self._generator.get_state()}
         for number, (_, reservoirs) in enumerate(self._tasks):
             for label, kept in enumerate(reservoirs):
-                tensors |= prefixed(f"{number}.{label}", kept.tensors())
+                tensors |= learner.prefixed(f"{number}.{label}", kept.tensors())
         return State({"tasks": headers}, tensors)
 
     def restore(self, state: State) -> None:
@@ -94,6 +80,6 @@ class Coreset(AbstractStreamLearner):
             header = TaskHeader.of(*plain)
             reservoirs = [self._reservoir(header, each) for _ in header.classes]
             for label, kept in enumerate(reservoirs):
-                kept.restore(with_prefix(f"{number}.{label}", state.tensors))
+                kept.restore(learner.with_prefix(f"{number}.{label}", state.tensors))
             self._tasks.append((header, reservoirs))
         self._generator.set_state(state.tensors["generator"])

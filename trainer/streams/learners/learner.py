@@ -15,7 +15,7 @@ from recall_server.core.io import tensor_file
 from recall_server.core.preprocessing import AbstractPreprocessing
 from recall_server.core.training.retraining import Retraining
 from trainer.data.splits import Split
-from trainer.streams.sources.task import Pictures, TaskHeader
+from trainer.streams.sources.task import CPU, Pictures, TaskHeader
 
 Predict = Callable[[Tensor], Tensor]  # pictures [N, C, H, W] in pixel space -> labels [N] of one task
 
@@ -26,6 +26,19 @@ class State:
 
     values: Mapping[str, Any]
     tensors: Mapping[str, Tensor]
+
+
+@dataclass(frozen=True)
+class Allowance:
+    """What a learner may use: a buffer of `capacity` numbers for `tasks` tasks.
+
+    `seed` determines all of its random choices. Networks are trained on `device`; the buffer is on the CPU.
+    """
+
+    capacity: int
+    tasks: int
+    seed: int
+    device: torch.device = CPU
 
 
 class AbstractStreamLearner(ABC):

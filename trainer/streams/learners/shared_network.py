@@ -7,8 +7,9 @@ comparison, the task is known at test time, so only its classes are candidates.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
-from typing import Any, final
+from typing import Any, NamedTuple, final
 
 import torch
 from torch import Tensor
@@ -19,47 +20,47 @@ from recall_server.core.preprocessing import AbstractPreprocessing
 from recall_server.core.training.fused import fused_logits, trainable_parameters
 from trainer.data.splits import Split
 from trainer.streams.buffer.reservoir import Reservoir
-from trainer.streams.learners.learner import AbstractStreamLearner, Predict, State, prefixed, with_prefix
-from trainer.streams.sources.task import CPU, TaskHeader
+from trainer.streams.learners.learner import AbstractStreamLearner, Allowance, Predict, State, prefixed, with_prefix
+from trainer.streams.sources.task import TaskHeader
+
+
+class Updates(NamedTuple):
+    """Every minibatch drives `steps` steps of SGD at `rate`, each with `replayed` samples of the buffer besides."""
+
+    rate: float
+    steps: int
+    replayed: int
 
 
 @final
 class OnlineNetwork(AbstractStreamLearner):
     """A network with one output for each of `classes`, the class names of all tasks; equal names share an output.
 
-    Every minibatch drives `updates` steps of SGD at `rate`, each with `replayed` samples of a reservoir of at most
-    `capacity` numbers; a capacity of 0 is online SGD. The network is on `device`, the reservoir on the CPU.
+    The buffer is a reservoir; a capacity of 0 is online SGD.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0917
         self,
         name: str,
         network: NetworkSpec,
         classes: Sequence[str],
         image_shape: tuple[int, int, int],
         preprocessing: AbstractPreprocessing,
-        *,
-        capacity: int,
-        rate: float,
-        updates: int,
-        replayed: int,
-        seed: int,
-        device: torch.device = CPU,
+        updates: Updates,
+        allowance: Allowance,
     ) -> None:
-        self.name, self.preprocessing, self.device = name, preprocessing, device
+        self.name, self.preprocessing, self.device = name, preprocessing, allowance.device
         self._column = {label: column for column, label in enumerate(classes)}
         self._network = build_network(network, image_shape, len(classes))
-        self._generator = torch.Generator().manual_seed(seed)
+        self._generator = torch.Generator().manual_seed(allowance.seed)
         self._parameters = {
-            label: value.to(device) for label, value in self._network.initialise(self._generator).items()
+            label: value.to(self.device) for label, value in self._network.initialise(self._generator).items()
         }
         self._leaves = {
             label: self._parameters[label].requires_grad_() for label in trainable_parameters(self._network)
         }
-        channels, height, width = image_shape
-        room = capacity // (channels * height * width)
-        self._reservoir = Reservoir(room, image_shape, self._generator)
-        self._rate, self._updates, self._replayed = rate, updates, replayed
+        self._reservoir = Reservoir(allowance.capacity // math.prod(image_shape), image_shape, self._generator)
+        self._updates = updates
         self._tasks: list[Tensor] = []  # for every task, the columns [k] of its classes
         self._names: list[list[str]] = []
 
@@ -76,8 +77,8 @@ class OnlineNetwork(AbstractStreamLearner):
     def observe(self, batch: Split) -> None:
         images = self.preprocessing.to_model(batch.pixels())
         labels = self.encode(len(self._tasks) - 1, batch.labels)
-        for _ in range(self._updates):
-            replayed, their_labels = self._reservoir.draw(self._replayed)
+        for _ in range(self._updates.steps):
+            replayed, their_labels = self._reservoir.draw(self._updates.replayed)
             self.learn(torch.cat([images, replayed]), torch.cat([labels, their_labels]))
         self._reservoir.offer(images, labels)
 
@@ -92,7 +93,7 @@ class OnlineNetwork(AbstractStreamLearner):
         logits = fused_logits(self._network, self._parameters, images.to(self.device)) + mask
         gradients = torch.autograd.grad(cross_entropy(logits, columns), list(self._leaves.values()))
         with torch.no_grad():
-            torch._foreach_add_(list(self._leaves.values()), gradients, alpha=-self._rate)
+            torch._foreach_add_(list(self._leaves.values()), gradients, alpha=-self._updates.rate)
 
     def _mask(self) -> Tensor:
         """[tasks, columns]: zero for the classes of a task, minus infinity for all others."""

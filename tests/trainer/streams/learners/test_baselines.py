@@ -19,8 +19,8 @@ from tests.trainer.streams.stream_examples import (
 )
 from trainer.streams.learners.coreset import Coreset
 from trainer.streams.learners.joint import joint_accuracies
-from trainer.streams.learners.learner import AbstractStreamLearner, accuracy
-from trainer.streams.learners.shared_network import OnlineNetwork
+from trainer.streams.learners.learner import AbstractStreamLearner, Allowance, accuracy
+from trainer.streams.learners.shared_network import OnlineNetwork, Updates
 
 IMAGES = 12  # of the buffer
 
@@ -33,16 +33,13 @@ def network(images: int = IMAGES, classes: tuple[str, ...] = CLASSES) -> OnlineN
         classes,
         SHAPE,
         PLAIN,
-        capacity=images * 64,
-        rate=0.05,
-        updates=4,
-        replayed=10,
-        seed=0,
+        Updates(rate=0.05, steps=4, replayed=10),
+        Allowance(images * 64, 2, 0),
     )
 
 
 def coreset(images: int = IMAGES, tasks: int = 2) -> Coreset:
-    return Coreset(method_of().retraining, PLAIN, capacity=images * 64, tasks=tasks, seed=0)
+    return Coreset(method_of().retraining, PLAIN, Allowance(images * 64, tasks, 0))
 
 
 def final_accuracies(learner: AbstractStreamLearner, stream: BarStream, capacity: int = IMAGES * 64) -> list[float]:

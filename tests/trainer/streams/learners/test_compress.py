@@ -23,7 +23,7 @@ from tests.trainer.streams.stream_examples import (
 )
 from trainer.data.splits import Split
 from trainer.streams.learners.compress import CompressThenRecall
-from trainer.streams.learners.learner import accuracy
+from trainer.streams.learners.learner import Allowance, accuracy
 
 METHODS = {
     "paper": ("paper", ["objective.steps=5", "objective.window=5"]),
@@ -195,7 +195,7 @@ def test_an_invalid_task_is_refused_and_the_state_is_kept(
 
 def test_a_buffer_that_is_too_small_is_refused_with_the_smallest_that_works() -> None:
     def with_capacity(numbers: int) -> CompressThenRecall:
-        return CompressThenRecall(method_of(), PLAIN, capacity=numbers, tasks=3, seed=0)
+        return CompressThenRecall(method_of(), PLAIN, Allowance(numbers, 3, 0))
 
     with pytest.raises(ValueError, match="the smallest that works has 228 numbers, or 3.6 real images"):
         with_capacity(100).begin(header())
@@ -248,7 +248,7 @@ def test_black_pictures_are_learned_without_errors() -> None:
 
 def test_a_loss_that_is_not_finite_is_refused_with_a_sentence() -> None:
     broken = Standardise(torch.tensor([0.0]), torch.tensor([0.25]))
-    ours = CompressThenRecall(method_of("outer.rate=1e30", "outer.steps=3"), broken, capacity=6 * 64, tasks=1, seed=0)
+    ours = CompressThenRecall(method_of("outer.rate=1e30", "outer.steps=3"), broken, Allowance(6 * 64, 1, 0))
     ours.begin(header())
     with pytest.raises(FloatingPointError, match="the task bars-0: the outer loss is .* lower `outer.rate`"):
         for _ in range(5):
