@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Any
 
 import torch
@@ -80,7 +79,7 @@ def with_soft_targets(bundle: MemoryBundle) -> MemoryBundle:
 
 def with_targets(bundle: MemoryBundle, targets: Targets) -> MemoryBundle:
     """The same memory with other targets."""
-    memory = replace(bundle.memory, targets=targets)  # type: ignore[type-var]
+    memory = bundle.memory.with_targets(targets)
     budget = bundle.manifest.budget.model_copy(update={"numbers_stored": memory.stored_numbers()})
     description = MemoryDescription(kind=memory.kind, settings=memory.settings())
     manifest = bundle.manifest.model_copy(update={"budget": budget, "memory": description})

@@ -155,34 +155,6 @@ def test_ctrl_c_keeps_a_checkpoint_and_resuming_ends_in_the_same_bytes(
         assert tensor.numpy().tobytes() == other.memory.tensors()[name].numpy().tobytes()
 
 
-@pytest.mark.parametrize(
-    ("arguments", "message"),
-    [
-        (["--dataset", "nothing-like-it"], "neither a folder nor one of the known data sets"),
-        (["--output", "bundle.pt"], "--output must end in .safetensors"),
-        (["--bases", "1000"], "do not fit in 1 images per class; try with at most"),
-        (["--bases", "0"], "a memory needs one basis or more, not 0"),
-        (["--bytes", "2000"], "more than 2000; what is no memory takes"),
-        (["--storage", "int4"], "storage: Input should be 'float32', 'bfloat16' or 'int8'"),
-        (["--bytes", "9000", "--images-per-class", "1"], "--bytes and --images-per-class both set the budget"),
-        (["--method", "magic"], "unknown method 'magic'"),
-        (["--set", "objective.network=transformer"], "there is no network 'transformer'; there are convnet, resnet"),
-        (["--resume"], "is not a checkpoint that can be resumed"),
-        (["--set", "retraining.network=convnet:depth=4"], "images of 8x8 are too small for 4 poolings"),
-        (["--output", "."], "--output must end in .safetensors"),
-        (["--device", "tpu"], "unknown device 'tpu'; use auto, cpu or cuda"),
-    ],
-)
-def test_invalid_requests_end_in_one_sentence_and_status_2(
-    bars_folder: Path, tmp_path: Path, arguments: list[str], message: str, refused: Callable[..., str]
-) -> None:
-    base = ["distill", "--dataset", str(bars_folder), "--output", str(tmp_path / "x.safetensors"), "--bases", "2"]
-    said = refused(*base, *SMALL, *arguments)
-    assert message in said
-    assert said.startswith("error: ")
-    assert not list(tmp_path.glob("*.safetensors"))
-
-
 def test_classes_with_fewer_pictures_than_a_batch_are_distilled(tmp_path: Path) -> None:
     """Three pictures of one class to learn from, where each outer step wants twenty."""
     folder, output = picture_folder(tmp_path / "few", "high", "middle", each=5), tmp_path / "few.safetensors"

@@ -162,28 +162,6 @@ def test_a_repeated_measurement_replaces_the_old_one_and_a_new_memory_replaces_a
     assert [each["protocol"] for each in json.loads(file.read_text())["evaluations"]] == ["paper, 3 steps"]
 
 
-@pytest.mark.parametrize(
-    ("arguments", "message"),
-    [
-        (["--network", "resnet12"], "there is no network 'resnet12'; there are convnet, resnet"),
-        (["--network", "convnet:depth=4"], "images of 8x8 are too small for 4 poolings; use a depth of 3 or less"),
-        (["--network", "mlp:filters=3"], "mlp takes hidden and depth, not filters"),
-        (["--protocol", "papper"], "unknown protocol 'papper'; use paper, common, bundle"),
-        (["--epochs", "3", "--steps", "3"], "--epochs and --steps both set the length of the training"),
-        (["--augmentation", "crop"], "unknown augmentation 'crop'; use none, flip, flip\\+rotate"),
-        (["--steps", "1000000"], "less than or equal to 100000"),
-    ],
-)
-def test_invalid_evaluations_are_refused_before_training(
-    evaluate: Callable[..., str], bundle: Path, monkeypatch: pytest.MonkeyPatch, arguments: list[str], message: str
-) -> None:
-    monkeypatch.setattr("trainer.evaluation.report.evaluate_labels", None)  # calling it would be another error
-    before = bundle.read_bytes()
-    with pytest.raises(ValueError, match=message):
-        evaluate("--record", *arguments)
-    assert bundle.read_bytes() == before
-
-
 @pytest.mark.parametrize("content", ["my diary", "[]", '{"format": 2}', '{"format": 1, "evaluations": []}'])
 def test_a_file_of_something_else_is_not_overwritten(
     evaluate: Callable[..., str], tmp_path: Path, content: str

@@ -8,10 +8,8 @@ import sys
 from pathlib import Path
 
 import pytest
-from typer.testing import CliRunner
 
 from recall_server.core.bundle.bundle import MemoryBundle
-from trainer.cli.app import app
 from trainer.cli.grid import cell_process
 from trainer.cli.grid.processes import Grid, locked, prepare
 from trainer.evaluation.grid.cell import Cell, CellRecord, Settings
@@ -164,24 +162,3 @@ def test_a_cell_that_cannot_be_made_says_why(tmp_path: Path, bars_folder: Path, 
         assert cell_process.main([str(tmp_path / one.folder)]) == 0
         record = CellRecord.load(tmp_path / one.folder)
         assert record.status == "failed" and reason in record.reason
-
-
-@pytest.mark.parametrize(
-    ("options", "sentence"),
-    [
-        (["--methods", "dmm"], "unknown method 'dmm'"),
-        (["--methods", "image-addressing"], "image-addressing is addressed by pictures"),
-        (["--networks", "convnet:filters"], "is not a network"),
-        (["--networks", "convnet:depth=5"], "too small for 5 poolings"),
-        (["--images-per-class", "0"], "--images-per-class must be numbers separated by commas, such as 1,10, not '0'"),
-        (["--seeds", "a"], "--seeds must be numbers separated by commas"),
-        (["--datasets", "nowhere"], "neither a folder nor one of the known data sets"),
-    ],
-)
-def test_requests_that_no_cell_can_fulfil_are_refused_before_any_starts(
-    options: list[str], sentence: str, tmp_path: Path, bars_folder: Path
-) -> None:
-    given = ["grid", "--datasets", str(bars_folder), "--output", str(tmp_path / "grid"), *options]
-    failed = CliRunner().invoke(app, given)
-    assert sentence in str(failed.exception)
-    assert not (tmp_path / "grid").exists()

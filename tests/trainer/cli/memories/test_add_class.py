@@ -7,7 +7,6 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
-import pytest
 import torch
 from numpy.typing import NDArray
 
@@ -37,27 +36,6 @@ def test_add_class_replaces_another_bundle_only_on_request(tmp_path: Path, refus
     assert "already exists" in refused("add-class", str(path), str(folder))
     assert "Its accuracy is unknown." in run("add-class", str(path), str(folder), "--overwrite")
     assert MemoryBundle.load(path).labels[-1] == "lowest", "without --output the class is added to BUNDLE itself"
-
-
-@pytest.mark.parametrize(
-    ("arguments", "sentence"),
-    [
-        (["--name", "cat, tabby"], "must not contain ':' or ','"),
-        (["--name", " cat"], "must not begin or end with white space"),
-        (["--name", "class 0"], "knows 'class 0' already"),
-        (["--name", "a", "--name", "b"], "1 folders need 1 times --name"),
-        (["--output", "my pets.safetensors"], "a bundle cannot be called 'my pets'"),
-        (["--output", "pets.pt"], "must end in .safetensors"),
-    ],
-)
-def test_names_are_refused_before_a_picture_is_read(
-    tmp_path: Path, refused: Callable[..., str], arguments: list[str], sentence: str
-) -> None:
-    example_bundle().save(tmp_path / "bars.safetensors")
-    said = refused(
-        "add-class", str(tmp_path / "bars.safetensors"), str(tmp_path / "no-folder"), "--overwrite", *arguments
-    )
-    assert sentence in said, "the folder is not there, which would be the next complaint"
 
 
 def test_a_memory_of_features_takes_up_a_class_through_its_encoder(tmp_path: Path, refused: Callable[..., str]) -> None:

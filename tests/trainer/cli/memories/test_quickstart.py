@@ -111,23 +111,6 @@ def test_a_few_pictures_are_said_to_be_few_and_a_memory_larger_than_they_are_too
     assert "it is larger than the pictures that it was made from" in output
 
 
-@pytest.mark.parametrize(
-    ("arguments", "sentence"),
-    [
-        (["--name", "my pets"], "a bundle cannot be called 'my pets'"),
-        (["--artifacts", "file"], "file is no folder"),
-        (["--picture", "."], "--picture must name a file"),
-        (["--device", "tpu"], "unknown device 'tpu'"),
-    ],
-)
-def test_names_and_places_are_refused_before_a_picture_is_read(
-    served: Path, tmp_path: Path, refused: Callable[..., str], arguments: list[str], sentence: str
-) -> None:
-    (tmp_path / "file").write_bytes(b"")
-    said = refused("quickstart", str(tmp_path / "no folder"), "--artifacts", str(served), *arguments)
-    assert sentence in said, "the folder is not there, which would be the next complaint"
-
-
 def test_a_bundle_that_is_there_is_replaced_only_on_request(
     served: Path, tmp_path: Path, refused: Callable[..., str]
 ) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -101,20 +100,3 @@ def test_the_command_writes_the_curve_and_its_picture(bars_folder: Path, tmp_pat
     output = run("select-bases", "--dataset", str(bars_folder), "--output", str(path), *options)
     assert "of 2 numbers tried" in output
     assert path.with_suffix(".png").read_bytes().startswith(b"\x89PNG")
-
-
-@pytest.mark.parametrize(
-    ("arguments", "message"),
-    [
-        (["--bases", "4,x"], "--bases must be comma-separated whole numbers, such as 8,16,24, not '4,x'"),
-        (["--bases", "0"], "a memory needs one basis or more, not 0"),
-        (["--output", "curve.txt"], "--output must end in .json, not 'curve.txt'"),
-    ],
-)
-def test_invalid_sweeps_end_in_one_sentence(
-    bars_folder: Path, tmp_path: Path, arguments: list[str], message: str, refused: Callable[..., str]
-) -> None:
-    output = str(tmp_path / "c.json")
-    said = refused("select-bases", "--dataset", str(bars_folder), "--output", output, *arguments)
-    assert message in said
-    assert not list(tmp_path.iterdir())
