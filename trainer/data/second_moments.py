@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from recall_server.core.preprocessing import Standardise
-from recall_server.core.preprocessing.base import SMALLEST
+from recall_server.core.preprocessing.invertible import SMALLEST
 from recall_server.errors import InvalidDataset
 from trainer.data.enlargement import Enlargement
 from trainer.data.splits import Split

@@ -7,17 +7,8 @@ from typing import final
 
 from torch import Tensor
 
+from recall_server.core.networks import layers
 from recall_server.core.networks.base import AbstractNetwork, Parameters
-from recall_server.core.networks.layers import (
-    average_pool,
-    convolution,
-    convolution_shapes,
-    instance_norm,
-    linear,
-    linear_shapes,
-    normalisation_shapes,
-    relu,
-)
 
 # (filters, kernel, halve the image afterwards)
 LAYERS = ((128, 5, True), (192, 5, True), (256, 3, False), (192, 3, False), (192, 3, True))
@@ -44,22 +35,22 @@ class AlexNet(AbstractNetwork):
         shapes: dict[str, tuple[int, ...]] = {}
         channels = self.channels
         for layer, (filters, kernel, _) in enumerate(LAYERS):
-            shapes |= convolution_shapes(f"layer{layer}.convolution", channels, filters, kernel)
-            shapes |= normalisation_shapes(f"layer{layer}.norm", filters)
+            shapes |= layers.convolution_shapes(f"layer{layer}.convolution", channels, filters, kernel)
+            shapes |= layers.normalisation_shapes(f"layer{layer}.norm", filters)
             channels = filters
         height, width = self.padded_size()
         features = channels * (height >> HALVINGS) * (width >> HALVINGS)
-        return shapes | linear_shapes("classifier", features, self.classes)
+        return shapes | layers.linear_shapes("classifier", features, self.classes)
 
     def features(self, parameters: Parameters, images: Tensor) -> Tensor:
         """Images [N, C, H, W] -> inputs of the last linear layer [N, 192 * h * w]."""
         images = self.prepare(images)
         for layer, (_, kernel, halve) in enumerate(LAYERS):
             name = f"layer{layer}.convolution"
-            images = convolution(parameters, name, images, padding=kernel // 2, dtype=self.convolution_dtype)
-            images = relu(instance_norm(parameters, f"layer{layer}.norm", images))
-            images = average_pool(images) if halve else images
+            images = layers.convolution(parameters, name, images, padding=kernel // 2, dtype=self.convolution_dtype)
+            images = layers.relu(layers.instance_norm(parameters, f"layer{layer}.norm", images))
+            images = layers.average_pool(images) if halve else images
         return images.flatten(1)
 
     def logits(self, parameters: Parameters, images: Tensor) -> Tensor:
-        return linear(parameters, "classifier", self.features(parameters, images))
+        return layers.linear(parameters, "classifier", self.features(parameters, images))

@@ -7,17 +7,8 @@ from typing import final
 
 from torch import Tensor
 
+from recall_server.core.networks import layers
 from recall_server.core.networks.base import AbstractNetwork, Parameters
-from recall_server.core.networks.layers import (
-    average_pool,
-    convolution,
-    convolution_shapes,
-    instance_norm,
-    linear,
-    linear_shapes,
-    normalisation_shapes,
-    relu,
-)
 
 
 @final
@@ -45,21 +36,21 @@ class ConvNet(AbstractNetwork):
         shapes: dict[str, tuple[int, ...]] = {}
         channels = self.channels
         for block in range(self.depth):
-            shapes |= convolution_shapes(f"block{block}.convolution", channels, self.filters, 3)
-            shapes |= normalisation_shapes(f"block{block}.norm", self.filters)
+            shapes |= layers.convolution_shapes(f"block{block}.convolution", channels, self.filters, 3)
+            shapes |= layers.normalisation_shapes(f"block{block}.norm", self.filters)
             channels = self.filters
         height, width = self.padded_size()
         features = self.filters * (height >> self.depth) * (width >> self.depth)
-        return shapes | linear_shapes("classifier", features, self.classes)
+        return shapes | layers.linear_shapes("classifier", features, self.classes)
 
     def features(self, parameters: Parameters, images: Tensor) -> Tensor:
         """Images [N, C, H, W] -> inputs of the last linear layer [N, filters * h * w]."""
         images = self.prepare(images)
         for block in range(self.depth):
             name = f"block{block}.convolution"
-            images = convolution(parameters, name, images, padding=1, dtype=self.convolution_dtype)
-            images = average_pool(relu(instance_norm(parameters, f"block{block}.norm", images)))
+            images = layers.convolution(parameters, name, images, padding=1, dtype=self.convolution_dtype)
+            images = layers.average_pool(layers.relu(layers.instance_norm(parameters, f"block{block}.norm", images)))
         return images.flatten(1)
 
     def logits(self, parameters: Parameters, images: Tensor) -> Tensor:
-        return linear(parameters, "classifier", self.features(parameters, images))
+        return layers.linear(parameters, "classifier", self.features(parameters, images))

@@ -13,15 +13,8 @@ import torch
 from torch import Tensor
 from torch.nn.functional import conv2d
 
+from recall_server.core.networks import layers
 from recall_server.core.networks.base import AbstractNetwork, Parameters
-from recall_server.core.networks.layers import (
-    average_pool,
-    instance_norm,
-    linear,
-    linear_shapes,
-    normalisation_shapes,
-    relu,
-)
 
 STAGES = (64, 128, 256, 512)
 UNIT = 2 ** (len(STAGES) - 1)
@@ -54,37 +47,39 @@ class ResNet(AbstractNetwork):
                 shapes |= _convolution_norm_shapes(f"stage{stage}.shortcut", channels, filters, 1)
             channels = filters
         height, width = self.padded_size()
-        return shapes | linear_shapes("classifier", channels * (height // UNIT) * (width // UNIT), self.classes)
+        features = channels * (height // UNIT) * (width // UNIT)
+        return shapes | layers.linear_shapes("classifier", features, self.classes)
 
     def features(self, parameters: Parameters, images: Tensor) -> Tensor:
         """Images [N, C, H, W] -> inputs of the last linear layer [N, 512 * h * w]."""
         images = self.prepare(images)
-        images = relu(self._convolution_norm(parameters, "stem", images))
+        images = layers.relu(self._convolution_norm(parameters, "stem", images))
         images = self._basic_block(parameters, "stage0", images)
         for stage in range(1, len(STAGES)):
             images = self._halving_block(parameters, f"stage{stage}", images)
         return images.flatten(1)
 
     def logits(self, parameters: Parameters, images: Tensor) -> Tensor:
-        return linear(parameters, "classifier", self.features(parameters, images))
+        return layers.linear(parameters, "classifier", self.features(parameters, images))
 
     def _basic_block(self, parameters: Parameters, name: str, images: Tensor) -> Tensor:
         """Two convolutions and an identity shortcut: [N, C, H, W] -> [N, C, H, W]."""
-        inner = relu(self._convolution_norm(parameters, f"{name}.first", images))
-        return relu(self._convolution_norm(parameters, f"{name}.second", inner) + images)
+        inner = layers.relu(self._convolution_norm(parameters, f"{name}.first", images))
+        return layers.relu(self._convolution_norm(parameters, f"{name}.second", inner) + images)
 
     def _halving_block(self, parameters: Parameters, name: str, images: Tensor) -> Tensor:
         """Two convolutions and a projection shortcut, summed and pooled: [N, C, H, W] -> [N, C', H/2, W/2]."""
-        inner = relu(self._convolution_norm(parameters, f"{name}.first", images))
+        inner = layers.relu(self._convolution_norm(parameters, f"{name}.first", images))
         inner = self._convolution_norm(parameters, f"{name}.second", inner)
-        return relu(average_pool(inner + self._convolution_norm(parameters, f"{name}.shortcut", images)))
+        return layers.relu(layers.average_pool(inner + self._convolution_norm(parameters, f"{name}.shortcut", images)))
 
     def _convolution_norm(self, parameters: Parameters, name: str, images: Tensor) -> Tensor:
         weight = parameters[f"{name}.weight"]
         dtype: torch.dtype = self.convolution_dtype or images.dtype
         images = conv2d(images.to(dtype), weight.to(dtype), padding=weight.shape[-1] // 2).to(images.dtype)
-        return instance_norm(parameters, f"{name}.norm", images)
+        return layers.instance_norm(parameters, f"{name}.norm", images)
 
 
 def _convolution_norm_shapes(name: str, channels: int, filters: int, kernel: int) -> dict[str, tuple[int, ...]]:
-    return {f"{name}.weight": (filters, channels, kernel, kernel)} | normalisation_shapes(f"{name}.norm", filters)
+    weight = {f"{name}.weight": (filters, channels, kernel, kernel)}
+    return weight | layers.normalisation_shapes(f"{name}.norm", filters)

@@ -9,7 +9,8 @@ from typing import ClassVar, Self, final
 import torch
 from torch import Tensor
 
-from recall_server.core.preprocessing.base import AbstractPreprocessing, require_orthonormal, require_usable_scales
+from recall_server.core.preprocessing.base import AbstractPreprocessing
+from recall_server.core.preprocessing.invertible import require_orthonormal, require_usable_scales
 from recall_server.core.preprocessing.standardise import Standardise
 
 REST = 0.2  # the factor for what lies outside the span (docs/tried.md has figures)

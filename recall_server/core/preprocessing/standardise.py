@@ -10,7 +10,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from recall_server.core.preprocessing.base import SMALLEST, AbstractPreprocessing, chunks, require_usable_scales
+from recall_server.core.preprocessing.base import AbstractPreprocessing
+from recall_server.core.preprocessing.invertible import SMALLEST, require_usable_scales
+from recall_server.core.preprocessing.statistics import chunks
 
 
 @final

@@ -10,14 +10,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from recall_server.core.preprocessing.base import (
-    SMALLEST,
-    AbstractPreprocessing,
-    chunked_mean,
-    chunks,
-    require_orthonormal,
-    require_usable_scales,
-)
+from recall_server.core.preprocessing.base import AbstractPreprocessing
+from recall_server.core.preprocessing.invertible import SMALLEST, require_orthonormal, require_usable_scales
+from recall_server.core.preprocessing.statistics import chunked_mean, chunks
 from recall_server.errors import InvalidDataset
 
 

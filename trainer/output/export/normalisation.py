@@ -10,7 +10,7 @@ from torch import Tensor
 
 from recall_server.core.bundle.bundle import MemoryBundle
 from recall_server.core.preprocessing import Standardise, unprojected
-from recall_server.core.preprocessing.base import SMALLEST
+from recall_server.core.preprocessing.invertible import SMALLEST
 
 # The constants of DatasetCondensation, mtt-distillation, DC-Bench and DD-Ranking. These tools use CIFAR-10's values for
 # CIFAR-100, and deviations that are averages over single images. They differ from measured values, but must be matched.

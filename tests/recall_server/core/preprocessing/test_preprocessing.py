@@ -17,7 +17,7 @@ from recall_server.core.preprocessing import (
     Spectral,
     Standardise,
 )
-from recall_server.core.preprocessing.base import CHUNK
+from recall_server.core.preprocessing.statistics import CHUNK
 from recall_server.errors import InvalidDataset
 from tests.suite.needs import FASHION_MNIST, needs_fashion_mnist
 from tests.tolerances import assert_close, rounding
@@ -122,7 +122,7 @@ def test_arrays_of_any_memory_layout_are_fitted(kind: Fitted) -> None:
 @every_fitted_kind
 def test_fitting_in_chunks_equals_fitting_at_once(kind: Fitted, monkeypatch: pytest.MonkeyPatch) -> None:
     at_once = kind.fit(photographs()).to_model(batch())
-    monkeypatch.setattr("recall_server.core.preprocessing.base.CHUNK", 37)
+    monkeypatch.setattr("recall_server.core.preprocessing.statistics.CHUNK", 37)
     assert len(photographs()) < CHUNK and len(photographs()) % 37
     assert_close(kind.fit(photographs()).to_model(batch()), at_once, terms=NUMBERS)
 
