@@ -33,7 +33,8 @@ from trainer.data.splits import Split
 from trainer.run.federated.clients import read_clients
 from trainer.run.federated.federate import federate
 from trainer.run.federated.merging import class_shares, mean_of_heads, places_of
-from trainer.run.search.feature_memory import FeatureRequest, heads_accuracy, make_features
+from trainer.run.search.feature_memory import heads_accuracy, make_features
+from trainer.run.search.feature_methods import FeatureRequest
 from trainer.starts.features.trained_features import Labelled
 
 PICTURE = 32 * 32 * 3

@@ -174,6 +174,11 @@ def require_same_pictures(bundle: MemoryBundle, dataset: ImageDataset) -> None:
             f"classes were added to {bundle.manifest.name} ({added}), and nothing tells which pictures it has seen: "
             f"{how} on a folder that has all of its classes, then evaluate on that folder"
         )
+    if "epsilon" in made.hyper_parameters:
+        raise InvalidDataset(
+            f"{bundle.manifest.name} is private, and its manifest does not say which pictures it was made from, "
+            "so these may be among them; its accuracy was measured when it was made"
+        )
     if dataset.classes != bundle.manifest.labels or (pixels and dataset.image_shape != bundle.manifest.image.shape):
         raise InvalidDataset(
             f"{dataset.name} has other classes or another image size than the data that {bundle.manifest.name} was "

@@ -30,10 +30,17 @@ LIMITS = (
     "Pictures of another kind than those it was made from (another camera, background, style or size): the "
     "measurements above do not cover them. Test on pictures of your own first.",
     "Decisions about people, their health, their safety or their rights.",
-    "Keeping the original pictures secret: recalled pictures are synthetic, but they are computed from the original "
-    "data and may still show what it contained, including a rare picture or a face. There is no privacy guarantee.",
+    "{secrecy}",
     "Correcting flaws of the data: whatever the original pictures lack or misrepresent, this memory lacks and "
     "misrepresents too.",
+)
+NO_PROMISE = (
+    "Keeping the original pictures secret: recalled pictures are synthetic, but they are computed from the original "
+    "data and may still show what it contained, including a rare picture or a face. There is no privacy guarantee."
+)
+SECRET_NOISE = "of the operating system"  # in manifests of private memories
+WITHIN = (
+    "It hides neither the names of the classes nor anything about the pictures that the accuracy above was measured on."
 )
 
 
@@ -49,8 +56,26 @@ def bundle_card(bundle: MemoryBundle) -> str:
         ("How good it is", _accuracy(manifest)),
         ("How it was made", [_making(manifest), "Classifiers are trained from it by this schedule:"]),
         ("", [schedule(manifest.retraining)]),
-        ("What not to use it for", [bullets(LIMITS).format(count=len(manifest.labels))]),
+        ("What not to use it for", [_limits(manifest)]),
         ("Licence", [licence(manifest)]),
+    )
+
+
+def _limits(manifest: Manifest) -> str:
+    promise = _promise(manifest)
+    secrecy = NO_PROMISE if promise is None else f"Keeping secret what many pictures share: {promise}. {WITHIN}"
+    return bullets(LIMITS).format(count=len(manifest.labels), secrecy=secrecy)
+
+
+def _promise(manifest: Manifest) -> str | None:
+    """The differential privacy that the manifest claims, as a clause; None for none, or for noise of a known seed."""
+    settings = manifest.provenance.hyper_parameters
+    if not {"epsilon", "delta", "clip", "privacy_unit"} <= settings.keys() or settings.get("noise") != SECRET_NOISE:
+        return None
+    said = {name: escape(str(value)) for name, value in settings.items()}
+    return (
+        f"differential privacy with epsilon {said['epsilon']} and delta {said['delta']} hides {said['privacy_unit']}, "
+        f"by features of length {said['clip']} at most and noise {SECRET_NOISE}"
     )
 
 
@@ -186,5 +211,7 @@ def _making(manifest: Manifest) -> str:
     if progress is not None and progress.validation:
         best = max(point.accuracy for point in progress.validation)
         rows.append(("on validation pictures", f"{percent(best)} at best, over {progress.minutes:,.1f} minutes"))
+    if (promise := _promise(manifest)) is not None:
+        rows.append(("privacy", promise))
     settings = ", ".join(f"{escape(name)}={escape(str(value))}" for name, value in made.hyper_parameters.items())
     return facts([*rows, ("settings", settings or "none")])

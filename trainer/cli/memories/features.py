@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Final, get_args
@@ -24,17 +24,15 @@ from trainer.data.encoders.installed import encoder_file
 from trainer.data.features import EncodingProgress, Featuriser, cache_folder
 from trainer.evaluation.evaluate import Accuracies
 from trainer.evaluation.report import print_accuracies, recorded, require_same_pictures
+from trainer.methods.overrides import overridden
 from trainer.output.places import check_name, check_place
-from trainer.run.search.feature_memory import (
-    FeatureMethod,
-    FeatureRequest,
-    distill_features,
-    heads_accuracy,
-    linear_probe,
-)
+from trainer.run.search.feature_memory import distill_features, heads_accuracy
+from trainer.run.search.feature_methods import FeatureMethod, FeatureRequest, linear_probe
+from trainer.starts.private.class_statistics import Privacy
+from trainer.starts.private.gaussian_mechanism import noise_scale
 
 PIXELS_ONLY: Final = (  # options of `distill`
-    "recipe", "file_bytes", "bases", "rows", "start", "override", "outer_steps", "minutes", "resume", "image_size",
+    "recipe", "file_bytes", "bases", "rows", "start", "outer_steps", "minutes", "resume", "image_size",
 )  # fmt: skip
 PIXELS_EVALUATED: Final = ("network", "epochs", "steps", "augmentation", "json_file", "image_size")  # of `evaluate`
 EncoderName = Annotated[
@@ -73,10 +71,12 @@ def read_features(
     *,
     method: str | None = None,
     storage: str | None = None,
+    override: Sequence[str] | None = None,
     seed: int = 0,
 ) -> FeatureRequest:
     """Encode the data set, or read its features from the cache. Raises InvalidDataset, and ValueError for options."""
     stored, chosen = _storage(storage), _method(method)
+    privacy = _privacy(chosen, override or ())
     featuriser = Featuriser(found, cache=cache_folder(), report=EncodingProgress())
     data = load_dataset(request.dataset, seed=seed, featuriser=featuriser)
     for sentence in data.complaints():
@@ -91,6 +91,7 @@ def read_features(
         method=chosen,
         storage=stored,
         seed=seed,
+        privacy=privacy,
     )
 
 
@@ -109,7 +110,7 @@ def distill_by_options(options: Mapping[str, Any]) -> MemoryBundle:
     check_place(output, overwrite=options["overwrite"])
     request = Wanted(name, size, options["dataset"], options["images_per_class"] or 1.0)
     found = find_encoder(name, output, size=size)
-    chosen = {key: options[key] for key in ("method", "storage", "seed")}
+    chosen = {key: options[key] for key in ("method", "storage", "override", "seed")}
     return distill_features(read_features(request, found, output, **chosen), typer.echo)
 
 
@@ -141,8 +142,19 @@ def evaluate_by_options(options: Mapping[str, Any]) -> None:
 def _method(name: str | None) -> FeatureMethod:
     method: FeatureMethod | None = next((each for each in get_args(FeatureMethod) if each == (name or "exact")), None)
     if method is None:
-        raise ValueError(f"the methods for an encoder's features are exact and features, not {name}")
+        known = ", ".join(get_args(FeatureMethod))
+        raise ValueError(f"the methods for an encoder's features are {known}; {name} is none of them")
     return method
+
+
+def _privacy(method: FeatureMethod, overrides: Sequence[str]) -> Privacy:
+    if overrides and method != "private":
+        raise ValueError(
+            f"the method {method} has no fields to --set; the fields of private are epsilon, delta and clip"
+        )
+    privacy = overridden(Privacy(), overrides)
+    noise_scale(privacy.epsilon, privacy.delta)
+    return privacy
 
 
 def _storage(name: str | None) -> Storage:

@@ -14,9 +14,9 @@ LONGEST: Final = 1000  # characters of a text in a manifest
 MOST: Final = 10**9  # pictures of a class
 
 
-def picture_counts(labels: Tensor, classes: int) -> dict[str, str]:
-    """The hyper-parameter for training pictures with these labels [N]; empty for more classes than fit."""
-    text = ",".join(map(str, torch.bincount(labels, minlength=classes).tolist()))
+def picture_counts(counts: Tensor) -> dict[str, str]:
+    """The hyper-parameter for so many training pictures of each class, [C]; empty for more classes than fit."""
+    text = ",".join(str(int(count)) for count in counts)
     return {KEY: text} if len(text) <= LONGEST else {}
 
 

@@ -22,7 +22,8 @@ from trainer.evaluation.report import print_accuracies, write_picture
 from trainer.methods.named import compose
 from trainer.run.progress import RunLimits
 from trainer.run.request import DistillRequest
-from trainer.run.search.feature_memory import FeatureRequest, Made, heads_accuracy, make_features
+from trainer.run.search.feature_memory import Made, heads_accuracy, make_features
+from trainer.run.search.feature_methods import FeatureRequest
 from trainer.run.search.instant import budgets, instant, nothing_to_gain
 
 TEST_PICTURES: Final = 2_000

@@ -121,7 +121,7 @@ def described_classes(data: Labelled, vectors: Tensor, *, bases: int, centres: i
     if bases < classes - 1:
         raise ValueError(f"{bases} bases cannot span a head of {classes} classes")
     means, within, counts = _moments(data, classes)
-    along = _bases(vectors, means, within, bases)  # [D, K]
+    along = shared_bases(vectors, means, within, bases)  # [D, K]
     squares = torch.zeros(classes, bases)
     for features, labels in _chunks(data):
         squares.index_add_(0, labels, ((features - means[labels]) @ along).square())
@@ -147,8 +147,8 @@ def _moments(data: Labelled, classes: int) -> tuple[Tensor, Tensor, Tensor]:
     return means, (products - sums.T @ means) / len(data.labels), counts
 
 
-def _bases(vectors: Tensor, means: Tensor, within: Tensor, count: int) -> Tensor:
-    """Orthonormal columns [D, count]."""
+def shared_bases(vectors: Tensor, means: Tensor, within: Tensor, count: int) -> Tensor:
+    """Orthonormal columns [D, count] that span the vectors [C, D], and directions in which features are largest."""
     _, values, rows = torch.linalg.svd(vectors, full_matrices=False)
     head = rows[values > 1e-5 * values.max()].T  # [D, C - 1]
     others = torch.linalg.qr(head, mode="complete").Q[:, head.shape[1] :]  # orthonormal, and orthogonal to the head

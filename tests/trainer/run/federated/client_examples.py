@@ -59,7 +59,7 @@ def client_bundle(
     }
     manifest = example_manifest(found.memory, found.preprocessing, **(fields | changed))
     if counted:
-        counts = picture_counts(data.labels, len(pictures))
+        counts = picture_counts(torch.bincount(data.labels, minlength=len(pictures)))
         provenance = manifest.provenance.model_copy(update={"hyper_parameters": counts})
         manifest = manifest.model_copy(update={"provenance": provenance})
     return MemoryBundle(manifest, found.memory, found.preprocessing)
