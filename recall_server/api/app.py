@@ -20,7 +20,7 @@ from recall_server.api.guards.head_requests import HeadRequests
 from recall_server.api.guards.observed import Observed
 from recall_server.api.guards.prefix import Prefixed
 from recall_server.api.http import problems
-from recall_server.api.routes import bundles, classifiers, events, operations, page, recall
+from recall_server.api.routes import bundles, classifiers, events, explain, operations, page, recall
 from recall_server.api.state.context import Context
 from recall_server.api.state.freed_memory import return_freed_memory
 from recall_server.config.network_exposure import trusts_this_machine_only
@@ -55,7 +55,7 @@ def create_app(service: RecallService) -> FastAPI:
     )
     app.state.context = context
     problems.install(app)
-    for module in (recall, classifiers, events, bundles, operations, page):
+    for module in (recall, classifiers, explain, events, bundles, operations, page):
         app.include_router(module.router)
     guard_unknown_paths(app)
     # The middleware that is added last is the outermost.

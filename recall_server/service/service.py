@@ -40,6 +40,7 @@ from recall_server.recall.features.label_familiarity import label_familiarity
 from recall_server.recall.features.picture_request import FeatureRequest, pictures_in_features
 from recall_server.service.batch_prediction import BatchPredictor, PredictionRequest
 from recall_server.service.classifier_card import classifier_card
+from recall_server.service.explanations import Explainer
 from recall_server.service.feature_request import feature_file, feature_record
 from recall_server.service.job_limits import job_limits
 from recall_server.service.predictions import Predictions
@@ -76,6 +77,7 @@ class RecallService:
             total_pixels=settings.max_request_pixels,
         )
         self.batches = BatchPredictor(self._predictors, self._picture_limits)
+        self.explainer = Explainer(self._predictors, jobs, self.batches, lambda: self.library)
 
     @classmethod
     def assemble(cls, settings: Settings) -> Self:
@@ -208,6 +210,7 @@ class RecallService:
     def drop_unused(self, seconds: float) -> None:
         """Forget loaded classifiers that nobody has used for so long."""
         self._predictors.drop_unused(seconds)
+        self.explainer.drop_unused(seconds)
 
     def predict(
         self,
@@ -294,6 +297,4 @@ class RecallService:
         record = request_record(resolved.queries, shared, 0, resolved).model_copy(
             update={"preparation": dict(spent), "network": PROTOTYPES}
         )
-        data = resolved.prototypes.to_bytes()
-        submitted = self.jobs.keep(record, data, key=key)
-        return TrainingReceipt(submitted.record, 0)
+        return TrainingReceipt(self.jobs.keep(record, resolved.prototypes.to_bytes(), key=key).record, 0)

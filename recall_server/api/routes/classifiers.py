@@ -30,7 +30,7 @@ from recall_server.config.api_keys import Scope
 from recall_server.core.classifier.familiarity import NONE_BELOW
 from recall_server.errors import InvalidRequest
 from recall_server.jobs.rows.records import ClassifierRecord, JobStatus
-from recall_server.recall import Upload
+from recall_server.recall import Picture, Upload
 from recall_server.service.predictions import LISTED_CLASSES, Prediction, listed_classes
 from recall_server.service.predictors import check_predictor
 from recall_server.service.requests import Caller, DownloadFormat, TrainingReceipt
@@ -196,14 +196,19 @@ async def predict(
         await context.look(check_predictor, context.service.jobs, identifier)
     media_type(request, only=(FORM,))
     pictures = await read_pictures(request, max_pictures=context.settings.max_pictures)
-    other = next((picture.part for picture in pictures if picture.part != PREDICT_PART), None)
-    if other is not None:
-        raise InvalidRequest(f"parts must be named {PREDICT_PART!r}, not {other[:200]!r}", parameter=other[:200])
+    check_parts(pictures)
     context.pay(request, len(pictures))
     predictions = replace(await context.predict(request, identifier, pictures, top), none_below=none_below)
     if len(predictions) * listed_classes(len(predictions.labels), top) <= STREAMED:
         return Response("".join(_json_of(predictions)), media_type="application/json")
     return StreamingResponse(_with_turns(_json_of(predictions)), media_type="application/json")
+
+
+def check_parts(pictures: Sequence[Picture]) -> None:
+    """Raise InvalidRequest for a picture in a part of another name than PREDICT_PART."""
+    other = next((picture.part for picture in pictures if picture.part != PREDICT_PART), None)
+    if other is not None:
+        raise InvalidRequest(f"parts must be named {PREDICT_PART!r}, not {other[:200]!r}", parameter=other[:200])
 
 
 def _json_of(predictions: Sequence[Prediction]) -> Iterator[str]:

@@ -94,7 +94,7 @@ class ClassifierAnswer(BaseModel):
         fields["stages"] = record.stages
         fields["error"] = None if record.error is None else JobProblem.of(record.error)
         fields["links"] = {"self": self_link} | {
-            name: f"{self_link}/{name}" for name in ("predict", "events", "cancel", "download", "card")
+            name: f"{self_link}/{name}" for name in ("predict", "explain", "events", "cancel", "download", "card")
         }
         return cls(**fields)
 
