@@ -174,6 +174,12 @@ def test_a_downloaded_classifier_predicts_the_same(client: Any, tmp_path: Path) 
         assert_close(mine, theirs, terms=TERMS, size=1, dtype=torch.float32)
 
 
+def test_a_network_of_images_cannot_be_explained(client: Any) -> None:
+    classifier = client.train(["right", "left"], seed=2).wait(60)
+    with pytest.raises(recall_client.UnsupportedQuery, match="this one is no linear head in features"):
+        classifier.explain(toy_pictures("left", 1, seed=9)[0])
+
+
 def test_the_same_request_gives_the_same_classifier(client: Any, tmp_path: Path) -> None:
     first, second, other = (client.train(["left", "middle"], seed=seed).wait(60) for seed in (4, 4, 5))
     files = [

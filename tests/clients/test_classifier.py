@@ -122,6 +122,19 @@ def test_predictions_are_in_the_order_of_the_pictures(server: Any, queued: Class
     assert server.asked[-1].content.count(b'name="images"') == 2
 
 
+def test_an_explanation_has_both_sides(server: Any, queued: Classifier) -> None:
+    item = {"label": "Bag", "bundle": "shoes", "row": 1, "influence": 2.5, "probability_without": 0.25}
+    answer = {"label": "Bag", "predicted": "Bag", "probability": 0.75, "log_odds": 1.1, "items": 2}
+    sides = {"supporting": [item], "opposing": [item | {"label": "Sneaker", "influence": -0.5}]}
+    server.on("POST", "/classifier/c1/explain", httpx2.Response(200, json=answer | sides))
+    said = queued.explain(b"picture", label="Bag", top=1)
+    assert dict(server.asked[-1].url.params) == {"label": "Bag", "top": "1"}
+    assert server.asked[-1].content.count(b'name="images"') == 1
+    assert (said.label, said.items, said.supporting[0].row, said.opposing[0].influence) == ("Bag", 2, 1, -0.5)
+    with pytest.raises(TypeError, match="a path, bytes, a Pillow image or a NumPy array is needed"):
+        queued.explain([b"picture"])
+
+
 def test_predicting_too_early_or_without_pictures_is_refused(server: Any, queued: Classifier) -> None:
     server.refuse("POST", "/classifier/c1/predict", 409, "not-ready")
     with pytest.raises(recall_client.NotReady):

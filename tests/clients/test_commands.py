@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable
+from io import StringIO
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -14,8 +15,10 @@ import numpy
 import pytest
 import torch
 from PIL import Image
+from rich.console import Console
 
-from recall_client.commands import run
+from recall_client import Explanation, Influence
+from recall_client.commands import run, tables
 from recall_client.commands.names import Names, check_name
 from tests.clients.toy_server import LABELS, toy_pictures
 from tests.tolerances import assert_close
@@ -97,6 +100,8 @@ def test_a_classifier_of_own_pictures_is_used_by_its_name(recall: Recall, shots:
     shown = recall("predict", "my pets", photo).out
     assert photo in shown and "%" in shown
 
+    refused = recall("explain", "my pets", photo)
+    assert refused.status == 1 and "only classifiers of labels whose memories hold features" in refused.err
     assert recall("download", "my pets").out == "my pets.onnx\n"
     (local,) = recall("predict", "my pets.onnx", photo, "--json").document
     there, here = said["probabilities"]["été"], local["probabilities"]["été"]
@@ -271,3 +276,23 @@ def test_a_broken_pipe_and_a_missing_package_cause_no_traceback(address: str) ->
     without = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
     assert (without.returncode, without.stdout) == (2, "")
     assert without.stderr == "error: the command needs typer and rich: pip install 'recall-client[cli]'\n"
+
+
+def test_an_explanation_is_a_table_of_both_sides() -> None:
+    item = {"bundle": "shoes", "row": 0, "probability_without": 0.5}
+    said = Explanation(
+        label="Bag",
+        predicted="Bag",
+        probability=0.9731,
+        log_odds=3.6,
+        items=2,
+        supporting=(Influence(label="Bag", influence=3.25, **item),),
+        opposing=(Influence(label="Boot", influence=-0.5, **item),),
+    )
+    with Console(file=StringIO(), width=120) as console:
+        console.print(tables.explanation(said))
+    assert isinstance(console.file, StringIO)
+    head, _, first, second = (line.split() for line in console.file.getvalue().splitlines() if line.strip())
+    assert head[:3] == ["Bag:", "97.3", "%"]
+    assert first == ["for", "Bag", "0", "shoes", "+3.25", "50.0", "%"]
+    assert second == ["against", "Boot", "0", "shoes", "-0.50", "50.0", "%"]

@@ -46,6 +46,7 @@ from recall_client.errors import (
 )
 from recall_client.local.classifier import LocalClassifier
 from recall_client.messages.arrays import RecalledArrays
+from recall_client.messages.explanation import Explanation, Influence
 from recall_client.messages.models import (
     Accuracy,
     Bases,
@@ -88,9 +89,11 @@ __all__ = [
     "ClassifierState",
     "Conflict",
     "Event",
+    "Explanation",
     "Failure",
     "Forbidden",
     "ImageShape",
+    "Influence",
     "InvalidRequest",
     "Labels",
     "LocalClassifier",

@@ -27,7 +27,7 @@ FORM = f"multipart/form-data; boundary={BOUNDARY}"
 FUZZED = int(os.environ.get("RECALL_FUZZED_BODIES", "400"))  # 10000 before a release
 MEMORY_FOR_FUZZ = 100 * 2**20
 TOKENS = (b"\r\n", b"--frontier", b'"', b"}", b"[" * 50, b"\x00", b"NaN", b"1e999")
-ROUTES = ("/recall", "/recall?bundle=columns", "/classifier", "/classifier/{id}/predict")
+ROUTES = ("/recall", "/recall?bundle=columns", "/classifier", "/classifier/{id}/predict", "/classifier/{id}/explain")
 
 
 @pytest.fixture

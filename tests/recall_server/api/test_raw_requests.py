@@ -33,6 +33,7 @@ PATHS = (
     "/classifier/{id}/events",
     "/classifier/{id}/cancel",
     "/classifier/{id}/predict",
+    "/classifier/{id}/explain",
     "/classifier/{id}/download?format=onnx",
     "/bundles/columns",
     "/web/page.js",

@@ -16,9 +16,10 @@ from recall_client.connection.dual import dual, dual_iterator
 from recall_client.connection.server import Server
 from recall_client.errors import UnexpectedAnswer
 from recall_client.local import LocalClassifier, require_runtime
+from recall_client.messages.explanation import Explanation
 from recall_client.messages.models import ClassifierState, Event, Prediction, Predictions, Quality
 from recall_client.messages.request import Request, classifier_path, parameters
-from recall_client.pictures import Pictures, Upload, batches
+from recall_client.pictures import PictureLike, Pictures, Upload, batches
 
 FileFormat: TypeAlias = Literal["safetensors", "onnx"]
 ClassifierT = TypeVar("ClassifierT")
@@ -123,6 +124,18 @@ class ClassifierMethods(Generic[ClassifierT]):
                 raise UnexpectedAnswer(f"{len(batch)} pictures were answered by {len(answer.predictions)} predictions")
             predictions += answer.predictions
         return predictions
+
+    @dual
+    async def explain(self, picture: PictureLike, *, label: str | None = None, top: int | None = None) -> Explanation:
+        """Return the recalled items that spoke most for and against `label`, or the most probable class, of a picture.
+
+        `top` is how many of either kind, by default the server's number. Raises NotReady, also where a memory of the
+        classifier is not loaded any more, and UnsupportedQuery for a classifier that cannot be explained.
+        """
+        (upload,) = await self._server.connection.offload(partial(next, batches([picture], of="images")))
+        path = classifier_path(self.id, "explain")
+        request = Request("POST", path, parameters(label=label, top=top), parts=(("images", upload),))
+        return await self._server.parsed(request, Explanation)
 
     @dual
     async def download(self, path: str | os.PathLike[str], *, file_format: FileFormat | None = None) -> Path:

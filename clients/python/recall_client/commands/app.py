@@ -36,6 +36,7 @@ for command in (
     classifiers.train,
     classifiers.wait,
     classifiers.predict,
+    classifiers.explain,
     classifiers.classifiers,
     classifiers.download,
     memories.card,

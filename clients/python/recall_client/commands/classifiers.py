@@ -105,6 +105,19 @@ def predict(
         raise typer.Exit(1)
 
 
+def explain(
+    context: Context,
+    name: Name,
+    picture: Annotated[Path, typer.Argument(metavar="PICTURE", help="A picture file.")],
+    *,
+    label: Annotated[str | None, typer.Option(help="The class to explain; by default the most probable one.")] = None,
+    top: Annotated[int | None, typer.Option(help="How many items on either side.", min=1)] = None,
+) -> None:
+    """Show which recalled items spoke for and against a class."""
+    said = find_classifier(context, name).explain(picture, label=label, top=top)
+    context.show(tables.explanation(said), said.model_dump())
+
+
 def classifiers(
     context: Context, *, limit: Annotated[int | None, typer.Option(help="Only the newest ones.", min=1)] = None
 ) -> None:

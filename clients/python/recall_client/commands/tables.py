@@ -8,6 +8,7 @@ from rich import box
 from rich.table import Table
 from rich.text import Text
 
+from recall_client.messages.explanation import Explanation
 from recall_client.messages.models import Bundle, ClassifierState, Prediction
 
 _MOST_LABELS = 6
@@ -62,6 +63,18 @@ def predictions(pictures: Sequence[str], said: Sequence[Prediction]) -> Table:
         familiar = [] if each.familiarity is None else [percent(each.familiarity)]
         rows.append((picture, label, percent(each.probabilities[each.label]), *familiar, ", ".join(rest[:2])))
     return table(("picture", "label", "probability", *(["familiarity"] if known else []), "others"), rows)
+
+
+def explanation(said: Explanation) -> Table:
+    """Return a row per recalled item that spoke for or against the class."""
+    sides = [("for", each) for each in said.supporting] + [("against", each) for each in said.opposing]
+    return table(
+        (f"{said.label}: {percent(said.probability)}", "item", "memory", "log-odds", "probability without"),
+        (
+            (side, f"{each.label} {each.row}", each.bundle, f"{each.influence:+.2f}", percent(each.probability_without))
+            for side, each in sides
+        ),
+    )
 
 
 def outcome(state: ClassifierState, name: str | None) -> str:
