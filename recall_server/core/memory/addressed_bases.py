@@ -9,15 +9,15 @@ from typing import ClassVar, Self, final
 import torch
 from torch import Tensor
 
-from recall_server.core.memory.base import BASES, LINEAR, AbstractMemory, LazilyRecalled, Setting
+from recall_server.core.memory.base import BASES, LINEAR, LazilyRecalled, Setting
 from recall_server.core.memory.lazy_items import LazyItems
-from recall_server.core.memory.resizing import Size, check_size, enlarge, item_shape, size_of, size_settings
+from recall_server.core.memory.resizing import AbstractEnlarged, enlarge, size_of
 from recall_server.core.memory.targets import Targets
 
 
 @final
 @dataclass(frozen=True, eq=False)
-class AddressedBases(AbstractMemory):
+class AddressedBases(AbstractEnlarged):
     """`bases` [K, C, h, w] or [K, D], and `addressing` [r, d_y, K].
 
     A query y recalls x_i = (y A_i) B for i = 1..r. Images are stored small and enlarged bilinearly to (height, width).
@@ -38,29 +38,22 @@ class AddressedBases(AbstractMemory):
             )
         if self.bases.shape[0] != self.addressing.shape[2]:
             raise ValueError(f"{self.bases.shape[0]} bases, but addressing combines {self.addressing.shape[2]}")
-        check_size("bases", self.bases.shape[1:], self.size)
+        self.check_size("bases")
 
     @property
     def query_size(self) -> int:
         return self.addressing.shape[1]
 
     @property
+    def stored_shape(self) -> tuple[int, ...]:
+        return tuple(self.bases.shape[1:])
+
+    @property
     def rows(self) -> int:
         return self.addressing.shape[0]
 
-    @property
-    def size(self) -> Size:
-        return self.height, self.width
-
-    @property
-    def item_shape(self) -> tuple[int, ...]:
-        return item_shape(self.bases.shape[1:], self.size)
-
     def tensors(self) -> dict[str, Tensor]:
         return {"bases": self.bases, "addressing": self.addressing} | self.targets.tensors()
-
-    def settings(self) -> dict[str, Setting]:
-        return super().settings() | size_settings(self.size)
 
     @classmethod
     def from_tensors(cls, tensors: Mapping[str, Tensor], settings: Mapping[str, Setting]) -> Self:

@@ -1,32 +1,55 @@
-"""Images that are stored smaller than they are recalled: sizes, and bilinear enlargement."""
+"""Memories whose images are stored smaller than they are recalled: sizes, and bilinear enlargement."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from abc import abstractmethod
+from collections.abc import Mapping
 
 from torch import Tensor
 from torch.nn.functional import interpolate
 
+from recall_server.core.memory.base import AbstractMemory, Setting
+
 Size = tuple[int | None, int | None]  # (height, width) of recalled images; None to keep the stored size
 
 
-def check_size(name: str, stored: Sequence[int], size: Size) -> None:
-    """Raise ValueError if items of this stored shape, called `name`, cannot be recalled at `size`."""
-    height, width = size
-    if (height is None) != (width is None):
-        raise ValueError(f"{name} are enlarged to a height and a width; give both or neither")
-    if height is None or width is None:
-        return
-    if len(stored) != 3:
-        raise ValueError(f"{name} that are vectors have no height and width to be enlarged to")
-    if height < stored[1] or width < stored[2]:
-        raise ValueError(f"{name} of {stored[1]}x{stored[2]} are larger than the images of {height}x{width}")
+class AbstractEnlarged(AbstractMemory):
+    """Items are recalled at their stored size, or images are enlarged bilinearly to `height` x `width`, if given.
 
+    Subclasses are frozen dataclasses with these fields.
+    """
 
-def item_shape(stored: Sequence[int], size: Size) -> tuple[int, ...]:
-    """The shape of a recalled item with this stored shape."""
-    height, width = size
-    return tuple(stored) if height is None or width is None else (stored[0], height, width)
+    height: int | None
+    width: int | None
+
+    @property
+    @abstractmethod
+    def stored_shape(self) -> tuple[int, ...]:
+        """The shape of a stored item."""
+
+    @property
+    def size(self) -> Size:
+        return self.height, self.width
+
+    @property
+    def item_shape(self) -> tuple[int, ...]:
+        stored = self.stored_shape
+        return stored if self.height is None or self.width is None else (stored[0], self.height, self.width)
+
+    def check_size(self, name: str) -> None:
+        """Raise ValueError if stored items, called `name`, cannot be recalled at this size."""
+        (height, width), stored = self.size, self.stored_shape
+        if (height is None) != (width is None):
+            raise ValueError(f"{name} are enlarged to a height and a width; give both or neither")
+        if height is None or width is None:
+            return
+        if len(stored) != 3:
+            raise ValueError(f"{name} that are vectors have no height and width to be enlarged to")
+        if height < stored[1] or width < stored[2]:
+            raise ValueError(f"{name} of {stored[1]}x{stored[2]} are larger than the images of {height}x{width}")
+
+    def settings(self) -> dict[str, Setting]:
+        return super().settings() | size_settings(self.size)
 
 
 def enlarge(items: Tensor, size: Size) -> Tensor:

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from recall_server.core.memory.base import ITEMS, LINEAR, AbstractMemory, Setting, chosen_rows
-from recall_server.core.memory.resizing import Size, check_size, enlarge, item_shape, size_of, size_settings
+from recall_server.core.memory.resizing import AbstractEnlarged, enlarge, size_of
 from recall_server.core.memory.targets import Targets
 
 
@@ -30,6 +30,10 @@ class AbstractStoredItems(AbstractMemory):
     def tensors(self) -> dict[str, Tensor]:
         return {"items": self.stored} | self.targets.tensors()
 
+    @property
+    def rows(self) -> int:
+        return self.stored.shape[1]
+
     @classmethod
     def quantisation_axes(cls, name: str) -> tuple[int, ...]:
         """One scale for each stored item."""
@@ -38,7 +42,7 @@ class AbstractStoredItems(AbstractMemory):
 
 @final
 @dataclass(frozen=True, eq=False)
-class StoredItems(AbstractStoredItems):
+class StoredItems(AbstractStoredItems, AbstractEnlarged):
     """`stored` [d_y, r, C, h, w] or [d_y, r, D]: r items for each of d_y labels; a mixture of labels mixes them.
 
     Images are recalled at their stored size, or enlarged bilinearly to (height, width) if these are given.
@@ -54,22 +58,11 @@ class StoredItems(AbstractStoredItems):
             raise ValueError(
                 f"items must be [labels, rows, C, h, w] or [labels, rows, D], not {list(self.stored.shape)}"
             )
-        check_size("stored images", self.stored.shape[2:], self.size)
+        self.check_size("stored images")
 
     @property
-    def rows(self) -> int:
-        return self.stored.shape[1]
-
-    @property
-    def size(self) -> Size:
-        return self.height, self.width
-
-    @property
-    def item_shape(self) -> tuple[int, ...]:
-        return item_shape(self.stored.shape[2:], self.size)
-
-    def settings(self) -> dict[str, Setting]:
-        return super().settings() | size_settings(self.size)
+    def stored_shape(self) -> tuple[int, ...]:
+        return tuple(self.stored.shape[2:])
 
     @classmethod
     def from_tensors(cls, tensors: Mapping[str, Tensor], settings: Mapping[str, Setting]) -> Self:
