@@ -15,6 +15,7 @@ import json
 import shlex
 import subprocess
 import sys
+import tomllib
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, date, datetime
 from pathlib import Path
@@ -55,74 +56,8 @@ class Measurement(BaseModel):
     figures: dict[str, Any] | None = None
 
 
-GROUPS = {
-    "features": Group(
-        title="Memories of features",
-        space="features",
-        sentence="EfficientNet-Lite0 sees CIFAR's pictures enlarged to 224 pixels; the encoder is not counted.",
-    ),
-    "bundles": Group(
-        title="Committed bundles",
-        space="pixels",
-        sentence="Accuracy of fresh ConvNets that were trained on what a committed bundle recalls.",
-    ),
-    "instant": Group(
-        title="Instant memories",
-        space="pixels",
-        sentence="Memories that take no gradient step, at three budgets, beside real images of the same size.",
-    ),
-    "grid": Group(
-        title="Methods under one protocol",
-        space="pixels",
-        sentence="Cells of `recall-trainer grid`, and single methods by their own protocols, beside real pictures; "
-        "[Methods](methods.md) explains both.",
-    ),
-    "distilling": Group(
-        title="Distilling over time",
-        space="pixels",
-        sentence="What minutes of distilling add, and how much training a classifier needs.",
-    ),
-    "pictures-warm": Group(
-        title="Classes given by pictures, networks that begin with the memory's encoder",
-        space="pixels",
-        sentence="Few-shot tasks. The encoder was trained with the memory, on the training pictures of the same data "
-        "set; no other pictures were used.",
-    ),
-    "pictures-random": Group(
-        title="Classes given by pictures, networks that begin at random",
-        space="pixels",
-        sentence="The same tasks by the paper's method, in which classifiers start from random weights.",
-    ),
-    "combined": Group(
-        title="Classes of several memories",
-        space="pixels",
-        sentence="Classifiers of classes that no single memory was distilled for together.",
-    ),
-    "streams": Group(
-        title="Streams of tasks",
-        space="pixels",
-        sentence="Continual learning: retained accuracy after the last task of a stream that was seen once.",
-    ),
-    "federated": Group(
-        title="Federated learning",
-        space="features",
-        sentence="Clients that share an encoder divide the training pictures; bytes are what is sent in all.",
-    ),
-    "speed": Group(
-        title="Speed and memory of training",
-        space="none",
-        sentence="Inner steps, unrolls and whole trainings beside other implementations of the same computation.",
-    ),
-    "serving": Group(
-        title="The server",
-        space="none",
-        sentence="Requests, recalls and encoders under load.",
-    ),
-    "novelty": Group(
-        title="Novelty scores",
-        space="none",
-        sentence="How well the out-of-set score separates pictures that the memory knows from others.",
-    ),
+GROUPS = {  # in the order of the page
+    name: Group(**fields) for name, fields in tomllib.loads(Path(__file__).with_name("groups.toml").read_text()).items()
 }
 
 
