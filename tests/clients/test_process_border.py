@@ -3,16 +3,11 @@
 from __future__ import annotations
 
 import contextlib
-import copy
-import importlib
 import inspect
 import multiprocessing
-import pickle  # noqa: TID251  (what other processes send and receive is the subject here)
-import pkgutil
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import fields, is_dataclass
-from types import ModuleType
 from typing import Any, get_type_hints
 
 import httpx2
@@ -26,28 +21,17 @@ from recall_client.connection.retries import Retries
 from recall_client.errors import Problem, ProblemDocument, RecallError, UnknownLabel
 from tests.clients.conftest import classifier_body
 from tests.clients.onnx_models import brightness_model
+from tests.suite.copies import WAYS, modules
 
-WAYS: dict[str, Callable[[Any], Any]] = {
-    "pickle": lambda value: pickle.loads(pickle.dumps(value)),
-    "oldest protocol": lambda value: pickle.loads(pickle.dumps(value, protocol=0)),
-    "copy": copy.copy,
-    "deepcopy": copy.deepcopy,
-}
 DOCUMENT = ProblemDocument(
     422, detail="no", parameter="labels", suggestions=("a",), errors=({"parameter": "seed", "detail": "small"},)
 )
 
 
-def modules() -> Iterator[ModuleType]:
-    for found in pkgutil.walk_packages(recall_client.__path__, "recall_client."):
-        if not found.name.startswith(("recall_client.__main__", "recall_client.commands")):  # these stay where they are
-            yield importlib.import_module(found.name)
-
-
 def classes(base: type | None = None) -> list[type]:
     found = {
         value
-        for module in modules()
+        for module in modules(recall_client, "recall_client.commands")
         for value in vars(module).values()
         if inspect.isclass(value) and value.__module__.startswith("recall_client.")
     }

@@ -2,26 +2,14 @@
 
 from __future__ import annotations
 
-import copy
-import importlib
 import inspect
-import pickle  # noqa: TID251  (what other processes send and receive is the subject here)
-import pkgutil
-from collections.abc import Callable, Iterator
-from types import ModuleType
-from typing import Any
 
 import pytest
 
 import recall_server
 import trainer
+from tests.suite.copies import WAYS, modules
 
-WAYS: dict[str, Callable[[Any], Any]] = {
-    "pickle": lambda value: pickle.loads(pickle.dumps(value)),
-    "oldest protocol": lambda value: pickle.loads(pickle.dumps(value, protocol=0)),
-    "copy": copy.copy,
-    "deepcopy": copy.deepcopy,
-}
 ARGUMENTS = {
     "str": "a",
     "int": 3,
@@ -33,17 +21,11 @@ ARGUMENTS = {
 }
 
 
-def modules() -> Iterator[ModuleType]:
-    for package in (recall_server, trainer):
-        for found in pkgutil.walk_packages(package.__path__, f"{package.__name__}."):
-            if not found.name.endswith("__main__") and "triton" not in found.name:
-                yield importlib.import_module(found.name)
-
-
 def exceptions() -> list[type[Exception]]:
     found = {
         value
-        for module in modules()
+        for package in (recall_server, trainer)
+        for module in modules(package, "triton")
         for value in vars(module).values()
         if inspect.isclass(value) and issubclass(value, Exception) and value.__module__ == module.__name__
     }
