@@ -68,14 +68,7 @@ class Killable:
         wish, generator = replace(self.wish, output=output), torch.Generator().manual_seed(0)
         problem = Problem(wish.dataset, self.preprocessing, generator, wish.device)
         components = wish.method.build(problem, wish.budget)
-        run = Distillation(
-            components,
-            wish.method,
-            run=wish.describe(),
-            limits=wish.limits,
-            generator=generator,
-            checkpoint=wish.checkpoint,
-        )
+        run = Distillation.of(wish, components, generator)
         publisher, validations = Publisher(wish, components, self.preprocessing), itertools.count(1)
         said = os.open(output.parent / "said", os.O_WRONLY | os.O_CREAT | os.O_APPEND)
 

@@ -147,15 +147,7 @@ def distill(request: DistillRequest, watch: Monitors = NOBODY, group: Processes 
         request.dataset, preprocessing, generator, request.device, request.begin.bundle, request.begin.encoder
     )
     components = request.method.build(problem, request.budget)
-    run = Distillation(
-        components,
-        request.method,
-        run=request.describe(),
-        limits=request.limits,
-        generator=generator,
-        checkpoint=request.checkpoint,
-        ranks=group,
-    )
+    run = Distillation.of(request, components, generator, group)
     group.share(request.method.outer.draws)
     publisher = Publisher(request, components, preprocessing)
     if group.first:

@@ -71,10 +71,10 @@ class SubspaceUnrolled(AbstractObjective):
         before = length - self.window
         if before:
             with torch.no_grad():
-                past, velocity = training.train(coordinates, index[:before], narrow, velocity)
+                past, velocity = training.train(coordinates, index[:before], (narrow, velocity))
                 learned = past[HIDDEN_WEIGHT] - first
             narrow = past | {HIDDEN_WEIGHT: first + learned}
-        narrow, _ = training.train(coordinates, index[before:], narrow, velocity)
+        narrow, _ = training.train(coordinates, index[before:], (narrow, velocity))
         flat = images.flatten(1)
         inputs = torch.cat([flat @ basis, flat @ wide.T], dim=1)  # [N, K + h]
         same = torch.eye(len(wide), dtype=wide.dtype)

@@ -14,20 +14,12 @@ from typing import Any
 
 from torch import Tensor
 
+from recall_server.core.io import tensor_file
 from recall_server.core.io.atomic import write_atomically
-from recall_server.core.io.tensor_file import (
-    ELEMENT_BYTES,
-    FileLimits,
-    canonical_json,
-    pack,
-    parse_json,
-    read_bounded,
-    unpack,
-)
 from recall_server.errors import InvalidCheckpoint
 
 FORMAT = 2
-LIMITS = FileLimits(file_bytes=2**31, numbers=2**29)
+LIMITS = tensor_file.FileLimits(file_bytes=2**31, numbers=2**29)
 
 
 @dataclass(frozen=True)
@@ -41,15 +33,17 @@ class Checkpoint:
     def save(self, path: Path) -> None:
         """Write atomically. Raises StorageFailed if that fails; the previous checkpoint then stays."""
         document = {"format": FORMAT, "run": dict(self.run), "progress": dict(self.progress)}
-        write_atomically(path, pack(self.tensors, key="checkpoint", text=canonical_json(document)))
+        text = tensor_file.canonical_json(document)
+        write_atomically(path, tensor_file.pack(self.tensors, key="checkpoint", text=text))
 
     @classmethod
     def load(cls, path: Path) -> Checkpoint:
         """Read a checkpoint. Raises InvalidCheckpoint if it is missing, damaged or of another format."""
         try:
-            data = read_bounded(path, LIMITS.file_bytes)
-            tensors, text = unpack(data, key="checkpoint", limits=LIMITS, dtypes=frozenset(ELEMENT_BYTES))
-            document = parse_json(text)
+            data = tensor_file.read_bounded(path, LIMITS.file_bytes)
+            dtypes = frozenset(tensor_file.ELEMENT_BYTES)
+            tensors, text = tensor_file.unpack(data, key="checkpoint", limits=LIMITS, dtypes=dtypes)
+            document = tensor_file.parse_json(text)
             if document["format"] != FORMAT:
                 raise ValueError(f"its format is {document['format']}, this code's {FORMAT}")
             return cls(document["run"], document["progress"], tensors)

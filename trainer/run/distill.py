@@ -10,7 +10,7 @@ import signal
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import torch
 from torch import Tensor
@@ -24,6 +24,7 @@ from trainer.run.checkpoint import Checkpoint
 from trainer.run.distributed import ALONE, Processes
 from trainer.run.outer_training import OuterTraining
 from trainer.run.progress import RunLimits, RunState, Validation
+from trainer.run.request import DistillRequest
 
 
 class Interrupted(Exception):
@@ -54,6 +55,21 @@ class Distillation:
         self.progress = RunState()
         self.best: dict[str, Tensor] = {}
         self._last = 0.0  # seconds that the last validation took
+
+    @classmethod
+    def of(
+        cls, request: DistillRequest, components: Components, generator: torch.Generator, ranks: Processes = ALONE
+    ) -> Self:
+        """The run of a request. It writes the request's checkpoint."""
+        return cls(
+            components,
+            request.method,
+            run=request.describe(),
+            limits=request.limits,
+            generator=generator,
+            checkpoint=request.checkpoint,
+            ranks=ranks,
+        )
 
     def resume(self, path: Path) -> None:
         """Continue from a checkpoint. Raises InvalidCheckpoint if it is of another run."""

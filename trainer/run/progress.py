@@ -7,13 +7,12 @@ import statistics
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields
-from typing import Any, Self
+from typing import Any, NamedTuple, Self
 
 LAST_STEP = ("loss", "gradient_norm", "outer_rate")  # figures of the last outer step
 
 
-@dataclass(frozen=True)
-class Validation:
+class Validation(NamedTuple):
     """Accuracies of several fresh networks (or episodes) on validation pictures, with their step and time."""
 
     step: int

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from abc import abstractmethod
 from typing import Annotated, ClassVar, Literal
 
 from pydantic import NonNegativeFloat, PositiveFloat
@@ -23,13 +22,14 @@ from trainer.objectives.kernel.trained_pool import TrainedPool
 
 
 class KernelSpec(Spec):
-    """A kernel between items."""
+    """A kernel between items. By default it is a `kernel` with the fields of the spec."""
 
     noun: ClassVar[str] = "kernel"
+    kernel: ClassVar[type[AbstractKernel]]
 
-    @abstractmethod
     def build(self, network: AbstractNetwork, problem: Problem) -> AbstractKernel:
         """The kernel; `network` is that of the objective."""
+        return self.make(self.kernel)
 
 
 class NeuralTangentSpec(KernelSpec):
@@ -39,15 +39,14 @@ class NeuralTangentSpec(KernelSpec):
     depth: Count = 1
     weight_variance: PositiveFloat = 2.0
     bias_variance: NonNegativeFloat = 0.01
-
-    def build(self, network: AbstractNetwork, problem: Problem) -> AbstractKernel:
-        return self.make(NeuralTangent)
+    kernel: ClassVar[type[AbstractKernel]] = NeuralTangent
 
 
 class RandomFeaturesSpec(KernelSpec):
     """Random convolutional networks without normalisation, drawn for every outer step."""
 
     kind: Literal["random_features"] = "random_features"
+    kernel: ClassVar[type[AbstractKernel]] = RandomFeatures
     networks: Count = 8
     filters: Count = 256
     depth: Count = 3
@@ -56,7 +55,7 @@ class RandomFeaturesSpec(KernelSpec):
         side = min(problem.dataset.image_shape[1:])
         if side < 2**self.depth:
             raise ValueError(f"images of {side} pixels a side are too small for {self.depth} poolings")
-        return self.make(RandomFeatures)
+        return super().build(network, problem)
 
 
 class TrainedPoolSpec(KernelSpec):

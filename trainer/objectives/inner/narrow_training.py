@@ -27,19 +27,22 @@ WEIGHT, BIAS = "classifier.weight", "classifier.bias"
 PRECISIONS = (torch.float32, torch.float64)
 VECTOR = 64  # bytes; rows are padded to whole vectors
 
+Moving = tuple[Parameters, Parameters]  # a network's parameters and their velocity
 Kernels = dict[str, dict[torch.dtype, Any]]
 
 
+@dataclass(frozen=True, kw_only=True)
 class AbstractNarrowTraining(ABC):
-    """SGD with momentum on coordinates [d_y, r, K], labelled by their class.
+    """SGD with `momentum` at `rate` on coordinates [d_y, r, K], labelled by their class.
 
     `index` [T, d_y, n] has the rows of each class in the minibatch of each step. Arguments are not modified.
     """
 
+    rate: float
+    momentum: float
+
     @abstractmethod
-    def train(
-        self, coordinates: Tensor, index: Tensor, parameters: Parameters, velocity: Parameters
-    ) -> tuple[Parameters, Parameters]:
+    def train(self, coordinates: Tensor, index: Tensor, start: Moving) -> Moving:
         """Parameters and velocity after T steps; the parameters are differentiable in all that are given."""
 
 
@@ -47,8 +50,9 @@ def narrow_training(network: MLP, inputs: int, *, rate: float, momentum: float) 
     """The training of the network with `inputs` inputs: in C++ for one hidden layer, if that can be compiled."""
     native = native_dense() if network.depth == 1 else None
     if native is not None:
-        return NativeTraining(native, rate, momentum)
-    return StepwiseTraining(DifferentiatedStep(narrowed(network, inputs), compiled=False), rate, momentum)
+        return NativeTraining(native, rate=rate, momentum=momentum)
+    step = DifferentiatedStep(narrowed(network, inputs), compiled=False)
+    return StepwiseTraining(step, rate=rate, momentum=momentum)
 
 
 def narrowed(network: MLP, inputs: int) -> MLP:
@@ -62,16 +66,12 @@ class StepwiseTraining(AbstractNarrowTraining):
     """Training by one differentiable step after another."""
 
     step: DifferentiatedStep
-    rate: float
-    momentum: float
 
-    def train(
-        self, coordinates: Tensor, index: Tensor, parameters: Parameters, velocity: Parameters
-    ) -> tuple[Parameters, Parameters]:
+    def train(self, coordinates: Tensor, index: Tensor, start: Moving) -> Moving:
         (steps, classes, drawn), targets = index.shape, _one_hot(coordinates, index.shape[2])
         label = torch.arange(classes).view(1, classes, 1).expand_as(index)
         images = coordinates[label, index].reshape(steps, classes * drawn, 1, 1, -1)
-        state = TrainState(parameters, velocity, torch.tensor(self.rate), torch.tensor(self.momentum))
+        state = TrainState(*start, torch.tensor(self.rate), torch.tensor(self.momentum))
         after = unroll(self.step, state, images, targets.expand(steps, *targets.shape))
         return after.parameters, after.velocity
 
@@ -89,13 +89,10 @@ class NativeTraining(AbstractNarrowTraining):
     """Training of a network with one hidden layer, entirely in C++, in float32 or float64."""
 
     kernels: Kernels
-    rate: float
-    momentum: float
 
-    def train(
-        self, coordinates: Tensor, index: Tensor, parameters: Parameters, velocity: Parameters
-    ) -> tuple[Parameters, Parameters]:
+    def train(self, coordinates: Tensor, index: Tensor, start: Moving) -> Moving:
         (classes, rows, inputs), (steps, _, drawn) = coordinates.shape, index.shape
+        parameters, velocity = start
         padded = [_round_up(count, coordinates.dtype) for count in (len(parameters[HIDDEN_BIAS]), inputs + 1, classes)]
         numbers = sizes(steps, classes * drawn, inputs, padded[0], classes, *padded[1:])
 

@@ -154,9 +154,6 @@ class NetworksTrainedOnReal(TrainedNetworks):
     mixed: float
     augmentation: tuple[str, ...] = ()
 
-    def matchings(self, sampler: Sampler) -> int:
-        return self.loops
-
     @torch.no_grad()
     def trained(self, sampler: Sampler, state: State, generator: torch.Generator) -> State:
         real, device = sampler.real, sampler.real.items.device
@@ -176,6 +173,9 @@ class NetworksTrainedOnReal(TrainedNetworks):
         return {NETWORK + name: value for name, value in network.items()} | {
             VELOCITY + name: value for name, value in velocity.items()
         }
+
+    def matchings(self, sampler: Sampler) -> int:
+        return self.loops
 
     def _fresh(self, generator: torch.Generator) -> State:
         fresh = super()._fresh(generator)

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import json
 import math
+from contextlib import AbstractContextManager
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
 from recall_server.core.io.atomic import write_atomically
 from recall_server.errors import StorageFailed
@@ -26,7 +26,7 @@ class Points:
         return points
 
 
-class MetricsFile:
+class MetricsFile(AbstractContextManager["MetricsFile"]):
     """Appends the metrics of a run to a file. `progress` is the run's own, at zero or as in its checkpoint.
 
     The line of an outer step has `step`, `seconds`, `loss`, `gradient_norm` (before clipping) and `outer_rate`. That of
@@ -51,12 +51,7 @@ class MetricsFile:
             kept.append(_step(progress))
         write_atomically(path, _text(kept))
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *error: object) -> None:
         self._write([_validation(point) for point in self.points.new()])
 
     def __call__(self, progress: RunState) -> None:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import importlib
 import math
+from contextlib import AbstractContextManager
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
 from trainer.run.monitor.metrics import Points
 from trainer.run.progress import RunState
@@ -22,7 +22,7 @@ def summary_writer() -> Any:
         raise ValueError("--tensorboard needs the package tensorboard; install it, or use --metrics FILE") from error
 
 
-class TensorBoardLog:
+class TensorBoardLog(AbstractContextManager["TensorBoardLog"]):
     """Writes event files into a folder. `progress` is the run's own, at zero or as in its checkpoint.
 
     A resumed run continues in the folder; events of steps that run again are hidden.
@@ -34,12 +34,7 @@ class TensorBoardLog:
         if math.isfinite(progress.loss):  # a checkpoint is written before its step is reported
             self(progress)
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *error: object) -> None:
         self._validations()
         self.writer.close()
 

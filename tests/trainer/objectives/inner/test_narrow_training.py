@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from recall_server.core.networks import MLP, Parameters
+from recall_server.core.networks import MLP
 from tests.suite.needs import NO_COMPILER
 from tests.tolerances import assert_close, rounding
 from trainer.objectives.inner import narrow_training as narrow
@@ -16,6 +16,7 @@ from trainer.objectives.inner.autograd_step import DifferentiatedStep
 from trainer.objectives.inner.narrow_training import (
     AbstractNarrowTraining,
     Kernels,
+    Moving,
     NativeTraining,
     StepwiseTraining,
     narrow_training,
@@ -56,11 +57,11 @@ class Drawn:
         self.weights = {name: torch.randn(value.shape, generator=generator).to(value) for name, value in start.items()}
 
     @property
-    def arguments(self) -> tuple[Tensor, Tensor, Parameters, Parameters]:
-        return self.coordinates, self.index, self.parameters, self.velocity
+    def arguments(self) -> tuple[Tensor, Tensor, Moving]:
+        return self.coordinates, self.index, (self.parameters, self.velocity)
 
     def stepwise(self) -> StepwiseTraining:
-        return StepwiseTraining(DifferentiatedStep(self.network, compiled=False), RATE, MOMENTUM)
+        return StepwiseTraining(DifferentiatedStep(self.network, compiled=False), rate=RATE, momentum=MOMENTUM)
 
     def gradients(self, training: AbstractNarrowTraining) -> tuple[Tensor, ...]:
         """Of a weighted sum of what was trained, for the coordinates, the first parameters and the first velocity."""
@@ -78,9 +79,9 @@ def test_native_training_equals_the_derived_training(size: tuple[int, int, int],
     drawn = Drawn(*size)
     with torch.no_grad():
         expected = drawn.stepwise().train(*drawn.arguments)
-        found = NativeTraining(native, RATE, MOMENTUM).train(*drawn.arguments)
+        found = NativeTraining(native, rate=RATE, momentum=MOMENTUM).train(*drawn.arguments)
     assert_close(found, expected, terms=TERMS)
-    differentiable = NativeTraining(native, RATE, MOMENTUM).train(*drawn.arguments)
+    differentiable = NativeTraining(native, rate=RATE, momentum=MOMENTUM).train(*drawn.arguments)
     for one, other in zip(differentiable, found, strict=True):
         assert all(torch.equal(one[name], value) for name, value in other.items())
 
@@ -89,29 +90,29 @@ def test_native_training_equals_the_derived_training(size: tuple[int, int, int],
 def test_native_gradients_equal_those_of_the_derived_training(size: tuple[int, int, int], native: Kernels) -> None:
     drawn = Drawn(*size)
     expected = drawn.gradients(drawn.stepwise())
-    found = drawn.gradients(NativeTraining(native, RATE, MOMENTUM))
+    found = drawn.gradients(NativeTraining(native, rate=RATE, momentum=MOMENTUM))
     assert_close(found, expected, terms=TERMS)
 
 
 def test_gradients_are_those_of_finite_differences(native: Kernels) -> None:
     drawn = Drawn(3, 5, 2, steps=4)
-    training = NativeTraining(native, RATE, MOMENTUM)
+    training = NativeTraining(native, rate=RATE, momentum=MOMENTUM)
 
     def trained(coordinates: Tensor, *leaves: Tensor) -> tuple[Tensor, ...]:
         count = len(drawn.parameters)
         parameters, velocity = (
             dict(zip(drawn.parameters, some, strict=True)) for some in (leaves[:count], leaves[count:])
         )
-        return tuple(training.train(coordinates, drawn.index, parameters, velocity)[0].values())
+        return tuple(training.train(coordinates, drawn.index, (parameters, velocity))[0].values())
 
     leaves = drawn.coordinates, *drawn.parameters.values(), *drawn.velocity.values()
     assert torch.autograd.gradcheck(trained, leaves)
 
 
 def test_float32_is_as_near_to_float64_as_the_derived_training(native: Kernels) -> None:
-    exact = Drawn(24, 64, 10).gradients(NativeTraining(native, RATE, MOMENTUM))
+    exact = Drawn(24, 64, 10).gradients(NativeTraining(native, rate=RATE, momentum=MOMENTUM))
     rounded = Drawn(24, 64, 10, dtype=torch.float32)
-    mine = rounded.gradients(NativeTraining(native, RATE, MOMENTUM))
+    mine = rounded.gradients(NativeTraining(native, rate=RATE, momentum=MOMENTUM))
     derived = rounded.gradients(rounded.stepwise())
     for true, found, other in zip(exact, mine, derived, strict=True):
         assert (found - true).norm() <= 2 * (other - true).norm() + rounding(torch.float32) * true.norm()
@@ -119,7 +120,7 @@ def test_float32_is_as_near_to_float64_as_the_derived_training(native: Kernels) 
 
 def test_inputs_are_not_modified(native: Kernels) -> None:
     drawn, untouched = Drawn(5, 12, 3), Drawn(5, 12, 3)
-    training = NativeTraining(native, RATE, MOMENTUM)
+    training = NativeTraining(native, rate=RATE, momentum=MOMENTUM)
     training.train(*drawn.arguments)
     drawn.gradients(training)
     torch.testing.assert_close(drawn.arguments, untouched.arguments, rtol=0, atol=0)  # not a bit
@@ -129,7 +130,7 @@ def test_nan_is_propagated(native: Kernels) -> None:
     drawn = Drawn(5, 12, 3)
     with torch.no_grad():
         drawn.coordinates[0, :, 0] = torch.nan
-    trained, _ = NativeTraining(native, RATE, MOMENTUM).train(*drawn.arguments)
+    trained, _ = NativeTraining(native, rate=RATE, momentum=MOMENTUM).train(*drawn.arguments)
     assert all(value.isnan().any() for value in trained.values())
 
 

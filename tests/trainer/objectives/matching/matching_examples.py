@@ -7,6 +7,7 @@ from torch import Tensor
 
 from recall_server.core.memory import Recalled, StoredItems
 from recall_server.core.networks import AbstractNetwork, ConvNet, Parameters
+from trainer.objectives.matching.networks import AbstractNetworks
 from trainer.objectives.queries import LabelQueries
 from trainer.objectives.real_data import RealData
 from trainer.objectives.sampler import OuterBatch, Sampler
@@ -36,3 +37,13 @@ def sampler(rows: int = 2, each: int = 6) -> Sampler:
     real = images(3, each, seed=2).float().flatten(0, 1)
     memory = StoredItems(images(3, rows).float())
     return Sampler(memory, LabelQueries(), RealData.of(real, torch.arange(3).repeat_interleave(each), 3))
+
+
+def ages(networks: AbstractNetworks, steps: int) -> list[tuple[int, ...]]:
+    """Where the networks stand before each of so many outer steps."""
+    generator = torch.Generator()
+    state, found = networks.begin(generator.manual_seed(0)), []
+    for seed in range(steps):
+        found.append(tuple(networks.age(state)))
+        state = networks.advance(sampler(), state, generator.manual_seed(seed))
+    return found

@@ -10,7 +10,7 @@ from torch.nn.functional import avg_pool2d, conv2d, group_norm, pad, relu
 
 from recall_server.core.networks import MLP, Parameters
 from tests.tolerances import assert_close
-from tests.trainer.objectives.matching.matching_examples import NETWORK, TERMS, batch, doubles, images, sampler
+from tests.trainer.objectives.matching.matching_examples import NETWORK, TERMS, ages, batch, doubles, images, sampler
 from trainer.objectives.base import State
 from trainer.objectives.inner.autograd_step import DifferentiatedStep
 from trainer.objectives.matching.activations import Activations
@@ -80,17 +80,9 @@ def steady(**changed: float) -> SteadyNetworks:
     return SteadyNetworks(training, loops=30, per_class=2, **changed)  # type: ignore[arg-type]
 
 
-def comparisons(networks: SteadyNetworks, steps: int) -> list[tuple[int, ...]]:
-    state, ages = networks.begin(generator()), []
-    for seed in range(steps):
-        ages.append(tuple(networks.age(state)))
-        state = networks.advance(sampler(), state, generator(seed))
-    return ages
-
-
 def test_a_network_is_replaced_when_ten_accuracies_are_close() -> None:
-    assert comparisons(steady(steady=2.0), 12) == [*((0, done) for done in range(10)), (1, 0), (1, 1)]
-    assert comparisons(steady(steady=0.0), 12) == [(0, done) for done in range(12)]
+    assert ages(steady(steady=2.0), 12) == [*((0, done) for done in range(10)), (1, 0), (1, 1)]
+    assert ages(steady(steady=0.0), 12) == [(0, done) for done in range(12)]
 
 
 def test_a_new_network_has_no_accuracies_yet() -> None:

@@ -9,7 +9,7 @@ from torch.nn.functional import cross_entropy
 
 from recall_server.core.networks import Parameters
 from tests.tolerances import assert_close
-from tests.trainer.objectives.matching.matching_examples import NETWORK, TERMS, images, sampler
+from tests.trainer.objectives.matching.matching_examples import NETWORK, TERMS, ages, images, sampler
 from trainer.objectives.inner.autograd_step import DifferentiatedStep
 from trainer.objectives.matching.cut_mix import cut_mix
 from trainer.objectives.matching.networks import (
@@ -36,14 +36,6 @@ def on_recalled(loops: int = 3, epochs: int = 4, batch: int = 99) -> NetworksTra
 def on_real(**changed: object) -> NetworksTrainedOnReal:
     fields = {"loops": 3, "items": 30, "batch": 10, "rate": 0.1, "momentum": 0.9, "weight_decay": 0.05, "mixed": 0.0}
     return NetworksTrainedOnReal(STEP, **(fields | changed))  # type: ignore[arg-type]
-
-
-def ages(networks: AbstractNetworks, steps: int) -> list[tuple[int, ...]]:
-    state, found = networks.begin(generator()), []
-    for seed in range(steps):
-        found.append(tuple(networks.age(state)))
-        state = networks.advance(sampler(), state, generator(seed))
-    return found
 
 
 def same(one: Parameters, other: Parameters) -> bool:
