@@ -3,13 +3,12 @@
     python -m benchmarks.burst [--quick] [--requests 500] [--queue 16]
 
 A long training keeps the only worker busy, so that the queue cannot empty during the burst, and is then cancelled. A
-separate process requests /health/live from before the burst until every accepted training has ended. The last line is
-JSON.
+separate process requests /health/live from before the burst until every accepted training has ended. --quick: 100
+requests on a queue of 4. The last line is JSON.
 """
 
 from __future__ import annotations
 
-import argparse
 import asyncio
 import http.client
 import json
@@ -21,6 +20,7 @@ from multiprocessing.connection import Connection as Pipe
 
 import httpx2
 
+from benchmarks.command import command_parser
 from benchmarks.connections import Connection, Tally, post
 from benchmarks.running_server import RunningServer, running_server
 
@@ -82,10 +82,9 @@ def ends(client: httpx2.Client, addresses: list[str]) -> Counter[str]:
 
 
 def main(arguments: list[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = command_parser(__doc__, "quick")
     parser.add_argument("--requests", type=int, default=500)
     parser.add_argument("--queue", type=int, default=16)
-    parser.add_argument("--quick", action="store_true", help="100 requests on a queue of 4")
     options = parser.parse_args(arguments)
     requests, queue = (100, 4) if options.quick else (options.requests, options.queue)
     with running_server(f"--queue-limit={queue}", "--workers=1", "--worker-threads=1") as server:

@@ -190,16 +190,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
     groups = groups_of(data, options.group_size)
     if not 2 <= min(options.ways) <= max(options.ways) <= len(groups):
         raise SystemExit(f"{data.name} has {len(groups)} groups of classes, so tasks have 2 to {len(groups)} classes")
+    same = ("images_per_class", "bases", "seed", "outer_steps", "validate_every")
     recipe = Recipe(
         source=options.dataset,
         method=compose(options.method, [*options.set, *given(outer__steps=options.outer_steps)]),
-        images_per_class=options.images_per_class,
-        bases=options.bases,
-        seed=options.seed,
         device=device.type,
-        outer_steps=options.outer_steps,
         minutes=options.minutes_per_bundle,
-        validate_every=options.validate_every,
+        **{name: getattr(options, name) for name in same},
     )
     described = recipe.describe(data) | {
         name: getattr(options, name) for name in ("tasks", "real_tasks", "real_steps", "choosing", "lengths")

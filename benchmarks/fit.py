@@ -18,6 +18,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -49,8 +50,7 @@ class Problem:
         return self.bundle.memory.targets.among(self.bundle.label_queries(self.bundle.labels))
 
 
-@dataclass(frozen=True)
-class Outcome:
+class Outcome(NamedTuple):
     """One run of one side after `epochs` over all recalled images; `seconds` are for all planned epochs."""
 
     seconds: float

@@ -40,9 +40,9 @@ class Recipe:
     bases: int
     seed: int
     device: str
+    validate_every: int = 500
     outer_steps: int | None = None
     minutes: float | None = None
-    validate_every: int = 500
 
     def describe(self, dataset: ImageDataset) -> dict[str, Any]:
         """The settings that identify a recipe, as JSON."""

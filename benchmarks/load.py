@@ -4,13 +4,12 @@
 
 Nine of ten recalls are among a few cached ones; the tenth is new. One training after another keeps the worker busy.
 Resident memory is that of the web process; its growth is the mean of the last fifth of the time over the mean of the
-second fifth. The cache is small, so that it is full within the first fifth and any later growth is a leak. The last
-line is JSON.
+second fifth. The cache is small, so that it is full within the first fifth and any later growth is a leak. --quick: 20
+seconds. The last line is JSON.
 """
 
 from __future__ import annotations
 
-import argparse
 import asyncio
 import itertools
 import json
@@ -21,6 +20,7 @@ from collections.abc import Iterator
 
 import httpx2
 
+from benchmarks.command import command_parser
 from benchmarks.connections import get, keep_asking
 from benchmarks.running_server import BackgroundThreads, RunningServer, running_server
 
@@ -69,10 +69,9 @@ def growth(resident: list[int]) -> float:
 
 
 def main(arguments: list[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = command_parser(__doc__, "quick")
     parser.add_argument("--minutes", type=float, default=5.0)
     parser.add_argument("--connections", type=int, default=200)
-    parser.add_argument("--quick", action="store_true", help="20 seconds")
     options = parser.parse_args(arguments)
     seconds = 20.0 if options.quick else 60 * options.minutes
     flags = ["--device=cpu", "--workers=1", "--worker-threads=1", f"--cache-bytes={CACHE}"]

@@ -147,29 +147,6 @@ def test_names_are_sent_in_composed_unicode(server: Any, client: RecallClient, d
     assert server.asked[-1].url.params["labels"] == "M\u00fcller"
 
 
-@pytest.mark.parametrize(
-    ("classes", "error", "message"),
-    [
-        ([0, 1], TypeError, "is a string, not 0; write '0'"),
-        (["cat", None], TypeError, "is a string, not None"),
-        ({0: [b""]}, TypeError, "is a string, not 0; write '0'"),
-        ({"Mu\u0308ller": [b""], "M\u00fcller": [b""]}, ValueError, "names that look the same: 'Müller'"),
-        ({"cat": [b""], "cat\u200b": [b""]}, ValueError, r"invisible character '\\u200b'"),
-        ({"\ufeffcat": [b""]}, ValueError, "invisible character"),
-        ({"ca\u00adt": [b""]}, ValueError, "invisible character"),
-        ({"cat\u200d": [b""]}, ValueError, "invisible character"),
-        ({"\u202ecat": [b""]}, ValueError, "invisible character"),
-        ({" \u3000": [b""]}, ValueError, "no visible character"),
-    ],
-)
-def test_classes_that_cannot_be_told_apart_are_refused_unsent(
-    server: Any, client: RecallClient, classes: Any, error: type[Exception], message: str
-) -> None:
-    with pytest.raises(error, match=message):
-        client.train(classes)
-    assert server.asked == []
-
-
 def test_names_that_need_joiners_are_sent(server: Any, client: RecallClient, describe: Any) -> None:
     server.on("POST", "/classifier", describe("queued"))
     names = ["🐻\u200d❄️", "می\u200cخواهم", "👩\u200d🚀"]
@@ -178,30 +155,40 @@ def test_names_that_need_joiners_are_sent(server: Any, client: RecallClient, des
 
 
 @pytest.mark.parametrize(
-    ("queries", "error", "message"),
+    ("method", "queries", "error", "message"),
     [
-        ([{"Bag": "much"}], TypeError, "hold numbers, not 'much'"),
-        ([{"Bag": None}], TypeError, "hold numbers, not None"),
-        ([["1", "2"]], TypeError, "hold numbers, not '1'"),
-        ([{1: 0.5}], TypeError, "is a string, not 1"),
-        ("Sneaker", TypeError, r"write \['Sneaker'\]"),
-        ([], ValueError, "nothing to recall"),
-        (["Sneaker", {"Bag": 1.0}], TypeError, "one call takes labels, mixtures or vectors"),
-        ([1.0, 2.0], TypeError, "not 1.0"),
-        ({}, ValueError, "there are no classes"),
-        ({"bear": []}, ValueError, "bear: there are no pictures"),
-        ({"the %22bear": [b""]}, ValueError, "%22 in a form stands for another character"),
-        ({"bear%0A": [b""]}, ValueError, "%0A in a form stands for another character"),
-        ({"the\tbear": [b""]}, ValueError, "holds control characters"),
-        ({"b\udce9ar": [b""]}, ValueError, "holds control characters"),
-        ({"": [b""]}, ValueError, "name of a class"),
+        ("train", [0, 1], TypeError, "is a string, not 0; write '0'"),
+        ("train", ["cat", None], TypeError, "is a string, not None"),
+        ("train", {0: [b""]}, TypeError, "is a string, not 0; write '0'"),
+        ("train", {"Mu\u0308ller": [b""], "M\u00fcller": [b""]}, ValueError, "names that look the same: 'Müller'"),
+        ("train", {"cat": [b""], "cat\u200b": [b""]}, ValueError, r"invisible character '\\u200b'"),
+        ("train", {"\ufeffcat": [b""]}, ValueError, "invisible character"),
+        ("train", {"ca\u00adt": [b""]}, ValueError, "invisible character"),
+        ("train", {"cat\u200d": [b""]}, ValueError, "invisible character"),
+        ("train", {"\u202ecat": [b""]}, ValueError, "invisible character"),
+        ("train", {" \u3000": [b""]}, ValueError, "no visible character"),
+        ("recall", [{"Bag": "much"}], TypeError, "hold numbers, not 'much'"),
+        ("recall", [{"Bag": None}], TypeError, "hold numbers, not None"),
+        ("recall", [["1", "2"]], TypeError, "hold numbers, not '1'"),
+        ("recall", [{1: 0.5}], TypeError, "is a string, not 1"),
+        ("recall", "Sneaker", TypeError, r"write \['Sneaker'\]"),
+        ("recall", [], ValueError, "nothing to recall"),
+        ("recall", ["Sneaker", {"Bag": 1.0}], TypeError, "one call takes labels, mixtures or vectors"),
+        ("recall", [1.0, 2.0], TypeError, "not 1.0"),
+        ("recall", {}, ValueError, "there are no classes"),
+        ("recall", {"bear": []}, ValueError, "bear: there are no pictures"),
+        ("recall", {"the %22bear": [b""]}, ValueError, "%22 in a form stands for another character"),
+        ("recall", {"bear%0A": [b""]}, ValueError, "%0A in a form stands for another character"),
+        ("recall", {"the\tbear": [b""]}, ValueError, "holds control characters"),
+        ("recall", {"b\udce9ar": [b""]}, ValueError, "holds control characters"),
+        ("recall", {"": [b""]}, ValueError, "name of a class"),
     ],
 )
-def test_invalid_queries_are_refused_unsent(
-    server: Any, client: RecallClient, queries: Any, error: type[Exception], message: str
+def test_invalid_queries_are_refused_unsent(  # noqa: PLR0917
+    server: Any, client: RecallClient, method: str, queries: Any, error: type[Exception], message: str
 ) -> None:
     with pytest.raises(error, match=message):
-        client.recall(queries)
+        getattr(client, method)(queries)
     assert server.asked == []
 
 

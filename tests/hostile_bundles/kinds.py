@@ -66,6 +66,20 @@ def decoded() -> list[HostileBundle]:
         "the decoder layer {} needs weights [decoders, outputs, inputs, 3, 3] and biases [decoders, outputs] that fit "
         "the layer before, not {} and {}"
     )
+    decoders = [
+        (
+            "with-a-gap",
+            "a layer that takes three channels, where the layer before has two",
+            "second",
+            ([1, 2, 3, 3, 3], [1, 2]),
+        ),
+        ("without-a-bias", "fewer biases than outputs", "last", ([1, 1, 2, 3, 3], [1, 3])),
+        ("of-larger-windows", "filters of 5x5, where the format has 3x3", "first", ([1, 2, 1, 5, 5], [1, 2])),
+    ]
+
+    def parts(which: str, weight: list[int], bias: list[int]) -> dict[str, list[int]]:
+        return {f"decoders_{which}_weight": weight, f"decoders_{which}_bias": bias}
+
     return [
         case(
             "codes-of-other-images",
@@ -73,23 +87,9 @@ def decoded() -> list[HostileBundle]:
             "codes must be [labels, codes, 1, 1, 1] for images of 4x4, not [2, 1, 1, 2, 2]",
             codes=[2, 1, 1, 2, 2],
         ),
-        case(
-            "decoder-with-a-gap",
-            "a layer that takes three channels, where the layer before has two",
-            layer.format("second", [1, 2, 3, 3, 3], [1, 2]),
-            decoders_second_weight=[1, 2, 3, 3, 3],
-        ),
-        case(
-            "decoder-without-a-bias",
-            "fewer biases than outputs",
-            layer.format("last", [1, 1, 2, 3, 3], [1, 3]),
-            decoders_last_bias=[1, 3],
-        ),
-        case(
-            "decoder-of-larger-windows",
-            "filters of 5x5, where the format has 3x3",
-            layer.format("first", [1, 2, 1, 5, 5], [1, 2]),
-            decoders_first_weight=[1, 2, 1, 5, 5],
+        *(
+            case(f"decoder-{name}", abuse, layer.format(which, *sizes), **parts(which, *sizes))
+            for name, abuse, which, sizes in decoders
         ),
         case(
             "generator-of-other-codes",
@@ -126,23 +126,13 @@ def hallucinators() -> list[HostileBundle]:
 
     wanted = "{} must be {} beside bases of [2, 1, 1, 4, 4], not {}"
     return [
-        case(
-            "of-other-channels",
-            "an encoder for three channels, where bases have one",
-            wanted.format("encoder", [1, 1, 1, 3, 3], [1, 1, 3, 3, 3]),
-            encoder=[1, 1, 3, 3, 3],
-        ),
-        case(
-            "of-other-size",
-            "a scale for larger images",
-            wanted.format("scale", [1, 1, 2, 2], [1, 1, 4, 4]),
-            scale=[1, 1, 4, 4],
-        ),
-        case(
-            "in-other-number",
-            "two decoders and one encoder",
-            wanted.format("decoder", [1, 1, 1, 3, 3], [2, 1, 1, 3, 3]),
-            decoder=[2, 1, 1, 3, 3],
+        *(
+            case(name, abuse, wanted.format(which, fits, shape), **{which: shape})
+            for name, abuse, which, fits, shape in (
+                ("of-other-channels", "an encoder for three channels", "encoder", [1, 1, 1, 3, 3], [1, 1, 3, 3, 3]),
+                ("of-other-size", "a scale for larger images", "scale", [1, 1, 2, 2], [1, 1, 4, 4]),
+                ("in-other-number", "two decoders, one encoder", "decoder", [1, 1, 1, 3, 3], [2, 1, 1, 3, 3]),
+            )
         ),
         case(
             "wider-than-images",

@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable
 
 PATIENCE = 60.0  # seconds
+SOON = 30.0  # seconds
 
 
 def eventually(condition: Callable[[], bool], what: str) -> None:
@@ -14,3 +15,10 @@ def eventually(condition: Callable[[], bool], what: str) -> None:
     while not condition():
         assert time.monotonic() < limit, f"waited {PATIENCE:g} seconds in vain until {what}"
         time.sleep(0.01)
+
+
+def assert_ends_soon(action: Callable[[], object]) -> None:
+    """Fail if the action takes longer than a busy machine explains."""
+    began = time.monotonic()
+    action()
+    assert time.monotonic() - began < SOON

@@ -48,16 +48,11 @@ def stated_accuracy(manifest: Manifest) -> StatedAccuracy | None:
     low, high = wilson_interval(row.mean * pictures, pictures) if pictures else (None, None)
     classes = int(ways[1]) if ways else len(manifest.labels)
     return StatedAccuracy(
-        mean=row.mean,
-        spread=row.spread,
-        runs=row.runs,
-        network=row.network,
-        protocol=row.protocol,
+        **row.model_dump(exclude={"confusions"}),
         classes=classes,
         pictures=pictures,
         low=low,
         high=high,
-        data=row.data,
         sentence=_sentence(row, classes, pictures, None if low is None or high is None else (low, high)),
     )
 

@@ -16,10 +16,18 @@ from recall_server.jobs.rows.records import ClassifierRecord, JobError, JobStatu
 from recall_server.jobs.rows.store import SqlJobStore
 from recall_server.jobs.rows.table import jobs as job_table
 from recall_server.jobs.rows.transitions import Claim
+from recall_server.jobs.training_jobs import TrainingJobs
 from recall_server.jobs.workers.backend import Assignment
 from tests.recall_server.job_examples import DIVERGING, files, jobs_with, names, record, silence, training_task
 from tests.recall_server.serving_examples import ManualBackend
 from tests.suite.waiting import eventually
+
+
+def submitted(folder: Path) -> tuple[ManualBackend, TrainingJobs, str]:
+    """A training that waits, and its identifier."""
+    backend = ManualBackend()
+    jobs = jobs_with(backend, folder)
+    return backend, jobs, jobs.submit(record(), training_task()).record.id
 
 
 def test_an_end_that_could_not_be_recorded_is_recorded_later(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -44,9 +52,7 @@ def test_an_end_that_could_not_be_recorded_is_recorded_later(tmp_path: Path, mon
 def test_a_classifier_is_kept_if_its_end_was_recorded_but_the_reply_was_lost(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    backend = ManualBackend()
-    jobs = jobs_with(backend, tmp_path)
-    identifier = jobs.submit(record(), training_task()).record.id
+    backend, jobs, identifier = submitted(tmp_path)
     succeeded = SqlJobStore.succeeded
 
     def write_and_break(*arguments: Any) -> None:
@@ -105,9 +111,7 @@ def test_a_job_that_cannot_be_read_is_left_to_a_server_that_can(tmp_path: Path) 
 def test_a_job_deleted_while_its_classifier_is_stored_leaves_no_file(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, verb: str, moment: str
 ) -> None:
-    backend = ManualBackend()
-    jobs = jobs_with(backend, tmp_path)
-    identifier = jobs.submit(record(), training_task()).record.id
+    backend, jobs, identifier = submitted(tmp_path)
     save = ClassifierFiles.save
 
     def interrupted(*arguments: Any) -> None:
@@ -123,9 +127,7 @@ def test_a_job_deleted_while_its_classifier_is_stored_leaves_no_file(
 
 
 def test_progress_is_recorded_periodically_and_at_the_end(tmp_path: Path) -> None:
-    backend = ManualBackend()
-    jobs = jobs_with(backend, tmp_path)
-    identifier = jobs.submit(record(), training_task()).record.id
+    backend, jobs, identifier = submitted(tmp_path)
     assignment = backend.begin()
     for done in range(1, 1001):
         assert backend.source.progressed(assignment, Progress(done=done, total=1000))
@@ -138,9 +140,7 @@ def test_progress_is_recorded_periodically_and_at_the_end(tmp_path: Path) -> Non
 @pytest.mark.parametrize("verb", ["cancel", "delete"])
 @pytest.mark.parametrize("word", ["progressed", "succeeded", "failed", "lost", "returned"])
 def test_reports_of_a_worker_after_the_end_are_ignored(tmp_path: Path, verb: str, word: str) -> None:
-    backend = ManualBackend()
-    jobs = jobs_with(backend, tmp_path)
-    identifier = jobs.submit(record(), training_task()).record.id
+    backend, jobs, identifier = submitted(tmp_path)
     assignment = backend.begin()
     getattr(jobs, verb)(identifier)
     if word == "progressed":
@@ -188,9 +188,7 @@ def test_a_lack_of_file_handles_costs_no_job(
     def busy(*_: object) -> None:
         raise StorageBusy("a file cannot be used: Too many open files")
 
-    backend = ManualBackend()
-    jobs = jobs_with(backend, tmp_path)
-    identifier = jobs.submit(record(), training_task()).record.id
+    backend, jobs, identifier = submitted(tmp_path)
     with monkeypatch.context() as patch:
         patch.setattr(ClassifierFiles, what, busy)
         if what == "task":
@@ -205,9 +203,7 @@ def test_a_lack_of_file_handles_costs_no_job(
 
 
 def test_a_second_attempt_can_succeed(tmp_path: Path) -> None:
-    backend = ManualBackend()
-    jobs = jobs_with(backend, tmp_path)
-    identifier = jobs.submit(record(), training_task()).record.id
+    backend, jobs, identifier = submitted(tmp_path)
     backend.source.lost(backend.begin(), "it fell over")
     backend.perform()
     done = jobs.get(identifier)

@@ -14,14 +14,7 @@ from recall_server.core.bundle.bundle import MemoryBundle
 from recall_server.core.memory import AddressedBases, Storage
 from recall_server.core.preprocessing import Projected, Standardise
 from recall_server.errors import InvalidDataset
-from tests.recall_server.bundle_examples import (
-    example_bundle,
-    example_manifest,
-    example_memory,
-    example_preprocessing,
-    shares,
-    with_soft_targets,
-)
+from tests.recall_server import bundle_examples
 from tests.tolerances import assert_close
 from tests.trainer.data_examples import rows
 from trainer.data.datasets import load_dataset
@@ -39,7 +32,7 @@ def recalled(bundle: MemoryBundle, *labels: str) -> torch.Tensor:
 
 
 def test_old_classes_recall_the_same_bits() -> None:
-    before = example_bundle()
+    before = bundle_examples.example_bundle()
     after = add_classes(before, [NewClass("new", pictures())])
     assert after.labels == ("class 0", "class 1", "class 2", "new")
     assert torch.equal(recalled(after, *before.labels), recalled(before, *before.labels))
@@ -49,23 +42,23 @@ def test_old_classes_recall_the_same_bits() -> None:
 
 
 def test_a_new_class_has_a_hard_target_and_soft_targets_of_old_ones_stay() -> None:
-    before = with_soft_targets(example_bundle())
+    before = bundle_examples.with_soft_targets(bundle_examples.example_bundle())
     after = add_classes(before, [NewClass("new", pictures())])
-    torch.testing.assert_close(shares(after)[:3, :3], shares(before), rtol=0, atol=1e-5)
-    torch.testing.assert_close(shares(after)[3], torch.tensor([0.0, 0, 0, 1]), rtol=0, atol=1e-5)
+    torch.testing.assert_close(bundle_examples.shares(after)[:3, :3], bundle_examples.shares(before), rtol=0, atol=1e-5)
+    torch.testing.assert_close(bundle_examples.shares(after)[3], torch.tensor([0.0, 0, 0, 1]), rtol=0, atol=1e-5)
     assert after.manifest.budget.numbers_stored == after.memory.stored_numbers()
 
 
 @pytest.mark.parametrize("storage", ["bfloat16", "int8"])
 def test_a_bundle_with_new_classes_keeps_its_storage(storage: Storage) -> None:
-    before = MemoryBundle.from_bytes(replace(example_bundle(), storage=storage).to_bytes())
+    before = MemoryBundle.from_bytes(replace(bundle_examples.example_bundle(), storage=storage).to_bytes())
     after = MemoryBundle.from_bytes(add_classes(before, [NewClass("new", pictures())]).to_bytes())
     assert (before.storage, after.storage) == (storage, storage)
 
 
 def test_a_new_class_recalls_its_pictures_within_the_span_of_the_bases() -> None:
     """Pictures made of the bases themselves come back as they were."""
-    bundle = example_bundle()
+    bundle = bundle_examples.example_bundle()
     assert isinstance(bundle.memory, AddressedBases)
     mixtures = 0.1 * torch.randn(2, 4, generator=torch.Generator().manual_seed(0))
     images = torch.einsum("nk,kchw->nchw", mixtures, bundle.memory.span())
@@ -76,13 +69,15 @@ def test_a_new_class_recalls_its_pictures_within_the_span_of_the_bases() -> None
 
 
 def projected_bundle() -> MemoryBundle:
-    bundle = example_bundle()
+    bundle = bundle_examples.example_bundle()
     assert isinstance(bundle.memory, AddressedBases) and isinstance(bundle.preprocessing, Standardise)
     preprocessing = Projected.onto(bundle.memory.span(), bundle.preprocessing)
-    return MemoryBundle(example_manifest(bundle.memory, preprocessing), bundle.memory, preprocessing)
+    return MemoryBundle(bundle_examples.example_manifest(bundle.memory, preprocessing), bundle.memory, preprocessing)
 
 
-@pytest.mark.parametrize("before", [example_bundle(), projected_bundle()], ids=["standardised", "projected"])
+@pytest.mark.parametrize(
+    "before", [bundle_examples.example_bundle(), projected_bundle()], ids=["standardised", "projected"]
+)
 def test_further_bases_improve_new_classes_and_do_not_change_old_ones(before: MemoryBundle) -> None:
     new = pictures(2)
 
@@ -94,13 +89,13 @@ def test_further_bases_improve_new_classes_and_do_not_change_old_ones(before: Me
     assert_close(recalled(more, *before.labels), recalled(before, *before.labels), terms=64)
     if isinstance(more.preprocessing, Projected):
         assert len(more.preprocessing.directions) == len(more.memory.tensors()["bases"]), "pictures keep what is added"
-    plain = add_classes(example_bundle(), [NewClass("new", new)], further_bases=3)
+    plain = add_classes(bundle_examples.example_bundle(), [NewClass("new", new)], further_bases=3)
     assert_close(recalled(more, "new"), recalled(plain, "new"), terms=64)
 
 
 def test_classes_beyond_the_budget_are_refused() -> None:
-    memory, preprocessing = example_memory(), example_bundle().preprocessing
-    tight = example_manifest(memory, preprocessing)
+    memory, preprocessing = bundle_examples.example_memory(), bundle_examples.example_bundle().preprocessing
+    tight = bundle_examples.example_manifest(memory, preprocessing)
     tight = tight.model_copy(update={"budget": tight.budget.model_copy(update={"images_per_class": 0.5})})
     bundle = MemoryBundle(tight, memory, preprocessing)
     with pytest.raises(ValueError, match=r"numbers are more than the 128 of 0\.5 images per class for 4 classes"):
@@ -120,8 +115,8 @@ def test_classes_beyond_the_budget_are_refused() -> None:
 )
 def test_memories_for_which_further_bases_cannot_be_computed_are_refused(size: int, stored: int, sentence: str) -> None:
     memory = AddressedBases(torch.randn(4, 1, stored, stored), torch.randn(2, 3, 4), size, size)
-    preprocessing = example_preprocessing()
-    bundle = MemoryBundle(example_manifest(memory, preprocessing), memory, preprocessing)
+    preprocessing = bundle_examples.example_preprocessing()
+    bundle = MemoryBundle(bundle_examples.example_manifest(memory, preprocessing), memory, preprocessing)
     images = torch.zeros(2, 1, size, size, dtype=torch.uint8)
     with pytest.raises(ValueError, match=sentence):
         add_classes(bundle, [NewClass("new", images)], further_bases=1)
@@ -131,12 +126,12 @@ def test_memories_for_which_further_bases_cannot_be_computed_are_refused(size: i
 @pytest.mark.parametrize(("names", "known"), [(("class 1",), "class 1"), (("new", "new"), "new")])
 def test_a_name_that_exists_is_refused(names: tuple[str, ...], known: str) -> None:
     with pytest.raises(ValueError, match=f"knows '{known}' already; give the folder another --name"):
-        add_classes(example_bundle(), [NewClass(name, pictures()) for name in names])
+        add_classes(bundle_examples.example_bundle(), [NewClass(name, pictures()) for name in names])
 
 
 def test_an_invalid_name_is_refused() -> None:
     with pytest.raises(ValueError, match="must not contain ':' or ','"):
-        add_classes(example_bundle(), [NewClass("cat, tabby", pictures())])
+        add_classes(bundle_examples.example_bundle(), [NewClass("cat, tabby", pictures())])
 
 
 def test_pictures_of_a_new_class_exclude_the_test_pictures_of_its_folder(tmp_path: Path) -> None:
@@ -144,7 +139,7 @@ def test_pictures_of_a_new_class_exclude_the_test_pictures_of_its_folder(tmp_pat
         (tmp_path / name).mkdir()
         for number in range(60):
             Image.fromarray(np.full((8, 8), shade + 2 * number, np.uint8)).save(tmp_path / name / f"{number}.png")
-    new = NewClass.read(tmp_path / "new", example_bundle())
+    new = NewClass.read(tmp_path / "new", bundle_examples.example_bundle())
     whole = load_dataset(str(tmp_path), image_size=8)
     used, tested = rows(new.images), rows(whole.test.images)
     assert len(used) > 40 and not used & tested
@@ -156,20 +151,20 @@ def test_a_folder_of_pictures_is_read_as_by_the_server(tmp_path: Path) -> None:
     for number in range(3):
         Image.fromarray(np.full((20, 30, 3), 40 * number, np.uint8)).save(folder / f"{number}.png")
     (folder / "broken.png").write_bytes(b"not a picture")
-    new = NewClass.read(folder, example_bundle())
+    new = NewClass.read(folder, bundle_examples.example_bundle())
     assert (new.name, tuple(new.images.shape)) == ("new", (2, 1, 8, 8))  # one is a test picture
     (sentence,) = new.unreadable
     assert sentence.startswith("new/broken.png is no ")
     for path in folder.glob("?.png"):
         path.unlink()
     with pytest.raises(InvalidDataset, match=r"no picture in new can be read: new/broken\.png"):
-        NewClass.read(folder, example_bundle())
+        NewClass.read(folder, bundle_examples.example_bundle())
     with pytest.raises(InvalidDataset, match="nowhere is not a folder of pictures"):
-        NewClass.read(tmp_path / "nowhere", example_bundle())
+        NewClass.read(tmp_path / "nowhere", bundle_examples.example_bundle())
 
 
 def test_old_classes_keep_their_coefficients_among_new_ones() -> None:
-    bundle = example_bundle()
+    bundle = bundle_examples.example_bundle()
     classes = ("before", "class 0", "class 1", "between", "class 2")
     check_continuable(bundle, classes, (1, 8, 8), "standardise")
     split = Split(pictures(10), torch.tensor([0, 3]).repeat(5))
@@ -194,12 +189,12 @@ def test_a_bundle_of_another_shape_is_refused_with_what_differs(
     classes: tuple[str, ...], shape: tuple[int, int, int], preprocessing: str, sentence: str
 ) -> None:
     with pytest.raises(ValueError, match=sentence):
-        check_continuable(example_bundle(), classes, shape, preprocessing)
+        check_continuable(bundle_examples.example_bundle(), classes, shape, preprocessing)
 
 
 def test_a_bundle_stays_in_its_own_model_space() -> None:
     """Coefficients mean something in one space only: new pictures are brought into the bundle's."""
-    bundle = example_bundle()
+    bundle = bundle_examples.example_bundle()
     assert isinstance(bundle.preprocessing, Standardise)
     after = add_classes(bundle, [NewClass("new", pictures())])
     assert after.preprocessing is bundle.preprocessing

@@ -160,23 +160,16 @@ void for_input(const Sizes &n, const Real *g, const Real *w, Real *to) {
 }  // namespace
 
 // Sizes are images, height, width, channels of x, filters.
+#define EXPORT(function, Real, name)                                                       \
+    void name(const int64_t *sizes, const Real *left, const Real *right, Real *result) {   \
+        function(Sizes(sizes), left, right, result);                                       \
+    }
+
 extern "C" {
-void convolve_float32(const int64_t *sizes, const float *x, const float *w, float *y) {
-    convolve(Sizes(sizes), x, w, y);
-}
-void convolve_float64(const int64_t *sizes, const double *x, const double *w, double *y) {
-    convolve(Sizes(sizes), x, w, y);
-}
-void for_weight_float32(const int64_t *sizes, const float *x, const float *g, float *to) {
-    for_weight(Sizes(sizes), x, g, to);
-}
-void for_weight_float64(const int64_t *sizes, const double *x, const double *g, double *to) {
-    for_weight(Sizes(sizes), x, g, to);
-}
-void for_input_float32(const int64_t *sizes, const float *g, const float *w, float *to) {
-    for_input(Sizes(sizes), g, w, to);
-}
-void for_input_float64(const int64_t *sizes, const double *g, const double *w, double *to) {
-    for_input(Sizes(sizes), g, w, to);
-}
+EXPORT(convolve, float, convolve_float32)  // x, w, y
+EXPORT(convolve, double, convolve_float64)
+EXPORT(for_weight, float, for_weight_float32)  // x, gradient of y, gradient of w
+EXPORT(for_weight, double, for_weight_float64)
+EXPORT(for_input, float, for_input_float32)  // gradient of y, w, gradient of x
+EXPORT(for_input, double, for_input_float64)
 }

@@ -15,14 +15,8 @@ from recall_server.core.classifier.fresh_classifier import FreshClassifier
 from recall_server.core.classifier.onnx_export import export_network
 from recall_server.core.classifier.onnx_graph import OPSET
 from recall_server.core.networks import AbstractNetwork, NetworkSpec, Parameters, build_network
-from recall_server.core.preprocessing import (
-    PREPROCESSINGS,
-    ZCA,
-    AbstractPreprocessing,
-    Projected,
-    Spectral,
-    Standardise,
-)
+from recall_server.core.preprocessing import PREPROCESSINGS, ZCA, Projected, Spectral, Standardise
+from recall_server.core.preprocessing.base import AbstractPreprocessing
 from recall_server.core.training.retraining import Retraining
 from tests.tolerances import assert_close, rounding
 

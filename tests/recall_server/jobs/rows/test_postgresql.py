@@ -24,6 +24,12 @@ def bounded(server: PostgresServer, name: str) -> Database:
     return Database.open(f"{server.schema_url(name)}&connect_timeout={LIMIT}")
 
 
+def assert_answers(database: Database) -> None:
+    with database.reading() as connection:
+        assert connection.execute(text("SELECT 1")).scalar_one() == 1
+    database.close()
+
+
 def test_a_database_that_accepts_and_never_answers_ends_every_wait(own_postgres: PostgresServer) -> None:
     database = bounded(own_postgres, "frozen")
     own_postgres.freeze()
@@ -34,9 +40,7 @@ def test_a_database_that_accepts_and_never_answers_ends_every_wait(own_postgres:
         assert caught.value.retry_after > 0
         assert time.monotonic() - began < 10 * LIMIT
     own_postgres.thaw()
-    with database.reading() as connection:
-        assert connection.execute(text("SELECT 1")).scalar_one() == 1
-    database.close()
+    assert_answers(database)
 
 
 def test_a_database_that_comes_back_is_used_again(own_postgres: PostgresServer) -> None:
@@ -45,9 +49,7 @@ def test_a_database_that_comes_back_is_used_again(own_postgres: PostgresServer) 
     with pytest.raises(StorageBusy), database.reading() as connection:
         connection.execute(text("SELECT 1"))
     own_postgres.start()
-    with database.reading() as connection:
-        assert connection.execute(text("SELECT 1")).scalar_one() == 1
-    database.close()
+    assert_answers(database)
 
 
 def test_a_slow_statement_is_given_up_as_well(postgres: PostgresServer) -> None:
