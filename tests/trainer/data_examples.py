@@ -41,9 +41,9 @@ def bars_data(folder: Path) -> Path:
     return folder
 
 
-def picture_folder(root: Path, *names: str, each: int = 30, height: int = 8, width: int = 8) -> Path:
+def picture_folder(root: Path, *names: str, each: int = 30, height: int = 8, width: int = 8, seed: int = 0) -> Path:
     """Class folders of grey pictures with a bar, a quarter high, where the class has it."""
-    random, bar = np.random.default_rng(0), height // 4
+    random, bar = np.random.default_rng(seed), height // 4
     for position, name in enumerate(names):
         (root / name).mkdir(parents=True)
         for number in range(each):

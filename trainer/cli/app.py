@@ -6,6 +6,7 @@ recall-trainer evaluate artifacts/bundles/NAME.safetensors --dataset fashion-mni
 recall-trainer grid --datasets fashion-mnist --methods window,principal --output FOLDER
 recall-trainer record-experts --dataset fashion-mnist --method mtt-small
 recall-trainer rank artifacts/bundles/NAME.safetensors --dataset fashion-mnist
+recall-trainer audit artifacts/bundles/NAME.safetensors --members NAME:train --non-members NAME:test
 recall-trainer inspect artifacts/bundles/NAME.safetensors --picture NAME.png
 recall-trainer export artifacts/bundles/NAME.safetensors --format mtt --output FOLDER
 recall-trainer import FOLDER --output artifacts/bundles/NAME.safetensors
@@ -36,6 +37,7 @@ from trainer.cli.files.plots import plot
 from trainer.cli.grid.command import grid
 from trainer.cli.memories import features
 from trainer.cli.memories.add_class import add_class
+from trainer.cli.memories.audit import audit
 from trainer.cli.memories.federate import federate
 from trainer.cli.memories.quickstart import quickstart
 from trainer.cli.memories.rank import rank
@@ -207,6 +209,7 @@ def familiarity(
 
 
 app.command()(add_class)
+app.command()(audit)
 app.command()(export)
 app.command()(federate)
 app.command()(grid)

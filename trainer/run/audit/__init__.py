@@ -1,0 +1,1 @@
+"""Shadow memories, and the audit that attacks a memory with them."""

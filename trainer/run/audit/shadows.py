@@ -1,0 +1,117 @@
+"""Shadow memories: what a memory's own method makes of other pictures, with the same budget and settings."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import get_args
+
+import torch
+
+from recall_server.core.bundle.bundle import MemoryBundle
+from recall_server.core.encoders.query_encoder import QueryEncoder
+from recall_server.core.memory.storage import fake_quantise
+from trainer.data.splits import ImageDataset, Split
+from trainer.evaluation.audit.shown import Attacked
+from trainer.methods.budget import MemoryBudget, Size
+from trainer.methods.method import Method
+from trainer.methods.named import METHODS, compose
+from trainer.methods.specs.problem import Problem
+from trainer.run.build import fit_preprocessing, real_data
+from trainer.run.distill import Distillation
+from trainer.run.progress import RunLimits
+from trainer.run.search.feature_methods import FeatureMethod, FeatureRequest, find_memory
+from trainer.starts.features.trained_features import Schedule
+from trainer.starts.private.class_statistics import Privacy
+
+MakeShadow = Callable[[Split, Split, int], Attacked]  # from training pictures, others, and a seed
+
+OF_THE_RUN = ("memory.bases", "memory.rows", "minutes", "file_bytes", "start_sha256")  # no fields of the method
+
+
+@dataclass(frozen=True)
+class PixelShadows:
+    """Memories of pixels by the method, the budget and the steps of a bundle."""
+
+    bundle: MemoryBundle
+    method: Method
+    budget: MemoryBudget
+    steps: int
+    device: torch.device
+
+    @classmethod
+    def of(cls, bundle: MemoryBundle, *, outer_steps: int | None, device: torch.device) -> PixelShadows:
+        """Raises ValueError for a bundle whose method cannot be repeated from its manifest."""
+        made = bundle.manifest.provenance
+        if made.method not in METHODS:
+            raise _not_repeatable(bundle, f"its method {made.method!r} is none of `recall-trainer methods`")
+        fields = {name: value for name, value in made.hyper_parameters.items() if name not in OF_THE_RUN}
+        if fields.get("start.kind") == "bundle" or "added" in fields:
+            raise _not_repeatable(bundle, "it goes on from another memory")
+        try:
+            method = compose(made.method, [f"{name}={value}" for name, value in fields.items()])
+        except ValueError as error:
+            raise _not_repeatable(bundle, f"its settings are not those of this version: {error}") from error
+        method = method.varied(retraining=bundle.manifest.retraining)
+        steps = made.outer_steps if outer_steps is None else min(outer_steps, made.outer_steps)
+        return cls(bundle, method, MemoryBudget.of_bundle(bundle, Size()), steps, device)
+
+    def __call__(self, train: Split, others: Split, seed: int) -> Attacked:
+        method, generator = self.method, torch.Generator().manual_seed(seed)
+        dataset = _dataset(self.bundle, train, others)
+        fitted = fit_preprocessing(dataset, method)
+        components = method.build(Problem(dataset, fitted, generator, self.device), self.budget)
+        run = Distillation(components, method, run={}, limits=RunLimits(self.steps), generator=generator)
+        tensors = run.distill(real_data(dataset, fitted, self.device))
+        memory = fake_quantise(components.memory_of(tensors), self.bundle.storage)
+        schedule = components.objective.retraining(method.retraining, tensors)
+        return Attacked(memory, method.preprocessing.onto(memory, fitted), schedule)
+
+
+@dataclass(frozen=True)
+class FeatureShadows:
+    """Memories of features by the method and of the size of a bundle."""
+
+    bundle: MemoryBundle
+    encoder: QueryEncoder
+    method: FeatureMethod
+    privacy: Privacy
+
+    @classmethod
+    def of(cls, bundle: MemoryBundle, encoder: QueryEncoder) -> FeatureShadows:
+        """Raises ValueError for a bundle whose method cannot be repeated from its manifest."""
+        made = bundle.manifest.provenance
+        method: FeatureMethod | None = next((each for each in get_args(FeatureMethod) if each == made.method), None)
+        if method is None or "added" in made.hyper_parameters:
+            raise _not_repeatable(bundle, f"its method {made.method!r} makes no memory from pictures alone")
+        known = {name: made.hyper_parameters[name] for name in ("epsilon", "delta", "clip") if method == "private"}
+        return cls(bundle, encoder, method, Privacy.model_validate(known))
+
+    def __call__(self, train: Split, others: Split, seed: int) -> Attacked:
+        made, numbers = self.bundle.manifest.provenance, self.bundle.memory.stored_numbers()
+        request = FeatureRequest(
+            dataset=_dataset(self.bundle, train, others),
+            encoder=self.encoder,
+            encoder_name="",
+            picture_numbers=1,
+            images_per_class=(numbers + 0.5) / len(self.bundle.labels),  # as many numbers as the memory has
+            output=Path(),
+            method=self.method,
+            seed=seed,
+            schedule=Schedule(outer_steps=made.outer_steps, subsets=0.25),
+            privacy=self.privacy,
+        )
+        found = find_memory(request)
+        return Attacked(fake_quantise(found.memory, self.bundle.storage), found.preprocessing, found.retraining)
+
+
+def _dataset(bundle: MemoryBundle, train: Split, others: Split) -> ImageDataset:
+    """A data set of these training pictures; the others choose what the method chooses on validation pictures."""
+    return ImageDataset("shadow", bundle.labels, train, others, others.select(torch.arange(0)), "0" * 64, "")
+
+
+def _not_repeatable(bundle: MemoryBundle, why: str) -> ValueError:
+    return ValueError(
+        f"there can be no shadow memories of {bundle.manifest.name}: {why}; --shadows 0 attacks it without them"
+    )
