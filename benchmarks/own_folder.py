@@ -30,7 +30,7 @@ from recall_server.core.bundle.layout import BUNDLES, encoder_folder
 from recall_server.core.encoders.query_encoder import QueryEncoder
 from trainer.data.datasets import ImageDataset, Split, load_dataset
 from trainer.data.features import Featuriser
-from trainer.data.image_folder import decode_file, survey
+from trainer.data.folders.image_folder import decode_file, survey
 from trainer.evaluation.evaluate import Runs, evaluate_labels
 
 SIDE = 300

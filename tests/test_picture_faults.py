@@ -15,7 +15,7 @@ from recall_client.pictures import Upload, uploads
 from recall_server.core.io.metadata import orientation_of, separate
 from recall_server.core.io.pictures import decode_bytes
 from tests.picture_faults import COUNT, SOUND, faulty
-from trainer.data.image_folder import decode_file
+from trainer.data.folders.image_folder import decode_file
 
 SHAPE = (3, 30, 45)
 Read = Callable[[bytes, Path], NDArray[np.uint8]]

@@ -56,7 +56,7 @@ from trainer.methods.overrides import given
 from trainer.run.distill import Interrupted
 from trainer.run.monitor.monitors import Monitors
 from trainer.run.request import DistillRequest, check_output
-from trainer.run.search.byte_budget import FileSizeLimit
+from trainer.run.search.byte_budget import ByteBudget
 from trainer.run.starting_point import StartingPoint
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help=__doc__)
@@ -109,7 +109,7 @@ def distill(  # noqa: PLR0913  (a command line has as many options as it has)
     wish = recipe_choice.wish(recipe, dataset=dataset, method=method, size=size, in_bytes=in_bytes)
     composed = begin.method(wish.method, [*(override or []), *given(outer__steps=outer_steps, memory__storage=storage)])
     data, moments = commands.read_data(wish.dataset, composed, image_size=image_size, seed=seed, start=begin.bundle)
-    limit = FileSizeLimit.of(file_bytes, output.stem, where)
+    limit = None if file_bytes is None else ByteBudget(file_bytes, output.stem, where, data, composed)
     choices = commands.choose_budgets(data, composed, begin.bundle, wish.size, limit)
     request = DistillRequest(
         dataset=data,

@@ -28,7 +28,7 @@ from trainer.run.monitor.monitors import Monitors
 from trainer.run.progress import RunLimits, RunState
 from trainer.run.publisher import Publisher, check_writable
 from trainer.run.request import DistillRequest, check_nothing_is_lost
-from trainer.run.search.byte_budget import FileSizeLimit
+from trainer.run.search.byte_budget import ByteBudget
 from trainer.run.search.instant import SHARES, budgets, instant, is_instant
 from trainer.run.search.trial import served_accuracy
 from trainer.run.validation import validation_task
@@ -81,7 +81,7 @@ def data_for(bundle: MemoryBundle, source: str, *, image_size: int | None, seed:
 
 
 def choose_budgets(
-    dataset: ImageDataset, method: Method, start: MemoryBundle | None, size: Size, in_bytes: FileSizeLimit | None = None
+    dataset: ImageDataset, method: Method, start: MemoryBundle | None, size: Size, in_bytes: ByteBudget | None = None
 ) -> list[MemoryBudget]:
     """The budget of the bundle to continue, or the requested one; several candidates if validation is to choose.
 
@@ -96,8 +96,7 @@ def choose_budgets(
     count = DEFAULT_BASES if size.bases is None else size.bases
     free = is_instant(method) and size.bases is None and size.rows is None
     if in_bytes is not None:
-        within = in_bytes.budget(dataset, method)
-        return within.candidates(SHARES) if free else [within.fit(count, size.rows)]
+        return in_bytes.candidates(SHARES) if free else [in_bytes.fit(count, size.rows)]
     if free:
         return budgets(dataset, method, images_per_class=images_per_class)
     return [method.budget(dataset, images_per_class=images_per_class, bases=count, rows=size.rows)]

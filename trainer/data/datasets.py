@@ -26,10 +26,11 @@ import numpy as np
 import torch
 
 from recall_server.errors import InvalidDataset
-from trainer.data.arrays import FILES, holds_arrays, read_arrays
 from trainer.data.cache import kept_in
 from trainer.data.features import Featuriser
-from trainer.data.folder_dataset import Observe, read_folder
+from trainer.data.folders.arrays import FILES, holds_arrays, read_arrays
+from trainer.data.folders.folder_dataset import Observe, read_folder
+from trainer.data.folders.tiny_imagenet import MISSING, holds_tiny_imagenet, read_tiny_imagenet
 from trainer.data.splits import (
     TEST_SHARE,
     VALIDATION_SHARE,
@@ -40,7 +41,6 @@ from trainer.data.splits import (
     hold_out,
 )
 from trainer.data.superclasses import groups_of
-from trainer.data.tiny_imagenet import MISSING, holds_tiny_imagenet, read_tiny_imagenet
 
 __all__ = ["LICENCES", "UNKNOWN_LICENCE", "ImageDataset", "Split", "load_dataset"]
 

@@ -25,7 +25,7 @@ from recall_server.core.preprocessing import AbstractPreprocessing, Projected, S
 from recall_server.core.training.retraining import Retraining
 from trainer.data.datasets import UNKNOWN_LICENCE
 from trainer.data.enlargement import Enlargement
-from trainer.data.image_folder import read_training_pictures
+from trainer.data.folders.image_folder import read_training_pictures
 from trainer.data.second_moments import LARGEST
 from trainer.data.splits import Split
 from trainer.starts.eigenvectors import leading_eigenvectors, project, representatives

@@ -16,9 +16,9 @@ from trainer.cli.options import parse_numbers
 from trainer.data.datasets import load_dataset
 from trainer.data.imported.files import read_labelled
 from trainer.data.imported.grouping import Grouped, Meaning, grouped
+from trainer.data.imported.import_bundle import ImportRequest, import_bundle
 from trainer.methods.overrides import overridden
 from trainer.output.places import check_name, check_place
-from trainer.run.import_bundle import ImportRequest, import_bundle
 
 MEANINGS: tuple[Meaning, ...] = get_args(Meaning)
 LARGEST_MINIBATCH = 10  # rows of each class in a step, unless the schedule is set otherwise

@@ -1,1 +1,1 @@
-"""Images and labels that other tools made: read from files, and grouped as a memory stores them."""
+"""Images and labels that other tools made: read from files, grouped as a memory stores them, and bundled."""

@@ -19,7 +19,7 @@ from torch import Tensor
 
 from recall_server.core.io.tensor_file import read_bounded
 from recall_server.errors import InvalidDataset
-from trainer.data.image_folder import decode_file, survey
+from trainer.data.folders.image_folder import decode_file, survey
 
 MOST_BYTES = 2**31  # of a file
 MOST_IMAGES = 100_000  # of a folder

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 import torch
@@ -29,33 +30,18 @@ SCALE_BYTES = 4
 
 
 @dataclass(frozen=True)
-class FileSizeLimit:
-    """The largest size in bytes of the file of a bundle called `name`, made on `device`."""
+class ByteBudget:
+    """A budget of `file_bytes` for a bundle called `name`, made from this data set by this method on `device`."""
 
     file_bytes: int
     name: str
     device: torch.device
-
-    @classmethod
-    def of(cls, file_bytes: int | None, name: str, device: torch.device) -> FileSizeLimit | None:
-        """The limit; None if `file_bytes` is None."""
-        return None if file_bytes is None else cls(file_bytes, name, device)
-
-    def budget(self, dataset: ImageDataset, method: Method) -> ByteBudget:
-        """The budget for this data set and method."""
-        return ByteBudget(self.file_bytes, dataset, method, fit_preprocessing(dataset, method), self.name, self.device)
-
-
-@dataclass(frozen=True)
-class ByteBudget:
-    """A budget of `file_bytes` for a bundle called `name`, made from this data set by this method."""
-
-    file_bytes: int
     dataset: ImageDataset
     method: Method
-    preprocessing: AbstractPreprocessing
-    name: str
-    device: torch.device
+
+    @cached_property
+    def preprocessing(self) -> AbstractPreprocessing:
+        return fit_preprocessing(self.dataset, self.method)
 
     def fit(self, bases: int, rows: int | None) -> MemoryBudget:
         """The budget with `rows`, or with as many as fit. Raises ValueError, with the largest K that fits."""

@@ -125,7 +125,7 @@ def test_a_class_name_that_cannot_be_a_label_is_refused_before_a_picture_is_deco
     served: Path, tmp_path: Path, refused: Callable[..., str], monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:
     data = picture_folder(tmp_path / "pets", name, "dog")
-    monkeypatch.setattr("trainer.data.folder_dataset.decode_file", None)  # calling it would be another error
+    monkeypatch.setattr("trainer.data.folders.folder_dataset.decode_file", None)  # calling it would be another error
     said = refused("quickstart", str(data), "--artifacts", str(served))
     assert "pets: the label" in said and "give the class another name" in said
 

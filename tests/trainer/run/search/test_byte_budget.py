@@ -20,13 +20,13 @@ from trainer.run.build import fit_preprocessing
 from trainer.run.progress import RunLimits, RunState, Validation
 from trainer.run.publisher import Publisher
 from trainer.run.request import DistillRequest
-from trainer.run.search.byte_budget import RESERVED, ByteBudget, FileSizeLimit
+from trainer.run.search.byte_budget import RESERVED, ByteBudget
 
 CPU = torch.device("cpu")
 
 
 def within(dataset: ImageDataset, file_bytes: int, *overrides: str, method: str = "window") -> ByteBudget:
-    return FileSizeLimit(file_bytes, "bars", CPU).budget(dataset, compose(method, overrides))
+    return ByteBudget(file_bytes, "bars", CPU, dataset, compose(method, overrides))
 
 
 def written(limit: ByteBudget, budget: MemoryBudget, progress: RunState | None = None) -> bytes:

@@ -17,7 +17,7 @@ import numpy as np
 import torch
 
 from recall_server.errors import InvalidDataset
-from trainer.data.image_folder import decode_file
+from trainer.data.folders.image_folder import decode_file
 from trainer.data.splits import Split
 
 SHAPE = (3, 64, 64)  # the few grey pictures are converted to colour

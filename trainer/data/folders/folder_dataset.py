@@ -21,7 +21,7 @@ from torch import Tensor
 
 from recall_server.errors import InvalidDataset
 from trainer.data.features import Featuriser
-from trainer.data.image_folder import ImageFolder, decode_file, survey
+from trainer.data.folders.image_folder import ImageFolder, decode_file, survey
 from trainer.data.splits import (
     TEST,
     TEST_SHARE,
