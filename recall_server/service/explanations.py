@@ -10,7 +10,7 @@ from __future__ import annotations
 import difflib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Final, final
+from typing import Final, NamedTuple, final
 
 import torch
 from torch import Tensor
@@ -66,9 +66,7 @@ class Explanation:
     opposing: tuple[Influence, ...]
 
 
-@final
-@dataclass(frozen=True, eq=False)
-class _Explained:
+class _Explained(NamedTuple):
     """A classifier that was trained again without each item, and the memory of each class."""
 
     left_out: LeftOut

@@ -39,25 +39,14 @@ def names() -> list[HostileBundle]:
 def numbers() -> list[HostileBundle]:
     """Values that would make every recalled image useless."""
     infinite = "the tensor '{}' holds values that are not finite"
+    beyond = "the tensor 'bases' holds values beyond 1e+06"
+    bases, addressing = [2, 1, 2, 2], [3, 2, 2]
+    nan, infinity = [math.nan] + [0.0] * 7, [-math.inf] + [0.0] * 11
+    addresses: dict[str, Numbers | None] = {"addressing": (addressing, infinity)}
     return [
-        changed(
-            "number-nan",
-            "one NaN among the bases",
-            infinite.format("bases"),
-            {"bases": ([2, 1, 2, 2], [float("nan")] + [0.0] * 7)},
-        ),
-        changed(
-            "number-infinite",
-            "one infinity among the addresses",
-            infinite.format("addressing"),
-            {"addressing": ([3, 2, 2], [float("-inf")] + [0.0] * 11)},
-        ),
-        changed(
-            "number-enormous",
-            "finite numbers whose products are not",
-            "the tensor 'bases' holds values beyond 1e+06",
-            {"bases": ([2, 1, 2, 2], [1e30] * 8)},
-        ),
+        changed("number-nan", "one NaN among the bases", infinite.format("bases"), {"bases": (bases, nan)}),
+        changed("number-infinite", "one infinity among the addresses", infinite.format("addressing"), addresses),
+        changed("number-enormous", "finite numbers whose products are not", beyond, {"bases": (bases, [1e30] * 8)}),
     ]
 
 

@@ -168,3 +168,9 @@ def body_schema(json_schema: dict[str, Any], form_description: str) -> dict[str,
     form = {"type": "object", "description": form_description, "additionalProperties": files, "minProperties": 1}
     content = {JSON: {"schema": json_schema}, FORM: {"schema": form}}
     return {"requestBody": {"required": True, "content": content}}
+
+
+def form_of(part: str, schema: dict[str, object]) -> dict[str, Any]:
+    """The request body of a route that takes a form with one required part."""
+    form = {"type": "object", "required": [part], "properties": {part: schema}}
+    return {"requestBody": {"required": True, "content": {FORM: {"schema": form}}}}

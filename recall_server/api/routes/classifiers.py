@@ -14,7 +14,7 @@ from fastapi.responses import StreamingResponse
 
 from recall_server.api.guards.access import READ, Access, GuardedRoute, access
 from recall_server.api.guards.body_limit import release_body
-from recall_server.api.http.bodies import FORM, body_schema, media_type, read_json, read_pictures
+from recall_server.api.http.bodies import FORM, body_schema, form_of, media_type, read_json, read_pictures
 from recall_server.api.http.negotiation import idempotency_key, names_etag, preferred_wait
 from recall_server.api.http.problems import responses
 from recall_server.api.schemas.classifier_schemas import (
@@ -162,26 +162,9 @@ async def delete(identifier: str, context: Served) -> Response:
     "/classifier/{identifier}/predict",
     response_class=Response,
     responses={200: {"model": Predictions, "description": TOP}, **responses(400, 404, 408, 409, 413, 415, 422, 507)},
-    openapi_extra={
-        "requestBody": {
-            "required": True,
-            "content": {
-                FORM: {
-                    "schema": {
-                        "type": "object",
-                        "required": [PREDICT_PART],
-                        "properties": {
-                            PREDICT_PART: {
-                                "type": "array",
-                                "items": {"type": "string", "format": "binary"},
-                                "minItems": 1,
-                            }
-                        },
-                    }
-                }
-            },
-        }
-    },
+    openapi_extra=form_of(
+        PREDICT_PART, {"type": "array", "items": {"type": "string", "format": "binary"}, "minItems": 1}
+    ),
 )
 @access(Access(Scope.READ, "threads"))
 async def predict(

@@ -7,7 +7,7 @@ from typing import Annotated
 from fastapi import APIRouter, Query, Request, Response
 
 from recall_server.api.guards.access import Access, GuardedRoute, access
-from recall_server.api.http.bodies import FORM, media_type, read_pictures
+from recall_server.api.http.bodies import FORM, form_of, media_type, read_pictures
 from recall_server.api.http.problems import responses
 from recall_server.api.routes.classifiers import PREDICT_PART, check_parts
 from recall_server.api.schemas.explanation_schemas import ExplanationAnswer
@@ -30,20 +30,7 @@ router = APIRouter(tags=["classifiers"], route_class=GuardedRoute)
         200: {"model": ExplanationAnswer, "description": "the items, the strongest first"},
         **responses(400, 404, 408, 409, 413, 415, 422, 507),
     },
-    openapi_extra={
-        "requestBody": {
-            "required": True,
-            "content": {
-                FORM: {
-                    "schema": {
-                        "type": "object",
-                        "required": [PREDICT_PART],
-                        "properties": {PREDICT_PART: {"type": "string", "format": "binary"}},
-                    }
-                }
-            },
-        }
-    },
+    openapi_extra=form_of(PREDICT_PART, {"type": "string", "format": "binary"}),
 )
 @access(Access(Scope.READ, "threads"))
 async def explain(

@@ -15,8 +15,9 @@ from recall_server.library import Library
 from recall_server.recall import Picture
 from recall_server.service import RecallService
 from tests.recall_server.job_examples import started
-from tests.recall_server.serving_examples import ManualBackend, picture, png
+from tests.recall_server.serving_examples import COLUMNS, ManualBackend, picture, png
 
+OWN = {column: column for column in COLUMNS}
 Serve = Callable[..., RecallService]
 
 
@@ -44,6 +45,11 @@ def service_with(backend: ManualBackend, library: Library, state: Path, **settin
     jobs.start()
     started.append(jobs)
     return RecallService(library, jobs, Settings(state=state, **settings))
+
+
+def feature_service(library: Library, state: Path) -> RecallService:
+    """A service of memories of features, whose trainings end at once."""
+    return service_with(ManualBackend(eager=True), library, state)
 
 
 def lazy_service(library: Library, state: Path) -> tuple[RecallService, ManualBackend]:

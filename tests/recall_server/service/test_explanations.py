@@ -17,22 +17,17 @@ from recall_server.recall import BundleQuery, build_training_set
 from recall_server.recall.uploads import decode_all
 from recall_server.service import RecallService, explanations
 from tests.recall_server.feature_examples import feature_library, knowing_artifacts, write_feature_artifacts
-from tests.recall_server.service.examples import lazy_service, pictures, service_with
-from tests.recall_server.serving_examples import COLUMNS, ROWS, ManualBackend, label_bundle
+from tests.recall_server.service.examples import OWN, feature_service, lazy_service, pictures
+from tests.recall_server.serving_examples import COLUMNS, ROWS, label_bundle
 from tests.tolerances import rounding
 
-OWN = {column: column for column in COLUMNS}
 SHOWN = pictures("left", count=1, seed=500)
-
-
-def service_of(library: Library, state: Path) -> RecallService:
-    return service_with(ManualBackend(eager=True), library, state)
 
 
 @pytest.fixture
 def service(tmp_path: Path) -> RecallService:
     """A service with a memory that recalls ROWS items for each column, for a schedule of 30 steps."""
-    return service_of(feature_library(tmp_path / "artifacts", ("columns", OWN)), tmp_path / "state")
+    return feature_service(feature_library(tmp_path / "artifacts", ("columns", OWN)), tmp_path / "state")
 
 
 def test_an_influence_is_what_training_without_the_item_changes(service: RecallService) -> None:
@@ -85,7 +80,7 @@ def test_a_memory_that_holds_a_head_has_one_item_for_each_class(tmp_path: Path) 
     bundle = MemoryBundle.load(path)
     one_step = bundle.manifest.retraining.model_copy(update={"steps": 1, "rows_per_class": 1})
     replace(bundle, manifest=bundle.manifest.model_copy(update={"retraining": one_step})).save(path)
-    service = service_of(Library.load(folder, device="cpu"), tmp_path / "state")
+    service = feature_service(Library.load(folder, device="cpu"), tmp_path / "state")
     record = service.train_labels(list(COLUMNS)).record
     found = service.explainer.explain(record.id, SHOWN)
     said = service.predict(record.id, SHOWN)[0]
@@ -98,7 +93,7 @@ def test_items_of_several_memories_are_named_by_their_memory(tmp_path: Path) -> 
     library = feature_library(
         tmp_path / "artifacts", ("some", {"left": "west", "middle": "centre"}), ("other", {"right": "east"})
     )
-    service = service_of(library, tmp_path / "state")
+    service = feature_service(library, tmp_path / "state")
     record = service.train_labels(["west", "east"]).record
     found = service.explainer.explain(record.id, SHOWN, top=100)
     sides = (*found.supporting, *found.opposing)
@@ -118,7 +113,7 @@ def test_the_second_explanation_does_not_train_again(service: RecallService, mon
 def test_what_is_no_head_of_recalled_features_is_refused(tmp_path: Path) -> None:
     folder = write_feature_artifacts(tmp_path / "artifacts", ("features", OWN))
     label_bundle("images", ("near", "far", "else")).save(folder / "bundles" / "images.safetensors")
-    service = service_of(Library.load(folder, device="cpu"), tmp_path / "state")
+    service = feature_service(Library.load(folder, device="cpu"), tmp_path / "state")
     network = service.train_labels(["near", "far"]).record
     with pytest.raises(UnsupportedQuery, match="this one is no linear head in features; train one from labels"):
         service.explainer.explain(network.id, SHOWN)

@@ -16,20 +16,14 @@ from recall_server.jobs.rows.records import JobStatus
 from recall_server.library import Library
 from recall_server.service import RecallService
 from tests.recall_server.feature_examples import FILE, feature_library, write_feature_artifacts
-from tests.recall_server.service.examples import pictures, service_with
-from tests.recall_server.serving_examples import COLUMNS, SIDE, ManualBackend, label_bundle, picture
+from tests.recall_server.service.examples import OWN, feature_service, pictures
+from tests.recall_server.serving_examples import COLUMNS, SIDE, label_bundle, picture
 from tests.tolerances import assert_close
-
-OWN = {column: column for column in COLUMNS}
-
-
-def service_of(library: Library, state: Path) -> RecallService:
-    return service_with(ManualBackend(eager=True), library, state)
 
 
 @pytest.fixture
 def service(tmp_path: Path) -> RecallService:
-    return service_of(feature_library(tmp_path / "artifacts", ("columns", OWN)), tmp_path / "state")
+    return feature_service(feature_library(tmp_path / "artifacts", ("columns", OWN)), tmp_path / "state")
 
 
 def test_a_head_is_trained_and_predicts_pictures(service: RecallService) -> None:
@@ -74,7 +68,7 @@ def test_classes_of_two_memories_of_one_encoder_make_one_classifier(tmp_path: Pa
         tmp_path / "artifacts", ("some", {"left": "west", "middle": "centre"}), ("other", {"right": "east"})
     )
     assert library.get("some").feature_encoder is library.get("other").feature_encoder, "it is loaded once"
-    service = service_of(library, tmp_path / "state")
+    service = feature_service(library, tmp_path / "state")
     record = service.train_labels(["west", "east"]).record
     assert {each.name for each in record.bundles} == {"some", "other"}
     said = service.predict(record.id, pictures("left", "right", count=4, seed=700))
@@ -84,7 +78,7 @@ def test_classes_of_two_memories_of_one_encoder_make_one_classifier(tmp_path: Pa
 def test_images_are_encoded_to_be_combined_with_features(tmp_path: Path) -> None:
     folder = write_feature_artifacts(tmp_path / "artifacts", ("some", {"left": "west"}))
     label_bundle("images", tuple(COLUMNS)).save(folder / "bundles" / "images.safetensors")
-    service = service_of(Library.load(folder, device="cpu"), tmp_path / "state")
+    service = feature_service(Library.load(folder, device="cpu"), tmp_path / "state")
     record = service.train_labels(["west", "right"]).record
     assert record.bundle.name == "some", "features lead"
     said = service.predict(record.id, pictures("left", "right", count=4, seed=700))
@@ -96,12 +90,12 @@ def test_features_of_different_encoders_are_not_mixed(tmp_path: Path) -> None:
     folder = write_feature_artifacts(tmp_path / "two", ("other", {"right": "east"}), size=2)
     both = Library(one.bundles | Library.load(folder, device="cpu").bundles)
     with pytest.raises(UnsupportedQuery, match="hold features of different encoders"):
-        service_of(both, tmp_path / "state").train_labels(["west", "east"])
+        feature_service(both, tmp_path / "state").train_labels(["west", "east"])
 
 
 def test_without_its_encoder_a_classifier_says_what_is_missing(tmp_path: Path) -> None:
     library = feature_library(tmp_path / "artifacts", ("columns", OWN))
-    service = service_of(library, tmp_path / "state")
+    service = feature_service(library, tmp_path / "state")
     record = service.train_labels(["left", "right"]).record
     service._library = Library({})
     with pytest.raises(NotReady, match="which is not loaded any more; put its file, or a bundle that names it, back"):

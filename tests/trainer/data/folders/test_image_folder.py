@@ -17,8 +17,8 @@ from PIL import Image
 from recall_server.core.io.pictures import decode
 from recall_server.errors import InvalidDataset
 from tests.trainer.data_examples import rows
-from trainer.data import folder_dataset, image_folder
 from trainer.data.datasets import ImageDataset, load_dataset
+from trainer.data.folders import folder_dataset, image_folder
 from trainer.data.folders.image_folder import ImageFolder
 from trainer.data.second_moments import SecondMoments
 from trainer.data.splits import Split
