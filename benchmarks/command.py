@@ -47,9 +47,9 @@ def parse(parser: argparse.ArgumentParser, arguments: Sequence[str] | None) -> a
     return options
 
 
-def add_encoder(parser: argparse.ArgumentParser) -> None:
+def add_encoder(parser: argparse.ArgumentParser, *, required: bool = True) -> None:
     """Add the options that `featuriser` reads."""
-    parser.add_argument("--encoder", type=Path, required=True)
+    parser.add_argument("--encoder", type=Path, required=required)
     parser.add_argument("--size", type=int, default=224, help="side of the pictures that the encoder sees, in pixels")
 
 

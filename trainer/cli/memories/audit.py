@@ -19,6 +19,7 @@ from trainer.data.features import EncodingProgress, Featuriser, cache_folder
 from trainer.data.progress_line import Countdown
 from trainer.evaluation.audit.attack import FALSE_POSITIVES, Estimate
 from trainer.evaluation.audit.pictures import Pictures, check_pictures, read_pictures
+from trainer.evaluation.audit.shown import Attacked
 from trainer.run.audit.audit import Audit
 from trainer.run.audit.audit import audit as attack_memory
 from trainer.run.audit.shadows import FeatureShadows, MakeShadow, PixelShadows
@@ -59,7 +60,9 @@ def audit(
     pictures = Pictures(*(read_pictures(source, loaded, featuriser) for source in (members, non_members)))
     check_pictures(pictures, loaded, halved=bool(shadows))
     progress = Countdown("shadow memory", shadows)
-    found = attack_memory(loaded, pictures, make_shadow, shadows=shadows, seed=seed, device=where, made=progress)
+    attacked = Attacked(loaded.memory, loaded.preprocessing, loaded.manifest.retraining)
+    how = {"shadows": shadows, "seed": seed}
+    found = attack_memory(attacked, loaded.labels, pictures, make_shadow, **how, device=where, made=progress)
     typer.echo("\n".join(report(found)))
     if json_file is not None:
         json_file.write_text(json.dumps(as_json(found), indent=1) + "\n")

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Final, NamedTuple
 
 import torch
 
-from recall_server.core.bundle.bundle import MemoryBundle
 from trainer.data.splits import Split
 from trainer.evaluation.audit.attack import Attack, chance, measure
 from trainer.evaluation.audit.likelihood_ratio import halves, log_ratios
@@ -39,7 +38,8 @@ class Audit(NamedTuple):
 
 
 def audit(
-    bundle: MemoryBundle,
+    attacked: Attacked,
+    labels: Sequence[str],
     pictures: Pictures,
     make_shadow: MakeShadow | None,
     *,
@@ -48,19 +48,18 @@ def audit(
     device: torch.device,
     made: Callable[[], None] = lambda: None,
 ) -> Audit:
-    """Attack the memory. Without `make_shadow`, the statistics themselves are the scores.
+    """Attack a memory of these labels. Without `make_shadow`, the statistics themselves are the scores.
 
     `made` is called after each shadow memory. Raises ValueError for a number of shadows that makes no pairs.
     """
     generator = torch.Generator().manual_seed(seed)
-    attacked = Attacked(bundle.memory, bundle.preprocessing, bundle.manifest.retraining)
     pool, first = pictures.pool, len(pictures.members)
     mine = _some(first, generator)
     place = torch.cat([mine, first + _some(len(pictures.others), generator)])
     judged = pool.select(place)
 
     def seen(each: Attacked) -> torch.Tensor:
-        return shown(each, judged, bundle.labels, seed=seed, device=device)
+        return shown(each, judged, labels, seed=seed, device=device)
 
     scores = seen(attacked)  # [2, N]
     if make_shadow is not None:

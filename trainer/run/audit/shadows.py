@@ -11,6 +11,7 @@ import torch
 
 from recall_server.core.bundle.bundle import MemoryBundle
 from recall_server.core.encoders.query_encoder import QueryEncoder
+from recall_server.core.memory import Storage
 from recall_server.core.memory.storage import fake_quantise
 from trainer.data.splits import ImageDataset, Split
 from trainer.evaluation.audit.shown import Attacked
@@ -32,9 +33,10 @@ OF_THE_RUN = ("memory.bases", "memory.rows", "minutes", "file_bytes", "start_sha
 
 @dataclass(frozen=True)
 class PixelShadows:
-    """Memories of pixels by the method, the budget and the steps of a bundle."""
+    """Makes memories of pixels by a method, a budget, so many outer steps, and the storage of a bundle."""
 
-    bundle: MemoryBundle
+    labels: tuple[str, ...]
+    storage: Storage
     method: Method
     budget: MemoryBudget
     steps: int
@@ -42,7 +44,7 @@ class PixelShadows:
 
     @classmethod
     def of(cls, bundle: MemoryBundle, *, outer_steps: int | None, device: torch.device) -> PixelShadows:
-        """Raises ValueError for a bundle whose method cannot be repeated from its manifest."""
+        """As the bundle was made. Raises ValueError if its method cannot be repeated from its manifest."""
         made = bundle.manifest.provenance
         if made.method not in METHODS:
             raise _not_repeatable(bundle, f"its method {made.method!r} is none of `recall-trainer methods`")
@@ -55,60 +57,64 @@ class PixelShadows:
             raise _not_repeatable(bundle, f"its settings are not those of this version: {error}") from error
         method = method.varied(retraining=bundle.manifest.retraining)
         steps = made.outer_steps if outer_steps is None else min(outer_steps, made.outer_steps)
-        return cls(bundle, method, MemoryBudget.of_bundle(bundle, Size()), steps, device)
+        budget = MemoryBudget.of_bundle(bundle, Size())
+        return cls(bundle.labels, bundle.storage, method, budget, steps, device)
 
     def __call__(self, train: Split, others: Split, seed: int) -> Attacked:
         method, generator = self.method, torch.Generator().manual_seed(seed)
-        dataset = _dataset(self.bundle, train, others)
+        dataset = _dataset(self.labels, train, others)
         fitted = fit_preprocessing(dataset, method)
         components = method.build(Problem(dataset, fitted, generator, self.device), self.budget)
         run = Distillation(components, method, run={}, limits=RunLimits(self.steps), generator=generator)
         tensors = run.distill(real_data(dataset, fitted, self.device))
-        memory = fake_quantise(components.memory_of(tensors), self.bundle.storage)
+        memory = fake_quantise(components.memory_of(tensors), self.storage)
         schedule = components.objective.retraining(method.retraining, tensors)
         return Attacked(memory, method.preprocessing.onto(memory, fitted), schedule)
 
 
 @dataclass(frozen=True)
 class FeatureShadows:
-    """Memories of features by the method and of the size of a bundle."""
+    """Makes memories of features of so many `numbers` by a method, with the storage of a bundle."""
 
-    bundle: MemoryBundle
+    labels: tuple[str, ...]
+    storage: Storage
     encoder: QueryEncoder
     method: FeatureMethod
-    privacy: Privacy
+    numbers: int
+    outer_steps: int = 0
+    privacy: Privacy = Privacy()
 
     @classmethod
     def of(cls, bundle: MemoryBundle, encoder: QueryEncoder) -> FeatureShadows:
-        """Raises ValueError for a bundle whose method cannot be repeated from its manifest."""
-        made = bundle.manifest.provenance
+        """As the bundle was made. Raises ValueError if its method cannot be repeated from its manifest."""
+        made, numbers = bundle.manifest.provenance, bundle.memory.stored_numbers()
         method: FeatureMethod | None = next((each for each in get_args(FeatureMethod) if each == made.method), None)
         if method is None or "added" in made.hyper_parameters:
             raise _not_repeatable(bundle, f"its method {made.method!r} makes no memory from pictures alone")
         known = {name: made.hyper_parameters[name] for name in ("epsilon", "delta", "clip") if method == "private"}
-        return cls(bundle, encoder, method, Privacy.model_validate(known))
+        promise = Privacy.model_validate(known)
+        return cls(bundle.labels, bundle.storage, encoder, method, numbers, made.outer_steps, promise)
 
     def __call__(self, train: Split, others: Split, seed: int) -> Attacked:
-        made, numbers = self.bundle.manifest.provenance, self.bundle.memory.stored_numbers()
         request = FeatureRequest(
-            dataset=_dataset(self.bundle, train, others),
+            dataset=_dataset(self.labels, train, others),
             encoder=self.encoder,
             encoder_name="",
             picture_numbers=1,
-            images_per_class=(numbers + 0.5) / len(self.bundle.labels),  # as many numbers as the memory has
+            images_per_class=(self.numbers + 0.5) / len(self.labels),  # which is rounded down to `numbers`
             output=Path(),
             method=self.method,
             seed=seed,
-            schedule=Schedule(outer_steps=made.outer_steps, subsets=0.25),
+            schedule=Schedule(outer_steps=self.outer_steps, subsets=0.25),
             privacy=self.privacy,
         )
         found = find_memory(request)
-        return Attacked(fake_quantise(found.memory, self.bundle.storage), found.preprocessing, found.retraining)
+        return Attacked(fake_quantise(found.memory, self.storage), found.preprocessing, found.retraining)
 
 
-def _dataset(bundle: MemoryBundle, train: Split, others: Split) -> ImageDataset:
+def _dataset(labels: tuple[str, ...], train: Split, others: Split) -> ImageDataset:
     """A data set of these training pictures; the others choose what the method chooses on validation pictures."""
-    return ImageDataset("shadow", bundle.labels, train, others, others.select(torch.arange(0)), "0" * 64, "")
+    return ImageDataset("shadow", labels, train, others, others.select(torch.arange(0)), "0" * 64, "")
 
 
 def _not_repeatable(bundle: MemoryBundle, why: str) -> ValueError:
