@@ -30,6 +30,7 @@ from trainer.data.second_moments import LARGEST
 from trainer.data.splits import Split
 from trainer.starts.eigenvectors import leading_eigenvectors, project, representatives
 from trainer.starts.features.added_classes import Larger, with_classes
+from trainer.starts.private.class_statistics import without_promise
 
 MOST_PICTURES, MOST_BYTES = 6_000, 2**28  # most pictures of a class, and their bytes
 LONGEST_PHRASE = 1000  # most characters of a text in a manifest
@@ -207,7 +208,7 @@ def _manifest(
         "dataset": f"{before.provenance.dataset} and {names}"[:LONGEST_PHRASE],
         "dataset_sha256": digest.hexdigest(),
         "dataset_licence": licence[:LONGEST_PHRASE],
-        "hyper_parameters": before.provenance.hyper_parameters | parameters,
+        "hyper_parameters": without_promise(before.provenance.hyper_parameters) | parameters,
     }
     return describe(
         name or before.name,

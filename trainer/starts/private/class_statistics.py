@@ -8,12 +8,14 @@ picture more. Whatever is computed from the noisy statistics is as private as th
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from typing import Annotated, Final, NamedTuple
 
 import torch
 from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor
 
+from recall_server.core.bundle.manifest import Scalar
 from recall_server.core.reports.bundle_card import SECRET_NOISE
 from trainer.starts.features.trained_features import Labelled
 from trainer.starts.private.gaussian_mechanism import Noise, noise_scale, seeded_noise, system_noise
@@ -46,6 +48,11 @@ class Privacy(BaseModel):
         known = SECRET_NOISE if self.noise_seed is None else "of a known seed: nothing is promised"
         promise = {"epsilon": self.epsilon, "delta": self.delta, "clip": self.clip}
         return promise | {"privacy_unit": UNIT, "noise": known}
+
+
+def without_promise(settings: Mapping[str, Scalar]) -> dict[str, Scalar]:
+    """The settings of a manifest without those of `Privacy`: what is added to a private memory is not private."""
+    return {name: value for name, value in settings.items() if name not in Privacy().recorded()}
 
 
 class Sums(NamedTuple):

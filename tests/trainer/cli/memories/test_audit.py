@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ import pytest
 from sklearn.datasets import load_digits
 
 from recall_server.core.bundle.bundle import MemoryBundle
+from tests.docs.pages import ROOT
 from tests.trainer.cli.test_command_line import run
 from tests.trainer.data.encoders.test_standard_form import SCALING, description, tower
 from tests.trainer.data_examples import archives, picture_folder
@@ -159,6 +161,24 @@ def test_memories_whose_shadows_cannot_be_made_are_refused(
         other.save(tmp_path / "other.safetensors")
         said = refusal(refused, tmp_path / "other.safetensors", *sides)
         assert why in said and "--shadows 0 attacks it without them" in said
+
+
+def test_memories_that_pictures_address_are_refused(mine: Path, refused: Callable[..., str]) -> None:
+    bundle = ROOT / "artifacts" / "bundles" / "fashion-mnist-images.safetensors"
+    said = refusal(refused, bundle, "--members", f"{mine}:train", "--non-members", f"{mine}:test")
+    assert "is addressed by pictures; only memories with labels can be audited" in said
+
+
+def test_pictures_on_both_sides_are_found_by_their_features(
+    bars: Path, tmp_path: Path, refused: Callable[..., str]
+) -> None:
+    mine = picture_folder(tmp_path / "mine", "high", "low", each=75)
+    run("distill", "--dataset", f"{mine}", "--output", f"{bars}", *OF_FEATURES)
+    others = picture_folder(tmp_path / "others", "high", "low", each=55, seed=1)
+    for number in range(3):
+        shutil.copy(mine / "high" / f"{number:02}.png", others / "high" / f"copy{number}.png")
+    said = refusal(refused, bars, "--members", mine, "--non-members", others)
+    assert "3 pictures are among the members and among the non-members" in said
 
 
 def test_another_encoder_is_refused(bars: Path, tmp_path: Path, refused: Callable[..., str]) -> None:

@@ -80,6 +80,15 @@ def test_noise_of_a_known_seed_is_no_promise(private: list[str]) -> None:
     assert again.memory.tensors()["bases"].equal(bundle.memory.tensors()["bases"])
 
 
+def test_a_class_that_is_added_is_not_private_and_ends_the_promise(private: list[str], tmp_path: Path) -> None:
+    run(*private, "--images-per-class", "9")
+    more = picture_folder(tmp_path / "more", "none", "edge")
+    run("add-class", private[-1], f"{more / 'edge'}", "--overwrite")
+    larger = MemoryBundle.load(private[-1])
+    assert larger.labels[-1] == "edge" and "epsilon" not in larger.manifest.provenance.hyper_parameters
+    assert "There is no privacy guarantee" in bundle_card(larger)
+
+
 @pytest.mark.parametrize(
     ("further", "sentence"),
     [
