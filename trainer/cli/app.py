@@ -145,6 +145,7 @@ def evaluate(  # noqa: PLR0913
     epochs: options.Epochs = None,
     steps: options.Steps = None,
     augmentation: options.Augmentation = None,
+    robust: options.Robust = None,
     record: options.Record = False,
     json_file: options.JsonFile = None,
     image_size: ImageSize = None,
@@ -166,6 +167,7 @@ def evaluate(  # noqa: PLR0913
         record=record,
         device=commands.pick_device(device),
         json_file=json_file,
+        robust=robust,
     )
 
 

@@ -72,6 +72,14 @@ Steps = Annotated[int | None, typer.Option(help="Training steps; default: the pr
 Augmentation = Annotated[
     str | None, typer.Option(help=f"One of {', '.join(AUGMENTATIONS)}; default: the bundle's own.")
 ]
+Robust = Annotated[
+    float | None,
+    typer.Option(
+        help="Also under attack: pixels, of 0..1, change by this at most; 0.1 for grey, 0.0314 for colour.",
+        min=0.0,
+        max=1.0,
+    ),
+]
 Record = Annotated[
     bool, typer.Option("--record", help="Write the accuracy into the manifest, and all results into a JSON beside it.")
 ]

@@ -29,20 +29,33 @@ MOST_PICTURES = 8_192  # that `evaluate_all` trains on
 ENOUGH_STEPS = 300  # of its training; what a memory needs is less
 
 Trained = Callable[[], None]  # called after each network
+Predict = Callable[[FreshClassifier, Split], Tensor]  # the number [N] of the label predicted for each picture
 
 
 def nothing() -> None:
     """What is done after each network if nobody asks."""
 
 
+def predict(classifier: FreshClassifier, split: Split, batch: int = 500) -> Tensor:
+    """The number [N] of the label predicted for each picture. Raises ValueError for an empty split."""
+    if not len(split):
+        raise ValueError("there are no pictures to score a classifier on")
+    parts = split.chunks(batch)
+    return torch.cat([classifier.predict_probabilities(part.pixels()).argmax(dim=1).cpu() for part in parts])
+
+
 @dataclass(frozen=True)
 class Runs:
-    """Independent trainings of fresh networks: one for each of `seeds`. `trained` is called after each."""
+    """Independent trainings of fresh networks: one for each of `seeds`. `trained` is called after each.
+
+    Accuracies are those of `predictions`, by default of the pictures as they are.
+    """
 
     retraining: Retraining
     seeds: Sequence[int]
     device: torch.device
     trained: Trained = nothing
+    predictions: Predict = predict
 
 
 @dataclass(frozen=True)
@@ -122,28 +135,19 @@ def fresh_accuracy(
 ) -> Accuracies:
     """Train fresh networks on images [q, r, C, H, W] with targets [q, k] or [q, r or 1, k]; score each on `split`."""
     shape = split.images.shape[1], split.images.shape[2], split.images.shape[3]
-    values, predictions = [], []
+    values, found = [], []
     for seed in runs.seeds:
         classifier = FreshClassifier(labels, shape, preprocessing, runs.retraining, seed=seed, device=runs.device)
         classifier.fit(images, targets, pretrained=pretrained)
-        predicted = predict(classifier, split)
-        values.append(_share(predicted == split.labels))
-        predictions.append(predicted)
+        found.append(runs.predictions(classifier, split))
+        values.append(_share(found[-1] == split.labels))
         runs.trained()
-    return Accuracies(tuple(values), confusions=confusions(predictions, split.labels, len(labels)))
+    return Accuracies(tuple(values), confusions=confusions(found, split.labels, len(labels)))
 
 
 def score(classifier: FreshClassifier, split: Split) -> float:
     """The classifier's accuracy on the split, whose labels must be numbered in the order of the classifier's."""
     return _share(predict(classifier, split) == split.labels)
-
-
-def predict(classifier: FreshClassifier, split: Split, batch: int = 500) -> Tensor:
-    """The number [N] of the label predicted for each picture. Raises ValueError for an empty split."""
-    if not len(split):
-        raise ValueError("there are no pictures to score a classifier on")
-    parts = split.chunks(batch)
-    return torch.cat([classifier.predict_probabilities(part.pixels()).argmax(dim=1).cpu() for part in parts])
 
 
 def confusions(predictions: Sequence[Tensor], labels: Tensor, classes: int) -> Confusions | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -35,6 +36,7 @@ from trainer.evaluation.evaluate import (
 from trainer.evaluation.few_shot import FewShot, draw_episode, evaluate_few_shot, largest_task
 from trainer.evaluation.protocol import Protocol
 from trainer.evaluation.results_file import Measured, add, evaluations, file_of, memory_digest
+from trainer.evaluation.robustness import MOST_ATTACKED, with_attacked
 from trainer.output.plots.sheets import picture_rows
 
 WAYS, SHOTS, TESTS = 2, 5, 200
@@ -77,6 +79,13 @@ class Evaluation:
             HERDED: evaluate_herded(self.bundle, train, test, runs[HERDED]),
         }
 
+    def attacked(self, epsilon: float) -> dict[str, Accuracies]:
+        """Accuracy of the same networks on test pictures as they are and under an attack within `epsilon`."""
+        bundle, train = self.bundle, self.dataset.train
+        names = {RECALLED: partial(evaluate_labels, bundle), RANDOM: partial(evaluate_real, bundle, train)}
+        runs = {name: Runs(self.schedules()[name], self.seeds, self.device) for name in names}
+        return with_attacked(names, runs, self.dataset.test, epsilon)
+
     def few_shot_task(self) -> tuple[int, int]:
         """(shots, test pictures) of an episode."""
         return largest_task(self.dataset.test, self.dataset.classes, ways=WAYS, shots=SHOTS, tests=TESTS)
@@ -104,11 +113,13 @@ def evaluate_bundle(
     record: bool,
     device: torch.device,
     json_file: Path | None = None,
+    robust: float | None = None,
 ) -> dict[str, Accuracies]:
     """Measure a bundle on the test set beside its baselines, and print the table.
 
     `record` writes the accuracy into the bundle and all results into the JSON beside it; `json_file` is an additional
-    file for the results. Invalid input is refused before anything is trained.
+    file for the results. With `robust`, a second table has accuracies under an attack within this epsilon. Invalid
+    input is refused before anything is trained.
     """
     bundle = MemoryBundle.load(path)
     require_same_pictures(bundle, dataset)
@@ -119,6 +130,8 @@ def evaluate_bundle(
     if protocol.name == "paper" and network is None:  # the paper's networks do not shrink pictures
         retraining = at_full_size(retraining)
     by_pictures = bundle.manifest.queries == "images"
+    if by_pictures and robust is not None:
+        raise ValueError(f"{path.name} is addressed by pictures; robustness is measured where labels address a memory")
     if by_pictures:  # an episode has the same size for every baseline, so there is no other protocol
         protocol = replace(protocol, name="bundle")
     evaluation = Evaluation(path, bundle, dataset, retraining, protocol, seeds, device)
@@ -131,6 +144,10 @@ def evaluate_bundle(
         task, tested = f"{len(dataset.classes)}-way, {len(dataset.test)} pictures", len(dataset.test)
         results = evaluation.label_addressed()
     print_accuracies(f"{path.stem} on {dataset.name} test: {task}", results, pictures=tested)
+    if robust is not None:
+        attacked, count = evaluation.attacked(robust), min(MOST_ATTACKED, len(dataset.test))
+        print_accuracies(f"{path.stem} on {count} pictures, with and without an attack", attacked, pictures=count)
+        results |= {name: found for name, found in attacked.items() if name not in results}
     data = f"{dataset.name} test, {task}"
     measured = Measured(str(retraining.network), str(protocol), data, seeds, device, results, schedules)
     for file in files:

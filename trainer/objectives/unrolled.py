@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Literal, final
 
 import torch
@@ -16,8 +17,10 @@ from torch import Tensor
 from recall_server.core.memory import Recalled
 from recall_server.core.networks import AbstractNetwork
 from recall_server.core.training.augmentation import augment
+from recall_server.core.training.descent import logits_of_images
 from recall_server.core.training.minibatches import rows_in_sequence
 from recall_server.core.training.retraining import Retraining
+from trainer.objectives.attacks import AbstractAttack, NoAttack
 from trainer.objectives.base import AbstractObjective, State
 from trainer.objectives.inner.inner_training import AbstractInnerTraining, Momentum
 from trainer.objectives.inner.step import AbstractInnerStep
@@ -42,7 +45,8 @@ class Unrolled(AbstractObjective):
     (SGD with fully differentiated momentum unless given) at `rate`, or at a learned rate that begins there. Learned
     layers that networks begin with get a gradient too, to the first order: as if the steps before the window added a
     constant to them. In the order "sequence" rows follow each other from step to step, as in `Retraining`, and with a
-    vector of learned rates each step has its own (Wang et al., 2018).
+    vector of learned rates each step has its own (Wang et al., 2018). The real items are changed by `attack` on the
+    network that was trained; how the attack depends on this network is not differentiated (Madry et al., 2018).
     """
 
     step: AbstractInnerStep
@@ -56,6 +60,7 @@ class Unrolled(AbstractObjective):
     training: AbstractInnerTraining = field(default_factory=lambda: Momentum(0.9))
     log_rate: Tensor | None = None  # a scalar, or one for each step [steps]
     order: Order = "random"
+    attack: AbstractAttack = NoAttack()
 
     def __post_init__(self) -> None:
         if not 1 <= self.window <= self.steps:
@@ -104,7 +109,10 @@ class Unrolled(AbstractObjective):
             state = state._replace(parameters=bridged)
         items, targets = self._minibatches(batch.recalled, index[before:], generator)
         parameters = self.training.unroll(self.step, state, items, targets).parameters
-        return self.step.evaluate(parameters, augment(batch.items, self.augmentation, generator), batch.targets)
+        real = augment(batch.items, self.augmentation, generator)
+        trained = {name: value.detach() for name, value in parameters.items()}
+        attacked = self.attack(partial(logits_of_images, self.network, trained), real, batch.targets, generator)
+        return self.step.evaluate(parameters, attacked, batch.targets)
 
     def _draw_rows(self, length: int, recalled: Recalled, generator: torch.Generator) -> Tensor:
         """[length, q, rows_per_class] distinct rows of every query for every inner step."""

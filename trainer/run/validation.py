@@ -9,6 +9,7 @@ from recall_server.core.training.retraining import Retraining
 from trainer.data.datasets import ImageDataset
 from trainer.evaluation.evaluate import Accuracies, Runs, fresh_accuracy
 from trainer.evaluation.few_shot import FewShot, draw_episode, largest_task
+from trainer.evaluation.robustness import under
 from trainer.methods.method import Method
 from trainer.objectives.components import Components
 
@@ -23,17 +24,19 @@ def validate(
 ) -> Accuracies:
     """Accuracies of fresh networks, trained as in the objective, always with the same seeds and pictures.
 
-    A memory that is addressed by pictures is tested on few-shot episodes instead, always the same ones.
+    If the objective attacks pictures, those of validation are attacked too. A memory that is addressed by pictures is
+    tested on few-shot episodes instead, always the same ones.
     """
     with torch.no_grad():
         if components.queries.shots:
             return _few_shot(components, dataset, method, preprocessing)
         recalled = components.memory.recall_lazily(torch.eye(components.memory.query_size, device=components.device))
     index = torch.randperm(len(dataset.validation), generator=torch.Generator().manual_seed(0))
+    attacked = under(method.objective.validation_attack())
     return fresh_accuracy(
         *recalled,
         dataset.validation.select(index[:VALIDATION_PICTURES]),
-        Runs(_retraining(method), range(VALIDATION_NETWORKS), components.device),
+        Runs(_retraining(method), range(VALIDATION_NETWORKS), components.device, predictions=attacked),
         labels=dataset.classes,
         preprocessing=preprocessing,
     )

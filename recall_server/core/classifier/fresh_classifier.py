@@ -110,8 +110,8 @@ class FreshClassifier:
         """The head over features as the encoder gives them. ValueError for another network than linear."""
         if self.retraining.network.architecture != "linear" or not isinstance(self.preprocessing, Standardise):
             raise ValueError(f"a {self.retraining.network} is no linear head")
-        weights = self._fitted()["classifier.weight"] / self.preprocessing.deviation
-        return LinearHead(weights, self._fitted()["classifier.bias"] - weights @ self.preprocessing.mean)
+        weights = self.parameters()["classifier.weight"] / self.preprocessing.deviation
+        return LinearHead(weights, self.parameters()["classifier.bias"] - weights @ self.preprocessing.mean)
 
     def fit(
         self,
@@ -158,7 +158,7 @@ class FreshClassifier:
 
         Raises ValueError for another shape, and NotFitted before `fit`.
         """
-        parameters = self._fitted()
+        parameters = self.parameters()
         if pixels.ndim != 4 or tuple(pixels.shape[1:]) != self.image_shape:
             raise ValueError(f"pictures must be [N, {', '.join(map(str, self.image_shape))}], not {list(pixels.shape)}")
         chunks = [torch.empty(0, len(self.labels))]
@@ -188,7 +188,7 @@ class FreshClassifier:
             seed=self.seed,
             extra=dict(self.extra if extra is None else extra),
         )
-        tensors = {NETWORK + name: value for name, value in self._fitted().items()}
+        tensors = {NETWORK + name: value for name, value in self.parameters().items()}
         tensors |= {PREPROCESSING + name: value for name, value in self.preprocessing.tensors().items()}
         if self.familiarity is not None:
             tensors |= {FAMILIARITY + name: value for name, value in self.familiarity.tensors().items()}
@@ -214,14 +214,15 @@ class FreshClassifier:
         """
         return export_network(
             self.network,
-            self._fitted(),
+            self.parameters(),
             self.preprocessing,
             self.image_shape,
             output="probabilities",
             metadata=self.extra | {"labels": canonical_json(self.labels)},
         )
 
-    def _fitted(self) -> Parameters:
+    def parameters(self) -> Parameters:
+        """Those of the network. Raises NotFitted before `fit`."""
         if self._parameters is None:
             raise NotFitted("this classifier has not been trained; call fit first")
         return self._parameters
@@ -246,10 +247,8 @@ class FreshClassifier:
             progress(done, self.retraining.steps, loss)
 
     def _diverged(self, done: int) -> TrainingFailed:
-        rate = self.retraining.learning_rate
-        return TrainingFailed(
-            f"training diverged after {done} of {self.retraining.steps} steps; use a learning rate below {rate:g}"
-        )
+        rate, steps = self.retraining.learning_rate, self.retraining.steps
+        return TrainingFailed(f"training diverged after {done} of {steps} steps; use a learning rate below {rate:g}")
 
     @classmethod
     def _from_file(cls, tensors: Mapping[str, Tensor], header: ClassifierHeader, device: str | torch.device) -> Self:

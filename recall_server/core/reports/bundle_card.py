@@ -79,6 +79,18 @@ def _promise(manifest: Manifest) -> str | None:
     )
 
 
+def _robustness(manifest: Manifest) -> str | None:
+    """The attack that the memory was distilled with, as a clause; None for none."""
+    settings = manifest.provenance.hyper_parameters
+    if settings.get("objective.attack.kind") != "pgd":
+        return None
+    said = {name: escape(str(settings.get(f"objective.attack.{name}"))) for name in ("epsilon", "steps")}
+    return (
+        f"distilled for networks that withstand small changes of pictures, with an attack (PGD, {said['steps']} steps) "
+        f"within an epsilon of {said['epsilon']} of the range of a pixel; accuracy on validation pictures is under it"
+    )
+
+
 def schedule(retraining: Retraining) -> str:
     """A table of how a fresh classifier is trained."""
     decay = DECAYS[retraining.decay]
@@ -213,5 +225,7 @@ def _making(manifest: Manifest) -> str:
         rows.append(("on validation pictures", f"{percent(best)} at best, over {progress.minutes:,.1f} minutes"))
     if (promise := _promise(manifest)) is not None:
         rows.append(("privacy", promise))
+    if (robust := _robustness(manifest)) is not None:
+        rows.append(("robustness", robust))
     settings = ", ".join(f"{escape(name)}={escape(str(value))}" for name, value in made.hyper_parameters.items())
     return facts([*rows, ("settings", settings or "none")])

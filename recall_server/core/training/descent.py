@@ -124,6 +124,15 @@ def predicted_logits(network: AbstractNetwork, parameters: Parameters, images: T
     return fused_logits(network, parameters, images) if hand is None else hand.logits(parameters, images)
 
 
+def logits_of_images(network: AbstractNetwork, parameters: Parameters, images: Tensor) -> Tensor:
+    """Logits [N, classes] of images [N, C, H, W], once differentiable in the images, and computed in parts."""
+    hand = by_hand(network, images.device)
+    compute = network.logits if hand is None else hand.logits_of
+    return torch.cat(
+        [compute(parameters, part) for part in torch.split(images, images_at_once(network, images.device))]
+    )
+
+
 def images_at_once(network: AbstractNetwork, device: torch.device) -> int:
     """How many images to process together: few enough for the caches, enough to keep the device busy.
 

@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import functools
 from dataclasses import dataclass
-from typing import final
+from typing import Any, final
 
 import torch
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 from torch.nn.functional import log_softmax
 
 from recall_server.core.networks.base import AbstractNetwork, Parameters
@@ -20,6 +21,7 @@ from recall_server.core.networks.kernels import AbstractBlocks, Affine, BlockVal
 from recall_server.core.networks.kernels.convolutions import AbstractConvolution
 
 WEIGHT, BIAS = "classifier.weight", "classifier.bias"
+Layers = list[tuple[AbstractConvolution, BlockValue]]  # of the blocks, what their backward pass needs
 
 
 @final
@@ -32,11 +34,13 @@ class ConvNetByHand:
 
     def logits(self, parameters: Parameters, images: Tensor) -> Tensor:
         """Images [N, C, H, W] -> logits [N, classes]."""
-        y = self.network.prepare(images)
-        for block in range(self.network.depth):
-            a = self.convolution(y).apply(parameters[weight_name(block)])
-            y, _ = self.blocks.forward(a, norm_of(parameters, block))
+        y, _ = self._forward(parameters, images, keep=False)
         return y.flatten(1).to(images.dtype) @ parameters[WEIGHT].T + parameters[BIAS]
+
+    def logits_of(self, parameters: Parameters, images: Tensor) -> Tensor:
+        """The same, once differentiable in the images."""
+        logits: Tensor = _Logits.apply(self, parameters, images)
+        return logits
 
     def loss_and_gradient(
         self, parameters: Parameters, images: Tensor, targets: Tensor, count: int
@@ -45,14 +49,7 @@ class ConvNetByHand:
 
         Biases before a norm have no gradient, because the norm cancels them.
         """
-        layers: list[tuple[AbstractConvolution, BlockValue]] = []
-        y = self.network.prepare(images)
-        for block in range(self.network.depth):
-            convolution = self.convolution(y)
-            y, value = self.blocks.forward(
-                convolution.apply(parameters[weight_name(block)]), norm_of(parameters, block)
-            )
-            layers.append((convolution, value))
+        y, layers = self._forward(parameters, images)
         features = y.flatten(1).to(images.dtype)
         logarithms = log_softmax(features @ parameters[WEIGHT].T + parameters[BIAS], dim=1)
         for_logits = (logarithms.exp() * targets.sum(dim=1, keepdim=True) - targets) / count
@@ -67,6 +64,26 @@ class ConvNetByHand:
                 gy = convolution.for_input(ga, parameters[weight_name(block)])
         return -(targets * logarithms).sum() / count, gradient
 
+    def image_gradient(self, parameters: Parameters, layers: Layers, gy: Tensor) -> Tensor:
+        """The gradient for the images [N, C, H, W], given what `_forward` kept and the gradient for its result."""
+        for block in reversed(range(self.network.depth)):
+            convolution, value = layers[block]
+            ga, _, _ = self.blocks.backward(value, gy)
+            gy = convolution.for_input(ga, parameters[weight_name(block)])
+        return self.network.unprepare(gy)
+
+    def _forward(self, parameters: Parameters, images: Tensor, *, keep: bool = True) -> tuple[Tensor, Layers]:
+        """y after the last block, and what the backward pass needs of each block where it is kept."""
+        layers: Layers = []
+        y = self.network.prepare(images)
+        for block in range(self.network.depth):
+            convolution = self.convolution(y)
+            a = convolution.apply(parameters[weight_name(block)])
+            y, value = self.blocks.forward(a, norm_of(parameters, block))
+            if keep:
+                layers.append((convolution, value))
+        return y, layers
+
     def convolution(self, images: Tensor) -> AbstractConvolution:
         """The convolution of a block, prepared for its input images."""
         return self.blocks.convolution(images, self.network.filters, self.stored(images.dtype))
@@ -74,6 +91,20 @@ class ConvNetByHand:
     def stored(self, dtype: torch.dtype) -> torch.dtype:
         """The dtype that convolutions are computed in."""
         return self.network.convolution_dtype or dtype
+
+
+class _Logits(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, hand: ConvNetByHand, parameters: Parameters, images: Tensor) -> Tensor:
+        y, layers = hand._forward(parameters, images)
+        ctx.hand, ctx.parameters, ctx.layers, ctx.like, ctx.dtype = hand, parameters, layers, y, images.dtype
+        return y.flatten(1).to(images.dtype) @ parameters[WEIGHT].T + parameters[BIAS]
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[None, None, Tensor]:
+        gy = (gradients[0] @ ctx.parameters[WEIGHT]).view(ctx.like.shape).to(ctx.like.dtype)
+        return None, None, ctx.hand.image_gradient(ctx.parameters, ctx.layers, gy).to(ctx.dtype)
 
 
 @functools.cache

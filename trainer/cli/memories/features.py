@@ -34,7 +34,7 @@ from trainer.starts.private.gaussian_mechanism import noise_scale
 PIXELS_ONLY: Final = (  # options of `distill`
     "recipe", "file_bytes", "bases", "rows", "start", "outer_steps", "minutes", "resume", "image_size",
 )  # fmt: skip
-PIXELS_EVALUATED: Final = ("network", "epochs", "steps", "augmentation", "json_file", "image_size")  # of `evaluate`
+PIXELS_EVALUATED: Final = ("network", "epochs", "steps", "augmentation", "json_file", "image_size", "robust")
 EncoderName = Annotated[
     str | None,
     typer.Option("--encoder", help="Distill features of this encoder, such as efficientnet-lite0, instead of pixels."),

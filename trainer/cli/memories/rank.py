@@ -17,6 +17,8 @@ from trainer.evaluation.report import require_same_pictures
 
 SPACE_HELP = "A network, such as convnet:filters=16,depth=2 or mlp; repeatable. Default: a space of ConvNets and MLPs."
 
+AGAIN_HELP = "Train on all pictures twice, to see how well that agrees with itself: no memory can do better."
+
 
 def rank(
     *,
@@ -24,6 +26,7 @@ def rank(
     dataset: Annotated[str, typer.Option(help="The data set that the bundle was made from, as for `evaluate`.")],
     networks: Annotated[list[str] | None, typer.Option(help=SPACE_HELP)] = None,
     runs: Annotated[int, typer.Option(help="Networks per architecture, on memory and on random pictures.", min=1)] = 3,
+    again: Annotated[bool, typer.Option("--again", help=AGAIN_HELP)] = False,
     json_file: JsonFile = None,
     seed: int = 0,
     device: Device = "auto",
@@ -41,7 +44,7 @@ def rank(
     where = commands.pick_device(device)
     typer.echo(f"{len(space)} networks; accuracy on {len(data.validation)} validation pictures, in per cent, by")
     typer.echo("  memory  random     all")
-    found = rank_networks(loaded, data, space, seeds=range(seed, seed + runs), device=where, report=_say)
+    found = rank_networks(loaded, data, space, seeds=range(seed, seed + runs), device=where, again=again, report=_say)
     _conclude(found)
     if json_file is not None:
         json_file.write_text(json.dumps(_as_json(found), indent=1) + "\n")
@@ -57,11 +60,14 @@ def _conclude(found: Ranking) -> None:
         f"Spearman's correlation with all pictures: memory {found.memory_correlation:.2f}, random real pictures "
         f"{found.random_correlation:.2f}"
     )
+    if found.reliability is not None:
+        typer.echo(f"of all pictures with themselves, trained again: {found.reliability:.2f}")
     typer.echo(
         f"best by the memory: {found.chosen.network}, {100 * found.chosen.everything:.1f} % when trained on all "
         f"pictures; the best of all has {100 * best:.1f} %"
     )
-    typer.echo(f"seconds for all networks: memory {found.memory_seconds:.0f}, all pictures {found.all_seconds:.0f}")
+    seconds = f"memory {found.memory_seconds:.0f}, all pictures {found.all_seconds:.0f}"
+    typer.echo(f"seconds of processor time for all networks: {seconds}")
 
 
 def _as_json(found: Ranking) -> dict[str, object]:
@@ -69,6 +75,7 @@ def _as_json(found: Ranking) -> dict[str, object]:
         "networks": [{**each._asdict(), "network": str(each.network)} for each in found.tried],
         "memory_correlation": found.memory_correlation,
         "random_correlation": found.random_correlation,
+        "reliability": found.reliability,
         "memory_seconds": found.memory_seconds,
         "all_seconds": found.all_seconds,
     }

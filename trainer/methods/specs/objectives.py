@@ -11,6 +11,7 @@ from recall_server.core.networks import NetworkSpec
 from recall_server.core.training.augmentation import AUGMENTATIONS, AugmentationName
 from trainer.methods.specs.problem import Problem
 from trainer.methods.specs.spec import Count, Spec, member_of
+from trainer.objectives.attacks import AbstractAttack, NoAttack, ProjectedGradient
 from trainer.objectives.base import AbstractObjective
 from trainer.objectives.inner.inner_training import AbstractInnerTraining, Adam, Momentum, StepSizes
 from trainer.objectives.inner.precision import Precision, with_precision
@@ -31,6 +32,10 @@ class ObjectiveSpec(Spec):
     @abstractmethod
     def build(self, problem: Problem) -> AbstractObjective:
         """The objective on the problem's device."""
+
+    def validation_attack(self) -> AbstractAttack:
+        """What validation does to pictures in pixel space, so that the best memory is the best for this objective."""
+        return NoAttack()
 
 
 class NoObjectiveSpec(ObjectiveSpec):
@@ -72,6 +77,37 @@ class InnerAdam(InnerOptimiserSpec):
         return Adam()
 
 
+class AttackSpec(Spec):
+    """What the outer loss does to real pictures before networks see them."""
+
+    noun: ClassVar[str] = "attack"
+    streams: ClassVar[bool] = True
+
+    @abstractmethod
+    def build(self) -> AbstractAttack:
+        """The attack in pixel space."""
+
+
+class NoAttackSpec(AttackSpec):
+    """Pictures stay as they are."""
+
+    kind: Literal["none"] = "none"
+
+    def build(self) -> AbstractAttack:
+        return NoAttack()
+
+
+class PgdSpec(AttackSpec):
+    """Projected gradient ascent (Madry et al., 2018): no pixel, in 0..1, changes by more than `epsilon`."""
+
+    kind: Literal["pgd"] = "pgd"
+    epsilon: Annotated[float, Field(gt=0, le=1)] = 8 / 255
+    steps: Count = 3
+
+    def build(self) -> AbstractAttack:
+        return self.make(ProjectedGradient)
+
+
 class PerformanceMatchingSpec(ObjectiveSpec):
     """Loss on real items of networks trained on recalled ones, through the last `window` of at most `steps` steps."""
 
@@ -94,7 +130,7 @@ class UnrolledSpec(PerformanceMatchingSpec):
 
     With `learn_rate`, the step size is learned and recorded in the bundle's schedule; with `rate_per_step`, every step
     has its own. The order "sequence" takes rows one after another. `eager` disables compilation, which does not pay off
-    in short runs.
+    in short runs. With an `attack`, the real items are adversarial pictures (docs/robustness.md).
     """
 
     kind: Literal["unrolled"] = "unrolled"
@@ -105,6 +141,7 @@ class UnrolledSpec(PerformanceMatchingSpec):
     classes_per_step: NonNegativeInt = 0  # 0: all of them
     precision: Precision = "float32"
     eager: bool = False
+    attack: Annotated[AttackSpec, member_of(AttackSpec)] = NoAttackSpec()
 
     @model_validator(mode="after")
     def _check_classes(self) -> Self:
@@ -132,7 +169,11 @@ class UnrolledSpec(PerformanceMatchingSpec):
             augmentation=AUGMENTATIONS[self.augmentation],
             training=self._training(),
             log_rate=learned_rate(self.rate, device, steps) if self.learn_rate else None,
+            attack=self.attack.build().in_space(problem.preprocessing),
         )
+
+    def validation_attack(self) -> AbstractAttack:
+        return self.attack.build()
 
     def _training(self) -> AbstractInnerTraining:
         if self.rate_per_step and isinstance(self.optimiser, InnerSgd):

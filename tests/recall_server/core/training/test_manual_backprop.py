@@ -56,6 +56,16 @@ def test_loss_gradient_and_logits_are_those_of_autograd(network: ConvNet, blocks
     assert set(gradient) == set(trainable_parameters(network))
 
 
+@pytest.mark.parametrize("network", NETWORKS.values(), ids=NETWORKS)
+def test_the_gradient_for_images_is_that_of_autograd(network: ConvNet, blocks: AbstractBlocks) -> None:
+    parameters, images, targets = draw(network, torch.float64)
+    leaf = images.requires_grad_()
+    logits = [ConvNetByHand(network, blocks).logits_of(parameters, leaf), network.logits(parameters, leaf)]
+    mine, oracle = (torch.autograd.grad((each * targets).sum(), leaf)[0] for each in logits)
+    assert_close(logits[0].detach(), logits[1].detach(), terms=TERMS)
+    assert_close(mine, oracle, terms=TERMS)
+
+
 def test_descent_by_hand_equals_descent_by_autograd(monkeypatch: pytest.MonkeyPatch) -> None:
     network = NETWORKS["compiled convolutions"]
     parameters, images, targets = draw(network, torch.float64, batch=2 * images_at_once(network, CPU) + 1)
