@@ -14,32 +14,23 @@ from torch.nn.functional import avg_pool2d, conv2d, leaky_relu, pad
 
 from recall_server.core.memory import LatentCodes
 from recall_server.core.memory.decoded.decoders import REDUCTION, SLOPE, Decoders
-from recall_server.core.preprocessing import AbstractPreprocessing
 from recall_server.core.training.retraining import cosine
-from trainer.data.splits import Split
 from trainer.starts.real.selection import at_random
+from trainer.starts.training_data import TrainingData
 
 BATCH, RATE = 128, 3e-3
 
 
-def autoencoded(
-    memory: LatentCodes,
-    split: Split,
-    preprocessing: AbstractPreprocessing,
-    *,
-    steps: int,
-    generator: torch.Generator,
-    device: torch.device,
-) -> LatentCodes:
+def autoencoded(memory: LatentCodes, data: TrainingData, *, steps: int) -> LatentCodes:
     """The memory with trained decoders and the codes of real images, on the CPU."""
-    shape = memory.decoders.shape
+    shape, split, generator, device = memory.decoders.shape, data.split, data.generator, data.device
     encoder = _encoder(shape.channels, shape.filters, shape.code, generator)
     learned = {name: value.to(device) for name, value in (memory.decoders.tensors() | encoder).items()}
     leaves = {name: value.clone().requires_grad_() for name, value in learned.items()}
     optimiser = torch.optim.Adam(leaves.values(), lr=RATE)
     for done in range(steps):
         index = torch.randint(len(split), (min(BATCH, len(split)),), generator=generator)
-        images = preprocessing.to_model(split.select(index).pixels()).to(device)
+        images = data.items(split.select(index)).to(device)
         decoded = Decoders.from_tensors(leaves)(_encode(leaves, images), memory.height, memory.width)
         loss = (decoded - images.unsqueeze(1)).square().mean()
         for group in optimiser.param_groups:
@@ -55,7 +46,7 @@ def autoencoded(
         order = at_random(members.unsqueeze(1), min(count, len(members)), generator)
         chosen = members[order.repeat(-(-count // len(order)))[:count]]
         with torch.no_grad():
-            codes.append(_encode(trained, preprocessing.to_model(split.select(chosen).pixels())))
+            codes.append(_encode(trained, data.items(split.select(chosen))))
     return replace(memory, stored=torch.stack(codes), decoders=Decoders.from_tensors(trained))
 
 

@@ -22,6 +22,7 @@ from recall_server.core.training.allocator import release_freed_memory
 from trainer.data.enlargement import Enlargement
 from trainer.data.second_moments import LARGEST, SecondMoments
 from trainer.data.splits import NAMED, Split
+from trainer.starts.training_data import TrainingData
 
 Coefficients = Literal["typical", "centres"]
 
@@ -33,33 +34,32 @@ ITERATIONS = 30  # most iterations of k-means
 
 
 def principal_start(
-    split: Split,
-    preprocessing: AbstractPreprocessing,
+    data: TrainingData,
     *,
     classes: Sequence[str],
     bases: int,
     rows: int,
-    generator: torch.Generator,
     moments: SecondMoments | None = None,
     coefficients: Coefficients = "typical",
     resolution: Literal["half", "full"] = "half",
 ) -> AddressedBases:
     """The start of a memory from training pictures.
 
-    `moments` are the second moments of all training pictures in pixel space, if `split` is only a sample of them.
-    Without them, or with a preprocessing that mixes pixels, the moments of `split` are computed. Bases and coefficients
+    `moments` are the second moments of all training pictures in pixel space, if `data` is only a sample of them.
+    Without them, or with a preprocessing that mixes pixels, the moments of `data` are computed. Bases and coefficients
     get the same scale, so that one outer rate suits both. Raises ValueError for more bases than a stored image has
     numbers.
     """
+    split = data.split
     _warn_of_few_pictures(split, classes, rows)
     height, width = split.images.shape[2:]
     enlargement = Enlargement.of(resolution, height, width)
-    directions = leading_directions(split, preprocessing, enlargement, bases, generator, moments)
+    directions = leading_directions(data, enlargement, bases, moments)
     release_freed_memory()  # the eigenvectors took several times the memory of the moments
-    seed = int(torch.randint(2**31, (), generator=generator))
+    seed = int(torch.randint(2**31, (), generator=data.generator))
     found = [
         representatives(
-            _coefficients(split.of_class(label, PICTURES_FOR_CENTRES), preprocessing, enlargement, directions),
+            _coefficients(split.of_class(label, PICTURES_FOR_CENTRES), data.preprocessing, enlargement, directions),
             rows,
             seed,
             coefficients,
@@ -90,25 +90,21 @@ def _warn_of_few_pictures(split: Split, classes: Sequence[str], rows: int) -> No
         )
 
 
-def leading_directions(  # noqa: PLR0917
-    split: Split,
-    preprocessing: AbstractPreprocessing,
-    enlargement: Enlargement,
-    count: int,
-    generator: torch.Generator,
-    moments: SecondMoments | None = None,
+def leading_directions(
+    data: TrainingData, enlargement: Enlargement, count: int, moments: SecondMoments | None = None
 ) -> Tensor:
     """The `count` leading eigenvectors [K, C * h * w] of the uncentred second moments, in model space."""
+    split, preprocessing = data.split, data.preprocessing
     numbers = split.images.shape[1] * enlargement.numbers
     if count > numbers:
         raise ValueError(f"{count} bases are more than the {numbers} numbers of a stored image")
     if numbers > LARGEST:
-        return _from_few_pictures(split, preprocessing, enlargement, count, generator)
+        return _from_few_pictures(data, enlargement, count)
     product = moments.standardised(preprocessing) if moments and isinstance(preprocessing, Standardise) else None
     if product is None or len(product) != numbers:  # the given moments are of images at half resolution
         product = torch.zeros(numbers, numbers, dtype=torch.float64)
         for chunk in split.chunks():
-            coordinates = enlargement.coordinates(preprocessing.to_model(chunk.pixels()))
+            coordinates = enlargement.coordinates(data.items(chunk))
             product += coordinates.T @ coordinates
         product /= len(split)
     return leading_eigenvectors(product, count)
@@ -126,14 +122,13 @@ def leading_eigenvectors(product: Tensor, count: int) -> Tensor:
     return upright
 
 
-def _from_few_pictures(
-    split: Split, preprocessing: AbstractPreprocessing, enlargement: Enlargement, count: int, generator: torch.Generator
-) -> Tensor:
+def _from_few_pictures(data: TrainingData, enlargement: Enlargement, count: int) -> Tensor:
     """The same from the Gram matrix of some pictures, where second moments would not fit in memory."""
-    some = split.select(torch.randperm(len(split), generator=generator)[: max(count, PICTURES_FOR_LARGE_BASES)])
+    drawn = torch.randperm(len(data.split), generator=data.generator)[: max(count, PICTURES_FOR_LARGE_BASES)]
+    some = data.split.select(drawn)
     if count > len(some):
         raise ValueError(f"{count} bases of pictures this large need as many pictures; there are {len(some)}")
-    parts = [enlargement.coordinates(preprocessing.to_model(chunk.pixels())) for chunk in some.chunks(16)]
+    parts = [enlargement.coordinates(data.items(chunk)) for chunk in some.chunks(16)]
     coordinates = torch.cat(parts)
     weights = leading_eigenvectors((coordinates @ coordinates.T).double(), count)
     directions: Tensor = torch.linalg.qr((weights @ coordinates).T)[0].T

@@ -17,8 +17,7 @@ from torch import Tensor
 
 from recall_server.core.memory import AddressedBases
 from recall_server.core.networks import AbstractNetwork, Parameters
-from recall_server.core.preprocessing import AbstractPreprocessing
-from trainer.data.splits import Split
+from trainer.starts.training_data import TrainingData
 
 PICTURES_OF_A_CLASS = 200  # most pictures of a class whose features are computed
 DRAWS = 30  # queries of each class in the regression
@@ -32,27 +31,25 @@ def start_by_pictures(
     start: AddressedBases,
     encoder: AbstractNetwork,
     parameters: Parameters,
-    split: Split,
-    preprocessing: AbstractPreprocessing,
+    data: TrainingData,
     *,
     shots: int,
     discriminants: bool = False,
-    generator: torch.Generator,
 ) -> tuple[AddressedBases, Parameters]:
     """The memory that `shots` pictures of a class address, and the encoder's parameters.
 
-    `start` is addressed by labels and has one column of coefficients for each class of `split`. The encoder's last
+    `start` is addressed by labels and has one column of coefficients for each class of `data`. The encoder's last
     layer is not changed if the encoder has fewer features, or there are fewer pictures, than a query has numbers. The
     same seed gives the same result.
     """
-    classes = start.query_size
+    classes, split, generator = start.query_size, data.split, data.generator
     members = [
         index[torch.randperm(len(index), generator=generator)[:PICTURES_OF_A_CLASS]]
         for index in (torch.nonzero(split.labels == label).flatten() for label in range(classes))
     ]
     some = split.select(torch.cat(members))
     with torch.no_grad():
-        chunks = [preprocessing.to_model(chunk.pixels()) for chunk in some.chunks(CHUNK)]
+        chunks = [data.items(chunk) for chunk in some.chunks(CHUNK)]
         features = torch.cat([encoder.features(parameters, images) for images in chunks])
         if encoder.classes <= min(features.shape):
             if discriminants:

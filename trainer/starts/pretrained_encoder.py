@@ -12,12 +12,12 @@ import torch
 
 from recall_server.core.networks import AbstractNetwork, Parameters
 from recall_server.core.networks.base import CLASSIFIER
-from recall_server.core.preprocessing import AbstractPreprocessing
 from recall_server.core.training.augmentation import AUGMENTATIONS, augment
 from recall_server.core.training.descent import MomentumDescent
 from recall_server.core.training.retraining import cosine
 from recall_server.errors import TrainingFailed
 from trainer.data.splits import Split
+from trainer.starts.training_data import TrainingData
 
 BATCH = 256
 RATE, MOMENTUM = 0.02, 0.9  # initial learning rate; it falls to zero by a cosine
@@ -26,19 +26,17 @@ RATE, MOMENTUM = 0.02, 0.9  # initial learning rate; it falls to zero by a cosin
 def pretrain_encoder(
     encoder: AbstractNetwork,
     parameters: Parameters,
-    split: Split,
-    preprocessing: AbstractPreprocessing,
+    data: TrainingData,
     *,
     steps: int,
     augmentation: str,
-    generator: torch.Generator,
-    device: torch.device,
 ) -> Parameters:
     """The encoder's parameters after training a classifier of all classes for `steps` minibatches.
 
     Training starts from `parameters`, and the last layer is returned unchanged. The result lies on the device of
     `parameters`. Raises TrainingFailed if the classifier diverges.
     """
+    split, generator, device = data.split, data.generator, data.device
     network = replace(encoder, classes=int(split.labels.max()) + 1)
     first = network.initialise(generator)
     first |= {name: value for name, value in parameters.items() if not name.startswith(CLASSIFIER)}
@@ -48,7 +46,7 @@ def pretrain_encoder(
     for done in range(steps):
         index = torch.randint(len(split), (min(BATCH, len(split)),), generator=generator).to(device)
         batch = held.select(index)
-        images = augment(preprocessing.to_model(batch.pixels()), AUGMENTATIONS[augmentation], generator)
+        images = augment(data.items(batch), AUGMENTATIONS[augmentation], generator)
         rate = RATE * cosine(done / steps)
         with torch.enable_grad():
             descent.step(images, targets[batch.labels], rate=rate, momentum=MOMENTUM)

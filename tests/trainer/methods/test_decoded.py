@@ -12,6 +12,7 @@ from trainer.methods.named import compose
 from trainer.methods.specs.problem import Problem
 from trainer.run.build import fit_preprocessing
 from trainer.starts.autoencoder import autoencoded
+from trainer.starts.training_data import TrainingData
 
 CPU = torch.device("cpu")
 SMALL = ["memory.channels=2", "memory.filters=6"]
@@ -59,7 +60,7 @@ def test_an_autoencoder_gives_codes_from_which_real_pictures_of_each_class_are_d
     errors = []
     for steps in (1, 300):
         seeded = torch.Generator().manual_seed(1)
-        memory = autoencoded(drawn, bars_dataset.train, fitted, steps=steps, generator=seeded, device=CPU)
+        memory = autoencoded(drawn, TrainingData(bars_dataset.train, fitted, seeded), steps=steps)
         recalled = memory.items(torch.eye(3))
         real = torch.stack([fitted.to_model(bars_dataset.train.of_class(label, 30).pixels()) for label in range(3)])
         nearest = torch.cdist(recalled.flatten(2), real.flatten(2)).min(dim=2).values

@@ -15,6 +15,7 @@ from trainer.data.second_moments import SecondMoments
 from trainer.data.splits import Split
 from trainer.evaluation.herding import herd
 from trainer.starts.eigenvectors import principal_start, project, representatives
+from trainer.starts.training_data import TrainingData
 
 NUMBERS = 9 * 8  # of a noisy picture, which its coordinates sum up
 PLAIN = Standardise(mean=torch.zeros(1), deviation=torch.ones(1))
@@ -37,15 +38,8 @@ def noisy_pictures(count: int, channels: int = 1) -> Split:
 
 
 def make(split: Split, *, bases: int, rows: int, seed: int = 0, **options: object) -> AddressedBases:
-    return principal_start(
-        split,
-        Standardise.fit(split.images),
-        classes=("a", "b"),
-        bases=bases,
-        rows=rows,
-        generator=torch.Generator().manual_seed(seed),
-        **options,  # type: ignore[arg-type]
-    )
+    data = TrainingData(split, Standardise.fit(split.images), torch.Generator().manual_seed(seed))
+    return principal_start(data, classes=("a", "b"), bases=bases, rows=rows, **options)  # type: ignore[arg-type]
 
 
 def recalled_pixels(memory: AddressedBases, split: Split) -> Tensor:

@@ -23,6 +23,7 @@ from trainer.starts.for_pictures import (
     regressed,
     start_by_pictures,
 )
+from trainer.starts.training_data import TrainingData
 
 CPU = torch.device("cpu")
 SMALL = [
@@ -82,12 +83,9 @@ def test_an_encoder_with_too_few_features_keeps_its_last_layer(bars_dataset: Ima
     generator = torch.Generator().manual_seed(0)
     encoder = ConvNet(channels=1, height=8, width=8, classes=40, filters=2, depth=2)
     parameters = encoder.initialise(generator)
-    start = principal_start(
-        bars_dataset.train, preprocessing, classes=bars_dataset.classes, bases=4, rows=2, generator=generator
-    )
-    memory, after = start_by_pictures(
-        start, encoder, parameters, bars_dataset.train, preprocessing, shots=1, generator=generator
-    )
+    data = TrainingData(bars_dataset.train, preprocessing, generator)
+    start = principal_start(data, classes=bars_dataset.classes, bases=4, rows=2)
+    memory, after = start_by_pictures(start, encoder, parameters, data, shots=1)
     assert torch.equal(after["classifier.weight"], parameters["classifier.weight"])
     assert memory.query_size == 40
     assert bool(memory.addressing.isfinite().all())

@@ -11,6 +11,7 @@ from recall_server.errors import TrainingFailed
 from tests.trainer.streams.stream_examples import bars
 from trainer.data.splits import Split
 from trainer.starts import pretrained_encoder
+from trainer.starts.training_data import TrainingData
 
 CPU = torch.device("cpu")
 PLAIN = Standardise(torch.tensor([0.2]), torch.tensor([0.25]))
@@ -22,10 +23,8 @@ def start() -> Parameters:
 
 
 def taught(split: Split, steps: int, seed: int = 0) -> Parameters:
-    return pretrained_encoder.pretrain_encoder(
-        ENCODER, start(), split, PLAIN,
-        steps=steps, augmentation="none", generator=torch.Generator().manual_seed(seed), device=CPU,
-    )  # fmt: skip
+    data = TrainingData(split, PLAIN, torch.Generator().manual_seed(seed))
+    return pretrained_encoder.pretrain_encoder(ENCODER, start(), data, steps=steps, augmentation="none")
 
 
 def between_over_within(parameters: Parameters, split: Split) -> float:

@@ -103,11 +103,4 @@ class AutoencoderStart(StartSpec):
     def memory(self, spec: MemorySpec, shape: MemoryShape, budget: MemoryBudget, problem: Problem) -> AbstractMemory:
         drawn = spec.noise(shape, budget.bases, budget.rows, "xavier", problem.generator)
         assert isinstance(drawn, LatentCodes), "no other memory has the trait codes"
-        return autoencoded(
-            drawn,
-            problem.dataset.train,
-            problem.preprocessing,
-            steps=self.steps,
-            generator=problem.generator,
-            device=problem.device,
-        )
+        return autoencoded(drawn, problem.training, steps=self.steps)

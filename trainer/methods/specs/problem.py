@@ -12,6 +12,7 @@ from recall_server.core.preprocessing import AbstractPreprocessing
 from trainer.data.datasets import ImageDataset
 from trainer.data.second_moments import SecondMoments
 from trainer.starts.few_samples import Samples
+from trainer.starts.training_data import TrainingData
 
 
 @dataclass(frozen=True)
@@ -30,6 +31,11 @@ class Problem:
     encoder: bytes | None = None
     moments: SecondMoments | None = None
     samples: Samples | None = None
+
+    @property
+    def training(self) -> TrainingData:
+        """What a start is computed from."""
+        return TrainingData(self.dataset.train, self.preprocessing, self.generator, self.device)
 
     def network(self, spec: NetworkSpec, classes: int | None = None) -> AbstractNetwork:
         """The network for pictures of the data set and for all of its classes, or for so many."""

@@ -83,16 +83,8 @@ class PictureQueriesSpec(QueriesSpec):
         parameters = network.initialise(problem.generator)
         if not self.pretraining_steps:
             return parameters
-        return pretrain_encoder(
-            network,
-            parameters,
-            problem.dataset.train,
-            problem.preprocessing,
-            steps=self.pretraining_steps,
-            augmentation=augmentation,
-            generator=problem.generator,
-            device=problem.device,
-        )
+        steps = self.pretraining_steps
+        return pretrain_encoder(network, parameters, problem.training, steps=steps, augmentation=augmentation)
 
 
 QueriesPart = Annotated[QueriesSpec, member_of(QueriesSpec)]

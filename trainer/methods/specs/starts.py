@@ -97,12 +97,10 @@ class PrincipalStart(StartSpec):
 
     def instant(self, spec: MemorySpec, budget: MemoryBudget, problem: Problem) -> AbstractMemory:
         return principal_start(
-            problem.dataset.train,
-            problem.preprocessing,
+            problem.training,
             classes=problem.dataset.classes,
             bases=budget.bases,
             rows=budget.rows,
-            generator=problem.generator,
             moments=problem.moments,
             coefficients=self.coefficients,
             resolution=spec.resolution,
@@ -118,8 +116,7 @@ class PrincipalStart(StartSpec):
         self, memory: AbstractMemory, encoder: AbstractNetwork, parameters: Parameters, problem: Problem, **how: Any
     ) -> tuple[AbstractMemory, Parameters]:
         assert isinstance(memory, AddressedBases), "this start makes no other memory"
-        data, space, generator = problem.dataset.train, problem.preprocessing, problem.generator
-        return start_by_pictures(memory, encoder, parameters, data, space, generator=generator, **how)
+        return start_by_pictures(memory, encoder, parameters, problem.training, **how)
 
 
 class RealStart(StartSpec):
@@ -138,22 +135,10 @@ class RealStart(StartSpec):
     def memory(self, spec: MemorySpec, shape: MemoryShape, budget: MemoryBudget, problem: Problem) -> AbstractMemory:
         data, features = problem.dataset, pixel_features(problem.dataset.train)
         if self.selection != "random" and self.training_steps and data.image_shape[1:] != (1, 1):
-            features = network_features(
-                problem.network(self.network, shape.classes),
-                data.train,
-                problem.preprocessing,
-                steps=self.training_steps,
-                generator=problem.generator,
-                device=problem.device,
-            )
+            network = problem.network(self.network, shape.classes)
+            features = network_features(network, problem.training, steps=self.training_steps)
         items = real_items(
-            data.train,
-            problem.preprocessing,
-            classes=shape.classes,
-            rows=budget.rows,
-            selection=self.selection,
-            features=features,
-            generator=problem.generator,
+            problem.training, classes=shape.classes, rows=budget.rows, selection=self.selection, features=features
         )
         return spec.holding(items.reshape(*items.shape[:2], *shape.item_shape))
 

@@ -9,12 +9,12 @@ import torch
 from torch import Tensor
 
 from recall_server.core.networks import AbstractNetwork
-from recall_server.core.preprocessing import AbstractPreprocessing
 from recall_server.core.training.descent import images_at_once
 from trainer.data.enlargement import Enlargement
 from trainer.data.splits import Split
 from trainer.starts.pretrained_encoder import pretrain_encoder
 from trainer.starts.real.selection import at_random, herding, k_center
+from trainer.starts.training_data import TrainingData
 
 Selection = Literal["random", "herding", "k-center"]
 Features = Callable[[Tensor], Tensor]  # items [N, C, H, W] in model space -> [N, p]
@@ -22,28 +22,19 @@ Features = Callable[[Tensor], Tensor]  # items [N, C, H, W] in model space -> [N
 MOST = 5_000  # candidates of each class
 
 
-def real_items(
-    split: Split,
-    preprocessing: AbstractPreprocessing,
-    *,
-    classes: int,
-    rows: int,
-    selection: Selection,
-    features: Features,
-    generator: torch.Generator,
-) -> Tensor:
+def real_items(data: TrainingData, *, classes: int, rows: int, selection: Selection, features: Features) -> Tensor:
     """Items [classes, rows, C, H, W] in model space. A class with fewer than `rows` repeats its items."""
     chosen = []
     for label in range(classes):
-        members = split.of_class(label, MOST)
+        members = data.split.of_class(label, MOST)
         count = min(rows, len(members))
         if selection == "random":
-            order = at_random(members.images, count, generator)
+            order = at_random(members.images, count, data.generator)
         else:
-            parts = [features(preprocessing.to_model(chunk.pixels())) for chunk in members.chunks()]
+            parts = [features(data.items(chunk)) for chunk in members.chunks()]
             order = (herding if selection == "herding" else k_center)(torch.cat(parts), count)
         kept = members.select(order.repeat(-(-rows // count))[:rows])
-        chosen.append(preprocessing.to_model(kept.pixels()))
+        chosen.append(data.items(kept))
     return torch.stack(chosen)
 
 
@@ -55,26 +46,10 @@ def pixel_features(split: Split) -> Features:
     return Enlargement.from_half(height, width).coordinates
 
 
-def network_features(
-    network: AbstractNetwork,
-    split: Split,
-    preprocessing: AbstractPreprocessing,
-    *,
-    steps: int,
-    generator: torch.Generator,
-    device: torch.device,
-) -> Features:
+def network_features(network: AbstractNetwork, data: TrainingData, *, steps: int) -> Features:
     """Inputs of the last layer of a classifier of all classes that was trained for `steps` minibatches."""
-    parameters = pretrain_encoder(
-        network,
-        network.initialise(generator),
-        split,
-        preprocessing,
-        steps=steps,
-        augmentation="none",
-        generator=generator,
-        device=device,
-    )
+    device, first = data.device, network.initialise(data.generator)
+    parameters = pretrain_encoder(network, first, data, steps=steps, augmentation="none")
     placed = {name: value.to(device) for name, value in parameters.items()}
 
     @torch.no_grad()
