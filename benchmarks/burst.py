@@ -83,8 +83,8 @@ def ends(client: httpx2.Client, addresses: list[str]) -> Counter[str]:
 
 def main(arguments: list[str] | None = None) -> None:
     parser = command_parser(__doc__, "quick")
-    parser.add_argument("--requests", type=int, default=500)
-    parser.add_argument("--queue", type=int, default=16)
+    parser.add_argument("--requests", type=int, default=500, help="at once")
+    parser.add_argument("--queue", type=int, default=16, help="trainings that may wait")
     options = parser.parse_args(arguments)
     requests, queue = (100, 4) if options.quick else (options.requests, options.queue)
     with running_server(f"--queue-limit={queue}", "--workers=1", "--worker-threads=1") as server:

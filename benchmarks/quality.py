@@ -16,8 +16,8 @@ import statistics
 import sys
 import time
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import torch
 
@@ -33,8 +33,7 @@ WAYS = (2, 3)
 SHOTS, TESTS = 5, 300
 
 
-@dataclass(frozen=True)
-class Comparison:
+class Comparison(NamedTuple):
     """One classifier: `promised` is the estimate, `otherwise` the guess without it, `found` the measured accuracy."""
 
     labels: tuple[str, ...]

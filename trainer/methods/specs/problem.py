@@ -32,14 +32,14 @@ class Problem:
     moments: SecondMoments | None = None
     samples: Samples | None = None
 
+    def network(self, spec: NetworkSpec, classes: int | None = None) -> AbstractNetwork:
+        """The network for pictures of the data set and for all of its classes, or for so many."""
+        return build_network(spec, self.dataset.image_shape, classes or len(self.dataset.classes))
+
     @property
     def training(self) -> TrainingData:
         """What a start is computed from."""
         return TrainingData(self.dataset.train, self.preprocessing, self.generator, self.device)
-
-    def network(self, spec: NetworkSpec, classes: int | None = None) -> AbstractNetwork:
-        """The network for pictures of the data set and for all of its classes, or for so many."""
-        return build_network(spec, self.dataset.image_shape, classes or len(self.dataset.classes))
 
 
 @dataclass(frozen=True)
