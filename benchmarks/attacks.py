@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import random
 import re
 import socket
@@ -22,6 +23,7 @@ from benchmarks.hostile_files import flat_webp, noise, progressive
 BOUNDARY = "frontier"
 FORM = f"multipart/form-data; boundary={BOUNDARY}"
 JSON = "application/json"
+NICENESS = 10
 PATIENCE = 60.0  # seconds for one answer
 LARGEST_ANSWER = 2**20  # bytes that are read of it
 SECONDS_BETWEEN = 0.01  # two requests of one thread
@@ -172,7 +174,11 @@ ATTACKS = (
 
 
 def run(pipe: Connection, target: Target, seconds: float, seed: int, names: list[str]) -> None:
-    """Attack for so long, each of these kinds in a thread of its own, and send the outcomes: the work of a process."""
+    """Attack for so long, each of these kinds in a thread of its own, and send the outcomes: the work of a process.
+
+    It has a low priority, for attackers do not compute on the machine that they attack.
+    """
+    os.nice(NICENESS)
     chosen = [attack for attack in ATTACKS if attack.name in names]
     outcomes = {attack.name: Outcome() for attack in chosen}
     until = time.monotonic() + seconds
