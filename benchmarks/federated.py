@@ -4,8 +4,8 @@
 
 Ten clients divide the training pictures of CIFAR-10, each class by shares from a Dirichlet distribution. Each makes a
 memory of its own features by `exact`, as `recall-trainer distill --encoder` does, and sends the file once; the server
-merges the files as `recall-trainer federate` does. A tenth of each client's pictures choose its head. `mean_of_heads`
-is what the server has before it learns from virtual features.
+merges the files as `recall-trainer federate` does. `aligned_heads` is what the server has before it learns from virtual
+features.
 
 FedAvg trains a linear head on the same features: in every round each client receives the head, trains it for
 `--local-epochs` and sends it back, in float32. `bytes` are all that is sent, in both directions; the files of memories
@@ -32,13 +32,15 @@ from trainer.data.datasets import ImageDataset, load_dataset
 from trainer.data.splits import Split
 from trainer.run.federated.clients import read_clients
 from trainer.run.federated.federate import federate
-from trainer.run.federated.merging import class_shares, mean_of_heads, places_of
+from trainer.run.federated.merging import aligned_head, class_shares, places_of
 from trainer.run.search.feature_memory import heads_accuracy, make_features
 from trainer.run.search.feature_methods import FeatureRequest
+from trainer.starts.features.linear_head import HeadSettings
 from trainer.starts.features.trained_features import Labelled
 
 PICTURE = 32 * 32 * 3
 HELD_OUT = 10  # of so many pictures of a client's class, one is for validation
+HEAD = HeadSettings(ridge=0.003, balance=0.5)  # of all clients, chosen on validation pictures
 OF_ONE_CLASS = 1.0  # images per class of a client with one class; fewer describe none
 QUICK = {"pictures": 3000, "rounds": 3}
 
@@ -67,7 +69,7 @@ def memory(dataset: ImageDataset, encoder: QueryEncoder, images: float, folder: 
     """Write the memory of a data set of features as folder/NAME.safetensors."""
     size = images if len(dataset.classes) > 1 else max(images, OF_ONE_CLASS)
     output = folder / f"{dataset.name}.safetensors"
-    request = FeatureRequest(dataset, encoder, "encoder", PICTURE, size, output, storage="int8")
+    request = FeatureRequest(dataset, encoder, "encoder", PICTURE, size, output, storage="int8", head=HEAD)
     make_features(request, lambda sentence: None)
 
 
@@ -82,7 +84,7 @@ def one_round(dataset: ImageDataset, clients: Sequence[ImageDataset], encoder: Q
         merged = federate(received, folder / "merged.safetensors")
         places = places_of(received, merged.labels)
         shares = class_shares(received, places, len(merged.labels))
-        mean = mean_of_heads(received, places, shares, len(merged.labels))
+        aligned = aligned_head(received, places, shares, len(merged.labels))
         back = torch.tensor([dataset.classes.index(label) for label in merged.labels])
         in_order = Split(judged.images, back.argsort()[judged.labels])
         whole = replace(dataset, name="central")
@@ -93,7 +95,7 @@ def one_round(dataset: ImageDataset, clients: Sequence[ImageDataset], encoder: Q
         assert central.found.probe is not None, "the method is exact"
         return {
             "memories": heads_accuracy(merged, in_order).mean,
-            "mean_of_heads": accuracy(mean, in_order),
+            "aligned_heads": accuracy(aligned, in_order),
             "central_memory": heads_accuracy(central.bundle, judged).mean,
             "linear_probe": central.found.probe.accuracy(judged),
             "bytes": sum(client.bundle.file_bytes or 0 for client in received),
@@ -120,7 +122,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     add_encoder(parser)
     parser.add_argument("--clients", type=int, default=10)
     parser.add_argument("--concentration", type=float, default=0.1, help="of the Dirichlet distribution")
-    parser.add_argument("--images-per-class", type=float, default=0.7, help="the size of a client's memory")
+    parser.add_argument("--images-per-class", type=float, default=1.7, help="the size of a client's memory")
     parser.add_argument("--rounds", type=int, default=60, help="of FedAvg")
     parser.add_argument("--local-epochs", type=int, default=1, help="of a client in a round of FedAvg")
     parser.add_argument("--rate", type=float, default=0.03, help="of FedAvg, chosen on validation pictures")

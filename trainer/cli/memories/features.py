@@ -28,6 +28,7 @@ from trainer.methods.overrides import overridden
 from trainer.output.places import check_name, check_place
 from trainer.run.search.feature_memory import distill_features, heads_accuracy
 from trainer.run.search.feature_methods import FeatureMethod, FeatureRequest, linear_probe
+from trainer.starts.features.linear_head import HeadSettings
 from trainer.starts.private.class_statistics import Privacy
 from trainer.starts.private.gaussian_mechanism import noise_scale
 
@@ -76,7 +77,7 @@ def read_features(
 ) -> FeatureRequest:
     """Encode the data set, or read its features from the cache. Raises InvalidDataset, and ValueError for options."""
     stored, chosen = _storage(storage), _method(method)
-    privacy = _privacy(chosen, override or ())
+    privacy, head = _settings(chosen, override or ())
     featuriser = Featuriser(found, cache=cache_folder(), report=EncodingProgress())
     data = load_dataset(request.dataset, seed=seed, featuriser=featuriser)
     for sentence in data.complaints():
@@ -92,6 +93,7 @@ def read_features(
         storage=stored,
         seed=seed,
         privacy=privacy,
+        head=head,
     )
 
 
@@ -147,14 +149,18 @@ def _method(name: str | None) -> FeatureMethod:
     return method
 
 
-def _privacy(method: FeatureMethod, overrides: Sequence[str]) -> Privacy:
-    if overrides and method != "private":
+def _settings(method: FeatureMethod, overrides: Sequence[str]) -> tuple[Privacy, HeadSettings]:
+    """What --set changes of a method, beside the defaults of the other. ValueError for fields that it does not have."""
+    if method == "private":
+        privacy = overridden(Privacy(), overrides)
+        noise_scale(privacy.epsilon, privacy.delta)
+        return privacy, HeadSettings()
+    if overrides and method != "exact":
         raise ValueError(
-            f"the method {method} has no fields to --set; the fields of private are epsilon, delta and clip"
+            f"the method {method} has no fields to --set; those of private are epsilon, delta and clip, and those of "
+            "exact ridge and balance"
         )
-    privacy = overridden(Privacy(), overrides)
-    noise_scale(privacy.epsilon, privacy.delta)
-    return privacy
+    return Privacy(), overridden(HeadSettings(), overrides)
 
 
 def _storage(name: str | None) -> Storage:

@@ -4,10 +4,11 @@ A class is one class wherever its label is used. Its centres at all clients are 
 pictures each stands for. Around them, virtual features are drawn with the deviations that are left around the centres:
 a Gaussian mixture instead of the single Gaussian of CCVR (Luo et al., "No fear of heterogeneity", NeurIPS 2021).
 
-The head begins as the mean of the clients' heads. There a client counts by the root of its share in a class: columns
-differ more by the other classes that a client has than by how many pictures they were learned from. What it lacks is
-what tells classes apart that no client has together. It is learned from the virtual features as a correction that stays
-small, as when a server joins the heads of memories.
+The head begins with the clients' heads. A head says how the classes of its client differ, and nothing of what they have
+in common: any vector may be added to all of its columns. So the column of client i for class c is fitted by U_c - m_i,
+with vectors U_c for classes and m_i for clients, by least squares, in which a client counts by the root of its share in
+a class. What the vectors U_c lack is what tells classes apart that no client has together. It is learned from the
+virtual features as a correction that stays small, as when a server joins the heads of memories.
 """
 
 from __future__ import annotations
@@ -30,7 +31,8 @@ from trainer.starts.features.trained_features import Labelled
 
 VIRTUAL: Final = 200  # features of a class; 300 change validation accuracy by less than its noise
 COST: Final = 0.3  # half the squared correction costs so much, against the mean loss, as of a class in `joined_head`
-POWER: Final = 0.5  # of shares in the mean of heads; 1 is worse by a point on validation pictures, and 0 no better
+POWER: Final = 0.5  # of shares in the fit of heads; 1 is worse by half a point on validation pictures, and 0 by two
+FIRM: Final = 0.1  # cost of the clients' vectors m_i, against the mean weight of a column: it joins what no class joins
 STEPS: Final = 25  # of L-BFGS
 HEADROOM: Final = 1.5  # bases for each class, at least: they span the head, and half as many directions beside it
 
@@ -49,7 +51,7 @@ def merge(clients: Sequence[Client], *, seed: int = 0) -> Merged:
     places = places_of(clients, labels)
     shares = class_shares(clients, places, len(labels))
     data = virtual_features(clients, places, shares, torch.Generator().manual_seed(seed))
-    weights = _corrected(mean_of_heads(clients, places, shares, len(labels)), data)
+    weights = _corrected(aligned_head(clients, places, shares, len(labels)), data)
     step = one_step(LinearHead(weights, torch.zeros(len(labels))), clients[0].space)
     largest = max(len(client.memory.bases) for client in clients)
     bases = min(weights.shape[1], max(largest, math.ceil(HEADROOM * len(labels))))
@@ -76,16 +78,19 @@ def class_shares(clients: Sequence[Client], places: Sequence[Tensor], classes: i
     return [(weight / total[place]).float() for place, weight in zip(places, weights, strict=True)]
 
 
-def mean_of_heads(
-    clients: Sequence[Client], places: Sequence[Tensor], shares: Sequence[Tensor], classes: int
-) -> Tensor:
-    """The weights [classes, D] of the clients' heads, averaged by powers of their shares."""
-    head, total = torch.zeros(classes, clients[0].memory.item_shape[0]), torch.zeros(classes, 1)
-    for client, place, share in zip(clients, places, shares, strict=True):
-        weight = share.pow(POWER).unsqueeze(1)
-        head.index_add_(0, place, weight * client.head)
-        total.index_add_(0, place, weight)
-    return head / total
+def aligned_head(clients: Sequence[Client], places: Sequence[Tensor], shares: Sequence[Tensor], classes: int) -> Tensor:
+    """The vectors U [classes, D] that best explain the clients' heads as U_c - m_i; their sum is zero."""
+    owner = torch.repeat_interleave(torch.arange(len(clients)), torch.tensor([len(place) for place in places]))
+    design = torch.zeros(len(owner), classes + len(clients), dtype=torch.float64)
+    design[torch.arange(len(owner)), torch.cat(list(places))] = 1
+    design[torch.arange(len(owner)), classes + owner] = -1
+    weights = torch.cat(list(shares)).double().pow(POWER).unsqueeze(1)
+    costs = torch.zeros(classes + len(clients), dtype=torch.float64)
+    costs[classes:] = FIRM * weights.mean()
+    columns = torch.cat([client.head for client in clients]).double()
+    normal = design.T @ (weights * design) + costs.diag()
+    found: Tensor = torch.linalg.solve(normal, design.T @ (weights * columns))[:classes]
+    return (found - found.mean(dim=0)).float().contiguous()
 
 
 def virtual_features(

@@ -25,6 +25,7 @@ from trainer.data.datasets import ImageDataset
 from trainer.data.splits import Split
 from trainer.run.federated.picture_counts import picture_counts
 from trainer.starts.features.described_classes import best_exact, best_head, is_centred
+from trainer.starts.features.linear_head import HeadSettings
 from trainer.starts.features.trained_features import Labelled, Schedule, retraining, train_vectors
 from trainer.starts.private.class_statistics import Privacy
 from trainer.starts.private.described_classes import private_memory
@@ -40,7 +41,7 @@ class FeatureRequest:
     """What to make of a data set of features [N, D, 1, 1], and where to write it.
 
     `picture_numbers` is the size of a picture of the data set in numbers, in which the budget is counted. `privacy` is
-    what the method `private` promises.
+    what the method `private` promises, and `head` how `exact` trains its head.
     """
 
     dataset: ImageDataset
@@ -54,6 +55,7 @@ class FeatureRequest:
     seed: int = 0
     schedule: Schedule = Schedule(outer_steps=400, subsets=0.25)
     privacy: Privacy = Privacy()
+    head: HeadSettings = HeadSettings()
 
     @property
     def numbers(self) -> int:
@@ -144,11 +146,12 @@ def _exact(request: FeatureRequest) -> Found:
     train, validation = (
         _labelled(split, preprocessing) for split in (request.dataset.train, request.dataset.validation)
     )
-    found = best_exact(train, validation, preprocessing, len(request.dataset.classes), request.numbers)
+    found = best_exact(train, validation, preprocessing, len(request.dataset.classes), request.numbers, request.head)
     memory, said = found.memory, f"a head along {len(found.memory.bases)} bases"
     if isinstance(memory, DescribedClasses):
         said = f"a head and {len(memory.centres)} centres per class along {len(memory.bases)} bases"
     probe, source = Probe(found.head, preprocessing), _source(request.dataset, found.accuracy)
+    source = source._replace(settings={**source.settings, **request.head.recorded()})
     return Found(memory, found.preprocessing, found.retraining, found.accuracy, said, source, probe)
 
 

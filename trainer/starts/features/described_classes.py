@@ -16,7 +16,7 @@ from recall_server.core.classifier.one_step import one_step
 from recall_server.core.memory import AddressedBases, DescribedClasses
 from recall_server.core.preprocessing import Standardise
 from recall_server.core.training.retraining import Retraining
-from trainer.starts.features.linear_head import softmax_head
+from trainer.starts.features.linear_head import CHOSEN, HeadSettings, softmax_head
 from trainer.starts.features.low_rank_head import low_rank_factors
 from trainer.starts.features.trained_features import Labelled
 from trainer.starts.representatives import clusters
@@ -40,8 +40,13 @@ class Exact(NamedTuple):
     head: LinearHead
 
 
-def best_exact(
-    train: Labelled, validation: Labelled, preprocessing: Standardise, classes: int, numbers: float
+def best_exact(  # noqa: PLR0913, PLR0917
+    train: Labelled,
+    validation: Labelled,
+    preprocessing: Standardise,
+    classes: int,
+    numbers: float,
+    settings: HeadSettings = CHOSEN,
 ) -> Exact:
     """The memory of the head that is best on validation features, within so many numbers.
 
@@ -52,8 +57,8 @@ def best_exact(
     centres = next((count for count in CENTRES if 2 * most_bases(numbers, classes, width, count) >= 3 * classes), 1)
     bases = most_bases(numbers, classes, width, centres)
     if 2 * bases < 3 * classes:
-        return _low_rank(train, validation, preprocessing, classes, numbers)
-    head, accuracy, _ = best_head(train, validation, classes, bias=is_centred(preprocessing))
+        return _low_rank(train, validation, preprocessing, classes, numbers, settings)
+    head, accuracy, _ = best_head(train, validation, classes, bias=is_centred(preprocessing), settings=settings)
     step = one_step(head, preprocessing)
     moved = (step.preprocessing.mean - preprocessing.mean) / preprocessing.deviation
     data = Labelled(train.features - moved.to(train.features), train.labels)
@@ -61,7 +66,14 @@ def best_exact(
     return Exact(memory, step.preprocessing, step.retraining, accuracy, head)
 
 
-def _low_rank(train: Labelled, validation: Labelled, preprocessing: Standardise, classes: int, numbers: float) -> Exact:
+def _low_rank(  # noqa: PLR0913, PLR0917
+    train: Labelled,
+    validation: Labelled,
+    preprocessing: Standardise,
+    classes: int,
+    numbers: float,
+    settings: HeadSettings,
+) -> Exact:
     width = train.features.shape[1]
     rank = min(classes - 1, int(numbers // (width + classes)))
     if rank < 1:
@@ -69,7 +81,7 @@ def _low_rank(train: Labelled, validation: Labelled, preprocessing: Standardise,
             f"{numbers:.0f} numbers are fewer than the {width + classes} of a head of rank one, for {classes} classes "
             f"and {width} features"
         )
-    head, _, ridge = best_head(train, validation, classes, bias=False)
+    head, _, ridge = best_head(train, validation, classes, bias=False, settings=settings)
     factors, bases = low_rank_factors(head, train, rank, ridge)
     found = LinearHead(factors @ bases, torch.zeros(classes))
     step = one_step(found, preprocessing)
@@ -90,11 +102,13 @@ def is_centred(preprocessing: Standardise) -> bool:
     return bool((preprocessing.mean != 0).any())
 
 
-def best_head(train: Labelled, validation: Labelled, classes: int, *, bias: bool) -> BestHead:
-    """The head of the ridge that is best on validation features."""
+def best_head(
+    train: Labelled, validation: Labelled, classes: int, *, bias: bool, settings: HeadSettings = CHOSEN
+) -> BestHead:
+    """The head of the ridge that is best on validation features, or of the ridge in the settings."""
     features, best = train.features.float(), None
-    for ridge in RIDGES:
-        head = softmax_head(features, train.labels, classes, ridge, bias=bias)
+    for ridge in RIDGES if settings.ridge is None else (settings.ridge,):
+        head = softmax_head(features, train.labels, classes, ridge, bias=bias, balance=settings.balance)
         accuracy = _accuracy(head, validation)
         if best is None or accuracy > best[1]:
             best = BestHead(head, accuracy, ridge)

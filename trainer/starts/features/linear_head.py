@@ -3,23 +3,56 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import Annotated, Final
 
 import torch
+from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 
 from recall_server.core.classifier.class_statistics import LinearHead
 
 
-def softmax_head(
-    features: Tensor, labels: Tensor, classes: int, ridge: float, *, steps: int = 60, bias: bool = True
+class HeadSettings(BaseModel):
+    """How a head is trained: with a `ridge`, by default the best of some on validation features, and a `balance`.
+
+    A balance of 1 trains for classes that are equally frequent, whatever the training pictures are (balanced softmax,
+    Ren et al., NeurIPS 2020), and 0 for classes as frequent as they are.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+    ridge: Annotated[float, Field(gt=0)] | None = None
+    balance: Annotated[float, Field(ge=0, le=1)] = 0.0
+
+    def recorded(self) -> dict[str, float]:
+        """The settings that are not the default, for a manifest."""
+        return {f"head.{name}": value for name, value in self if value != type(self).model_fields[name].default}
+
+
+CHOSEN: Final = HeadSettings()  # the ridge is chosen, and classes are as frequent as they are
+
+
+def softmax_head(  # noqa: PLR0913
+    features: Tensor,
+    labels: Tensor,
+    classes: int,
+    ridge: float,
+    *,
+    steps: int = 60,
+    bias: bool = True,
+    balance: float = 0.0,
 ) -> LinearHead:
-    """Softmax regression on features [N, D] with ridge / 2 |W|^2 in the mean loss, by L-BFGS."""
+    """Softmax regression on features [N, D] with ridge / 2 |W|^2 in the mean loss, by L-BFGS.
+
+    In training, `balance` times the logarithms of the classes' frequencies are added to the logits.
+    """
+    prior = balance * torch.bincount(labels, minlength=classes).clamp(min=1).to(features).log()
     weights = features.new_zeros(classes, features.shape[1]).requires_grad_()
     shift = features.new_zeros(classes).requires_grad_(bias)
 
     def loss() -> Tensor:
-        return cross_entropy(features @ weights.T + shift, labels) + ridge / 2 * weights.square().sum()
+        return cross_entropy(features @ weights.T + shift + prior, labels) + ridge / 2 * weights.square().sum()
 
     minimise(loss, [weights, shift] if bias else [weights], steps)
     return LinearHead(weights.detach(), shift.detach())

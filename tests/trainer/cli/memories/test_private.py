@@ -96,7 +96,7 @@ def test_a_class_that_is_added_is_not_private_and_ends_the_promise(private: list
         (["--set", "delta=1"], "delta: Input should be less than 1"),
         (["--set", "epsilon=1e13"], "promise nothing"),
         (["--set", "sigma=1"], "there is no field 'sigma'; there are epsilon, delta, clip, noise_seed"),
-        (["--method", "exact", "--set", "epsilon=1"], "the method exact has no fields to --set"),
+        (["--method", "exact", "--set", "epsilon=1"], "there is no field 'epsilon'; there are ridge, balance"),
         (["--images-per-class", "0.01"], "fewer than the 3 that 3 classes take; say more --images-per-class"),
     ],
 )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -27,7 +28,7 @@ from tests.trainer.run.federated.client_examples import (
 from trainer.data.splits import Split
 from trainer.run.federated.clients import read_client, read_clients
 from trainer.run.federated.federate import federate, weighting
-from trainer.run.federated.merging import class_shares
+from trainer.run.federated.merging import aligned_head, class_shares
 from trainer.run.federated.picture_counts import picture_counts, read_counts
 from trainer.run.search.feature_memory import heads_accuracy
 
@@ -50,6 +51,19 @@ def test_the_merged_memory_tells_apart_what_no_client_has_together(folder: Path,
     head = read_client(tmp_path / "merged.safetensors").head
     right = (data.features @ head.T).argmax(dim=1) == data.labels
     assert float(right.float().mean()) == pytest.approx(heads_accuracy(made, Split(pixels, data.labels)).mean)
+
+
+def test_heads_that_differ_by_a_common_vector_are_one_head(folder: Path) -> None:
+    clients = read_clients(folder)
+    wanted = torch.randn(6, WIDTH, generator=torch.Generator().manual_seed(0))
+    places = [torch.tensor([0, 1, 2]), torch.tensor([2, 3, 4, 5])]
+    heads = [wanted[place] - wanted[place].mean(dim=0) for place in places]
+    given = [SimpleNamespace(head=head) for head in heads]
+    found = aligned_head(given, places, class_shares(clients, places, 6), 6)  # type: ignore[arg-type]
+    differences = found - found[2], wanted - wanted[2]
+    assert float((differences[0] - differences[1]).norm() / differences[1].norm()) < 0.2, "FIRM shrinks them a little"
+    data = labelled(dict.fromkeys(CLASSES, 100), seed=2).features
+    assert (((data @ found.T).argmax(1) == (data @ wanted.T).argmax(1)).float().mean()) > 0.9
 
 
 def test_its_classes_look_as_they_do_at_the_clients(folder: Path, tmp_path: Path) -> None:
