@@ -11,8 +11,8 @@ real pictures that holds all of its members, and `random` one that holds a part 
 window after 50 outer steps, with a narrow network. Accuracies are in per cent of test pictures, by one network or head.
 
 With `--whole`, nothing is attacked: memories of all training pictures, `exact` and `private` at epsilon 8 and 1 with
-delta 1e-5, are compared in accuracy, over five draws of the noise. --quick: few pictures and four shadows. The last
-line is JSON.
+delta 1e-5, are compared in accuracy, over `--draws` of the noise. --quick: few pictures and four shadows. The last line
+is JSON.
 """
 
 from __future__ import annotations
@@ -44,7 +44,6 @@ IMAGES = {"pixels": 10, "features": 1}  # per class
 BASES = 160  # two fifths of these numbers, the first guess for instant memories of Fashion-MNIST
 PICTURE = 32 * 32 * 3  # numbers of a picture of CIFAR, in which budgets of features are counted
 PROMISES = (8.0, 1.0)  # epsilons
-DRAWS = 5  # of the noise, in the comparison of accuracies
 HEAD = Retraining(
     network=NetworkSpec(architecture="linear"), steps=30, learning_rate=1.0, momentum=0.9, rows_per_class=24
 )
@@ -132,6 +131,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--shadows", type=int, default=8)
     parser.add_argument("--steps", type=int, default=50, help="outer steps of the distilled memory")
     parser.add_argument("--whole", action="store_true", help="accuracies of memories of all training pictures")
+    parser.add_argument("--draws", type=int, default=1, help="of the noise, with --whole")
     options = parse(parser, arguments)
     if options.quick:
         vars(options).update(QUICK)
@@ -147,7 +147,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     for name, make in makers.items():
         pictures = divided(dataset, IMAGES["pixels"] if name == "stored" else count)
         if options.whole:
-            draws = DRAWS if name.startswith("private") else 1
+            draws = options.draws if name.startswith("private") else 1
             found = Accuracies(
                 tuple(accuracy(make(dataset.train, dataset.validation, 0), dataset) for _ in range(draws))
             )
