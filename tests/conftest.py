@@ -22,7 +22,9 @@ from recall_server.core.encoders import onnx_session, query_encoder
 
 PATIENCE = 180.0  # seconds until the worker of a real server must be warm
 
-pytest_plugins = ("tests.suite.postgresql", "tests.suite.processes", "tests.suite.scheduling", "tests.suite.skips")
+pytest_plugins = tuple(
+    f"tests.suite.{name}" for name in ("postgresql", "processes", "ray_cluster", "scheduling", "skips")
+)
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # for the processes that tests start
 for name in onnx_session.NO_TELEMETRY:  # also where tests import onnxruntime themselves

@@ -22,7 +22,7 @@ from recall_server.api.app import create_app
 from recall_server.cli.doctor import examine
 from recall_server.cli.http_protocol import CarefulH11Protocol
 from recall_server.cli.http_server import HttpServer, end_process
-from recall_server.config import Settings, configure_logs, exposure_refusal
+from recall_server.config import Settings, cluster_refusal, configure_logs, exposure_refusal
 from recall_server.core.bundle.lock import BundleLock
 from recall_server.core.training.allocator import use_one_arena
 from recall_server.errors import RecallError
@@ -72,7 +72,8 @@ def with_settings(command: Callable[[Settings], None]) -> Callable[..., None]:
 
 def serve(settings: Settings) -> None:
     """Serve the bundles in the artifacts folder over HTTP until SIGTERM or Ctrl-C."""
-    if (refusal := exposure_refusal(settings) or _address_fault(settings.host, settings.port)) is not None:
+    refusal = exposure_refusal(settings) or cluster_refusal(settings) or _address_fault(settings.host, settings.port)
+    if refusal is not None:
         _fail(refusal)
     configure_logs(settings.log_level, settings.log_format)
     use_one_arena()

@@ -14,7 +14,7 @@ from typing import final
 import torch
 
 from recall_server import __version__
-from recall_server.config import Settings, exposure_refusal
+from recall_server.config import Settings, cluster_refusal, exposure_refusal
 from recall_server.core.bundle.lock import LOCK_FILE, BundleLock
 from recall_server.core.networks.kernels import prepare
 from recall_server.errors import InvalidBundle, StorageFailed
@@ -41,6 +41,7 @@ def examine(settings: Settings) -> list[Finding]:
         *_versions(),
         _exposure(settings),
         _device(settings),
+        *_cluster(settings),
         _kernels(),
         *_lock(settings.artifacts),
         *_bundles(settings),
@@ -68,6 +69,14 @@ def _device(settings: Settings) -> Finding:
         return Finding("device", False, "cuda is set, but torch cannot use it; choose cpu or auto")
     name = torch.cuda.get_device_name() if usable else f"cpu, {torch.get_num_threads()} threads"
     return Finding("device", True, f"{settings.device}: training on {name if settings.device != 'cpu' else 'cpu'}")
+
+
+def _cluster(settings: Settings) -> Iterator[Finding]:
+    """No finding where the server trains by itself."""
+    if settings.workers == "ray":
+        refusal = cluster_refusal(settings)
+        version = "" if refusal else importlib.metadata.version("ray")
+        yield Finding("ray", refusal is None, refusal or f"{version}, for the cluster at {settings.ray_address}")
 
 
 def _kernels() -> Finding:

@@ -1,10 +1,11 @@
-"""How a server is set up: settings, API keys, network exposure, logs."""
+"""How a server is set up: settings, API keys, network exposure, a Ray cluster, logs."""
 
 from __future__ import annotations
 
 from recall_server.config.api_keys import ApiKey, ApiKeys, Scope, check_scope
 from recall_server.config.logs import configure_logs
 from recall_server.config.network_exposure import exposure_refusal, is_loopback, trusts_this_machine_only
+from recall_server.config.ray_cluster import cluster_refusal
 from recall_server.config.settings import Settings, rate
 
 __all__ = [
@@ -13,6 +14,7 @@ __all__ = [
     "Scope",
     "Settings",
     "check_scope",
+    "cluster_refusal",
     "configure_logs",
     "exposure_refusal",
     "is_loopback",

@@ -42,8 +42,20 @@ class Settings(BaseSettings):
     state: Annotated[Path, Field(description="folder for jobs and trained classifiers")] = Path("state")
     database: Annotated[str, Field(description="SQLAlchemy URL of the job table; empty for a file in `state`")] = ""
     device: Annotated[Device, Field(description="where to train and to encode pictures: auto, cpu or cuda")] = "auto"
-    workers: Annotated[int, Field(ge=0, description="training processes; 0 for one per CUDA device, else one")] = 0
-    worker_threads: Annotated[int, Field(ge=0, description="threads of a training process; 0 for all cores")] = 0
+    workers: Annotated[
+        int | Literal["ray"],
+        Field(description="training processes; 0 for one per CUDA device, else one; ray for actors of a Ray cluster"),
+    ] = 0
+    ray_address: Annotated[str, Field(description="HOST:PORT of a running Ray cluster, for `workers` ray")] = ""
+    ray_workers: Annotated[int, Field(ge=1, description="actors, each of which trains one classifier at a time")] = 1
+    ray_cpus: Annotated[float, Field(gt=0, description="CPUs that an actor takes of its node")] = 1.0
+    ray_gpus: Annotated[float, Field(ge=0, description="GPUs that an actor takes; without, it trains on the CPU")] = 0.0
+    ray_seconds: Annotated[
+        float, Field(gt=0, le=290, description="longest time for an actor to be placed and warm")
+    ] = 120.0
+    worker_threads: Annotated[
+        int, Field(ge=0, description="threads of a training process; 0 for all cores, or for `ray_cpus`")
+    ] = 0
     training_seconds: Annotated[float, Field(gt=0, description="longest time that one training may take")] = 600.0
     training_attempts: Annotated[int, Field(ge=1, description="tries for a training whose worker dies")] = 2
     queue_limit: Annotated[int, Field(ge=1, description="most trainings that wait, for each worker")] = 16
@@ -98,6 +110,13 @@ class Settings(BaseSettings):
     def _keys_can_be_read(cls, value: SecretStr) -> SecretStr:
         ApiKeys.parse(value.get_secret_value())
         return value
+
+    @field_validator("workers", mode="before")
+    @classmethod
+    def _workers_can_be_read(cls, value: object) -> object:
+        if value == "ray" or str(value).isdecimal():
+            return value
+        raise ValueError(f"{value!r} is neither a number of processes nor ray")
 
     @field_validator("request_rate", "work_rate")
     @classmethod

@@ -15,7 +15,6 @@ from recall_server.jobs.rows.files import ClassifierFiles
 from recall_server.jobs.rows.records import IdempotencyKey
 from recall_server.jobs.rows.store import SqlJobStore
 from recall_server.jobs.training_jobs import TrainingJobs
-from recall_server.jobs.workers.local import LocalBackend
 from recall_server.library import Library, WatchedLibrary
 from recall_server.recall import (
     DIRECT,
@@ -61,6 +60,7 @@ from recall_server.service.training_request import (
     request_record,
     request_task,
 )
+from recall_server.service.workers import backend_of
 
 
 @final
@@ -81,7 +81,7 @@ class RecallService:
 
     @classmethod
     def assemble(cls, settings: Settings) -> Self:
-        """A service with the bundles in `settings.artifacts`, reloaded when they change, and local training processes.
+        """A service with the bundles in `settings.artifacts`, reloaded when they change, and its workers.
 
         Raises StorageFailed if the state folder or the job table cannot be used.
         """
@@ -91,7 +91,7 @@ class RecallService:
             ),
             settings.artifacts,
         )
-        backend = LocalBackend(device=settings.device, threads=settings.worker_threads, workers=settings.workers)
+        backend = backend_of(settings)
         files, store = ClassifierFiles(settings.state), SqlJobStore.open(settings.database_url)
         jobs = TrainingJobs(store, files, backend, job_limits(settings))
         jobs.open()

@@ -19,7 +19,7 @@ import pytest
 
 TESTS = Path(__file__).parents[1]
 PLACES = (TESTS / "page", TESTS / "clients" / "test_consumer.py")  # folders and files whose tests are all marked
-FIXTURES = frozenset({"address", "serve"})  # and every test that uses one of these, directly or not
+FIXTURES = frozenset({"address", "ray_cluster", "serve"})  # and every test that uses one of these, directly or not
 NAMES = frozenset({"ProcessPoolExecutor", "multiprocessing", "socket", "subprocess"})  # and every test that uses these
 EVENTS = frozenset(
     {

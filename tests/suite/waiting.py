@@ -9,11 +9,11 @@ PATIENCE = 60.0  # seconds
 SOON = 30.0  # seconds
 
 
-def eventually(condition: Callable[[], bool], what: str) -> None:
-    """Return when `condition` holds; fail, naming `what` was awaited, after `PATIENCE` seconds."""
-    limit = time.monotonic() + PATIENCE
+def eventually(condition: Callable[[], bool], what: str, *, patience: float = PATIENCE) -> None:
+    """Return when `condition` holds; fail, naming `what` was awaited, after `patience` seconds."""
+    limit = time.monotonic() + patience
     while not condition():
-        assert time.monotonic() < limit, f"waited {PATIENCE:g} seconds in vain until {what}"
+        assert time.monotonic() < limit, f"waited {patience:g} seconds in vain until {what}"
         time.sleep(0.01)
 
 

@@ -152,5 +152,5 @@ async def info(context: Served) -> Info:
         },
         rates={"requests": settings.request_rate or None, "pictures": settings.work_rate or None},
         bundles=len(service.library.bundles),
-        workers=[Worker(state=each.state, device=each.device) for each in service.jobs.workers],
+        workers=[Worker(state=each.state, device=each.device, node=each.node) for each in service.jobs.workers],
     )

@@ -41,10 +41,11 @@ class Devices(BaseModel):
 
 
 class Worker(BaseModel):
-    """A training process, what it is doing, and its device once it is known."""
+    """A training process, what it is doing, and once they are known its device and the node of a cluster."""
 
     state: str
     device: str | None
+    node: str | None
 
 
 class Info(BaseModel):

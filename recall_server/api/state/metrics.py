@@ -66,9 +66,11 @@ class _ServiceCollector(Collector):
 
     def collect(self) -> Iterable[Metric]:
         yield from self._jobs()
-        workers = GaugeMetricFamily("recall_workers", "Training processes.", labels=["state", "device"])
-        states = ((worker.state, worker.device or "unknown") for worker in self._service.jobs.workers)
-        for where, count in Counted[tuple[str, str]](states).items():
+        workers = GaugeMetricFamily("recall_workers", "Training processes.", labels=["state", "device", "node"])
+        states = (
+            (worker.state, worker.device or "unknown", worker.node or "") for worker in self._service.jobs.workers
+        )
+        for where, count in Counted[tuple[str, str, str]](states).items():
             workers.add_metric(list(where), count)
         yield workers
         library = self._service.library

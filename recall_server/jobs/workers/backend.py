@@ -30,13 +30,15 @@ class Assignment:
 class WorkerInfo:
     """The state of a worker. `device` is None until it is known, and `pid` while there is no process.
 
-    `fault` is why it cannot be started, where it never was ready and several attempts failed; else None.
+    `node` names the machine of a cluster that it trains on; it is None on the server's own machine. `fault` is why it
+    cannot be started, where it never was ready and several attempts failed; else None.
     """
 
     state: BackendState
     pid: int | None
     device: str | None
     fault: str | None = None
+    node: str | None = None
 
 
 class JobQueue(Protocol):

@@ -18,8 +18,8 @@ from pydantic import ValidationError
 from recall_server.errors import TrainingFailed
 from recall_server.jobs.rows.records import JobError
 from recall_server.jobs.workers.backend import BackendState, JobQueue, WorkerInfo
-from recall_server.jobs.workers.worker import Failed, Progressed, Ready
-from recall_server.jobs.workers.worker_process import SECONDS_TO_START, SECONDS_TO_STOP, WorkerProcess
+from recall_server.jobs.workers.worker import Failed, Lost, Progressed, Ready
+from recall_server.jobs.workers.worker_process import SECONDS_TO_START, SECONDS_TO_STOP, Main, WorkerProcess
 
 FAILED_STARTS = 3  # in a row, after which the worker counts as failed; it is still tried again
 LONGEST_PAUSE = 30.0  # seconds between two attempts to start
@@ -31,10 +31,10 @@ logger = logging.getLogger(__name__)
 
 @final
 class WorkerSupervisor:
-    """Trains one job at a time, on one device. `threads` 0 leaves the number of threads to torch: one for each core."""
+    """Trains one job at a time, in a process with this main function."""
 
-    def __init__(self, name: str, device: str, threads: int) -> None:
-        self._name, self._device, self._threads = name, device, threads
+    def __init__(self, name: str, main: Main) -> None:
+        self._name, self._main = name, main
         self._lock = threading.Lock()
         self._cancelled: set[str] = set()
         self._wake_reader, self._wake_writer = multiprocessing.Pipe(duplex=False)
@@ -55,7 +55,8 @@ class WorkerSupervisor:
         if worker is None:
             return WorkerInfo(state=self._state(ready=False), pid=None, device=None, fault=fault)
         ready = worker.device is not None
-        return WorkerInfo(state=self._state(ready=ready), pid=worker.process.pid, device=worker.device, fault=fault)
+        state, pid = self._state(ready=ready), worker.process.pid
+        return WorkerInfo(state=state, pid=pid, device=worker.device, fault=fault, node=worker.node)
 
     def start(self, queue: JobQueue) -> None:
         if self._thread is not None:
@@ -112,7 +113,7 @@ class WorkerSupervisor:
         """Run one process until it has to be replaced. Returns whether it ever became warm."""
         try:
             self._fault = ""
-            worker = self._worker = WorkerProcess.start(self._name, self._device, self._threads)
+            worker = self._worker = WorkerProcess.start(self._name, self._main)
         except OSError as error:
             logger.exception("the training process cannot be started")
             self._fault = error.strerror or type(error).__name__
@@ -176,9 +177,11 @@ class WorkerSupervisor:
         except (EOFError, OSError, ValidationError):
             return False
         if isinstance(message, Ready):
-            worker.became_warm(message.device)
-            self._was_ready, self._failed_starts = True, 0
+            self._became_warm(worker, message)
             return True
+        if isinstance(message, Lost):
+            worker.reason = message.reason
+            return False
         if isinstance(message, Failed):
             self._fail_job(worker, queue, message)
             return message.traceback is None
@@ -192,6 +195,14 @@ class WorkerSupervisor:
         queue.succeeded(worker.job, classifier, message.seconds)
         worker.end_job()
         return True
+
+    def _became_warm(self, worker: WorkerProcess, ready: Ready) -> None:
+        worker.became_warm(ready)
+        self._was_ready, self._failed_starts = True, 0
+        where = f"{ready.device} of node {ready.node}" if ready.node else ready.device
+        logger.info("%s trains on %s", self._name, where)
+        if ready.slow:
+            logger.warning("%s trains at half the speed: the kernels are not compiled there", self._name)
 
     def _fail_job(self, worker: WorkerProcess, queue: JobQueue, message: Failed) -> None:
         if message.traceback is not None:
@@ -214,12 +225,13 @@ class WorkerSupervisor:
     def _lose_job(self, worker: WorkerProcess, queue: JobQueue) -> None:
         if worker.job is None and worker.device is None and self._fault:
             return  # the process has said why it ends
-        worker.process.join(SECONDS_TO_STOP)
-        end = f"the training process ended (exit code {worker.process.exitcode})"
+        if not worker.reason:
+            worker.process.join(SECONDS_TO_STOP)
+            worker.reason = f"the training process ended (exit code {worker.process.exitcode})"
         if worker.job is None:
-            self._fault = end
+            self._fault = worker.reason
         else:
-            queue.lost(worker.job, end)
+            queue.lost(worker.job, worker.reason)
 
     def _end_late(self, worker: WorkerProcess, queue: JobQueue) -> None:
         if worker.job is None:
@@ -235,5 +247,6 @@ class WorkerSupervisor:
             return
         self._failure = self._fault
         self._failed_starts += 1
-        logger.error("no training process could be started (%d failures in a row); trying again", self._failed_starts)
+        failures = f"{self._failed_starts} failures in a row"
+        logger.error("no training process could be started (%s), trying again: %s", failures, self._fault)
         self._stopping.wait(min(LONGEST_PAUSE, 2.0 ** (self._failed_starts - 1)))

@@ -14,7 +14,7 @@ import threading
 import time
 import traceback
 from multiprocessing.connection import Connection
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Protocol
 
 import torch
 from pydantic import Field, TypeAdapter
@@ -33,10 +33,15 @@ UNEXPECTED = JobError(kind=TrainingFailed.__name__, detail="training failed unex
 
 
 class Ready(Record):
-    """The process is warm, so the next task starts without delay."""
+    """The process is warm, so the next task starts without delay. `node` is the machine of a cluster, if it is one.
+
+    `slow` says that training runs at half the speed there, because the kernels could not be compiled.
+    """
 
     event: Literal["ready"] = "ready"
     device: str
+    node: str | None = None
+    slow: bool = False
 
 
 class Progressed(Record):
@@ -61,7 +66,24 @@ class Failed(Record):
     traceback: str | None = None
 
 
-Message = Ready | Progressed | Succeeded | Failed
+class Lost(Record):
+    """The process ends because of something outside it, so another attempt may succeed."""
+
+    event: Literal["lost"] = "lost"
+    reason: str
+
+
+class Channel(Protocol):
+    """The part of a pipe that training needs."""
+
+    def recv_bytes(self) -> bytes:
+        """Wait for the next task. Raises EOFError when there will be none."""
+
+    def send_bytes(self, buf: bytes, /) -> None:
+        """Send a message, or the file of a classifier."""
+
+
+Message = Ready | Progressed | Succeeded | Failed | Lost
 MESSAGES: TypeAdapter[Message] = TypeAdapter(Annotated[Message, Field(discriminator="event")])
 
 
@@ -71,26 +93,25 @@ def run_worker(connection: Connection, device: str, threads: int) -> None:
     It also ends after an unexpected error, which may leave a process unusable, as errors of CUDA do. The next task
     then gets a new process.
     """
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches all processes; the server decides
-    threading.Thread(target=_end_with_parent, name="parent", daemon=True).start()
+    end_with_parent()
     os.nice(NICENESS)
     keep_freed_memory()
     if threads:
         torch.set_num_threads(threads)
     with contextlib.suppress(EOFError, BrokenPipeError, ConnectionResetError):
         try:
-            _warm_up(device)
+            warm_up(device)
         except Exception as error:
             detail = f"the training process cannot train ({type(error).__name__}); the server's log says more"
             fault = JobError(kind=TrainingFailed.__name__, detail=detail)
-            return _send(connection, Failed(error=fault, traceback=traceback.format_exc()))
-        _send(connection, Ready(device=device))
-        while _serve(connection, device):
+            return send(connection, Failed(error=fault, traceback=traceback.format_exc()))
+        send(connection, Ready(device=device))
+        while train_next(connection, device):
             pass
 
 
-def _serve(connection: Connection, device: str) -> bool:
-    """Train one task. Returns False if the process should not be used again."""
+def train_next(connection: Channel, device: str) -> bool:
+    """Receive one task and train it. Returns False if the process should not be used again."""
     task = connection.recv_bytes()
     began = time.monotonic()
     try:
@@ -98,18 +119,23 @@ def _serve(connection: Connection, device: str) -> bool:
     except (BrokenPipeError, ConnectionResetError):
         raise
     except RecallError as error:
-        _send(connection, Failed(error=JobError(kind=type(error).__name__, detail=str(error))))
+        send(connection, Failed(error=JobError(kind=type(error).__name__, detail=str(error))))
     except Exception:
-        _send(connection, Failed(error=UNEXPECTED, traceback=traceback.format_exc()))
+        send(connection, Failed(error=UNEXPECTED, traceback=traceback.format_exc()))
         return False
     else:
-        _send(connection, Succeeded(seconds=time.monotonic() - began))
+        send(connection, Succeeded(seconds=time.monotonic() - began))
         connection.send_bytes(classifier)
     return True
 
 
-def _end_with_parent() -> None:
-    """End the process when the server dies. The training itself would notice only after a while."""
+def end_with_parent() -> None:
+    """Let this process end when the server dies, at once, and not by Ctrl-C: it reaches all processes."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the server decides
+    threading.Thread(target=_await_parent, name="parent", daemon=True).start()
+
+
+def _await_parent() -> None:
     parent = multiprocessing.parent_process()
     if parent is not None:
         parent.join()
@@ -119,7 +145,7 @@ def _end_with_parent() -> None:
 class _Reporter:
     """Sends the progress of a training a few times a second."""
 
-    def __init__(self, connection: Connection) -> None:
+    def __init__(self, connection: Channel) -> None:
         self._connection = connection
         self._next = 0.0
 
@@ -127,14 +153,14 @@ class _Reporter:
         if time.monotonic() < self._next and done < total:
             return
         self._next = time.monotonic() + SECONDS_BETWEEN_REPORTS
-        _send(self._connection, Progressed(progress=Progress(done=done, total=total, loss=loss)))
+        send(self._connection, Progressed(progress=Progress(done=done, total=total, loss=loss)))
 
 
-def _send(connection: Connection, message: Message) -> None:
+def send(connection: Channel, message: Message) -> None:
     connection.send_bytes(message.model_dump_json().encode())
 
 
-def _warm_up(device: str) -> None:
+def warm_up(device: str) -> None:
     """Train something tiny, since the first steps in a process load libraries, threads and kernels."""
     tiny = TrainingTask(
         images=torch.rand(2, 4, 1, 8, 8, generator=torch.Generator().manual_seed(0)),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
@@ -12,11 +13,13 @@ from typing import final
 from recall_server.core.io.killable import killed_after
 from recall_server.jobs.workers.backend import Assignment
 from recall_server.jobs.workers.processes import prepared
-from recall_server.jobs.workers.worker import MESSAGES, Message, Succeeded, run_worker
+from recall_server.jobs.workers.worker import MESSAGES, Message, Ready, Succeeded
 
 SECONDS_TO_START = 300.0
 SECONDS_TO_STOP = 10.0
 SECONDS_TO_TRANSFER = 30.0  # for a task or a classifier to go through the pipe
+
+Main = Callable[[Connection], None]  # the main function of a process: a function of a module, or a partial of one
 
 
 @final
@@ -24,30 +27,33 @@ SECONDS_TO_TRANSFER = 30.0  # for a task or a classifier to go through the pipe
 class WorkerProcess:
     """A running process. `device` is None until it is warm, `job` while it has none.
 
-    `deadline`, on the monotonic clock, is when it has to be warm or has to have finished its job.
+    `deadline`, on the monotonic clock, is when it has to be warm or has to have finished its job. `reason` is why it
+    ends, if it has said so.
     """
 
     process: BaseProcess
     connection: Connection
     device: str | None = None
+    node: str | None = None
     job: Assignment | None = None
     deadline: float | None = None
+    reason: str = ""
 
     @classmethod
-    def start(cls, name: str, device: str, threads: int) -> WorkerProcess:
+    def start(cls, name: str, main: Main) -> WorkerProcess:
         """A new process that warms itself up. Raises OSError if none can be started."""
         with contextlib.ExitStack() as unused:
             context = prepared()
             ours, theirs = context.Pipe()
             unused.enter_context(ours)
             with theirs:  # an open copy here would keep the pipe open after the process has ended
-                process = context.Process(target=run_worker, args=(theirs, device, threads), name=name, daemon=True)
+                process = context.Process(target=main, args=(theirs,), name=name, daemon=True)
                 process.start()
             unused.pop_all()
         return cls(process, ours, deadline=time.monotonic() + SECONDS_TO_START)
 
-    def became_warm(self, device: str) -> None:
-        self.device, self.deadline = device, None
+    def became_warm(self, ready: Ready) -> None:
+        self.device, self.node, self.deadline = ready.device, ready.node, None
 
     def give(self, job: Assignment) -> None:
         """Hand it a job. Raises OSError if the process is gone or does not take the task in time."""

@@ -181,7 +181,7 @@ def test_traces_are_sent_to_a_collector_if_the_environment_names_one(
 
 def test_a_real_server_exports_metrics(server: RunningServer) -> None:
     text = server.client.get("/metrics").text
-    assert 'recall_workers{device="cpu",state="ready"} 1.0' in text
+    assert 'recall_workers{device="cpu",node="",state="ready"} 1.0' in text
     assert "process_resident_memory_bytes" in text
     assert 'route="/recall"' in text
 

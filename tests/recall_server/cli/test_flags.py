@@ -35,6 +35,7 @@ def test_every_setting_is_a_flag_of_serve_with_a_description(seen: list[Settings
         "max_body_bytes": 2048, "max_body_seconds": 5.5, "max_picture_pixels": 5, "max_pictures": 6, "max_classes": 7,
         "max_recalled_numbers": 8, "max_wait_seconds": 9.5, "drain_seconds": 10, "log_level": "debug",
         "log_format": "json", "trusted_proxies": "10.0.0.7", "max_request_pixels": 11, "root_path": "/a",
+        "ray_address": "10.0.0.8:1", "ray_workers": 12, "ray_cpus": 6.5, "ray_gpus": 0.5, "ray_seconds": 7.5,
     }  # fmt: skip
     assert {*values, "allow_public"} == set(Settings.model_fields)
     arguments = [f"--{name.replace('_', '-')}={value}" for name, value in values.items()]

@@ -84,7 +84,7 @@ def test_metrics_count_what_happened(client: TestClient, backend: ManualBackend)
     assert value(client, "recall_cache_lookups_total", outcome="hit") == 2
     assert value(client, "recall_cache_bytes") > 100
     assert value(client, "recall_bundles") == 3
-    assert value(client, "recall_workers", state="ready", device="cpu") == 1
+    assert value(client, "recall_workers", state="ready", device="cpu", node="") == 1
 
 
 def test_metrics_include_the_queue(client: TestClient, backend: ManualBackend) -> None:

@@ -8,178 +8,53 @@ import signal
 import threading
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 from multiprocessing.connection import Connection
 from pathlib import Path
 
 import pytest
-import torch
 
 from benchmarks.process_tree import LISTED, children
 from recall_server.jobs.claimed_jobs import ClaimedJobs
-from recall_server.jobs.rows.records import ClassifierRecord, JobError, JobStatus
+from recall_server.jobs.rows.records import JobError, JobStatus
 from recall_server.jobs.training_jobs import TrainingJobs
-from recall_server.jobs.workers import supervisor, worker, worker_process
+from recall_server.jobs.workers import local, supervisor, worker, worker_process
 from recall_server.jobs.workers.local import LocalBackend
 from recall_server.jobs.workers.worker import Ready, Succeeded
-from tests.recall_server.job_examples import DIVERGING, ENDLESS, jobs_with, record, training_task
-from tests.recall_server.serving_examples import RETRAINING
+from tests.recall_server.job_examples import ENDLESS, record, training_task
+from tests.recall_server.watched_jobs import (
+    Start,
+    finished,
+    is_alive,
+    kept_warm,
+    process_of,
+    ready,
+    starting,
+    under_way,
+)
 from tests.suite.needs import needs_proc
 from tests.suite.waiting import PATIENCE, eventually
 
 pytestmark = pytest.mark.process
 
-Start = Callable[..., TrainingJobs]
 
-
-def is_alive(process: int | None) -> bool:
-    try:
-        os.kill(process or 0, 0)
-    except ProcessLookupError:
-        return False
-    return True
-
-
-def process_of(jobs: TrainingJobs) -> int:
-    """The only worker's."""
-    (worker,) = jobs.workers
-    assert worker.pid is not None
-    return worker.pid
-
-
-def finished(jobs: TrainingJobs, identifier: str) -> ClassifierRecord:
-    eventually(lambda: jobs.get(identifier).status.is_terminal, "the job has ended")
-    return jobs.get(identifier)
-
-
-def under_way(jobs: TrainingJobs, identifier: str) -> None:
-    eventually(lambda: jobs.get(identifier).progress is not None, "training is under way")
-
-
-def kill_in_attempt(jobs: TrainingJobs, identifier: str, attempt: int) -> None:
-    eventually(lambda: jobs.get(identifier).attempt == attempt, f"attempt {attempt} has begun")
-    under_way(jobs, identifier)
-    os.kill(process_of(jobs), signal.SIGKILL)
-    eventually(lambda: jobs.get(identifier).progress is None or jobs.get(identifier).status != "running", "is noticed")
-
-
-def ready(jobs: TrainingJobs) -> None:
-    eventually(lambda: all(worker.state == "ready" for worker in jobs.workers), "all processes are warm")
+def local_backend(workers: int) -> LocalBackend:
+    return LocalBackend(device="cpu", threads=1, workers=workers)
 
 
 @pytest.fixture(scope="module")
 def warm(tmp_path_factory: pytest.TempPathFactory) -> Iterator[TrainingJobs]:
-    """Jobs on a warm process, for the tests that leave it warm."""
     with pytest.MonkeyPatch.context() as patch:
         patch.delenv("OMP_WAIT_POLICY", raising=False)
-        jobs = jobs_with(LocalBackend(device="cpu", threads=1), tmp_path_factory.mktemp("state"))
-        ready(jobs)
-        assert "OMP_WAIT_POLICY" not in os.environ
-    process = process_of(jobs)
-    yield jobs
-    assert process_of(jobs) == process, "the process did not stay the same"
-    jobs.stop()
-    assert not is_alive(process)
+        with kept_warm(local_backend(1), tmp_path_factory.mktemp("state")) as jobs:
+            assert "OMP_WAIT_POLICY" not in os.environ
+            yield jobs
 
 
 @pytest.fixture
 def start(tmp_path: Path) -> Iterator[Start]:
-    """Start jobs on processes of the test's own."""
-    started: list[TrainingJobs] = []
-
-    def start(*, workers: int = 1, **limits: float) -> TrainingJobs:
-        jobs = jobs_with(LocalBackend(device="cpu", threads=1, workers=workers), tmp_path, **limits)
-        started.append(jobs)
-        return jobs
-
-    yield start
-    for jobs in started:
-        jobs.stop()
-
-
-def test_a_task_is_trained_to_its_last_step(warm: TrainingJobs) -> None:
-    first = finished(warm, warm.submit(record("first"), training_task()).record.id)
-    assert first.status is JobStatus.SUCCEEDED, first.error
-    assert first.seconds is not None
-    assert first.progress is not None
-    assert first.progress.done == first.progress.total == RETRAINING.steps
-    assert warm.device == "cpu"
-    assert [(worker.state, worker.device) for worker in warm.workers] == [("ready", "cpu")]
-    assert first.file is not None
-    assert len(warm.read("first")) == first.file.bytes
-
-
-def test_a_training_that_fails_leaves_the_process_warm(warm: TrainingJobs) -> None:
-    failed = finished(warm, warm.submit(record("diverging"), training_task(targets=DIVERGING)).record.id)
-    assert failed.error is not None
-    assert failed.error.kind == "TrainingFailed"
-    assert warm.backend_state == "ready"
-
-
-def test_an_unexpected_error_is_logged_hidden_from_the_caller_and_ends_the_process(
-    caplog: pytest.LogCaptureFixture, start: Start
-) -> None:
-    jobs = start()
-    ready(jobs)
-    process = process_of(jobs)
-    failed = finished(jobs, jobs.submit(record("broken"), training_task(targets=torch.eye(2))).record.id)
-    assert failed.error == JobError(
-        kind="TrainingFailed", detail="training failed unexpectedly; the server's log says more"
-    )
-    assert finished(jobs, jobs.submit(record("next"), training_task()).record.id).status is JobStatus.SUCCEEDED
-    assert process_of(jobs) != process
-    assert "targets must be" in caplog.text
-
-
-def test_cancelling_a_queued_job_does_not_disturb_the_running_one(warm: TrainingJobs) -> None:
-    running = warm.submit(record("running"), training_task(steps=300)).record
-    queued = warm.submit(record("queued"), training_task(seed=8)).record
-    assert warm.cancel(queued.id).status is JobStatus.CANCELLED
-    assert finished(warm, running.id).status is JobStatus.SUCCEEDED
-    assert warm.get(queued.id).started_at is None
-
-
-def test_a_running_job_is_stopped_at_once_and_the_next_is_trained(start: Start, tmp_path: Path) -> None:
-    jobs = start()
-    endless = jobs.submit(record("endless"), training_task(steps=ENDLESS)).record.id
-    under_way(jobs, endless)
-    process = process_of(jobs)
-    assert jobs.cancel(endless).status is JobStatus.CANCELLED
-    eventually(lambda: not is_alive(process), "the process is gone")
-    assert finished(jobs, jobs.submit(record("after"), training_task()).record.id).status is JobStatus.SUCCEEDED
-    assert jobs.get(endless).status is JobStatus.CANCELLED
-    assert {path.stem for path in (tmp_path / "classifiers").iterdir()} == {"after"}
-
-
-def test_the_job_of_a_killed_process_is_retried_and_then_fails(start: Start) -> None:
-    jobs = start(attempts=2)
-    doomed = jobs.submit(record("doomed"), training_task(steps=ENDLESS)).record.id
-    waiting = jobs.submit(record("waiting"), training_task()).record.id
-    kill_in_attempt(jobs, doomed, 1)
-    kill_in_attempt(jobs, doomed, 2)
-    assert finished(jobs, doomed).error == JobError(
-        kind="WorkerLost", detail="attempt 2 of 2 was lost: the training process ended (exit code -9)"
-    )
-    assert finished(jobs, waiting).status is JobStatus.SUCCEEDED
-
-
-def test_an_idle_process_that_is_killed_is_replaced_and_any_process_makes_the_same_file(
-    start: Start, warm: TrainingJobs
-) -> None:
-    jobs = start()
-    ready(jobs)
-    idle = process_of(jobs)
-    os.kill(idle, signal.SIGKILL)
-    eventually(lambda: jobs.backend_state == "restarting", "the loss of an idle process is noticed")
-    ready(jobs)
-    assert process_of(jobs) != idle
-    one, other = (finished(each, each.submit(record(), training_task()).record.id).id for each in (jobs, warm))
-    assert jobs.read(one) == warm.read(other)
-
-
-def test_training_that_takes_too_long_is_stopped(start: Start) -> None:
-    jobs = start(training_seconds=0.3)
-    failed = finished(jobs, jobs.submit(record("slow"), training_task(steps=ENDLESS)).record.id)
-    assert failed.error == JobError(kind="TrainingFailed", detail="training took longer than 0.3 seconds")
+    with starting(local_backend, tmp_path) as start:
+        yield start
 
 
 def test_several_processes_train_independently(start: Start) -> None:
@@ -197,20 +72,6 @@ def test_several_processes_train_independently(start: Start) -> None:
     assert jobs.get("other").attempt == 1
     assert finished(jobs, jobs.submit(record("next"), training_task()).record.id).status is JobStatus.SUCCEEDED
     assert jobs.get("other").status is JobStatus.RUNNING
-
-
-def test_stopping_leaves_no_process_and_loses_no_job(start: Start) -> None:
-    jobs = start()
-    running = jobs.submit(record("running"), training_task(steps=ENDLESS)).record.id
-    queued = jobs.submit(record("queued"), training_task()).record.id
-    under_way(jobs, running)
-    process = process_of(jobs)
-    began = time.monotonic()
-    jobs.stop()
-    assert time.monotonic() - began < 5
-    assert not is_alive(process)
-    assert [jobs.get(each).status for each in (running, queued)] == [JobStatus.QUEUED] * 2
-    assert jobs.get(running).started_at is None
 
 
 def test_a_training_yields_the_processor_to_the_server(warm: TrainingJobs) -> None:
@@ -233,12 +94,12 @@ def test_a_dead_process_is_replaced_by_a_fork_of_a_loaded_one(start: Start) -> N
     assert [each for each in children(os.getpid()) if process_of(jobs) in children(each)] == loaded
 
 
-def die(*_: object) -> None:
+def die(*_: object, **__: object) -> None:
     """A worker that does not get as far as being ready."""
     os._exit(7)
 
 
-def freeze(*_: object) -> None:
+def freeze(*_: object, **__: object) -> None:
     """A worker that never becomes warm, and does not end."""
     os.kill(os.getpid(), signal.SIGSTOP)
 
@@ -249,12 +110,15 @@ def unable(connection: Connection, device: str, threads: int) -> None:
     def fail(_: str) -> None:
         raise KeyError("getpwuid(): uid not found")
 
-    worker._warm_up = fail
+    worker.warm_up = fail
     worker.run_worker(connection, device, threads)
 
 
-def keep_the_file(connection: Connection, *_: object) -> None:
-    """A worker that announces a classifier and stops before it has sent it."""
+def keep_the_file(kept: Path, connection: Connection, device: str, threads: int) -> None:
+    """A worker that announces a classifier and stops before it has sent it. The next one is as any other."""
+    if kept.exists():
+        return worker.run_worker(connection, device, threads)
+    kept.touch()
     connection.send_bytes(Ready(device="cpu").model_dump_json().encode())
     connection.recv_bytes()
     connection.send_bytes(Succeeded(seconds=1.0).model_dump_json().encode())
@@ -280,12 +144,11 @@ def test_a_stopped_process_that_does_not_take_its_task_is_replaced(start: Start)
 
 @pytest.mark.usefixtures("impatient")
 def test_a_stopped_process_that_does_not_send_its_classifier_is_replaced(
-    start: Start, monkeypatch: pytest.MonkeyPatch
+    start: Start, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    with monkeypatch.context() as patch:
-        patch.setattr(worker_process, "run_worker", keep_the_file)
-        jobs = start()
-        ready(jobs)
+    monkeypatch.setattr(local, "run_worker", partial(keep_the_file, tmp_path / "kept"))
+    jobs = start()
+    ready(jobs)
     stopped = process_of(jobs)
     done = finished(jobs, jobs.submit(record(), training_task()).record.id)
     assert (done.status, done.attempt) == (JobStatus.SUCCEEDED, 2)
@@ -328,7 +191,7 @@ def test_a_process_that_never_starts_is_reported_and_its_jobs_fail(
 ) -> None:
     if main is freeze:
         monkeypatch.setattr(worker_process, "SECONDS_TO_START", 0.5)
-    monkeypatch.setattr(worker_process, "run_worker", main)
+    monkeypatch.setattr(local, "run_worker", main)
     jobs = start()
     waiting = jobs.submit(record(), training_task()).record.id
     eventually(lambda: jobs.room().reason == "no worker", "it is noticed")
