@@ -20,7 +20,7 @@ from recall_server.core.classifier.fresh_classifier import FreshClassifier
 from recall_server.core.memory import LazyItems
 from recall_server.core.networks import Parameters
 from recall_server.core.preprocessing import AbstractPreprocessing, unprojected
-from recall_server.core.training.retraining import Retraining
+from recall_server.core.training.retraining import USUAL_RATES, Retraining
 from trainer.data.datasets import Split
 from trainer.evaluation.herding import herd
 
@@ -106,13 +106,13 @@ def at_full_size(retraining: Retraining) -> Retraining:
 def paper_protocol(retraining: Retraining, *, queries: int, rows: int) -> Retraining:
     """The paper's protocol (appendix A.1): 300 epochs over all recalled images in batches of 640.
 
-    SGD has a constant rate of 0.01 and momentum 0.9.
+    SGD has a constant rate of 0.01 (USUAL_RATES) and momentum 0.9.
     """
     each = max(1, min(rows, PAPER_BATCH // queries))
     return retraining.model_copy(
         update={
             "steps": PAPER_EPOCHS * -(-rows // each),
-            "learning_rate": PAPER_RATE,
+            "learning_rate": USUAL_RATES[retraining.loss],
             "momentum": 0.9,
             "weight_decay": 0.0,
             "rows_per_class": each,

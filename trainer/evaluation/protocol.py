@@ -5,23 +5,23 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from recall_server.core.training.augmentation import AUGMENTATIONS
-from recall_server.core.training.retraining import Retraining
+from recall_server.core.training.retraining import USUAL_RATES, Retraining
 from trainer.evaluation.evaluate import paper_protocol
 
 PROTOCOLS = ("paper", "common", "bundle")
-COMMON_STEPS, COMMON_BATCH, COMMON_RATE = 300, 100, 0.01
+COMMON_STEPS, COMMON_BATCH = 300, 100
 
 
 def common_protocol(retraining: Retraining, *, queries: int, rows: int) -> Retraining:
     """The same training for every memory: 300 steps of SGD on up to 100 images, without augmentation.
 
-    The rate falls from 0.01 by a cosine, with momentum 0.9. At one and at ten images per class of ten classes that is
-    the number of steps of Zhao et al. (2021). The loss is that which the targets need.
+    The rate falls from 0.01 (USUAL_RATES) by a cosine, with momentum 0.9. At one and at ten images per class of ten
+    classes that is the number of steps of Zhao et al. (2021). The loss is that which the targets need.
     """
     return retraining.model_copy(
         update={
             "steps": COMMON_STEPS,
-            "learning_rate": COMMON_RATE,
+            "learning_rate": USUAL_RATES[retraining.loss],
             "momentum": 0.9,
             "weight_decay": 0.0,
             "rows_per_class": max(1, min(rows, COMMON_BATCH // queries)),

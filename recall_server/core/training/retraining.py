@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import Annotated, Literal
+from typing import Annotated, Final, Literal
 
 import torch
 from pydantic import BaseModel, ConfigDict, Field
@@ -14,6 +14,9 @@ from recall_server.core.training.augmentation import AugmentationName
 
 Loss = Literal["cross_entropy", "squared_error"]
 Rate = Annotated[float, Field(gt=0, le=10)]
+# The usual learning rate for each loss, with momentum 0.9. By 0.01 the squared error of a ConvNet of 128 filters
+# diverges, on real pictures as on distilled ones.
+USUAL_RATES: Final[dict[Loss, float]] = {"cross_entropy": 0.01, "squared_error": 0.003}
 
 
 class Retraining(BaseModel):

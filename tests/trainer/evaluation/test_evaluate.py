@@ -43,6 +43,12 @@ def test_the_papers_protocol_is_300_epochs_of_batches_of_640(queries: int, rows:
     assert protocol.network == RETRAINING.network
 
 
+def test_regression_on_targets_has_a_smaller_rate_by_which_it_converges() -> None:
+    regression = RETRAINING.model_copy(update={"loss": "squared_error"})
+    assert paper_protocol(regression, queries=10, rows=1).learning_rate == 0.003
+    assert Protocol("common").schedule(regression, queries=10, rows=1).learning_rate == 0.003
+
+
 def test_mean_and_spread_are_those_of_the_runs() -> None:
     accuracies = Accuracies((0.5, 0.7))
     assert accuracies.mean == pytest.approx(0.6)

@@ -10,7 +10,7 @@ import typer
 
 from recall_server.core.networks import NetworkSpec
 from recall_server.core.preprocessing import Standardise
-from recall_server.core.training.retraining import Retraining
+from recall_server.core.training.retraining import USUAL_RATES, Loss, Retraining
 from trainer.cli import commands
 from trainer.cli.options import parse_numbers
 from trainer.data.datasets import load_dataset
@@ -64,13 +64,14 @@ def import_images(
 
 def _schedule(found: Grouped) -> Retraining:
     """The schedule of selections, which is used if the images have no known schedule."""
+    loss: Loss = "squared_error" if found.targets.form == "unbounded" else "cross_entropy"
     return Retraining(
         network=NetworkSpec(),
         steps=300,
-        learning_rate=0.01,
+        learning_rate=USUAL_RATES[loss],
         rows_per_class=min(LARGEST_MINIBATCH, found.items.shape[1]),
         decay="cosine",
-        loss="squared_error" if found.targets.form == "unbounded" else "cross_entropy",
+        loss=loss,
     )
 
 

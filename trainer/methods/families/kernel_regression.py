@@ -32,7 +32,7 @@ def frepo() -> Method:
         objective=KernelRegressionSpec(kernel=TrainedPoolSpec(), real_batch=1_024, margin=True),
         outer=Outer(optimiser=Adam(), rate=3e-4, decay="cosine", steps=500_000),
         retraining=Retraining(
-            network=NetworkSpec(), steps=1_000, learning_rate=0.01, rows_per_class=50, decay="cosine",
+            network=NetworkSpec(), steps=1_000, learning_rate=0.003, rows_per_class=50, decay="cosine",
             loss="squared_error",
         ),
     )  # fmt: skip
