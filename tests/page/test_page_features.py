@@ -104,3 +104,14 @@ def test_the_threshold_of_none_of_these_can_be_moved(page: Any) -> None:
         page.get_by_text(f"2 pictures classified: 1 × oben and 1 × unten{none}.", exact=True).wait_for()
         page.get_by_text(f"{right} of 2 marked pictures right").wait_for()  # the class counts, however unfamiliar
         assert page.locator("#predictions .caution").count() == (2 if none else 0)
+
+
+def test_a_prediction_of_labels_is_explained(page: Any) -> None:
+    name_classes(page, "left", "right")
+    page.click("#train")
+    page.locator("#take").wait_for()
+    page.set_input_files("#predict-box input[accept]", [file("left", 70)])
+    page.get_by_role("button", name="Why left 70.png is classified as left").click()
+    page.get_by_text("For left", exact=True).wait_for()
+    assert page.locator(".why tr").first.inner_text().startswith("left of knowing")
+    assert re.search(r"right of knowing\s+−\d", page.locator(".why").inner_text())

@@ -34,7 +34,8 @@ NUMBERS_AT_ONCE: Final = 2**22  # of the logits of several trainings
 class LeftOut:
     """The logits of a head, and of the heads without each of its n items [n, D].
 
-    `shares` [n, k] are the head in terms of its items, and `without` [n, n, k] those of the heads without each item.
+    `shares` [n, k] are the head in terms of its items, and `without` [n, n, k] those of the heads without each item,
+    which the second dimension counts.
     After one step `without` is None: leaving out an item takes its share away, and the rest counts `regained` times as
     much.
     """
@@ -59,7 +60,7 @@ class LeftOut:
         products = self.items.double() @ features.double() + 1  # [n]
         logits = products @ self.shares
         if self.without is not None:
-            return logits, torch.einsum("ink,n->ik", self.without, products)
+            return logits, (products @ self.without.flatten(1)).view_as(self.shares)
         return logits, self.regained[:, None] * (logits - products[:, None] * self.shares)
 
 
@@ -84,10 +85,10 @@ def leave_one_out(images: Tensor, targets: Tensor, retraining: Retraining, seed:
     batches = islice(_drawn(queries, rows, retraining, seed), retraining.steps)
     if retraining.steps == 1:
         return _one_step(items, aims, retraining, next(batches))
-    everything = torch.ones(1, len(items), dtype=torch.double)
-    kept = torch.cat([everything, 1 - torch.eye(len(items), dtype=torch.double)])
+    everything = torch.ones(len(items), 1, dtype=torch.double)
+    kept = torch.cat([everything, 1 - torch.eye(len(items), dtype=torch.double)], dim=1)
     shares = _train(items.double() @ items.double().T + 1, aims, retraining, list(batches), kept)
-    return LeftOut(items, shares[0], shares[1:], torch.ones(0, dtype=torch.double))
+    return LeftOut(items, shares[:, 0], shares[:, 1:].contiguous(), torch.ones(0, dtype=torch.double))
 
 
 def _check_size(items: int, classes: int, drawn: int, steps: int) -> None:
@@ -117,25 +118,26 @@ def _one_step(items: Tensor, aims: Tensor, retraining: Retraining, batch: Tensor
 
 
 def _train(products: Tensor, aims: Tensor, retraining: Retraining, batches: list[Tensor], kept: Tensor) -> Tensor:
-    """Heads [L, n, k] in terms of items with inner products [n, n], trained on those that each of L trainings keeps.
+    """Heads [n, L, k] in terms of items with inner products [n, n], trained on those that each of L trainings keeps.
 
-    `kept` [L, n] is 1 or 0.
+    `kept` [n, L] is 1 or 0.
     """
     together = max(1, NUMBERS_AT_ONCE // aims.numel())
-    return torch.cat([_trained(products, aims, retraining, batches, some) for some in torch.split(kept, together)])
+    some = torch.split(kept, together, dim=1)
+    return torch.cat([_trained(products, aims, retraining, batches, each) for each in some], dim=1)
 
 
 def _trained(products: Tensor, aims: Tensor, retraining: Retraining, batches: list[Tensor], kept: Tensor) -> Tensor:
-    shares = torch.zeros(len(kept), *aims.shape, dtype=torch.double)
+    shares = torch.zeros(len(aims), kept.shape[1], aims.shape[1], dtype=torch.double)
     velocity = torch.zeros_like(shares)
     for done, batch in enumerate(batches):
-        weights = kept[:, batch] / kept[:, batch].sum(dim=1, keepdim=True).clamp(min=1)
-        logits = products[batch] @ shares  # [L, m, k]
-        found = logits
+        weights = kept[batch] / kept[batch].sum(dim=0).clamp(min=1)  # [m, L]
+        targets = aims[batch].unsqueeze(1)  # [m, 1, k]
+        found = (products[batch] @ shares.flatten(1)).unflatten(1, shares.shape[1:])  # logits [m, L, k]
         if retraining.loss == "cross_entropy":
-            found = logits.softmax(dim=-1) * aims[batch].sum(dim=1, keepdim=True)
+            found = found.softmax(dim=-1).mul_(targets.sum(dim=-1, keepdim=True))
         velocity.mul_(retraining.momentum)
-        velocity.index_add_(1, batch, weights.unsqueeze(-1) * (found - aims[batch]))
+        velocity.index_add_(0, batch, found.sub_(targets).mul_(weights.unsqueeze(-1)))
         if retraining.weight_decay:
             velocity.add_(shares, alpha=retraining.weight_decay)
         shares.sub_(velocity, alpha=learning_rate(retraining, done))

@@ -4,6 +4,7 @@ import { bar, bars } from "../shared/bars.js";
 import { make, percent } from "../shared/dom.js";
 import { isNone } from "./none.js";
 import { NONE, rightClass, setRightClass } from "./tested.js";
+import { why } from "./why.js";
 
 const SHOWN_LABELS = 5;
 
@@ -13,8 +14,8 @@ export function entry(file, prediction, record, marked) {
   const picture = make("img", { src, alt: `${file.name}, classified as ${prediction.label}`, decoding: "async" });
   for (const kind of ["load", "error"]) picture.addEventListener(kind, () => URL.revokeObjectURL(src), { once: true });
   const pictures = make("div", { className: "views" }, picture, seen(file, record.image));
-  const facts = make("div", {}, table(prediction), ...familiar(prediction), truth(file, record.labels, marked));
-  return make("li", {}, pictures, facts);
+  const said = [table(prediction), ...familiar(prediction), ...why(file, prediction, record)];
+  return make("li", {}, pictures, make("div", {}, ...said, truth(file, record.labels, marked)));
 }
 
 /** The most probable classes. */
