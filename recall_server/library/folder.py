@@ -166,20 +166,25 @@ def _read(path: Path, options: LoadOptions) -> BundleFile:
     try:
         bundle = MemoryBundle.load(path)
         reference = bundle.manifest.query_encoder or bundle.manifest.feature_encoder
-        if reference is None:
-            return BundleFile(stamp, None, (), LoadedBundle(bundle))
-        encoder = reference.file
+        encoder = None if reference is None else reference.file
         encoder_stamp = _encoder_stamp(path, encoder)
-        return BundleFile(stamp, encoder, encoder_stamp, _with_encoder(path, bundle, options))
+        return BundleFile(stamp, encoder, encoder_stamp, with_encoders(path, bundle, options))
     except RecallError as error:
         return BundleFile(stamp, encoder, encoder_stamp, None, str(error))
 
 
-def _with_encoder(path: Path, bundle: MemoryBundle, options: LoadOptions) -> LoadedBundle:
+def with_encoders(path: Path, bundle: MemoryBundle, options: LoadOptions) -> LoadedBundle:
+    """The bundle, whose file has this path, with the encoder that it names. Raises InvalidBundle."""
     if bundle.manifest.feature_encoder is not None:
         return _with_feature_encoder(path, bundle, bundle.manifest.feature_encoder, options)
-    reference = bundle.manifest.query_encoder
-    assert reference is not None
+    if bundle.manifest.query_encoder is not None:
+        return _with_query_encoder(path, bundle, bundle.manifest.query_encoder, options)
+    return LoadedBundle(bundle)
+
+
+def _with_query_encoder(
+    path: Path, bundle: MemoryBundle, reference: EncoderReference, options: LoadOptions
+) -> LoadedBundle:
     file = encoder_folder(path) / reference.file
     encoder = load_encoder(file, reference.sha256, device=options.device)
     if encoder.query_size != bundle.memory.query_size or encoder.image_shape != bundle.manifest.image.shape:

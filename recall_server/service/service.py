@@ -10,12 +10,11 @@ from typing import Self, final
 from recall_server.config import Settings
 from recall_server.core.classifier.familiarity import NONE_BELOW
 from recall_server.core.classifier.prototypes import NETWORK as PROTOTYPES
-from recall_server.core.reports.bundle_card import bundle_card
 from recall_server.jobs.rows.files import ClassifierFiles
 from recall_server.jobs.rows.records import IdempotencyKey
 from recall_server.jobs.rows.store import SqlJobStore
 from recall_server.jobs.training_jobs import TrainingJobs
-from recall_server.library import Library, WatchedLibrary
+from recall_server.library import HandedIn, Library, LoadOptions, WatchedLibrary
 from recall_server.recall import (
     DIRECT,
     Addressing,
@@ -77,6 +76,10 @@ class RecallService:
             total_pixels=settings.max_request_pixels,
         )
         self.batches = BatchPredictor(self._predictors, self._picture_limits)
+        self.handed_in: HandedIn | None = None
+        if isinstance(library, WatchedLibrary):
+            options = LoadOptions(settings.device, settings.public_key)
+            self.handed_in = HandedIn(library, settings.artifacts, options, settings.min_free_bytes)
         self.explainer = Explainer(self._predictors, jobs, self.batches, lambda: self.library)
 
     @classmethod
@@ -235,10 +238,6 @@ class RecallService:
         if file_format == "safetensors":
             return self.jobs.read(identifier)
         return self._predictors.finished(identifier).export_onnx()
-
-    def bundle_card(self, name: str) -> str:
-        """The card of a loaded bundle, as Markdown. Raises NotFound."""
-        return bundle_card(self.library.get(name).bundle)
 
     def classifier_card(self, identifier: str) -> str:
         """The card of a trained classifier, as Markdown. Raises NotFound and NotReady."""

@@ -25,6 +25,7 @@ from recall_client import AsyncClassifier, AsyncRecallClient, LocalClassifier, R
 from recall_server.core.classifier.fresh_classifier import FreshClassifier
 from tests.clients.blocking import Blocking
 from tests.clients.toy_server import LABELS, SIDE, toy_pictures
+from tests.recall_server.bundle_examples import example_bundle
 from tests.tolerances import assert_close
 
 TERMS = 9 * SIDE * SIDE  # products that a convolution and a classifier sum up
@@ -172,6 +173,23 @@ def test_a_downloaded_classifier_predicts_the_same(client: Any, tmp_path: Path) 
         pixels = (numpy.stack(unseen)[:, None] / 255).astype(numpy.float32)
         mine = local.predict_arrays(pixels)[:, 1].tolist()
         assert_close(mine, theirs, terms=TERMS, size=1, dtype=torch.float32)
+
+
+def test_a_bundle_is_handed_in_and_removed(client: Any, tmp_path: Path) -> None:
+    made = example_bundle(name=f"handed-in-{type(client).__name__}", labels=("four", "five", "six"))
+    path = tmp_path / f"{made.manifest.name}.safetensors"
+    sha256 = made.save(path).sha256
+    assert client.put_bundle(path).sha256 == client.put_bundle(path).sha256 == sha256, "the same bundle is no conflict"
+    assert client.bundle(path.stem).labels == ("four", "five", "six")
+    example_bundle(name=path.stem, labels=("one", "two", "six")).save(path)
+    with pytest.raises(recall_client.Conflict, match="If-None-Match names what is there"):
+        client.put_bundle(path)
+    assert client.put_bundle(path, replace=True).labels == ("one", "two", "six")
+    client.delete_bundle(path.stem)
+    with pytest.raises(recall_client.NotFound):
+        client.delete_bundle(path.stem)
+    with pytest.raises(FileNotFoundError):
+        client.put_bundle(tmp_path / "nothing.safetensors")
 
 
 def test_a_network_of_images_cannot_be_explained(client: Any) -> None:

@@ -178,7 +178,7 @@ class NotReady(Problem):
 
 
 class Conflict(Problem):
-    """The idempotency key was used for another request."""
+    """The idempotency key was used for another request, or there is another bundle of this name."""
 
 
 class Unauthorised(Problem):
@@ -224,6 +224,7 @@ _BY_TYPE: dict[str, type[Problem]] = {
     "not-ready": NotReady,
     "overloaded": Overloaded,
     "picture-too-large": PictureTooLarge,
+    "precondition-failed": Conflict,
     "storage-failed": StorageFailed,
     "unauthorised": Unauthorised,
     "unavailable": Unavailable,
@@ -239,6 +240,7 @@ _BY_STATUS: dict[int, type[Problem]] = {
     405: InvalidRequest,
     406: InvalidRequest,
     408: InvalidRequest,
+    412: Conflict,
     413: BodyTooLarge,
     415: InvalidRequest,
     422: InvalidRequest,

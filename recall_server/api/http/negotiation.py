@@ -1,4 +1,4 @@
-"""Parses the headers Accept and If-None-Match (RFC 9110), Prefer (RFC 7240) and Idempotency-Key."""
+"""Parses the headers Accept, If-Match and If-None-Match (RFC 9110), Prefer (RFC 7240) and Idempotency-Key."""
 
 from __future__ import annotations
 
@@ -40,8 +40,25 @@ def preferred_wait(request: Request, longest: float) -> float | None:
 
 def names_etag(headers: Headers, etag: str) -> bool:
     """Whether If-None-Match contains this ETag or `*`, which is answered with a 304."""
-    named = [part.strip().removeprefix("W/") for part in ",".join(headers.getlist("if-none-match")).split(",")]
+    named = _named(headers, "if-none-match")
     return etag in named or "*" in named
+
+
+def check_conditions(headers: Headers, sha256: str | None) -> None:
+    """Raise HTTPException 412 where If-Match or If-None-Match forbids to change what has this digest, if anything."""
+    if "if-match" in headers and (sha256 is None or not {"*", f'"{sha256}"'}.intersection(_named(headers, "if-match"))):
+        raise HTTPException(412, f"If-Match does not name what is there, {_what(sha256)}")
+    if sha256 is not None and names_etag(headers, f'"{sha256}"'):
+        raise HTTPException(412, f"If-None-Match names what is there, {_what(sha256)}")
+
+
+def _what(sha256: str | None) -> str:
+    return "which is nothing" if sha256 is None else f"which has sha256 {sha256}"
+
+
+def _named(headers: Headers, header: str) -> list[str]:
+    """The entity tags of a header."""
+    return [part.strip().removeprefix("W/") for part in ",".join(headers.getlist(header)).split(",")]
 
 
 def idempotency_key(request: Request) -> str | None:

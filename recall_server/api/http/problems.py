@@ -74,6 +74,7 @@ STATUSES: dict[int, ProblemType] = {
     405: ProblemType("method-not-allowed", "Method not allowed", 405),
     406: ProblemType("not-acceptable", "Not acceptable", 406),
     408: PROBLEMS[errors.Abandoned],
+    412: ProblemType("precondition-failed", "Precondition failed", 412),
     413: BODY_TOO_LARGE,
     415: ProblemType("unsupported-media-type", "Unsupported media type", 415),
     422: INVALID_REQUEST,

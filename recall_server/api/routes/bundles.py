@@ -1,15 +1,17 @@
-"""GET /bundles and below: the loaded bundles, and views of each memory."""
+"""/bundles and below: the loaded bundles, views of each memory, and bundles that clients hand in."""
 
 from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable
+from functools import partial
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Query, Request, Response
+from fastapi import APIRouter, Path, Query, Request, Response
 
-from recall_server.api.guards.access import READ, GuardedRoute, access
-from recall_server.api.http.negotiation import accepted
+from recall_server.api.guards.access import READ, Access, GuardedRoute, access
+from recall_server.api.http.bodies import media_type
+from recall_server.api.http.negotiation import accepted, check_conditions
 from recall_server.api.http.problems import responses
 from recall_server.api.routes.known_recalls import recall_response
 from recall_server.api.schemas.bundle_schemas import (
@@ -17,6 +19,7 @@ from recall_server.api.schemas.bundle_schemas import (
     BasesParameters,
     BundleDetails,
     BundleList,
+    BundleSummary,
     SimilarityAnswer,
     SimilarityParameters,
     bundle_details,
@@ -25,19 +28,27 @@ from recall_server.api.schemas.bundle_schemas import (
 from recall_server.api.schemas.schemas import CARD, MARKDOWN
 from recall_server.api.state.answer_cache import Answer
 from recall_server.api.state.context import Context, Served
+from recall_server.config.api_keys import Scope
+from recall_server.config.network_exposure import trusts_this_machine_only
+from recall_server.core.bundle.manifest import NAME_PATTERN
+from recall_server.core.reports.bundle_card import bundle_card
 from recall_server.core.reports.contact_sheet import contact_sheet
 from recall_server.core.reports.inspection import displayed_bases, sheet_rows
+from recall_server.errors import Forbidden
+from recall_server.library import HandedIn
 
+BUNDLE_MEDIA_TYPES = ("application/vnd.safetensors", "application/octet-stream")
 JSON, PNG = "application/json", "image/png"
 
 router = APIRouter(tags=["bundles"], route_class=GuardedRoute)
 
+BINARY = {"type": "string", "format": "binary"}
 NOT_MODIFIED: dict[int | str, dict[str, Any]] = {304: {"description": "what If-None-Match names is still right"}}
 BASES: dict[int | str, dict[str, Any]] = {
     200: {
         "description": "the bases, by `format` or Accept as JSON or as a contact sheet",
         "model": BasesAnswer,
-        "content": {PNG: {"schema": {"type": "string", "format": "binary"}}},
+        "content": {PNG: {"schema": BINARY}},
     }
 }
 SIMILARITY: dict[int | str, dict[str, Any]] = {200: {"description": "the table", "model": SimilarityAnswer}}
@@ -98,7 +109,55 @@ async def show_similarity(
 @access(READ)
 async def show_card(name: str, context: Served) -> Response:
     """Return the bundle's card in Markdown: what it is, its accuracy, and what not to use it for."""
-    return Response(context.service.bundle_card(name), headers={"Content-Type": CARD})
+    return Response(bundle_card(context.service.library.get(name).bundle), headers={"Content-Type": CARD})
+
+
+@router.put(
+    "/bundles/{name}",
+    response_class=Response,
+    responses={
+        200: {"model": BundleSummary, "description": "another bundle of this name was replaced"},
+        201: {"model": BundleSummary, "description": "there was no bundle of this name"},
+        **responses(400, 404, 408, 409, 412, 413, 415, 422, 503, 507),
+    },
+    openapi_extra={
+        "requestBody": {"required": True, "content": {each: {"schema": BINARY} for each in BUNDLE_MEDIA_TYPES}}
+    },
+)
+@access(Access(Scope.ADMIN, "threads"))
+async def put_bundle(request: Request, name: Annotated[str, Path(pattern=NAME_PATTERN)], context: Served) -> Response:
+    """Verify a bundle, keep it in the server's folder, and serve it from now on.
+
+    With `If-None-Match: *` nothing is replaced; with `If-Match: "SHA256"` only the bundle of this digest is.
+    """
+    handed_in = _handed_in(context)
+    media_type(request, only=BUNDLE_MEDIA_TYPES)
+    data = await request.body()
+    loaded, new = await context.run(handed_in.put, name, data, partial(check_conditions, request.headers))
+    summary = bundle_summary(loaded, context.settings.root_path)
+    headers = {"ETag": f'"{loaded.sha256}"', "Location": str(summary.links["self"])}
+    return Response(summary.model_dump_json(), status_code=201 if new else 200, media_type=JSON, headers=headers)
+
+
+@router.delete("/bundles/{name}", status_code=204, responses=responses(404, 412, 422, 507))
+@access(Access(Scope.ADMIN, "threads"))
+async def delete_bundle(request: Request, name: str, context: Served) -> Response:
+    """Remove a bundle from the server's folder. Classifiers that were trained from it stay."""
+    await context.run(_handed_in(context).delete, name, partial(check_conditions, request.headers))
+    return Response(status_code=204)
+
+
+def _handed_in(context: Context) -> HandedIn:
+    """What changes the folder of bundles. Raises Forbidden where nobody may."""
+    settings, handed_in = context.settings, context.service.handed_in
+    if not settings.keys and not trusts_this_machine_only(settings):
+        raise Forbidden(
+            "everybody who reaches this server may use it without a key, so nobody may change its bundles; "
+            "set RECALL_API_KEYS, with a key of scope admin"
+        )
+    if handed_in is None:
+        raise Forbidden("this server follows no folder of bundles")
+    return handed_in
 
 
 async def _cached(

@@ -28,7 +28,8 @@ def _check_date(date: str) -> str:
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 Label = Annotated[str, Field(min_length=1, max_length=200), AfterValidator(check_label)]
 Kind = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]{0,63}$")]
-FileName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$")]
+NAME_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$"
+FileName = Annotated[str, Field(pattern=NAME_PATTERN)]
 Phrase = Annotated[str, Field(max_length=1000)]
 Setting = Annotated[int, Field(ge=0, le=2**53)] | Annotated[str, Field(max_length=100)]
 Scalar = bool | int | float | Annotated[str, Field(max_length=1000)] | None

@@ -133,7 +133,7 @@ def _trained(products: Tensor, aims: Tensor, retraining: Retraining, batches: li
     for done, batch in enumerate(batches):
         weights = kept[batch] / kept[batch].sum(dim=0).clamp(min=1)  # [m, L]
         targets = aims[batch].unsqueeze(1)  # [m, 1, k]
-        found = (products[batch] @ shares.flatten(1)).unflatten(1, shares.shape[1:])  # logits [m, L, k]
+        found = (products[batch] @ shares.flatten(1)).view(len(batch), *shares.shape[1:])  # logits [m, L, k]
         if retraining.loss == "cross_entropy":
             found = found.softmax(dim=-1).mul_(targets.sum(dim=-1, keepdim=True))
         velocity.mul_(retraining.momentum)

@@ -15,6 +15,7 @@ from recall_server.config import Settings
 from recall_server.core.bundle.bundle import MemoryBundle
 from recall_server.core.classifier.onnx_export import export_network
 from recall_server.core.networks import NetworkSpec, build_network
+from recall_server.core.reports.bundle_card import bundle_card
 from recall_server.errors import InvalidRequest, NotFound, NotReady, UnsupportedQuery
 from recall_server.jobs.rows.records import JobStatus
 from recall_server.jobs.rows.task import TrainingTask
@@ -110,7 +111,7 @@ def test_a_classifier_starts_from_the_encoder_if_the_schedule_says_so(tmp_path: 
     backend.perform(backend.begin())
     (said,) = service.predict(record.id, pictures("right", count=1, seed=900))
     assert (said.label, said.by) == ("b", "classifier")
-    assert "from the layers of the query encoder" in service.bundle_card("pictures")
+    assert "from the layers of the query encoder" in bundle_card(service.library.get("pictures").bundle)
 
 
 def test_pictures_can_be_classified_as_labels_that_are_then_recalled(service: RecallService) -> None:

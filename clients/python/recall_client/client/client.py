@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import os
 from collections import Counter
 from collections.abc import Mapping
 from functools import partial
+from hashlib import sha256
+from pathlib import Path
 from typing import Any, ClassVar, Generic, Literal, TypeAlias, TypeVar
 from uuid import uuid4
 
@@ -13,7 +16,7 @@ from recall_client.connection.dual import dual
 from recall_client.connection.retries import Retries
 from recall_client.connection.server import Server
 from recall_client.connection.settings import BASE_URL, RETRIES, TIMEOUT, Settings
-from recall_client.errors import BodyTooLarge, ProblemDocument
+from recall_client.errors import BodyTooLarge, Conflict, ProblemDocument
 from recall_client.messages.answers import read_png
 from recall_client.messages.arrays import RecalledArrays, recalled_arrays, require_numpy
 from recall_client.messages.models import (
@@ -93,6 +96,30 @@ class ClientMethods(Generic[ClassifierT, TransportT]):
         """Return a bundle's card in Markdown: what it knows, how good it is, and its limits. Raises NotFound."""
         request = Request("GET", bundle_path(name, "card"), headers={"Accept": "text/markdown"})
         return await self._server.text(request, "text/markdown")
+
+    @dual
+    async def put_bundle(self, path: str | os.PathLike[str], *, replace: bool = False) -> Bundle:
+        """Hand in the bundle in the file NAME.safetensors, which the server then serves. Needs a key of scope `admin`.
+
+        Raises InvalidRequest for a bundle that the server refuses, Conflict for a name that another bundle has unless
+        `replace` is true, StorageFailed, and OSError for a file that cannot be read.
+        """
+        file = Path(path)
+        data = await self._server.connection.offload(file.read_bytes)
+        headers = {"Content-Type": "application/vnd.safetensors"} | ({} if replace else {"If-None-Match": "*"})
+        request = Request("PUT", bundle_path(file.stem), content=data, headers=headers)
+        try:
+            return await self._server.parsed(request, Bundle)
+        except Conflict:  # also where an earlier try was handed in, and only its answer was lost
+            found = await self._server.parsed(Request("GET", bundle_path(file.stem)), Bundle)
+            if found.sha256 != sha256(data).hexdigest():
+                raise
+            return found
+
+    @dual
+    async def delete_bundle(self, name: str) -> None:
+        """Remove a bundle from the server's folder. Needs a key of scope `admin`. Raises NotFound, StorageFailed."""
+        await self._server.ask(Request("DELETE", bundle_path(name)))
 
     @dual
     async def bases(self, name: str) -> Bases:

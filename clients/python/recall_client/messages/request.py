@@ -23,6 +23,7 @@ class Request:
     parameters: Parameters = ()
     json: Mapping[str, Any] | None = None
     parts: tuple[tuple[str, Upload], ...] = ()
+    content: bytes | None = field(default=None, repr=False)
     headers: Mapping[str, str] = field(default_factory=dict)
     hold: float = 0.0
 
@@ -39,6 +40,7 @@ class Request:
             "params": self.parameters,
             "headers": dict(self.headers),
             "json": self.json,
+            "content": self.content,
             "files": [(name, (upload.filename, upload.data)) for name, upload in self.parts] or None,
             "timeout": httpx2.Timeout(timeout, read=timeout + self.hold),
         }
