@@ -1,4 +1,4 @@
-"""The `--set` options in the documentation name fields of a method, of a stream's method, a schedule or a promise."""
+"""The `--set` options in the documentation name fields of a method, of a stream's method, a schedule, a head or a promise."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from recall_server.core.training.retraining import Retraining
 from tests.docs.pages import ROOT
 from trainer.methods.named import METHODS, compose
 from trainer.methods.overrides import overridden
+from trainer.starts.features.linear_head import HeadSettings
 from trainer.starts.private.class_statistics import Privacy
 from trainer.streams import methods as streams
 
@@ -27,6 +28,7 @@ COMPOSERS: Sequence[Callable[[list[str]], object]] = [
     *(partial(streams.compose_stream, name, "rotations") for name in streams.METHODS),
     partial(overridden, SCHEDULE),
     partial(overridden, Privacy()),
+    partial(overridden, HeadSettings()),
 ]
 # The kind of a part whose fields the default kind does not have.
 KINDS = {"preprocessing": "preprocessing=zca", "objective.attack": "objective.attack=pgd"}
