@@ -1,4 +1,4 @@
-"""The `--set` options in the documentation name fields of a method, also of a stream, a schedule, a head or a promise."""
+"""The `--set` options in the documentation name fields of a method, a stream, a schedule, a head or a promise."""
 
 from __future__ import annotations
 
