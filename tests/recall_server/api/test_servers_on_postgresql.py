@@ -52,8 +52,10 @@ def test_every_job_ends_once_whatever_dies(own_postgres: PostgresServer, artifac
         assert {record(left, job)["status"] for job in jobs} == {"succeeded"}
         sizes = {len(httpx2.get(f"{left.url}/classifier/{job}/download", timeout=60).content) for job in jobs}
         assert min(sizes) > 1000
-    files = {path.name.split(".")[0] for path in (tmp_path / "state" / "classifiers").iterdir()}
-    assert files == set(jobs)
+    names = {path.name for path in (tmp_path / "state" / "classifiers").iterdir()}
+    begun = {name for name in names if name.startswith(".")}  # whoever is killed while writing leaves this for an hour
+    assert len(begun) <= 1
+    assert {name.split(".")[0] for name in names - begun} == set(jobs)
     assert list((tmp_path / "state" / "tasks").glob("*.safetensors")) == []
 
 

@@ -115,7 +115,7 @@ def test_a_method_does_better_than_chance_on_digits(name: str, digits: ImageData
 def test_the_command_lists_methods_and_prints_one_completely() -> None:
     listed = CliRunner().invoke(app, ["methods"]).output.splitlines()
     names = [line.split()[0] for line in listed]
-    assert names == [*METHODS, "features", "exact"], "the last two take features of an encoder"
+    assert names == [*METHODS, "features", "exact", "private"], "the last three take features of an encoder"
     printed = CliRunner().invoke(app, ["methods", "rtp", "--set", "objective.steps=160"]).output
     assert "rtp: Deng and Russakovsky" in printed
     assert "\n  objective.steps=160\n" in printed
