@@ -18,7 +18,7 @@ from tests.docs.pages import ROOT, Block, blocks, name_of
 WRITTEN_URL = "http://127.0.0.1:8000"
 WAIT, PATIENT_WAIT = "wait=60", "wait=300"  # as the pages say, and as the suite waits on a busy machine
 SECONDS = 320  # time limit of a block
-ID = re.compile(r'"id"\s*:\s*"([^"]+)"')
+ID = re.compile(r'^\{\s*"id"\s*:\s*"([^"]+)"', re.MULTILINE)  # of a record, not of one in a list
 PLACE_OF_ID = re.compile(r"(?<=/classifier/)ID\b")
 READ = {"json": json.loads, "toml": tomllib.loads, "yaml": yaml.safe_load}
 SHOWN = frozenset({"text", "ini", "nginx"})  # `ini` is checked by test_habits.py; the others are only shown
