@@ -8,28 +8,31 @@ import socket
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import httpx2
 
 from benchmarks.process_tree import children, descendants
+from benchmarks.waiting import PATIENCE
 
 LEASE_SECONDS = 2.0
-PATIENCE = 180.0
 
 
 class KillableServer:
     """One `recall-server serve` with one training process, which can be killed and restarted on its port."""
 
-    def __init__(self, folder: Path, name: str) -> None:
+    def __init__(self, folder: Path, name: str, *flags: str, **environment: str) -> None:
         self._folder, self._log = folder, folder / f"{name}.log"
+        self._flags, self._environment = flags, environment
         self.url = f"http://127.0.0.1:{free_port()}"
         self.client = httpx2.Client(base_url=self.url, timeout=PATIENCE)
         self.start()
 
     def start(self) -> None:
         command = [sys.executable, "-m", "recall_server", "serve", f"--port={self.url.rpartition(':')[2]}"]
+        command += self._flags
         environment = {name: value for name, value in os.environ.items() if not name.startswith("RECALL_")}
-        environment |= {
+        environment |= self._environment | {
             "RECALL_ARTIFACTS": str(self._folder / "artifacts"),
             "RECALL_STATE": str(self._folder / "state"),
             "RECALL_DEVICE": "cpu",
@@ -37,7 +40,7 @@ class KillableServer:
             "RECALL_LEASE_SECONDS": f"{LEASE_SECONDS}",
         }
         with self._log.open("ab") as log:
-            self.process = subprocess.Popen([*command], env=environment, stdout=log, stderr=log)
+            self.process = subprocess.Popen(command, env=environment, cwd=self._folder, stdout=log, stderr=log)
 
     def answers(self) -> bool:
         with contextlib.suppress(httpx2.HTTPError):
@@ -49,6 +52,15 @@ class KillableServer:
         with contextlib.suppress(httpx2.HTTPError):
             return self.client.get("/health/ready").status_code == 200
         return False
+
+    def record(self, job: str) -> dict[str, Any]:
+        """The record of a training; empty if the server does not answer or its database is away."""
+        with contextlib.suppress(httpx2.HTTPError):
+            answer = self.client.get(job)
+            if answer.status_code == 200:
+                return dict(answer.json())
+            return {} if answer.status_code == 503 else {"status": f"lost: {answer.status_code}"}
+        return {}
 
     def family(self) -> list[int]:
         """All descendants of the server's process."""

@@ -10,7 +10,7 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
@@ -67,15 +67,20 @@ class BackgroundThreads:
 
 
 @contextlib.contextmanager
-def running_server(*flags: str, artifacts: Path = ARTIFACTS) -> Iterator[RunningServer]:
-    """A ready server on a free port with its own state folder; it is stopped when the context ends."""
+def running_server(
+    *flags: str, artifacts: Path = ARTIFACTS, environment: Mapping[str, str] | None = None
+) -> Iterator[RunningServer]:
+    """A ready server on a free port with its own state folder; it is stopped when the context ends.
+
+    It has this process's environment with the variables in `environment`, and no setting but the flags.
+    """
     with tempfile.TemporaryDirectory() as folder:
         log_path = Path(folder) / "log"
         command = [sys.executable, "-m", "recall_server", "serve", "--port=0", "--log-level=info", *flags]
-        environment = {name: value for name, value in os.environ.items() if not name.startswith("RECALL_")}
-        environment |= {"RECALL_ARTIFACTS": str(artifacts), "RECALL_STATE": str(Path(folder) / "state")}
+        told = {name: value for name, value in os.environ.items() if not name.startswith("RECALL_")}
+        told |= {"RECALL_ARTIFACTS": str(artifacts), "RECALL_STATE": str(Path(folder) / "state"), **(environment or {})}
         with log_path.open("wb") as log:
-            process = subprocess.Popen(command, env=environment, stdout=log, stderr=log)
+            process = subprocess.Popen(command, env=told, stdout=log, stderr=log)
         try:
             server = RunningServer("127.0.0.1", _port(process, log_path), process)
             _wait_until_ready(server)

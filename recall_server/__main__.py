@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 
-from recall_server.cli.start import choose_temporary_folder, open_standard_streams
+from recall_server.cli.start import choose_temporary_folder, open_standard_streams, take_own_temporary_folder
 from recall_server.jobs.workers import processes
 
 
@@ -13,6 +13,7 @@ def main() -> None:
     open_standard_streams()
     choose_temporary_folder()
     if sys.argv[1:2] == ["serve"]:
+        take_own_temporary_folder()
         try:
             processes.prepared()
         except OSError as error:

@@ -5,14 +5,19 @@ This module imports nothing heavy: `recall-server` runs it first.
 
 from __future__ import annotations
 
+import atexit
 import contextlib
+import fcntl
 import os
+import re
+import shutil
 import sys
 import tempfile
 
 # multiprocessing listens on a socket below the temporary folder. The path of a socket has 107 bytes at most, of which
 # multiprocessing takes 32.
 LONGEST = 74
+OWN = ".recall-server-"  # a folder of one server's own is called so, and 8 more characters
 SHARED_MEMORY = "/dev/shm"  # noqa: S108  (a folder in memory that every user may write to)
 
 
@@ -43,3 +48,40 @@ def choose_temporary_folder() -> None:
         if len(os.fsencode(folder)) <= LONGEST and os.access(folder, os.W_OK | os.X_OK):
             os.environ["TMPDIR"], tempfile.tempdir = folder, None
             return
+
+
+def take_own_temporary_folder() -> None:
+    """Use a new folder in the temporary folder, deleted at the end, and delete those of servers that were killed.
+
+    Who is killed deletes neither its sockets nor its folder. The lock on a folder ends with the process that took it,
+    so that others know which folders nobody uses. Without room for such a folder, the temporary folder itself is used.
+    """
+    with contextlib.suppress(OSError):
+        parent = tempfile.gettempdir()
+        if len(os.fsencode(parent)) + len(f"/{OWN}") + 8 > LONGEST:
+            return
+        for name in os.listdir(parent):
+            if re.fullmatch(re.escape(OWN) + "[a-z0-9_]{8}", name):
+                _delete_unused(os.path.join(parent, name))
+        folder = tempfile.mkdtemp(prefix=OWN)
+        if _lock(folder):
+            atexit.register(shutil.rmtree, folder, ignore_errors=True)
+            os.environ["TMPDIR"], tempfile.tempdir = folder, None
+
+
+def _delete_unused(folder: str) -> None:
+    with contextlib.suppress(OSError):
+        if os.lstat(folder).st_uid == os.geteuid() and (lock := _lock(folder)):
+            shutil.rmtree(folder, ignore_errors=True)
+            os.close(lock)
+
+
+def _lock(folder: str) -> int | None:
+    """The number of the file that holds the lock on this folder; None where another process has it."""
+    number = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
+    try:
+        fcntl.flock(number, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        os.close(number)
+        return None
+    return number

@@ -10,9 +10,9 @@ from typing import Any
 import httpx2
 import pytest
 
+from benchmarks.postgres_server import PostgresServer
 from benchmarks.running_server import RunningServer, running_server
 from tests.suite.needs import needs_postgresql
-from tests.suite.postgresql import PostgresServer
 from tests.suite.waiting import eventually
 
 pytestmark = [pytest.mark.process, needs_postgresql]

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from recall_server.cli import start
-from recall_server.cli.start import choose_temporary_folder
+from recall_server.cli.start import choose_temporary_folder, take_own_temporary_folder
 
 OPEN_A_FILE = """
 import os, sys
@@ -81,3 +81,30 @@ def test_without_any_folder_the_first_use_fails(candidates: Path, monkeypatch: p
     choose_temporary_folder()
     with pytest.raises(FileNotFoundError, match="No usable temporary directory"):
         tempfile.gettempdir()
+
+
+def test_folders_of_killed_servers_are_deleted_and_those_in_use_are_not(
+    candidates: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    mine = candidates / "t"
+    dead, other = mine / f"{start.OWN}abcd_123", mine / f"{start.OWN}notes"
+    for folder in (dead / "pymp-1", other):
+        folder.mkdir(parents=True)
+    monkeypatch.setenv("TMPDIR", str(mine))
+    monkeypatch.setattr(start, "LONGEST", 1000)
+    used = []
+    for _ in range(2):
+        monkeypatch.setenv("TMPDIR", str(mine))
+        monkeypatch.setattr(tempfile, "tempdir", None)
+        take_own_temporary_folder()
+        used.append(Path(tempfile.gettempdir()))
+    assert sorted(mine.iterdir()) == sorted([other, *used])
+    for folder in used:
+        assert folder.stat().st_mode & 0o777 == 0o700
+
+
+def test_a_temporary_folder_with_a_long_path_is_used_itself(candidates: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TMPDIR", str(candidates))
+    take_own_temporary_folder()
+    assert tempfile.gettempdir() == str(candidates)
+    assert not list(candidates.iterdir())

@@ -8,12 +8,12 @@ from pathlib import Path
 import pytest
 from sqlalchemy import text
 
+from benchmarks.postgres_server import PostgresServer
 from recall_server.errors import StorageBusy, StorageFailed
 from recall_server.jobs.rows.database import Database
 from recall_server.jobs.rows.files import ClassifierFiles
 from recall_server.jobs.rows.identity import bind_folder, table_id
 from tests.suite.needs import needs_postgresql
-from tests.suite.postgresql import PostgresServer
 
 pytestmark = [pytest.mark.process, needs_postgresql]
 

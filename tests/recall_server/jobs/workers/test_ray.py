@@ -11,13 +11,14 @@ from pathlib import Path
 
 import pytest
 
+from benchmarks.ray_cluster import LocalCluster
 from recall_server.jobs.rows.records import JobStatus
 from recall_server.jobs.training_jobs import TrainingJobs
 from recall_server.jobs.workers import supervisor
 from recall_server.jobs.workers.ray.backend import RayBackend, RayCluster
 from tests.recall_server.job_examples import jobs_with, record, training_task
 from tests.recall_server.watched_jobs import is_alive
-from tests.suite.ray_cluster import LocalCluster, claiming
+from tests.suite.ray_cluster import claiming
 from tests.suite.waiting import PATIENCE, eventually
 
 pytestmark = pytest.mark.process

@@ -1,0 +1,121 @@
+"""A Ray cluster on this machine: a head without CPUs, and nodes with two. Its nodes can be killed and started.
+
+Each node is `ray start --block` in a process group of its own, since `ray stop` would end all clusters of the machine.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+from benchmarks.killable_server import free_port
+from benchmarks.process_tree import bytes_of, descendants
+from benchmarks.waiting import PATIENCE, until
+
+RAY = str(Path(sys.executable).with_name("ray"))
+SMALL = ["--object-store-memory=80000000", "--include-log-monitor=false", "--disable-usage-stats"]
+# With the niceness of 15 that Ray gives them, workers starve on a busy machine. The rest lets the head notice a dead
+# node within seconds.
+ENVIRONMENT = {
+    "RAY_USAGE_STATS_ENABLED": "0",
+    "RAY_AUTH_MODE": "disabled",
+    "RAY_worker_niceness": "0",
+    "RAY_health_check_initial_delay_ms": "500",
+    "RAY_health_check_period_ms": "500",
+    "RAY_health_check_failure_threshold": "10",
+}
+
+
+class Node:
+    """One `ray start`, and the processes that it started."""
+
+    def __init__(self, folder: Path, *options: str, **environment: str) -> None:
+        self.log = folder / f"{time.monotonic_ns()}.log"
+        command = [RAY, "start", "--block", *SMALL, *options]
+        with self.log.open("wb") as log:
+            told = os.environ | ENVIRONMENT | environment
+            self.process = subprocess.Popen(
+                command, env=told, cwd=folder, stdout=log, stderr=log, start_new_session=True
+            )
+
+    def wait(self) -> None:
+        """Return when it runs."""
+        until(self._runs, "the node of Ray runs")
+
+    def actors(self) -> list[int]:
+        """The processes of the actors of training on this node."""
+        family = descendants(self.process.pid)
+        return [each for each in family if b"TrainingActor" in bytes_of(Path(f"/proc/{each}/cmdline"))]
+
+    def kill(self) -> None:
+        """End all processes at once, as when a machine loses power."""
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(self.process.pid, signal.SIGKILL)
+        self.process.wait(PATIENCE)
+
+    def _runs(self) -> bool:
+        said = self.log.read_text()
+        if self.process.poll() is not None:
+            raise RuntimeError(f"a node of Ray has ended:\n{said}")
+        return "--block" in said  # the last that it says
+
+
+class LocalCluster:
+    """A head and its nodes."""
+
+    def __init__(self, nodes: int = 2, **environment: str) -> None:
+        self.folder = Path(tempfile.mkdtemp(prefix="ray-", dir="/tmp"))  # the path of a socket is short
+        self.port, self.environment = free_port(), environment
+        self.nodes: list[Node] = []
+        try:
+            self.start(nodes)
+        except BaseException:
+            self.close()
+            raise
+
+    @property
+    def address(self) -> str:
+        return f"127.0.0.1:{self.port}"
+
+    def start(self, nodes: int = 2) -> None:
+        """Start the head, and then its nodes. After `kill`, they are a new cluster at the same address."""
+        ports = [f"--port={self.port}", f"--ray-client-server-port={free_port()}", f"--dashboard-port={free_port()}"]
+        head = ["--head", "--num-cpus=0", "--include-dashboard=false", f"--temp-dir={self.folder / 'ray'}", *ports]
+        self.head = Node(self.folder, *head, **self.environment)
+        self.head.wait()
+        for _ in range(nodes):  # one after the other: two that begin together take the same socket
+            self.add()
+
+    def add(self, cpus: int = 2, **environment: str) -> Node:
+        """Start another node."""
+        options = f"--address={self.address}", f"--num-cpus={cpus}"
+        self.nodes.append(Node(self.folder, *options, **(self.environment | environment)))
+        self.nodes[-1].wait()
+        return self.nodes[-1]
+
+    def actors(self) -> list[int]:
+        """The processes of all actors of training."""
+        return [actor for node in self.nodes for actor in node.actors()]
+
+    def remove(self, node: Node) -> None:
+        """Kill a node."""
+        node.kill()
+        self.nodes.remove(node)
+
+    def kill(self) -> None:
+        """Kill every node."""
+        for node in (*self.nodes, self.head):
+            node.kill()
+        self.nodes = []
+
+    def close(self) -> None:
+        """Kill every node, and delete all files."""
+        self.kill()
+        shutil.rmtree(self.folder, ignore_errors=True)

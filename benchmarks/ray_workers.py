@@ -1,0 +1,129 @@
+"""Trainings on a Ray cluster beside trainings by local processes: what one takes more, and what a second actor adds.
+
+    python -m benchmarks.ray_workers [--quick] [--pairs 40] [--rounds 5] [--jobs 16]
+
+The cluster is a head and one node of this machine. All servers are warm, and each worker has one thread. Overhead: the
+same training is asked of both servers in turn; `more_ms` is the median of the paired differences from request to
+result, with its exact 95 % interval. Throughput: servers with one and with two workers train the same jobs in turn;
+`times` is how many times as many classifiers a minute two workers train. --quick: a few short ones. The last line is
+JSON.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import statistics
+import time
+from collections.abc import Iterator, Sequence
+
+import httpx2
+from scipy.stats import quantile_test
+
+from benchmarks.command import command_parser, print_figures
+from benchmarks.ray_cluster import ENVIRONMENT, LocalCluster
+from benchmarks.running_server import running_server
+from benchmarks.waiting import PATIENCE, until
+
+SHORT = [f"digits:{digit}" for digit in range(10)]
+LONG = [f"fashion-mnist:{name}" for name in ("Bag", "Coat", "Dress", "Shirt", "Sandal", "Trouser")]
+KINDS, WORKERS = ("local", "ray"), (1, 2)
+
+Servers = dict[tuple[str, int], httpx2.Client]
+
+
+@contextlib.contextmanager
+def warm_servers() -> Iterator[Servers]:
+    """Clients of warm servers, by kind and number of workers."""
+    with contextlib.ExitStack() as stack:
+        cluster = LocalCluster(nodes=0)
+        stack.callback(cluster.close)
+        cluster.add(cpus=sum(WORKERS))
+        ray = ["--workers=ray", f"--ray-address={cluster.address}"]
+        servers: Servers = {}
+        for number in WORKERS:
+            flags = {"local": [f"--workers={number}"], "ray": [*ray, f"--ray-workers={number}"]}
+            for kind in KINDS:
+                options = [*flags[kind], "--worker-threads=1", "--device=cpu", "--queue-limit=1000"]
+                server = stack.enter_context(running_server(*options, environment=ENVIRONMENT))
+                client = httpx2.Client(base_url=server.url, timeout=PATIENCE)
+                servers[kind, number] = stack.enter_context(client)
+        until(lambda: all(map(is_warm, servers.values())), "all workers are warm")
+        yield servers
+
+
+def is_warm(client: httpx2.Client) -> bool:
+    return all(worker["state"] == "ready" for worker in client.get("/info").json()["workers"])
+
+
+def submit(client: httpx2.Client, labels: Sequence[str], seed: int) -> str:
+    """The address of a training that the server has accepted."""
+    answer = client.post("/classifier", json={"labels": labels, "seed": seed})
+    return str(answer.raise_for_status().headers["Location"])
+
+
+def finish(client: httpx2.Client, job: str) -> None:
+    """Return when it has ended. Raises RuntimeError where it did not succeed."""
+    while not (record := client.get(job, headers={"Prefer": "wait=60"}).json())["is_terminal"]:
+        pass
+    if record["status"] != "succeeded":
+        raise RuntimeError(f"a training ended with {record['error']}")
+
+
+def seconds_for(client: httpx2.Client, labels: Sequence[str], seeds: Sequence[int]) -> float:
+    """Seconds from the first request to the last result."""
+    began = time.perf_counter()
+    for job in [submit(client, labels, seed) for seed in seeds]:
+        finish(client, job)
+    return time.perf_counter() - began
+
+
+def overhead(servers: Servers, pairs: int) -> dict[str, float | list[float]]:
+    """Milliseconds of the same training by both kinds, and of their difference."""
+    found: dict[str, list[float]] = {kind: [] for kind in KINDS}
+    for seed in range(pairs):
+        for kind in KINDS if seed % 2 else KINDS[::-1]:
+            found[kind].append(1000 * seconds_for(servers[kind, 1], SHORT, [seed]))
+    more = [ray - local for local, ray in zip(found["local"], found["ray"], strict=True)]
+    interval = quantile_test(more, p=0.5).confidence_interval(0.95)
+    return {
+        **{f"{kind}_ms": round(statistics.median(found[kind]), 1) for kind in KINDS},
+        "more_ms": round(statistics.median(more), 1),
+        "more_ms_interval": [round(float(interval.low), 1), round(float(interval.high), 1)],
+    }
+
+
+def throughput(servers: Servers, rounds: int, jobs: int) -> dict[str, dict[str, float | list[float]]]:
+    """Classifiers a minute by kind and number of workers: medians of the rounds, and the ratio of each."""
+    found: dict[tuple[str, int], list[float]] = {each: [] for each in servers}
+    for number in range(rounds):
+        seeds = range(number * jobs, (number + 1) * jobs)
+        for each in servers if number % 2 else reversed(servers):
+            found[each].append(60 * jobs / seconds_for(servers[each], LONG, seeds))
+    figures: dict[str, dict[str, float | list[float]]] = {}
+    for kind in KINDS:
+        times = [two / one for one, two in zip(found[kind, 1], found[kind, 2], strict=True)]
+        figures[kind] = {
+            "one_a_minute": round(statistics.median(found[kind, 1]), 1),
+            "two_a_minute": round(statistics.median(found[kind, 2]), 1),
+            "times": round(statistics.median(times), 2),
+            "times_range": [round(min(times), 2), round(max(times), 2)],
+        }
+    return figures
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    parser = command_parser(__doc__, "quick")
+    parser.add_argument("--pairs", type=int, default=40)
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--jobs", type=int, default=16, help="of each server in each round")
+    options = parser.parse_args(arguments)
+    pairs, rounds, jobs = (6, 1, 4) if options.quick else (options.pairs, options.rounds, options.jobs)
+    with warm_servers() as servers:
+        for client in servers.values():  # the first training of a server reads the bundles
+            seconds_for(client, [*SHORT[:2], *LONG[:2]], [0, 1])
+        figures = {"overhead": overhead(servers, pairs), "pairs": pairs}
+        print_figures(figures | {"throughput": throughput(servers, rounds, jobs), "rounds": rounds, "jobs": jobs})
+
+
+if __name__ == "__main__":
+    main()
