@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import inspect
 import logging
 import signal
@@ -101,6 +102,9 @@ def serve(settings: Settings) -> None:
     )
     server = HttpServer(config, service.begin_drain, settings.drain_seconds + SECONDS_TO_STOP)
     signal.signal(signal.SIGTERM, _exit)
+    # A full garbage collection stops all threads and looks at every object that is not frozen: 0.2 s for the 300,000 of
+    # the libraries, which never become garbage.
+    gc.freeze()
     try:
         server.run()
     except (KeyboardInterrupt, SystemExit):

@@ -5,7 +5,6 @@ from __future__ import annotations
 import atexit
 import contextlib
 import faulthandler
-import gc
 import os
 import socket
 import sys
@@ -36,17 +35,12 @@ class HttpServer(uvicorn.Server):
         self._on_exit, self._seconds = on_exit, seconds
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        """Listen, with a longer line of waiting connections than asyncio accepts in a turn.
-
-        What has been made until now is exempt from garbage collection. A full collection stops all threads, and looks
-        at every object that is not: 0.2 s for the 300,000 of the libraries, which never become garbage.
-        """
+        """Listen, with a longer line of waiting connections than asyncio accepts in a turn."""
         await super().startup(sockets)
         for server in self.servers:
             for listener in server.sockets:
                 with socket.socket(fileno=os.dup(listener.fileno())) as same:
                     same.listen(KEPT_WAITING)
-        gc.freeze()
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         faulthandler.dump_traceback_later(self._seconds, exit=True)

@@ -17,6 +17,7 @@ from recall_server.core.io.atomic import write_atomically
 from recall_server.core.io.storage_errors import storage_failure
 from recall_server.errors import Conflict, Forbidden, InvalidBundle, InvalidRequest, NotFound, StorageFailed
 from recall_server.library.folder import SUFFIX, LoadedBundle, LoadOptions, with_encoders
+from recall_server.library.library import Library
 from recall_server.library.watcher import WatchedLibrary
 
 Condition = Callable[[str | None], None]  # told the sha256 of what is served under the name; raises to refuse
@@ -37,23 +38,24 @@ class HandedIn:
     def put(self, name: str, data: bytes, condition: Condition) -> tuple[LoadedBundle, bool]:
         """Serve the bundle in `data`, which has this name, from now on; and whether the name is new.
 
-        Raises InvalidRequest for what a folder would not serve, also without the encoder; Forbidden where the lock file
-        does not vouch for it; Conflict where the name is a link; StorageFailed where it cannot be written; and what
-        `condition` raises.
+        It replaces the file that is served under the name; a new one is named after the bundle. Raises InvalidRequest
+        for what a folder would not serve, also without the encoder; Forbidden where the lock file does not vouch for
+        it; Conflict where the file is a link, or serves a bundle of another name; StorageFailed where it cannot be
+        written; and what `condition` raises.
         """
-        path = self._folder / BUNDLES / f"{name}{SUFFIX}"
-        self._verify(path, name, data)
+        digest = self._verified(name, data)
         with self._changing:
             self._library.check()
-            before = self._library.current.bundles.get(name)
+            library = self._library.current
+            before = library.bundles.get(name)
             condition(None if before is None else before.sha256)
-            if path.is_symlink():
-                raise Conflict(f"{path.name} is a link to a bundle that is kept elsewhere; choose another name")
+            path = self._path(name, library)
+            self._check_lock(path.name, digest)
             self._check_room(len(data))
             write_atomically(path, data)
             self._library.check()
             found = self._library.current.bundles.get(name)
-        if found is None or found.sha256 != hashlib.sha256(data).hexdigest():
+        if found is None or found.sha256 != digest:
             raise StorageFailed(f"{path.name} was written, but it is not served; the server's log says why")
         return found, before is None
 
@@ -73,8 +75,8 @@ class HandedIn:
                 raise storage_failure(f"{file} could not be removed", error) from error
             self._library.check()
 
-    def _verify(self, path: Path, name: str, data: bytes) -> None:
-        """Raise InvalidRequest or Forbidden for a bundle that would not be served from this path."""
+    def _verified(self, name: str, data: bytes) -> str:
+        """The sha256 of a bundle. Raises InvalidRequest for one of another name, or that would not be served."""
         try:
             bundle = MemoryBundle.from_bytes(data)
             if bundle.manifest.name != name:
@@ -82,13 +84,28 @@ class HandedIn:
                     f"the bundle is named {bundle.manifest.name!r}, so it belongs to /bundles/{bundle.manifest.name}",
                     parameter="name",
                 )
-            loaded = with_encoders(path, bundle, self._options)
+            with_encoders(self._folder / BUNDLES / f"{name}{SUFFIX}", bundle, self._options)
         except (InvalidBundle, NotFound) as error:
             raise InvalidRequest(f"the bundle is refused: {error}") from error
+        return hashlib.sha256(data).hexdigest()
+
+    def _path(self, name: str, library: Library) -> Path:
+        """Where a bundle of this name is written. Raises Conflict."""
+        file = library.winners.get(name, f"{name}{SUFFIX}")
+        other = next((each for each, winner in library.winners.items() if winner == file and each != name), None)
+        if other is not None:
+            raise Conflict(f"the bundle {other!r} is served from {file}; choose another name")
+        path = self._folder / BUNDLES / file
+        if path.is_symlink():
+            raise Conflict(f"{file} is a link to a bundle that is kept elsewhere; choose another name")
+        return path
+
+    def _check_lock(self, file: str, digest: str) -> None:
+        """Raise Forbidden where the lock file does not vouch for a bundle of this digest in this file."""
         try:
             lock = BundleLock.read(self._folder, self._options.public_key)
             if lock is not None:
-                lock.check(path.name, loaded.sha256)
+                lock.check(file, digest)
         except InvalidBundle as error:
             raise Forbidden(f"this server serves only bundles that its operator vouches for: {error}") from error
 

@@ -17,6 +17,7 @@ from fastapi import Depends, Request
 from starlette.requests import ClientDisconnect
 
 from recall_server.api.state.answer_cache import AnswerCache
+from recall_server.api.state.computing import compute
 from recall_server.api.state.decoding_shares import DecodingShares
 from recall_server.api.state.job_feeds import JobFeeds
 from recall_server.api.state.metrics import Metrics
@@ -88,7 +89,7 @@ class Context:
 
     async def _run_in(self, limiter: anyio.CapacityLimiter, function: Callable[[], Result]) -> Result:
         _check_line(limiter)
-        return await anyio.to_thread.run_sync(function, limiter=limiter)
+        return await compute(function, limiter)
 
     async def run_for(self, request: Request, function: Callable[[Upload], Result], *, submits: bool = False) -> Result:
         """`run` or, if it `submits`, `submit`, given up when the caller leaves.

@@ -10,10 +10,12 @@ import os
 from collections import OrderedDict, deque
 from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Final, final
 
-import anyio
+from anyio import CapacityLimiter
 
+from recall_server.api.state.computing import compute
 from recall_server.errors import Overloaded
 from recall_server.service.batch_prediction import TOGETHER, Outcome, PredictionRequest
 from recall_server.service.predictions import Predictions
@@ -72,7 +74,7 @@ class PredictionBatches:
 
     def __init__(self, predict: Predict, key: Callable[[str], Hashable], threads: int | None = None) -> None:
         self._predict, self._key = predict, key
-        self._threads = anyio.CapacityLimiter(threads or min(MOST_THREADS, len(os.sched_getaffinity(0))))
+        self._threads = CapacityLimiter(threads or min(MOST_THREADS, len(os.sched_getaffinity(0))))
         self._lines: OrderedDict[Hashable, _Line] = OrderedDict()
         self._running: set[asyncio.Task[None]] = set()
 
@@ -124,7 +126,7 @@ class PredictionBatches:
         requests = [each.request for each in batch]
         outcomes: list[Outcome]
         try:
-            outcomes = await anyio.to_thread.run_sync(self._predict, requests, limiter=self._threads)
+            outcomes = await compute(partial(self._predict, requests), self._threads)
         except Exception as error:
             outcomes = [error] * len(batch)
         finally:

@@ -23,6 +23,16 @@ UNSEEN: Final = (
 SMALLEST: Final = 1e-6  # of the largest variance: directions below are rounding
 
 
+def eigen(matrix: Tensor) -> tuple[Tensor, Tensor]:
+    """Eigenvalues [D], the largest last, and eigenvectors [D, D] of a symmetric matrix, in its own type.
+
+    They are computed in float64. In float32, LAPACK gives NaN or an error for one in seven matrices of second moments
+    of a few features with many zeros.
+    """
+    values, vectors = torch.linalg.eigh(matrix.double())
+    return values.to(matrix), vectors.to(matrix)
+
+
 @final
 @dataclass(frozen=True, eq=False)
 class ClassStatistics:
@@ -56,7 +66,7 @@ class ClassStatistics:
         away = features - means[labels]
         if directions > features.shape[1]:
             raise ValueError(f"{features.shape[1]} features have no {directions} directions")
-        found = torch.linalg.eigh(away.T @ away).eigenvectors[:, -directions:].flip(1)  # [D, m], the largest first
+        found = eigen(away.T @ away)[1][:, -directions:].flip(1)  # [D, m], the largest first
         squares = (away @ found).square()
         variances = features.new_zeros(classes, directions).index_add_(0, labels, squares) / counts
         return cls(means, found.T.contiguous(), variances)

@@ -83,6 +83,19 @@ def test_a_stream_runs_to_the_end_and_resumes_where_it_broke_off(client: TestCli
     assert parsed(resumed.text) == events[2:]
 
 
+@pytest.mark.process
+def test_all_events_so_far_are_one_piece_of_the_answer(client: TestClient, backend: ManualBackend) -> None:
+    """Each piece passes through every guard, so a hundred of them would hold the event loop for long."""
+    path = queued(client, backend)
+    backend.perform()
+    head = f"GET {path} HTTP/1.1\r\nHost: localhost\r\nAccept: text/event-stream\r\nConnection: close\r\n\r\n"
+    with listening(client.app) as address:
+        _, _, body = exchange(address, head.encode()).partition(b"\r\n\r\n")
+    size, _, rest = body.partition(b"\r\n")  # of the first chunk (RFC 9112, section 7.1)
+    assert len(parsed(rest[: int(size, 16)].decode())) >= 3
+    assert rest[int(size, 16) :] == b"\r\n0\r\n\r\n"
+
+
 def test_a_follower_with_an_impossible_event_number_does_not_affect_others(
     client: TestClient, backend: ManualBackend
 ) -> None:
