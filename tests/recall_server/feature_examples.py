@@ -130,3 +130,10 @@ def feature_library(folder: Path, *bundles: tuple[str, dict[str, str]]) -> Libra
     library = Library.load(write_feature_artifacts(folder, *bundles), device="cpu")
     assert library.rejected == ()
     return library
+
+
+def few_sparse_features(seed: int) -> Tensor:
+    """Twelve features [12, 150] with many zeros. Of half of the seeds, float32 does not decompose the moments."""
+    generator = torch.Generator().manual_seed(seed)
+    factors = torch.randn(12, 2, generator=generator) @ torch.randn(2, 150, generator=generator)
+    return (factors - 3).relu().square()

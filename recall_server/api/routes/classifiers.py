@@ -17,6 +17,7 @@ from recall_server.api.guards.body_limit import release_body
 from recall_server.api.http.bodies import FORM, body_schema, form_of, media_type, read_json, read_pictures
 from recall_server.api.http.negotiation import idempotency_key, names_etag, preferred_wait
 from recall_server.api.http.problems import responses
+from recall_server.api.http.unlabelled import PART, read_unlabelled
 from recall_server.api.schemas.classifier_schemas import (
     ClassifierAnswer,
     ClassifierList,
@@ -30,12 +31,11 @@ from recall_server.config.api_keys import Scope
 from recall_server.core.classifier.familiarity import NONE_BELOW
 from recall_server.errors import InvalidRequest
 from recall_server.jobs.rows.records import ClassifierRecord, JobStatus
-from recall_server.recall import Picture, Upload
+from recall_server.recall import Upload
 from recall_server.service.predictions import LISTED_CLASSES, Prediction, listed_classes
 from recall_server.service.predictors import check_predictor
 from recall_server.service.requests import Caller, DownloadFormat, TrainingReceipt
 
-PREDICT_PART = "images"
 STREAMED = 1000  # probabilities in one piece of an answer, which takes the event loop one or two milliseconds
 TOP = f"the number of most probable classes in each prediction; default: all, at most {LISTED_CLASSES}"
 NONE = "the familiarity below which a picture is said to show none of the classes"
@@ -162,9 +162,7 @@ async def delete(identifier: str, context: Served) -> Response:
     "/classifier/{identifier}/predict",
     response_class=Response,
     responses={200: {"model": Predictions, "description": TOP}, **responses(400, 404, 408, 409, 413, 415, 422, 507)},
-    openapi_extra=form_of(
-        PREDICT_PART, {"type": "array", "items": {"type": "string", "format": "binary"}, "minItems": 1}
-    ),
+    openapi_extra=form_of(PART, {"type": "array", "items": {"type": "string", "format": "binary"}, "minItems": 1}),
 )
 @access(Access(Scope.READ, "threads"))
 async def predict(
@@ -177,21 +175,12 @@ async def predict(
     """Return the probability of each class for each picture, in the order of the pictures, and how familiar each is."""
     if not context.service.batches.knows(identifier):  # before reading pictures that could not be used
         await context.look(check_predictor, context.service.jobs, identifier)
-    media_type(request, only=(FORM,))
-    pictures = await read_pictures(request, max_pictures=context.settings.max_pictures)
-    check_parts(pictures)
+    pictures = await read_unlabelled(request, max_pictures=context.settings.max_pictures)
     context.pay(request, len(pictures))
     predictions = replace(await context.predict(request, identifier, pictures, top), none_below=none_below)
     if len(predictions) * listed_classes(len(predictions.labels), top) <= STREAMED:
         return Response("".join(_json_of(predictions)), media_type="application/json")
     return StreamingResponse(_with_turns(_json_of(predictions)), media_type="application/json")
-
-
-def check_parts(pictures: Sequence[Picture]) -> None:
-    """Raise InvalidRequest for a picture in a part of another name than PREDICT_PART."""
-    other = next((picture.part for picture in pictures if picture.part != PREDICT_PART), None)
-    if other is not None:
-        raise InvalidRequest(f"parts must be named {PREDICT_PART!r}, not {other[:200]!r}", parameter=other[:200])
 
 
 def _json_of(predictions: Sequence[Prediction]) -> Iterator[str]:

@@ -7,9 +7,9 @@ from typing import Annotated
 from fastapi import APIRouter, Query, Request, Response
 
 from recall_server.api.guards.access import Access, GuardedRoute, access
-from recall_server.api.http.bodies import FORM, form_of, media_type, read_pictures
+from recall_server.api.http.bodies import form_of
 from recall_server.api.http.problems import responses
-from recall_server.api.routes.classifiers import PREDICT_PART, check_parts
+from recall_server.api.http.unlabelled import PART, read_unlabelled
 from recall_server.api.schemas.explanation_schemas import ExplanationAnswer
 from recall_server.api.state.context import Served
 from recall_server.config.api_keys import Scope
@@ -30,7 +30,7 @@ router = APIRouter(tags=["classifiers"], route_class=GuardedRoute)
         200: {"model": ExplanationAnswer, "description": "the items, the strongest first"},
         **responses(400, 404, 408, 409, 413, 415, 422, 507),
     },
-    openapi_extra=form_of(PREDICT_PART, {"type": "string", "format": "binary"}),
+    openapi_extra=form_of(PART, {"type": "string", "format": "binary"}),
 )
 @access(Access(Scope.READ, "threads"))
 async def explain(
@@ -45,9 +45,7 @@ async def explain(
     An item's influence is by how much the log-odds of the class fall when the head is trained without the item.
     """
     await context.look(context.service.jobs.finished_file, identifier)  # before a picture that could not be used
-    media_type(request, only=(FORM,))
-    pictures = await read_pictures(request, max_pictures=context.settings.max_pictures)
-    check_parts(pictures)
+    pictures = await read_unlabelled(request, max_pictures=context.settings.max_pictures)
     context.pay(request, 1)
 
     def answer(upload: Upload) -> Explanation:

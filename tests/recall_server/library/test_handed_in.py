@@ -55,7 +55,7 @@ def test_a_bundle_is_served_at_once_and_survives_a_restart(
     assert Library.load(folder, device="cpu").get("second").sha256 == loaded.sha256
 
 
-def test_a_bundle_is_replaced_whichever_file_it_was_served_from(
+def test_a_bundle_replaces_the_file_it_was_served_from(
     handed_in: HandedIn, library: WatchedLibrary, folder: Path
 ) -> None:
     (folder / "bundles" / "first.safetensors").rename(folder / "bundles" / "other.safetensors")
@@ -63,6 +63,18 @@ def test_a_bundle_is_replaced_whichever_file_it_was_served_from(
     loaded, new = handed_in.put("first", label_bundle("first", ("d", "e", "f")).to_bytes(), allowed)
     assert not new
     assert library.current.get("first").bundle.labels == loaded.bundle.labels == ("d", "e", "f")
+    assert files(folder) == ["other.safetensors"]
+    handed_in.delete("first", allowed)  # and what was replaced does not come back
+    assert not library.current.bundles
+
+
+def test_a_file_that_serves_a_bundle_of_another_name_is_not_overwritten(
+    handed_in: HandedIn, library: WatchedLibrary, folder: Path
+) -> None:
+    (folder / "bundles" / "first.safetensors").rename(folder / "bundles" / "second.safetensors")
+    with pytest.raises(Conflict, match=r"the bundle 'first' is served from second.safetensors; choose another name"):
+        handed_in.put("second", label_bundle("second", ("d", "e", "f")).to_bytes(), allowed)
+    assert list(library.current.bundles) == ["first"]
 
 
 def test_the_condition_decides_and_is_told_what_is_served(handed_in: HandedIn, library: WatchedLibrary) -> None:

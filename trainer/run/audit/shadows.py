@@ -23,6 +23,7 @@ from trainer.run.build import fit_preprocessing, real_data
 from trainer.run.distill import Distillation
 from trainer.run.progress import RunLimits
 from trainer.run.search.feature_methods import FeatureMethod, FeatureRequest, find_memory
+from trainer.starts.features.linear_head import HeadSettings
 from trainer.starts.features.trained_features import Schedule
 from trainer.starts.private.class_statistics import Privacy
 
@@ -83,6 +84,7 @@ class FeatureShadows:
     numbers: int
     outer_steps: int = 0
     privacy: Privacy = Privacy()
+    head: HeadSettings = HeadSettings()
 
     @classmethod
     def of(cls, bundle: MemoryBundle, encoder: QueryEncoder) -> FeatureShadows:
@@ -92,8 +94,11 @@ class FeatureShadows:
         if method is None or "added" in made.hyper_parameters:
             raise _not_repeatable(bundle, f"its method {made.method!r} makes no memory from pictures alone")
         known = {name: made.hyper_parameters[name] for name in ("epsilon", "delta", "clip") if method == "private"}
-        promise = Privacy.model_validate(known)
-        return cls(bundle.labels, bundle.storage, encoder, method, numbers, made.outer_steps, promise)
+        try:
+            promise, head = Privacy.model_validate(known), HeadSettings.of(made.hyper_parameters)
+        except ValueError as error:
+            raise _not_repeatable(bundle, f"its settings are not those of this version: {error}") from error
+        return cls(bundle.labels, bundle.storage, encoder, method, numbers, made.outer_steps, promise, head)
 
     def __call__(self, train: Split, others: Split, seed: int) -> Attacked:
         request = FeatureRequest(
@@ -107,6 +112,7 @@ class FeatureShadows:
             seed=seed,
             schedule=Schedule(outer_steps=self.outer_steps, subsets=0.25),
             privacy=self.privacy,
+            head=self.head,
         )
         found = find_memory(request)
         return Attacked(fake_quantise(found.memory, self.storage), found.preprocessing, found.retraining)

@@ -11,7 +11,7 @@ from typing import Final, NamedTuple
 import torch
 from torch import Tensor
 
-from recall_server.core.classifier.class_statistics import LinearHead
+from recall_server.core.classifier.class_statistics import LinearHead, eigen
 from recall_server.core.classifier.one_step import one_step
 from recall_server.core.memory import AddressedBases, DescribedClasses
 from recall_server.core.preprocessing import Standardise
@@ -167,9 +167,9 @@ def shared_bases(vectors: Tensor, means: Tensor, within: Tensor, count: int) -> 
     head = rows[values > 1e-5 * values.max()].T  # [D, C - 1]
     others = torch.linalg.qr(head, mode="complete").Q[:, head.shape[1] :]  # orthonormal, and orthogonal to the head
     moments = others.T @ (within + means.T @ means / len(means)) @ others
-    largest = others @ torch.linalg.eigh(moments).eigenvectors.flip(1)[:, : count - head.shape[1]]
+    largest = others @ eigen(moments)[1].flip(1)[:, : count - head.shape[1]]
     along = torch.cat([head, largest], dim=1)
-    turned: Tensor = along @ torch.linalg.eigh(along.T @ within @ along).eigenvectors.flip(1)
+    turned: Tensor = along @ eigen(along.T @ within @ along)[1].flip(1)
     return turned
 
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import Annotated, Final
+from collections.abc import Callable, Mapping, Sequence
+from typing import Annotated, Final, Self
 
 import torch
 from pydantic import BaseModel, ConfigDict, Field
@@ -11,6 +11,8 @@ from torch import Tensor
 from torch.nn.functional import cross_entropy
 
 from recall_server.core.classifier.class_statistics import LinearHead
+
+PREFIX: Final = "head."  # of the settings in a manifest
 
 
 class HeadSettings(BaseModel):
@@ -27,7 +29,13 @@ class HeadSettings(BaseModel):
 
     def recorded(self) -> dict[str, float]:
         """The settings that are not the default, for a manifest."""
-        return {f"head.{name}": value for name, value in self if value != type(self).model_fields[name].default}
+        return {f"{PREFIX}{name}": value for name, value in self if value != type(self).model_fields[name].default}
+
+    @classmethod
+    def of(cls, recorded: Mapping[str, object]) -> Self:
+        """The settings that a manifest records, among others. Raises ValueError for unknown ones."""
+        own = {name: value for name, value in recorded.items() if name.startswith(PREFIX)}
+        return cls.model_validate({name.removeprefix(PREFIX): value for name, value in own.items()})
 
 
 CHOSEN: Final = HeadSettings()  # the ridge is chosen, and classes are as frequent as they are

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 
-from recall_server.core.classifier.class_statistics import LinearHead
+from recall_server.core.classifier.class_statistics import LinearHead, eigen
 from trainer.starts.features.linear_head import minimise
 from trainer.starts.features.trained_features import Labelled
 
@@ -21,7 +21,7 @@ SMALLEST = 1e-5  # of the largest variance: directions below are rounding
 def truncated(head: LinearHead, features: Tensor, rank: int) -> tuple[Tensor, Tensor]:
     """Factors [C, K] and [K, D] of the best approximation of the head's logits on features [N, D] without a bias."""
     moments = features.T @ features / len(features)
-    values, directions = torch.linalg.eigh(moments)
+    values, directions = eigen(moments)
     values = values.clamp(min=SMALLEST * float(values.max()))
     root, back = (directions * values.sqrt()) @ directions.T, (directions * values.rsqrt()) @ directions.T
     left, sizes, right = torch.linalg.svd((head.weights - head.weights.mean(dim=0)) @ root, full_matrices=False)

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from recall_server.core.classifier.class_statistics import UNSEEN, ClassStatistics, TwoCovariances
 from recall_server.core.memory import StoredItems
-from tests.recall_server.feature_examples import statistics_memory
+from tests.recall_server.feature_examples import few_sparse_features, statistics_memory
 from tests.tolerances import assert_close
 
 CLASSES, WIDTH = 6, 12
@@ -93,3 +93,10 @@ def test_drawn_vectors_have_the_moments_of_the_posterior() -> None:
         float((drawn[0].mean(dim=0) - model.centre - (shown[0].mean(dim=0) - model.centre) @ gain.T).abs().max())
         < noise
     )
+
+
+def test_few_features_with_many_zeros_have_directions() -> None:
+    for seed in range(8):
+        found = ClassStatistics.of_features(few_sparse_features(seed), torch.arange(12) % 2, 2, 5)
+        assert torch.isfinite(found.directions).all()
+        assert_close(found.directions @ found.directions.T, torch.eye(5), terms=150)

@@ -13,11 +13,15 @@ import pytest
 from sklearn.datasets import load_digits
 
 from recall_server.core.bundle.bundle import MemoryBundle
+from recall_server.core.bundle.layout import encoder_folder
+from recall_server.core.encoders.query_encoder import QueryEncoder
 from tests.docs.pages import ROOT
 from tests.trainer.cli.test_command_line import run
 from tests.trainer.data.encoders.test_standard_form import SCALING, description, tower
 from tests.trainer.data_examples import archives, picture_folder
 from trainer.data.encoders.standard_form import standard_form
+from trainer.run.audit.shadows import FeatureShadows
+from trainer.starts.features.linear_head import HeadSettings
 
 QUICK = [f"--set=retraining.{each}" for each in ("network=convnet:filters=8,depth=1", "steps=20", "rows_per_class=12")]
 OF_FEATURES = ["--encoder", "efficientnet-lite0", "--images-per-class", "3"]
@@ -105,11 +109,22 @@ def bars(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path / "artifacts" / "bundles" / "bars.safetensors"
 
 
-@pytest.mark.parametrize("method", ["exact", "private"])
-def test_memories_of_features_are_audited(bars: Path, tmp_path: Path, method: str) -> None:
+def feature_shadows(path: Path) -> FeatureShadows:
+    bundle = MemoryBundle.load(path)
+    reference = bundle.manifest.feature_encoder
+    assert reference is not None
+    encoder = encoder_folder(path) / reference.file
+    shape = bundle.manifest.image.shape
+    return FeatureShadows.of(bundle, QueryEncoder(encoder, reference.sha256, image_shape=shape, device="cpu"))
+
+
+@pytest.mark.parametrize(("method", "settings"), [("exact", {"ridge": 0.02, "balance": 0.5}), ("private", {})])
+def test_memories_of_features_are_audited(bars: Path, tmp_path: Path, method: str, settings: dict[str, float]) -> None:
     mine = picture_folder(tmp_path / "mine", "high", "low", each=75)
     others = picture_folder(tmp_path / "others", "high", "low", each=55, seed=1)
-    run("distill", "--dataset", f"{mine}", "--output", f"{bars}", "--method", method, *OF_FEATURES)
+    chosen = [f"--set={name}={value}" for name, value in settings.items()]
+    run("distill", "--dataset", f"{mine}", "--output", f"{bars}", "--method", method, *OF_FEATURES, *chosen)
+    assert feature_shadows(bars).head == HeadSettings(**settings)
     found = audited(bars, f"{mine}:train", others, tmp_path, "--shadows", "4")
     assert set(found["attacks"]) == {"loss", "distance"}
 

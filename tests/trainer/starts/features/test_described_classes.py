@@ -10,9 +10,10 @@ from recall_server.core.classifier.class_statistics import ClassStatistics
 from recall_server.core.classifier.fresh_classifier import FreshClassifier
 from recall_server.core.memory import AddressedBases
 from recall_server.core.preprocessing import Standardise
+from tests.recall_server.feature_examples import few_sparse_features
 from tests.tolerances import assert_close
-from trainer.starts.features.described_classes import best_exact, described_classes, most_bases
-from trainer.starts.features.linear_head import softmax_head
+from trainer.starts.features.described_classes import best_exact, described_classes, most_bases, shared_bases
+from trainer.starts.features.linear_head import HeadSettings, softmax_head
 from trainer.starts.features.trained_features import Labelled
 
 CLASSES, WIDTH, COUNT = 4, 24, 400
@@ -108,3 +109,13 @@ def test_a_budget_below_rank_one_is_refused() -> None:
 def test_bases_fill_the_budget() -> None:
     assert most_bases(400, classes=4, width=24, centres=2) == 10
     assert most_bases(4000, classes=4, width=24, centres=2) == 24
+
+
+def test_few_features_with_many_zeros_have_a_head_and_bases() -> None:
+    space, labels = Standardise(torch.zeros(150), torch.ones(150)), torch.arange(12) % 2
+    for seed in range(8):
+        few = Labelled(few_sparse_features(seed), labels)
+        found = best_exact(few, few, space, 2, 152, HeadSettings(ridge=0.003, balance=0.5))
+        assert all(torch.isfinite(tensor).all() for tensor in found.memory.tensors().values())
+        along = shared_bases(few.features[:2], few.features, few.features.T @ few.features, 12)
+        assert_close(along.T @ along, torch.eye(12), terms=150)
