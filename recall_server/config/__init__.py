@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from recall_server.config.api_keys import ApiKey, ApiKeys, Scope, check_scope
 from recall_server.config.logs import configure_logs
-from recall_server.config.network_exposure import exposure_refusal, is_loopback, trusts_this_machine_only
-from recall_server.config.ray_cluster import cluster_refusal
+from recall_server.config.network_exposure import cluster_refusal, exposure_refusal, trusts_this_machine_only
 from recall_server.config.settings import Settings, rate
 
 __all__ = [
@@ -17,7 +16,6 @@ __all__ = [
     "cluster_refusal",
     "configure_logs",
     "exposure_refusal",
-    "is_loopback",
     "rate",
     "trusts_this_machine_only",
 ]

@@ -1,18 +1,10 @@
-"""Whether other machines can reach a server, and whether its settings allow that."""
+"""Whether the settings allow that other machines reach a server, and that it reaches a Ray cluster."""
 
 from __future__ import annotations
 
-import ipaddress
-
 from recall_server.config.settings import Settings
-
-
-def is_loopback(host: str) -> bool:
-    """Whether only this machine can reach `host`. Names other than localhost count as public, and are not resolved."""
-    try:
-        return ipaddress.ip_address(host.strip("[]")).is_loopback
-    except ValueError:
-        return host.lower() == "localhost"
+from recall_server.core.hosts import is_loopback
+from recall_server.core.ray_cluster import RayAddress
 
 
 def exposure_refusal(settings: Settings) -> str | None:
@@ -23,6 +15,11 @@ def exposure_refusal(settings: Settings) -> str | None:
         f"{settings.host} can be reached from other machines, and there are no API keys; set RECALL_API_KEYS, listen "
         "on 127.0.0.1, or say --allow-public where everybody who can reach it may use it"
     )
+
+
+def cluster_refusal(settings: Settings) -> str | None:
+    """Why `serve` refuses to use Ray with these settings; None if it does not, or if Ray is not asked for."""
+    return RayAddress(settings.ray_address, "--ray-address").refusal() if settings.workers == "ray" else None
 
 
 def trusts_this_machine_only(settings: Settings) -> bool:

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
+from tests.suite.ray_cluster import LocalCluster
 from tests.trainer.data_examples import bars_data
 from trainer.cli.app import main
+from trainer.cluster.ray_tasks import RayTasks
 from trainer.data.datasets import ImageDataset, load_dataset
 
 
@@ -35,3 +37,11 @@ def refused(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str])
         return capsys.readouterr().err
 
     return run
+
+
+@pytest.fixture(scope="module")  # the end of its cluster, which other modules kill, would end this process
+def ray_tasks(ray_cluster: LocalCluster) -> Iterator[RayTasks]:
+    """Tasks of one CPU each."""
+    tasks = RayTasks.connect(ray_cluster.address, cpus=1, gpus=0, tell=lambda sentence: None)
+    yield tasks
+    tasks.ray.shutdown()

@@ -231,8 +231,9 @@ def main() -> None:
     keep_freed_memory()
     try:
         app(standalone_mode=True)
-    except Interrupted:
-        typer.echo("stopped; the best bundle so far and the checkpoint are kept, continue with --resume", err=True)
+    except Interrupted as stop:
+        kept = "stopped; the best bundle so far and the checkpoint are kept, continue with --resume"
+        typer.echo(str(stop) or kept, err=True)
         sys.exit(130)
     except (RecallError, ValueError, ValidationError, FloatingPointError) as error:
         typer.echo(f"error: {error}", err=True)

@@ -14,6 +14,8 @@ from recall_server.core.bundle.bundle import MemoryBundle
 from recall_server.core.preprocessing import AbstractPreprocessing
 from recall_server.errors import InvalidRequest
 from trainer.cli.progress_bar import Display
+from trainer.cluster.ray_tasks import RayTasks
+from trainer.cluster.tasks import Here, Tasks
 from trainer.data.datasets import ImageDataset, load_dataset
 from trainer.data.second_moments import SecondMoments
 from trainer.evaluation.evaluate import interval_of
@@ -219,6 +221,23 @@ def say_written(output: Path, bundle: MemoryBundle) -> None:
             f"it is larger than the pictures that it was made from, which have {data} bytes at this size: keep the "
             "pictures, or make it smaller with --images-per-class"
         )
+
+
+def tasks_at(ray: str | None, device: str, threads: int) -> tuple[Tasks, torch.device]:
+    """Where parts of a command's work are computed, and their device: here, or on the Ray cluster at HOST:PORT."""
+    if ray is None:
+        return Here(), pick_device(device)
+    gpus = gpus_of(device)
+    return RayTasks.connect(ray, cpus=max(1, threads), gpus=gpus, tell=log_line), torch.device(
+        "cuda" if gpus else "cpu"
+    )
+
+
+def gpus_of(device: str) -> int:
+    """The GPUs that a task on another machine takes to compute on this device; "auto" means the CPU there."""
+    if device != "cuda":
+        pick_device(device)
+    return int(device == "cuda")
 
 
 def pick_device(name: str) -> torch.device:

@@ -20,6 +20,12 @@ def _use_threads(threads: int) -> int:
 
 Threads = Annotated[int, typer.Option(help="CPU threads; 0 lets torch choose.", min=0, callback=_use_threads)]
 Device = Annotated[str, typer.Option(help="auto, cpu or cuda.")]
+RayAddress = Annotated[
+    str | None,
+    typer.Option(
+        "--ray", help="HOST:PORT of a Ray cluster to compute on, with --threads CPUs for each part.", metavar="ADDRESS"
+    ),
+]
 ImagesPerClass = Annotated[
     float | None, typer.Option(help="The budget: as many numbers as this many images per class; default: 1.")
 ]

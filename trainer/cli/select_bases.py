@@ -37,13 +37,16 @@ def select_bases(  # noqa: PLR0913  (a command line has as many options as it ha
     seed: int = 0,
     device: options.Device = "auto",
     threads: options.Threads = 0,
+    ray: options.RayAddress = None,
 ) -> None:
     """Distill briefly with several numbers of bases and compare them on validation pictures.
 
-    The same command continues a sweep that was stopped: points in OUTPUT are not run again.
+    The same command continues a sweep that was stopped: points in OUTPUT are not run again. With --ray,
+    all numbers are tried at the same time, each as a task of the cluster.
     """
     if output.suffix != ".json":
         raise ValueError(f"--output must end in .json, not {output.name!r}")
+    tasks, where = commands.tasks_at(ray, device, threads)
     wish = recipe_choice.wish(recipe, dataset=dataset, method=method, size=Size(images_per_class), in_bytes=False)
     composed = compose(wish.method, [*(override or []), *given(outer__steps=outer_steps)])
     sweep = Sweep(
@@ -52,9 +55,9 @@ def select_bases(  # noqa: PLR0913  (a command line has as many options as it ha
         images_per_class=1 if wish.size.images_per_class is None else wish.size.images_per_class,
         limits=commands.limits_of(composed, outer_steps=outer_steps, minutes=minutes, validate_every=validate_every),
         seed=seed,
-        device=commands.pick_device(device),
+        device=where,
     )
-    points = sweep_bases(sweep, _counts(bases), output, commands.log_line, overwrite=overwrite)
+    points = sweep_bases(sweep, _counts(bases), output, commands.log_line, overwrite=overwrite, tasks=tasks)
     typer.echo(f"{output}: best with {best(points)['bases']} bases, of {len(points)} numbers tried")
     if importlib.util.find_spec("matplotlib") is not None:
         picture = output.with_suffix(".png")

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from recall_server.config import Settings, exposure_refusal, is_loopback, trusts_this_machine_only
+from recall_server.config import Settings, exposure_refusal, trusts_this_machine_only
+from recall_server.core.hosts import is_loopback
 
 KEY = "a:read:0123456789abcdef"
 

@@ -46,7 +46,7 @@ def test_what_is_no_address_of_a_running_cluster_is_refused(address: str) -> Non
 def test_other_machines_are_used_with_a_token_only(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     said = refusal("10.0.0.5:6379")
     assert said is not None
-    assert "give the server RAY_AUTH_MODE=token and the same RAY_AUTH_TOKEN" in said
+    assert "set RAY_AUTH_MODE=token and the same RAY_AUTH_TOKEN here" in said
     monkeypatch.setenv("RAY_AUTH_MODE", "token")
     assert refusal("10.0.0.5:6379") == said
     monkeypatch.setenv("RAY_AUTH_TOKEN", "secret")
@@ -63,7 +63,7 @@ def test_other_machines_are_used_with_a_token_only(monkeypatch: pytest.MonkeyPat
 def test_a_version_outside_the_window_is_refused(version: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(importlib.metadata, "version", lambda _: version)
     assert refusal() == (
-        f"Ray {version} is installed; this server works with 2.52 to 2.60: pip install 'memory-recall[ray]'"
+        f"Ray {version} is installed, and 2.52 to 2.60 are supported: pip install 'memory-recall[ray]'"
     )
 
 
@@ -72,7 +72,7 @@ def test_a_server_without_ray_says_what_to_install(monkeypatch: pytest.MonkeyPat
         raise importlib.metadata.PackageNotFoundError(name)
 
     monkeypatch.setattr(importlib.metadata, "version", missing)
-    assert refusal() == "--workers ray needs Ray, which is not installed: pip install 'memory-recall[ray]'"
+    assert refusal() == "--ray-address needs Ray, which is not installed: pip install 'memory-recall[ray]'"
 
 
 @pytest.mark.parametrize(
@@ -89,11 +89,11 @@ def test_workers_are_a_number_or_ray() -> None:
 
 
 @pytest.mark.process
-def test_the_server_imports_ray_nowhere() -> None:
+def test_neither_the_server_nor_the_trainer_imports_ray_unasked() -> None:
     program = """
 import sys
 sys.modules["ray"] = None  # importing it raises ImportError
-import recall_server.cli.commands, recall_server.jobs.workers.loading
+import recall_server.cli.commands, recall_server.jobs.workers.loading, trainer.cli.app
 from recall_server.config import Settings
 from recall_server.service.workers import backend_of
 backend_of(Settings(workers="ray", ray_address="127.0.0.1:6379"))

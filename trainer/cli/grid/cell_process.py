@@ -19,6 +19,7 @@ from pydantic import ValidationError
 from recall_server.core.bundle.bundle import MemoryBundle
 from recall_server.errors import RecallError
 from trainer.cli import commands
+from trainer.cluster.child import end_with_input
 from trainer.data.datasets import ImageDataset
 from trainer.data.second_moments import SecondMoments
 from trainer.evaluation.grid.cell import BUNDLE, LOG, CellRecord, Made
@@ -41,7 +42,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("folder", type=Path, help="the folder of the cell, with its record")
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--tied", action="store_true", help="end when standard input ends")
     options = parser.parse_args(arguments)
+    if options.tied:
+        end_with_input()
     torch.set_num_threads(options.threads)
     record = CellRecord.load(options.folder)
     try:

@@ -11,8 +11,10 @@ import typer
 
 from recall_server.core.networks import NetworkSpec, build_network
 from trainer.cli import commands
-from trainer.cli.grid.processes import CSV, PLOT, TABLE, Grid
-from trainer.cli.options import Device
+from trainer.cli.grid.run import CSV, PLOT, TABLE, Grid
+from trainer.cli.grid.runners import CellRunner, LocalProcesses, RayCells
+from trainer.cli.options import Device, RayAddress
+from trainer.cluster.ray_tasks import RayTasks
 from trainer.data.datasets import load_dataset
 from trainer.evaluation.grid.cell import Cell, Settings
 from trainer.methods.named import METHODS, named
@@ -36,10 +38,13 @@ def grid(  # noqa: PLR0913  (a command line has as many options as it has)
     ] = "convnet",
     runs: Annotated[int, typer.Option(help="Fresh networks per measurement.", min=1)] = 5,
     bases: Annotated[int | None, typer.Option(help="K for memories of bases; default: 16.", min=1)] = None,
-    jobs: Annotated[int, typer.Option(help="Cells at a time; 0: as many as there are cores.", min=0)] = 0,
+    jobs: Annotated[
+        int, typer.Option(help="Cells at a time; 0: as many as there are cores, or room on the cluster.", min=0)
+    ] = 0,
     image_size: Annotated[int | None, typer.Option(help="Resize pictures of folders to this size.", min=8)] = None,
     device: Device = "cpu",
     threads: Annotated[int, typer.Option(help="CPU threads per cell.", min=1)] = 1,
+    ray: RayAddress = None,
 ) -> None:
     """Distill with many methods, and compare them in one table: accuracy of fresh networks, sizes, minutes.
 
@@ -53,15 +58,23 @@ def grid(  # noqa: PLR0913  (a command line has as many options as it has)
         )
     ]
     settings = Settings(minutes=minutes, runs=runs, networks=_networks(networks), bases=bases, image_size=image_size)
-    commands.pick_device(device)
+    runner = _runner(ray, jobs, device, threads)
     for source in _words(datasets):  # bad data sets are refused once, not in every cell
         data = load_dataset(source, image_size=image_size)
         for network in settings.networks:
             build_network(NetworkSpec.parse(network), data.image_shape, len(data.classes))
-    run = Grid(output, jobs or os.cpu_count() or 1, device, threads, commands.log_line)
-    typer.echo(run.run(cells, settings).markdown(), nl=False)
+    typer.echo(Grid(output, runner, commands.log_line).run(cells, settings).markdown(), nl=False)
     written = [str(output / name) for name in (TABLE, CSV, PLOT) if (output / name).exists()]
     commands.log_line(f"written: {', '.join(written)}")
+
+
+def _runner(ray: str | None, jobs: int, device: str, threads: int) -> CellRunner:
+    """Where cells run. Raises errors for a device or a cluster that cannot be used."""
+    if ray is None:
+        commands.pick_device(device)
+        return LocalProcesses(jobs or os.cpu_count() or 1, device, threads)
+    gpus = commands.gpus_of(device)
+    return RayCells(RayTasks.connect(ray, cpus=threads, gpus=gpus, tell=commands.log_line, at_once=jobs))
 
 
 def _words(text: str) -> list[str]:

@@ -10,13 +10,14 @@ import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 import torch
 
 from recall_server.core.io.atomic import write_atomically
 from recall_server.core.io.tensor_file import parse_json
 from recall_server.core.memory import BASES
+from trainer.cluster.tasks import Here, Tasks
 from trainer.data.datasets import ImageDataset
 from trainer.evaluation.evaluate import Accuracies
 from trainer.methods.budget import MemoryBudget
@@ -31,6 +32,8 @@ if TYPE_CHECKING:
 
 COUNTS = (4, 8, 12, 16, 24, 32, 48, 64, 96, 128, 192, 256, 384, 512, 768, 1024)
 FEWEST_ROWS = 4  # with fewer images of each class, classifiers learn little; not tried unless asked for
+
+HERE: Final = Here()
 
 Point = dict[str, Any]
 
@@ -100,8 +103,14 @@ class Sweep:
         return self.method.budget(self.dataset, images_per_class=self.images_per_class, bases=count)
 
 
-def select_bases(
-    sweep: Sweep, counts: Sequence[int] | None, output: Path, tell: Callable[[str], None], *, overwrite: bool = False
+def select_bases(  # noqa: PLR0913
+    sweep: Sweep,
+    counts: Sequence[int] | None,
+    output: Path,
+    tell: Callable[[str], None],
+    *,
+    overwrite: bool = False,
+    tasks: Tasks = HERE,
 ) -> list[Point]:
     """Measure every K, write the curve to `output` as JSON after each, and return its points in the order of K.
 
@@ -110,17 +119,22 @@ def select_bases(
     budgets = sweep.budgets(counts)
     points = {} if overwrite else known(output, sweep)
     for budget in budgets:
-        if budget.bases not in points:
-            points[budget.bases] = sweep.measure(budget)
-            ordered = [points[bases] for bases in sorted(points)]
-            document = {"sweep": sweep.describe(), "points": ordered, "best": best(ordered)["bases"]}
-            write_atomically(output, json.dumps(document, indent=1).encode())
-        point = points[budget.bases]
-        tell(
-            f"{budget.bases} bases, {budget.rows} rows: {100 * point['accuracy']:.1f} ± {100 * point['spread']:.1f} % "
-            f"on validation pictures, after {point['best_step']} of {point['outer_steps']} outer steps"
-        )
+        if budget.bases in points:
+            tell(_sentence(points[budget.bases]))
+    for budget, point in tasks.map(sweep.measure, [budget for budget in budgets if budget.bases not in points]):
+        points[budget.bases] = point
+        ordered = [points[bases] for bases in sorted(points)]
+        document = {"sweep": sweep.describe(), "points": ordered, "best": best(ordered)["bases"]}
+        write_atomically(output, json.dumps(document, indent=1).encode())
+        tell(_sentence(point))
     return [points[bases] for bases in sorted(points)]
+
+
+def _sentence(point: Point) -> str:
+    return (
+        f"{point['bases']} bases, {point['rows']} rows: {100 * point['accuracy']:.1f} ± {100 * point['spread']:.1f} % "
+        f"on validation pictures, after {point['best_step']} of {point['outer_steps']} outer steps"
+    )
 
 
 def known(output: Path, sweep: Sweep) -> dict[int, Point]:

@@ -114,7 +114,7 @@ def test_a_cluster_of_another_version_is_named(ray_cluster: LocalCluster, fault_
     with claiming(ray_cluster, ray="2.51.0", python="3.14.1"):
         said = fault_of(RayCluster(ray_cluster.address))
     assert said.startswith(
-        f"the cluster at {ray_cluster.address} has Ray 2.51.0 and Python 3.14.1, and the server Ray "
+        f"the cluster at {ray_cluster.address} has Ray 2.51.0 and Python 3.14.1, and this machine Ray "
     )
     assert said.endswith(": install the same versions")
 
@@ -127,8 +127,8 @@ def test_a_node_without_the_packages_is_named(ray_cluster: LocalCluster, fault_o
     said = fault_of(RayCluster(ray_cluster.address, cpus=3))
     ray_cluster.remove(node)
     assert said == (
-        "a node cannot import memory-recall (ModuleNotFoundError: No module named 'safetensors'): install the "
-        "server's packages on every node"
+        "a node cannot import memory-recall (ModuleNotFoundError: No module named 'safetensors'): install the same "
+        "packages on every node"
     )
 
 
@@ -139,6 +139,6 @@ def test_a_cluster_that_wants_another_token_is_named(fault_of: FaultOf) -> None:
     finally:
         secured.close()
     assert said == (
-        f"{secured.address} does not let this server in: it is no Ray cluster (see --ray-address), or one that wants "
+        f"{secured.address} does not let this machine in: it is no Ray cluster (see --ray-address), or one that wants "
         "another token (set RAY_AUTH_MODE=token and its RAY_AUTH_TOKEN)"
     )

@@ -5,13 +5,17 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from recall_server.core.bundle.bundle import MemoryBundle
 from trainer.cli.grid import cell_process
-from trainer.cli.grid.processes import Grid, locked, prepare
+from trainer.cli.grid.run import Grid, locked, prepare
+from trainer.cli.grid.runners import CellRunner, LocalProcesses, RayCells
+from trainer.cluster.ray_tasks import RayTasks
 from trainer.evaluation.grid.cell import Cell, CellRecord, Settings
 from trainer.run.distill import Interrupted
 
@@ -29,7 +33,7 @@ if method == "crashes":
     os.kill(os.getpid(), signal.SIGKILL)
 if method == "waits":
     signal.signal(signal.SIGINT, lambda number, frame: sys.exit(130))
-    os.kill(os.getppid(), signal.SIGTERM)
+    os.kill(int((folder.parent / "grid.lock").read_text()), signal.SIGTERM)
     while True:
         signal.pause()
 record["status"] = "done"
@@ -44,8 +48,24 @@ def cell(method: str, dataset: str = "digits") -> Cell:
     return Cell(method=method, dataset=dataset, images_per_class=1, seed=0)
 
 
-def grid(folder: Path, jobs: int = 1) -> Grid:
-    return Grid(folder, jobs, "cpu", 1, lambda sentence: None, program=(sys.executable, "-c", PROGRAM))
+Runners = Callable[[int], CellRunner]
+
+
+def processes(jobs: int) -> CellRunner:
+    return LocalProcesses(jobs, program=("-c", PROGRAM))
+
+
+@pytest.fixture(params=["processes", "ray"])
+def runners(request: pytest.FixtureRequest) -> Runners:
+    """Make a runner of so many cells at a time."""
+    if request.param == "processes":
+        return processes
+    tasks: RayTasks = request.getfixturevalue("ray_tasks")
+    return lambda jobs: RayCells(replace(tasks, at_once=jobs), ("-c", PROGRAM))
+
+
+def grid(folder: Path, jobs: int = 1, runners: Runners = processes) -> Grid:
+    return Grid(folder, runners(jobs), lambda sentence: None)
 
 
 def ran(folder: Path) -> list[str]:
@@ -53,8 +73,8 @@ def ran(folder: Path) -> list[str]:
 
 
 @pytest.mark.process
-def test_a_cell_that_fails_does_not_stop_the_others_and_the_table_says_why(tmp_path: Path) -> None:
-    table = grid(tmp_path, jobs=2).run([cell("crashes"), cell("window"), cell("random")], SETTINGS)
+def test_a_cell_that_fails_does_not_stop_the_others_and_the_table_says_why(tmp_path: Path, runners: Runners) -> None:
+    table = grid(tmp_path, 2, runners).run([cell("crashes"), cell("window"), cell("random")], SETTINGS)
     assert sorted(row.method for row in table.rows if row.done) == ["random", "window"]
     assert "crashes on digits at 1, seed 0, failed: its process ended with status -9" in table.markdown()
     assert (tmp_path / "grid.md").read_text() == table.markdown()
@@ -99,9 +119,9 @@ def test_a_cell_whose_grid_was_killed_keeps_the_folder_locked(tmp_path: Path) ->
 
 
 @pytest.mark.process
-def test_a_signal_is_passed_on_and_unfinished_cells_run_at_the_next_start(tmp_path: Path) -> None:
+def test_a_signal_is_passed_on_and_unfinished_cells_run_at_the_next_start(tmp_path: Path, runners: Runners) -> None:
     with pytest.raises(Interrupted):
-        grid(tmp_path).run([cell("random"), cell("waits"), cell("window")], SETTINGS)
+        grid(tmp_path, 1, runners).run([cell("random"), cell("waits"), cell("window")], SETTINGS)
     assert ran(tmp_path) == ["random", "waits"]
     states = {name: CellRecord.load(tmp_path / cell(name).folder).status for name in ("random", "waits", "window")}
     assert states == {"random": "done", "waits": "waiting", "window": "waiting"}

@@ -5,11 +5,13 @@ from __future__ import annotations
 import json
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 
 from tests.trainer.cli.test_command_line import SMALL, run
+from trainer.cluster.ray_tasks import RayTasks
 from trainer.data.datasets import ImageDataset
 from trainer.methods.named import compose
 from trainer.run.progress import RunLimits
@@ -34,6 +36,22 @@ def test_every_number_of_bases_is_measured_on_validation_pictures(bars_dataset: 
     assert written["points"] == points
     assert written["best"] == best(points)["bases"]
     assert len(said) == 2 and said[0].startswith("4 bases, ")
+
+
+@pytest.mark.process
+def test_a_sweep_on_a_ray_cluster_measures_the_same(
+    bars_dataset: ImageDataset, tmp_path: Path, ray_tasks: RayTasks
+) -> None:
+    asked = sweep(bars_dataset)
+    here = select_bases(asked, [2, 4], tmp_path / "here.json", print)
+    there = select_bases(asked, [2, 4], tmp_path / "there.json", print, tasks=ray_tasks)
+    assert [point | {"seconds": 0} for point in there] == [point | {"seconds": 0} for point in here]
+    with pytest.raises(ValueError, match="no number of bases"):
+        list(ray_tasks.map(_refuse, [1]))
+
+
+def _refuse(bases: int) -> Any:
+    raise ValueError("no number of bases")
 
 
 def test_points_in_the_file_are_not_measured_again(

@@ -1,7 +1,8 @@
-"""Runs the cells of a grid, each in its own process, several at a time.
+"""Runs the cells of a grid, and writes its table and plot after each.
 
-A folder has one grid at a time. The grid holds a lock on a file in the folder, and its cells inherit it, so cells of a
-killed grid keep another one from starting. Ctrl-C and SIGTERM are passed on to the cells, which stop between two steps.
+A folder has one grid at a time. The grid holds a lock on a file in the folder, and local cells inherit it, so cells of
+a killed grid keep another one from starting. Ctrl-C and SIGTERM are passed on to the cells, which stop between two
+steps.
 """
 
 from __future__ import annotations
@@ -9,17 +10,14 @@ from __future__ import annotations
 import fcntl
 import os
 import signal
-import subprocess
-import sys
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor, as_completed
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 from recall_server.core.io.atomic import write_atomically
-from trainer.cli.grid import cell_process
-from trainer.evaluation.grid.cell import LOG, Cell, CellRecord, Settings, records
+from trainer.cli.grid.runners import CellRunner
+from trainer.evaluation.grid.cell import Cell, CellRecord, Settings, records
 from trainer.evaluation.grid.plot import accuracy_over_minutes
 from trainer.evaluation.grid.table import DIVERGED, Spread, Table
 from trainer.output.plots.figures import to_bytes
@@ -77,35 +75,31 @@ def prepare(folder: Path, cell: Cell, settings: Settings) -> CellRecord:
 
 @dataclass
 class Grid:
-    """Runs cells in `folder`; `program` runs one cell. `tell` gets a sentence for each step."""
+    """Cells in `folder`, which the runner runs. `tell` gets a sentence for each step."""
 
     folder: Path
-    jobs: int
-    device: str
-    threads: int
+    runner: CellRunner
     tell: Tell
-    program: tuple[str, ...] = (sys.executable, "-m", cell_process.__name__)
     stopped: bool = False
-    running: set[subprocess.Popen[bytes]] = field(default_factory=set)
 
     def run(self, cells: Sequence[Cell], settings: Settings) -> Table:
         """Run those of `cells` that are not done, and return the table of all cells in the folder.
 
-        Raises ValueError, before anything is run, if a grid is running in the folder or it has cells with other
-        settings, and Interrupted after Ctrl-C or SIGTERM.
+        Raises ValueError, before anything is run, if a grid is running in the folder, if it has cells with other
+        settings, or if the runner can run none, and Interrupted after Ctrl-C or SIGTERM.
         """
         with locked(self.folder) as lock, self._passing_signals_on():
             found = [prepare(self.folder, cell, settings) for cell in cells]
-            waiting = [record for record in found if record.status != "done"]
-            self.tell(f"{len(found)} cells, {len(found) - len(waiting)} of them done; {self.jobs} at a time")
-            with ThreadPoolExecutor(self.jobs) as pool:
-                for future in as_completed([pool.submit(self._run, record.cell, lock) for record in waiting]):
-                    record = future.result()
-                    if not self.stopped:
-                        self.tell(_sentence(record))
-                        self.write()
+            waiting = [self.folder / record.cell.folder for record in found if record.status != "done"]
+            done = len(found) - len(waiting)
+            self.tell(f"{len(found)} cells, {done} of them done; {self.runner.description}")
+            for place, reason in self.runner.run(waiting, lock):
+                if not self.stopped:
+                    done += 1
+                    self.tell(f"{done} of {len(found)}: {_sentence(ended(place, reason))}")
+                    self.write()
             if self.stopped:
-                raise Interrupted
+                raise Interrupted("stopped; the same command continues")
             return self.write()
 
     def write(self) -> Table:
@@ -119,36 +113,11 @@ class Grid:
             self.tell(f"no plot: {error}")
         return table
 
-    def _run(self, cell: Cell, lock: int) -> CellRecord:
-        place = self.folder / cell.folder
-        if self.stopped:
-            return CellRecord.load(place)
-        options = [str(place), "--device", self.device, "--threads", str(self.threads)]
-        with (place / LOG).open("ab") as log:
-            process = subprocess.Popen(
-                [*self.program, *options],
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=log,
-                start_new_session=True,  # Ctrl-C reaches the cell only through this process
-                pass_fds=(lock,),
-            )
-            self.running.add(process)
-            status = process.wait()
-            self.running.discard(process)
-        record = CellRecord.load(place)
-        if status != 0 and not self.stopped:
-            reason = f"its process ended with status {status}; see {place.name}/{LOG}"
-            record = record.model_copy(update={"status": "failed", "reason": reason})
-            record.save(place)
-        return record
-
     @contextmanager
     def _passing_signals_on(self) -> Iterator[None]:
         def stop(number: int, frame: object) -> None:
             self.stopped = True
-            for process in tuple(self.running):
-                process.send_signal(signal.SIGINT)
+            self.runner.stop()
 
         before = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
         try:
@@ -156,6 +125,15 @@ class Grid:
         finally:
             for number, handler in before.items():
                 signal.signal(number, handler)
+
+
+def ended(place: Path, reason: str) -> CellRecord:
+    """The record of a cell that ended; it failed if there is a reason."""
+    record = CellRecord.load(place)
+    if reason:
+        record = record.model_copy(update={"status": "failed", "reason": reason})
+        record.save(place)
+    return record
 
 
 def _sentence(record: CellRecord) -> str:
