@@ -5,9 +5,10 @@
 A memory has as many numbers as so many pictures of each class, stored as int8. `memory` is that of the method `exact`:
 its linear learner is the stored head, its MLP and kernel learn from the centres of the classes. Beside it: class means,
 k-means, random real features, vectors of the closed form (Chen, Huang and Weng, 2024), and vectors trained through 30
-steps of a head. What does not fit is cut to the rank, or to the number of vectors, that does. All is chosen or trained
-on training features and selected on validation features; the test features are read once. The MLP's accuracy is the
-mean of five. `linear_probe` learns from all training features. Accuracies in per cent. --quick: one MLP and 40 outer
+steps of a head. Below one vector of each class, the first three are cut to the rank, to the number of vectors, or to
+the features that fit, whichever is best on validation features (`small_baselines.py`). All is chosen or trained on
+training features and selected on validation features; the test features are read once. The MLP's accuracy is the mean
+of five. `linear_probe` learns from all training features. Accuracies in per cent. --quick: one MLP and 40 outer
 steps. The last line is JSON.
 """
 
@@ -24,7 +25,8 @@ from torch.nn.functional import one_hot
 
 from benchmarks.command import add_encoder, command_parser, featuriser, print_figures
 from benchmarks.feature_learners import Logits, Vectors, kernel, linear, mlp, right, trained
-from recall_server.core.memory import AddressedBases, DescribedClasses, StoredItems
+from benchmarks.small_baselines import SmallBaselines, int8
+from recall_server.core.memory import DescribedClasses
 from recall_server.core.memory.storage import fake_quantise
 from recall_server.core.preprocessing import Standardise
 from trainer.data.datasets import load_dataset
@@ -39,8 +41,6 @@ PICTURE = 32 * 32 * 3  # numbers of a picture of CIFAR
 NOISE = 0.3  # of vectors that start at one mean, in units of the deviation of features
 RIDGE = 1e-3  # of the closed form, relative to the mean variance of a feature
 PROBE_RIDGE = 3e-3
-CLUSTERED = 5000  # features that k-means of all classes together looks at
-SOFT = 1e-3  # share that every class has in every cluster
 
 
 class Data(NamedTuple):
@@ -64,23 +64,6 @@ def read(source: str, featuriser: Featuriser) -> Data:
     return Data(real, validation, test, len(dataset.classes), width)
 
 
-def int8(vectors: Tensor) -> Tensor:
-    """[C, r, D] as they are after they were stored."""
-    return fake_quantise(StoredItems(vectors), "int8").stored
-
-
-def of_rank(vectors: Tensor, numbers: int) -> Tensor:
-    """Vectors [C, 1, D], cut to the rank at which bases and coefficients fit in so many numbers."""
-    classes, _, width = vectors.shape
-    if vectors.numel() <= numbers:
-        return int8(vectors)
-    mean = vectors.mean(dim=0)
-    left, sizes, right_ = torch.linalg.svd((vectors - mean)[:, 0], full_matrices=False)
-    rank = max(1, numbers // (classes + width))
-    cut = AddressedBases(right_[:rank], (left * sizes)[None, :, :rank])
-    return fake_quantise(cut, "int8").items(torch.eye(classes)) + mean
-
-
 class Bench:
     """The figures of one data set."""
 
@@ -97,23 +80,21 @@ class Bench:
         return round(100 * right(head.logits, self.data.test), 2)
 
     def at(self, numbers: int, generator: torch.Generator) -> dict[str, dict[str, float]]:
-        """The figures of everything that fits in so many numbers; {} where no vector does."""
-        if numbers < self.data.width + self.data.classes:
-            return {}
+        """The figures of everything that fits in so many numbers."""
         figures = {"memory": self.memory(numbers)}
         rows = numbers // (self.data.classes * self.data.width)
-        kinds = {"class_means": Vectors.of_classes(of_rank(self.means, numbers))}
-        if rows:
-            kinds["k_means"] = Vectors.of_classes(int8(torch.stack([clusters(e, rows).centres for e in self.each])))
-            drawn = [each[torch.randperm(len(each), generator=generator)[:rows]] for each in self.each]
-            kinds["random_real"] = Vectors.of_classes(int8(torch.stack(drawn)))
-            kinds["closed_form"] = Vectors.of_classes(int8(self._closed_form()))
-        else:
-            kinds["k_means"] = self._clusters_of_all(numbers // (self.data.width + self.data.classes))
-            kinds["random_real"] = self._random_of_all(numbers // self.data.width, generator)
-        figures |= {name: self.measure(vectors) for name, vectors in kinds.items()}
-        if rows:
-            figures["trained"] = self._trained(min(rows, 24), generator)
+        if not rows:
+            small = SmallBaselines(self.data.real, self.data.validation, self.means).within(numbers, generator)
+            return figures | {name: self.measure(vectors) for name, vectors in small._asdict().items()}
+        drawn = [each[torch.randperm(len(each), generator=generator)[:rows]] for each in self.each]
+        kinds = {
+            "class_means": self.means,
+            "k_means": torch.stack([clusters(each, rows).centres for each in self.each]),
+            "random_real": torch.stack(drawn),
+            "closed_form": self._closed_form(),
+        }
+        figures |= {name: self.measure(Vectors.of_classes(int8(vectors))) for name, vectors in kinds.items()}
+        figures["trained"] = self._trained(min(rows, 24), generator)
         return figures
 
     def memory(self, numbers: int) -> dict[str, float]:
@@ -147,19 +128,6 @@ class Bench:
         weights = torch.linalg.solve(products + RIDGE * torch.eye(width) * products.diagonal().mean(), moments)
         vectors: Tensor = torch.linalg.pinv(weights)
         return vectors.unsqueeze(1)
-
-    def _clusters_of_all(self, count: int) -> Vectors:
-        drawn = torch.randperm(len(self.data.real.labels), generator=torch.Generator().manual_seed(0))[:CLUSTERED]
-        features, labels = self.data.real.features[drawn].float(), self.data.real.labels[drawn]
-        centres = clusters(features, count).centres
-        nearest = torch.cdist(features, centres).argmin(dim=1)
-        shares = one_hot(nearest, count).float().T @ one_hot(labels, self.data.classes).float() + SOFT
-        return Vectors(int8(centres.unsqueeze(0))[0], shares / shares.sum(dim=1, keepdim=True))
-
-    def _random_of_all(self, count: int, generator: torch.Generator) -> Vectors:
-        drawn = torch.randperm(len(self.data.real.labels), generator=generator)[:count]
-        targets = one_hot(self.data.real.labels[drawn], self.data.classes).float()
-        return Vectors(int8(self.data.real.features[drawn].float().unsqueeze(0))[0], targets)
 
     def _trained(self, rows: int, generator: torch.Generator) -> dict[str, float]:
         """Vectors trained in standardised features, as the method `features` does."""

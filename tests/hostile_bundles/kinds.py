@@ -1,4 +1,4 @@
-"""Hostile bundles of memories that divide images into cells, decode them, or describe classes."""
+"""Hostile bundles of memories that divide images into cells, decode them, describe classes, or have few features."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ GENERATOR = {"noise": [3, 2], "noise.weight": [2, 1], "label.weight": [2, 1], "b
 
 
 def kinds() -> list[HostileBundle]:
-    return [*formations(), *decoded(), *hallucinators(), *descriptions()]
+    return [*formations(), *decoded(), *hallucinators(), *descriptions(), *sparse_bases()]
 
 
 def formations() -> list[HostileBundle]:
@@ -196,5 +196,50 @@ def descriptions() -> list[HostileBundle]:
             "bases that are images",
             "bases must be [K, D], head [C, K] and centres [r, C, K], not [3, 1, 4, 4], [2, 3] and [1, 2, 3]",
             bases=([3, 1, 4, 4], [0.5] * 48),
+        ),
+    ]
+
+
+def sparse_bases() -> list[HostileBundle]:
+    """Bases at features that there are not, that come twice, or that nobody counted."""
+
+    def case(name: str, abuse: str, sentence: str, features: object = 16, **changed: Numbers) -> HostileBundle:
+        sound: dict[str, Numbers | None] = {
+            "positions": ([2, 2], [0.0, 3.0, 0.0, 7.0]),
+            "bases": ([3, 2], [0.5] * 6),
+            "addressing": ([2, 3], [0.5] * 6),
+        }
+        count = sum(math.prod(each[0]) for each in (sound | changed).values() if each)
+        manifest: Json = {
+            "memory": {"kind": "sparse_bases", "settings": {"height": None, "width": None, "features": features}},
+            "budget": {"numbers_stored": count},
+        }
+        return HostileBundle(f"sparse-{name}", abuse, sentence, build(manifest=manifest, tensors=sound | changed))
+
+    rising = "positions must rise from feature 0 to feature 15"
+    return [
+        case("beyond-the-last", "a position after the last feature", rising, positions=([2, 2], [0.0, 3.0, 0.0, 16.0])),
+        case("below-the-first", "a position before the first", rising, positions=([2, 2], [0.0, -1.0, 0.0, 7.0])),
+        case("at-one-feature", "two numbers for one feature", rising, positions=([2, 2], [0.0, 7.0, 0.0, 7.0])),
+        case(
+            "of-other-positions",
+            "two numbers of each basis at three positions",
+            "bases [3, 2] do not fit positions [3, 2] and addressing [2, 3]",
+            positions=([3, 2], [0.0, 3.0, 0.0, 7.0, 0.0, 8.0]),
+        ),
+        case(
+            "of-images",
+            "bases that are images",
+            "bases must be [K, m], positions [m, 2] and addressing [labels, K], not [3, 1, 2], [2, 2] and [2, 3]",
+            bases=([3, 1, 2], [0.5] * 6),
+        ),
+        case(
+            "bomb",
+            "two numbers in a terabyte of zeros",
+            "sparse bases have 1 to 10000 features, not 1000000000000",
+            features=10**12,
+        ),
+        case(
+            "of-text", "features in words", "the number of features must be a whole number, not 'many'", features="many"
         ),
     ]

@@ -325,7 +325,7 @@ def contradictions() -> list[HostileBundle]:
             "memory-unknown",
             "a memory that this code does not have",
             "the memory kind 'dreams' is not one of stored_items, addressed_bases, multi_formation, described_classes, "
-            "latent_codes, generator, hallucinators",
+            "sparse_bases, latent_codes, generator, hallucinators",
             {"memory": {"kind": "dreams"}},
         ),
         changed(

@@ -18,6 +18,7 @@ from recall_server.core.memory.described_classes import DescribedClasses
 from recall_server.core.memory.hallucinators import Hallucinators
 from recall_server.core.memory.lazy_items import LazyItems
 from recall_server.core.memory.multi_formation import MultiFormation
+from recall_server.core.memory.sparse_bases import SparseBases
 from recall_server.core.memory.storage import Storage
 from recall_server.core.memory.stored_items import StoredItems
 from recall_server.core.memory.targets import TargetForm, Targets, initial_targets
@@ -29,6 +30,7 @@ MEMORIES: dict[str, type[AbstractMemory]] = {
         AddressedBases,
         MultiFormation,
         DescribedClasses,
+        SparseBases,
         LatentCodes,
         ImageGenerator,
         Hallucinators,
@@ -53,6 +55,7 @@ __all__ = [
     "MultiFormation",
     "Recalled",
     "Setting",
+    "SparseBases",
     "Storage",
     "StoredItems",
     "TargetForm",

@@ -17,7 +17,7 @@ from recall_server.core.bundle.describe import describe, made_now
 from recall_server.core.bundle.layout import encoder_folder
 from recall_server.core.bundle.manifest import EncoderReference, ImageDescription, MeasuredAccuracy
 from recall_server.core.io.atomic import write_atomically
-from recall_server.core.memory import AbstractMemory, AddressedBases, DescribedClasses
+from recall_server.core.memory import AbstractMemory, AddressedBases, DescribedClasses, SparseBases
 from recall_server.core.training.device import device_name
 from trainer.data.splits import Split
 from trainer.evaluation.evaluate import Accuracies, Runs, evaluate_labels
@@ -74,6 +74,8 @@ def heads_accuracy(bundle: MemoryBundle, split: Split) -> Accuracies:
 def _size(memory: AbstractMemory) -> dict[str, int]:
     if isinstance(memory, DescribedClasses):
         return {"bases": len(memory.bases), "centres": len(memory.centres)}
+    if isinstance(memory, SparseBases):
+        return {"bases": len(memory.bases), "features": len(memory.positions)}
     if isinstance(memory, AddressedBases):
         return {"bases": len(memory.bases)}
     return {"vectors_per_class": memory.rows}

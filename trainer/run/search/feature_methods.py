@@ -18,7 +18,7 @@ from torch import Tensor
 
 from recall_server.core.classifier.class_statistics import LinearHead
 from recall_server.core.encoders.query_encoder import QueryEncoder
-from recall_server.core.memory import AbstractMemory, DescribedClasses, Storage, StoredItems
+from recall_server.core.memory import AbstractMemory, DescribedClasses, SparseBases, Storage, StoredItems
 from recall_server.core.preprocessing import Standardise
 from recall_server.core.training.retraining import Retraining
 from trainer.data.datasets import ImageDataset
@@ -150,6 +150,8 @@ def _exact(request: FeatureRequest) -> Found:
     memory, said = found.memory, f"a head along {len(found.memory.bases)} bases"
     if isinstance(memory, DescribedClasses):
         said = f"a head and {len(memory.centres)} centres per class along {len(memory.bases)} bases"
+    if isinstance(memory, SparseBases):
+        said = f"{said} at {len(memory.positions)} features"
     probe, source = Probe(found.head, preprocessing), _source(request.dataset, found.accuracy)
     source = source._replace(settings={**source.settings, **request.head.recorded()})
     return Found(memory, found.preprocessing, found.retraining, found.accuracy, said, source, probe)

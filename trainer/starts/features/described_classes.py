@@ -13,11 +13,11 @@ from torch import Tensor
 
 from recall_server.core.classifier.class_statistics import LinearHead, eigen
 from recall_server.core.classifier.one_step import one_step
-from recall_server.core.memory import AddressedBases, DescribedClasses
+from recall_server.core.memory import AddressedBases, DescribedClasses, SparseBases
 from recall_server.core.preprocessing import Standardise
 from recall_server.core.training.retraining import Retraining
 from trainer.starts.features.linear_head import CHOSEN, HeadSettings, softmax_head
-from trainer.starts.features.low_rank_head import low_rank_factors
+from trainer.starts.features.small_memories import small_heads
 from trainer.starts.features.trained_features import Labelled
 from trainer.starts.representatives import clusters
 
@@ -33,7 +33,7 @@ class Exact(NamedTuple):
     `head` is the one that was trained on all features, before anything is stored, in the space that was given.
     """
 
-    memory: DescribedClasses | AddressedBases
+    memory: DescribedClasses | AddressedBases | SparseBases
     preprocessing: Standardise
     retraining: Retraining
     accuracy: float
@@ -51,13 +51,13 @@ def best_exact(  # noqa: PLR0913, PLR0917
     """The memory of the head that is best on validation features, within so many numbers.
 
     Features are in the space of `preprocessing`. Where the numbers do not suffice for descriptions of the classes, the
-    memory is a head of as high a rank as they allow; raises ValueError where that is none.
+    memory is a head of low rank (`small_memories.py`); raises ValueError where they do not even suffice for that.
     """
     width = train.features.shape[1]
     centres = next((count for count in CENTRES if 2 * most_bases(numbers, classes, width, count) >= 3 * classes), 1)
     bases = most_bases(numbers, classes, width, centres)
     if 2 * bases < 3 * classes:
-        return _low_rank(train, validation, preprocessing, classes, numbers, settings)
+        return _small(train, validation, preprocessing, classes, numbers, settings)
     head, accuracy, _ = best_head(train, validation, classes, bias=is_centred(preprocessing), settings=settings)
     step = one_step(head, preprocessing)
     moved = (step.preprocessing.mean - preprocessing.mean) / preprocessing.deviation
@@ -66,7 +66,7 @@ def best_exact(  # noqa: PLR0913, PLR0917
     return Exact(memory, step.preprocessing, step.retraining, accuracy, head)
 
 
-def _low_rank(  # noqa: PLR0913, PLR0917
+def _small(  # noqa: PLR0913, PLR0917
     train: Labelled,
     validation: Labelled,
     preprocessing: Standardise,
@@ -74,19 +74,12 @@ def _low_rank(  # noqa: PLR0913, PLR0917
     numbers: float,
     settings: HeadSettings,
 ) -> Exact:
-    width = train.features.shape[1]
-    rank = min(classes - 1, int(numbers // (width + classes)))
-    if rank < 1:
-        raise ValueError(
-            f"{numbers:.0f} numbers are fewer than the {width + classes} of a head of rank one, for {classes} classes "
-            f"and {width} features"
-        )
     head, _, ridge = best_head(train, validation, classes, bias=False, settings=settings)
-    factors, bases = low_rank_factors(head, train, rank, ridge)
-    found = LinearHead(factors @ bases, torch.zeros(classes))
-    step = one_step(found, preprocessing)
-    memory = AddressedBases(bases, (step.vectors @ bases.T).unsqueeze(0))
-    return Exact(memory, step.preprocessing, step.retraining, _accuracy(found, validation), head)
+    heads = [(_accuracy(each.head(), validation), each) for each in small_heads(head, train, numbers, ridge)]
+    accuracy, found = max(heads, key=lambda pair: pair[0])
+    step = one_step(found.head(), preprocessing)
+    memory = found.memory(classes / step.retraining.learning_rate)
+    return Exact(memory, step.preprocessing, step.retraining, accuracy, head)
 
 
 class BestHead(NamedTuple):

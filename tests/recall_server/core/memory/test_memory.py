@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import math
 from dataclasses import replace
+from typing import get_args
 
 import pytest
 import torch
@@ -22,10 +23,12 @@ from recall_server.core.memory import (
     LatentCodes,
     LazyItems,
     MultiFormation,
+    SparseBases,
     StoredItems,
     Targets,
 )
 from recall_server.core.memory.decoded import Decoders, DecoderShape, initial_decoders
+from recall_server.core.memory.storage import Storage, fake_quantise, quantise
 from tests.tolerances import assert_close
 
 
@@ -116,7 +119,7 @@ linear_kinds = pytest.mark.parametrize(
 
 
 def test_every_kind_is_tested_here() -> None:
-    assert {memory.kind: type(memory) for memory in [*EVERY_KIND, described()]} == MEMORIES
+    assert {memory.kind: type(memory) for memory in [*EVERY_KIND, described(), sparse()]} == MEMORIES
 
 
 @every_kind
@@ -373,3 +376,35 @@ def test_described_classes_are_rebuilt_from_their_tensors_and_settings() -> None
     assert all(torch.equal(rebuilt.tensors()[name], each) for name, each in memory.tensors().items())
     with pytest.raises(ValueError, match="have hard targets"):
         memory.with_targets(Targets("soft", random(4, 1, 4)))
+
+
+def sparse() -> SparseBases:
+    """Queries of four numbers, five bases at three of 240 features."""
+    return SparseBases.at(torch.tensor([2, 107, 239]), random(5, 3, seed=1), random(4, 5, seed=2), 240)
+
+
+def test_sparse_bases_recall_bases_that_are_zero_elsewhere() -> None:
+    memory, queries = sparse(), random(3, 4, seed=6)
+    whole = torch.zeros(5, 240, dtype=torch.float64)
+    whole[:, [2, 107, 239]] = memory.bases
+    assert_close(memory.items(queries)[:, 0], queries @ memory.addressing @ whole, terms=TERMS)
+    assert torch.equal(memory.items(queries, torch.tensor([[0, 0]] * 3))[:, 1], memory.items(queries)[:, 0])
+    assert (memory.rows, memory.query_size, memory.item_shape) == (1, 4, (240,))
+    assert memory.stored_numbers() == 5 * (3 + 4) + 2 * 3, "a position counts as two numbers"
+    assert sparse().settings() == {"targets": "hard", "features": 240}
+
+
+def test_storage_moves_no_position_of_sparse_bases() -> None:
+    places = torch.tensor([0, 99, 100, 4999, 5050, 9899, 9999])
+    memory = SparseBases.at(places, random(2, 7).float(), random(3, 2).float(), 10_000)
+    for storage in get_args(Storage):
+        stored = fake_quantise(memory, storage)
+        assert torch.equal(stored.places, places)
+        again = quantise(stored, storage)
+        assert all(torch.equal(again[name], each) for name, each in quantise(memory, storage).items())
+        assert torch.equal(torch.nonzero(stored.items(torch.eye(3))[0, 0]).flatten(), places)
+
+
+def test_sparse_bases_have_hard_targets() -> None:
+    with pytest.raises(ValueError, match="sparse bases have hard targets"):
+        sparse().with_targets(Targets("soft", random(4, 1, 4)))

@@ -8,7 +8,6 @@ from torch import Tensor
 
 from recall_server.core.classifier.class_statistics import ClassStatistics
 from recall_server.core.classifier.fresh_classifier import FreshClassifier
-from recall_server.core.memory import AddressedBases
 from recall_server.core.preprocessing import Standardise
 from tests.recall_server.feature_examples import few_sparse_features
 from tests.tolerances import assert_close
@@ -87,23 +86,6 @@ def test_the_best_head_is_chosen_and_one_step_gives_it_back(shifted: bool) -> No
     means = torch.stack([train.features[train.labels == label].mean(dim=0) for label in range(CLASSES)])
     expected = space.to_pixels(means[:, :, None, None])[:, :, 0, 0]
     assert_close(typical[:, :, 0, 0].view(CLASSES, -1, WIDTH).mean(dim=1), expected, terms=COUNT, gain=100)
-
-
-def test_a_budget_too_small_for_descriptions_holds_a_head_of_low_rank() -> None:
-    space = Standardise(torch.zeros(WIDTH), torch.ones(WIDTH))
-    found = best_exact(data(), data(1), space, CLASSES, numbers=60)
-    assert isinstance(found.memory, AddressedBases)
-    assert found.memory.stored_numbers() == 2 * (WIDTH + CLASSES)
-    classifier = FreshClassifier(list("abcd"), (WIDTH, 1, 1), found.preprocessing, found.retraining)
-    classifier.fit(found.memory.items(torch.eye(CLASSES))[..., None, None], torch.eye(CLASSES))
-    predicted = classifier.predict_probabilities(data(1).features[:, :, None, None]).argmax(dim=1)
-    assert float((predicted == data(1).labels).float().mean()) == pytest.approx(found.accuracy)
-    assert found.accuracy > 0.7
-
-
-def test_a_budget_below_rank_one_is_refused() -> None:
-    with pytest.raises(ValueError, match="20 numbers are fewer than the 28 of a head of rank one, for 4 classes"):
-        best_exact(data(), data(1), Standardise(torch.zeros(WIDTH), torch.ones(WIDTH)), CLASSES, numbers=20)
 
 
 def test_bases_fill_the_budget() -> None:
