@@ -33,11 +33,21 @@ OF_THE_RUN = ("memory.bases", "memory.rows", "minutes", "file_bytes", "start_sha
 
 
 @dataclass(frozen=True)
-class PixelShadows:
-    """Makes memories of pixels by a method, a budget, so many outer steps, and the storage of a bundle."""
+class _OfBundle:
+    """What all shadow memories have from their bundle: its labels, and how it stores numbers."""
 
     labels: tuple[str, ...]
     storage: Storage
+
+    def dataset(self, train: Split, others: Split) -> ImageDataset:
+        """A data set of these training pictures. The others choose what the method chooses on validation pictures."""
+        return ImageDataset("shadow", self.labels, train, others, others.select(torch.arange(0)), "0" * 64, "")
+
+
+@dataclass(frozen=True)
+class PixelShadows(_OfBundle):
+    """Makes memories of pixels by a method, a budget, and so many outer steps."""
+
     method: Method
     budget: MemoryBudget
     steps: int
@@ -63,7 +73,7 @@ class PixelShadows:
 
     def __call__(self, train: Split, others: Split, seed: int) -> Attacked:
         method, generator = self.method, torch.Generator().manual_seed(seed)
-        dataset = _dataset(self.labels, train, others)
+        dataset = self.dataset(train, others)
         fitted = fit_preprocessing(dataset, method)
         components = method.build(Problem(dataset, fitted, generator, self.device), self.budget)
         run = Distillation(components, method, run={}, limits=RunLimits(self.steps), generator=generator)
@@ -74,11 +84,9 @@ class PixelShadows:
 
 
 @dataclass(frozen=True)
-class FeatureShadows:
-    """Makes memories of features of so many `numbers` by a method, with the storage of a bundle."""
+class FeatureShadows(_OfBundle):
+    """Makes memories of features of so many `numbers` by a method."""
 
-    labels: tuple[str, ...]
-    storage: Storage
     encoder: QueryEncoder
     method: FeatureMethod
     numbers: int
@@ -102,7 +110,7 @@ class FeatureShadows:
 
     def __call__(self, train: Split, others: Split, seed: int) -> Attacked:
         request = FeatureRequest(
-            dataset=_dataset(self.labels, train, others),
+            dataset=self.dataset(train, others),
             encoder=self.encoder,
             encoder_name="",
             picture_numbers=1,
@@ -116,11 +124,6 @@ class FeatureShadows:
         )
         found = find_memory(request)
         return Attacked(fake_quantise(found.memory, self.storage), found.preprocessing, found.retraining)
-
-
-def _dataset(labels: tuple[str, ...], train: Split, others: Split) -> ImageDataset:
-    """A data set of these training pictures; the others choose what the method chooses on validation pictures."""
-    return ImageDataset("shadow", labels, train, others, others.select(torch.arange(0)), "0" * 64, "")
 
 
 def _not_repeatable(bundle: MemoryBundle, why: str) -> ValueError:
