@@ -7,8 +7,10 @@ from __future__ import annotations
 
 import contextlib
 import os
+import random
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import tempfile
@@ -21,6 +23,7 @@ from benchmarks.waiting import PATIENCE, until
 
 RAY = str(Path(sys.executable).with_name("ray"))
 SMALL = ["--object-store-memory=80000000", "--include-log-monitor=false", "--disable-usage-stats"]
+STARTS = 3
 # With the niceness of 15 that Ray gives them, workers starve on a busy machine. The rest lets the head notice a dead
 # node within seconds.
 ENVIRONMENT = {
@@ -45,9 +48,10 @@ class Node:
                 command, env=told, cwd=folder, stdout=log, stderr=log, start_new_session=True
             )
 
-    def wait(self) -> None:
-        """Return when it runs."""
-        until(self._runs, "the node of Ray runs")
+    def comes_up(self) -> bool:
+        """Wait until it runs or has given up; returns whether it runs."""
+        until(lambda: self._runs() or self.process.poll() is not None, "the node of Ray runs")
+        return self.process.poll() is None
 
     def actors(self) -> list[int]:
         """The processes of the actors of training on this node."""
@@ -61,10 +65,20 @@ class Node:
         self.process.wait(PATIENCE)
 
     def _runs(self) -> bool:
-        said = self.log.read_text()
-        if self.process.poll() is not None:
-            raise RuntimeError(f"a node of Ray has ended:\n{said}")
-        return "--block" in said  # the last that it says
+        return "--block" in self.log.read_text()  # the last that it says
+
+
+def port_of_a_head() -> int:
+    """A free port that the kernel gives to no outgoing connection.
+
+    While the head is gone, others try to connect to its port again and again. From that very port they would succeed,
+    and the head could not listen there any more.
+    """
+    for port in random.sample(range(20_000, 32_000), 100):
+        with contextlib.suppress(OSError), socket.socket() as probe:
+            probe.bind(("127.0.0.1", port))
+            return port
+    raise RuntimeError("no port is free")
 
 
 class LocalCluster:
@@ -72,8 +86,9 @@ class LocalCluster:
 
     def __init__(self, nodes: int = 2, **environment: str) -> None:
         self.folder = Path(tempfile.mkdtemp(prefix="ray-", dir="/tmp"))  # the path of a socket is short
-        self.port, self.environment = free_port(), environment
+        self.port, self.environment = port_of_a_head(), environment
         self.nodes: list[Node] = []
+        self.head: Node | None = None
         try:
             self.start(nodes)
         except BaseException:
@@ -88,16 +103,14 @@ class LocalCluster:
         """Start the head, and then its nodes. After `kill`, they are a new cluster at the same address."""
         ports = [f"--port={self.port}", f"--ray-client-server-port={free_port()}", f"--dashboard-port={free_port()}"]
         head = ["--head", "--num-cpus=0", "--include-dashboard=false", f"--temp-dir={self.folder / 'ray'}", *ports]
-        self.head = Node(self.folder, *head, **self.environment)
-        self.head.wait()
+        self.head = self._started(*head)
         for _ in range(nodes):  # one after the other: two that begin together take the same socket
             self.add()
 
     def add(self, cpus: int = 2, **environment: str) -> Node:
         """Start another node."""
         options = f"--address={self.address}", f"--num-cpus={cpus}"
-        self.nodes.append(Node(self.folder, *options, **(self.environment | environment)))
-        self.nodes[-1].wait()
+        self.nodes.append(self._started(*options, **environment))
         return self.nodes[-1]
 
     def actors(self) -> list[int]:
@@ -111,9 +124,18 @@ class LocalCluster:
 
     def kill(self) -> None:
         """Kill every node."""
-        for node in (*self.nodes, self.head):
+        for node in filter(None, (*self.nodes, self.head)):
             node.kill()
         self.nodes = []
+
+    def _started(self, *options: str, **environment: str) -> Node:
+        """A node that runs. Ray gives up after 30 seconds, which a busy machine may take, so it has several tries."""
+        for _ in range(STARTS):
+            node = Node(self.folder, *options, **(self.environment | environment))
+            if node.comes_up():
+                return node
+            node.kill()
+        raise RuntimeError(f"a node of Ray does not start:\n{node.log.read_text()}")
 
     def close(self) -> None:
         """Kill every node, and delete all files."""

@@ -10,11 +10,14 @@ import zipfile
 from pathlib import Path
 
 import pytest
+import yaml
 
 from recall_server.core.bundle.bundle import MemoryBundle
 
 ROOT = Path(__file__).parents[1]
-INSTRUCTIONS = frozenset({"FROM", "WORKDIR", "RUN", "COPY", "USER", "ENV", "VOLUME", "EXPOSE", "HEALTHCHECK", "CMD"})
+INSTRUCTIONS = frozenset(
+    {"FROM", "WORKDIR", "RUN", "ARG", "COPY", "USER", "ENV", "VOLUME", "EXPOSE", "HEALTHCHECK", "CMD"}
+)
 
 
 @pytest.fixture(scope="module")
@@ -65,8 +68,20 @@ def test_the_dockerfile_installs_extras_that_exist_and_serves_under_an_account_o
     found = instructions()
     assert {name for name, _ in found} <= INSTRUCTIONS
     extras = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
-    (asked,) = re.findall(r"\.\[([a-z,]+)\]", " ".join(arguments for name, arguments in found if name == "RUN"))
-    assert set(asked.split(",")) <= set(extras)
+    assert any('".[${EXTRAS}]"' in arguments for name, arguments in found if name == "RUN")
+    built = yaml.safe_load((ROOT / "compose.yaml").read_text())["x-image"]["build"]["args"]["EXTRAS"]
+    asked = [dict(each.split("=") for name, each in found if name == "ARG")["EXTRAS"], built]
+    assert set(",".join(asked).split(",")) <= set(extras)
     order = [name for name, _ in found]
     assert order[0] == "FROM" and order[-1] == "CMD" and found[-1][1] == '["recall-server", "serve"]'
     assert ("USER", "recall") in found
+
+
+def test_compose_publishes_no_port_of_ray_and_sets_a_token_everywhere() -> None:
+    services = yaml.safe_load((ROOT / "compose.yaml").read_text())["services"]
+    (ports,) = (service["ports"] for service in services.values() if "ports" in service)
+    assert ports == services["server"]["ports"] == ["127.0.0.1:${RECALL_PUBLISH:-8000}:8000"]
+    for name in ("server", "head", "node"):
+        told = services[name]["environment"]
+        assert (told["RAY_AUTH_MODE"], told["RAY_USAGE_STATS_ENABLED"]) == ("token", "0")
+        assert told["RAY_AUTH_TOKEN"].startswith("${RAY_AUTH_TOKEN:?")

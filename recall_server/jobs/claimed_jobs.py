@@ -99,10 +99,10 @@ class ClaimedJobs:
             return False
         if time.monotonic() - held.noted < SECONDS_BETWEEN_NOTES and progress.done < progress.total:
             return True
-        held.noted = time.monotonic()
         counts = True
         with _logged():
             counts = self._store.progressed(held.claim, progress)
+        held.noted = time.monotonic()  # not before: a distant database answers later than the next progress comes
         self._watchers.notify(assignment.identifier)
         if not counts:
             self.drop(held.claim)

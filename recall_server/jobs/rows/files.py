@@ -10,7 +10,7 @@ import contextlib
 import logging
 import os
 import re
-import time
+import tempfile
 import uuid
 from collections.abc import Callable, Collection, Iterator, Mapping
 from pathlib import Path
@@ -149,8 +149,9 @@ def _is_stray_task(path: Path, known: Mapping[str, tuple[JobStatus, int]]) -> bo
 
 
 def _is_forgotten(path: Path) -> bool:
-    with contextlib.suppress(OSError):
-        return time.time() - path.stat().st_mtime > FORGOTTEN_SECONDS
+    """By the clock of the file system. The clock of this machine may be wrong by hours, and others share the folder."""
+    with contextlib.suppress(OSError), tempfile.TemporaryFile(dir=path.parent) as fresh:
+        return os.fstat(fresh.fileno()).st_mtime - path.stat().st_mtime > FORGOTTEN_SECONDS
     return False
 
 

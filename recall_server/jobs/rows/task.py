@@ -18,6 +18,7 @@ from recall_server.core.classifier.fresh_classifier import FAMILIARITY, FreshCla
 from recall_server.core.io.storage_errors import storage_failure
 from recall_server.core.io.tensor_file import FLOATS, FileLimits, pack, unpack, with_prefix
 from recall_server.core.networks import Parameters
+from recall_server.core.networks.kernels import prepare
 from recall_server.core.preprocessing import PREPROCESSINGS, AbstractPreprocessing
 from recall_server.core.training.retraining import Retraining
 from recall_server.errors import NotFound
@@ -31,7 +32,7 @@ ProgressReport = Callable[[int, int, float], None]
 
 
 class TaskDescription(BaseModel):
-    """The part of a task that is not tensors. `metadata` is copied into the classifier's file."""
+    """The part of a task that is not tensors. `metadata` is copied into the classifier's file, beside `trained_by`."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -72,7 +73,7 @@ class TrainingTask:
         )
         classifier.fit(self.images, self.targets, pretrained=self.pretrained, progress=progress)
         classifier.familiarity = self.familiarity
-        return classifier.to_bytes(self.description.metadata)
+        return classifier.to_bytes(self.description.metadata | {"trained_by": code_of(device)})
 
     def to_bytes(self) -> bytes:
         """The task as one safetensors file."""
@@ -115,10 +116,19 @@ def read_interim(path: Path) -> bytes:
     return data
 
 
+def code_of(device: str) -> str:
+    """The code that trains on this device of this machine. Equal tasks give equal bytes where it is the same."""
+    steps = "compiled kernels" if prepare() else "operations of torch"
+    return (
+        f"memory-recall {training_code_version()[:12]}, torch {torch.__version__}, {device.partition(':')[0]}, {steps}"
+    )
+
+
 def fingerprint(task: bytes) -> str:
     """The SHA-256 of everything that determines a classifier: the task with its seed, torch and the code that trains.
 
-    Two tasks with the same fingerprint give the same classifier.
+    Two tasks with the same fingerprint give the same classifier, but for the last bits between machines with a compiler
+    and without: `trained_by` in the classifier's file says which one it was.
     """
     code = f"{training_code_version()} torch {torch.__version__}\n"
     return hashlib.sha256(code.encode() + task).hexdigest()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import time
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ from sqlalchemy import update
 
 from recall_server.core.classifier.fresh_classifier import FreshClassifier
 from recall_server.errors import NotFound, StorageBusy, StorageFailed
+from recall_server.jobs import claimed_jobs
 from recall_server.jobs.rows.files import ClassifierFiles
 from recall_server.jobs.rows.records import ClassifierRecord, JobError, JobStatus, Progress
 from recall_server.jobs.rows.store import SqlJobStore
@@ -104,6 +106,23 @@ def test_a_job_that_cannot_be_read_is_left_to_a_server_that_can(tmp_path: Path) 
         connection.execute(update(job_table).values(request='{"network": 7}'))
     assert backend.source.take() is None
     assert jobs._store.count(JobStatus.QUEUED) == 1
+
+
+def test_a_slow_table_is_not_written_for_every_progress(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    written: list[int] = []
+
+    def slow(_: object, claim: Claim, progress: Progress) -> bool:
+        written.append(progress.done)
+        time.sleep(0.1)
+        return True
+
+    monkeypatch.setattr(SqlJobStore, "progressed", slow)
+    monkeypatch.setattr(claimed_jobs, "SECONDS_BETWEEN_NOTES", 0.05)
+    backend, _, _ = submitted(tmp_path)
+    assignment = backend.begin()
+    for done in range(1, 6):
+        assert backend.source.progressed(assignment, Progress(done=done, total=1000))
+    assert written == [1]
 
 
 @pytest.mark.parametrize("verb", ["cancel", "delete"])

@@ -6,6 +6,8 @@ import os
 import time
 from pathlib import Path
 
+import pytest
+
 from recall_server.jobs.limits import JobLimits
 from recall_server.jobs.rows.files import FORGOTTEN_SECONDS, ClassifierFiles
 from recall_server.jobs.rows.store import SqlJobStore
@@ -37,6 +39,22 @@ def test_files_left_by_a_crash_are_removed(tmp_path: Path) -> None:
     jobs._maintenance.clean()
     assert {path.stem for path in classifiers.iterdir()} == {"done", "running", "new"}
     assert {path.stem for path in tasks.iterdir()} == {"running", "queued", "new"}
+
+
+def test_a_clock_that_is_wrong_by_hours_removes_no_draft_of_another_server(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    jobs = jobs_with(ManualBackend(), tmp_path)
+    draft = tmp_path / "classifiers" / ".theirs.safetensors-1.tmp"
+    draft.touch()
+    clock = time.time
+    monkeypatch.setattr(time, "time", lambda: clock() + 2 * FORGOTTEN_SECONDS)
+    jobs._maintenance.clean()
+    assert draft.exists()
+    monkeypatch.undo()
+    age(draft)
+    jobs._maintenance.clean()
+    assert not draft.exists()
 
 
 def age(path: Path) -> None:

@@ -10,9 +10,16 @@ from sqlalchemy import text
 
 from benchmarks.postgres_server import PostgresServer
 from recall_server.errors import StorageBusy, StorageFailed
+from recall_server.jobs.limits import JobLimits
 from recall_server.jobs.rows.database import Database
 from recall_server.jobs.rows.files import ClassifierFiles
 from recall_server.jobs.rows.identity import bind_folder, table_id
+from recall_server.jobs.rows.records import JobStatus
+from recall_server.jobs.rows.store import SqlJobStore
+from recall_server.jobs.training_jobs import TrainingJobs
+from tests.recall_server.job_examples import record, training_task
+from tests.recall_server.serving_examples import ManualBackend
+from tests.suite.delay import delayed
 from tests.suite.needs import needs_postgresql
 
 pytestmark = [pytest.mark.process, needs_postgresql]
@@ -88,3 +95,20 @@ def test_a_state_folder_that_is_not_shared_is_refused(postgres: PostgresServer, 
         else:
             bind_folder(database, files.identity)
         database.close()
+
+
+def test_a_database_far_away_delays_a_training_and_loses_none(postgres: PostgresServer, tmp_path: Path) -> None:
+    near = postgres.schema_url("far")
+    Database.open(near).close()
+    with delayed(postgres.port, 0.01) as port:
+        store = SqlJobStore.open(near.replace(f":{postgres.port}/", f":{port}/"))
+        backend = ManualBackend()
+        jobs = TrainingJobs(store, ClassifierFiles(tmp_path), backend, JobLimits(lease_seconds=1.0))
+        jobs.open()
+        jobs.start()
+        jobs.submit(record("far"), training_task())
+        backend.perform()
+        jobs.stop()
+        done = jobs.get("far")
+        store.close()
+    assert (done.status, done.attempt) == (JobStatus.SUCCEEDED, 1)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,7 +12,7 @@ from pytest import MonkeyPatch
 from recall_server.core.classifier.fresh_classifier import FreshClassifier
 from recall_server.core.encoders.weights import all_but_the_last
 from recall_server.core.networks import build_network
-from recall_server.jobs.rows.task import TrainingTask, fingerprint
+from recall_server.jobs.rows.task import TrainingTask, code_of, fingerprint
 from tests.recall_server.job_examples import training_task
 
 
@@ -22,7 +23,19 @@ def test_a_serialised_task_trains_to_the_same_file(tmp_path: Path) -> None:
     trained = sent.train(device="cpu")
     assert received.train(device="cpu") == trained
     (tmp_path / "one").write_bytes(trained)
-    assert FreshClassifier.load(tmp_path / "one").extra == {"bundle": "x"}
+    assert FreshClassifier.load(tmp_path / "one").extra == {"bundle": "x", "trained_by": code_of("cpu")}
+
+
+def test_a_classifier_says_whether_a_compiler_was_there(monkeypatch: MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr("recall_server.jobs.rows.task.prepare", lambda: False)
+    (tmp_path / "one").write_bytes(training_task().train(device="cpu"))
+    assert FreshClassifier.load(tmp_path / "one").extra["trained_by"].endswith(", cpu, operations of torch")
+
+
+def test_a_clock_that_is_wrong_by_an_hour_changes_no_classifier(monkeypatch: MonkeyPatch) -> None:
+    trained, clock = training_task().train(device="cpu"), time.time
+    monkeypatch.setattr(time, "time", lambda: clock() + 3600)
+    assert training_task().train(device="cpu") == trained
 
 
 def test_a_task_includes_pretrained_layers() -> None:
