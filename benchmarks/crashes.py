@@ -25,7 +25,7 @@ from benchmarks.command import command_parser
 from benchmarks.crash_audit import audit, processes_in, shared_memory, still_running
 from benchmarks.crash_victims import BLOWS, World, blows, two_servers
 from benchmarks.killable_server import LEASE_SECONDS, KillableServer
-from benchmarks.waiting import until
+from benchmarks.waiting import PATIENCE, until
 
 LABELS = [f"{digit}" for digit in range(10)]
 JOBS_PER_ROUND = 4
@@ -67,8 +67,12 @@ def play(world: World, victim: str, chance: random.Random, findings: Findings) -
 
 
 def accepted(server: KillableServer, seed: int) -> str:
-    """The address of a training that the server has accepted."""
-    answer = server.client.post("/classifier", json={"labels": LABELS, "seed": seed})
+    """The address of a training that the server has accepted. While its database is away, it is asked again."""
+    limit = time.monotonic() + PATIENCE
+    while (answer := server.client.post("/classifier", json={"labels": LABELS, "seed": seed})).status_code == 503:
+        if time.monotonic() > limit:
+            break
+        time.sleep(float(answer.headers["Retry-After"]))
     if answer.status_code != 202:
         raise RuntimeError(f"a training was not accepted: {answer.status_code} {answer.text}")
     return str(answer.headers["Location"])
