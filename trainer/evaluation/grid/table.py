@@ -104,12 +104,13 @@ class Table:
         """What the table does not show: failed and unfinished cells, and methods worse than random pictures."""
         for row in self.rows:
             for cell in row.cells:
-                where = f"{row.method} on {row.dataset} at {row.images_per_class:g}, seed {cell.cell.seed}"
                 if cell.status == "failed":
+                    where = f"{row.method} on {row.dataset} at {row.images_per_class:g}, seed {cell.cell.seed}"
                     yield f"{where}, failed: {cell.reason}"
-                elif cell.status == "waiting":
-                    yield f"{where}, is not finished."
         for (dataset, size), rows in self.groups.items():
+            unfinished = [row.method for row in rows if any(cell.status == "waiting" for cell in row.cells)]
+            if unfinished:
+                yield f"Not finished on {dataset} at {size:g}: {', '.join(unfinished)}."
             behind = self._behind(rows)
             if behind:
                 yield f"No better than random real pictures on {dataset} at {size:g}: {', '.join(behind)}."
@@ -122,7 +123,7 @@ class Table:
         return [method for method, found in scores.items() if found is not None and found.mean <= baseline.mean]
 
     def markdown(self) -> str:
-        """The table with its sentences below."""
+        """The table, how it was measured, and its sentences."""
         networks = [f"{network}, %" for network in self.networks]
         head = ["data", "images per class", "method", *networks, "own protocol, %", "numbers", "bytes", "minutes"]
         lines = [_line([*head, "published, %", "source"]), _line(["---"] * (len(head) + 2))]
@@ -133,8 +134,17 @@ class Table:
             accuracies = [row.accuracy_text(COMMON, network) for network in self.networks]
             first = [row.dataset, f"{row.images_per_class:g}", f"`{row.method}`"]
             lines.append(_line([*first, *accuracies, row.accuracy_text(OWN), *size, figure, source]))
-        notes = [f"* {sentence}" for sentence in self.sentences()]
-        return "\n".join([*lines, *(["", *notes] if notes else [])]) + "\n"
+        notes = [f"* {sentence}" for sentence in (self._measured(), *self.sentences())]
+        return "\n".join([*lines, "", *notes]) + "\n"
+
+    def _measured(self) -> str:
+        """How the accuracies were measured."""
+        runs = sorted({cell.settings.runs for row in self.rows for cell in row.cells})
+        minutes = sorted({cell.settings.minutes for row in self.rows for cell in row.cells})
+        return (
+            f"Mean and standard deviation over {_either(runs)} fresh networks for each seed, by the common protocol "
+            f"unless a column says otherwise. Cells have {_either(minutes)} minutes to distill."
+        )
 
     def csv(self) -> str:
         """One line per row, with accuracies in percent, deviations and counts in their own columns."""
@@ -160,6 +170,10 @@ class Table:
 
 def _line(cells: Sequence[str]) -> str:
     return f"| {' | '.join(cell.replace('|', '/') for cell in cells)} |"
+
+
+def _either(values: Sequence[float]) -> str:
+    return " or ".join(f"{value:g}" for value in values)
 
 
 def _number(value: float | None, digits: int, separator: str = ",") -> str:

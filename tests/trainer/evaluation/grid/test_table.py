@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from trainer.evaluation.grid.cell import Cell, CellRecord, Made, Measured, Settings
-from trainer.evaluation.grid.plot import accuracy_over_minutes
+from trainer.evaluation.grid.plot import accuracy_over_minutes, apart
 from trainer.evaluation.grid.published import SMALL, entries, published
 from trainer.evaluation.grid.table import Table
 from trainer.methods.named import METHODS
@@ -38,7 +38,8 @@ def test_a_row_combines_all_seeds_with_the_published_figure_and_its_source() -> 
     (row,) = table.rows
     assert str(row.accuracy("common", "convnet")) == "35.0 ± 12.9"
     assert str(row.accuracy("own")) == "60.0 ± 10.0"
-    line = table.markdown().splitlines()[2]
+    line, note = (table.markdown().splitlines()[index] for index in (2, -1))
+    assert note.startswith("* Mean and standard deviation over 2 fresh networks for each seed, by the common protocol")
     assert "| `dc` | 35.0 ± 12.9 | 17.5 ± 6.5 | 60.0 ± 10.0 | 7,840 | 33,000 | 2.5 | 28.3 | VICO-UoE" in line
 
 
@@ -53,7 +54,7 @@ def test_cells_that_failed_or_are_not_finished_are_named_with_the_reason() -> No
     table = Table([failed, waiting("dm", seed=3)])
     assert list(table.sentences()) == [
         "dc on cifar10 at 1, seed 0, failed: its loss | is not finite",
-        "dm on cifar10 at 1, seed 3, is not finished.",
+        "Not finished on cifar10 at 1: dm.",
     ]
     lines = table.markdown().splitlines()
     assert len({line.count("|") for line in lines[:4]}) == 1
@@ -80,10 +81,16 @@ def test_the_plot_shows_every_data_set_and_budget_and_needs_a_finished_cell() ->
     other = record("dc", 0.3, 0.4)
     other = other.model_copy(update={"cell": other.cell.model_copy(update={"images_per_class": 10})})
     figure = accuracy_over_minutes(Table([record("random", 0.2, 0.3), other, waiting("dm")]))
-    assert [axes.get_title() for axes in figure.axes] == [f"cifar10, {n} images per class" for n in (1, 10)]
+    assert [axes.get_title() for axes in figure.axes] == ["cifar10, 1 image per class", "cifar10, 10 images per class"]
     assert to_bytes(figure, "png").startswith(b"\x89PNG")
     with pytest.raises(ValueError, match="needs a cell that is done"):
         accuracy_over_minutes(Table([waiting("dm")]))
+
+
+def test_names_of_methods_with_equal_accuracies_do_not_overlap() -> None:
+    assert apart([1.0, 5.0], 1, 9) == [1, 5]
+    assert apart([4.0, 4.0, 4.5], 1, 9) == [4, 5, 6]
+    assert apart([1.0, 8.5, 8.5, 8.5], 1, 9) == [1, 7, 8, 9]
 
 
 def test_every_published_figure_is_an_accuracy_with_a_source() -> None:
