@@ -27,6 +27,7 @@ import typer
 from pydantic import ValidationError
 
 from recall_server.core.bundle.bundle import MemoryBundle
+from recall_server.core.bundle.manifest import first_fault
 from recall_server.core.training.allocator import keep_freed_memory
 from recall_server.errors import RecallError
 from trainer.cli import commands, options
@@ -235,6 +236,9 @@ def main() -> None:
         kept = "stopped; the best bundle so far and the checkpoint are kept, continue with --resume"
         typer.echo(str(stop) or kept, err=True)
         sys.exit(130)
-    except (RecallError, ValueError, ValidationError, FloatingPointError) as error:
+    except ValidationError as error:
+        typer.echo(f"error: {first_fault(error)}", err=True)
+        sys.exit(2)
+    except (RecallError, ValueError, FloatingPointError) as error:
         typer.echo(f"error: {error}", err=True)
         sys.exit(2)

@@ -50,6 +50,7 @@ REFUSED = {
         "--methods image-addressing": "image-addressing is addressed by pictures",
         "--networks convnet:filters": "is not a network",
         "--networks convnet:depth=5": "too small for 5 poolings",
+        "--networks resnet:filters=8": "error: resnet takes shrink, not filters\n",
         "--images-per-class 0": "--images-per-class must be numbers separated by commas, such as 1,10, not '0'",
         "--seeds a": "--seeds must be numbers separated by commas",
         "--datasets nowhere": "neither a folder nor one of the known data sets",
