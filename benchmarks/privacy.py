@@ -2,17 +2,18 @@
 
     python -m benchmarks.privacy --space pixels [--data fashion-mnist] [--pictures 1000] [--shadows 8] [--quick]
     python -m benchmarks.privacy --space features --encoder FILE.onnx [--data cifar10] [--pictures 2000] [--shadows 8]
+    python -m benchmarks.privacy --space pixels --whole
     python -m benchmarks.privacy --space features --encoder FILE.onnx --whole
 
 `--pictures` training pictures are members, and as many others are not; memories are made from the members alone. The
 attacks are those of `recall-trainer audit`, with shadow memories; figures are of the stronger one, with 95 % intervals.
 Each memory has the numbers of ten images per class in pixels, and of one in features. `stored` is a memory of random
 real pictures that holds all of its members, and `random` one that holds a part of them. `distilled` is the method
-window after 50 outer steps, with a narrow network. Accuracies are in per cent of test pictures, by one network or head.
+window after 50 outer steps; `private` has epsilon 8 and 1 at delta 1e-5. Networks are narrow. Accuracies are in per
+cent of test pictures, by one network or head. `--only NAME` makes some of the memories.
 
-With `--whole`, nothing is attacked: memories of all training pictures, `exact` and `private` at epsilon 8 and 1 with
-delta 1e-5, are compared in accuracy, over `--draws` of the noise. --quick: few pictures and four shadows. The last line
-is JSON.
+With `--whole`, nothing is attacked: memories of all training pictures, `instant` or `exact`, and `private`, are
+compared in accuracy, over `--draws` of the noise. --quick: few pictures and four shadows. The last line is JSON.
 """
 
 from __future__ import annotations
@@ -35,15 +36,19 @@ from trainer.evaluation.audit.attack import Estimate
 from trainer.evaluation.audit.pictures import Pictures
 from trainer.evaluation.audit.shown import Attacked
 from trainer.evaluation.evaluate import Accuracies, Runs, fresh_accuracy
+from trainer.methods.budget import Size
 from trainer.methods.named import compose
 from trainer.run.audit.audit import Audit, audit
-from trainer.run.audit.shadows import FeatureShadows, MakeShadow, PixelShadows
+from trainer.run.audit.shadows import FeatureShadows, MakeShadow, PixelShadows, PrivateShadows
+from trainer.run.search.private_pixels import PrivateSettings
 from trainer.starts.private.class_statistics import Privacy
 
 IMAGES = {"pixels": 10, "features": 1}  # per class
 BASES = 160  # two fifths of these numbers, the first guess for instant memories of Fashion-MNIST
+PRIVATE_BASES = 32  # of private memories of pixels: further ones are more noise than picture
 PICTURE = 32 * 32 * 3  # numbers of a picture of CIFAR, in which budgets of features are counted
 PROMISES = (8.0, 1.0)  # epsilons
+NOT_PRIVATE = ("instant", "exact")  # what private memories of all pictures are compared with
 HEAD = Retraining(
     network=NetworkSpec(architecture="linear"), steps=30, learning_rate=1.0, momentum=0.9, rows_per_class=24
 )
@@ -69,6 +74,11 @@ def in_pixels(dataset: ImageDataset, steps: int) -> dict[str, MakeShadow]:
         bases = min(BASES, dataset.image_numbers // 4)
         budget = composed.budget(dataset, images_per_class=IMAGES["pixels"], bases=bases)
         found[name] = PixelShadows(dataset.classes, "float32", composed, budget, outer_steps, CPU)
+    schedule = compose("principal", [*NARROW, "retraining.steps=100"]).retraining
+    size = Size(IMAGES["pixels"], min(PRIVATE_BASES, dataset.image_numbers // 4))
+    for epsilon in PROMISES:
+        settings = PrivateSettings(epsilon=epsilon, retraining=schedule)
+        found[f"private {epsilon:g}"] = PrivateShadows(dataset.classes, "float32", size, settings)
     return {"stored": found["random"], **found}
 
 
@@ -130,6 +140,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--pictures", type=int, help="members; default: 1000 in pixels, 2000 in features")
     parser.add_argument("--shadows", type=int, default=8)
     parser.add_argument("--steps", type=int, default=50, help="outer steps of the distilled memory")
+    parser.add_argument("--only", nargs="+", help="the names of some memories")
     parser.add_argument("--whole", action="store_true", help="accuracies of memories of all training pictures")
     parser.add_argument("--draws", type=int, default=1, help="of the noise, with --whole")
     options = parse(parser, arguments)
@@ -143,7 +154,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     document: dict[str, Any] = {"data": source, "pictures": count * len(dataset.classes)}
     if options.whole:
         document["pictures"] = len(dataset.train)
-        makers = {name: make for name, make in makers.items() if name == "exact" or name.startswith("private")}
+        makers = {name: make for name, make in makers.items() if name in NOT_PRIVATE or name.startswith("private")}
+    if options.only:
+        makers = {name: make for name, make in makers.items() if name in options.only}
     for name, make in makers.items():
         pictures = divided(dataset, IMAGES["pixels"] if name == "stored" else count)
         if options.whole:

@@ -13,7 +13,7 @@ from trainer.data.datasets import load_dataset
 def test_memories_of_pixels_are_attacked(capsys: pytest.CaptureFixture[str]) -> None:
     privacy.main(["--space", "pixels", "--data", "digits", "--quick"])
     figures = json.loads(capsys.readouterr().out.splitlines()[-1])
-    assert {"stored", "random", "instant", "distilled"} <= figures.keys()
+    assert {"stored", "random", "instant", "distilled", "private 8", "private 1"} <= figures.keys()
     assert figures["stored"]["auroc"][1] > 0.9
     assert figures["stored"]["to_members"] == 0 < figures["stored"]["to_others"]
 

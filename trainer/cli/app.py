@@ -36,7 +36,7 @@ from trainer.cli.files.export import export
 from trainer.cli.files.import_images import import_images
 from trainer.cli.files.plots import plot
 from trainer.cli.grid.command import grid
-from trainer.cli.memories import features
+from trainer.cli.memories import features, private
 from trainer.cli.memories.add_class import add_class
 from trainer.cli.memories.audit import audit
 from trainer.cli.memories.federate import federate
@@ -57,6 +57,7 @@ from trainer.methods.overrides import given
 from trainer.run.distill import Interrupted
 from trainer.run.monitor.monitors import Monitors
 from trainer.run.request import DistillRequest, check_output
+from trainer.run.search import private_pixels
 from trainer.run.search.byte_budget import ByteBudget
 from trainer.run.starting_point import StartingPoint
 
@@ -101,8 +102,9 @@ def distill(  # noqa: PLR0913  (a command line has as many options as it has)
     Ctrl-C keeps the best bundle so far and a checkpoint; --resume continues from it.
     """
     begun, where = time.monotonic(), commands.pick_device(device)
-    if encoder is not None:
-        return commands.say_written(output, features.distill_by_options(locals()))
+    if encoder is not None or method == private_pixels.METHOD:
+        other = private if encoder is None else features
+        return commands.say_written(output, other.distill_by_options(locals()))
     watch = Monitors(metrics, tensorboard, previews).checked(resume=resume, overwrite=overwrite)
     begin = StartingPoint.read(start)
     check_output(output.resolve(), begin, resume=resume, overwrite=overwrite)

@@ -44,7 +44,8 @@ Stored = Annotated[
 Start = Annotated[
     str | None, typer.Option(help="principal, noise, or a bundle to continue; default: the method's own.")
 ]
-MethodName = Annotated[str | None, typer.Option("--method", help=f"One of {', '.join(METHODS)}, or a file NAME.py.")]
+METHOD_HELP = f"One of {', '.join(METHODS)}, private, or a file NAME.py."
+MethodName = Annotated[str | None, typer.Option("--method", help=METHOD_HELP)]
 Overrides = Annotated[list[str] | None, typer.Option("--set", help="section.field=value of the method; repeatable.")]
 OuterSteps = Annotated[
     int | None, typer.Option(help="Outer steps; default: the method's, or no limit with --minutes.", min=0)

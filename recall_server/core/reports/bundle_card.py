@@ -75,7 +75,7 @@ def _promise(manifest: Manifest) -> str | None:
     said = {name: escape(str(value)) for name, value in settings.items()}
     return (
         f"differential privacy with epsilon {said['epsilon']} and delta {said['delta']} hides {said['privacy_unit']}, "
-        f"by features of length {said['clip']} at most and noise {SECRET_NOISE}"
+        f"by vectors of length {said['clip']} at most and noise {SECRET_NOISE}"
     )
 
 

@@ -22,7 +22,7 @@ from trainer.evaluation.audit.pictures import Pictures, check_pictures, read_pic
 from trainer.evaluation.audit.shown import Attacked
 from trainer.run.audit.audit import Audit
 from trainer.run.audit.audit import audit as attack_memory
-from trainer.run.audit.shadows import FeatureShadows, MakeShadow, PixelShadows
+from trainer.run.audit.shadows import FeatureShadows, MakeShadow, shadows_of_pixels
 
 SOURCE = "a folder of class folders or a known data set, or one of its splits (NAME:train)"
 
@@ -55,7 +55,7 @@ def audit(
     if shadows and encoder is not None:
         make_shadow = FeatureShadows.of(loaded, encoder)
     elif shadows:
-        make_shadow = PixelShadows.of(loaded, outer_steps=outer_steps, device=where)
+        make_shadow = shadows_of_pixels(loaded, outer_steps=outer_steps, device=where)
     featuriser = None if encoder is None else Featuriser(encoder, cache=cache_folder(), report=EncodingProgress())
     pictures = Pictures(*(read_pictures(source, loaded, featuriser) for source in (members, non_members)))
     check_pictures(pictures, loaded, halved=bool(shadows))

@@ -76,7 +76,7 @@ def read_features(
     seed: int = 0,
 ) -> FeatureRequest:
     """Encode the data set, or read its features from the cache. Raises InvalidDataset, and ValueError for options."""
-    stored, chosen = _storage(storage), _method(method)
+    stored, chosen = storage_of(storage or "int8"), _method(method)
     privacy, head = _settings(chosen, override or ())
     featuriser = Featuriser(found, cache=cache_folder(), report=EncodingProgress())
     data = load_dataset(request.dataset, seed=seed, featuriser=featuriser)
@@ -163,8 +163,9 @@ def _settings(method: FeatureMethod, overrides: Sequence[str]) -> tuple[Privacy,
     return Privacy(), overridden(HeadSettings(), overrides)
 
 
-def _storage(name: str | None) -> Storage:
-    stored: Storage | None = next((each for each in get_args(Storage) if each == (name or "int8")), None)
+def storage_of(name: str) -> Storage:
+    """How numbers are stored. Raises ValueError for an unknown name."""
+    stored: Storage | None = next((each for each in get_args(Storage) if each == name), None)
     if stored is None:
         raise ValueError(f"numbers are stored as {', '.join(get_args(Storage))}, not as {name}")
     return stored

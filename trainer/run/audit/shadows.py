@@ -23,6 +23,7 @@ from trainer.run.build import fit_preprocessing, real_data
 from trainer.run.distill import Distillation
 from trainer.run.progress import RunLimits
 from trainer.run.search.feature_methods import FeatureMethod, FeatureRequest, find_memory
+from trainer.run.search.private_pixels import METHOD, PrivateRequest, PrivateSettings, make_private
 from trainer.starts.features.linear_head import HeadSettings
 from trainer.starts.features.trained_features import Schedule
 from trainer.starts.private.class_statistics import Privacy
@@ -65,7 +66,7 @@ class PixelShadows(_OfBundle):
         try:
             method = compose(made.method, [f"{name}={value}" for name, value in fields.items()])
         except ValueError as error:
-            raise _not_repeatable(bundle, f"its settings are not those of this version: {error}") from error
+            raise _other_settings(bundle, error) from error
         method = method.varied(retraining=bundle.manifest.retraining)
         steps = made.outer_steps if outer_steps is None else min(outer_steps, made.outer_steps)
         budget = MemoryBudget.of_bundle(bundle, Size())
@@ -101,11 +102,11 @@ class FeatureShadows(_OfBundle):
         method: FeatureMethod | None = next((each for each in get_args(FeatureMethod) if each == made.method), None)
         if method is None or "added" in made.hyper_parameters:
             raise _not_repeatable(bundle, f"its method {made.method!r} makes no memory from pictures alone")
-        known = {name: made.hyper_parameters[name] for name in ("epsilon", "delta", "clip") if method == "private"}
         try:
-            promise, head = Privacy.model_validate(known), HeadSettings.of(made.hyper_parameters)
+            promise = promise_of(bundle) if method == "private" else Privacy()
+            head = HeadSettings.of(made.hyper_parameters)
         except ValueError as error:
-            raise _not_repeatable(bundle, f"its settings are not those of this version: {error}") from error
+            raise _other_settings(bundle, error) from error
         return cls(bundle.labels, bundle.storage, encoder, method, numbers, made.outer_steps, promise, head)
 
     def __call__(self, train: Split, others: Split, seed: int) -> Attacked:
@@ -124,6 +125,49 @@ class FeatureShadows(_OfBundle):
         )
         found = find_memory(request)
         return Attacked(fake_quantise(found.memory, self.storage), found.preprocessing, found.retraining)
+
+
+@dataclass(frozen=True)
+class PrivateShadows(_OfBundle):
+    """Makes private memories of pixels of a size and a promise."""
+
+    size: Size
+    settings: PrivateSettings
+
+    @classmethod
+    def of(cls, bundle: MemoryBundle) -> PrivateShadows:
+        """As the bundle was made. Raises ValueError if its manifest promises nothing."""
+        budget = MemoryBudget.of_bundle(bundle, Size())
+        size = Size(budget.images_per_class, budget.bases, budget.rows)
+        try:
+            settings = PrivateSettings(**dict(promise_of(bundle)), retraining=bundle.manifest.retraining)
+        except ValueError as error:
+            raise _other_settings(bundle, error) from error
+        return cls(bundle.labels, bundle.storage, size, settings)
+
+    def __call__(self, train: Split, others: Split, seed: int) -> Attacked:
+        dataset = self.dataset(train, others)
+        found = make_private(PrivateRequest(dataset, self.size, Path(), self.settings, seed=seed)).pictures
+        return Attacked(fake_quantise(found.memory, self.storage), found.preprocessing, self.settings.retraining)
+
+
+def promise_of(bundle: MemoryBundle) -> Privacy:
+    """What the manifest of a private memory promises. Raises ValueError where it promises nothing."""
+    made, names = bundle.manifest.provenance.hyper_parameters, ("epsilon", "delta", "clip")
+    if missing := [name for name in names if name not in made]:
+        raise ValueError(f"a private memory states its {' and '.join(missing)}")
+    return Privacy.model_validate({name: made[name] for name in names})
+
+
+def shadows_of_pixels(bundle: MemoryBundle, *, outer_steps: int | None, device: torch.device) -> MakeShadow:
+    """The maker of shadow memories of a memory of pixels. Raises ValueError if they cannot be made."""
+    if bundle.manifest.provenance.method == METHOD:
+        return PrivateShadows.of(bundle)
+    return PixelShadows.of(bundle, outer_steps=outer_steps, device=device)
+
+
+def _other_settings(bundle: MemoryBundle, error: ValueError) -> ValueError:
+    return _not_repeatable(bundle, f"its settings are not those of this version: {error}")
 
 
 def _not_repeatable(bundle: MemoryBundle, why: str) -> ValueError:

@@ -19,6 +19,7 @@ from tests.docs.pages import ROOT
 from tests.trainer.cli.test_command_line import run
 from tests.trainer.data.encoders.test_standard_form import SCALING, description, tower
 from tests.trainer.data_examples import archives, picture_folder
+from trainer.data.datasets import load_dataset
 from trainer.data.encoders.standard_form import standard_form
 from trainer.run.audit.shadows import FeatureShadows
 from trainer.starts.features.linear_head import HeadSettings
@@ -99,6 +100,19 @@ def test_memories_with_bases_have_shadows_too(mine: Path, tmp_path: Path) -> Non
         assert set(found["attacks"]) == {"loss", "distance"}
 
 
+def test_a_private_memory_of_pixels_says_what_it_promises_and_is_audited(mine: Path, tmp_path: Path) -> None:
+    output = tmp_path / "private.safetensors"
+    size = ["--images-per-class", "3", "--bases", "4", "--rows", "3", "--set", "epsilon=2", *QUICK[:2]]
+    run("distill", "--dataset", f"{mine}", "--method", "private", "--output", f"{output}", *size)
+    made = MemoryBundle.load(output).manifest
+    assert made.provenance.hyper_parameters["epsilon"] == 2 and made.provenance.method == "private"
+    assert made.accuracy and made.provenance.dataset_sha256 != load_dataset(str(mine)).digest
+    run("card", f"{output}")
+    assert "differential privacy with epsilon 2" in output.with_suffix(".md").read_text()
+    found = audited(output, f"{mine}:train", f"{mine}:test", tmp_path, "--shadows", "4")
+    assert set(found["attacks"]) == {"loss", "distance"}
+
+
 @pytest.fixture
 def bars(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """The place of a bundle, beside a tiny network in the place of the usual encoder."""
@@ -168,6 +182,7 @@ def test_memories_whose_shadows_cannot_be_made_are_refused(
         ("import", {}, "its method 'import' is none of"),
         ("random", {"start.kind": "bundle"}, "it goes on from another memory"),
         ("random", {"memory.colour": "red"}, "its settings are not those of this version"),
+        ("private", {}, "its settings are not those of this version"),
     ):
         made = bundle.manifest.provenance.model_copy(update={"method": method, "hyper_parameters": settings})
         other = MemoryBundle(
@@ -182,6 +197,13 @@ def test_memories_that_pictures_address_are_refused(mine: Path, refused: Callabl
     bundle = ROOT / "artifacts" / "bundles" / "fashion-mnist-images.safetensors"
     said = refusal(refused, bundle, "--members", f"{mine}:train", "--non-members", f"{mine}:test")
     assert "is addressed by pictures; only memories with labels can be audited" in said
+
+
+def test_a_private_memory_is_not_trained(mine: Path, tmp_path: Path, refused: Callable[..., str]) -> None:
+    asked = "--dataset", f"{mine}", "--method", "private", "--output", f"{tmp_path / 'm.safetensors'}"
+    said = " ".join(refused("distill", *asked, "--outer-steps", "3", "--minutes", "1").split())
+    assert "a private memory is made at once; leave out --outer-steps and --minutes" in said
+    assert "promise nothing" in " ".join(refused("distill", *asked, "--set", "epsilon=1e13").split())
 
 
 def test_pictures_on_both_sides_are_found_by_their_features(

@@ -49,7 +49,7 @@ def test_the_promise_is_in_the_manifest_and_on_the_card(private: list[str]) -> N
     card = bundle_card(bundle)
     promise = (
         "differential privacy with epsilon 4.0 and delta 1e-06 hides one training picture, added or removed, by "
-        "features of length 2.0 at most and noise of the operating system"
+        "vectors of length 2.0 at most and noise of the operating system"
     )
     assert card.count(promise) == 2
     assert "There is no privacy guarantee" not in card
