@@ -23,21 +23,40 @@ def allowed(sha256: str | None) -> None:
     """A condition that never refuses."""
 
 
-@pytest.fixture
-def folder(tmp_path: Path) -> Path:
-    label_bundle("first", ("a", "b", "c")).save(tmp_path / "bundles" / "first.safetensors")
-    return tmp_path
+def folder_with_first(path: Path) -> Path:
+    label_bundle("first", ("a", "b", "c")).save(path / "bundles" / "first.safetensors")
+    return path
 
 
-@pytest.fixture
-def library(folder: Path) -> WatchedLibrary:
+def watched(folder: Path) -> WatchedLibrary:
     """A library that looks at the folder only when it is told to."""
     return WatchedLibrary(lambda previous: Library.load(folder, device="cpu", previous=previous), folder)
 
 
 @pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    return folder_with_first(tmp_path)
+
+
+@pytest.fixture
+def library(folder: Path) -> WatchedLibrary:
+    return watched(folder)
+
+
+@pytest.fixture
 def handed_in(library: WatchedLibrary, folder: Path) -> HandedIn:
     return HandedIn(library, folder, LoadOptions("cpu"), min_free_bytes=0)
+
+
+@pytest.fixture(scope="module")
+def untouched(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with one bundle, which no test changes."""
+    return folder_with_first(tmp_path_factory.mktemp("untouched"))
+
+
+@pytest.fixture(scope="module")
+def refusing(untouched: Path) -> HandedIn:
+    return HandedIn(watched(untouched), untouched, LoadOptions("cpu"), min_free_bytes=0)
 
 
 def files(folder: Path) -> list[str]:
@@ -95,16 +114,16 @@ def test_the_condition_decides_and_is_told_what_is_served(handed_in: HandedIn, l
 
 
 @pytest.mark.parametrize("hostile", HOSTILE, ids=lambda path: path.stem)
-def test_a_hostile_bundle_is_refused_and_leaves_nothing(handed_in: HandedIn, folder: Path, hostile: Path) -> None:
+def test_a_hostile_bundle_is_refused_and_leaves_nothing(refusing: HandedIn, untouched: Path, hostile: Path) -> None:
     data = hostile.read_bytes()
     found = re.search(rb'\\"name\\": ?\\"([A-Za-z0-9._-]+)\\"', data)
     name = "first" if found is None else found[1].decode()
-    before = (folder / "bundles" / "first.safetensors").read_bytes()
+    before = (untouched / "bundles" / "first.safetensors").read_bytes()
     with pytest.raises(InvalidRequest) as caught:
-        handed_in.put(name, data, allowed)
-    assert str(folder) not in str(caught.value)
-    assert files(folder) == ["first.safetensors"]
-    assert (folder / "bundles" / "first.safetensors").read_bytes() == before
+        refusing.put(name, data, allowed)
+    assert str(untouched) not in str(caught.value)
+    assert files(untouched) == ["first.safetensors"]
+    assert (untouched / "bundles" / "first.safetensors").read_bytes() == before
 
 
 def test_a_bundle_of_another_name_is_refused(handed_in: HandedIn) -> None:
