@@ -5,7 +5,6 @@ This module imports nothing heavy: `recall-server` runs it first.
 
 from __future__ import annotations
 
-import atexit
 import contextlib
 import fcntl
 import os
@@ -13,6 +12,7 @@ import re
 import shutil
 import sys
 import tempfile
+from multiprocessing.util import Finalize
 
 # multiprocessing listens on a socket below the temporary folder. The path of a socket has 107 bytes at most, of which
 # multiprocessing takes 32.
@@ -65,7 +65,8 @@ def take_own_temporary_folder() -> None:
                 _delete_unused(os.path.join(parent, name))
         folder = tempfile.mkdtemp(prefix=OWN)
         if _lock(folder):
-            atexit.register(shutil.rmtree, folder, ignore_errors=True)
+            # After multiprocessing has deleted its own folder in this one, which has the priority -100.
+            Finalize(None, shutil.rmtree, args=(folder,), kwargs={"ignore_errors": True}, exitpriority=-200)
             os.environ["TMPDIR"], tempfile.tempdir = folder, None
 
 
