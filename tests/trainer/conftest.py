@@ -11,8 +11,8 @@ import pytest
 from tests.suite.ray_cluster import LocalCluster
 from tests.trainer.data_examples import bars_data
 from trainer.cli.app import main
-from trainer.cluster.ray_tasks import RayTasks
 from trainer.data.datasets import ImageDataset, load_dataset
+from trainer.run.cluster.ray_tasks import RayTasks
 
 
 @pytest.fixture(scope="session")

@@ -14,8 +14,6 @@ from recall_server.core.bundle.bundle import MemoryBundle
 from recall_server.core.preprocessing import AbstractPreprocessing
 from recall_server.errors import InvalidRequest
 from trainer.cli.progress_bar import Display
-from trainer.cluster.ray_tasks import RayTasks
-from trainer.cluster.tasks import Here, Tasks
 from trainer.data.datasets import ImageDataset, load_dataset
 from trainer.data.second_moments import SecondMoments
 from trainer.evaluation.evaluate import interval_of
@@ -24,6 +22,8 @@ from trainer.methods.budget import MemoryBudget, Size
 from trainer.methods.method import Method
 from trainer.methods.specs.problem import Problem
 from trainer.run.build import fit_preprocessing, real_data
+from trainer.run.cluster.ray_tasks import RayTasks
+from trainer.run.cluster.tasks import Here, Tasks
 from trainer.run.distill import Distillation
 from trainer.run.distributed import ALONE, Processes, process_is_first, processes, ranks
 from trainer.run.monitor.monitors import Monitors

@@ -19,7 +19,6 @@ from pydantic import ValidationError
 from recall_server.core.bundle.bundle import MemoryBundle
 from recall_server.errors import RecallError
 from trainer.cli import commands
-from trainer.cluster.child import end_with_input
 from trainer.data.datasets import ImageDataset
 from trainer.data.second_moments import SecondMoments
 from trainer.evaluation.grid.cell import BUNDLE, LOG, CellRecord, Made
@@ -27,6 +26,7 @@ from trainer.evaluation.grid.measure import measure
 from trainer.methods.budget import Size
 from trainer.methods.method import Method
 from trainer.methods.named import compose
+from trainer.run.cluster.child import end_with_input
 from trainer.run.distill import Interrupted
 from trainer.run.request import DistillRequest
 

@@ -14,10 +14,10 @@ from trainer.cli import commands
 from trainer.cli.grid.run import CSV, PLOT, TABLE, Grid
 from trainer.cli.grid.runners import CellRunner, LocalProcesses, RayCells
 from trainer.cli.options import Device, RayAddress
-from trainer.cluster.ray_tasks import RayTasks
 from trainer.data.datasets import load_dataset
 from trainer.evaluation.grid.cell import Cell, Settings
 from trainer.methods.named import METHODS, named
+from trainer.run.cluster.ray_tasks import RayTasks
 
 ALWAYS: Final = ("random", "herding")  # the baselines of every grid
 ALL: Final = "all"

@@ -13,9 +13,9 @@ from pathlib import Path
 from typing import Protocol, final
 
 from trainer.cli.grid import cell_process
-from trainer.cluster.child import Child, fault
-from trainer.cluster.ray_tasks import RayTasks
 from trainer.evaluation.grid.cell import LOG
+from trainer.run.cluster.child import Child, fault
+from trainer.run.cluster.ray_tasks import RayTasks
 
 PROGRAM = ("-m", cell_process.__name__)  # what Python runs for each cell
 

@@ -17,13 +17,13 @@ import torch
 from recall_server.core.io.atomic import write_atomically
 from recall_server.core.io.tensor_file import parse_json
 from recall_server.core.memory import BASES
-from trainer.cluster.tasks import Here, Tasks
 from trainer.data.datasets import ImageDataset
 from trainer.evaluation.evaluate import Accuracies
 from trainer.methods.budget import MemoryBudget
 from trainer.methods.method import Method
 from trainer.methods.specs.spec import flattened
 from trainer.output.plots.figures import empty
+from trainer.run.cluster.tasks import Here, Tasks
 from trainer.run.progress import RunLimits
 from trainer.run.search.trial import trial
 

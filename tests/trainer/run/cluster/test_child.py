@@ -9,7 +9,7 @@ import pytest
 
 PROGRAM = """
 import sys, time
-from trainer.cluster.child import end_with_input
+from trainer.run.cluster.child import end_with_input
 end_with_input()
 time.sleep(float(sys.argv[1]))
 """

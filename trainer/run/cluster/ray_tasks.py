@@ -20,7 +20,7 @@ from typing import Any, Final, NoReturn, Self, final
 import recall_server
 from recall_server.core.io.deadline import calls_after
 from recall_server.core.ray_cluster import RayAddress, has_room, rooms
-from trainer.cluster.tasks import Item, Result
+from trainer.run.cluster.tasks import Item, Result
 
 OPTION: Final = "--ray"
 ATTEMPTS: Final = 10  # of a task that is lost again and again: maybe it takes more memory than its nodes have
