@@ -15,6 +15,7 @@ import pytest
 from fastapi.testclient import TestClient
 
 from recall_server.api.schemas.classifier_schemas import ClassifierAnswer
+from recall_server.api.state.context import SUBMISSIONS
 from recall_server.errors import NotFound
 from recall_server.jobs.rows.records import ClassifierRecord, Progress
 from recall_server.service import RecallService
@@ -329,7 +330,7 @@ def test_a_locked_table_holds_no_computing_thread(client: TestClient, monkeypatc
     with ThreadPoolExecutor(len(requests)) as callers:
         answers = [callers.submit(request) for request in requests]
         try:
-            for _ in range(8):
+            for _ in range(SUBMISSIONS + 1):  # all threads for trainings, and one batch of predictions
                 assert waiting.acquire(timeout=60)
             recall = ThreadPoolExecutor(1).submit(client.get, "/recall?labels=left&seed=77")
             assert recall.result(60).status_code == 200
