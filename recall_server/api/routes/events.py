@@ -100,7 +100,7 @@ async def _lines(context: Context, feed: Feed, found: list[Event], after: int) -
     while True:
         if found:
             after = found[-1].number
-            yield b"".join(map(_line, found))  # one piece: each passes through every guard, which takes longer
+            yield b"".join(map(_line, found))  # one piece, since each passes through every guard
             if any(event.kind == "status" and event.status.is_terminal for event in found):
                 return
         if jobs.room().reason == "draining":
