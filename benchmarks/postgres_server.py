@@ -10,6 +10,7 @@ import signal
 import socket
 import subprocess
 import tempfile
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, Self
 
@@ -90,7 +91,8 @@ class PostgresServer:
         assert self.process is not None
         children = Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children").read_text().split()
         for process in (self.process.pid, *map(int, children)):
-            os.kill(process, which)
+            with suppress(ProcessLookupError):  # a child, such as a connection's, may end after the list was read
+                os.kill(process, which)
 
     def _answers(self) -> bool:
         assert self.process is not None
