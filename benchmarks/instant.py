@@ -30,7 +30,7 @@ from recall_server.errors import InvalidRequest
 from trainer.cli.commands import pick_device
 from trainer.data.datasets import ImageDataset, load_dataset
 from trainer.data.second_moments import SecondMoments
-from trainer.evaluation.evaluate import Accuracies, Runs, evaluate_herded, evaluate_labels, evaluate_real
+from trainer.evaluation.evaluate import Accuracies, Runs, evaluate_labels, evaluate_pictures, evaluate_real, herded
 from trainer.methods.method import Method
 from trainer.methods.named import compose
 from trainer.run.progress import RunLimits
@@ -78,7 +78,7 @@ def measure(path: Path, dataset: ImageDataset, runs: int, device: torch.device) 
     results: dict[str, Accuracies] = {
         "accuracy": evaluate_labels(bundle, test, fresh),
         "accuracy_random_real": evaluate_real(bundle, train, test, fresh),
-        "accuracy_herding": evaluate_herded(bundle, train, test, fresh),
+        "accuracy_herding": evaluate_pictures(bundle, herded(bundle, train), test, fresh),
     }
     made = bundle.manifest.provenance.hyper_parameters
     return {

@@ -155,12 +155,19 @@ def evaluate(  # noqa: PLR0913
     seed: int = 0,
     device: Device = "auto",
     threads: Threads = 0,
+    ray: options.RayAddress = None,
 ) -> None:
-    """Train fresh networks on recalled images, and print their test accuracy beside baselines."""
+    """Train fresh networks on recalled images, and print their test accuracy beside baselines.
+
+    With --ray, all networks are trained at the same time, each as a task of the cluster.
+    """
     how = Protocol(protocol or ("paper" if dataset in LICENCES else "bundle"), epochs, steps, augmentation)
     made = MemoryBundle.load(bundle)
     if made.manifest.space == "features":
         return features.evaluate_by_options(locals())
+    if ray is not None and made.manifest.queries == "images":
+        raise ValueError(f"{bundle.name} is addressed by pictures; its episodes are trained together: leave --ray out")
+    tasks, where = commands.tasks_at(ray, device, threads)
     evaluate_bundle(
         bundle,
         commands.data_for(made, dataset, image_size=image_size),
@@ -168,7 +175,8 @@ def evaluate(  # noqa: PLR0913
         network=network,
         protocol=how,
         record=record,
-        device=commands.pick_device(device),
+        device=where,
+        compute=tasks.map,
         json_file=json_file,
         robust=robust,
     )

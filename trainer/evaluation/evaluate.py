@@ -6,9 +6,10 @@ The evaluation is the same for every method, and for validation during a run as 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import NamedTuple
+from functools import partial
+from typing import NamedTuple, Self
 
 import torch
 from torch import Tensor
@@ -22,18 +23,14 @@ from recall_server.core.networks import Parameters
 from recall_server.core.preprocessing import AbstractPreprocessing, unprojected
 from recall_server.core.training.retraining import USUAL_RATES, Retraining
 from trainer.data.datasets import Split
+from trainer.data.progress_line import Countdown
 from trainer.evaluation.herding import herd
 
 PAPER_EPOCHS, PAPER_BATCH, PAPER_RATE = 300, 640, 0.01
 MOST_PICTURES = 8_192  # that `evaluate_all` trains on
 ENOUGH_STEPS = 300  # of its training; what a memory needs is less
 
-Trained = Callable[[], None]  # called after each network
 Predict = Callable[[FreshClassifier, Split], Tensor]  # the number [N] of the label predicted for each picture
-
-
-def nothing() -> None:
-    """What is done after each network if nobody asks."""
 
 
 def predict(classifier: FreshClassifier, split: Split, batch: int = 500) -> Tensor:
@@ -46,7 +43,7 @@ def predict(classifier: FreshClassifier, split: Split, batch: int = 500) -> Tens
 
 @dataclass(frozen=True)
 class Runs:
-    """Independent trainings of fresh networks: one for each of `seeds`. `trained` is called after each.
+    """Independent trainings of fresh networks: one for each of `seeds`.
 
     Accuracies are those of `predictions`, by default of the pictures as they are.
     """
@@ -54,7 +51,6 @@ class Runs:
     retraining: Retraining
     seeds: Sequence[int]
     device: torch.device
-    trained: Trained = nothing
     predictions: Predict = predict
 
 
@@ -67,6 +63,15 @@ class Accuracies:
 
     values: tuple[float, ...]
     confusions: Confusions | None = None
+
+    @classmethod
+    def of_all(cls, parts: Sequence[Accuracies]) -> Self:
+        """Those of all parts together, in this order."""
+        values = tuple(value for part in parts for value in part.values)
+        counts = [part.confusions for part in parts if part.confusions is not None]
+        if len(counts) < len(parts):
+            return cls(values)
+        return cls(values, tuple(map(tuple, torch.tensor(counts).sum(dim=0).tolist())))
 
     @property
     def mean(self) -> float:
@@ -141,7 +146,6 @@ def fresh_accuracy(
         classifier.fit(images, targets, pretrained=pretrained)
         found.append(runs.predictions(classifier, split))
         values.append(_share(found[-1] == split.labels))
-        runs.trained()
     return Accuracies(tuple(values), confusions=confusions(found, split.labels, len(labels)))
 
 
@@ -189,10 +193,9 @@ def evaluate_real(bundle: MemoryBundle, train: Split, test: Split, runs: Runs) -
     return Accuracies(tuple(values))
 
 
-def evaluate_herded(bundle: MemoryBundle, train: Split, test: Split, runs: Runs) -> Accuracies:
-    """Baseline: training on as many real images, chosen by herding."""
-    images = herd(train, unprojected(bundle.preprocessing), classes=len(bundle.labels), each=real_rows(bundle))
-    return evaluate_pictures(bundle, images, test, runs)
+def herded(bundle: MemoryBundle, train: Split) -> Tensor:
+    """Baseline: as many real images [k, n, C, H, W], in pixel space, chosen by herding."""
+    return herd(train, unprojected(bundle.preprocessing), classes=len(bundle.labels), each=real_rows(bundle))
 
 
 def evaluate_pictures(bundle: MemoryBundle, images: Tensor, test: Split, runs: Runs) -> Accuracies:
@@ -209,6 +212,27 @@ def evaluate_pictures(bundle: MemoryBundle, images: Tensor, test: Split, runs: R
         labels=bundle.labels,
         preprocessing=preprocessing,
     )
+
+
+Way = tuple[Callable[[Runs], Accuracies], Runs]  # how networks are trained and measured
+Piece = tuple[str, int]  # the name of a way, and a seed
+Compute = Callable[[Callable[[Piece], Accuracies], Sequence[Piece]], Iterable[tuple[Piece, Accuracies]]]
+
+
+def compared(ways: Mapping[str, Way], compute: Compute) -> dict[str, Accuracies]:
+    """The accuracies of each way. `compute` measures each seed by itself, in any order, here or elsewhere."""
+    pieces = [(name, seed) for name, (_, runs) in ways.items() for seed in runs.seeds]
+    progress, found = Countdown("network", len(pieces)), dict[Piece, Accuracies]()
+    for piece, accuracies in compute(partial(_measured, ways), pieces):
+        found[piece] = accuracies
+        progress()
+    return {name: Accuracies.of_all([found[name, seed] for seed in runs.seeds]) for name, (_, runs) in ways.items()}
+
+
+def _measured(ways: Mapping[str, Way], piece: Piece) -> Accuracies:
+    name, seed = piece
+    measure, runs = ways[name]
+    return measure(replace(runs, seeds=[seed]))
 
 
 class Everything(NamedTuple):

@@ -21,22 +21,25 @@ from recall_server.core.reports.bundle_card import bundle_card
 from recall_server.core.reports.contact_sheet import contact_sheet
 from recall_server.core.training.retraining import Retraining
 from recall_server.errors import InvalidDataset
-from trainer.data.datasets import ImageDataset
-from trainer.data.progress_line import Countdown
+from trainer.data.datasets import ImageDataset, Split
 from trainer.evaluation.evaluate import (
     Accuracies,
+    Compute,
     Runs,
+    Way,
     at_full_size,
-    evaluate_herded,
+    compared,
     evaluate_labels,
+    evaluate_pictures,
     evaluate_real,
+    herded,
     interval_of,
     real_rows,
 )
 from trainer.evaluation.few_shot import FewShot, draw_episode, evaluate_few_shot, largest_task
 from trainer.evaluation.protocol import Protocol
 from trainer.evaluation.results_file import Measured, add, evaluations, file_of, memory_digest
-from trainer.evaluation.robustness import MOST_ATTACKED, with_attacked
+from trainer.evaluation.robustness import attackable, with_attacked
 from trainer.output.plots.sheets import picture_rows
 
 WAYS, SHOTS, TESTS = 2, 5, 200
@@ -48,7 +51,10 @@ HERDED = "herded real images, same number of floats"
 
 @dataclass(frozen=True)
 class Evaluation:
-    """An evaluation of a bundle on the test set of its data, by `protocol` with the network of `retraining`."""
+    """An evaluation of a bundle on the test set of its data, by `protocol` with the network of `retraining`.
+
+    `compute` is where the networks of all seeds are trained, if labels address the bundle.
+    """
 
     path: Path
     bundle: MemoryBundle
@@ -57,6 +63,7 @@ class Evaluation:
     protocol: Protocol
     seeds: Sequence[int]
     device: torch.device
+    compute: Compute
 
     def schedules(self) -> dict[str, Retraining]:
         """The schedule for networks trained on each of the things that are compared."""
@@ -70,25 +77,23 @@ class Evaluation:
 
     def label_addressed(self) -> dict[str, Accuracies]:
         """Accuracy on all classes, beside random and herded real images with the same number of stored floats."""
-        train, test = self.dataset.train, self.dataset.test
-        progress = Countdown("network", 3 * len(self.seeds))
-        runs = {name: Runs(each, self.seeds, self.device, progress) for name, each in self.schedules().items()}
+        bundle, test = self.bundle, self.dataset.test
+        of_herded = partial(evaluate_pictures, bundle, herded(bundle, self.dataset.train), test)
+        return compared(self._ways(test) | {HERDED: (of_herded, self._runs(HERDED))}, self.compute)
+
+    def attacked(self, test: Split, epsilon: float) -> dict[str, Accuracies]:
+        """Accuracy of the same networks on these pictures as they are and under an attack within `epsilon`."""
+        return compared(with_attacked(self._ways(test), epsilon), self.compute)
+
+    def _ways(self, test: Split) -> dict[str, Way]:
+        """Training on recalled and on random real images."""
         return {
-            RECALLED: evaluate_labels(self.bundle, test, runs[RECALLED]),
-            RANDOM: evaluate_real(self.bundle, train, test, runs[RANDOM]),
-            HERDED: evaluate_herded(self.bundle, train, test, runs[HERDED]),
+            RECALLED: (partial(evaluate_labels, self.bundle, test), self._runs(RECALLED)),
+            RANDOM: (partial(evaluate_real, self.bundle, self.dataset.train, test), self._runs(RANDOM)),
         }
 
-    def attacked(self, epsilon: float) -> dict[str, Accuracies]:
-        """Accuracy of the same networks on test pictures as they are and under an attack within `epsilon`."""
-        bundle, train = self.bundle, self.dataset.train
-        names = {RECALLED: partial(evaluate_labels, bundle), RANDOM: partial(evaluate_real, bundle, train)}
-        runs = {name: Runs(self.schedules()[name], self.seeds, self.device) for name in names}
-        return with_attacked(names, runs, self.dataset.test, epsilon)
-
-    def few_shot_task(self) -> tuple[int, int]:
-        """(shots, test pictures) of an episode."""
-        return largest_task(self.dataset.test, self.dataset.classes, ways=WAYS, shots=SHOTS, tests=TESTS)
+    def _runs(self, name: str) -> Runs:
+        return Runs(self.schedules()[name], self.seeds, self.device)
 
     def image_addressed(self, shots: int, tests: int) -> dict[str, Accuracies]:
         """Accuracy on few-shot episodes, one per seed, beside baselines that use the same pictures."""
@@ -112,14 +117,15 @@ def evaluate_bundle(
     protocol: Protocol,
     record: bool,
     device: torch.device,
+    compute: Compute,
     json_file: Path | None = None,
     robust: float | None = None,
 ) -> dict[str, Accuracies]:
     """Measure a bundle on the test set beside its baselines, and print the table.
 
     `record` writes the accuracy into the bundle and all results into the JSON beside it; `json_file` is an additional
-    file for the results. With `robust`, a second table has accuracies under an attack within this epsilon. Invalid
-    input is refused before anything is trained.
+    file for the results. With `robust`, a second table has accuracies under an attack within this epsilon. `compute` is
+    where networks are trained, unless pictures address the bundle. Invalid input is refused before anything is trained.
     """
     bundle = MemoryBundle.load(path)
     require_same_pictures(bundle, dataset)
@@ -134,10 +140,10 @@ def evaluate_bundle(
         raise ValueError(f"{path.name} is addressed by pictures; robustness is measured where labels address a memory")
     if by_pictures:  # an episode has the same size for every baseline, so there is no other protocol
         protocol = replace(protocol, name="bundle")
-    evaluation = Evaluation(path, bundle, dataset, retraining, protocol, seeds, device)
+    evaluation = Evaluation(path, bundle, dataset, retraining, protocol, seeds, device, compute)
     schedules = evaluation.schedules()
     if by_pictures:
-        shots, tests = evaluation.few_shot_task()
+        shots, tests = largest_task(dataset.test, dataset.classes, ways=WAYS, shots=SHOTS, tests=TESTS)
         task, tested = f"{WAYS}-way {shots}-shot, {tests} pictures", tests * len(seeds)
         results = evaluation.image_addressed(shots, tests)
     else:
@@ -145,8 +151,9 @@ def evaluate_bundle(
         results = evaluation.label_addressed()
     print_accuracies(f"{path.stem} on {dataset.name} test: {task}", results, pictures=tested)
     if robust is not None:
-        attacked, count = evaluation.attacked(robust), min(MOST_ATTACKED, len(dataset.test))
-        print_accuracies(f"{path.stem} on {count} pictures, with and without an attack", attacked, pictures=count)
+        some = attackable(dataset.test)
+        attacked, title = evaluation.attacked(some, robust), f"{path.stem} on {len(some)} pictures"
+        print_accuracies(f"{title}, with and without an attack", attacked, pictures=len(some))
         results |= {name: found for name, found in attacked.items() if name not in results}
     data = f"{dataset.name} test, {task}"
     measured = Measured(str(retraining.network), str(protocol), data, seeds, device, results, schedules)

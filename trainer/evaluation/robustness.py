@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import replace
 from functools import partial
 from typing import Final
@@ -14,7 +14,7 @@ from torch.nn.functional import one_hot
 from recall_server.core.classifier.fresh_classifier import FreshClassifier
 from recall_server.core.training.descent import logits_of_images
 from trainer.data.splits import Split
-from trainer.evaluation.evaluate import Accuracies, Predict, Runs, predict
+from trainer.evaluation.evaluate import Predict, Way, predict
 from trainer.objectives.attacks import AbstractAttack, NoAttack, ProjectedGradient
 
 BATCH: Final = 500  # pictures that are attacked together
@@ -22,19 +22,19 @@ MOST_ATTACKED: Final = 1_000  # test pictures: an attack takes some forty times 
 STEPS: Final = 20
 
 
-def with_attacked(
-    names: Mapping[str, Callable[[Split, Runs], Accuracies]], runs: Mapping[str, Runs], test: Split, epsilon: float
-) -> dict[str, Accuracies]:
-    """Accuracies on random test pictures, at most MOST_ATTACKED, as they are and after PGD within `epsilon`.
-
-    `names` say how networks are evaluated that were trained on each of some things, and `runs` how they are trained.
-    """
+def attackable(test: Split) -> Split:
+    """Random pictures, at most MOST_ATTACKED."""
     chosen = torch.randperm(len(test), generator=torch.Generator().manual_seed(0))[:MOST_ATTACKED]
-    some, found = test.select(chosen.sort().values), {}
-    for name, evaluate in names.items():
-        found[name] = evaluate(some, runs[name])
-        attacked = replace(runs[name], predictions=under(ProjectedGradient(epsilon, STEPS)))
-        found[f"{name}, under PGD-{STEPS} at {epsilon:.4g}"] = evaluate(some, attacked)
+    return test.select(chosen.sort().values)
+
+
+def with_attacked(ways: Mapping[str, Way], epsilon: float) -> dict[str, Way]:
+    """Each way followed by the same, measured on pictures after PGD within `epsilon`."""
+    attack = under(ProjectedGradient(epsilon, STEPS))
+    found: dict[str, Way] = {}
+    for name, (measure, runs) in ways.items():
+        found[name] = measure, runs
+        found[f"{name}, under PGD-{STEPS} at {epsilon:.4g}"] = measure, replace(runs, predictions=attack)
     return found
 
 

@@ -102,6 +102,8 @@ def test_a_memory_with_pretrained_classifiers_is_distilled_evaluated_and_served(
     assert "nearest class mean" in run("evaluate", str(path), "--dataset", str(bars_folder), "--runs", "1")
     with pytest.raises(ValueError, match="start from its encoder, a convnet:filters=4,depth=2, and the schedule"):
         run("evaluate", str(path), "--dataset", str(bars_folder), "--network", "convnet:filters=8,depth=2")
+    with pytest.raises(ValueError, match="bars-images.safetensors is addressed by pictures; its episodes are trained"):
+        run("evaluate", str(path), "--dataset", str(bars_folder), "--ray", "127.0.0.1:1")
     loaded = Library.load(tmp_path).get("bars-images")
     assert loaded.pretrained is not None and "block1.convolution.weight" in loaded.pretrained
 

@@ -20,10 +20,13 @@ from recall_server.core.training.retraining import Retraining
 from recall_server.errors import InvalidDataset
 from tests.trainer.data_examples import bars
 from trainer.cli.app import app
-from trainer.data.datasets import load_dataset
+from trainer.data.datasets import ImageDataset, load_dataset
 from trainer.evaluation.protocol import Protocol
+from trainer.evaluation.report import RECALLED, evaluate_bundle
 from trainer.evaluation.results_file import evaluations, file_of, memory_digest
 from trainer.methods.named import compose
+from trainer.run.cluster.ray_tasks import RayTasks
+from trainer.run.cluster.tasks import Here
 from trainer.run.progress import RunLimits
 from trainer.run.request import DistillRequest
 from trainer.run.search.instant import instant
@@ -86,6 +89,29 @@ def test_every_network_is_measured_beside_random_and_herded_pictures(
         assert each["schedule"]["network"] == str(NetworkSpec.parse(network))
     if short[0] == "--epochs":
         assert found["recalled"]["mean"] > 0.5
+
+
+@pytest.mark.process
+def test_networks_that_a_ray_cluster_trains_have_the_same_accuracies(
+    bundle: Path, bars_dataset: ImageDataset, ray_tasks: RayTasks
+) -> None:
+    here, there = (
+        evaluate_bundle(
+            bundle,
+            bars_dataset,
+            seeds=range(2),
+            network="convnet:filters=4,depth=1",
+            protocol=Protocol("paper", steps=20),
+            record=False,
+            device=torch.device("cpu"),
+            compute=tasks.map,
+            robust=0.1,
+        )
+        for tasks in (Here(), ray_tasks)
+    )
+    assert there == here
+    assert len(here) == 5 and here[RECALLED].confusions is not None
+    assert sum(map(sum, here[RECALLED].confusions)) == 2 * len(bars_dataset.test)
 
 
 def test_an_epoch_uses_every_image_once() -> None:

@@ -44,6 +44,7 @@ REFUSED = {
         "--epochs 3 --steps 3": "--epochs and --steps both set the length of the training",
         "--augmentation crop": "unknown augmentation 'crop'; use none, flip, flip+rotate",
         "--steps 1000000": "less than or equal to 100000",
+        "--ray auto": "--ray auto is not the address of a running Ray cluster",
     },
     "grid": {
         "--methods dmm": "unknown method 'dmm'",

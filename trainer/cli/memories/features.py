@@ -35,7 +35,7 @@ from trainer.starts.private.gaussian_mechanism import noise_scale
 PIXELS_ONLY: Final = (  # options of `distill`
     "recipe", "file_bytes", "bases", "rows", "start", "outer_steps", "minutes", "resume", "image_size",
 )  # fmt: skip
-PIXELS_EVALUATED: Final = ("network", "epochs", "steps", "augmentation", "json_file", "image_size", "robust")
+PIXELS_EVALUATED: Final = ("network", "epochs", "steps", "augmentation", "json_file", "image_size", "robust", "ray")
 EncoderName = Annotated[
     str | None,
     typer.Option("--encoder", help="Distill features of this encoder, such as efficientnet-lite0, instead of pixels."),

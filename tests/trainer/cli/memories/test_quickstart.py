@@ -75,8 +75,8 @@ def test_pixels_are_not_searched_where_features_are_perfect(served: Path, tmp_pa
     assert len(MemoryBundle.load(bundle).manifest.accuracy) == 1, "the same measurement replaces the first"
     with pytest.raises(ValueError, match="colours.safetensors is a memory of features, which no steps improve"):
         run("distill", "--dataset", str(tmp_path / "colours"), "--start", bundle, "--output", bundle)
-    with pytest.raises(ValueError, match="--network is for memories of pixels"):
-        run("evaluate", bundle, "--dataset", str(tmp_path / "colours"), "--network", "mlp")
+    with pytest.raises(ValueError, match="--network and --ray is for memories of pixels"):
+        run("evaluate", bundle, "--dataset", str(tmp_path / "colours"), "--network", "mlp", "--ray", "127.0.0.1:1")
 
 
 def test_none_keeps_to_pixels_and_a_name_to_features(served: Path, tmp_path: Path) -> None:
