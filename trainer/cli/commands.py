@@ -225,19 +225,20 @@ def say_written(output: Path, bundle: MemoryBundle) -> None:
 
 def tasks_at(ray: str | None, device: str, threads: int) -> tuple[Tasks, torch.device]:
     """Where parts of a command's work are computed, and their device: here, or on the Ray cluster at HOST:PORT."""
-    if ray is None:
-        return Here(), pick_device(device)
-    gpus = gpus_of(device)
-    return RayTasks.connect(ray, cpus=max(1, threads), gpus=gpus, tell=log_line), torch.device(
-        "cuda" if gpus else "cpu"
-    )
+    cluster = cluster_at(ray, device, threads)
+    return (Here(), pick_device(device)) if cluster is None else (cluster, torch.device(cluster.device))
 
 
-def gpus_of(device: str) -> int:
-    """The GPUs that a task on another machine takes to compute on this device; "auto" means the CPU there."""
-    if device != "cuda":
+def cluster_at(ray: str | None, device: str, threads: int, at_once: int = 0) -> RayTasks | None:
+    """The Ray cluster at HOST:PORT; None without an address, where this machine computes.
+
+    There, "auto" means the CPU. Raises errors for a device or a cluster that cannot be used.
+    """
+    if ray is None or device != "cuda":
         pick_device(device)
-    return int(device == "cuda")
+    if ray is None:
+        return None
+    return RayTasks.connect(ray, cpus=max(1, threads), gpus=int(device == "cuda"), tell=log_line, at_once=at_once)
 
 
 def pick_device(name: str) -> torch.device:

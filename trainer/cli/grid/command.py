@@ -12,12 +12,11 @@ import typer
 from recall_server.core.networks import NetworkSpec, build_network
 from trainer.cli import commands
 from trainer.cli.grid.run import CSV, PLOT, TABLE, Grid
-from trainer.cli.grid.runners import CellRunner, LocalProcesses, RayCells
+from trainer.cli.grid.runners import LocalProcesses, RayCells
 from trainer.cli.options import Device, RayAddress
 from trainer.data.datasets import load_dataset
 from trainer.evaluation.grid.cell import Cell, Settings
 from trainer.methods.named import METHODS, named
-from trainer.run.cluster.ray_tasks import RayTasks
 
 ALWAYS: Final = ("random", "herding")  # the baselines of every grid
 ALL: Final = "all"
@@ -58,7 +57,8 @@ def grid(  # noqa: PLR0913  (a command line has as many options as it has)
         )
     ]
     settings = Settings(minutes=minutes, runs=runs, networks=_networks(networks), bases=bases, image_size=image_size)
-    runner = _runner(ray, jobs, device, threads)
+    cluster = commands.cluster_at(ray, device, threads, at_once=jobs)
+    runner = RayCells(cluster) if cluster else LocalProcesses(jobs or os.cpu_count() or 1, device, threads)
     for source in _words(datasets):  # bad data sets are refused once, not in every cell
         data = load_dataset(source, image_size=image_size)
         for network in settings.networks:
@@ -66,15 +66,6 @@ def grid(  # noqa: PLR0913  (a command line has as many options as it has)
     typer.echo(Grid(output, runner, commands.log_line).run(cells, settings).markdown(), nl=False)
     written = [str(output / name) for name in (TABLE, CSV, PLOT) if (output / name).exists()]
     commands.log_line(f"written: {', '.join(written)}")
-
-
-def _runner(ray: str | None, jobs: int, device: str, threads: int) -> CellRunner:
-    """Where cells run. Raises errors for a device or a cluster that cannot be used."""
-    if ray is None:
-        commands.pick_device(device)
-        return LocalProcesses(jobs or os.cpu_count() or 1, device, threads)
-    gpus = commands.gpus_of(device)
-    return RayCells(RayTasks.connect(ray, cpus=threads, gpus=gpus, tell=commands.log_line, at_once=jobs))
 
 
 def _words(text: str) -> list[str]:

@@ -106,8 +106,7 @@ class RayCells:
         if not places:
             return
         self.tasks.check(places[0].parent)
-        device = "cuda" if self.tasks.gpus else "cpu"
-        child = Child(self.program, _options(device, self.tasks.cpus), LOG, os.getcwd())
+        child = Child(self.program, _options(self.tasks.device, self.tasks.cpus), LOG, os.getcwd())
         names = [str(place.resolve()) for place in places]
         for name, reason in self.tasks.map(child.run, names, failed=str):
             yield Path(name), reason

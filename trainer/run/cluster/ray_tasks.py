@@ -84,6 +84,11 @@ class RayTasks:
         return tasks
 
     @property
+    def device(self) -> str:
+        """The device of tasks."""
+        return "cuda" if self.gpus else "cpu"
+
+    @property
     def nodes(self) -> list[dict[str, Any]]:
         """The nodes that tasks can run on."""
         return [node for node in self.ray.nodes() if has_room(node, self.cpus, self.gpus)]
