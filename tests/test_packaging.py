@@ -80,7 +80,7 @@ def test_the_dockerfile_installs_extras_that_exist_and_serves_under_an_account_o
 def test_compose_publishes_no_port_of_ray_and_sets_a_token_everywhere() -> None:
     services = yaml.safe_load((ROOT / "compose.yaml").read_text())["services"]
     (ports,) = (service["ports"] for service in services.values() if "ports" in service)
-    assert ports == services["server"]["ports"] == ["127.0.0.1:${RECALL_PUBLISH:-8000}:8000"]
+    assert ports == services["server"]["ports"] == ["127.0.0.1:${SERVER_PORTS:-8000}:8000"]
     for name in ("server", "head", "node"):
         told = services[name]["environment"]
         assert (told["RAY_AUTH_MODE"], told["RAY_USAGE_STATS_ENABLED"]) == ("token", "0")
