@@ -16,6 +16,7 @@ from torch import Tensor
 
 from recall_server.core.io.tensor_file import with_prefix
 from recall_server.core.memory import Storage
+from recall_server.core.training.updates import State
 from trainer.methods.specs.outer import Outer
 from trainer.objectives.components import Components
 from trainer.objectives.real_data import AbstractRealData
@@ -32,7 +33,7 @@ class OuterStep(NamedTuple):
 
 
 class OuterTraining:
-    """Components and what trains them: the optimiser, the running average, and the state of the objective.
+    """Components and what trains them: the optimiser's state, the running average, and the state of the objective.
 
     All random choices come from `generator`, which belongs to the caller.
     """
@@ -43,7 +44,8 @@ class OuterTraining:
         self.components, self.outer, self.generator, self.ranks = components, outer, generator, ranks
         self.leaves = components.tensors()
         self.state = components.objective.begin(generator)
-        self.optimiser = outer.build(self.leaves)
+        self.rates = outer.rates_of(self.leaves)
+        self.optimiser_state: dict[str, State] = {name: {} for name in self.leaves}
         self.average = self._copies(self.leaves) if outer.average else {}
         self.steps = 0
 
@@ -52,9 +54,9 @@ class OuterTraining:
 
         Raises FloatingPointError, before anything is changed, for a loss or a gradient that is not finite.
         """
-        for group in self.optimiser.param_groups:
-            group["lr"] = self.outer.rate_after(group["initial_lr"], self.steps, done)
-        self.optimiser.zero_grad()
+        rates = {name: self.outer.rate_after(rate, self.steps, done) for name, rate in self.rates.items()}
+        for leaf in self.leaves.values():
+            leaf.grad = None
         loss = self._gradient(self.components.sampler(data, storage))
         norm = torch.nn.utils.clip_grad_norm_(self.leaves.values(), self.outer.clip or math.inf)
         if not (torch.isfinite(loss) and torch.isfinite(norm)):
@@ -62,12 +64,14 @@ class OuterTraining:
                 f"the outer loss is {loss.item():g} and its gradient has norm {norm.item():g} at outer step "
                 f"{self.steps}; the last good state is kept. Start anew with a lower `outer.rate`"
             )
-        self.optimiser.step()
+        for name, leaf in self.leaves.items():
+            if leaf.grad is not None:
+                self.outer.optimiser.update(leaf, leaf.grad, self.optimiser_state[name], rates[name])
         self.state = self.components.objective.advance(self.components.sampler(data), self.state, self.generator)
         self.steps += 1
         for name, value in self.average.items():
             value.lerp_(self.leaves[name].detach(), 1 - self.outer.average)
-        return OuterStep(loss.item(), norm.item(), self.optimiser.param_groups[0]["lr"])
+        return OuterStep(loss.item(), norm.item(), next(iter(rates.values())))
 
     def _gradient(self, sampler: Sampler) -> Tensor:
         """The mean loss of this step's draws over all ranks. Its gradient is left in the leaves."""
@@ -104,10 +108,8 @@ class OuterTraining:
     def tensors(self) -> dict[str, Tensor]:
         """Everything that later steps depend on, except the generator."""
         tensors = {f"learned.{name}": leaf.detach() for name, leaf in self.leaves.items()}
-        for name, leaf in self.leaves.items():
-            for key, value in self.optimiser.state.get(leaf, {}).items():
-                if isinstance(value, Tensor):
-                    tensors[f"optimiser.{name}/{key}"] = value
+        for name, state in self.optimiser_state.items():
+            tensors |= {f"optimiser.{name}/{key}": value for key, value in state.items()}
         tensors |= {f"average.{name}": value for name, value in self.average.items()}
         tensors |= {f"state.{name}": value for name, value in self.state.items()}
         return tensors | {"steps": torch.tensor(self.steps)}
@@ -115,13 +117,12 @@ class OuterTraining:
     def restore(self, tensors: Mapping[str, Tensor]) -> None:
         """Continue from what `tensors` returned. Raises KeyError or RuntimeError for anything else."""
         self._assign({name: tensors[f"learned.{name}"] for name in self.leaves})
-        for name, leaf in self.leaves.items():
-            state = with_prefix(f"optimiser.{name}/", tensors)
-            if state:
-                self.optimiser.state[leaf] = {
-                    key: value if key == "step" else value.to(leaf.device) for key, value in state.items()
-                }
         device = self.components.device
+        for name in self.leaves:
+            state = with_prefix(f"optimiser.{name}/", tensors)
+            self.optimiser_state[name] = {
+                key: value if key == "step" else value.to(device) for key, value in state.items()
+            }
         self.average = {name: tensors[f"average.{name}"].to(device) for name in self.average}
         self.state = {name: value.to(device) for name, value in with_prefix("state.", tensors).items()}
         self.steps = int(tensors["steps"])

@@ -15,6 +15,7 @@ from torch.nn.functional import avg_pool2d, conv2d, leaky_relu, pad
 from recall_server.core.memory import LatentCodes
 from recall_server.core.memory.decoded.decoders import REDUCTION, SLOPE, Decoders
 from recall_server.core.training.retraining import cosine
+from recall_server.core.training.updates import State, adam
 from trainer.starts.real.selection import at_random
 from trainer.starts.training_data import TrainingData
 
@@ -27,17 +28,15 @@ def autoencoded(memory: LatentCodes, data: TrainingData, *, steps: int) -> Laten
     encoder = _encoder(shape.channels, shape.filters, shape.code, generator)
     learned = {name: value.to(device) for name, value in (memory.decoders.tensors() | encoder).items()}
     leaves = {name: value.clone().requires_grad_() for name, value in learned.items()}
-    optimiser = torch.optim.Adam(leaves.values(), lr=RATE)
+    states: dict[str, State] = {name: {} for name in leaves}
     for done in range(steps):
         index = torch.randint(len(split), (min(BATCH, len(split)),), generator=generator)
         images = data.items(split.select(index)).to(device)
         decoded = Decoders.from_tensors(leaves)(_encode(leaves, images), memory.height, memory.width)
         loss = (decoded - images.unsqueeze(1)).square().mean()
-        for group in optimiser.param_groups:
-            group["lr"] = RATE * cosine(done / steps)
-        optimiser.zero_grad()
-        loss.backward()  # type: ignore[no-untyped-call]
-        optimiser.step()
+        gradients = torch.autograd.grad(loss, list(leaves.values()))
+        for (name, leaf), gradient in zip(leaves.items(), gradients, strict=True):
+            adam(leaf, gradient, states[name], rate=RATE * cosine(done / steps))
     trained = {name: leaf.detach().cpu() for name, leaf in leaves.items()}
     codes = []
     for label in range(memory.query_size):

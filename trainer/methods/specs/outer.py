@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Mapping
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Annotated, ClassVar, Literal
 
-import torch
 from pydantic import BaseModel, ConfigDict, Field, NonNegativeFloat, NonNegativeInt, PositiveFloat
 from torch import Tensor
 
+from recall_server.core.training import updates
 from recall_server.core.training.retraining import cosine
 from trainer.methods.specs.spec import Count, Spec, member_of
 
@@ -17,22 +17,22 @@ FINAL_RATE = 0.05  # the final share of the rate after the cosine
 
 
 class OptimiserSpec(Spec):
-    """An optimiser of torch."""
+    """How a gradient changes a learned tensor."""
 
     noun: ClassVar[str] = "outer optimiser"
 
     @abstractmethod
-    def build(self, groups: list[dict[str, Any]]) -> torch.optim.Optimizer:
-        """The optimiser of parameter groups, each with its rate."""
+    def update(self, tensor: Tensor, gradient: Tensor, state: updates.State, rate: float) -> None:
+        """Change the tensor in place, and its state, which begins empty."""
 
 
 class Adam(OptimiserSpec):
-    """Adam with torch's defaults."""
+    """Adam with the usual decays."""
 
     kind: Literal["adam"] = "adam"
 
-    def build(self, groups: list[dict[str, Any]]) -> torch.optim.Optimizer:
-        return torch.optim.Adam(groups)
+    def update(self, tensor: Tensor, gradient: Tensor, state: updates.State, rate: float) -> None:
+        updates.adam(tensor, gradient, state, rate=rate)
 
 
 class Sgd(OptimiserSpec):
@@ -41,8 +41,8 @@ class Sgd(OptimiserSpec):
     kind: Literal["sgd"] = "sgd"
     momentum: Annotated[float, Field(ge=0, lt=1)] = 0.5
 
-    def build(self, groups: list[dict[str, Any]]) -> torch.optim.Optimizer:
-        return torch.optim.SGD(groups, momentum=self.momentum)
+    def update(self, tensor: Tensor, gradient: Tensor, state: updates.State, rate: float) -> None:
+        updates.sgd(tensor, gradient, state, rate=rate, momentum=self.momentum)
 
 
 class Outer(BaseModel):
@@ -73,19 +73,18 @@ class Outer(BaseModel):
         """The rate of the tensor with this name."""
         return self.rates.get(name, self.rates.get(name.partition(".")[0], self.rate))
 
-    def rate_after(self, rate: float, steps: int, done: float) -> float:
-        """The decayed rate after `steps` steps, when a fraction `done` of the run is over."""
-        if self.decay == "cosine":
-            rate *= FINAL_RATE + (1 - FINAL_RATE) * cosine(min(1.0, done))
-        return rate / (1 + steps / self.settle) if self.settle else rate
-
-    def build(self, tensors: Mapping[str, Tensor]) -> torch.optim.Optimizer:
-        """The optimiser, with a group for each tensor. Raises ValueError for a rate of an unknown tensor."""
+    def rates_of(self, tensors: Mapping[str, Tensor]) -> dict[str, float]:
+        """The rate of each tensor, before any decay. Raises ValueError for a rate of an unknown tensor."""
         names = {*tensors, *(name.partition(".")[0] for name in tensors)}
         unknown = sorted(self.rates.keys() - names)
         if unknown:
             raise ValueError(
                 f"there is no learned tensor {unknown[0]!r} to have a rate; there are {', '.join(tensors)}"
             )
-        groups = [{"params": [leaf], "initial_lr": self.rate_of(name)} for name, leaf in tensors.items()]
-        return self.optimiser.build([group | {"lr": group["initial_lr"]} for group in groups])
+        return {name: self.rate_of(name) for name in tensors}
+
+    def rate_after(self, rate: float, steps: int, done: float) -> float:
+        """The decayed rate after `steps` steps, when a fraction `done` of the run is over."""
+        if self.decay == "cosine":
+            rate *= FINAL_RATE + (1 - FINAL_RATE) * cosine(min(1.0, done))
+        return rate / (1 + steps / self.settle) if self.settle else rate

@@ -19,6 +19,7 @@ from torch.nn.functional import one_hot
 
 from recall_server.core.networks.spec import NetworkSpec
 from recall_server.core.training.retraining import Retraining, cosine
+from recall_server.core.training.updates import State, adam
 from trainer.starts.features.linear_unroll import Trained, gradient, train_head
 
 LARGEST_RATE: Final = 10.0  # of a schedule
@@ -85,13 +86,14 @@ def train_vectors(
     best = TrainedVectors(start.clone(), schedule.rate, accuracy(start, schedule.rate, validation, schedule))
     vectors = start.clone()
     log_rate = torch.tensor(schedule.rate, dtype=start.dtype).log()
-    optimiser = _Adam([vectors, log_rate], [schedule.outer_rate, schedule.rate_of_rate])
+    of_vectors, of_rate = State(), State()
     for step in range(1, schedule.outer_steps + 1):
         chosen = _some_classes(len(vectors), schedule.subsets, generator)
         batch = _batch(real, chosen, len(vectors), schedule.batch, generator)
-        optimiser.step(
-            _outer_gradient(vectors, log_rate, chosen, batch, schedule), cosine((step - 1) / schedule.outer_steps)
-        )
+        for_vectors, for_rate = _outer_gradient(vectors, log_rate, chosen, batch, schedule)
+        share = cosine((step - 1) / schedule.outer_steps)
+        adam(vectors, for_vectors, of_vectors, rate=share * schedule.outer_rate)
+        adam(log_rate, for_rate, of_rate, rate=share * schedule.rate_of_rate)
         log_rate.clamp_(max=math.log(LARGEST_RATE))
         if step % schedule.validate_every == 0 or step == schedule.outer_steps:
             rate = float(log_rate.exp())
@@ -127,7 +129,7 @@ def _head(vectors: Tensor, rate: float, schedule: Schedule) -> Trained:
 
 def _outer_gradient(
     vectors: Tensor, log_rate: Tensor, chosen: Tensor, batch: Labelled, schedule: Schedule
-) -> list[Tensor]:
+) -> tuple[Tensor, Tensor]:
     """Gradients of the loss on real features of the chosen classes, for all vectors and for the log of the rate."""
     some, rate, features = vectors[chosen], float(log_rate.exp()), batch.features.to(vectors)
     head = _head(some, rate, schedule)
@@ -142,7 +144,7 @@ def _outer_gradient(
     )
     whole = torch.zeros_like(vectors)
     whole[chosen] = found.vectors.view_as(some)
-    return [whole, found.rate * rate]
+    return whole, found.rate * rate
 
 
 def accuracy(vectors: Tensor, rate: float, validation: Labelled, schedule: Schedule) -> float:
@@ -153,23 +155,3 @@ def accuracy(vectors: Tensor, rate: float, validation: Labelled, schedule: Sched
         for features, labels in zip(*(torch.split(each, 4096) for each in validation), strict=True)
     ]
     return float(torch.stack(right).sum()) / max(1, len(validation.labels))
-
-
-class _Adam:
-    """Adam (Kingma and Ba, 2015) with a rate for each tensor. Tensors are changed in place."""
-
-    def __init__(self, tensors: list[Tensor], rates: list[float]) -> None:
-        self._tensors, self._rates, self._count = tensors, rates, 0
-        self._means = [torch.zeros_like(each) for each in tensors]
-        self._squares = [torch.zeros_like(each) for each in tensors]
-
-    def step(self, gradients: list[Tensor], share: float) -> None:
-        """One step at this share of the rates."""
-        self._count += 1
-        for tensor, rate, mean, square, each in zip(
-            self._tensors, self._rates, self._means, self._squares, gradients, strict=True
-        ):
-            mean.lerp_(each, 0.1)
-            square.lerp_(each.square(), 0.001)
-            unbiased = (square / (1 - 0.999**self._count)).sqrt_().add_(1e-8)
-            tensor.addcdiv_(mean, unbiased, value=-share * rate / (1 - 0.9**self._count))

@@ -137,21 +137,21 @@ def test_a_task_may_start_from_a_finished_memory_that_already_fits_it() -> None:
     assert torch.equal(reusing.memory(1).bases, with_steps.memory(0).bases)
 
 
-def test_the_outer_rate_decays_by_steps_also_after_a_resume() -> None:
-    ours = learner("outer.settle=2", "stream.reuse=false", "outer.rate=0.06")
+def test_outer_steps_which_let_rates_decay_are_counted_on_after_a_resume() -> None:
+    ours = learner("outer.settle=2", "stream.reuse=false")
     ours.begin(header())
     samples = bars(60, seed=0)
-    rates = []
+    steps = []
     for start in range(0, 60, 10):
         if start == 40:
-            state, ours = ours.state(), learner("outer.settle=2", "stream.reuse=false", "outer.rate=0.06")
+            state, ours = ours.state(), learner("outer.settle=2", "stream.reuse=false")
             ours.restore(state)
         ours.observe(Split(samples.images[start : start + 10], samples.labels[start : start + 10]))
         construction = ours._construction
         assert construction is not None
         if construction.training is not None:
-            rates.append(construction.training.optimiser.param_groups[0]["lr"])
-    assert rates == pytest.approx([0.06 / (1 + steps / 2) for steps in (1, 2, 3, 4, 5)])
+            steps.append(construction.training.steps)
+    assert steps == [2, 3, 4, 5, 6]
 
 
 def test_a_skipped_task_takes_its_share_of_the_buffer() -> None:
