@@ -14,6 +14,9 @@ INSTALLED := $(VENV)/.installed
 # onnxruntime and onnxruntime-gpu hold the same module: exactly one of them is installed.
 ACCELERATOR := $(if $(findstring GPU,$(shell nvidia-smi -L 2>/dev/null)),gpu,cpu)
 
+# Without its bytecode beside them, each of the suite's many processes would compile every module anew.
+unexport PYTHONDONTWRITEBYTECODE
+
 .DEFAULT_GOAL := help
 .PHONY: help install serve test quick unit numerics check lint types format docs
 
