@@ -11,6 +11,7 @@ from torch import Tensor
 
 from tests.trainer.methods.small.small import Small
 from trainer.data.datasets import ImageDataset
+from trainer.methods.method import Method
 from trainer.methods.named import FAMILIES, compose
 from trainer.methods.specs.problem import Problem
 from trainer.methods.specs.spec import flattened
@@ -32,6 +33,21 @@ def _small(family: ModuleType) -> dict[str, Small]:
 EVERY_METHOD: dict[str, Small] = {name: small for family in FAMILIES for name, small in _small(family).items()}
 
 
+def small_method(name: str, steps: int) -> Method:
+    """The method made small, with so many outer steps if it takes any."""
+    taken = [f"outer.steps={steps}"] if compose(name).outer.steps else []
+    return compose(name, [*EVERY_METHOD[name].overrides, *taken])
+
+
+def distinct() -> list[str]:
+    """The methods without those whose small run is that of one before: `dc-small`, made smaller still, is `dc`."""
+    first: dict[str, str] = {}
+    for name in EVERY_METHOD:
+        fields = flattened(small_method(name, steps=2), lambda field: field in {"name", "citation"})
+        first.setdefault(f"{fields} {EVERY_METHOD[name]}", name)
+    return list(first.values())
+
+
 class SmallRun:
     """One small run of a method over `dataset`, of `steps` outer steps (of a method that takes any)."""
 
@@ -39,8 +55,7 @@ class SmallRun:
         self, name: str, dataset: ImageDataset, *, steps: int = 2, seed: int = 0, checkpoint: Path | None = None
     ) -> None:
         small, self.dataset, self.seed = EVERY_METHOD[name], dataset, seed
-        taken = [f"outer.steps={steps}"] if compose(name).outer.steps else []
-        self.method = compose(name, [*small.overrides, *taken])
+        self.method = small_method(name, steps)
         self.budget = self.method.budget(
             dataset, images_per_class=small.images_per_class, bases=small.bases, rows=small.rows
         )

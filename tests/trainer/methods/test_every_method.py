@@ -11,7 +11,7 @@ from torch import Tensor
 from typer.testing import CliRunner
 
 from recall_server.core.bundle.bundle import MemoryBundle
-from tests.trainer.methods.every_method import EVERY_METHOD, SmallRun
+from tests.trainer.methods.every_method import EVERY_METHOD, SmallRun, distinct
 from trainer.cli.app import app
 from trainer.data.datasets import ImageDataset, load_dataset
 from trainer.methods.named import METHODS, compose
@@ -21,6 +21,7 @@ from trainer.run.progress import RunState
 from trainer.run.validation import validate
 
 every_method = pytest.mark.parametrize("name", METHODS)
+every_run = pytest.mark.parametrize("name", distinct())
 
 
 @pytest.fixture(scope="module")
@@ -58,7 +59,7 @@ def test_every_field_of_a_method_can_be_set_by_the_name_that_is_printed(name: st
     assert compose(name, [f"{field}={value}" for field, value in fields.items()]) == method
 
 
-@every_method
+@every_run
 def test_the_same_seed_gives_the_same_bytes_and_another_seed_others(name: str, bars_dataset: ImageDataset) -> None:
     first, again, other = (SmallRun(name, bars_dataset, seed=seed) for seed in (0, 0, 1))
     for run in (first, again, other):
@@ -67,7 +68,7 @@ def test_the_same_seed_gives_the_same_bytes_and_another_seed_others(name: str, b
     assert not same(first.components.tensors(), other.components.tensors())
 
 
-@pytest.mark.parametrize("name", [name for name in METHODS if METHODS[name]().outer.steps])
+@pytest.mark.parametrize("name", [name for name in distinct() if METHODS[name]().outer.steps])
 def test_a_killed_run_resumes_to_the_same_bytes(name: str, bars_dataset: ImageDataset, tmp_path: Path) -> None:
     def interrupt(progress: RunState) -> None:
         if progress.step == 2:
@@ -104,7 +105,7 @@ def test_a_memory_keeps_its_budget_and_is_equal_when_loaded(
         assert torch.equal(loaded.memory.items(queries), run.components.memory.items(queries))
 
 
-@every_method
+@every_run
 def test_a_method_does_better_than_chance_on_digits(name: str, digits: ImageDataset) -> None:
     run = SmallRun(name, digits, steps=15)
     run.go()
