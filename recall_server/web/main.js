@@ -51,7 +51,7 @@ async function refresh() {
   shown = digests;
   prepareTraining(loaded, useClassifier);
   showMemories(loaded.bundles, { choose: prepareInside, add: addClass });
-  listEarlier();
+  listEarlier(useClassifier);
   if (first) resume(useClassifier);
 }
 

@@ -30,7 +30,7 @@ export function useClassifier(record, { quietly = false } = {}) {
   $("used").replaceChildren(...used(record), ...remarks(record));
   showExport(record);
   previewClassifier(record, { again });
-  listEarlier(record);
+  listEarlier(useClassifier, record);
   if (trained && !quietly && !(again && busy)) comeIntoView();
 }
 

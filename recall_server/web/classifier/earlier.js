@@ -2,16 +2,16 @@
 
 import { $, complain, list, make } from "../shared/dom.js";
 import { json } from "../shared/server.js";
-import { useClassifier } from "./classifier.js";
 
 const PAGE = 10;
+let use = null; // shows the classifier of a record
 let current = null; // the record that is shown
 let next = null; // the cursor of the next page
 let asked = 0; // lists so far
 
-/** List the newest classifiers, and mark the one that is shown, if any. */
-export async function listEarlier(shown = current) {
-  current = shown;
+/** List the newest classifiers, each to be opened by `useClassifier`, and mark the one that is shown, if any. */
+export async function listEarlier(useClassifier, shown = current) {
+  [use, current] = [useClassifier, shown];
   const mine = (asked += 1);
   const entries = await page(null);
   if (mine !== asked) return; // a newer list was asked for
@@ -47,7 +47,7 @@ function entry(record) {
   if (record.id === current?.id) open.setAttribute("aria-current", "true");
   open.addEventListener("click", () => {
     history.replaceState(null, "", `#classifier=${encodeURIComponent(record.id)}`);
-    useClassifier(record);
+    use(record);
   });
   return make("li", {}, open, text);
 }
