@@ -19,8 +19,8 @@ import json
 import random
 import time
 from collections import Counter, defaultdict
-from collections.abc import Iterator, Sequence
-from typing import Any
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, NamedTuple
 
 from benchmarks.attacks import FORM, form
 from benchmarks.command import command_parser, print_figures
@@ -70,8 +70,15 @@ def training(server: RunningServer, seed: int) -> bytes:
     return asked.replace(b"\r\n", b"\r\nPrefer: wait=60\r\n", 1)
 
 
-async def offer(server: RunningServer, sent: Streams, rate: float, seconds: float, seed: int) -> dict[str, Tally]:
-    """What became of the requests that arrived at this rate for so many seconds. Status 0: no answer."""
+class Offered(NamedTuple):
+    """What became of the requests by kind, status 0 for no answer, and how many were not answered in time."""
+
+    tallies: Mapping[str, Tally]
+    late: int
+
+
+async def offer(server: RunningServer, sent: Streams, rate: float, seconds: float, seed: int) -> Offered:
+    """Let requests arrive at this rate for so many seconds."""
     chance, tallies = random.Random(seed), defaultdict[str, Tally](Tally)
     idle: list[Connection] = []
     began = time.perf_counter()
@@ -95,15 +102,14 @@ async def offer(server: RunningServer, sent: Streams, rate: float, seconds: floa
     _, late = await asyncio.wait(asked, timeout=SECONDS_TO_ANSWER)
     for task in late:
         task.cancel()
-    tallies["late"].statuses[0] = len(late)
     for connection in idle:
         connection.close()
-    return tallies
+    return Offered(tallies, len(late))
 
 
-def figures_of(tallies: dict[str, Tally], rate: float) -> dict[str, Any]:
+def figures_of(offered: Offered, rate: float) -> dict[str, Any]:
     """Percentiles of each kind in milliseconds, and whether the rate was sustained."""
-    late = tallies.pop("late").statuses[0]
+    tallies, late = offered
     statuses = sum((tally.statuses for tally in tallies.values()), Counter[int]())
     errors = {str(status): count for status, count in statuses.items() if not 200 <= status < 300}
     latencies = {
