@@ -55,6 +55,10 @@ class AddressedBases(AbstractEnlarged):
     def tensors(self) -> dict[str, Tensor]:
         return {"bases": self.bases, "addressing": self.addressing} | self.targets.tensors()
 
+    def sizes(self) -> dict[str, int]:
+        """How many there are of each part, as a manifest states them."""
+        return {"bases": len(self.bases)}
+
     @classmethod
     def from_tensors(cls, tensors: Mapping[str, Tensor], settings: Mapping[str, Setting]) -> Self:
         height, width = size_of(settings)

@@ -70,9 +70,9 @@ class AbstractMemory(ABC):
         """d_y, the length of a query vector."""
 
     @property
-    @abstractmethod
     def rows(self) -> int:
         """r, the number of items that one query recalls."""
+        return 1
 
     @property
     def variants(self) -> int:

@@ -55,15 +55,15 @@ class DescribedClasses(AbstractMemory):
         return self.head.shape[0]
 
     @property
-    def rows(self) -> int:
-        return 1
-
-    @property
     def item_shape(self) -> tuple[int, ...]:
         return (self.bases.shape[1],)
 
     def tensors(self) -> dict[str, Tensor]:
         return {"bases": self.bases, "head": self.head, "centres": self.centres, "deviations": self.deviations}
+
+    def sizes(self) -> dict[str, int]:
+        """How many there are of each part, as a manifest states them."""
+        return {"bases": len(self.bases), "centres": len(self.centres)}
 
     @classmethod
     def from_tensors(cls, tensors: Mapping[str, Tensor], settings: Mapping[str, Setting]) -> Self:

@@ -73,10 +73,6 @@ class SparseBases(AbstractMemory):
         return self.addressing.shape[0]
 
     @property
-    def rows(self) -> int:
-        return 1
-
-    @property
     def item_shape(self) -> tuple[int, ...]:
         return (self.features,)
 
@@ -85,6 +81,10 @@ class SparseBases(AbstractMemory):
 
     def settings(self) -> dict[str, Setting]:
         return {**super().settings(), "features": self.features}
+
+    def sizes(self) -> dict[str, int]:
+        """How many there are of each part, as a manifest states them."""
+        return {"bases": len(self.bases), "features": len(self.positions)}
 
     @classmethod
     def from_tensors(cls, tensors: Mapping[str, Tensor], settings: Mapping[str, Setting]) -> Self:

@@ -7,21 +7,18 @@ from __future__ import annotations
 
 import hashlib
 import time
-from collections.abc import Callable
 from typing import Final, NamedTuple
 
 import torch
 
 from recall_server.core.bundle.bundle import MemoryBundle
-from recall_server.core.bundle.describe import describe, made_now
 from recall_server.core.bundle.layout import encoder_folder
-from recall_server.core.bundle.manifest import EncoderReference, ImageDescription, MeasuredAccuracy
+from recall_server.core.bundle.manifest import EncoderReference, ImageDescription
 from recall_server.core.io.atomic import write_atomically
-from recall_server.core.memory import AbstractMemory, AddressedBases, DescribedClasses, SparseBases
-from recall_server.core.training.device import device_name
 from trainer.data.splits import Split
 from trainer.evaluation.evaluate import Accuracies, Runs, evaluate_labels
 from trainer.run.search.feature_methods import FeatureRequest, Found, find_memory
+from trainer.run.search.made_at_once import Report, manifest_of, with_test_accuracy
 
 HEADS: Final = 5  # fresh heads that the test features are read with
 CITATIONS: Final = {
@@ -30,20 +27,14 @@ CITATIONS: Final = {
     "private": "private least squares (Mehta et al., 2023) by the Gaussian mechanism (Balle and Wang, 2018)",
 }
 
-Report = Callable[[str], None]
-
 
 def distill_features(request: FeatureRequest, report: Report) -> MemoryBundle:
     """Make, write and measure the memory. `report` gets a sentence for each step.
 
     Raises ValueError for a budget that is too small, and StorageFailed if the files cannot be written.
     """
-    made, data = make_features(request, report), request.dataset
-    measured = heads_accuracy(made.bundle, data.test)
-    what = f"{data.name} test, {len(data.classes)}-way, {len(data.test)} pictures"
-    row: MeasuredAccuracy = measured.row(network="linear", protocol="bundle", data=what)
-    report(f"{100 * row.mean:.2f} % of {len(data.test)} test pictures, mean of {HEADS} heads")
-    return made.bundle.with_accuracy([row]).save(request.output)
+    bundle = make_features(request, report).bundle
+    return with_test_accuracy(bundle, request.dataset, _fresh_heads(bundle), "heads", report).save(request.output)
 
 
 class Made(NamedTuple):
@@ -68,17 +59,11 @@ def make_features(request: FeatureRequest, report: Report) -> Made:
 
 def heads_accuracy(bundle: MemoryBundle, split: Split) -> Accuracies:
     """The accuracy of fresh heads on features [N, D, 1, 1]."""
-    return evaluate_labels(bundle, split, Runs(bundle.manifest.retraining, range(HEADS), torch.device("cpu")))
+    return evaluate_labels(bundle, split, _fresh_heads(bundle))
 
 
-def _size(memory: AbstractMemory) -> dict[str, int]:
-    if isinstance(memory, DescribedClasses):
-        return {"bases": len(memory.bases), "centres": len(memory.centres)}
-    if isinstance(memory, SparseBases):
-        return {"bases": len(memory.bases), "features": len(memory.positions)}
-    if isinstance(memory, AddressedBases):
-        return {"bases": len(memory.bases)}
-    return {"vectors_per_class": memory.rows}
+def _fresh_heads(bundle: MemoryBundle) -> Runs:
+    return Runs(bundle.manifest.retraining, range(HEADS), torch.device("cpu"))
 
 
 def _write(request: FeatureRequest, found: Found, seconds: float) -> MemoryBundle:
@@ -89,33 +74,29 @@ def _write(request: FeatureRequest, found: Found, seconds: float) -> MemoryBundl
     if not path.is_file() or hashlib.sha256(path.read_bytes()).hexdigest() != encoder.sha256:
         write_atomically(path, encoder.model)
     channels, height, width = encoder.image_shape
-    manifest = describe(
-        request.output.stem,
+    manifest = manifest_of(
         found.memory,
         found.preprocessing,
-        labels=data.classes,
-        groups=data.groups,
+        data,
+        request.output,
         retraining=found.retraining,
         images_per_class=request.images_per_class,
         dataset_bytes=found.source.pictures * request.picture_numbers,
         space="features",
         feature_encoder=EncoderReference(file=file, sha256=encoder.sha256, query_size=encoder.query_size),
         image=ImageDescription(channels=channels, height=height, width=width),
-        provenance=made_now(
-            dataset=data.name,
-            dataset_sha256=found.source.digest,
-            dataset_licence=data.licence,
-            method=request.method,
-            hyper_parameters={
+        made={
+            "dataset_sha256": found.source.digest,
+            "method": request.method,
+            "hyper_parameters": {
                 "citation": CITATIONS[request.method],
-                **_size(found.memory),
+                **found.sizes,
                 "storage": request.storage,
                 **found.source.settings,
             },
-            seed=request.seed,
-            outer_steps=request.schedule.outer_steps if request.method == "features" else 0,
-            seconds=round(seconds, 1),
-            device=device_name(torch.device("cpu")),
-        ),
+            "seed": request.seed,
+            "outer_steps": request.schedule.outer_steps if request.method == "features" else 0,
+            "seconds": round(seconds, 1),
+        },
     )
     return MemoryBundle(manifest, found.memory, found.preprocessing, request.storage).save(request.output)

@@ -18,7 +18,7 @@ from torch import Tensor
 
 from recall_server.core.classifier.class_statistics import LinearHead
 from recall_server.core.encoders.query_encoder import QueryEncoder
-from recall_server.core.memory import AbstractMemory, DescribedClasses, SparseBases, Storage, StoredItems
+from recall_server.core.memory import AbstractMemory, Storage, StoredItems
 from recall_server.core.preprocessing import Standardise
 from recall_server.core.training.retraining import Retraining
 from trainer.data.datasets import ImageDataset
@@ -33,6 +33,7 @@ from trainer.starts.private.described_classes import private_memory
 FeatureMethod = Literal["features", "exact", "private"]
 MOST_VECTORS: Final = 24  # of a class; more gain nothing that validation shows
 ROUNDING: Final = 1e-2  # of the length of features in half precision
+SAID: Final = {"bases": "along {} bases", "centres": "with {} centres per class", "features": "at {} features"}
 MEAN_OF: Final = 50  # features of one start vector, where a class has several
 
 
@@ -98,13 +99,17 @@ class Source(NamedTuple):
 
 
 class Found(NamedTuple):
-    """A memory, its space, how heads are trained on it, its accuracy on validation features, and what it is."""
+    """A memory, its space, how heads are trained on it, its accuracy on validation features, and what it is.
+
+    `sizes` are the numbers of its parts.
+    """
 
     memory: AbstractMemory
     preprocessing: Standardise
     retraining: Retraining
     accuracy: float
     said: str
+    sizes: Mapping[str, int]
     source: Source
     probe: Probe | None = None
 
@@ -138,7 +143,8 @@ def _trained(request: FeatureRequest) -> Found:
     schedule = retraining(best, request.schedule)
     said = f"{vectors} vector{'s' * (vectors > 1)} per class"
     source = _source(request.dataset, best.accuracy)
-    return Found(StoredItems(best.vectors), preprocessing, schedule, best.accuracy, said, source)
+    sizes = {"vectors_per_class": vectors}
+    return Found(StoredItems(best.vectors), preprocessing, schedule, best.accuracy, said, sizes, source)
 
 
 def _exact(request: FeatureRequest) -> Found:
@@ -147,14 +153,11 @@ def _exact(request: FeatureRequest) -> Found:
         _labelled(split, preprocessing) for split in (request.dataset.train, request.dataset.validation)
     )
     found = best_exact(train, validation, preprocessing, len(request.dataset.classes), request.numbers, request.head)
-    memory, said = found.memory, f"a head along {len(found.memory.bases)} bases"
-    if isinstance(memory, DescribedClasses):
-        said = f"a head and {len(memory.centres)} centres per class along {len(memory.bases)} bases"
-    if isinstance(memory, SparseBases):
-        said = f"{said} at {len(memory.positions)} features"
+    sizes = found.memory.sizes()
+    said = " ".join(["a head", *(SAID[part].format(count) for part, count in sizes.items())])
     probe, source = Probe(found.head, preprocessing), _source(request.dataset, found.accuracy)
     source = source._replace(settings={**source.settings, **request.head.recorded()})
-    return Found(memory, found.preprocessing, found.retraining, found.accuracy, said, source, probe)
+    return Found(found.memory, found.preprocessing, found.retraining, found.accuracy, said, sizes, source, probe)
 
 
 def _private(request: FeatureRequest) -> Found:
@@ -169,7 +172,7 @@ def _private(request: FeatureRequest) -> Found:
     accuracy = Probe(learned, step.preprocessing).accuracy(data.validation)
     said = f"a head along {len(memory.bases)} bases, epsilon {privacy.epsilon:g} at delta {privacy.delta:g},"
     source = Source(int(counts.sum()), token_hex(32), picture_counts(counts) | privacy.recorded())
-    return Found(memory, step.preprocessing, step.retraining, accuracy, said, source)
+    return Found(memory, step.preprocessing, step.retraining, accuracy, said, memory.sizes(), source)
 
 
 MAKERS: Final[Mapping[FeatureMethod, Callable[[FeatureRequest], Found]]] = {

@@ -7,7 +7,6 @@ not the schedule. The test pictures are read once, after the bundle is written.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from secrets import token_hex
@@ -16,16 +15,15 @@ from typing import Final, NamedTuple
 import torch
 
 from recall_server.core.bundle.bundle import MemoryBundle
-from recall_server.core.bundle.describe import describe, made_now
 from recall_server.core.memory import Storage
-from recall_server.core.training.device import device_name
 from recall_server.core.training.retraining import Retraining
 from trainer.data.datasets import ImageDataset
-from trainer.evaluation.evaluate import Runs, evaluate_labels
+from trainer.evaluation.evaluate import Runs
 from trainer.methods.budget import MemoryBudget, Size
 from trainer.methods.named import named
 from trainer.run.federated.picture_counts import picture_counts
 from trainer.run.search.instant import SHARES
+from trainer.run.search.made_at_once import Report, manifest_of, with_test_accuracy
 from trainer.starts.private.class_statistics import Privacy
 from trainer.starts.private.normal_pictures import PrivatePictures, private_pictures
 
@@ -33,8 +31,6 @@ METHOD: Final = "private"
 CITATION: Final = "normal classes by the Gaussian mechanism (Balle and Wang, 2018)"
 INSTANT: Final = named("principal")  # what is stored, and how classifiers are trained on it
 NETWORKS: Final = 3  # that the test pictures are read with
-
-Report = Callable[[str], None]
 
 
 class PrivateSettings(Privacy):
@@ -82,17 +78,13 @@ def make_private(request: PrivateRequest) -> MadePrivate:
 
 def distill_private(request: PrivateRequest, report: Report, device: torch.device) -> MemoryBundle:
     """Make, write and measure the memory. Raises ValueError, and StorageFailed if the file cannot be written."""
-    started, data, promised = time.monotonic(), request.dataset, request.settings
+    started, promised = time.monotonic(), request.settings
     made = make_private(request)
     bundle = _bundle(request, made, time.monotonic() - started).save(request.output)
     promise = f"epsilon {promised.epsilon:g} at delta {promised.delta:g}"
     report(f"{made.budget.bases} bases, {made.budget.rows} rows, {promise}, after {time.monotonic() - started:.1f} s")
-    schedule = bundle.manifest.retraining
-    measured = evaluate_labels(bundle, data.test, Runs(schedule, range(NETWORKS), device))
-    what = f"{data.name} test, {len(data.classes)}-way, {len(data.test)} pictures"
-    row = measured.row(network=str(schedule.network), protocol="bundle", data=what)
-    report(f"{100 * row.mean:.2f} % of {len(data.test)} test pictures, mean of {NETWORKS} networks")
-    return bundle.with_accuracy([row]).save(request.output)
+    runs = Runs(bundle.manifest.retraining, range(NETWORKS), device)
+    return with_test_accuracy(bundle, request.dataset, runs, "networks", report).save(request.output)
 
 
 def _bundle(request: PrivateRequest, made: MadePrivate, seconds: float) -> MemoryBundle:
@@ -100,25 +92,21 @@ def _bundle(request: PrivateRequest, made: MadePrivate, seconds: float) -> Memor
     data, found = request.dataset, made.pictures
     size = {"memory.bases": made.budget.bases, "memory.rows": made.budget.rows}
     counts = picture_counts(found.counts)
-    manifest = describe(
-        request.output.stem,
+    manifest = manifest_of(
         found.memory,
         found.preprocessing,
-        labels=data.classes,
-        groups=data.groups,
+        data,
+        request.output,
         retraining=request.settings.retraining,
         images_per_class=made.budget.images_per_class,
         dataset_bytes=int(found.counts.sum()) * data.image_numbers,
-        provenance=made_now(
-            dataset=data.name,
-            dataset_sha256=token_hex(32),
-            dataset_licence=data.licence,
-            method=METHOD,
-            hyper_parameters={"citation": CITATION} | size | counts | request.settings.recorded(),
-            seed=request.seed,
-            outer_steps=0,
-            seconds=round(seconds, 1),
-            device=device_name(torch.device("cpu")),
-        ),
+        made={
+            "dataset_sha256": token_hex(32),
+            "method": METHOD,
+            "hyper_parameters": {"citation": CITATION} | size | counts | request.settings.recorded(),
+            "seed": request.seed,
+            "outer_steps": 0,
+            "seconds": round(seconds, 1),
+        },
     )
     return MemoryBundle(manifest, found.memory, found.preprocessing, request.storage)
