@@ -160,7 +160,7 @@ def test_test_pictures_are_projected_for_an_instant_memory_but_not_for_its_basel
     )
     runs = evaluate.Runs(made.manifest.retraining, [0], torch.device("cpu"))
     evaluate.evaluate_real(made, bars_dataset.train, bars_dataset.test, runs)
-    evaluate.evaluate_herded(made, bars_dataset.train, bars_dataset.test, runs)
+    evaluate.evaluate_pictures(made, evaluate.herded(made, bars_dataset.train), bars_dataset.test, runs)
     evaluate.evaluate_labels(made, bars_dataset.test, runs)
     assert seen == [made.preprocessing.standard] * 2 + [made.preprocessing]
 
@@ -181,7 +181,7 @@ def test_on_cuda_the_memory_equals_that_of_the_cpu_and_networks_train_on_cuda(
     for accuracies in (
         evaluate.evaluate_labels(on_cuda, bars_dataset.test, runs),
         evaluate.evaluate_real(on_cuda, bars_dataset.train, bars_dataset.test, runs),
-        evaluate.evaluate_herded(on_cuda, bars_dataset.train, bars_dataset.test, runs),
+        evaluate.evaluate_pictures(on_cuda, evaluate.herded(on_cuda, bars_dataset.train), bars_dataset.test, runs),
     ):
         assert len(accuracies.values) == 2
         assert 0 <= accuracies.mean <= 1
