@@ -35,8 +35,9 @@ def manifest_of(
     """
     here = device_name(torch.device("cpu"))
     origin = made_now(dataset=data.name, dataset_licence=data.licence, device=here, **made)
-    names = {"labels": data.classes, "groups": data.groups}
-    return describe(output.stem, memory, preprocessing, provenance=origin, **names, **other)
+    return describe(
+        output.stem, memory, preprocessing, labels=data.classes, groups=data.groups, provenance=origin, **other
+    )
 
 
 def with_test_accuracy(bundle: MemoryBundle, data: ImageDataset, runs: Runs, what: str, report: Report) -> MemoryBundle:
