@@ -100,7 +100,7 @@ def means_of(sources: Sequence[Source]) -> Tensor:
 def probe(features: Sequence[Tensor]) -> LinearHead:
     labels = torch.arange(len(features)).repeat_interleave(torch.tensor([len(each) for each in features]))
     scale = features[0].shape[1] ** 0.5
-    found = softmax_head(torch.cat(list(features)) * scale, labels, len(features), PROBE_RIDGE, steps=30, bias=False)
+    found = softmax_head(torch.cat(list(features)) * scale, labels, len(features), PROBE_RIDGE, bias=False)
     return LinearHead(found.weights * scale, found.bias)
 
 

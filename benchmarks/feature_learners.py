@@ -13,6 +13,7 @@ from recall_server.core.classifier.class_statistics import LinearHead
 from recall_server.core.classifier.fresh_classifier import FreshClassifier
 from recall_server.core.networks.spec import NetworkSpec
 from recall_server.core.preprocessing import Standardise
+from recall_server.core.training.lbfgs import minimise
 from recall_server.core.training.retraining import Retraining
 from trainer.starts.features.trained_features import Labelled
 
@@ -47,19 +48,13 @@ def linear(data: Vectors, validation: Labelled) -> Logits:
     """Softmax regression with the ridge that is best on validation features."""
 
     def fitted(ridge: float) -> LinearHead:
-        weights = torch.zeros(data.targets.shape[1], data.vectors.shape[1], requires_grad=True)
-        bias = torch.zeros(len(weights), requires_grad=True)
-        optimiser = torch.optim.LBFGS([weights, bias], max_iter=60, line_search_fn="strong_wolfe")
-
-        def loss() -> Tensor:
-            optimiser.zero_grad()
+        def loss(weights: Tensor, bias: Tensor) -> Tensor:
             value = cross_entropy(data.vectors @ weights.T + bias, data.targets)
-            value = value + ridge / 2 * weights.square().sum()
-            value.backward()  # type: ignore[no-untyped-call]
-            return value
+            return value + ridge / 2 * weights.square().sum()
 
-        optimiser.step(loss)  # type: ignore[no-untyped-call]
-        return LinearHead(weights.detach(), bias.detach())
+        classes = data.targets.shape[1]
+        start = [torch.zeros(classes, data.vectors.shape[1]), torch.zeros(classes)]
+        return LinearHead(*minimise(loss, start, 60))
 
     heads = [fitted(ridge) for ridge in RIDGES]
     return max(heads, key=lambda head: right(head.logits, validation)).logits

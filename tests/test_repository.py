@@ -65,6 +65,12 @@ def test_importing_a_package_alone_loads_nothing_heavy() -> None:
     assert ran.stdout == "False\n"
 
 
+def test_the_server_does_not_import_torchs_optimisers() -> None:
+    """The first optimiser of a process imports torch's compiler: seconds of a request, and 150 MB."""
+    files = sorted((ROOT / "recall_server").rglob("*.py"))
+    assert [path.name for path in files if "torch.optim." in path.read_text(encoding="utf-8")] == []
+
+
 def test_no_file_names_a_machine_or_a_registry() -> None:
     # One letter in brackets, so that this file does not find itself.
     machine = [r"/wor[k]/\w", r"/roo[t]/\w", r"/op[t]/\w"]

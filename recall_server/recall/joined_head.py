@@ -16,6 +16,7 @@ from torch import Tensor
 from torch.nn.functional import cross_entropy
 
 from recall_server.core.classifier.class_statistics import LinearHead
+from recall_server.core.training.lbfgs import minimise
 
 # Half the squared length of corrections costs so much, against the mean cross-entropy of features that are as long as
 # the square root of their number. Chosen on validation pictures of five-way tasks over CIFAR-10 and CIFAR-100.
@@ -52,21 +53,15 @@ def joined_head(sources: Sequence[Source]) -> LinearHead:
     origin = torch.repeat_interleave(torch.tensor([source.classes for source in sources]))
     weights, bias = _side_by_side(sources, features.shape[1], scale)
     cost = torch.tensor([COST_WITHOUT_HEAD if source.head is None else COST_OF_CLASS for source in sources])[origin]
-    with torch.enable_grad():
-        common = torch.zeros(len(sources), features.shape[1], requires_grad=True)
-        own = torch.zeros_like(weights, requires_grad=True)
-        optimiser = torch.optim.LBFGS([common, own], max_iter=STEPS, line_search_fn="strong_wolfe")
 
-        def loss() -> Tensor:
-            optimiser.zero_grad()
-            logits = features @ (weights + common[origin] + own).T + bias
-            value = (shares * cross_entropy(logits, labels, reduction="none")).sum()
-            value = value + COST_OF_SOURCE / 2 * common.square().sum() + (cost * own.square().sum(dim=1)).sum() / 2
-            value.backward()  # type: ignore[no-untyped-call]
-            return value
+    def loss(common: Tensor, own: Tensor) -> Tensor:
+        logits = features @ (weights + common[origin] + own).T + bias
+        value = (shares * cross_entropy(logits, labels, reduction="none")).sum()
+        return value + COST_OF_SOURCE / 2 * common.square().sum() + (cost * own.square().sum(dim=1)).sum() / 2
 
-        optimiser.step(loss)  # type: ignore[no-untyped-call]
-    return LinearHead(scale * (weights + common[origin] + own).detach(), bias)
+    start = [features.new_zeros(len(sources), features.shape[1]), torch.zeros_like(weights)]
+    common, own = minimise(loss, start, STEPS)
+    return LinearHead(scale * (weights + common[origin] + own), bias)
 
 
 def _labels(sources: Sequence[Source]) -> tuple[Tensor, Tensor]:

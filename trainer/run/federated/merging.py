@@ -24,9 +24,9 @@ from torch.nn.functional import cross_entropy
 from recall_server.core.classifier.class_statistics import LinearHead
 from recall_server.core.classifier.one_step import OneStep, one_step
 from recall_server.core.memory import DescribedClasses
+from recall_server.core.training.lbfgs import minimise
 from trainer.run.federated.clients import Client
 from trainer.starts.features.described_classes import described_classes
-from trainer.starts.features.linear_head import minimise
 from trainer.starts.features.trained_features import Labelled
 
 VIRTUAL: Final = 200  # features of a class; 300 change validation accuracy by less than its noise
@@ -114,12 +114,9 @@ def _corrected(head: Tensor, data: Labelled) -> Tensor:
     """The head [C, D] and what it lacks to tell the virtual features apart, where all classes count the same."""
     counts = torch.bincount(data.labels, minlength=len(head))
     shares = 1 / (len(head) * counts[data.labels].float())
-    with torch.enable_grad():
-        correction = torch.zeros_like(head, requires_grad=True)
 
-        def loss() -> Tensor:
-            losses = cross_entropy(data.features @ (head + correction).T, data.labels, reduction="none")
-            return (shares * losses).sum() + COST / 2 * correction.square().sum()
+    def loss(correction: Tensor) -> Tensor:
+        losses = cross_entropy(data.features @ (head + correction).T, data.labels, reduction="none")
+        return (shares * losses).sum() + COST / 2 * correction.square().sum()
 
-        minimise(loss, [correction], STEPS)
-    return head + correction.detach()
+    return head + minimise(loss, [torch.zeros_like(head)], STEPS)[0]

@@ -19,6 +19,7 @@ from recall_server.core.classifier.class_statistics import LinearHead
 from recall_server.core.classifier.one_step import one_step
 from recall_server.core.memory import DescribedClasses
 from recall_server.core.preprocessing import Standardise
+from recall_server.core.training.lbfgs import minimise
 from recall_server.core.training.retraining import Retraining
 from trainer.starts.features.described_classes import centres_of
 
@@ -92,17 +93,10 @@ def _columns(head: Tensor, drawn: Tensor, added: Sequence[Tensor]) -> Tensor:
     shares = 1 / (len(counts) * torch.tensor(counts, dtype=features.dtype))[labels]
     scale = (features.shape[1] / features.square().sum(dim=1).mean()).sqrt()
     known = features @ head.T
-    with torch.enable_grad():
-        columns = torch.zeros(len(added), features.shape[1], requires_grad=True)
-        optimiser = torch.optim.LBFGS([columns], max_iter=STEPS, line_search_fn="strong_wolfe")
 
-        def loss() -> Tensor:
-            optimiser.zero_grad()
-            logits = torch.cat([known, scale * features @ columns.T], dim=1)
-            value = (shares * cross_entropy(logits, labels, reduction="none")).sum()
-            value = value + COST / 2 * columns.square().sum()
-            value.backward()  # type: ignore[no-untyped-call]
-            return value
+    def loss(columns: Tensor) -> Tensor:
+        logits = torch.cat([known, scale * features @ columns.T], dim=1)
+        value = (shares * cross_entropy(logits, labels, reduction="none")).sum()
+        return value + COST / 2 * columns.square().sum()
 
-        optimiser.step(loss)  # type: ignore[no-untyped-call]
-    return scale * columns.detach()
+    return scale * minimise(loss, [features.new_zeros(len(added), features.shape[1])], STEPS)[0]

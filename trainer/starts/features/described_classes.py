@@ -21,7 +21,7 @@ from trainer.starts.features.small_memories import small_heads
 from trainer.starts.features.trained_features import Labelled
 from trainer.starts.representatives import clusters
 
-RIDGES: Final = (1e-3, 3e-3, 1e-2)  # of the head, chosen on validation features
+RIDGES: Final = (1e-2, 3e-3, 1e-3)  # of the head, chosen on validation features; each head starts at the last
 CENTRES: Final = (16, 8, 4, 2)  # of a class: the most that leave half as many bases again as there are classes
 MOST_BASES: Final = 256  # more hold what validation features do not show
 CLUSTERED: Final = 500  # features of a class that its centres are found among
@@ -99,9 +99,9 @@ def best_head(
     train: Labelled, validation: Labelled, classes: int, *, bias: bool, settings: HeadSettings = CHOSEN
 ) -> BestHead:
     """The head of the ridge that is best on validation features, or of the ridge in the settings."""
-    features, best = train.features.float(), None
+    features, head, best = train.features.float(), None, None
     for ridge in RIDGES if settings.ridge is None else (settings.ridge,):
-        head = softmax_head(features, train.labels, classes, ridge, bias=bias, balance=settings.balance)
+        head = softmax_head(features, train.labels, classes, ridge, bias=bias, balance=settings.balance, start=head)
         accuracy = _accuracy(head, validation)
         if best is None or accuracy > best[1]:
             best = BestHead(head, accuracy, ridge)

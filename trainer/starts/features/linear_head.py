@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping
 from typing import Annotated, Final, Self
 
 import torch
@@ -11,8 +11,13 @@ from torch import Tensor
 from torch.nn.functional import cross_entropy
 
 from recall_server.core.classifier.class_statistics import LinearHead
+from recall_server.core.training.lbfgs import Curvature, minimise
 
 PREFIX: Final = "head."  # of the settings in a manifest
+STEPS: Final = 30  # of L-BFGS, at most
+TOLERANCE: Final = 2e-4  # of the loss, in a step: validation accuracies stay within 0.1 points after it
+CURVATURE: Final = 0.25  # about the mean of p (1 - p), where p are probabilities; its worst case is 1/2 (Böhning, 1992)
+SEEN: Final = 4096  # features that the curvature is estimated from
 
 
 class HeadSettings(BaseModel):
@@ -47,33 +52,34 @@ def softmax_head(  # noqa: PLR0913
     classes: int,
     ridge: float,
     *,
-    steps: int = 60,
     bias: bool = True,
     balance: float = 0.0,
+    start: LinearHead | None = None,
 ) -> LinearHead:
-    """Softmax regression on features [N, D] with ridge / 2 |W|^2 in the mean loss, by L-BFGS.
+    """Softmax regression on features [N, D] with ridge / 2 |W|^2 in the mean loss, by L-BFGS, from `start` or zero on.
 
     In training, `balance` times the logarithms of the classes' frequencies are added to the logits.
     """
     prior = balance * torch.bincount(labels, minlength=classes).clamp(min=1).to(features).log()
-    weights = features.new_zeros(classes, features.shape[1]).requires_grad_()
-    shift = features.new_zeros(classes).requires_grad_(bias)
+    weights = features.new_zeros(classes, features.shape[1]) if start is None else start.weights
+    shift = features.new_zeros(classes) if start is None else start.bias
 
-    def loss() -> Tensor:
+    def loss(weights: Tensor, shift: Tensor = shift) -> Tensor:
         return cross_entropy(features @ weights.T + shift + prior, labels) + ridge / 2 * weights.square().sum()
 
-    minimise(loss, [weights, shift] if bias else [weights], steps)
-    return LinearHead(weights.detach(), shift.detach())
+    begin = [weights, shift] if bias else [weights]
+    found = minimise(loss, begin, STEPS, tolerance=TOLERANCE, inverse=_curvature(features, ridge))
+    return LinearHead(found[0], found[1] if bias else shift)
 
 
-def minimise(loss: Callable[[], Tensor], tensors: Sequence[Tensor], steps: int) -> None:
-    """Changes `tensors` to lower `loss`, which is smooth and computed on all data, by so many steps of L-BFGS."""
-    optimiser = torch.optim.LBFGS(tensors, max_iter=steps, history_size=10, line_search_fn="strong_wolfe")
+def _curvature(features: Tensor, ridge: float) -> Curvature:
+    """The inverse of about the second derivative of the loss: the features' moments, and the ridge."""
+    some = features[:: max(1, len(features) // SEEN)]
+    hessian = CURVATURE * some.T @ some / len(some)
+    hessian.diagonal().add_(ridge)
+    factor = torch.linalg.cholesky(hessian)
 
-    def closure() -> Tensor:
-        optimiser.zero_grad()
-        value = loss()
-        value.backward()  # type: ignore[no-untyped-call]
-        return value
+    def inverse(weights: Tensor, *shift: Tensor) -> list[Tensor]:
+        return [torch.cholesky_solve(weights.T, factor).T, *(each / CURVATURE for each in shift)]
 
-    optimiser.step(closure)  # type: ignore[no-untyped-call]
+    return inverse

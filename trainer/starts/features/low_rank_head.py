@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.nn.functional import cross_entropy
 
 from recall_server.core.classifier.class_statistics import LinearHead, eigen
-from trainer.starts.features.linear_head import minimise
+from recall_server.core.training.lbfgs import minimise
 from trainer.starts.features.trained_features import Labelled
 
 STEPS = 60  # of L-BFGS
@@ -31,13 +31,12 @@ def truncated(head: LinearHead, features: Tensor, rank: int) -> tuple[Tensor, Te
 def low_rank_factors(head: LinearHead, data: Labelled, rank: int, ridge: float) -> tuple[Tensor, Tensor]:
     """Factors A [C, K] and orthonormal B [K, D] of weights A B without a bias, trained from the full head on."""
     features = data.features.float()
-    left, right = (each.contiguous().requires_grad_() for each in truncated(head, features, rank))
 
-    def loss() -> Tensor:
+    def loss(left: Tensor, right: Tensor) -> Tensor:
         value = cross_entropy(features @ right.T @ left.T, data.labels)
         return value + ridge / 2 * (left @ right).square().sum()
 
-    minimise(loss, [left, right], STEPS)
-    q, r = torch.linalg.qr(right.detach().T)
-    factors = left.detach() @ r.T
+    left, right = minimise(loss, truncated(head, features, rank), STEPS)
+    q, r = torch.linalg.qr(right.T)
+    factors = left @ r.T
     return factors - factors.mean(dim=0), q.T.contiguous()
