@@ -22,7 +22,8 @@ from benchmarks.process_tree import bytes_of, descendants
 from benchmarks.waiting import PATIENCE, until
 
 RAY = str(Path(sys.executable).with_name("ray"))
-SMALL = ["--object-store-memory=80000000", "--include-log-monitor=false", "--disable-usage-stats"]
+OBJECT_STORE_BYTES = 80_000_000  # of each node; Ray takes no less than 75 MB
+SMALL = [f"--object-store-memory={OBJECT_STORE_BYTES}", "--include-log-monitor=false", "--disable-usage-stats"]
 STARTS = 3
 # With the niceness of 15 that Ray gives them, workers starve on a busy machine. The rest lets the head notice a dead
 # node within seconds.
@@ -48,10 +49,14 @@ class Node:
                 command, env=told, cwd=folder, stdout=log, stderr=log, start_new_session=True
             )
 
-    def comes_up(self) -> bool:
-        """Wait until it runs or has given up; returns whether it runs."""
-        until(lambda: self._runs() or self.process.poll() is not None, "the node of Ray runs")
-        return self.process.poll() is None
+    @property
+    def has_ended(self) -> bool:
+        return self.process.poll() is not None
+
+    def comes_up(self, head: Node) -> bool:
+        """Wait until it runs, or it or its head has ended; returns whether it runs."""
+        until(lambda: self._runs() or self.has_ended or head.has_ended, "the node of Ray runs")
+        return not self.has_ended and not head.has_ended
 
     def actors(self) -> list[int]:
         """The processes of the actors of training on this node."""
@@ -100,10 +105,22 @@ class LocalCluster:
         return f"127.0.0.1:{self.port}"
 
     def start(self, nodes: int = 2) -> None:
-        """Start the head, and then its nodes. After `kill`, they are a new cluster at the same address."""
+        """Start the head, and then its nodes. After `kill`, they are a new cluster at the same address.
+
+        Some heads end soon after their start, so all begins anew then.
+        """
+        for left in reversed(range(STARTS)):
+            try:
+                return self._start(nodes)
+            except RuntimeError:
+                self.kill()
+                if not left:
+                    raise
+
+    def _start(self, nodes: int) -> None:
         ports = [f"--port={self.port}", f"--ray-client-server-port={free_port()}", f"--dashboard-port={free_port()}"]
-        head = ["--head", "--num-cpus=0", "--include-dashboard=false", f"--temp-dir={self.folder / 'ray'}", *ports]
-        self.head = self._started(*head)
+        folder = f"--temp-dir={self.folder / 'ray'}"
+        self.head = self._started("--head", "--num-cpus=0", "--include-dashboard=false", "--no-monitor", folder, *ports)
         for _ in range(nodes):  # one after the other: two that begin together take the same socket
             self.add()
 
@@ -132,10 +149,13 @@ class LocalCluster:
         """A node that runs. Ray gives up after 30 seconds, which a busy machine may take, so it has several tries."""
         for _ in range(STARTS):
             node = Node(self.folder, *options, **(self.environment | environment))
-            if node.comes_up():
-                return node
-            node.kill()
-        raise RuntimeError(f"a node of Ray does not start:\n{node.log.read_text()}")
+            head = node if "--head" in options or self.head is None else self.head
+            with contextlib.ExitStack() as unless_it_runs:
+                unless_it_runs.callback(node.kill)
+                if node.comes_up(head):
+                    unless_it_runs.pop_all()
+                    return node
+        raise RuntimeError(f"a node of Ray does not start:\n{node.log.read_text()}\nits head:\n{head.log.read_text()}")
 
     def close(self) -> None:
         """Kill every node, and delete all files."""

@@ -1,12 +1,12 @@
 """Trainings on a Ray cluster beside trainings by local processes: what one takes more, and what a second actor adds.
 
-    python -m benchmarks.ray_workers [--quick] [--pairs 40] [--rounds 4] [--jobs 40]
+    python -m benchmarks.ray_workers [--quick] [--pairs 40] [--rounds 4] [--jobs 40] [--labels digits:0,digits:1]
 
 The cluster is a head and one node of this machine. All servers are warm, and each worker has one thread. Overhead: the
 same training is asked of both servers in turn; `more_ms` is the median of the paired differences from request to
-result, with its exact 95 % interval. Throughput: servers with one and with two workers train the same jobs in turn;
-`times` is how many times as many classifiers a minute two workers train. --quick: a few short ones. The last line is
-JSON.
+result, with its exact 95 % interval. Throughput: servers with one and with two workers train the same jobs in turn, and
+no others run; `times` is how many times as many classifiers a minute two workers train. Classifiers know all ten digits
+unless --labels names others. --pairs 0 leaves the overhead out. --quick: a few short ones. The last line is JSON.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ import contextlib
 import statistics
 import time
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 import httpx2
 from scipy.stats import quantile_test
@@ -24,29 +25,27 @@ from benchmarks.ray_cluster import ENVIRONMENT, LocalCluster
 from benchmarks.running_server import running_server
 from benchmarks.waiting import PATIENCE, until
 
-LABELS = [f"digits:{digit}" for digit in range(10)]
+LABELS = tuple(f"digits:{digit}" for digit in range(10))
 KINDS, WORKERS = ("local", "ray"), (1, 2)
 
-Servers = dict[tuple[str, int], httpx2.Client]
+Workers = tuple[str, int]  # kind and number
+Servers = dict[Workers, httpx2.Client]
 
 
 @contextlib.contextmanager
-def warm_servers() -> Iterator[Servers]:
-    """Clients of warm servers, by kind and number of workers."""
+def warm_servers(cluster: LocalCluster, labels: Sequence[str], *wanted: Workers) -> Iterator[Servers]:
+    """Clients of warm servers, which have trained twice: the first training of a server reads the bundles."""
     with contextlib.ExitStack() as stack:
-        cluster = LocalCluster(nodes=0)
-        stack.callback(cluster.close)
-        cluster.add(cpus=sum(WORKERS))
-        ray = ["--workers=ray", f"--ray-address={cluster.address}"]
         servers: Servers = {}
-        for number in WORKERS:
-            flags = {"local": [f"--workers={number}"], "ray": [*ray, f"--ray-workers={number}"]}
-            for kind in KINDS:
-                options = [*flags[kind], "--worker-threads=1", "--device=cpu", "--queue-limit=1000"]
-                server = stack.enter_context(running_server(*options, environment=ENVIRONMENT))
-                client = httpx2.Client(base_url=server.url, timeout=PATIENCE)
-                servers[kind, number] = stack.enter_context(client)
+        for kind, number in wanted:
+            ray = ["--workers=ray", f"--ray-address={cluster.address}", f"--ray-workers={number}"]
+            flags = ray if kind == "ray" else [f"--workers={number}"]
+            options = [*flags, "--worker-threads=1", "--device=cpu", "--queue-limit=1000"]
+            server = stack.enter_context(running_server(*options, environment=ENVIRONMENT))
+            servers[kind, number] = stack.enter_context(httpx2.Client(base_url=server.url, timeout=PATIENCE))
         until(lambda: all(map(is_warm, servers.values())), "all workers are warm")
+        for client in servers.values():
+            seconds_for(client, labels, [10**6, 10**6 + 1])
         yield servers
 
 
@@ -76,12 +75,12 @@ def seconds_for(client: httpx2.Client, labels: Sequence[str], seeds: Sequence[in
     return time.perf_counter() - began
 
 
-def overhead(servers: Servers, pairs: int) -> dict[str, float | list[float]]:
+def overhead(servers: Servers, labels: Sequence[str], pairs: int) -> dict[str, float | list[float]]:
     """Milliseconds of the same training by both kinds, and of their difference."""
     found: dict[str, list[float]] = {kind: [] for kind in KINDS}
     for seed in range(pairs):
         for kind in KINDS if seed % 2 else KINDS[::-1]:
-            found[kind].append(1000 * seconds_for(servers[kind, 1], LABELS, [seed]))
+            found[kind].append(1000 * seconds_for(servers[kind, 1], labels, [seed]))
     more = [ray - local for local, ray in zip(found["local"], found["ray"], strict=True)]
     interval = quantile_test(more, p=0.5).confidence_interval(0.95)
     return {
@@ -91,23 +90,20 @@ def overhead(servers: Servers, pairs: int) -> dict[str, float | list[float]]:
     }
 
 
-def throughput(servers: Servers, rounds: int, jobs: int) -> dict[str, dict[str, float | list[float]]]:
-    """Classifiers a minute by kind and number of workers: medians of the rounds, and the ratio of each."""
-    found: dict[tuple[str, int], list[float]] = {each: [] for each in servers}
-    for number in range(rounds):
-        seeds = range((number + 1) * 1000, (number + 1) * 1000 + jobs)
-        for each in servers if number % 2 else reversed(servers):
-            found[each].append(60 * jobs / seconds_for(servers[each], LABELS, seeds))
-    figures: dict[str, dict[str, float | list[float]]] = {}
-    for kind in KINDS:
-        times = [two / one for one, two in zip(found[kind, 1], found[kind, 2], strict=True)]
-        figures[kind] = {
-            "one_a_minute": round(statistics.median(found[kind, 1]), 1),
-            "two_a_minute": round(statistics.median(found[kind, 2]), 1),
-            "times": round(statistics.median(times), 2),
-            "times_range": [round(min(times), 2), round(max(times), 2)],
-        }
-    return figures
+def throughput(servers: Servers, labels: Sequence[str], rounds: int, jobs: int) -> dict[str, float | list[float]]:
+    """Classifiers a minute by one worker and by two: medians of the rounds, and the ratio of each."""
+    found: dict[int, list[float]] = {number: [] for _, number in servers}
+    for index in range(rounds):
+        seeds = range((index + 1) * 1000, (index + 1) * 1000 + jobs)
+        for (_, number), client in list(servers.items())[:: 1 if index % 2 else -1]:
+            found[number].append(60 * jobs / seconds_for(client, labels, seeds))
+    times = [two / one for one, two in zip(found[1], found[2], strict=True)]
+    return {
+        "one_a_minute": round(statistics.median(found[1]), 1),
+        "two_a_minute": round(statistics.median(found[2]), 1),
+        "times": round(statistics.median(times), 2),
+        "times_range": [round(min(times), 2), round(max(times), 2)],
+    }
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -115,14 +111,23 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--pairs", type=int, default=40)
     parser.add_argument("--rounds", type=int, default=4)
     parser.add_argument("--jobs", type=int, default=40, help="of each server in each round")
+    parser.add_argument("--labels", type=lambda text: text.split(","), default=LABELS)
     options = parser.parse_args(arguments)
+    labels: Sequence[str] = options.labels
     pairs, rounds, jobs = (6, 1, 4) if options.quick else (options.pairs, options.rounds, options.jobs)
-    with warm_servers() as servers:
-        for client in servers.values():  # the first training of a server reads the bundles
-            seconds_for(client, LABELS, [10**6, 10**6 + 1])
-        figures = {"overhead": overhead(servers, pairs), "pairs": pairs}
-        print(figures, flush=True)
-        print_figures(figures | {"throughput": throughput(servers, rounds, jobs), "rounds": rounds, "jobs": jobs})
+    cluster = LocalCluster(nodes=0)
+    with contextlib.closing(cluster):
+        cluster.add(cpus=sum(WORKERS))
+        figures: dict[str, Any] = {"rounds": rounds, "jobs": jobs, "throughput": {}}
+        if pairs:
+            with warm_servers(cluster, labels, *((kind, 1) for kind in KINDS)) as servers:
+                figures |= {"pairs": pairs, "overhead": overhead(servers, labels, pairs)}
+                print(figures["overhead"], flush=True)
+        for kind in KINDS:
+            with warm_servers(cluster, labels, *((kind, number) for number in WORKERS)) as servers:
+                figures["throughput"][kind] = throughput(servers, labels, rounds, jobs)
+                print(kind, figures["throughput"][kind], flush=True)
+    print_figures(figures)
 
 
 if __name__ == "__main__":

@@ -192,9 +192,20 @@ class WorkerSupervisor:
                 return True
             worker.end_job()
             return False  # nobody wants this training, and only a new process ends it
-        queue.succeeded(worker.job, classifier, message.seconds)
-        worker.end_job()
+        self._finish(worker, queue, classifier, message.seconds)
         return True
+
+    def _finish(self, worker: WorkerProcess, queue: JobQueue, classifier: bytes, seconds: float) -> None:
+        """Hand over a classifier. The next training has begun by then, so that the worker does not wait for disks."""
+        done = worker.job
+        assert done is not None
+        worker.end_job()
+        self._dispatch(worker, queue)
+        try:
+            queue.succeeded(done, classifier, seconds)
+        except Exception:
+            queue.lost(done, UNWATCHED)
+            raise
 
     def _became_warm(self, worker: WorkerProcess, ready: Ready) -> None:
         worker.became_warm(ready)

@@ -7,17 +7,19 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import torch
 
-from benchmarks.ray_cluster import LocalCluster
+from benchmarks.ray_cluster import OBJECT_STORE_BYTES, LocalCluster
 from recall_server.jobs.rows.records import JobStatus
 from recall_server.jobs.training_jobs import TrainingJobs
 from recall_server.jobs.workers import supervisor
 from recall_server.jobs.workers.ray.backend import RayBackend, RayCluster
 from tests.recall_server.job_examples import jobs_with, record, training_task
-from tests.recall_server.watched_jobs import is_alive
+from tests.recall_server.watched_jobs import finished, is_alive
 from tests.suite.ray_cluster import claiming
 from tests.suite.waiting import PATIENCE, eventually
 
@@ -130,6 +132,16 @@ def test_a_node_without_the_packages_is_named(ray_cluster: LocalCluster, fault_o
         "a node cannot import memory-recall (ModuleNotFoundError: No module named 'safetensors'): install the same "
         "packages on every node"
     )
+
+
+def test_a_task_larger_than_the_object_stores_is_trained(ray_cluster: LocalCluster, tmp_path: Path) -> None:
+    """Ray puts on a disk what does not fit."""
+    large = replace(training_task(steps=1), images=torch.zeros(3, 120_000, 1, 8, 8))
+    assert len(large.to_bytes()) > OBJECT_STORE_BYTES
+    jobs = jobs_with(RayBackend(RayCluster(ray_cluster.address)), tmp_path)
+    done = finished(jobs, jobs.submit(record("large"), large).record.id)
+    assert done.status is JobStatus.SUCCEEDED, done.error
+    jobs.stop()
 
 
 def test_a_cluster_that_wants_another_token_is_named(fault_of: FaultOf) -> None:

@@ -16,9 +16,10 @@ import pytest
 
 from benchmarks.process_tree import LISTED, children
 from recall_server.jobs.claimed_jobs import ClaimedJobs
-from recall_server.jobs.rows.records import JobError, JobStatus
+from recall_server.jobs.rows.records import JobError, JobStatus, Progress
 from recall_server.jobs.training_jobs import TrainingJobs
 from recall_server.jobs.workers import local, supervisor, worker, worker_process
+from recall_server.jobs.workers.backend import Assignment
 from recall_server.jobs.workers.local import LocalBackend
 from recall_server.jobs.workers.worker import Ready, Succeeded
 from tests.recall_server.job_examples import ENDLESS, record, training_task
@@ -72,6 +73,45 @@ def test_several_processes_train_independently(start: Start) -> None:
     assert jobs.get("other").attempt == 1
     assert finished(jobs, jobs.submit(record("next"), training_task()).record.id).status is JobStatus.SUCCEEDED
     assert jobs.get("other").status is JobStatus.RUNNING
+
+
+class Listed:
+    """A `JobQueue` of trainings with these names, which lists what happens."""
+
+    def __init__(self, *names: str) -> None:
+        self.waiting, self.told = list(names), list[str]()
+
+    def take(self) -> Assignment | None:
+        if not self.waiting:
+            return None
+        name = self.waiting.pop(0)
+        self.told.append(f"{name} taken")
+        return Assignment(name, 1, training_task().to_bytes(), 60.0)
+
+    def progressed(self, assignment: Assignment, progress: Progress) -> bool:
+        return True
+
+    def succeeded(self, assignment: Assignment, classifier: bytes, seconds: float) -> None:
+        self.told.append(f"{assignment.identifier} succeeded")
+
+    def failed(self, assignment: Assignment, error: JobError) -> None:
+        self.told.append(f"{assignment.identifier} failed")
+
+    def lost(self, assignment: Assignment, reason: str) -> None:
+        self.told.append(f"{assignment.identifier} lost")
+
+    def returned(self, assignment: Assignment) -> None:
+        self.told.append(f"{assignment.identifier} returned")
+
+
+def test_the_next_training_begins_before_the_end_of_the_last_is_written_down() -> None:
+    queue, backend = Listed("one", "other"), local_backend(1)
+    backend.start(queue)
+    try:
+        eventually(lambda: len(queue.told) == 4, "both have ended", patience=3 * PATIENCE)
+    finally:
+        backend.stop()
+    assert queue.told == ["one taken", "other taken", "one succeeded", "other succeeded"]
 
 
 def test_a_training_yields_the_processor_to_the_server(warm: TrainingJobs) -> None:
