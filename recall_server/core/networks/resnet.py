@@ -18,6 +18,7 @@ from recall_server.core.networks.base import AbstractNetwork, Parameters
 
 STAGES = (64, 128, 256, 512)
 UNIT = 2 ** (len(STAGES) - 1)
+SMALLEST = 2 * UNIT
 
 
 @final
@@ -27,15 +28,19 @@ class ResNet(AbstractNetwork):
 
     As in the authors' code, a block halves by average pooling at its end instead of a stride, and the features are
     flattened (512 x 4 x 4 for 32 pixels) instead of averaged. Images are padded with zeros to the next multiple of 8,
-    so that 28 pixels become 32. Convolutions have no bias, because the norm after each of them would cancel it.
+    so that 28 pixels become 32, and to 16 at least. Convolutions have no bias, because the norm after each of them would cancel it.
     """
 
     def __post_init__(self) -> None:
         self.require(UNIT, "a resnet", f"use {UNIT}x{UNIT} or larger")
 
     def padded_size(self) -> tuple[int, int]:
-        """The next multiples of 8."""
-        return self.round_up(UNIT)
+        """The next multiples of 8, and 16 or more.
+
+        Of 8 pixels, the last block would average the whole of a normalised map: the same number for every image.
+        """
+        height, width = self.round_up(UNIT)
+        return max(height, SMALLEST), max(width, SMALLEST)
 
     def shapes(self) -> dict[str, tuple[int, ...]]:
         shapes = _convolution_norm_shapes("stem", self.channels, STAGES[0], 3)

@@ -155,6 +155,16 @@ def test_the_classifier_sees_the_features_of_the_authors_networks(spec: str, fea
     assert _network(spec, (3, size, size)).shapes()["classifier.weight"] == (5, features)
 
 
+@pytest.mark.parametrize("spec", ["convnet", "resnet", "alexnet", "mlp"])
+@pytest.mark.parametrize("size", [8, 16])
+def test_small_images_that_differ_have_features_that_differ(spec: str, size: int) -> None:
+    """The mean of a map after its instance norm is the same for all images."""
+    network = build_network(NetworkSpec.parse(spec), (1, size, size), 3)
+    generator = torch.Generator().manual_seed(0)
+    features = network.features(network.initialise(generator), torch.rand(2, 1, size, size, generator=generator))
+    assert float((features[0] - features[1]).abs().max()) > 0.01
+
+
 def test_the_resnet_has_ten_weighted_layers_besides_shortcuts() -> None:
     weights = [name for name in _network("resnet").shapes() if name.endswith(".weight") and "shortcut" not in name]
     assert len(weights) == 10
