@@ -28,7 +28,8 @@ class ResNet(AbstractNetwork):
 
     As in the authors' code, a block halves by average pooling at its end instead of a stride, and the features are
     flattened (512 x 4 x 4 for 32 pixels) instead of averaged. Images are padded with zeros to the next multiple of 8,
-    so that 28 pixels become 32, and to 16 at least. Convolutions have no bias, because the norm after each of them would cancel it.
+    so that 28 pixels become 32, and to 16 at least. Convolutions have no bias, because the norm after each of them
+    would cancel it.
     """
 
     def __post_init__(self) -> None:
