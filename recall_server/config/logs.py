@@ -12,6 +12,8 @@ from typing import Any, Literal, TextIO
 import structlog
 from structlog.typing import ExcInfo, Processor
 
+from recall_server.config.log_writer import LogWriter
+
 # The server logs each request itself, with id, route and time. A warning for every malformed form would let callers
 # fill the disk.
 NOISY = ("uvicorn.access", "python_multipart")
@@ -39,7 +41,7 @@ def configure_logs(level: str, form: Literal["console", "json"]) -> None:
     ]
     if form == "json":
         last = [structlog.processors.format_exc_info, structlog.processors.JSONRenderer()]
-    handler = logging.StreamHandler(sys.stderr)
+    handler = LogWriter(sys.stderr)
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(
             foreign_pre_chain=shared, processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, *last]
