@@ -34,7 +34,9 @@ def create_app(service: RecallService) -> FastAPI:
     @contextlib.asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         service.start()
-        returning = asyncio.create_task(return_freed_memory(context.cache.drop_unused, service.drop_unused))
+        returning = asyncio.create_task(
+            return_freed_memory(context.busy, context.cache.drop_unused, service.drop_unused)
+        )
         try:
             yield
         finally:

@@ -159,6 +159,10 @@ class Context:
         """Ask the job table or the disk in a thread that none of the computing requests waits for."""
         return await anyio.to_thread.run_sync(partial(function, *args, **kwargs), limiter=self.lookups)
 
+    def busy(self) -> bool:
+        """Whether threads compute for requests."""
+        return any(limiter.borrowed_tokens for limiter in (self.limiter, self.submissions))
+
     def check_threads(self) -> None:
         """Raises Overloaded where `run` or `predict` would."""
         _check_line(self.limiter)

@@ -9,18 +9,22 @@ import pytest
 from recall_server.api.state import freed_memory
 
 
-def test_caches_drop_what_is_unused_before_freed_memory_is_released(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("busy", [False, True])
+def test_caches_drop_what_is_unused_and_freed_memory_is_released_more_rarely_while_busy(
+    busy: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
     done: list[float | str] = []
     monkeypatch.setattr(freed_memory, "SECONDS_BETWEEN", 0.0)
     monkeypatch.setattr(freed_memory, "release_freed_memory", lambda: done.append("released"))
 
     async def scenario() -> None:
-        task = asyncio.create_task(freed_memory.return_freed_memory(done.append))
-        while len(done) < 4:
+        task = asyncio.create_task(freed_memory.return_freed_memory(lambda: busy, done.append))
+        while done.count("released") < 2:
             await asyncio.sleep(0.001)
         task.cancel()
         with pytest.raises(asyncio.CancelledError):
             await task
 
     asyncio.run(asyncio.wait_for(scenario(), 30))
-    assert done[:4] == [freed_memory.UNUSED_SECONDS, "released"] * 2
+    before = [freed_memory.UNUSED_SECONDS] * (freed_memory.BUSY_ROUNDS if busy else 0)
+    assert done[: 2 * len(before) + 4] == [*before, freed_memory.UNUSED_SECONDS, "released"] * 2
