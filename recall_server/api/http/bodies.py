@@ -8,11 +8,11 @@ from __future__ import annotations
 import asyncio
 import re
 import sys
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
+from functools import partial
 from typing import Any, TypeVar, final
 from urllib.parse import unquote
 
-from anyio import CapacityLimiter, to_thread
 from fastapi import Request
 from fastapi.exceptions import RequestValidationError
 from pydantic import BaseModel, ValidationError
@@ -33,7 +33,7 @@ KEY_COST = 4  # a key of an object costs as much to parse as this many numbers
 INLINE_JSON = 2**14  # bytes that are parsed faster than a thread is started
 # Python knows codecs that raise errors of their own, or that are no character sets; callers may name only these.
 CHARSETS = frozenset({"utf-8", "utf8", "us-ascii", "ascii", "iso-8859-1", "latin-1", "latin1"})
-PARTS_IN_A_TURN = 32  # of a form, then others have their turn on the event loop; each takes a tenth of a millisecond
+PARTS_IN_A_TURN = 8  # of a form, then others have their turn on the event loop; each takes a tenth of a millisecond
 HEADERS_END = b"\r\n\r\n"  # of a part
 # What browsers and curl encode in the names of fields and files (HTML, section 4.10.21.8); they encode no other '%'.
 ENCODED = {"%22": '"', "%0D": "\r", "%0A": "\n"}
@@ -42,6 +42,7 @@ FILENAME = re.compile(rb"(?i);\s*filename\*\s*=\s*(utf-8|iso-8859-1)'[^']*'([^;\
 MAX_TEXT_PARTS = 100  # a text part is a mistake; so many are read before a request is refused without naming one
 
 Body = TypeVar("Body", bound=BaseModel)
+InThread = Callable[[Callable[[], Body]], Awaitable[Body]]  # what runs a function in a thread
 
 
 def media_type(request: Request, *, only: Sequence[str] = (JSON, FORM)) -> str:
@@ -56,8 +57,8 @@ def media_type(request: Request, *, only: Sequence[str] = (JSON, FORM)) -> str:
     return sent
 
 
-async def read_json(request: Request, model: type[Body], parsers: CapacityLimiter) -> Body:
-    """The body as `model`, parsed in one of the threads of `parsers` where it is large.
+async def read_json(request: Request, model: type[Body], in_thread: InThread[Body]) -> Body:
+    """The body as `model`, parsed by `in_thread` where it is large.
 
     Raises a 400 for a body that is not JSON, a 413 for one of too many bytes, and a 422 for one with too many values
     or of another shape.
@@ -71,7 +72,7 @@ async def read_json(request: Request, model: type[Body], parsers: CapacityLimite
     data = b"".join(pieces)
     if len(data) <= INLINE_JSON:
         return _parse(data, model)
-    return await to_thread.run_sync(_parse, data, model, limiter=parsers)
+    return await in_thread(partial(_parse, data, model))
 
 
 def _parse(data: bytes, model: type[Body]) -> Body:

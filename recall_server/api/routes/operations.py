@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from fastapi import APIRouter, Request, Response
 from fastapi.responses import JSONResponse
+from fastapi.routing import APIRoute
 
 from recall_server import __version__
 from recall_server.api.guards.access import OPEN, READ, GuardedRoute, access
@@ -69,6 +70,9 @@ async def openapi(request: Request) -> JSONResponse:
 async def live() -> Live:
     """Answer as long as the server runs."""
     return Live()
+
+
+LIVE_ROUTES = [route for route in router.routes if isinstance(route, APIRoute) and route.endpoint is live]
 
 
 @router.get("/v2/health/ready", responses=NOT_READY)

@@ -89,7 +89,7 @@ async def recall_queries(
         pictures = await read_pictures(request, max_pictures=context.settings.max_pictures)
         recall = _recall_of_pictures(pictures, context.service, parameters.options())
     else:
-        body = await read_json(request, RecallBody, context.parsers)
+        body = await read_json(request, RecallBody, context.parse)
         release_body(request)
         recall = _recall_of_queries(body, context.service, parameters.options())
     content, media = await _answer(request, context, recall, form)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Iterable
 from typing import Any, Literal
 
 from pydantic import AwareDatetime, BaseModel, Field
@@ -104,6 +106,12 @@ class ClassifierList(BaseModel):
 
     classifiers: list[ClassifierAnswer]
     next: str | None
+
+    @classmethod
+    def json_of(cls, classifiers: Iterable[ClassifierAnswer], following: str | None) -> bytes:
+        """The JSON of a page, written one classifier at a time: a writer keeps all other threads waiting."""
+        written = ",".join(each.model_dump_json() for each in classifiers)
+        return f'{{"classifiers":[{written}],"next":{json.dumps(following)}}}'.encode()
 
 
 class EventAnswer(BaseModel):

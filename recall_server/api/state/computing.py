@@ -1,20 +1,15 @@
-"""Threads that compute for requests. They give way to the event loop, which answers everybody."""
+"""Threads that work for requests. They give way to the event loop, which answers everybody."""
 
 from __future__ import annotations
 
-import contextlib
-import os
-import sys
-import threading
 from collections.abc import Callable
-from typing import Final, TypeVar
+from typing import TypeVar
 
 from anyio import CapacityLimiter, to_thread
 
-NICENESS: Final = 5  # added niceness of a thread, as of the processes that train and decode
+from recall_server.core.scheduling import let_event_loop_first
 
 Result = TypeVar("Result")
-_thread = threading.local()
 
 
 async def compute(function: Callable[[], Result], limiter: CapacityLimiter) -> Result:
@@ -23,15 +18,5 @@ async def compute(function: Callable[[], Result], limiter: CapacityLimiter) -> R
 
 
 def _compute(function: Callable[[], Result]) -> Result:
-    if not getattr(_thread, "gives_way", False):
-        _thread.gives_way = True
-        _give_way()
+    let_event_loop_first()
     return function()
-
-
-def _give_way() -> None:
-    """Lower the priority of this thread for good. Only Linux gives each thread a priority of its own."""
-    if sys.platform == "linux":
-        number = threading.get_native_id()
-        with contextlib.suppress(OSError):  # a sandbox may forbid it
-            os.setpriority(os.PRIO_PROCESS, number, os.getpriority(os.PRIO_PROCESS, number) + NICENESS)

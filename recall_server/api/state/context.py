@@ -157,7 +157,11 @@ class Context:
 
     async def look(self, function: Callable[P, Result], /, *args: P.args, **kwargs: P.kwargs) -> Result:
         """Ask the job table or the disk in a thread that none of the computing requests waits for."""
-        return await anyio.to_thread.run_sync(partial(function, *args, **kwargs), limiter=self.lookups)
+        return await compute(partial(function, *args, **kwargs), self.lookups)
+
+    async def parse(self, function: Callable[[], Result]) -> Result:
+        """Parse a large body in a thread, one at a time."""
+        return await compute(function, self.parsers)
 
     def busy(self) -> bool:
         """Whether threads compute for requests."""

@@ -9,7 +9,6 @@ from __future__ import annotations
 import contextlib
 import json
 import multiprocessing
-import os
 import resource
 import signal
 from collections.abc import Callable
@@ -20,13 +19,13 @@ from multiprocessing.process import BaseProcess
 from typing import Any, Final, final
 
 from recall_server.core.io.deadline import calls_after
+from recall_server.core.scheduling import let_server_first
 from recall_server.errors import Abandoned, Unavailable
 
 SECONDS_BETWEEN_LOOKS: Final = 0.1  # between checks whether somebody still waits for the answer
 SECONDS_TO_START: Final = 120.0
 SECONDS_TO_STOP: Final = 10.0
 NO_PROCESS: Final = "no process could be started for work on files of others"
-NICENESS: Final = 5  # added niceness: the server has precedence
 
 Work = Callable[[dict[str, Any], bytes], tuple[dict[str, Any], bytes]]
 Wanted = Callable[[], bool]
@@ -148,7 +147,7 @@ def _serve(connection: Connection, work: Work, limits: WorkLimits) -> None:
     """The main function of the process, which ends when the other end of the pipe is closed."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the server decides when to stop
     signal.signal(signal.SIGPROF, signal.SIG_DFL)  # exceeding the limit of processor time ends the process
-    os.nice(NICENESS)
+    let_server_first()
     _limit_memory(limits.memory)
     with contextlib.suppress(EOFError, OSError):
         connection.send_bytes(b"ready")

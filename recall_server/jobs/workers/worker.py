@@ -21,6 +21,7 @@ from pydantic import Field, TypeAdapter
 
 from recall_server.core.networks import NetworkSpec
 from recall_server.core.preprocessing import Standardise
+from recall_server.core.scheduling import let_server_first
 from recall_server.core.training.allocator import keep_freed_memory
 from recall_server.core.training.retraining import Retraining
 from recall_server.errors import RecallError, TrainingFailed
@@ -28,7 +29,6 @@ from recall_server.jobs.rows.records import JobError, Progress, Record
 from recall_server.jobs.rows.task import TaskDescription, TrainingTask
 
 SECONDS_BETWEEN_REPORTS = 0.1
-NICENESS = 5  # answers, which are short, go before trainings where both want the same processor
 UNEXPECTED = JobError(kind=TrainingFailed.__name__, detail="training failed unexpectedly; the server's log says more")
 
 
@@ -94,7 +94,7 @@ def run_worker(connection: Connection, device: str, threads: int) -> None:
     then gets a new process.
     """
     end_with_parent()
-    os.nice(NICENESS)
+    let_server_first()
     keep_freed_memory()
     if threads:
         torch.set_num_threads(threads)

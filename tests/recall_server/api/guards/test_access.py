@@ -14,6 +14,7 @@ from starlette.responses import Response
 from starlette.types import Message, Receive, Scope, Send
 
 from recall_server.api.guards.access import READ, Access, GuardedRoute, access, access_of
+from recall_server.api.guards.early import Early
 from recall_server.config.api_keys import Scope as KeyScope
 from tests.recall_server.api.conftest import Open
 from tests.recall_server.api.requests import problem
@@ -68,7 +69,11 @@ def probed(open_app: Open, monkeypatch: pytest.MonkeyPatch) -> TestClient:
         headers = {"x-reached": f"{scope['method']} {self.path}"} if allowed else {}
         await Response(status_code=200 if allowed else 405, headers=headers)(scope, receive, send)
 
+    async def leave(self: Early, scope: Scope, receive: Receive, send: Send) -> None:
+        await self.app(scope, receive, send)
+
     monkeypatch.setattr(GuardedRoute, "answer", answer)
+    monkeypatch.setattr(Early, "__call__", leave)
     monkeypatch.setattr("recall_server.api.routes.known_recalls.RecallRoute.answer", answer)
     return open_app(api_keys=API_KEYS)
 
