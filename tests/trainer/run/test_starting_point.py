@@ -28,12 +28,18 @@ PICTURES = "--method image-addressing --set objective.classes_per_step=2 --set q
 ENCODER = "--set queries.size=5 --set queries.encoder=convnet:filters=4,depth=2".split()
 
 
-@pytest.fixture
-def first(bars_folder: Path, tmp_path: Path) -> Path:
+@pytest.fixture(scope="module")
+def distilled(bars_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A memory addressed by pictures, of one step."""
-    path = tmp_path / "first" / "bars.safetensors"
+    path = tmp_path_factory.mktemp("distilled") / "bars.safetensors"
     run(*distill(bars_folder, path, *PICTURES, *ENCODER, "--outer-steps", "1", "--rows", "6"))
     return path
+
+
+@pytest.fixture
+def first(distilled: Path, tmp_path: Path) -> Path:
+    """A copy of it that a test may change."""
+    return shutil.copytree(distilled.parent, tmp_path / "first") / distilled.name
 
 
 def further(data: Path, start: Path, output: Path, *arguments: str) -> list[str]:
@@ -85,7 +91,9 @@ def test_continued_pretrained_networks_start_from_the_encoder(bars_folder: Path,
         f"{field}=convnet:filters=4,depth=2" for field in ("objective.network", "retraining.network", "queries.encoder")
     ]
     warm = tmp_path / "warm" / "bars.safetensors"
-    made = [part for each in ["queries.size=5", "queries.pretraining_steps=2", *same] for part in ("--set", each)]
+    small = ["objective.steps=4", "objective.window=2", "objective.real_batch=12", "retraining.steps=40"]
+    made = ["queries.size=5", "queries.pretraining_steps=2", *same, *small]
+    made = [part for each in made for part in ("--set", each)]
     new = ["distill", "--dataset", str(bars_folder), "--output", str(warm), *PICTURES, *made, "--outer-steps", "1"]
     run(*new, "--images-per-class", "100", "--bases", "3", "--method", "image-addressing-warm")
     begin = StartingPoint.read(str(warm))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, NamedTuple
 
 import pytest
 from fastapi import APIRouter, FastAPI
@@ -32,6 +32,13 @@ VARIANTS = ("{}", "{}/", "/{}", "{}//", "{}/.", "{}/x", "{};x", "{}%0A", "{}%2F"
 LABELS = {"labels": ["left", "right"]}
 
 
+class Probed(NamedTuple):
+    """An application, and one event loop for the thousands of requests to it."""
+
+    client: TestClient
+    loop: asyncio.Runner
+
+
 def guarded_routes(client: TestClient) -> Iterator[tuple[str, str, Access]]:
     """Path, method and declared access of every route of the application."""
     assert isinstance(client.app, FastAPI)
@@ -42,7 +49,7 @@ def guarded_routes(client: TestClient) -> Iterator[tuple[str, str, Access]]:
             yield route.path, method, access_of(route.endpoint)
 
 
-def ask(client: TestClient, method: str, path: str, key: str | None) -> tuple[int, str]:
+def ask(probed: Probed, method: str, path: str, key: str | None) -> tuple[int, str]:
     """The status of an answer, and the path and method of the route that gave it; "" where none did."""
     headers = [(b"host", b"127.0.0.1")] + ([] if key is None else [(b"x-api-key", key.encode())])
     scope = {"type": "http", "method": method, "path": path, "query_string": b"", "headers": headers, "root_path": ""}
@@ -54,14 +61,13 @@ def ask(client: TestClient, method: str, path: str, key: str | None) -> tuple[in
     async def send(message: Message) -> None:
         sent.append(message)
 
-    asyncio.run(
-        client.app(scope | {"client": ("127.0.0.1", 1), "scheme": "http", "http_version": "1.1"}, receive, send)
-    )
+    scope |= {"client": ("127.0.0.1", 1), "scheme": "http", "http_version": "1.1"}
+    probed.loop.run(probed.client.app(scope, receive, send))
     return sent[0]["status"], dict(sent[0]["headers"]).get(b"x-reached", b"").decode()
 
 
 @pytest.fixture
-def probed(open_app: Open, monkeypatch: pytest.MonkeyPatch) -> TestClient:
+def probed(open_app: Open, monkeypatch: pytest.MonkeyPatch) -> Iterator[Probed]:
     """An application with keys whose routes only tell that they were reached."""
 
     async def answer(self: GuardedRoute, scope: Scope, receive: Receive, send: Send) -> None:
@@ -75,7 +81,8 @@ def probed(open_app: Open, monkeypatch: pytest.MonkeyPatch) -> TestClient:
     monkeypatch.setattr(GuardedRoute, "answer", answer)
     monkeypatch.setattr(Early, "__call__", leave)
     monkeypatch.setattr("recall_server.api.routes.known_recalls.RecallRoute.answer", answer)
-    return open_app(api_keys=API_KEYS)
+    with asyncio.Runner() as loop:
+        yield Probed(open_app(api_keys=API_KEYS), loop)
 
 
 def test_an_endpoint_without_a_declared_scope_needs_admin() -> None:
@@ -98,11 +105,11 @@ def test_a_new_post_route_refuses_read_and_train_keys(open_app: Open) -> None:
         assert client.post("/new", headers={"X-API-Key": KEYS[scope]}).status_code == status
 
 
-def test_every_route_accepts_exactly_the_scopes_that_it_declares(probed: TestClient) -> None:
-    table = {f"{method} {path}": needed for path, method, needed in guarded_routes(probed)}
+def test_every_route_accepts_exactly_the_scopes_that_it_declares(probed: Probed) -> None:
+    table = {f"{method} {path}": needed for path, method, needed in guarded_routes(probed.client)}
     assert len(table) > 20
     reached: set[str] = set()
-    for path, method, needed in guarded_routes(probed):
+    for path, method, needed in guarded_routes(probed.client):
         for scope in (None, *KeyScope):
             enough = needed.scope is None or (scope is not None and scope >= needed.scope)
             status, route = ask(probed, method, path, KEYS[scope] if scope else None)
@@ -113,9 +120,9 @@ def test_every_route_accepts_exactly_the_scopes_that_it_declares(probed: TestCli
 
 
 @pytest.mark.parametrize("variant", [*VARIANTS, *("{}" + each for each in CONTROL)], ids=ascii)
-def test_no_spelling_of_a_path_bypasses_the_scope_of_its_route(probed: TestClient, variant: str) -> None:
-    table = {f"{method} {path}": needed for path, method, needed in guarded_routes(probed)}
-    for path in {path for path, _, _ in guarded_routes(probed)}:
+def test_no_spelling_of_a_path_bypasses_the_scope_of_its_route(probed: Probed, variant: str) -> None:
+    table = {f"{method} {path}": needed for path, method, needed in guarded_routes(probed.client)}
+    for path in {path for path, _, _ in guarded_routes(probed.client)}:
         for method in METHODS if variant in VARIANTS else ("GET", "POST"):
             for scope in (None, KeyScope.READ, KeyScope.TRAIN):
                 spelt = variant.format(path)
