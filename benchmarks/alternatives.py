@@ -32,16 +32,7 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
 from benchmarks.command import add_encoder, command_parser, featuriser, parse, print_figures
-from benchmarks.few_shot_features import (
-    WAYS,
-    Pictures,
-    draw,
-    held_out_classes,
-    interval,
-    memory_model,
-    views_of,
-    without_root,
-)
+from benchmarks.few_shot_features import WAYS, Pictures, draw, held_out_classes, interval, memory_model, without_root
 from benchmarks.memories_of_classes import of_classes
 from recall_server.core.classifier.class_statistics import TwoCovariances
 from recall_server.core.encoders.onnx_session import cpu_session
@@ -127,14 +118,12 @@ class Episode(NamedTuple):
     tested: Tensor
 
 
-def ways(
-    pictures: Pictures, views: Tensor, layer: LastLayer, model: TwoCovariances
-) -> dict[str, Callable[[Episode], Logits]]:
-    """Each way learns from an episode, the server from `views`, and gives logits of pictures by their positions."""
+def ways(pictures: Pictures, layer: LastLayer, model: TwoCovariances) -> dict[str, Callable[[Episode], Logits]]:
+    """Each way learns from an episode, and gives logits of pictures by their positions."""
     features, plain, generator = pictures.features, without_root(pictures.features), torch.Generator().manual_seed(2)
 
     def server(episode: Episode) -> Logits:
-        head = few_shot_head(views[episode.shown], episode.labels, model).head
+        head = few_shot_head(features[episode.shown], episode.labels, model).head
         return lambda index: head.logits(features[index])
 
     def on_features(learn: Callable[[Tensor, Tensor], Logits]) -> Callable[[Episode], Logits]:
@@ -177,15 +166,14 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--episodes", type=int, default=100)
     parser.add_argument("--classes", choices=("clean", "explored"), default="clean", help="which 20 unseen classes")
     options = parse(parser, arguments)
-    encoder = featuriser(options)
-    seen = load_dataset("cifar100", featuriser=encoder)
+    seen = load_dataset("cifar100", featuriser=featuriser(options))
     unseen = held_out_classes(options.classes)
     model = memory_model(seen, [label for label in range(len(seen.classes)) if label not in unseen])
     pictures = Pictures(*of_classes(seen.test, torch.tensor(unseen)))
     photographs = load_dataset("cifar100").test
     chosen = torch.isin(photographs.labels, torch.tensor(unseen))
     layer = last_layer(options.encoder, photographs.images[chosen], options.size)
-    learners = ways(pictures, views_of(encoder.encoder, photographs.images[chosen]), layer, model)
+    learners = ways(pictures, layer, model)
     count = 10 if options.quick else options.episodes
     document: dict[str, object] = {"episodes": count, "classes": options.classes}
     for shots in SHOTS:

@@ -7,8 +7,6 @@ cifar10     CIFAR-10 by a memory of CIFAR-100 without its classes that CIFAR-10 
 
 The memory is made from training pictures, at the numbers of one image per class and stored as int8. Each episode draws
 five of the unseen classes, 1 or 5 pictures to learn from and 15 to be tested on, of each, all from the test split.
-As the server does, the ways of the memory learn from several views of each picture (`views.py`); nearest class mean and
-logistic regression learn from the features of the pictures, as a person would.
 Figures are mean accuracies in per cent with 95 % intervals; `over_X` is the paired difference to X. --quick: 60
 episodes. The last line is JSON.
 """
@@ -26,12 +24,9 @@ from torch.nn.functional import normalize, one_hot
 from benchmarks.command import add_encoder, command_parser, featuriser, print_figures
 from benchmarks.memories_of_classes import memory_of_classes
 from recall_server.core.classifier.class_statistics import LinearHead, TwoCovariances
-from recall_server.core.encoders.query_encoder import QueryEncoder
 from recall_server.recall.features.few_shot import few_shot_head, logistic, nearest_mean, recalled, together
 from recall_server.recall.features.known_classes import statistics_in_features
-from recall_server.recall.features.views import MOST, features_of_views
 from trainer.data.datasets import ImageDataset, load_dataset
-from trainer.data.features import prepared
 
 WAYS, TESTS, SHOTS = 5, 15, (1, 5)
 CLASSES, HELD_OUT = 100, 20  # of CIFAR-100
@@ -60,12 +55,6 @@ def flat(features: Tensor) -> Tensor:
     return features.flatten(1).float()
 
 
-def views_of(encoder: QueryEncoder, images: Tensor) -> Tensor:
-    """The mean features [N, D] of several views of pictures uint8 [N, C, H, W]."""
-    parts = (prepared(part, encoder.image_shape) for part in torch.split(images, MOST))
-    return torch.cat([features_of_views(encoder.encode, part) for part in parts])
-
-
 def without_root(features: Tensor) -> Tensor:
     """What a network gives before the encoder takes signed square roots [N, D]: of length one instead of its own."""
     return normalize(features * features.abs(), dim=1)
@@ -89,27 +78,25 @@ def right(head: LinearHead, pictures: Tensor) -> Tensor:
 
 
 def measure(
-    pictures: Pictures, views: Tensor, model: TwoCovariances, episodes: Episodes, shots: int
+    pictures: Pictures, plain: Tensor, model: TwoCovariances, episodes: Episodes, shots: int
 ) -> dict[str, Tensor]:
-    """Accuracies [E] of each way. The server learns from `views`, and the two baselines from features without root."""
-    plain = without_root(pictures.features)
+    """Accuracies [E] of each way. `plain` are features without the root, which the two baselines learn from."""
     labels = torch.arange(WAYS).repeat_interleave(shots)
     members = one_hot(labels).float()
-    alone, several = (plain, plain), (views, pictures.features)  # to learn from, and to be tested on
-    ways: dict[str, tuple[tuple[Tensor, Tensor], Callable[[Tensor, Tensor], LinearHead]]] = {
-        "nearest_class_mean": (alone, nearest_mean),
-        "logistic_regression": (alone, logistic),
-        "prototypes": (several, nearest_mean),
-        "pictures": (several, logistic),
-        "recalled": (several, lambda x, y: recalled(x, y, model)),
-        "together": (several, lambda x, y: together(x, recalled(x, y, model), logistic(x, y))),
+    ways: dict[str, tuple[Tensor, Callable[[Tensor, Tensor], LinearHead]]] = {
+        "nearest_class_mean": (plain, nearest_mean),
+        "logistic_regression": (plain, logistic),
+        "prototypes": (pictures.features, nearest_mean),
+        "pictures": (pictures.features, logistic),
+        "recalled": (pictures.features, lambda x, y: recalled(x, y, model)),
+        "together": (pictures.features, lambda x, y: together(x, recalled(x, y, model), logistic(x, y))),
     }
     found: dict[str, list[Tensor]] = {name: [] for name in [*ways, "auto"]}
     for shown, tested in zip(torch.split(episodes.shown, AT_ONCE), torch.split(episodes.tested, AT_ONCE), strict=True):
-        for name, ((learned, asked), make) in ways.items():
-            found[name].append(right(make(learned[shown], members), asked[tested]))
+        for name, (features, make) in ways.items():
+            found[name].append(right(make(features[shown], members), features[tested]))
     for shown, tested in zip(episodes.shown, episodes.tested, strict=True):
-        head = few_shot_head(views[shown], labels, model).head
+        head = few_shot_head(pictures.features[shown], labels, model).head
         found["auto"].append(right(head, pictures.features[tested]).unsqueeze(0))
     return {name: torch.cat(parts) for name, parts in found.items()}
 
@@ -147,7 +134,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     options = parser.parse_args(arguments)
     encoder = featuriser(options)
     known = load_dataset("cifar100", featuriser=encoder)
-    asked = known if options.setting == "cifar100" else load_dataset(options.setting, featuriser=encoder)
+    asked = known if options.setting == "cifar100" else load_dataset("cifar10", featuriser=encoder)
     if options.setting == "cifar100":
         unseen = held_out_classes(options.held_out)
         memory = [label for label in range(CLASSES) if label not in unseen]
@@ -158,9 +145,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     model = memory_model(known, memory)
     made = time.perf_counter() - started
     chosen = torch.isin(asked.test.labels, torch.tensor(unseen))
-    originals = load_dataset(options.setting).test.images[chosen]
     pictures = Pictures(flat(asked.test.images[chosen]), asked.test.labels[chosen])
-    views = views_of(encoder.encoder, originals)
+    plain = without_root(pictures.features)
     document: dict[str, object] = {
         "setting": options.setting,
         "memory_classes": len(memory),
@@ -170,7 +156,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         count = 60 if options.quick else options.episodes
         episodes = draw(pictures.labels, shots, count, torch.Generator().manual_seed(1))
         began = time.perf_counter()
-        accuracies = measure(pictures, views, model, episodes, shots)
+        accuracies = measure(pictures, plain, model, episodes, shots)
         figures = {name: interval(values) for name, values in accuracies.items()}
         for baseline in ("nearest_class_mean", "logistic_regression", "pictures", "recalled"):
             figures |= {

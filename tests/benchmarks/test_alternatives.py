@@ -23,7 +23,7 @@ def test_all_ways_learn_from_the_same_pictures() -> None:
     positions = torch.arange(len(labels)).unflatten(0, (WAYS, SHOTS + TESTS))
     shown, tested = positions[:, :SHOTS].flatten(), positions[:, SHOTS:].flatten()
     episode = Episode(shown, torch.arange(WAYS).repeat_interleave(SHOTS), tested)
-    figures = measure(ways(Pictures(features, labels), features, layer, model), [episode, episode])
+    figures = measure(ways(Pictures(features, labels), layer, model), [episode, episode])
     for way in ("server", "logistic_regression", "teachable_machine", "fine_tuned"):
         accuracy = figures[way]
         assert isinstance(accuracy, list)

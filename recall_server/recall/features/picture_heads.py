@@ -18,7 +18,6 @@ from recall_server.recall.features.few_shot import FewShotHead, HeadWay, few_sho
 from recall_server.recall.features.few_shot import class_means as means_and_counts
 from recall_server.recall.features.known_classes import mean_features
 from recall_server.recall.features.picture_space import PictureSpace
-from recall_server.recall.features.views import features_of_views
 from recall_server.recall.joined_head import Source
 from recall_server.recall.queries import Query, by_class
 from recall_server.recall.stored_heads import head_with_pictures, holds_head
@@ -122,7 +121,7 @@ def _encoded(
     positions = by_class(pictures)
     check_one_class_each(pictures)
     pixels = decode_all(pictures, space.encoder.image_shape, limits=limits)
-    features = features_of_views(space.encoder.encode, pixels)
+    features = torch.from_numpy(space.encoder.encode(pixels))
     wrong = next((at for at, row in enumerate(features.isfinite().all(dim=1).tolist()) if not row), None)
     if wrong is not None:
         raise UnsupportedQuery(
