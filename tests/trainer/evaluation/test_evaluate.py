@@ -21,6 +21,7 @@ from trainer.evaluation.few_shot import FewShot, draw_episode, evaluate_few_shot
 from trainer.evaluation.protocol import Protocol
 from trainer.evaluation.report import evaluate_bundle, recorded, write_card
 from trainer.methods.named import compose
+from trainer.run.cluster.tasks import Here
 from trainer.run.progress import RunLimits
 from trainer.run.request import DistillRequest
 from trainer.run.search.instant import instant
@@ -106,7 +107,8 @@ def test_the_recorded_json_can_be_read_and_has_confusions(bars_folder: Path, tmp
         dataset, method, budget, path, seed=0, device=torch.device("cpu"), limits=RunLimits(0), resume=False
     )
     instant(request, [budget], moments=None, report=lambda sentence: None)
-    arguments: Any = {"seeds": [0, 1], "network": "convnet:filters=8,depth=2", "device": torch.device("cpu")}
+    network = "convnet:filters=8,depth=2"
+    arguments: Any = {"seeds": [0, 1], "network": network, "device": torch.device("cpu"), "compute": Here().map}
     for _ in range(2):
         evaluate_bundle(path, dataset, protocol=Protocol("bundle"), record=True, **arguments)
     (row,) = MemoryBundle.load(path).manifest.accuracy
