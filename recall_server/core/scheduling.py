@@ -1,7 +1,8 @@
 """Who goes first where several want the same processor: the event loop, since it answers everybody.
 
-Threads that compute for requests come next, and processes that compute come last: the event loop waits for a thread
-that holds the interpreter's lock, and that thread must not wait for its processor.
+Threads that compute for requests and processes that train come next. Processes that decode pictures of strangers come
+last: the event loop waits for a thread that holds the interpreter's lock, and that thread must not wait for its
+processor.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from typing import Final
 
 # Niceness above that of the event loop, which runs in the main thread of the server. Five make a third of the share.
 THREADS: Final = 5
+TRAINING: Final = 5  # by 10, half as many trainings of honest callers ended under attack
 PROCESSES: Final = 10
 LOWEST: Final = 19
 
@@ -24,9 +26,9 @@ def let_event_loop_first() -> None:
         _be_nice(THREADS, os.getpid())
 
 
-def let_server_first() -> None:
+def let_server_first(niceness: int = PROCESSES) -> None:
     """Give this process, which the server has started, a lower priority, for good."""
-    _be_nice(PROCESSES, os.getppid())
+    _be_nice(niceness, os.getppid())
 
 
 def _be_nice(niceness: int, process: int) -> None:

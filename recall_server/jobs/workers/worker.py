@@ -21,7 +21,7 @@ from pydantic import Field, TypeAdapter
 
 from recall_server.core.networks import NetworkSpec
 from recall_server.core.preprocessing import Standardise
-from recall_server.core.scheduling import let_server_first
+from recall_server.core.scheduling import TRAINING, let_server_first
 from recall_server.core.training.allocator import keep_freed_memory
 from recall_server.core.training.retraining import Retraining
 from recall_server.errors import RecallError, TrainingFailed
@@ -94,7 +94,7 @@ def run_worker(connection: Connection, device: str, threads: int) -> None:
     then gets a new process.
     """
     end_with_parent()
-    let_server_first()
+    let_server_first(TRAINING)
     keep_freed_memory()
     if threads:
         torch.set_num_threads(threads)
