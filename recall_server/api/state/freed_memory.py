@@ -15,7 +15,7 @@ from typing import Final
 from recall_server.core.training.allocator import release_freed_memory
 
 SECONDS_BETWEEN: Final = 10.0
-BUSY_ROUNDS: Final = 6  # that pass without it, at most, while requests are being computed
+BUSY_ROUNDS: Final = 2  # that pass without it, at most, while requests are being computed
 UNUSED_SECONDS: Final = 30.0  # after which a cache forgets a value
 
 
