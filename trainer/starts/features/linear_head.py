@@ -16,7 +16,7 @@ from recall_server.core.training.lbfgs import Curvature, minimise
 PREFIX: Final = "head."  # of the settings in a manifest
 STEPS: Final = 60  # of L-BFGS, at most
 TOLERANCE: Final = 2e-4  # of the loss, in a step: validation accuracies stay within 0.1 points after it
-CURVATURE: Final = 0.25  # about the mean of p (1 - p), where p are probabilities; 1/2 is its bound (Böhning, 1992)
+CURVATURE: Final = 0.25  # above the mean of p (1 - p), where p are probabilities; the bound is 1/2 (Böhning, 1992)
 SEEN: Final = 4096  # features that the curvature is estimated from
 
 
