@@ -28,7 +28,7 @@ from benchmarks.predictions import Trained, trained
 from benchmarks.running_server import ARTIFACTS, PATIENCE, RunningServer, running_server
 from recall_server.core.bundle.bundle import MemoryBundle
 from recall_server.core.networks.spec import NetworkSpec
-from recall_server.core.training.leave_one_out import LeftOut, leave_one_out, log_odds
+from recall_server.core.training.heads.leave_one_out import LeftOut, leave_one_out, log_odds
 from recall_server.core.training.retraining import Retraining, learning_rate
 
 MEMORIES = ("cifar10-features", "cifar100-features")

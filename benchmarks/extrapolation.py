@@ -33,7 +33,7 @@ from recall_server.errors import TrainingFailed
 from trainer.cli import commands
 from trainer.data.datasets import ImageDataset, load_dataset
 from trainer.evaluation.evaluate import Accuracies
-from trainer.evaluation.fresh_tasks import FreshTask, fresh_accuracies
+from trainer.evaluation.few_shot.fresh_tasks import FreshTask, fresh_accuracies
 from trainer.methods.named import compose
 from trainer.methods.overrides import given
 

@@ -13,7 +13,7 @@ from recall_server.core.classifier.class_statistics import LinearHead
 from recall_server.core.classifier.fresh_classifier import FreshClassifier
 from recall_server.core.networks.spec import NetworkSpec
 from recall_server.core.preprocessing import Standardise
-from recall_server.core.training.lbfgs import minimise
+from recall_server.core.training.heads.lbfgs import minimise
 from recall_server.core.training.retraining import Retraining
 from trainer.starts.features.trained_features import Labelled
 

@@ -34,8 +34,8 @@ from trainer.data.features import Featuriser
 from trainer.data.splits import Split
 from trainer.starts.features.described_classes import best_exact
 from trainer.starts.features.linear_head import softmax_head
+from trainer.starts.features.representatives import clusters
 from trainer.starts.features.trained_features import Labelled, Schedule, retraining, train_vectors
-from trainer.starts.representatives import clusters
 
 PICTURE = 32 * 32 * 3  # numbers of a picture of CIFAR
 NOISE = 0.3  # of vectors that start at one mean, in units of the deviation of features

@@ -23,7 +23,7 @@ from benchmarks.command import CPU, command_parser, print_figures
 from benchmarks.running_server import ARTIFACTS, PATIENCE, running_server
 from recall_client import Addressing, RecallClient
 from trainer.data.datasets import load_dataset
-from trainer.evaluation.few_shot import FewShot, FewShotTask, draw_episode
+from trainer.evaluation.few_shot.episodes import FewShot, FewShotTask, draw_episode
 from trainer.evaluation.report import SHOTS, TESTS, WAYS
 
 BUNDLE = "fashion-mnist-images"

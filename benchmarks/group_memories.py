@@ -24,7 +24,7 @@ from recall_server.core.io.atomic import write_atomically
 from trainer.cli import commands
 from trainer.data.datasets import ImageDataset, load_dataset
 from trainer.methods.method import Method
-from trainer.run.request import DistillRequest
+from trainer.run.setup.request import DistillRequest
 
 UNFINISHED = "unfinished"  # the sub-folder of memories that are being distilled
 DESCRIPTION = "memories.json"  # the settings that all memories of a folder share

@@ -37,7 +37,7 @@ from recall_server.core.io.atomic import write_atomically
 from trainer.cli import commands
 from trainer.data.datasets import ImageDataset, Split, load_dataset
 from trainer.evaluation.evaluate import Accuracies
-from trainer.evaluation.few_shot import (
+from trainer.evaluation.few_shot.episodes import (
     CLASSIFIED,
     NEAREST_MEAN,
     RECALLED,
@@ -51,8 +51,8 @@ from trainer.evaluation.few_shot import (
 from trainer.methods.budget import MemoryBudget, Size
 from trainer.methods.method import Method
 from trainer.methods.overrides import given
-from trainer.run.request import DistillRequest
-from trainer.run.starting_point import StartingPoint
+from trainer.run.setup.request import DistillRequest
+from trainer.run.setup.starting_point import StartingPoint
 
 SHOTS = (1, 5)
 NAMES = {NEAREST_MEAN: "nearest class mean", CLASSIFIED: "classify, then recall", RECALLED: "image addressing"}

@@ -34,8 +34,8 @@ from trainer.evaluation.evaluate import Accuracies, Runs, evaluate_labels, evalu
 from trainer.methods.method import Method
 from trainer.methods.named import compose
 from trainer.run.progress import RunLimits
-from trainer.run.request import DistillRequest
 from trainer.run.search.instant import budgets, instant
+from trainer.run.setup.request import DistillRequest
 
 DATASETS = ("fashion-mnist", "cifar10", "mnist", "cifar100")
 BUDGETS = (1, 10, 50)

@@ -11,8 +11,8 @@ from trainer.data.datasets import ImageDataset
 from trainer.methods.budget import MemoryBudget
 from trainer.methods.method import Method
 from trainer.run.progress import RunLimits
-from trainer.run.request import DistillRequest
 from trainer.run.search.instant import InstantRun
+from trainer.run.setup.request import DistillRequest
 
 
 def instant_memory(dataset: ImageDataset, method: Method, budget: MemoryBudget, output: Path) -> MemoryBundle:

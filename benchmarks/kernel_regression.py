@@ -24,9 +24,9 @@ from trainer.methods.named import compose
 from trainer.methods.specs.problem import Problem
 from trainer.objectives.kernel.regression import KernelRegression, predictions
 from trainer.objectives.kernel.trained_pool import support_of
-from trainer.run.build import fit_preprocessing, real_data
 from trainer.run.distill import Distillation
 from trainer.run.progress import RunLimits
+from trainer.run.setup.build import fit_preprocessing, real_data
 
 
 @torch.no_grad()

@@ -29,7 +29,7 @@ from recall_server.core.memory import Recalled
 from recall_server.core.networks import ConvNet, Parameters
 from trainer.objectives.inner.inner_training import Momentum
 from trainer.objectives.inner.layer_features import layer_features
-from trainer.objectives.inner.select_step import LARGE_PARTS, inner_step
+from trainer.objectives.inner.steps.select_step import LARGE_PARTS, inner_step
 from trainer.objectives.matching.features import DistributionMatching
 from trainer.objectives.matching.gradients import GradientMatching
 from trainer.objectives.matching.networks import FreshNetworks

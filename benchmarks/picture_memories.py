@@ -30,9 +30,9 @@ from trainer.methods.method import Method
 from trainer.methods.named import compose
 from trainer.methods.specs.problem import Problem
 from trainer.methods.specs.spec import flattened
-from trainer.run.build import fit_preprocessing, real_data
 from trainer.run.distill import Distillation
 from trainer.run.progress import RunLimits
+from trainer.run.setup.build import fit_preprocessing, real_data
 from trainer.starts.features.trained_features import Schedule
 from trainer.starts.real.mosaics import recalled_features
 

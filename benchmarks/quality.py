@@ -26,7 +26,7 @@ from recall_server.core.bundle.bundle import MemoryBundle
 from recall_server.core.classifier.expected_accuracy import quality_of_labels, quality_of_pictures
 from trainer.data.datasets import ImageDataset, Split, load_dataset
 from trainer.evaluation.evaluate import Runs, evaluate_labels, fresh_accuracy
-from trainer.evaluation.few_shot import FewShot, draw_episode
+from trainer.evaluation.few_shot.episodes import FewShot, draw_episode
 
 BUNDLES = Path(__file__).resolve().parent.parent / "artifacts" / "bundles"
 WAYS = (2, 3)

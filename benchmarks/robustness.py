@@ -33,7 +33,7 @@ from trainer.methods.method import Method
 from trainer.methods.named import compose
 from trainer.objectives.attacks import ProjectedGradient
 from trainer.run.progress import RunLimits
-from trainer.run.request import DistillRequest
+from trainer.run.setup.request import DistillRequest
 
 NETWORK = "convnet:filters=32,depth=3"  # so narrow that minutes of one core suffice
 STEPS = 20  # of the attack that is measured

@@ -17,9 +17,9 @@ from benchmarks.feature_learners import Vectors, linear, right
 from recall_server.core.memory import AddressedBases, StoredItems
 from recall_server.core.memory.storage import fake_quantise
 from trainer.starts.features.feature_choice import head_moments, ranked_features
+from trainer.starts.features.representatives import clusters
 from trainer.starts.features.small_memories import POSITION, sparse_sizes
 from trainer.starts.features.trained_features import Labelled
-from trainer.starts.representatives import clusters
 
 CLUSTERED: Final = 5000  # features that k-means of all classes together looks at
 SOFT: Final = 1e-3  # share that every class has in every cluster

@@ -25,7 +25,7 @@ from trainer.cli import commands
 from trainer.data.datasets import ImageDataset, load_dataset
 from trainer.methods.named import compose
 from trainer.run.progress import RunLimits
-from trainer.run.request import DistillRequest
+from trainer.run.setup.request import DistillRequest
 
 STARTS = ("principal", "noise")
 SMALL = [

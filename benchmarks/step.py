@@ -23,7 +23,7 @@ from recall_server.core.networks import ConvNet, kernels
 from recall_server.core.networks.kernels.convolutions import convolution_of
 from recall_server.core.training.descent import MomentumDescent
 from recall_server.core.training.manual_backprop import by_hand
-from trainer.objectives.inner.convnet_step import ConvNetStep
+from trainer.objectives.inner.steps.convnet_step import ConvNetStep
 
 
 def best(work: Callable[[], object], times: int = 5) -> float:

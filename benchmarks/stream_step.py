@@ -20,7 +20,7 @@ from torch import Tensor
 
 from benchmarks.command import command_parser, parse, print_figures
 from recall_server.core.preprocessing import Standardise
-from trainer.methods.specs.objectives import InnerSgd, PerformanceMatchingSpec, UnrolledSpec
+from trainer.methods.specs.objectives.unrolled import InnerSgd, PerformanceMatchingSpec, UnrolledSpec
 from trainer.methods.specs.problem import Problem
 from trainer.objectives.base import AbstractObjective
 from trainer.objectives.inner import narrow_training

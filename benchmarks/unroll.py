@@ -38,8 +38,8 @@ from benchmarks.command import command_parser, print_figures
 from recall_server.core.networks import AbstractNetwork, ConvNet, Parameters
 from recall_server.core.training.allocator import keep_freed_memory
 from trainer.objectives.inner.precision import processor_has_bfloat16
-from trainer.objectives.inner.select_step import inner_step
-from trainer.objectives.inner.step import TrainState, soft_cross_entropy
+from trainer.objectives.inner.steps.select_step import inner_step
+from trainer.objectives.inner.steps.step import TrainState, soft_cross_entropy
 from trainer.objectives.inner.unroll import unroll
 
 OURS = {"ours": torch.float32, "ours_bfloat16": torch.bfloat16}

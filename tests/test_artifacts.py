@@ -16,7 +16,7 @@ from recall_server.recall.queries import label_queries
 from tests.suite.needs import needs_fashion_mnist
 from trainer.data.datasets import ImageDataset, load_dataset
 from trainer.evaluation.evaluate import Runs, evaluate_labels
-from trainer.evaluation.few_shot import FewShot, draw_episode, evaluate_few_shot
+from trainer.evaluation.few_shot.episodes import FewShot, draw_episode, evaluate_few_shot
 
 BUNDLES = sorted((Path(__file__).parent.parent / "artifacts" / "bundles").glob("*.safetensors"))
 CPU = torch.device("cpu")

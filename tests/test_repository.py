@@ -145,6 +145,22 @@ def test_modules_and_functions_stay_readable() -> None:
     assert long_modules + long_functions == []
 
 
+def test_rooms_stay_small_enough_to_draw() -> None:
+    """At most twelve modules and sub-packages in a package; benchmarks are one command for each file."""
+    packages = [path.parent for path in code_files() if path.name == "__init__.py"]
+    full = {
+        f"{package.relative_to(ROOT)}: {len(entries)}"
+        for package in packages
+        if package != ROOT / "benchmarks"
+        if len(entries := [each for each in package.glob("*") if _is_room_entry(each)]) > 12
+    }
+    assert full == set()
+
+
+def _is_room_entry(path: Path) -> bool:
+    return (path / "__init__.py").exists() or (path.suffix == ".py" and path.name != "__init__.py")
+
+
 def test_imports_stand_at_the_top_unless_the_dependency_is_optional() -> None:
     entry = ROOT / "recall_server" / "__main__.py"  # whose purpose is what happens before it imports the rest
     optional = {"PIL", "matplotlib", "numpy", "onnxruntime", "recall_client", "rich"}

@@ -16,7 +16,7 @@ from torch import Tensor
 from torch.nn.functional import cross_entropy
 
 from recall_server.core.classifier.class_statistics import LinearHead
-from recall_server.core.training.lbfgs import minimise
+from recall_server.core.training.heads.lbfgs import minimise
 
 # Half the squared length of corrections costs so much, against the mean cross-entropy of features that are as long as
 # the square root of their number. Chosen on validation pictures of five-way tasks over CIFAR-10 and CIFAR-100.

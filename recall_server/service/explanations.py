@@ -17,7 +17,7 @@ from torch import Tensor
 
 from recall_server.core.classifier.feature_classifier import FeatureClassifier
 from recall_server.core.preprocessing import Standardise
-from recall_server.core.training.leave_one_out import LeftOut, leave_one_out, log_odds
+from recall_server.core.training.heads.leave_one_out import LeftOut, leave_one_out, log_odds
 from recall_server.errors import InvalidRequest, NotReady, UnsupportedQuery
 from recall_server.jobs.rows.records import ClassifierRecord
 from recall_server.jobs.training_jobs import TrainingJobs

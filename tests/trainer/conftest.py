@@ -12,7 +12,7 @@ from tests.suite.ray_cluster import LocalCluster
 from tests.trainer.data_examples import bars_data
 from trainer.cli.app import main
 from trainer.data.datasets import ImageDataset, load_dataset
-from trainer.run.cluster.ray_tasks import RayTasks
+from trainer.run.parallel.ray_tasks import RayTasks
 
 
 @pytest.fixture(scope="session")

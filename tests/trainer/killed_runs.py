@@ -21,11 +21,11 @@ from torch import Tensor
 from trainer.data.datasets import load_dataset
 from trainer.methods.named import compose
 from trainer.methods.specs.problem import Problem
-from trainer.run.build import fit_preprocessing, real_data
 from trainer.run.distill import Distillation
 from trainer.run.progress import RunLimits, RunState
 from trainer.run.publisher import Publisher
-from trainer.run.request import DistillRequest
+from trainer.run.setup.build import fit_preprocessing, real_data
+from trainer.run.setup.request import DistillRequest
 
 SMALL = [
     "objective.eager=true",

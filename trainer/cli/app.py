@@ -56,10 +56,10 @@ from trainer.methods.budget import Size
 from trainer.methods.overrides import given
 from trainer.run.distill import Interrupted
 from trainer.run.monitor.monitors import Monitors
-from trainer.run.request import DistillRequest, check_output
 from trainer.run.search import private_pixels
 from trainer.run.search.byte_budget import ByteBudget
-from trainer.run.starting_point import StartingPoint
+from trainer.run.setup.request import DistillRequest, check_output
+from trainer.run.setup.starting_point import StartingPoint
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help=__doc__)
 Dataset = Annotated[str, typer.Option(help="A known name, a folder of class folders, or a folder of npz files.")]

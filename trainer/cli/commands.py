@@ -21,18 +21,18 @@ from trainer.evaluation.novelty import fit_novelty_scorer
 from trainer.methods.budget import MemoryBudget, Size
 from trainer.methods.method import Method
 from trainer.methods.specs.problem import Problem
-from trainer.run.build import fit_preprocessing, real_data
-from trainer.run.cluster.ray_tasks import RayTasks
-from trainer.run.cluster.tasks import Here, Tasks
 from trainer.run.distill import Distillation
-from trainer.run.distributed import ALONE, Processes, process_is_first, processes, ranks
 from trainer.run.monitor.monitors import Monitors
+from trainer.run.parallel.distributed import ALONE, Processes, process_is_first, processes, ranks
+from trainer.run.parallel.ray_tasks import RayTasks
+from trainer.run.parallel.tasks import Here, Tasks
 from trainer.run.progress import RunLimits, RunState
 from trainer.run.publisher import Publisher, check_writable
-from trainer.run.request import DistillRequest, check_nothing_is_lost
 from trainer.run.search.byte_budget import ByteBudget
 from trainer.run.search.instant import SHARES, budgets, instant, is_instant
 from trainer.run.search.trial import served_accuracy
+from trainer.run.setup.build import fit_preprocessing, real_data
+from trainer.run.setup.request import DistillRequest, check_nothing_is_lost
 from trainer.run.validation import validation_task
 
 DEFAULT_BASES = 16

@@ -11,9 +11,9 @@ import typer
 from trainer.cli import commands, options
 from trainer.cli.options import Device, Threads
 from trainer.methods.named import compose
-from trainer.methods.specs.matching.trajectory import TrajectorySpec
+from trainer.methods.specs.objectives.trajectory import TrajectorySpec
 from trainer.methods.specs.problem import Problem
-from trainer.run.build import fit_preprocessing
+from trainer.run.setup.build import fit_preprocessing
 
 
 def record_experts(

@@ -36,7 +36,7 @@ from trainer.evaluation.evaluate import (
     interval_of,
     real_rows,
 )
-from trainer.evaluation.few_shot import FewShot, draw_episode, evaluate_few_shot, largest_task
+from trainer.evaluation.few_shot.episodes import FewShot, draw_episode, evaluate_few_shot, largest_task
 from trainer.evaluation.protocol import Protocol
 from trainer.evaluation.results_file import Measured, add, evaluations, file_of, memory_digest
 from trainer.evaluation.robustness import attackable, with_attacked

@@ -5,7 +5,8 @@ A file that defines its own method can import everything that it needs from here
 
 from trainer.methods.method import Method
 from trainer.methods.specs.memories import AddressedBasesSpec, MemorySpec, StoredItemsSpec
-from trainer.methods.specs.objectives import ObjectiveSpec, UnrolledSpec
+from trainer.methods.specs.objectives.base import ObjectiveSpec
+from trainer.methods.specs.objectives.unrolled import UnrolledSpec
 from trainer.methods.specs.outer import Adam, Outer, Sgd
 from trainer.methods.specs.preprocessings import StandardiseSpec, ZcaSpec
 from trainer.methods.specs.problem import MemoryShape, Problem

@@ -16,7 +16,7 @@ from recall_server.core.training.retraining import Retraining
 from trainer.data.datasets import ImageDataset
 from trainer.methods.budget import MemoryBudget
 from trainer.methods.specs.memories import MemoryPart, MemorySpec
-from trainer.methods.specs.objectives import ObjectivePart
+from trainer.methods.specs.objectives.unrolled import ObjectivePart
 from trainer.methods.specs.outer import Outer
 from trainer.methods.specs.preprocessings import PreprocessingPart, StandardiseSpec
 from trainer.methods.specs.problem import MemoryShape, Problem

@@ -19,7 +19,7 @@ from typing import Any, Literal
 from recall_server.core.networks import NetworkSpec
 from trainer.methods.families.remember_the_past import bptt, rtp
 from trainer.methods.method import Method
-from trainer.methods.specs.objectives import InnerSgd, UnrolledSpec
+from trainer.methods.specs.objectives.unrolled import InnerSgd, UnrolledSpec
 from trainer.methods.specs.preprocessings import PreprocessingSpec, StandardiseSpec, ZcaSpec
 
 CLASSES_IN_A_STEP = 10  # with more classes, some are drawn for every outer step (section 4.2)

@@ -21,10 +21,10 @@ from trainer.methods.method import Method
 from trainer.objectives.components import Components
 from trainer.objectives.real_data import RealData
 from trainer.run.checkpoint import Checkpoint
-from trainer.run.distributed import ALONE, Processes
 from trainer.run.outer_training import OuterTraining
+from trainer.run.parallel.distributed import ALONE, Processes
 from trainer.run.progress import RunLimits, RunState, Validation
-from trainer.run.request import DistillRequest
+from trainer.run.setup.request import DistillRequest
 
 
 class Interrupted(Exception):

@@ -21,7 +21,7 @@ from trainer.methods.specs.outer import Outer
 from trainer.objectives.components import Components
 from trainer.objectives.real_data import AbstractRealData
 from trainer.objectives.sampler import Sampler
-from trainer.run.distributed import ALONE, Processes
+from trainer.run.parallel.distributed import ALONE, Processes
 
 
 class OuterStep(NamedTuple):

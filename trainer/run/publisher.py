@@ -18,7 +18,7 @@ from recall_server.core.preprocessing import AbstractPreprocessing
 from recall_server.core.training.device import device_name
 from trainer.objectives.components import Components
 from trainer.run.progress import RunState
-from trainer.run.request import DistillRequest
+from trainer.run.setup.request import DistillRequest
 
 LONGEST_CURVE = 10_000  # most points of a curve in a manifest
 FEWEST_POINTS = 3  # fewest points of a curve that is thinned to fit a budget in bytes

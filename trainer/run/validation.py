@@ -8,7 +8,7 @@ from recall_server.core.preprocessing import AbstractPreprocessing
 from recall_server.core.training.retraining import Retraining
 from trainer.data.datasets import ImageDataset
 from trainer.evaluation.evaluate import Accuracies, Runs, fresh_accuracy
-from trainer.evaluation.few_shot import FewShot, draw_episode, largest_task
+from trainer.evaluation.few_shot.episodes import FewShot, draw_episode, largest_task
 from trainer.evaluation.robustness import under
 from trainer.methods.method import Method
 from trainer.objectives.components import Components

@@ -12,7 +12,7 @@ from trainer.methods.families.remember_the_past import PAPER, rtp
 from trainer.methods.families.remember_the_past import window as windowed
 from trainer.methods.method import Method
 from trainer.methods.overrides import overridden
-from trainer.methods.specs.objectives import PerformanceMatchingSpec, SubspaceUnrolledSpec, UnrolledSpec
+from trainer.methods.specs.objectives.unrolled import PerformanceMatchingSpec, SubspaceUnrolledSpec, UnrolledSpec
 from trainer.methods.specs.preprocessings import StandardiseSpec
 from trainer.methods.specs.starts import PrincipalStart
 

@@ -1,7 +1,7 @@
 """A ConvNet's logits, loss and gradient with hand-written backpropagation, without an autograd graph.
 
 The operations of a block come from `recall_server.core.networks.kernels`, in torch or compiled. Fitting a classifier
-and predicting with it use this on the CPU; distilling builds on it (`trainer.objectives.inner.convnet_step`).
+and predicting with it use this on the CPU; distilling builds on it (`trainer.objectives.inner.steps.convnet_step`).
 """
 
 from __future__ import annotations

@@ -10,7 +10,7 @@ import torch
 
 from recall_server.core.bundle.bundle import MemoryBundle
 from recall_server.core.classifier.fresh_classifier import FreshClassifier
-from recall_server.core.training.leave_one_out import log_odds
+from recall_server.core.training.heads.leave_one_out import log_odds
 from recall_server.errors import InvalidRequest, NotFound, NotReady, UnsupportedQuery
 from recall_server.library import Library
 from recall_server.recall import BundleQuery, build_training_set

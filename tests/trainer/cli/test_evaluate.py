@@ -25,11 +25,11 @@ from trainer.evaluation.protocol import Protocol
 from trainer.evaluation.report import RECALLED, evaluate_bundle
 from trainer.evaluation.results_file import evaluations, file_of, memory_digest
 from trainer.methods.named import compose
-from trainer.run.cluster.ray_tasks import RayTasks
-from trainer.run.cluster.tasks import Here
+from trainer.run.parallel.ray_tasks import RayTasks
+from trainer.run.parallel.tasks import Here
 from trainer.run.progress import RunLimits
-from trainer.run.request import DistillRequest
 from trainer.run.search.instant import instant
+from trainer.run.setup.request import DistillRequest
 
 RETRAINING = Retraining(
     network=NetworkSpec(filters=8, depth=2), steps=60, learning_rate=0.02, rows_per_class=8, decay="cosine"

@@ -17,14 +17,14 @@ from recall_server.core.training.retraining import Retraining
 from tests.tolerances import assert_close
 from trainer.data.datasets import ImageDataset, Split, load_dataset
 from trainer.evaluation.evaluate import Accuracies, Runs, confusions, fresh_accuracy, paper_protocol
-from trainer.evaluation.few_shot import FewShot, draw_episode, evaluate_few_shot, largest_task
+from trainer.evaluation.few_shot.episodes import FewShot, draw_episode, evaluate_few_shot, largest_task
 from trainer.evaluation.protocol import Protocol
 from trainer.evaluation.report import evaluate_bundle, recorded, write_card
 from trainer.methods.named import compose
-from trainer.run.cluster.tasks import Here
+from trainer.run.parallel.tasks import Here
 from trainer.run.progress import RunLimits
-from trainer.run.request import DistillRequest
 from trainer.run.search.instant import instant
+from trainer.run.setup.request import DistillRequest
 from trainer.starts.random import noise_start
 
 RETRAINING = Retraining(

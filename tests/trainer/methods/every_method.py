@@ -15,11 +15,11 @@ from trainer.methods.method import Method
 from trainer.methods.named import FAMILIES, compose
 from trainer.methods.specs.problem import Problem
 from trainer.methods.specs.spec import flattened
-from trainer.run.build import fit_preprocessing, real_data
 from trainer.run.distill import Distillation
 from trainer.run.progress import RunLimits, RunState
 from trainer.run.publisher import PreparedBundle, Publisher
-from trainer.run.request import DistillRequest
+from trainer.run.setup.build import fit_preprocessing, real_data
+from trainer.run.setup.request import DistillRequest
 
 CPU = torch.device("cpu")
 

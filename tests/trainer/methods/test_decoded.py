@@ -10,8 +10,8 @@ from trainer.data.datasets import ImageDataset
 from trainer.methods.method import Method
 from trainer.methods.named import compose
 from trainer.methods.specs.problem import Problem
-from trainer.run.build import fit_preprocessing
-from trainer.starts.autoencoder import autoencoded
+from trainer.run.setup.build import fit_preprocessing
+from trainer.starts.decoded.autoencoder import autoencoded
 from trainer.starts.training_data import TrainingData
 
 CPU = torch.device("cpu")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from tests.trainer.objectives.inner_steps import INNER_STEPS
-from trainer.objectives.inner.step import AbstractInnerStep
+from trainer.objectives.inner.steps.step import AbstractInnerStep
 
 
 @pytest.fixture(params=INNER_STEPS)

@@ -6,8 +6,8 @@ import pytest
 
 from recall_server.core.networks.kernels import TorchBlocks, native_blocks
 from tests.suite.needs import NO_COMPILER
-from trainer.objectives.inner.autograd_step import DifferentiatedStep
-from trainer.objectives.inner.convnet_step import ConvNetStep
+from trainer.objectives.inner.steps.autograd_step import DifferentiatedStep
+from trainer.objectives.inner.steps.convnet_step import ConvNetStep
 
 INNER_STEPS = {
     "derived": lambda network: DifferentiatedStep(network, compiled=False),

@@ -13,12 +13,12 @@ from recall_server.core.networks import ConvNet
 from trainer.methods.named import compose
 from trainer.objectives.base import AbstractObjective, State
 from trainer.objectives.components import Components
-from trainer.objectives.inner.autograd_step import DifferentiatedStep
 from trainer.objectives.inner.inner_training import StepSizes
+from trainer.objectives.inner.steps.autograd_step import DifferentiatedStep
 from trainer.objectives.queries import AbstractQueries, LabelQueries, PictureQueries
 from trainer.objectives.real_data import RealData
 from trainer.objectives.sampler import OuterBatch, Sampler
-from trainer.objectives.unrolled import LOG_RATE, Unrolled, learned_rate
+from trainer.objectives.unrolled.unrolled import LOG_RATE, Unrolled, learned_rate
 from trainer.starts.random import noise_start
 
 NETWORK = ConvNet(channels=1, height=8, width=8, classes=4, filters=4, depth=2)

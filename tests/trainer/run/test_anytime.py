@@ -24,7 +24,7 @@ from trainer.data.datasets import ImageDataset
 from trainer.objectives.components import Components
 from trainer.run.distill import Interrupted
 from trainer.run.progress import RunState, Validation
-from trainer.run.starting_point import StartingPoint
+from trainer.run.setup.starting_point import StartingPoint
 
 ROOT = Path(__file__).resolve().parents[3]
 KILLS = 100

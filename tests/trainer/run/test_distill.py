@@ -20,10 +20,10 @@ from trainer.methods.specs.problem import Problem
 from trainer.methods.specs.spec import flattened
 from trainer.objectives.components import Components
 from trainer.objectives.real_data import RealData
-from trainer.run.build import fit_preprocessing, real_data
 from trainer.run.checkpoint import Checkpoint
 from trainer.run.distill import Distillation, Interrupted
 from trainer.run.progress import RunLimits, RunState
+from trainer.run.setup.build import fit_preprocessing, real_data
 
 SMALL = [
     "objective.eager=true",

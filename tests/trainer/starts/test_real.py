@@ -12,7 +12,7 @@ from tests.trainer.data_examples import rows
 from trainer.data.datasets import ImageDataset
 from trainer.methods.named import compose
 from trainer.methods.specs.problem import Problem
-from trainer.run.build import fit_preprocessing
+from trainer.run.setup.build import fit_preprocessing
 from trainer.starts.real.selection import at_random, herding, k_center
 
 

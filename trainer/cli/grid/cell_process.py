@@ -26,9 +26,9 @@ from trainer.evaluation.grid.measure import measure
 from trainer.methods.budget import Size
 from trainer.methods.method import Method
 from trainer.methods.named import compose
-from trainer.run.cluster.child import end_with_input
 from trainer.run.distill import Interrupted
-from trainer.run.request import DistillRequest
+from trainer.run.parallel.child import end_with_input
+from trainer.run.setup.request import DistillRequest
 
 VALIDATIONS = 8  # validations of a distillation, spread over its minutes
 NEVER = 10**9  # no validation by outer steps: they follow the clock

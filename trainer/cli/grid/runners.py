@@ -14,8 +14,8 @@ from typing import Protocol, final
 
 from trainer.cli.grid import cell_process
 from trainer.evaluation.grid.cell import LOG
-from trainer.run.cluster.child import Child, fault
-from trainer.run.cluster.ray_tasks import RayTasks
+from trainer.run.parallel.child import Child, fault
+from trainer.run.parallel.ray_tasks import RayTasks
 
 PROGRAM = ("-m", cell_process.__name__)  # what Python runs for each cell
 

@@ -7,7 +7,7 @@ from recall_server.core.training.retraining import Retraining
 from trainer.methods.families.distribution_matching import dm
 from trainer.methods.method import Method
 from trainer.methods.specs.decoded import AutoencoderStart, GeneratorSpec, LatentCodesSpec
-from trainer.methods.specs.objectives import InnerSgd, UnrolledSpec
+from trainer.methods.specs.objectives.unrolled import InnerSgd, UnrolledSpec
 from trainer.methods.specs.outer import Adam, Outer
 from trainer.methods.specs.starts import NoiseStart
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 from recall_server.core.networks import NetworkSpec
 from recall_server.core.training.retraining import Retraining
 from trainer.methods.method import Method
-from trainer.methods.specs.matching.networks import SteadyNetworksSpec
-from trainer.methods.specs.matching.objectives import DistributionMatchingSpec, FeatureAlignmentSpec
 from trainer.methods.specs.memories import StoredItemsSpec
+from trainer.methods.specs.objectives.matching import DistributionMatchingSpec, FeatureAlignmentSpec
+from trainer.methods.specs.objectives.networks import SteadyNetworksSpec
 from trainer.methods.specs.outer import Outer, Sgd
 from trainer.methods.specs.starts import NoiseStart, RealStart
 

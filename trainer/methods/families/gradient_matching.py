@@ -5,9 +5,9 @@ from __future__ import annotations
 from recall_server.core.networks import NetworkSpec
 from recall_server.core.training.retraining import Retraining
 from trainer.methods.method import Method
-from trainer.methods.specs.matching.networks import RealNetworksSpec, RecalledNetworksSpec
-from trainer.methods.specs.matching.objectives import GradientMatchingSpec
 from trainer.methods.specs.memories import MultiFormationSpec, StoredItemsSpec
+from trainer.methods.specs.objectives.matching import GradientMatchingSpec
+from trainer.methods.specs.objectives.networks import RealNetworksSpec, RecalledNetworksSpec
 from trainer.methods.specs.outer import Outer, Sgd
 from trainer.methods.specs.starts import NoiseStart, RealStart
 

@@ -5,8 +5,13 @@ from __future__ import annotations
 from recall_server.core.networks import NetworkSpec
 from recall_server.core.training.retraining import Retraining
 from trainer.methods.method import Method
-from trainer.methods.specs.kernels import KernelRegressionSpec, NeuralTangentSpec, RandomFeaturesSpec, TrainedPoolSpec
 from trainer.methods.specs.memories import StoredItemsSpec
+from trainer.methods.specs.objectives.kernels import (
+    KernelRegressionSpec,
+    NeuralTangentSpec,
+    RandomFeaturesSpec,
+    TrainedPoolSpec,
+)
 from trainer.methods.specs.outer import Adam, Outer
 from trainer.methods.specs.starts import RealStart
 

@@ -6,7 +6,7 @@ from recall_server.core.networks import NetworkSpec
 from recall_server.core.training.retraining import Retraining
 from trainer.methods.method import Method
 from trainer.methods.specs.memories import AddressedBasesSpec, StoredItemsSpec
-from trainer.methods.specs.objectives import UnrolledSpec
+from trainer.methods.specs.objectives.unrolled import UnrolledSpec
 from trainer.methods.specs.outer import Adam, Outer, Sgd
 from trainer.methods.specs.preprocessings import ProjectedSpec, ZcaSpec
 from trainer.methods.specs.queries import PictureQueriesSpec

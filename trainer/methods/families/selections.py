@@ -6,7 +6,7 @@ from recall_server.core.networks import NetworkSpec
 from recall_server.core.training.retraining import Retraining
 from trainer.methods.method import Method
 from trainer.methods.specs.memories import StoredItemsSpec
-from trainer.methods.specs.objectives import NoObjectiveSpec
+from trainer.methods.specs.objectives.base import NoObjectiveSpec
 from trainer.methods.specs.outer import Outer
 from trainer.methods.specs.starts import RealStart
 

@@ -5,12 +5,12 @@ from __future__ import annotations
 from recall_server.core.networks import NetworkSpec
 from trainer.methods.families.distribution_matching import SIAMESE_EVALUATION
 from trainer.methods.method import Method
-from trainer.methods.specs.matching.trajectory import (
+from trainer.methods.specs.memories import HallucinatorsSpec, StoredItemsSpec
+from trainer.methods.specs.objectives.trajectory import (
     ExpertsSpec,
     HallucinatedTrajectoriesSpec,
     TrajectoryMatchingSpec,
 )
-from trainer.methods.specs.memories import HallucinatorsSpec, StoredItemsSpec
 from trainer.methods.specs.outer import Adam, Outer, Sgd
 from trainer.methods.specs.preprocessings import StandardiseSpec, ZcaSpec
 from trainer.methods.specs.starts import RealStart

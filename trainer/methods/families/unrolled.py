@@ -5,13 +5,13 @@ from __future__ import annotations
 from recall_server.core.networks import NetworkSpec
 from recall_server.core.training.retraining import Retraining
 from trainer.methods.method import Method
-from trainer.methods.specs.kernels import KernelRegressionSpec, TrainedPoolSpec
 from trainer.methods.specs.memories import StoredItemsSpec
-from trainer.methods.specs.objectives import InnerAdam, InnerSgd, UnrolledSpec
+from trainer.methods.specs.objectives.kernels import KernelRegressionSpec, TrainedPoolSpec
+from trainer.methods.specs.objectives.steps_ahead import StepsAheadSpec
+from trainer.methods.specs.objectives.unrolled import InnerAdam, InnerSgd, UnrolledSpec
 from trainer.methods.specs.outer import Adam, Outer
 from trainer.methods.specs.preprocessings import ZcaSpec
 from trainer.methods.specs.starts import NoiseStart, RealStart
-from trainer.methods.specs.steps_ahead import StepsAheadSpec
 
 NARROW = NetworkSpec(filters=64)
 

@@ -14,7 +14,7 @@ from trainer.methods.specs.memories import MemorySpec
 from trainer.methods.specs.problem import MemoryShape, Problem
 from trainer.methods.specs.spec import Count
 from trainer.methods.specs.starts import StartSpec
-from trainer.starts.autoencoder import autoencoded
+from trainer.starts.decoded.autoencoder import autoencoded
 from trainer.starts.random import Initialisation
 
 

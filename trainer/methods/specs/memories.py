@@ -24,7 +24,7 @@ from recall_server.core.memory import (
 from trainer.data.enlargement import Enlargement
 from trainer.methods.specs.problem import MemoryShape
 from trainer.methods.specs.spec import Count, Spec, comma_separated, member_of
-from trainer.starts.hallucinators import hallucinator_shapes, random_hallucinators
+from trainer.starts.decoded.hallucinators import hallucinator_shapes, random_hallucinators
 from trainer.starts.random import Initialisation, half_resolution, noise_start
 
 

@@ -13,7 +13,7 @@ from trainer.methods.specs.problem import Problem
 from trainer.methods.specs.spec import Count, Spec, member_of
 from trainer.methods.specs.starts import StartSpec
 from trainer.objectives.queries import AbstractQueries, LabelQueries, PictureQueries
-from trainer.starts.pretrained_encoder import pretrain_encoder
+from trainer.starts.query_encoders.pretrained_encoder import pretrain_encoder
 
 
 class QueriesSpec(Spec):

@@ -18,8 +18,8 @@ from trainer.methods.specs.problem import MemoryShape, Problem
 from trainer.methods.specs.spec import Spec, member_of
 from trainer.starts.eigenvectors import Coefficients, principal_start
 from trainer.starts.few_samples import few_samples_start
-from trainer.starts.for_pictures import start_by_pictures
 from trainer.starts.from_bundle import resume_from_bundle
+from trainer.starts.query_encoders.for_pictures import start_by_pictures
 from trainer.starts.random import Initialisation
 from trainer.starts.real.real_items import Selection, network_features, pixel_features, real_items
 

@@ -16,7 +16,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from recall_server.core.networks import Parameters
-from trainer.objectives.inner.step import AbstractInnerStep, TrainState
+from trainer.objectives.inner.steps.step import AbstractInnerStep, TrainState
 from trainer.objectives.inner.unroll import train, unroll
 
 Take = Callable[[AbstractInnerStep, TrainState, Tensor, Tensor], TrainState]  # some steps

@@ -18,8 +18,8 @@ from torch.nn.functional import pad
 from recall_server.core.networks import MLP, Parameters
 from recall_server.core.networks.kernels.calls import functions, pointers, sizes
 from recall_server.core.networks.kernels.compiled import compiled
-from trainer.objectives.inner.autograd_step import DifferentiatedStep
-from trainer.objectives.inner.step import TrainState
+from trainer.objectives.inner.steps.autograd_step import DifferentiatedStep
+from trainer.objectives.inner.steps.step import TrainState
 from trainer.objectives.inner.unroll import unroll
 
 HIDDEN_WEIGHT, HIDDEN_BIAS = "layer0.weight", "layer0.bias"

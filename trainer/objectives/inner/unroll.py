@@ -20,7 +20,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from recall_server.core.networks import Parameters
-from trainer.objectives.inner.step import AbstractInnerStep, StepTrace, TrainState
+from trainer.objectives.inner.steps.step import AbstractInnerStep, StepTrace, TrainState
 
 
 def unroll(step: AbstractInnerStep, state: TrainState, images: Tensor, targets: Tensor) -> TrainState:

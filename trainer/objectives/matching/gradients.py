@@ -21,7 +21,7 @@ from torch import Tensor
 from recall_server.core.networks import Parameters
 from trainer.objectives.base import State
 from trainer.objectives.inner.inner_training import gradient
-from trainer.objectives.inner.step import AbstractInnerStep
+from trainer.objectives.inner.steps.step import AbstractInnerStep
 from trainer.objectives.matching.base import AbstractMatching
 from trainer.objectives.matching.distances import Distance, Layers, distance
 from trainer.objectives.matching.pairs import ClassPair

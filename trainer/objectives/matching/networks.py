@@ -13,7 +13,7 @@ from torch import Tensor
 from recall_server.core.networks import AbstractNetwork, Parameters
 from recall_server.core.training.augmentation import augment
 from trainer.objectives.base import State
-from trainer.objectives.inner.step import AbstractInnerStep, TrainState
+from trainer.objectives.inner.steps.step import AbstractInnerStep, TrainState
 from trainer.objectives.matching.cut_mix import cut_mix
 from trainer.objectives.sampler import Sampler
 

@@ -20,7 +20,7 @@ from recall_server.core.training.augmentation import augment
 from recall_server.core.training.retraining import Retraining
 from trainer.objectives.base import AbstractObjective, State
 from trainer.objectives.inner.inner_training import AbstractInnerTraining
-from trainer.objectives.inner.step import AbstractInnerStep
+from trainer.objectives.inner.steps.step import AbstractInnerStep
 from trainer.objectives.sampler import Sampler
 from trainer.objectives.trajectory.experts import Experts, Segment
 

@@ -18,7 +18,7 @@ from torch import Tensor
 from recall_server.core.networks import Parameters
 from recall_server.core.training.augmentation import augment
 from trainer.objectives.inner.packing import Packing
-from trainer.objectives.inner.step import AbstractInnerStep, TrainState
+from trainer.objectives.inner.steps.step import AbstractInnerStep, TrainState
 from trainer.objectives.trajectory.experts import Origin, is_recorded, path_of, read_weights, write_expert
 
 TINY = 1e-12  # added to norms

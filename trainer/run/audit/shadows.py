@@ -19,11 +19,11 @@ from trainer.methods.budget import MemoryBudget, Size
 from trainer.methods.method import Method
 from trainer.methods.named import METHODS, compose
 from trainer.methods.specs.problem import Problem
-from trainer.run.build import fit_preprocessing, real_data
 from trainer.run.distill import Distillation
 from trainer.run.progress import RunLimits
 from trainer.run.search.feature_methods import FeatureMethod, FeatureRequest, find_memory
 from trainer.run.search.private_pixels import METHOD, PrivateRequest, PrivateSettings, make_private
+from trainer.run.setup.build import fit_preprocessing, real_data
 from trainer.starts.features.linear_head import HeadSettings
 from trainer.starts.features.trained_features import Schedule
 from trainer.starts.private.class_statistics import Privacy

@@ -24,7 +24,7 @@ from torch.nn.functional import cross_entropy
 from recall_server.core.classifier.class_statistics import LinearHead
 from recall_server.core.classifier.one_step import OneStep, one_step
 from recall_server.core.memory import DescribedClasses
-from recall_server.core.training.lbfgs import minimise
+from recall_server.core.training.heads.lbfgs import minimise
 from trainer.run.federated.clients import Client
 from trainer.starts.features.described_classes import described_classes
 from trainer.starts.features.trained_features import Labelled

@@ -19,10 +19,10 @@ from trainer.methods.budget import MemoryBudget
 from trainer.methods.method import Method
 from trainer.methods.specs.problem import Problem
 from trainer.methods.specs.starts import NoiseStart
-from trainer.run.build import fit_preprocessing
 from trainer.run.progress import RunLimits, RunState
 from trainer.run.publisher import Publisher
-from trainer.run.request import DistillRequest
+from trainer.run.setup.build import fit_preprocessing
+from trainer.run.setup.request import DistillRequest
 
 RESERVED = 1_024  # bytes that the manifest may grow by during a run: its curve, times and accuracy
 NUMBER_BYTES: dict[Storage, int] = {"float32": 4, "bfloat16": 2, "int8": 1}

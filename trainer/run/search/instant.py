@@ -27,10 +27,10 @@ from trainer.methods.method import Method
 from trainer.methods.specs.problem import Problem
 from trainer.methods.specs.starts import StartSpec
 from trainer.objectives.components import Components
-from trainer.run.build import fit_preprocessing
 from trainer.run.progress import RunState, Validation
 from trainer.run.publisher import Publisher, check_writable
-from trainer.run.request import DistillRequest, check_nothing_is_lost
+from trainer.run.setup.build import fit_preprocessing
+from trainer.run.setup.request import DistillRequest, check_nothing_is_lost
 from trainer.run.validation import validate
 
 SHARES = (0.4, 0.6, 0.2)  # shares of the budget for bases; the first guess is served at once

@@ -21,10 +21,10 @@ from trainer.evaluation.evaluate import Accuracies, Runs, evaluate_all, evaluate
 from trainer.evaluation.report import print_accuracies, write_picture
 from trainer.methods.named import compose
 from trainer.run.progress import RunLimits
-from trainer.run.request import DistillRequest
 from trainer.run.search.feature_memory import Made, heads_accuracy, make_features
 from trainer.run.search.feature_methods import FeatureRequest
 from trainer.run.search.instant import budgets, instant, nothing_to_gain
+from trainer.run.setup.request import DistillRequest
 
 TEST_PICTURES: Final = 2_000
 NETWORKS: Final = 3

@@ -23,7 +23,7 @@ from trainer.methods.budget import MemoryBudget
 from trainer.methods.method import Method
 from trainer.methods.specs.spec import flattened
 from trainer.output.plots.figures import empty
-from trainer.run.cluster.tasks import Here, Tasks
+from trainer.run.parallel.tasks import Here, Tasks
 from trainer.run.progress import RunLimits
 from trainer.run.search.trial import trial
 

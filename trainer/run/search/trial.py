@@ -13,9 +13,9 @@ from trainer.methods.budget import MemoryBudget
 from trainer.methods.method import Method
 from trainer.methods.specs.problem import Problem
 from trainer.objectives.components import Components
-from trainer.run.build import fit_preprocessing, real_data
 from trainer.run.distill import Distillation
 from trainer.run.progress import RunLimits, Validation
+from trainer.run.setup.build import fit_preprocessing, real_data
 from trainer.run.validation import validate
 
 

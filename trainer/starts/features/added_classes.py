@@ -19,7 +19,7 @@ from recall_server.core.classifier.class_statistics import LinearHead
 from recall_server.core.classifier.one_step import one_step
 from recall_server.core.memory import DescribedClasses
 from recall_server.core.preprocessing import Standardise
-from recall_server.core.training.lbfgs import minimise
+from recall_server.core.training.heads.lbfgs import minimise
 from recall_server.core.training.retraining import Retraining
 from trainer.starts.features.described_classes import centres_of
 

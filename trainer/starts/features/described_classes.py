@@ -17,9 +17,9 @@ from recall_server.core.memory import AddressedBases, DescribedClasses, SparseBa
 from recall_server.core.preprocessing import Standardise
 from recall_server.core.training.retraining import Retraining
 from trainer.starts.features.linear_head import CHOSEN, HeadSettings, softmax_head
+from trainer.starts.features.representatives import clusters
 from trainer.starts.features.small_memories import small_heads
 from trainer.starts.features.trained_features import Labelled
-from trainer.starts.representatives import clusters
 
 RIDGES: Final = (1e-2, 3e-3, 1e-3)  # of the head, chosen on validation features; each head starts at the last
 CENTRES: Final = (16, 8, 4, 2)  # of a class: the most that leave half as many bases again as there are classes

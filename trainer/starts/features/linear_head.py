@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.nn.functional import cross_entropy
 
 from recall_server.core.classifier.class_statistics import LinearHead
-from recall_server.core.training.lbfgs import Curvature, minimise
+from recall_server.core.training.heads.lbfgs import Curvature, minimise
 
 PREFIX: Final = "head."  # of the settings in a manifest
 STEPS: Final = 60  # of L-BFGS, at most

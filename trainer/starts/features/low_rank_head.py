@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.nn.functional import cross_entropy
 
 from recall_server.core.classifier.class_statistics import LinearHead, eigen
-from recall_server.core.training.lbfgs import minimise
+from recall_server.core.training.heads.lbfgs import minimise
 from trainer.starts.features.trained_features import Labelled
 
 STEPS = 60  # of L-BFGS

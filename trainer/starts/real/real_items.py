@@ -12,7 +12,7 @@ from recall_server.core.networks import AbstractNetwork
 from recall_server.core.training.descent import images_at_once
 from trainer.data.enlargement import Enlargement
 from trainer.data.splits import Split
-from trainer.starts.pretrained_encoder import pretrain_encoder
+from trainer.starts.query_encoders.pretrained_encoder import pretrain_encoder
 from trainer.starts.real.selection import at_random, herding, k_center
 from trainer.starts.training_data import TrainingData
 

@@ -16,8 +16,8 @@ from trainer.cli.grid import cell_process
 from trainer.cli.grid.run import Grid, locked, prepare
 from trainer.cli.grid.runners import CellRunner, LocalProcesses, RayCells
 from trainer.evaluation.grid.cell import Cell, CellRecord, Settings
-from trainer.run.cluster.ray_tasks import RayTasks
 from trainer.run.distill import Interrupted
+from trainer.run.parallel.ray_tasks import RayTasks
 
 SETTINGS = Settings(minutes=0.02, runs=2, networks=("convnet:filters=4,depth=2",))
 

@@ -16,14 +16,14 @@ from tests.suite.waiting import eventually
 from tests.trainer.cli.grid.test_grid import SETTINGS, cell
 from trainer.cli.grid.run import Grid
 from trainer.cli.grid.runners import CellRunner, LocalProcesses, RayCells
-from trainer.run.cluster import ray_tasks as module
-from trainer.run.cluster.ray_tasks import RayTasks
+from trainer.run.parallel import ray_tasks as module
+from trainer.run.parallel.ray_tasks import RayTasks
 
 # What runs a cell here: it counts to 30 with a checkpoint after each step, slowly at first, and writes what it made.
 PROGRAM = """
 import hashlib, json, os, pathlib, sys, time
 if "--tied" in sys.argv:
-    from trainer.run.cluster.child import end_with_input
+    from trainer.run.parallel.child import end_with_input
     end_with_input()
 folder = pathlib.Path(sys.argv[1])
 (folder / "process.txt").write_text(str(os.getpid()))

@@ -12,7 +12,6 @@ from recall_server.core.networks import MLP
 from tests.suite.needs import NO_COMPILER
 from tests.tolerances import assert_close, rounding
 from trainer.objectives.inner import narrow_training as narrow
-from trainer.objectives.inner.autograd_step import DifferentiatedStep
 from trainer.objectives.inner.narrow_training import (
     AbstractNarrowTraining,
     Kernels,
@@ -22,6 +21,7 @@ from trainer.objectives.inner.narrow_training import (
     narrow_training,
     native_dense,
 )
+from trainer.objectives.inner.steps.autograd_step import DifferentiatedStep
 
 TERMS = 6 * 256  # steps, and the widest layer
 RATE, MOMENTUM = 0.25, 0.875  # exact in every precision

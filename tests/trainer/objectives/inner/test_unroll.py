@@ -18,12 +18,12 @@ from recall_server.core.networks.kernels import TorchBlocks
 from recall_server.core.training.fused import trainable_parameters
 from tests.suite.needs import NO_COMPILER
 from tests.tolerances import assert_close, magnitude
-from trainer.objectives.inner.autograd_step import DifferentiatedStep, can_compile
-from trainer.objectives.inner.convnet_step import ConvNetStep
-from trainer.objectives.inner.step import AbstractInnerStep, TrainState, soft_cross_entropy
+from trainer.objectives.inner.steps.autograd_step import DifferentiatedStep, can_compile
+from trainer.objectives.inner.steps.convnet_step import ConvNetStep
+from trainer.objectives.inner.steps.step import AbstractInnerStep, TrainState, soft_cross_entropy
 from trainer.objectives.inner.unroll import train, unroll
 from trainer.objectives.sampler import OuterBatch
-from trainer.objectives.unrolled import Unrolled
+from trainer.objectives.unrolled.unrolled import Unrolled
 
 NETWORK = ConvNet(channels=1, height=4, width=4, classes=3, filters=2, depth=2)
 TERMS = 4 * 3 * 4 * 4  # steps, and pixels of a minibatch: a gradient is their sum, the longest one

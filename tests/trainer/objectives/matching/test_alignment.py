@@ -12,7 +12,7 @@ from recall_server.core.networks import MLP, Parameters
 from tests.tolerances import assert_close
 from tests.trainer.objectives.matching.matching_examples import NETWORK, TERMS, ages, batch, doubles, images, sampler
 from trainer.objectives.base import State
-from trainer.objectives.inner.autograd_step import DifferentiatedStep
+from trainer.objectives.inner.steps.autograd_step import DifferentiatedStep
 from trainer.objectives.matching.activations import Activations
 from trainer.objectives.matching.alignment import FeatureAlignment
 from trainer.objectives.matching.networks import FreshNetworks, NetworksTrainedOnRecalled

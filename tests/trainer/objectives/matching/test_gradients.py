@@ -14,7 +14,7 @@ from recall_server.core.networks import MLP, Parameters
 from tests.tolerances import assert_close
 from tests.trainer.objectives.inner_steps import INNER_STEPS
 from tests.trainer.objectives.matching.matching_examples import NETWORK, TERMS, batch, doubles, images, sampler
-from trainer.objectives.inner.step import AbstractInnerStep
+from trainer.objectives.inner.steps.step import AbstractInnerStep
 from trainer.objectives.matching.distances import distance
 from trainer.objectives.matching.gradients import GradientMatching
 from trainer.objectives.matching.networks import MATCHINGS, NETWORKS, FreshNetworks

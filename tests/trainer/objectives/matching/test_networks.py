@@ -10,7 +10,7 @@ from torch.nn.functional import cross_entropy
 from recall_server.core.networks import Parameters
 from tests.tolerances import assert_close
 from tests.trainer.objectives.matching.matching_examples import NETWORK, TERMS, ages, images, sampler
-from trainer.objectives.inner.autograd_step import DifferentiatedStep
+from trainer.objectives.inner.steps.autograd_step import DifferentiatedStep
 from trainer.objectives.matching.cut_mix import cut_mix
 from trainer.objectives.matching.networks import (
     MATCHINGS,

@@ -12,8 +12,8 @@ from torch.nn.functional import cross_entropy
 
 from recall_server.core.networks import ConvNet, Parameters
 from tests.tolerances import assert_close
-from trainer.objectives.inner.autograd_step import DifferentiatedStep
 from trainer.objectives.inner.packing import Packing
+from trainer.objectives.inner.steps.autograd_step import DifferentiatedStep
 from trainer.objectives.trajectory.experts import Experts, Origin
 from trainer.objectives.trajectory.record import ExpertTraining, Recorder
 

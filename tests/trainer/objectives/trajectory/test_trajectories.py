@@ -16,7 +16,7 @@ from tests.tolerances import assert_close, magnitude
 from tests.trainer.objectives.inner_steps import INNER_STEPS
 from trainer.methods.named import compose
 from trainer.objectives.inner.inner_training import AbstractInnerTraining, ConstantWeights, Momentum
-from trainer.objectives.inner.step import AbstractInnerStep
+from trainer.objectives.inner.steps.step import AbstractInnerStep
 from trainer.objectives.trajectory.experts import Experts, Segment
 from trainer.objectives.trajectory.matching import RATE, TrajectoryMatching
 

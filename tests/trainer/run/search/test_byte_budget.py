@@ -16,11 +16,11 @@ from trainer.data.datasets import ImageDataset
 from trainer.methods.budget import MemoryBudget
 from trainer.methods.named import compose
 from trainer.methods.specs.problem import Problem
-from trainer.run.build import fit_preprocessing
 from trainer.run.progress import RunLimits, RunState, Validation
 from trainer.run.publisher import Publisher
-from trainer.run.request import DistillRequest
 from trainer.run.search.byte_budget import RESERVED, ByteBudget
+from trainer.run.setup.build import fit_preprocessing
+from trainer.run.setup.request import DistillRequest
 
 CPU = torch.device("cpu")
 

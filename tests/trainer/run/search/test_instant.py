@@ -17,9 +17,9 @@ from trainer.evaluation import evaluate
 from trainer.evaluation.evaluate import Accuracies
 from trainer.methods.named import compose
 from trainer.run.progress import RunLimits
-from trainer.run.request import DistillRequest
 from trainer.run.search import instant as module
 from trainer.run.search.instant import budgets, instant, is_instant
+from trainer.run.setup.request import DistillRequest
 
 NARROW = [
     "objective.network=convnet:filters=4,depth=2",

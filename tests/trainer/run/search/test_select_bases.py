@@ -13,7 +13,7 @@ import torch
 from tests.trainer.cli.test_command_line import SMALL, run
 from trainer.data.datasets import ImageDataset
 from trainer.methods.named import compose
-from trainer.run.cluster.ray_tasks import RayTasks
+from trainer.run.parallel.ray_tasks import RayTasks
 from trainer.run.progress import RunLimits
 from trainer.run.search.select_bases import FEWEST_ROWS, Sweep, best, figure, known, select_bases
 

@@ -11,8 +11,8 @@ from torch import Tensor
 from tests.trainer.streams.stream_examples import CONVNET, PLAIN, BarStream, learner
 from trainer.methods.specs.problem import Problem
 from trainer.objectives.sampler import OuterBatch
-from trainer.objectives.subspace import SubspaceUnrolled
-from trainer.objectives.unrolled import Unrolled
+from trainer.objectives.unrolled.subspace import SubspaceUnrolled
+from trainer.objectives.unrolled.unrolled import Unrolled
 from trainer.starts.few_samples import Samples
 from trainer.streams.buffer.reservoir import AbstractSamples
 from trainer.streams.learners.compress import SEEDS, CompressThenRecall

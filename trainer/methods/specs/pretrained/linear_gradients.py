@@ -12,7 +12,7 @@ from trainer.data.encoders.differentiable import DifferentiableEncoder
 from trainer.data.encoders.installed import installed_encoder
 from trainer.data.features import EncodingProgress, Featuriser, cache_folder
 from trainer.data.splits import Split
-from trainer.methods.specs.objectives import ObjectiveSpec
+from trainer.methods.specs.objectives.base import ObjectiveSpec
 from trainer.methods.specs.problem import Problem
 from trainer.methods.specs.spec import Count
 from trainer.objectives.base import AbstractObjective

@@ -18,13 +18,13 @@ from recall_server.core.networks import ConvNet, Parameters
 from recall_server.core.networks.kernels import TorchBlocks
 from tests.suite.needs import NO_TRITON
 from tests.tolerances import assert_close
-from trainer.objectives.inner import cuda_graph_step
-from trainer.objectives.inner.convnet_step import ConvNetStep
-from trainer.objectives.inner.cuda_graph_step import CapturedStep
 from trainer.objectives.inner.kernels import triton_blocks
 from trainer.objectives.inner.packing import Packing
-from trainer.objectives.inner.select_step import inner_step
-from trainer.objectives.inner.step import AbstractInnerStep, TrainState
+from trainer.objectives.inner.steps import cuda_graph_step
+from trainer.objectives.inner.steps.convnet_step import ConvNetStep
+from trainer.objectives.inner.steps.cuda_graph_step import CapturedStep
+from trainer.objectives.inner.steps.select_step import inner_step
+from trainer.objectives.inner.steps.step import AbstractInnerStep, TrainState
 from trainer.objectives.inner.unroll import unroll
 
 DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")

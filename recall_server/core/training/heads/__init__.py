@@ -1,0 +1,1 @@
+"""Linear heads: L-BFGS, and what a head would say without one of its items."""

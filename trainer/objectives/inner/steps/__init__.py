@@ -1,0 +1,1 @@
+"""One step of inner training and its reverse: the interface, its implementations, and which of them is chosen."""
