@@ -19,12 +19,12 @@ from typing import Final, NamedTuple
 
 import torch
 from torch import Tensor
-from torch.nn.functional import cross_entropy
 
 from recall_server.core.classifier.class_statistics import LinearHead
 from recall_server.core.classifier.one_step import OneStep, one_step
 from recall_server.core.memory import DescribedClasses
 from recall_server.core.training.heads.lbfgs import minimise
+from recall_server.core.training.heads.loss import equal_class_shares, head_loss
 from trainer.run.federated.clients import Client
 from trainer.starts.features.described_classes import described_classes
 from trainer.starts.features.trained_features import Labelled
@@ -112,11 +112,9 @@ def virtual_features(
 
 def _corrected(head: Tensor, data: Labelled) -> Tensor:
     """The head [C, D] and what it lacks to tell the virtual features apart, where all classes count the same."""
-    counts = torch.bincount(data.labels, minlength=len(head))
-    shares = 1 / (len(head) * counts[data.labels].float())
+    shares = equal_class_shares(data.labels, len(head))
 
     def loss(correction: Tensor) -> Tensor:
-        losses = cross_entropy(data.features @ (head + correction).T, data.labels, reduction="none")
-        return (shares * losses).sum() + COST / 2 * correction.square().sum()
+        return head_loss(data.features @ (head + correction).T, data.labels, (COST, correction), shares=shares)
 
     return head + minimise(loss, [torch.zeros_like(head)], STEPS)[0]

@@ -13,13 +13,14 @@ from typing import Final, NamedTuple
 
 import torch
 from torch import Tensor
-from torch.nn.functional import cross_entropy, pad
+from torch.nn.functional import pad
 
 from recall_server.core.classifier.class_statistics import LinearHead
 from recall_server.core.classifier.one_step import one_step
 from recall_server.core.memory import DescribedClasses
 from recall_server.core.preprocessing import Standardise
 from recall_server.core.training.heads.lbfgs import minimise
+from recall_server.core.training.heads.loss import equal_class_shares, head_loss
 from recall_server.core.training.retraining import Retraining
 from trainer.starts.features.described_classes import centres_of
 
@@ -90,13 +91,12 @@ def _columns(head: Tensor, drawn: Tensor, added: Sequence[Tensor]) -> Tensor:
     features = torch.cat([drawn.flatten(0, 1), *added])
     counts = [drawn.shape[1]] * len(drawn) + [len(each) for each in added]
     labels = torch.repeat_interleave(torch.tensor(counts))
-    shares = 1 / (len(counts) * torch.tensor(counts, dtype=features.dtype))[labels]
+    shares = equal_class_shares(labels, len(counts))
     scale = (features.shape[1] / features.square().sum(dim=1).mean()).sqrt()
     known = features @ head.T
 
     def loss(columns: Tensor) -> Tensor:
         logits = torch.cat([known, scale * features @ columns.T], dim=1)
-        value = (shares * cross_entropy(logits, labels, reduction="none")).sum()
-        return value + COST / 2 * columns.square().sum()
+        return head_loss(logits, labels, (COST, columns), shares=shares)
 
     return scale * minimise(loss, [features.new_zeros(len(added), features.shape[1])], STEPS)[0]

@@ -8,10 +8,10 @@ from typing import Annotated, Final, Self
 import torch
 from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor
-from torch.nn.functional import cross_entropy
 
 from recall_server.core.classifier.class_statistics import LinearHead
 from recall_server.core.training.heads.lbfgs import Curvature, minimise
+from recall_server.core.training.heads.loss import head_loss
 
 PREFIX: Final = "head."  # of the settings in a manifest
 STEPS: Final = 60  # of L-BFGS, at most
@@ -65,7 +65,7 @@ def softmax_head(  # noqa: PLR0913
     shift = features.new_zeros(classes) if start is None else start.bias
 
     def loss(weights: Tensor, shift: Tensor = shift) -> Tensor:
-        return cross_entropy(features @ weights.T + shift + prior, labels) + ridge / 2 * weights.square().sum()
+        return head_loss(features @ weights.T + shift + prior, labels, (ridge, weights))
 
     begin = [weights, shift] if bias else [weights]
     found = minimise(loss, begin, STEPS, tolerance=TOLERANCE, inverse=_curvature(features, ridge))

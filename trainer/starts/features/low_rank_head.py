@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor
-from torch.nn.functional import cross_entropy
 
 from recall_server.core.classifier.class_statistics import LinearHead, eigen
 from recall_server.core.training.heads.lbfgs import minimise
+from recall_server.core.training.heads.loss import head_loss
 from trainer.starts.features.trained_features import Labelled
 
 STEPS = 60  # of L-BFGS
@@ -33,8 +33,7 @@ def low_rank_factors(head: LinearHead, data: Labelled, rank: int, ridge: float) 
     features = data.features.float()
 
     def loss(left: Tensor, right: Tensor) -> Tensor:
-        value = cross_entropy(features @ right.T @ left.T, data.labels)
-        return value + ridge / 2 * (left @ right).square().sum()
+        return head_loss(features @ right.T @ left.T, data.labels, (ridge, left @ right))
 
     left, right = minimise(loss, truncated(head, features, rank), STEPS)
     q, r = torch.linalg.qr(right.T)

@@ -1,1 +1,1 @@
-"""Linear heads: L-BFGS, and what a head would say without one of its items."""
+"""Linear heads: their loss, L-BFGS, and what a head would say without one of its items."""
