@@ -47,6 +47,15 @@ class Sampler:
         """`count` classes, all of them where it is 0."""
         return self.real.draw_classes(count, generator)
 
+    def draw_batch(self, items: int, generator: torch.Generator, *, classes: int = 0) -> OuterBatch:
+        """The batch of so many drawn classes (0: all), with about `items` real items, at least one of each class."""
+        drawn = self.draw_classes(classes, generator)
+        return self.batch(drawn, max(1, items // len(drawn)), generator)
+
+    def draw_all(self, count: int, generator: torch.Generator) -> OuterBatch:
+        """The batch of all classes, with `count` real items of each."""
+        return self.batch(self.draw_classes(0, generator), count, generator)
+
     def batch(self, classes: Sequence[int], count: int, generator: torch.Generator) -> OuterBatch:
         """Recall for these classes, with `count` real items of each that are not among the query's own."""
         vectors, items, targets = self.real_batch(classes, count, generator)

@@ -23,7 +23,7 @@ class NearReal(AbstractObjective):
         return {"count": torch.tensor(0)}
 
     def loss(self, sampler: Sampler, state: State, generator: torch.Generator) -> Tensor:
-        batch = sampler.batch(sampler.draw_classes(0, generator), 1, generator)
+        batch = sampler.draw_all(1, generator)
         return (batch.recalled.items.flatten(0, 1) - batch.items).square().sum()
 
     def advance(self, sampler: Sampler, state: State, generator: torch.Generator) -> State:

@@ -54,8 +54,7 @@ class KernelRegression(AbstractObjective):
         return self.kernel.advance(sampler, state, generator)
 
     def loss(self, sampler: Sampler, state: State, generator: torch.Generator) -> Tensor:
-        classes = sampler.draw_classes(0, generator)
-        batch = sampler.batch(classes, max(1, self.real_batch // len(classes)), generator)
+        batch = sampler.draw_batch(self.real_batch, generator)
         return self.score(batch, state, generator)
 
     def score(self, batch: OuterBatch, state: State, generator: torch.Generator) -> Tensor:

@@ -44,7 +44,7 @@ class AbstractMatching(AbstractObjective):
 
     def drawn(self, sampler: Sampler, state: State, generator: torch.Generator) -> tuple[OuterBatch, Parameters]:
         """The items and the network of this outer step."""
-        batch = sampler.batch(sampler.draw_classes(0, generator), self.real_per_class, generator)
+        batch = sampler.draw_all(self.real_per_class, generator)
         return batch, self.networks.parameters(state, generator, batch.items.device)
 
     def pairs(self, batch: OuterBatch, generator: torch.Generator) -> Iterator[ClassPair]:

@@ -48,7 +48,7 @@ class LinearGradientMatching(AbstractObjective):
     deviation: float = 0.01
 
     def loss(self, sampler: Sampler, state: State, generator: torch.Generator) -> Tensor:
-        batch = sampler.batch(sampler.draw_classes(0, generator), 1, generator)
+        batch = sampler.draw_all(1, generator)
         seen = self.seen(batch.recalled, generator)
         index = torch.randperm(len(self.real.targets), generator=generator)[: self.real_batch]
         shape = self.real.targets.shape[1], self.real.features.shape[1]

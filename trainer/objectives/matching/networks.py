@@ -122,7 +122,7 @@ class NetworksTrainedOnRecalled(TrainedNetworks):
     @torch.no_grad()
     def after_epoch(self, sampler: Sampler, network: Parameters, generator: torch.Generator) -> Parameters:
         """The network after it has seen every recalled item once."""
-        recalled = sampler.batch(sampler.draw_classes(0, generator), 1, generator).recalled
+        recalled = sampler.draw_all(1, generator).recalled
         items = recalled.items.flatten(0, 1)
         targets = recalled.targets.expand(-1, recalled.items.shape[1], -1).flatten(0, 1)
         rate = items.new_tensor(self.rate)

@@ -64,7 +64,7 @@ class SteadyNetworks(TrainedNetworks):
         return {NETWORK + name: value for name, value in network.items()}
 
     def _accuracy(self, sampler: Sampler, network: Parameters, generator: torch.Generator) -> float:
-        batch = sampler.batch(sampler.draw_classes(0, generator), self.per_class, generator)
+        batch = sampler.draw_all(self.per_class, generator)
         found = predicted_logits(self.step.network, network, batch.items).argmax(dim=1)
         return float((found == batch.targets.argmax(dim=1)).float().mean())
 

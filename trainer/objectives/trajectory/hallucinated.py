@@ -66,7 +66,7 @@ class HallucinatedTrajectories(AbstractObjective):
     def loss(self, sampler: Sampler, state: State, generator: torch.Generator) -> Tensor:
         own, device = self.trajectories, sampler.real.items.device
         segment = own.experts.draw(own.latest_start, own.expert_epochs, generator, device)
-        recalled = sampler.batch(sampler.draw_classes(0, generator), 1, generator).recalled
+        recalled = sampler.draw_all(1, generator).recalled
         variants = sampler.memory.variants
         matched = own.compare(recalled, segment, generator, variants=variants)
         one, other = self.pair(recalled, variants, generator)
@@ -88,7 +88,7 @@ class HallucinatedTrajectories(AbstractObjective):
     def advance(self, sampler: Sampler, state: State, generator: torch.Generator) -> State:
         device = sampler.real.items.device
         with torch.no_grad():
-            recalled = sampler.batch(sampler.draw_classes(0, generator), 1, generator).recalled
+            recalled = sampler.draw_all(1, generator).recalled
             one, other = self.pair(recalled, sampler.memory.variants, generator)
         labels = torch.arange(len(recalled.items), device=device).repeat_interleave(len(one) // len(recalled.items))
         leaves = {name: value.requires_grad_() for name, value in _under(EXTRACTOR, state, device).items()}

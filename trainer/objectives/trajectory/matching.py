@@ -62,7 +62,7 @@ class TrajectoryMatching(AbstractObjective):
     def loss(self, sampler: Sampler, state: State, generator: torch.Generator) -> Tensor:
         device = sampler.real.items.device
         segment = self.experts.draw(self.latest_start, self.expert_epochs, generator, device)
-        recalled = sampler.batch(sampler.draw_classes(0, generator), 1, generator).recalled
+        recalled = sampler.draw_all(1, generator).recalled
         return self.compare(recalled, segment, generator)
 
     def compare(self, recalled: Recalled, segment: Segment, generator: torch.Generator, *, variants: int = 1) -> Tensor:

@@ -36,8 +36,7 @@ class StepsAhead(AbstractObjective):
         return self.pool.begin(generator)
 
     def loss(self, sampler: Sampler, state: State, generator: torch.Generator) -> Tensor:
-        classes = sampler.draw_classes(0, generator)
-        batch = sampler.batch(classes, max(1, self.real_batch // len(classes)), generator)
+        batch = sampler.draw_batch(self.real_batch, generator)
         return self.score(batch, state, generator)
 
     def score(self, batch: OuterBatch, state: State, generator: torch.Generator) -> Tensor:

@@ -84,8 +84,7 @@ class Unrolled(AbstractObjective):
         return schedule.model_copy(update=found)
 
     def loss(self, sampler: Sampler, state: State, generator: torch.Generator) -> Tensor:
-        classes = sampler.draw_classes(self.classes_per_step, generator)
-        batch = sampler.batch(classes, max(1, self.real_batch // len(classes)), generator)
+        batch = sampler.draw_batch(self.real_batch, generator, classes=self.classes_per_step)
         return self.score(batch, generator)
 
     def score(self, batch: OuterBatch, generator: torch.Generator) -> Tensor:

@@ -87,7 +87,7 @@ def test_the_extractor_takes_a_step_with_momentum(monkeypatch: pytest.MonkeyPatc
     state = {name: value + 0.5 if name.startswith(VELOCITY) else value for name, value in state.items()}
     after = own.advance(sampler, state, torch.Generator().manual_seed(1))
     generator = torch.Generator().manual_seed(1)
-    recalled = sampler.batch(sampler.draw_classes(0, generator), 1, generator).recalled
+    recalled = sampler.draw_all(1, generator).recalled
     one, other = own.pair(recalled, VARIANTS, generator)
     leaves = {name: state[EXTRACTOR + name].clone().requires_grad_() for name in NETWORK.shapes()}
     gradients = torch.autograd.grad(own.extractor_loss(leaves, one, other, CLASSES), list(leaves.values()))
