@@ -14,6 +14,7 @@ import socket
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from pathlib import Path
 
@@ -35,6 +36,16 @@ ENVIRONMENT = {
     "RAY_health_check_period_ms": "500",
     "RAY_health_check_failure_threshold": "10",
 }
+
+
+def exit_on_sigterm() -> None:
+    """Let SIGTERM raise SystemExit in this process, so that it ends its nodes: they are in no process group of its own.
+
+    Does nothing where SIGTERM is handled already, and outside the main thread, where Python allows no handler.
+    """
+    in_main = threading.current_thread() is threading.main_thread()
+    if in_main and signal.getsignal(signal.SIGTERM) is signal.SIG_DFL:
+        signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
 
 
 class Node:
@@ -94,6 +105,7 @@ class LocalCluster:
         self.port, self.environment = port_of_a_head(), environment
         self.nodes: list[Node] = []
         self.head: Node | None = None
+        exit_on_sigterm()
         try:
             self.start(nodes)
         except BaseException:
