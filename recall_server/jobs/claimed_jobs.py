@@ -32,6 +32,7 @@ logger = logging.getLogger(__name__)
 class _Held:
     claim: Claim
     noted: float = 0.0  # on the monotonic clock
+    last: Progress | None = None  # of the last step, which is written with the end
 
 
 @final
@@ -97,7 +98,10 @@ class ClaimedJobs:
         held = self._find(assignment)
         if held is None:
             return False
-        if time.monotonic() - held.noted < SECONDS_BETWEEN_NOTES and progress.done < progress.total:
+        if progress.done >= progress.total:
+            held.last = progress
+            return True
+        if time.monotonic() - held.noted < SECONDS_BETWEEN_NOTES:
             return True
         counts = True
         with _logged():
@@ -119,7 +123,7 @@ class ClaimedJobs:
             return self.lost(assignment, str(error))
         except StorageFailed as error:
             return self.failed(assignment, JobError(kind=StorageFailed.__name__, detail=str(error)))
-        if self._end(held.claim, lambda claim: self._finished(claim, file, seconds)):
+        if self._end(held.claim, lambda claim: self._finished(claim, file, seconds, held.last)):
             self._counters.add_stage("training", seconds)
 
     def failed(self, assignment: Assignment, error: JobError) -> None:
@@ -163,8 +167,10 @@ class ClaimedJobs:
         held = self._held.get(assignment.identifier)
         return held if held is not None and held.claim.attempt == assignment.attempt else None
 
-    def _finished(self, claim: Claim, file: FinishedFile, seconds: float) -> ClassifierRecord | None:
-        record = self._store.succeeded(claim, file, seconds)
+    def _finished(
+        self, claim: Claim, file: FinishedFile, seconds: float, last: Progress | None
+    ) -> ClassifierRecord | None:
+        record = self._store.succeeded(claim, file, seconds, last)
         if record is None:  # not after a failure of the database, which may have recorded the file
             self._files.remove_attempt(claim.identifier, claim.attempt)
         return record

@@ -217,12 +217,19 @@ class SqlJobStore:
             row = transitions.locked(connection, claim.identifier, RUNNING, claim)
             return row is not None and bool(transitions.note_progress(connection, row, progress.model_dump_json()))
 
-    def succeeded(self, claim: Claim, file: FinishedFile, seconds: float) -> ClassifierRecord | None:
-        """End an attempt that made this file. None if the attempt does not count any more."""
+    def succeeded(
+        self, claim: Claim, file: FinishedFile, seconds: float, last: Progress | None = None
+    ) -> ClassifierRecord | None:
+        """End an attempt that made this file, with its last progress. None if it does not count any more."""
         end: dict[str, Any] = {"seconds": seconds, "file_bytes": file.bytes, "file_sha256": file.sha256}
         with self.database.writing() as connection:
             row = transitions.locked(connection, claim.identifier, RUNNING, claim)
-            return None if row is None else transitions.move(connection, row, JobStatus.SUCCEEDED, **end)
+            if row is None:
+                return None
+            if last is not None:
+                transitions.note_progress(connection, row, last.model_dump_json())
+                row = transitions.found(connection, claim.identifier)
+            return transitions.move(connection, row, JobStatus.SUCCEEDED, **end)
 
     def failed(self, claim: Claim, error: JobError) -> ClassifierRecord | None:
         """End an attempt and its job without a classifier. None if the attempt does not count any more."""

@@ -150,10 +150,16 @@ def test_progress_is_recorded_periodically_and_at_the_end(tmp_path: Path) -> Non
     assignment = backend.begin()
     for done in range(1, 1001):
         assert backend.source.progressed(assignment, Progress(done=done, total=1000))
-    noted = [event.progress.done for event in jobs.events(identifier, limit=1000) if event.progress]
+    before = len(jobs.events(identifier, limit=1000))
+    backend.source.succeeded(assignment, b"a file", 1.0)
+    events = jobs.events(identifier, limit=1000)
+    noted = [event.progress.done for event in events if event.progress]
     assert noted[0] == 1
     assert noted[-1] == 1000
     assert len(noted) < 20
+    last, end = events[before:]  # in one transaction: the last progress waits for the end
+    assert last.progress is not None
+    assert end.status is JobStatus.SUCCEEDED
 
 
 @pytest.mark.parametrize("verb", ["cancel", "delete"])
