@@ -12,9 +12,9 @@ from recall_server.core.encoders.query_encoder import QueryEncoder
 from recall_server.errors import InvalidBundle, InvalidRequest, NotFound, NotReady, UnsupportedQuery
 from recall_server.library.aliases import ALIASES_FILE, Aliases, read_aliases
 from recall_server.library.described_encoders import described_encoder
-from recall_server.library.folder import SUFFIX, BundleFile, Device, LoadedBundle, LoadOptions, Rejection, read_folder
+from recall_server.library.folder import BundleFile, Device, LoadedBundle, LoadOptions, Rejection, read_folder
 from recall_server.library.names import LONGEST_NAME, LabelReference, Names, Preference
-from recall_server.library.precedence import Space, shared_space
+from recall_server.library.precedence import Space, served_files, shared_space
 
 logger = logging.getLogger(__name__)
 
@@ -60,7 +60,7 @@ class Library:
         files = read_folder(folder, before, options)
         bundles: dict[str, LoadedBundle] = {}
         rejected: list[Rejection] = []
-        winners = _winners(files, {} if previous is None else previous.winners)
+        winners = served_files(files, {} if previous is None else previous.winners)
         for file, read in files.items():
             reason, loaded = read.reason, read.served
             if loaded is not None and winners[loaded.name] != file:
@@ -216,19 +216,3 @@ class Library:
     @staticmethod
     def _known(names: Iterable[str]) -> str:
         return ", ".join(map(repr, names)) or "none"
-
-
-def _winners(files: Mapping[str, BundleFile], before: Mapping[str, str]) -> dict[str, str]:
-    """The file that is served for each name of a bundle.
-
-    Of several files it is the one that is named after the bundle, or else the one that was served `before`, or else the
-    first by name. So a backup copy beside a bundle never displaces it.
-    """
-    claims: dict[str, list[str]] = {}
-    for file, read in files.items():
-        if read.served is not None:
-            claims.setdefault(read.served.name, []).append(file)
-    return {
-        name: min(claimed, key=lambda file: (file != name + SUFFIX, before.get(name) != file, file))
-        for name, claimed in claims.items()
-    }

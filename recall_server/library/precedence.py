@@ -1,6 +1,6 @@
-"""Which bundle a name is taken from, if several know it.
+"""Which bundle answers: where several bundles know a name of a class, and where several files hold bundles of one name.
 
-The first rule that decides:
+Of bundles that know the name of a class, the first rule that decides:
 
 1. one space for the whole request: a space in which every name of the request is known; features before pixels;
 2. features before pixels;
@@ -12,11 +12,11 @@ A request that is `strict` refuses such names instead, and `bundle:label` always
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Literal, Protocol, TypeVar
 
 from recall_server.core.reports.stated_accuracy import stated_accuracy
-from recall_server.library.folder import LoadedBundle
+from recall_server.library.folder import SUFFIX, BundleFile, LoadedBundle
 
 Space = Literal["features", "pixels"]
 SPACES: tuple[Space, ...] = ("features", "pixels")  # the preferred one first
@@ -51,3 +51,19 @@ def by_precedence(candidates: Sequence[AnyCandidate], space: Space | None) -> li
     by_name = sorted(candidates, key=lambda each: each.loaded.name)
     newest_first = sorted(by_name, key=lambda each: each.loaded.bundle.manifest.provenance.date, reverse=True)
     return sorted(newest_first, key=rank)
+
+
+def served_files(files: Mapping[str, BundleFile], before: Mapping[str, str]) -> dict[str, str]:
+    """The file that is served for each name of a bundle.
+
+    Of several files it is the one that is named after the bundle, or else the one that was served `before`, or else the
+    first by name. So a backup copy beside a bundle never displaces it.
+    """
+    claims: dict[str, list[str]] = {}
+    for file, read in files.items():
+        if read.served is not None:
+            claims.setdefault(read.served.name, []).append(file)
+    return {
+        name: min(claimed, key=lambda file: (file != name + SUFFIX, before.get(name) != file, file))
+        for name, claimed in claims.items()
+    }
