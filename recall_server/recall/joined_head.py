@@ -1,9 +1,9 @@
 """One head over classes of several memories of features, and of pictures.
 
-The heads of two memories were never trained against each other. Side by side they are nearly right: what is missing is
-what tells the classes of one memory from those of the others. It is learned from typical features of all classes, as a
-correction that stays small: one vector of weights for all classes of a memory, which changes nothing among them, and a
-smaller one for each class. A class without a head of its own, such as one of pictures, has the correction alone.
+The heads of two memories were never trained against each other. Side by side, they do not tell the classes of one
+memory from those of another. A small correction adds that, learned from typical features of all classes: one vector of
+weights for all classes of a memory, which changes nothing among them, and a smaller one for each class. A class without
+a head, such as one of pictures, has the correction alone.
 """
 
 from __future__ import annotations

@@ -43,7 +43,7 @@ class Components:
         return self.memory.learned() | self.queries.learned() | self.objective.learned()
 
     def sampler(self, real: AbstractRealData, storage: Storage = "float32") -> Sampler:
-        """What the objective asks. It recalls as a file of this storage would; gradients pass to the exact numbers."""
+        """The objective's sampler. It recalls as a file of this storage would; gradients pass to the exact numbers."""
         return Sampler(fake_quantise(self.memory, storage), self.queries, real)
 
     def as_stored(self, storage: Storage) -> Self:

@@ -31,7 +31,10 @@ class OneStep(NamedTuple):
 
 
 def one_step(head: LinearHead, preprocessing: Standardise) -> OneStep:
-    """What gives `head`, up to what a softmax does not see; the head sees features in the space of `preprocessing`."""
+    """The step that gives `head`, a head for features in the space of `preprocessing`.
+
+    The logits of the two may differ by a number that all classes have in common.
+    """
     weights = head.weights - head.weights.mean(dim=0)  # a softmax sees no common part
     bias = head.bias - head.bias.mean()
     moved = preprocessing

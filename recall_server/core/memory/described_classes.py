@@ -1,7 +1,7 @@
 """A linear head over features, and what the features of its classes look like, along shared bases.
 
-The head is for classes of this memory alone. Where its classes meet others, means, typical vectors and deviations say
-what the head does not: where the other classes are wrong, and how a class varies that there are only a few pictures of.
+The head tells the classes of this memory apart, and no others. Means, typical vectors and deviations serve classifiers
+that combine these classes with others: they say where the classes lie, and how a class of a few pictures may vary.
 """
 
 from __future__ import annotations

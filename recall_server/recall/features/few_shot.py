@@ -1,10 +1,10 @@
-"""A head for classes of which there are only a few pictures, with the help of a memory of features.
+"""A head for classes that are given by a few pictures each, with the help of a memory of features.
 
 pictures     logistic regression on the features of the pictures
 prototypes   the nearest class mean, by cosine
 recalled     for each class the memory recalls what else it should look like; the head for that, in closed form
 together     the sum of the heads `recalled` and `pictures`
-auto         the way that predicts pictures best that are left out, where all classes have two pictures or more
+auto         the way that predicts left-out pictures best; it needs two pictures or more of every class
 """
 
 from __future__ import annotations

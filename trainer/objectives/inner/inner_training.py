@@ -1,7 +1,7 @@
-"""How the network of an unrolled objective is trained: by SGD with momentum, by Adam, and what is differentiated of it.
+"""The training of an unrolled objective's network: its optimiser, and what of the training is differentiated.
 
-Each is a composition of the inner step: `train` takes steps that nothing is differentiated through, `unroll` steps that
-gradients reach the images, the targets and the step size of.
+Each training is composed of inner steps. `train` takes steps without a gradient. `unroll` takes steps that can be
+differentiated in the images, the targets and the step size.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ EPSILON = 1e-6  # inside Adam's root, squared: a root has no derivative at zero,
 
 
 class AbstractInnerTraining(ABC):
-    """Steps on images [T, B, C, H, W] with targets [T, B, k]. A state has `parameters`, and what steps hand on."""
+    """Steps on images [T, B, C, H, W] with targets [T, B, k]. A state has `parameters` and what the optimiser keeps."""
 
     @abstractmethod
     def begin(self, parameters: Parameters, rate: Tensor) -> Any:
@@ -44,10 +44,10 @@ class AbstractInnerTraining(ABC):
 @final
 @dataclass(frozen=True)
 class Momentum(AbstractInnerTraining):
-    """SGD with heavy-ball momentum; without any where it is 0.
+    """SGD with heavy-ball momentum; 0 is plain SGD.
 
-    `gradient` is "full" for the derivative of all that happens. With "forward" momentum acts in training alone: each
-    step's velocity is a constant for the next, so that steps are bridged by the weights only (paper, appendix B.1).
+    With the `gradient` "full", the whole training is differentiated. With "forward", each step's velocity is a constant
+    for the next step, so that gradients pass from step to step through the weights only (paper, appendix B.1).
     """
 
     momentum: float

@@ -1,7 +1,7 @@
-"""Networks that learn the memory while it is distilled, and are drawn anew once they have learned long enough.
+"""Networks that train on the memory while it is distilled, and are replaced after a number of steps.
 
-One network has its turn in each outer step. After the step it takes a step of Adam on recalled items, or is drawn anew,
-and another one has its turn. Nothing is unrolled: the networks are constants for the outer gradient.
+The networks take turns, one in each outer step. After the outer step, the network takes a step of Adam on recalled
+items, or a fresh network replaces it. Nothing is unrolled: the networks are constants for the outer gradient.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Networks that are trained on recalled items as long as that changes how well they know real ones (CAFE)."""
+"""Networks that train on recalled items for as long as this changes their accuracy on real ones (CAFE)."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """The loss after a few steps from networks that learn the memory all along: label distillation (Bohdal et al., 2020).
 
-Where other methods train a fresh network for every outer step, here one network goes on learning what is recalled, and
-the outer loss looks a few steps ahead of where it is. So the steps are cheap, and short-sighted.
+Other methods train a fresh network for every outer step. Here networks keep training on what is recalled, and the outer
+loss is that after a few further steps. An outer step is therefore cheap, but knows nothing of the steps after these.
 """
 
 from __future__ import annotations

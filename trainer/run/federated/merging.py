@@ -7,8 +7,8 @@ a Gaussian mixture instead of the single Gaussian of CCVR (Luo et al., "No fear 
 The head begins with the clients' heads. A head says how the classes of its client differ, and nothing of what they have
 in common: any vector may be added to all of its columns. So the column of client i for class c is fitted by U_c - m_i,
 with vectors U_c for classes and m_i for clients, by least squares, in which a client counts by the root of its share in
-a class. What the vectors U_c lack is what tells classes apart that no client has together. It is learned from the
-virtual features as a correction that stays small, as when a server joins the heads of memories.
+a class. The vectors U_c say nothing of how two classes differ that no client has together. A small correction adds it,
+learned from the virtual features, as when a server joins the heads of memories.
 """
 
 from __future__ import annotations

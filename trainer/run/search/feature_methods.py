@@ -161,9 +161,9 @@ def _exact(request: FeatureRequest) -> Found:
 
 
 def _private(request: FeatureRequest) -> Found:
-    """Nothing of it, and nothing that its manifest says, depends on a picture otherwise than through the noise.
+    """The memory and its manifest depend on the pictures only through noisy statistics.
 
-    The digest is drawn, since a digest of the pictures would tell whether a guess of all of them is right.
+    The digest is a random number, since a digest of the pictures would tell whether a guess of all of them is right.
     """
     data, privacy = request.dataset, request.privacy
     train = Labelled(data.train.images.flatten(1), data.train.labels)

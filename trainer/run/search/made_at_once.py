@@ -1,4 +1,4 @@
-"""What memories share that are made at once, without outer steps: their manifest, and the look at the test set."""
+"""What memories without outer steps share: their manifest, and the accuracy on test pictures, which are read once."""
 
 from __future__ import annotations
 

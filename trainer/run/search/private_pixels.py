@@ -1,7 +1,7 @@
-"""A private memory of pixels: made once, from noisy statistics, without a look at what would be better.
+"""A private memory of pixels: made once, from noisy statistics, without a choice between candidates.
 
-Every look at the training pictures would spend more of what is promised, so that nothing is compared: not the bases,
-not the schedule. The test pictures are read once, after the bundle is written.
+Comparing candidates on the training pictures would spend a part of the promised privacy, so neither the bases nor the
+schedule is chosen by a comparison. The test pictures are read once, after the bundle is written.
 """
 
 from __future__ import annotations
@@ -88,7 +88,7 @@ def distill_private(request: PrivateRequest, report: Report, device: torch.devic
 
 
 def _bundle(request: PrivateRequest, made: MadePrivate, seconds: float) -> MemoryBundle:
-    """The bundle, which says nothing of the pictures but what is noisy: their digest is drawn."""
+    """The bundle. Everything that it says of the pictures is noisy, and their digest is a random number."""
     data, found = request.dataset, made.pictures
     size = {"memory.bases": made.budget.bases, "memory.rows": made.budget.rows}
     counts = picture_counts(found.counts)

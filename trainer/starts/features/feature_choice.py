@@ -1,8 +1,8 @@
 """Which of an encoder's features a linear head needs most: backward elimination of ridge regression.
 
 Without feature j, the least error of ridge regression rises by |w_j|^2 / P_jj, where w_j are the weights of the feature
-and P is the inverse of the moments. One feature after the other goes that is missed least, and what remains is refitted
-each time (the surgeon of Hassibi and Stork, NeurIPS 1992, for a squared error).
+and P is the inverse of the moments. The feature that is missed least is removed and the others are refitted, again and
+again (the surgeon of Hassibi and Stork, NeurIPS 1992, for a squared error).
 """
 
 from __future__ import annotations

@@ -19,9 +19,10 @@ def soft_cross_entropy(logits: Tensor, targets: Tensor) -> Tensor:
 
 
 def gradient_along(logits: Tensor, logits_dot: Tensor, targets: Tensor, count: int) -> tuple[Tensor, Tensor, Tensor]:
-    """Of these images' share in the mean loss over `count`, along a direction of the logits [N, k].
+    """Derivatives of the part that these images have in the mean loss over `count`, along a direction of logits [N, k].
 
-    The gradient for the logits, its derivative, and the loss's own derivative differentiated for the targets.
+    Returns the gradient for the logits, its derivative along the direction, and the gradient for the targets of the
+    loss's derivative along the direction.
     """
     probabilities = logits.softmax(dim=1)
     centred = logits_dot - (probabilities * logits_dot).sum(dim=1, keepdim=True)
@@ -38,12 +39,12 @@ class TrainState(NamedTuple):
     momentum: Tensor
 
     def at(self, parameters: Parameters, velocity: Parameters) -> TrainState:
-        """The same scalars at another place."""
+        """The state with these tensors and the same scalars."""
         return TrainState(parameters, velocity, self.rate, self.momentum)
 
 
 class StepTrace(NamedTuple):
-    """The state after T steps, and what was before each step, in a form that the step itself knows."""
+    """The state after T steps, and weights and velocities before each step, in the step's own form."""
 
     state: TrainState
     weights: Sequence[Any]
@@ -51,7 +52,7 @@ class StepTrace(NamedTuple):
 
 
 class Reversed(NamedTuple):
-    """Gradients for all that went into T steps; those for rate and momentum are zero without velocities."""
+    """Gradients for all inputs of T steps; those for rate and momentum are zero where no velocities were kept."""
 
     images: Tensor
     targets: Tensor
@@ -64,8 +65,8 @@ class Reversed(NamedTuple):
 class AbstractInnerStep(ABC):
     """One step of SGD with momentum on the mean soft cross-entropy of a network, and the reverse of that step.
 
-    g is the gradient of that loss for the parameters. Nothing that is given to a step is written to, and neither
-    `forward` nor `reverse` is differentiable: `trainer.objectives.inner.unroll` puts them together to what is.
+    g is the gradient of that loss for the parameters. A step never writes to its arguments. `forward` and `reverse` are
+    not differentiable; `trainer.objectives.inner.unroll` makes a differentiable function of them.
     """
 
     network: AbstractNetwork
