@@ -5,7 +5,8 @@
 
 runs `python -m benchmarks.step --threads 2` and records a line with its command, device, date and figures. The two
 templates are filled in from the JSON document that the benchmark prints last. A line of the same group and title is
-replaced. Run `python docs/generate.py` afterwards.
+replaced. A run of which the page shows several rows takes `--what`, `--measured` and `--baseline` once for each row.
+Run `python docs/generate.py` afterwards.
 """
 
 from __future__ import annotations
@@ -114,25 +115,24 @@ def measurement(
 
 def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--record", required=True, choices=list(GROUPS), help="the group that the row belongs to")
-    parser.add_argument("--what", required=True, help="the title of the row")
-    parser.add_argument("--measured", required=True, help="a template, such as '{seconds:.1f} s'")
-    parser.add_argument("--baseline", default="", help="a template for the baseline of the same run")
+    parser.add_argument("--record", required=True, choices=list(GROUPS), help="the group that the rows belong to")
+    parser.add_argument("--what", required=True, action="append", help="the title of a row")
+    parser.add_argument("--measured", required=True, action="append", help="a template, such as '{seconds:.1f} s'")
+    parser.add_argument("--baseline", action="append", help="a template for the baseline of the same run")
     parser.add_argument("--file", type=Path, default=RESULTS, help="the file of results")
     parser.add_argument("benchmark", nargs="+", help="after --, the name of a benchmark and its options")
     options = parser.parse_args(arguments)
+    baselines = options.baseline or [""] * len(options.what)
+    if not len(options.what) == len(options.measured) == len(baselines):
+        parser.error("every row has one --what and one --measured, and every row or none has a --baseline")
     command = [sys.executable, "-m", f"benchmarks.{options.benchmark[0]}", *options.benchmark[1:]]
     ran = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
     sys.stdout.write(ran.stdout)
-    row = measurement(
-        options.benchmark,
-        last_document(ran.stdout),
-        group=options.record,
-        what=options.what,
-        measured=options.measured,
-        baseline=options.baseline,
-    )
-    write(with_row(read(options.file), row), options.file)
+    figures, rows = last_document(ran.stdout), read(options.file)
+    for what, measured, baseline in zip(options.what, options.measured, baselines, strict=True):
+        told = {"group": options.record, "what": what, "measured": measured, "baseline": baseline}
+        rows = with_row(rows, measurement(options.benchmark, figures, **told))
+    write(rows, options.file)
 
 
 if __name__ == "__main__":

@@ -44,7 +44,9 @@ Each group of accuracies states its space. In **pixel space** a network is train
 In **feature space** a head is trained on the features of a pre-trained encoder, which has seen other pictures before.
 Figures of the two spaces never share a table.
 
-To add or replace a row, run the benchmark through `python -m benchmarks.results --record GROUP`.
+To add or replace a row, run the benchmark through `python -m benchmarks.results --record GROUP`, which also keeps all
+figures of the run in the file. The figures of a row whose date has a † were copied by hand from what the command
+printed.
 """
 SPACES = {
     "pixels": "Space: pixels, no pre-trained encoder.",
@@ -95,13 +97,17 @@ def measurements(rows: Iterable[Measurement]) -> str:
 def _group(key: str, rows: Iterable[Measurement]) -> str:
     group = GROUPS[key]
     cells = [
-        (row.what, row.measured, row.baseline, row.device, f"{row.date}", f"`{row.command}`".replace("|", "\\|"))
+        (row.what, row.measured, row.baseline, row.device, _date(row), f"`{row.command}`".replace("|", "\\|"))
         for row in rows
         if row.group == key
     ]
     sentences = " ".join(filter(None, (SPACES[group.space], group.sentence)))
     head = ("what", "measured", "baseline", "device", "date", "command")
     return f"## {group.title}\n\n{sentences}\n\n{table(head, cells)}"
+
+
+def _date(row: Measurement) -> str:
+    return f"{row.date}" if row.figures else f"{row.date} †"
 
 
 def committed_bundles(bundles: Iterable[MemoryBundle]) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import subprocess
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -46,6 +47,20 @@ def test_rows_are_equal_when_read_back(tmp_path: Path) -> None:
     rows = [recorded(), recorded(what="two steps")]
     results.write(rows, tmp_path / "results.jsonl")
     assert results.read(tmp_path / "results.jsonl") == rows
+
+
+def test_one_run_records_several_rows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    file, two = tmp_path / "results.jsonl", ["--what", "a", "--measured", "{x}", "--what", "b", "--measured", "{y}"]
+    file.touch()
+    ran = subprocess.CompletedProcess([], 0, stdout='{"x": 1, "y": 2}\n')
+    monkeypatch.setattr(results.subprocess, "run", lambda *_, **__: ran)
+    results.main(["--record", "speed", "--file", str(file), *two, "--", "step"])
+    assert [(row.what, row.measured, row.figures) for row in results.read(file)] == [
+        ("a", "1", {"x": 1, "y": 2}),
+        ("b", "2", {"x": 1, "y": 2}),
+    ]
+    with pytest.raises(SystemExit):
+        results.main(["--record", "speed", "--file", str(file), *two, "--baseline", "{x}", "--", "step"])
 
 
 def test_an_unknown_group_is_named(tmp_path: Path) -> None:
