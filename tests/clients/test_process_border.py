@@ -20,7 +20,7 @@ from recall_client import AsyncRecallClient, LocalClassifier, RecallClient, Reca
 from recall_client.connection.retries import Retries
 from recall_client.errors import Problem, ProblemDocument, RecallError, UnknownLabel
 from tests.clients.conftest import classifier_body
-from tests.clients.onnx_models import brightness_model
+from tests.clients.local.onnx_models import brightness_model
 from tests.suite.copies import WAYS, modules
 
 DOCUMENT = ProblemDocument(

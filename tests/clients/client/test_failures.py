@@ -9,7 +9,7 @@ import pytest
 
 import recall_client
 from recall_client import AsyncRecallClient, RecallClient
-from tests.clients.test_client import RECALLED
+from tests.clients.client.test_client import RECALLED
 
 
 @pytest.mark.parametrize(

@@ -14,7 +14,7 @@ import torch
 
 import recall_client
 from recall_client import RecallClient
-from tests.clients.test_client import RECALLED
+from tests.clients.client.test_client import RECALLED
 
 
 def test_options_that_were_not_given_are_not_sent(server: Any, client: RecallClient) -> None:

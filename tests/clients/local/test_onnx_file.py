@@ -12,7 +12,7 @@ from onnx import AttributeProto, GraphProto, ModelProto, SparseTensorProto, Tens
 import recall_client
 from recall_client import LocalClassifier
 from recall_client.local.onnx_file import is_self_contained
-from tests.clients.onnx_models import brightness_model
+from tests.clients.local.onnx_models import brightness_model
 
 
 def elsewhere(name: str = "stolen", *, location_only: bool = False) -> TensorProto:

@@ -22,7 +22,7 @@ from recall_client.local.preparation import prepared
 from recall_client.messages.models import ImageShape
 from recall_client.pictures import Upload
 from recall_server.core.io.pictures import decode
-from tests.clients.onnx_models import brightness_model
+from tests.clients.local.onnx_models import brightness_model
 from tests.suite.digests import repr_digest
 
 RANDOM = numpy.random.default_rng(4)
