@@ -20,8 +20,8 @@ from benchmarks.instant_memories import instant_memory
 from recall_server.core.bundle.bundle import MemoryBundle
 from trainer.data.datasets import ImageDataset, load_dataset
 from trainer.evaluation.evaluate import Accuracies, Runs, evaluate_labels
-from trainer.methods.budget import MemoryBudget
 from trainer.methods.named import compose
+from trainer.methods.specs.budget import MemoryBudget
 from trainer.starts.add_classes import NewClass, add_classes
 
 

@@ -48,9 +48,9 @@ from trainer.evaluation.few_shot.episodes import (
     episode_of,
     evaluate_few_shot,
 )
-from trainer.methods.budget import MemoryBudget, Size
 from trainer.methods.method import Method
 from trainer.methods.overrides import given
+from trainer.methods.specs.budget import MemoryBudget, Size
 from trainer.run.setup.request import DistillRequest
 from trainer.run.setup.starting_point import StartingPoint
 

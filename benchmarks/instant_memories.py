@@ -8,8 +8,8 @@ import torch
 
 from recall_server.core.bundle.bundle import MemoryBundle
 from trainer.data.datasets import ImageDataset
-from trainer.methods.budget import MemoryBudget
 from trainer.methods.method import Method
+from trainer.methods.specs.budget import MemoryBudget
 from trainer.run.progress import RunLimits
 from trainer.run.search.instant import InstantRun
 from trainer.run.setup.request import DistillRequest

@@ -36,8 +36,8 @@ from trainer.evaluation.audit.attack import Estimate
 from trainer.evaluation.audit.pictures import Pictures
 from trainer.evaluation.audit.shown import Attacked
 from trainer.evaluation.evaluate import Accuracies, Runs, fresh_accuracy
-from trainer.methods.budget import Size
 from trainer.methods.named import compose
+from trainer.methods.specs.budget import Size
 from trainer.run.audit.audit import Audit, audit
 from trainer.run.audit.shadows import FeatureShadows, MakeShadow, PixelShadows, PrivateShadows
 from trainer.run.search.private_pixels import PrivateSettings

@@ -52,8 +52,8 @@ from trainer.evaluation.novelty import fit_novelty_scorer
 from trainer.evaluation.protocol import Protocol
 from trainer.evaluation.report import evaluate_bundle, print_manifest, write_card, write_picture
 from trainer.methods import recipe_choice
-from trainer.methods.budget import Size
 from trainer.methods.overrides import given
+from trainer.methods.specs.budget import Size
 from trainer.run.distill import Interrupted
 from trainer.run.monitor.monitors import Monitors
 from trainer.run.search import private_pixels

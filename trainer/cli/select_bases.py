@@ -12,9 +12,9 @@ from recall_server.core.io.atomic import write_atomically
 from trainer.cli import commands, options
 from trainer.data.datasets import load_dataset
 from trainer.methods import recipe_choice
-from trainer.methods.budget import Size
 from trainer.methods.named import compose
 from trainer.methods.overrides import given
+from trainer.methods.specs.budget import Size
 from trainer.output.plots.figures import to_bytes
 from trainer.run.search.select_bases import Sweep, best, figure
 from trainer.run.search.select_bases import select_bases as sweep_bases

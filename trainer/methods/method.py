@@ -14,7 +14,7 @@ from pydantic import BaseModel, ConfigDict, model_validator
 from recall_server.core.memory import BASES, AbstractMemory
 from recall_server.core.training.retraining import Retraining
 from trainer.data.datasets import ImageDataset
-from trainer.methods.budget import MemoryBudget
+from trainer.methods.specs.budget import MemoryBudget
 from trainer.methods.specs.memories import MemoryPart, MemorySpec
 from trainer.methods.specs.objectives.unrolled import ObjectivePart
 from trainer.methods.specs.outer import Outer

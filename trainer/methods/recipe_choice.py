@@ -6,10 +6,10 @@ import difflib
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from trainer.methods.budget import Size
 from trainer.methods.method import Method
 from trainer.methods.named import METHODS, named
 from trainer.methods.paper import Experiment, recipes
+from trainer.methods.specs.budget import Size
 
 DEFAULT_METHOD = next(iter(METHODS))
 COLUMNS = ("recipe", "N", "stores", "preprocessing", "augmentation", "network", "T", "rows", "momentum", "paper, %")

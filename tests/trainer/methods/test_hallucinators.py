@@ -7,7 +7,7 @@ import torch
 
 from recall_server.core.memory import Hallucinators
 from tests.tolerances import assert_close
-from trainer.methods.budget import MemoryBudget
+from trainer.methods.specs.budget import MemoryBudget
 from trainer.methods.specs.memories import HallucinatorsSpec
 from trainer.methods.specs.problem import MemoryShape
 

@@ -15,8 +15,8 @@ from recall_server.core.memory import StoredItems
 from recall_server.core.networks import build_network
 from tests.trainer.cli.test_command_line import SMALL, run
 from trainer.data.datasets import LICENCES, ImageDataset, Split
-from trainer.methods.budget import MemoryBudget
 from trainer.methods.paper import SETTINGS, Experiment, recipes
+from trainer.methods.specs.budget import MemoryBudget
 
 SHAPES = {
     "mnist": (1, 28, 28),

@@ -23,9 +23,9 @@ from trainer.data.datasets import ImageDataset
 from trainer.data.second_moments import SecondMoments
 from trainer.evaluation.grid.cell import BUNDLE, LOG, CellRecord, Made
 from trainer.evaluation.grid.measure import measure
-from trainer.methods.budget import Size
 from trainer.methods.method import Method
 from trainer.methods.named import compose
+from trainer.methods.specs.budget import Size
 from trainer.run.distill import Interrupted
 from trainer.run.parallel.child import end_with_input
 from trainer.run.setup.request import DistillRequest

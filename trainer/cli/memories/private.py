@@ -11,8 +11,8 @@ from recall_server.core.bundle.bundle import MemoryBundle
 from trainer.cli import commands
 from trainer.cli.memories.features import storage_of
 from trainer.data.datasets import load_dataset
-from trainer.methods.budget import Size
 from trainer.methods.overrides import overridden
+from trainer.methods.specs.budget import Size
 from trainer.output.places import check_name, check_place
 from trainer.run.search.private_pixels import PrivateRequest, PrivateSettings, distill_private
 from trainer.starts.private.gaussian_mechanism import noise_scale

@@ -9,7 +9,7 @@ import torch
 
 from recall_server.core.memory import CODES, AbstractMemory, ImageGenerator, LatentCodes
 from recall_server.core.memory.decoded import DecoderShape, code_size, initial_decoders
-from trainer.methods.budget import MemoryBudget
+from trainer.methods.specs.budget import MemoryBudget
 from trainer.methods.specs.memories import MemorySpec
 from trainer.methods.specs.problem import MemoryShape, Problem
 from trainer.methods.specs.spec import Count

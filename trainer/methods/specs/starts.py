@@ -12,7 +12,7 @@ from recall_server.core.encoders.weights import encoder_parameters
 from recall_server.core.memory import BASES, ITEMS, AbstractMemory, AddressedBases
 from recall_server.core.networks import AbstractNetwork, NetworkSpec, Parameters
 from trainer.data.enlargement import Enlargement
-from trainer.methods.budget import MemoryBudget
+from trainer.methods.specs.budget import MemoryBudget
 from trainer.methods.specs.memories import MemorySpec
 from trainer.methods.specs.problem import MemoryShape, Problem
 from trainer.methods.specs.spec import Spec, member_of

@@ -15,9 +15,9 @@ from recall_server.core.memory import Storage
 from recall_server.core.memory.storage import fake_quantise
 from trainer.data.splits import ImageDataset, Split
 from trainer.evaluation.audit.shown import Attacked
-from trainer.methods.budget import MemoryBudget, Size
 from trainer.methods.method import Method
 from trainer.methods.named import METHODS, compose
+from trainer.methods.specs.budget import MemoryBudget, Size
 from trainer.methods.specs.problem import Problem
 from trainer.run.distill import Distillation
 from trainer.run.progress import RunLimits

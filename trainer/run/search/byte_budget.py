@@ -15,8 +15,8 @@ import torch
 from recall_server.core.memory import Storage
 from recall_server.core.preprocessing import AbstractPreprocessing
 from trainer.data.datasets import ImageDataset
-from trainer.methods.budget import MemoryBudget
 from trainer.methods.method import Method
+from trainer.methods.specs.budget import MemoryBudget
 from trainer.methods.specs.problem import Problem
 from trainer.methods.specs.starts import NoiseStart
 from trainer.run.progress import RunLimits, RunState

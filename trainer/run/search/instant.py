@@ -22,8 +22,8 @@ from recall_server.core.training.allocator import release_freed_memory
 from recall_server.errors import TrainingFailed
 from trainer.data.datasets import ImageDataset
 from trainer.data.second_moments import SecondMoments
-from trainer.methods.budget import MemoryBudget
 from trainer.methods.method import Method
+from trainer.methods.specs.budget import MemoryBudget
 from trainer.methods.specs.problem import Problem
 from trainer.methods.specs.starts import StartSpec
 from trainer.objectives.components import Components

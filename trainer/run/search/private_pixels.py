@@ -19,8 +19,8 @@ from recall_server.core.memory import Storage
 from recall_server.core.training.retraining import Retraining
 from trainer.data.datasets import ImageDataset
 from trainer.evaluation.evaluate import Runs
-from trainer.methods.budget import MemoryBudget, Size
 from trainer.methods.named import named
+from trainer.methods.specs.budget import MemoryBudget, Size
 from trainer.run.federated.picture_counts import picture_counts
 from trainer.run.search.instant import SHARES
 from trainer.run.search.made_at_once import Report, manifest_of, with_test_accuracy

@@ -19,8 +19,8 @@ from recall_server.core.io.tensor_file import parse_json
 from recall_server.core.memory import BASES
 from trainer.data.datasets import ImageDataset
 from trainer.evaluation.evaluate import Accuracies
-from trainer.methods.budget import MemoryBudget
 from trainer.methods.method import Method
+from trainer.methods.specs.budget import MemoryBudget
 from trainer.methods.specs.spec import flattened
 from trainer.output.plots.figures import empty
 from trainer.run.parallel.tasks import Here, Tasks

@@ -9,8 +9,8 @@ import torch
 from recall_server.core.preprocessing import AbstractPreprocessing
 from trainer.data.datasets import ImageDataset
 from trainer.evaluation.evaluate import Accuracies
-from trainer.methods.budget import MemoryBudget
 from trainer.methods.method import Method
+from trainer.methods.specs.budget import MemoryBudget
 from trainer.methods.specs.problem import Problem
 from trainer.objectives.components import Components
 from trainer.run.distill import Distillation

@@ -12,8 +12,8 @@ import torch
 from recall_server.core.bundle.bundle import MemoryBundle
 from recall_server.errors import InvalidCheckpoint
 from trainer.data.datasets import ImageDataset
-from trainer.methods.budget import MemoryBudget
 from trainer.methods.method import Method
+from trainer.methods.specs.budget import MemoryBudget
 from trainer.methods.specs.spec import flattened
 from trainer.output.places import check_name, check_place
 from trainer.run.checkpoint import Checkpoint

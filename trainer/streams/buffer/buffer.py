@@ -13,7 +13,7 @@ from torch import Tensor
 
 from recall_server.core.io.tensor_file import with_prefix
 from recall_server.core.memory import AbstractMemory, Setting
-from trainer.methods.budget import MemoryBudget
+from trainer.methods.specs.budget import MemoryBudget
 from trainer.streams.buffer.reservoir import AbstractSamples
 from trainer.streams.methods import StreamMethod
 from trainer.streams.sources.task import TaskHeader

@@ -22,7 +22,7 @@ from recall_server.core.preprocessing import AbstractPreprocessing
 from recall_server.errors import InvalidDataset
 from trainer.data.enlargement import Enlargement
 from trainer.data.splits import Split
-from trainer.methods.budget import MemoryBudget
+from trainer.methods.specs.budget import MemoryBudget
 from trainer.methods.specs.problem import Problem
 from trainer.streams.buffer.buffer import Buffer
 from trainer.streams.buffer.reservoir import AbstractSamples, Reservoir

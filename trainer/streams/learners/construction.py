@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from recall_server.core.memory import AbstractMemory
-from trainer.methods.budget import MemoryBudget
+from trainer.methods.specs.budget import MemoryBudget
 from trainer.methods.specs.problem import Problem
 from trainer.objectives.components import Components
 from trainer.objectives.real_data import AbstractRealData, DrawQueries, RealBatch

@@ -13,8 +13,8 @@ from recall_server.core.bundle.bundle import MemoryBundle
 from recall_server.core.memory import Storage
 from tests.trainer.cli.test_command_line import SMALL, run
 from trainer.data.datasets import ImageDataset
-from trainer.methods.budget import MemoryBudget
 from trainer.methods.named import compose
+from trainer.methods.specs.budget import MemoryBudget
 from trainer.methods.specs.problem import Problem
 from trainer.run.progress import RunLimits, RunState, Validation
 from trainer.run.publisher import Publisher

@@ -11,8 +11,8 @@ from recall_server.core.bundle.bundle import MemoryBundle
 from recall_server.core.preprocessing import ZCA, AbstractPreprocessing, Projected, Spectral, Standardise
 from tests.trainer.cli.test_command_line import SMALL, distill, run
 from trainer.data.datasets import ImageDataset
-from trainer.methods.budget import MemoryBudget
 from trainer.methods.named import compose
+from trainer.methods.specs.budget import MemoryBudget
 from trainer.methods.specs.preprocessings import PreprocessingSpec
 from trainer.methods.specs.problem import Problem
 from trainer.run.setup.build import fit_preprocessing

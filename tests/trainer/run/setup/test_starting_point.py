@@ -17,8 +17,8 @@ from tests.tolerances import assert_close
 from tests.trainer.cli.test_command_line import SMALL, distill, run, with_encoder
 from trainer.cli import commands
 from trainer.data.datasets import load_dataset
-from trainer.methods.budget import MemoryBudget, Size
 from trainer.methods.named import compose
+from trainer.methods.specs.budget import MemoryBudget, Size
 from trainer.methods.specs.starts import NoiseStart
 from trainer.run.progress import RunLimits
 from trainer.run.setup.request import DistillRequest

@@ -8,9 +8,9 @@ from recall_server.core.networks import ConvNet
 from tests.tolerances import assert_close
 from trainer.data.datasets import ImageDataset
 from trainer.evaluation.few_shot.episodes import FewShot, draw_episode
-from trainer.methods.budget import MemoryBudget
 from trainer.methods.method import Method
 from trainer.methods.named import compose
+from trainer.methods.specs.budget import MemoryBudget
 from trainer.methods.specs.problem import Problem
 from trainer.objectives.components import Components
 from trainer.run.setup.build import fit_preprocessing

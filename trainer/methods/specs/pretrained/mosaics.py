@@ -9,7 +9,7 @@ from pydantic import Field, PositiveFloat
 from recall_server.core.memory import ITEMS, AbstractMemory, Targets
 from trainer.data.encoders.installed import installed_encoder
 from trainer.data.features import EncodingProgress, Featuriser, cache_folder
-from trainer.methods.budget import MemoryBudget
+from trainer.methods.specs.budget import MemoryBudget
 from trainer.methods.specs.memories import MemorySpec
 from trainer.methods.specs.problem import MemoryShape, Problem
 from trainer.methods.specs.spec import Count
