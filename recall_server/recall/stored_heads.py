@@ -1,6 +1,6 @@
 """Classifiers from memories of features that hold a head: its columns, or the heads of several memories joined.
 
-What comes out is training data as from any other memory: one vector for each class, and a schedule of one step.
+A classifier is trained on them as on any other memory: on one vector for each class, by a schedule of one step.
 """
 
 from __future__ import annotations
@@ -89,7 +89,7 @@ def stored_head(bundle: MemoryBundle, vectors: Tensor) -> LinearHead:
 
 
 def training_step(head: LinearHead, space: Standardise) -> OneStep:
-    """What one step of training makes this head of, over an encoder's features, seen in a bundle's space."""
+    """The training data from which one step makes this head over an encoder's features, in a bundle's space."""
     return one_step(LinearHead(head.weights * space.deviation, head.bias + head.weights @ space.mean), space)
 
 

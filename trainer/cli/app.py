@@ -82,7 +82,7 @@ def distill(  # noqa: PLR0913  (a command line has as many options as it has)
     override: options.Overrides = None,
     outer_steps: options.OuterSteps = None,
     minutes: Annotated[
-        float | None, typer.Option(help="Minutes in total, with all that comes before and after.", min=0.01)
+        float | None, typer.Option(help="Minutes in total, with reading and the last validation.", min=0.01)
     ] = None,
     validate_every: Annotated[int, typer.Option(help="Outer steps between validations.", min=1)] = 250,
     resume: Annotated[bool, typer.Option("--resume", help="Continue from the checkpoint beside OUTPUT.")] = False,

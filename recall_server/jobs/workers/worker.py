@@ -130,7 +130,7 @@ def train_next(connection: Channel, device: str) -> bool:
 
 
 def end_with_parent() -> None:
-    """Let this process end when the server dies, at once, and not by Ctrl-C: it reaches all processes."""
+    """End this process at once when the server dies, and ignore Ctrl-C, which reaches all processes."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the server decides
     threading.Thread(target=_await_parent, name="parent", daemon=True).start()
 

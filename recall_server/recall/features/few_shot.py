@@ -55,7 +55,7 @@ def few_shot_head(
 ) -> FewShotHead:
     """A head for k classes from pictures' features [N, D] with labels [N] in 0..k - 1, one or more of each class.
 
-    Without a `model` only `pictures` and `prototypes` can be asked for. Raises ValueError for what cannot.
+    Raises ValueError without a `model` for ways other than `auto`, `pictures` and `prototypes`.
     """
     features, members = features.float(), one_hot(labels).to(features.float())
     if way != "auto":

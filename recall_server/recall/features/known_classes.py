@@ -28,7 +28,7 @@ class KnownClasses:
 
 
 def most_knowing(bundles: Iterable[LoadedBundle], encoder: str) -> KnownClasses | None:
-    """The memory in the features of the encoder with this digest that knows the most classes; None if none is apt."""
+    """Of the memories in the features of this encoder, the one that describes the most classes; None if none does."""
     found = [
         KnownClasses(loaded, model)
         for loaded in bundles

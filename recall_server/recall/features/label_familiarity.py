@@ -59,7 +59,7 @@ def _trained(asked: Sequence[tuple[MemoryBundle, Tensor]]) -> LinearHead:
 
 
 def _others(queries: Sequence[Query]) -> list[tuple[MemoryBundle, Tensor]]:
-    """The labels, as queries, of the memories asked that are no label asked for, in no memory."""
+    """Queries for the other labels of the memories asked, without labels that have the name of one asked for."""
     taken = {label for query in queries for label in (query.name, query.name.rpartition(":")[2])}
     bundles = {query.loaded.name: query.loaded.bundle for query in queries}
     return [

@@ -70,7 +70,7 @@ def space_of_labels(library: Library, queries: Sequence[Query]) -> PictureSpace:
 
 
 def _known(library: Library, bundle: str | None, encoder: str) -> KnownClasses | None:
-    """What the bundle named knows or, where it knows nothing of that, the memory that knows most."""
+    """The known classes of the named bundle or, if it does not describe any, of the memory that knows most."""
     named: LoadedBundle | None = None if bundle is None else library.pick(bundle)
     model = None if named is None else class_model(named.bundle)
     if named is not None and model is not None:

@@ -26,7 +26,7 @@ REFUSED = {
         "--output bundle.pt": "--output must end in .safetensors",
         "--bases 1000": "do not fit in 1 images per class; try with at most",
         "--bases 0": "a memory needs one basis or more, not 0",
-        "--bytes 2000": "more than 2000; what is no memory takes",
+        "--bytes 2000": "more than 2000; all but the memory takes",
         "--storage int4": "storage: Input should be 'float32', 'bfloat16' or 'int8'",
         "--bytes 9000 --images-per-class 1": "--bytes and --images-per-class both set the budget",
         "--method magic": "unknown method 'magic'",

@@ -81,7 +81,7 @@ class ByteBudget:
             most += 1
         if most > 0:
             return f"{sentence}; try with at most {most} bases"
-        return f"{sentence}; what is no memory takes {needed + RESERVED - bases * basis} of them, so allow more bytes"
+        return f"{sentence}; all but the memory takes {needed + RESERVED - bases * basis} of them, so allow more bytes"
 
     def _basis_bytes(self, rows: int) -> int:
         """Bytes of one basis and its coefficients."""

@@ -210,6 +210,6 @@ def when_it_pays(bundle: MemoryBundle, results: dict[str, Accuracies], everythin
     own, whole = next(iter(results.values())).mean, results[everything].mean
     return (
         f"the memory has {100 * own:.1f} % in a file of {(bundle.file_bytes or 0) / 1000:.0f} kB; {everything}: "
-        f"{100 * whole:.1f} %. A memory pays where pictures cannot be kept or sent, or where its classes are to meet "
-        "those of other memories; for one classifier of these classes alone, train on all pictures"
+        f"{100 * whole:.1f} %. A memory pays off if pictures cannot be kept or sent, or if its classes will be "
+        "combined with those of other memories; for one classifier of these classes alone, train on all pictures"
     )

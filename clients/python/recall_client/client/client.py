@@ -214,10 +214,10 @@ class ClientMethods(Generic[ClassifierT, TransportT]):
         classifier, byte for byte. A request that is sent again starts no second training; an `idempotency_key` of your
         own extends that to other processes, and raises Conflict where it was used for another request.
 
-        `labels` of memories of features may stand beside classes of pictures. `addressing` is how pictures are used;
-        where None, the server compares them in the features of an encoder, where one is loaded, by the way that
-        recognises most of the pictures that are left out. Classifiers on recalled images ("images", "classify") learn
-        from the pictures as well, unless `own_pictures` is false.
+        `labels` of memories of features may stand beside classes of pictures. `addressing` is how pictures are used.
+        By default, the server compares them in the features of an encoder, if one is loaded, by the method that
+        recognises most left-out pictures. Classifiers on recalled images ("images", "classify") learn from the pictures
+        as well, unless `own_pictures` is false.
         """
         left_out = None if own_pictures else "false"
         asked = parameters(seed=seed, bundle=bundle, addressing=addressing, own_pictures=left_out)

@@ -58,7 +58,7 @@ def test_the_space_that_is_better_on_validation_pictures_is_kept_and_both_figure
     kept = "pixels" if bundle.manifest.space == "pixels" else "features of efficientnet-lite0"
     assert f"the memory of {kept} is kept" in output
     assert "linear probe, 70 pictures" in output and "pixel network" in output
-    assert "A memory pays where" in output
+    assert "A memory pays off" in output
     (accuracy,) = bundle.manifest.accuracy
     assert accuracy.protocol == "bundle" and accuracy.mean > 0.6
 

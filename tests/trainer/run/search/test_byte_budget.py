@@ -76,7 +76,7 @@ def test_a_refused_size_names_the_largest_that_fits(bars_dataset: ImageDataset) 
 
 
 def test_a_budget_too_small_for_any_memory_is_refused_with_the_smallest(bars_dataset: ImageDataset) -> None:
-    with pytest.raises(ValueError, match=r"more than 100; what is no memory takes \d+ of them, so allow more bytes"):
+    with pytest.raises(ValueError, match=r"more than 100; all but the memory takes \d+ of them, so allow more bytes"):
         within(bars_dataset, 100).fit(2, None)
     with pytest.raises(ValueError, match="a memory needs one basis or more, not 0"):
         within(bars_dataset, 10_000).fit(0, None)
