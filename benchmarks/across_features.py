@@ -28,7 +28,7 @@ from benchmarks.few_shot_features import SIMILAR, Pictures, flat, interval
 from benchmarks.memories_of_classes import memory_of_classes, of_classes
 from recall_server.core.classifier.class_statistics import LinearHead
 from recall_server.recall.features.few_shot import logistic
-from recall_server.recall.joined_head import Source, joined_head
+from recall_server.recall.joined_head import HeadSource, joined_head
 from trainer.data.datasets import ImageDataset, load_dataset
 from trainer.starts.features.linear_head import softmax_head
 
@@ -46,11 +46,11 @@ class Known(NamedTuple):
     train: Pictures
     test: Pictures
 
-    def source(self, classes: Tensor) -> Source:
+    def source(self, classes: Tensor) -> HeadSource:
         """Some classes, which count from 0 in `chosen`."""
         rows = self.typical[classes]
         labels = torch.arange(len(classes)).repeat_interleave(rows.shape[1])
-        return Source(
+        return HeadSource(
             rows.flatten(0, 1), labels, len(classes), LinearHead(self.head.weights[classes], self.head.bias[classes])
         )
 
@@ -75,7 +75,7 @@ def nearest(means: Tensor) -> LinearHead:
     return LinearHead(means, -means.square().sum(dim=1) / 2)
 
 
-def side_by_side(sources: Sequence[Source]) -> LinearHead:
+def side_by_side(sources: Sequence[HeadSource]) -> LinearHead:
     heads = [source.head for source in sources if source.head is not None]
     return LinearHead(torch.cat([head.weights for head in heads]), torch.cat([head.bias for head in heads]))
 
@@ -89,7 +89,7 @@ def with_mean_column(head: LinearHead, means: Tensor) -> LinearHead:
     return LinearHead(torch.cat([centred, column.unsqueeze(0)]), torch.cat([head.bias, bias]))
 
 
-def means_of(sources: Sequence[Source]) -> Tensor:
+def means_of(sources: Sequence[HeadSource]) -> Tensor:
     parts = []
     for source in sources:
         members = one_hot(source.labels, source.classes).float()
@@ -133,7 +133,7 @@ def added(
     train, test = unseen
     labels = torch.unique(train.labels)
     own = int(labels[torch.randint(len(labels), (), generator=generator)])
-    shown = Source(drawn(train, own, SHOWN, generator), torch.zeros(SHOWN, dtype=torch.long), 1)
+    shown = HeadSource(drawn(train, own, SHOWN, generator), torch.zeros(SHOWN, dtype=torch.long), 1)
     sources = [*(memory.source(some) for memory, some in zip(memories, classes, strict=True)), shown]
     typical = torch.cat([source.typical for source in sources])
     offsets = torch.tensor([0, 2, 4]).repeat_interleave(torch.tensor([len(source.labels) for source in sources]))

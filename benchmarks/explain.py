@@ -28,7 +28,7 @@ from benchmarks.predictions import Trained, trained
 from benchmarks.running_server import ARTIFACTS, PATIENCE, RunningServer, running_server
 from recall_server.core.bundle.bundle import MemoryBundle
 from recall_server.core.networks.spec import NetworkSpec
-from recall_server.core.training.heads.leave_one_out import LeftOut, leave_one_out, log_odds
+from recall_server.core.training.heads.leave_one_out import LeaveOneOut, leave_one_out, log_odds
 from recall_server.core.training.retraining import Retraining, learning_rate
 
 MEMORIES = ("cifar10-features", "cifar100-features")
@@ -78,7 +78,7 @@ def in_process(requests: int) -> dict[str, float]:
     }
 
 
-def _difference(found: LeftOut, items: Tensor, features: Tensor) -> float:
+def _difference(found: LeaveOneOut, items: Tensor, features: Tensor) -> float:
     """The largest difference of the log-odds of the first class, for ten of the items."""
     _, without = found.logits(features)
     with_one = torch.cat([features.double(), torch.ones(1, dtype=torch.double)])

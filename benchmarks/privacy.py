@@ -33,7 +33,7 @@ from recall_server.core.training.retraining import Retraining
 from trainer.data.datasets import ImageDataset, load_dataset
 from trainer.data.splits import Split
 from trainer.evaluation.audit.attack import Estimate
-from trainer.evaluation.audit.pictures import Pictures
+from trainer.evaluation.audit.pictures import AuditPictures
 from trainer.evaluation.audit.shown import Attacked
 from trainer.evaluation.evaluate import Accuracies, Runs, fresh_accuracy
 from trainer.methods.named import compose
@@ -55,14 +55,14 @@ HEAD = Retraining(
 QUICK = {"pictures": 200, "shadows": 4, "steps": 2}
 
 
-def divided(dataset: ImageDataset, each: int) -> Pictures:
+def divided(dataset: ImageDataset, each: int) -> AuditPictures:
     """So many members of each class, and as many others, from the training pictures."""
     generator = torch.Generator().manual_seed(0)
     order = torch.randperm(len(dataset.train), generator=generator)
     order = order[dataset.train.labels[order].argsort(stable=True)]
     rank = torch.cat([torch.arange(count) for count in torch.bincount(dataset.train.labels).tolist()])
     sides = order[rank < each], order[(rank >= each) & (rank < 2 * each)]
-    return Pictures(*(dataset.train.select(side) for side in sides))
+    return AuditPictures(*(dataset.train.select(side) for side in sides))
 
 
 def in_pixels(dataset: ImageDataset, steps: int) -> dict[str, MakeShadow]:

@@ -34,7 +34,7 @@ from benchmarks.stream_division import divide, together
 from benchmarks.stream_parts import Job, Record, run_all
 from trainer.cli.commands import pick_device
 from trainer.streams import scores as results
-from trainer.streams.experiment import Experiment
+from trainer.streams.experiment import StreamExperiment
 from trainer.streams.learners.compress import CompressThenRecall
 from trainer.streams.methods import METHODS, compose_stream
 from trainer.streams.plot import plot_scores
@@ -96,7 +96,7 @@ class Run:
 def planned(row: Row, seed: int, options: argparse.Namespace) -> Run:
     """The run of one seed of a row."""
     overrides = [*(QUICK_SETTINGS if options.quick else []), *options.overrides]
-    experiment = Experiment(
+    experiment = StreamExperiment(
         row.source,
         compose_stream(row.method, row.source, overrides),
         seed,

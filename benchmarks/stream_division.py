@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Literal
 
 from recall_server.errors import InvalidDataset
-from trainer.streams.experiment import Experiment, judge_every
+from trainer.streams.experiment import StreamExperiment, judge_every
 from trainer.streams.learners.compress import CompressThenRecall
 from trainer.streams.methods import StreamMethod
 from trainer.streams.run import StreamRun
@@ -48,7 +48,7 @@ def spaced(count: int) -> list[int]:
 
 
 def prepare_part(
-    experiment: Experiment,
+    experiment: StreamExperiment,
     part: Part,
     stream: AbstractStream,
     *,

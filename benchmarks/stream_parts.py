@@ -24,7 +24,7 @@ from benchmarks.stream_division import Part, prepare_part
 from recall_server.core.training.allocator import keep_freed_memory
 from trainer.objectives.inner.narrow_training import native_dense
 from trainer.run.distill import Interrupted
-from trainer.streams.experiment import Experiment, prepare
+from trainer.streams.experiment import StreamExperiment, prepare
 from trainer.streams.run import StreamRun
 from trainer.streams.sources.task import AbstractStream
 
@@ -37,7 +37,7 @@ class Job:
     """A run or a part of one; `name` is the key of its figures, `until` the deadline in seconds since 1970."""
 
     key: str
-    experiment: Experiment
+    experiment: StreamExperiment
     part: Part | None = None
     joint: bool = True  # whether joint training follows a whole run
     processes: int = 1  # how many jobs share the machine
@@ -143,7 +143,7 @@ def _prepared(job: Job, report: Any) -> StreamRun:
     return run
 
 
-def _drawn(experiment: Experiment) -> AbstractStream:
+def _drawn(experiment: StreamExperiment) -> AbstractStream:
     """The stream of an experiment, kept so that a process with several parts reads the data once."""
     key = repr(experiment)
     if key not in _KEPT:

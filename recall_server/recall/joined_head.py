@@ -27,7 +27,7 @@ COST_WITHOUT_HEAD: Final = 0.1
 STEPS: Final = 20  # of L-BFGS; more change nothing in the fourth digit
 
 
-class Source(NamedTuple):
+class HeadSource(NamedTuple):
     """Classes of one memory or of one set of pictures: `typical` [n, D] features with `labels` [n] among `classes`.
 
     `head` has their columns of a head over all classes of the memory, whose sum is zero; None where there is none.
@@ -39,7 +39,7 @@ class Source(NamedTuple):
     head: LinearHead | None = None
 
 
-def joined_head(sources: Sequence[Source]) -> LinearHead:
+def joined_head(sources: Sequence[HeadSource]) -> LinearHead:
     """The head over all classes of the sources, in their order. Raises ValueError for no sources.
 
     Where no source has typical features, the heads are side by side.
@@ -66,13 +66,13 @@ def joined_head(sources: Sequence[Source]) -> LinearHead:
     return LinearHead(scale * (weights + common[origin] + own), bias)
 
 
-def _labels(sources: Sequence[Source]) -> Tensor:
+def _labels(sources: Sequence[HeadSource]) -> Tensor:
     """Labels [n] among the classes of all sources."""
     first = accumulate((source.classes for source in sources), initial=0)
     return torch.cat([source.labels + start for source, start in zip(sources, first, strict=False)])
 
 
-def _side_by_side(sources: Sequence[Source], width: int, scale: Tensor) -> tuple[Tensor, Tensor]:
+def _side_by_side(sources: Sequence[HeadSource], width: int, scale: Tensor) -> tuple[Tensor, Tensor]:
     """The weights [k, D], for features times `scale`, and biases [k] of all heads; zeros for classes without."""
     weights, biases = [], []
     for source in sources:

@@ -15,7 +15,7 @@ from recall_server.core.classifier.class_statistics import LinearHead
 from recall_server.core.classifier.one_step import OneStep, one_step
 from recall_server.core.memory import DescribedClasses
 from recall_server.core.preprocessing import Standardise
-from recall_server.recall.joined_head import Source, joined_head
+from recall_server.recall.joined_head import HeadSource, joined_head
 
 
 def holds_head(bundle: MemoryBundle) -> bool:
@@ -25,18 +25,18 @@ def holds_head(bundle: MemoryBundle) -> bool:
     return bundle.manifest.space == "features" and one_step and isinstance(bundle.preprocessing, Standardise)
 
 
-def head_source(bundle: MemoryBundle, vectors: Tensor) -> Source:
+def head_source(bundle: MemoryBundle, vectors: Tensor) -> HeadSource:
     """What a memory that holds a head brings for the queries `vectors` [k, C], in the encoder's features.
 
     A memory that does not describe its classes brings no typical features.
     """
     head = stored_head(bundle, vectors)
     if not isinstance(bundle.memory, DescribedClasses):
-        return Source(head.weights[:0], torch.empty(0, dtype=torch.long), len(vectors), head)
+        return HeadSource(head.weights[:0], torch.empty(0, dtype=torch.long), len(vectors), head)
     typical = bundle.memory.typical(vectors)  # [k, r, D]
     features = bundle.preprocessing.to_pixels(typical.flatten(0, 1)[:, :, None, None])[:, :, 0, 0]
     labels = torch.arange(len(vectors)).repeat_interleave(typical.shape[1])
-    return Source(features, labels, len(vectors), head)
+    return HeadSource(features, labels, len(vectors), head)
 
 
 def by_bundle(bundles: Sequence[MemoryBundle]) -> list[tuple[MemoryBundle, list[int]]]:
@@ -53,7 +53,7 @@ def in_order(head: LinearHead, positions: Sequence[Sequence[int]]) -> LinearHead
     return LinearHead(head.weights[back], head.bias[back])
 
 
-def head_with_pictures(asked: Sequence[tuple[MemoryBundle, Tensor]], pictures: Source) -> LinearHead:
+def head_with_pictures(asked: Sequence[tuple[MemoryBundle, Tensor]], pictures: HeadSource) -> LinearHead:
     """The head over the classes of queries [C] to memories that hold heads, and then the other classes of pictures.
 
     The labels of the pictures are among all classes. Pictures of a memory's class add to what is typical of it.
@@ -65,12 +65,12 @@ def head_with_pictures(asked: Sequence[tuple[MemoryBundle, Tensor]], pictures: S
     ]
     last = list(range(len(asked), pictures.classes))
     if last:
-        nothing = Source(pictures.typical[:0], pictures.labels[:0], len(last))
+        nothing = HeadSource(pictures.typical[:0], pictures.labels[:0], len(last))
         sources.append(_with_pictures(nothing, last, pictures))
     return in_order(joined_head(sources), [*(chosen for _, chosen in groups), last])
 
 
-def _with_pictures(source: Source, positions: Sequence[int], pictures: Source) -> Source:
+def _with_pictures(source: HeadSource, positions: Sequence[int], pictures: HeadSource) -> HeadSource:
     """The source with the pictures of its classes, which have these positions among the classes of the pictures."""
     own = torch.full((pictures.classes,), -1)
     own[torch.tensor(positions)] = torch.arange(len(positions))
@@ -93,7 +93,7 @@ def training_step(head: LinearHead, space: Standardise) -> OneStep:
     return one_step(LinearHead(head.weights * space.deviation, head.bias + head.weights @ space.mean), space)
 
 
-def head_of(sources: Sequence[Source]) -> LinearHead:
+def head_of(sources: Sequence[HeadSource]) -> LinearHead:
     """The stored head of a single source, else the sources joined."""
     head = sources[0].head if len(sources) == 1 else None
     return joined_head(sources) if head is None else head

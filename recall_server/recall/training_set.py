@@ -38,7 +38,7 @@ from recall_server.core.preprocessing import AbstractPreprocessing, Projected, S
 from recall_server.core.training.augmentation import common_augmentation
 from recall_server.core.training.retraining import Retraining
 from recall_server.errors import UnsupportedQuery
-from recall_server.recall.joined_head import Source
+from recall_server.recall.joined_head import HeadSource
 from recall_server.recall.stored_heads import by_bundle, head_of, head_source, holds_head, in_order, training_step
 
 
@@ -157,7 +157,7 @@ def _of_heads(queries: Sequence[BundleQuery], shared: SharedFormat, encoder: Que
             continue
         rows = [_pixels(queries[at], encoder).flatten(1) for at in chosen]
         labels = torch.arange(len(rows)).repeat_interleave(torch.tensor([len(each) for each in rows]))
-        sources.append(Source(torch.cat(rows), labels, len(rows)))
+        sources.append(HeadSource(torch.cat(rows), labels, len(rows)))
     head = in_order(head_of(sources), [chosen for _, chosen in groups])
     space = next(bundle.preprocessing for bundle in shared.bundles if holds_head(bundle))
     assert isinstance(space, Standardise), "holds_head has seen to that"

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from recall_server.core.classifier.feature_classifier import FeatureClassifier
 from recall_server.core.preprocessing import Standardise
-from recall_server.core.training.heads.leave_one_out import LeftOut, leave_one_out, log_odds
+from recall_server.core.training.heads.leave_one_out import LeaveOneOut, leave_one_out, log_odds
 from recall_server.errors import InvalidRequest, NotReady, UnsupportedQuery
 from recall_server.jobs.rows.records import ClassifierRecord
 from recall_server.jobs.training_jobs import TrainingJobs
@@ -69,7 +69,7 @@ class Explanation:
 class _Explained(NamedTuple):
     """A classifier that was trained again without each item, and the memory of each class."""
 
-    left_out: LeftOut
+    left_out: LeaveOneOut
     bundles: tuple[str, ...]
     rows: int
 

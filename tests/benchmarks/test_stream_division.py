@@ -10,7 +10,7 @@ import torch
 from benchmarks.stream_division import Part, divide, prepare_part, spaced, together
 from tests.trainer.streams.stream_examples import header, learner, method_of, write_task
 from trainer.run.distill import Interrupted
-from trainer.streams.experiment import Experiment, prepare
+from trainer.streams.experiment import StreamExperiment, prepare
 from trainer.streams.scores import Scores
 
 
@@ -21,14 +21,14 @@ def tasks(tmp_path: Path) -> Path:
     return tmp_path / "tasks"
 
 
-def asked(tasks: Path, *overrides: str, **more: object) -> Experiment:
-    return Experiment(str(tasks), method_of("stream.reuse=false", *overrides), 0, memory=18, **more)  # type: ignore[arg-type]
+def asked(tasks: Path, *overrides: str, **more: object) -> StreamExperiment:
+    return StreamExperiment(str(tasks), method_of("stream.reuse=false", *overrides), 0, memory=18, **more)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("method", ["window", "paper"])
 def test_parts_in_any_order_have_the_scores_and_memories_of_the_whole_run(tasks: Path, method: str) -> None:
     small = ["objective.window=6"] if method == "paper" else []
-    experiment = Experiment(str(tasks), method_of("stream.reuse=false", *small, method=method), 0, memory=18)
+    experiment = StreamExperiment(str(tasks), method_of("stream.reuse=false", *small, method=method), 0, memory=18)
     whole = prepare(experiment)
     expected = whole.run()
     stream = experiment.stream()

@@ -10,7 +10,7 @@ import typer
 
 from trainer.cli.commands import pick_device
 from trainer.run.distill import deferred_interrupt
-from trainer.streams.experiment import Experiment, prepare
+from trainer.streams.experiment import StreamExperiment, prepare
 from trainer.streams.methods import METHODS, compose_stream
 from trainer.streams.plot import plot_scores
 from trainer.streams.scores import Scores, table
@@ -49,7 +49,7 @@ def stream(  # noqa: PLR0913  (a command line has as many options as it has)
     torch.set_num_threads(threads)
     if resume and checkpoint is None:
         raise ValueError("--resume needs --checkpoint, the file to continue from")
-    experiment = Experiment(
+    experiment = StreamExperiment(
         source,
         compose_stream(method, source, override or []),
         seed,

@@ -31,7 +31,7 @@ ONLINE, REPLAY, JOINT = Updates(0.003, 1, 0), Updates(0.1, 4, 50), Updates(0.1, 
 
 
 @dataclass(frozen=True)
-class Experiment:
+class StreamExperiment:
     """A stream and how it is learned. `source` is the name of a stream or a folder; `memory` is in real images."""
 
     source: str
@@ -134,7 +134,7 @@ def judge_every(stream: AbstractStream) -> int:
 
 
 def prepare(
-    experiment: Experiment,
+    experiment: StreamExperiment,
     *,
     bundles: Path | None = None,
     checkpoint: Path | None = None,

@@ -18,7 +18,7 @@ from recall_server.recall.features.few_shot import FewShotHead, HeadWay, few_sho
 from recall_server.recall.features.few_shot import class_means as means_and_counts
 from recall_server.recall.features.known_classes import mean_features
 from recall_server.recall.features.picture_space import PictureSpace
-from recall_server.recall.joined_head import Source
+from recall_server.recall.joined_head import HeadSource
 from recall_server.recall.queries import Query, by_class
 from recall_server.recall.stored_heads import head_with_pictures, holds_head
 from recall_server.recall.uploads import Picture, PictureLimits, decode_all
@@ -90,7 +90,7 @@ def head_among_labels(
     means, all_counts = _all_means(known, *means_and_counts(features, one_hot(members).to(features)), shown)
     asked = [(query.loaded.bundle, query.vector) for query in queries]
     if all(holds_head(bundle) for bundle, _ in asked):
-        head = head_with_pictures(asked, Source(features, shown[members], len(labels)))
+        head = head_with_pictures(asked, HeadSource(features, shown[members], len(labels)))
         how = "The heads of the memories are joined with the pictures, by what typical features of all classes say."
     else:
         head = model.head(model.whiten(means), all_counts)

@@ -15,7 +15,7 @@ from recall_server.core.memory import AddressedBases, StoredItems
 from recall_server.core.preprocessing import Standardise
 from recall_server.core.training.retraining import Retraining
 from recall_server.recall import BundleQuery, build_training_set
-from recall_server.recall.joined_head import Source, joined_head
+from recall_server.recall.joined_head import HeadSource, joined_head
 from recall_server.recall.stored_heads import head_source, head_with_pictures, stored_head
 from tests.recall_server.bundle_examples import example_manifest
 from tests.tolerances import assert_close
@@ -116,7 +116,7 @@ def test_a_memory_that_only_recalls_vectors_joins_those_that_describe_their_clas
 def test_a_class_of_pictures_joins_classes_of_a_memory() -> None:
     bundle = described("one", [0, 1, 2, 3])
     known = head_source(bundle, bundle.label_queries(["class 0", "class 2"]))
-    head = joined_head([known, Source(features(5, 10), torch.zeros(10, dtype=torch.long), 1)])
+    head = joined_head([known, HeadSource(features(5, 10), torch.zeros(10, dtype=torch.long), 1)])
     tests = torch.cat([features(label, seed=1) for label in (0, 2, 5)])
     found = head.logits(tests).argmax(dim=1) == torch.arange(3).repeat_interleave(EACH)
     assert found.float().mean() > 0.9
@@ -131,7 +131,7 @@ def test_pictures_of_a_class_of_a_memory_add_to_what_is_typical_of_it() -> None:
     for like in (5, 4):  # pictures of the new class, and of class 1 as it looks elsewhere
         pictures = torch.cat([features(5, 10), features(like, 10, seed=2)])
         labels = torch.tensor([3] * 10 + [3 if like == 5 else 1] * 10)
-        head = head_with_pictures(asked, Source(pictures, labels, len(classes)))
+        head = head_with_pictures(asked, HeadSource(pictures, labels, len(classes)))
         found.append(head.logits(tests).argmax(dim=1).view(-1, EACH))
     for predicted in found:
         assert (predicted[:4] == torch.arange(4)[:, None]).float().mean() > 0.9
@@ -144,7 +144,7 @@ def test_a_single_source_with_a_head_keeps_what_tells_its_classes_apart() -> Non
     known = head_source(bundle, torch.eye(4))
     assert known.head is not None
     alone = LinearHead(known.head.weights, known.head.bias)
-    joined = joined_head([known, Source(features(5, 10), torch.zeros(10, dtype=torch.long), 1)])
+    joined = joined_head([known, HeadSource(features(5, 10), torch.zeros(10, dtype=torch.long), 1)])
     tests = torch.cat([features(label, seed=1) for label in range(4)])
     same = joined.logits(tests)[:, :4].argmax(dim=1) == alone.logits(tests).argmax(dim=1)
     assert same.float().mean() > 0.95

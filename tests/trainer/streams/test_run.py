@@ -15,7 +15,7 @@ from recall_server.library.library import Library
 from tests.trainer.streams.stream_examples import BarStream, method_of, write_task
 from trainer.data.datasets import load_dataset
 from trainer.run.distill import Interrupted
-from trainer.streams.experiment import Experiment, prepare, preprocessing
+from trainer.streams.experiment import StreamExperiment, prepare, preprocessing
 from trainer.streams.learners.compress import CompressThenRecall
 from trainer.streams.learners.learner import Allowance
 from trainer.streams.run import StreamRun
@@ -31,8 +31,10 @@ def folder_of_tasks(folder: Path, count: int = 3) -> Path:
     return folder
 
 
-def experiment(folder: Path, *overrides: str, baselines: bool = True, memory: int = 18, **more: object) -> Experiment:
-    return Experiment(str(folder), method_of(*overrides), 0, memory=memory, baselines=baselines, **more)  # type: ignore[arg-type]
+def experiment(
+    folder: Path, *overrides: str, baselines: bool = True, memory: int = 18, **more: object
+) -> StreamExperiment:
+    return StreamExperiment(str(folder), method_of(*overrides), 0, memory=memory, baselines=baselines, **more)  # type: ignore[arg-type]
 
 
 class Stop:
@@ -240,7 +242,7 @@ def test_only_the_buffer_shares_of_finished_tasks_are_kept() -> None:
     first = stream.task(0)
     assert first is not None
     settings = method_of("memory.resolution=full", "outer.steps=0", "retraining.steps=2")
-    learners = Experiment("digits-rotations", settings, 0, memory=80).learners(stream, first)
+    learners = StreamExperiment("digits-rotations", settings, 0, memory=80).learners(stream, first)
     held: list[int] = []
     gc.freeze()  # what exists already does not change, and is not looked at
     StreamRun(stream, learners, description={}, judge_every=8, report=lambda told: held.append(tensor_bytes())).run()

@@ -21,7 +21,7 @@ from recall_server.errors import RecallError
 from trainer.cli import commands
 from trainer.data.datasets import ImageDataset
 from trainer.data.second_moments import SecondMoments
-from trainer.evaluation.grid.cell import BUNDLE, LOG, CellRecord, Made
+from trainer.evaluation.grid.cell import BUNDLE, LOG, CellRecord, MadeBundle
 from trainer.evaluation.grid.measure import measure
 from trainer.methods.method import Method
 from trainer.methods.named import compose
@@ -85,7 +85,7 @@ def _distill(  # noqa: PLR0917
     data: ImageDataset,
     moments: SecondMoments | None,
     device: torch.device,
-) -> Made:
+) -> MadeBundle:
     settings, cell, output = record.settings, record.cell, (folder / BUNDLE).resolve()
     clock = clock_of(device)
     size = Size(method.images_with_targets(data, cell.images_per_class), settings.bases)
@@ -104,7 +104,7 @@ def _distill(  # noqa: PLR0917
     )
     started = clock()
     bundle = commands.make(request, choices, moments)
-    return Made.of(bundle, clock() - started)
+    return MadeBundle.of(bundle, clock() - started)
 
 
 def clock_of(device: torch.device) -> Callable[[], float]:

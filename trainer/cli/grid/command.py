@@ -15,7 +15,7 @@ from trainer.cli.grid.run import CSV, PLOT, TABLE, Grid
 from trainer.cli.grid.runners import LocalProcesses, RayCells
 from trainer.cli.options import Device, RayAddress
 from trainer.data.datasets import load_dataset
-from trainer.evaluation.grid.cell import Cell, Settings
+from trainer.evaluation.grid.cell import Cell, GridSettings
 from trainer.methods.named import METHODS, named
 
 ALWAYS: Final = ("random", "herding")  # the baselines of every grid
@@ -56,7 +56,9 @@ def grid(  # noqa: PLR0913  (a command line has as many options as it has)
             _words(datasets), _budgets(images_per_class), _seeds(seeds), _methods(methods)
         )
     ]
-    settings = Settings(minutes=minutes, runs=runs, networks=_networks(networks), bases=bases, image_size=image_size)
+    settings = GridSettings(
+        minutes=minutes, runs=runs, networks=_networks(networks), bases=bases, image_size=image_size
+    )
     cluster = commands.cluster_at(ray, device, threads, at_once=jobs)
     runner = RayCells(cluster) if cluster else LocalProcesses(jobs or os.cpu_count() or 1, device, threads)
     for source in _words(datasets):  # bad data sets are refused once, not in every cell

@@ -17,7 +17,7 @@ from pathlib import Path
 
 from recall_server.core.io.atomic import write_atomically
 from trainer.cli.grid.runners import CellRunner
-from trainer.evaluation.grid.cell import Cell, CellRecord, Settings, records
+from trainer.evaluation.grid.cell import Cell, CellRecord, GridSettings, records
 from trainer.evaluation.grid.plot import accuracy_over_minutes
 from trainer.evaluation.grid.table import DIVERGED, Spread, Table
 from trainer.output.plots.figures import to_bytes
@@ -51,7 +51,7 @@ def locked(folder: Path) -> Iterator[int]:
         os.close(descriptor)
 
 
-def prepare(folder: Path, cell: Cell, settings: Settings) -> CellRecord:
+def prepare(folder: Path, cell: Cell, settings: GridSettings) -> CellRecord:
     """The record of a cell to run: the existing one, or a new one for a new or failed cell.
 
     Networks may be added to a cell. Raises ValueError for a cell that was run with other settings.
@@ -82,7 +82,7 @@ class Grid:
     tell: Tell
     stopped: bool = False
 
-    def run(self, cells: Sequence[Cell], settings: Settings) -> Table:
+    def run(self, cells: Sequence[Cell], settings: GridSettings) -> Table:
         """Run those of `cells` that are not done, and return the table of all cells in the folder.
 
         Raises ValueError, before anything is run, if a grid is running in the folder, if it has cells with other

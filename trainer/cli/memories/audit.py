@@ -18,7 +18,7 @@ from trainer.cli.options import Device, JsonFile, Threads
 from trainer.data.features import EncodingProgress, Featuriser, cache_folder
 from trainer.data.progress_line import Countdown
 from trainer.evaluation.audit.attack import FALSE_POSITIVES, Estimate
-from trainer.evaluation.audit.pictures import Pictures, check_pictures, read_pictures
+from trainer.evaluation.audit.pictures import AuditPictures, check_pictures, read_pictures
 from trainer.evaluation.audit.shown import Attacked
 from trainer.run.audit.audit import Audit
 from trainer.run.audit.audit import audit as attack_memory
@@ -57,7 +57,7 @@ def audit(
     elif shadows:
         make_shadow = shadows_of_pixels(loaded, outer_steps=outer_steps, device=where)
     featuriser = None if encoder is None else Featuriser(encoder, cache=cache_folder(), report=EncodingProgress())
-    pictures = Pictures(*(read_pictures(source, loaded, featuriser) for source in (members, non_members)))
+    pictures = AuditPictures(*(read_pictures(source, loaded, featuriser) for source in (members, non_members)))
     check_pictures(pictures, loaded, halved=bool(shadows))
     progress = Countdown("shadow memory", shadows)
     attacked = Attacked(loaded.memory, loaded.preprocessing, loaded.manifest.retraining)

@@ -21,7 +21,7 @@ SAME: Final = 2e-3  # relative distance of two encodings of one picture, in half
 OF_A_CLASS: Final = 4  # pictures, so that each half of them has two
 
 
-class Pictures(NamedTuple):
+class AuditPictures(NamedTuple):
     """Those that a memory is said to be made from, and others, with labels in the order of the memory's."""
 
     members: Split
@@ -63,7 +63,7 @@ def read_pictures(source: str, bundle: MemoryBundle, featuriser: Featuriser | No
     return Split(images, torch.tensor([bundle.labels.index(label) for label in data.classes])[labels])
 
 
-def check_pictures(pictures: Pictures, bundle: MemoryBundle, *, halved: bool) -> None:
+def check_pictures(pictures: AuditPictures, bundle: MemoryBundle, *, halved: bool) -> None:
     """Raise InvalidDataset or ValueError for pictures that overlap or are too few; `halved` if shadows share them."""
     check_enough(len(pictures.members), len(pictures.others))
     twins = overlap(pictures.members, pictures.others)

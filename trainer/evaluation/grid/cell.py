@@ -17,13 +17,13 @@ RECORD, BUNDLE, LOG = "cell.json", "bundle.safetensors", "log.txt"  # file in th
 Status = Literal["waiting", "done", "failed"]
 
 
-class Section(BaseModel):
+class CellPart(BaseModel):
     """A part of the cell's file."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
-class Cell(Section):
+class Cell(CellPart):
     """One method on one data set with one budget and one seed. `method` may be a file NAME.py."""
 
     method: str
@@ -46,7 +46,7 @@ class Cell(Section):
         return re.sub(r"[^A-Za-z0-9._-]", "_", name)
 
 
-class Settings(Section):
+class GridSettings(CellPart):
     """What all cells of a grid share: the time for each, and how its bundle is measured."""
 
     minutes: Annotated[float, Field(gt=0)]
@@ -56,7 +56,7 @@ class Settings(Section):
     image_size: int | None = None
 
 
-class Measured(Section):
+class CellAccuracies(CellPart):
     """Test accuracies, 0 to 1, of fresh networks by one protocol; empty if a training diverged."""
 
     network: str
@@ -64,7 +64,7 @@ class Measured(Section):
     values: tuple[float, ...]
 
 
-class Made(Section):
+class MadeBundle(CellPart):
     """The bundle of a cell: the time that it took, its size, and its validation accuracy."""
 
     minutes: float
@@ -87,17 +87,17 @@ class Made(Section):
         )
 
 
-class CellRecord(Section):
+class CellRecord(CellPart):
     """The state of a cell. `reason` says why it failed."""
 
     cell: Cell
-    settings: Settings
+    settings: GridSettings
     status: Status = "waiting"
     reason: str = ""
-    made: Made | None = None
-    measured: tuple[Measured, ...] = ()
+    made: MadeBundle | None = None
+    measured: tuple[CellAccuracies, ...] = ()
 
-    def measurement(self, network: str, protocol: str) -> Measured | None:
+    def measurement(self, network: str, protocol: str) -> CellAccuracies | None:
         """The measurement by this protocol with this network, if there is one."""
         return next((each for each in self.measured if (each.network, each.protocol) == (network, protocol)), None)
 

@@ -13,7 +13,7 @@ from recall_server.core.training.retraining import Retraining
 from recall_server.errors import TrainingFailed
 from trainer.data.splits import Split
 from trainer.evaluation.evaluate import Runs, evaluate_labels
-from trainer.evaluation.grid.cell import CellRecord, Measured
+from trainer.evaluation.grid.cell import CellAccuracies, CellRecord
 from trainer.evaluation.protocol import Protocol
 
 COMMON, OWN = "common", "own"
@@ -42,7 +42,7 @@ def plans(bundle: MemoryBundle, record: CellRecord) -> Iterator[Plan]:
 
 def measure(
     bundle: MemoryBundle, record: CellRecord, test: Split, *, device: torch.device
-) -> Iterator[tuple[CellRecord, Measured]]:
+) -> Iterator[tuple[CellRecord, CellAccuracies]]:
     """Yield the record after each further measurement on the test pictures, with that measurement.
 
     If both protocols are the same training, it is measured once.
@@ -57,7 +57,7 @@ def measure(
         if values is None:
             values = _values(bundle, test, plan.schedule, record.settings.runs, device)
         known.append((plan.schedule, values))
-        measured = Measured(network=plan.network, protocol=plan.protocol, values=values)
+        measured = CellAccuracies(network=plan.network, protocol=plan.protocol, values=values)
         record = record.model_copy(update={"measured": (*record.measured, measured)})
         yield record, measured
 

@@ -134,7 +134,7 @@ class AdamState(NamedTuple):
 
 @final
 @dataclass(frozen=True)
-class Adam(AbstractInnerTraining):
+class AdamTraining(AbstractInnerTraining):
     """Adam, as RaT-BPTT trains (Feng et al., 2024); the paper found it no better, and to want rates near 1e-4.
 
     Differentiated by ordinary autograd around the gradient of each step, so that memory grows by some sets of weights

@@ -49,7 +49,7 @@ class ExpertTraining:
 
 
 @dataclass(frozen=True, eq=False)
-class Recorder:
+class ExpertRecorder:
     """Trains experts on items [N, *shape] with labels [N]. The same seed gives the same experts."""
 
     step: AbstractInnerStep

@@ -11,7 +11,7 @@ from trainer.data.splits import Split
 from trainer.evaluation.audit.attack import Attack, chance, measure
 from trainer.evaluation.audit.likelihood_ratio import halves, log_ratios
 from trainer.evaluation.audit.neighbours import Neighbours, neighbours
-from trainer.evaluation.audit.pictures import Pictures
+from trainer.evaluation.audit.pictures import AuditPictures
 from trainer.evaluation.audit.shown import STATISTICS, Attacked, shown
 from trainer.run.audit.shadows import MakeShadow
 
@@ -40,7 +40,7 @@ class Audit(NamedTuple):
 def audit(
     attacked: Attacked,
     labels: Sequence[str],
-    pictures: Pictures,
+    pictures: AuditPictures,
     make_shadow: MakeShadow | None,
     *,
     shadows: int,

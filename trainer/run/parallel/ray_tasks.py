@@ -161,7 +161,7 @@ class RayTasks:
                 error = self._error(reference)
                 if error is None:
                     yield item, self.ray.get(reference)
-                elif isinstance(error, Lost) and attempt < ATTEMPTS:
+                elif isinstance(error, TaskLost) and attempt < ATTEMPTS:
                     self.tell(f"a task was lost and runs again ({error})")
                     coming.append((item, attempt + 1))
                 elif not isinstance(error, self.ray.exceptions.TaskCancelledError):
@@ -172,7 +172,7 @@ class RayTasks:
         self.stops += 1
 
     def _error(self, reference: Any) -> Exception | None:
-        """What kept a task from its result: what the work raised, TaskCancelledError, or Lost."""
+        """What kept a task from its result: what the work raised, TaskCancelledError, or TaskLost."""
         errors = self.ray.exceptions
         try:
             self.ray.get(reference)
@@ -180,11 +180,11 @@ class RayTasks:
             if isinstance(error, errors.RayTaskError):
                 cause: Exception = error.cause
                 return cause
-            return error if isinstance(error, errors.TaskCancelledError) else Lost(self.address.reason(error))
+            return error if isinstance(error, errors.TaskCancelledError) else TaskLost(self.address.reason(error))
         return None
 
 
-class Lost(Exception):
+class TaskLost(Exception):
     """A task ended without a result, since its process or its node did."""
 
 

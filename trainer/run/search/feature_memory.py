@@ -37,14 +37,14 @@ def distill_features(request: FeatureRequest, report: Report) -> MemoryBundle:
     return with_test_accuracy(bundle, request.dataset, _fresh_heads(bundle), "heads", report).save(request.output)
 
 
-class Made(NamedTuple):
+class WrittenMemory(NamedTuple):
     """A memory of features that was written, and what was found on the way."""
 
     bundle: MemoryBundle
     found: Found
 
 
-def make_features(request: FeatureRequest, report: Report) -> Made:
+def make_features(request: FeatureRequest, report: Report) -> WrittenMemory:
     """Make and write the memory, without a look at the test features. Raises the errors of `distill_features`."""
     started, data = time.monotonic(), request.dataset
     report(
@@ -54,7 +54,7 @@ def make_features(request: FeatureRequest, report: Report) -> Made:
     found = find_memory(request)
     seconds = time.monotonic() - started
     report(f"{found.said} after {seconds:.1f} s: {100 * found.accuracy:.1f} % on validation pictures")
-    return Made(_write(request, found, seconds), found)
+    return WrittenMemory(_write(request, found, seconds), found)
 
 
 def heads_accuracy(bundle: MemoryBundle, split: Split) -> Accuracies:

@@ -90,7 +90,7 @@ class Probe(NamedTuple):
         return right / len(split)
 
 
-class Source(NamedTuple):
+class DataSummary(NamedTuple):
     """What a manifest says of the data set: how many pictures, their digest, and further `settings`."""
 
     pictures: int
@@ -110,7 +110,7 @@ class Found(NamedTuple):
     accuracy: float
     said: str
     sizes: Mapping[str, int]
-    source: Source
+    source: DataSummary
     probe: Probe | None = None
 
 
@@ -171,7 +171,7 @@ def _private(request: FeatureRequest) -> Found:
     learned = LinearHead(step.vectors, torch.zeros(len(data.classes)))  # its scale changes no answer
     accuracy = Probe(learned, step.preprocessing).accuracy(data.validation)
     said = f"a head along {len(memory.bases)} bases, epsilon {privacy.epsilon:g} at delta {privacy.delta:g},"
-    source = Source(int(counts.sum()), token_hex(32), picture_counts(counts) | privacy.recorded())
+    source = DataSummary(int(counts.sum()), token_hex(32), picture_counts(counts) | privacy.recorded())
     return Found(memory, step.preprocessing, step.retraining, accuracy, said, memory.sizes(), source)
 
 
@@ -182,10 +182,10 @@ MAKERS: Final[Mapping[FeatureMethod, Callable[[FeatureRequest], Found]]] = {
 }
 
 
-def _source(data: ImageDataset, accuracy: float) -> Source:
+def _source(data: ImageDataset, accuracy: float) -> DataSummary:
     counts = torch.bincount(data.train.labels, minlength=len(data.classes))
     settings = picture_counts(counts) | {"validation_accuracy": round(accuracy, 4)}
-    return Source(len(data.train) + len(data.validation), data.digest, settings)
+    return DataSummary(len(data.train) + len(data.validation), data.digest, settings)
 
 
 def _space(train: Split) -> Standardise:

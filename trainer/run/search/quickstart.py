@@ -21,7 +21,7 @@ from trainer.evaluation.evaluate import Accuracies, Runs, evaluate_all, evaluate
 from trainer.evaluation.report import print_accuracies, write_picture
 from trainer.methods.named import compose
 from trainer.run.progress import RunLimits
-from trainer.run.search.feature_memory import Made, heads_accuracy, make_features
+from trainer.run.search.feature_memory import WrittenMemory, heads_accuracy, make_features
 from trainer.run.search.feature_methods import FeatureRequest
 from trainer.run.search.instant import budgets, instant, nothing_to_gain
 from trainer.run.setup.request import DistillRequest
@@ -56,14 +56,14 @@ class Quickstart:
 
 
 @dataclass(frozen=True)
-class Candidate:
+class SpaceCandidate:
     """A memory of one space, and its accuracy on validation pictures."""
 
     space: str
     bundle: MemoryBundle
     dataset: ImageDataset
     accuracy: float
-    made: Made | None = None  # of features
+    made: WrittenMemory | None = None  # of features
 
     @property
     def interval(self) -> tuple[float, float]:
@@ -101,12 +101,14 @@ def quickstart(wish: Quickstart, tell: Report) -> MemoryBundle:
     return best.bundle.with_accuracy([row]).save(wish.output)
 
 
-def _of_features(request: FeatureRequest, tell: Report) -> Candidate:
+def _of_features(request: FeatureRequest, tell: Report) -> SpaceCandidate:
     made = make_features(request, tell)
-    return Candidate(f"features of {request.encoder_name}", made.bundle, request.dataset, made.found.accuracy, made)
+    return SpaceCandidate(
+        f"features of {request.encoder_name}", made.bundle, request.dataset, made.found.accuracy, made
+    )
 
 
-def _of_pixels(wish: Quickstart, data: Pixels, features: Candidate | None, tell: Report) -> Candidate:
+def _of_pixels(wish: Quickstart, data: Pixels, features: SpaceCandidate | None, tell: Report) -> SpaceCandidate:
     dataset, method = data.dataset, compose("principal")
     choices = budgets(dataset, method, images_per_class=wish.images_per_class)
     shape = "x".join(map(str, dataset.image_shape[1:]))
@@ -134,10 +136,10 @@ def _of_pixels(wish: Quickstart, data: Pixels, features: Candidate | None, tell:
             bundle = instant(aside, choices, moments=data.moments, report=tell, enough=enough)
     progress = bundle.manifest.progress
     assert progress is not None, "the last candidate was written after it was measured"
-    return Candidate("pixels", bundle, dataset, progress.validation[-1].accuracy)
+    return SpaceCandidate("pixels", bundle, dataset, progress.validation[-1].accuracy)
 
 
-def _ahead(features: Candidate, dataset: ImageDataset) -> Callable[[float], str | None]:
+def _ahead(features: SpaceCandidate, dataset: ImageDataset) -> Callable[[float], str | None]:
     """Why to search pixels no further: features are nearly perfect, or ahead by more than chance."""
 
     def enough(accuracy: float) -> str | None:
@@ -151,7 +153,7 @@ def _ahead(features: Candidate, dataset: ImageDataset) -> Callable[[float], str 
     return enough
 
 
-def _better(features: Candidate | None, pixels: Candidate | None, tell: Report) -> Candidate:
+def _better(features: SpaceCandidate | None, pixels: SpaceCandidate | None, tell: Report) -> SpaceCandidate:
     """The candidate that is right more often on validation pictures; features where both are the same."""
     found = [each for each in (features, pixels) if each is not None]
     if not found:
@@ -168,7 +170,7 @@ def _better(features: Candidate | None, pixels: Candidate | None, tell: Report) 
 
 
 def _measure(
-    best: Candidate, features: Candidate | None, pixels: Candidate | None, wish: Quickstart
+    best: SpaceCandidate, features: SpaceCandidate | None, pixels: SpaceCandidate | None, wish: Quickstart
 ) -> dict[str, Accuracies]:
     """Accuracies on test pictures: first of the memory, last of what all pictures make in the same space."""
     results: dict[str, Accuracies] = {}
@@ -188,7 +190,7 @@ def _measure(
     return results
 
 
-def _in_pixels(pixels: Candidate, wish: Quickstart, *, measured: bool) -> dict[str, Accuracies]:
+def _in_pixels(pixels: SpaceCandidate, wish: Quickstart, *, measured: bool) -> dict[str, Accuracies]:
     """What networks learn from all pixels; and from the memory, and as many real pictures, if it is `measured`."""
     bundle, train, test, device = pixels.bundle, pixels.dataset.train, _test(pixels), wish.device
     runs, results = Runs(bundle.manifest.retraining, range(NETWORKS), device), dict[str, Accuracies]()
@@ -200,7 +202,7 @@ def _in_pixels(pixels: Candidate, wish: Quickstart, *, measured: bool) -> dict[s
     return results
 
 
-def _test(candidate: Candidate) -> Split:
+def _test(candidate: SpaceCandidate) -> Split:
     test = candidate.dataset.test
     return test.select(torch.randperm(len(test), generator=torch.Generator().manual_seed(0))[:TEST_PICTURES])
 

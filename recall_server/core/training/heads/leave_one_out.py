@@ -31,7 +31,7 @@ NUMBERS_AT_ONCE: Final = 2**22  # of the logits of several trainings
 
 @final
 @dataclass(frozen=True, eq=False)
-class LeftOut:
+class LeaveOneOut:
     """The logits of a head, and of the heads without each of its n items [n, D].
 
     `shares` [n, k] are the head in terms of its items, and `without` [n, n, k] those of the heads without each item,
@@ -70,7 +70,7 @@ def log_odds(logits: Tensor, label: int) -> Tensor:
     return logits[..., label] - others.logsumexp(dim=-1)
 
 
-def leave_one_out(images: Tensor, targets: Tensor, retraining: Retraining, seed: int) -> LeftOut:
+def leave_one_out(images: Tensor, targets: Tensor, retraining: Retraining, seed: int) -> LeaveOneOut:
     """Train a linear head on items [q, r, D, 1, 1], and without each of them, as `FreshClassifier.fit` does.
 
     `targets` are [q, r or 1, k]. Raises ValueError, with one sentence, for another network, for a schedule with
@@ -88,7 +88,7 @@ def leave_one_out(images: Tensor, targets: Tensor, retraining: Retraining, seed:
     everything = torch.ones(len(items), 1, dtype=torch.double)
     kept = torch.cat([everything, 1 - torch.eye(len(items), dtype=torch.double)], dim=1)
     shares = _train(items.double() @ items.double().T + 1, aims, retraining, list(batches), kept)
-    return LeftOut(items, shares[:, 0], shares[:, 1:].contiguous(), torch.ones(0, dtype=torch.double))
+    return LeaveOneOut(items, shares[:, 0], shares[:, 1:].contiguous(), torch.ones(0, dtype=torch.double))
 
 
 def _check_size(items: int, classes: int, drawn: int, steps: int) -> None:
@@ -105,7 +105,7 @@ def _drawn(queries: int, rows: int, retraining: Retraining, seed: int) -> Iterat
         yield batch.flatten().long()
 
 
-def _one_step(items: Tensor, aims: Tensor, retraining: Retraining, batch: Tensor) -> LeftOut:
+def _one_step(items: Tensor, aims: Tensor, retraining: Retraining, batch: Tensor) -> LeaveOneOut:
     """One step from zero, where every class has the same logit."""
     at_zero = 1 / aims.shape[1] if retraining.loss == "cross_entropy" else 0.0
     shares = torch.zeros_like(aims)
@@ -114,7 +114,7 @@ def _one_step(items: Tensor, aims: Tensor, retraining: Retraining, batch: Tensor
     shares[batch] = -learning_rate(retraining, 0) / len(batch) * gradient
     regained = torch.ones(len(items), dtype=torch.double)
     regained[batch] = len(batch) / (len(batch) - 1)
-    return LeftOut(items, shares, None, regained)
+    return LeaveOneOut(items, shares, None, regained)
 
 
 def _train(products: Tensor, aims: Tensor, retraining: Retraining, batches: list[Tensor], kept: Tensor) -> Tensor:

@@ -15,11 +15,11 @@ from recall_server.core.bundle.bundle import MemoryBundle
 from trainer.cli.grid import cell_process
 from trainer.cli.grid.run import Grid, locked, prepare
 from trainer.cli.grid.runners import CellRunner, LocalProcesses, RayCells
-from trainer.evaluation.grid.cell import Cell, CellRecord, Settings
+from trainer.evaluation.grid.cell import Cell, CellRecord, GridSettings
 from trainer.run.distill import Interrupted
 from trainer.run.parallel.ray_tasks import RayTasks
 
-SETTINGS = Settings(minutes=0.02, runs=2, networks=("convnet:filters=4,depth=2",))
+SETTINGS = GridSettings(minutes=0.02, runs=2, networks=("convnet:filters=4,depth=2",))
 
 # What runs a cell here: it says which it ran, and ends as the name of the method says.
 PROGRAM = """

@@ -8,24 +8,24 @@ from pathlib import Path
 
 import pytest
 
-from trainer.evaluation.grid.cell import Cell, CellRecord, Made, Measured, Settings
+from trainer.evaluation.grid.cell import Cell, CellAccuracies, CellRecord, GridSettings, MadeBundle
 from trainer.evaluation.grid.plot import accuracy_over_minutes, apart
 from trainer.evaluation.grid.published import SMALL, entries, published
 from trainer.evaluation.grid.table import Table
 from trainer.methods.named import METHODS
 from trainer.output.plots.figures import to_bytes
 
-SETTINGS = Settings(minutes=1, runs=2, networks=("convnet", "mlp"))
+SETTINGS = GridSettings(minutes=1, runs=2, networks=("convnet", "mlp"))
 
 
 def record(method: str, *values: float, seed: int = 0, own: tuple[float, ...] = (0.5,)) -> CellRecord:
     """A cell that is done, with these accuracies of ConvNets; MLPs get the half."""
     measured = (
-        Measured(network="convnet", protocol="common", values=values),
-        Measured(network="mlp", protocol="common", values=tuple(value / 2 for value in values)),
-        Measured(network="convnet:filters=64,depth=3,shrink=1", protocol="own", values=own),
+        CellAccuracies(network="convnet", protocol="common", values=values),
+        CellAccuracies(network="mlp", protocol="common", values=tuple(value / 2 for value in values)),
+        CellAccuracies(network="convnet:filters=64,depth=3,shrink=1", protocol="own", values=own),
     )
-    made = Made(minutes=2.5, outer_steps=10, numbers=7840, file_bytes=33000, validation=0.5)
+    made = MadeBundle(minutes=2.5, outer_steps=10, numbers=7840, file_bytes=33000, validation=0.5)
     return waiting(method, seed=seed).model_copy(update={"status": "done", "made": made, "measured": measured})
 
 

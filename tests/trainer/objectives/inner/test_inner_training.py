@@ -9,14 +9,21 @@ from torch import Tensor
 from recall_server.core.networks import Parameters
 from tests.tolerances import assert_close
 from tests.trainer.objectives.inner.test_unroll import GAIN, NETWORK, TERMS, make_inputs
-from trainer.objectives.inner.inner_training import EPSILON, AbstractInnerTraining, Adam, Momentum, StepSizes, gradient
+from trainer.objectives.inner.inner_training import (
+    EPSILON,
+    AbstractInnerTraining,
+    AdamTraining,
+    Momentum,
+    StepSizes,
+    gradient,
+)
 from trainer.objectives.inner.steps.step import AbstractInnerStep, soft_cross_entropy
 
 TRAININGS: dict[str, AbstractInnerTraining] = {
     "no momentum": Momentum(0.0),
     "forward-only momentum": Momentum(0.9, "forward"),
     "full momentum": Momentum(0.9),
-    "adam": Adam(),
+    "adam": AdamTraining(),
 }
 
 

@@ -15,7 +15,7 @@ from tests.tolerances import assert_close
 from trainer.objectives.inner.packing import Packing
 from trainer.objectives.inner.steps.autograd_step import DifferentiatedStep
 from trainer.objectives.trajectory.experts import Experts, Origin
-from trainer.objectives.trajectory.record import ExpertTraining, Recorder
+from trainer.objectives.trajectory.record import ExpertRecorder, ExpertTraining
 
 NETWORK = ConvNet(channels=1, height=4, width=4, classes=3, filters=2, depth=2)
 TERMS = 4 * 10 * 4 * 4 * 9  # epochs, minibatches, pixels, and products of a convolution
@@ -25,9 +25,9 @@ ITEMS = torch.randn(20, 1, 4, 4, generator=torch.Generator().manual_seed(0))
 LABELS = torch.arange(20) % 3
 
 
-def recorder(**changed: object) -> Recorder:
+def recorder(**changed: object) -> ExpertRecorder:
     training = ExpertTraining(**({"epochs": 3, "items": 10, "batch": 5, "rate": 0.1} | changed))  # type: ignore[arg-type]
-    return Recorder(DifferentiatedStep(NETWORK, compiled=False), ITEMS, LABELS, HERE, training)
+    return ExpertRecorder(DifferentiatedStep(NETWORK, compiled=False), ITEMS, LABELS, HERE, training)
 
 
 def load(folder: Path, origin: Origin = HERE, epochs: int = 3) -> Experts:

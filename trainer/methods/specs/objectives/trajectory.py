@@ -26,7 +26,7 @@ from trainer.objectives.queries import leaf
 from trainer.objectives.trajectory.experts import Experts, Origin
 from trainer.objectives.trajectory.hallucinated import HallucinatedTrajectories
 from trainer.objectives.trajectory.matching import TrajectoryMatching
-from trainer.objectives.trajectory.record import ExpertTraining, Recorder, Report
+from trainer.objectives.trajectory.record import ExpertRecorder, ExpertTraining, Report
 
 logger = logging.getLogger(__name__)
 
@@ -108,10 +108,10 @@ class TrajectorySpec(ObjectiveSpec):
     def _record(self, problem: Problem, step: AbstractInnerStep, folder: Path | None, report: Report) -> Path:
         origin, training, split = self._origin(problem), self.experts.training(), problem.dataset.train
         folder = folder or _cached(origin, training)
-        if not Recorder.missing(folder, origin, training, self.experts.count):
+        if not ExpertRecorder.missing(folder, origin, training, self.experts.count):
             return folder
         items = problem.preprocessing.to_model(split.pixels()).to(problem.device)
-        recorder = Recorder(step, items, split.labels.to(problem.device), origin, training)
+        recorder = ExpertRecorder(step, items, split.labels.to(problem.device), origin, training)
         recorder.record(folder, self.experts.count, report)
         return folder
 

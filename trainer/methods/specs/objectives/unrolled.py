@@ -14,7 +14,7 @@ from trainer.methods.specs.problem import Problem
 from trainer.methods.specs.spec import Count, Spec, member_of
 from trainer.objectives.attacks import AbstractAttack, NoAttack, ProjectedGradient
 from trainer.objectives.base import AbstractObjective
-from trainer.objectives.inner.inner_training import AbstractInnerTraining, Adam, Momentum, StepSizes
+from trainer.objectives.inner.inner_training import AbstractInnerTraining, AdamTraining, Momentum, StepSizes
 from trainer.objectives.inner.precision import Precision, with_precision
 from trainer.objectives.inner.steps.select_step import inner_step
 from trainer.objectives.unrolled.subspace import SubspaceUnrolled
@@ -48,7 +48,7 @@ class InnerAdam(InnerOptimiserSpec):
     kind: Literal["adam"] = "adam"
 
     def build(self) -> AbstractInnerTraining:
-        return Adam()
+        return AdamTraining()
 
 
 class AttackSpec(Spec):
