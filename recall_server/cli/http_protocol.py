@@ -12,16 +12,14 @@ of it. The state machine of h11 then raises in a callback of the event loop or i
 from __future__ import annotations
 
 import asyncio
-from collections import deque
-from collections.abc import Callable
 from functools import partial
 from typing import Any, Final, cast, final
-from weakref import WeakKeyDictionary
 
 import h11
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from recall_server.api.http.problems import MEDIA_TYPE, STATUSES, Problem
+from recall_server.api.http.turns import one_in_a_turn
 
 HEAD: Final = b"HTTP/1.1 "  # how the head of an answer begins
 NO_HTTP: Final = (
@@ -39,27 +37,6 @@ REFUSAL: Final = (
     f"HTTP/1.1 400 Bad Request\r\nContent-Type: {MEDIA_TYPE}\r\nContent-Length: {len(NO_HTTP)}\r\n"
     "Connection: close\r\n\r\n"
 ).encode() + NO_HTTP
-
-
-_waiting: WeakKeyDictionary[asyncio.AbstractEventLoop, deque[Callable[[], None]]] = WeakKeyDictionary()
-
-
-def one_in_a_turn(function: Callable[[], None]) -> None:
-    """Call it soon; of all functions that are given, one in each turn of the event loop."""
-    loop = asyncio.get_running_loop()
-    waiting = _waiting.setdefault(loop, deque())
-    waiting.append(function)
-
-    def call_next() -> None:
-        try:
-            waiting[0]()
-        finally:
-            waiting.popleft()
-            if waiting:
-                loop.call_soon(call_next)
-
-    if len(waiting) == 1:
-        loop.call_soon(call_next)
 
 
 @final

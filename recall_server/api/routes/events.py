@@ -14,6 +14,7 @@ from starlette.types import Receive, Scope, Send
 from recall_server.api.guards.access import READ, GuardedRoute, access
 from recall_server.api.http.negotiation import accepted, preferred_wait
 from recall_server.api.http.problems import responses
+from recall_server.api.http.turns import own_turn
 from recall_server.api.schemas.classifier_schemas import EventAnswer, EventPage
 from recall_server.api.state.context import CALLER, Context, Served
 from recall_server.api.state.job_feeds import Feed
@@ -100,6 +101,7 @@ async def _lines(context: Context, feed: Feed, found: list[Event], after: int) -
     while True:
         if found:
             after = found[-1].number
+            await own_turn()
             yield b"".join(map(_line, found))  # one piece, since each passes through every guard
             if any(event.kind == "status" and event.status.is_terminal for event in found):
                 return

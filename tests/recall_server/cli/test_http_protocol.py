@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from functools import partial
 from typing import Any, cast
 
-from recall_server.cli.http_protocol import HeadWithBody, one_in_a_turn
+from recall_server.cli.http_protocol import HeadWithBody
 
 HEAD = b"HTTP/1.1 200 OK\r\n\r\n"
 
@@ -60,20 +59,3 @@ def test_nothing_is_lost_when_the_connection_is_closed() -> None:
         transport.close()
 
     assert written(answer) == ([HEAD, b"closed"], [HEAD, b"closed"])
-
-
-def test_those_who_leave_together_take_one_turn_each() -> None:
-    async def scenario() -> list[int]:
-        ended: list[int] = []
-        seen = []
-        for number in range(3):
-            one_in_a_turn(partial(ended.append, number))
-        for _ in range(4):
-            seen.append(len(ended))
-            await asyncio.sleep(0)
-        one_in_a_turn(partial(ended.append, 3))
-        await asyncio.sleep(0)
-        assert ended == [0, 1, 2, 3]
-        return seen
-
-    assert asyncio.run(scenario()) == [0, 1, 2, 3]
