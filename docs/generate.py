@@ -1,6 +1,7 @@
 """Writes the pages that are made from data: python docs/generate.py
 
 docs/results.md         every line of benchmarks/results.jsonl, in groups
+docs/grid.md            every cell in benchmarks/grid.jsonl
 docs/settings.md        every setting of the server
 artifacts/RESULTS.md    accuracy and provenance of the committed bundles, from their manifests
 artifacts/bundles/      a card beside every bundle
@@ -22,12 +23,15 @@ from recall_server.core.bundle.bundle import MemoryBundle
 from recall_server.core.bundle.manifest import Manifest
 from recall_server.core.io.atomic import write_atomically
 from recall_server.core.reports.bundle_card import bundle_card
+from trainer.evaluation.grid.table import Table
 from trainer.evaluation.report import HERDED, RANDOM
 from trainer.evaluation.results_file import evaluations, file_of, memory_digest
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))  # benchmarks/ is not installed
 
+from benchmarks import grid_cells  # noqa: E402
+from benchmarks.grid_cells import RecordedCell  # noqa: E402
 from benchmarks.results import GROUPS, Measurement, read  # noqa: E402
 
 BUNDLES = ROOT / "artifacts" / "bundles"
@@ -70,6 +74,24 @@ A flag overrides the variable. `make serve` passes the environment on, and flags
 """
 
 
+GRID_HEAD = """# The grid
+
+Methods under one protocol, each with the same minutes of one processor core. This page has the cells that are recorded
+in `benchmarks/grid.jsonl`; `python docs/generate.py` writes it. [Methods](methods.md) explains the methods and the two
+protocols. No pre-trained encoder is used. The baselines are `random` and `herding`: real pictures of the same number.
+
+<!-- not executed: distills for hours -->
+
+```shell
+python -m benchmarks.grid_cells --give grid
+recall-trainer grid --datasets fashion-mnist --images-per-class 1 --minutes 10 --runs 3 --output grid
+python -m benchmarks.grid_cells --take grid
+```
+
+The first command gives a grid the recorded cells, the second runs those that are missing, and the third records them.
+"""
+
+
 def table(head: Iterable[str], rows: Iterable[Iterable[str]]) -> str:
     """Return a Markdown table. Cells must be escaped already, see `cell`."""
     lines = [list(head), *map(list, rows)]
@@ -104,6 +126,15 @@ def _group(key: str, rows: Iterable[Measurement]) -> str:
     sentences = " ".join(filter(None, (SPACES[group.space], group.sentence)))
     head = ("what", "measured", "baseline", "device", "date", "command")
     return f"## {group.title}\n\n{sentences}\n\n{table(head, cells)}"
+
+
+def grid(cells: Iterable[RecordedCell]) -> str:
+    """Return the page of the recorded cells of the grid."""
+    found = list(cells)
+    devices = ", ".join(sorted({cell.device for cell in found}))
+    dates = sorted(cell.date for cell in found)
+    made = f"* Made from {dates[0]} to {dates[-1]} on {devices}.\n"
+    return f"{GRID_HEAD}\n{Table(cell.record for cell in found).markdown()}{made}"
 
 
 def _date(row: Measurement) -> str:
@@ -213,6 +244,7 @@ def pages() -> dict[Path, str]:
     bundles = [MemoryBundle.load(path) for path in paths]
     cards = {path.with_suffix(".md"): bundle_card(bundle) for path, bundle in zip(paths, bundles, strict=True)}
     return cards | {
+        ROOT / "docs" / "grid.md": grid(grid_cells.read()),
         ROOT / "docs" / "results.md": measurements(read()),
         ROOT / "docs" / "settings.md": settings(),
         ROOT / "artifacts" / "RESULTS.md": committed_bundles(bundles),
