@@ -23,7 +23,7 @@ from recall_server.core.encoders import onnx_session, query_encoder
 PATIENCE = 180.0  # seconds until the worker of a real server must be warm
 
 pytest_plugins = tuple(
-    f"tests.suite.{name}" for name in ("postgresql", "processes", "ray_cluster", "scheduling", "skips")
+    f"tests.suite.{name}" for name in ("garbage", "postgresql", "processes", "ray_cluster", "scheduling", "skips")
 )
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # for the processes that tests start

@@ -10,6 +10,8 @@ from pathlib import Path
 import pytest
 import torch
 
+from tests.suite.skips import NO_CUDA
+
 # Programs that tests run, and the Debian packages that have them. `.ci/run` installs these packages.
 PACKAGES = {
     "chromium": "chromium",
@@ -35,7 +37,6 @@ def needs(program: str) -> pytest.MarkDecorator:
 
 
 NO_COMPILER = missing("g++")
-NO_CUDA = "no CUDA: these tests need an NVIDIA GPU"
 NO_TRITON = "no Triton: torch brings it on Linux with an x86-64 processor"
 
 needs_chromium = pytest.mark.skipif(not CHROMIUM.exists(), reason=missing("chromium"))

@@ -47,7 +47,7 @@ class ProcessGuard:
         self.test: pytest.Item | None = None
 
     def __call__(self, event: str, arguments: tuple[Any, ...]) -> None:
-        if event not in EVENTS or self.test is None or self.test.get_closest_marker("process"):
+        if self.test is None or event not in EVENTS or self.test.get_closest_marker("process"):
             return
         if event == "subprocess.Popen" and Path(os.fspath(arguments[0])).name in ("git", "uname", compiler_name()):
             return  # any test may run these: they end at once, and Python's `platform` asks `uname`

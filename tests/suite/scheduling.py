@@ -1,8 +1,8 @@
 """Which of several test processes runs what (pytest-xdist).
 
-The unit of work is a file, because fixtures of a module are made once in each process. Where the tests of a folder
-share a server, the unit is the folder. Units that start processes take longest and come first, so that the many short
-ones level the load at the end.
+The unit of work is a file, because fixtures of a module are made once in each process. Where several files share a
+server or a Ray cluster, these files are a unit. Units that start processes take longest and come first, so that the
+many short ones level the load at the end.
 """
 
 from __future__ import annotations
@@ -10,13 +10,26 @@ from __future__ import annotations
 import pytest
 from xdist.scheduler import LoadScopeScheduling
 
-SHARED = ("tests/docs/", "tests/page/", "tests/clients/")  # folders with one server for all their tests
+# What several files share, and these files and folders; the longest first.
+SHARED = {
+    "the server of the documentation": ("tests/docs/",),
+    "a Ray cluster": (
+        "tests/benchmarks/test_ray_cluster.py",
+        "tests/recall_server/jobs/workers/test_contract.py",
+        "tests/recall_server/jobs/workers/test_ray.py",
+        "tests/trainer/cli/grid/",
+        "tests/trainer/cli/test_evaluate.py",
+        "tests/trainer/run/search/test_select_bases.py",
+    ),
+    "the server of the page": ("tests/page/",),
+    "the server of the client": ("tests/clients/",),
+}
 
 
 def unit_of(nodeid: str) -> str:
-    """The unit of work that a test belongs to: its file, or the folder whose tests share a server."""
+    """The unit of work that a test belongs to: its file, or what its file shares with others."""
     file = nodeid.partition("::")[0]
-    return next((folder for folder in SHARED if file.startswith(folder)), file)
+    return next((unit for unit, places in SHARED.items() if file.startswith(places)), file)
 
 
 class LongestFirst(LoadScopeScheduling):
@@ -36,11 +49,12 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: object) -> LongestFi
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Put the longest units first: folders in the order of SHARED, then files that start processes, then the rest."""
+    """Put the longest units first: those of SHARED in their order, then files that start processes, then the rest."""
     slow = {unit_of(item.nodeid) for item in items if item.get_closest_marker("process")}
+    ranks = {unit: (rank, 0) for rank, unit in enumerate(SHARED)}
 
     def rank(item: pytest.Item) -> tuple[int, int]:
         unit = unit_of(item.nodeid)
-        return (SHARED.index(unit), 0) if unit in SHARED else (len(SHARED), int(unit not in slow))
+        return ranks.get(unit, (len(SHARED), int(unit not in slow)))
 
     items.sort(key=rank)

@@ -12,7 +12,7 @@ from typing import TypeVar
 
 import pytest
 
-from tests.suite.needs import NO_CUDA
+NO_CUDA = "no CUDA: these tests need an NVIDIA GPU"
 
 Report = TypeVar("Report", pytest.TestReport, pytest.CollectReport)
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.suite.scheduling import unit_of
+from tests.suite.scheduling import SHARED, unit_of
 
 ROOT = Path(__file__).parents[2]
 CONFTEST = 'pytest_plugins = ("tests.suite.processes", "tests.suite.skips")'
@@ -18,7 +18,7 @@ TESTS = """
 import multiprocessing, os, socket, subprocess, sys
 from concurrent.futures import ThreadPoolExecutor
 import pytest
-from tests.suite.needs import NO_CUDA
+from tests.suite.skips import NO_CUDA
 
 def start():
     assert subprocess.run([sys.executable, "-c", ""]).returncode == 0
@@ -58,7 +58,7 @@ def outcomes(folder: Path, *arguments: str, ci: str) -> tuple[dict[str, str], st
     for name, text in (("conftest.py", CONFTEST), ("test_it.py", TESTS), ("test_module.py", MODULE)):
         (folder / name).write_text(text)
     command = [sys.executable, "-m", "pytest", "-v", "-p", "no:cacheprovider", f"--rootdir={folder}", *arguments]
-    environment = os.environ | {"PYTHONPATH": str(ROOT), "CI": ci}
+    environment = os.environ | {"PYTHONPATH": str(ROOT), "CI": ci, "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"}
     ran = subprocess.run([*command, str(folder)], cwd=folder, env=environment, capture_output=True, text=True)
     found = re.findall(r"^test_it\.py::test_(\w+) ([A-Z]+)", ran.stdout, flags=re.MULTILINE)
     return {name: outcome for name, outcome in found}, ran.stdout
@@ -92,6 +92,7 @@ def test_quick_tests_are_those_without_the_marker(tmp_path: Path) -> None:
     assert not any(name.startswith(("marked", "calls")) for name in found)
 
 
-def test_a_unit_of_work_is_a_file_or_a_folder_that_shares_a_server() -> None:
+def test_a_unit_of_work_is_a_file_or_those_that_share_a_server() -> None:
     assert unit_of("tests/trainer/run/test_build.py::test_x[a::b]") == "tests/trainer/run/test_build.py"
     assert unit_of("tests/page/test_page_names.py::test_x") == unit_of("tests/page/test_page_ways.py::test_y")
+    assert [place for places in SHARED.values() for place in places if not (ROOT / place).exists()] == []
