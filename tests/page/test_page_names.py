@@ -50,7 +50,7 @@ def test_a_classifier_of_two_memories_says_that_its_accuracy_is_unknown(page: An
     assert sent.value.post_data_json["labels"] == [LABELS[0], "more:other"]
     page.locator("#made", has_text="recalled from").wait_for()
     assert "recalled from marks and more" in page.locator("#made").inner_text()
-    assert "There is no estimate. Its classes are of 2 memories (marks, more)" in page.inner_text("#quality")
+    assert "There is no estimate. Its classes come from 2 memories (marks, more)" in page.inner_text("#quality")
     assert not page.locator("#cautions p").count()
 
 

@@ -240,6 +240,7 @@ app.add_typer(encoder, name="encoder")
 def main() -> None:
     """The console script. Errors that the caller can fix end with one sentence and exit status 2."""
     keep_freed_memory()
+    commands.warn_once()
     try:
         app(standalone_mode=True)
     except Interrupted as stop:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -132,6 +133,23 @@ def _write_novelty_scorer(request: DistillRequest) -> None:
 def log_line(sentence: str) -> None:
     """Print one line on stderr."""
     Console(stderr=True).print(sentence, highlight=False, markup=False, soft_wrap=True)
+
+
+def warn_once(handler: logging.Handler | None = logging.lastResort) -> None:
+    """Let the handler print no sentence twice: every candidate of a search warns of the same data.
+
+    The default handler prints warnings where logging was not set up.
+    """
+    printed: set[str] = set()
+
+    def is_new(record: logging.LogRecord) -> bool:
+        sentence = record.getMessage()
+        known = sentence in printed
+        printed.add(sentence)
+        return not known
+
+    if handler is not None:
+        handler.addFilter(is_new)
 
 
 def distill(request: DistillRequest, watch: Monitors = NOBODY, group: Processes = ALONE) -> MemoryBundle:

@@ -101,7 +101,7 @@ def quality_of_pictures(features: Mapping[str, Tensor]) -> Quality | None:
 def no_estimate_reason(bundles: Sequence[str]) -> str:
     """Why there is no estimate for labels of several bundles, as a sentence."""
     return (
-        f"Its classes are of {len(bundles)} memories ({', '.join(bundles)}), and how often pictures of one are "
+        f"Its classes come from {len(bundles)} memories ({', '.join(bundles)}), and how often pictures of one are "
         "mistaken for pictures of another was never measured: test it on pictures of your own."
     )
 

@@ -118,7 +118,8 @@ function faces(memory, add) {
 }
 
 function face(label, add) {
-  const button = make("button", { type: "button", className: "face" }, make("span", { textContent: label }));
+  const words = label.split(/(?<=[_/-])/).flatMap((word) => [make("wbr"), word]); // a line may end after each
+  const button = make("button", { type: "button", className: "face" }, make("span", {}, ...words));
   button.setAttribute("aria-label", `Add the class ${label}`);
   button.addEventListener("click", () => add(label));
   return button;
