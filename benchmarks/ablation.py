@@ -103,7 +103,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--plot", type=Path, help="a PNG to write")
     options = parse(parser, arguments)
     lengths, network = (QUICK_STEPS, NARROW) if options.quick else (STEPS, WIDE)
-    outer_steps, seeds = (20, 1) if options.quick else (options.outer_steps, options.seeds)
+    outer_steps, seeds = (8, 1) if options.quick else (options.outer_steps, options.seeds)
     source = "digits" if options.quick else "fashion-mnist"
     described = {"dataset": source, "outer_steps": outer_steps, "seeds": seeds, "network": network}
     kept = KeptCells(options.results, described)

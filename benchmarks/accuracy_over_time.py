@@ -37,7 +37,7 @@ QUICK_METHOD: tuple[str, ...] = (
 )
 QUICK_METHOD += ("objective.window=5", "objective.real_batch=60", "objective.eager=true", "outer.rate=0.05")
 QUICK = ["--images-per-class", "1", "--bases", "8", "--start", "noise", "--threads", "1"]
-QUICK += ["--outer-steps", "40", "--validate-every", "5"]
+QUICK += ["--outer-steps", "20", "--validate-every", "5"]
 QUICK += [part for field in QUICK_METHOD for part in ("--set", field)]
 
 

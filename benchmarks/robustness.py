@@ -38,7 +38,7 @@ from trainer.run.setup.request import DistillRequest
 NETWORK = "convnet:filters=32,depth=3"  # so narrow that minutes of one core suffice
 STEPS = 20  # of the attack that is measured
 VALIDATIONS = 4  # of a distillation, spread over its minutes
-QUICK = {"dataset": "digits", "minutes": 0.1, "runs": 1, "pictures": 100}
+QUICK = {"dataset": "digits", "minutes": 0.03, "runs": 1, "pictures": 100}
 
 
 def method(name: str, options: Any) -> Method:

@@ -19,7 +19,8 @@ from tests.tolerances import assert_close
 from trainer.data.datasets import load_dataset
 
 CPU = torch.device("cpu")
-FEW = ["--quick", "--outer-steps", "2", "--set", "objective.steps=10", "--set", "objective.window=5"]
+SHORT = ["objective.steps=10", "objective.window=5", "retraining.steps=10"]
+FEW = ["--quick", "--outer-steps", "2", *(word for each in SHORT for word in ("--set", each))]
 
 
 def last_line(capsys: pytest.CaptureFixture[str]) -> dict:
@@ -161,7 +162,7 @@ def test_image_addressing_can_continue_a_memory(tmp_path: Path) -> None:
 def test_image_addressing_is_compared_with_baselines_at_both_numbers_of_shots(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    shortest = [*FEW, "--tasks", "1", "--set", "retraining.steps=10"]
+    shortest = [*FEW, "--tasks", "1"]
     arguments = [*shortest, "--bundles", str(tmp_path)]
     image_addressing.main(arguments)
     figures = last_line(capsys)

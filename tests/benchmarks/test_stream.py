@@ -66,7 +66,7 @@ def test_two_processes_get_the_scores_of_one(tmp_path: Path, capsys: pytest.Capt
     assert len(kept["cells"]) == 4  # three tasks and the baselines
     del kept["cells"][next(key for key in kept["cells"] if key.endswith("recall 1"))]
     file.write_text(json.dumps(kept))
-    main([*SMALL, "--processes", "2", "--results", str(file), "--minutes", "0"])
+    main([*SMALL, "--results", str(file), "--minutes", "0"])
     found = figures(capsys)
     assert found["streams"] == {}
     (row,) = found["unfinished"].values()

@@ -28,7 +28,7 @@ from tests.recall_server.api.requests import parts
 
 pytestmark = pytest.mark.process
 
-EXAMPLES = 12  # of each operation and mode
+EXAMPLES = 6  # of each operation and mode
 
 
 @pytest.fixture
