@@ -113,6 +113,7 @@ def check(answers: bytes, sent: bytes) -> list[int]:
     return statuses
 
 
+@pytest.mark.timeout(max(300, FUZZED // 50))
 def test_any_bytes_are_answered_or_the_connection_is_closed_without_an_error(
     address: Address, caplog: pytest.LogCaptureFixture
 ) -> None:
