@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import shutil
-import sys
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -21,8 +20,9 @@ from sklearn.datasets import load_digits
 
 from recall_server.core.bundle.bundle import MemoryBundle
 from recall_server.core.io.pictures import from_bytes, to_bytes
+from tests.docs.loaded_trainer import REAL, loaded_trainer
 from tests.docs.pages import ROOT, executed
-from tests.docs.runner import PATIENT_WAIT, WRITTEN_URL, needs_server, run_page
+from tests.docs.runner import PATIENT_WAIT, WRITTEN_URL, environment, needs_server, run_page
 
 CLASSES = ("Sneaker", "Bag")
 NUMERALS = {3: "three", 8: "eight"}
@@ -63,6 +63,13 @@ def served(serve: Callable[[Path], str], tmp_path_factory: pytest.TempPathFactor
 
 
 @pytest.fixture(scope="session")
+def venv() -> Iterator[Path]:
+    """The virtual environment of every page but command-line.md, which starts the real `recall-trainer`."""
+    with loaded_trainer(environment()) as folder:
+        yield folder
+
+
+@pytest.fixture(scope="session")
 def material(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Return a folder with the pictures that each page starts with (CONTRIBUTING.md describes them)."""
     folder = tmp_path_factory.mktemp("material")
@@ -84,9 +91,9 @@ def material(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def folder(tmp_path: Path, served: Served, material: Path) -> Iterator[Path]:
+def folder(tmp_path: Path, served: Served, material: Path, venv: Path, page: Path) -> Iterator[Path]:
     """Yield a folder for one page, with the artifacts that the server serves."""
-    _furnish(tmp_path, material)
+    _furnish(tmp_path, material, REAL if page.name == "command-line.md" else venv)
     (tmp_path / "artifacts").symlink_to(served.artifacts)
     yield tmp_path
     served.restore(ROOT / "artifacts")
@@ -94,29 +101,28 @@ def folder(tmp_path: Path, served: Served, material: Path) -> Iterator[Path]:
 
 @pytest.fixture(scope="session")
 def alone(
-    request: pytest.FixtureRequest, material: Path, tmp_path_factory: pytest.TempPathFactory
+    request: pytest.FixtureRequest, material: Path, venv: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[dict[Path, Future[None]]]:
     """Run the selected pages that need no server in the background, one after another, while others are tested."""
     asked = [item.callspec.params.get("page") for item in request.session.items if hasattr(item, "callspec")]
     with ThreadPoolExecutor(max_workers=1) as background:
         yield {
-            page: background.submit(_run_alone, page, tmp_path_factory.mktemp("alone"), material)
+            page: background.submit(_run_alone, page, tmp_path_factory.mktemp("alone"), material, venv)
             for page in executed()
             if page in asked and not needs_server(page)
         }
 
 
-def _run_alone(page: Path, folder: Path, material: Path) -> None:
-    _furnish(folder, material)
+def _run_alone(page: Path, folder: Path, material: Path, venv: Path) -> None:
+    _furnish(folder, material, venv)
     shutil.copytree(ROOT / "artifacts", folder / "artifacts")
     run_page(page, folder, WRITTEN_URL)
 
 
-def _furnish(folder: Path, material: Path) -> None:
+def _furnish(folder: Path, material: Path, venv: Path) -> None:
     shutil.copytree(material, folder, dirs_exist_ok=True)
     (folder / "docs").symlink_to(ROOT / "docs")
-    (folder / ".venv").mkdir()
-    (folder / ".venv" / "bin").symlink_to(Path(sys.executable).parent)
+    (folder / ".venv").symlink_to(venv)
 
 
 def _photo(picture: NDArray[np.uint8]) -> Image.Image:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 
 from markdown_it import MarkdownIt
@@ -49,7 +50,12 @@ def name_of(page: Path) -> str:
 
 
 def _tokens(page: Path) -> list[Token]:
-    return MarkdownIt("commonmark").enable("table").parse(page.read_text(encoding="utf-8"))
+    return _parsed(page.read_text(encoding="utf-8"))
+
+
+@lru_cache  # several tests read every page, and each process of the suite collects them
+def _parsed(text: str) -> list[Token]:
+    return MarkdownIt("commonmark").enable("table").parse(text)
 
 
 def blocks(page: Path) -> list[Block]:

@@ -28,6 +28,17 @@ class SnippetFailed(AssertionError):
     """A block did not do what its page says."""
 
 
+def environment() -> dict[str, str]:
+    """What the programs of every page find in their environment."""
+    settings = {name: value for name, value in os.environ.items() if not name.startswith("RECALL_")}
+    return settings | {
+        "PATH": f"{Path(sys.executable).parent}{os.pathsep}{settings['PATH']}",
+        "PYTHONPATH": os.pathsep.join([str(ROOT), str(ROOT / "clients/python")]),
+        "COLUMNS": "120",
+        "TERM": "dumb",
+    }
+
+
 class Page:
     """Runs the blocks of one page, which share a folder, an interpreter and the last identifier. A context manager."""
 
@@ -35,14 +46,10 @@ class Page:
         self._name, self._folder, self._url = name, folder, url
         self._id = "ID"
         self._python: subprocess.Popen[str] | None = None
-        settings = {name: value for name, value in os.environ.items() if not name.startswith("RECALL_")}
-        binaries = str(Path(sys.executable).parent)
+        settings = environment()
         self._environment = settings | {
-            "PATH": f"{binaries}{os.pathsep}{settings['PATH']}",
-            "PYTHONPATH": os.pathsep.join([str(ROOT), str(ROOT / "clients/python")]),
+            "PATH": f"{folder / '.venv/bin'}{os.pathsep}{settings['PATH']}",
             "RECALL_SERVER": url,
-            "COLUMNS": "120",
-            "TERM": "dumb",
             **{f"XDG_{kind}_HOME": str(folder / f".{kind.lower()}") for kind in ("CONFIG", "DATA", "STATE")},
         }
 

@@ -8,10 +8,12 @@ from concurrent.futures import Future
 from pathlib import Path
 
 import pytest
+from typer.testing import CliRunner
 
 from tests.docs.conftest import Served
 from tests.docs.pages import Block, blocks, executed, name_of
 from tests.docs.runner import Page, SnippetFailed, agrees, commands, needs_server, run_page
+from trainer.cli.app import app
 
 MOST_NOT_EXECUTED = 20  # blocks that install something, use other machines (six of them), or take minutes
 
@@ -74,6 +76,18 @@ def test_blocks_of_a_page_share_files_and_variables(tmp_path: Path, served: Serv
         running.run(Block("pycon", ">>> n + 1\n42\n", line=3))
         running.run(Block("shell", """echo '{"id": "abc"}'\n""", line=4))
         running.run(Block("console", "$ echo /classifier/ID/predict\n/classifier/abc/predict\n", line=5))
+
+
+def test_the_loaded_trainer_of_the_pages_ends_as_the_real_one(venv: Path, tmp_path: Path) -> None:
+    def ended(*arguments: str) -> tuple[int, str, str]:
+        command = [venv / "bin" / "recall-trainer", *arguments]
+        ran = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+        return ran.returncode, ran.stdout, ran.stderr
+
+    status, said, complaint = ended("inspect", "nothing.safetensors")
+    assert (status, said) == (2, "")
+    assert "nothing.safetensors" in complaint
+    assert ended("methods", "rtp") == (0, CliRunner().invoke(app, ["methods", "rtp"]).output, "")
 
 
 def test_white_space_and_ellipses_in_output_are_ignored() -> None:
