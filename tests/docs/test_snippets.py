@@ -15,7 +15,7 @@ from tests.docs.pages import Block, blocks, executed, name_of
 from tests.docs.runner import Page, SnippetFailed, agrees, commands, needs_server, run_page
 from trainer.cli.app import app
 
-MOST_NOT_EXECUTED = 20  # blocks that install something, use other machines (six of them), or take minutes
+MOST_NOT_EXECUTED = 21  # blocks that install something, use other machines (six of them), or take minutes
 
 
 @pytest.mark.timeout(600)  # a busy machine is slow
