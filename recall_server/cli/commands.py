@@ -36,9 +36,10 @@ EXAMPLE = Path(__file__).parents[1] / "example_artifacts"  # in an installed pac
 # After so long a thread that runs Python gives way to another. The event loop waits for that, once for each thread that
 # computes, whenever it has given way itself, which every read and write of a socket does. Python's own value is 0.005.
 SECONDS_OF_A_TURN = 0.0005
-# How often garbage of the three generations is collected. By Python's own 700, 10 and 10, a busy server stops every few
-# seconds for 40 ms to look at all objects that are not frozen. Few new objects are looked at in a moment.
-COLLECTIONS = (500, 5, 300)
+# How often garbage of the three generations is collected. Few young objects are looked at in a moment. All objects are
+# looked at by the event loop alone (`freed_memory`): in a thread of low priority that took 0.4 s under attack.
+NEVER = 10**9
+COLLECTIONS = (500, 5, NEVER)
 SECONDS_TO_STOP = 60  # after those of draining: threads, processes and the job table have limits of their own
 
 logger = logging.getLogger(__name__)
