@@ -259,14 +259,14 @@ def test_a_process_that_cannot_be_created_is_reported_and_its_jobs_fail(
         submitted.wait(PATIENCE)  # or the server would know already that it has no worker, and refuse the job
         raise error
 
-    monkeypatch.setattr(f"multiprocessing.context.{what}", no_more_processes)
-    jobs = start()
-    waiting = jobs.submit(record(), training_task()).record.id
-    submitted.set()
-    eventually(lambda: jobs.room().reason == "no worker", "it is noticed")
-    failed = finished(jobs, waiting)
-    assert failed.error is not None and failed.error.detail.startswith("no training process can be started: ")
-    monkeypatch.undo()
+    with monkeypatch.context() as patch:  # the pauses of `hasty` stay short until it has recovered
+        patch.setattr(f"multiprocessing.context.{what}", no_more_processes)
+        jobs = start()
+        waiting = jobs.submit(record(), training_task()).record.id
+        submitted.set()
+        eventually(lambda: jobs.room().reason == "no worker", "it is noticed")
+        failed = finished(jobs, waiting)
+        assert failed.error is not None and failed.error.detail.startswith("no training process can be started: ")
     eventually(lambda: jobs.room().accepting, "it recovers once processes can be created again")
     assert jobs.workers[0].fault is None
 
