@@ -16,7 +16,7 @@ import uvicorn
 
 # asyncio accepts as many connections in one turn of the event loop as the kernel may keep waiting, and then answers all
 # their requests turn by turn. Open connections would wait for all of them, so one is accepted in a turn, and the kernel
-# keeps the others. With two, the p99 of liveness under attack was a quarter longer.
+# keeps the others.
 ACCEPTED_IN_A_TURN: Final = 1
 KEPT_WAITING: Final = 2048  # connections; the limit of the kernel, net.core.somaxconn, may be lower
 
