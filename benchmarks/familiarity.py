@@ -30,7 +30,7 @@ from benchmarks.memories_of_classes import of_classes
 from benchmarks.out_of_set import auroc
 from recall_server.core.classifier.class_statistics import LinearHead, TwoCovariances
 from recall_server.core.classifier.familiarity import NONE_BELOW, Familiarity
-from recall_server.recall.features.familiarity import head_familiarity, picture_familiarity
+from recall_server.recall.features.calibration import head_familiarity, picture_familiarity
 from recall_server.recall.features.few_shot import few_shot_head
 from trainer.data.datasets import ImageDataset, load_dataset
 from trainer.starts.features.linear_head import softmax_head

@@ -2,16 +2,18 @@
 
     python -m benchmarks.hostile [--quick] [--minutes 5] [--seed 0] [--attacks NAME,NAME]
 
-The honest caller asks /health/live twenty times a second, recalls what is in no cache, and has one classifier after
-another trained, before, during and for a minute after the attacks. The attackers have a key that may train. They send
-what benchmarks/attacks.py lists, and put encoders into the artifacts folder that take all memory or never end. Memory
-is the resident memory of the web process. Linux only. --quick: six seconds of attacks. The last line is JSON.
+The honest caller asks /health/live twenty times a second (benchmarks/liveness.py), recalls what is in no cache, and has
+one classifier after another trained, before, during and for a minute after the attacks. The attackers have a key that
+may train. They send what benchmarks/attacks.py lists, and put encoders into the artifacts folder that take all memory
+or never end. Memory is the resident memory of the web process. Linux only. --quick: six seconds of attacks. The last
+line is JSON.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
+import math
 import multiprocessing
 import random
 import secrets
@@ -32,10 +34,10 @@ from benchmarks import attacks
 from benchmarks.attacks import FORM, LONG, Target, form
 from benchmarks.command import command_parser
 from benchmarks.hostile_files import hungry_encoder, noise
+from benchmarks.liveness import LivenessProbe, Probe
 from benchmarks.running_server import ARTIFACTS, PATIENCE, BackgroundThreads, RunningServer, running_server
 from recall_server.core.bundle.bundle import MemoryBundle
 
-PROBES_PER_SECOND = 20
 BUNDLES = ("digits", "fashion-mnist", "fashion-mnist-images")
 CLASSES = 300
 ENCODERS = "encoders"
@@ -46,22 +48,22 @@ EVERY_ATTACK = (*(attack.name for attack in attacks.ATTACKS), ENCODERS)
 class Phase:
     """What the honest caller saw in one stretch of time."""
 
-    live: list[float] = field(default_factory=list)  # seconds of each probe
-    loop: list[float] = field(default_factory=list)  # processor time of the event loop meanwhile
-    process: list[float] = field(default_factory=list)  # and of the whole web process
+    began: float = field(default_factory=time.monotonic)
+    ended: float = math.inf
     recalls: list[float] = field(default_factory=list)
     trained: int = 0
     errors: Counter[str] = field(default_factory=Counter)
     resident: list[int] = field(default_factory=list)
 
-    def figures(self) -> dict[str, Any]:
+    def figures(self, probes: list[Probe]) -> dict[str, Any]:
         """Milliseconds of probes and recalls, and megabytes."""
+        live, loop = [probe.seconds for probe in probes], [probe.loop for probe in probes]
         return {
-            "live_p99_ms": _milliseconds(self.live, 0.99),
-            "live_max_ms": _milliseconds(self.live, 1.0),
-            "loop_p99_ms": _milliseconds(self.loop, 0.99),
-            "loop_max_ms": _milliseconds(self.loop, 1.0),
-            "process_p99_ms": _milliseconds(self.process, 0.99),
+            "live_p99_ms": _milliseconds(live, 0.99),
+            "live_max_ms": _milliseconds(live, 1.0),
+            "loop_p99_ms": _milliseconds(loop, 0.99),
+            "loop_max_ms": _milliseconds(loop, 1.0),
+            "process_p99_ms": _milliseconds([probe.process for probe in probes], 0.99),
             "recalls": len(self.recalls),
             "recall_p99_ms": _milliseconds(self.recalls, 0.99),
             "trained": self.trained,
@@ -71,18 +73,19 @@ class Phase:
 
 
 class HonestCaller(BackgroundThreads):
-    """Probes, recalls, trains and measures in threads of its own, and adds what it sees to the present phase."""
+    """Recalls, trains and measures in threads of its own, and adds what it sees to the present phase."""
 
     def __init__(self, server: RunningServer, key: str) -> None:
         self._server, self._headers = server, {"Authorization": f"Bearer {key}"}
         self.phase = Phase()
-        work = (self._probe, self._recall, self._train, self._measure)
+        work = (self._recall, self._train, self._measure)
         super().__init__(*(partial(self._repeat, each) for each in work))
 
     def watch(self, seconds: float) -> Phase:
         """A new phase of so long."""
         self.phase = phase = Phase()
         time.sleep(seconds)
+        phase.ended = time.monotonic()
         return phase
 
     def _repeat(self, work: Callable[[httpx2.Client, int], None]) -> None:
@@ -95,15 +98,6 @@ class HonestCaller(BackgroundThreads):
                 except (httpx2.HTTPError, KeyError) as error:
                     self.phase.errors[f"{work.__name__.lstrip('_')}: {type(error).__name__}"] += 1
                     self.stopped.wait(0.2)
-
-    def _probe(self, client: httpx2.Client, _: int) -> None:
-        phase, before, began = self.phase, self._server.processor_seconds(), time.perf_counter()
-        client.get("/health/live").raise_for_status()
-        phase.live.append(time.perf_counter() - began)
-        after = self._server.processor_seconds()
-        phase.loop.append(after[0] - before[0])
-        phase.process.append(after[1] - before[1])
-        self.stopped.wait(1 / PROBES_PER_SECOND)
 
     def _recall(self, client: httpx2.Client, number: int) -> None:
         phase, began = self.phase, time.perf_counter()
@@ -181,7 +175,7 @@ def run(minutes: float, *, before: float, after: float, seed: int, names: list[s
     flags = ["--device=cpu", "--workers=1", "--worker-threads=1", "--cache-bytes=8000000"]
     with artifacts() as folder, running_server(*flags, f"--api-keys={named}", artifacts=folder) as server:
         target = target_of(server, keys["attacker"])
-        with HonestCaller(server, keys["honest"]) as caller:
+        with LivenessProbe(server) as probe, HonestCaller(server, keys["honest"]) as caller:
             quiet = caller.watch(before)
             ours, theirs = multiprocessing.get_context("spawn").Pipe()
             process = multiprocessing.get_context("spawn").Process(
@@ -196,22 +190,23 @@ def run(minutes: float, *, before: float, after: float, seed: int, names: list[s
             process.kill()
             calm = caller.watch(after)
         loaded = httpx2.get(f"{server.url}/bundles", headers={"Authorization": f"Bearer {keys['honest']}"}).json()
-    return _figures(quiet, attacked, calm, outcomes) | {
+    return _figures(probe, (quiet, attacked, calm), outcomes) | {
         "bundles": [bundle["name"] for bundle in loaded["bundles"]],
         "exit_code_of_sigterm": server.process.returncode,
         "attack_minutes": minutes,
     }
 
 
-def _figures(quiet: Phase, attacked: Phase, calm: Phase, outcomes: dict[str, Any]) -> dict[str, Any]:
+def _figures(probe: LivenessProbe, phases: tuple[Phase, Phase, Phase], outcomes: dict[str, Any]) -> dict[str, Any]:
     statuses: Counter[str] = Counter()
     for answered, _ in outcomes.values():
         statuses.update(answered)
-    began, ended = quiet.resident[-5:], calm.resident[-5:]
+    began, ended = phases[0].resident[-5:], phases[-1].resident[-5:]
     return {
-        "before": quiet.figures(),
-        "during": attacked.figures(),
-        "after": calm.figures(),
+        name: phase.figures(probe.between(phase.began, phase.ended))
+        for name, phase in zip(("before", "during", "after"), phases, strict=True)
+    } | {
+        "probes_without_an_answer": dict(Counter(probe.errors)),
         "memory_after_over_before": round(sum(ended) / len(ended) / (sum(began) / len(began)), 3),
         "requests_of_attackers": statuses.total(),
         "statuses": dict(sorted(statuses.items())),

@@ -24,7 +24,7 @@ from recall_server.library.folder import LoadedBundle
 from recall_server.library.library import Library
 from recall_server.recall.training_set import crop_and_resize
 from trainer.data.datasets import Split, load_dataset
-from trainer.evaluation.novelty import fit_novelty_scorer
+from trainer.evaluation.query_novelty import fit_novelty_scorer
 
 ARTIFACTS = Path(__file__).resolve().parent.parent / "artifacts"
 BUNDLE, KNOWN, UNKNOWN = "fashion-mnist-images", "fashion-mnist", ("mnist", "cifar10")

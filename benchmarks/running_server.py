@@ -38,14 +38,14 @@ class RunningServer:
         pages = int(Path(f"/proc/{self.process.pid}/statm").read_text().split()[1])
         return pages * os.sysconf("SC_PAGE_SIZE")
 
-    def processor_seconds(self) -> tuple[float, float]:
-        """Time that processors spent on the event loop, and on the whole web process (Linux)."""
-        tasks = Path(f"/proc/{self.process.pid}/task")
-        spent = {}
-        for task in tasks.iterdir():
-            with contextlib.suppress(OSError):  # the thread has just ended
-                spent[task.name] = int((task / "schedstat").read_text().split()[0]) / 1e9
-        return spent[str(self.process.pid)], sum(spent.values())
+
+def processor_seconds(server: int) -> tuple[float, float]:
+    """Time that processors spent on the event loop, and on the whole web process, by its number (Linux)."""
+    spent = {}
+    for task in Path(f"/proc/{server}/task").iterdir():
+        with contextlib.suppress(OSError):  # the thread has just ended
+            spent[task.name] = int((task / "schedstat").read_text().split()[0]) / 1e9
+    return spent[str(server)], sum(spent.values())
 
 
 class BackgroundThreads:

@@ -138,7 +138,7 @@ def test_modules_and_functions_stay_readable() -> None:
     long_functions = [
         f"{path.relative_to(ROOT)}:{node.lineno}: {node.name}"
         for path in code_files()
-        if not path.name.endswith("_triton.py")  # a kernel is one function, so that what it holds stays in registers
+        if not path.name.endswith("_kernels.py")  # a kernel is one function, so that what it holds stays in registers
         for node in ast.walk(ast.parse(path.read_text()))
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) and (node.end_lineno or 0) - node.lineno >= 60
     ]

@@ -17,8 +17,8 @@ from recall_server.core.bundle.bundle import MemoryBundle
 from recall_server.core.bundle.layout import encoder_folder
 from recall_server.core.bundle.lock import LOCK_FILE, SIGNATURE_FILE, BundleLock
 from recall_server.core.bundle.manifest import EncoderReference
-from recall_server.core.encoders.novelty import NoveltyScorer, novelty_path
 from recall_server.core.encoders.query_encoder import QueryEncoder, load_encoder
+from recall_server.core.encoders.query_novelty import NoveltyScorer, novelty_path
 from recall_server.core.encoders.weights import learned_layers
 from recall_server.core.networks import Parameters
 from recall_server.errors import InvalidBundle, RecallError

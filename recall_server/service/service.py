@@ -40,7 +40,7 @@ from recall_server.service.batch_prediction import BatchPredictor, PredictionReq
 from recall_server.service.classifier_card import classifier_card
 from recall_server.service.explanations import Explainer
 from recall_server.service.feature_request import feature_file, feature_record
-from recall_server.service.job_limits import job_limits
+from recall_server.service.from_settings import backend_of, job_limits
 from recall_server.service.predictions import Predictions
 from recall_server.service.predictors import Predictors
 from recall_server.service.requests import (
@@ -59,7 +59,6 @@ from recall_server.service.training_request import (
     request_record,
     request_task,
 )
-from recall_server.service.workers import backend_of
 
 
 @final

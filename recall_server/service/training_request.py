@@ -18,7 +18,7 @@ from recall_server.core.classifier.expected_accuracy import (
 from recall_server.core.classifier.familiarity import Familiarity
 from recall_server.core.classifier.feature_classifier import ENCODER_SHA256, PICTURE_SIZE
 from recall_server.core.classifier.prototypes import PrototypeClassifier
-from recall_server.core.encoders.novelty import STRANGE
+from recall_server.core.encoders.query_novelty import STRANGE
 from recall_server.core.io.tensor_file import canonical_json
 from recall_server.errors import InvalidRequest
 from recall_server.jobs.rows.records import BundleIdentity, ClassifierRecord, ImageSize, now

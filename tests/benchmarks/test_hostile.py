@@ -21,6 +21,8 @@ def test_an_honest_caller_is_served_during_every_attack(capsys: pytest.CaptureFi
     assert set(figures["statuses_by_attack"]) == {attack.name for attack in attacks.ATTACKS}
     assert figures["during"]["recalls"] > 0
     assert not figures["during"]["errors"]
+    assert not figures["probes_without_an_answer"]
+    assert figures["during"]["live_p99_ms"] <= figures["during"]["live_max_ms"] < 60_000
     assert figures["bundles"] == sorted(hostile.BUNDLES), "no bundle with a hostile encoder is served"
     assert figures["exit_code_of_sigterm"] == 0
 

@@ -57,6 +57,7 @@ def test_broken_links_are_found(tmp_path: Path) -> None:
 
 
 def test_every_file_of_the_tree_in_the_readme_is_in_its_folder() -> None:
+    """In the folder of its entry, or in one of the folders inside it that the entry names."""
     [tree] = [block.content for block in blocks(ROOT / "README.md") if block.content.startswith("recall_server/")]
     parents: dict[int, Path] = {-2: ROOT}
     folders, missing = [ROOT], []
@@ -66,8 +67,10 @@ def test_every_file_of_the_tree_in_the_readme_is_in_its_folder() -> None:
             folders = [parents[depth - 2] / name for name in head[2].split(", ")]
             parents[depth] = folders[0]
             missing += [name_of(folder) for folder in folders if not folder.exists()]
-        for name in re.findall(r"[\w/]+\.(?:py|cpp|md|jsonl)", line):
-            if not any(folder.name == name or any(folder.rglob(name)) for folder in folders):
+        for name in re.findall(r"(\w+)/(?!\w)", line):
+            folders += [folder / name for folder in folders if (folder / name).is_dir()]
+        for name in re.findall(r"[\w/]+\.(?:py|cpp|md|jsonl?)\b", line):
+            if not any(folder.name == name or (folder / name).exists() for folder in folders):
                 missing.append(f"{name_of(folders[0])}: {name}")
     assert missing == []
     assert len(parents) >= 4

@@ -18,7 +18,7 @@ from playwright.sync_api import sync_playwright
 
 from recall_server.core.bundle.bundle import MemoryBundle
 from recall_server.core.bundle.manifest import MeasuredAccuracy
-from recall_server.core.encoders.novelty import NoveltyScorer
+from recall_server.core.encoders.query_novelty import NoveltyScorer
 from recall_server.core.training.retraining import Retraining
 from recall_server.library.aliases import ALIASES_FILE
 from tests.recall_server.bundle_examples import example_manifest, example_memory, example_preprocessing

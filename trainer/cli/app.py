@@ -48,8 +48,8 @@ from trainer.cli.record_experts import record_experts
 from trainer.cli.select_bases import select_bases
 from trainer.cli.streams import stream
 from trainer.data.datasets import LICENCES
-from trainer.evaluation.novelty import fit_novelty_scorer
 from trainer.evaluation.protocol import Protocol
+from trainer.evaluation.query_novelty import fit_novelty_scorer
 from trainer.evaluation.report import evaluate_bundle, print_manifest, write_card, write_picture
 from trainer.methods import recipe_choice
 from trainer.methods.overrides import given
@@ -165,8 +165,14 @@ def evaluate(  # noqa: PLR0913
     made = MemoryBundle.load(bundle)
     if made.manifest.space == "features":
         return features.evaluate_by_options(locals())
-    if ray is not None and made.manifest.queries == "images":
-        raise ValueError(f"{bundle.name} is addressed by pictures; its episodes are trained together: leave --ray out")
+    if made.manifest.queries == "images":
+        refused = {
+            "--ray": (ray, "its episodes are trained together"),
+            "--robust": (robust, "robustness is measured where labels address a memory"),
+        }
+        for option, (given, reason) in refused.items():
+            if given is not None:
+                raise ValueError(f"{bundle.name} is addressed by pictures; {reason}: leave {option} out")
     tasks, where = commands.tasks_at(ray, device, threads)
     evaluate_bundle(
         bundle,

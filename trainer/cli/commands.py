@@ -18,7 +18,7 @@ from trainer.cli.progress_bar import Display
 from trainer.data.datasets import ImageDataset, load_dataset
 from trainer.data.second_moments import SecondMoments
 from trainer.evaluation.evaluate import interval_of
-from trainer.evaluation.novelty import fit_novelty_scorer
+from trainer.evaluation.query_novelty import fit_novelty_scorer
 from trainer.methods.method import Method
 from trainer.methods.specs.budget import MemoryBudget, Size
 from trainer.methods.specs.problem import Problem

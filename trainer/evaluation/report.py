@@ -136,8 +136,6 @@ def evaluate_bundle(
     if protocol.name == "paper" and network is None:  # the paper's networks do not shrink pictures
         retraining = at_full_size(retraining)
     by_pictures = bundle.manifest.queries == "images"
-    if by_pictures and robust is not None:
-        raise ValueError(f"{path.name} is addressed by pictures; robustness is measured where labels address a memory")
     if by_pictures:  # an episode has the same size for every baseline, so there is no other protocol
         protocol = replace(protocol, name="bundle")
     evaluation = Evaluation(path, bundle, dataset, retraining, protocol, seeds, device, compute)

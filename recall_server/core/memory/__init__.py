@@ -13,9 +13,8 @@ from recall_server.core.memory.base import (
     Setting,
     chosen_rows,
 )
-from recall_server.core.memory.decoded import ImageGenerator, LatentCodes
+from recall_server.core.memory.decoded import Hallucinators, ImageGenerator, LatentCodes
 from recall_server.core.memory.described_classes import DescribedClasses
-from recall_server.core.memory.hallucinators import Hallucinators
 from recall_server.core.memory.lazy_items import LazyItems
 from recall_server.core.memory.multi_formation import MultiFormation
 from recall_server.core.memory.sparse_bases import SparseBases

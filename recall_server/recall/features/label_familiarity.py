@@ -17,7 +17,7 @@ from recall_server.core.classifier.class_statistics import LinearHead
 from recall_server.core.classifier.familiarity import Familiarity
 from recall_server.core.classifier.fresh_classifier import FreshClassifier
 from recall_server.library import Library
-from recall_server.recall.features.familiarity import MANY, MOST_OTHERS, head_familiarity, mean_familiarity
+from recall_server.recall.features.calibration import MANY, MOST_OTHERS, head_familiarity, mean_familiarity
 from recall_server.recall.features.known_classes import mean_features, most_knowing
 from recall_server.recall.queries import Query
 from recall_server.recall.training_set import BundleQuery, build_training_set

@@ -13,7 +13,7 @@ from torch.nn.functional import one_hot
 from recall_server.core.classifier.familiarity import Familiarity
 from recall_server.errors import UnsupportedQuery
 from recall_server.recall.addressing import check_one_class_each
-from recall_server.recall.features.familiarity import MANY, mean_familiarity, picture_familiarity
+from recall_server.recall.features.calibration import MANY, mean_familiarity, picture_familiarity
 from recall_server.recall.features.few_shot import FewShotHead, HeadWay, few_shot_head
 from recall_server.recall.features.few_shot import class_means as means_and_counts
 from recall_server.recall.features.known_classes import mean_features

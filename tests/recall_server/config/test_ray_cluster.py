@@ -95,7 +95,7 @@ import sys
 sys.modules["ray"] = None  # importing it raises ImportError
 import recall_server.cli.commands, recall_server.jobs.workers.loading, trainer.cli.app
 from recall_server.config import Settings
-from recall_server.service.workers import backend_of
+from recall_server.service.from_settings import backend_of
 backend_of(Settings(workers="ray", ray_address="127.0.0.1:6379"))
 """
     subprocess.run([sys.executable, "-c", program], check=True)

@@ -78,7 +78,12 @@ def test_a_memory_says_that_it_was_distilled_with_an_attack(tmp_path: Path) -> N
     assert "attack" not in bundle_card(MemoryBundle.load(DIGITS))
 
 
-def test_what_cannot_be_attacked_is_refused() -> None:
-    with pytest.raises(ValueError, match="labels address a memory"):
+@pytest.mark.parametrize("option, value", [("--robust", "0.1"), ("--ray", "127.0.0.1:1")])
+def test_what_needs_labels_is_refused_before_the_data_set_is_read(
+    option: str, value: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("RECALL_DATA", str(tmp_path / "file"))  # no data set can be read or put there
+    with pytest.raises(ValueError, match=f"is addressed by pictures; .*: leave {option} out"):
         run("evaluate", "artifacts/bundles/fashion-mnist-images.safetensors", "--dataset", "fashion-mnist",
-            "--robust", "0.1")  # fmt: skip
+            option, value)  # fmt: skip

@@ -20,5 +20,5 @@ def triton_blocks() -> AbstractBlocks | None:
     if importlib.util.find_spec("triton") is None:
         logger.warning("triton is not installed: training steps on CUDA run on torch's own operations, slower")
         return None
-    blocks: AbstractBlocks = importlib.import_module("trainer.objectives.inner.kernels.triton_blocks").TritonBlocks()
+    blocks: AbstractBlocks = importlib.import_module("trainer.objectives.inner.kernels.normalise_pool").TritonBlocks()
     return blocks

@@ -13,8 +13,8 @@ from torch.nn.functional import conv2d
 from recall_server.core.networks.kernels import TorchBlocks
 from tests.recall_server.core.networks.kernels.test_kernels import Drawn, terms_of
 from tests.tolerances import assert_close
-from trainer.objectives.inner.kernels.triton_blocks import TritonBlocks
-from trainer.objectives.inner.kernels.triton_windows import TritonWindows
+from trainer.objectives.inner.kernels.normalise_pool import TritonBlocks
+from trainer.objectives.inner.kernels.windows import TritonWindows
 
 DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
 

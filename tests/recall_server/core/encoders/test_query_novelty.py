@@ -12,8 +12,8 @@ import pytest
 import torch
 
 from recall_server.config.settings import Settings
-from recall_server.core.encoders.novelty import NoveltyScorer, novelty_path
 from recall_server.core.encoders.query_encoder import QueryEncoder
+from recall_server.core.encoders.query_novelty import NoveltyScorer, novelty_path
 from recall_server.errors import InvalidBundle
 from recall_server.jobs.limits import JobLimits
 from recall_server.jobs.rows.files import ClassifierFiles

@@ -1,4 +1,4 @@
-"""The kernels of `triton_windows.py`: write the 3x3 windows of images as rows, and add up rows to images."""
+"""The kernels of `windows.py`: write the 3x3 windows of images as rows, and add up rows to images."""
 
 # mypy: disable-error-code="untyped-decorator, no-untyped-def, no-untyped-call"
 # Triton parses these functions itself; their types are those of the arguments of a call.

@@ -12,8 +12,8 @@ from torch import Tensor
 
 from recall_server.core.bundle.bundle import MemoryBundle
 from recall_server.core.bundle.layout import encoder_folder
-from recall_server.core.encoders.novelty import NoveltyScorer
 from recall_server.core.encoders.query_encoder import QueryEncoder
+from recall_server.core.encoders.query_novelty import NoveltyScorer
 from recall_server.errors import UnsupportedQuery
 from trainer.data.datasets import ImageDataset, Split
 

@@ -11,7 +11,7 @@ from recall_server.errors import UnsupportedQuery
 from recall_server.library.library import Library
 from tests.recall_server.serving_examples import write_artifacts
 from trainer.data.datasets import ImageDataset
-from trainer.evaluation.novelty import fit_novelty_scorer
+from trainer.evaluation.query_novelty import fit_novelty_scorer
 
 
 def test_novelty_scores_separate_known_pictures_from_noise(tmp_path: Path, bars_dataset: ImageDataset) -> None:

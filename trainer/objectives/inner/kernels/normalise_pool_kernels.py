@@ -1,4 +1,4 @@
-"""The kernels of `triton_blocks.py`: norm, ReLU and pooling of channels-last images, forward and backward.
+"""The kernels of `normalise_pool.py`: norm, ReLU and pooling of channels-last images, forward and backward.
 
 A program processes BLOCK_C channels of one image in two passes over its pixels: the first computes sums, the second
 results. The second pass finds its data in the cache. Each position in a block has its own partial sum, and they are

@@ -1,7 +1,7 @@
 """A 3x3 convolution of images with few channels, as one matrix product with their windows, for CUDA devices.
 
 For images of three channels, cuDNN takes five times as long as it takes to move the data. The windows are written as
-rows whose width suits the matrix units (`windows_triton.py`).
+rows whose width suits the matrix units (`windows_kernels.py`).
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.nn.functional import pad
 
 from recall_server.core.networks.kernels.convolutions import AbstractConvolution, rows_of
-from trainer.objectives.inner.kernels.windows_triton import gather_kernel, spread_kernel
+from trainer.objectives.inner.kernels.windows_kernels import gather_kernel, spread_kernel
 
 ALIGNED = 32  # the width of a row is a multiple of it: 64 bytes of bfloat16
 PIXELS = 128  # pixels of a program

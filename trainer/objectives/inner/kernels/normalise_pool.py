@@ -1,4 +1,4 @@
-"""Instance norm, ReLU and pooling in Triton, for CUDA devices (`normalise_pool_triton.py`).
+"""Instance norm, ReLU and pooling in Triton, for CUDA devices (`normalise_pool_kernels.py`).
 
 Torch runs the operation as some ten kernels, whose time is that of the memory that they move. Here each tensor is read
 and written once.
@@ -15,8 +15,8 @@ from recall_server.core.networks.kernels import EPSILON
 from recall_server.core.networks.kernels.blocks import AbstractBlocks, Affine, BlockTangent, BlockValue
 from recall_server.core.networks.kernels.calls import channels_last
 from recall_server.core.networks.kernels.convolutions import FEW_CHANNELS, AbstractConvolution
-from trainer.objectives.inner.kernels.normalise_pool_triton import backward_kernel, forward_kernel
-from trainer.objectives.inner.kernels.triton_windows import TritonWindows
+from trainer.objectives.inner.kernels.normalise_pool_kernels import backward_kernel, forward_kernel
+from trainer.objectives.inner.kernels.windows import TritonWindows
 
 WINDOWS = 64  # pooled pixels that a program processes at a time
 CHANNELS = 32  # channels of a program: 64 adjacent bytes in bfloat16
