@@ -37,9 +37,10 @@ SMALL = [
 ]  # fmt: skip
 WIDE, NARROW = "network=convnet:filters=16", "network=convnet:filters=8,depth=2"
 STEPS, QUICK_STEPS = (1, 2, 5, 10, 20, 40), (1, 5)
+QUICK = ["retraining.steps=20"]
 
 
-def method(momentum: str, steps: int, outer_steps: int, network: str) -> Method:
+def method(momentum: str, steps: int, outer_steps: int, network: str, *, quick: bool) -> Method:
     """BPTT on stored pictures with T = `steps`."""
     fields = [
         f"objective.steps={steps}",
@@ -48,7 +49,7 @@ def method(momentum: str, steps: int, outer_steps: int, network: str) -> Method:
         f"objective.{network}",
         f"retraining.{network}",
     ]
-    return compose("bptt", [*SMALL, *fields]).varied(objective=MOMENTA[momentum])
+    return compose("bptt", [*SMALL, *fields, *(QUICK if quick else [])]).varied(objective=MOMENTA[momentum])
 
 
 def cell(dataset: ImageDataset, chosen: Method, seeds: int) -> dict[str, Any]:
@@ -109,7 +110,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     kept = KeptCells(options.results, described)
     dataset = load_dataset(source)
     for steps, momentum in itertools.product(lengths, MOMENTA):
-        chosen = method(momentum, steps, outer_steps, network)
+        chosen = method(momentum, steps, outer_steps, network, quick=options.quick)
         kept.measure(f"{momentum} {steps}", partial(cell, dataset, chosen, seeds))
     figures: dict[str, Any] = {"table8": table_8(kept.cells, max(lengths)), "figure4": figure_4(kept.cells, lengths)}
     if options.plot:

@@ -29,12 +29,13 @@ def photographs(root: Path, *names: str) -> Path:
 
 @pytest.fixture(scope="module")
 def started(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
-    """(folder, bundle): an instant memory at 8 x 8."""
+    """(folder, bundle): a memory at 8 x 8."""
     root = tmp_path_factory.mktemp("photographs")
     folder = photographs(root / "bars", "high", "low", "middle")
-    options = ["--picture", str(root / "bars.png"), "--image-size", "8", "--encoder", "none"]
-    run("quickstart", str(folder), "--artifacts", str(root), *options)
-    return folder, root / "bundles" / "bars.safetensors"
+    bundle = root / "bars.safetensors"
+    size = ["--image-size", "8", "--images-per-class", "2", "--bases", "4"]
+    run("distill", "--dataset", str(folder), "--output", str(bundle), *size, *FEW.split())
+    return folder, bundle
 
 
 def test_continuing_and_evaluating_use_the_image_size_of_the_bundle(started: tuple[Path, Path], tmp_path: Path) -> None:

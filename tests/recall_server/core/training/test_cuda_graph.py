@@ -29,7 +29,7 @@ from tests.suite.needs import needs_cuda
 from tests.tolerances import assert_close
 
 CPU, CUDA = torch.device("cpu"), torch.device("cuda")
-SPECS = ["convnet:filters=8,depth=2", "resnet", "alexnet", "mlp", "linear"]
+SPECS = ["convnet:filters=8,depth=2", "resnet:shrink=2", "alexnet:shrink=2", "mlp", "linear"]
 SHAPE = (1, 32, 32)
 SUM = 9 * 512  # products of a resnet's last convolutions, the longest sum
 TF32 = torch.float16  # as CUDA's convolutions round: TF32 has the mantissa of float16
