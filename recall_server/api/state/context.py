@@ -21,7 +21,7 @@ from recall_server.api.state.computing import compute
 from recall_server.api.state.decoding_shares import DecodingShares
 from recall_server.api.state.job_feeds import JobFeeds
 from recall_server.api.state.metrics import Metrics
-from recall_server.api.state.prediction_batches import PredictionBatches
+from recall_server.api.state.prediction_queue import PredictionQueue
 from recall_server.api.state.rates import Rates
 from recall_server.config.settings import Settings, rate
 from recall_server.errors import Overloaded
@@ -58,7 +58,7 @@ class Context:
     rates: Rates
     decoding: DecodingShares
     feeds: JobFeeds
-    batches: PredictionBatches
+    predictions: PredictionQueue
     limiter: anyio.CapacityLimiter = field(default_factory=_limiter(CONCURRENT))
     parsers: anyio.CapacityLimiter = field(default_factory=_limiter(PARSERS))
     submissions: anyio.CapacityLimiter = field(default_factory=_limiter(SUBMISSIONS))
@@ -72,8 +72,8 @@ class Context:
         metrics = Metrics(service, cached_bytes=lambda: cache.bytes)
         rates = Rates(rate(settings.request_rate), rate(settings.work_rate))
         decoding, batches = DecodingShares(settings.max_request_pixels), service.batches
-        together = PredictionBatches(batches.predict, batches.key)
-        return cls(service, cache, metrics, rates, decoding, JobFeeds(service.jobs), together)
+        predictions = PredictionQueue(batches.predict, batches.key)
+        return cls(service, cache, metrics, rates, decoding, JobFeeds(service.jobs), predictions)
 
     @property
     def settings(self) -> Settings:
@@ -121,14 +121,14 @@ class Context:
         with self._charging(request) as charge:
             asked = PredictionRequest(identifier, pictures, top, Upload(lambda: not gone.is_set(), charge))
             try:
-                return await _while_waited_for(request, self.batches.submit(asked))
+                return await _while_waited_for(request, self.predictions.submit(asked))
             except MustBeDecodedFirst:
                 pass
             finally:
                 gone.set()
         decode = self.service.batches.decode
         decoded = await self.run_for(request, lambda upload: decode(replace(asked, upload=upload)))
-        return joined([await _while_waited_for(request, self.batches.submit(part)) for part in decoded.parts()])
+        return joined([await _while_waited_for(request, self.predictions.submit(part)) for part in decoded.parts()])
 
     @contextlib.contextmanager
     def _charging(self, request: Request) -> Iterator[Callable[[int], None]]:
@@ -170,7 +170,7 @@ class Context:
     def check_threads(self) -> None:
         """Raises Overloaded where `run` or `predict` would."""
         _check_line(self.limiter)
-        self.batches.check()
+        self.predictions.check()
 
     def pay(self, request: Request, pictures: int) -> None:
         """Charge the caller of a request for the pictures that it computed."""

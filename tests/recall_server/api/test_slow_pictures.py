@@ -175,7 +175,7 @@ def test_a_prediction_is_abandoned_when_its_caller_disconnects(
                 requests[0].upload.charge(1000)
         return [Predictions(("left",), np.ones((1, 1), dtype=np.float32), "classifier")] * len(requests)
 
-    monkeypatch.setattr(context.batches, "_predict", predict)
+    monkeypatch.setattr(context.predictions, "_predict", predict)
     shown = [Picture("images", "", b"")]
 
     async def scenario() -> None:

@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from recall_server.api.state import prediction_batches
-from recall_server.api.state.prediction_batches import PredictionBatches
+from recall_server.api.state import prediction_queue
+from recall_server.api.state.prediction_queue import PredictionQueue
 from recall_server.errors import InvalidRequest, Overloaded
 from recall_server.recall import Picture
 from recall_server.service.batch_prediction import TOGETHER, Outcome, PredictionRequest
@@ -63,7 +63,7 @@ def run(scenario: Callable[[Network], Coroutine[Any, Any, None]]) -> None:
 
 def test_the_first_request_runs_at_once_and_later_ones_are_batched() -> None:
     async def scenario(network: Network) -> None:
-        batches = PredictionBatches(network.predict, lambda name: name, threads=2)
+        batches = PredictionQueue(network.predict, lambda name: name, threads=2)
         first = batches.submit(asked("a"))
         await network.have_begun(1)
         others = [batches.submit(asked("a", count)) for count in (1, 2, 3)]
@@ -79,7 +79,7 @@ def test_the_first_request_runs_at_once_and_later_ones_are_batched() -> None:
 
 def test_another_network_and_a_full_batch_do_not_wait() -> None:
     async def scenario(network: Network) -> None:
-        batches = PredictionBatches(network.predict, lambda name: name, threads=3)
+        batches = PredictionQueue(network.predict, lambda name: name, threads=3)
         futures = [batches.submit(asked(name, count)) for name, count in (("a", 1), ("b", 1), ("a", TOGETHER))]
         await network.have_begun(3)
         assert sorted(network.sizes()) == [1, 1, TOGETHER]
@@ -91,7 +91,7 @@ def test_another_network_and_a_full_batch_do_not_wait() -> None:
 
 def test_a_batch_has_a_size_and_networks_take_turns() -> None:
     async def scenario(network: Network) -> None:
-        batches = PredictionBatches(network.predict, lambda name: name, threads=1)
+        batches = PredictionQueue(network.predict, lambda name: name, threads=1)
         futures = [batches.submit(asked("a"))]
         await network.have_begun(1)
         futures += [batches.submit(asked("a", TOGETHER // 2)) for _ in range(4)]
@@ -105,10 +105,10 @@ def test_a_batch_has_a_size_and_networks_take_turns() -> None:
 
 
 def test_an_abandoned_request_is_not_computed_and_takes_no_room(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(prediction_batches, "MOST_WAITING", 3)
+    monkeypatch.setattr(prediction_queue, "MOST_WAITING", 3)
 
     async def scenario(network: Network) -> None:
-        batches = PredictionBatches(network.predict, lambda name: name, threads=1)
+        batches = PredictionQueue(network.predict, lambda name: name, threads=1)
         first = batches.submit(asked("a"))
         await network.have_begun(1)
         left = [batches.submit(asked("a")) for _ in range(3)]
@@ -132,7 +132,7 @@ def test_an_error_reaches_only_its_own_request() -> None:
         return [InvalidRequest("bad") if len(request.pictures) == 2 else said(request) for request in requests]
 
     async def scenario() -> None:
-        batches = PredictionBatches(predict, lambda name: name, threads=1)
+        batches = PredictionQueue(predict, lambda name: name, threads=1)
         good, bad, none = (batches.submit(asked(*request)) for request in (("a", 1), ("a", 2), ("none", 1)))
         assert len(await good) == 1
         with pytest.raises(InvalidRequest):

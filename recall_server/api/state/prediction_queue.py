@@ -1,4 +1,4 @@
-"""Predictions of several requests at a time: what waits for the same network is computed in one batch.
+"""Requests for predictions that wait, and which of them go into one batch (service/batch_prediction.py computes it).
 
 Everything here runs on the event loop, so there are no locks; the batches are computed in threads.
 """
@@ -65,8 +65,8 @@ class _Line:
 
 
 @final
-class PredictionBatches:
-    """Computes predictions in threads, as many batches at a time as there are processors.
+class PredictionQueue:
+    """Forms batches of what waits for the same network; as many are computed at a time as there are processors.
 
     A request that finds no batch of its network under way begins at once. Others wait until that batch has ended, or
     until they fill a batch of their own.
