@@ -31,7 +31,7 @@ serve: $(INSTALLED) ## Serve the bundles in artifacts/ on 127.0.0.1:8000; settin
 test: check ## Run every check and the whole test suite
 	$(PYTEST) $(ARGS)
 
-quick: $(INSTALLED) ## Run every check, and the tests that start no server, browser or other process, in four minutes
+quick: $(INSTALLED) ## Run every check, and the tests that start no server, browser or other process, in a few minutes
 	@began=$$(date +%s); \
 	$(MAKE) --no-print-directory lint && $(MAKE) --no-print-directory -j 2 types unit; status=$$?; \
 	seconds=$$(($$(date +%s) - began)); echo "make quick took $$seconds s; QUICK_SECONDS allows $(QUICK_SECONDS) s"; \
