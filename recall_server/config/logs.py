@@ -33,6 +33,7 @@ def configure_logs(level: str, form: Literal["console", "json"]) -> None:
         structlog.stdlib.add_log_level,
         structlog.stdlib.add_logger_name,
         structlog.stdlib.ExtraAdder(),
+        _drop_coloured,
         structlog.processors.TimeStamper(fmt="iso", utc=True),
     ]
     last: list[Processor] = [
@@ -57,6 +58,12 @@ def configure_logs(level: str, form: Literal["console", "json"]) -> None:
 def escape(text: str) -> str:
     """The text without control characters, so that a file name cannot write to the terminal."""
     return CONTROL.sub(lambda found: f"\\x{ord(found.group()):02x}", text)
+
+
+def _drop_coloured(logger: Any, method: str, values: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
+    """Drop uvicorn's second copy of a message, which has codes of colours in it."""
+    values.pop("color_message", None)
+    return values
 
 
 def _escape_values(logger: Any, method: str, values: MutableMapping[str, Any]) -> MutableMapping[str, Any]:

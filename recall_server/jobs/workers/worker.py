@@ -7,6 +7,7 @@ and the process keeps no file.
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import multiprocessing
 import os
 import signal
@@ -52,10 +53,14 @@ class Progressed(Record):
 
 
 class Succeeded(Record):
-    """The task is trained. The bytes of the classifier's file follow as the next message."""
+    """The task is trained. The classifier's file of this digest follows as the next message.
+
+    `Lost` follows instead where the machine that has the file is lost before it has sent it.
+    """
 
     event: Literal["succeeded"] = "succeeded"
     seconds: float
+    sha256: str
 
 
 class Failed(Record):
@@ -124,7 +129,7 @@ def train_next(connection: Channel, device: str) -> bool:
         send(connection, Failed(error=UNEXPECTED, traceback=traceback.format_exc()))
         return False
     else:
-        send(connection, Succeeded(seconds=time.monotonic() - began))
+        send(connection, Succeeded(seconds=time.monotonic() - began, sha256=hashlib.sha256(classifier).hexdigest()))
         connection.send_bytes(classifier)
     return True
 

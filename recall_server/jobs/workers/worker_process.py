@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -65,14 +66,17 @@ class WorkerProcess:
     def receive(self) -> tuple[Message, bytes]:
         """The next message and, if it is `Succeeded`, the file of the classifier.
 
-        Raises EOFError or OSError if the process is gone or does not send the file in time, and ValidationError for
-        something that is no message.
+        Where another message comes in place of the file, it is that message. Raises EOFError or OSError if the process
+        is gone or does not send the file in time, and ValidationError for something that is no message.
         """
         message = MESSAGES.validate_json(self.connection.recv_bytes())
         if not isinstance(message, Succeeded):
             return message, b""
         with killed_after(SECONDS_TO_TRANSFER, self.process):
-            return message, self.connection.recv_bytes()
+            file = self.connection.recv_bytes()
+        if hashlib.sha256(file).hexdigest() != message.sha256:
+            return MESSAGES.validate_json(file), b""
+        return message, file
 
     def end_job(self) -> None:
         self.job = self.deadline = None

@@ -67,7 +67,7 @@ function made(record, trained) {
       "already: until it is trained, a picture is assigned to the class with the nearest pictures."
     );
   }
-  const time = seconds == null ? "" : ` in ${seconds.toFixed(1)} s`;
+  const time = seconds == null ? "" : ` in ${seconds < 0.05 ? "less than 0.1" : seconds.toFixed(1)} s`;
   const what = spec === "linear" ? "what is" : "images";
   return `A ${fresh} that classifies ${list(labels)}, trained${time} on ${what} recalled from ${memories}.`;
 }

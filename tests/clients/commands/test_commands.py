@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable
+from datetime import UTC, datetime
 from io import StringIO
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -17,9 +18,10 @@ import torch
 from PIL import Image
 from rich.console import Console
 
-from recall_client import Explanation, Influence
+from recall_client import ClassifierState, Explanation, Influence
 from recall_client.commands import run, tables
 from recall_client.commands.names import Names, check_name
+from recall_client.messages.models import BundleReference, ImageShape
 from tests.clients.toy_server import LABELS, toy_pictures
 from tests.tolerances import assert_close
 
@@ -276,6 +278,24 @@ def test_a_broken_pipe_and_a_missing_package_cause_no_traceback(address: str) ->
     without = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
     assert (without.returncode, without.stdout) == (2, "")
     assert without.stderr == "error: the command needs typer and rich: pip install 'recall-client[cli]'\n"
+
+
+@pytest.mark.parametrize("seconds, said", [(0.004, "less than 0.1 s"), (0.05, "0.1 s"), (12.34, "12.3 s")])
+def test_a_training_never_took_no_time(seconds: float, said: str) -> None:
+    state = ClassifierState(
+        id="1",
+        status="succeeded",
+        is_terminal=True,
+        labels=("left", "right"),
+        bundle=BundleReference(name="marks", sha256="0"),
+        queries="labels",
+        image=ImageShape(channels=1, height=8, width=8),
+        network="linear",
+        seed=0,
+        created_at=datetime.now(UTC),
+        seconds=seconds,
+    )
+    assert f"trained in {said} from marks" in tables.outcome(state, None)
 
 
 def test_an_explanation_is_a_table_of_both_sides() -> None:

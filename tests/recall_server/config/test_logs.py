@@ -18,7 +18,7 @@ configure_logs("info", sys.argv[1])
 structlog.contextvars.bind_contextvars(request_id="abc123")
 logger = logging.getLogger("some.library")
 logger.debug("too much")
-logger.info("hello %s", "you", extra={"seconds": 1.5})
+logger.info("hello %s", "you", extra={"seconds": 1.5, "color_message": "hello again"})
 threading.Thread(target=contextvars.copy_context().run, args=(logger.info, "from a thread")).start()
 def fail(secret):
     raise RuntimeError("broken")
@@ -50,6 +50,11 @@ def test_tracebacks_show_no_values_of_variables(form: str) -> None:
     text = logged(form)
     assert "RuntimeError: broken" in text
     assert "password" not in text
+
+
+@pytest.mark.parametrize("form", ["json", "console"])
+def test_a_message_is_not_repeated_in_colour(form: str) -> None:
+    assert "hello again" not in logged(form)
 
 
 def test_the_console_format_is_readable() -> None:

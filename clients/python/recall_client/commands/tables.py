@@ -83,7 +83,8 @@ def outcome(state: ClassifierState, name: str | None) -> str:
     words = [f"{called}: {state.status}, tells apart {listed(state.labels)}"]
     if state.seconds is not None:
         memories = [each.name for each in state.bundles or (state.bundle,)]
-        words.append(f"trained in {state.seconds:.1f} s from {listed(memories)}")
+        seconds = f"{state.seconds:.1f}" if state.seconds >= 0.05 else "less than 0.1"
+        words.append(f"trained in {seconds} s from {listed(memories)}")
     if state.quality is not None:
         words.append(f"estimated accuracy {percent(state.quality.accuracy)}. {state.quality.explanation}".rstrip())
     words += state.notes

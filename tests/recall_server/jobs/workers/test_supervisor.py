@@ -9,6 +9,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from functools import partial
+from hashlib import sha256
 from multiprocessing.connection import Connection
 from pathlib import Path
 
@@ -17,11 +18,12 @@ import pytest
 from benchmarks.process_tree import LISTED, children
 from recall_server.jobs.claimed_jobs import ClaimedJobs
 from recall_server.jobs.rows.records import JobError, JobStatus, Progress
+from recall_server.jobs.rows.task import TrainingTask
 from recall_server.jobs.training_jobs import TrainingJobs
 from recall_server.jobs.workers import local, supervisor, worker, worker_process
 from recall_server.jobs.workers.backend import Assignment
 from recall_server.jobs.workers.local import LocalBackend
-from recall_server.jobs.workers.worker import Ready, Succeeded
+from recall_server.jobs.workers.worker import Lost, Ready, Succeeded
 from tests.recall_server.job_examples import ENDLESS, record, training_task
 from tests.recall_server.watched_jobs import (
     Start,
@@ -161,8 +163,21 @@ def keep_the_file(kept: Path, connection: Connection, device: str, threads: int)
     kept.touch()
     connection.send_bytes(Ready(device="cpu").model_dump_json().encode())
     connection.recv_bytes()
-    connection.send_bytes(Succeeded(seconds=1.0).model_dump_json().encode())
+    connection.send_bytes(Succeeded(seconds=1.0, sha256=sha256(b"").hexdigest()).model_dump_json().encode())
     os.kill(os.getpid(), signal.SIGSTOP)
+
+
+def send_in_its_place(sent: bytes, kept: Path, connection: Connection, device: str, threads: int) -> None:
+    """A worker that announces a classifier and sends something else. The next one is as any other."""
+    if kept.exists():
+        return worker.run_worker(connection, device, threads)
+    kept.touch()
+    connection.send_bytes(Ready(device="cpu").model_dump_json().encode())
+    classifier = TrainingTask.from_bytes(connection.recv_bytes()).train(device="cpu")
+    announced = Succeeded(seconds=1.0, sha256=sha256(classifier).hexdigest())
+    connection.send_bytes(announced.model_dump_json().encode())
+    connection.send_bytes(sent or classifier[:-1])
+    connection.recv_bytes()  # the server closes the pipe
 
 
 @pytest.fixture
@@ -193,6 +208,23 @@ def test_a_stopped_process_that_does_not_send_its_classifier_is_replaced(
     done = finished(jobs, jobs.submit(record(), training_task()).record.id)
     assert (done.status, done.attempt) == (JobStatus.SUCCEEDED, 2)
     assert not is_alive(stopped)
+
+
+@pytest.mark.parametrize(
+    "sent",
+    [Lost(reason="the node is gone").model_dump_json().encode(), b"no message", b""],
+    ids=["lost", "no message", "a part of the file"],
+)
+def test_what_comes_in_place_of_a_classifier_is_not_taken_for_one(
+    start: Start, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, sent: bytes
+) -> None:
+    """As when a node of a cluster dies between the two messages: the process that drives it says that it is lost."""
+    monkeypatch.setattr(local, "run_worker", partial(send_in_its_place, sent, tmp_path / "kept"))
+    jobs = start()
+    ready(jobs)
+    done = finished(jobs, jobs.submit(record(), training_task()).record.id)
+    assert (done.status, done.attempt) == (JobStatus.SUCCEEDED, 2)
+    assert jobs.read(done.id) == training_task().train(device="cpu")
 
 
 def test_a_stopped_process_does_not_delay_the_end_of_the_server(start: Start, monkeypatch: pytest.MonkeyPatch) -> None:
