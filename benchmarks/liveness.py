@@ -5,7 +5,6 @@ A thread beside those of another caller would also wait for its own interpreter.
 
 from __future__ import annotations
 
-import contextlib
 import multiprocessing
 import time
 from collections.abc import Sequence
@@ -62,13 +61,12 @@ def _ask(pipe: Connection, url: str, server: int) -> None:
     pipe.send(None)
     with httpx2.Client(base_url=url, timeout=PATIENCE) as client:
         while not pipe.poll(1 / PROBES_PER_SECOND):
-            with contextlib.suppress(OSError):  # the server has ended
+            try:
                 before, began = processor_seconds(server), time.monotonic()
-                try:
-                    client.get("/health/live").raise_for_status()
-                except httpx2.HTTPError as error:
-                    errors.append(type(error).__name__)
-                    continue
+                client.get("/health/live").raise_for_status()
                 seconds, after = time.monotonic() - began, processor_seconds(server)
+            except (httpx2.HTTPError, OSError) as error:  # an OSError: the server has ended
+                errors.append(type(error).__name__)
+            else:
                 probes.append(Probe(began, seconds, after[0] - before[0], after[1] - before[1]))
     pipe.send((probes, errors))

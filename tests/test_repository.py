@@ -19,6 +19,7 @@ from tests.suite.needs import PACKAGES
 ROOT = Path(__file__).resolve().parent.parent
 PYPROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
 CLIENT_PYPROJECT = tomllib.loads((ROOT / "clients/python/pyproject.toml").read_text())
+KERNELS = "trainer/objectives/inner/kernels/*_kernels.py"
 CODE = ("recall_server", "trainer", "benchmarks", "clients")
 
 
@@ -138,7 +139,7 @@ def test_modules_and_functions_stay_readable() -> None:
     long_functions = [
         f"{path.relative_to(ROOT)}:{node.lineno}: {node.name}"
         for path in code_files()
-        if not path.name.endswith("_kernels.py")  # a kernel is one function, so that what it holds stays in registers
+        if not path.match(KERNELS)  # a kernel is one function, so that what it holds stays in registers
         for node in ast.walk(ast.parse(path.read_text()))
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) and (node.end_lineno or 0) - node.lineno >= 60
     ]

@@ -14,7 +14,7 @@ from typing import final
 from recall_server.core.io.killable import killed_after
 from recall_server.jobs.workers.backend import Assignment
 from recall_server.jobs.workers.processes import prepared
-from recall_server.jobs.workers.worker import MESSAGES, Message, Ready, Succeeded
+from recall_server.jobs.workers.worker import MESSAGES, Lost, Message, Ready, Succeeded
 
 SECONDS_TO_START = 300.0
 SECONDS_TO_STOP = 10.0
@@ -66,8 +66,8 @@ class WorkerProcess:
     def receive(self) -> tuple[Message, bytes]:
         """The next message and, if it is `Succeeded`, the file of the classifier.
 
-        Where another message comes in place of the file, it is that message. Raises EOFError or OSError if the process
-        is gone or does not send the file in time, and ValidationError for something that is no message.
+        Where `Lost` comes in place of the file, it is that message. Raises EOFError or OSError if the process is gone
+        or does not send the file in time, and ValidationError for anything else.
         """
         message = MESSAGES.validate_json(self.connection.recv_bytes())
         if not isinstance(message, Succeeded):
@@ -75,7 +75,7 @@ class WorkerProcess:
         with killed_after(SECONDS_TO_TRANSFER, self.process):
             file = self.connection.recv_bytes()
         if hashlib.sha256(file).hexdigest() != message.sha256:
-            return MESSAGES.validate_json(file), b""
+            return Lost.model_validate_json(file), b""
         return message, file
 
     def end_job(self) -> None:

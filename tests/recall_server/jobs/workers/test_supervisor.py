@@ -212,8 +212,13 @@ def test_a_stopped_process_that_does_not_send_its_classifier_is_replaced(
 
 @pytest.mark.parametrize(
     "sent",
-    [Lost(reason="the node is gone").model_dump_json().encode(), b"no message", b""],
-    ids=["lost", "no message", "a part of the file"],
+    [
+        Lost(reason="the node is gone").model_dump_json().encode(),
+        Succeeded(seconds=1.0, sha256="").model_dump_json().encode(),
+        b"no message",
+        b"",
+    ],
+    ids=["lost", "another announcement", "no message", "a part of the file"],
 )
 def test_what_comes_in_place_of_a_classifier_is_not_taken_for_one(
     start: Start, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, sent: bytes
