@@ -34,7 +34,8 @@ class ConvNetByHand:
 
     def logits(self, parameters: Parameters, images: Tensor) -> Tensor:
         """Images [N, C, H, W] -> logits [N, classes]."""
-        y, _ = self._forward(parameters, images, keep=False)
+        blocks = [(parameters[weight_name(block)], norm_of(parameters, block)) for block in range(self.network.depth)]
+        y = self.blocks.chain(self.network.prepare(images), blocks, self.stored(images.dtype))
         return y.flatten(1).to(images.dtype) @ parameters[WEIGHT].T + parameters[BIAS]
 
     def logits_of(self, parameters: Parameters, images: Tensor) -> Tensor:
@@ -72,16 +73,15 @@ class ConvNetByHand:
             gy = convolution.for_input(ga, parameters[weight_name(block)])
         return self.network.unprepare(gy)
 
-    def _forward(self, parameters: Parameters, images: Tensor, *, keep: bool = True) -> tuple[Tensor, Layers]:
-        """y after the last block, and what the backward pass needs of each block where it is kept."""
+    def _forward(self, parameters: Parameters, images: Tensor) -> tuple[Tensor, Layers]:
+        """y after the last block, and what the backward pass needs of each block."""
         layers: Layers = []
         y = self.network.prepare(images)
         for block in range(self.network.depth):
             convolution = self.convolution(y)
             a = convolution.apply(parameters[weight_name(block)])
             y, value = self.blocks.forward(a, norm_of(parameters, block))
-            if keep:
-                layers.append((convolution, value))
+            layers.append((convolution, value))
         return y, layers
 
     def convolution(self, images: Tensor) -> AbstractConvolution:

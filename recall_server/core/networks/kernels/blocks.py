@@ -16,6 +16,7 @@ Height and width of the images are even.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple, final
 
@@ -66,6 +67,12 @@ class AbstractBlocks(ABC):
     def convolution(self, images: Tensor, filters: int, dtype: torch.dtype) -> AbstractConvolution:
         """Return the convolution of `images` with `filters` filters, computed in `dtype`."""
         return convolution_of(images, dtype)
+
+    def chain(self, images: Tensor, blocks: Sequence[tuple[Tensor, Affine]], dtype: torch.dtype) -> Tensor:
+        """Return y of the last block; each has the weight of a convolution, computed in `dtype`, and a norm."""
+        for weight, norm in blocks:
+            images, _ = self.forward(self.convolution(images, len(weight), dtype).apply(weight), norm)
+        return images
 
     @abstractmethod
     def forward(self, a: Tensor, norm: Affine) -> tuple[Tensor, BlockValue]:

@@ -36,6 +36,11 @@ def pointers(*tensors: Tensor | None) -> ctypes.Array[ctypes.c_void_p]:
     return (ctypes.c_void_p * len(tensors))(*(None if tensor is None else tensor.data_ptr() for tensor in tensors))
 
 
+def addresses(*compiled: Any) -> ctypes.Array[ctypes.c_void_p]:
+    """The addresses of compiled functions, for a function that calls them."""
+    return (ctypes.c_void_p * len(compiled))(*(ctypes.cast(each, ctypes.c_void_p).value for each in compiled))
+
+
 def channels_last(images: Tensor) -> Tensor:
     return images.contiguous(memory_format=torch.channels_last)
 

@@ -45,6 +45,17 @@ def native_convolution(images: Tensor, filters: int, dtype: torch.dtype) -> Abst
     return None if library is None else Winograd(library, channels_last(images.to(dtype)))
 
 
+def convolutions_of_chain(channels: int, filters: int, dtype: torch.dtype) -> list[Callable[..., Any]] | None:
+    """Return the functions that convolve images of `channels`, and then of `filters` channels; None if one is missing.
+
+    The first takes images that are not channels-last.
+    """
+    if dtype not in PRECISIONS or channels > FEW_CHANNELS or filters % MULTIPLE or not prepare_convolutions():
+        return None
+    libraries = _library("windows"), _library("winograd")
+    return [functions(library, "convolve", PRECISIONS)[dtype] for library in libraries if library is not None]
+
+
 class _NativeConvolution(AbstractConvolution):
     def __init__(self, library: ctypes.CDLL, images: Tensor) -> None:
         self.library, self.images = library, images

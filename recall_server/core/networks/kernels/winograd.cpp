@@ -32,6 +32,14 @@ struct Sizes {
     int64_t products() const { return inputs * outputs; }
 };
 
+// The distance between the numbers of two points: an odd number of cache lines, so that all 36 points of a tile lie in
+// different sets of the caches. Powers of two would put them into one or a few sets, which hold 8 to 16 lines each.
+template <typename Real>
+int64_t apart(int64_t numbers) {
+    constexpr int64_t line = 64 / sizeof(Real);
+    return ((numbers + line - 1) / line | 1) * line;
+}
+
 // One side of each transform: multiplies a vector, whose numbers are `step` apart, by the matrix.
 struct Input {  // B^T
     static constexpr int from = IN, to = IN;
@@ -168,6 +176,7 @@ template <typename Real>
 void transform_weights(const Sizes &n, const Real *w, bool transposed, Real *to) {
     constexpr int lanes = Lanes<Real>::count;
     const int64_t filter = (transposed ? 1 : n.inputs) * WEIGHTS, channel = (transposed ? n.outputs : 1) * WEIGHTS;
+    const int64_t point = apart<Real>(n.products());
 #pragma omp parallel for schedule(static)
     for (int64_t f = 0; f < n.outputs; f += lanes)
         for (int64_t c = 0; c < n.inputs; ++c) {
@@ -180,7 +189,7 @@ void transform_weights(const Sizes &n, const Real *w, bool transposed, Real *to)
             };
             Real *there = in_panel(n, to, f, c);
             transform<Weight, Real>(
-                get, [&](int i, int j, auto result) { store<Real>(there + (i * IN + j) * n.products(), result); });
+                get, [&](int i, int j, auto result) { store<Real>(there + (i * IN + j) * point, result); });
         }
 }
 
@@ -192,23 +201,25 @@ constexpr int64_t SPARE = 16;
 template <typename Real>
 void convolve(const Sizes &n, const Real *x, const Real *w, bool transposed, Real *y) {
     const int64_t block = 48, row = n.inputs + SPARE;
-    const Buffer<Real> u(POINTS * n.products());
+    const int64_t of_u = apart<Real>(n.products()), of_v = apart<Real>(block * row);
+    const int64_t of_m = apart<Real>(block * n.outputs);
+    const Buffer<Real> u(POINTS * of_u);
     transform_weights(n, w, transposed, u.data());
 #pragma omp parallel
     {
-        const Buffer<Real> v(POINTS * block * row), m(POINTS * block * n.outputs), outside(n.outputs);
+        const Buffer<Real> v(POINTS * of_v), m(POINTS * of_m), outside(n.outputs);
         const std::vector<Real> zeros(n.inputs);
 #pragma omp for schedule(static)
         for (int64_t first = 0; first < n.tiles(); first += block) {
             const int64_t count = std::min(block, n.tiles() - first);
             for (int64_t t = 0; t < count; ++t)
-                transform_input(n, x, first + t, zeros.data(), v.data() + t * row, block * row);
+                transform_input(n, x, first + t, zeros.data(), v.data() + t * row, of_v);
             for (int p = 0; p < POINTS; ++p)
                 for (int64_t f = 0; f < n.outputs; f += PANEL<Real>)
-                    panel(count, m.data() + p * block * n.outputs + f, n.outputs, v.data() + p * block * row, row, 1,
-                          u.data() + p * n.products() + f * n.inputs, PANEL<Real>, n.inputs, false);
+                    panel(count, m.data() + p * of_m + f, n.outputs, v.data() + p * of_v, row, 1,
+                          u.data() + p * of_u + f * n.inputs, PANEL<Real>, n.inputs, false);
             for (int64_t t = 0; t < count; ++t)
-                transform_output(n, m.data() + t * n.outputs, block * n.outputs, first + t, outside.data(), y);
+                transform_output(n, m.data() + t * n.outputs, of_m, first + t, outside.data(), y);
         }
     }
 }
@@ -218,24 +229,25 @@ template <typename Real>
 void for_weight(const Sizes &n, const Real *x, const Real *g, Real *to) {
     constexpr int lanes = Lanes<Real>::count, columns = PANEL<Real>;
     const int64_t block = std::min<int64_t>(96, n.tiles()), row = n.inputs + SPARE;
-    const Buffer<Real> u(POINTS * n.products()), v(POINTS * block * row), q(POINTS * block * n.outputs);
+    const int64_t of_u = apart<Real>(n.products()), of_v = apart<Real>(block * row);
+    const int64_t of_q = apart<Real>(block * n.outputs);
+    const Buffer<Real> u(POINTS * of_u), v(POINTS * of_v), q(POINTS * of_q);
     const std::vector<Real> zeros(std::max(n.inputs, n.outputs));
-    if (!n.tiles()) std::fill_n(u.data(), POINTS * n.products(), Real(0));
+    if (!n.tiles()) std::fill_n(u.data(), POINTS * of_u, Real(0));
 #pragma omp parallel
     {
         for (int64_t first = 0; first < n.tiles(); first += block) {
             const int64_t count = std::min(block, n.tiles() - first);
 #pragma omp for schedule(static)
             for (int64_t t = 0; t < count; ++t) {
-                transform_input(n, x, first + t, zeros.data(), v.data() + t * row, block * row);
-                transform_gradient(n, g, first + t, zeros.data(), q.data() + t * columns, block * n.outputs,
-                                   block * columns);
+                transform_input(n, x, first + t, zeros.data(), v.data() + t * row, of_v);
+                transform_gradient(n, g, first + t, zeros.data(), q.data() + t * columns, of_q, block * columns);
             }
 #pragma omp for schedule(static)
             for (int p = 0; p < POINTS; ++p)
                 for (int64_t f = 0; f < n.outputs; f += columns)
-                    panel(n.inputs, u.data() + p * n.products() + f * n.inputs, columns, v.data() + p * block * row, 1,
-                          row, q.data() + p * block * n.outputs + f * block, columns, count, first > 0);
+                    panel(n.inputs, u.data() + p * of_u + f * n.inputs, columns, v.data() + p * of_v, 1, row,
+                          q.data() + p * of_q + f * block, columns, count, first > 0);
         }
 #pragma omp for schedule(static)
         for (int64_t f = 0; f < n.outputs; f += lanes)
@@ -245,7 +257,7 @@ void for_weight(const Sizes &n, const Real *x, const Real *g, Real *to) {
                     for (int lane = 0; lane < lanes; ++lane)
                         to[((f + lane) * n.inputs + c) * WEIGHTS + i * KERNEL + j] = result[lane];
                 };
-                transform<ForWeight, Real>([&](int i, int j) { return load(from + (i * IN + j) * n.products()); }, put);
+                transform<ForWeight, Real>([&](int i, int j) { return load(from + (i * IN + j) * of_u); }, put);
             }
     }
 }

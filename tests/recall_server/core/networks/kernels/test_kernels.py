@@ -187,6 +187,22 @@ def test_compiled_convolutions_give_the_same_bytes_for_any_number_of_threads(
     assert all(torch.equal(one, other) for result in results for one, other in zip(result, results[0], strict=True))
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)
+@pytest.mark.parametrize(
+    ("channels", "filters", "depth"), [(1, 32, 3), (3, 64, 2), (4, 32, 1), (32, 32, 2), (3, 48, 2)], ids=str
+)
+def test_all_blocks_in_one_call_give_the_bytes_of_single_calls(
+    native: NativeBlocks, channels: int, filters: int, depth: int, dtype: torch.dtype
+) -> None:
+    images, blocks = drawn_images(5, channels, 16, 24, dtype=dtype), []
+    for block in range(depth):
+        weight = drawn_images(filters, filters if block else channels, 3, 3, dtype=dtype)
+        blocks.append((weight, Affine(*drawn_images(2, filters, 1, 1, dtype=dtype).flatten(1))))
+    result = native.chain(images, blocks, dtype)
+    assert torch.equal(result, AbstractBlocks.chain(native, images, blocks, dtype))
+    assert result.shape == (5, filters, 16 >> depth, 24 >> depth)
+
+
 def test_unsupported_convolutions_fall_back_to_torch(native: NativeBlocks) -> None:
     for channels, filters, dtype in ((32, 48, torch.float32), (33, 64, torch.float32), (64, 64, torch.bfloat16)):
         convolution = native.convolution(torch.zeros(1, channels, 4, 4), filters, dtype)
