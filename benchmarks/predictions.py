@@ -5,9 +5,8 @@
 The classifier is a ConvNet of 128 filters for pictures of 28x28 pixels, trained from the labels of fashion-mnist. Three
 kinds of requests take turns: one caller with one picture at a time, many callers with one picture each, and four
 callers with 32 pictures each. `features` is the same for a classifier of three labels of cifar10-features, whose
-encoder sees pictures of 224x224 pixels. The baselines run in this process on one thread: the compiled kernels and
-onnxruntime for both classifiers, in batches of 1 and 32. /health/live is answered as often as HTTP allows. The last
-line is JSON.
+encoder sees pictures of 224x224 pixels. The baseline of both is onnxruntime alone, in this process on one thread, in
+batches of 1 and 32. /health/live is answered as often as HTTP allows. The last line is JSON.
 """
 
 from __future__ import annotations

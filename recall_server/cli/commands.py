@@ -34,8 +34,9 @@ from recall_server.service import RecallService
 KEEP_ALIVE = 75
 EXAMPLE = Path(__file__).parents[1] / "example_artifacts"  # in an installed package, not in the repository
 # After so long a thread that runs Python gives way to another. The event loop waits for that, once for each thread that
-# computes, whenever it has given way itself, which every read and write of a socket does. Python's own value is 0.005.
-SECONDS_OF_A_TURN = 0.0005
+# computes, whenever it has given way itself, which every read and write of a socket does; and a thread that computes
+# waits for the event loop, after every operation on a tensor. Python's own value is 0.005.
+SECONDS_OF_A_TURN = 0.0001
 # How often garbage of the three generations is collected. Few young objects are looked at in a moment. All objects are
 # looked at by the event loop alone (`freed_memory`): in a thread of low priority that took 0.4 s under attack.
 NEVER = 10**9

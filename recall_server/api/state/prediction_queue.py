@@ -1,12 +1,15 @@
 """Requests for predictions that wait, and which of them go into one batch (service/batch_prediction.py computes it).
 
-Everything here runs on the event loop, so there are no locks; the batches are computed in threads.
+Requests come and get their answers on the event loop. A thread that has computed a batch takes the next one itself:
+the event loop may be busy, and the thread would wait for it. A lock guards what both use.
 """
 
 from __future__ import annotations
 
 import asyncio
+import math
 import os
+import threading
 from collections import OrderedDict, deque
 from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass, field
@@ -40,16 +43,30 @@ class _Waiting:
 @final
 @dataclass(eq=False)
 class _Line:
-    """The requests that wait for one network, and how many batches of it are being computed."""
+    """The requests that wait for one network, and how many batches of it are being computed.
+
+    `expected` threads have been started for it and have not taken a batch yet.
+    """
 
     waiting: deque[_Waiting] = field(default_factory=deque)
     pictures: int = 0
     running: int = 0
+    expected: int = 0
+
+    def may_begin(self) -> bool:
+        """Whether a batch may begin now: none is under way, or those that wait fill one."""
+        return bool(self.waiting) and (not self.running or self.pictures >= TOGETHER)
+
+    def needs_thread(self) -> bool:
+        """Whether another thread would find a batch that may begin."""
+        batches = self.pictures // TOGETHER if self.running else max(1, math.ceil(self.pictures / TOGETHER))
+        return self.may_begin() and self.expected < batches
 
     def take(self) -> list[_Waiting]:
         """The first requests whose callers still wait, of TOGETHER pictures or one request if that has more."""
         taken: list[_Waiting] = []
         pictures = 0
+        self.expected = max(0, self.expected - 1)
         while self.waiting and (not taken or pictures + self.waiting[0].size <= TOGETHER):
             first = self.waiting.popleft()
             self.pictures -= first.size
@@ -74,15 +91,18 @@ class PredictionQueue:
 
     def __init__(self, predict: Predict, key: Callable[[str], Hashable], threads: int | None = None) -> None:
         self._predict, self._key = predict, key
-        self._threads = CapacityLimiter(threads or min(MOST_THREADS, len(os.sched_getaffinity(0))))
+        self._limiter = CapacityLimiter(threads or min(MOST_THREADS, len(os.sched_getaffinity(0))))
         self._lines: OrderedDict[Hashable, _Line] = OrderedDict()
-        self._running: set[asyncio.Task[None]] = set()
+        self._lock = threading.Lock()
+        self._threads = 0  # that compute, or will before long
+        self._tasks: set[asyncio.Task[None]] = set()
 
     def check(self) -> None:
         """Raise Overloaded where too many requests wait."""
-        if self._waiting() >= MOST_WAITING:
-            for line in self._lines.values():
-                line.forget_given_up()
+        with self._lock:
+            if self._waiting() >= MOST_WAITING:
+                for line in self._lines.values():
+                    line.forget_given_up()
             if (waiting := self._waiting()) >= MOST_WAITING:
                 raise Overloaded(f"{waiting} requests wait to be computed", retry_after=2)
 
@@ -92,49 +112,55 @@ class PredictionQueue:
         Raises Overloaded.
         """
         self.check()
-        entry = _Waiting(request, asyncio.get_running_loop().create_future())
-        line = self._lines.setdefault(self._key(request.identifier), _Line())
-        line.waiting.append(entry)
-        line.pictures += entry.size
-        self._begin()
+        loop = asyncio.get_running_loop()
+        entry = _Waiting(request, loop.create_future())
+        with self._lock:
+            line = self._lines.setdefault(self._key(request.identifier), _Line())
+            line.waiting.append(entry)
+            line.pictures += entry.size
+            begins = self._threads < self._limiter.total_tokens and line.needs_thread()
+            line.expected += begins
+            self._threads += begins
+        if begins:
+            task = asyncio.create_task(compute(partial(self._work, loop), self._limiter))
+            self._tasks.add(task)
+            task.add_done_callback(self._tasks.discard)
         return entry.future
 
     def _waiting(self) -> int:
         return sum(len(line.waiting) for line in self._lines.values())
 
-    def _begin(self) -> None:
-        """Begin batches while there are threads for them."""
-        for key in list(self._lines):
-            line = self._lines[key]
-            while line.waiting and (not line.running or line.pictures >= TOGETHER):
-                if len(self._running) >= self._threads.total_tokens:
-                    return
-                if batch := line.take():
+    def _work(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Compute batches until none may begin."""
+        while (taken := self._next()) is not None:
+            line, batch = taken
+            try:
+                outcomes = self._predict([each.request for each in batch])
+            except Exception as error:
+                outcomes = [error] * len(batch)
+            with self._lock:
+                line.running -= 1
+            loop.call_soon_threadsafe(_answer, batch, outcomes)
+
+    def _next(self) -> tuple[_Line, list[_Waiting]] | None:
+        """The next batch, of the network whose turn it is. None ends the thread that asks."""
+        with self._lock:
+            for key, line in list(self._lines.items()):
+                if line.may_begin() and (batch := line.take()):
                     line.running += 1
                     self._lines.move_to_end(key)  # the others have their turn first
-                    task = asyncio.create_task(self._run(line, batch))
-                    self._running.add(task)
-                    task.add_done_callback(self._ended)
-            if not line.waiting and not line.running:
-                del self._lines[key]
+                    return line, batch
+                if not line.waiting and not line.running:
+                    del self._lines[key]
+            self._threads -= 1
+            return None
 
-    def _ended(self, task: asyncio.Task[None]) -> None:
-        self._running.discard(task)
-        self._begin()
 
-    async def _run(self, line: _Line, batch: list[_Waiting]) -> None:
-        requests = [each.request for each in batch]
-        outcomes: list[Outcome]
-        try:
-            outcomes = await compute(partial(self._predict, requests), self._threads)
-        except Exception as error:
-            outcomes = [error] * len(batch)
-        finally:
-            line.running -= 1
-        for each, outcome in zip(batch, outcomes, strict=True):
-            if each.future.done():
-                continue
-            if isinstance(outcome, Exception):
-                each.future.set_exception(outcome)
-            else:
-                each.future.set_result(outcome)
+def _answer(batch: Sequence[_Waiting], outcomes: Sequence[Outcome]) -> None:
+    for each, outcome in zip(batch, outcomes, strict=True):
+        if each.future.done():
+            continue
+        if isinstance(outcome, Exception):
+            each.future.set_exception(outcome)
+        else:
+            each.future.set_result(outcome)

@@ -180,8 +180,10 @@ def test_a_prediction_is_abandoned_when_its_caller_disconnects(
 
     async def scenario() -> None:
         callers = [Leaver() for _ in range(3)]
-        tasks = [asyncio.create_task(context.predict(caller.request, made, shown, None)) for caller in callers]
+        tasks = [asyncio.create_task(context.predict(callers[0].request, made, shown, None))]
         assert await asyncio.to_thread(begun.wait, 60)
+        tasks += [asyncio.create_task(context.predict(caller.request, made, shown, None)) for caller in callers[1:]]
+        await asyncio.sleep(0)  # they wait for the batch that has begun
         for caller in callers:
             caller.leave.set()
         results = await asyncio.wait_for(asyncio.gather(*tasks, return_exceptions=True), 60)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
+import time
 from collections.abc import Callable, Coroutine, Sequence
 from typing import Any
 
@@ -142,3 +143,29 @@ def test_an_error_reaches_only_its_own_request() -> None:
         assert len(await batches.submit(asked("a"))) == 1
 
     asyncio.run(scenario())
+
+
+def test_requests_that_come_before_the_thread_has_begun_are_one_batch() -> None:
+    async def scenario(network: Network) -> None:
+        batches = PredictionQueue(network.predict, lambda name: name, threads=2)
+        futures = [batches.submit(asked("a")) for _ in range(3)]
+        network.end(3)
+        await asyncio.gather(*futures)
+        assert network.sizes() == [3]
+
+    run(scenario)
+
+
+def test_a_thread_takes_the_next_batch_while_the_event_loop_is_busy() -> None:
+    async def scenario(network: Network) -> None:
+        batches = PredictionQueue(network.predict, lambda name: name, threads=1)
+        first = batches.submit(asked("a"))
+        await network.have_begun(1)
+        second = batches.submit(asked("a", TOGETHER))
+        network.end(2)
+        while len(network.begun) < 2:  # the event loop does nothing else
+            time.sleep(0.001)
+        assert not first.done(), "its answer waits for the event loop, and the next batch does not"
+        await asyncio.gather(first, second)
+
+    run(scenario)
