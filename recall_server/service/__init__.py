@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from recall_server.service.bounded_cache import BoundedCache
 from recall_server.service.from_settings import job_limits
+from recall_server.service.loaded_classifiers import check_predictor
 from recall_server.service.predictions import Prediction, Predictions
-from recall_server.service.predictors import check_predictor
 from recall_server.service.requests import Caller, DownloadFormat, RecallOptions, TrainingReceipt
 from recall_server.service.service import RecallService
 

@@ -20,8 +20,8 @@ from recall_server.core.classifier.feature_classifier import FeatureClassifier
 from recall_server.errors import InvalidRequest
 from recall_server.recall import DIRECT, Picture, PictureLimits, Upload
 from recall_server.recall.uploads import check_work, decode_checked, from_bytes
+from recall_server.service.loaded_classifiers import Classifier, LoadedClassifiers, Predictor
 from recall_server.service.predictions import Predictions, check_answer_size, joined
-from recall_server.service.predictors import Classifier, Predictor, Predictors
 
 # Pictures of several requests in one batch. While it is computed, the event loop serves the callers of another; with
 # larger batches, both wait for each other.
@@ -83,19 +83,19 @@ class _Ready:
 
 @final
 class BatchPredictor:
-    """Predicts with the classifiers of `predictors`. Safe to use from several threads."""
+    """Predicts with the classifiers of `loaded`. Safe to use from several threads."""
 
-    def __init__(self, predictors: Predictors, limits: PictureLimits) -> None:
-        self._predictors, self._limits = predictors, limits
+    def __init__(self, loaded: LoadedClassifiers, limits: PictureLimits) -> None:
+        self._loaded, self._limits = loaded, limits
 
     def key(self, identifier: str) -> Hashable:
         """Requests with equal keys are computed faster together than apart: one classifier, or one encoder."""
-        kept = self._predictors.kept(identifier)
+        kept = self._loaded.kept(identifier)
         return kept.encoder if isinstance(kept, FeatureClassifier) else identifier
 
     def knows(self, identifier: str) -> bool:
         """Whether a finished classifier of this id is loaded; it may have been deleted meanwhile. Reads no file."""
-        return self._predictors.kept(identifier) is not None
+        return self._loaded.kept(identifier) is not None
 
     def predict(self, asked: Sequence[PredictionRequest]) -> list[Outcome]:
         """The predictions for each request, or the error of this request, in order.
@@ -104,7 +104,7 @@ class BatchPredictor:
         """
         outcomes: dict[int, Outcome] = {}
         ready: dict[Hashable, list[_Ready]] = defaultdict(list)
-        current = functools.cache(self._predictors.current)  # one look at its file serves all requests
+        current = functools.cache(self._loaded.current)  # one look at its file serves all requests
         for position, request in enumerate(asked):
             try:
                 each = self._ready(position, request, current)
@@ -126,7 +126,7 @@ class BatchPredictor:
         Raises NotFound, NotReady, InvalidRequest, PictureTooLarge, UnreadablePicture, Abandoned, and what the charge of
         the upload raises.
         """
-        predictor = self._predictors.current(request.identifier)
+        predictor = self._loaded.current(request.identifier)
         work, limits = self._checked(request, predictor[0])
         pixels = decode_checked(request.pictures, work, predictor[0].image_shape, limits=limits)
         return replace(request, pixels=pixels, predictor=predictor)

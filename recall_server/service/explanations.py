@@ -26,7 +26,7 @@ from recall_server.recall import DIRECT, BundleQuery, Picture, Upload, build_tra
 from recall_server.recall.uploads import from_bytes
 from recall_server.service.batch_prediction import BatchPredictor, PredictionRequest
 from recall_server.service.bounded_cache import BoundedCache
-from recall_server.service.predictors import Predictors
+from recall_server.service.loaded_classifiers import LoadedClassifiers
 
 CACHE_BYTES: Final = 2**28  # of the heads that stay computed
 SAME_HEAD: Final = 1e-2  # of the weights' length: rounding, and joining heads on another machine, stay far below
@@ -80,13 +80,13 @@ class Explainer:
 
     def __init__(
         self,
-        predictors: Predictors,
+        loaded: LoadedClassifiers,
         jobs: TrainingJobs,
         batches: BatchPredictor,
         library: Callable[[], Library],
         cache_bytes: int = CACHE_BYTES,
     ) -> None:
-        self._predictors, self._jobs, self._batches, self._library = predictors, jobs, batches, library
+        self._loaded, self._jobs, self._batches, self._library = loaded, jobs, batches, library
         self._kept: BoundedCache[_Explained] = BoundedCache(cache_bytes)
 
     def explain(
@@ -105,7 +105,7 @@ class Explainer:
         classifier that cannot be explained; InvalidRequest for another number of pictures and for an unknown label; and
         errors as `BatchPredictor.decode`.
         """
-        classifier = self._predictors.finished(identifier)
+        classifier = self._loaded.finished(identifier)
         if not isinstance(classifier, FeatureClassifier):
             raise UnsupportedQuery(ONLY_LABELS.format(reason="this one is no linear head in features"))
         if len(pictures) != 1:

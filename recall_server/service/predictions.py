@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from recall_server.core.classifier.familiarity import NONE_BELOW
 from recall_server.errors import InvalidRequest
-from recall_server.service.predictors import AnswerSource
+from recall_server.service.loaded_classifiers import AnswerSource
 
 LISTED_CLASSES: Final = 256  # that each prediction names unless a caller asks for another number
 LARGEST_ANSWER: Final = 32 * 2**20  # bytes of JSON

@@ -41,8 +41,8 @@ from recall_server.service.classifier_card import classifier_card
 from recall_server.service.explanations import Explainer
 from recall_server.service.feature_request import feature_file, feature_record
 from recall_server.service.from_settings import backend_of, job_limits
+from recall_server.service.loaded_classifiers import LoadedClassifiers
 from recall_server.service.predictions import Predictions
-from recall_server.service.predictors import Predictors
 from recall_server.service.requests import (
     ANONYMOUS,
     DEFAULT_OPTIONS,
@@ -67,19 +67,19 @@ class RecallService:
 
     def __init__(self, library: Library | WatchedLibrary, jobs: TrainingJobs, settings: Settings) -> None:
         self._library, self.jobs, self.settings = library, jobs, settings
-        self._predictors = Predictors(jobs, encoders=lambda sha256, size: self.library.feature_encoder(sha256, size))
+        self._loaded = LoadedClassifiers(jobs, encoders=lambda sha256, size: self.library.feature_encoder(sha256, size))
         self._draining_since: float | None = None
         self._picture_limits = PictureLimits(
             pictures=settings.max_pictures,
             pixels=settings.max_picture_pixels,
             total_pixels=settings.max_request_pixels,
         )
-        self.batches = BatchPredictor(self._predictors, self._picture_limits)
+        self.batches = BatchPredictor(self._loaded, self._picture_limits)
         self.handed_in: HandedIn | None = None
         if isinstance(library, WatchedLibrary):
             options = LoadOptions(settings.device, settings.public_key)
             self.handed_in = HandedIn(library, settings.artifacts, options, settings.min_free_bytes)
-        self.explainer = Explainer(self._predictors, jobs, self.batches, lambda: self.library)
+        self.explainer = Explainer(self._loaded, jobs, self.batches, lambda: self.library)
 
     @classmethod
     def assemble(cls, settings: Settings) -> Self:
@@ -211,7 +211,7 @@ class RecallService:
 
     def drop_unused(self, seconds: float) -> None:
         """Forget loaded classifiers that nobody has used for so long."""
-        self._predictors.drop_unused(seconds)
+        self._loaded.drop_unused(seconds)
         self.explainer.drop_unused(seconds)
 
     def predict(
@@ -236,11 +236,11 @@ class RecallService:
         """The file of a trained classifier in this format. Raises NotFound and NotReady."""
         if file_format == "safetensors":
             return self.jobs.read(identifier)
-        return self._predictors.finished(identifier).export_onnx()
+        return self._loaded.finished(identifier).export_onnx()
 
     def classifier_card(self, identifier: str) -> str:
         """The card of a trained classifier, as Markdown. Raises NotFound and NotReady."""
-        classifier = self._predictors.finished(identifier)
+        classifier = self._loaded.finished(identifier)
         record, library = self.jobs.get(identifier), self.library.bundles
         same = {
             each.name: found.bundle

@@ -32,8 +32,8 @@ from recall_server.core.classifier.familiarity import NONE_BELOW
 from recall_server.errors import InvalidRequest
 from recall_server.jobs.rows.records import ClassifierRecord, JobStatus
 from recall_server.recall import Upload
+from recall_server.service.loaded_classifiers import check_predictor
 from recall_server.service.predictions import LISTED_CLASSES, Prediction, listed_classes
-from recall_server.service.predictors import check_predictor
 from recall_server.service.requests import Caller, DownloadFormat, TrainingReceipt
 
 STREAMED = 250  # probabilities in one piece of an answer, which takes the event loop half a millisecond

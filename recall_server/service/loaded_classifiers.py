@@ -50,7 +50,7 @@ class _Loaded:
 
 
 @final
-class Predictors:
+class LoadedClassifiers:
     """Loads classifiers by id, and keeps those used last. Safe to use from several threads.
 
     A finished classifier that is kept is used without a look at the job table. Its file is looked at each time: whoever

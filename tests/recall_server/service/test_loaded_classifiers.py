@@ -13,7 +13,7 @@ from recall_server.core.classifier.prototypes import PrototypeClassifier
 from recall_server.errors import NotFound
 from recall_server.jobs.rows.task import TrainingTask
 from recall_server.jobs.training_jobs import TrainingJobs
-from recall_server.service.predictors import Predictors
+from recall_server.service.loaded_classifiers import LoadedClassifiers
 from tests.recall_server.job_examples import interim_classifier, jobs_with, record, training_task
 from tests.recall_server.serving_examples import ManualBackend
 
@@ -54,10 +54,10 @@ def test_a_finished_classifier_is_read_once(
     identifier = jobs.submit(record(), training_task()).record.id
     backend.perform()
     loads = Counted(monkeypatch, FreshClassifier, "load")
-    predictors = Predictors(jobs)
-    first = predictors.finished(identifier)
-    assert predictors.finished(identifier) is first
-    assert predictors.current(identifier) == (first, "classifier")
+    loaded = LoadedClassifiers(jobs)
+    first = loaded.finished(identifier)
+    assert loaded.finished(identifier) is first
+    assert loaded.current(identifier) == (first, "classifier")
     assert loads.calls == 1
 
 
@@ -66,36 +66,36 @@ def test_prototypes_predict_during_a_training_without_reading_its_task(
 ) -> None:
     identifier = in_training(jobs)
     parsed, loads = (Counted(monkeypatch, owner, "from_bytes") for owner in (TrainingTask, PrototypeClassifier))
-    predictors = Predictors(jobs)
-    first, source = predictors.current(identifier)
-    assert predictors.current(identifier) == (first, source)
+    loaded = LoadedClassifiers(jobs)
+    first, source = loaded.current(identifier)
+    assert loaded.current(identifier) == (first, source)
     assert (source, parsed.calls, loads.calls) == ("prototypes", 0, 1)
     backend.perform()
-    assert predictors.current(identifier)[1] == "classifier"
+    assert loaded.current(identifier)[1] == "classifier"
 
 
 def test_a_classifier_whose_file_was_replaced_is_read_again(jobs: TrainingJobs, backend: ManualBackend) -> None:
     identifier = jobs.submit(record(), training_task()).record.id
     backend.perform()
-    predictors = Predictors(jobs)
-    first = predictors.finished(identifier)
+    loaded = LoadedClassifiers(jobs)
+    first = loaded.finished(identifier)
     path = jobs.finished_file(identifier)
     path.with_suffix(".other").write_bytes(path.read_bytes())
     os.replace(path.with_suffix(".other"), path)
-    assert predictors.finished(identifier) is not first
+    assert loaded.finished(identifier) is not first
 
 
 def test_a_deleted_classifier_is_not_found(jobs: TrainingJobs, backend: ManualBackend) -> None:
     identifier = jobs.submit(record(), training_task()).record.id
     backend.perform()
-    predictors = Predictors(jobs)
-    predictors.finished(identifier)
+    loaded = LoadedClassifiers(jobs)
+    loaded.finished(identifier)
     jobs.finished_file(identifier).unlink()
     with pytest.raises(NotFound):
-        predictors.finished(identifier)
+        loaded.finished(identifier)
     jobs.delete(identifier)
     with pytest.raises(NotFound):
-        predictors.current(identifier)
+        loaded.current(identifier)
 
 
 def test_the_cache_of_predictors_is_bounded(jobs: TrainingJobs, backend: ManualBackend) -> None:
@@ -104,7 +104,7 @@ def test_the_cache_of_predictors_is_bounded(jobs: TrainingJobs, backend: ManualB
         jobs.submit(record(name), training_task(seed=seed))
         backend.perform()
     size = jobs.finished_file("one").stat().st_size
-    roomy, narrow = Predictors(jobs, 8 * size), Predictors(jobs, size)
-    for predictors, kept in ((roomy, True), (narrow, False)):
-        first = [predictors.finished(name) for name in names]
-        assert [predictors.finished(name) is each for name, each in zip(names, first, strict=True)] == [kept] * 2
+    roomy, narrow = LoadedClassifiers(jobs, 8 * size), LoadedClassifiers(jobs, size)
+    for loaded, kept in ((roomy, True), (narrow, False)):
+        first = [loaded.finished(name) for name in names]
+        assert [loaded.finished(name) is each for name, each in zip(names, first, strict=True)] == [kept] * 2
