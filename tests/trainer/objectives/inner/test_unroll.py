@@ -202,6 +202,16 @@ def test_without_avx2_a_derived_step_warns_and_runs_eagerly(
     assert "eagerly" in caplog.text
 
 
+def test_compiled_code_of_one_instruction_set_is_not_used_with_another(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Torch keeps compiled code by the settings that it was compiled with."""
+    settings: list[object] = []
+    monkeypatch.setattr("torch.compile", lambda function, options, **_: settings.append(options) or function)
+    for capability in ("AVX2", "AVX512", "DEFAULT"):
+        monkeypatch.setattr("torch.backends.cpu.get_cpu_capability", lambda capability=capability: capability)
+        DifferentiatedStep(NETWORK)
+    assert settings == [{"cpp.simdlen": 256}] * 3 + [{"cpp.simdlen": 512}] * 3 + [{}] * 3
+
+
 @pytest.mark.process  # the compiler, some twenty times
 @pytest.mark.skipif(not can_compile(torch.device("cpu")), reason=f"{NO_COMPILER}; or no AVX2: use another processor")
 def test_compiled_steps_agree_with_eager_ones_in_float32() -> None:

@@ -11,7 +11,7 @@ import os
 import platform
 import shutil
 import sysconfig
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, final
@@ -21,6 +21,10 @@ from torch import Tensor
 
 from recall_server.core.networks import AbstractNetwork, Parameters
 from trainer.objectives.inner.steps.step import AbstractInnerStep, TrainState, soft_cross_entropy
+
+# Bits of a vector, by torch's names of instruction sets. Torch's cache of compiled code tells settings apart and not
+# instruction sets: with ATEN_CPU_CAPABILITY=avx2, code that was made for AVX-512 gave NaN.
+VECTOR_BITS: Mapping[str, int] = {"AVX2": 256, "AVX512": 512}
 
 logger = logging.getLogger(__name__)
 
@@ -73,7 +77,11 @@ class DifferentiatedStep(AbstractInnerStep):
         return loss
 
     def _compile(self, function: Callable[..., Any]) -> Callable[..., Any]:
-        return torch.compile(function, fullgraph=True, dynamic=False) if self.compiled else function
+        if not self.compiled:
+            return function
+        capability = torch.backends.cpu.get_cpu_capability()
+        vectors: dict[str, Any] = {"cpp.simdlen": VECTOR_BITS[capability]} if capability in VECTOR_BITS else {}
+        return torch.compile(function, fullgraph=True, dynamic=False, options=vectors)
 
     def _loss(self, parameters: Parameters, images: Tensor, targets: Tensor) -> Tensor:
         return soft_cross_entropy(self.network.logits(parameters, images), targets)
