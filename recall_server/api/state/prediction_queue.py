@@ -13,7 +13,6 @@ import threading
 from collections import OrderedDict, deque
 from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass, field
-from functools import partial
 from typing import Final, final
 
 from anyio import CapacityLimiter
@@ -112,8 +111,7 @@ class PredictionQueue:
         Raises Overloaded.
         """
         self.check()
-        loop = asyncio.get_running_loop()
-        entry = _Waiting(request, loop.create_future())
+        entry = _Waiting(request, asyncio.get_running_loop().create_future())
         with self._lock:
             line = self._lines.setdefault(self._key(request.identifier), _Line())
             line.waiting.append(entry)
@@ -122,7 +120,7 @@ class PredictionQueue:
             line.expected += begins
             self._threads += begins
         if begins:
-            task = asyncio.create_task(compute(partial(self._work, loop), self._limiter))
+            task = asyncio.create_task(compute(self._work, self._limiter))
             self._tasks.add(task)
             task.add_done_callback(self._tasks.discard)
         return entry.future
@@ -130,7 +128,7 @@ class PredictionQueue:
     def _waiting(self) -> int:
         return sum(len(line.waiting) for line in self._lines.values())
 
-    def _work(self, loop: asyncio.AbstractEventLoop) -> None:
+    def _work(self) -> None:
         """Compute batches until none may begin."""
         while (taken := self._next()) is not None:
             line, batch = taken
@@ -140,7 +138,7 @@ class PredictionQueue:
                 outcomes = [error] * len(batch)
             with self._lock:
                 line.running -= 1
-            loop.call_soon_threadsafe(_answer, batch, outcomes)
+            batch[0].future.get_loop().call_soon_threadsafe(_answer, batch, outcomes)
 
     def _next(self) -> tuple[_Line, list[_Waiting]] | None:
         """The next batch, of the network whose turn it is. None ends the thread that asks."""

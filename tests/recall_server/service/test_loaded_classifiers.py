@@ -98,7 +98,7 @@ def test_a_deleted_classifier_is_not_found(jobs: TrainingJobs, backend: ManualBa
         loaded.current(identifier)
 
 
-def test_the_cache_of_predictors_is_bounded(jobs: TrainingJobs, backend: ManualBackend) -> None:
+def test_the_cache_of_loaded_classifiers_is_bounded(jobs: TrainingJobs, backend: ManualBackend) -> None:
     names = ["one", "two"]
     for seed, name in enumerate(names):
         jobs.submit(record(name), training_task(seed=seed))

@@ -50,10 +50,12 @@ def convolutions_of_chain(channels: int, filters: int, dtype: torch.dtype) -> li
 
     The first takes images that are not channels-last.
     """
-    if dtype not in PRECISIONS or channels > FEW_CHANNELS or filters % MULTIPLE or not prepare_convolutions():
+    if dtype not in PRECISIONS or channels > FEW_CHANNELS or filters % MULTIPLE:
         return None
-    libraries = _library("windows"), _library("winograd")
-    return [functions(library, "convolve", PRECISIONS)[dtype] for library in libraries if library is not None]
+    windows, winograd = _library("windows"), _library("winograd")
+    if windows is None or winograd is None:
+        return None
+    return [functions(library, "convolve", PRECISIONS)[dtype] for library in (windows, winograd)]
 
 
 class _NativeConvolution(AbstractConvolution):

@@ -171,12 +171,12 @@ Real *in_panel(const Sizes &n, Real *to, int64_t filter, int64_t channel) {
     return to + (filter / PANEL<Real> * n.inputs + channel) * PANEL<Real> + filter % PANEL<Real>;
 }
 
-// G w G^T. If `transposed`, w is [channel][filter][3][3] and rotated by 180 degrees, as the gradient for images needs.
+// G w G^T; point p goes to to[p * point], in panels. If `transposed`, w is [channel][filter][3][3] and rotated by 180
+// degrees, as the gradient for images needs.
 template <typename Real>
-void transform_weights(const Sizes &n, const Real *w, bool transposed, Real *to) {
+void transform_weights(const Sizes &n, const Real *w, bool transposed, Real *to, int64_t point) {
     constexpr int lanes = Lanes<Real>::count;
     const int64_t filter = (transposed ? 1 : n.inputs) * WEIGHTS, channel = (transposed ? n.outputs : 1) * WEIGHTS;
-    const int64_t point = apart<Real>(n.products());
 #pragma omp parallel for schedule(static)
     for (int64_t f = 0; f < n.outputs; f += lanes)
         for (int64_t c = 0; c < n.inputs; ++c) {
@@ -204,7 +204,7 @@ void convolve(const Sizes &n, const Real *x, const Real *w, bool transposed, Rea
     const int64_t of_u = apart<Real>(n.products()), of_v = apart<Real>(block * row);
     const int64_t of_m = apart<Real>(block * n.outputs);
     const Buffer<Real> u(POINTS * of_u);
-    transform_weights(n, w, transposed, u.data());
+    transform_weights(n, w, transposed, u.data(), of_u);
 #pragma omp parallel
     {
         const Buffer<Real> v(POINTS * of_v), m(POINTS * of_m), outside(n.outputs);
