@@ -39,9 +39,7 @@ def create_app(service: RecallService) -> FastAPI:
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         service.start()
         asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(initializer=let_event_loop_first))
-        returning = asyncio.create_task(
-            return_freed_memory(context.busy, context.cache.drop_unused, service.drop_unused)
-        )
+        returning = asyncio.create_task(return_freed_memory(context.busy, context.drop_unused, service.drop_unused))
         try:
             yield
         finally:

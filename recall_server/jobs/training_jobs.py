@@ -6,6 +6,7 @@ import asyncio
 import hashlib
 import logging
 import time
+from collections.abc import Iterable
 from pathlib import Path
 from typing import final
 
@@ -25,6 +26,7 @@ from recall_server.jobs.rows.records import (
     IdempotencyKey,
     JobError,
     JobStatus,
+    Listed,
     Page,
     Submitted,
 )
@@ -180,15 +182,14 @@ class TrainingJobs:
         return self._store.get(identifier)
 
     def page(self, limit: int, cursor: str | None = None) -> Page:
-        """At most `limit` records, newest first, and fewer if they are long.
-
-        `cursor` is the `next` of a page; InvalidRequest for anything else.
-        """
+        """At most `limit` jobs, newest first, fewer if long. Raises InvalidRequest for a cursor that is no `next`."""
         if cursor is not None and not (cursor.isascii() and cursor.isdigit() and len(cursor) <= CURSOR_DIGITS):
             raise InvalidRequest("the cursor must be the `next` of a page before", parameter="cursor")
-        found, more = self._store.page(limit, before=None if cursor is None else int(cursor))
-        following = str(found[-1][0]) if found and more else None
-        return Page(records=tuple(record for _, record in found), next=following)
+        return self._store.page(limit, before=None if cursor is None else int(cursor))
+
+    def records(self, entries: Iterable[Listed]) -> list[ClassifierRecord]:
+        """The records of jobs on pages, newest first, without those that were removed meanwhile."""
+        return self._store.records(entries)
 
     def events(self, identifier: str, *, after: int = 0, limit: int = 100) -> list[Event]:
         """At most `limit` events of a job after the event numbered `after`, oldest first. Raises NotFound."""
@@ -234,8 +235,7 @@ class TrainingJobs:
 
     def finished_file(self, identifier: str) -> Path:
         """The path of a trained classifier. Raises NotFound, and NotReady if the job has not succeeded."""
-        record = self._succeeded(identifier)
-        return self._files.path(identifier, record.attempt)
+        return self._files.path(identifier, self._succeeded(identifier).attempt)
 
     def read(self, identifier: str) -> bytes:
         """The bytes of a trained classifier. Raises as `finished_file`."""

@@ -17,7 +17,7 @@ import torch
 from numpy.typing import NDArray
 
 from recall_server.core.classifier.feature_classifier import FeatureClassifier
-from recall_server.errors import InvalidRequest
+from recall_server.errors import Abandoned, InvalidRequest, Overloaded
 from recall_server.recall import DIRECT, Picture, PictureLimits, Upload
 from recall_server.recall.uploads import check_work, decode_checked, from_bytes
 from recall_server.service.loaded_classifiers import Classifier, LoadedClassifiers, Predictor
@@ -110,7 +110,7 @@ class BatchPredictor:
                 each = self._ready(position, request, current)
                 ready[_network(each.classifier)].append(each)
             except Exception as error:
-                outcomes[position] = error
+                outcomes[position] = _told(error)
         for together in ready.values():
             outcomes.update(_answers(together))
         return [outcomes[position] for position in range(len(asked))]
@@ -148,6 +148,17 @@ class BatchPredictor:
         check_answer_size(len(request.pictures), classifier.labels, request.top)
         limits = replace(self._limits, upload=request.upload)
         return check_work(request.pictures, limits), limits
+
+
+def _told(error: Exception) -> Exception:
+    """The error; what a caller did wrong is told without a traceback.
+
+    The frames of a traceback keep the pictures, and the error itself: garbage in a cycle, which nobody frees for long.
+    """
+    if isinstance(error, InvalidRequest | Overloaded | Abandoned):
+        error.__cause__ = error.__context__ = None
+        return error.with_traceback(None)
+    return error
 
 
 def _network(classifier: Classifier) -> Hashable:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Final, final, overload
 
@@ -65,10 +65,13 @@ class Predictions(Sequence[Prediction]):
         if isinstance(index, slice):
             some = None if self.familiarity is None else self.familiarity[index]
             return replace(self, probabilities=self.probabilities[index], familiarity=some)
-        row = self.probabilities[index]
-        listed = np.sort(np.argsort(-row, kind="stable")[: listed_classes(len(self.labels), self.top)])
-        probabilities = {self.labels[position]: float(row[position]) for position in listed}
-        label = self.labels[int(row.argmax())]
+        row: list[float] = self.probabilities[index].tolist()
+        # Without numpy where it can be: its functions let go of the interpreter's lock, for which others wait.
+        listed: Iterable[int] = range(len(row))
+        if (count := listed_classes(len(row), self.top)) < len(row):
+            listed = sorted(np.argsort(-self.probabilities[index], kind="stable")[:count].tolist())
+        probabilities = {self.labels[position]: row[position] for position in listed}
+        label = self.labels[row.index(max(row))]
         if self.familiarity is None:
             return Prediction(label, probabilities, self.by)
         familiarity = float(self.familiarity[index])

@@ -59,6 +59,7 @@ class BodyLimits:
             await self.app(scope, body.receive, body.send)
         finally:
             body.release()
+            del scope[RELEASE]  # `body` refers to `scope`: garbage in a cycle would wait for a full collection
 
     def hold(self, caller: str, size: int) -> None:
         """Count bytes of a body; raises Overloaded where too many are held."""

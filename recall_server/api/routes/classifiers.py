@@ -122,8 +122,12 @@ async def list_classifiers(
     """List classifiers, newest first, in pages; unfinished ones too."""
 
     def page_json() -> bytes:  # in a thread, because a page may be long
-        page, root = context.service.jobs.page(limit, cursor), context.settings.root_path
-        return ClassifierList.json_of((ClassifierAnswer.of(record, root) for record in page.records), page.next)
+        jobs = context.service.jobs
+        page = jobs.page(limit, cursor)
+        return ClassifierList.json_of(context.written.of(page.entries, jobs.records, written), page.next)
+
+    def written(record: ClassifierRecord) -> str:
+        return ClassifierAnswer.of(record, context.settings.root_path).model_dump_json()
 
     return Response(await context.look(page_json), media_type="application/json")
 

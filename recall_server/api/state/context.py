@@ -16,7 +16,7 @@ import anyio
 from fastapi import Depends, Request
 from starlette.requests import ClientDisconnect
 
-from recall_server.api.state.answer_cache import AnswerCache
+from recall_server.api.state.answer_cache import AnswerCache, WrittenRecords
 from recall_server.api.state.computing import compute
 from recall_server.api.state.decoding_shares import DecodingShares
 from recall_server.api.state.job_feeds import JobFeeds
@@ -36,6 +36,7 @@ SUBMISSIONS = 4  # trainings prepared and queued at a time: what they write to a
 LOOKUPS = 16  # queries of the job table at a time; a locked table holds these threads and no others
 LONGEST_LINE = 512  # requests that wait for one of the computing threads
 PIXELS_PER_PICTURE = 1_000_000  # decoding so many pixels is charged like computing one picture
+WRITTEN_BYTES = 2**23  # of the records on pages of classifiers, each of a kilobyte or so
 MOMENT = 0.05  # seconds in which most predictions are made; only after them is a caller who leaves noticed
 CALLER = "recall.caller"  # key of the ASGI scope: the name of the caller, set by the guard
 
@@ -59,6 +60,7 @@ class Context:
     decoding: DecodingShares
     feeds: JobFeeds
     predictions: PredictionQueue
+    written: WrittenRecords = field(default_factory=partial(WrittenRecords, WRITTEN_BYTES))
     limiter: anyio.CapacityLimiter = field(default_factory=_limiter(CONCURRENT))
     parsers: anyio.CapacityLimiter = field(default_factory=_limiter(PARSERS))
     submissions: anyio.CapacityLimiter = field(default_factory=_limiter(SUBMISSIONS))
@@ -99,16 +101,14 @@ class Context:
         Raises ClientDisconnect where the caller left first.
         """
         gone = threading.Event()
-        with self._charging(request) as charge:
-            outcome: Callable[[], Result] | None = None
+        with self._charging(request) as charge, anyio.CancelScope() as scope:  # which never leaves a thread behind
             upload = Upload(wanted=lambda: not gone.is_set(), charge=charge)
-            async with anyio.create_task_group() as tasks:  # whose scope never leaves a thread behind
-                tasks.start_soon(_tell_when_left, request, gone, tasks.cancel_scope)
-                outcome = await self._outcome(partial(function, upload), self.submissions if submits else self.limiter)
-                tasks.cancel_scope.cancel()
-        if outcome is None:
-            raise ClientDisconnect
-        return outcome()
+            leaving = asyncio.create_task(_tell_when_left(request, gone, scope))
+            try:
+                return await self._run_in(self.submissions if submits else self.limiter, partial(function, upload))
+            finally:
+                leaving.cancel()
+        raise ClientDisconnect
 
     async def predict(
         self, request: Request, identifier: str, pictures: Sequence[Picture], top: int | None
@@ -142,19 +142,6 @@ class Context:
 
             yield charge
 
-    async def _outcome(self, function: Callable[[], Result], limiter: anyio.CapacityLimiter) -> Callable[[], Result]:
-        """A function that returns or raises what `run` did. A task group would wrap the error in a group."""
-        try:
-            result = await self._run_in(limiter, function)
-        except Exception as error:
-            failure = error
-
-            def fail() -> Result:
-                raise failure
-
-            return fail
-        return lambda: result
-
     async def look(self, function: Callable[P, Result], /, *args: P.args, **kwargs: P.kwargs) -> Result:
         """Ask the job table or the disk in a thread that none of the computing requests waits for."""
         return await compute(partial(function, *args, **kwargs), self.lookups)
@@ -166,6 +153,11 @@ class Context:
     def busy(self) -> bool:
         """Whether threads compute for requests."""
         return any(limiter.borrowed_tokens for limiter in (self.limiter, self.submissions))
+
+    def drop_unused(self, seconds: float) -> None:
+        """Forget what is kept for answers and was not needed for so long."""
+        self.cache.drop_unused(seconds)
+        self.written.drop_unused(seconds)
 
     def check_threads(self) -> None:
         """Raises Overloaded where `run` or `predict` would."""

@@ -77,8 +77,9 @@ def decode_bytes(
         image.load()  # Pillow turns some of the other formats upright itself, and then forgets their orientation
         orientation = orientation if image.format in FORMATS else orientation_of(image.getexif().tobytes())
         upright = image.transpose(TURNS[orientation]) if orientation in TURNS else image
-        eight_bit = _without_transparency(_eight_bit(upright)).convert(MODES[channels])
-        sized = fit(eight_bit, width, height)
+        opaque = _without_transparency(_eight_bit(upright))
+        converted = opaque if opaque.mode == MODES[channels] else opaque.convert(MODES[channels])
+        sized = fit(converted, width, height)
     except Exception as error:  # Pillow's decoders raise many kinds of errors on damaged data
         raise UnreadablePicture(f"{name} is damaged: it cannot be decoded to the end", parameter=name) from error
     return np.ascontiguousarray(np.asarray(sized).reshape(height, width, channels).transpose(2, 0, 1))
@@ -96,7 +97,12 @@ def decoding_work(data: bytes, *, name: str = "the picture", max_pixels: int = M
 
 
 def fit(image: Image.Image, width: int, height: int) -> Image.Image:
-    """The picture cut to the proportions asked for around its centre, and resized with an antialiasing filter."""
+    """The picture cut to the proportions asked for around its centre, and resized with an antialiasing filter.
+
+    The picture itself where it has this size already.
+    """
+    if image.size == (width, height):
+        return image
     return _centre(image, width / height).resize((width, height), Image.Resampling.BILINEAR)
 
 

@@ -7,7 +7,7 @@ import json
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from enum import StrEnum
-from typing import Literal, final
+from typing import Literal, NamedTuple, final
 
 from pydantic import AwareDatetime, BaseModel, ConfigDict
 
@@ -177,10 +177,18 @@ class Submitted(Record):
     created: bool
 
 
-class Page(Record):
-    """Records, newest first. `next` is the cursor of the next page, or None for the last page."""
+class Listed(NamedTuple):
+    """A job on a page. `revision` rises with every change of its record."""
 
-    records: tuple[ClassifierRecord, ...]
+    number: int
+    id: str
+    revision: int
+
+
+class Page(Record):
+    """Jobs, newest first. `next` is the cursor of the next page, or None for the last page."""
+
+    entries: tuple[Listed, ...]
     next: str | None = None
 
 

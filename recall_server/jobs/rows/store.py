@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from datetime import datetime
 from typing import Any, Self, final
 
 from sqlalchemy import Connection, delete, func, select
 
-from recall_server.jobs.rows import transitions
+from recall_server.jobs.rows import pages, transitions
 from recall_server.jobs.rows.database import Database
 from recall_server.jobs.rows.records import (
     OPEN,
@@ -18,6 +18,8 @@ from recall_server.jobs.rows.records import (
     IdempotencyKey,
     JobError,
     JobStatus,
+    Listed,
+    Page,
     Progress,
     Submitted,
 )
@@ -25,7 +27,6 @@ from recall_server.jobs.rows.table import event_of, events, jobs, keys, record_o
 from recall_server.jobs.rows.transitions import Claim
 
 RUNNING = (JobStatus.RUNNING,)
-LONGEST_PAGE = 2**19  # characters of the records on one page
 ROW_BYTES, EVENT_BYTES = 1000, 200  # of a job and of an event in the table, without the request
 MOST_VALUES = 500  # in one SQL statement
 GONE = "the server that trained this is gone"
@@ -110,24 +111,15 @@ class SqlJobStore:
         with self.database.reading() as connection:
             return record_of(transitions.found(connection, identifier))
 
-    def page(self, limit: int, *, before: int | None = None) -> tuple[list[tuple[int, ClassifierRecord]], bool]:
-        """Records with their row numbers, newest first, from the row below `before` on, and whether there are more.
-
-        At most `limit` records, and at most LONGEST_PAGE characters of them, but one at least.
-        """
-        query = select(jobs.c.number, func.length(jobs.c.request)).order_by(jobs.c.number.desc()).limit(limit + 1)
-        if before is not None:
-            query = query.where(jobs.c.number < before)
+    def page(self, limit: int, *, before: int | None = None) -> Page:
+        """At most `limit` jobs from the row below `before` on, newest first; see `pages.page`."""
         with self.database.reading() as connection:
-            numbers, length = list[int](), 0
-            found = connection.execute(query).all()
-            for number, size in found[:limit]:
-                length += size
-                if numbers and length > LONGEST_PAGE:
-                    break
-                numbers.append(number)
-            page = select(jobs).where(jobs.c.number.in_(numbers)).order_by(jobs.c.number.desc())
-            return [(row.number, record_of(row)) for row in connection.execute(page)], len(found) > len(numbers)
+            return pages.page(connection, limit, before)
+
+    def records(self, entries: Iterable[Listed]) -> list[ClassifierRecord]:
+        """The records of jobs on pages, newest first, without those that were removed meanwhile."""
+        with self.database.reading() as connection:
+            return pages.records(connection, entries)
 
     def events(self, identifier: str, *, after: int, limit: int) -> list[Event]:
         """At most `limit` events of a job with numbers above `after`, in order. Raises NotFound."""

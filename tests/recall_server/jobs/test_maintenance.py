@@ -171,7 +171,7 @@ def test_old_classifiers_expire_with_their_records_and_files(tmp_path: Path) -> 
     jobs = jobs_with(ManualBackend(), tmp_path, keep_seconds=0.0)
     jobs.submit(record("queued"), training_task(seed=9))
     jobs._maintenance.clean()
-    assert [each.id for each in jobs.page(9).records] == ["queued"]
+    assert [each.id for each in jobs.records(jobs.page(9).entries)] == ["queued"]
     assert files(tmp_path) == {"queued.safetensors"}
     with pytest.raises(NotFound):
         jobs.events("old")
@@ -189,10 +189,10 @@ def test_the_oldest_classifiers_expire_until_the_rest_is_small_enough(tmp_path: 
         keep_bytes=2 * (file.bytes + len(request_of(record("old"))) + 5000),
     )
     jobs._maintenance.clean()
-    assert [each.id for each in jobs.page(9).records] == ["new", "middle"]
+    assert [each.id for each in jobs.records(jobs.page(9).entries)] == ["new", "middle"]
     assert files(tmp_path) == {"new.safetensors", "middle.safetensors"}
     jobs._maintenance.clean()
-    assert len(jobs.page(9).records) == 2
+    assert len(jobs.records(jobs.page(9).entries)) == 2
 
 
 def test_mass_expiry_is_done_in_small_batches(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -202,7 +202,7 @@ def test_mass_expiry_is_done_in_small_batches(tmp_path: Path, monkeypatch: pytes
     jobs._maintenance._limits = JobLimits(keep_seconds=0.0)
     jobs._maintenance._clock = CautiousClock(0.0)
     jobs._maintenance.clean()
-    assert [each.id for each in jobs.page(9).records] == ["new"]
+    assert [each.id for each in jobs.records(jobs.page(9).entries)] == ["new"]
     assert jobs._maintenance._cleaning.due <= time.monotonic() + maintenance.SECONDS_BETWEEN_CHECKS
     jobs._maintenance.clean()
     assert files(tmp_path) == set()

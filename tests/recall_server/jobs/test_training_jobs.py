@@ -66,11 +66,11 @@ def test_a_page_continues_after_the_previous_one(tmp_path: Path) -> None:
     for index in range(5):
         jobs.submit(record(f"{index}"), training_task(seed=index))
     first = jobs.page(2)
-    assert [each.id for each in first.records] == ["4", "3"]
+    assert [each.id for each in first.entries] == ["4", "3"]
     jobs.submit(record("newer"), training_task(seed=9))
     jobs.delete("2")
     second = jobs.page(2, first.next)
-    assert ([each.id for each in second.records], second.next) == (["1", "0"], None)
+    assert ([each.id for each in second.entries], second.next) == (["1", "0"], None)
     assert jobs.page(9).next is None
     for cursor in ("x", "-1", "", "9" * 30, "9" * 10, "\u0663"):
         with pytest.raises(InvalidRequest, match="must be the `next`") as caught:
@@ -90,7 +90,7 @@ def test_jobs_are_kept_across_a_restart(tmp_path: Path) -> None:
     jobs.stop()
     again = jobs_with(ManualBackend(eager=True), tmp_path)
     assert again.get("done") == before
-    assert [(each.id, each.status, each.attempt) for each in again.page(9).records] == [
+    assert [(each.id, each.status, each.attempt) for each in again.records(again.page(9).entries)] == [
         ("queued", JobStatus.SUCCEEDED, 1),
         ("running", JobStatus.SUCCEEDED, 2),
         ("done", JobStatus.SUCCEEDED, 1),
@@ -202,7 +202,7 @@ def test_simultaneous_requests_are_accepted_exactly_up_to_the_limit(tmp_path: Pa
     for thread in threads:
         thread.join()
     assert len(accepted) == 5
-    assert {each.id for each in jobs.page(99).records} == set(accepted)
+    assert {each.id for each in jobs.records(jobs.page(99).entries)} == set(accepted)
 
 
 def test_a_server_that_cannot_train_says_so(tmp_path: Path) -> None:
@@ -219,7 +219,7 @@ def test_a_server_that_cannot_train_says_so(tmp_path: Path) -> None:
     with pytest.raises(Unavailable, match="draining") as refused:
         jobs.submit(record(), training_task())
     assert refused.value.retry_after > 0
-    assert jobs.page(9).records == ()
+    assert jobs.page(9).entries == ()
     assert names(tmp_path / "tasks") == set()
 
 
@@ -261,7 +261,7 @@ def test_a_task_that_cannot_be_stored_is_refused_before_it_is_queued(tmp_path: P
     # Maintenance, in its own thread, may have noticed already.
     with pytest.raises((StorageFailed, Unavailable), match=r"could not be written|cannot train .* storage"):
         jobs.submit(record(), training_task())
-    assert jobs.page(9).records == ()
+    assert jobs.page(9).entries == ()
 
 
 def test_a_job_never_ends_before_its_start_if_the_clock_is_set_back(tmp_path: Path, monkeypatch: MonkeyPatch) -> None:

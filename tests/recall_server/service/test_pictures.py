@@ -186,7 +186,7 @@ def test_pictures_that_make_no_classifier_are_refused(
 ) -> None:
     with pytest.raises(InvalidRequest, match=sentence):
         service.train_pictures(sent)
-    assert service.jobs.page(10).records == ()
+    assert service.jobs.page(10).entries == ()
 
 
 def test_too_many_pictures_are_refused(serve: Serve) -> None:

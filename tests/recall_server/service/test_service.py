@@ -102,7 +102,7 @@ def test_labels_that_make_no_classifier_are_refused(
 ) -> None:
     with pytest.raises(error, match=sentence):
         service.train_labels(labels)
-    assert service.jobs.page(10).records == ()
+    assert service.jobs.page(10).entries == ()
 
 
 def test_a_classifier_of_two_bundles_names_them_and_has_no_estimate(

@@ -196,6 +196,21 @@ def test_a_list_is_read_page_by_page_whatever_is_added_meanwhile(client: TestCli
     problem(client.get("/classifier?cursor=no-such-page"), 422, "invalid-request")
 
 
+def test_a_list_shows_each_classifier_as_it_is_now(client: TestClient, backend: ManualBackend) -> None:
+    backend.eager = False
+    made = client.post("/classifier", json={"labels": ["left", "right"]}).json()
+    statuses = []
+    for change in (None, backend.begin, lambda: client.post(made["links"]["cancel"])):
+        if change is not None:
+            change()
+        (listed,) = client.get("/classifier").json()["classifiers"]
+        assert listed == client.get(made["links"]["self"]).json()
+        statuses.append(listed["status"])
+    assert statuses == ["queued", "running", "cancelled"]
+    client.delete(made["links"]["self"])
+    assert client.get("/classifier").json()["classifiers"] == []
+
+
 def test_a_cancelled_job_is_cancelled_and_a_finished_one_is_not(client: TestClient, backend: ManualBackend) -> None:
     done = trained(client, json={"labels": ["left", "right"]})
     assert client.post(done["links"]["cancel"]).json() == done

@@ -1,8 +1,12 @@
-"""The cache keeps what is asked for, within its bytes."""
+"""The caches keep what is asked for, within their bytes."""
 
 from __future__ import annotations
 
-from recall_server.api.state.answer_cache import OVERHEAD, Answer, AnswerCache
+from collections.abc import Iterable
+
+from recall_server.api.state.answer_cache import OVERHEAD, Answer, AnswerCache, WrittenRecords
+from recall_server.jobs.rows.records import ClassifierRecord, Listed
+from tests.recall_server.job_examples import record
 
 SIZE = 1000
 WHOLE = SIZE + OVERHEAD
@@ -42,3 +46,27 @@ def test_an_answer_that_would_evict_most_others_is_not_cached() -> None:
 def test_an_etag_is_of_the_bytes() -> None:
     assert answer(1).etag == answer(1).etag != answer(2).etag
     assert answer(1).etag.startswith('"') and answer(1).etag.endswith('"')
+
+
+def test_a_record_is_read_and_written_once_for_each_revision() -> None:
+    written, read = WrittenRecords(100 * WHOLE), list[str]()
+    present = {"1": record("1"), "2": record("2"), "3": record("3")}
+
+    def records(entries: Iterable[Listed]) -> list[ClassifierRecord]:
+        read.extend(f"{entry.id}, {entry.revision}" for entry in entries)
+        return [present[entry.id] for entry in entries if entry.id in present]
+
+    def page(*entries: Listed) -> list[str]:
+        read.clear()
+        return list(written.of(entries, records, lambda each: f"JSON of {each.id}"))
+
+    three, two, one = Listed(3, "3", 1), Listed(2, "2", 1), Listed(1, "1", 1)
+    assert page(three, two, one) == ["JSON of 3", "JSON of 2", "JSON of 1"]
+    assert read == ["3, 1", "2, 1", "1, 1"]
+    assert page(three, Listed(2, "2", 2), one) == ["JSON of 3", "JSON of 2", "JSON of 1"]
+    assert read == ["2, 2"], "only what has changed"
+    del present["2"]
+    assert page(Listed(2, "2", 3), one) == ["JSON of 1"], "a job that was removed meanwhile is left out"
+    written.drop_unused(0)
+    page(one)
+    assert read == ["1, 1"]

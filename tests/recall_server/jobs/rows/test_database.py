@@ -134,7 +134,7 @@ def test_a_full_disk_refuses_new_jobs_until_there_is_space(tmp_path: Path) -> No
             jobs.submit(record(f"{index}", labels=tuple("x" * 4000)), training_task(seed=index))
     assert jobs.get("first") == first, "what is there can still be read"
     tasks = {path.stem for path in (tmp_path / "tasks").iterdir()}
-    assert tasks == {each.id for each in jobs.page(200).records}, "what was refused leaves nothing"
+    assert tasks == {each.id for each in jobs.records(jobs.page(200).entries)}, "what was refused leaves nothing"
     event.remove(engine, "connect", fill)
     engine.dispose()
     assert jobs.submit(record("last"), training_task(seed=999)).created

@@ -10,8 +10,8 @@ from sqlalchemy import delete, insert, select, update
 from sqlalchemy.exc import IntegrityError
 
 from recall_server.errors import NotFound, StorageFailed
+from recall_server.jobs.rows import pages, transitions
 from recall_server.jobs.rows import store as store_module
-from recall_server.jobs.rows import transitions
 from recall_server.jobs.rows.records import IdempotencyKey, JobError, JobStatus, Progress
 from recall_server.jobs.rows.store import SqlJobStore
 from recall_server.jobs.rows.table import jobs as job_table
@@ -93,26 +93,38 @@ def test_the_table_refuses_an_end_without_a_result_or_an_error(store: SqlJobStor
 
 def test_a_removed_job_loses_its_events_and_its_number_is_not_reused(store: SqlJobStore) -> None:
     queued(store, "1")
-    [(number, _)], _ = store.page(1)
+    [listed] = store.page(1).entries
     assert store.remove("1")
     assert not store.remove("1")
     with pytest.raises(NotFound, match="no classifier has the id '1'"):
         store.get("1")
     queued(store, "2")
-    assert store.page(1)[0][0][0] > number
+    assert store.records([listed]) == []
+    assert store.page(1).entries[0].number > listed.number
     assert [each.number for each in store.events("2", after=0, limit=9)] == [1]
 
 
 def test_a_page_of_long_records_has_fewer_of_them(store: SqlJobStore, monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("1", "2", "3"):
         queued(store, name, name)
-    monkeypatch.setattr(store_module, "LONGEST_PAGE", len(request_of(record("1"))) * 5 // 2)
-    found, more = store.page(9)
-    assert ([each.id for _, each in found], more) == (["3", "2"], True)
-    found, more = store.page(9, before=found[-1][0])
-    assert ([each.id for _, each in found], more) == (["1"], False)
-    monkeypatch.setattr(store_module, "LONGEST_PAGE", 0)
-    assert len(store.page(9)[0]) == 1, "a record is never too long to be read"
+    monkeypatch.setattr(pages, "LONGEST_PAGE", len(request_of(record("1"))) * 5 // 2)
+    first = store.page(9)
+    assert [each.id for each in first.entries] == [each.id for each in store.records(first.entries)] == ["3", "2"]
+    assert first.next is not None
+    last = store.page(9, before=int(first.next))
+    assert ([each.id for each in last.entries], last.next) == (["1"], None)
+    monkeypatch.setattr(pages, "LONGEST_PAGE", 0)
+    assert len(store.page(9).entries) == 1, "a record is never too long to be read"
+
+
+def test_every_change_of_a_job_gives_it_another_revision_on_its_page(store: SqlJobStore) -> None:
+    queued(store, "1")
+    queued(store, "2", "2")
+    before = store.page(9).entries
+    assert store.cancelled("1")
+    after = store.page(9).entries
+    assert (after[0], after[1].id) == (before[0], "1")
+    assert after[1].revision > before[1].revision
 
 
 def test_rows_count_towards_the_limit_of_bytes(store: SqlJobStore) -> None:
