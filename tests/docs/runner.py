@@ -14,6 +14,7 @@ from typing import Self
 import yaml
 
 from tests.docs.pages import ROOT, Block, blocks, name_of
+from trainer.cli.memories.next_steps import USUAL_PORT, free_port
 
 WRITTEN_URL = "http://127.0.0.1:8000"
 WAIT, PATIENT_WAIT = "wait=60", "wait=300"  # as the pages say, and as the suite waits on a busy machine
@@ -112,10 +113,16 @@ class Page:
         shows_output = any(expected for _, expected in steps)
         for command, expected in steps:
             ran = self._bash(command)
-            if shows_output and not agrees(expected, ran.stdout.replace(WRITTEN_URL, self._url)):
+            if shows_output and not agrees(expected, self._as_written(ran.stdout)):
                 raise self._failed(block, f"{command!r} said\n{ran.stdout}")
             if not expected and ran.returncode != 0:
                 raise self._failed(block, f"{command!r} ended with status {ran.returncode} and said\n{ran.stdout}")
+
+    def _as_written(self, output: str) -> str:
+        """What a command prints where nothing listens on the usual port: another free port is printed otherwise."""
+        port = free_port()
+        output = output.replace(f"http://127.0.0.1:{port}", self._url).replace(WRITTEN_URL, self._url)
+        return output.replace(f"--port {port}", f"--port {USUAL_PORT}")
 
     def _interpret(self, block: Block, source: str) -> None:
         if self._python is None:
