@@ -9,7 +9,6 @@ from concurrent.futures import ThreadPoolExecutor
 
 from anyio import to_thread
 from fastapi import FastAPI
-from starlette.middleware.body_limit import RequestBodyLimitMiddleware
 
 from recall_server import __version__
 from recall_server.api.guards.access import guard_unknown_paths
@@ -67,7 +66,6 @@ def create_app(service: RecallService) -> FastAPI:
     app.add_middleware(Early, routes=operations.LIVE_ROUTES, content=Live().model_dump_json().encode())
     admission, only_local = Admission(context), trusts_this_machine_only(settings)
     app.add_middleware(Guard, keys=settings.keys, admission=admission, only_local=only_local)
-    app.add_middleware(RequestBodyLimitMiddleware, max_body_size=settings.max_body_bytes)
     app.add_middleware(BodyLimits, max_bytes=settings.max_body_bytes, max_seconds=settings.max_body_seconds)
     app.add_middleware(AnswerPace)
     app.add_middleware(HeadRequests)

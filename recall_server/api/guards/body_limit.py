@@ -2,8 +2,6 @@
 
 Bytes count from the moment they are received until the body has been used. What a request declares costs nothing, so a
 caller that announces a large body and sends none of it keeps nobody out.
-
-Starlette's RequestBodyLimitMiddleware counts the bytes of one body, but answers a declared size with plain text.
 """
 
 from __future__ import annotations
@@ -103,7 +101,10 @@ class _Body:
         self._caller = ""
 
     async def receive(self) -> Message:
-        """The next piece. Once the body is complete, the next message without a limit of time. Raises a 408 or 429."""
+        """The next piece. Once the body is complete, the next message without a limit of time.
+
+        Raises a 408, 413 or 429.
+        """
         try:
             async with asyncio.timeout_at(self._deadline):
                 message = await self._receive()
@@ -141,6 +142,8 @@ class _Body:
         self._caller = self._scope.get(CALLER, "")
         counted = max(0, self._received + size - SMALL) - max(0, self._received - SMALL)
         self._received += size
+        if self._received > self._limits.max_bytes:
+            raise HTTPException(413)
         if counted:
             self._limits.hold(self._caller, counted)
             self._held += counted
