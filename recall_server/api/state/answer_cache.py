@@ -8,6 +8,7 @@ ambiguous.
 from __future__ import annotations
 
 import hashlib
+import sys
 from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import final
@@ -76,7 +77,7 @@ class WrittenRecords:
             written = kept[entry.id]
             if written is None and entry.id in records:
                 written = write(records[entry.id])
-                self._kept.put(entry, written, len(written) + OVERHEAD)
+                self._kept.put(entry, written, sys.getsizeof(written) + OVERHEAD)
             if written is not None:
                 yield written
 

@@ -70,3 +70,16 @@ def test_a_record_is_read_and_written_once_for_each_revision() -> None:
     written.drop_unused(0)
     page(one)
     assert read == ["1, 1"]
+
+
+def test_long_names_count_with_the_memory_that_they_take() -> None:
+    emoji = "\U0001f600" * SIZE  # four bytes each in Python's memory
+    written, read = WrittenRecords(4 * 3 * SIZE), list[str]()
+
+    def records(entries: Iterable[Listed]) -> list[ClassifierRecord]:
+        read.extend(entry.id for entry in entries)
+        return [record(entry.id) for entry in entries]
+
+    for _ in range(2):
+        assert list(written.of([Listed(1, "1", 1)], records, lambda _: emoji)) == [emoji]
+    assert read == ["1", "1"], "more than a quarter of the cache is not kept"
