@@ -44,7 +44,7 @@ def requirement_name(requirement: str) -> str:
 def test_the_core_and_the_trainer_import_without_a_web_framework() -> None:
     program = """
 import importlib, pathlib, sys
-for name in ("fastapi", "starlette", "uvicorn", "python_multipart"):
+for name in ("fastapi", "starlette", "uvicorn", "multipart"):
     sys.modules[name] = None  # importing it raises ImportError
 for package in ("recall_server", "trainer"):
     for path in sorted(pathlib.Path(package).rglob("*.py")):

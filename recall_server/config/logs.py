@@ -14,9 +14,7 @@ from structlog.typing import ExcInfo, Processor
 
 from recall_server.config.log_writer import LogWriter
 
-# The server logs each request itself, with id, route and time. A warning for every malformed form would let callers
-# fill the disk.
-NOISY = ("uvicorn.access", "python_multipart")
+NOISY = ("uvicorn.access",)  # the server logs each request itself, with id, route and time
 
 
 CONTROL = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f]")  # all but tabs and line breaks

@@ -1,29 +1,22 @@
-"""Request bodies that the routes read themselves: JSON of several shapes, and forms whose field names are free.
+"""Request bodies that the routes read themselves: their media types, and JSON of several shapes.
 
 The size of a body is checked before it is parsed, and a JSON body of more than a few kilobytes is parsed in a thread.
 """
 
 from __future__ import annotations
 
-import asyncio
 import re
-import sys
-from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
-from typing import Any, TypeVar, final
-from urllib.parse import unquote
+from typing import Any, TypeVar
 
 from fastapi import Request
 from fastapi.exceptions import RequestValidationError
 from pydantic import BaseModel, ValidationError
-from python_multipart.multipart import parse_options_header
-from starlette.datastructures import UploadFile
 from starlette.exceptions import HTTPException
-from starlette.formparsers import MultiPartException, MultiPartParser
 
 from recall_server.core.io.tensor_file import parse_json
 from recall_server.errors import InvalidRequest
-from recall_server.recall.uploads import Picture
 
 JSON = "application/json"
 FORM = "multipart/form-data"
@@ -34,13 +27,7 @@ KEY_COST = 4  # a key of an object costs as much to parse as this many numbers
 INLINE_JSON = 2**14  # bytes that are parsed faster than a thread is started
 # Python knows codecs that raise errors of their own, or that are no character sets; callers may name only these.
 CHARSETS = frozenset({"utf-8", "utf8", "us-ascii", "ascii", "iso-8859-1", "latin-1", "latin1"})
-PARTS_IN_A_TURN = 8  # of a form, then others have their turn on the event loop; each takes a tenth of a millisecond
-HEADERS_END = b"\r\n\r\n"  # of a part
-# What browsers and curl encode in the names of fields and files (HTML, section 4.10.21.8); they encode no other '%'.
-ENCODED = {"%22": '"', "%0D": "\r", "%0A": "\n"}
-ENCODED_NAME = re.compile("|".join(ENCODED))
-FILENAME = re.compile(rb"(?i);\s*filename\*\s*=\s*(utf-8|iso-8859-1)'[^']*'([^;\s]*)")  # RFC 5987
-MAX_TEXT_PARTS = 100  # a text part is a mistake; so many are read before a request is refused without naming one
+CHARSET = re.compile(r'(?i);\s*charset\s*=\s*("[^"]*"|[^;\s]*)')
 
 Body = TypeVar("Body", bound=BaseModel)
 InThread = Callable[[Callable[[], Body]], Awaitable[Body]]  # what runs a function in a thread
@@ -52,10 +39,16 @@ def media_type(request: Request, *, only: Sequence[str] = (JSON, FORM)) -> str:
     sent = header.partition(";")[0].strip().lower()
     if sent not in only:
         raise HTTPException(415, f"send {' or '.join(only)}, not {sent[:200] or 'a body without Content-Type'}")
-    charset = parse_options_header(header)[1].get(b"charset", b"utf-8").decode("latin-1").strip().lower()
+    charset = charset_of(header)
     if charset not in CHARSETS:
         raise HTTPException(415, f"the charset must be utf-8, us-ascii or iso-8859-1, not {charset[:50]!r}")
     return sent
+
+
+def charset_of(content_type: str) -> str:
+    """The character set that a Content-Type names, in lower case, or else UTF-8."""
+    named = CHARSET.search(content_type)
+    return named[1].strip('" ').lower() if named else "utf-8"
 
 
 async def read_json(request: Request, model: type[Body], in_thread: InThread[Body]) -> Body:
@@ -97,80 +90,6 @@ def _check_number_of_values(data: bytes) -> None:
         values += piece.count(b",") + KEY_COST * piece.count(b":")
         if values > MOST_VALUES:
             raise InvalidRequest(f"the body has more than {MOST_VALUES:,} values; send fewer in each request")
-
-
-async def read_pictures(request: Request, *, max_pictures: int) -> list[Picture]:
-    """All parts of a multipart form, in the order sent.
-
-    Raises a 400 for a form that cannot be read, and InvalidRequest for a part that is not a file.
-    """
-    try:
-        form = await _WholeForm(request, max_files=max_pictures, max_fields=MAX_TEXT_PARTS).parse()
-    except MultiPartException as error:
-        raise HTTPException(400, f"the form cannot be read: {error.message}") from error
-    pictures: list[Picture] = []
-    try:
-        for name, value in form.multi_items():
-            if len(pictures) % PARTS_IN_A_TURN == 0:
-                await asyncio.sleep(0)
-            if not isinstance(value, UploadFile):
-                raise InvalidRequest(
-                    f"the part {name[:200]!r} is text; send each picture as a file, as in curl -F 'bear=@1.jpg', "
-                    "and each option in the query string, as in ?seed=1",
-                    parameter=name[:200],
-                )
-            pictures.append(Picture(part=name, filename=(value.filename or "")[:200], data=await value.read()))
-            await value.close()  # its memory is free before the next one is copied
-    finally:
-        await form.close()
-    return pictures
-
-
-@final
-class _WholeForm(MultiPartParser):
-    """Starlette's parser with two differences.
-
-    It keeps files in memory, where they are needed anyway and the limits of bodies count them, so that no form depends
-    on the temporary folder. And it refuses a form without its closing boundary, whose last part may be cut off.
-    """
-
-    spool_max_size = sys.maxsize
-
-    def __init__(self, request: Request, *, max_files: int, max_fields: int) -> None:
-        super().__init__(request.headers, self._to_the_end(request), max_files=max_files, max_fields=max_fields)
-        self._whole = False
-
-    def on_headers_finished(self) -> None:
-        """Called by the parser at the end of the headers of a part. Decodes the names of its field and its file."""
-        part = self._current_part
-        encoded = FILENAME.search(part.content_disposition or b"")
-        if encoded and part.content_disposition:  # the parser skips the name, and would take the file for a text
-            part.content_disposition += b'; filename="file"'
-        super().on_headers_finished()
-        part.field_name = _decoded(part.field_name)
-        if part.file is not None:
-            name = unquote(encoded[2].decode("latin-1"), encoded[1].decode()) if encoded else part.file.filename
-            part.file.filename = _decoded(name or "")
-
-    def on_end(self) -> None:
-        """Called by the parser at the closing boundary."""
-        self._whole = True
-
-    async def _to_the_end(self, request: Request) -> AsyncGenerator[bytes, None]:
-        async for chunk in request.stream():
-            turns = 1 + chunk.count(HEADERS_END) // PARTS_IN_A_TURN
-            step = 1 + len(chunk) // turns
-            for start in range(0, len(chunk), step):
-                yield chunk[start : start + step]
-                if turns > 1:
-                    await asyncio.sleep(0)
-        if not self._whole:
-            raise MultiPartException("it ends before its closing boundary")
-
-
-def _decoded(name: str) -> str:
-    """The name that a form encoded so that it can stand between quotes."""
-    return ENCODED_NAME.sub(lambda found: ENCODED[found[0]], name)
 
 
 def body_schema(json_schema: dict[str, Any], form_description: str) -> dict[str, Any]:

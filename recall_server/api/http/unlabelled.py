@@ -6,7 +6,8 @@ from typing import Final
 
 from fastapi import Request
 
-from recall_server.api.http.bodies import FORM, media_type, read_pictures
+from recall_server.api.http.bodies import FORM, media_type
+from recall_server.api.http.forms import read_pictures
 from recall_server.errors import InvalidRequest
 from recall_server.recall.uploads import Picture
 

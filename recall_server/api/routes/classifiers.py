@@ -14,7 +14,8 @@ from fastapi.responses import StreamingResponse
 
 from recall_server.api.guards.access import READ, Access, GuardedRoute, access
 from recall_server.api.guards.body_limit import release_body
-from recall_server.api.http.bodies import FORM, body_schema, form_of, media_type, read_json, read_pictures
+from recall_server.api.http.bodies import FORM, body_schema, form_of, media_type, read_json
+from recall_server.api.http.forms import read_pictures
 from recall_server.api.http.negotiation import idempotency_key, names_etag, preferred_wait
 from recall_server.api.http.problems import responses
 from recall_server.api.http.unlabelled import PART, read_unlabelled

@@ -10,7 +10,8 @@ from fastapi import APIRouter, Query, Request, Response
 
 from recall_server.api.guards.access import READ, Access, access
 from recall_server.api.guards.body_limit import release_body
-from recall_server.api.http.bodies import FORM, JSON, body_schema, media_type, read_json, read_pictures
+from recall_server.api.http.bodies import FORM, JSON, body_schema, media_type, read_json
+from recall_server.api.http.forms import read_pictures
 from recall_server.api.http.negotiation import accepted
 from recall_server.api.http.problems import responses
 from recall_server.api.routes.known_recalls import UNANSWERED, RecallRoute, UnansweredRecall, recall_response

@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-import asyncio
 import codecs
 import time
 
 import pytest
 from fastapi.testclient import TestClient
-from starlette.requests import Request
-from starlette.types import Message, Receive
 
-from benchmarks import attacks
-from recall_server.api.http.bodies import LARGEST_JSON, PARTS_IN_A_TURN, read_pictures
+from recall_server.api.http.bodies import LARGEST_JSON
 from tests.recall_server.api.conftest import Open
 from tests.recall_server.api.requests import parts, problem
 
@@ -109,29 +105,3 @@ def form(name: str) -> bytes:
         f'--x\r\nContent-Disposition: form-data; name="{name}"; filename="{filename}"\r\nContent-Type: {media}\r\n\r\n'
     )
     return head.encode() + data + b"\r\n--x--\r\n"
-
-
-def test_the_event_loop_stays_responsive_while_a_large_form_is_read() -> None:
-    sent = [("images", f"{number}.png", b"x") for number in range(900)]
-    request = Request(
-        {"type": "http", "headers": [(b"content-type", attacks.FORM.encode())]}, received(attacks.form(sent))
-    )
-
-    async def scenario() -> int:
-        reading, turns = asyncio.create_task(read_pictures(request, max_pictures=1000)), 0
-        while not reading.done():
-            await asyncio.sleep(0)
-            turns += 1
-        assert [picture.filename for picture in reading.result()] == [name for _, name, _ in sent]
-        return turns
-
-    assert asyncio.run(scenario()) > 2 * len(sent) // PARTS_IN_A_TURN
-
-
-def received(body: bytes) -> Receive:
-    """A body that arrives in one piece."""
-
-    async def receive() -> Message:
-        return {"type": "http.request", "body": body, "more_body": False}
-
-    return receive

@@ -21,7 +21,7 @@ ANSWERS = {errno.ENOSPC: (507, "storage-failed"), errno.EROFS: (507, "storage-fa
     errno.ENOMEM: (503, "unavailable"),
 }
 PLACES = {
-    "a form is read": ("starlette.datastructures.UploadFile.write", "pictures"),
+    "a form is read": ("recall_server.api.http.forms.PushMultipartParser.parse", "pictures"),
     "a task is written": ("recall_server.core.io.atomic._write_durably", "labels"),
     "a classifier is written": ("recall_server.core.io.atomic._write_durably", "pictures"),
     "the queue is read": ("recall_server.jobs.queue_ages.QueueAges.update", "labels"),

@@ -87,4 +87,4 @@ def test_a_form_without_parts_and_a_broken_form_are_refused(client: TestClient) 
 
 def test_too_many_parts_are_refused_while_they_are_read(open_app: Open) -> None:
     answer = open_app(max_pictures=3).post("/classifier", files=parts("left", "right"))
-    assert "Maximum number of files is 3" in problem(answer, 400, "invalid-request")["detail"]
+    assert "more than 3 files" in problem(answer, 400, "invalid-request")["detail"]
