@@ -1,11 +1,12 @@
 """Federated learning in one round of memories, beside FedAvg, a memory of all data and a linear probe on all data.
 
-    python -m benchmarks.federated --encoder FILE.onnx [--concentration 0.1] [--split test|validation] [--quick]
+    python -m benchmarks.federated --encoder FILE.onnx [--anchors BUNDLE] [--concentration 0.1]
+        [--split test|validation] [--quick]
 
 Ten clients divide the training pictures of CIFAR-10, each class by shares from a Dirichlet distribution. Each makes a
 memory of its own features by `exact`, as `recall-trainer distill --encoder` does, and sends the file once; the server
 merges the files as `recall-trainer federate` does. `aligned_heads` is what the server has before it learns from virtual
-features.
+features. With `--anchors`, all clients train their heads beside the classes of that memory.
 
 FedAvg trains a linear head on the same features: in every round each client receives the head, trains it for
 `--local-epochs` and sends it back, in float32. `bytes` are all that is sent, in both directions; the files of memories
@@ -65,11 +66,15 @@ def of_client(dataset: ImageDataset, part: Tensor, name: str) -> ImageDataset:
     )
 
 
-def memory(dataset: ImageDataset, encoder: QueryEncoder, images: float, folder: Path) -> None:
+def memory(
+    dataset: ImageDataset, encoder: QueryEncoder, images: float, folder: Path, anchors: Path | None = None
+) -> None:
     """Write the memory of a data set of features as folder/NAME.safetensors."""
     size = images if len(dataset.classes) > 1 else max(images, OF_ONE_CLASS)
     output = folder / f"{dataset.name}.safetensors"
-    request = FeatureRequest(dataset, encoder, "encoder", PICTURE, size, output, storage="int8", head=HEAD)
+    request = FeatureRequest(
+        dataset, encoder, "encoder", PICTURE, size, output, storage="int8", head=HEAD, anchors=anchors
+    )
     make_features(request, lambda sentence: None)
 
 
@@ -79,7 +84,7 @@ def one_round(dataset: ImageDataset, clients: Sequence[ImageDataset], encoder: Q
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         for client in clients:
-            memory(client, encoder, options.images_per_class, folder / "clients")
+            memory(client, encoder, options.images_per_class, folder / "clients", options.anchors)
         received = read_clients(folder / "clients")
         merged = federate(received, folder / "merged.safetensors")
         places = places_of(received, merged.labels)
@@ -120,6 +125,7 @@ def many_rounds(dataset: ImageDataset, clients: Sequence[Labelled], options: Any
 def main(arguments: Sequence[str] | None = None) -> None:
     parser = command_parser(__doc__, "seed", "threads", "quick")
     add_encoder(parser)
+    parser.add_argument("--anchors", type=Path, help="a memory of other classes in features of the encoder")
     parser.add_argument("--clients", type=int, default=10)
     parser.add_argument("--concentration", type=float, default=0.1, help="of the Dirichlet distribution")
     parser.add_argument("--images-per-class", type=float, default=1.7, help="the size of a client's memory")

@@ -81,9 +81,7 @@ def distill(  # noqa: PLR0913  (a command line has as many options as it has)
     start: options.Start = None,
     override: options.Overrides = None,
     outer_steps: options.OuterSteps = None,
-    minutes: Annotated[
-        float | None, typer.Option(help="Minutes in total, with reading and the last validation.", min=0.01)
-    ] = None,
+    minutes: options.Minutes = None,
     validate_every: Annotated[int, typer.Option(help="Outer steps between validations.", min=1)] = 250,
     resume: Annotated[bool, typer.Option("--resume", help="Continue from the checkpoint beside OUTPUT.")] = False,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an existing bundle at OUTPUT.")] = False,
@@ -93,6 +91,7 @@ def distill(  # noqa: PLR0913  (a command line has as many options as it has)
     image_size: ImageSize = None,
     encoder: features.EncoderName = None,
     encoder_size: features.EncoderSize = None,
+    anchors: features.AnchorsFile = None,
     seed: int = 0,
     device: Device = "auto",
     threads: Threads = 0,
@@ -102,6 +101,7 @@ def distill(  # noqa: PLR0913  (a command line has as many options as it has)
     Ctrl-C keeps the best bundle so far and a checkpoint; --resume continues from it.
     """
     begun, where = time.monotonic(), commands.pick_device(device)
+    features.check_anchors(anchors, encoder)
     if encoder is not None or method == private_pixels.METHOD:
         other = private if encoder is None else features
         return commands.say_written(output, other.distill_by_options(locals()))

@@ -47,6 +47,9 @@ Start = Annotated[
 METHOD_HELP = f"One of {', '.join(METHODS)}, private, or a file NAME.py."
 MethodName = Annotated[str | None, typer.Option("--method", help=METHOD_HELP)]
 Overrides = Annotated[list[str] | None, typer.Option("--set", help="section.field=value of the method; repeatable.")]
+Minutes = Annotated[
+    float | None, typer.Option(help="Minutes in total, with reading and the last validation.", min=0.01)
+]
 OuterSteps = Annotated[
     int | None, typer.Option(help="Outer steps; default: the method's, or no limit with --minutes.", min=0)
 ]

@@ -30,12 +30,13 @@ class OneStep(NamedTuple):
     retraining: Retraining
 
 
-def one_step(head: LinearHead, preprocessing: Standardise) -> OneStep:
+def one_step(head: LinearHead, preprocessing: Standardise, *, centred: bool = True) -> OneStep:
     """The step that gives `head`, a head for features in the space of `preprocessing`.
 
-    The logits of the two may differ by a number that all classes have in common.
+    The logits of the two may differ by a number that all classes have in common. The sum of the vectors is zero if they
+    are `centred`; otherwise they keep what the columns of the head have in common, which the step leaves out.
     """
-    weights = head.weights - head.weights.mean(dim=0)  # a softmax sees no common part
+    weights = head.weights - head.weights.mean(dim=0) if centred else head.weights  # a softmax sees no common part
     bias = head.bias - head.bias.mean()
     moved = preprocessing
     if bool(bias.any()):

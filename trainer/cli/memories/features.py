@@ -40,6 +40,14 @@ EncoderName = Annotated[
     str | None,
     typer.Option("--encoder", help="Distill features of this encoder, such as efficientnet-lite0, instead of pixels."),
 ]
+AnchorsFile = Annotated[
+    Path | None,
+    typer.Option(
+        "--anchors",
+        help="With --encoder: a memory of features whose classes the head learns to tell from its own, so that heads "
+        "of several clients of a federation can be compared.",
+    ),
+]
 EncoderSize = Annotated[
     int | None,
     typer.Option(help="The side in pixels of the pictures that the encoder sees; default: its own.", min=8),
@@ -73,10 +81,13 @@ def read_features(
     method: str | None = None,
     storage: str | None = None,
     override: Sequence[str] | None = None,
+    anchors: Path | None = None,
     seed: int = 0,
 ) -> FeatureRequest:
     """Encode the data set, or read its features from the cache. Raises InvalidDataset, and ValueError for options."""
     stored, chosen = storage_of(storage or "int8"), _method(method)
+    if anchors is not None and chosen != "exact":
+        raise ValueError(f"--anchors is for the method exact, whose head learns beside them, and not for {chosen}")
     privacy, head = _settings(chosen, override or ())
     featuriser = Featuriser(found, cache=cache_folder(), report=EncodingProgress())
     data = load_dataset(request.dataset, seed=seed, featuriser=featuriser)
@@ -94,7 +105,14 @@ def read_features(
         seed=seed,
         privacy=privacy,
         head=head,
+        anchors=anchors,
     )
+
+
+def check_anchors(anchors: Path | None, encoder: str | None) -> None:
+    """Raise ValueError for anchors of a memory of pixels."""
+    if anchors is not None and encoder is None:
+        raise ValueError("--anchors is for memories of features; name an --encoder, or leave it out")
 
 
 def distill_by_options(options: Mapping[str, Any]) -> MemoryBundle:
@@ -112,7 +130,7 @@ def distill_by_options(options: Mapping[str, Any]) -> MemoryBundle:
     check_place(output, overwrite=options["overwrite"])
     request = Wanted(name, size, options["dataset"], options["images_per_class"] or 1.0)
     found = find_encoder(name, output, size=size)
-    chosen = {key: options[key] for key in ("method", "storage", "override", "seed")}
+    chosen = {key: options[key] for key in ("method", "storage", "override", "anchors", "seed")}
     return distill_features(read_features(request, found, output, **chosen), typer.echo)
 
 

@@ -24,6 +24,7 @@ from trainer.run.progress import RunLimits
 from trainer.run.search.feature_methods import FeatureMethod, FeatureRequest, find_memory
 from trainer.run.search.private_pixels import METHOD, PrivateRequest, PrivateSettings, make_private
 from trainer.run.setup.build import fit_preprocessing, real_data
+from trainer.starts.features.anchors import SETTING
 from trainer.starts.features.linear_head import HeadSettings
 from trainer.starts.features.trained_features import Schedule
 from trainer.starts.private.class_statistics import Privacy
@@ -102,6 +103,8 @@ class FeatureShadows(_OfBundle):
         method: FeatureMethod | None = next((each for each in get_args(FeatureMethod) if each == made.method), None)
         if method is None or "added" in made.hyper_parameters:
             raise _not_repeatable(bundle, f"its method {made.method!r} makes no memory from pictures alone")
+        if SETTING in made.hyper_parameters:
+            raise _not_repeatable(bundle, "its head was trained beside anchors")
         try:
             promise = promise_of(bundle) if method == "private" else Privacy()
             head = HeadSettings.of(made.hyper_parameters)

@@ -15,6 +15,7 @@ from recall_server.core.memory import DescribedClasses
 from recall_server.core.preprocessing import Standardise
 from trainer.output.places import SUFFIX
 from trainer.run.federated.picture_counts import read_counts
+from trainer.starts.features.anchors import SETTING
 
 
 class Client(NamedTuple):
@@ -28,9 +29,15 @@ class Client(NamedTuple):
 
     @property
     def head(self) -> Tensor:
-        """The weights [C, D] of its head, which sees features in its space; their sum is zero."""
+        """The weights [C, D] of its head, which sees features in its space; their sum is zero without anchors."""
         rate = self.bundle.manifest.retraining.learning_rate
         return rate / len(self.bundle.labels) * self.memory.items(torch.eye(len(self.bundle.labels)))[:, 0]
+
+    @property
+    def anchors(self) -> str | None:
+        """The digest of the memory that its head was trained beside."""
+        found = self.bundle.manifest.provenance.hyper_parameters.get(SETTING)
+        return None if found is None else str(found)
 
 
 def read_clients(folder: Path) -> list[Client]:

@@ -9,6 +9,9 @@ in common: any vector may be added to all of its columns. So the column of clien
 with vectors U_c for classes and m_i for clients, by least squares, in which a client counts by the root of its share in
 a class. The vectors U_c say nothing of how two classes differ that no client has together. A small correction adds it,
 learned from the virtual features, as when a server joins the heads of memories.
+
+If all clients trained their heads beside the same anchors (`starts/features/anchors.py`), the anchors say what the
+classes of two clients have in common. Then the vectors m_i are held near zero, and no correction is needed.
 """
 
 from __future__ import annotations
@@ -26,6 +29,7 @@ from recall_server.core.memory import DescribedClasses
 from recall_server.core.training.heads.lbfgs import minimise
 from recall_server.core.training.heads.loss import equal_class_shares, head_loss
 from trainer.run.federated.clients import Client
+from trainer.starts.features.anchors import drawn_features
 from trainer.starts.features.described_classes import described_classes
 from trainer.starts.features.trained_features import Labelled
 
@@ -33,6 +37,7 @@ VIRTUAL: Final = 200  # features of a class; 300 change validation accuracy by l
 COST: Final = 0.3  # half the squared correction costs so much, against the mean loss, as of a class in `joined_head`
 POWER: Final = 0.5  # of shares in the fit of heads; 1 is worse by half a point on validation pictures, and 0 by two
 FIRM: Final = 0.1  # cost of the clients' vectors m_i, against the mean weight of a column: it joins what no class joins
+ANCHORED: Final = 10.0  # the same if the clients have the same anchors; chosen on validation pictures
 STEPS: Final = 25  # of L-BFGS
 HEADROOM: Final = 1.5  # bases for each class, at least: they span the head, and half as many directions beside it
 
@@ -51,7 +56,9 @@ def merge(clients: Sequence[Client], *, seed: int = 0) -> Merged:
     places = places_of(clients, labels)
     shares = class_shares(clients, places, len(labels))
     data = virtual_features(clients, places, shares, torch.Generator().manual_seed(seed))
-    weights = _corrected(aligned_head(clients, places, shares, len(labels)), data)
+    weights = aligned_head(clients, places, shares, len(labels))
+    if not have_same_anchors(clients):
+        weights = _corrected(weights, data)
     step = one_step(LinearHead(weights, torch.zeros(len(labels))), clients[0].space)
     largest = max(len(client.memory.bases) for client in clients)
     bases = min(weights.shape[1], max(largest, math.ceil(HEADROOM * len(labels))))
@@ -86,7 +93,7 @@ def aligned_head(clients: Sequence[Client], places: Sequence[Tensor], shares: Se
     design[torch.arange(len(owner)), classes + owner] = -1
     weights = torch.cat(list(shares)).double().pow(POWER).unsqueeze(1)
     costs = torch.zeros(classes + len(clients), dtype=torch.float64)
-    costs[classes:] = FIRM * weights.mean()
+    costs[classes:] = (ANCHORED if have_same_anchors(clients) else FIRM) * weights.mean()
     columns = torch.cat([client.head for client in clients]).double()
     normal = design.T @ (weights * design) + costs.diag()
     found: Tensor = torch.linalg.solve(normal, design.T @ (weights * columns))[:classes]
@@ -99,15 +106,16 @@ def virtual_features(
     """About VIRTUAL features of each class, and one or more of each client's, drawn from mixtures around centres."""
     features, labels = [], []
     for client, place, share in zip(clients, places, shares, strict=True):
-        memory = client.memory
         count = (VIRTUAL * share).round().long().clamp(min=1)
         own = torch.arange(len(place)).repeat_interleave(count)
-        centre = torch.randint(len(memory.centres), (len(own),), generator=generator)
-        rest = (memory.deviations.square() - memory.centres.var(dim=0, correction=0)).clamp(min=0).sqrt()  # [C, K]
-        noise = torch.randn(len(own), len(memory.bases), generator=generator)
-        features.append((memory.centres[centre, own] + rest[own] * noise) @ memory.bases)
+        features.append(drawn_features(client.memory, own, generator))
         labels.append(place[own])
     return Labelled(torch.cat(features), torch.cat(labels))
+
+
+def have_same_anchors(clients: Sequence[Client]) -> bool:
+    """Whether all heads were trained beside the same anchors."""
+    return len({client.anchors for client in clients}) == 1 and clients[0].anchors is not None
 
 
 def _corrected(head: Tensor, data: Labelled) -> Tensor:

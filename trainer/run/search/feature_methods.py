@@ -24,6 +24,7 @@ from recall_server.core.training.retraining import Retraining
 from trainer.data.datasets import ImageDataset
 from trainer.data.splits import Split
 from trainer.run.federated.picture_counts import picture_counts
+from trainer.starts.features.anchors import SETTING, Anchors
 from trainer.starts.features.described_classes import best_exact, best_head, is_centred
 from trainer.starts.features.linear_head import HeadSettings
 from trainer.starts.features.trained_features import Labelled, Schedule, retraining, train_vectors
@@ -42,7 +43,7 @@ class FeatureRequest:
     """What to make of a data set of features [N, D, 1, 1], and where to write it.
 
     `picture_numbers` is the size of a picture of the data set in numbers, in which the budget is counted. `privacy` is
-    what the method `private` promises, and `head` how `exact` trains its head.
+    what the method `private` promises, and `head` how `exact` trains its head, beside the `anchors` in a bundle.
     """
 
     dataset: ImageDataset
@@ -57,6 +58,7 @@ class FeatureRequest:
     schedule: Schedule = Schedule(outer_steps=400, subsets=0.25)
     privacy: Privacy = Privacy()
     head: HeadSettings = HeadSettings()
+    anchors: Path | None = None
 
     @property
     def numbers(self) -> int:
@@ -152,11 +154,15 @@ def _exact(request: FeatureRequest) -> Found:
     train, validation = (
         _labelled(split, preprocessing) for split in (request.dataset.train, request.dataset.validation)
     )
-    found = best_exact(train, validation, preprocessing, len(request.dataset.classes), request.numbers, request.head)
+    anchors = None if request.anchors is None else Anchors.read(request.anchors, request.encoder, preprocessing)
+    found = best_exact(
+        train, validation, preprocessing, len(request.dataset.classes), request.numbers, request.head, anchors
+    )
     sizes = found.memory.sizes()
     said = " ".join(["a head", *(SAID[part].format(count) for part, count in sizes.items())])
     probe, source = Probe(found.head, preprocessing), _source(request.dataset, found.accuracy)
-    source = source._replace(settings={**source.settings, **request.head.recorded()})
+    beside = {} if anchors is None else {SETTING: anchors.sha256}
+    source = source._replace(settings={**source.settings, **request.head.recorded(), **beside})
     return Found(found.memory, found.preprocessing, found.retraining, found.accuracy, said, sizes, source, probe)
 
 

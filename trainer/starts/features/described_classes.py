@@ -16,6 +16,7 @@ from recall_server.core.classifier.one_step import one_step
 from recall_server.core.memory import AddressedBases, DescribedClasses, SparseBases
 from recall_server.core.preprocessing import Standardise
 from recall_server.core.training.retraining import Retraining
+from trainer.starts.features.anchors import Anchors
 from trainer.starts.features.linear_head import CHOSEN, HeadSettings, softmax_head
 from trainer.starts.features.representatives import clusters
 from trainer.starts.features.small_memories import small_heads
@@ -47,19 +48,25 @@ def best_exact(  # noqa: PLR0913, PLR0917
     classes: int,
     numbers: float,
     settings: HeadSettings = CHOSEN,
+    anchors: Anchors | None = None,
 ) -> Exact:
     """The memory of the head that is best on validation features, within so many numbers.
 
-    Features are in the space of `preprocessing`. Where the numbers do not suffice for descriptions of the classes, the
-    memory is a head of low rank (`small_memories.py`); raises ValueError where they do not even suffice for that.
+    Features are in the space of `preprocessing`. The vectors of a head that was trained beside `anchors` keep what its
+    columns have in common, which says how its classes differ from the anchors. Where the numbers do not suffice for
+    descriptions of the classes, the memory is a head of low rank (`small_memories.py`). Raises ValueError where they do
+    not even suffice for that, or where there are anchors.
     """
     width = train.features.shape[1]
     centres = next((count for count in CENTRES if 2 * most_bases(numbers, classes, width, count) >= 3 * classes), 1)
     bases = most_bases(numbers, classes, width, centres)
     if 2 * bases < 3 * classes:
+        if anchors is not None:
+            raise ValueError("a head beside anchors needs a budget that describes its classes; give a larger one")
         return _small(train, validation, preprocessing, classes, numbers, settings)
-    head, accuracy, _ = best_head(train, validation, classes, bias=is_centred(preprocessing), settings=settings)
-    step = one_step(head, preprocessing)
+    bias = is_centred(preprocessing)
+    head, accuracy, _ = best_head(train, validation, classes, bias=bias, settings=settings, anchors=anchors)
+    step = one_step(head, preprocessing, centred=anchors is None)
     moved = (step.preprocessing.mean - preprocessing.mean) / preprocessing.deviation
     data = Labelled(train.features - moved.to(train.features), train.labels)
     memory = described_classes(data, step.vectors, bases=bases, centres=centres)
@@ -95,18 +102,38 @@ def is_centred(preprocessing: Standardise) -> bool:
     return bool((preprocessing.mean != 0).any())
 
 
-def best_head(
-    train: Labelled, validation: Labelled, classes: int, *, bias: bool, settings: HeadSettings = CHOSEN
+def best_head(  # noqa: PLR0913
+    train: Labelled,
+    validation: Labelled,
+    classes: int,
+    *,
+    bias: bool,
+    settings: HeadSettings = CHOSEN,
+    anchors: Anchors | None = None,
 ) -> BestHead:
-    """The head of the ridge that is best on validation features, or of the ridge in the settings."""
-    features, head, best = train.features.float(), None, None
+    """The head of the ridge that is best on validation features, or of the ridge in the settings.
+
+    Beside `anchors`, it is trained on their classes too, and its columns are given less the mean of theirs.
+    """
+    features, labels, every = train.features.float(), train.labels, classes
+    if anchors is not None:
+        features = torch.cat([features, anchors.data.features])
+        labels = torch.cat([labels, anchors.data.labels + classes])
+        every += anchors.classes
+    head, best = None, None
     for ridge in RIDGES if settings.ridge is None else (settings.ridge,):
-        head = softmax_head(features, train.labels, classes, ridge, bias=bias, balance=settings.balance, start=head)
-        accuracy = _accuracy(head, validation)
+        head = softmax_head(features, labels, every, ridge, bias=bias, balance=settings.balance, start=head)
+        own = head if anchors is None else LinearHead(_beyond(head.weights, classes), head.bias[:classes])
+        accuracy = _accuracy(own, validation)
         if best is None or accuracy > best[1]:
-            best = BestHead(head, accuracy, ridge)
+            best = BestHead(own, accuracy, ridge)
     assert best is not None, "there is a ridge to try"
     return best
+
+
+def _beyond(weights: Tensor, classes: int) -> Tensor:
+    """The first columns, less the mean of the others."""
+    return weights[:classes] - weights[classes:].mean(dim=0)
 
 
 def _accuracy(head: LinearHead, data: Labelled) -> float:
@@ -120,12 +147,12 @@ def most_bases(numbers: float, classes: int, width: int, centres: int) -> int:
 
 
 def described_classes(data: Labelled, vectors: Tensor, *, bases: int, centres: int) -> DescribedClasses:
-    """Of features [N, D] in model space; `vectors` [C, D], whose sum is zero, give the head in one step of training.
+    """Of features [N, D] in model space; `vectors` [C, D] give the head in one step of training.
 
     The mean of the centres of a class is its mean. Raises ValueError for fewer bases than span the vectors.
     """
     classes = len(vectors)
-    if bases < classes - 1:
+    if bases < torch.linalg.matrix_rank(vectors):
         raise ValueError(f"{bases} bases cannot span a head of {classes} classes")
     means, within, counts = _moments(data, classes)
     along = shared_bases(vectors, means, within, bases)  # [D, K]

@@ -143,6 +143,25 @@ def test_memories_of_features_are_audited(bars: Path, tmp_path: Path, method: st
     assert set(found["attacks"]) == {"loss", "distance"}
 
 
+def test_a_head_may_learn_beside_anchors(bars: Path, tmp_path: Path, refused: Callable[..., str]) -> None:
+    mine = picture_folder(tmp_path / "mine", "high", "low", each=20)
+    others = picture_folder(tmp_path / "others", "left", "right", each=20, seed=1)
+    public, private = bars.with_name("public.safetensors"), bars.with_name("private.safetensors")
+    run("distill", "--dataset", f"{others}", "--output", f"{public}", *OF_FEATURES)
+    run("distill", "--dataset", f"{mine}", "--output", f"{bars}", "--anchors", f"{public}", *OF_FEATURES)
+    made = MemoryBundle.load(bars).manifest.provenance.hyper_parameters
+    assert made["anchors"] == MemoryBundle.load(public).sha256
+    assert "trained beside anchors; --shadows 0" in refusal(
+        refused, bars, "--members", f"{mine}:train", "--non-members", others
+    )
+    begin = "distill", "--dataset", f"{mine}", "--output", f"{private}", "--anchors"
+    assert "name an --encoder, or leave it out" in refused(*begin, f"{public}")
+    assert "--anchors is for the method exact" in refused(*begin, f"{public}", *OF_FEATURES, "--method", "features")
+    assert "there is no bundle file none.safetensors" in refused(
+        *begin, f"{tmp_path / 'none.safetensors'}", *OF_FEATURES
+    )
+
+
 def refusal(refused: Callable[..., str], *arguments: object) -> str:
     return " ".join(refused("audit", *map(str, arguments)).split())
 

@@ -13,6 +13,7 @@ from recall_server.core.bundle.manifest import Budget, EncoderReference
 from recall_server.core.preprocessing import Standardise
 from tests.recall_server.bundle_examples import example_manifest
 from trainer.run.federated.picture_counts import picture_counts
+from trainer.starts.features.anchors import SETTING, Anchors
 from trainer.starts.features.described_classes import best_exact
 from trainer.starts.features.trained_features import Labelled
 
@@ -45,11 +46,12 @@ def client_bundle(
     counted: bool = True,
     space: Standardise = SPACE,
     labels: tuple[str, ...] | None = None,
+    anchors: Anchors | None = None,
     **changed: Any,
 ) -> MemoryBundle:
     """The memory of a client with so many pictures of each class; `labels` rename the classes."""
     data = labelled(pictures, seed)
-    found = best_exact(data, data, space, len(pictures), numbers=10_000)
+    found = best_exact(data, data, space, len(pictures), numbers=10_000, anchors=anchors)
     fields: dict[str, Any] = {
         "labels": labels or tuple(pictures),
         "retraining": found.retraining,
@@ -58,10 +60,11 @@ def client_bundle(
         "budget": Budget(images_per_class=100, numbers_stored=found.memory.stored_numbers(), dataset_bytes=64_000),
     }
     manifest = example_manifest(found.memory, found.preprocessing, **(fields | changed))
+    said: dict[str, Any] = {} if anchors is None else {SETTING: anchors.sha256}
     if counted:
-        counts = picture_counts(torch.bincount(data.labels, minlength=len(pictures)))
-        provenance = manifest.provenance.model_copy(update={"hyper_parameters": counts})
-        manifest = manifest.model_copy(update={"provenance": provenance})
+        said |= picture_counts(torch.bincount(data.labels, minlength=len(pictures)))
+    provenance = manifest.provenance.model_copy(update={"hyper_parameters": said})
+    manifest = manifest.model_copy(update={"provenance": provenance})
     return MemoryBundle(manifest, found.memory, found.preprocessing)
 
 

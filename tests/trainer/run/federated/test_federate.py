@@ -8,6 +8,7 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+from torch import Tensor
 
 from recall_server.core.bundle.bundle import MemoryBundle
 from recall_server.core.bundle.manifest import EncoderReference, ImageDescription
@@ -28,9 +29,12 @@ from tests.trainer.run.federated.client_examples import (
 from trainer.data.splits import Split
 from trainer.run.federated.clients import read_client, read_clients
 from trainer.run.federated.federate import federate, weighting
-from trainer.run.federated.merging import aligned_head, class_shares
+from trainer.run.federated.merging import aligned_head, class_shares, have_same_anchors
 from trainer.run.federated.picture_counts import picture_counts, read_counts
 from trainer.run.search.feature_memory import heads_accuracy
+from trainer.starts.features.anchors import Anchors
+from trainer.starts.features.described_classes import best_head
+from trainer.starts.features.trained_features import Labelled
 
 ONE, TWO = {"ant": 60, "bee": 60, "cat": 10}, {"cat": 50, "dog": 60, "elk": 60, "fox": 60}
 
@@ -58,12 +62,44 @@ def test_heads_that_differ_by_a_common_vector_are_one_head(folder: Path) -> None
     wanted = torch.randn(6, WIDTH, generator=torch.Generator().manual_seed(0))
     places = [torch.tensor([0, 1, 2]), torch.tensor([2, 3, 4, 5])]
     heads = [wanted[place] - wanted[place].mean(dim=0) for place in places]
-    given = [SimpleNamespace(head=head) for head in heads]
+    given = [SimpleNamespace(head=head, anchors=None) for head in heads]
     found = aligned_head(given, places, class_shares(clients, places, 6), 6)  # type: ignore[arg-type]
     differences = found - found[2], wanted - wanted[2]
     assert float((differences[0] - differences[1]).norm() / differences[1].norm()) < 0.2, "FIRM shrinks them a little"
     data = labelled(dict.fromkeys(CLASSES, 100), seed=2).features
     assert (((data @ found.T).argmax(1) == (data @ wanted.T).argmax(1)).float().mean()) > 0.9
+
+
+def around(means: Tensor, seed: int) -> Labelled:
+    """A hundred features of length sqrt(D) around each of the means [C, D]."""
+    noise = torch.randn(100, *means.shape, generator=torch.Generator().manual_seed(seed))
+    found = torch.nn.functional.normalize(means + 0.2 * noise, dim=2).flatten(0, 1)
+    return Labelled(WIDTH**0.5 * found, torch.arange(len(means)).repeat(100))
+
+
+def test_heads_of_different_classes_can_be_compared_beside_the_same_anchors(folder: Path) -> None:
+    """The classes of a client have more in common than a class of its own, which its head alone does not say."""
+    directions = torch.eye(WIDTH)
+    means = [directions[group] + 0.5 * directions[2 + 3 * group : 5 + 3 * group] for group in (0, 1)]
+    others = Anchors(around(torch.eye(WIDTH)[8:], seed=1), WIDTH - 8, "0" * 64)
+    places, shares = [torch.tensor([0, 1, 2]), torch.tensor([3, 4, 5])], [torch.ones(3)] * 2
+    data, found = around(torch.cat(means), seed=2), []
+    for anchors in (None, others):
+        parts = [around(own, seed=3 + group) for group, own in enumerate(means)]
+        heads = [best_head(part, part, 3, bias=False, anchors=anchors).head.weights for part in parts]
+        said = None if anchors is None else anchors.sha256
+        given = [SimpleNamespace(head=head, anchors=said) for head in heads]
+        head = aligned_head(given, places, shares, 6)  # type: ignore[arg-type]
+        found.append(float(((data.features @ head.T).argmax(dim=1) == data.labels).float().mean()))
+    assert found[1] > found[0] + 0.1
+
+
+def test_anchors_are_the_same_if_all_clients_name_one_digest() -> None:
+    def named(*digests: str | None) -> bool:
+        return have_same_anchors([SimpleNamespace(anchors=each) for each in digests])  # type: ignore[misc]
+
+    assert named("1", "1", "1")
+    assert not any([named("1", "2"), named("1", None), named(None, "1"), named(None, None)])
 
 
 def test_its_classes_look_as_they_do_at_the_clients(folder: Path, tmp_path: Path) -> None:
