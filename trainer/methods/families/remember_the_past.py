@@ -8,9 +8,9 @@ from trainer.methods.method import Method
 from trainer.methods.specs.memories import AddressedBasesSpec, StoredItemsSpec
 from trainer.methods.specs.objectives.unrolled import UnrolledSpec
 from trainer.methods.specs.outer import Adam, Outer, Sgd
-from trainer.methods.specs.preprocessings import ProjectedSpec, ZcaSpec
+from trainer.methods.specs.preprocessings import ProjectedSpec, StandardiseSpec, ZcaSpec
 from trainer.methods.specs.queries import PictureQueriesSpec
-from trainer.methods.specs.starts import NoiseStart, PrincipalStart
+from trainer.methods.specs.starts import NoiseStart, PrincipalStart, RealStart
 
 PAPER = "Deng and Russakovsky, Remember the Past (2022)"
 
@@ -33,6 +33,17 @@ def bptt() -> Method:
     return rtp().varied(
         "bptt", citation=f"{PAPER}, Table 2, row BPTT", memory=StoredItemsSpec(resolution="full"),
         objective={"rows_per_class": 1},
+    )  # fmt: skip
+
+
+def bptt_small() -> Method:
+    """`bptt` from random real pictures, with shorter trainings of narrower networks, fewer real pictures, and Adam."""
+    return bptt().varied(
+        "bptt-small", start=RealStart(), preprocessing=StandardiseSpec(),
+        objective={"network": NetworkSpec(filters=64), "steps": 40, "window": 40, "rate": 0.02, "real_batch": 256,
+                   "augmentation": "none"},
+        outer={"optimiser": Adam(), "rate": 0.02, "decay": "cosine", "steps": 1_000},
+        retraining={"steps": 40, "learning_rate": 0.02, "rows_per_class": 1},
     )  # fmt: skip
 
 
@@ -80,4 +91,4 @@ def image_addressing_warm() -> Method:
     )  # fmt: skip
 
 
-METHODS = (window, rtp, bptt, principal, image_addressing, image_addressing_warm)
+METHODS = (window, rtp, bptt, bptt_small, principal, image_addressing, image_addressing_warm)

@@ -16,6 +16,7 @@ SMALL = {
     "window": Small([*UNROLLED, "objective.window=4"]),
     "rtp": Small(UNROLLED),
     "bptt": Small(UNROLLED, rows=None),
+    "bptt-small": Small(UNROLLED, rows=None),
     "principal": Small([*NETWORKS, "retraining.steps=60", "retraining.learning_rate=0.05"]),
     "image-addressing": Small(PICTURES, images_per_class=8, rows=3),
     "image-addressing-warm": Small(
