@@ -5,8 +5,10 @@
 The cluster is a head and one node of this machine. All servers are warm, and each worker has one thread. Overhead: the
 same training is asked of both servers in turn; `more_ms` is the median of the paired differences from request to
 result, with its exact 95 % interval. Throughput: servers with one and with two workers train the same jobs in turn, and
-no others run; `times` is how many times as many classifiers a minute two workers train. Classifiers know all ten digits
-unless --labels names others. --pairs 0 leaves the overhead out. --quick: a few short ones. The last line is JSON.
+no others run; `times` is how many times as many classifiers a minute two workers train. `bare` is the same of
+processes that train without a server, and shows what a second processor of the machine has to give. Classifiers know
+all ten digits unless --labels names others of one bundle. --pairs 0 leaves the overhead out. --quick: a few short ones.
+The last line is JSON.
 """
 
 from __future__ import annotations
@@ -15,15 +17,21 @@ import contextlib
 import statistics
 import time
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from functools import cache
+from multiprocessing import get_context
 from typing import Any
 
 import httpx2
+import torch
 from scipy.stats import quantile_test
 
 from benchmarks.command import command_parser, print_figures
 from benchmarks.ray_cluster import ENVIRONMENT, LocalCluster
-from benchmarks.running_server import running_server
+from benchmarks.running_server import ARTIFACTS, running_server
 from benchmarks.waiting import PATIENCE, until
+from recall_server.core.bundle.bundle import MemoryBundle
+from recall_server.core.classifier.fresh_classifier import FreshClassifier
 
 LABELS = tuple(f"digits:{digit}" for digit in range(10))
 KINDS, WORKERS = ("local", "ray"), (1, 2)
@@ -97,6 +105,10 @@ def throughput(servers: Servers, labels: Sequence[str], rounds: int, jobs: int) 
         seeds = range((index + 1) * 1000, (index + 1) * 1000 + jobs)
         for (_, number), client in list(servers.items())[:: 1 if index % 2 else -1]:
             found[number].append(60 * jobs / seconds_for(client, labels, seeds))
+    return _compared(found)
+
+
+def _compared(found: dict[int, list[float]]) -> dict[str, float | list[float]]:
     times = [two / one for one, two in zip(found[1], found[2], strict=True)]
     return {
         "one_a_minute": round(statistics.median(found[1]), 1),
@@ -104,6 +116,36 @@ def throughput(servers: Servers, labels: Sequence[str], rounds: int, jobs: int) 
         "times": round(statistics.median(times), 2),
         "times_range": [round(min(times), 2), round(max(times), 2)],
     }
+
+
+def bare(labels: Sequence[str], rounds: int, jobs: int) -> dict[str, float | list[float]]:
+    """As `throughput`, of processes that train one classifier after the other, each with one thread."""
+    found: dict[int, list[float]] = {number: [] for number in WORKERS}
+    with ProcessPoolExecutor(max(WORKERS), mp_context=get_context("spawn")) as pool:
+        list(pool.map(train_bare, [labels] * 4, [2] * 4))  # both have started, and have read the bundle
+        for index in range(rounds):
+            for number in WORKERS[:: 1 if index % 2 else -1]:
+                began = time.perf_counter()
+                list(pool.map(train_bare, [labels] * number, [jobs // number] * number))
+                found[number].append(60 * jobs / (time.perf_counter() - began))
+    return _compared(found)
+
+
+def train_bare(labels: Sequence[str], jobs: int) -> None:
+    """Train so many classifiers in this process."""
+    torch.set_num_threads(1)
+    names, known = zip(*(label.split(":") for label in labels), strict=True)
+    bundle = _bundle(names[0])
+    queries = bundle.label_queries(known)
+    shape = bundle.manifest.image.shape
+    for seed in range(jobs):
+        classifier = FreshClassifier(known, shape, bundle.preprocessing, bundle.manifest.retraining, seed=seed)
+        classifier.fit(*bundle.recall_lazily(queries))
+
+
+@cache
+def _bundle(name: str) -> MemoryBundle:
+    return MemoryBundle.load(ARTIFACTS / "bundles" / f"{name}.safetensors")
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -115,10 +157,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
     options = parser.parse_args(arguments)
     labels: Sequence[str] = options.labels
     pairs, rounds, jobs = (6, 1, 4) if options.quick else (options.pairs, options.rounds, options.jobs)
+    figures: dict[str, Any] = {"rounds": rounds, "jobs": jobs, "throughput": {"bare": bare(labels, rounds, jobs)}}
+    print("bare", figures["throughput"]["bare"], flush=True)
     cluster = LocalCluster(nodes=0)
     with contextlib.closing(cluster):
         cluster.add(cpus=sum(WORKERS))
-        figures: dict[str, Any] = {"rounds": rounds, "jobs": jobs, "throughput": {}}
         if pairs:
             with warm_servers(cluster, labels, *((kind, 1) for kind in KINDS)) as servers:
                 figures |= {"pairs": pairs, "overhead": overhead(servers, labels, pairs)}

@@ -19,7 +19,7 @@ from recall_server.core.bundle.manifest import MOST_CONFUSED, Confusions, Measur
 from recall_server.core.classifier.expected_accuracy import wilson_interval
 from recall_server.core.classifier.fresh_classifier import FreshClassifier
 from recall_server.core.memory import LazyItems
-from recall_server.core.networks import Parameters
+from recall_server.core.networks import AbstractNetwork, Parameters
 from recall_server.core.preprocessing import AbstractPreprocessing, unprojected
 from recall_server.core.training.retraining import USUAL_RATES, Retraining
 from trainer.data.datasets import Split
@@ -30,6 +30,7 @@ PAPER_EPOCHS, PAPER_BATCH, PAPER_RATE = 300, 640, 0.01
 MOST_PICTURES = 8_192  # that `evaluate_all` trains on
 ENOUGH_STEPS = 300  # of its training; what a memory needs is less
 
+Build = Callable[[tuple[int, int, int], int], AbstractNetwork]
 Predict = Callable[[FreshClassifier, Split], Tensor]  # the number [N] of the label predicted for each picture
 
 
@@ -45,13 +46,15 @@ def predict(classifier: FreshClassifier, split: Split, batch: int = 500) -> Tens
 class Runs:
     """Independent trainings of fresh networks: one for each of `seeds`.
 
-    Accuracies are those of `predictions`, by default of the pictures as they are.
+    Accuracies are those of `predictions`, by default of the pictures as they are. `network` builds a network for images
+    (channels, height, width) and a number of classes in place of that of the schedule.
     """
 
     retraining: Retraining
     seeds: Sequence[int]
     device: torch.device
     predictions: Predict = predict
+    network: Build | None = None
 
 
 @dataclass(frozen=True)
@@ -143,6 +146,8 @@ def fresh_accuracy(
     values, found = [], []
     for seed in runs.seeds:
         classifier = FreshClassifier(labels, shape, preprocessing, runs.retraining, seed=seed, device=runs.device)
+        if runs.network is not None:
+            classifier.network = runs.network(shape, len(labels))
         classifier.fit(images, targets, pretrained=pretrained)
         found.append(runs.predictions(classifier, split))
         values.append(_share(found[-1] == split.labels))
@@ -242,24 +247,23 @@ class Everything(NamedTuple):
     accuracies: Accuracies
 
 
-def evaluate_all(bundle: MemoryBundle, train: Split, test: Split, *, seed: int, device: torch.device) -> Everything:
-    """What one could do without a memory: the network of the bundle's schedule, trained on all pictures.
+def evaluate_all(bundle: MemoryBundle, train: Split, test: Split, runs: Runs) -> Everything:
+    """What one could do without a memory: networks that are trained on all pictures by the same schedule.
 
     All classes count the same. Training takes ENOUGH_STEPS where the schedule has fewer. Of more than MOST_PICTURES
-    pictures, a random selection is used.
+    pictures, a random selection is used, drawn by the first seed.
     """
-    generator, classes = torch.Generator().manual_seed(seed), len(bundle.labels)
+    generator, classes = torch.Generator().manual_seed(runs.seeds[0]), len(bundle.labels)
     members = [torch.nonzero(train.labels == label).flatten() for label in range(classes)]
     each = min(max(map(len, members)), max(1, MOST_PICTURES // classes))
     shuffled = [index[torch.randperm(len(index), generator=generator)] for index in members]
     images = torch.stack([train.select(index[torch.arange(each) % len(index)]).pixels() for index in shuffled])
-    preprocessing, schedule = unprojected(bundle.preprocessing), bundle.manifest.retraining
-    schedule = schedule.model_copy(update={"steps": max(schedule.steps, ENOUGH_STEPS)})
+    preprocessing, steps = unprojected(bundle.preprocessing), max(runs.retraining.steps, ENOUGH_STEPS)
     accuracies = fresh_accuracy(
         preprocessing.to_model(images.flatten(0, 1)).reshape(images.shape),
         torch.eye(classes),
         test,
-        Runs(schedule, [seed], device),
+        replace(runs, retraining=runs.retraining.model_copy(update={"steps": steps})),
         labels=bundle.labels,
         preprocessing=preprocessing,
     )

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cache
+from typing import Final
 
 from recall_server.core.networks.alexnet import LAYERS, AlexNet
 from recall_server.core.networks.base import AbstractNetwork
@@ -16,6 +17,8 @@ from recall_server.core.networks.convnet import ConvNet
 from recall_server.core.networks.linear import Linear
 from recall_server.core.networks.mlp import MLP
 from recall_server.core.networks.resnet import STAGES, ResNet
+
+DESCRIBED: Final = (ConvNet, AlexNet, ResNet, MLP, Linear)  # the architectures that have a blueprint
 
 
 @dataclass(frozen=True)

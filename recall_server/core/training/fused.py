@@ -13,12 +13,17 @@ from torch import Tensor
 from torch.nn.functional import avg_pool2d, conv2d, group_norm, linear, pad, relu
 
 from recall_server.core.networks.base import CLASSIFIER, AbstractNetwork, Parameters
-from recall_server.core.networks.blueprint import ConvBlock, Dense, Layer, Residual, blueprint
+from recall_server.core.networks.blueprint import DESCRIBED, ConvBlock, Dense, Layer, Residual, blueprint
 from recall_server.core.networks.kernels import EPSILON
 
 
 def fused_logits(network: AbstractNetwork, parameters: Parameters, images: Tensor) -> Tensor:
-    """Logits [N, classes] of images [N, C, H, W], equal to `network.logits` up to rounding; differentiable once."""
+    """Logits [N, classes] of images [N, C, H, W], equal to `network.logits` up to rounding; differentiable once.
+
+    A network without a blueprint has no faster way.
+    """
+    if not isinstance(network, DESCRIBED):
+        return network.logits(parameters, images)
     plan, dtype = blueprint(network), network.convolution_dtype
     if dtype is not None:
         parameters = {name: value.to(dtype) if value.ndim == 4 else value for name, value in parameters.items()}

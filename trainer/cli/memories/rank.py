@@ -9,13 +9,17 @@ from typing import Annotated
 import typer
 
 from recall_server.core.bundle.bundle import MemoryBundle
-from recall_server.core.networks import NetworkSpec
 from trainer.cli import commands
 from trainer.cli.options import Device, JsonFile, Threads
-from trainer.evaluation.architectures import Ranking, Tried, check_space, rank_networks, usual_space
 from trainer.evaluation.report import require_same_pictures
+from trainer.evaluation.search.ranking import Ranking, Tried, rank_networks
+from trainer.evaluation.search.space import check_space, parse_candidate, space_of
 
-SPACE_HELP = "A network, such as convnet:filters=16,depth=2 or mlp; repeatable. Default: a space of ConvNets and MLPs."
+NETWORKS_HELP = (
+    "A network, such as convnet:filters=16,depth=2 or mlp; repeatable. A convnet may have norm=none, layer, instance "
+    "or group, activation=sigmoid, relu or leaky-relu, and pooling=none, max or average. Default: all of --space."
+)
+SPACE_HELP = "small: 18 ConvNets and MLPs; varied: 108 ConvNets with other norms, activations and poolings."
 
 AGAIN_HELP = "Train on all pictures twice, to see how well that agrees with itself: no memory can do better."
 
@@ -24,7 +28,8 @@ def rank(
     *,
     bundle: Annotated[Path, typer.Argument(help="A bundle of pixels that is addressed by labels.")],
     dataset: Annotated[str, typer.Option(help="The data set that the bundle was made from, as for `evaluate`.")],
-    networks: Annotated[list[str] | None, typer.Option(help=SPACE_HELP)] = None,
+    networks: Annotated[list[str] | None, typer.Option(help=NETWORKS_HELP)] = None,
+    space: Annotated[str, typer.Option(help=SPACE_HELP)] = "small",
     runs: Annotated[int, typer.Option(help="Networks per architecture, on memory and on random pictures.", min=1)] = 3,
     again: Annotated[bool, typer.Option("--again", help=AGAIN_HELP)] = False,
     json_file: JsonFile = None,
@@ -37,14 +42,14 @@ def rank(
     Accuracies are on validation pictures. Random real pictures of the memory's size stand beside it.
     """
     loaded = MemoryBundle.load(bundle)
-    space = [NetworkSpec.parse(text) for text in networks] if networks else usual_space(loaded)
-    check_space(space, loaded)
+    tried = [parse_candidate(text) for text in networks] if networks else space_of(space, loaded)
+    check_space(tried, loaded)
     data = commands.data_for(loaded, dataset, image_size=None)
     require_same_pictures(loaded, data)
     where = commands.pick_device(device)
-    typer.echo(f"{len(space)} networks; accuracy on {len(data.validation)} validation pictures, in per cent, by")
+    typer.echo(f"{len(tried)} networks; accuracy on {len(data.validation)} validation pictures, in per cent, by")
     typer.echo("  memory  random     all")
-    found = rank_networks(loaded, data, space, seeds=range(seed, seed + runs), device=where, again=again, report=_say)
+    found = rank_networks(loaded, data, tried, seeds=range(seed, seed + runs), device=where, again=again, report=_say)
     _conclude(found)
     if json_file is not None:
         json_file.write_text(json.dumps(_as_json(found), indent=1) + "\n")

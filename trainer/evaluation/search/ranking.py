@@ -10,18 +10,15 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from typing import Final, NamedTuple
+from functools import partial
+from typing import NamedTuple
 
 import torch
 
 from recall_server.core.bundle.bundle import MemoryBundle
-from recall_server.core.networks import NetworkSpec, build_network
 from trainer.data.splits import ImageDataset
 from trainer.evaluation.evaluate import Runs, evaluate_all, evaluate_labels, evaluate_real
-
-CONVNETS: Final = [(depth, filters) for depth in (1, 2, 3) for filters in (4, 8, 16, 32)]
-PERCEPTRONS: Final = [(depth, hidden) for depth in (1, 2, 3) for hidden in (16, 64)]
-FEWEST: Final = 3  # networks that can be ranked
+from trainer.evaluation.search.space import Candidate, build_candidate, check_space
 
 
 class Tried(NamedTuple):
@@ -30,7 +27,7 @@ class Tried(NamedTuple):
     `again` is that of a second training on all pictures with another seed, if there was one.
     """
 
-    network: NetworkSpec
+    network: Candidate
     memory: float
     random: float
     everything: float
@@ -69,35 +66,10 @@ class Ranking(NamedTuple):
         return max(self.tried, key=lambda each: each.memory)
 
 
-def usual_space(bundle: MemoryBundle) -> list[NetworkSpec]:
-    """ConvNets and perceptrons of several depths and widths that fit the bundle's images."""
-    found = [NetworkSpec(filters=filters, depth=depth) for depth, filters in CONVNETS]
-    found += [NetworkSpec(architecture="mlp", depth=depth, hidden=hidden) for depth, hidden in PERCEPTRONS]
-    return [each for each in found if _fits(each, bundle)]
-
-
-def check_space(networks: Sequence[NetworkSpec], bundle: MemoryBundle) -> None:
-    """Raise ValueError for a memory that cannot rank networks, and for networks that cannot be ranked by it."""
-    manifest = bundle.manifest
-    if manifest.space != "pixels" or manifest.queries != "labels" or manifest.retraining.initial != "random":
-        raise ValueError(
-            f"{manifest.name} cannot rank networks: that takes a memory of pixels that labels address, whose networks "
-            "begin at random"
-        )
-    if len(set(networks)) < max(FEWEST, len(networks)):
-        raise ValueError(f"a ranking needs {FEWEST} different networks or more, each once")
-    for each in networks:
-        if each.shrinking(1) != each:
-            raise ValueError(
-                f"real pictures are seen at their full size, so {each} cannot be compared; leave out shrink"
-            )
-        build_network(each, manifest.network_shape, len(bundle.labels))
-
-
 def rank_networks(
     bundle: MemoryBundle,
     dataset: ImageDataset,
-    networks: Sequence[NetworkSpec],
+    networks: Sequence[Candidate],
     *,
     seeds: Sequence[int],
     device: torch.device,
@@ -113,20 +85,18 @@ def rank_networks(
     clock = time.perf_counter if device.type == "cuda" else time.process_time
     tried, memory_seconds, all_seconds = [], 0.0, 0.0
     for each in networks:
-        schedule = bundle.manifest.retraining.model_copy(update={"network": each})
-        changed = replace(bundle, manifest=bundle.manifest.model_copy(update={"retraining": schedule}))
+        runs = Runs(bundle.manifest.retraining, seeds, device, network=partial(build_candidate, each))
         started = clock()
-        runs = Runs(schedule, seeds, device)
         memory = evaluate_labels(bundle, dataset.validation, runs)
         memory_seconds += clock() - started
         random = evaluate_real(bundle, dataset.train, dataset.validation, runs)
         started = clock()
-        everything = evaluate_all(changed, dataset.train, dataset.validation, seed=seeds[0], device=device)
+        everything = evaluate_all(bundle, dataset.train, dataset.validation, replace(runs, seeds=seeds[:1]))
         all_seconds += clock() - started
         second = None
         if again:
-            found = evaluate_all(changed, dataset.train, dataset.validation, seed=seeds[0] + 1, device=device)
-            second = found.accuracies.mean
+            other = replace(runs, seeds=[seeds[0] + 1])
+            second = evaluate_all(bundle, dataset.train, dataset.validation, other).accuracies.mean
         tried.append(Tried(each, memory.mean, random.mean, everything.accuracies.mean, second))
         report(tried[-1])
     return Ranking(tuple(tried), memory_seconds, all_seconds)
@@ -139,11 +109,3 @@ def spearman(one: Sequence[float], other: Sequence[float]) -> float:
     if len(set(one)) < 2 or len(set(other)) < 2:
         return 0.0
     return float(spearmanr(one, other).statistic)
-
-
-def _fits(network: NetworkSpec, bundle: MemoryBundle) -> bool:
-    try:
-        build_network(network, bundle.manifest.network_shape, len(bundle.labels))
-    except ValueError:
-        return False
-    return True

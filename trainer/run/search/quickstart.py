@@ -197,7 +197,7 @@ def _in_pixels(pixels: SpaceCandidate, wish: Quickstart, *, measured: bool) -> d
     if measured:
         results["the memory, in pixels"] = evaluate_labels(bundle, test, runs)
         results["real pictures, as many numbers"] = evaluate_real(bundle, train, test, runs)
-    everything = evaluate_all(bundle, train, test, seed=wish.seed, device=device)
+    everything = evaluate_all(bundle, train, test, Runs(bundle.manifest.retraining, [wish.seed], device))
     results[f"pixel network, {everything.pictures} pictures"] = everything.accuracies
     return results
 
