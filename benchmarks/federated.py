@@ -36,6 +36,7 @@ from trainer.run.federated.federate import federate
 from trainer.run.federated.merging import aligned_head, class_shares, places_of
 from trainer.run.search.feature_memory import heads_accuracy, make_features
 from trainer.run.search.feature_methods import FeatureRequest
+from trainer.starts.features.anchors import Anchors
 from trainer.starts.features.linear_head import HeadSettings
 from trainer.starts.features.trained_features import Labelled
 
@@ -67,7 +68,7 @@ def of_client(dataset: ImageDataset, part: Tensor, name: str) -> ImageDataset:
 
 
 def memory(
-    dataset: ImageDataset, encoder: QueryEncoder, images: float, folder: Path, anchors: Path | None = None
+    dataset: ImageDataset, encoder: QueryEncoder, images: float, folder: Path, anchors: Anchors | None = None
 ) -> None:
     """Write the memory of a data set of features as folder/NAME.safetensors."""
     size = images if len(dataset.classes) > 1 else max(images, OF_ONE_CLASS)
@@ -83,8 +84,9 @@ def one_round(dataset: ImageDataset, clients: Sequence[ImageDataset], encoder: Q
     judged: Split = getattr(dataset, options.split)
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
+        anchors = None if options.anchors is None else Anchors.read(options.anchors, encoder)
         for client in clients:
-            memory(client, encoder, options.images_per_class, folder / "clients", options.anchors)
+            memory(client, encoder, options.images_per_class, folder / "clients", anchors)
         received = read_clients(folder / "clients")
         merged = federate(received, folder / "merged.safetensors")
         places = places_of(received, merged.labels)

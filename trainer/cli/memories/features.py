@@ -28,6 +28,7 @@ from trainer.methods.overrides import overridden
 from trainer.output.places import check_name, check_place
 from trainer.run.search.feature_memory import distill_features, heads_accuracy
 from trainer.run.search.feature_methods import FeatureMethod, FeatureRequest, linear_probe
+from trainer.starts.features.anchors import Anchors
 from trainer.starts.features.linear_head import HeadSettings
 from trainer.starts.private.class_statistics import Privacy
 from trainer.starts.private.gaussian_mechanism import noise_scale
@@ -89,6 +90,7 @@ def read_features(
     if anchors is not None and chosen != "exact":
         raise ValueError(f"--anchors is for the method exact, whose head learns beside them, and not for {chosen}")
     privacy, head = _settings(chosen, override or ())
+    beside = None if anchors is None else Anchors.read(anchors, found)  # refused before pictures are encoded
     featuriser = Featuriser(found, cache=cache_folder(), report=EncodingProgress())
     data = load_dataset(request.dataset, seed=seed, featuriser=featuriser)
     for sentence in data.complaints():
@@ -105,7 +107,7 @@ def read_features(
         seed=seed,
         privacy=privacy,
         head=head,
-        anchors=anchors,
+        anchors=beside,
     )
 
 

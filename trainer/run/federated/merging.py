@@ -29,8 +29,8 @@ from recall_server.core.memory import DescribedClasses
 from recall_server.core.training.heads.lbfgs import minimise
 from recall_server.core.training.heads.loss import equal_class_shares, head_loss
 from trainer.run.federated.clients import Client
-from trainer.starts.features.anchors import drawn_features
 from trainer.starts.features.described_classes import described_classes
+from trainer.starts.features.drawn_features import drawn_features
 from trainer.starts.features.trained_features import Labelled
 
 VIRTUAL: Final = 200  # features of a class; 300 change validation accuracy by less than its noise

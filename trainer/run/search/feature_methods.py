@@ -43,7 +43,7 @@ class FeatureRequest:
     """What to make of a data set of features [N, D, 1, 1], and where to write it.
 
     `picture_numbers` is the size of a picture of the data set in numbers, in which the budget is counted. `privacy` is
-    what the method `private` promises, and `head` how `exact` trains its head, beside the `anchors` in a bundle.
+    what the method `private` promises, and `head` how `exact` trains its head, beside the `anchors`, if any.
     """
 
     dataset: ImageDataset
@@ -58,7 +58,7 @@ class FeatureRequest:
     schedule: Schedule = Schedule(outer_steps=400, subsets=0.25)
     privacy: Privacy = Privacy()
     head: HeadSettings = HeadSettings()
-    anchors: Path | None = None
+    anchors: Anchors | None = None
 
     @property
     def numbers(self) -> int:
@@ -154,7 +154,7 @@ def _exact(request: FeatureRequest) -> Found:
     train, validation = (
         _labelled(split, preprocessing) for split in (request.dataset.train, request.dataset.validation)
     )
-    anchors = None if request.anchors is None else Anchors.read(request.anchors, request.encoder, preprocessing)
+    anchors = None if request.anchors is None else request.anchors.within(preprocessing)
     found = best_exact(
         train, validation, preprocessing, len(request.dataset.classes), request.numbers, request.head, anchors
     )

@@ -23,6 +23,7 @@ from recall_server.core.training.heads.lbfgs import minimise
 from recall_server.core.training.heads.loss import equal_class_shares, head_loss
 from recall_server.core.training.retraining import Retraining
 from trainer.starts.features.described_classes import centres_of
+from trainer.starts.features.drawn_features import left_around
 
 DRAWN: Final = 200  # features of each old class
 COST: Final = 0.003  # of half the squared length of a column; chosen on training pictures of CIFAR-10
@@ -78,7 +79,7 @@ def _directions(features: Tensor, bases: Tensor, count: int) -> Tensor:
 
 def _draws(centres: Tensor, deviations: Tensor, generator: torch.Generator) -> Tensor:
     """[C, DRAWN, K]: features of each class, normal around its centres [r, C, K], which vary as `deviations` [C, K]."""
-    left = (deviations.square() - centres.var(dim=0, correction=0)).clamp(min=0).sqrt()
+    left = left_around(centres, deviations)
     around = centres[torch.arange(DRAWN) % len(centres)].transpose(0, 1)
     return around + left[:, None] * torch.randn(around.shape, generator=generator)
 

@@ -160,6 +160,9 @@ def test_a_head_may_learn_beside_anchors(bars: Path, tmp_path: Path, refused: Ca
     assert "there is no bundle file none.safetensors" in refused(
         *begin, f"{tmp_path / 'none.safetensors'}", *OF_FEATURES
     )
+    absent = "distill", "--dataset", f"{tmp_path / 'absent'}", *begin[3:-1], *OF_FEATURES
+    said = refused(*absent, "--anchors", f"{tmp_path / 'none.safetensors'}")
+    assert "there is no bundle file none.safetensors" in said, "before any picture is read"
 
 
 def refusal(refused: Callable[..., str], *arguments: object) -> str:

@@ -14,14 +14,15 @@ from recall_server.errors import NotFound
 from tests.recall_server.bundle_examples import example_bundle
 from tests.tolerances import assert_close
 from tests.trainer.run.federated.client_examples import MEANS, SPACE, WIDTH, client_bundle, labelled
-from trainer.starts.features.anchors import DRAWN, Anchors, drawn_features
+from trainer.starts.features.anchors import DRAWN, Anchors
 from trainer.starts.features.described_classes import best_exact, best_head
+from trainer.starts.features.drawn_features import drawn_features
 
 ENCODER = SimpleNamespace(sha256="0" * 64, image_shape=(3, 8, 8))
 
 
 def read(path: Path, space: Standardise = SPACE) -> Anchors:
-    return Anchors.read(path, ENCODER, space)  # type: ignore[arg-type]
+    return Anchors.read(path, ENCODER).within(space)  # type: ignore[arg-type]
 
 
 @pytest.fixture
